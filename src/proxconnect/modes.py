@@ -1,0 +1,29 @@
+"""Contexts that override how a model quantises, in any of its modes, and give everything back on any exception."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from proxconnect.layers import BinaryLayer, guard
+from proxconnect.quantizer import overridden
+
+
+@contextmanager
+def hard(model: nn.Module) -> Iterator[nn.Module]:
+    """Run `model` on its hard weights ᾱ·sign(latent) and hard activations, even in `train()` and for the pair `fp`.
+
+    Gradients flow with each pair's B. An optimizer step inside raises RuntimeError.
+    """
+    for module in model.modules():
+        if isinstance(module, BinaryLayer):
+            guard.watch(module)
+    with overridden(model, "hard"):
+        yield model
+
+
+@contextmanager
+def full_precision(model: nn.Module) -> Iterator[nn.Module]:
+    """Run `model` on its latents: no weight and no activation is quantised."""
+    with overridden(model, "full_precision"):
+        yield model

@@ -1,0 +1,22 @@
+"""Forward-backward pairs: their parts, what joins them, and the catalogue by name."""
+
+from proxconnect.pairs import prox, transform
+from proxconnect.pairs.catalogue import PAIRS, resolve
+from proxconnect.pairs.pair import AnyPair, ForwardBackward, Heuristic, Pair
+from proxconnect.pairs.prox import Prox
+from proxconnect.pairs.sharpness import Sharpness
+from proxconnect.pairs.transform import Transform
+
+__all__ = [
+    "PAIRS",
+    "AnyPair",
+    "ForwardBackward",
+    "Heuristic",
+    "Pair",
+    "Prox",
+    "Sharpness",
+    "Transform",
+    "prox",
+    "resolve",
+    "transform",
+]

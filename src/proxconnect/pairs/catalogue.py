@@ -1,0 +1,139 @@
+"""The catalogue of forward-backward pairs, by name."""
+
+from difflib import get_close_matches
+
+from proxconnect.pairs.pair import AnyPair, Heuristic, Pair
+from proxconnect.pairs.prox import binaryrelax, outward, parq, proxconnect, sign, tanh
+from proxconnect.pairs.transform import error_decay, hardtanh, polynomial, sign_swish
+
+_CATALOGUE: tuple[AnyPair, ...] = (
+    Pair(
+        "fp",
+        doc="""Full precision: F(x) = x, B(x) = 1.
+
+    The prox problem is argmin_z ½(z - x)², so r = 0. It stays float in `eval()`; made hard, it is post-training
+    quantisation.
+    """,
+    ),
+    Pair(
+        "bc",
+        prox=sign,
+        doc="""BinaryConnect: F(x) = P(x) = sign(x), B(x) = 1.
+
+    The prox problem is argmin_{z ∈ {-1, +1}} ½(z - x)². Courbariaux 2015 (arXiv 1511.00363).
+    """,
+    ),
+    Pair(
+        "pc",
+        prox=proxconnect,
+        doc="""ProxConnect: F(x) = P_μ(x) = sign(x)·min(1, 1 - 1/μ + |x|), B(x) = 1, μ ≥ 1.
+
+    The prox problem is argmin_{|z| ≤ 1} ½(z - x)² + (1-1/μ)·dist(z, ±1). Dockhorn 2021 (arXiv 2110.13220).
+    """,
+    ),
+    Pair(
+        "parq",
+        prox=parq,
+        doc="""PARQ: F(x) = P_μ(x) = clip(μx, -1, 1), B(x) = 1, μ ≥ 1.
+
+    The prox problem is argmin_{|z| ≤ 1} ½(z - x)² - ½(1-1/μ)z². Jin 2025 (arXiv 2503.15748).
+    """,
+    ),
+    Pair(
+        "binaryrelax",
+        prox=binaryrelax,
+        doc="""BinaryRelax: F(x) = P_μ(x) = (x + (μ-1)·sign x)/μ, B(x) = 1, μ ≥ 1.
+
+    The prox problem is argmin_z ½(z - x)² + ½(μ-1)·dist²(z, ±1). Yin 2018 (arXiv 1801.06313).
+    """,
+    ),
+    Pair(
+        "md",
+        prox=tanh,
+        doc="""Mirror descent: F(x) = P_μ(x) = tanh(μx), B(x) = 1, μ > 0.
+
+    The prox problem is argmin_z ½(z - x)² + H(z)/μ - ½z² with H(z) = ½[(1+z)ln(1+z) + (1-z)ln(1-z)].
+    Ajanthan 2021 (arXiv 1910.08237).
+    """,
+    ),
+    Pair(
+        "bnn",
+        prox=outward,
+        transform=hardtanh,
+        doc="""BNN: F(x) = sign(x), B(x) = 1[|x| ≤ 1].
+
+    T = clip(·, -1, 1), and the prox problem is argmin_{|z| ≥ 1} ½(z - x)². Courbariaux 2016 (arXiv 1602.02830).
+    """,
+    ),
+    Pair(
+        "bnn++",
+        transform=sign_swish,
+        doc="""BNN++, BNN+ corrected: F(x) = SS_μ(x), B(x) = SS'_μ(x), μ > 0.
+
+    SS_μ(x) = 2σ(μx)(1 + μx(1 - σ(μx))) - 1. T = SS_μ and P is the identity, argmin_z ½(z - x)². SS overshoots ±1 by
+    20 % and SS' is negative beyond |μx| ≈ 2.4; T need not be monotone. Lu 2023 (arXiv 2402.17710).
+    """,
+    ),
+    Pair(
+        "poly+",
+        transform=polynomial,
+        doc="""The polynomial of Bi-Real Net, corrected: F(x) = A(μx), B(x) = μ(2 - 2|μx|)₊, μ > 0.
+
+    A(v) = 2v - v|v| on [-1, 1] and sign(v) outside. T = A(μ·) and P is the identity, argmin_z ½(z - x)².
+    Liu 2018 (arXiv 1808.00278), corrected by arXiv 2402.17710.
+    """,
+    ),
+    Pair(
+        "ede+",
+        transform=error_decay,
+        doc="""The error decay estimator of IR-Net, corrected: F(x) = k·tanh(tx), B = F', t = μ > 0, k = max(1/t, 1).
+
+    T = F and P is the identity, argmin_z ½(z - x)². Qin 2020 (arXiv 1909.10788), corrected by arXiv 2402.17710.
+    """,
+    ),
+    Heuristic(
+        "bnn+",
+        forward=sign,
+        backward=sign_swish.derivative,
+        sharpness=sign_swish.sharpness,
+        doc="""BNN+: F(x) = sign(x), B(x) = SS'_μ(x), μ > 0.
+
+    It solves no prox problem: B varies where P would have to be flat. Darabi 2018 (arXiv 1812.11800).
+    """,
+    ),
+    Heuristic(
+        "poly",
+        forward=sign,
+        backward=polynomial.at(1.0).derivative,
+        doc="""Bi-Real Net's polynomial: F(x) = sign(x), B(x) = (2 - 2|x|)₊.
+
+    It solves no prox problem: B varies where P would have to be flat. Liu 2018 (arXiv 1808.00278).
+    """,
+    ),
+    Heuristic(
+        "ede",
+        forward=sign,
+        backward=error_decay.derivative,
+        sharpness=error_decay.sharpness,
+        doc="""IR-Net's error decay estimator: F(x) = sign(x), B(x) = k·t·(1 - tanh²(tx)), t = μ > 0, k = max(1/t, 1).
+
+    It solves no prox problem: B varies where P would have to be flat. Qin 2020 (arXiv 1909.10788).
+    """,
+    ),
+)
+
+PAIRS: dict[str, AnyPair] = {pair.name: pair for pair in _CATALOGUE}
+"""Every pair by its name; add yours here, and the conformance table tests it."""
+
+
+def resolve(pair: str | AnyPair) -> AnyPair:
+    """The pair itself, or the one of that name in `PAIRS`; ValueError with near names, TypeError for anything else."""
+    if isinstance(pair, Pair | Heuristic):
+        return pair
+    if not isinstance(pair, str):
+        raise TypeError(f"a pair is a name of PAIRS, a Pair or a Heuristic; got {type(pair).__name__}")
+    if pair not in PAIRS:
+        near = get_close_matches(pair.lower(), PAIRS, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        raise ValueError(f"unknown pair {pair!r}: {hint}known are {', '.join(PAIRS)}")
+    return PAIRS[pair]

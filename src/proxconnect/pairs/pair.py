@@ -1,0 +1,182 @@
+"""A forward-backward pair is an object: F quantises in the forward pass, B stands where F' would in the backward pass.
+
+PC++ iterates w = F_μ(w*), w* ← w* - η·B_μ(w*) ⊙ ∇ℓ(w).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import prox as proxes
+from proxconnect.pairs import transform as transforms
+from proxconnect.pairs.prox import Prox
+from proxconnect.pairs.sharpness import Sharpness
+from proxconnect.pairs.transform import Slope, Transform
+
+Map = Callable[[Tensor, float | Tensor], Tensor]
+
+
+class ForwardBackward(ABC):
+    """What every pair answers, whether it has a decomposition (`Pair`) or not (`Heuristic`).
+
+    `forward` and `backward` are elementwise on a tensor of any float dtype and keep its shape and dtype. `mu` is a
+    float or a 0-dim tensor, and may be left out where the pair does not depend on it. A float outside the pair's domain
+    raises ValueError; a tensor is not looked at, which would wait for its device.
+    """
+
+    name: str
+    slope: Slope
+
+    @property
+    @abstractmethod
+    def sharpness(self) -> Sharpness | None:
+        """The range of μ: lowest allowed, usual start, usual end; None where the pair does not depend on μ."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
+        """F_μ(x)."""
+
+    @abstractmethod
+    def backward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
+        """B_μ(x)."""
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether F(x) = x and B(x) = 1, that is, whether this is full precision."""
+        return False
+
+    def is_soft(self) -> bool:
+        """Whether F takes values other than ±1 at its usual start."""
+        probe = torch.tensor([-2.0, -0.5, -0.01, 0.01, 0.5, 2.0])
+        start = self.sharpness.start if self.sharpness else 1.0
+        return not torch.equal(self.forward(probe, start).abs(), torch.ones_like(probe))
+
+    def _checked(self, mu: float | Tensor | None, x: Tensor) -> float | Tensor:
+        """μ in the dtype of x, after a check of its domain."""
+        if isinstance(mu, Tensor):
+            return mu.to(x.dtype)
+        if self.sharpness is None:
+            return 1.0
+        if mu is None:
+            raise ValueError(f"pair {self.name!r} depends on its sharpness: pass mu, or fix it with .at(mu)")
+        self.sharpness.require(mu, f"pair {self.name!r}")
+        return mu
+
+
+@dataclass(frozen=True)
+class Pair(ForwardBackward):
+    """A legitimate pair, declared by its decomposition: F = T∘P and B = T'∘P for a prox P and a transform T.
+
+    PC++ with it is ProxConnect on ℓ∘T, so it inherits ProxConnect's convergence theory (`T` fixed over time).
+    """
+
+    name: str
+    prox: Prox = proxes.identity
+    transform: Transform = transforms.identity
+    doc: str = field(default="", repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.doc:
+            object.__setattr__(self, "__doc__", self.doc)
+
+    @property
+    def sharpness(self) -> Sharpness | None:
+        """The range of μ of the part that depends on it; the intersection where both do."""
+        ranges = [part.sharpness for part in (self.prox, self.transform) if part.sharpness is not None]
+        if not ranges:
+            return None
+        return Sharpness(max(r.lowest for r in ranges), max(r.start for r in ranges), max(r.end for r in ranges))
+
+    @property
+    def slope(self) -> Slope:  # type: ignore[override]  # read-only here, plain data in a Heuristic
+        """Which values B takes."""
+        return self.transform.slope
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether both parts are the identity."""
+        return self.prox == proxes.identity and self.transform == transforms.identity
+
+    def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
+        """F_μ(x) = T(P(x))."""
+        mu = self._checked(mu, x)
+        return self.transform(self.prox(x, mu), mu)
+
+    def backward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
+        """B_μ(x) = T'(P(x))."""
+        mu = self._checked(mu, x)
+        return self.transform.derivative(self.prox(x, mu), mu)
+
+    def at(self, mu: float) -> "Pair":
+        """The same pair with its sharpness fixed at `mu`; ValueError outside the domain."""
+        self._checked(mu, torch.empty(0))
+        return Pair(f"{self.name}@{mu:g}", self.prox.at(mu), self.transform.at(mu), self.doc)
+
+
+@dataclass(frozen=True)
+class FixedMap:
+    """An elementwise map at one sharpness, whatever μ it is asked for."""
+
+    map: Map
+    mu: float
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """The map at the fixed sharpness."""
+        return self.map(x, self.mu)
+
+
+@dataclass(frozen=True, init=False)
+class Heuristic(ForwardBackward):
+    """A pair given by two maps of (x, μ) that no decomposition joins; it carries no guarantee.
+
+    To be pickled with a model, the maps must be functions of a module or methods of such objects as `sign_swish`.
+    """
+
+    name: str
+    forward_map: Map = field(repr=False)
+    backward_map: Map = field(repr=False)
+    sharpness: Sharpness | None = None
+    slope: Slope = field(default="any", repr=False)
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        forward: Map,
+        backward: Map,
+        sharpness: Sharpness | None = None,
+        doc: str = "",
+    ) -> None:
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "forward_map", forward)
+        object.__setattr__(self, "backward_map", backward)
+        object.__setattr__(self, "sharpness", sharpness)
+        object.__setattr__(self, "slope", "any")
+        if doc:
+            object.__setattr__(self, "__doc__", doc)
+
+    def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
+        """F_μ(x), as given."""
+        return self.forward_map(x, self._checked(mu, x))
+
+    def backward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
+        """B_μ(x), as given."""
+        return self.backward_map(x, self._checked(mu, x))
+
+    def at(self, mu: float) -> "Heuristic":
+        """The same pair with its sharpness fixed at `mu`; ValueError outside the domain."""
+        if self.sharpness is None:
+            return self
+        self._checked(mu, torch.empty(0))
+        return Heuristic(
+            f"{self.name}@{mu:g}",
+            forward=FixedMap(self.forward_map, mu),
+            backward=FixedMap(self.backward_map, mu),
+            doc=self.__doc__ or "",
+        )
+
+
+AnyPair = Pair | Heuristic

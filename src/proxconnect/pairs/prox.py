@@ -1,0 +1,181 @@
+"""Proximal quantisers P^μ_r(x) = argmin_z ½(z - x)² + r(z), elementwise on a tensor of any float dtype.
+
+On the line these are exactly the nondecreasing maps. `sign(±0) = +1`, NaN stays NaN, and every map has its right
+limit at ±inf and overflows for no finite input. The regulariser r is given for the prox of weight one.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs.sharpness import Sharpness
+
+
+class Prox(ABC):
+    """A nondecreasing map P_μ of the line; subclasses say in their docstring which r it minimises.
+
+    `sharpness` is the range of μ that the map knows: its lowest allowed value, and where a schedule usually starts
+    and ends. It is None for a map that does not depend on μ.
+    """
+
+    sharpness: Sharpness | None = None
+
+    @abstractmethod
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """P_μ(x), with the shape and dtype of `x`; `mu` is a float or a 0-dim tensor."""
+
+    def at(self, mu: float) -> "Prox":
+        """The same map with its sharpness fixed."""
+        return self if self.sharpness is None else FixedProx(self, mu)
+
+
+@dataclass(frozen=True)
+class Identity(Prox):
+    """P(x) = argmin_z ½(z - x)² = x; r = 0."""
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """The input itself."""
+        return x
+
+
+@dataclass(frozen=True)
+class Sign(Prox):
+    """P(x) = argmin_{z ∈ {-1, +1}} ½(z - x)² = sign(x); r is the indicator of Q = {-1, +1}.
+
+    Source: BinaryConnect, Courbariaux 2015 (arXiv 1511.00363).
+    """
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """+1 where x ≥ 0 (both zeros), -1 where x < 0, NaN where x is NaN."""
+        return torch.where(x < 0, -1.0, torch.where(x >= 0, 1.0, x))
+
+
+@dataclass(frozen=True)
+class Linear(Prox):
+    """L(ρ, ϱ): sign(x) for |x| ≥ 1-ρ, else sign(x)·(ϱ + |x|(1-ϱ)/(1-ρ)).
+
+    It jumps from -ϱ to ϱ at 0 and has plateaus of half-width ρ before ±1; r follows from r'(z) = P⁻¹(z) - z on
+    ϱ < |z| < 1 and is +∞ beyond ±1. Source: ProxConnect, Dockhorn 2021 (arXiv 2110.13220).
+    """
+
+    rho: float
+    varrho: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.rho <= 1 and 0 <= self.varrho <= 1):
+            raise ValueError(f"L(ρ, ϱ) needs 0 <= ρ, ϱ <= 1; got ρ={self.rho}, ϱ={self.varrho}")
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """L(ρ, ϱ)(x); does not depend on μ."""
+        if self.rho == 1:
+            return sign(x, mu)
+        slope = (1 - self.varrho) / (1 - self.rho)
+        magnitude = self.varrho + x.abs().clamp(max=1.0) * slope
+        return sign(x, mu) * magnitude.clamp(max=1.0)
+
+
+@dataclass(frozen=True)
+class ProxConnect(Prox):
+    """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² + (1-1/μ)·dist(z, Q) = sign(x)·min(1, 1 - 1/μ + |x|).
+
+    This is L(1-1/μ, 1-1/μ): clip(x, -1, 1) at μ = 1 and sign as μ → ∞. Source: arXiv 2110.13220.
+    """
+
+    sharpness = Sharpness(lowest=1.0, start=1.0, end=30.0)
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """L(1-1/μ, 1-1/μ)(x), μ ≥ 1."""
+        return sign(x, mu) * (x.abs() + (1 - 1 / mu)).clamp(max=1.0)
+
+
+@dataclass(frozen=True)
+class PARQ(Prox):
+    """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² - ½(1-1/μ)z² = clip(μx, -1, 1).
+
+    This is L(1-1/μ, 0); as the prox of the rescaled input μx, r is the (convex) indicator of [-1, 1].
+    Source: Jin 2025 (arXiv 2503.15748).
+    """
+
+    sharpness = Sharpness(lowest=1.0, start=1.0, end=30.0)
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """clip(μx, -1, 1), μ ≥ 1."""
+        return (mu * x).clamp(-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class BinaryRelax(Prox):
+    """P_μ(x) = argmin_z ½(z - x)² + ½(μ-1)·dist²(z, Q) = (x + (μ-1)·sign x)/μ, not clipped.
+
+    Source: Yin 2018 (arXiv 1801.06313).
+    """
+
+    sharpness = Sharpness(lowest=1.0, start=1.0, end=30.0)
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """x/μ + (1 - 1/μ)·sign(x), μ ≥ 1: the identity at μ = 1."""
+        return x / mu + (1 - 1 / mu) * sign(x, mu)
+
+
+@dataclass(frozen=True)
+class ProxQuant(Prox):
+    """P_μ(x) = argmin_z ½(z - x)² + λ·dist(z, Q) = s + soft(x - s, λ), with s = sign(x), λ = μ - 1.
+
+    Source: Bai 2019 (arXiv 1810.00861).
+    """
+
+    sharpness = Sharpness(lowest=1.0, start=1.0, end=2.0)
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """Soft thresholding of the distance to the nearer of ±1, μ ≥ 1."""
+        s = sign(x, mu)
+        distance = x - s
+        return s + torch.sign(distance) * (distance.abs() - (mu - 1)).clamp(min=0.0)
+
+
+@dataclass(frozen=True)
+class Tanh(Prox):
+    """P_μ(x) = argmin_z ½(z - x)² + H(z)/μ - ½z² = tanh(μx).
+
+    Here H(z) = ½[(1+z)ln(1+z) + (1-z)ln(1-z)]. Source: mirror descent, Ajanthan 2021 (arXiv 1910.08237).
+    """
+
+    sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """tanh(μx), μ > 0."""
+        return torch.tanh(mu * x)
+
+
+@dataclass(frozen=True)
+class Outward(Prox):
+    """P(x) = argmin_{|z| ≥ 1} ½(z - x)² = sign(x)·max(1, |x|); the prox behind BNN (arXiv 1602.02830)."""
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """The nearest point outside (-1, 1)."""
+        return torch.where(x.abs() <= 1, sign(x, mu), x)
+
+
+@dataclass(frozen=True)
+class FixedProx(Prox):
+    """A map at one sharpness, whatever μ it is asked for."""
+
+    prox: Prox
+    mu: float
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """P at the fixed sharpness."""
+        return self.prox(x, self.mu)
+
+
+identity = Identity()
+sign = Sign()
+linear = Linear
+proxconnect = ProxConnect()
+parq = PARQ()
+binaryrelax = BinaryRelax()
+proxquant = ProxQuant()
+tanh = Tanh()
+outward = Outward()

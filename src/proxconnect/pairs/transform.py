@@ -1,0 +1,160 @@
+"""Transforms T of the prox point and their derivatives: a pair is (T∘P, T'∘P).
+
+Everything is elementwise on a tensor of any float dtype. T need not be monotone (sign_swish is not), and at a kink the
+derivative is a stated convention. Forms are those that neither overflow nor cancel.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs.sharpness import Sharpness
+
+Slope = Literal["one", "indicator", "any"]
+"""Which values a backward factor takes: 1 everywhere, 0 and 1, or any. It decides what training must remember."""
+
+
+class Transform(ABC):
+    """A map T_μ with a stated derivative."""
+
+    sharpness: Sharpness | None = None
+    slope: Slope = "any"
+
+    @abstractmethod
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """T_μ(p), with the shape and dtype of `p`; `mu` is a float or a 0-dim tensor."""
+
+    @abstractmethod
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """T'_μ(p), with the shape and dtype of `p`."""
+
+    def at(self, mu: float) -> "Transform":
+        """The same transform with its sharpness fixed."""
+        return self if self.sharpness is None else FixedTransform(self, mu)
+
+
+@dataclass(frozen=True)
+class Identity(Transform):
+    """T(p) = p, T' = 1."""
+
+    slope = "one"
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """The point itself."""
+        return p
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """1, and NaN where p is NaN."""
+        return torch.where(p.isnan(), p, 1.0)
+
+
+@dataclass(frozen=True)
+class Hardtanh(Transform):
+    """T(p) = clip(p, -1, 1), T' = 1[|p| ≤ 1]: the derivative at the kinks ±1 is stated to be 1."""
+
+    slope = "indicator"
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """clip(p, -1, 1)."""
+        return p.clamp(-1.0, 1.0)
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """1[|p| ≤ 1]."""
+        magnitude = p.abs()
+        return torch.where(magnitude <= 1, 1.0, torch.where(magnitude > 1, 0.0, p))
+
+
+@dataclass(frozen=True)
+class SignSwish(Transform):
+    """T(p) = SS_μ(p) = 2σ(μp)(1 + μp(1 - σ(μp))) - 1, T' = μ(2 - μp·tanh(μp/2))/(1 + cosh μp).
+
+    SS overshoots: its maximum is ≈ 1.19968 at |μp| ≈ 2.3994, and SS' is negative beyond.
+    Source: BNN+, Darabi 2018 (arXiv 1812.11800).
+    """
+
+    sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """SS_μ(p) = h + (u/2)·q."""
+        u, h, q = self._parts(p, mu)
+        return h + (u / 2) * q
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """SS'_μ(p) = μ·q·(1 - (u/2)·h)."""
+        u, h, q = self._parts(p, mu)
+        return mu * (q * (1 - (u / 2) * h))
+
+    @staticmethod
+    def _parts(p: Tensor, mu: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """u = μp, h = tanh(u/2) and q = 1 - h² without its cancellation; beyond |u| = 80 nothing changes."""
+        u = (mu * p).clamp(-80.0, 80.0)
+        return u, torch.tanh(u / 2), 4 * torch.sigmoid(u) * torch.sigmoid(-u)
+
+
+@dataclass(frozen=True)
+class Polynomial(Transform):
+    """T(p) = A(μp) with A(v) = 2v - v|v| on [-1, 1] and sign(v) outside; T' = μ(2 - 2|μp|)₊.
+
+    Source: Bi-Real Net, Liu 2018 (arXiv 1808.00278).
+    """
+
+    sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """A(μp) = v(2 - |v|), v = clip(μp, -1, 1)."""
+        v = (mu * p).clamp(-1.0, 1.0)
+        return v * (2 - v.abs())
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """μ(2 - 2|v|), v = clip(μp, -1, 1)."""
+        v = (mu * p).clamp(-1.0, 1.0)
+        return mu * (2 - 2 * v.abs())
+
+
+@dataclass(frozen=True)
+class ErrorDecay(Transform):
+    """T(p) = k·tanh(tp), T' = k·t·(1 - tanh²(tp)), with t = μ and k = max(1/t, 1).
+
+    Source: the error decay estimator of IR-Net, Qin 2020 (arXiv 1909.10788).
+    """
+
+    sharpness = Sharpness(lowest=0.0, start=0.1, end=10.0)
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """k·tanh(μp)."""
+        return torch.tanh(mu * p) * _at_least_one(1 / mu)
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """max(1, μ)·4σ(2μp)σ(-2μp): 1 - tanh² without its cancellation."""
+        u = 2 * (mu * p).clamp(-40.0, 40.0)
+        return _at_least_one(mu) * (4 * torch.sigmoid(u) * torch.sigmoid(-u))
+
+
+@dataclass(frozen=True)
+class FixedTransform(Transform):
+    """A transform at one sharpness, whatever μ it is asked for."""
+
+    transform: Transform
+    mu: float
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """T at the fixed sharpness."""
+        return self.transform(p, self.mu)
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """T' at the fixed sharpness."""
+        return self.transform.derivative(p, self.mu)
+
+
+def _at_least_one(value: float | Tensor) -> float | Tensor:
+    return value.clamp(min=1.0) if isinstance(value, Tensor) else max(value, 1.0)
+
+
+identity = Identity()
+hardtanh = Hardtanh()
+sign_swish = SignSwish()
+polynomial = Polynomial()
+error_decay = ErrorDecay()
