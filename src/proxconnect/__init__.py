@@ -1,9 +1,12 @@
 """Binarize PyTorch networks by ProxConnect++ and ship them as 1-bit models."""
 
+from proxconnect.hardening import hard_state_dict, reestimate_batchnorm
+from proxconnect.latents import clip_latents
 from proxconnect.layers import BinaryConv2d, BinaryLinear
 from proxconnect.modes import full_precision, hard
 from proxconnect.pairs import PAIRS, Heuristic, Pair
 from proxconnect.quantizer import Quantizer
+from proxconnect.sharpening import Sharpening
 
 __version__ = "0.1.0"
 
@@ -14,6 +17,10 @@ __all__ = [
     "Heuristic",
     "Pair",
     "Quantizer",
+    "Sharpening",
+    "clip_latents",
     "full_precision",
     "hard",
+    "hard_state_dict",
+    "reestimate_batchnorm",
 ]

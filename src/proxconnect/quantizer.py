@@ -110,6 +110,15 @@ class Quantizer(nn.Module):
         self.require_plausible_mu()
         return super().train(mode)
 
+    def is_soft_and_unmoved(self) -> bool:
+        """Whether F takes values other than ±1 at a μ that still stands where it began, under no schedule."""
+        return (
+            self.sharpness is not None
+            and not self.scheduled
+            and math.isclose(float(self.mu), self.sharpness.start, rel_tol=1e-2)  # the buffer may be bfloat16
+            and self.pair.is_soft()
+        )
+
     def require_plausible_mu(self) -> None:
         """Raise ValueError where μ is outside the pair's domain, as it is where a loader left it uninitialised."""
         if self.mu.is_meta:

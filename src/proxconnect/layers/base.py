@@ -1,5 +1,6 @@
 """What every binary layer shares: the latent parameter, the property `weight`, conversion, loading."""
 
+import warnings
 from typing import Any, ClassVar, Self
 
 import torch
@@ -108,11 +109,28 @@ class BinaryLayer(nn.Module):
         super().register_parameter("latent" if name == "weight" else name, param)
 
     def train(self, mode: bool = True) -> Self:
-        """As torch's; `eval()` also arms the guard against optimizer steps with hard weights."""
+        """As torch's; `eval()` also arms the guard against optimizer steps with hard weights.
+
+        It warns where training ran on a soft pair whose μ nothing moved, because `eval()` hardens it.
+        """
         super().train(mode)
         if not mode:
             guard.watch(self)
+            self._warn_of_unmoved_sharpness()
         return self
+
+    def _warn_of_unmoved_sharpness(self) -> None:
+        if self.latent.grad is None:
+            return
+        for part, quantizer in self.quantizers.items():
+            if quantizer.is_soft_and_unmoved():
+                warnings.warn(
+                    f"{part} were trained by the soft pair {quantizer.pair.name!r} at μ = {float(quantizer.mu):g}, "
+                    "which nothing moves, and eval() makes them hard, another function: let "
+                    f"proxconnect.Sharpening(optimizer, model, steps=..., part={part!r}) move μ while training, "
+                    "or fix it with pair.at(mu)",
+                    stacklevel=3,
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

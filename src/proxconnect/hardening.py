@@ -1,0 +1,89 @@
+"""From soft weights to the hard ones that ship: their state dict, and batch-norm statistics that fit them."""
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
+
+from proxconnect.layers import BinaryLayer
+from proxconnect.modes import hard
+
+
+def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
+    """The state dict of the plain float network with weights ±α: it loads with `strict=True` into that architecture.
+
+    The float network then gives the answers of `model` in `eval()`. Modules under several names appear under each, and
+    version metadata is kept. The tensors of binary layers are new, all others are the model's own. Warns where inputs
+    of layers are binary too, which the float network would not know of.
+    """
+    state = model.state_dict()
+    metadata = OrderedDict(state._metadata)  # type: ignore[attr-defined]
+    hardened: OrderedDict[str, Tensor] = OrderedDict()
+    layers = {name: m for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, BinaryLayer)}
+    prefixes = {f"{name}." if name else "": layer for name, layer in layers.items()}
+    latents = {prefix + "latent": prefix for prefix in prefixes}
+    sharpness = {f"{prefix}{part}.mu" for prefix in prefixes for part in ("weight_quantizer", "input_quantizer")}
+    for key, tensor in state.items():
+        if key in latents:
+            hardened[latents[key] + "weight"] = prefixes[latents[key]].binary_weight
+        elif key not in sharpness:
+            hardened[key] = tensor
+    for key in sharpness:
+        metadata.pop(key.removesuffix(".mu"), None)
+    if any(layer.input_quantizer is not None for layer in layers.values()):
+        warnings.warn(
+            "this model quantises activations too, which a float network does not: with these weights alone it will "
+            "answer differently. proxconnect.pack keeps both",
+            stacklevel=2,
+        )
+    hardened._metadata = metadata  # type: ignore[attr-defined]
+    return hardened
+
+
+def reestimate_batchnorm(
+    model: nn.Module, batches: Iterable[Any], device: torch.device | int | None = None
+) -> nn.Module:
+    """Estimate the batch-norm statistics of `model` anew with its hard weights, in place, and return it.
+
+    A net trained with soft weights carries statistics of the soft net. `batches` yields inputs, or tuples and lists
+    that begin with one, as `torch.optim.swa_utils.update_bn` takes them; about as many as an epoch's first hundred
+    are enough. They are moved to `device` first if it is given. On any exception, an empty `batches` included, the
+    statistics and the mode are what they were.
+    """
+    with _restored_on_error(model), hard(model):
+        update_bn(_at_least_one(batches), model, device)
+    return model
+
+
+def _at_least_one(batches: Iterable[Any]) -> Iterator[Any]:
+    empty = True
+    for batch in batches:
+        empty = False
+        yield batch
+    if empty:
+        raise ValueError("batches is empty: batch-norm statistics cannot be estimated without data")
+
+
+@contextmanager
+def _restored_on_error(model: nn.Module) -> Iterator[None]:
+    """Give back batch-norm statistics and momentum where an exception leaves `update_bn`, and each module's mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    before = [({k: b.clone() for k, b in norm.named_buffers()}, norm.momentum) for norm in norms]
+    try:
+        yield
+    except BaseException:
+        for norm, (buffers, momentum) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            for name, buffer in norm.named_buffers():
+                buffer.copy_(buffers[name])
+        raise
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,47 @@
+"""The latents that an optimizer moves, and the clamp that BinaryConnect and BNN were published with."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from proxconnect.layers import BinaryLayer
+
+
+def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
+    """The binary layers of `model` whose latents `optimizer` moves, by qualified name.
+
+    ValueError where the model has no binary layer, or the optimizer holds none of their latents.
+    """
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no binary layer: call proxconnect.binarize(model) first")
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    stepped = {name: layer for name, layer in layers.items() if id(layer.latent) in held}
+    if not stepped:
+        raise ValueError(
+            f"the {type(optimizer).__name__} holds none of the {len(layers)} latents of this model: make it from the "
+            "binarized model's parameters, on the device where they stay"
+        )
+    return stepped
+
+
+def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> RemovableHandle:
+    """Clamp the latents to [-bound, bound] after every step of `optimizer`; stands for `weight.data.clamp_`.
+
+    BinaryConnect (arXiv 1511.00363) and BNN (arXiv 1602.02830) were published with bound 1 and no scale. Returns a
+    handle whose `remove()` ends it. ValueError where the optimizer moves no latent of the model.
+    """
+    if not (math.isfinite(bound) and bound > 0):
+        raise ValueError(f"bound must be positive and finite; got {bound}")
+    layers = stepped_layers(optimizer, model).values()
+
+    @torch.no_grad()
+    def clamp(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for layer in layers:
+            layer.latent.clamp_(-bound, bound)
+
+    return optimizer.register_step_post_hook(clamp)

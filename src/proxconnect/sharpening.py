@@ -1,0 +1,187 @@
+"""The schedule of the sharpness μ, carried by the optimizer's own step."""
+
+import math
+from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from proxconnect.latents import stepped_layers
+from proxconnect.layers import BinaryLayer
+from proxconnect.quantizer import Quantizer
+
+Shape = Literal["exponential", "linear", "cosine", "constant", "cumulative"]
+Part = Literal["weights", "activations", "both"]
+
+_PARTS: dict[Part, tuple[str, ...]] = {
+    "weights": ("weights",),
+    "activations": ("activations",),
+    "both": ("weights", "activations"),
+}
+_attached: "WeakKeyDictionary[Optimizer, dict[str, Sharpening]]" = WeakKeyDictionary()
+
+
+class _Course(NamedTuple):
+    """One quantizer, where its μ starts and ends, and the index of the parameter group that holds its latent."""
+
+    quantizer: Quantizer
+    start: float
+    end: float
+    group: int
+
+
+class Sharpening:
+    """Moves μ after every step of `optimizer`, from a soft start to a sharp end.
+
+    With p the share of `steps - hold` that is done, μ is start·(end/start)^p ("exponential"), start + (end - start)·p
+    ("linear"), the same with p ↦ (1 - cos πp)/2 ("cosine"), or start ("constant"); it stays at `end` for the last
+    `hold` steps and after. "cumulative" is the schedule of the theory, μ_t = start + Σ_{τ<t} η_τ with the learning
+    rates of the latent's group, capped at `end` where that is given.
+
+    The count is kept in `optimizer.param_groups[0]`: what saves the optimizer saves the schedule, and
+    `optimizer.load_state_dict` restores μ. A step counts when the optimizer steps: once for many accumulated
+    gradients or many calls of a closure, not when GradScaler skips it.
+
+    Weight decay acts on the latents w*, not on the ±α that the network uses. It pulls latents to 0, where signs flip.
+
+    Args:
+        optimizer: any optimizer; with several, make one Sharpening each. It moves the quantizers of those layers whose
+            latents this optimizer holds.
+        model: the binarized model.
+        steps: optimizer steps until μ reaches its end, `hold` included. Not needed for "constant" and "cumulative".
+        start, end: None takes each quantizer's usual range; for "cumulative" the start is then 1 and there is no end.
+        shape: one of "exponential", "linear", "cosine", "constant", "cumulative".
+        hold: how many of the `steps` stay at `end`.
+        part: which pairs move: those of the "weights", of the "activations", or "both".
+
+    Raises:
+        ValueError: no binary layer, none whose latent the optimizer holds, a start or end outside a pair's domain, or
+            a Sharpening of the same part on the same optimizer.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, model: nn.Module, *, steps: int | None = None, start: float | None = None,
+        end: float | None = None, shape: Shape = "exponential", hold: int = 0, part: Part = "weights",
+    ) -> None:  # fmt: skip
+        _require_sense(shape, part, steps, end, hold)
+        self.optimizer = optimizer
+        self.shape: Shape = shape
+        self.steps = steps
+        self.hold = hold
+        self.part: Part = part
+        self._key = f"sharpening_{part}"
+        layers = stepped_layers(optimizer, model)
+        self._courses = self._plan(layers, start, end)
+        self._attach()
+        for course in self._courses:
+            course.quantizer.scheduled = True
+        self._hooks = (
+            optimizer.register_step_post_hook(self._after_step),
+            optimizer.register_load_state_dict_post_hook(self._after_load),
+        )
+        self._apply()
+
+    @property
+    def step_count(self) -> int:
+        """Optimizer steps counted so far."""
+        return int(self.optimizer.param_groups[0].get(self._key, 0))
+
+    @property
+    def progress(self) -> float:
+        """The share of `steps - hold` that is done, in [0, 1]; 0 where `steps` is not given."""
+        return 0.0 if self.steps is None else min(1.0, self.step_count / (self.steps - self.hold))
+
+    def remove(self) -> None:
+        """Stop moving μ, which stays where it is."""
+        for hook in self._hooks:
+            hook.remove()
+        _attached.get(self.optimizer, {}).pop(self.part, None)
+
+    def _plan(self, layers: dict[str, BinaryLayer], start: float | None, end: float | None) -> list[_Course]:
+        group_of = {id(p): i for i, group in enumerate(self.optimizer.param_groups) for p in group["params"]}
+        courses, quantised = [], False
+        for name, layer in layers.items():
+            for part in _PARTS[self.part]:
+                quantizer = layer.quantizers.get(part)
+                quantised |= quantizer is not None
+                if quantizer is None or quantizer.sharpness is None:
+                    continue
+                quantizer.require_plausible_mu()
+                course = self._course(quantizer, start, end, group_of[id(layer.latent)])
+                for mu in (course.start, course.end):
+                    if mu != math.inf:
+                        quantizer.sharpness.require(mu, f"{name}: pair {quantizer.pair.name!r}")
+                courses.append(course)
+        if not quantised:
+            raise ValueError("no layer has binary activations: pass activations= to binarize(), or part='weights'")
+        return courses
+
+    def _course(self, quantizer: Quantizer, start: float | None, end: float | None, group: int) -> _Course:
+        usual = quantizer.sharpness
+        assert usual is not None
+        if self.shape == "cumulative":
+            return _Course(quantizer, 1.0 if start is None else start, math.inf if end is None else end, group)
+        return _Course(quantizer, usual.start if start is None else start, usual.end if end is None else end, group)
+
+    def _attach(self) -> None:
+        attached = _attached.setdefault(self.optimizer, {})
+        for part, other in attached.items():
+            if set(_PARTS[other.part]) & set(_PARTS[self.part]):
+                raise ValueError(
+                    f"this optimizer already has a Sharpening of part {part!r}, which would count each step twice: "
+                    "call its remove() first"
+                )
+        attached[self.part] = self
+
+    @torch.no_grad()
+    def _apply(self) -> None:
+        for course in self._courses:
+            course.quantizer.mu.fill_(self._mu(course))
+
+    def _mu(self, course: _Course) -> float:
+        start, end, p = course.start, course.end, self.progress
+        match self.shape:
+            case "exponential":
+                return float(start * (end / start) ** p)
+            case "linear":
+                return start + (end - start) * p
+            case "cosine":
+                return start + (end - start) * (1 - math.cos(math.pi * p)) / 2
+            case "constant":
+                return start
+            case "cumulative":
+                travelled = self.optimizer.param_groups[course.group].get(f"{self._key}_travelled", 0.0)
+                return min(end, start + float(travelled))
+
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found_inf = getattr(optimizer, "found_inf", None)  # set by GradScaler for optimizers that skip by themselves
+        if found_inf is not None and bool(found_inf):
+            return
+        optimizer.param_groups[0][self._key] = self.step_count + 1
+        if self.shape == "cumulative":
+            for group in optimizer.param_groups:
+                key = f"{self._key}_travelled"
+                group[key] = group.get(key, 0.0) + float(group["lr"])
+        self._apply()
+
+    def _after_load(self, optimizer: Optimizer) -> None:
+        self._apply()
+
+
+def _require_sense(shape: str, part: str, steps: int | None, end: float | None, hold: int) -> None:
+    """Raise ValueError for arguments that make no schedule, whatever the model."""
+    shapes = Shape.__args__  # type: ignore[attr-defined]
+    if shape not in shapes:
+        raise ValueError(f"unknown shape {shape!r}: known are {', '.join(shapes)}")
+    if part not in _PARTS:
+        raise ValueError(f"unknown part {part!r}: known are {', '.join(_PARTS)}")
+    if shape == "constant" and end is not None:
+        raise ValueError("a constant sharpness has a start and no end; choose another shape to move it")
+    if shape in ("constant", "cumulative"):
+        return
+    if steps is None or steps <= 0:
+        raise ValueError(f"shape {shape!r} needs steps=, the number of optimizer steps of the run; got {steps}")
+    if not 0 <= hold < steps:
+        raise ValueError(f"hold must be from 0 to steps - 1 = {steps - 1}; got {hold}")
