@@ -4,6 +4,7 @@ from proxconnect.hardening import hard_state_dict, reestimate_batchnorm
 from proxconnect.latents import clip_latents
 from proxconnect.layers import BinaryConv2d, BinaryLinear
 from proxconnect.modes import full_precision, hard
+from proxconnect.packed import PackedFileError, load, pack, save
 from proxconnect.pairs import PAIRS, Heuristic, Pair
 from proxconnect.quantizer import Quantizer
 from proxconnect.sharpening import Sharpening
@@ -15,6 +16,7 @@ __all__ = [
     "BinaryConv2d",
     "BinaryLinear",
     "Heuristic",
+    "PackedFileError",
     "Pair",
     "Quantizer",
     "Sharpening",
@@ -22,5 +24,8 @@ __all__ = [
     "full_precision",
     "hard",
     "hard_state_dict",
+    "load",
+    "pack",
     "reestimate_batchnorm",
+    "save",
 ]

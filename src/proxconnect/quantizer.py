@@ -81,7 +81,10 @@ class Quantizer(nn.Module):
             return latent
         x, alpha_bar = self._normalised(latent.detach())
         if self.is_hard:
-            quantised, ratio = sign(x, self.mu), None
+            quantised, ratio = (
+                sign(latent.detach(), self.mu),
+                None,
+            )  # of x it would differ where the division underflows
             alpha = alpha_bar
         else:
             quantised = self.pair.forward(x, self.mu)

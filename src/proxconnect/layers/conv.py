@@ -42,13 +42,13 @@ class BinaryConv2d(BinaryLayer, nn.Conv2d):
 
     def set_padding_value(self, value: int) -> None:
         """Pad the binary input with `value`, 0, 1 or -1; ValueError where the layer pads otherwise."""
-        if value not in (-1, 0, 1):
+        if value not in (-1, 0, 1) or isinstance(value, bool):
             raise ValueError(f"padding_value must be 0, 1 or -1; got {value!r}")
         if value and self.input_quantizer is None:
             raise ValueError("padding_value is for a binary input: set activations too, or leave it 0")
         if value and self.padding_mode != "zeros":
             raise ValueError(f"padding_value {value} needs padding_mode='zeros', the layer has {self.padding_mode!r}")
-        self.padding_value = value
+        self.padding_value = int(value)
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C_in, H, W) or (C_in, H, W) → (N, C_out, H_out, W_out) or (C_out, H_out, W_out)."""

@@ -1,0 +1,19 @@
+"""Packed models: 1 bit a weight in memory and in the file."""
+
+from proxconnect.packed.bits import pack_bits, unpack_bits
+from proxconnect.packed.file import PackedFileError, load, save
+from proxconnect.packed.layers import PackedConv2d, PackedLayer, PackedLinear, tensor_bytes
+from proxconnect.packed.pack import pack
+
+__all__ = [
+    "PackedConv2d",
+    "PackedFileError",
+    "PackedLayer",
+    "PackedLinear",
+    "load",
+    "pack",
+    "pack_bits",
+    "save",
+    "tensor_bytes",
+    "unpack_bits",
+]

@@ -1,0 +1,48 @@
+"""Signs as bits: entry 8j + i of the flattened tensor is bit i (of value 2^i) of byte j; 1 means +1, 0 means -1."""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+
+def byte_count(entries: int) -> int:
+    """The bytes that `entries` signs take, ⌈entries/8⌉."""
+    return -(-entries // 8)
+
+
+def pack_bits(tensor: Tensor) -> Tensor:
+    """The signs of a tensor, 8 a byte: uint8 of shape (⌈n/8⌉,), on the tensor's device.
+
+    Entries go in C order; sign(±0) = +1; the bits after the last entry are 0. TypeError for unsigned and boolean
+    tensors, which have no signs; ValueError for NaN.
+    """
+    if not tensor.dtype.is_signed or tensor.is_complex():
+        raise TypeError(f"signs are those of a float or signed integer tensor; got {tensor.dtype}")
+    flat = tensor.detach().flatten()
+    if not flat.is_meta and bool(flat.isnan().any()):
+        raise ValueError("NaN has no sign to pack")
+    rows = torch.zeros(byte_count(flat.numel()), 8, dtype=torch.uint8, device=flat.device)
+    rows.view(-1)[: flat.numel()] = flat >= 0
+    packed = rows[:, 0].clone()
+    for i in range(1, 8):
+        packed |= rows[:, i] << i
+    return packed
+
+
+def unpack_bits(bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """The ±1 of `shape` that `pack_bits` packed; ValueError unless `bits` is uint8 with ⌈n/8⌉ entries."""
+    entries = prod(shape)
+    if bits.dtype != torch.uint8 or bits.shape != (byte_count(entries),):
+        raise ValueError(
+            f"{entries} signs are {byte_count(entries)} bytes of uint8; got {bits.dtype} of shape {tuple(bits.shape)}"
+        )
+    values, places = torch.arange(256, device=bits.device), torch.arange(8, device=bits.device)
+    signs_of_byte = (((values.unsqueeze(1) >> places) & 1) * 2 - 1).to(dtype)
+    return signs_of_byte.index_select(0, bits.int()).flatten()[:entries].view(tuple(shape))
+
+
+def pad_is_zero(bits: Tensor, entries: int) -> bool:
+    """Whether the bits after the last of `entries` signs are 0, as `pack_bits` leaves them."""
+    return entries % 8 == 0 or int(bits[-1]) >> entries % 8 == 0

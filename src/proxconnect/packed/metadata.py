@@ -1,0 +1,69 @@
+"""The JSON that makes a safetensors file a packed model: version, layers, aliases."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxconnect.packed.spec import LayerSpec
+
+KEY = "proxconnect"
+"""The metadata key of the safetensors file."""
+VERSION = 1
+"""The version of the layout that this code writes, and the only one that it reads."""
+
+_KEYS = {"version", "layers", "aliases"}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The packed layers by qualified name, and the names of tensors that equal a stored one."""
+
+    layers: Mapping[str, LayerSpec]
+    aliases: Mapping[str, str]
+
+    def to_json(self) -> str:
+        """The text under the metadata key."""
+        layers = {name: spec.to_json() for name, spec in self.layers.items()}
+        return json.dumps({"version": VERSION, "layers": layers, "aliases": dict(self.aliases)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Metadata":
+        """What the text says; ValueError that says what is wrong with it."""
+        try:
+            content = json.loads(text, object_pairs_hook=_without_duplicates)
+        except RecursionError:
+            raise ValueError("its metadata is nested too deeply: the file is damaged") from None
+        except ValueError as error:
+            raise ValueError(f"its metadata is no valid JSON ({error}): the file is damaged") from None
+        _check_version(content)
+        if set(content) != _KEYS:
+            raise ValueError(f"its metadata must have the keys {', '.join(sorted(_KEYS))}: the file is damaged")
+        layers, aliases = content["layers"], content["aliases"]
+        if not isinstance(layers, dict) or not layers:
+            raise ValueError("its metadata names no layers: the file is damaged")
+        if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
+            raise ValueError("the aliases in its metadata must be an object of strings: the file is damaged")
+        return cls({name: _spec(name, entry) for name, entry in layers.items()}, aliases)
+
+
+def _check_version(content: object) -> None:
+    version = content.get("version") if isinstance(content, dict) else None
+    if type(version) is not int or version < 1:
+        raise ValueError(f"its metadata has no valid version, but {version!r}: the file is damaged")
+    if version > VERSION:
+        raise ValueError(f"it was written by a newer proxconnect (layout {version}, this reads {VERSION}): upgrade")
+
+
+def _spec(name: str, entry: object) -> LayerSpec:
+    try:
+        return LayerSpec.from_json(entry)
+    except ValueError as error:
+        raise ValueError(f"the metadata of layer {name!r} is wrong: {error}") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key stands twice")
+    return content

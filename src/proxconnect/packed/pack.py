@@ -1,0 +1,78 @@
+"""From a trained binary model to a packed one."""
+
+import torch
+from torch import nn
+
+from proxconnect.layers import BinaryLayer
+from proxconnect.packed.bits import pack_bits
+from proxconnect.packed.layers import PackedLayer, spec_of, transplant
+from proxconnect.packed.spec import FLOAT_TYPES, LayerSpec
+
+
+def pack(model: nn.Module) -> nn.Module:
+    """A new model, in `eval()` and without gradients, whose binary layers hold 1 bit a weight plus scales.
+
+    It computes what `model` does with hard weights and hard activations, to the bit; layers of the pair `fp` are made
+    binary too. `model` stays as it is. ValueError without a binary layer and for latents or quantizers that have no
+    packed form, TypeError for such types of layers.
+    """
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
+    if not layers:
+        if any(isinstance(module, PackedLayer) for module in model.modules()):
+            raise ValueError("the model is packed already: write it with pc.save(model, path)")
+        raise ValueError("the model has no binary layer: call pc.binarize(model) and train it first")
+    specs: dict[nn.Module, LayerSpec] = {
+        layer: _packable(f"layer {name!r}" if name else "the model", layer) for name, layer in layers.items()
+    }
+    copy, packed = transplant(model, specs, {})
+    with torch.no_grad():
+        for layer, form in packed.items():
+            assert isinstance(layer, BinaryLayer)
+            _give_tensors(form, layer)
+    return copy.eval().requires_grad_(False)
+
+
+def _give_tensors(form: PackedLayer, layer: BinaryLayer) -> None:
+    """Fill the packed form of `layer`; rounding ᾱ to the layer's dtype first commutes with the signs."""
+    form.bits = pack_bits(layer.latent)
+    scale = layer.weight_quantizer.scale_of(layer.latent)
+    if scale is None:
+        form.scale = form.scale.to(layer.latent.device)
+    else:
+        form.scale = scale.to(layer.latent.dtype).reshape(form.scale.shape)
+
+
+def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
+    """The spec of the packed form; an error that names what stands against packing."""
+    latent = layer._parameters.get("latent")
+    if latent is None:
+        raise ValueError(
+            f"{name}: `latent` is no plain parameter (parametrized or pruned): make it one first, with "
+            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'latent') or prune.remove(layer, 'latent')"
+        )
+    try:
+        spec = spec_of(layer)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+    if latent.is_meta:
+        raise ValueError(f"{name}: `latent` is on the meta device and has no values: load the checkpoint first")
+    if spec.dtype not in FLOAT_TYPES.values() or not spec.entries:
+        raise ValueError(
+            f"{name}: `latent` is {latent.dtype} of shape {spec.shape}; packed are {', '.join(FLOAT_TYPES)} with at "
+            "least one entry: convert it or keep the layer float"
+        )
+    if not bool(latent.isfinite().all()):
+        raise ValueError(f"{name}: `latent` has NaN or infinite entries: go back to a checkpoint before it diverged")
+    _require_plain_quantizers(name, layer)
+    return spec
+
+
+def _require_plain_quantizers(name: str, layer: BinaryLayer) -> None:
+    weights, inputs = layer.weight_quantizer, layer.input_quantizer
+    if weights.scale == "channel" and weights.channel_dim % layer.latent.dim() != 0:
+        raise ValueError(f"{name}: its scales run along dimension {weights.channel_dim}: set channel_dim=0 to pack it")
+    if inputs is not None and inputs.scale is not None:
+        raise ValueError(f"{name}: its input_quantizer has scale={inputs.scale!r}: set scale=None to pack it")
+    scale = weights.scale_of(layer.latent)
+    if scale is not None and not bool(scale.to(layer.latent.dtype).isfinite().all()):
+        raise ValueError(f"{name}: the mean of |latent| overflows {layer.latent.dtype}: divide the latents by a number")
