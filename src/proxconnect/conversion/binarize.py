@@ -1,0 +1,166 @@
+"""Conversion of a float model into a binary one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from proxconnect.conversion.bypass import takers
+from proxconnect.conversion.edges import registered_edges, traced_edges
+from proxconnect.conversion.eligibility import WeightLayer, binary_form, survey
+from proxconnect.conversion.flow import trace
+from proxconnect.conversion.keep import Keep, kept
+from proxconnect.conversion.patterns import PairChoice, first_match, resolve_choice
+from proxconnect.conversion.plan import Plan, Row
+from proxconnect.layers import BinaryConv2d
+from proxconnect.pairs import AnyPair
+from proxconnect.quantizer import Quantizer, Scale
+
+Include = type[nn.Module] | tuple[type[nn.Module], ...] | list[type[nn.Module]]
+
+
+def binarize(
+    model: nn.Module, weights: PairChoice = "bnn++", activations: PairChoice = None, *, scale: Scale = "channel",
+    keep: Keep = "edges", example: Any = None, padding_value: int = 0, include: Include = (),
+) -> nn.Module:  # fmt: skip
+    """Make the layers of `model` binary, in place, and return it; `model.binarization` says what became of each.
+
+    Linear and Conv2d layers turn into `BinaryLinear` and `BinaryConv2d` and stay the same modules; their parameter
+    `weight` becomes the parameter `latent`, the same object. On any error the model is as it was.
+
+    Args:
+        model: a float model.
+        weights: the pair of the weights: a name of `PAIRS`, a `Pair`, a `Heuristic`, or a mapping from glob patterns on
+            qualified layer names to those, or to None for float. The first pattern that fits a layer decides; a layer
+            that none fits stays float.
+        activations: the pair of the layers' inputs, given likewise; None leaves them float.
+        scale: what shares a scale: each output "channel", the "tensor", or nothing (None).
+        keep: what stays float: "edges", the layers that see the raw input and those that make an output; globs on
+            layer names, among which "edges" may stand; a callable (name, module) → bool; or None for nothing.
+        example: an input, by which the edges, and layers whose forward is bypassed, are found from the flow of data: a
+            tensor, a tuple of positional arguments or a mapping of keyword arguments. Without it the edges are the
+            first and the last layer registered, and what `get_classifier()` or `get_output_embeddings()` name.
+        padding_value: what a Conv2d with binary inputs and `padding_mode="zeros"` pads with: 0, 1 or -1.
+        include: subclasses of Linear and Conv2d to convert though they override `forward`, which is then lost.
+
+    Raises:
+        ValueError: for an unknown pair, a pattern that fits no layer, a model that is binary, lazy or integer, or one
+            of which nothing would become binary.
+    """
+    decisions = _decide(model, weights, activations, scale, keep, example, padding_value, include)
+    result = _plan(decisions, scale, padding_value)
+    if not result.binary:
+        raise ValueError(f"no layer would become binary:\n{result}\n{_advice(decisions)}")
+    for decision in decisions:
+        decision.apply(scale, padding_value)
+    model.binarization = result  # type: ignore[assignment]
+    return model
+
+
+def plan(
+    model: nn.Module, weights: PairChoice = "bnn++", activations: PairChoice = None, *, scale: Scale = "channel",
+    keep: Keep = "edges", example: Any = None, padding_value: int = 0, include: Include = (),
+) -> Plan:  # fmt: skip
+    """What `binarize` would do with the same arguments, which it takes and checks likewise; changes nothing."""
+    decisions = _decide(model, weights, activations, scale, keep, example, padding_value, include)
+    return _plan(decisions, scale, padding_value)
+
+
+@dataclass(frozen=True)
+class _Decision:
+    layer: WeightLayer
+    weights: AnyPair | None
+    activations: AnyPair | None
+    reason: str
+
+    def apply(self, scale: Scale, padding_value: int) -> None:
+        if self.weights is None or self.layer.form is None:
+            return
+        layer = self.layer.form.convert(
+            self.layer.module, weights=self.weights, activations=self.activations, scale=scale
+        )
+        if isinstance(layer, BinaryConv2d) and self.activations is not None and layer.padding_mode == "zeros":
+            layer.set_padding_value(padding_value)
+
+    def row(self) -> Row:
+        names, kind = self.layer.names, type(self.layer.module).__name__
+        weights, activations = (None if pair is None else pair.name for pair in (self.weights, self.activations))
+        return Row(names[0], kind, weights, activations, self.reason, names[1:])
+
+
+def _decide(
+    model: nn.Module, weights: PairChoice, activations: PairChoice, scale: Scale,
+    keep: Keep, example: Any, padding_value: int, include: Include,
+) -> list[_Decision]:  # fmt: skip
+    if weights is None:
+        raise TypeError("weights takes a pair or a mapping from patterns to pairs; got None")
+    classes = _checked_include(include)
+    layers = survey(model, classes)
+    weight_pairs = resolve_choice(weights, layers, "weights")
+    input_pairs = resolve_choice(activations, layers, "activations")
+    _check_quantizers(weight_pairs, input_pairs, scale)
+    _check_padding(padding_value, input_pairs)
+    eligible = [layer for layer in layers if layer.eligible]
+    flow = None if example is None or not eligible else trace(model, [layer.module for layer in eligible], example)
+
+    def edges() -> dict[str, str]:
+        if flow is None:
+            return registered_edges(model, layers)
+        return {eligible[index].name: reason for index, reason in traced_edges(flow).items()}
+
+    reasons = kept(keep, layers, edges)
+    float_inputs = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
+    for index in () if flow is None else flow.bypassed():
+        float_inputs.setdefault(eligible[index].module, "its forward is bypassed")
+    return [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs) for layer in layers]
+
+
+def _decision(
+    layer: WeightLayer, weights: dict[str, AnyPair | None], activations: dict[str, AnyPair | None],
+    kept_for: dict[str, str], float_inputs: dict[nn.Module, str],
+) -> _Decision:  # fmt: skip
+    pattern = first_match(layer, weights)
+    reason = layer.obstacle or kept_for.get(layer.name, "")
+    if not reason and pattern is None:
+        reason = "weights: no pattern fits it"
+    if not reason and pattern is not None and weights[pattern] is None:
+        reason = f"weights: {pattern!r} says float"
+    if reason or pattern is None:
+        return _Decision(layer, None, None, reason)
+    input_pattern = first_match(layer, activations)
+    input_pair = None if input_pattern is None else activations[input_pattern]
+    if input_pair is not None and layer.module in float_inputs:
+        return _Decision(layer, weights[pattern], None, float_inputs[layer.module])
+    return _Decision(layer, weights[pattern], input_pair, "")
+
+
+def _plan(decisions: list[_Decision], scale: Scale, padding_value: int) -> Plan:
+    return Plan(tuple(decision.row() for decision in decisions), scale, padding_value)
+
+
+def _checked_include(include: Include) -> tuple[type[nn.Module], ...]:
+    classes = (include,) if isinstance(include, type) else tuple(include)
+    for cls in classes:
+        if not isinstance(cls, type) or binary_form(cls) is None:
+            raise TypeError(f"include takes subclasses of nn.Linear and nn.Conv2d; got {cls!r}")
+    return classes
+
+
+def _check_quantizers(weights: dict[str, AnyPair | None], activations: dict[str, AnyPair | None], scale: Scale) -> None:
+    for pair in weights.values():
+        Quantizer(pair or "fp", scale)
+    for pair in activations.values():
+        Quantizer(pair or "fp", None)
+
+
+def _check_padding(padding_value: int, activations: dict[str, AnyPair | None]) -> None:
+    if isinstance(padding_value, bool) or padding_value not in (-1, 0, 1):
+        raise ValueError(f"padding_value must be 0, 1 or -1; got {padding_value!r}")
+    if padding_value and not any(activations.values()):
+        raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
+
+
+def _advice(decisions: list[_Decision]) -> str:
+    if not any(decision.layer.eligible for decision in decisions):
+        return "only nn.Linear and nn.Conv2d layers whose weight is a plain float parameter of their own can be binary"
+    return "pass keep=None to binarize the edges too, or patterns that fit other layers"

@@ -1,0 +1,27 @@
+"""Layers whose weight other code multiplies by, past their own forward, so that their input cannot be quantised."""
+
+from torch import nn
+
+_TAKEN_BY: dict[str, tuple[str, ...]] = {
+    "torch.nn.modules.activation.MultiheadAttention": ("out_proj",),
+    "torch.nn.modules.transformer.TransformerEncoderLayer": ("linear1", "linear2"),  # by its fast path, in eval()
+    "torchvision.models.swin_transformer.ShiftedWindowAttention": ("qkv", "proj"),
+    "torchvision.models.swin_transformer.ShiftedWindowAttentionV2": ("qkv", "proj"),
+}
+"""The names of such layers in the modules that do this, by class."""
+
+
+def takers(model: nn.Module) -> dict[nn.Module, str]:
+    """Who takes its weight, by layer, for the layers of `model` known to be bypassed."""
+    found: dict[nn.Module, str] = {}
+    for parent in model.modules():
+        cls = _definer_of_forward(type(parent))
+        for attribute in _TAKEN_BY.get(f"{cls.__module__}.{cls.__qualname__}", ()):
+            child = getattr(parent, attribute, None)
+            if isinstance(child, nn.Module):
+                found[child] = cls.__name__
+    return found
+
+
+def _definer_of_forward(cls: type[nn.Module]) -> type:
+    return next(base for base in cls.__mro__ if "forward" in vars(base))

@@ -1,0 +1,62 @@
+"""Which layers are the edges of a network: those that see its raw input and those that make an output."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from proxconnect.conversion.eligibility import WeightLayer
+from proxconnect.conversion.flow import RAW, Flow
+
+INPUT = "edge: sees the raw input"
+OUTPUT = "edge: makes an output"
+FIRST = "edge: the first layer registered"
+LAST = "edge: the last layer registered"
+
+
+def traced_edges(flow: Flow) -> dict[int, str]:
+    """The edges by the flow of data, with the reason, by their index among the watched layers.
+
+    A layer sees the raw input where some call of it has the input upstream, but no watched layer and no embedding of
+    the input. It makes an output where that output comes from it and from no watched layer that has it upstream.
+    """
+    edges = {call.layer: INPUT for call in flow.calls if call.upstream == RAW}
+    for taint in set(flow.outputs):
+        ancestors = flow.ancestors(taint)
+        upstream = 0
+        for _, call in ancestors:
+            upstream |= call.upstream
+        edges.update({call.layer: OUTPUT for bit, call in ancestors if not upstream & bit})
+    return edges
+
+
+def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, str]:
+    """The edges by order of registration, with the reason, by layer name.
+
+    They are the first eligible layer, unless an embedding is registered before it, the last one, and those that the
+    model itself names as its head, by timm's `get_classifier` or Hugging Face's `get_output_embeddings`.
+    """
+    eligible = [layer for layer in layers if layer.eligible]
+    if not eligible:
+        return {}
+    edges = {eligible[-1].name: LAST}
+    for getter in ("get_classifier", "get_output_embeddings"):
+        named = _modules_of(getattr(model, getter, None))
+        edges.update({layer.name: f"edge: {getter}() names it" for layer in eligible if layer.module in named})
+    first = eligible[0]
+    before = layers[: layers.index(first)]
+    if not any(isinstance(layer.module, nn.Embedding | nn.EmbeddingBag) for layer in before):
+        edges[first.name] = FIRST
+    return edges
+
+
+def _modules_of(getter: Callable[[], Any] | None) -> set[nn.Module]:
+    """Every module in what `getter` returns, a module or several."""
+    if getter is None:
+        return set()
+    try:
+        named = getter()
+    except (TypeError, AttributeError, NotImplementedError):  # takes arguments, or is there for subclasses alone
+        return set()
+    heads = named if isinstance(named, tuple | list) else (named,)
+    return {module for head in heads if isinstance(head, nn.Module) for module in head.modules()}

@@ -1,0 +1,195 @@
+"""Which layers can become binary, and what stands in the way of the others."""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
+
+from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
+
+FORMS: tuple[type[BinaryLayer], ...] = (BinaryLinear, BinaryConv2d)
+"""The binary layers that a float layer can become."""
+
+FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+_OWN_COMPUTATION = ("forward", "_conv_forward", "__call__")
+
+_NORM = re.compile(r"[Nn]orm(Act)?(\dd)?$")
+
+
+@dataclass(frozen=True)
+class WeightLayer:
+    """A module that owns a weight of two dimensions or more."""
+
+    names: tuple[str, ...]
+    """Every qualified name that it is registered under."""
+    module: nn.Module
+    form: type[BinaryLayer] | None
+    """The binary layer that it would become."""
+    obstacle: str
+    """Why it cannot become that; empty where it can."""
+
+    @property
+    def name(self) -> str:
+        """The first of its names."""
+        return self.names[0]
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it can become binary."""
+        return not self.obstacle
+
+
+def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[WeightLayer]:
+    """Every module of `model` that owns a weight of two dimensions or more, norms excepted, in order of registration.
+
+    Subclasses of the classes of `include` are eligible even where they override `forward`. ValueError for models that
+    cannot be binarized as they are: binary ones, uninitialised ones, ones with integer weights.
+    """
+    names = _names_by_module(model)
+    owners = _owners_by_parameter(names)
+    _refuse_unready(names)
+    layers = []
+    for module, aliases in names.items():
+        if not _owns_weight(module):
+            continue
+        form = next((form for form in FORMS if isinstance(module, form.float_type)), None)
+        obstacle = _obstacle(module, form, include) or _tie(module, aliases, owners)
+        layers.append(WeightLayer(tuple(aliases), module, form, obstacle))
+    return layers
+
+
+def binary_form(include: type[nn.Module]) -> type[BinaryLayer] | None:
+    """The binary layer that stands for the float class `include`, if there is one."""
+    return next((form for form in FORMS if issubclass(include, form.float_type)), None)
+
+
+def _names_by_module(model: nn.Module) -> dict[nn.Module, list[str]]:
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    return names
+
+
+def _owners_by_parameter(names: dict[nn.Module, list[str]]) -> dict[int, list[str]]:
+    """The qualified names of each parameter, by its id, one for each module and attribute that holds it."""
+    owners: dict[int, list[str]] = {}
+    for module, aliases in names.items():
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                owners.setdefault(id(parameter), []).append(_join(aliases[0], key))
+    return owners
+
+
+def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
+    """Raise ValueError for a model that is binary already, not initialised yet, or not float."""
+    binary = [aliases[0] for module, aliases in names.items() if isinstance(module, BinaryLayer)]
+    if binary:
+        raise ValueError(
+            f"the model is binary already ({_some(binary)}): binarize() takes the float model, once. Build it anew; to "
+            'give layers different pairs, pass a mapping such as weights={"layer1.*": "bc", "*": "bnn++"}'
+        )
+    lazy = [aliases[0] for module, aliases in names.items() if _is_lazy(module)]
+    if lazy:
+        raise ValueError(
+            f"the model has lazy modules without a shape yet ({_some(lazy)}): run it once on an example, then binarize"
+        )
+    integer = [aliases[0] for module, aliases in names.items() if _is_integer(module)]
+    if integer:
+        raise ValueError(
+            f"non-float model: {_some(integer)} holds integer, packed or quantized weights. Binarize the float model "
+            "that it was made from"
+        )
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    return any(t is not None and is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values()))
+
+
+def _is_integer(module: nn.Module) -> bool:
+    if "nn.quantized" in type(module).__module__ or "nn.intrinsic.quantized" in type(module).__module__:
+        return True
+    if any(p.dim() >= 2 and not (p.is_floating_point() or p.is_complex()) for p in _parameters(module)):
+        return True
+    is_layer = any(isinstance(module, form.float_type) for form in FORMS)
+    stored = [b for b in module._buffers.values() if b is not None]
+    return is_layer and not any(_is_matrix(p) for p in _parameters(module)) and any(
+        b.dtype in (torch.uint8, torch.int8) for b in stored
+    )  # fmt: skip
+
+
+def _owns_weight(module: nn.Module) -> bool:
+    if any(isinstance(module, form.float_type) for form in FORMS):
+        return True
+    if _NORM.search(type(module).__name__) or isinstance(module, parametrize.ParametrizationList):
+        return False
+    owned = {key: p for key, p in module._parameters.items() if p is not None}
+    return any(_is_matrix(p) or ("weight" in key and p.dim() >= 2) for key, p in owned.items())
+
+
+def _obstacle(module: nn.Module, form: type[BinaryLayer] | None, include: tuple[type[nn.Module], ...]) -> str:
+    """Why `module`, whoever shares its weight, cannot become binary; empty where it can."""
+    kind = type(module).__name__
+    if form is None:
+        owned = [key for key, p in module._parameters.items() if p is not None and p.dim() >= 2]
+        return f"no binary form of {kind} ({', '.join(owned)})" if owned != ["weight"] else f"no binary form of {kind}"
+    recomputed = _recomputation(module)
+    if recomputed:
+        return recomputed
+    if "forward" in module.__dict__:
+        return "its forward is replaced on the instance (by a hook library?): remove that first"
+    overridden = [
+        m for m in _OWN_COMPUTATION if getattr(type(module), m, None) is not getattr(form.float_type, m, None)
+    ]
+    if overridden and not isinstance(module, include):
+        return f"{kind} overrides {overridden[0]}: include=({kind},) replaces it by {form.__name__}"
+    weight = module._parameters["weight"]
+    assert weight is not None
+    if weight.numel() == 0:
+        return "its weight is empty"
+    if weight.dtype not in FLOAT_TYPES:
+        return f"its weight is {str(weight.dtype).removeprefix('torch.')}"
+    if type(weight) is not nn.Parameter:
+        return f"its weight is a {type(weight).__name__}, no plain parameter: binarize first"
+    return ""
+
+
+def _recomputation(module: nn.Module) -> str:
+    """What recomputes the weight or bias of `module` at each forward pass, if anything does."""
+    if parametrize.is_parametrized(module):
+        return f"parametrized ({', '.join(module.parametrizations)})"  # type: ignore[arg-type]
+    parameters, buffers = module._parameters, module._buffers
+    if "weight_g" in parameters:
+        return "weight-normed"
+    if any(key.endswith("_mask") and key.removesuffix("mask") + "orig" in parameters for key in buffers):
+        return "pruned: prune.remove() makes it permanent"
+    if "weight_orig" in parameters:
+        return "spectral-normed"
+    return "its weight is no parameter of its own" if parameters.get("weight") is None else ""
+
+
+def _tie(module: nn.Module, aliases: list[str], owners: dict[int, list[str]]) -> str:
+    weight = module._parameters.get("weight")
+    others = [o for o in owners.get(id(weight), []) if o != _join(aliases[0], "weight")]
+    return f"tied to {others[0]}" if others else ""
+
+
+def _parameters(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module._parameters.values() if p is not None]
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    """Whether at least two of the dimensions are no mere broadcasting."""
+    return sum(size > 1 for size in parameter.shape) >= 2
+
+
+def _join(module: str, attribute: str) -> str:
+    return f"{module}.{attribute}" if module else attribute
+
+
+def _some(names: list[str], limit: int = 3) -> str:
+    shown = ", ".join(name or "the model itself" for name in names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

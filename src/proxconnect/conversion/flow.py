@@ -1,0 +1,206 @@
+"""Which layers stand upstream of which, and of the outputs, by watching every operation of one run.
+
+Each tensor carries a taint, an int whose bits name what it was computed from: the raw input, an embedding of it, and
+the calls of the watched layers. An operation gives its results the union of the taints of its arguments.
+"""
+
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from proxconnect.conversion.example import run, tensors_in
+
+RAW = 1
+EMBEDDED = 2
+_FIRST_CALL = 2
+
+_EMBEDDINGS = ("embedding", "_embedding_bag", "_embedding_bag_forward_only", "embedding_renorm_")
+
+
+@dataclass
+class Call:
+    """One use of a layer's weight: by its forward, or by other code that took the weight."""
+
+    layer: int
+    """Its index among the watched layers."""
+    upstream: int
+    """The taint of its input."""
+    forward: bool
+    """Whether it was by the layer's own forward."""
+
+
+@dataclass
+class Flow:
+    """What one run showed."""
+
+    calls: list[Call] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    """The taint of each tensor of the answer."""
+
+    def ancestors(self, taint: int) -> list[tuple[int, Call]]:
+        """The calls in `taint`, each with its bit."""
+        bits = ((1 << (index + _FIRST_CALL), call) for index, call in enumerate(self.calls))
+        return [(bit, call) for bit, call in bits if taint & bit]
+
+    def bypassed(self) -> set[int]:
+        """The layers whose weight took part while their own forward never ran."""
+        return {call.layer for call in self.calls} - {call.layer for call in self.calls if call.forward}
+
+
+def trace(model: nn.Module, layers: list[nn.Module], example: Any) -> Flow:
+    """Run `model` on `example` and see how `layers` stand to each other; the model stays as it was."""
+    watch = _Watch(layers)
+    with watch.hooked():
+        # The arguments are tainted when the outermost forward takes them: `run` may have moved them.
+        start = model.register_forward_pre_hook(watch.enter, with_kwargs=True, prepend=True)
+        try:
+            with watch:
+                answer = run(model, example)
+        finally:
+            start.remove()
+    watch.flow.outputs = [watch.taint_of(tensor) for tensor in tensors_in(_results(answer))]
+    return watch.flow
+
+
+_BY_PRODUCTS = ("past_key_values", "hidden_states", "attentions")
+
+
+def _results(answer: Any) -> Any:
+    """`answer` without the by-products that Hugging Face's models return beside their results, if more is left."""
+    if not isinstance(answer, dict):
+        return answer
+    results = {key: value for key, value in answer.items() if not str(key).endswith(_BY_PRODUCTS)}
+    return results if tensors_in(results) else answer
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Propagates taints through every operation below it."""
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flow = Flow()
+        self.layers = layers
+        self.taints: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
+        # What was computed from weights alone: a bit for each layer.
+        self.weights: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
+        self.written: dict[StorageWeakRef, int] = {}  # taints by in-place writes, which all views share
+        self.active: dict[int, int] = {}
+        self.entered = False
+        for index, layer in enumerate(layers):
+            for parameter in (layer._parameters.get("weight"), layer._parameters.get("latent")):
+                if parameter is not None:
+                    self.weights[parameter] = 1 << index
+
+    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Taint the model's arguments, at its first call."""
+        if not self.entered:
+            self.entered = True
+            for tensor in tensors_in((args, kwargs)):
+                self.taints[tensor] = RAW
+
+    def taint_of(self, tensor: Tensor) -> int:
+        """What `tensor` was computed from."""
+        taint = self.taints.get(tensor, 0)
+        if self.written and (storage := _storage(tensor)) is not None:
+            taint |= self.written.get(storage, 0)
+        return taint
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        """Note the calls of the layers' own forward."""
+        handles: list[Any] = []
+        try:
+            for index, layer in enumerate(self.layers):
+                handles.append(layer.register_forward_pre_hook(self._before(index), with_kwargs=True))
+                handles.append(layer.register_forward_hook(self._after(index)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _before(self, index: int) -> Any:
+        def hook(layer: nn.Module, args: Any, kwargs: Any) -> None:
+            upstream = self._union(tensors_in((args, kwargs)))
+            self.active[index] = self._new_call(index, upstream, forward=True)
+
+        return hook
+
+    def _after(self, index: int) -> Any:
+        def hook(layer: nn.Module, args: Any, output: Any) -> None:
+            bit = self.active.pop(index)
+            for tensor in tensors_in(output):
+                self.taints[tensor] = self.taint_of(tensor) | bit
+
+        return hook
+
+    def _new_call(self, index: int, upstream: int, forward: bool) -> int:
+        self.flow.calls.append(Call(index, upstream, forward))
+        return 1 << (len(self.flow.calls) - 1 + _FIRST_CALL)
+
+    def _union(self, tensors: list[Tensor]) -> int:
+        taint = 0
+        for tensor in tensors:
+            taint |= self.taint_of(tensor)
+        return taint
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        data, weights = self._union(inputs), self._weights_in(inputs)
+        result = func(*args, **kwargs)
+        upstream = data
+        for index in _bits(weights):
+            if index in self.active:
+                data |= self.active[index]
+            elif upstream:
+                data |= self._new_call(index, upstream, forward=False)
+        if data & RAW and func.overloadpacket.__name__ in _EMBEDDINGS:
+            data |= EMBEDDED
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        if data:
+            self._taint(outputs, _written(func, args, kwargs), data)
+        elif weights:
+            for tensor in outputs:
+                self.weights[tensor] = weights
+        return result
+
+    def _weights_in(self, tensors: list[Tensor]) -> int:
+        weights = 0
+        for tensor in tensors:
+            weights |= self.weights.get(tensor, 0)
+        return weights
+
+    def _taint(self, outputs: list[Tensor], written: list[Tensor], data: int) -> None:
+        for tensor in outputs:
+            self.taints[tensor] = self.taints.get(tensor, 0) | data
+        for tensor in written:
+            self.taints[tensor] = self.taints.get(tensor, 0) | data
+            if (storage := _storage(tensor)) is not None:
+                self.written[storage] = self.written.get(storage, 0) | data
+
+
+def _bits(mask: int) -> list[int]:
+    return [index for index in range(mask.bit_length()) if mask >> index & 1]
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The arguments that `func` writes in place."""
+    declared = func._schema.arguments
+    given = [*zip(declared, args, strict=False), *((a, kwargs[a.name]) for a in declared if a.name in kwargs)]
+    values = [value for argument, value in given if argument.alias_info is not None and argument.alias_info.is_write]
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef | None:
+    """A key for the memory of `tensor` that is not reused while it is held; None where it has none (sparse)."""
+    try:
+        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+    except (NotImplementedError, RuntimeError):
+        return None

@@ -1,0 +1,109 @@
+"""Multiply-adds of one run, by the module whose forward did them."""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from proxconnect.conversion.example import run, tensors_in
+
+
+@dataclass
+class Calls:
+    """What one run showed, by module."""
+
+    macs: Counter[nn.Module] = field(default_factory=Counter)
+    """The multiply-adds of its forward, without those of its children."""
+    output_shapes: dict[nn.Module, tuple[int, ...]] = field(default_factory=dict)
+    """The shape of the first tensor of its first answer."""
+    input_types: dict[nn.Module, torch.dtype] = field(default_factory=dict)
+    """The dtype of the first tensor of its first input."""
+    called: set[nn.Module] = field(default_factory=set)
+
+
+def count(model: nn.Module, example: Any) -> Calls:
+    """Run `model` on `example`, as `conversion.example.run` does, and count the multiply-adds.
+
+    Counted are the products of matrices and vectors and the convolutions, attention's included, by torch's own formulas
+    (`torch.utils.flop_counter`, two operations a multiply-add), not products of three or elementwise ones. Code that
+    computes a layer's product by itself counts as its own, not as the layer's.
+    """
+    counter = _Counter()
+    with ExitStack() as stack:
+        stack.enter_context(_hooked(model, counter))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels of CPUs have no formula
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            stack.enter_context(_without_onednn())  # nor have oneDNN's recurrent ones
+        stack.enter_context(counter)
+        run(model, example)
+    return counter.calls
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds the multiply-adds of every operation to the innermost module that is running."""
+
+    def __init__(self) -> None:
+        from torch.utils.flop_counter import flop_registry
+
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls = Calls()
+        self.running: list[nn.Module] = []
+        self.formulas = flop_registry
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if self.running:
+            self.calls.macs[self.running[-1]] += self._macs(func.overloadpacket, args, kwargs or {}, result)
+        return result
+
+    def _macs(self, operation: Any, args: Any, kwargs: Any, result: Any) -> int:
+        aten = torch.ops.aten
+        if operation in (aten.mv, aten.dot, aten.vdot):  # which torch has no formula for
+            return int(args[0].numel())
+        if operation is aten.addmv:
+            return int(args[1].numel())
+        formula = self.formulas.get(operation)
+        return 0 if formula is None else int(formula(*args, **kwargs, out_val=result)) // 2
+
+    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """A module's forward begins."""
+        self.running.append(module)
+        self.calls.called.add(module)
+        for tensor in tensors_in((args, kwargs))[:1]:
+            self.calls.input_types.setdefault(module, tensor.dtype)
+
+    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        """A module's forward ends."""
+        self.running.pop()
+        for tensor in tensors_in(output)[:1]:
+            self.calls.output_shapes.setdefault(module, tuple(tensor.shape))
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TF32 acceleration")  # torch sets all flags, known to it or not
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+@contextmanager
+def _hooked(model: nn.Module, counter: _Counter) -> Iterator[None]:
+    handles: list[Any] = []
+    try:
+        for module in model.modules():
+            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks; what it computes counts as its parent's
+                continue
+            handles.append(module.register_forward_pre_hook(counter.enter, with_kwargs=True))
+            handles.append(module.register_forward_hook(counter.leave))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

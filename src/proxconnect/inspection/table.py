@@ -1,0 +1,99 @@
+"""A summary as a table."""
+
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from proxconnect.conversion.plan import shortened
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from proxconnect.inspection.summary import LayerSummary, Summary
+
+_TYPE_WIDTH = 12
+_NAME_WIDTH = 12
+_HEADERS = (
+    ("", "output"), ("bits", "w/in"), ("float", "bytes"), ("packed", "bytes"), ("binary", "MACs"), ("float", "MACs"),
+)  # fmt: skip
+_WITHOUT_EXAMPLE = slice(1, 4)
+
+
+def text(summary: "Summary", width: int) -> str:
+    """The table and the totals in lines of at most `width` characters; names are shortened, then shapes left out."""
+    headers, cells = _columns(summary)
+    widths = [max(map(len, column)) for column in zip(*cells, *headers, strict=True)]
+    if summary.uncalled is not None and width - _TYPE_WIDTH - sum(widths) - len(widths) - 1 < _NAME_WIDTH:
+        headers, cells, widths = [h[1:] for h in headers], [line[1:] for line in cells], widths[1:]
+    names = [row.name or "(the model)" for row in summary.rows]
+    room = max(_NAME_WIDTH, width - _TYPE_WIDTH - sum(widths) - len(widths) - 1)
+    name_width = min(room, max(map(len, ["layer", *names])))
+
+    def line(name: str, kind: str, values: tuple[str, ...]) -> str:
+        left = f"{shortened(name, name_width):{name_width}} {_cut(kind, _TYPE_WIDTH):{_TYPE_WIDTH}}"
+        return " ".join([left, *(f"{value:>{w}}" for value, w in zip(values, widths, strict=True))]).rstrip()
+
+    lines = [line("", "", headers[0]), line("layer", "type", headers[1])]
+    lines.append("─" * max(map(len, lines)))
+    lines += [line(name, row.kind, values) for name, row, values in zip(names, summary.rows, cells, strict=True)]
+    for total in ["", *_totals(summary)]:
+        lines += wrap(total, width, subsequent_indent=" " * 12) or [""]
+    return "\n".join(lines)
+
+
+def rich_table(summary: "Summary") -> "Group":
+    """The table and the totals, as wide as the console allows."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    headers, cells = _columns(summary)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("layer", "type"):
+        table.add_column(name, no_wrap=True)
+    for first, second in zip(*headers, strict=True):
+        table.add_column(f"{first}\n{second}", justify="right", no_wrap=True)
+    for row, values in zip(summary.rows, cells, strict=True):
+        table.add_row(row.name or "(the model)", row.kind, *values)
+    return Group(table, Text("\n".join(_totals(summary))))
+
+
+def short(amount: int | None) -> str:
+    """A count in at most six characters, in units of 1000."""
+    if amount is None:
+        return ""
+    value, units = float(amount), ["", "k", "M", "G", "T"]
+    while value >= 999.95 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.1f}{units[0]}" if units[0] else f"{value:.0f}"
+
+
+def _columns(summary: "Summary") -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The two lines of headers and the cells of each row, but for the layer's name and type."""
+    shown = _WITHOUT_EXAMPLE if summary.uncalled is None else slice(None)
+    headers = [line[shown] for line in zip(*_HEADERS, strict=True)]
+    return headers, [_cells(row)[shown] for row in summary.rows]
+
+
+def _cells(row: "LayerSummary") -> tuple[str, ...]:
+    shape = "" if row.output_shape is None else "×".join(map(str, row.output_shape))
+    bits = "" if row.weight_bits is None else f"{row.weight_bits}/{row.input_bits or '-'}"
+    return (shape, bits, *map(short, (row.float_bytes, row.packed_bytes, row.binary_macs, row.float_macs)))
+
+
+def _cut(kind: str, width: int) -> str:
+    return kind if len(kind) <= width else f"{kind[: width - 1]}…"
+
+
+def _totals(summary: "Summary") -> list[str]:
+    ratio = summary.float_bytes / summary.packed_bytes if summary.packed_bytes else 1.0
+    lines = [
+        f"parameters  {summary.parameters:,}, {summary.binary_parameters:,} of them binary",
+        f"bytes       {summary.float_bytes:,} float, {summary.packed_bytes:,} packed: {ratio:.1f} times fewer",
+    ]
+    if summary.uncalled is not None:
+        lines.append(f"MACs        {summary.binary_macs:,} of 1-bit weights and inputs, {summary.float_macs:,} float")
+    if summary.uncalled:
+        lines.append(f"forward     never called, so their inputs stay float: {', '.join(summary.uncalled)}")
+    return lines
