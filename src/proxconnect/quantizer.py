@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from proxconnect.pairs import AnyPair, resolve
+from proxconnect.pairs import AnyPair, Sharpness, resolve
 from proxconnect.pairs.prox import sign
 
 Scale = Literal["channel", "tensor"] | None
@@ -79,18 +79,18 @@ class Quantizer(nn.Module):
         """The quantised tensor, with the shape and dtype of `latent`."""
         if self.override == "full_precision" or (self._stays_float and not self.is_hard):
             return latent
-        x, alpha_bar = self._normalised(latent.detach())
-        if self.is_hard:
-            quantised, ratio = (
-                sign(latent.detach(), self.mu),
-                None,
-            )  # of x it would differ where the division underflows
-            alpha = alpha_bar
+        weights = latent.detach()
+        alpha_bar = self.scale_of(weights)
+        divisor = None if alpha_bar is None else torch.where(alpha_bar == 0, 1.0, alpha_bar)  # ᾱ = 0 means x = 0
+        x = weights if divisor is None else weights / divisor
+        if self.is_hard:  # the sign of x would differ where the division underflows
+            quantised, alpha, ratio = sign(weights, self.mu), alpha_bar, None
         else:
             quantised = self.pair.forward(x, self.mu)
-            alpha, ratio = self._least_squares(latent.detach(), quantised, alpha_bar)
+            alpha, ratio = self._least_squares(weights, quantised, alpha_bar)
         value = quantised if alpha is None else (alpha * quantised).to(latent.dtype)
-        surrogate: Tensor = _Surrogate.apply(latent, value, self._remembered(x), ratio, self.mu, self.pair)  # type: ignore[no-untyped-call]
+        mask = self.pair.backward(x, self.mu) != 0 if self.pair.slope == "indicator" else None
+        surrogate: Tensor = _Surrogate.apply(latent, value, mask, divisor, ratio, self.mu, self.pair)  # type: ignore[no-untyped-call]
         return surrogate
 
     def scale_of(self, latent: Tensor) -> Tensor | None:
@@ -100,7 +100,8 @@ class Quantizer(nn.Module):
         """
         if self.scale is None:
             return None
-        return latent.abs().mean(self._shared_dims(latent), keepdim=True, dtype=_wide(latent))
+        dims, magnitudes = self._shared_dims(latent), latent.abs().to(_wide(latent))
+        return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch takes no dimension for all of them
 
     def hard(self, latent: Tensor) -> Tensor:
         """ᾱ·sign(w*), without gradient, whatever the mode."""
@@ -126,23 +127,21 @@ class Quantizer(nn.Module):
         """Raise ValueError where μ is outside the pair's domain, as it is where a loader left it uninitialised."""
         if self.mu.is_meta:
             return
-        mu = float(self.mu)
-        if not (self.sharpness.contains(mu) if self.sharpness else math.isfinite(mu) and mu > 0):
+        try:
+            (self.sharpness or Sharpness()).require(float(self.mu), f"pair {self.pair.name!r}")
+        except ValueError as error:
             raise ValueError(
-                f"the sharpness of pair {self.pair.name!r} is μ = {mu:g}, which no schedule makes: it was probably "
-                "never initialised. Load the weights into the float network first and call binarize() after"
-            )
+                f"{error}, which no schedule makes: it was probably never initialised. Load the weights into the float "
+                "network first and call binarize() after"
+            ) from None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy that is made under `hard()` or `full_precision()` does not stay so for ever."""
+        super().__setstate__(state | {"override": None})  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         """The pair and the scale."""
         return f"{self.pair.name!r}, scale={self.scale!r}"
-
-    def _normalised(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
-        """x = w*/ᾱ and ᾱ; x = 0 where ᾱ = 0."""
-        alpha_bar = self.scale_of(latent)
-        if alpha_bar is None:
-            return latent, None
-        return latent / torch.where(alpha_bar == 0, 1.0, alpha_bar), alpha_bar
 
     def _least_squares(
         self, latent: Tensor, quantised: Tensor, alpha_bar: Tensor | None
@@ -150,9 +149,10 @@ class Quantizer(nn.Module):
         """α = ⟨w*, F⟩/⟨F, F⟩ and α/ᾱ; where ᾱ = 0 the weight is 0 and the ratio 1."""
         if alpha_bar is None:
             return None, None
-        dims, wide = self._shared_dims(latent), _wide(latent)
-        correlation = (latent * quantised).sum(dims, keepdim=True, dtype=wide)
-        energy = quantised.square().sum(dims, keepdim=True, dtype=wide)
+        dims = self._shared_dims(latent)
+        correlation, energy = latent * quantised, quantised.square()
+        if dims:
+            correlation, energy = correlation.sum(dims, keepdim=True), energy.sum(dims, keepdim=True)
         alpha = correlation / torch.where(energy == 0, 1.0, energy)
         return alpha, torch.where(alpha_bar == 0, 1.0, alpha / alpha_bar)
 
@@ -160,20 +160,14 @@ class Quantizer(nn.Module):
         channel = self.channel_dim % latent.dim() if self.scale == "channel" and latent.dim() else -1
         return [d for d in range(latent.dim()) if d != channel]
 
-    def _remembered(self, x: Tensor) -> Tensor | None:
-        """What the backward pass needs of x: nothing where B = 1, a mask where B is an indicator, else x."""
-        if self.pair.slope == "one":
-            return None
-        return self.pair.backward(x, self.mu) != 0 if self.pair.slope == "indicator" else x
-
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool,
         missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str],
     ) -> None:  # fmt: skip
         loaded = state_dict.setdefault(prefix + "mu", self.mu)
-        if isinstance(loaded, Tensor) and not loaded.is_meta and loaded.numel() == 1 and self.sharpness:
+        if isinstance(loaded, Tensor) and not loaded.is_meta and loaded.numel() == 1:
             try:
-                self.sharpness.require(float(loaded), f"{prefix}mu, of pair {self.pair.name!r},")
+                (self.sharpness or Sharpness()).require(float(loaded), f"{prefix}mu, of pair {self.pair.name!r},")
             except ValueError as error:
                 error_msgs.append(str(error))
                 state_dict[prefix + "mu"] = self.mu
@@ -197,30 +191,37 @@ def overridden(module: nn.Module, override: Override) -> Iterator[None]:
 
 
 class _Surrogate(torch.autograd.Function):
-    """`value` forward, ratio·B_μ(x)·g backward to the latent; `remembered` is what B needs of x."""
+    """`value` forward, ratio·B_μ(latent/divisor)·g backward.
+
+    Only what B needs is saved: nothing where it is 1, the mask where it is one, else the latent itself.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        latent: Tensor, value: Tensor, remembered: Tensor | None, ratio: Tensor | None, mu: Tensor, pair: AnyPair
-    ) -> Tensor:
+        latent: Tensor, value: Tensor, mask: Tensor | None, divisor: Tensor | None, ratio: Tensor | None,
+        mu: Tensor, pair: AnyPair,
+    ) -> Tensor:  # fmt: skip
         return value.view_as(value)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, _, remembered, ratio, mu, ctx.pair = inputs
-        ctx.save_for_backward(remembered, ratio, mu)
+        latent, _, mask, divisor, ratio, mu, ctx.pair = inputs
+        if ctx.pair.slope == "any":
+            ctx.save_for_backward(ratio, mask, latent, divisor, mu)
+        else:
+            ctx.save_for_backward(ratio, mask, None, None, None)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        remembered, ratio, mu = ctx.saved_tensors
-        if remembered is not None:
-            factor = remembered if remembered.dtype == torch.bool else ctx.pair.backward(remembered, mu)
-            gradient = gradient * factor.to(gradient.dtype)
+        ratio, factor, latent, divisor, mu = ctx.saved_tensors
+        if latent is not None:
+            factor = ctx.pair.backward(latent if divisor is None else latent / divisor, mu)
         if ratio is not None:
-            gradient = gradient * ratio.to(gradient.dtype)
-        return gradient, None, None, None, None, None
+            factor = ratio if factor is None else factor * ratio  # in float32 or wider, rounded once below
+        product = gradient if factor is None else (gradient * factor).to(gradient.dtype)
+        return product, None, None, None, None, None, None
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from proxconnect.layers import guard
 from proxconnect.pairs import AnyPair
@@ -40,22 +41,24 @@ class BinaryLayer(nn.Module):
         """
         if isinstance(layer, BinaryLayer) or not isinstance(layer, cls.float_type):
             raise TypeError(f"{cls.__name__}.convert takes a {cls.float_type.__name__}, got {type(layer).__name__}")
-        if "weight" not in layer._parameters:
+        weight = layer._parameters.get("weight")
+        if weight is not None and is_lazy(weight):
+            raise TypeError(f"this {type(layer).__name__} has no shape yet: run it once on an example first")
+        if weight is None:
             raise TypeError(
                 f"the weight of this {type(layer).__name__} is no plain parameter (parametrized, weight-normed or "
                 "pruned?): remove that first, as torch.nn.utils.parametrize.remove_parametrizations does"
             )
+        quantizers = quantizers_of(weights, activations, scale)  # before the first change, for they may refuse
         layer._parameters = {"latent" if name == "weight" else name: p for name, p in layer._parameters.items()}
         layer.__class__ = cls
         assert isinstance(layer, cls)
-        layer._add_quantizers(weights, activations, scale)
+        layer._add_quantizers(*quantizers)
         return layer.train(layer.training)
 
-    def _add_quantizers(self, weights: str | AnyPair, activations: str | AnyPair | None, scale: Scale) -> None:
-        """Give the layer its quantizers, on the latent's device."""
-        device = self.latent.device
-        self.weight_quantizer = Quantizer(weights, scale, magnitude=UNSCALED_MAGNITUDE).to(device)
-        self.input_quantizer = None if activations is None else Quantizer(activations, None).to(device)
+    def _add_quantizers(self, weight_quantizer: Quantizer, input_quantizer: Quantizer | None) -> None:
+        self.weight_quantizer = weight_quantizer.to(self.latent.device)
+        self.input_quantizer = None if input_quantizer is None else input_quantizer.to(self.latent.device)
 
     @property
     def quantizers(self) -> dict[str, Quantizer]:
@@ -79,6 +82,11 @@ class BinaryLayer(nn.Module):
         if not isinstance(value, Tensor):
             raise TypeError(
                 f"layer.weight takes a tensor, which is written to layer.latent; got {type(value).__name__}"
+            )
+        if value.grad_fn is not None:
+            raise ValueError(
+                "layer.weight takes a tensor that is no result of a differentiable computation: assign value.detach(), "
+                "or for torch.func.functional_call pass the parameter under its name `latent`"
             )
         if value.shape != self.latent.shape:
             raise ValueError(f"layer.latent has shape {tuple(self.latent.shape)}; got {tuple(value.shape)}")
@@ -104,7 +112,8 @@ class BinaryLayer(nn.Module):
         if name in ("weight", "weight_orig") and "latent" in self._parameters:
             raise TypeError(
                 f"{type(self).__name__}.weight is computed from the parameter `latent` and cannot hold a parameter: "
-                "name `latent` instead (to tie or to prune it), or assign a plain tensor to copy it into `latent`"
+                "name `latent` instead, or assign a plain tensor to copy it into `latent`. (±1 has no zero: a pruned "
+                "latent is +1 when hard)"
             )
         super().register_parameter("latent" if name == "weight" else name, param)
 
@@ -146,3 +155,11 @@ class BinaryLayer(nn.Module):
         if prefix + "weight" in state_dict and prefix + "latent" not in state_dict:
             state_dict[prefix + "latent"] = state_dict.pop(prefix + "weight")
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def quantizers_of(
+    weights: str | AnyPair, activations: str | AnyPair | None, scale: Scale
+) -> tuple[Quantizer, Quantizer | None]:
+    """The quantizers of a layer's weights and inputs."""
+    inputs = None if activations is None else Quantizer(activations, None)
+    return Quantizer(weights, scale, magnitude=UNSCALED_MAGNITUDE), inputs

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proxconnect.layers.base import BinaryLayer
+from proxconnect.layers.base import BinaryLayer, quantizers_of
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Scale
 
@@ -37,7 +37,7 @@ class BinaryConv2d(BinaryLayer, nn.Conv2d):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
         )  # fmt: skip
-        self._add_quantizers(weights, activations, scale)
+        self._add_quantizers(*quantizers_of(weights, activations, scale))
         self.set_padding_value(padding_value)
 
     def set_padding_value(self, value: int) -> None:
@@ -49,6 +49,14 @@ class BinaryConv2d(BinaryLayer, nn.Conv2d):
         if value and self.padding_mode != "zeros":
             raise ValueError(f"padding_value {value} needs padding_mode='zeros', the layer has {self.padding_mode!r}")
         self.padding_value = int(value)
+
+    def extra_repr(self) -> str:
+        """The float layer's, how `weight` comes from `latent`, and the padding value where it is not 0."""
+        return (
+            f"{super().extra_repr()}, padding_value={self.padding_value}"
+            if self.padding_value
+            else super().extra_repr()
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C_in, H, W) or (C_in, H, W) → (N, C_out, H_out, W_out) or (C_out, H_out, W_out)."""

@@ -30,8 +30,8 @@ def _refuse_hard_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[
     for layer in list(_watched):
         if any(quantizer.is_hard for quantizer in layer.quantizers.values()):
             hard.append(layer)
-        elif layer.training:
-            _watched.discard(layer)
+        elif layer.training and all(quantizer.override is None for quantizer in layer.quantizers.values()):
+            _watched.discard(layer)  # neither in eval() nor inside hard()
     if not hard:
         return
     stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proxconnect.layers.base import BinaryLayer
+from proxconnect.layers.base import BinaryLayer, quantizers_of
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Scale
 
@@ -27,7 +27,7 @@ class BinaryLinear(BinaryLayer, nn.Linear):
         weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
     ) -> None:  # fmt: skip
         super().__init__(in_features, out_features, bias, device, dtype)
-        self._add_quantizers(weights, activations, scale)
+        self._add_quantizers(*quantizers_of(weights, activations, scale))
 
     def forward(self, input: Tensor) -> Tensor:
         """(…, in_features) → (…, out_features)."""

@@ -6,6 +6,7 @@ PC++ iterates w = F_μ(w*), w* ← w* - η·B_μ(w*) ⊙ ∇ℓ(w).
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import MethodType
 
 import torch
 from torch import Tensor
@@ -112,6 +113,8 @@ class Pair(ForwardBackward):
 
     def at(self, mu: float) -> "Pair":
         """The same pair with its sharpness fixed at `mu`; ValueError outside the domain."""
+        if self.sharpness is None:
+            return self
         self._checked(mu, torch.empty(0))
         return Pair(f"{self.name}@{mu:g}", self.prox.at(mu), self.transform.at(mu), self.doc)
 
@@ -126,6 +129,19 @@ class FixedMap:
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         """The map at the fixed sharpness."""
         return self.map(x, self.mu)
+
+
+@dataclass(frozen=True)
+class MethodMap:
+    """A method of an object as a map; two are equal where their objects are, as those of a copied pair."""
+
+    owner: object
+    method: str
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """The method's value."""
+        value: Tensor = getattr(self.owner, self.method)(x, mu)
+        return value
 
 
 @dataclass(frozen=True, init=False)
@@ -151,8 +167,8 @@ class Heuristic(ForwardBackward):
         doc: str = "",
     ) -> None:
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "forward_map", forward)
-        object.__setattr__(self, "backward_map", backward)
+        object.__setattr__(self, "forward_map", _comparable(forward))
+        object.__setattr__(self, "backward_map", _comparable(backward))
         object.__setattr__(self, "sharpness", sharpness)
         object.__setattr__(self, "slope", "any")
         if doc:
@@ -177,6 +193,11 @@ class Heuristic(ForwardBackward):
             backward=FixedMap(self.backward_map, mu),
             doc=self.__doc__ or "",
         )
+
+
+def _comparable(given: Map) -> Map:
+    """The map, a bound method wrapped: Python compares those by the identity of their object."""
+    return MethodMap(given.__self__, given.__name__) if isinstance(given, MethodType) else given
 
 
 AnyPair = Pair | Heuristic

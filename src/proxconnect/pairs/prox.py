@@ -87,7 +87,7 @@ class ProxConnect(Prox):
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         """L(1-1/μ, 1-1/μ)(x), μ ≥ 1."""
-        return sign(x, mu) * (x.abs() + (1 - 1 / mu)).clamp(max=1.0)
+        return sign(x, mu) * (x.abs() + _jump(x, mu)).clamp(max=1.0)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class BinaryRelax(Prox):
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         """x/μ + (1 - 1/μ)·sign(x), μ ≥ 1: the identity at μ = 1."""
-        return x / mu + (1 - 1 / mu) * sign(x, mu)
+        return x / mu + _jump(x, mu) * sign(x, mu)
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,11 @@ class FixedProx(Prox):
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         """P at the fixed sharpness."""
         return self.prox(x, self.mu)
+
+
+def _jump(x: Tensor, mu: float | Tensor) -> float | Tensor:
+    """1 - 1/μ, half of the jump at 0, in the dtype of x."""
+    return 1 - 1 / (mu.to(x.dtype) if isinstance(mu, Tensor) else mu)
 
 
 identity = Identity()

@@ -125,12 +125,13 @@ class ErrorDecay(Transform):
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """k·tanh(μp)."""
-        return torch.tanh(mu * p) * _at_least_one(1 / mu)
+        return torch.tanh(mu * p) / (mu.clamp(max=1.0) if isinstance(mu, Tensor) else min(mu, 1.0))
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """max(1, μ)·4σ(2μp)σ(-2μp): 1 - tanh² without its cancellation."""
         u = 2 * (mu * p).clamp(-40.0, 40.0)
-        return _at_least_one(mu) * (4 * torch.sigmoid(u) * torch.sigmoid(-u))
+        gain = mu.clamp(min=1.0) if isinstance(mu, Tensor) else max(mu, 1.0)
+        return gain * (4 * torch.sigmoid(u) * torch.sigmoid(-u))
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,6 @@ class FixedTransform(Transform):
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """T' at the fixed sharpness."""
         return self.transform.derivative(p, self.mu)
-
-
-def _at_least_one(value: float | Tensor) -> float | Tensor:
-    return value.clamp(min=1.0) if isinstance(value, Tensor) else max(value, 1.0)
 
 
 identity = Identity()

@@ -1,0 +1,115 @@
+"""The command `proxconnect`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from proxconnect import __version__
+from proxconnect.extras import MissingExtraError
+from proxconnect.pairs import resolve
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (default: those of the process) and return its exit code.
+
+    0: done; 1: a check failed; 2: wrong arguments, an absent file or package, in one line on stderr; 130: Ctrl-C.
+    """
+    parser = _parser()
+    try:
+        parsed = parser.parse_args(arguments)
+        code: int = parsed.run(parsed)
+    except SystemExit as stop:  # argparse's, after --help, --version or an error
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="proxconnect", description="Binarize PyTorch networks by ProxConnect++.")
+    parser.add_argument("--version", action="version", version=f"proxconnect {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    return parser
+
+
+def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    command = commands.add_parser(
+        "demo",
+        help="train, compare and ship binary networks on real data",
+        description="Train a float network and binary ones by several forward-backward pairs, print a table of their "
+        "accuracies, draw them, and prove that the packed file of the best gives the same answers.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  proxconnect demo                                     digits, all pairs, 3 seeds: about two minutes on two cores
+  proxconnect demo --pairs bnn+ bnn++ --modes BW --seeds 5
+  proxconnect demo --pairs md poly+ --starts FT --out runs/soft
+  proxconnect demo --data fashion-mnist --pairs bnn++ --modes BW --starts E2E
+  proxconnect demo --data fashion-mnist --root ~/fashion-mnist
+
+fashion-mnist trains ResNet-20 (stem stride 2, 14 x 14) for 6 epochs a run; an epoch takes one to two minutes on two
+cores, all 21 runs some hours.
+
+Writes into DIR: results.json, curves.png, weights.png, pairs.png, best.safetensors.
+Ctrl-C keeps what is done: the table is printed and results.json says "complete": false.""",
+    )
+    add = command.add_argument
+    add("--data", choices=("digits", "fashion-mnist"), default="digits", help="default: digits, 8 x 8, from sklearn")
+    add("--root", type=Path, metavar="DIR", help="folder of the IDX files of Fashion-MNIST")
+    add("--pairs", nargs="+", type=_pair, metavar="PAIR", help="default: bc pc bnn bnn+ bnn++; fp is always trained")
+    add("--modes", nargs="+", choices=("BW", "BWA"), help="binary weights, or activations too; default: both")
+    add("--starts", nargs="+", choices=("E2E", "FT"), help="from scratch, or fine-tuned from fp; default: both")
+    add("--seeds", type=_positive, metavar="N", help="default: 3; 1 for fashion-mnist")
+    add("--epochs", type=_positive, metavar="N", help="of every run")
+    add("--workers", type=_positive, metavar="N", help="processes, of one thread each; default: one a core, at most 8")
+    add("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: runs/demo")
+    command.set_defaults(run=_demo)
+
+
+def _demo(parsed: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from proxconnect.training.data import DatasetError
+    from proxconnect.training.demo import Options, demo
+    from proxconnect.training.workers import WorkerError
+
+    given = {name: getattr(parsed, name) for name in Options.__dataclass_fields__ if getattr(parsed, name) is not None}
+    for name in ("pairs", "modes", "starts"):
+        if name in given:
+            given[name] = tuple(dict.fromkeys(given[name]))
+    try:
+        return demo(Options(**given), Console())
+    except (DatasetError, MissingExtraError, OSError) as error:
+        return _complain(error, USAGE_ERROR)
+    except WorkerError as error:
+        return _complain(error, 1)
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"proxconnect: {error}", file=sys.stderr)
+    return code
+
+
+def _pair(name: str) -> str:
+    try:
+        return resolve(name).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"a positive whole number is needed, got {text!r}")
+    return int(text)

@@ -1,0 +1,200 @@
+"""Pictures of pairs, of training runs and of latents, as matplotlib figures that no window shows.
+
+Needs the extra `plots`. Every function returns a `matplotlib.figure.Figure`; `save` writes one as a PNG file.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from proxconnect import extras
+from proxconnect.atomic import replacing
+from proxconnect.pairs import PAIRS, AnyPair, Heuristic, resolve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+SHADES = {"F": ("#9ecae1", "#4292c6", "#08306b"), "B": ("#fdbe85", "#f16913", "#7f2704")}
+"""Colours of F and of B by sharpness, soft to sharp."""
+
+PAIR_COLOURS = {
+    "fp": "#444444", "bc": "#0072b2", "pc": "#e69f00", "parq": "#8c6d31", "binaryrelax": "#56b4e9", "md": "#999933",
+    "bnn": "#009e73", "bnn+": "#cc79a7", "bnn++": "#d62728", "poly": "#9467bd", "poly+": "#5e3c99", "ede": "#b2912f",
+    "ede+": "#17becf",
+}  # fmt: skip
+"""One colour a pair in every picture of runs."""
+
+_REACH = 2.5
+
+
+def plot_pair(pair: str | AnyPair, mus: Sequence[float] | None = None) -> "Figure":
+    """F and B of one pair over x, a line each for a few sharpnesses μ.
+
+    `mus` defaults to three values from soft to sharp; ValueError where one is outside the pair's domain.
+    """
+    pair = resolve(pair)
+    figure = _figure(6.4, 4.6)
+    figure.suptitle(_title(pair), fontsize=11)
+    forward, backward = figure.subplots(2, 1, sharex=True)
+    _draw(pair, forward, backward, _sharpnesses(pair, mus))
+    forward.set_ylabel("F(x)")
+    backward.set_ylabel("B(x)")
+    backward.set_xlabel("x, the latent weight in units of its scale")
+    if pair.sharpness is not None:
+        for axes in (forward, backward):
+            axes.legend(frameon=False, fontsize=8, loc="upper left")
+    return figure
+
+
+def plot_catalogue(pairs: Mapping[str, AnyPair] | Iterable[str | AnyPair] = PAIRS) -> "Figure":
+    """F (blue) over B (orange) of every pair, small multiples; heuristics are marked and shaded."""
+    chosen = [resolve(pair) for pair in (pairs.values() if isinstance(pairs, Mapping) else pairs)]
+    columns = min(5, len(chosen) + 1)
+    rows = math.ceil((len(chosen) + 1) / columns)
+    figure = _figure(2.05 * columns, 2.15 * rows + 0.35)
+    cells = figure.subfigures(rows, columns, squeeze=False, wspace=0.01, hspace=0.02).ravel()
+    for pair, cell in zip(chosen, cells, strict=False):
+        if isinstance(pair, Heuristic):
+            cell.set_facecolor("#f2f2f2")
+        cell.suptitle(_title(pair), fontsize=9)
+        forward, backward = cell.subplots(2, 1, sharex=True)
+        _draw(pair, forward, backward, _sharpnesses(pair, None))
+        forward.set_ylabel("F", rotation=0, labelpad=6)
+        backward.set_ylabel("B", rotation=0, labelpad=6)
+        for axes in (forward, backward):
+            axes.tick_params(labelsize=7)
+    _explain(cells[len(chosen)])
+    return figure
+
+
+def plot_curves(
+    losses: Mapping[str, Sequence[Sequence[float]]],
+    accuracies: Mapping[str, Sequence[Sequence[float]]],
+    title: str = "",
+) -> "Figure":
+    """Training loss and hard test accuracy over epochs: by pair, a list of runs; the mean, and the range as a band.
+
+    Losses are in nats, accuracies in [0, 1].
+    """
+    figure = _figure(9.6, 4.0)
+    figure.suptitle(title, fontsize=11)
+    left, right = figure.subplots(1, 2)
+    _bands(left, losses, 1.0)
+    _bands(right, accuracies, 100.0)
+    left.set_yscale("log")
+    left.set(xlabel="epoch", ylabel="training loss (nats)", title="training set, soft weights")
+    right.set(xlabel="epoch", ylabel="accuracy (%)", title="test set, hard weights")
+    finals = [100 * run[-1] for runs in accuracies.values() for run in runs if run]
+    if finals:
+        low = min(finals)
+        right.set_ylim(max(0.0, low - 2.0 * max(100.0 - low, 2.0)), 100.0)
+    right.legend(frameon=False, fontsize=8, loc="lower right", ncols=2)
+    return figure
+
+
+def plot_latents(layers: Mapping[str, tuple[Tensor, Tensor]], title: str = "") -> "Figure":
+    """By layer name, from (latent, hard weight): the histogram of w*/ᾱ, and the shares that become -1 and +1."""
+    if not layers:
+        raise ValueError("plot_latents needs at least one layer: pass {name: (layer.latent, layer.binary_weight)}")
+    figure = _figure(2.9 * len(layers) + 0.6, 3.4)
+    figure.suptitle(title, fontsize=11)
+    for axes, (name, (latent, hard)) in zip(
+        figure.subplots(1, len(layers), squeeze=False)[0], layers.items(), strict=True
+    ):
+        _histogram(axes, latent.detach(), hard.detach())
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("latent w* / ᾱ")
+    figure.axes[0].set_ylabel("share of weights")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write `figure` as a PNG file, aside first and then renamed."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """An empty figure, in inches, that belongs to no global state."""
+    figure: Figure = extras.require("matplotlib.figure", "plots").Figure(figsize=(width, height), layout="constrained")
+    return figure
+
+
+def _title(pair: AnyPair) -> str:
+    return f"{pair.name} (heuristic)" if isinstance(pair, Heuristic) else pair.name
+
+
+def _sharpnesses(pair: AnyPair, mus: Sequence[float] | None) -> list[float]:
+    """The μ to draw: those asked for, else three from soft to sharp; any one where the pair does not depend on μ."""
+    if pair.sharpness is None:
+        return [1.0]
+    return [max(pair.sharpness.lowest, mu) for mu in (1.0, 2.0, 6.0)] if mus is None else list(mus)
+
+
+def _draw(pair: AnyPair, forward: "Axes", backward: "Axes", mus: Sequence[float]) -> None:
+    """The lines of F and B; a jump is an upright line."""
+    x = torch.linspace(-_REACH, _REACH, 2001, dtype=torch.float64)
+    for i, mu in enumerate(mus):
+        shade = len(SHADES["F"]) - 1 if len(mus) == 1 else round(i * (len(SHADES["F"]) - 1) / (len(mus) - 1))
+        for axes, values, part in ((forward, pair.forward(x, mu), "F"), (backward, pair.backward(x, mu), "B")):
+            axes.plot(x, values, color=SHADES[part][shade], linewidth=1.4, label=f"μ = {mu:g}")
+    for axes in (forward, backward):
+        axes.axhline(0.0, color="#bbbbbb", linewidth=0.6, zorder=0)
+        axes.axvline(0.0, color="#bbbbbb", linewidth=0.6, zorder=0)
+        axes.set_xlim(-_REACH, _REACH)
+        axes.spines[["top", "right"]].set_visible(False)
+    forward.set_ylim(-1.6, 1.6)
+    top = max(float(pair.backward(x, mu).max()) for mu in mus)
+    backward.set_ylim(-0.15 * max(top, 1.0), 1.15 * max(top, 1.0))
+
+
+def _explain(cell: "Figure | SubFigure") -> None:
+    """The legend of the catalogue, in the cell after the last pair."""
+    lines = extras.require("matplotlib.lines", "plots").Line2D
+    labels = ("soft, μ = 1", "μ = 2", "sharp, μ = 6, or no μ")
+    handles = [lines([], [], color="none", label="F, forward")]
+    handles += [lines([], [], color=c, label=label) for c, label in zip(SHADES["F"], labels, strict=True)]
+    handles += [lines([], [], color="none", label="B, backward")]
+    handles += [lines([], [], color=c, label=label) for c, label in zip(SHADES["B"], labels, strict=True)]
+    cell.legend(handles=handles, loc="center", frameon=False, fontsize=7.5, handlelength=1.4)
+
+
+def _bands(axes: "Axes", runs_of: Mapping[str, Sequence[Sequence[float]]], factor: float) -> None:
+    """For each pair the mean over its runs, and their range as a band; runs may be of different lengths."""
+    for name, runs in runs_of.items():
+        length = min((len(run) for run in runs), default=0)
+        if length == 0:
+            continue
+        values = factor * torch.tensor([list(run[:length]) for run in runs], dtype=torch.float64)
+        epochs = range(1, length + 1)
+        colour = PAIR_COLOURS.get(name, "#444444")
+        axes.plot(epochs, values.mean(0), color=colour, linewidth=1.5, label=name, marker="." if length == 1 else None)
+        axes.fill_between(epochs, values.amin(0), values.amax(0), color=colour, alpha=0.12, linewidth=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(extras.require("matplotlib.ticker", "plots").MaxNLocator(integer=True))
+
+
+def _histogram(axes: "Axes", latent: Tensor, hard: Tensor) -> None:
+    alpha_bar = latent.abs().mean(tuple(range(1, latent.dim())), keepdim=True)
+    alpha_bar = torch.where(alpha_bar == 0, 1.0, alpha_bar)
+    x = (latent / alpha_bar).flatten()
+    counts, edges = torch.histogram(x.float().clamp(-4, 4).cpu(), bins=80, range=(-4.0, 4.0))
+    shares = counts / x.numel()
+    axes.stairs(shares, edges, fill=True, color=SHADES["F"][0], label="latents")
+    axes.set_ylim(0, 1.45 * float(shares.max()))
+    for value, side in ((-1, "right"), (1, "left")):
+        share = float(((hard / alpha_bar).flatten() * value > 0).double().mean())
+        axes.axvline(
+            value, color=SHADES["B"][1], linewidth=1.6, label="hard weights ±1, and their shares" if value > 0 else None
+        )
+        axes.annotate(
+            f"{100 * share:.0f} %", (value, 0.9), xycoords=("data", "axes fraction"), color=SHADES["B"][2],
+            xytext=(4 * value, 0), textcoords="offset points", ha=side, fontsize=8,
+        )  # fmt: skip
+    axes.spines[["top", "right"]].set_visible(False)

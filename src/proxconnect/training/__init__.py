@@ -1,0 +1,1 @@
+"""Training on real data: data sets, models, runs and the demo. No library module imports this package."""

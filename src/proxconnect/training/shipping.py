@@ -1,0 +1,96 @@
+"""From the best run to a file, and the proof that the file gives the same answers in a process that has only the file.
+
+`python -m proxconnect.training.shipping FILE DATA ROOT ANSWERS` is that process.
+"""
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from proxconnect import packed
+from proxconnect.packed import PackedLayer
+from proxconnect.training import data
+from proxconnect.training.experiment import Outcome, Run, answers, build, restore
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """A packed file, its size against the float network's, and how far its answers are from the trained network's.
+
+    Sizes in bytes. `binary_*` are those of the weights of binary layers alone: as floats, as bits, and their scales.
+    `largest_difference` is the largest |Δ| of a logit on the test set, `changed_classes` counts other classifications.
+    """
+
+    run: Run
+    float_file: int
+    packed_file: int
+    binary_float: int
+    binary_bits: int
+    binary_scales: int
+    answers: int
+    largest_difference: float
+    changed_classes: int
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the answers are the same, to the bit."""
+        return self.largest_difference == 0.0 and self.changed_classes == 0
+
+
+def ship(outcome: Outcome, dataset: data.Dataset, root: Path | None, path: Path) -> Shipment:
+    """Pack the network of `outcome`, save it to `path`, and compare the answers of a fresh process.
+
+    RuntimeError where that process fails.
+    """
+    from safetensors.torch import save
+
+    model = restore(outcome, dataset.name)
+    here = answers(model, dataset.test_images)
+    small = packed.pack(model)
+    packed.save(small, path)
+    there = _answers_elsewhere(path, dataset.name, root)
+    layers = [module for module in small.modules() if isinstance(module, PackedLayer)]
+    float_state = build(Run("fp", "float", "E2E", 0), dataset.name).state_dict()
+    return Shipment(
+        run=outcome.run,
+        float_file=len(save(float_state)),
+        packed_file=path.stat().st_size,
+        binary_float=sum(layer.weight.nbytes for layer in layers),
+        binary_bits=sum(layer.bits.nbytes for layer in layers),
+        binary_scales=sum(layer.scale.nbytes for layer in layers),
+        answers=len(here),
+        largest_difference=(here - there).abs().max().item(),
+        changed_classes=int((here.argmax(1) != there.argmax(1)).sum()),
+    )
+
+
+def _answers_elsewhere(path: Path, name: str, root: Path | None) -> Tensor:
+    """The logits on the test set that a fresh Python process computes from the file at `path`."""
+    from safetensors.torch import load_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "answers.safetensors"
+        command = [sys.executable, "-m", __name__, str(path), name, "" if root is None else str(root), str(written)]
+        threads = str(torch.get_num_threads())
+        done = subprocess.run([*command, threads], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"the fresh process failed to answer from {path}:\n{done.stderr.strip()}")
+        return load_file(written)["answers"]
+
+
+def _answer(path: str, name: str, root: str, written: str, threads: str) -> None:
+    from safetensors.torch import save_file
+
+    torch.set_num_threads(int(threads))
+    dataset = data.load(name, Path(root) if root else None)
+    model = packed.load(path, build(Run("fp", "float", "E2E", 0), name))
+    save_file({"answers": answers(model, dataset.test_images)}, written)
+
+
+if __name__ == "__main__":
+    _answer(*sys.argv[1:])

@@ -1,0 +1,18 @@
+"""What every test starts from: one thread, a fixed seed, deterministic properties."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("proxconnect", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("proxconnect")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield

@@ -1,0 +1,123 @@
+"""The command: exit codes, one line for each error of a user, and Ctrl-C in a real process."""
+
+import importlib.metadata
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from proxconnect import cli, extras
+
+
+def test_version_is_that_of_the_package(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"proxconnect {importlib.metadata.version('proxconnect')}"
+
+
+def test_the_entry_point_is_main():
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="proxconnect")
+    assert script.load() is cli.main
+
+
+def test_help_has_examples_that_parse(capsys):
+    assert cli.main(["demo", "--help"]) == 0
+    examples = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  proxconnect demo")]
+    assert len(examples) >= 3
+    for example in examples:
+        cli._parser().parse_args(example.split("   ")[0].split()[1:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["demos"], "invalid choice"),
+        (["demo", "--pairs", "bnm++"], "unknown pair 'bnm++': did you mean 'bnn++'"),
+        (["demo", "--epochs", "0"], "positive whole number"),
+        (["demo", "--seeds", "two"], "positive whole number"),
+        (["demo", "--data", "mnist"], "'digits', 'fashion-mnist'"),
+        (["demo", "--data", "fashion-mnist", "--root", "nowhere"], "apt install dataset-fashion-mnist"),
+    ],
+)
+def test_errors_of_a_user_are_one_line(capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_a_folder_that_cannot_be_made(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    assert cli.main(["demo", "--out", str(tmp_path / "file" / "folder")]) == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("package", "extra"), [("matplotlib", "plots"), ("sklearn", "train")])
+def test_a_missing_extra_is_one_line_with_its_installation(capsys, monkeypatch, tmp_path, package, extra):
+    for name in [m for m in sys.modules if m.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [_Absent(package), *sys.meta_path])
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"pip install 'proxconnect[{extra}]'" in error
+    assert error.count("\n") == 1
+
+
+class _Absent:
+    """A finder that makes a package absent."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == self.package:
+            raise ModuleNotFoundError(f"No module named {self.package!r}", name=self.package)
+
+
+def test_an_error_inside_an_installed_package_passes_through(monkeypatch, tmp_path):
+    (tmp_path / "half_broken.py").write_text("import surely_absent_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="surely_absent_package") as error:
+        extras.require("half_broken", "train")
+    assert not isinstance(error.value, extras.MissingExtraError)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process group")
+def test_ctrl_c_in_a_terminal_ends_workers_and_leaves_results(tmp_path):
+    code = "import sys; from proxconnect.cli import main; sys.exit(main(sys.argv[1:]))"
+    options = ["demo", "--pairs", "bc", "--modes", "BW", "--epochs", "500", "--workers", "2", "--out"]
+    command = [sys.executable, "-c", code, *options, str(tmp_path)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        workers = _started_workers(process.pid, 2)
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert "0 of 9 runs are done" in " ".join(output.split())
+    assert "Traceback" not in output + errors
+    assert json.loads((tmp_path / "results.json").read_text())["complete"] is False
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def _started_workers(parent: int, count: int) -> list[str]:
+    """Wait until `parent` has started `count` spawned workers; their process ids."""
+    for _ in range(1200):
+        children = Path(f"/proc/{parent}/task/{parent}/children")
+        if not children.exists():
+            pytest.skip("needs /proc/PID/task/PID/children")
+        workers = [c for c in children.read_text().split() if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+        if len(workers) == count:
+            return workers
+        time.sleep(0.05)
+    pytest.fail("the workers never started")
