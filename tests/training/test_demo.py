@@ -16,6 +16,8 @@ from proxconnect.training import report, shipping
 from proxconnect.training.experiment import ARCHITECTURES, Epoch, Outcome, Run
 from proxconnect.training.models import small_cnn
 
+FILES = {"results.json", "curves.png", "weights.png", "pairs.png", "best.safetensors"}
+
 
 def options(out: Path, **changes) -> module.Options:
     few = module.Options(pairs=("bnn++",), modes=("BW",), seeds=1, epochs=1, out=out)
@@ -44,7 +46,7 @@ def done(tmp_path_factory):
 def test_the_demo_writes_every_file(done):
     code, printed, folder = done
     assert code == 0
-    assert sorted(p.name for p in folder.iterdir()) == sorted(module.FILES)
+    assert {p.name for p in folder.iterdir()} == FILES
     for name in ("curves.png", "weights.png", "pairs.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG\r\n")
     assert "450 answers on the test set: the same to the bit" in printed
@@ -93,7 +95,7 @@ def test_other_answers_are_found_and_fail(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("runs_done", [0, 2])
-def test_ctrl_c_keeps_what_is_done(tmp_path, monkeypatch, runs_done):
+def test_ctrl_c_keeps_what_is_done_and_what_was_there(tmp_path, monkeypatch, runs_done):
     real, calls = module.workers.train, []
 
     def interrupted(*args, **kwargs):
@@ -102,14 +104,17 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, monkeypatch, runs_done):
         calls.append(args)
         return real(*args, **kwargs)
 
-    (tmp_path / "best.safetensors").write_bytes(b"of an earlier demo")
+    for name in ("best.safetensors", "results.json"):
+        (tmp_path / name).write_text("of an earlier demo")
     monkeypatch.setattr(module.workers, "train", interrupted)
     screen = console()
     assert module.demo(options(tmp_path), screen, some_digits()) == 130
-    results = read(tmp_path)
-    assert results["complete"] is False
-    assert len(results["runs"]) == runs_done
-    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+    assert (tmp_path / "best.safetensors").read_text() == "of an earlier demo"
+    if runs_done:
+        assert read(tmp_path)["complete"] is False
+        assert len(read(tmp_path)["runs"]) == runs_done
+    else:
+        assert (tmp_path / "results.json").read_text() == "of an earlier demo"
     printed = screen.file.getvalue()
     assert f"{runs_done} of 3 runs are done" in printed.replace("\n", " ")
     assert ("Test accuracy" in printed) == bool(runs_done)

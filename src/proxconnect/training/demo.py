@@ -25,9 +25,6 @@ PAIRS = ("bc", "pc", "bnn", "bnn+", "bnn++")
 SEEDS = {"digits": 3, "fashion-mnist": 1}
 """How many seeds each data set is trained with."""
 
-FILES = ("results.json", "curves.png", "weights.png", "pairs.png", "best.safetensors")
-"""What the demo writes."""
-
 MOST_WORKERS = 8
 
 
@@ -74,7 +71,14 @@ class _Session:
     console: "Console"
     outcomes: list[Outcome] = field(default_factory=list)
     shipment: shipping.Shipment | None = None
+    written: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
+
+    def path(self, name: str) -> Path:
+        """Where a file of that name goes; it counts as written from now on."""
+        if name not in self.written:
+            self.written.append(name)
+        return self.options.out / name
 
     def write(self, complete: bool) -> None:
         """Write results.json, its runs in the order of the options, whatever the order in which they ended."""
@@ -84,7 +88,7 @@ class _Session:
             self.outcomes, arguments=self.options.plain(), complete=complete,
             seconds=time.perf_counter() - self.began, shipment=self.shipment,
         )  # fmt: skip
-        report.write_json(content, self.options.out / "results.json")
+        report.write_json(content, self.path("results.json"))
 
 
 def demo(options: Options, console: "Console", dataset: data.Dataset | None = None) -> int:
@@ -97,8 +101,6 @@ def demo(options: Options, console: "Console", dataset: data.Dataset | None = No
     parallel = dataset is None
     dataset = data.load(options.data, options.root) if dataset is None else dataset
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        (options.out / name).unlink(missing_ok=True)
     session = _Session(options, dataset, console)
     try:
         _train(session, parallel)
@@ -109,7 +111,7 @@ def demo(options: Options, console: "Console", dataset: data.Dataset | None = No
         return _stopped(session)
     session.write(complete=True)
     took = time.perf_counter() - session.began
-    console.print(f"Wrote {', '.join(f for f in FILES if (options.out / f).exists())} in {options.out} ({took:.0f} s)")
+    console.print(f"Wrote {', '.join(session.written)} in {options.out} ({took:.0f} s)")
     return code
 
 
@@ -153,21 +155,23 @@ def _print_table(session: _Session) -> None:
 
 def _draw(session: _Session) -> None:
     """The pictures: curves of the first mode and start asked for, the catalogue, the latents of the best network."""
-    out, mode, start = session.options.out, session.options.modes[0], session.options.starts[0]
+    mode, start = session.options.modes[0], session.options.starts[0]
     by_pair: dict[str, list[Outcome]] = {}
     for outcome in session.outcomes:
         if outcome.run.is_float or (outcome.run.mode, outcome.run.start) == (mode, start):
             by_pair.setdefault(outcome.run.pair, []).append(outcome)
     losses = {pair: [[e.loss for e in o.epochs] for o in group] for pair, group in by_pair.items()}
     accuracies = {pair: [[e.accuracy for e in o.epochs] for o in group] for pair, group in by_pair.items()}
-    plots.save(plots.plot_curves(losses, accuracies, f"{mode} {start}"), out / "curves.png")
-    plots.save(plots.plot_catalogue(), out / "pairs.png")
+    plots.save(plots.plot_curves(losses, accuracies, f"{mode} {start}"), session.path("curves.png"))
+    plots.save(plots.plot_catalogue(), session.path("pairs.png"))
     best = _best(session.outcomes)
     if best is not None:
         binary = [(n, m) for n, m in restore(best, session.options.data).named_modules() if isinstance(m, BinaryLayer)]
         shown = dict(binary[:: max(1, len(binary) // 3)][:4])
         layers = {name: (layer.latent, layer.binary_weight) for name, layer in shown.items()}
-        plots.save(plots.plot_latents(layers, f"{best.run}: latents and their hard weights"), out / "weights.png")
+        plots.save(
+            plots.plot_latents(layers, f"{best.run}: latents and their hard weights"), session.path("weights.png")
+        )
 
 
 def _best(outcomes: Sequence[Outcome]) -> Outcome | None:
@@ -180,7 +184,7 @@ def _ship(session: _Session) -> int:
     best = _best(session.outcomes)
     if best is None:
         return 0
-    path = session.options.out / "best.safetensors"
+    path = session.path("best.safetensors")
     with session.console.status("packing the best network and loading it in a fresh process"):
         session.shipment = shipping.ship(best, session.dataset, session.options.root, path)
     say = session.console.print
@@ -192,10 +196,11 @@ def _ship(session: _Session) -> int:
 
 def _stopped(session: _Session) -> int:
     """After Ctrl-C: show and keep what is done."""
-    done, total = len(session.outcomes), len(session.options.runs())
+    done, total, say = len(session.outcomes), len(session.options.runs()), session.console.print
+    if not session.outcomes:
+        say(f"Interrupted: 0 of {total} runs are done, and nothing was written.")
+        return 130
     session.write(complete=False)
-    if session.outcomes:
-        _print_table(session)
-    where = session.options.out / "results.json"
-    session.console.print(f"Interrupted: {done} of {total} runs are done; {where} holds them, with complete: false.")
+    _print_table(session)
+    say(f"Interrupted: {done} of {total} runs are done; {session.path('results.json')} holds them, complete: false.")
     return 130
