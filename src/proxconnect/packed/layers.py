@@ -1,6 +1,7 @@
 """Packed layers: 1 bit a weight plus scales, for inference."""
 
 import copy
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -54,6 +55,14 @@ class PackedLayer(nn.Module):
     def weight(self, value: object) -> None:
         raise TypeError("the weight of a packed layer is read-only: change the binary model and pack it again")
 
+    def forward(self, input: Tensor) -> Tensor:
+        """What the binary layer answers in `eval()`, to the bit."""
+        return self.compute(self.prepare_input(input))
+
+    @abstractmethod
+    def compute(self, input: Tensor) -> Tensor:
+        """The layer's product with an input that is prepared."""
+
     def prepare_input(self, input: Tensor) -> Tensor:
         """The input as the layer multiplies it: its signs where activations are binary."""
         return sign(input, 1.0) if self._spec.binary_input else input
@@ -87,12 +96,8 @@ class PackedLinear(PackedLayer, nn.Linear):
     kind = "linear"
     float_type = nn.Linear
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(…, in_features) → (…, out_features)."""
-        return self.compute(self.prepare_input(input))
-
     def compute(self, input: Tensor) -> Tensor:
-        """The product with an input that is prepared."""
+        """(…, in_features) → (…, out_features), from an input that is prepared."""
         return functional.linear(input, self.weight, self.bias)
 
 
@@ -102,12 +107,8 @@ class PackedConv2d(PackedLayer, nn.Conv2d):
     kind = "conv2d"
     float_type = nn.Conv2d
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C_in, H, W) or (C_in, H, W) → (N, C_out, H_out, W_out) or (C_out, H_out, W_out)."""
-        return self.compute(self.prepare_input(input))
-
     def compute(self, input: Tensor) -> Tensor:
-        """The convolution of an input that is prepared."""
+        """(N, C_in, H, W) → (N, C_out, H_out, W_out), with or without N, from an input that is prepared."""
         return convolve(self, input, self.weight, self._spec.padding_value)
 
 
