@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up all that they need and work on a machine that has only Python.
+# `make demo` and `make test` set up all that they need and work on a machine that has only make and Python.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -57,9 +57,8 @@ def test_curves_are_means_of_runs_in_per_cent():
     assert loss.lines[0].get_color() == plots.PAIR_COLOURS["bc"]
 
 
-def test_every_pair_has_a_colour_of_its_own():
-    assert set(plots.PAIR_COLOURS) == set(PAIRS)
-    assert len(set(plots.PAIR_COLOURS.values())) == len(PAIRS)
+def test_no_two_pairs_share_a_colour():
+    assert len(set(plots.PAIR_COLOURS.values())) == len(plots.PAIR_COLOURS)
 
 
 def test_latents_are_counted_in_units_of_their_scale():

@@ -1,7 +1,9 @@
 """The schedule of μ: its shapes in closed form, and its count under everything that steps an optimizer."""
 
 import copy
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -202,7 +204,23 @@ def test_removed_schedule_leaves_mu_where_it_is():
     sharpening.remove()
     step(model, optimizer)
     assert mu(model) == reached
+
+    second = Sharpening(optimizer, model, steps=4)
+    sharpening.remove()
+    assert second.step_count == 0
+    with pytest.raises(ValueError, match="remove"):
+        Sharpening(optimizer, model, steps=4)
+
+
+def test_a_schedule_does_not_keep_its_optimizer_alive():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     Sharpening(optimizer, model, steps=4)
+    step(model, optimizer)
+    alive = weakref.ref(optimizer)
+    del optimizer
+    gc.collect()
+    assert alive() is None
 
 
 def test_a_soft_pair_that_nothing_moves_warns_when_it_is_hardened():
@@ -231,7 +249,9 @@ def test_a_scheduled_pair_does_not_warn(recwarn):
         ({"steps": 4, "hold": 4}, "hold must be"),
         ({"steps": 4, "shape": "exp"}, "known are exponential"),
         ({"steps": 4, "part": "bias"}, "known are weights"),
-        ({"steps": 4, "end": 2.0, "shape": "constant"}, "no end"),
+        ({"end": 2.0, "shape": "constant"}, "no end"),
+        ({"steps": 5, "hold": 5, "shape": "constant"}, "neither steps nor hold"),
+        ({"hold": 1, "shape": "cumulative"}, "neither steps nor hold"),
         ({"steps": 4, "start": -1.0}, "μ > 0"),
         ({"steps": 4, "end": math.nan}, "μ > 0"),
         ({"steps": 4, "part": "activations"}, "no layer has binary activations"),

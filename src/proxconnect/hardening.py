@@ -18,9 +18,9 @@ from proxconnect.modes import hard
 def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     """The state dict of the plain float network with weights ±α: it loads with `strict=True` into that architecture.
 
-    The float network then gives the answers of `model` in `eval()`. Modules under several names appear under each, and
-    version metadata is kept. The tensors of binary layers are new, all others are the model's own. Warns where inputs
-    of layers are binary too, which the float network would not know of.
+    The float network then gives the answers of `hard(model)`. Modules under several names appear under each, and
+    version metadata is kept. The weights of binary layers are new tensors, all others the model's own. Warns where
+    inputs of layers are binary too, which the float network would not know of.
     """
     state = model.state_dict()
     metadata = OrderedDict(state._metadata)  # type: ignore[attr-defined]
@@ -52,9 +52,8 @@ def reestimate_batchnorm(
     """Estimate the batch-norm statistics of `model` anew with its hard weights, in place, and return it.
 
     A net trained with soft weights carries statistics of the soft net. `batches` yields inputs, or tuples and lists
-    that begin with one, as `torch.optim.swa_utils.update_bn` takes them; about as many as an epoch's first hundred
-    are enough. They are moved to `device` first if it is given. On any exception, an empty `batches` included, the
-    statistics and the mode are what they were.
+    that begin with one, as `torch.optim.swa_utils.update_bn` takes them, moved to `device`
+    first if it is given. On any exception, an empty `batches` included, the statistics and the mode are what they were.
     """
     with _restored_on_error(model), hard(model):
         update_bn(_at_least_one(batches), model, device)

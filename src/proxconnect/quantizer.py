@@ -19,7 +19,8 @@ Scale = Literal["channel", "tensor"] | None
 Override = Literal["hard", "full_precision"] | None
 
 UNSCALED_MAGNITUDE = 0.1
-"""Latent weights without a scale have entries of about this size, which their sharpness must make up for."""
+"""The mean magnitude assumed of latents without a scale, which their sharpness must make up for: a convention (torch's
+default initialisation gives 1/(2√fan_in))."""
 
 
 class Quantizer(nn.Module):

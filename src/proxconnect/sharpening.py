@@ -2,7 +2,7 @@
 
 import math
 from typing import Any, Literal, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ _PARTS: dict[Part, tuple[str, ...]] = {
     "activations": ("activations",),
     "both": ("weights", "activations"),
 }
-_attached: "WeakKeyDictionary[Optimizer, dict[str, Sharpening]]" = WeakKeyDictionary()
+_attached: "WeakKeyDictionary[Optimizer, WeakValueDictionary[str, Sharpening]]" = WeakKeyDictionary()
 
 
 class _Course(NamedTuple):
@@ -50,15 +50,16 @@ class Sharpening:
         optimizer: any optimizer; with several, make one Sharpening each. It moves the quantizers of those layers whose
             latents this optimizer holds.
         model: the binarized model.
-        steps: optimizer steps until μ reaches its end, `hold` included. Not needed for "constant" and "cumulative".
+        steps: optimizer steps until μ reaches its end, `hold` included; not for "constant" and "cumulative".
         start, end: None takes each quantizer's usual range; for "cumulative" the start is then 1 and there is no end.
         shape: one of "exponential", "linear", "cosine", "constant", "cumulative".
         hold: how many of the `steps` stay at `end`.
         part: which pairs move: those of the "weights", of the "activations", or "both".
 
     Raises:
-        ValueError: no binary layer, none whose latent the optimizer holds, a start or end outside a pair's domain, or
-            a Sharpening of the same part on the same optimizer.
+        ValueError: no binary layer, none whose latent the optimizer holds, no binary activations to move, a start or
+            end outside a pair's domain, arguments that make no schedule, or a Sharpening of the same part on the same
+            optimizer.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Sharpening:
         self.steps = steps
         self.hold = hold
         self.part: Part = part
-        self._key = f"sharpening_{part}"
+        self._key, self._travelled = f"sharpening_{part}", f"sharpening_{part}_travelled"
         layers = stepped_layers(optimizer, model)
         self._courses = self._plan(layers, start, end)
         self._attach()
@@ -94,10 +95,18 @@ class Sharpening:
         return 0.0 if self.steps is None else min(1.0, self.step_count / (self.steps - self.hold))
 
     def remove(self) -> None:
-        """Stop moving μ, which stays where it is."""
+        """Stop moving μ, which stays where it is, and forget the count."""
         for hook in self._hooks:
             hook.remove()
-        _attached.get(self.optimizer, {}).pop(self.part, None)
+        attached = _attached.get(self.optimizer)
+        if attached is None or attached.get(self.part) is not self:  # removed already
+            return
+        del attached[self.part]
+        for group in self.optimizer.param_groups:
+            for key in (self._key, self._travelled):
+                group.pop(key, None)
+        for course in self._courses:
+            course.quantizer.scheduled = False
 
     def _plan(self, layers: dict[str, BinaryLayer], start: float | None, end: float | None) -> list[_Course]:
         group_of = {id(p): i for i, group in enumerate(self.optimizer.param_groups) for p in group["params"]}
@@ -126,7 +135,7 @@ class Sharpening:
         return _Course(quantizer, usual.start if start is None else start, usual.end if end is None else end, group)
 
     def _attach(self) -> None:
-        attached = _attached.setdefault(self.optimizer, {})
+        attached = _attached.setdefault(self.optimizer, WeakValueDictionary())
         for part, other in attached.items():
             if set(_PARTS[other.part]) & set(_PARTS[self.part]):
                 raise ValueError(
@@ -152,7 +161,7 @@ class Sharpening:
             case "constant":
                 return start
             case "cumulative":
-                travelled = self.optimizer.param_groups[course.group].get(f"{self._key}_travelled", 0.0)
+                travelled = self.optimizer.param_groups[course.group].get(self._travelled, 0.0)
                 return min(end, start + float(travelled))
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -162,8 +171,7 @@ class Sharpening:
         optimizer.param_groups[0][self._key] = self.step_count + 1
         if self.shape == "cumulative":
             for group in optimizer.param_groups:
-                key = f"{self._key}_travelled"
-                group[key] = group.get(key, 0.0) + float(group["lr"])
+                group[self._travelled] = group.get(self._travelled, 0.0) + float(group["lr"])
         self._apply()
 
     def _after_load(self, optimizer: Optimizer) -> None:
@@ -180,6 +188,8 @@ def _require_sense(shape: str, part: str, steps: int | None, end: float | None, 
     if shape == "constant" and end is not None:
         raise ValueError("a constant sharpness has a start and no end; choose another shape to move it")
     if shape in ("constant", "cumulative"):
+        if steps is not None or hold:
+            raise ValueError(f"shape {shape!r} takes neither steps nor hold: leave them out")
         return
     if steps is None or steps <= 0:
         raise ValueError(f"shape {shape!r} needs steps=, the number of optimizer steps of the run; got {steps}")

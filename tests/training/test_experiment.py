@@ -39,13 +39,6 @@ def test_sharpness_ends_at_the_usual_end(bnnpp):
     assert {float(q.mu) for q in quantizers} == {quantizers[0].sharpness.end}
 
 
-def test_reestimation_moves_the_statistics_alone(digits, bnnpp):
-    model = build(bnnpp.run, "digits")
-    assert bnnpp.accuracy_before == bnnpp.epochs[-1].accuracy
-    assert len(bnnpp.epochs) == 2
-    assert {k for k in bnnpp.state if "running" in k} == {k for k, _ in model.named_buffers() if "running" in k}
-
-
 def test_a_run_is_repeatable_and_the_seed_matters(digits, bnnpp):
     again = train(bnnpp.run, RECIPE, digits)
     other = train(replace(bnnpp.run, seed=1), RECIPE, digits)

@@ -56,15 +56,15 @@ def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[
     for module, aliases in names.items():
         if not _owns_weight(module):
             continue
-        form = next((form for form in FORMS if isinstance(module, form.float_type)), None)
+        form = binary_form(type(module))
         obstacle = _obstacle(module, form, include) or _tie(module, aliases, owners)
         layers.append(WeightLayer(tuple(aliases), module, form, obstacle))
     return layers
 
 
-def binary_form(include: type[nn.Module]) -> type[BinaryLayer] | None:
-    """The binary layer that stands for the float class `include`, if there is one."""
-    return next((form for form in FORMS if issubclass(include, form.float_type)), None)
+def binary_form(cls: type[nn.Module]) -> type[BinaryLayer] | None:
+    """The binary layer that stands for the float class `cls`, if there is one."""
+    return next((form for form in FORMS if issubclass(cls, form.float_type)), None)
 
 
 def _names_by_module(model: nn.Module) -> dict[nn.Module, list[str]]:
@@ -114,7 +114,7 @@ def _is_integer(module: nn.Module) -> bool:
         return True
     if any(p.dim() >= 2 and not (p.is_floating_point() or p.is_complex()) for p in _parameters(module)):
         return True
-    is_layer = any(isinstance(module, form.float_type) for form in FORMS)
+    is_layer = binary_form(type(module)) is not None
     stored = [b for b in module._buffers.values() if b is not None]
     return is_layer and not any(_is_matrix(p) for p in _parameters(module)) and any(
         b.dtype in (torch.uint8, torch.int8) for b in stored
@@ -122,7 +122,7 @@ def _is_integer(module: nn.Module) -> bool:
 
 
 def _owns_weight(module: nn.Module) -> bool:
-    if any(isinstance(module, form.float_type) for form in FORMS):
+    if binary_form(type(module)) is not None:
         return True
     if _NORM.search(type(module).__name__) or isinstance(module, parametrize.ParametrizationList):
         return False

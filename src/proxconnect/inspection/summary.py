@@ -38,9 +38,9 @@ class LayerSummary:
     packed_bytes: int
     """The bytes of its tensors in the packed file."""
     binary_macs: int | None
-    """Multiply-adds for one example of 1-bit weights and 1-bit inputs; None without example."""
+    """Multiply-adds of 1-bit weights and 1-bit inputs for the whole example; None without example."""
     float_macs: int | None
-    """All other multiply-adds; None without example."""
+    """All other multiply-adds for the whole example; None without example."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class Summary:
 
     @property
     def binary_macs(self) -> int | None:
-        """Multiply-adds for the example of 1-bit weights and 1-bit inputs; None without example."""
+        """Multiply-adds of 1-bit weights and 1-bit inputs for the whole example; None without example."""
         return None if self.uncalled is None else sum(row.binary_macs or 0 for row in self.rows)
 
     @property
     def float_macs(self) -> int | None:
-        """All other multiply-adds for the example; None without example."""
+        """All other multiply-adds for the whole example; None without example."""
         return None if self.uncalled is None else sum(row.float_macs or 0 for row in self.rows)
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
 
     `example` is a tensor, a tuple of positional arguments or a mapping of keyword arguments, on the model's device. The
     model runs on it once, in `eval()` and without gradients, and stays as it was; without it nothing is known of
-    shapes, multiply-adds and calls.
+    shapes, multiply-adds and calls. Give a batch of one for the multiply-adds of one input.
     """
     names = {module: name for name, module in model.named_modules()}
     for quantizer in _quantizers(names):

@@ -36,8 +36,10 @@ class BinaryLayer(nn.Module):
     ) -> Self:  # fmt: skip
         """Turn a float layer into a binary one in place, so that whoever holds it holds the binary one.
 
-        Its parameter becomes the latent, the same object, so that an optimizer that holds it goes on. TypeError unless
-        `layer` is of the float type (or a subclass, whose own methods are lost).
+        Its parameter becomes the latent, the same object, so that an optimizer that holds it goes on. `weights` and
+        `activations` are the pairs of the weights and, unless None, of the input; `scale` is what shares a scale.
+        TypeError unless `layer` is of the float type (or a subclass, whose own methods are lost) and its weight a plain
+        parameter with a shape; ValueError for an unknown pair or scale. On any error the layer stays as it was.
         """
         if isinstance(layer, BinaryLayer) or not isinstance(layer, cls.float_type):
             raise TypeError(f"{cls.__name__}.convert takes a {cls.float_type.__name__}, got {type(layer).__name__}")
@@ -120,7 +122,7 @@ class BinaryLayer(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """As torch's; `eval()` also arms the guard against optimizer steps with hard weights.
 
-        It warns where training ran on a soft pair whose μ nothing moved, because `eval()` hardens it.
+        It warns where the latent holds a gradient by a soft pair whose μ nothing moved, because `eval()` hardens it.
         """
         super().train(mode)
         if not mode:

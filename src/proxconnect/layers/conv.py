@@ -52,11 +52,8 @@ class BinaryConv2d(BinaryLayer, nn.Conv2d):
 
     def extra_repr(self) -> str:
         """The float layer's, how `weight` comes from `latent`, and the padding value where it is not 0."""
-        return (
-            f"{super().extra_repr()}, padding_value={self.padding_value}"
-            if self.padding_value
-            else super().extra_repr()
-        )
+        shown = super().extra_repr()
+        return f"{shown}, padding_value={self.padding_value}" if self.padding_value else shown
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C_in, H, W) or (C_in, H, W) → (N, C_out, H_out, W_out) or (C_out, H_out, W_out)."""

@@ -56,7 +56,7 @@ class PackedLayer(nn.Module):
         raise TypeError("the weight of a packed layer is read-only: change the binary model and pack it again")
 
     def forward(self, input: Tensor) -> Tensor:
-        """What the binary layer answers in `eval()`, to the bit."""
+        """What the binary layer answers under `hard()`, to the bit."""
         return self.compute(self.prepare_input(input))
 
     @abstractmethod
