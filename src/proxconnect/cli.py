@@ -83,6 +83,7 @@ def _demo(parsed: argparse.Namespace) -> int:
 
     from proxconnect.training.data import DatasetError
     from proxconnect.training.demo import Options, demo
+    from proxconnect.training.shipping import ProofError
     from proxconnect.training.workers import WorkerError
 
     given = {name: getattr(parsed, name) for name in Options.__dataclass_fields__ if getattr(parsed, name) is not None}
@@ -93,7 +94,7 @@ def _demo(parsed: argparse.Namespace) -> int:
         return demo(Options(**given), Console())
     except (DatasetError, MissingExtraError, OSError) as error:
         return _complain(error, USAGE_ERROR)
-    except WorkerError as error:
+    except (WorkerError, ProofError) as error:
         return _complain(error, 1)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
+import timm
 import torch
 import torchvision
 from hypothesis import given
@@ -294,7 +295,6 @@ def test_without_example_the_model_names_its_heads():
 
 
 def test_timm_models():
-    timm = pytest.importorskip("timm")
     model = timm.create_model("deit_tiny_distilled_patch16_224", img_size=32, depth=2)
     assert by_flow(model, torch.randn(1, 3, 32, 32)) == ({"patch_embed.proj"}, {"head", "head_dist"})
     assert set(edges(model)) == {"patch_embed.proj", "head", "head_dist"}

@@ -11,6 +11,7 @@ from torch.nn.utils.parametrizations import orthogonal
 
 from proxconnect.conversion import binarize, plan
 from proxconnect.layers import BinaryConv2d, BinaryLinear
+from proxconnect.packed import pack
 
 
 class Scaled(nn.Linear):
@@ -207,8 +208,7 @@ def test_quantized_models_are_refused():
 
 
 def test_packed_models_are_refused():
-    packing = pytest.importorskip("proxconnect.packed")
-    packed = packing.pack(binarize(nn.Sequential(nn.Linear(4, 4)), keep=None))
+    packed = pack(binarize(nn.Sequential(nn.Linear(4, 4)), keep=None))
     with pytest.raises(ValueError, match=r"non-float model: 0 holds integer, packed or quantized"):
         binarize(packed)
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from proxconnect.conversion.example import run, tensors_in
+from proxconnect.example import run, tensors_in
 
 RAW = 1
 EMBEDDED = 2
@@ -94,9 +94,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.active: dict[int, int] = {}
         self.entered = False
         for index, layer in enumerate(layers):
-            for parameter in (layer._parameters.get("weight"), layer._parameters.get("latent")):
-                if parameter is not None:
-                    self.weights[parameter] = 1 << index
+            self.weights[layer._parameters["weight"]] = 1 << index
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Taint the model's arguments, at its first call."""

@@ -1,5 +1,5 @@
 """Inspection: what a model is made of, in bits, bytes and operations."""
 
-from proxconnect.inspection.summary import LayerSummary, Summary, summary
+from proxconnect.inspection.numbers import LayerSummary, Summary, summary
 
 __all__ = ["LayerSummary", "Summary", "summary"]

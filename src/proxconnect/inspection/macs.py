@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from proxconnect.conversion.example import run, tensors_in
+from proxconnect.example import run, tensors_in
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Calls:
 
 
 def count(model: nn.Module, example: Any) -> Calls:
-    """Run `model` on `example`, as `conversion.example.run` does, and count the multiply-adds.
+    """Run `model` on `example`, as `example.run` does, and count the multiply-adds.
 
     Counted are the products of matrices and vectors and the convolutions, attention's included, by torch's own formulas
     (`torch.utils.flop_counter`, two operations a multiply-add), not products of three or elementwise ones. Code that

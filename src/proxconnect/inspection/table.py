@@ -3,12 +3,12 @@
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from proxconnect.conversion.plan import shortened
+from proxconnect.text import shortened
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from proxconnect.inspection.summary import LayerSummary, Summary
+    from proxconnect.inspection.numbers import LayerSummary, Summary
 
 _TYPE_WIDTH = 12
 _NAME_WIDTH = 12
@@ -90,7 +90,7 @@ def _totals(summary: "Summary") -> list[str]:
     ratio = summary.float_bytes / summary.packed_bytes if summary.packed_bytes else 1.0
     lines = [
         f"parameters  {summary.parameters:,}, {summary.binary_parameters:,} of them binary",
-        f"bytes       {summary.float_bytes:,} float, {summary.packed_bytes:,} packed: {ratio:.1f} times fewer",
+        f"bytes       {summary.float_bytes:,} float, {summary.packed_bytes:,} packed: {ratio:.1f} times smaller",
     ]
     if summary.uncalled is not None:
         lines.append(f"MACs        {summary.binary_macs:,} of 1-bit weights and inputs, {summary.float_macs:,} float")

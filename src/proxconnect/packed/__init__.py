@@ -3,7 +3,7 @@
 from proxconnect.packed.bits import pack_bits, unpack_bits
 from proxconnect.packed.file import PackedFileError, load, save
 from proxconnect.packed.layers import PackedConv2d, PackedLayer, PackedLinear, tensor_bytes
-from proxconnect.packed.pack import pack
+from proxconnect.packed.packing import pack
 
 __all__ = [
     "PackedConv2d",

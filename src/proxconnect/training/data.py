@@ -25,7 +25,6 @@ class Dataset:
     """Images, float32 (N, 1, H, W) of zero mean and unit variance over the training set, and labels, int64 (N,)."""
 
     name: str
-    classes: int
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
@@ -56,7 +55,7 @@ def digits() -> Dataset:
     split = selection.train_test_split(pixels, labels, test_size=450, random_state=0, stratify=labels)
     train_pixels, test_pixels, train_labels, test_labels = (torch.from_numpy(part) for part in split)
     train_images, test_images = _standardised(train_pixels.reshape(-1, 8, 8), test_pixels.reshape(-1, 8, 8))
-    return Dataset("digits", 10, train_images, train_labels.long(), test_images, test_labels.long())
+    return Dataset("digits", train_images, train_labels.long(), test_images, test_labels.long())
 
 
 def fashion_mnist(root: Path = FASHION_MNIST_ROOT) -> Dataset:
@@ -75,7 +74,7 @@ def fashion_mnist(root: Path = FASHION_MNIST_ROOT) -> Dataset:
             )
         parts[prefix] = (images, labels.long())
     train_images, test_images = _standardised(parts["train"][0], parts["t10k"][0])
-    return Dataset("fashion-mnist", 10, train_images, parts["train"][1], test_images, parts["t10k"][1])
+    return Dataset("fashion-mnist", train_images, parts["train"][1], test_images, parts["t10k"][1])
 
 
 def read_idx(path: Path) -> Tensor:

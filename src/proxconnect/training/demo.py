@@ -201,6 +201,7 @@ def _stopped(session: _Session) -> int:
         say(f"Interrupted: 0 of {total} runs are done, and nothing was written.")
         return 130
     session.write(complete=False)
-    _print_table(session)
+    if done < total:  # else it was printed already
+        _print_table(session)
     say(f"Interrupted: {done} of {total} runs are done; {session.path('results.json')} holds them, complete: false.")
     return 130

@@ -119,9 +119,9 @@ def restore(outcome: Outcome, data: str) -> nn.Module:
 
 def train(
     run: Run, recipe: Recipe, dataset: Dataset, initial: State | None = None,
-    on_epoch: Callable[[int], None] = lambda epoch: None,
+    on_epoch: Callable[[], None] = lambda: None,
 ) -> Outcome:  # fmt: skip
-    """Train `run` and measure it; `on_epoch` is called with the number of epochs done after each."""
+    """Train `run` and measure it; `on_epoch` is called after each epoch."""
     if (run.start == "FT") != (initial is not None):
         raise ValueError(f"{run}: FT starts from the state of a float network, E2E from none")
     began = time.perf_counter()
@@ -135,10 +135,10 @@ def train(
         Sharpening(optimizer, model, steps=steps, hold=math.floor(recipe.hold * steps))
     order = torch.Generator().manual_seed(run.seed)
     epochs = []
-    for epoch in range(recipe.epochs):
+    for _ in range(recipe.epochs):
         loss = _epoch(model, optimizer, schedule, batches(dataset, recipe, order))
         epochs.append(Epoch(loss, accuracy(model, dataset.test_images, dataset.test_labels)))
-        on_epoch(epoch + 1)
+        on_epoch()
     before = after = epochs[-1].accuracy
     if not run.is_float:
         reestimate_batchnorm(model, (images for images, _ in batches(dataset, recipe, order)))
@@ -148,12 +148,12 @@ def train(
 
 def _epoch(
     model: nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler,
-    pairs: Iterator[tuple[Tensor, Tensor]],
+    stream: Iterator[tuple[Tensor, Tensor]],
 ) -> float:  # fmt: skip
     """The mean loss over one epoch of training."""
     model.train()
     losses = []
-    for images, labels in pairs:
+    for images, labels in stream:
         loss = functional.cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

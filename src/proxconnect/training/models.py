@@ -1,8 +1,8 @@
 """Residual networks that serve full precision, binary weights and binary activations alike.
 
-Every convolution but the first is followed by batch norm and has a shortcut of its own, as in Bi-Real Net (Liu 2018,
-arXiv 1808.00278): what the next one binarizes has about unit scale, and the shortcut carries the real-valued signal
-past it. PReLU (He 2015, arXiv 1502.01852) is the nonlinearity, since a ReLU before a sign would leave +1 alone.
+Every convolution is followed by batch norm, and all but the first have a shortcut of their own, as in Bi-Real Net (Liu
+2018, arXiv 1808.00278), which carries the real-valued signal past the binary one. PReLU (He 2015, arXiv 1502.01852) is
+the nonlinearity, since a ReLU before a sign would leave +1 alone.
 """
 
 from collections.abc import Sequence

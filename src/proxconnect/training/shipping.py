@@ -1,6 +1,6 @@
 """From the best run to a file, and the proof that the file gives the same answers in a process that has only the file.
 
-`python -m proxconnect.training.shipping FILE DATA ROOT ANSWERS` is that process.
+`python -m proxconnect.training.shipping FILE DATA ROOT ANSWERS THREADS` is that process.
 """
 
 import subprocess
@@ -16,6 +16,10 @@ from proxconnect import packed
 from proxconnect.packed import PackedLayer
 from proxconnect.training import data
 from proxconnect.training.experiment import Outcome, Run, answers, build, restore
+
+
+class ProofError(RuntimeError):
+    """The fresh process could not answer from the file; the message holds what it printed."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Shipment:
 def ship(outcome: Outcome, dataset: data.Dataset, root: Path | None, path: Path) -> Shipment:
     """Pack the network of `outcome`, save it to `path`, and compare the answers of a fresh process.
 
-    RuntimeError where that process fails.
+    ProofError where that process fails.
     """
     from safetensors.torch import save
 
@@ -79,7 +83,7 @@ def _answers_elsewhere(path: Path, name: str, root: Path | None) -> Tensor:
         threads = str(torch.get_num_threads())
         done = subprocess.run([*command, threads], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise RuntimeError(f"the fresh process failed to answer from {path}:\n{done.stderr.strip()}")
+            raise ProofError(f"the fresh process failed to answer from {path}:\n{done.stderr.strip()}")
         return load_file(written)["answers"]
 
 

@@ -33,7 +33,7 @@ def in_turn(runs: Sequence[Run], recipe: Recipe, dataset: data.Dataset, on_epoch
     floats: dict[int, State] = {}
     for run in runs:
         initial = floats[run.seed] if run.start == "FT" else None
-        outcome = train(run, recipe, dataset, initial, lambda _: on_epoch())
+        outcome = train(run, recipe, dataset, initial, on_epoch)
         if run.is_float:
             floats[run.seed] = outcome.state
         yield outcome
@@ -148,7 +148,7 @@ def _work(connection: Connection, recipe: Recipe, name: str, root: Path | None) 
         while True:
             run, initial = connection.recv()
             state = None if initial is None else load(initial)
-            outcome = train(run, recipe, dataset, state, lambda _: connection.send(None))
+            outcome = train(run, recipe, dataset, state, lambda: connection.send(None))
             connection.send((replace(outcome, state={}), save(outcome.state)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

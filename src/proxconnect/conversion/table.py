@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from proxconnect.text import plain, shortened
+
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
 
@@ -59,7 +60,7 @@ class Plan:
         for row in self.rows:
             if name == row.name or name in row.aliases:
                 return row
-        raise KeyError(name)
+        raise KeyError(f"no layer {name!r}: see plan.rows")
 
     def __str__(self) -> str:
         return plain(self._table(name_width=34))
@@ -79,22 +80,3 @@ class Plan:
         for row in self.rows:
             table.add_row(shortened(row.name or "(the model)", name_width), row.kind, row.outcome)
         return table
-
-
-def shortened(name: str, width: int) -> str:
-    """`name` in at most `width` characters, its middle left out."""
-    if len(name) <= width:
-        return name
-    tail = (width - 1) * 2 // 3
-    return f"{name[: width - 1 - tail]}…{name[-tail:]}"
-
-
-def plain(renderable: "RenderableType", width: int = 80) -> str:
-    """What rich prints of `renderable`, `width` columns wide, without colour or trailing blanks."""
-    from io import StringIO
-
-    from rich.console import Console
-
-    buffer = StringIO()
-    Console(file=buffer, width=width, color_system=None, force_terminal=False, legacy_windows=False).print(renderable)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().split("\n"))

@@ -11,7 +11,7 @@ from proxconnect.conversion.eligibility import WeightLayer, binary_form, survey
 from proxconnect.conversion.flow import trace
 from proxconnect.conversion.keep import Keep, kept
 from proxconnect.conversion.patterns import PairChoice, first_match, resolve_choice
-from proxconnect.conversion.plan import Plan, Row
+from proxconnect.conversion.table import Plan, Row
 from proxconnect.layers import BinaryConv2d
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Quantizer, Scale
@@ -44,8 +44,10 @@ def binarize(
         include: subclasses of Linear and Conv2d to convert though they override `forward`, which is then lost.
 
     Raises:
-        ValueError: for an unknown pair, a pattern that fits no layer, a model that is binary, lazy or integer, or one
-            of which nothing would become binary.
+        ValueError: for an unknown pair or scale, a pattern that fits no layer, a padding value that is not 0, 1 or -1
+            or has no binary inputs to pad, a model that is binary, lazy or integer, or one of which nothing would
+            become binary.
+        TypeError: for anything that is no pair, pattern, `keep` or `include`.
     """
     decisions = _decide(model, weights, activations, scale, keep, example, padding_value, include)
     result = _plan(decisions, scale, padding_value)
@@ -98,7 +100,7 @@ def _decide(
     layers = survey(model, classes)
     weight_pairs = resolve_choice(weights, layers, "weights")
     input_pairs = resolve_choice(activations, layers, "activations")
-    _check_quantizers(weight_pairs, input_pairs, scale)
+    Quantizer("fp", scale)  # refuses an unknown scale
     _check_padding(padding_value, input_pairs)
     eligible = [layer for layer in layers if layer.eligible]
     flow = None if example is None or not eligible else trace(model, [layer.module for layer in eligible], example)
@@ -144,13 +146,6 @@ def _checked_include(include: Include) -> tuple[type[nn.Module], ...]:
         if not isinstance(cls, type) or binary_form(cls) is None:
             raise TypeError(f"include takes subclasses of nn.Linear and nn.Conv2d; got {cls!r}")
     return classes
-
-
-def _check_quantizers(weights: dict[str, AnyPair | None], activations: dict[str, AnyPair | None], scale: Scale) -> None:
-    for pair in weights.values():
-        Quantizer(pair or "fp", scale)
-    for pair in activations.values():
-        Quantizer(pair or "fp", None)
 
 
 def _check_padding(padding_value: int, activations: dict[str, AnyPair | None]) -> None:

@@ -1,0 +1,25 @@
+"""Text that fits a terminal."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def shortened(name: str, width: int) -> str:
+    """`name` in at most `width` characters, its middle left out."""
+    if len(name) <= width:
+        return name
+    tail = (width - 1) * 2 // 3
+    return f"{name[: width - 1 - tail]}…{name[-tail:]}"
+
+
+def plain(renderable: "RenderableType", width: int = 80) -> str:
+    """What rich prints of `renderable`, `width` columns wide, without colour or trailing blanks."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    buffer = StringIO()
+    Console(file=buffer, width=width, color_system=None, force_terminal=False, legacy_windows=False).print(renderable)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().split("\n"))
