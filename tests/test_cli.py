@@ -58,14 +58,20 @@ def test_a_folder_that_cannot_be_made(capsys, tmp_path):
     assert str(tmp_path / "file") in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("package", "extra"), [("matplotlib", "plots"), ("sklearn", "train")])
-def test_a_missing_extra_is_one_line_with_its_installation(capsys, monkeypatch, tmp_path, package, extra):
+def test_a_file_in_the_place_of_the_folder(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    assert cli.main(["demo", "--out", str(tmp_path / "file")]) == 2
+    assert "is a file: give a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "sklearn"])
+def test_a_missing_extra_is_one_line_with_its_installation(capsys, monkeypatch, tmp_path, package):
     for name in [m for m in sys.modules if m.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [_Absent(package), *sys.meta_path])
     assert cli.main(["demo", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert f"pip install 'proxconnect[{extra}]'" in error
+    assert "pip install 'proxconnect[train]'" in error
     assert error.count("\n") == 1
 
 

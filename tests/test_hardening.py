@@ -10,6 +10,7 @@ from torch import nn
 from proxconnect.hardening import hard_state_dict, reestimate_batchnorm
 from proxconnect.layers import BinaryConv2d, BinaryLinear
 from proxconnect.modes import hard
+from proxconnect.packed import pack
 
 
 def binary(model, **options):
@@ -68,6 +69,12 @@ def test_a_layer_that_is_the_model_itself():
 def test_binary_activations_warn_because_the_float_net_has_none():
     with pytest.warns(UserWarning, match="quantises activations"):
         hard_state_dict(BinaryLinear(4, 2, activations="bnn"))
+
+
+@pytest.mark.parametrize("model", [nn.Linear(2, 2), pack(BinaryLinear(2, 2))], ids=["float", "packed"])
+def test_a_model_without_binary_layers_is_refused(model):
+    with pytest.raises(ValueError, match="no binary layer"):
+        hard_state_dict(model)
 
 
 def network():

@@ -364,3 +364,9 @@ def test_is_a_module_without_parameters() -> None:
     assert isinstance(Quantizer("bc"), nn.Module)
     assert list(Quantizer("bc").parameters()) == []
     assert repr(Quantizer("bnn++", None)) == "Quantizer('bnn++', scale=None)"
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_only_float_tensors_are_quantised(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match="takes a float tensor"):
+        Quantizer("bc", "tensor")(torch.ones(2, 2, dtype=dtype))

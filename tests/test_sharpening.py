@@ -232,6 +232,56 @@ def test_a_soft_pair_that_nothing_moves_warns_when_it_is_hardened():
         model.eval()
 
 
+def test_the_warning_does_not_need_the_gradient_and_a_copy_has_no_schedule():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    Sharpening(optimizer, model, steps=400)
+    model = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    step(model, optimizer)
+    optimizer.zero_grad()
+    with pytest.warns(UserWarning, match="part='weights'"):
+        model.eval()
+
+
+def test_an_untrained_soft_pair_does_not_warn(recwarn):
+    network().eval()
+    assert not recwarn
+
+
+def test_mu_is_as_precise_as_the_latent():
+    layer = BinaryLinear(3, 3, dtype=torch.float64)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    Sharpening(optimizer, layer, steps=7, start=0.5, end=5.0)
+    layer(torch.ones(1, 3, dtype=torch.float64)).sum().backward()
+    optimizer.step()
+    assert float(layer.weight_quantizer.mu) == pytest.approx(0.5 * 10 ** (1 / 7), rel=1e-15)
+    assert BinaryLinear(3, 3, dtype=torch.bfloat16).weight_quantizer.mu.dtype == torch.float32
+
+
+def test_a_model_binarized_in_inference_mode_can_be_scheduled():
+    model = nn.Sequential(nn.Linear(4, 4))
+    with torch.inference_mode():
+        BinaryLinear.convert(model[0])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert Sharpening(optimizer, model, steps=4).progress == 0
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+def test_wrong_kinds_of_arguments_are_told(swapped):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    arguments = (model, optimizer) if swapped else (optimizer, "model")
+    with pytest.raises(TypeError, match="optimizer is needed first" if swapped else "takes an nn.Module"):
+        Sharpening(*arguments, steps=4)
+
+
+def test_a_model_on_the_meta_device_is_told_to_come_down():
+    model = BinaryLinear(3, 3, device="meta")
+    with pytest.raises(ValueError, match="materialise"):
+        Sharpening(torch.optim.SGD(model.parameters(), lr=0.1), model, steps=4)
+
+
 def test_a_scheduled_pair_does_not_warn(recwarn):
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -246,6 +296,8 @@ def test_a_scheduled_pair_does_not_warn(recwarn):
     [
         ({"steps": None}, "needs steps="),
         ({"steps": 0}, "needs steps="),
+        ({"steps": 2.5}, "needs steps="),
+        ({"steps": 4, "hold": 1.5}, "hold must be"),
         ({"steps": 4, "hold": 4}, "hold must be"),
         ({"steps": 4, "shape": "exp"}, "known are exponential"),
         ({"steps": 4, "part": "bias"}, "known are weights"),

@@ -76,6 +76,12 @@ class _Saved:
                 self.buffer.copy_(self.values)
 
 
+def of_one_sign(tensors: list[Tensor]) -> bool:
+    """Whether the signs of these tensors are all +1 or all -1, so that binary they would say nothing."""
+    floats = [t.detach() for t in tensors if t.is_floating_point() and t.numel() > 1 and not t.is_meta]
+    return bool(floats) and (all(bool((t >= 0).all()) for t in floats) or all(bool((t < 0).all()) for t in floats))
+
+
 def tensors_in(value: Any) -> list[Tensor]:
     """Every tensor in `value`: in sequences, mappings, dataclasses and the attributes of plain objects, nested."""
     found: list[Tensor] = []

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
+from proxconnect.arguments import require_module
 from proxconnect.layers import BinaryLayer
 from proxconnect.modes import hard
 
@@ -20,12 +21,15 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
 
     The float network then gives the answers of `hard(model)`. Modules under several names appear under each, and
     version metadata is kept. The weights of binary layers are new tensors, all others the model's own. Warns where
-    inputs of layers are binary too, which the float network would not know of.
+    inputs of layers are binary too, which the float network would not know of. ValueError without a binary layer.
     """
+    require_module(model, "hard_state_dict(model)")
     state = model.state_dict()
     metadata = OrderedDict(state._metadata)  # type: ignore[attr-defined]
     hardened: OrderedDict[str, Tensor] = OrderedDict()
     layers = {name: m for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, BinaryLayer)}
+    if not layers:
+        raise ValueError("the model has no binary layer (a packed one has none): call this before pc.pack(model)")
     prefixes = {f"{name}." if name else "": layer for name, layer in layers.items()}
     latents = {prefix + "latent": prefix for prefix in prefixes}
     sharpness = {f"{prefix}{part}.mu" for prefix in prefixes for part in ("weight_quantizer", "input_quantizer")}
@@ -52,8 +56,9 @@ def reestimate_batchnorm(
     """Estimate the batch-norm statistics of `model` anew with its hard weights, in place, and return it.
 
     A net trained with soft weights carries statistics of the soft net. `batches` yields inputs, or tuples and lists
-    that begin with one, as `torch.optim.swa_utils.update_bn` takes them, moved to `device`
-    first if it is given. On any exception, an empty `batches` included, the statistics and the mode are what they were.
+    that begin with one, as `torch.optim.swa_utils.update_bn` takes them, moved to `device` first if it is given.
+    Frozen batch norms are estimated too. On any exception, an empty `batches` included, the statistics and the mode are
+    what they were.
     """
     with _restored_on_error(model), hard(model):
         update_bn(_at_least_one(batches), model, device)

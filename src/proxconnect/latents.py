@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from proxconnect.arguments import require_module
 from proxconnect.layers import BinaryLayer
 
 
@@ -16,6 +17,9 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
 
     ValueError where the model has no binary layer, or the optimizer holds none of their latents.
     """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"an optimizer is needed first, then the model; got {type(optimizer).__name__}")
+    require_module(model, "this call, after the optimizer,")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if not layers:
         raise ValueError(f"{type(model).__name__} has no binary layer: call proxconnect.binarize(model) first")

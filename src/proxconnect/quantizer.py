@@ -18,6 +18,9 @@ from proxconnect.pairs.prox import sign
 Scale = Literal["channel", "tensor"] | None
 Override = Literal["hard", "full_precision"] | None
 
+PLAUSIBLE = (1e-6, 1e9)
+"""Values of μ outside are taken for uninitialised memory."""
+
 UNSCALED_MAGNITUDE = 0.1
 """The mean magnitude assumed of latents without a scale, which their sharpness must make up for: a convention (torch's
 default initialisation gives 1/(2√fan_in))."""
@@ -64,9 +67,10 @@ class Quantizer(nn.Module):
             mu = self.sharpness.start if self.sharpness else 1.0
         elif domain:
             domain.require(mu, f"pair {self.pair.name!r}")
-        self.register_buffer("mu", torch.tensor(float(mu)))
+        with torch.inference_mode(False):  # a schedule must be able to move it
+            self.register_buffer("mu", torch.tensor(float(mu)))
         self.override: Override = None
-        self.scheduled = False
+        self.scheduled = self.trained = False
         self._stays_float = self.pair.is_identity
 
     @property
@@ -77,7 +81,11 @@ class Quantizer(nn.Module):
         return not self.training and not self._stays_float
 
     def forward(self, latent: Tensor) -> Tensor:
-        """The quantised tensor, with the shape and dtype of `latent`."""
+        """The quantised tensor, with the shape and dtype of `latent`; TypeError unless that is float."""
+        if not latent.is_floating_point():
+            raise TypeError(f"a Quantizer takes a float tensor; got {latent.dtype}")
+        if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled():
+            self.trained = True
         if self.override == "full_precision" or (self._stays_float and not self.is_hard):
             return latent
         weights = latent.detach()
@@ -116,29 +124,37 @@ class Quantizer(nn.Module):
         return super().train(mode)
 
     def is_soft_and_unmoved(self) -> bool:
-        """Whether F takes values other than ±1 at a μ that still stands where it began, under no schedule."""
+        """Whether it trained by an F of other values than ±1 at a μ that still stands where it began, unscheduled."""
         return (
-            self.sharpness is not None
+            self.trained
+            and self.sharpness is not None
             and not self.scheduled
             and math.isclose(float(self.mu), self.sharpness.start, rel_tol=1e-2)  # the buffer may be bfloat16
             and self.pair.is_soft()
         )
 
     def require_plausible_mu(self) -> None:
-        """Raise ValueError where μ is outside the pair's domain, as it is where a loader left it uninitialised."""
+        """Raise ValueError where μ cannot be meant, as where a loader left it uninitialised."""
         if self.mu.is_meta:
             return
         try:
-            (self.sharpness or Sharpness()).require(float(self.mu), f"pair {self.pair.name!r}")
+            self._require_plausible(float(self.mu), f"pair {self.pair.name!r}")
         except ValueError as error:
             raise ValueError(
                 f"{error}, which no schedule makes: it was probably never initialised. Load the weights into the float "
                 "network first and call binarize() after"
             ) from None
 
+    def _require_plausible(self, mu: float, owner: str) -> None:
+        (self.sharpness or Sharpness()).require(mu, owner)
+        low, high = PLAUSIBLE
+        if not low <= mu <= high:
+            raise ValueError(f"{owner} has a sharpness μ = {mu:g} beyond all use")
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy that is made under `hard()` or `full_precision()` does not stay so for ever."""
-        super().__setstate__(state | {"override": None})  # type: ignore[no-untyped-call]
+        """A copy begins anew: it has no schedule, and does not stay as `hard()` or `full_precision()` had it."""
+        fresh = {"override": None, "scheduled": False, "trained": False}
+        super().__setstate__(state | fresh)  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         """The pair and the scale."""
@@ -165,16 +181,27 @@ class Quantizer(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool,
         missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str],
     ) -> None:  # fmt: skip
-        loaded = state_dict.setdefault(prefix + "mu", self.mu)
+        loaded = state_dict.setdefault(prefix + "mu", self._mu_to_keep())
         if isinstance(loaded, Tensor) and not loaded.is_meta and loaded.numel() == 1:
             try:
-                (self.sharpness or Sharpness()).require(float(loaded), f"{prefix}mu, of pair {self.pair.name!r},")
+                self._require_plausible(float(loaded), f"{prefix}mu, of pair {self.pair.name!r},")
             except ValueError as error:
                 error_msgs.append(str(error))
                 state_dict[prefix + "mu"] = self.mu
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+    def _mu_to_keep(self) -> Tensor:
+        """μ where a state dict has none: the present one, or the usual start where there is no value yet."""
+        try:
+            self.require_plausible_mu()
+        except ValueError:
+            pass
+        else:
+            if not self.mu.is_meta:
+                return self.mu
+        return torch.tensor(self.sharpness.start if self.sharpness else 1.0, dtype=self.mu.dtype)
 
 
 @contextmanager

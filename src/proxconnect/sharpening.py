@@ -117,6 +117,8 @@ class Sharpening:
                 quantised |= quantizer is not None
                 if quantizer is None or quantizer.sharpness is None:
                     continue
+                if quantizer.mu.is_meta:
+                    raise ValueError(f"{name}: μ is on the meta device and cannot move: materialise the model first")
                 quantizer.require_plausible_mu()
                 course = self._course(quantizer, start, end, group_of[id(layer.latent)])
                 for mu in (course.start, course.end):
@@ -191,7 +193,7 @@ def _require_sense(shape: str, part: str, steps: int | None, end: float | None, 
         if steps is not None or hold:
             raise ValueError(f"shape {shape!r} takes neither steps nor hold: leave them out")
         return
-    if steps is None or steps <= 0:
+    if not isinstance(steps, int) or steps <= 0:
         raise ValueError(f"shape {shape!r} needs steps=, the number of optimizer steps of the run; got {steps}")
-    if not 0 <= hold < steps:
+    if not isinstance(hold, int) or not 0 <= hold < steps:
         raise ValueError(f"hold must be from 0 to steps - 1 = {steps - 1}; got {hold}")

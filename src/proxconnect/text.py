@@ -23,3 +23,9 @@ def plain(renderable: "RenderableType", width: int = 80) -> str:
     buffer = StringIO()
     Console(file=buffer, width=width, color_system=None, force_terminal=False, legacy_windows=False).print(renderable)
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().split("\n"))
+
+
+def some(names: list[str], limit: int = 3) -> str:
+    """A few qualified names, and how many more there are."""
+    shown = ", ".join(name or "the model itself" for name in names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -2,13 +2,14 @@
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
 import torchvision
 from torch import nn
 
-from proxconnect import PAIRS, Heuristic
+from proxconnect import PAIRS, Heuristic, pack, summary
 from proxconnect.conversion import Plan, binarize, plan
 from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
 from proxconnect.pairs.prox import sign
@@ -260,3 +261,27 @@ def test_torchvision_models_train_after_conversion(build):
     model(torch.randn(2, 3, 32, 32)).sum().backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None]
     assert not missing
+
+
+def test_binary_inputs_behind_a_relu_are_told():
+    def net(activation):
+        return nn.Sequential(nn.Linear(4, 6), activation, nn.Linear(6, 6), nn.Linear(6, 2))
+
+    example = torch.randn(8, 4)
+    with pytest.warns(UserWarning, match="input of 2 has one sign only"):
+        model = binarize(net(nn.ReLU()), activations="bnn", example=example)
+    assert model.binarization.row("2").reason == "its input has one sign only"
+    assert summary(model, example).one_signed == ("2",)
+    assert "binary they say nothing: 2" in str(summary(pack(model), example))
+    assert torch.allclose(*model.eval()(example[:2]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        silent = binarize(net(nn.Hardtanh()), activations="bnn", example=example)
+        binarize(net(nn.ReLU()), example=example)
+    assert summary(silent, example).one_signed == ()
+
+
+@pytest.mark.parametrize("call", [binarize, plan, summary])
+def test_what_is_no_model_is_told(call):
+    with pytest.raises(TypeError, match=r"takes an nn\.Module"):
+        call(lambda: None)

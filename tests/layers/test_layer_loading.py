@@ -117,3 +117,26 @@ def test_a_parameter_swapping_module_move_keeps_the_latent() -> None:
         torch.__future__.set_overwrite_module_params_on_conversion(False)
     assert list(layer._parameters) == ["latent", "bias"]
     assert layer.weight.dtype == torch.float64
+
+
+def test_a_model_that_was_made_binary_on_the_meta_device_starts_at_the_usual_sharpness() -> None:
+    """A float state dict has no μ, and the meta device left none."""
+    plain = nn.Sequential(nn.Linear(4, 3))
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(4, 3))
+    BinaryLinear.convert(model[0])
+    model.load_state_dict(plain.state_dict(), assign=True)
+    assert float(model[0].weight_quantizer.mu) == pytest.approx(0.1)
+    assert torch.equal(model.eval()(torch.ones(1, 4)), BinaryLinear.convert(plain[0]).eval()(torch.ones(1, 4)))
+
+
+@pytest.mark.parametrize("garbage", [3e-20, 0.0, -1.0, float("nan"), 1e30])
+def test_uninitialised_sharpness_is_noticed_and_mended_by_a_float_state_dict(garbage: float) -> None:
+    plain, layer = nn.Linear(4, 3), BinaryLinear(4, 3)
+    layer.weight_quantizer.mu.fill_(garbage)
+    with pytest.raises(ValueError, match="never initialised"):
+        layer.eval()
+    with pytest.raises(RuntimeError, match="mu, of pair"):
+        BinaryLinear(4, 3).load_state_dict(layer.state_dict())
+    layer.load_state_dict(plain.state_dict())
+    assert float(layer.weight_quantizer.mu) == pytest.approx(0.1)

@@ -121,6 +121,8 @@ def test_scales(path: Path, whole: bytes, value: float) -> None:
     refused(path, with_bytes(whole, "first.scale", change), "a scale of layer 'first' is negative, infinite or NaN")
 
 
+GEOMETRY = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1, "padding_mode": "zeros"}
+
 WRONG_ENTRIES = [
     ("type", "conv9d", "unknown type 'conv9d'"),
     ("type", 3, "type must be a string"),
@@ -144,6 +146,11 @@ WRONG_ENTRIES = [
     ("padding_value", 2, "padding_value must be"),
     ("padding_value", False, "padding_value must be"),
     ("padding_value", 0.0, "padding_value must be"),
+    ("geometry", 3, "geometry must be null or an object with the keys stride, padding"),
+    ("geometry", {}, "geometry must be null or"),
+    ("geometry", [], "geometry must be null or"),
+    ("geometry", False, "geometry must be null or"),
+    ("geometry", GEOMETRY, "'first' has a geometry in the file, but is a linear"),
 ]
 
 
@@ -151,6 +158,41 @@ WRONG_ENTRIES = [
 def test_entries_of_layers(path: Path, whole: bytes, key: str, value: object, words: str) -> None:
     refused(path, with_metadata(whole, lambda m: m["layers"]["first"].update({key: value})), words)
     refused(path, with_metadata(whole, lambda m: m["layers"]["first"].pop(key)), "must be an object with the keys")
+
+
+PAIRS_OF_NONE = [1, [1], [1, 1, 1], [1.0, 1], [True, 1], [1, "1"], "11", {"0": 1, "1": 1}, None, [[1, 1], 1]]
+WRONG_GEOMETRIES = [
+    *(("stride", value, "stride must be a list of two positive") for value in [*PAIRS_OF_NONE, [0, 1], "same"]),
+    *(("dilation", value, "dilation must be a list of two positive") for value in [*PAIRS_OF_NONE, [1, -1]]),
+    *(("padding", value, "padding must be") for value in [*PAIRS_OF_NONE, [0, -1], "full", ["same"]]),
+    *(("groups", value, "groups must be") for value in (0, -1, True, 1.0, "1", None, [1])),
+    *(("padding_mode", value, "padding_mode must be") for value in ("constant", 0, None, ["zeros"], "Zeros")),
+    ("stride", [10**30, 1], "has stride"),
+    ("padding", "valid", "has padding 'valid' in the file, but"),
+    ("kernel", [1, 1], "geometry must be null or"),
+]
+
+
+@pytest.fixture(scope="module")
+def whole_convolution(path: Path) -> bytes:
+    save(pack(nn.Sequential(BinaryConv2d(2, 3, 3))), path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("key", "value", "words"), WRONG_GEOMETRIES)
+def test_geometries(path: Path, whole_convolution: bytes, key: str, value: object, words: str) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3))
+    change = with_metadata(whole_convolution, lambda m: m["layers"]["0"]["geometry"].update({key: value}))
+    refused(path, change, f"layer '0' .*{words}", model)
+
+
+@pytest.mark.parametrize("key", GEOMETRY)
+def test_incomplete_geometries(path: Path, whole_convolution: bytes, key: str) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3))
+    change = with_metadata(whole_convolution, lambda m: m["layers"]["0"]["geometry"].pop(key))
+    refused(path, change, "'0' is wrong: geometry must be null or an object with the keys", model)
+    change = with_metadata(whole_convolution, lambda m: m["layers"]["0"].update({"geometry": None}))
+    refused(path, change, "'0' has no geometry in the file, but is a conv2d", model)
 
 
 WRONG_METADATA: list[tuple[dict[str, Any], str]] = [
@@ -232,7 +274,10 @@ def test_other_shapes_and_dtypes(path: Path, whole: bytes) -> None:
 def test_padding_that_the_architecture_does_not_have(path: Path) -> None:
     save(pack(nn.Sequential(BinaryConv2d(2, 3, 3, padding=1, activations="bnn", padding_value=1))), path)
     model = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"))
-    refused(path, path.read_bytes(), "'0' cannot pad with 1", model)
+    refused(path, path.read_bytes(), "'0' has padding_mode 'zeros' in the file, but 'circular' in the model", model)
+    circular = {"padding_mode": "circular"}
+    change = with_metadata(path.read_bytes(), lambda m: m["layers"]["0"]["geometry"].update(circular))
+    refused(path, change, "'0' cannot pad with 1", model)
 
 
 def test_sharing(path: Path) -> None:

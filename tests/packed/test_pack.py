@@ -1,18 +1,20 @@
 """`pack` against the hard model, bit for bit."""
 
 import copy
+import importlib
 from collections.abc import Callable
 
 import pytest
 import torch
-from packed_nets import binary_mlp, binary_shared
+from packed_nets import MLP, binary_mlp, binary_shared
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
+from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import proxconnect as pc
 from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
-from proxconnect.packed import PackedConv2d, PackedLayer, PackedLinear, pack, tensor_bytes
+from proxconnect.packed import PackedConv2d, PackedLayer, PackedLinear, pack, tensor_bytes, wrappers
 from proxconnect.quantizer import Quantizer
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -254,3 +256,40 @@ def test_other_layers_and_models_are_refused() -> None:
         pack(pack(BinaryLinear(2, 2)))
     with pytest.raises(ValueError, match=r"'0'.*meta device"):
         pack(nn.Sequential(BinaryLinear(2, 2)).to("meta"))
+    with pytest.raises(ValueError, match=r"'0'.*padding \(-1, -1\) is negative"):
+        pack(nn.Sequential(BinaryConv2d(2, 2, 3, padding=-1, padding_mode="circular")))
+    for value in ("x", MLP, binary_mlp().state_dict()):
+        with pytest.raises(TypeError, match=rf"^pack\(model\) takes an nn.Module.*got {type(value).__name__}"):
+            pack(value)
+
+
+class Averaged(AveragedModel):
+    """A user's own kind of averaging."""
+
+
+@pytest.mark.parametrize(
+    ("wrap", "inner"),
+    [
+        (lambda model: torch.compile(model, backend="eager"), "_orig_mod"),
+        (nn.DataParallel, "module"),
+        (AveragedModel, "module"),
+        (Averaged, "module"),
+    ],
+)
+def test_a_wrapped_model_is_refused(wrap: Callable[[nn.Module], nn.Module], inner: str) -> None:
+    model = wrap(binary_mlp())
+    with pytest.raises(ValueError, match=rf"wrapped in .*pc.pack\(model.{inner}\)"):
+        pack(model)
+    assert isinstance(pack(getattr(model, inner)).first, PackedLinear)
+
+
+def test_every_wrapper_is_where_it_is_said_to_be() -> None:
+    for module, name in wrappers._INNER:
+        assert issubclass(getattr(importlib.import_module(module), name), nn.Module)
+
+
+def test_a_model_compiled_in_place_packs() -> None:
+    model, input = binary_mlp(), torch.randn(2, 5)
+    model.compile(backend="eager")
+    model(input)
+    assert torch.equal(pack(model)(input), hard_outputs(model, input))

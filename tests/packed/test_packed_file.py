@@ -289,6 +289,84 @@ def test_another_architecture_is_refused(tmp_path: Path, float_model: nn.Module,
         load(tmp_path / "a.safetensors", float_model)
 
 
+@pytest.mark.parametrize(
+    ("packed", "other", "words"),
+    [
+        ({}, {"stride": 2}, r"stride \(1, 1\) in the file, but \(2, 2\)"),
+        ({"stride": (1, 2)}, {"stride": (2, 1)}, r"stride \(1, 2\) in the file, but \(2, 1\)"),
+        ({"padding": 1}, {"padding": (1, 0)}, r"padding \(1, 1\) in the file, but \(1, 0\)"),
+        ({"padding": "same"}, {"padding": "valid"}, "padding 'same' in the file, but 'valid'"),
+        ({"padding": 1}, {"padding": "same"}, r"padding \(1, 1\) in the file, but 'same'"),
+        ({"dilation": 2}, {}, r"dilation \(2, 2\) in the file, but \(1, 1\)"),
+        ({"groups": 2}, {"in_channels": 2}, "groups 2 in the file, but 1"),
+        ({"padding": 1}, {"padding": 1, "padding_mode": "reflect"}, "padding_mode 'zeros' in the file, but 'reflect'"),
+        ({"padding_mode": "circular"}, {"padding_mode": "replicate"}, "padding_mode 'circular' .* 'replicate'"),
+    ],
+)
+def test_a_convolution_of_another_geometry_is_refused(
+    tmp_path: Path, packed: dict[str, object], other: dict[str, object], words: str
+) -> None:
+    sizes = {"in_channels": 4, "out_channels": 6, "kernel_size": 3}
+    save(pack(nn.Sequential(BinaryConv2d(**sizes | packed))), tmp_path / "a")
+    assert isinstance(load(tmp_path / "a", nn.Sequential(nn.Conv2d(**sizes | packed)))[0], PackedConv2d)
+    with pytest.raises(PackedFileError, match=f"layer '0' has {words} in the model: pass the architecture that was"):
+        load(tmp_path / "a", nn.Sequential(nn.Conv2d(**sizes | other)))
+
+
+def test_another_reader_finds_the_geometry(tmp_path: Path) -> None:
+    convolution = BinaryConv2d(4, 6, 3, padding="same", dilation=(1, 2), groups=2)
+    convolution.stride = 1  # as torch allows after construction
+    save(pack(nn.Sequential(convolution, BinaryConv2d(6, 2, 3, (2, 1), (1, 0)), BinaryLinear(2, 2))), tmp_path / "a")
+    layers = read_by_the_book(tmp_path / "a")[0]["layers"]
+    assert layers["0"]["geometry"] == {
+        "stride": [1, 1], "padding": "same", "dilation": [1, 2], "groups": 2, "padding_mode": "zeros",
+    }  # fmt: skip
+    assert layers["1"]["geometry"] == {
+        "stride": [2, 1], "padding": [1, 0], "dilation": [1, 1], "groups": 1, "padding_mode": "zeros",
+    }  # fmt: skip
+    assert layers["2"]["geometry"] is None
+
+
+def test_the_geometry_is_that_of_the_packed_layer_when_it_is_saved(tmp_path: Path) -> None:
+    packed = pack(nn.Sequential(BinaryConv2d(2, 3, 3)))
+    packed[0].stride = (2, 2)
+    save(packed, tmp_path / "a")
+    image = torch.randn(1, 2, 7, 7)
+    loaded = load(tmp_path / "a", nn.Sequential(nn.Conv2d(2, 3, 3, stride=2)))
+    assert torch.equal(loaded(image), packed(image))
+
+
+def test_arguments_of_the_wrong_kind(tmp_path: Path) -> None:
+    packed, path = pack(binary_mlp()), tmp_path / "a"
+    for arguments, words in [((path, packed), type(path).__name__), ((packed.state_dict(), path), "OrderedDict")]:
+        with pytest.raises(TypeError, match=rf"^save\(model, path\) takes an nn.Module.*got {words}"):
+            save(*arguments)
+    save(packed, path)
+    for arguments, words in [((MLP(), path), type(path).__name__), ((path, lambda: MLP()), "function")]:
+        with pytest.raises(TypeError, match=rf"^load\(path, float_model\) takes an nn.Module.*got {words}"):
+            load(*arguments)
+
+
+def test_a_wrapped_model_is_not_saved(tmp_path: Path) -> None:
+    packed = pack(binary_mlp())
+    with pytest.raises(ValueError, match=r"wrapped in OptimizedModule.*pc.save\(model._orig_mod, path\)"):
+        save(torch.compile(packed, backend="eager"), tmp_path / "a")
+    with pytest.raises(ValueError, match=r"wrapped in DataParallel.*pc.save\(model.module, path\)"):
+        save(nn.DataParallel(packed), tmp_path / "a")
+    packed.compile(backend="eager")
+    save(packed, tmp_path / "a")
+    assert isinstance(load(tmp_path / "a", MLP()), MLP)
+
+
+def test_a_part_that_is_compiled_round_trips(tmp_path: Path) -> None:
+    float_model, model = MLP(), binary_mlp()
+    for each in (float_model, model):
+        each.first = torch.compile(each.first, backend="eager")
+    loaded = round_trip(model, float_model, tmp_path / "a")
+    input = torch.randn(2, 5)
+    assert torch.equal(loaded(input), pack(model)(input))
+
+
 def test_sharing_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:
     def build(shared: bool) -> nn.Sequential:
         layers = [nn.Linear(3, 3), nn.LayerNorm(3), nn.LayerNorm(3)]

@@ -1,10 +1,12 @@
 """Conversion of a float model into a binary one."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from proxconnect.arguments import require_module
 from proxconnect.conversion.bypass import takers
 from proxconnect.conversion.edges import registered_edges, traced_edges
 from proxconnect.conversion.eligibility import WeightLayer, binary_form, survey
@@ -15,6 +17,9 @@ from proxconnect.conversion.table import Plan, Row
 from proxconnect.layers import BinaryConv2d
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Quantizer, Scale
+from proxconnect.text import some
+
+ONE_SIGN = "its input has one sign only"
 
 Include = type[nn.Module] | tuple[type[nn.Module], ...] | list[type[nn.Module]]
 
@@ -49,10 +54,12 @@ def binarize(
             become binary.
         TypeError: for anything that is no pair, pattern, `keep` or `include`.
     """
+    require_module(model, "binarize(model, weights)")
     decisions = _decide(model, weights, activations, scale, keep, example, padding_value, include)
     result = _plan(decisions, scale, padding_value)
     if not result.binary:
         raise ValueError(f"no layer would become binary:\n{result}\n{_advice(decisions)}")
+    _warn_of_one_sign([row.name for row in result.rows if row.reason == ONE_SIGN])
     for decision in decisions:
         decision.apply(scale, padding_value)
     model.binarization = result  # type: ignore[assignment]
@@ -64,6 +71,7 @@ def plan(
     keep: Keep = "edges", example: Any = None, padding_value: int = 0, include: Include = (),
 ) -> Plan:  # fmt: skip
     """What `binarize` would do with the same arguments, which it takes and checks likewise; changes nothing."""
+    require_module(model, "plan(model, weights)")
     decisions = _decide(model, weights, activations, scale, keep, example, padding_value, include)
     return _plan(decisions, scale, padding_value)
 
@@ -114,12 +122,13 @@ def _decide(
     float_inputs = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
     for index in () if flow is None else flow.bypassed():
         float_inputs.setdefault(eligible[index].module, "its forward is bypassed")
-    return [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs) for layer in layers]
+    one_sign = set() if flow is None else {eligible[index].module for index in flow.of_one_sign()}
+    return [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs, one_sign) for layer in layers]
 
 
 def _decision(
     layer: WeightLayer, weights: dict[str, AnyPair | None], activations: dict[str, AnyPair | None],
-    kept_for: dict[str, str], float_inputs: dict[nn.Module, str],
+    kept_for: dict[str, str], float_inputs: dict[nn.Module, str], one_sign: set[nn.Module],
 ) -> _Decision:  # fmt: skip
     pattern = first_match(layer, weights)
     reason = layer.obstacle or kept_for.get(layer.name, "")
@@ -133,7 +142,8 @@ def _decision(
     input_pair = None if input_pattern is None else activations[input_pattern]
     if input_pair is not None and layer.module in float_inputs:
         return _Decision(layer, weights[pattern], None, float_inputs[layer.module])
-    return _Decision(layer, weights[pattern], input_pair, "")
+    says_nothing = input_pair is not None and layer.module in one_sign
+    return _Decision(layer, weights[pattern], input_pair, ONE_SIGN if says_nothing else "")
 
 
 def _plan(decisions: list[_Decision], scale: Scale, padding_value: int) -> Plan:
@@ -153,6 +163,16 @@ def _check_padding(padding_value: int, activations: dict[str, AnyPair | None]) -
         raise ValueError(f"padding_value must be 0, 1 or -1; got {padding_value!r}")
     if padding_value and not any(activations.values()):
         raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
+
+
+def _warn_of_one_sign(names: list[str]) -> None:
+    if names:
+        warnings.warn(
+            f"on the example the input of {some(names)} has one sign only, as a ReLU leaves it: binary it is the same "
+            "for every example and says nothing. Put batch norm, PReLU or Hardtanh before it instead, or leave it "
+            "float by a mapping of `activations`",
+            stacklevel=3,
+        )
 
 
 def _advice(decisions: list[_Decision]) -> str:

@@ -9,6 +9,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
+from proxconnect.text import some
 
 FORMS: tuple[type[BinaryLayer], ...] = (BinaryLinear, BinaryConv2d)
 """The binary layers that a float layer can become."""
@@ -89,18 +90,18 @@ def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
     binary = [aliases[0] for module, aliases in names.items() if isinstance(module, BinaryLayer)]
     if binary:
         raise ValueError(
-            f"the model is binary already ({_some(binary)}): binarize() takes the float model, once. Build it anew; to "
+            f"the model is binary already ({some(binary)}): binarize() takes the float model, once. Build it anew; to "
             'give layers different pairs, pass a mapping such as weights={"layer1.*": "bc", "*": "bnn++"}'
         )
     lazy = [aliases[0] for module, aliases in names.items() if _is_lazy(module)]
     if lazy:
         raise ValueError(
-            f"the model has lazy modules without a shape yet ({_some(lazy)}): run it once on an example, then binarize"
+            f"the model has lazy modules without a shape yet ({some(lazy)}): run it once on an example, then binarize"
         )
     integer = [aliases[0] for module, aliases in names.items() if _is_integer(module)]
     if integer:
         raise ValueError(
-            f"non-float model: {_some(integer)} holds integer, packed or quantized weights. Binarize the float model "
+            f"non-float model: {some(integer)} holds integer, packed or quantized weights. Binarize the float model "
             "that it was made from"
         )
 
@@ -188,8 +189,3 @@ def _is_matrix(parameter: Tensor) -> bool:
 
 def _join(module: str, attribute: str) -> str:
     return f"{module}.{attribute}" if module else attribute
-
-
-def _some(names: list[str], limit: int = 3) -> str:
-    shown = ", ".join(name or "the model itself" for name in names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

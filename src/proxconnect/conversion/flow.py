@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from proxconnect.example import run, tensors_in
+from proxconnect.example import of_one_sign, run, tensors_in
 
 RAW = 1
 EMBEDDED = 2
@@ -34,6 +34,8 @@ class Call:
     """The taint of its input."""
     forward: bool
     """Whether it was by the layer's own forward."""
+    one_sign: bool = False
+    """Whether its input has one sign only."""
 
 
 @dataclass
@@ -52,6 +54,10 @@ class Flow:
     def bypassed(self) -> set[int]:
         """The layers whose weight took part while their own forward never ran."""
         return {call.layer for call in self.calls} - {call.layer for call in self.calls if call.forward}
+
+    def of_one_sign(self) -> set[int]:
+        """The layers whose inputs had one sign only, in every call."""
+        return {call.layer for call in self.calls} - {call.layer for call in self.calls if not call.one_sign}
 
 
 def trace(model: nn.Module, layers: list[nn.Module], example: Any) -> Flow:
@@ -125,8 +131,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _before(self, index: int) -> Any:
         def hook(layer: nn.Module, args: Any, kwargs: Any) -> None:
-            upstream = self._union(tensors_in((args, kwargs)))
-            self.active[index] = self._new_call(index, upstream, forward=True)
+            inputs = tensors_in((args, kwargs))
+            self.active[index] = self._new_call(index, self._union(inputs), forward=True)
+            self.flow.calls[-1].one_sign = of_one_sign(inputs)
 
         return hook
 

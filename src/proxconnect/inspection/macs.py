@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from proxconnect.example import run, tensors_in
+from proxconnect.example import of_one_sign, run, tensors_in
 
 
 @dataclass
@@ -26,16 +26,20 @@ class Calls:
     input_types: dict[nn.Module, torch.dtype] = field(default_factory=dict)
     """The dtype of the first tensor of its first input."""
     called: set[nn.Module] = field(default_factory=set)
+    of_two_signs: set[nn.Module] = field(default_factory=set)
+    """The modules of which an input had both signs."""
 
 
-def count(model: nn.Module, example: Any) -> Calls:
+def count(model: nn.Module, example: Any, watched: tuple[type[nn.Module], ...] = ()) -> Calls:
     """Run `model` on `example`, as `example.run` does, and count the multiply-adds.
+
+    The signs of the inputs are looked at for modules of the types `watched`.
 
     Counted are the products of matrices and vectors and the convolutions, attention's included, by torch's own formulas
     (`torch.utils.flop_counter`, two operations a multiply-add), not products of three or elementwise ones. Code that
     computes a layer's product by itself counts as its own, not as the layer's.
     """
-    counter = _Counter()
+    counter = _Counter(watched)
     with ExitStack() as stack:
         stack.enter_context(_hooked(model, counter))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels of CPUs have no formula
@@ -49,11 +53,12 @@ def count(model: nn.Module, example: Any) -> Calls:
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds the multiply-adds of every operation to the innermost module that is running."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched: tuple[type[nn.Module], ...]) -> None:
         from torch.utils.flop_counter import flop_registry
 
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls = Calls()
+        self.watched = watched
         self.running: list[nn.Module] = []
         self.formulas = flop_registry
 
@@ -76,8 +81,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A module's forward begins."""
         self.running.append(module)
         self.calls.called.add(module)
-        for tensor in tensors_in((args, kwargs))[:1]:
+        inputs = tensors_in((args, kwargs))
+        for tensor in inputs[:1]:
             self.calls.input_types.setdefault(module, tensor.dtype)
+        if isinstance(module, self.watched) and not of_one_sign(inputs):
+            self.calls.of_two_signs.add(module)
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         """A module's forward ends."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from proxconnect.arguments import require_module
 from proxconnect.inspection.macs import Calls, count
 from proxconnect.inspection.table import rich_table, text
 from proxconnect.layers import BinaryLayer
@@ -53,6 +54,8 @@ class Summary:
     """The number of weights that are binary."""
     uncalled: tuple[str, ...] | None
     """The binary layers whose forward was never called, so that their inputs stay float; None without example."""
+    one_signed: tuple[str, ...] | None
+    """The layers whose binary input has one sign only, as after a ReLU, and so says nothing; None without example."""
 
     @property
     def parameters(self) -> int:
@@ -93,10 +96,11 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
     model runs on it once, in `eval()` and without gradients, and stays as it was; without it nothing is known of
     shapes, multiply-adds and calls. Give a batch of one for the multiply-adds of one input.
     """
+    require_module(model, "summary(model, example)")
     names = {module: name for name, module in model.named_modules()}
     for quantizer in _quantizers(names):
         names.pop(quantizer, None)
-    calls = None if example is None else count(model, example)
+    calls = None if example is None else count(model, example, (BinaryLayer, PackedLayer))
     sizes = _sizes(names)
     rows = [
         _row(name, module, sizes[module], calls)
@@ -104,8 +108,12 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
         if sizes[module].packed_bytes or (calls is not None and calls.macs[module])
     ]
     specs = {module: spec for module in names if (spec := _spec(module)) is not None}
-    uncalled = None if calls is None else tuple(names[module] for module in specs if module not in calls.called)
-    return Summary(tuple(rows), sum(spec.entries for spec in specs.values()), uncalled)
+    uncalled = one_signed = None
+    if calls is not None:
+        uncalled = tuple(names[module] for module in specs if module not in calls.called)
+        silent = calls.called - calls.of_two_signs
+        one_signed = tuple(names[module] for module, spec in specs.items() if spec.binary_input and module in silent)
+    return Summary(tuple(rows), sum(spec.entries for spec in specs.values()), uncalled, one_signed)
 
 
 @dataclass

@@ -96,4 +96,7 @@ def _totals(summary: "Summary") -> list[str]:
         lines.append(f"MACs        {summary.binary_macs:,} of 1-bit weights and inputs, {summary.float_macs:,} float")
     if summary.uncalled:
         lines.append(f"forward     never called, so their inputs stay float: {', '.join(summary.uncalled)}")
+    if summary.one_signed:
+        names = ", ".join(summary.one_signed)
+        lines.append(f"inputs      of one sign only (a ReLU?), so binary they say nothing: {names}")
     return lines

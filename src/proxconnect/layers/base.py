@@ -59,8 +59,9 @@ class BinaryLayer(nn.Module):
         return layer.train(layer.training)
 
     def _add_quantizers(self, weight_quantizer: Quantizer, input_quantizer: Quantizer | None) -> None:
-        self.weight_quantizer = weight_quantizer.to(self.latent.device)
-        self.input_quantizer = None if input_quantizer is None else input_quantizer.to(self.latent.device)
+        device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ
+        self.weight_quantizer = weight_quantizer.to(device, dtype)
+        self.input_quantizer = None if input_quantizer is None else input_quantizer.to(device, dtype)
 
     @property
     def quantizers(self) -> dict[str, Quantizer]:
@@ -122,7 +123,7 @@ class BinaryLayer(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """As torch's; `eval()` also arms the guard against optimizer steps with hard weights.
 
-        It warns where the latent holds a gradient by a soft pair whose μ nothing moved, because `eval()` hardens it.
+        It warns where a soft pair was trained whose μ nothing moved, because `eval()` hardens it.
         """
         super().train(mode)
         if not mode:
@@ -131,12 +132,10 @@ class BinaryLayer(nn.Module):
         return self
 
     def _warn_of_unmoved_sharpness(self) -> None:
-        if self.latent.grad is None:
-            return
         for part, quantizer in self.quantizers.items():
             if quantizer.is_soft_and_unmoved():
                 warnings.warn(
-                    f"{part} were trained by the soft pair {quantizer.pair.name!r} at μ = {float(quantizer.mu):g}, "
+                    f"{part} ran in train() by the soft pair {quantizer.pair.name!r} at μ = {float(quantizer.mu):g}, "
                     "which nothing moves, and eval() makes them hard, another function: let "
                     f"proxconnect.Sharpening(optimizer, model, steps=..., part={part!r}) move μ while training, "
                     "or fix it with pair.at(mu)",

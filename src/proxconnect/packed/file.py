@@ -10,13 +10,16 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils import swap_tensors
 
+from proxconnect.arguments import require_module
 from proxconnect.atomic import replacing
 from proxconnect.layers import BinaryLayer
 from proxconnect.packed import container
 from proxconnect.packed.bits import pad_is_zero
+from proxconnect.packed.geometry import geometry_of
 from proxconnect.packed.layers import BY_KIND, PackedLayer, transplant
 from proxconnect.packed.metadata import KEY, Metadata
 from proxconnect.packed.spec import LayerSpec
+from proxconnect.packed.wrappers import require_unwrapped
 
 
 class PackedFileError(ValueError):
@@ -27,9 +30,11 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a packed model to a safetensors file, whole or not at all; the layout is in docs/file-format.md.
 
     The file holds every parameter and every persistent buffer; tensors under two names are stored once. ValueError for
-    a model that is not packed or that keeps state which is no tensor, TypeError for a dtype that no file can hold,
-    OSError where `path` cannot be written.
+    a model that is not packed, that is wrapped or that keeps state which is no tensor, TypeError for a dtype that no
+    file can hold, OSError where `path` cannot be written.
     """
+    require_module(model, "save(model, path)")
+    require_unwrapped(model, "pc.save({}, path)")
     modules = dict(model.named_modules(remove_duplicate=False))
     specs = {name: module.spec for name, module in modules.items() if isinstance(module, PackedLayer)}
     unpacked = [name for name, module in modules.items() if isinstance(module, BinaryLayer)]
@@ -49,6 +54,7 @@ def load(path: str | os.PathLike[str], float_model: nn.Module) -> nn.Module:
     not persistent are, so they must have values. PackedFileError for a damaged, foreign or newer file and for a model
     of another architecture, OSError for a file that cannot be read.
     """
+    require_module(float_model, "load(path, float_model)")
     try:
         _require_float(float_model)
         with container.open_checked(Path(path)) as file:
@@ -138,7 +144,7 @@ def _skeleton(model: nn.Module, metadata: Metadata) -> nn.Module:
 
 
 def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
-    """Refuse a layer that is not of the type, shape and dtype that was packed."""
+    """Refuse a layer that is not of the type, shape, dtype and geometry that was packed."""
     packed = BY_KIND.get(spec.kind)
     if packed is None:
         raise ValueError(f"layer {name!r} has the unknown type {spec.kind!r}: known are {', '.join(BY_KIND)}")
@@ -158,10 +164,23 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     if weight.dtype != spec.dtype:
         raise ValueError(f"layer {name!r} is {spec.dtype} in the file, but {weight.dtype} in the model: pass "
                          f"model.to({spec.dtype})")  # fmt: skip
-    pads = spec.binary_input and getattr(layer, "padding_mode", None) == "zeros"
+    _require_same_geometry(name, layer, spec)
+    pads = spec.binary_input and spec.geometry is not None and spec.geometry.padding_mode == "zeros"
     if spec.padding_value and not pads:
         raise ValueError(f"layer {name!r} cannot pad with {spec.padding_value}: only a convolution of binary inputs "
                          "that pads with zeros can; pass the architecture that was packed")  # fmt: skip
+
+
+def _require_same_geometry(name: str, layer: nn.Module, spec: LayerSpec) -> None:
+    geometry = geometry_of(layer)
+    if geometry is None or spec.geometry is None:
+        if geometry is not spec.geometry:
+            has = "has no geometry" if spec.geometry is None else "has a geometry"
+            raise ValueError(f"layer {name!r} {has} in the file, but is a {spec.kind}: the file is damaged")
+        return
+    for key, inside, outside in spec.geometry.differences(geometry):
+        raise ValueError(f"layer {name!r} has {key} {inside!r} in the file, but {outside!r} in the model: pass the "
+                         "architecture that was packed")  # fmt: skip
 
 
 def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:

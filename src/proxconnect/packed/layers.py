@@ -13,6 +13,7 @@ from torch.nn import functional
 from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
 from proxconnect.layers.conv import convolve
 from proxconnect.packed.bits import unpack_bits
+from proxconnect.packed.geometry import geometry_of
 from proxconnect.packed.spec import LayerSpec
 from proxconnect.pairs.prox import sign
 
@@ -41,7 +42,7 @@ class PackedLayer(nn.Module):
     @property
     def spec(self) -> LayerSpec:
         """What the layer is but for its tensors."""
-        return replace(self._spec, dtype=self.scale.dtype)
+        return replace(self._spec, dtype=self.scale.dtype, geometry=geometry_of(self))
 
     @property
     def weight(self) -> Tensor:
@@ -134,6 +135,7 @@ def spec_of(layer: BinaryLayer) -> LayerSpec:
         dtype=layer.latent.dtype,
         binary_input=layer.input_quantizer is not None,
         padding_value=int(layer.padding_value) if isinstance(layer, BinaryConv2d) else 0,
+        geometry=geometry_of(layer),
     )
 
 

@@ -3,19 +3,23 @@
 import torch
 from torch import nn
 
+from proxconnect.arguments import require_module
 from proxconnect.layers import BinaryLayer
 from proxconnect.packed.bits import pack_bits
 from proxconnect.packed.layers import PackedLayer, spec_of, transplant
 from proxconnect.packed.spec import FLOAT_TYPES, LayerSpec
+from proxconnect.packed.wrappers import require_unwrapped
 
 
 def pack(model: nn.Module) -> nn.Module:
     """A new model, in `eval()` and without gradients, whose binary layers hold 1 bit a weight plus scales.
 
     It computes what `model` does with hard weights and hard activations, to the bit; layers of the pair `fp` are made
-    binary too. `model` stays as it is. ValueError without a binary layer and for latents or quantizers that have no
-    packed form, TypeError for such types of layers.
+    binary too. `model` stays as it is. ValueError without a binary layer, for latents, quantizers or paddings that have
+    no packed form and for a model wrapped by `torch.compile(model)` or the like, TypeError for such types of layers.
     """
+    require_module(model, "pack(model)")
+    require_unwrapped(model, "pc.pack({})")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if not layers:
         if any(isinstance(module, PackedLayer) for module in model.modules()):
@@ -63,6 +67,10 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
         )
     if not bool(latent.isfinite().all()):
         raise ValueError(f"{name}: `latent` has NaN or infinite entries: go back to a checkpoint before it diverged")
+    if spec.geometry is not None and isinstance(spec.geometry.padding, tuple) and min(spec.geometry.padding) < 0:
+        raise ValueError(
+            f"{name}: its padding {spec.geometry.padding} is negative: crop the input of the layer instead"
+        )
     _require_plain_quantizers(name, layer)
     return spec
 

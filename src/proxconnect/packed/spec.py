@@ -7,17 +7,21 @@ from typing import Any
 import torch
 
 from proxconnect.packed.bits import byte_count
+from proxconnect.packed.geometry import Geometry
 from proxconnect.quantizer import Scale
 
 FLOAT_TYPES = {str(t).removeprefix("torch."): t for t in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
 """The dtypes of a packed layer's scale and of its unpacked weight, by name."""
 
-_KEYS = ("type", "shape", "scale", "dtype", "binary_input", "padding_value")
+_KEYS = ("type", "shape", "scale", "dtype", "binary_input", "padding_value", "geometry")
 
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """One packed layer: `shape` is that of its weight, `dtype` that of its scale and of its unpacked weight."""
+    """One packed layer: `shape` is that of its weight, `dtype` that of its scale and of its unpacked weight.
+
+    `geometry` is None unless the layer is a convolution.
+    """
 
     kind: str
     shape: tuple[int, ...]
@@ -25,6 +29,7 @@ class LayerSpec:
     dtype: torch.dtype
     binary_input: bool
     padding_value: int
+    geometry: Geometry | None
 
     @property
     def entries(self) -> int:
@@ -50,7 +55,8 @@ class LayerSpec:
     def to_json(self) -> dict[str, Any]:
         """The entry of the metadata."""
         name = str(self.dtype).removeprefix("torch.")
-        values = (self.kind, list(self.shape), self.scale, name, self.binary_input, self.padding_value)
+        geometry = None if self.geometry is None else self.geometry.to_json()
+        values = (self.kind, list(self.shape), self.scale, name, self.binary_input, self.padding_value, geometry)
         return dict(zip(_KEYS, values, strict=True))
 
     @classmethod
@@ -71,7 +77,8 @@ class LayerSpec:
             raise ValueError(f"binary_input must be true or false, is {entry['binary_input']!r}")
         if type(entry["padding_value"]) is not int or entry["padding_value"] not in (-1, 0, 1):
             raise ValueError(f"padding_value must be -1, 0 or 1, is {entry['padding_value']!r}")
+        geometry = None if entry["geometry"] is None else Geometry.from_json(entry["geometry"])
         return cls(
             entry["type"], tuple(shape), entry["scale"], FLOAT_TYPES[dtype], entry["binary_input"],
-            entry["padding_value"],
+            entry["padding_value"], geometry,
         )  # fmt: skip

@@ -97,9 +97,11 @@ def demo(options: Options, console: "Console", dataset: data.Dataset | None = No
     `results.json` is written after every run, so that it holds what is done whatever happens. `dataset` stands for the
     one that `options.data` names; training is then in this process.
     """
-    extras.require("matplotlib", "plots")
+    extras.require("matplotlib", "train")
     parallel = dataset is None
     dataset = data.load(options.data, options.root) if dataset is None else dataset
+    if options.out.exists() and not options.out.is_dir():
+        raise NotADirectoryError(f"{options.out} is a file: give a folder with --out")
     options.out.mkdir(parents=True, exist_ok=True)
     session = _Session(options, dataset, console)
     try:
