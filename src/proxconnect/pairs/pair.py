@@ -5,7 +5,7 @@ PC++ iterates w = F_μ(w*), w* ← w* - η·B_μ(w*) ⊙ ∇ℓ(w).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MethodType
 
 import torch
@@ -29,7 +29,11 @@ class ForwardBackward(ABC):
     """
 
     name: str
-    slope: Slope
+
+    @property
+    @abstractmethod
+    def slope(self) -> Slope:
+        """Which values B takes."""
 
     @property
     @abstractmethod
@@ -92,7 +96,7 @@ class Pair(ForwardBackward):
         return Sharpness(max(r.lowest for r in ranges), max(r.start for r in ranges), max(r.end for r in ranges))
 
     @property
-    def slope(self) -> Slope:  # type: ignore[override]  # read-only here, plain data in a Heuristic
+    def slope(self) -> Slope:
         """Which values B takes."""
         return self.transform.slope
 
@@ -155,24 +159,21 @@ class Heuristic(ForwardBackward):
     forward_map: Map = field(repr=False)
     backward_map: Map = field(repr=False)
     sharpness: Sharpness | None = None
-    slope: Slope = field(default="any", repr=False)
+    doc: str = field(default="", repr=False, compare=False)
 
     def __init__(
-        self,
-        name: str,
-        *,
-        forward: Map,
-        backward: Map,
-        sharpness: Sharpness | None = None,
-        doc: str = "",
+        self, name: str, forward: Map, backward: Map, sharpness: Sharpness | None = None, doc: str = ""
     ) -> None:
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "forward_map", _comparable(forward))
-        object.__setattr__(self, "backward_map", _comparable(backward))
-        object.__setattr__(self, "sharpness", sharpness)
-        object.__setattr__(self, "slope", "any")
-        if doc:
-            object.__setattr__(self, "__doc__", doc)
+        # In the order of the fields, from which torch.compile builds it again.
+        values = (name, _comparable(forward), _comparable(backward), sharpness, doc)
+        for part, value in zip(fields(self), values, strict=True):
+            object.__setattr__(self, part.name, value)
+        object.__setattr__(self, "__doc__", doc or type(self).__doc__)
+
+    @property
+    def slope(self) -> Slope:
+        """Which values B takes: it may be any."""
+        return "any"
 
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
         """F_μ(x), as given."""
@@ -191,7 +192,7 @@ class Heuristic(ForwardBackward):
             f"{self.name}@{mu:g}",
             forward=FixedMap(self.forward_map, mu),
             backward=FixedMap(self.backward_map, mu),
-            doc=self.__doc__ or "",
+            doc=self.doc,
         )
 
 
