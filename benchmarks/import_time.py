@@ -1,4 +1,4 @@
-"""What `import proxconnect` costs beyond `import torch`, in fresh interpreters, the two in turn.
+"""What `import proxconnect` costs after `import torch`, in fresh interpreters.
 
 Run: python benchmarks/import_time.py [ROUNDS]
 """
@@ -7,26 +7,30 @@ import statistics
 import subprocess
 import sys
 
-BEFORE = "import time; t = time.perf_counter(); "
-AFTER = "; print(time.perf_counter() - t)"
+PROGRAM = """
+from time import perf_counter
+start = perf_counter()
+import torch
+middle = perf_counter()
+import proxconnect
+print(middle - start, perf_counter() - middle)
+"""
 
 
-def seconds(statement: str) -> float:
-    """The time that `statement` takes in a fresh interpreter."""
-    command = [sys.executable, "-c", BEFORE + statement + AFTER]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def one_round() -> tuple[float, float]:
+    """The seconds that the two imports take in a fresh interpreter."""
+    command = [sys.executable, "-c", PROGRAM]
+    torch, ours = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return float(torch), float(ours)
 
 
 def main(rounds: int) -> None:
-    """Print median and range of both, and of their difference round by round."""
-    pairs = [(seconds("import torch"), seconds("import torch, proxconnect")) for _ in range(rounds + 1)][1:]
-    columns = {
-        "import torch": [torch for torch, _ in pairs],
-        "import torch, proxconnect": [both for _, both in pairs],
-        "difference": [both - torch for torch, both in pairs],
-    }
-    for name, values in columns.items():
-        print(f"{name:26} median {statistics.median(values):.3f} s, {min(values):.3f} to {max(values):.3f}")
+    """Print median and range of both, after a round that is not counted."""
+    one_round()
+    for name, values in zip(
+        ("torch", "proxconnect"), zip(*(one_round() for _ in range(rounds)), strict=True), strict=True
+    ):
+        print(f"import {name:12} median {statistics.median(values):.3f} s, {min(values):.3f} to {max(values):.3f}")
 
 
 if __name__ == "__main__":

@@ -4,34 +4,23 @@ On the line these are exactly the nondecreasing maps. `sign(±0) = +1`, NaN stay
 limit at ±inf and overflows for no finite input. The regulariser r is given for the prox of weight one.
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from proxconnect.pairs.part import Part
 from proxconnect.pairs.sharpness import Sharpness
 
 
-class Prox(ABC):
-    """A nondecreasing map P_μ of the line; subclasses say in their docstring which r it minimises.
-
-    `sharpness` is the range of μ that the map knows: its lowest allowed value, and where a schedule usually starts
-    and ends. It is None for a map that does not depend on μ.
-    """
-
-    sharpness: Sharpness | None = None
-
-    @abstractmethod
-    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """P_μ(x), with the shape and dtype of `x`; `mu` is a float or a 0-dim tensor."""
+class Prox(Part):
+    """A nondecreasing map P_μ of the line; subclasses say in their docstring which r it minimises."""
 
     def at(self, mu: float) -> "Prox":
         """The same map with its sharpness fixed."""
         return self if self.sharpness is None else FixedProx(self, mu)
 
 
-@dataclass(frozen=True)
 class Identity(Prox):
     """P(x) = argmin_z ½(z - x)² = x; r = 0."""
 
@@ -40,7 +29,6 @@ class Identity(Prox):
         return x
 
 
-@dataclass(frozen=True)
 class Sign(Prox):
     """P(x) = argmin_{z ∈ {-1, +1}} ½(z - x)² = sign(x); r is the indicator of Q = {-1, +1}.
 
@@ -76,7 +64,6 @@ class Linear(Prox):
         return sign(x, mu) * magnitude.clamp(max=1.0)
 
 
-@dataclass(frozen=True)
 class ProxConnect(Prox):
     """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² + (1-1/μ)·dist(z, Q) = sign(x)·min(1, 1 - 1/μ + |x|).
 
@@ -90,7 +77,6 @@ class ProxConnect(Prox):
         return sign(x, mu) * (x.abs() + _jump(x, mu)).clamp(max=1.0)
 
 
-@dataclass(frozen=True)
 class PARQ(Prox):
     """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² - ½(1-1/μ)z² = clip(μx, -1, 1).
 
@@ -105,7 +91,6 @@ class PARQ(Prox):
         return (mu * x).clamp(-1.0, 1.0)
 
 
-@dataclass(frozen=True)
 class BinaryRelax(Prox):
     """P_μ(x) = argmin_z ½(z - x)² + ½(μ-1)·dist²(z, Q) = (x + (μ-1)·sign x)/μ, not clipped.
 
@@ -119,7 +104,6 @@ class BinaryRelax(Prox):
         return x / mu + _jump(x, mu) * sign(x, mu)
 
 
-@dataclass(frozen=True)
 class ProxQuant(Prox):
     """P_μ(x) = argmin_z ½(z - x)² + λ·dist(z, Q) = s + soft(x - s, λ), with s = sign(x), λ = μ - 1.
 
@@ -135,7 +119,6 @@ class ProxQuant(Prox):
         return s + torch.sign(distance) * (distance.abs() - (mu - 1)).clamp(min=0.0)
 
 
-@dataclass(frozen=True)
 class Tanh(Prox):
     """P_μ(x) = argmin_z ½(z - x)² + H(z)/μ - ½z² = tanh(μx).
 
@@ -149,7 +132,6 @@ class Tanh(Prox):
         return torch.tanh(mu * x)
 
 
-@dataclass(frozen=True)
 class Outward(Prox):
     """P(x) = argmin_{|z| ≥ 1} ½(z - x)² = sign(x)·max(1, |x|); the prox behind BNN (arXiv 1602.02830)."""
 

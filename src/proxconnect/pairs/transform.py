@@ -4,28 +4,24 @@ Everything is elementwise on a tensor of any float dtype. T need not be monotone
 derivative is a stated convention. Forms are those that neither overflow nor cancel.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from proxconnect.pairs.part import Part
 from proxconnect.pairs.sharpness import Sharpness
 
 Slope = Literal["one", "indicator", "any"]
 """Which values a backward factor takes: 1 everywhere, 0 and 1, or any. It decides what training must remember."""
 
 
-class Transform(ABC):
+class Transform(Part):
     """A map T_μ with a stated derivative."""
 
-    sharpness: Sharpness | None = None
     slope: Slope = "any"
-
-    @abstractmethod
-    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """T_μ(p), with the shape and dtype of `p`; `mu` is a float or a 0-dim tensor."""
 
     @abstractmethod
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
@@ -36,7 +32,6 @@ class Transform(ABC):
         return self if self.sharpness is None else FixedTransform(self, mu)
 
 
-@dataclass(frozen=True)
 class Identity(Transform):
     """T(p) = p, T' = 1."""
 
@@ -51,7 +46,6 @@ class Identity(Transform):
         return torch.where(p.isnan(), p, 1.0)
 
 
-@dataclass(frozen=True)
 class Hardtanh(Transform):
     """T(p) = clip(p, -1, 1), T' = 1[|p| ≤ 1]: the derivative at the kinks ±1 is stated to be 1."""
 
@@ -67,7 +61,6 @@ class Hardtanh(Transform):
         return torch.where(magnitude <= 1, 1.0, torch.where(magnitude > 1, 0.0, p))
 
 
-@dataclass(frozen=True)
 class SignSwish(Transform):
     """T(p) = SS_μ(p) = 2σ(μp)(1 + μp(1 - σ(μp))) - 1, T' = μ(2 - μp·tanh(μp/2))/(1 + cosh μp).
 
@@ -94,7 +87,6 @@ class SignSwish(Transform):
         return u, torch.tanh(u / 2), 4 * torch.sigmoid(u) * torch.sigmoid(-u)
 
 
-@dataclass(frozen=True)
 class Polynomial(Transform):
     """T(p) = A(μp) with A(v) = 2v - v|v| on [-1, 1] and sign(v) outside; T' = μ(2 - 2|μp|)₊.
 
@@ -114,7 +106,6 @@ class Polynomial(Transform):
         return mu * (2 - 2 * v.abs())
 
 
-@dataclass(frozen=True)
 class ErrorDecay(Transform):
     """T(p) = k·tanh(tp), T' = k·t·(1 - tanh²(tp)), with t = μ and k = max(1/t, 1).
 

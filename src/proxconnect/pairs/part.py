@@ -1,0 +1,30 @@
+"""What the parts of a pair, prox maps and transforms, have in common."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from proxconnect.pairs.sharpness import Sharpness
+
+
+class Part(ABC):
+    """An elementwise map of (x, μ) that does not change, equal to any other of its type and attributes.
+
+    `sharpness` is the range of μ that the map knows: its lowest allowed value, and where a schedule usually starts
+    and ends. It is None for a map that does not depend on μ.
+    """
+
+    sharpness: Sharpness | None = None
+
+    @abstractmethod
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """The value at x, with the shape and dtype of `x`; `mu` is a float or a 0-dim tensor."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
