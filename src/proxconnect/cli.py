@@ -49,21 +49,22 @@ def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
     command = commands.add_parser(
         "demo",
         help="train, compare and ship binary networks on real data",
-        description="Train a float network and binary ones by several forward-backward pairs, print a table of their "
-        "accuracies, draw them, and prove that the packed file of the best gives the same answers.",
+        description="Train a float network and binary ones by several forward-backward pairs, print a\n"
+        "table of their accuracies, draw them, and prove that the packed file of the best\ngives the same answers.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  proxconnect demo                                     digits, all pairs, 3 seeds: about two minutes on two cores
+  proxconnect demo            digits, all pairs, 3 seeds: two minutes on two cores
   proxconnect demo --pairs bnn+ bnn++ --modes BW --seeds 5
   proxconnect demo --pairs md poly+ --starts FT --out runs/soft
   proxconnect demo --data fashion-mnist --pairs bnn++ --modes BW --starts E2E
   proxconnect demo --data fashion-mnist --root ~/fashion-mnist
 
-fashion-mnist trains ResNet-20 (stem stride 2, 14 x 14) for 6 epochs a run; an epoch takes one to two minutes on two
-cores, all 21 runs some hours.
+fashion-mnist trains ResNet-20 (stem stride 2, 14 x 14) for 6 epochs a run; an
+epoch takes one to two minutes on a core, all 21 runs two to three hours on two.
 
-Writes into DIR: results.json, curves.png, weights.png, pairs.png, best.safetensors.
-Ctrl-C keeps what is done: the table is printed and results.json says "complete": false.""",
+Writes into DIR: results.json, curves.png, weights.png, pairs.png and
+best.safetensors. Ctrl-C keeps what is done: the table is printed and
+results.json says "complete": false.""",
     )
     add = command.add_argument
     add("--data", choices=("digits", "fashion-mnist"), default="digits", help="default: digits, 8 x 8, from sklearn")
