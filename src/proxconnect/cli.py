@@ -53,7 +53,7 @@ def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "table of their accuracies, draw them, and prove that the packed file of the best\ngives the same answers.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  proxconnect demo            digits, all pairs, 3 seeds: two minutes on two cores
+  proxconnect demo        digits, all pairs, 3 seeds: two minutes on two cores
   proxconnect demo --pairs bnn+ bnn++ --modes BW --seeds 5
   proxconnect demo --pairs md poly+ --starts FT --out runs/soft
   proxconnect demo --data fashion-mnist --pairs bnn++ --modes BW --starts E2E
