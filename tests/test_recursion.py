@@ -34,9 +34,9 @@ START *= 0.4
 
 
 def sharpnesses(pair: AnyPair) -> Iterator[float]:
-    """μ from a soft start to ten times that, exact in float32, as a layer's buffer stores it."""
+    """μ from a soft start to ten times that."""
     start = max(pair.sharpness.lowest, 0.5) if pair.sharpness else 1.0
-    return iter((start * np.geomspace(1, 10, STEPS)).astype(np.float32).tolist())
+    return iter((start * np.geomspace(1, 10, STEPS)).tolist())
 
 
 @cache
