@@ -306,6 +306,9 @@ def test_a_scheduled_pair_does_not_warn(recwarn):
         ({"hold": 1, "shape": "cumulative"}, "neither steps nor hold"),
         ({"steps": 4, "start": -1.0}, "μ > 0"),
         ({"steps": 4, "end": math.nan}, "μ > 0"),
+        ({"steps": 4, "start": math.inf}, "finite"),
+        ({"steps": 4, "end": math.inf}, "finite"),
+        ({"end": math.inf, "shape": "cumulative"}, "finite"),
         ({"steps": 4, "part": "activations"}, "no layer has binary activations"),
     ],
 )

@@ -25,7 +25,7 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     """
     require_module(model, "hard_state_dict(model)")
     state = model.state_dict()
-    metadata = OrderedDict(state._metadata)  # type: ignore[attr-defined]
+    metadata = OrderedDict(state._metadata)  # type: ignore[attr-defined]  # torch keeps versions there
     hardened: OrderedDict[str, Tensor] = OrderedDict()
     layers = {name: m for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, BinaryLayer)}
     if not layers:
@@ -46,7 +46,7 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
             "answer differently. proxconnect.pack keeps both",
             stacklevel=2,
         )
-    hardened._metadata = metadata  # type: ignore[attr-defined]
+    hardened._metadata = metadata  # type: ignore[attr-defined]  # as above
     return hardened
 
 

@@ -87,7 +87,7 @@ def plot_curves(
     _bands(left, losses, 1.0)
     _bands(right, accuracies, 100.0)
     left.set_yscale("log")
-    left.set(xlabel="epoch", ylabel="training loss (nats)", title="training set, soft weights")
+    left.set(xlabel="epoch", ylabel="training loss (nats)", title="training set, as trained")
     right.set(xlabel="epoch", ylabel="accuracy (%)", title="test set, hard weights")
     finals = [100 * run[-1] for runs in accuracies.values() for run in runs if run]
     if finals:
@@ -98,7 +98,10 @@ def plot_curves(
 
 
 def plot_latents(layers: Mapping[str, tuple[Tensor, Tensor]], title: str = "") -> "Figure":
-    """By layer name, from (latent, hard weight): the histogram of w*/ᾱ, and the shares that become -1 and +1."""
+    """By layer name, from (latent, hard weight): the histogram of w*/ᾱ, and the shares that become -1 and +1.
+
+    ᾱ is that of the output channel, whatever the layer's scale; what is beyond ±4 counts in the outermost bins.
+    """
     if not layers:
         raise ValueError("plot_latents needs at least one layer: pass {name: (layer.latent, layer.binary_weight)}")
     figure = _figure(2.9 * len(layers) + 0.6, 3.4)

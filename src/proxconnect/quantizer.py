@@ -18,6 +18,9 @@ from proxconnect.pairs.prox import sign
 Scale = Literal["channel", "tensor"] | None
 Override = Literal["hard", "full_precision"] | None
 
+FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The dtypes of what is quantised."""
+
 PLAUSIBLE = (1e-6, 1e9)
 """Values of μ outside are taken for uninitialised memory."""
 
@@ -82,7 +85,7 @@ class Quantizer(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """The quantised tensor, with the shape and dtype of `latent`; TypeError unless that is float."""
-        if not latent.is_floating_point():
+        if latent.dtype not in FLOAT_TYPES:
             raise TypeError(f"a Quantizer takes a float tensor; got {latent.dtype}")
         if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled():
             self.trained = True
@@ -99,7 +102,7 @@ class Quantizer(nn.Module):
             alpha, ratio = self._least_squares(weights, quantised, alpha_bar)
         value = quantised if alpha is None else (alpha * quantised).to(latent.dtype)
         mask = self.pair.backward(x, self.mu) != 0 if self.pair.slope == "indicator" else None
-        surrogate: Tensor = _Surrogate.apply(latent, value, mask, divisor, ratio, self.mu, self.pair)  # type: ignore[no-untyped-call]
+        surrogate: Tensor = _Surrogate.apply(latent, value, mask, divisor, ratio, self.mu, self.pair)
         return surrogate
 
     def scale_of(self, latent: Tensor) -> Tensor | None:
@@ -154,7 +157,7 @@ class Quantizer(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy begins anew: it has no schedule, and does not stay as `hard()` or `full_precision()` had it."""
         fresh = {"override": None, "scheduled": False, "trained": False}
-        super().__setstate__(state | fresh)  # type: ignore[no-untyped-call]
+        super().__setstate__(state | fresh)
 
     def extra_repr(self) -> str:
         """The pair and the scale."""

@@ -1,7 +1,7 @@
 """The schedule of the sharpness μ, carried by the optimizer's own step."""
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
@@ -24,11 +24,11 @@ _attached: "WeakKeyDictionary[Optimizer, WeakValueDictionary[str, Sharpening]]" 
 
 
 class _Course(NamedTuple):
-    """One quantizer, where its μ starts and ends, and the index of the parameter group that holds its latent."""
+    """One quantizer, where its μ starts and ends (None: nowhere), and the index of its latent's parameter group."""
 
     quantizer: Quantizer
     start: float
-    end: float
+    end: float | None
     group: int
 
 
@@ -122,7 +122,7 @@ class Sharpening:
                 quantizer.require_plausible_mu()
                 course = self._course(quantizer, start, end, group_of[id(layer.latent)])
                 for mu in (course.start, course.end):
-                    if mu != math.inf:
+                    if mu is not None:
                         quantizer.sharpness.require(mu, f"{name}: pair {quantizer.pair.name!r}")
                 courses.append(course)
         if not quantised:
@@ -133,7 +133,7 @@ class Sharpening:
         usual = quantizer.sharpness
         assert usual is not None
         if self.shape == "cumulative":
-            return _Course(quantizer, 1.0 if start is None else start, math.inf if end is None else end, group)
+            return _Course(quantizer, 1.0 if start is None else start, end, group)
         return _Course(quantizer, usual.start if start is None else start, usual.end if end is None else end, group)
 
     def _attach(self) -> None:
@@ -153,18 +153,14 @@ class Sharpening:
 
     def _mu(self, course: _Course) -> float:
         start, end, p = course.start, course.end, self.progress
-        match self.shape:
-            case "exponential":
-                return float(start * (end / start) ** p)
-            case "linear":
-                return start + (end - start) * p
-            case "cosine":
-                return start + (end - start) * (1 - math.cos(math.pi * p)) / 2
-            case "constant":
-                return start
-            case "cumulative":
-                travelled = self.optimizer.param_groups[course.group].get(self._travelled, 0.0)
-                return min(end, start + float(travelled))
+        if self.shape == "cumulative":
+            mu = start + float(self.optimizer.param_groups[course.group].get(self._travelled, 0.0))
+            return mu if end is None else min(end, mu)
+        if self.shape == "constant" or end is None:
+            return start
+        if self.shape == "exponential":
+            return float(start * (end / start) ** p)
+        return start + (end - start) * (p if self.shape == "linear" else (1 - math.cos(math.pi * p)) / 2)
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found_inf = getattr(optimizer, "found_inf", None)  # set by GradScaler for optimizers that skip by themselves
@@ -182,7 +178,7 @@ class Sharpening:
 
 def _require_sense(shape: str, part: str, steps: int | None, end: float | None, hold: int) -> None:
     """Raise ValueError for arguments that make no schedule, whatever the model."""
-    shapes = Shape.__args__  # type: ignore[attr-defined]
+    shapes = get_args(Shape)
     if shape not in shapes:
         raise ValueError(f"unknown shape {shape!r}: known are {', '.join(shapes)}")
     if part not in _PARTS:

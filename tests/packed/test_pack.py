@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import proxconnect as pc
 from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
-from proxconnect.packed import PackedConv2d, PackedLayer, PackedLinear, pack, tensor_bytes, wrappers
+from proxconnect.packed import PackedConv2d, PackedLayer, PackedLinear, pack, wrappers
 from proxconnect.quantizer import Quantizer
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -39,14 +39,14 @@ def hard_outputs(model: nn.Module, input: Tensor) -> Tensor:
 
 
 def assert_packs(layer: BinaryLayer, input: Tensor) -> None:
-    """Equal outputs and weights, ⌈n/8⌉ bytes, and the bytes that `tensor_bytes` foretold."""
+    """Equal outputs and weights, ⌈n/8⌉ bytes, and the bytes that `summary` foretold."""
     packed = pack(layer)
     assert isinstance(packed, PackedLayer)
     assert torch.equal(packed(input), hard_outputs(layer, input))
     assert torch.equal(packed.weight, layer.binary_weight)
     assert packed.weight.dtype == layer.latent.dtype
     assert packed.bits.numel() == -(-layer.latent.numel() // 8)
-    assert tensor_bytes(layer) == sum(tensor.nbytes for tensor in packed.state_dict().values())
+    assert pc.summary(layer).packed_bytes == sum(tensor.nbytes for tensor in packed.state_dict().values())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -15,6 +15,7 @@ from proxconnect.conversion.keep import Keep, kept
 from proxconnect.conversion.patterns import PairChoice, first_match, resolve_choice
 from proxconnect.conversion.table import Plan, Row
 from proxconnect.layers import BinaryConv2d
+from proxconnect.layers.conv import require_padding_value
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Quantizer, Scale
 from proxconnect.text import some
@@ -62,7 +63,7 @@ def binarize(
     _warn_of_one_sign([row.name for row in result.rows if row.reason == ONE_SIGN])
     for decision in decisions:
         decision.apply(scale, padding_value)
-    model.binarization = result  # type: ignore[assignment]
+    model.binarization = result  # type: ignore[assignment]  # torch types attributes as tensors or modules
     return model
 
 
@@ -159,8 +160,7 @@ def _checked_include(include: Include) -> tuple[type[nn.Module], ...]:
 
 
 def _check_padding(padding_value: int, activations: dict[str, AnyPair | None]) -> None:
-    if isinstance(padding_value, bool) or padding_value not in (-1, 0, 1):
-        raise ValueError(f"padding_value must be 0, 1 or -1; got {padding_value!r}")
+    require_padding_value(padding_value)
     if padding_value and not any(activations.values()):
         raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +10,11 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
+from proxconnect.quantizer import FLOAT_TYPES
 from proxconnect.text import some
 
 FORMS: tuple[type[BinaryLayer], ...] = (BinaryLinear, BinaryConv2d)
 """The binary layers that a float layer can become."""
-
-FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 _OWN_COMPUTATION = ("forward", "_conv_forward", "__call__")
 
@@ -161,7 +161,7 @@ def _obstacle(module: nn.Module, form: type[BinaryLayer] | None, include: tuple[
 def _recomputation(module: nn.Module) -> str:
     """What recomputes the weight or bias of `module` at each forward pass, if anything does."""
     if parametrize.is_parametrized(module):
-        return f"parametrized ({', '.join(module.parametrizations)})"  # type: ignore[arg-type]
+        return f"parametrized ({', '.join(cast(nn.ModuleDict, module.parametrizations))})"
     parameters, buffers = module._parameters, module._buffers
     if "weight_g" in parameters:
         return "weight-normed"

@@ -19,8 +19,9 @@ from proxconnect.example import of_one_sign, run, tensors_in
 
 RAW = 1
 EMBEDDED = 2
-_FIRST_CALL = 2
+_FIRST_CALL_BIT = 2
 
+_BY_PRODUCTS = ("past_key_values", "hidden_states", "attentions")
 _EMBEDDINGS = ("embedding", "_embedding_bag", "_embedding_bag_forward_only", "embedding_renorm_")
 
 
@@ -48,7 +49,7 @@ class Flow:
 
     def ancestors(self, taint: int) -> list[tuple[int, Call]]:
         """The calls in `taint`, each with its bit."""
-        bits = ((1 << (index + _FIRST_CALL), call) for index, call in enumerate(self.calls))
+        bits = ((1 << (index + _FIRST_CALL_BIT), call) for index, call in enumerate(self.calls))
         return [(bit, call) for bit, call in bits if taint & bit]
 
     def bypassed(self) -> set[int]:
@@ -75,9 +76,6 @@ def trace(model: nn.Module, layers: list[nn.Module], example: Any) -> Flow:
     return watch.flow
 
 
-_BY_PRODUCTS = ("past_key_values", "hidden_states", "attentions")
-
-
 def _results(answer: Any) -> Any:
     """`answer` without the by-products that Hugging Face's models return beside their results, if more is left."""
     if not isinstance(answer, dict):
@@ -86,11 +84,11 @@ def _results(answer: Any) -> Any:
     return results if tensors_in(results) else answer
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Watch(TorchDispatchMode):
     """Propagates taints through every operation below it."""
 
     def __init__(self, layers: list[nn.Module]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.flow = Flow()
         self.layers = layers
         self.taints: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
@@ -147,7 +145,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _new_call(self, index: int, upstream: int, forward: bool) -> int:
         self.flow.calls.append(Call(index, upstream, forward))
-        return 1 << (len(self.flow.calls) - 1 + _FIRST_CALL)
+        return 1 << (len(self.flow.calls) - 1 + _FIRST_CALL_BIT)
 
     def _union(self, tensors: list[Tensor]) -> int:
         taint = 0
@@ -206,6 +204,6 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
 def _storage(tensor: Tensor) -> StorageWeakRef | None:
     """A key for the memory of `tensor` that is not reused while it is held; None where it has none (sparse)."""
     try:
-        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        return StorageWeakRef(tensor.untyped_storage())
     except (NotImplementedError, RuntimeError):
         return None

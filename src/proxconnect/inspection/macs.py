@@ -50,13 +50,13 @@ def count(model: nn.Module, example: Any, watched: tuple[type[nn.Module], ...] =
     return counter.calls
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Counter(TorchDispatchMode):
     """Adds the multiply-adds of every operation to the innermost module that is running."""
 
     def __init__(self, watched: tuple[type[nn.Module], ...]) -> None:
         from torch.utils.flop_counter import flop_registry
 
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.calls = Calls()
         self.watched = watched
         self.running: list[nn.Module] = []

@@ -17,6 +17,8 @@ from proxconnect.packed.spec import LayerSpec
 if TYPE_CHECKING:
     from rich.console import Group
 
+_PACKED_TENSORS = ("latent", "bits", "scale")
+
 
 @dataclass(frozen=True)
 class LayerSummary:
@@ -147,9 +149,6 @@ def _sizes(names: dict[nn.Module, str]) -> dict[nn.Module, _Size]:
                 size.float_bytes += tensor.nbytes
                 size.parameters += tensor.numel() if isinstance(tensor, nn.Parameter) else 0
     return sizes
-
-
-_PACKED_TENSORS = ("latent", "bits", "scale")
 
 
 def _kept(module: nn.Module, without: tuple[str, ...]) -> Iterator[Tensor]:

@@ -143,7 +143,7 @@ class BinaryLayer(nn.Module):
                 )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        super().__setstate__(state)
         if not self.training:
             guard.watch(self)
 

@@ -42,8 +42,7 @@ class BinaryConv2d(BinaryLayer, nn.Conv2d):
 
     def set_padding_value(self, value: int) -> None:
         """Pad the binary input with `value`, 0, 1 or -1; ValueError where the layer pads otherwise."""
-        if value not in (-1, 0, 1) or isinstance(value, bool):
-            raise ValueError(f"padding_value must be 0, 1 or -1; got {value!r}")
+        require_padding_value(value)
         if value and self.input_quantizer is None:
             raise ValueError("padding_value is for a binary input: set activations too, or leave it 0")
         if value and self.padding_mode != "zeros":
@@ -58,6 +57,12 @@ class BinaryConv2d(BinaryLayer, nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """(N, C_in, H, W) or (C_in, H, W) → (N, C_out, H_out, W_out) or (C_out, H_out, W_out)."""
         return convolve(self, self.quantize_input(input), self.weight, self.padding_value)
+
+
+def require_padding_value(value: object) -> None:
+    """Raise ValueError unless `value` is one that a binary input can be padded with, 0, 1 or -1."""
+    if value not in (-1, 0, 1) or isinstance(value, bool):
+        raise ValueError(f"padding_value must be 0, 1 or -1; got {value!r}")
 
 
 def convolve(layer: nn.Conv2d, input: Tensor, weight: Tensor, padding_value: int) -> Tensor:

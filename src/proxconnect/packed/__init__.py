@@ -2,7 +2,7 @@
 
 from proxconnect.packed.bits import pack_bits, unpack_bits
 from proxconnect.packed.file import PackedFileError, load, save
-from proxconnect.packed.layers import PackedConv2d, PackedLayer, PackedLinear, tensor_bytes
+from proxconnect.packed.layers import PackedConv2d, PackedLayer, PackedLinear
 from proxconnect.packed.packing import pack
 
 __all__ = [
@@ -14,6 +14,5 @@ __all__ = [
     "pack",
     "pack_bits",
     "save",
-    "tensor_bytes",
     "unpack_bits",
 ]

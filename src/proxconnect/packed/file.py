@@ -205,7 +205,7 @@ def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
         # Swapping the contents reaches every holder of a tied tensor; detach() lets aliases share their memory.
         is_parameter = isinstance(blank, nn.Parameter)
         full = nn.Parameter(values, requires_grad=False) if is_parameter else values.detach()
-        swap_tensors(blank, full)  # type: ignore[no-untyped-call]
+        swap_tensors(blank, full)
 
 
 def _require_same_names(expected: Iterable[str], stored: set[str], aliases: Mapping[str, str]) -> None:

@@ -139,14 +139,6 @@ def spec_of(layer: BinaryLayer) -> LayerSpec:
     )
 
 
-def tensor_bytes(layer: BinaryLayer) -> int:
-    """The bytes that the tensors of a binary layer will take in the file: bits, scales, bias, other buffers."""
-    parameters = (p for name, p in layer._parameters.items() if name != "latent")
-    buffers = (b for name, b in layer._buffers.items() if name not in layer._non_persistent_buffers_set)
-    kept = {id(t): t.nbytes for t in (*parameters, *buffers) if t is not None}
-    return spec_of(layer).tensor_bytes + sum(kept.values())
-
-
 def transplant(
     model: nn.Module, specs: Mapping[nn.Module, LayerSpec], memo: dict[int, Any]
 ) -> tuple[nn.Module, dict[nn.Module, PackedLayer]]:

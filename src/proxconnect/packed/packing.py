@@ -7,7 +7,7 @@ from proxconnect.arguments import require_module
 from proxconnect.layers import BinaryLayer
 from proxconnect.packed.bits import pack_bits
 from proxconnect.packed.layers import PackedLayer, spec_of, transplant
-from proxconnect.packed.spec import FLOAT_TYPES, LayerSpec
+from proxconnect.packed.spec import DTYPES, LayerSpec
 from proxconnect.packed.wrappers import require_unwrapped
 
 
@@ -60,9 +60,9 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
         raise TypeError(f"{name}: {error}") from None
     if latent.is_meta:
         raise ValueError(f"{name}: `latent` is on the meta device and has no values: load the checkpoint first")
-    if spec.dtype not in FLOAT_TYPES.values() or not spec.entries:
+    if spec.dtype not in DTYPES.values() or not spec.entries:
         raise ValueError(
-            f"{name}: `latent` is {latent.dtype} of shape {spec.shape}; packed are {', '.join(FLOAT_TYPES)} with at "
+            f"{name}: `latent` is {latent.dtype} of shape {spec.shape}; packed are {', '.join(DTYPES)} with at "
             "least one entry: convert it or keep the layer float"
         )
     if not bool(latent.isfinite().all()):

@@ -8,9 +8,9 @@ import torch
 
 from proxconnect.packed.bits import byte_count
 from proxconnect.packed.geometry import Geometry
-from proxconnect.quantizer import Scale
+from proxconnect.quantizer import FLOAT_TYPES, Scale
 
-FLOAT_TYPES = {str(t).removeprefix("torch."): t for t in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOAT_TYPES}
 """The dtypes of a packed layer's scale and of its unpacked weight, by name."""
 
 _KEYS = ("type", "shape", "scale", "dtype", "binary_input", "padding_value", "geometry")
@@ -71,14 +71,14 @@ class LayerSpec:
             raise ValueError(f"shape must be a list of positive integers, is {shape!r}")
         if entry["scale"] not in ("channel", "tensor", None):
             raise ValueError(f'scale must be "channel", "tensor" or null, is {entry["scale"]!r}')
-        if not isinstance(dtype, str) or dtype not in FLOAT_TYPES:
-            raise ValueError(f"dtype must be one of {', '.join(FLOAT_TYPES)}, is {dtype!r}")
+        if not isinstance(dtype, str) or dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, is {dtype!r}")
         if type(entry["binary_input"]) is not bool:
             raise ValueError(f"binary_input must be true or false, is {entry['binary_input']!r}")
         if type(entry["padding_value"]) is not int or entry["padding_value"] not in (-1, 0, 1):
             raise ValueError(f"padding_value must be -1, 0 or 1, is {entry['padding_value']!r}")
         geometry = None if entry["geometry"] is None else Geometry.from_json(entry["geometry"])
         return cls(
-            entry["type"], tuple(shape), entry["scale"], FLOAT_TYPES[dtype], entry["binary_input"],
+            entry["type"], tuple(shape), entry["scale"], DTYPES[dtype], entry["binary_input"],
             entry["padding_value"], geometry,
         )  # fmt: skip

@@ -128,4 +128,5 @@ def _find(root: Path, name: str) -> Path:
 def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     """Both as float32 (N, 1, H, W), shifted and scaled by mean and standard deviation over all of `train`."""
     mean, deviation = train.double().mean(), train.double().std()
-    return tuple(((part.double() - mean) / deviation).float().unsqueeze(1) for part in (train, test))  # type: ignore[return-value]
+    images, test_images = (((part.double() - mean) / deviation).float().unsqueeze(1) for part in (train, test))
+    return images, test_images

@@ -60,7 +60,7 @@ def in_parallel(
                 idle.remove(worker)
                 busy[worker.connection] = worker
             for connection in wait(list(busy)):
-                worker = busy[connection]  # type: ignore[index]
+                worker = busy[connection]  # type: ignore[index]  # wait() is typed for sockets and handles too
                 reply = worker.receive()
                 if reply is None:
                     on_epoch()
