@@ -230,16 +230,16 @@ def test_shapes_of_scales(scale: str | None) -> None:
     quantizer = Quantizer("bc", scale)  # type: ignore[arg-type]
     w = latents(3, 2, 2, 2)
     expected = {"channel": (3, 1, 1, 1), "tensor": (1, 1, 1, 1), None: None}[scale]
-    alpha_bar = quantizer.scale_of(w)
+    alpha_bar = quantizer.mean_magnitude(w)
     assert (None if alpha_bar is None else tuple(alpha_bar.shape)) == expected
     if scale is not None:
-        assert quantizer.scale_of(w.half()).dtype == torch.float32  # type: ignore[union-attr]
+        assert quantizer.mean_magnitude(w.half()).dtype == torch.float32  # type: ignore[union-attr]
 
 
 def test_the_channel_dimension_is_a_choice() -> None:
     w = latents(4, 6)
     for dim in (1, -1):
-        assert torch.equal(Quantizer("bc", channel_dim=dim).double()(w), Quantizer("bc").double()(w.t()).t())
+        assert torch.equal(Quantizer("bc", channel_dims=(dim,)).double()(w), Quantizer("bc").double()(w.t()).t())
 
 
 def test_a_vector_has_one_channel_per_entry() -> None:
@@ -345,7 +345,7 @@ def test_a_pair_of_ones_own() -> None:
 
 
 def test_refuses_an_unknown_scale() -> None:
-    with pytest.raises(ValueError, match="'channel', 'tensor' or None"):
+    with pytest.raises(ValueError, match="'channel', 'tensor', 'learned' or None"):
         Quantizer("bc", "row")  # type: ignore[arg-type]
 
 

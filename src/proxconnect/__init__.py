@@ -4,7 +4,18 @@ from proxconnect.conversion import Plan, binarize, plan
 from proxconnect.hardening import hard_state_dict, reestimate_batchnorm
 from proxconnect.inspection import Summary, summary
 from proxconnect.latents import clip_latents
-from proxconnect.layers import BinaryConv2d, BinaryLinear
+from proxconnect.layers import (
+    Accumulator,
+    BinaryConv1d,
+    BinaryConv2d,
+    BinaryConv3d,
+    BinaryConvTranspose1d,
+    BinaryConvTranspose2d,
+    BinaryConvTranspose3d,
+    BinaryLinear,
+    BinaryMultiheadAttention,
+    binarize_parameter,
+)
 from proxconnect.modes import full_precision, hard
 from proxconnect.packed import PackedFileError, load, pack, save
 from proxconnect.pairs import PAIRS, Heuristic, Pair
@@ -15,8 +26,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "PAIRS",
+    "Accumulator",
+    "BinaryConv1d",
     "BinaryConv2d",
+    "BinaryConv3d",
+    "BinaryConvTranspose1d",
+    "BinaryConvTranspose2d",
+    "BinaryConvTranspose3d",
     "BinaryLinear",
+    "BinaryMultiheadAttention",
     "Heuristic",
     "PackedFileError",
     "Pair",
@@ -25,6 +43,7 @@ __all__ = [
     "Sharpening",
     "Summary",
     "binarize",
+    "binarize_parameter",
     "clip_latents",
     "full_precision",
     "hard",

@@ -30,16 +30,17 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     layers = {name: m for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, BinaryLayer)}
     if not layers:
         raise ValueError("the model has no binary layer (a packed one has none): call this before pc.pack(model)")
-    prefixes = {f"{name}." if name else "": layer for name, layer in layers.items()}
-    latents = {prefix + "latent": prefix for prefix in prefixes}
-    sharpness = {f"{prefix}{part}.mu" for prefix in prefixes for part in ("weight_quantizer", "input_quantizer")}
+    prefixes = {name: f"{name}." if name else "" for name in layers}
+    latents = {prefix + "latent": name for name, prefix in prefixes.items()}
+    quantizers = tuple(f"{p}{part}." for p in prefixes.values() for part in ("weight_quantizer", "input_quantizer"))
     for key, tensor in state.items():
         if key in latents:
-            hardened[latents[key] + "weight"] = prefixes[latents[key]].binary_weight
-        elif key not in sharpness:
+            name = latents[key]
+            hardened[layers[name].float_key(name)] = layers[name].binary_weight
+        elif not key.startswith(quantizers):
             hardened[key] = tensor
-    for key in sharpness:
-        metadata.pop(key.removesuffix(".mu"), None)
+    for key in quantizers:
+        metadata.pop(key.removesuffix("."), None)
     if any(layer.input_quantizer is not None for layer in layers.values()):
         warnings.warn(
             "this model quantises activations too, which a float network does not: with these weights alone it will "

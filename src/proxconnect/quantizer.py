@@ -1,13 +1,14 @@
 """Quantizer: a pair, a scale and a sharpness as one module from tensor to tensor.
 
 w = α·F_μ(x) with x = w*/ᾱ, ᾱ = mean |w*| and α = ⟨w*, F(x)⟩/⟨F(x), F(x)⟩ over the entries that share a scale; both are
-held constant within the step, so the backward factor is (α/ᾱ)·B_μ(x).
+held constant within the step, so the backward factor is (α/ᾱ)·B_μ(x). A learned scale s stands in the place of ᾱ·(α/ᾱ):
+w = s·(α/ᾱ)·F_μ(x), where α/ᾱ brings a soft F to the magnitude of a hard one.
 """
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from proxconnect.pairs import AnyPair, Sharpness, resolve
 from proxconnect.pairs.prox import sign
 
-Scale = Literal["channel", "tensor"] | None
+Scale = Literal["channel", "tensor", "learned"] | None
 Override = Literal["hard", "full_precision"] | None
 
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -37,10 +38,11 @@ class Quantizer(nn.Module):
 
     Args:
         pair: a name of `PAIRS`, a `Pair` or a `Heuristic`.
-        scale: "channel" (entries that share an index of `channel_dim` share ᾱ and α), "tensor" (all share them) or
-            None (ᾱ = α = 1).
+        scale: "channel" (entries that share their indices of `channel_dims` share ᾱ and α), "tensor" (all share them),
+            "learned" (as "channel", with a parameter `alpha` in the place of ᾱ, which `start_scale` makes) or None
+            (ᾱ = α = 1).
         mu: the sharpness; None takes the usual start of the pair.
-        channel_dim: the dimension of output channels.
+        channel_dims: the dimensions of output channels; several where a tensor stacks the weights of many layers.
         magnitude: the mean magnitude of what is quantised where `scale` is None; it sets the usual range of μ.
 
     `mu` is a 0-dim buffer of the state dict. A state dict without it, as a float network's, leaves it as it is; one
@@ -48,6 +50,7 @@ class Quantizer(nn.Module):
     """
 
     mu: Tensor
+    alpha: nn.Parameter | None
 
     def __init__(
         self,
@@ -55,15 +58,17 @@ class Quantizer(nn.Module):
         scale: Scale = "channel",
         *,
         mu: float | None = None,
-        channel_dim: int = 0,
+        channel_dims: tuple[int, ...] = (0,),
         magnitude: float = 1.0,
     ) -> None:
         super().__init__()
-        if scale not in ("channel", "tensor", None):
-            raise ValueError(f"scale must be 'channel', 'tensor' or None; got {scale!r}")
+        if scale not in ("channel", "tensor", "learned", None):
+            raise ValueError(f"scale must be 'channel', 'tensor', 'learned' or None; got {scale!r}")
         self.pair = resolve(pair)
+        if scale == "learned" and self.pair.is_identity:
+            raise ValueError(f"pair {self.pair.name!r} is float in train() and learns no scale: take scale='channel'")
         self.scale: Scale = scale
-        self.channel_dim = channel_dim
+        self.channel_dims = channel_dims
         domain = self.pair.sharpness
         self.sharpness = domain.for_magnitude(magnitude) if domain and scale is None else domain
         if mu is None:
@@ -72,6 +77,7 @@ class Quantizer(nn.Module):
             domain.require(mu, f"pair {self.pair.name!r}")
         with torch.inference_mode(False):  # a schedule must be able to move it
             self.register_buffer("mu", torch.tensor(float(mu)))
+        self.register_parameter("alpha", None)
         self.override: Override = None
         self.scheduled = self.trained = False
         self._stays_float = self.pair.is_identity
@@ -83,29 +89,46 @@ class Quantizer(nn.Module):
             return self.override == "hard"
         return not self.training and not self._stays_float
 
+    @property
+    def is_float(self) -> bool:
+        """Whether the forward pass leaves what it is given as it is."""
+        return self.override == "full_precision" or (self._stays_float and not self.is_hard)
+
     def forward(self, latent: Tensor) -> Tensor:
         """The quantised tensor, with the shape and dtype of `latent`; TypeError unless that is float."""
-        if latent.dtype not in FLOAT_TYPES:
-            raise TypeError(f"a Quantizer takes a float tensor; got {latent.dtype}")
-        if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled():
-            self.trained = True
-        if self.override == "full_precision" or (self._stays_float and not self.is_hard):
+        self._begin(latent)
+        if self.is_float:
             return latent
-        weights = latent.detach()
-        alpha_bar = self.scale_of(weights)
-        divisor = None if alpha_bar is None else torch.where(alpha_bar == 0, 1.0, alpha_bar)  # ᾱ = 0 means x = 0
-        x = weights if divisor is None else weights / divisor
-        if self.is_hard:  # the sign of x would differ where the division underflows
-            quantised, alpha, ratio = sign(weights, self.mu), alpha_bar, None
-        else:
-            quantised = self.pair.forward(x, self.mu)
-            alpha, ratio = self._least_squares(weights, quantised, alpha_bar)
-        value = quantised if alpha is None else (alpha * quantised).to(latent.dtype)
-        mask = self.pair.backward(x, self.mu) != 0 if self.pair.slope == "indicator" else None
-        surrogate: Tensor = _Surrogate.apply(latent, value, mask, divisor, ratio, self.mu, self.pair)
-        return surrogate
+        x, quantised, scales = self._normalised(latent)
+        if scales is None:
+            return self._surrogate(latent, quantised, x, None, None)
+        if self.scale == "learned":
+            unit = (scales.ratio * quantised).to(latent.dtype)
+            surrogate = self._surrogate(latent, unit, x, scales.divisor, scales.ratio / scales.divisor)
+            return (self._learned(latent) * surrogate).to(latent.dtype)
+        value = (scales.alpha * quantised).to(latent.dtype)
+        return self._surrogate(latent, value, x, scales.divisor, None if self.is_hard else scales.ratio)
 
-    def scale_of(self, latent: Tensor) -> Tensor | None:
+    def factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The quantised tensor as two factors, each with its gradient: F(x), and the scale, which broadcasts over it.
+
+        F is unscaled, so that sums of its products with ±1 are integers when it is hard. Where ᾱ = 0 it is 0 and the
+        scale 1, which gives weight 0 and factor B(0).
+        """
+        self._begin(latent)
+        if self.is_float:
+            return latent, None
+        x, quantised, scales = self._normalised(latent)
+        if scales is None:
+            return self._surrogate(latent, quantised, x, None, None), None
+        inverse = torch.reciprocal(scales.divisor)
+        if self.scale == "learned":
+            return self._surrogate(latent, quantised, x, scales.divisor, inverse), self._learned(latent) * scales.ratio
+        alpha = scales.alpha.to(latent.dtype).to(scales.alpha.dtype) if self.is_hard else scales.alpha  # as it ships
+        value = torch.where(scales.is_zero, 0.0, quantised).to(latent.dtype)
+        return self._surrogate(latent, value, x, scales.divisor, inverse), torch.where(scales.is_zero, 1.0, alpha)
+
+    def mean_magnitude(self, latent: Tensor) -> Tensor | None:
         """ᾱ = mean |w*| per channel or tensor, broadcastable over `latent`; None without scale.
 
         float32 or wider, whatever the dtype of `latent`.
@@ -115,11 +138,27 @@ class Quantizer(nn.Module):
         dims, magnitudes = self._shared_dims(latent), latent.abs().to(_wide(latent))
         return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch takes no dimension for all of them
 
-    def hard(self, latent: Tensor) -> Tensor:
-        """ᾱ·sign(w*), without gradient, whatever the mode."""
+    def hard_factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
+        """±1 and the scale, broadcastable, of the hard tensor, without gradient, whatever the mode."""
         latent = latent.detach()
-        signs, alpha_bar = sign(latent, self.mu), self.scale_of(latent)
-        return signs if alpha_bar is None else (alpha_bar * signs).to(latent.dtype)
+        scale = self._learned(latent).detach() if self.scale == "learned" else self.mean_magnitude(latent)
+        return sign(latent, self.mu), scale
+
+    def hard(self, latent: Tensor) -> Tensor:
+        """Scale times sign(w*), without gradient, whatever the mode."""
+        signs, scale = self.hard_factors(latent)
+        return signs if scale is None else (scale * signs).to(latent.dtype)
+
+    def start_scale(self, latent: Tensor) -> None:
+        """Give a learned scale its parameter `alpha`, which starts at ᾱ; nothing without one."""
+        if self.scale == "learned":
+            self.alpha = nn.Parameter(self.starting_scale(latent))
+
+    def starting_scale(self, latent: Tensor) -> Tensor:
+        """Where a learned scale starts: ᾱ in the dtype of `latent`, with the sizes of the channel dims as its shape."""
+        magnitude = self.mean_magnitude(latent.detach())
+        assert magnitude is not None
+        return magnitude.to(latent.dtype).reshape([latent.shape[d] for d in self._channels(latent)])
 
     def train(self, mode: bool = True) -> "Quantizer":
         """As `nn.Module.train`, after a check that μ was not left uninitialised by a loader."""
@@ -163,22 +202,60 @@ class Quantizer(nn.Module):
         """The pair and the scale."""
         return f"{self.pair.name!r}, scale={self.scale!r}"
 
-    def _least_squares(
-        self, latent: Tensor, quantised: Tensor, alpha_bar: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """α = ⟨w*, F⟩/⟨F, F⟩ and α/ᾱ; where ᾱ = 0 the weight is 0 and the ratio 1."""
+    def _begin(self, latent: Tensor) -> None:
+        if latent.dtype not in FLOAT_TYPES:
+            raise TypeError(f"a Quantizer takes a float tensor; got {latent.dtype}")
+        if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled():
+            self.trained = True
+
+    def _normalised(self, latent: Tensor) -> "tuple[Tensor, Tensor, _Scales | None]":
+        """x = w*/ᾱ, F(x), and the scales, if there are any."""
+        weights = latent.detach()
+        alpha_bar = self.mean_magnitude(weights)
         if alpha_bar is None:
-            return None, None
+            return weights, sign(weights, self.mu) if self.is_hard else self.pair.forward(weights, self.mu), None
+        is_zero = alpha_bar == 0
+        divisor = torch.where(is_zero, 1.0, alpha_bar)
+        x = weights / divisor
+        if self.is_hard:  # the sign of x would differ where the division underflows
+            return x, sign(weights, self.mu), _Scales(is_zero, divisor, alpha_bar, torch.ones_like(alpha_bar))
+        quantised = self.pair.forward(x, self.mu)
+        alpha = self._least_squares(weights, quantised)
+        return x, quantised, _Scales(is_zero, divisor, alpha, torch.where(is_zero, 1.0, alpha / alpha_bar))
+
+    def _surrogate(
+        self, latent: Tensor, value: Tensor, x: Tensor, divisor: Tensor | None, factor: Tensor | None
+    ) -> Tensor:
+        """`value`, with the gradient factor·B_μ(x)."""
+        mask = self.pair.backward(x, self.mu) != 0 if self.pair.slope == "indicator" else None
+        surrogate: Tensor = _Surrogate.apply(latent, value, mask, divisor, factor, self.mu, self.pair)
+        return surrogate
+
+    def _learned(self, latent: Tensor) -> Tensor:
+        """The learned scale, broadcastable over `latent`, in float32 or wider."""
+        if self.alpha is None:
+            raise RuntimeError("a learned scale needs its start: call start_scale(latent) on this Quantizer first")
+        channels = self._channels(latent)
+        shape = [latent.shape[d] if d in channels else 1 for d in range(latent.dim())]
+        return self.alpha.to(_wide(latent)).reshape(shape)
+
+    def _least_squares(self, latent: Tensor, quantised: Tensor) -> Tensor:
+        """α = ⟨w*, F⟩/⟨F, F⟩."""
         dims = self._shared_dims(latent)
         correlation, energy = latent * quantised, quantised.square()
         if dims:
             correlation, energy = correlation.sum(dims, keepdim=True), energy.sum(dims, keepdim=True)
-        alpha = correlation / torch.where(energy == 0, 1.0, energy)
-        return alpha, torch.where(alpha_bar == 0, 1.0, alpha / alpha_bar)
+        return correlation / torch.where(energy == 0, 1.0, energy)
+
+    def _channels(self, latent: Tensor) -> list[int]:
+        """The dimensions of `latent` whose indices have a scale each."""
+        if self.scale == "tensor" or not latent.dim():
+            return []
+        return sorted(d % latent.dim() for d in self.channel_dims)
 
     def _shared_dims(self, latent: Tensor) -> list[int]:
-        channel = self.channel_dim % latent.dim() if self.scale == "channel" and latent.dim() else -1
-        return [d for d in range(latent.dim()) if d != channel]
+        channels = self._channels(latent)
+        return [d for d in range(latent.dim()) if d not in channels]
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool,
@@ -205,6 +282,15 @@ class Quantizer(nn.Module):
             if not self.mu.is_meta:
                 return self.mu
         return torch.tensor(self.sharpness.start if self.sharpness else 1.0, dtype=self.mu.dtype)
+
+
+class _Scales(NamedTuple):
+    """Where ᾱ = 0, which means x = 0; ᾱ with 1 there; the α of what the forward pass uses; α/ᾱ, 1 where ᾱ = 0."""
+
+    is_zero: Tensor
+    divisor: Tensor
+    alpha: Tensor
+    ratio: Tensor
 
 
 @contextmanager

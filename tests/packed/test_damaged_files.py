@@ -113,15 +113,16 @@ def test_pad_bits(path: Path, whole: bytes, name: str, used: int) -> None:
     assert isinstance(load(path, MLP()), MLP)
 
 
-@pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("value", [-float("inf"), float("inf"), float("nan")])
 def test_scales(path: Path, whole: bytes, value: float) -> None:
     def change(part: bytearray) -> None:
         part[4:8] = torch.tensor([value]).view(torch.uint8).numpy().tobytes()
 
-    refused(path, with_bytes(whole, "first.scale", change), "a scale of layer 'first' is negative, infinite or NaN")
+    refused(path, with_bytes(whole, "first.scale", change), "a scale of layer 'first' is infinite or NaN")
 
 
-GEOMETRY = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1, "padding_mode": "zeros"}
+GEOMETRY = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1, "padding_mode": "zeros",
+            "output_padding": None}  # fmt: skip
 
 WRONG_ENTRIES = [
     ("type", "conv9d", "unknown type 'conv9d'"),
@@ -150,7 +151,12 @@ WRONG_ENTRIES = [
     ("geometry", {}, "geometry must be null or"),
     ("geometry", [], "geometry must be null or"),
     ("geometry", False, "geometry must be null or"),
-    ("geometry", GEOMETRY, "'first' has a geometry in the file, but is a linear"),
+    ("geometry", GEOMETRY, "stride must be a list of integers, one for each of 0 dimensions"),
+    (
+        "geometry",
+        GEOMETRY | {"stride": [], "padding": [], "dilation": []},
+        "'first' has a geometry in the file, but is",
+    ),
 ]
 
 
@@ -162,12 +168,20 @@ def test_entries_of_layers(path: Path, whole: bytes, key: str, value: object, wo
 
 PAIRS_OF_NONE = [1, [1], [1, 1, 1], [1.0, 1], [True, 1], [1, "1"], "11", {"0": 1, "1": 1}, None, [[1, 1], 1]]
 WRONG_GEOMETRIES = [
-    *(("stride", value, "stride must be a list of two positive") for value in [*PAIRS_OF_NONE, [0, 1], "same"]),
-    *(("dilation", value, "dilation must be a list of two positive") for value in [*PAIRS_OF_NONE, [1, -1]]),
+    *(
+        ("stride", value, "stride must be a list of integers, one for each of 2")
+        for value in [*PAIRS_OF_NONE, [0, 1], "same"]
+    ),
+    *(
+        ("dilation", value, "dilation must be a list of integers, one for each of 2")
+        for value in [*PAIRS_OF_NONE, [1, -1]]
+    ),
     *(("padding", value, "padding must be") for value in [*PAIRS_OF_NONE, [0, -1], "full", ["same"]]),
     *(("groups", value, "groups must be") for value in (0, -1, True, 1.0, "1", None, [1])),
     *(("padding_mode", value, "padding_mode must be") for value in ("constant", 0, None, ["zeros"], "Zeros")),
     ("stride", [10**30, 1], "has stride"),
+    *(("output_padding", value, "output_padding must be null or a list") for value in [*PAIRS_OF_NONE[:8], [0, -1]]),
+    ("output_padding", [0, 0], "has output_padding"),
     ("padding", "valid", "has padding 'valid' in the file, but"),
     ("kernel", [1, 1], "geometry must be null or"),
 ]

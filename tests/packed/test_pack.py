@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import proxconnect as pc
 from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
-from proxconnect.packed import PackedConv2d, PackedLayer, PackedLinear, pack, wrappers
+from proxconnect.packed import PackedLayer, pack, wrappers
+from proxconnect.packed.layers import PackedConv2d, PackedLinear
 from proxconnect.quantizer import Quantizer
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -220,7 +221,7 @@ def scaled_input(layer: BinaryLinear) -> None:
 
 
 def other_dimension(layer: BinaryLinear) -> None:
-    layer.weight_quantizer.channel_dim = 1
+    layer.weight_quantizer.channel_dims = (1,)
 
 
 def named_like_ours(layer: BinaryLinear) -> None:
@@ -236,7 +237,7 @@ def named_like_ours(layer: BinaryLinear) -> None:
         (pruned, r"'0'.*prune.remove"),
         (parametrized, r"'0'.*remove_parametrizations"),
         (scaled_input, "'0'.*scale='tensor'.*set scale=None"),
-        (other_dimension, "'0'.*channel_dim=0"),
+        (other_dimension, "'0'.*channel_dims=\\(0,\\)"),
         (named_like_ours, "'0'.*'bits'.*rename"),
     ],
 )

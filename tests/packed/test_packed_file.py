@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from proxconnect.layers import BinaryConv2d, BinaryLinear
-from proxconnect.packed import PackedConv2d, PackedFileError, PackedLinear, load, pack, save
+from proxconnect.packed import PackedFileError, load, pack, save
+from proxconnect.packed.layers import PackedConv2d, PackedLinear
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -320,9 +321,11 @@ def test_another_reader_finds_the_geometry(tmp_path: Path) -> None:
     layers = read_by_the_book(tmp_path / "a")[0]["layers"]
     assert layers["0"]["geometry"] == {
         "stride": [1, 1], "padding": "same", "dilation": [1, 2], "groups": 2, "padding_mode": "zeros",
+        "output_padding": None,
     }  # fmt: skip
     assert layers["1"]["geometry"] == {
         "stride": [2, 1], "padding": [1, 0], "dilation": [1, 1], "groups": 1, "padding_mode": "zeros",
+        "output_padding": None,
     }  # fmt: skip
     assert layers["2"]["geometry"] is None
 

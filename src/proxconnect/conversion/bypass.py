@@ -3,8 +3,6 @@
 from torch import nn
 
 _TAKEN_BY: dict[str, tuple[str, ...]] = {
-    "torch.nn.modules.activation.MultiheadAttention": ("out_proj",),
-    "torch.nn.modules.transformer.TransformerEncoderLayer": ("linear1", "linear2"),  # by its fast path, in eval()
     "torchvision.models.swin_transformer.ShiftedWindowAttention": ("qkv", "proj"),
     "torchvision.models.swin_transformer.ShiftedWindowAttentionV2": ("qkv", "proj"),
 }
@@ -21,6 +19,15 @@ def takers(model: nn.Module) -> dict[nn.Module, str]:
             if isinstance(child, nn.Module):
                 found[child] = cls.__name__
     return found
+
+
+def projections_out(model: nn.Module) -> dict[nn.Module, nn.Module]:
+    """The `out_proj` of each `nn.MultiheadAttention` in `model`, which takes its weight while float, with that module.
+
+    Where their inputs become binary, `call_every_layer` makes it call them.
+    """
+    attentions = (m for m in model.modules() if isinstance(m, nn.MultiheadAttention))
+    return {m.out_proj: m for m in attentions if _definer_of_forward(type(m)) is nn.MultiheadAttention}
 
 
 def _definer_of_forward(cls: type[nn.Module]) -> type:

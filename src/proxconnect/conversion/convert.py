@@ -7,15 +7,17 @@ from typing import Any
 from torch import nn
 
 from proxconnect.arguments import require_module
-from proxconnect.conversion.bypass import takers
+from proxconnect.conversion.bypass import projections_out, takers
 from proxconnect.conversion.edges import registered_edges, traced_edges
-from proxconnect.conversion.eligibility import WeightLayer, binary_form, survey
-from proxconnect.conversion.flow import trace
+from proxconnect.conversion.eligibility import FORMS, WeightLayer, binary_form, survey
+from proxconnect.conversion.flow import Flow, trace
 from proxconnect.conversion.keep import Keep, kept
 from proxconnect.conversion.patterns import PairChoice, first_match, resolve_choice
 from proxconnect.conversion.table import Plan, Row
-from proxconnect.layers import BinaryConv2d
-from proxconnect.layers.conv import require_padding_value
+from proxconnect.layers import Accumulator
+from proxconnect.layers.base import require_binary_input
+from proxconnect.layers.conv import BinaryConv, require_padding_value
+from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Quantizer, Scale
 from proxconnect.text import some
@@ -27,12 +29,14 @@ Include = type[nn.Module] | tuple[type[nn.Module], ...] | list[type[nn.Module]]
 
 def binarize(
     model: nn.Module, weights: PairChoice = "bnn++", activations: PairChoice = None, *, scale: Scale = "channel",
-    keep: Keep = "edges", example: Any = None, padding_value: int = 0, include: Include = (),
+    accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
+    include: Include = (),
 ) -> nn.Module:  # fmt: skip
     """Make the layers of `model` binary, in place, and return it; `model.binarization` says what became of each.
 
-    Linear and Conv2d layers turn into `BinaryLinear` and `BinaryConv2d` and stay the same modules; their parameter
-    `weight` becomes the parameter `latent`, the same object. On any error the model is as it was.
+    Linear layers, convolutions, transposed ones, `nn.MultiheadAttention` and transformers' `Conv1D` turn into
+    `BinaryLinear`, `BinaryConv2d` and so on, and stay the same modules; their parameter `weight` becomes the parameter
+    `latent`, the same object. For other parameters see `binarize_parameter`. On any error the model is as it was.
 
     Args:
         model: a float model.
@@ -40,41 +44,47 @@ def binarize(
             qualified layer names to those, or to None for float. The first pattern that fits a layer decides; a layer
             that none fits stays float.
         activations: the pair of the layers' inputs, given likewise; None leaves them float.
-        scale: what shares a scale: each output "channel", the "tensor", or nothing (None).
+        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one a
+            channel.
+        accumulator: what holds the sums of layers with binary inputs, as `Accumulator(bits=8)`; None for no limit.
         keep: what stays float: "edges", the layers that see the raw input and those that make an output; globs on
             layer names, among which "edges" may stand; a callable (name, module) → bool; or None for nothing.
         example: an input, by which the edges, and layers whose forward is bypassed, are found from the flow of data: a
             tensor, a tuple of positional arguments or a mapping of keyword arguments. Without it the edges are the
             first and the last layer registered, and what `get_classifier()` or `get_output_embeddings()` name.
-        padding_value: what a Conv2d with binary inputs and `padding_mode="zeros"` pads with: 0, 1 or -1.
-        include: subclasses of Linear and Conv2d to convert though they override `forward`, which is then lost.
+        padding_value: what a convolution of binary inputs with `padding_mode="zeros"` pads with: 0, 1 or -1.
+        include: subclasses of those layers to convert though they override `forward`, which is then lost.
 
     Raises:
         ValueError: for an unknown pair or scale, a pattern that fits no layer, a padding value that is not 0, 1 or -1
-            or has no binary inputs to pad, a model that is binary, lazy or integer, or one of which nothing would
-            become binary.
-        TypeError: for anything that is no pair, pattern, `keep` or `include`.
+            or has no binary inputs to pad, an accumulator without binary inputs, a model that is binary, lazy or
+            integer, or one of which nothing would become binary.
+        TypeError: for anything that is no pair, pattern, accumulator, `keep` or `include`.
     """
     require_module(model, "binarize(model, weights)")
+    require_binary_input(accumulator, activations)
     decisions = _decide(model, weights, activations, scale, keep, example, padding_value, include)
-    result = _plan(decisions, scale, padding_value)
+    result = _plan(decisions, scale, accumulator, padding_value)
     if not result.binary:
         raise ValueError(f"no layer would become binary:\n{result}\n{_advice(decisions)}")
     _warn_of_one_sign([row.name for row in result.rows if row.reason == ONE_SIGN])
     for decision in decisions:
-        decision.apply(scale, padding_value)
+        decision.apply(scale, accumulator, padding_value)
+    call_every_layer(model)
     model.binarization = result  # type: ignore[assignment]  # torch types attributes as tensors or modules
     return model
 
 
 def plan(
     model: nn.Module, weights: PairChoice = "bnn++", activations: PairChoice = None, *, scale: Scale = "channel",
-    keep: Keep = "edges", example: Any = None, padding_value: int = 0, include: Include = (),
+    accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
+    include: Include = (),
 ) -> Plan:  # fmt: skip
     """What `binarize` would do with the same arguments, which it takes and checks likewise; changes nothing."""
     require_module(model, "plan(model, weights)")
+    require_binary_input(accumulator, activations)
     decisions = _decide(model, weights, activations, scale, keep, example, padding_value, include)
-    return _plan(decisions, scale, padding_value)
+    return _plan(decisions, scale, accumulator, padding_value)
 
 
 @dataclass(frozen=True)
@@ -84,13 +94,14 @@ class _Decision:
     activations: AnyPair | None
     reason: str
 
-    def apply(self, scale: Scale, padding_value: int) -> None:
+    def apply(self, scale: Scale, accumulator: Accumulator | None, padding_value: int) -> None:
         if self.weights is None or self.layer.form is None:
             return
         layer = self.layer.form.convert(
-            self.layer.module, weights=self.weights, activations=self.activations, scale=scale
-        )
-        if isinstance(layer, BinaryConv2d) and self.activations is not None and layer.padding_mode == "zeros":
+            self.layer.module, weights=self.weights, activations=self.activations, scale=scale,
+            accumulator=None if self.activations is None else accumulator,
+        )  # fmt: skip
+        if isinstance(layer, BinaryConv) and self.activations is not None and layer.padding_mode == "zeros":
             layer.set_padding_value(padding_value)
 
     def row(self) -> Row:
@@ -109,10 +120,11 @@ def _decide(
     layers = survey(model, classes)
     weight_pairs = resolve_choice(weights, layers, "weights")
     input_pairs = resolve_choice(activations, layers, "activations")
-    Quantizer("fp", scale)  # refuses an unknown scale
+    for pair in weight_pairs.values():
+        Quantizer(pair or "bc", scale)  # refuses an unknown scale, and one that the pair cannot have
     _check_padding(padding_value, input_pairs)
     eligible = [layer for layer in layers if layer.eligible]
-    flow = None if example is None or not eligible else trace(model, [layer.module for layer in eligible], example)
+    flow = None if example is None or not eligible else trace(model, eligible, example)
 
     def edges() -> dict[str, str]:
         if flow is None:
@@ -120,11 +132,20 @@ def _decide(
         return {eligible[index].name: reason for index, reason in traced_edges(flow).items()}
 
     reasons = kept(keep, layers, edges)
-    float_inputs = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
-    for index in () if flow is None else flow.bypassed():
-        float_inputs.setdefault(eligible[index].module, "its forward is bypassed")
+    float_inputs = _float_inputs(model, eligible, flow)
     one_sign = set() if flow is None else {eligible[index].module for index in flow.of_one_sign()}
     return [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs, one_sign) for layer in layers]
+
+
+def _float_inputs(model: nn.Module, eligible: list[WeightLayer], flow: Flow | None) -> dict[nn.Module, str]:
+    """The layers whose input cannot be quantised because their forward is not called, with the reason."""
+    reasons = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
+    bypassed = set() if flow is None else {eligible[index].module for index in flow.bypassed()}
+    attention_of = projections_out(model)
+    for module in bypassed:
+        if module not in attention_of or attention_of[module] in bypassed:
+            reasons.setdefault(module, "its forward is bypassed")
+    return reasons
 
 
 def _decision(
@@ -147,15 +168,15 @@ def _decision(
     return _Decision(layer, weights[pattern], input_pair, ONE_SIGN if says_nothing else "")
 
 
-def _plan(decisions: list[_Decision], scale: Scale, padding_value: int) -> Plan:
-    return Plan(tuple(decision.row() for decision in decisions), scale, padding_value)
+def _plan(decisions: list[_Decision], scale: Scale, accumulator: Accumulator | None, padding_value: int) -> Plan:
+    return Plan(tuple(decision.row() for decision in decisions), scale, accumulator, padding_value)
 
 
 def _checked_include(include: Include) -> tuple[type[nn.Module], ...]:
     classes = (include,) if isinstance(include, type) else tuple(include)
     for cls in classes:
         if not isinstance(cls, type) or binary_form(cls) is None:
-            raise TypeError(f"include takes subclasses of nn.Linear and nn.Conv2d; got {cls!r}")
+            raise TypeError(f"include takes subclasses of the layers that have a binary form; got {cls!r}")
     return classes
 
 
@@ -177,5 +198,6 @@ def _warn_of_one_sign(names: list[str]) -> None:
 
 def _advice(decisions: list[_Decision]) -> str:
     if not any(decision.layer.eligible for decision in decisions):
-        return "only nn.Linear and nn.Conv2d layers whose weight is a plain float parameter of their own can be binary"
+        known = ", ".join(form.__name__.removeprefix("Binary") for form in FORMS)
+        return f"only layers ({known}) whose weight is a plain float parameter of their own can be binary"
     return "pass keep=None to binarize the edges too, or patterns that fit other layers"

@@ -9,11 +9,34 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
+from proxconnect.layers import (
+    BinaryConv1d,
+    BinaryConv2d,
+    BinaryConv3d,
+    BinaryConvTranspose1d,
+    BinaryConvTranspose2d,
+    BinaryConvTranspose3d,
+    BinaryLayer,
+    BinaryLinear,
+    BinaryMultiheadAttention,
+    BinaryTransposedLinear,
+)
 from proxconnect.quantizer import FLOAT_TYPES
 from proxconnect.text import some
 
-FORMS: tuple[type[BinaryLayer], ...] = (BinaryLinear, BinaryConv2d)
+Form = type[BinaryLayer] | type[BinaryMultiheadAttention]
+
+FORMS: tuple[Form, ...] = (
+    BinaryLinear,
+    BinaryConv1d,
+    BinaryConv2d,
+    BinaryConv3d,
+    BinaryConvTranspose1d,
+    BinaryConvTranspose2d,
+    BinaryConvTranspose3d,
+    BinaryMultiheadAttention,
+    BinaryTransposedLinear,
+)
 """The binary layers that a float layer can become."""
 
 _OWN_COMPUTATION = ("forward", "_conv_forward", "__call__")
@@ -28,7 +51,7 @@ class WeightLayer:
     names: tuple[str, ...]
     """Every qualified name that it is registered under."""
     module: nn.Module
-    form: type[BinaryLayer] | None
+    form: Form | None
     """The binary layer that it would become."""
     obstacle: str
     """Why it cannot become that; empty where it can."""
@@ -37,6 +60,12 @@ class WeightLayer:
     def name(self) -> str:
         """The first of its names."""
         return self.names[0]
+
+    @property
+    def weights(self) -> tuple[nn.Parameter, ...]:
+        """What becomes binary of an eligible layer."""
+        names = () if self.form is None else self.form.float_weights(self.module)
+        return tuple(p for name in names if (p := self.module._parameters[name]) is not None)
 
     @property
     def eligible(self) -> bool:
@@ -58,14 +87,14 @@ def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[
         if not _owns_weight(module):
             continue
         form = binary_form(type(module))
-        obstacle = _obstacle(module, form, include) or _tie(module, aliases, owners)
+        obstacle = _obstacle(module, form, include) or _tie(module, form, aliases, owners)
         layers.append(WeightLayer(tuple(aliases), module, form, obstacle))
     return layers
 
 
-def binary_form(cls: type[nn.Module]) -> type[BinaryLayer] | None:
+def binary_form(cls: type[nn.Module]) -> Form | None:
     """The binary layer that stands for the float class `cls`, if there is one."""
-    return next((form for form in FORMS if issubclass(cls, form.float_type)), None)
+    return next((form for form in FORMS if form.float_class(cls) is not None), None)
 
 
 def _names_by_module(model: nn.Module) -> dict[nn.Module, list[str]]:
@@ -131,34 +160,34 @@ def _owns_weight(module: nn.Module) -> bool:
     return any(_is_matrix(p) or ("weight" in key and p.dim() >= 2) for key, p in owned.items())
 
 
-def _obstacle(module: nn.Module, form: type[BinaryLayer] | None, include: tuple[type[nn.Module], ...]) -> str:
+def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Module], ...]) -> str:
     """Why `module`, whoever shares its weight, cannot become binary; empty where it can."""
     kind = type(module).__name__
     if form is None:
         owned = [key for key, p in module._parameters.items() if p is not None and p.dim() >= 2]
         return f"no binary form of {kind} ({', '.join(owned)})" if owned != ["weight"] else f"no binary form of {kind}"
-    recomputed = _recomputation(module)
+    names = form.float_weights(module)
+    recomputed = _recomputation(module, names)
     if recomputed:
         return recomputed
     if "forward" in module.__dict__:
         return "its forward is replaced on the instance (by a hook library?): remove that first"
-    overridden = [
-        m for m in _OWN_COMPUTATION if getattr(type(module), m, None) is not getattr(form.float_type, m, None)
-    ]
+    float_class = form.float_class(type(module))
+    overridden = [m for m in _OWN_COMPUTATION if getattr(type(module), m, None) is not getattr(float_class, m, None)]
     if overridden and not isinstance(module, include):
         return f"{kind} overrides {overridden[0]}: include=({kind},) replaces it by {form.__name__}"
-    weight = module._parameters["weight"]
-    assert weight is not None
-    if weight.numel() == 0:
-        return "its weight is empty"
-    if weight.dtype not in FLOAT_TYPES:
-        return f"its weight is {str(weight.dtype).removeprefix('torch.')}"
-    if type(weight) is not nn.Parameter:
-        return f"its weight is a {type(weight).__name__}, no plain parameter: binarize first"
+    for weight in (module._parameters[name] for name in names):
+        assert weight is not None
+        if weight.numel() == 0:
+            return "its weight is empty"
+        if weight.dtype not in FLOAT_TYPES:
+            return f"its weight is {str(weight.dtype).removeprefix('torch.')}"
+        if type(weight) is not nn.Parameter:
+            return f"its weight is a {type(weight).__name__}, no plain parameter: binarize first"
     return ""
 
 
-def _recomputation(module: nn.Module) -> str:
+def _recomputation(module: nn.Module, names: tuple[str, ...]) -> str:
     """What recomputes the weight or bias of `module` at each forward pass, if anything does."""
     if parametrize.is_parametrized(module):
         return f"parametrized ({', '.join(cast(nn.ModuleDict, module.parametrizations))})"
@@ -169,13 +198,17 @@ def _recomputation(module: nn.Module) -> str:
         return "pruned: prune.remove() makes it permanent"
     if "weight_orig" in parameters:
         return "spectral-normed"
-    return "its weight is no parameter of its own" if parameters.get("weight") is None else ""
+    absent = any(parameters.get(name) is None for name in names)
+    return "its weight is no parameter of its own" if absent else ""
 
 
-def _tie(module: nn.Module, aliases: list[str], owners: dict[int, list[str]]) -> str:
-    weight = module._parameters.get("weight")
-    others = [o for o in owners.get(id(weight), []) if o != _join(aliases[0], "weight")]
-    return f"tied to {others[0]}" if others else ""
+def _tie(module: nn.Module, form: Form | None, aliases: list[str], owners: dict[int, list[str]]) -> str:
+    for name in ("weight",) if form is None else form.float_weights(module):
+        weight = module._parameters.get(name)
+        others = [o for o in owners.get(id(weight), []) if o != _join(aliases[0], name)]
+        if others:
+            return f"tied to {others[0]}"
+    return ""
 
 
 def _parameters(module: nn.Module) -> list[nn.Parameter]:

@@ -15,13 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from proxconnect.conversion.eligibility import WeightLayer
 from proxconnect.example import of_one_sign, run, tensors_in
 
 RAW = 1
 EMBEDDED = 2
 _FIRST_CALL_BIT = 2
 
-_BY_PRODUCTS = ("past_key_values", "hidden_states", "attentions")
+_BY_PRODUCTS = ("past_key_values", "cache", "cache_params", "hidden_states", "attentions")
 _EMBEDDINGS = ("embedding", "_embedding_bag", "_embedding_bag_forward_only", "embedding_renorm_")
 
 
@@ -61,7 +62,7 @@ class Flow:
         return {call.layer for call in self.calls} - {call.layer for call in self.calls if not call.one_sign}
 
 
-def trace(model: nn.Module, layers: list[nn.Module], example: Any) -> Flow:
+def trace(model: nn.Module, layers: list[WeightLayer], example: Any) -> Flow:
     """Run `model` on `example` and see how `layers` stand to each other; the model stays as it was."""
     watch = _Watch(layers)
     with watch.hooked():
@@ -87,10 +88,10 @@ def _results(answer: Any) -> Any:
 class _Watch(TorchDispatchMode):
     """Propagates taints through every operation below it."""
 
-    def __init__(self, layers: list[nn.Module]) -> None:
+    def __init__(self, layers: list[WeightLayer]) -> None:
         super().__init__()
         self.flow = Flow()
-        self.layers = layers
+        self.layers = [layer.module for layer in layers]
         self.taints: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
         # What was computed from weights alone: a bit for each layer.
         self.weights: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
@@ -98,7 +99,8 @@ class _Watch(TorchDispatchMode):
         self.active: dict[int, int] = {}
         self.entered = False
         for index, layer in enumerate(layers):
-            self.weights[layer._parameters["weight"]] = 1 << index
+            for weight in layer.weights:
+                self.weights[weight] = 1 << index
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Taint the model's arguments, at its first call."""

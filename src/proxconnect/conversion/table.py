@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from proxconnect.layers import Accumulator
 from proxconnect.text import plain, shortened
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Plan:
     """One for each module with a weight of two dimensions or more, norms excepted, in order of registration."""
     scale: str | None
     """What shares a scale."""
+    accumulator: Accumulator | None
+    """What holds the sums of layers with binary inputs; None for no limit."""
     padding_value: int
     """What convolutions with binary inputs pad with."""
 
@@ -73,6 +76,8 @@ class Plan:
         from rich.table import Table
 
         title = f"{len(self.binary)} of {len(self.rows)} layers binary, scale {self.scale}"
+        if self.accumulator is not None:
+            title += f", accumulator {self.accumulator}"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("layer", no_wrap=True)
         table.add_column("type", no_wrap=True, max_width=14)

@@ -112,7 +112,8 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
     specs = {module: spec for module in names if (spec := _spec(module)) is not None}
     uncalled = one_signed = None
     if calls is not None:
-        uncalled = tuple(names[module] for module in specs if module not in calls.called)
+        takes_input = (module for module, spec in specs.items() if spec.channel_dims is None)
+        uncalled = tuple(names[module] for module in takes_input if module not in calls.called)
         silent = calls.called - calls.of_two_signs
         one_signed = tuple(names[module] for module, spec in specs.items() if spec.binary_input and module in silent)
     return Summary(tuple(rows), sum(spec.entries for spec in specs.values()), uncalled, one_signed)

@@ -1,7 +1,25 @@
 """Binary layers: torch's layers whose weights, and inputs if wished, are ±1 up to a scale."""
 
+from proxconnect.layers.accumulator import Accumulator
+from proxconnect.layers.attention import BinaryMultiheadAttention
 from proxconnect.layers.base import BinaryLayer
-from proxconnect.layers.conv import BinaryConv2d
-from proxconnect.layers.linear import BinaryLinear
+from proxconnect.layers.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d
+from proxconnect.layers.linear import BinaryLinear, BinaryTransposedLinear
+from proxconnect.layers.parameter import BinaryParameter, binarize_parameter
+from proxconnect.layers.transposed_conv import BinaryConvTranspose1d, BinaryConvTranspose2d, BinaryConvTranspose3d
 
-__all__ = ["BinaryConv2d", "BinaryLayer", "BinaryLinear"]
+__all__ = [
+    "Accumulator",
+    "BinaryConv1d",
+    "BinaryConv2d",
+    "BinaryConv3d",
+    "BinaryConvTranspose1d",
+    "BinaryConvTranspose2d",
+    "BinaryConvTranspose3d",
+    "BinaryLayer",
+    "BinaryLinear",
+    "BinaryMultiheadAttention",
+    "BinaryParameter",
+    "BinaryTransposedLinear",
+    "binarize_parameter",
+]

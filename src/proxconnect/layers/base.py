@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from proxconnect.layers import guard
+from proxconnect.layers.accumulator import Accumulator
+from proxconnect.layers.products import Product
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale, overridden
 
 
-class BinaryLayer(nn.Module):
+class BinaryLayer(Product):
     """Mixin over a torch layer: its parameter is `latent`, and `weight` is a property, what the layer multiplies by.
 
     In `train()` `weight` is α·F_μ(latent/ᾱ) with the gradient of B, in `eval()` the hard ᾱ·sign(latent). It has the
@@ -26,23 +28,25 @@ class BinaryLayer(nn.Module):
     """The torch layer that this one is the binary form of."""
 
     latent: Tensor
+    bias: Any
     weight_quantizer: Quantizer
     input_quantizer: Quantizer | None
 
     @classmethod
     def convert(
         cls, layer: nn.Module, *, weights: str | AnyPair = "bnn++",
-        activations: str | AnyPair | None = None, scale: Scale = "channel",
+        activations: str | AnyPair | None = None, scale: Scale = "channel", accumulator: Accumulator | None = None,
     ) -> Self:  # fmt: skip
         """Turn a float layer into a binary one in place, so that whoever holds it holds the binary one.
 
         Its parameter becomes the latent, the same object, so that an optimizer that holds it goes on. `weights` and
-        `activations` are the pairs of the weights and, unless None, of the input; `scale` is what shares a scale.
-        TypeError unless `layer` is of the float type (or a subclass, whose own methods are lost) and its weight a plain
-        parameter with a shape; ValueError for an unknown pair or scale. On any error the layer stays as it was.
+        `activations` are the pairs of the weights and, unless None, of the input; `scale` is what shares a scale;
+        `accumulator` holds the sums of a layer whose input is binary. TypeError unless `layer` is of the float type (or
+        a subclass, whose own methods are lost) and its weight a plain parameter with a shape; ValueError for an unknown
+        pair or scale, or an accumulator without activations. On any error the layer stays as it was.
         """
-        if isinstance(layer, BinaryLayer) or not isinstance(layer, cls.float_type):
-            raise TypeError(f"{cls.__name__}.convert takes a {cls.float_type.__name__}, got {type(layer).__name__}")
+        if isinstance(layer, BinaryLayer) or cls.float_class(type(layer)) is None:
+            raise TypeError(f"{cls.__name__}.convert takes a {cls.float_name()}, got {type(layer).__name__}")
         weight = layer._parameters.get("weight")
         if weight is not None and is_lazy(weight):
             raise TypeError(f"this {type(layer).__name__} has no shape yet: run it once on an example first")
@@ -51,17 +55,43 @@ class BinaryLayer(nn.Module):
                 f"the weight of this {type(layer).__name__} is no plain parameter (parametrized, weight-normed or "
                 "pruned?): remove that first, as torch.nn.utils.parametrize.remove_parametrizations does"
             )
-        quantizers = quantizers_of(weights, activations, scale)  # before the first change, for they may refuse
+        require_binary_input(accumulator, activations)  # this and the next before the first change, for they may refuse
+        quantizers = quantizers_of(weights, activations, scale, cls.channel_dims)
         layer._parameters = {"latent" if name == "weight" else name: p for name, p in layer._parameters.items()}
         layer.__class__ = cls
         assert isinstance(layer, cls)
-        layer._add_quantizers(*quantizers)
+        layer._add_quantizers(*quantizers, accumulator)
         return layer.train(layer.training)
 
-    def _add_quantizers(self, weight_quantizer: Quantizer, input_quantizer: Quantizer | None) -> None:
+    @classmethod
+    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
+        """The class of which this is the binary form and `candidate` a subclass; None where it is none."""
+        return cls.float_type if issubclass(candidate, cls.float_type) else None
+
+    @classmethod
+    def float_name(cls) -> str:
+        """How the float layer is called."""
+        return cls.float_type.__name__
+
+    @classmethod
+    def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
+        """The names of the parameters of a float layer that become binary."""
+        return ("weight",)
+
+    def _add_quantizers(
+        self, weight_quantizer: Quantizer, input_quantizer: Quantizer | None, accumulator: Accumulator | None
+    ) -> None:
         device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ
         self.weight_quantizer = weight_quantizer.to(device, dtype)
+        self.weight_quantizer.start_scale(self.by_channel(self.latent))
         self.input_quantizer = None if input_quantizer is None else input_quantizer.to(device, dtype)
+        if accumulator is not None:
+            self.accumulator = accumulator
+
+    @property
+    def has_binary_input(self) -> bool:
+        """Whether the input is quantised."""
+        return self.input_quantizer is not None
 
     @property
     def quantizers(self) -> dict[str, Quantizer]:
@@ -76,7 +106,11 @@ class BinaryLayer(nn.Module):
         """What the layer multiplies by, with the shape and dtype of `latent`."""
         try:
             quantizer = self._modules.get("weight_quantizer")
-            return self.latent if quantizer is None else quantizer(self.latent)  # not yet there in torch's __init__
+            if quantizer is None:  # not yet there in torch's __init__
+                return self.latent
+            view = self.by_channel(self.latent)
+            weight: Tensor = quantizer(view)
+            return weight if view is self.latent else weight.reshape(self.latent.shape)
         except AttributeError as error:  # torch would report it as "no attribute 'weight'"
             raise RuntimeError(f"the weight of {type(self).__name__} could not be computed: {error}") from error
 
@@ -99,7 +133,27 @@ class BinaryLayer(nn.Module):
     @property
     def binary_weight(self) -> Tensor:
         """The hard weight ᾱ·sign(latent), without gradient, in every mode."""
-        return self.weight_quantizer.hard(self.latent)
+        return self.weight_quantizer.hard(self.by_channel(self.latent)).reshape(self.latent.shape)
+
+    def forward(self, input: Tensor, *args: Any) -> Tensor:
+        """What the float layer answers, by binary weights and, where activations are binary, the input's signs."""
+        return self.product(self.quantize_input(input), *self.weight_factors(), self.bias, *args)
+
+    def weight_factors(self) -> tuple[Tensor, Tensor | None]:
+        """The weight and None, or where the accumulator acts the unscaled weight and its scale by channel."""
+        if not self.holds_sums:
+            return self.weight, None
+        weight, alpha = self.weight_quantizer.factors(self.by_channel(self.latent))
+        return weight.reshape(self.latent.shape), alpha
+
+    @property
+    def holds_sums(self) -> bool:
+        """Whether the accumulator acts now: not in full precision."""
+        return self.accumulator is not None and not self.weight_quantizer.is_float
+
+    def float_key(self, name: str) -> str:
+        """How a state dict of the float network calls the weight of this layer, whose qualified name is `name`."""
+        return f"{name}.weight" if name else "weight"
 
     def quantize_input(self, input: Tensor) -> Tensor:
         """The input as the layer multiplies it: quantised where activations are binary."""
@@ -150,17 +204,37 @@ class BinaryLayer(nn.Module):
     def extra_repr(self) -> str:
         """The float layer's, and how `weight` comes from `latent`."""
         quantizer = self.weight_quantizer
-        return f"{super().extra_repr()}, weight={quantizer.pair.name}(latent), scale={quantizer.scale}"
+        shown = [super().extra_repr(), f"weight={quantizer.pair.name}(latent), scale={quantizer.scale}"]
+        if self.accumulator is not None:
+            shown.append(f"accumulator={self.accumulator}")
+        return ", ".join(filter(None, shown))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if prefix + "weight" in state_dict and prefix + "latent" not in state_dict:
-            state_dict[prefix + "latent"] = state_dict.pop(prefix + "weight")
+            self._take_float_weight(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _take_float_weight(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Read a float layer's `weight` as `latent`, and let a learned scale start at its mean magnitude."""
+        weight = state_dict[prefix + "latent"] = state_dict.pop(prefix + "weight")
+        quantizer, key = self.weight_quantizer, f"{prefix}weight_quantizer.alpha"
+        if quantizer.alpha is not None and key not in state_dict and weight.shape == self.latent.shape:
+            state_dict[key] = quantizer.starting_scale(self.by_channel(weight))
 
 
 def quantizers_of(
-    weights: str | AnyPair, activations: str | AnyPair | None, scale: Scale
+    weights: str | AnyPair, activations: str | AnyPair | None, scale: Scale, channel_dims: tuple[int, ...] = (0,)
 ) -> tuple[Quantizer, Quantizer | None]:
     """The quantizers of a layer's weights and inputs."""
     inputs = None if activations is None else Quantizer(activations, None)
-    return Quantizer(weights, scale, magnitude=UNSCALED_MAGNITUDE), inputs
+    return Quantizer(weights, scale, channel_dims=channel_dims, magnitude=UNSCALED_MAGNITUDE), inputs
+
+
+def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:
+    """Raise unless `accumulator` is None, or an Accumulator of a layer whose input is binary."""
+    if accumulator is None:
+        return
+    if not isinstance(accumulator, Accumulator):
+        raise TypeError(f"accumulator takes an Accumulator, as Accumulator(bits=8); got {type(accumulator).__name__}")
+    if activations is None:
+        raise ValueError("an accumulator holds integer sums, so it needs binary inputs: pass activations too")

@@ -1,43 +1,40 @@
-"""The binary form of `nn.Conv2d`."""
+"""The binary forms of torch's convolutions."""
 
 from typing import Any
 
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from proxconnect.layers.base import BinaryLayer, quantizers_of
+from proxconnect.layers.accumulator import Accumulator
+from proxconnect.layers.base import BinaryLayer, quantizers_of, require_binary_input
+from proxconnect.layers.products import ConvProduct
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Scale
 
 
-class BinaryConv2d(BinaryLayer, nn.Conv2d):
-    """`nn.Conv2d` with binary weights and, where `activations` names a pair, binary inputs.
+class BinaryConv(BinaryLayer, ConvProduct):
+    """What `BinaryConv1d`, `BinaryConv2d` and `BinaryConv3d` share.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype: as
-            `nn.Conv2d` takes them.
+            torch's layer takes them.
         weights: the pair of the weights.
         activations: the pair of the input, or None for a float input.
-        scale: what shares a scale: each output "channel", the "tensor", or nothing (None).
+        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one a
+            channel.
+        accumulator: what holds the sums of binary inputs, or None for one that never overflows.
         padding_value: what `padding_mode="zeros"` pads a binary input with, 0, 1 or -1. Zeros leave the border's sums
             shorter; ±1 keeps every input of the layer in {-1, +1}, which some engines need.
     """
 
-    float_type = nn.Conv2d
-    padding_value: int = 0
+    padding_mode: Any
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] | str = 0,
-        dilation: int | tuple[int, int] = 1, groups: int = 1, bias: bool = True,
-        padding_mode: Any = "zeros", device: Any = None, dtype: Any = None, *,
-        weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
-        padding_value: int = 0,
+        self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
+        scale: Scale = "channel", accumulator: Accumulator | None = None, padding_value: int = 0, **kwargs: Any,
     ) -> None:  # fmt: skip
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
-        )  # fmt: skip
-        self._add_quantizers(*quantizers_of(weights, activations, scale))
+        require_binary_input(accumulator, activations)
+        super().__init__(*args, **kwargs)
+        self._add_quantizers(*quantizers_of(weights, activations, scale), accumulator)
         self.set_padding_value(padding_value)
 
     def set_padding_value(self, value: int) -> None:
@@ -54,21 +51,26 @@ class BinaryConv2d(BinaryLayer, nn.Conv2d):
         shown = super().extra_repr()
         return f"{shown}, padding_value={self.padding_value}" if self.padding_value else shown
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C_in, H, W) or (C_in, H, W) → (N, C_out, H_out, W_out) or (C_out, H_out, W_out)."""
-        return convolve(self, self.quantize_input(input), self.weight, self.padding_value)
+
+class BinaryConv1d(BinaryConv, nn.Conv1d):
+    """`nn.Conv1d` with binary weights and, where `activations` names a pair, binary inputs; see `BinaryConv`."""
+
+    float_type = nn.Conv1d
+
+
+class BinaryConv2d(BinaryConv, nn.Conv2d):
+    """`nn.Conv2d` with binary weights and, where `activations` names a pair, binary inputs; see `BinaryConv`."""
+
+    float_type = nn.Conv2d
+
+
+class BinaryConv3d(BinaryConv, nn.Conv3d):
+    """`nn.Conv3d` with binary weights and, where `activations` names a pair, binary inputs; see `BinaryConv`."""
+
+    float_type = nn.Conv3d
 
 
 def require_padding_value(value: object) -> None:
     """Raise ValueError unless `value` is one that a binary input can be padded with, 0, 1 or -1."""
     if value not in (-1, 0, 1) or isinstance(value, bool):
         raise ValueError(f"padding_value must be 0, 1 or -1; got {value!r}")
-
-
-def convolve(layer: nn.Conv2d, input: Tensor, weight: Tensor, padding_value: int) -> Tensor:
-    """The convolution that `layer` describes, its border filled with `padding_value` where it pads with zeros."""
-    if padding_value == 0:
-        output: Tensor = layer._conv_forward(input, weight, layer.bias)
-        return output
-    padded = functional.pad(input, layer._reversed_padding_repeated_twice, value=padding_value)
-    return functional.conv2d(padded, weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups)

@@ -1,23 +1,26 @@
-"""The binary form of `nn.Linear`."""
+"""The binary forms of `nn.Linear` and of transformers' transposed `Conv1D`."""
 
 from typing import Any
 
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from proxconnect.layers.base import BinaryLayer, quantizers_of
+from proxconnect.layers.accumulator import Accumulator
+from proxconnect.layers.base import BinaryLayer, quantizers_of, require_binary_input
+from proxconnect.layers.products import LinearProduct, TransposedLinearProduct
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Scale
 
 
-class BinaryLinear(BinaryLayer, nn.Linear):
+class BinaryLinear(BinaryLayer, LinearProduct, nn.Linear):
     """`nn.Linear` with binary weights and, where `activations` names a pair, binary inputs.
 
     Args:
         in_features, out_features, bias, device, dtype: as `nn.Linear` takes them.
         weights: the pair of the weights.
         activations: the pair of the input, or None for a float input.
-        scale: what shares a scale: each output "channel", the "tensor", or nothing (None).
+        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one a
+            channel.
+        accumulator: what holds the sums of binary inputs, or None for one that never overflows.
     """
 
     float_type = nn.Linear
@@ -25,10 +28,35 @@ class BinaryLinear(BinaryLayer, nn.Linear):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None, *,
         weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
+        accumulator: Accumulator | None = None,
     ) -> None:  # fmt: skip
+        require_binary_input(accumulator, activations)
         super().__init__(in_features, out_features, bias, device, dtype)
-        self._add_quantizers(*quantizers_of(weights, activations, scale))
+        self._add_quantizers(*quantizers_of(weights, activations, scale), accumulator)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(…, in_features) → (…, out_features)."""
-        return functional.linear(self.quantize_input(input), self.weight, self.bias)
+
+class BinaryTransposedLinear(BinaryLayer, TransposedLinearProduct):
+    """transformers' `Conv1D`, the linear layer of GPT-2 whose weight is (in, out), with binary weights and inputs.
+
+    `convert` makes it; it is no subclass of `Conv1D`, for which transformers would have to be imported.
+    """
+
+    float_type = nn.Module
+    _FLOAT_CLASS = ("transformers.pytorch_utils", "Conv1D")
+
+    @classmethod
+    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
+        """transformers' `Conv1D`, if `candidate` is a subclass."""
+        bases = (base for base in candidate.__mro__ if (base.__module__, base.__qualname__) == cls._FLOAT_CLASS)
+        return next(bases, None)
+
+    @classmethod
+    def float_name(cls) -> str:
+        """`Conv1D`."""
+        return cls._FLOAT_CLASS[1]
+
+    def reset_parameters(self) -> None:
+        """Initialise as `Conv1D` does."""
+        nn.init.normal_(self.latent, std=0.02)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)

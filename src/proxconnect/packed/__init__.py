@@ -2,17 +2,7 @@
 
 from proxconnect.packed.bits import pack_bits, unpack_bits
 from proxconnect.packed.file import PackedFileError, load, save
-from proxconnect.packed.layers import PackedConv2d, PackedLayer, PackedLinear
+from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.packing import pack
 
-__all__ = [
-    "PackedConv2d",
-    "PackedFileError",
-    "PackedLayer",
-    "PackedLinear",
-    "load",
-    "pack",
-    "pack_bits",
-    "save",
-    "unpack_bits",
-]
+__all__ = ["PackedFileError", "PackedLayer", "load", "pack", "pack_bits", "save", "unpack_bits"]

@@ -12,11 +12,14 @@ from torch.utils import swap_tensors
 
 from proxconnect.arguments import require_module
 from proxconnect.atomic import replacing
-from proxconnect.layers import BinaryLayer
+from proxconnect.layers import BinaryLayer, BinaryMultiheadAttention
+from proxconnect.layers.attention import FUSED, SEPARATE
+from proxconnect.layers.fast_path import call_every_layer
+from proxconnect.layers.parameter import SUFFIX, adopt
 from proxconnect.packed import container
 from proxconnect.packed.bits import pad_is_zero
 from proxconnect.packed.geometry import geometry_of
-from proxconnect.packed.layers import BY_KIND, PackedLayer, transplant
+from proxconnect.packed.layers import BY_KIND, PackedLayer, PackedParameter, PackedProjection, transplant
 from proxconnect.packed.metadata import KEY, Metadata
 from proxconnect.packed.spec import LayerSpec
 from proxconnect.packed.wrappers import require_unwrapped
@@ -128,7 +131,14 @@ def _skeleton(model: nn.Module, metadata: Metadata) -> nn.Module:
     """A copy of the architecture with packed layers and, for all that the file holds, tensors on the meta device."""
     modules = dict(model.named_modules(remove_duplicate=False))
     specs: dict[nn.Module, LayerSpec] = {}
+    raw: dict[tuple[str, str], LayerSpec] = {}
     for name, spec in metadata.layers.items():
+        packed = BY_KIND.get(spec.kind)
+        if packed is None:
+            raise ValueError(f"layer {name!r} has the unknown type {spec.kind!r}: known are {', '.join(BY_KIND)}")
+        if issubclass(packed, PackedParameter):
+            raw[_require_same_parameter(name, modules, spec)] = spec
+            continue
         layer = modules.get(name)
         if layer is None:
             raise ValueError(f"it has a layer {name!r}, which the model lacks: pass the architecture that was packed")
@@ -140,22 +150,71 @@ def _skeleton(model: nn.Module, metadata: Metadata) -> nn.Module:
         blank = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
         is_parameter = isinstance(tensor, nn.Parameter)
         placeholders[id(tensor)] = nn.Parameter(blank, requires_grad=False) if is_parameter else blank
-    return transplant(model, specs, placeholders)[0]
+    skeleton = transplant(model, specs, placeholders)[0]
+    _adopt_parameters(skeleton, raw)
+    call_every_layer(skeleton)
+    return skeleton
+
+
+def _adopt_parameters(skeleton: nn.Module, raw: Mapping[tuple[str, str], LayerSpec]) -> None:
+    """Put unfilled packed parameters in the place of float ones, by the names of owner and parameter."""
+    owners = dict(skeleton.named_modules(remove_duplicate=False))
+    adopted: dict[tuple[nn.Module, str], LayerSpec] = {}
+    for (owner_name, name), spec in raw.items():
+        owner = owners[owner_name]
+        if (owner, name) not in adopted:
+            packed = BY_KIND[spec.kind]
+            assert issubclass(packed, PackedParameter)
+            if packed is PackedProjection:
+                owner.__class__ = BinaryMultiheadAttention
+            adopt(owner, name, packed.unfilled(spec))
+        if adopted.setdefault((owner, name), spec) != spec:
+            raise ValueError(f"{name!r} of {_module(owner_name)} is shared in the model, but not in the file: pass the "
+                             "same architecture")  # fmt: skip
 
 
 def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     """Refuse a layer that is not of the type, shape, dtype and geometry that was packed."""
-    packed = BY_KIND.get(spec.kind)
-    if packed is None:
-        raise ValueError(f"layer {name!r} has the unknown type {spec.kind!r}: known are {', '.join(BY_KIND)}")
-    if not isinstance(layer, packed.float_type):
+    binary = BY_KIND[spec.kind].binary_type
+    if binary.float_class(type(layer)) is None:
         raise ValueError(
-            f"layer {name!r} is a {packed.float_type.__name__} in the file, but a {type(layer).__name__} in the model: "
+            f"layer {name!r} is a {binary.float_name()} in the file, but a {type(layer).__name__} in the model: "
             "pass the architecture that was packed"
         )
     weight = layer._parameters.get("weight")
     if weight is None:
         raise ValueError(f"the weight of layer {name!r} is no plain parameter: remove its parametrization or pruning")
+    _require_same_weight(name, weight, spec)
+    _require_same_geometry(name, layer, spec)
+    pads = spec.binary_input and spec.geometry is not None and spec.geometry.padding_mode == "zeros"
+    if spec.padding_value and not (pads and spec.geometry is not None and spec.geometry.output_padding is None):
+        raise ValueError(f"layer {name!r} cannot pad with {spec.padding_value}: only a convolution of binary inputs "
+                         "that pads with zeros can; pass the architecture that was packed")  # fmt: skip
+    if spec.channel_dims is not None:
+        raise ValueError(f"layer {name!r} has channel_dims, but is a {spec.kind}: the file is damaged")
+
+
+def _require_same_parameter(name: str, modules: Mapping[str, nn.Module], spec: LayerSpec) -> tuple[str, str]:
+    """The names of the owner and of its parameter, after a refusal of ones that are not what was packed."""
+    owner_name, _, parameter_name = name.removesuffix(SUFFIX).rpartition(".")
+    owner = modules.get(owner_name)
+    parameter = None if owner is None else owner._parameters.get(parameter_name)
+    is_projection = spec.kind == PackedProjection.kind
+    if not name.endswith(SUFFIX) or owner is None or parameter is None:
+        raise ValueError(f"it has a parameter {name!r}, which the model lacks: pass the architecture that was packed")
+    if is_projection and not (type(owner) is nn.MultiheadAttention and parameter_name in (*FUSED, *SEPARATE)):
+        raise ValueError(f"{name!r} is a projection in the file, but no in-projection of an nn.MultiheadAttention in "
+                         "the model: pass the architecture that was packed")  # fmt: skip
+    _require_same_weight(name, parameter, spec)
+    if spec.geometry is not None or spec.padding_value or (spec.channel_dims is None) != is_projection:
+        raise ValueError(f"{name!r} must have channel_dims as a parameter or none as a projection, no geometry and no "
+                         "padding: the file is damaged")  # fmt: skip
+    if spec.binary_input and not is_projection:
+        raise ValueError(f"{name!r} is a parameter and has no input that could be binary: the file is damaged")
+    return owner_name, parameter_name
+
+
+def _require_same_weight(name: str, weight: Tensor, spec: LayerSpec) -> None:
     if tuple(weight.shape) != spec.shape:
         raise ValueError(
             f"layer {name!r} has a weight of shape {spec.shape} in the file, but {tuple(weight.shape)} in the model: "
@@ -164,11 +223,6 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     if weight.dtype != spec.dtype:
         raise ValueError(f"layer {name!r} is {spec.dtype} in the file, but {weight.dtype} in the model: pass "
                          f"model.to({spec.dtype})")  # fmt: skip
-    _require_same_geometry(name, layer, spec)
-    pads = spec.binary_input and spec.geometry is not None and spec.geometry.padding_mode == "zeros"
-    if spec.padding_value and not pads:
-        raise ValueError(f"layer {name!r} cannot pad with {spec.padding_value}: only a convolution of binary inputs "
-                         "that pads with zeros can; pass the architecture that was packed")  # fmt: skip
 
 
 def _require_same_geometry(name: str, layer: nn.Module, spec: LayerSpec) -> None:
@@ -232,10 +286,8 @@ def _require_valid(prefix: str, layer: PackedLayer, loaded: Mapping[str, Tensor]
     bits, scale = (f"{prefix}.{name}" if prefix else name for name in ("bits", "scale"))
     if not pad_is_zero(loaded[source[bits]], layer.spec.entries):
         raise ValueError(f"the bits after the last weight of layer {prefix!r} are not 0: it is damaged")
-    if scale in source:
-        values = loaded[source[scale]]
-        if not bool((values.isfinite() & (values >= 0)).all()):
-            raise ValueError(f"a scale of layer {prefix!r} is negative, infinite or NaN: it is damaged")
+    if scale in source and not bool(loaded[source[scale]].isfinite().all()):
+        raise ValueError(f"a scale of layer {prefix!r} is infinite or NaN: it is damaged")
 
 
 def _module(name: str) -> str:

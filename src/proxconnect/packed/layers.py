@@ -1,39 +1,49 @@
 """Packed layers: 1 bit a weight plus scales, for inference."""
 
 import copy
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
-from proxconnect.layers.conv import convolve
+from proxconnect.layers import Accumulator, BinaryLayer, attention, conv, linear, parameter, transposed_conv
+from proxconnect.layers.products import (
+    ConvProduct,
+    LinearProduct,
+    Product,
+    ProjectionProduct,
+    TransposedConvProduct,
+    TransposedLinearProduct,
+)
 from proxconnect.packed.bits import unpack_bits
 from proxconnect.packed.geometry import geometry_of
 from proxconnect.packed.spec import LayerSpec
 from proxconnect.pairs.prox import sign
 
-_REPLACED = ("latent", "weight", "weight_quantizer", "input_quantizer", "_compiled_call_impl")
+_REPLACED = (
+    "latent", "weight", "weight_quantizer", "input_quantizer", "accumulator", "padding_value", "channel_dims",
+    "overflow_counts", "_compiled_call_impl",
+)  # fmt: skip
 
 
-class PackedLayer(nn.Module):
+class PackedLayer(Product):
     """Mixin over a torch layer: its weight is `scale`·±1, the signs held as `bits`; `pack` and `load` make it.
 
-    `bits` is uint8 of shape (⌈n/8⌉,), laid out as `pack_bits` does. `scale` is a float buffer of shape (out,), one of
-    shape (), or a 1 that is no part of the state dict where the layer has no scale; its dtype is that of the layer.
+    `bits` is uint8 of shape (⌈n/8⌉,), laid out as `pack_bits` does. `scale` is a float buffer with one value for each
+    output channel, one of shape (), or a 1 that is no part of the state dict where the layer has no scale; its dtype is
+    that of the layer.
     """
 
     kind: ClassVar[str]
     """How the file's metadata calls this layer."""
-    float_type: ClassVar[type[nn.Module]]
-    """The torch layer that this one is the packed form of."""
+    binary_type: ClassVar[type[BinaryLayer]]
+    """The binary layer that this one is the packed form of."""
 
     bits: Tensor
     scale: Tensor
+    bias: Any
     _spec: LayerSpec
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -47,22 +57,39 @@ class PackedLayer(nn.Module):
     @property
     def weight(self) -> Tensor:
         """What the layer multiplies by, unpacked: float, of the float layer's shape, in the dtype of `scale`."""
-        signs = unpack_bits(self.bits, self._spec.shape, self.scale.dtype)
+        signs = self._signs()
         if self._spec.scale is None:
             return signs
-        return signs * self.scale.view(-1, *(1,) * (signs.dim() - 1))
+        view = self.by_channel(signs)
+        return (view * self._scale_over(view)).view(signs.shape)
 
     @weight.setter
     def weight(self, value: object) -> None:
         raise TypeError("the weight of a packed layer is read-only: change the binary model and pack it again")
 
-    def forward(self, input: Tensor) -> Tensor:
-        """What the binary layer answers under `hard()`, to the bit."""
-        return self.compute(self.prepare_input(input))
+    @property
+    def accumulator(self) -> Accumulator | None:  # type: ignore[override]  # it is read-only here
+        """What holds the sums; None for one that never overflows."""
+        return self._spec.accumulator
 
-    @abstractmethod
-    def compute(self, input: Tensor) -> Tensor:
+    @property
+    def has_binary_input(self) -> bool:
+        """Whether the layer multiplies by the signs of its input."""
+        return self._spec.binary_input
+
+    def forward(self, input: Tensor, *args: Any) -> Tensor:
+        """What the binary layer answers under `hard()`, to the bit."""
+        return self.compute(self.prepare_input(input), *args)
+
+    def compute(self, input: Tensor, *args: Any) -> Tensor:
         """The layer's product with an input that is prepared."""
+        return self.product(input, *self.weight_factors(), self.bias, *args)
+
+    def weight_factors(self) -> tuple[Tensor, Tensor | None]:
+        """The weight and None, or where there is an accumulator the signs and the scale by channel."""
+        if self.accumulator is None:
+            return self.weight, None
+        return self._signs(), None if self._spec.scale is None else self.scale
 
     def prepare_input(self, input: Tensor) -> Tensor:
         """The input as the layer multiplies it: its signs where activations are binary."""
@@ -70,8 +97,19 @@ class PackedLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """The float layer's, and what is packed."""
-        input_bits = ", binary input" if self._spec.binary_input else ""
-        return f"{super().extra_repr()}, packed, scale={self._spec.scale}{input_bits}"
+        shown = [super().extra_repr(), f"packed, scale={self._spec.scale}"]
+        shown += ["binary input"] * self._spec.binary_input
+        shown += [] if self.accumulator is None else [f"accumulator={self.accumulator}"]
+        return ", ".join(filter(None, shown))
+
+    def _signs(self) -> Tensor:
+        return unpack_bits(self.bits, self._spec.shape, self.scale.dtype)
+
+    def _scale_over(self, view: Tensor) -> Tensor:
+        """The scale, broadcastable over what `by_channel` returns."""
+        if self._spec.scale == "tensor":
+            return self.scale
+        return self.scale.view([size if d in self.channel_dims else 1 for d, size in enumerate(view.shape)])
 
     @classmethod
     def _blank(cls) -> Self:
@@ -83,7 +121,13 @@ class PackedLayer(nn.Module):
         for registry in ("_parameters", "_modules"):
             state[registry] = {name: value for name, value in state[registry].items() if name not in _REPLACED}
         self.__dict__.update(copy.deepcopy(state, memo))
+        self._specify(spec)
+
+    def _specify(self, spec: LayerSpec) -> None:
+        """Be what `spec` says, with `bits` and `scale` on the meta device."""
         self._spec = spec
+        if spec.channel_dims is not None:
+            self.channel_dims = spec.channel_dims
         self.register_buffer("bits", torch.empty(spec.bit_shape, dtype=torch.uint8, device="meta"))
         if spec.scale is None:
             self.register_buffer("scale", torch.ones((), dtype=spec.dtype, device="cpu"), persistent=False)
@@ -91,32 +135,110 @@ class PackedLayer(nn.Module):
             self.register_buffer("scale", torch.empty(spec.scale_shape, dtype=spec.dtype, device="meta"))
 
 
-class PackedLinear(PackedLayer, nn.Linear):
+class PackedLinear(PackedLayer, LinearProduct, nn.Linear):
     """`nn.Linear` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "linear"
-    float_type = nn.Linear
-
-    def compute(self, input: Tensor) -> Tensor:
-        """(…, in_features) → (…, out_features), from an input that is prepared."""
-        return functional.linear(input, self.weight, self.bias)
+    binary_type = linear.BinaryLinear
 
 
-class PackedConv2d(PackedLayer, nn.Conv2d):
+class PackedTransposedLinear(PackedLayer, TransposedLinearProduct):
+    """transformers' `Conv1D` with 1-bit weights; `layer.weight` unpacks them."""
+
+    kind = "transposed_linear"
+    binary_type = linear.BinaryTransposedLinear
+
+
+class _PackedConv(PackedLayer, ConvProduct):
+    """What packed convolutions share."""
+
+    @property
+    def padding_value(self) -> int:  # type: ignore[override]  # it is read-only here
+        """What `padding_mode="zeros"` fills the border with."""
+        return self._spec.padding_value
+
+
+class PackedConv1d(_PackedConv, nn.Conv1d):
+    """`nn.Conv1d` with 1-bit weights; `layer.weight` unpacks them."""
+
+    kind = "conv1d"
+    binary_type = conv.BinaryConv1d
+
+
+class PackedConv2d(_PackedConv, nn.Conv2d):
     """`nn.Conv2d` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "conv2d"
-    float_type = nn.Conv2d
-
-    def compute(self, input: Tensor) -> Tensor:
-        """(N, C_in, H, W) → (N, C_out, H_out, W_out), with or without N, from an input that is prepared."""
-        return convolve(self, input, self.weight, self._spec.padding_value)
+    binary_type = conv.BinaryConv2d
 
 
-PACKED: dict[type[BinaryLayer], type[PackedLayer]] = {BinaryLinear: PackedLinear, BinaryConv2d: PackedConv2d}
+class PackedConv3d(_PackedConv, nn.Conv3d):
+    """`nn.Conv3d` with 1-bit weights; `layer.weight` unpacks them."""
+
+    kind = "conv3d"
+    binary_type = conv.BinaryConv3d
+
+
+class PackedConvTranspose1d(PackedLayer, TransposedConvProduct, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d` with 1-bit weights; `layer.weight` unpacks them."""
+
+    kind = "conv_transpose1d"
+    binary_type = transposed_conv.BinaryConvTranspose1d
+
+
+class PackedConvTranspose2d(PackedLayer, TransposedConvProduct, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` with 1-bit weights; `layer.weight` unpacks them."""
+
+    kind = "conv_transpose2d"
+    binary_type = transposed_conv.BinaryConvTranspose2d
+
+
+class PackedConvTranspose3d(PackedLayer, TransposedConvProduct, nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` with 1-bit weights; `layer.weight` unpacks them."""
+
+    kind = "conv_transpose3d"
+    binary_type = transposed_conv.BinaryConvTranspose3d
+
+
+class PackedParameter(PackedLayer):
+    """A parameter of another module as bits; that module finds it unpacked under its name."""
+
+    kind = "parameter"
+    binary_type: ClassVar[type[BinaryLayer]] = parameter.BinaryParameter
+
+    @classmethod
+    def unfilled(cls, spec: LayerSpec) -> Self:
+        """One whose `bits` and `scale` are on the meta device."""
+        packed = cls._blank()
+        nn.Module.__init__(packed)
+        packed._specify(spec)
+        return packed
+
+    def forward(self) -> Tensor:  # type: ignore[override]  # it has no input
+        """The weight."""
+        return self.weight
+
+
+class PackedProjection(PackedParameter, ProjectionProduct):
+    """An in-projection of attention with 1-bit weights."""
+
+    kind = "projection"
+    binary_type = attention.BinaryProjection
+
+    def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """(…, in) → (…, out/n) for each of the n inputs."""
+        return self.project(tuple(map(self.prepare_input, inputs)), *self.weight_factors(), bias)
+
+
+_FORMS: tuple[type[PackedLayer], ...] = (
+    PackedLinear, PackedTransposedLinear, PackedConv1d, PackedConv2d, PackedConv3d, PackedConvTranspose1d,
+    PackedConvTranspose2d, PackedConvTranspose3d, PackedParameter, PackedProjection,
+)  # fmt: skip
+
+PACKED = {packed.binary_type: packed for packed in _FORMS}
 """The packed form of every binary layer."""
 
-BY_KIND = {packed.kind: packed for packed in PACKED.values()}
+BY_KIND = {packed.kind: packed for packed in _FORMS}
 """The packed layers by what the file calls them."""
 
 
@@ -131,11 +253,13 @@ def spec_of(layer: BinaryLayer) -> LayerSpec:
     return LayerSpec(
         kind=packed.kind,
         shape=tuple(layer.latent.shape),
-        scale=layer.weight_quantizer.scale,
+        scale="channel" if layer.weight_quantizer.scale == "learned" else layer.weight_quantizer.scale,
         dtype=layer.latent.dtype,
-        binary_input=layer.input_quantizer is not None,
-        padding_value=int(layer.padding_value) if isinstance(layer, BinaryConv2d) else 0,
+        binary_input=layer.has_binary_input,
+        accumulator=layer.accumulator,
+        padding_value=int(layer.padding_value) if isinstance(layer, ConvProduct) else 0,
         geometry=geometry_of(layer),
+        channel_dims=layer.channel_dims if packed is PackedParameter else None,
     )
 
 

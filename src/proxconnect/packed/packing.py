@@ -5,6 +5,7 @@ from torch import nn
 
 from proxconnect.arguments import require_module
 from proxconnect.layers import BinaryLayer
+from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.packed.bits import pack_bits
 from proxconnect.packed.layers import PackedLayer, spec_of, transplant
 from proxconnect.packed.spec import DTYPES, LayerSpec
@@ -29,6 +30,7 @@ def pack(model: nn.Module) -> nn.Module:
         layer: _packable(f"layer {name!r}" if name else "the model", layer) for name, layer in layers.items()
     }
     copy, packed = transplant(model, specs, {})
+    call_every_layer(copy)
     with torch.no_grad():
         for layer, form in packed.items():
             assert isinstance(layer, BinaryLayer)
@@ -37,9 +39,9 @@ def pack(model: nn.Module) -> nn.Module:
 
 
 def _give_tensors(form: PackedLayer, layer: BinaryLayer) -> None:
-    """Fill the packed form of `layer`; rounding ᾱ to the layer's dtype first commutes with the signs."""
-    form.bits = pack_bits(layer.latent)
-    scale = layer.weight_quantizer.scale_of(layer.latent)
+    """Fill the packed form of `layer`; rounding the scale to the layer's dtype first commutes with the signs."""
+    signs, scale = layer.weight_quantizer.hard_factors(layer.by_channel(layer.latent))
+    form.bits = pack_bits(signs)
     if scale is None:
         form.scale = form.scale.to(layer.latent.device)
     else:
@@ -77,10 +79,12 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
 
 def _require_plain_quantizers(name: str, layer: BinaryLayer) -> None:
     weights, inputs = layer.weight_quantizer, layer.input_quantizer
-    if weights.scale == "channel" and weights.channel_dim % layer.latent.dim() != 0:
-        raise ValueError(f"{name}: its scales run along dimension {weights.channel_dim}: set channel_dim=0 to pack it")
+    if weights.channel_dims != layer.channel_dims:
+        raise ValueError(f"{name}: its scales run along the dimensions {weights.channel_dims} of the weight: set "
+                         f"weight_quantizer.channel_dims={layer.channel_dims} to pack it")  # fmt: skip
     if inputs is not None and inputs.scale is not None:
         raise ValueError(f"{name}: its input_quantizer has scale={inputs.scale!r}: set scale=None to pack it")
-    scale = weights.scale_of(layer.latent)
+    scale = weights.hard_factors(layer.by_channel(layer.latent))[1]
     if scale is not None and not bool(scale.to(layer.latent.dtype).isfinite().all()):
-        raise ValueError(f"{name}: the mean of |latent| overflows {layer.latent.dtype}: divide the latents by a number")
+        raise ValueError(f"{name}: its scale is NaN, or overflows {layer.latent.dtype} as the mean of |latent|: divide "
+                         "the latents by a number")  # fmt: skip

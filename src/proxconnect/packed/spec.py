@@ -1,35 +1,43 @@
 """What a packed layer is but for its tensors, and how the file's metadata says it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from proxconnect.layers import Accumulator
 from proxconnect.packed.bits import byte_count
 from proxconnect.packed.geometry import Geometry
-from proxconnect.quantizer import FLOAT_TYPES, Scale
+from proxconnect.quantizer import FLOAT_TYPES
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOAT_TYPES}
 """The dtypes of a packed layer's scale and of its unpacked weight, by name."""
 
-_KEYS = ("type", "shape", "scale", "dtype", "binary_input", "padding_value", "geometry")
+PackedScale = Literal["channel", "tensor"] | None
+
+_KEYS = (
+    "type", "shape", "scale", "dtype", "binary_input", "accumulator", "padding_value", "geometry", "channel_dims",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class LayerSpec:
     """One packed layer: `shape` is that of its weight, `dtype` that of its scale and of its unpacked weight.
 
-    `geometry` is None unless the layer is a convolution.
+    `geometry` is None unless the layer is a convolution, `channel_dims` unless it is a raw parameter: for all others
+    the kind says which dimensions are output channels.
     """
 
     kind: str
     shape: tuple[int, ...]
-    scale: Scale
+    scale: PackedScale
     dtype: torch.dtype
     binary_input: bool
+    accumulator: Accumulator | None
     padding_value: int
     geometry: Geometry | None
+    channel_dims: tuple[int, ...] | None
 
     @property
     def entries(self) -> int:
@@ -43,8 +51,14 @@ class LayerSpec:
 
     @property
     def scale_shape(self) -> tuple[int, ...]:
-        """The shape of the tensor `scale`: (out,) per channel, else ()."""
-        return self.shape[:1] if self.scale == "channel" else ()
+        """The shape of the tensor `scale`: the sizes of its output channels, else ()."""
+        if self.scale != "channel":
+            return ()
+        if self.channel_dims is not None:
+            return tuple(self.shape[d] for d in self.channel_dims)
+        if self.geometry is not None and self.geometry.output_padding is not None:
+            return (self.geometry.groups * self.shape[1],)
+        return self.shape[1:2] if self.kind == "transposed_linear" else self.shape[:1]
 
     @property
     def tensor_bytes(self) -> int:
@@ -55,8 +69,12 @@ class LayerSpec:
     def to_json(self) -> dict[str, Any]:
         """The entry of the metadata."""
         name = str(self.dtype).removeprefix("torch.")
-        geometry = None if self.geometry is None else self.geometry.to_json()
-        values = (self.kind, list(self.shape), self.scale, name, self.binary_input, self.padding_value, geometry)
+        values = (
+            self.kind, list(self.shape), self.scale, name, self.binary_input,
+            None if self.accumulator is None else asdict(self.accumulator), self.padding_value,
+            None if self.geometry is None else self.geometry.to_json(),
+            None if self.channel_dims is None else list(self.channel_dims),
+        )  # fmt: skip
         return dict(zip(_KEYS, values, strict=True))
 
     @classmethod
@@ -77,8 +95,34 @@ class LayerSpec:
             raise ValueError(f"binary_input must be true or false, is {entry['binary_input']!r}")
         if type(entry["padding_value"]) is not int or entry["padding_value"] not in (-1, 0, 1):
             raise ValueError(f"padding_value must be -1, 0 or 1, is {entry['padding_value']!r}")
-        geometry = None if entry["geometry"] is None else Geometry.from_json(entry["geometry"])
         return cls(
             entry["type"], tuple(shape), entry["scale"], DTYPES[dtype], entry["binary_input"],
-            entry["padding_value"], geometry,
+            _accumulator(entry["accumulator"], entry["binary_input"]), entry["padding_value"],
+            None if entry["geometry"] is None else Geometry.from_json(entry["geometry"], len(shape) - 2),
+            _channel_dims(entry["channel_dims"], len(shape)),
         )  # fmt: skip
+
+
+def _accumulator(entry: object, binary_input: bool) -> Accumulator | None:
+    """The accumulator that an entry of the metadata describes; ValueError that says what is wrong with it."""
+    if entry is None:
+        return None
+    names = [f.name for f in fields(Accumulator)]
+    if not isinstance(entry, dict) or set(entry) != set(names):
+        raise ValueError(f"accumulator must be null or an object with the keys {', '.join(names)}, is {entry!r}")
+    if not binary_input:
+        raise ValueError("accumulator must be null, for its input is not binary")
+    if type(entry["slope"]) not in (int, float) or not isinstance(entry["overflow"], str):
+        raise ValueError(f"accumulator must have a number as slope and a string as overflow, is {entry!r}")
+    return Accumulator(entry["bits"], entry["overflow"], float(entry["slope"]))  # type: ignore[arg-type]  # it checks
+
+
+def _channel_dims(entry: object, dimensions: int) -> tuple[int, ...] | None:
+    """The dimensions that an entry of the metadata lists; ValueError that says what is wrong with it."""
+    if entry is None:
+        return None
+    if not isinstance(entry, list) or not entry or not all(type(d) is int and 0 <= d < dimensions for d in entry):
+        raise ValueError(f"channel_dims must be null or a list of dimensions below {dimensions}, is {entry!r}")
+    if entry != sorted(set(entry)):
+        raise ValueError(f"channel_dims must ascend, is {entry!r}")
+    return tuple(entry)

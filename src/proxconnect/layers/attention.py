@@ -1,0 +1,195 @@
+"""The binary form of `nn.MultiheadAttention`."""
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from proxconnect.layers.accumulator import Accumulator
+from proxconnect.layers.base import quantizers_of, require_binary_input
+from proxconnect.layers.linear import BinaryLinear
+from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed
+from proxconnect.layers.products import ProjectionProduct
+from proxconnect.pairs import AnyPair
+from proxconnect.quantizer import Scale
+
+FUSED = ("in_proj_weight",)
+SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+
+class BinaryProjection(BinaryParameter, ProjectionProduct):
+    """An in-projection weight of attention, (out, in); its rows may be split among several inputs."""
+
+    def __init__(
+        self, parameter: nn.Parameter, *, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
+        scale: Scale = "channel", accumulator: Accumulator | None = None,
+    ) -> None:  # fmt: skip
+        nn.Module.__init__(self)
+        self.latent = parameter
+        self._add_quantizers(*quantizers_of(weights, activations, scale), accumulator)
+
+    def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """(…, in) → (…, out/n) for each of the n inputs."""
+        return self.project(tuple(map(self.quantize_input, inputs)), *self.weight_factors(), bias)
+
+
+class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
+    """`nn.MultiheadAttention` with binary projections and, where `activations` names a pair, binary inputs to them.
+
+    Its projections are children: `in_proj_weight_binary`, or one each for query, key and value where `kdim` or `vdim`
+    differ, and `out_proj`, a `BinaryLinear`. Between them stands float scaled-dot-product attention.
+
+    Args:
+        embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype: as
+            `nn.MultiheadAttention` takes them.
+        weights: the pair of the weights.
+        activations: the pair of the projections' inputs, or None for float inputs.
+        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one a
+            channel.
+        accumulator: what holds the sums of binary inputs, or None for one that never overflows.
+    """
+
+    float_type = nn.MultiheadAttention
+    binary_names = (*FUSED, *SEPARATE)
+    in_proj_weight = computed("in_proj_weight")
+    q_proj_weight = computed("q_proj_weight")
+    k_proj_weight = computed("k_proj_weight")
+    v_proj_weight = computed("v_proj_weight")
+
+    def __init__(
+        self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
+        scale: Scale = "channel", accumulator: Accumulator | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(*args, **kwargs)
+        pairs: dict[str, Any] = {"weights": weights, "activations": activations, "scale": scale}
+        self.convert(self, **pairs, accumulator=accumulator)
+        BinaryLinear.convert(self.out_proj, **pairs, accumulator=accumulator)
+
+    @classmethod
+    def convert(
+        cls, layer: nn.Module, *, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
+        scale: Scale = "channel", accumulator: Accumulator | None = None,
+    ) -> Self:  # fmt: skip
+        """Make the in-projections of an `nn.MultiheadAttention` binary, in place, as `BinaryLayer.convert` does.
+
+        `out_proj` is a layer of its own, which `BinaryLinear.convert` takes.
+        """
+        names = cls.float_weights(layer) if isinstance(layer, nn.MultiheadAttention) else ()
+        parameters = {name: p for name in names if (p := layer._parameters.get(name)) is not None}
+        if not names or len(parameters) < len(names):
+            raise TypeError(f"{cls.__name__}.convert takes an nn.MultiheadAttention whose in-projections are plain "
+                            f"parameters; got {type(layer).__name__}")  # fmt: skip
+        require_binary_input(accumulator, activations)
+        pairs: dict[str, Any] = {"weights": weights, "activations": activations, "scale": scale}
+        children = {name: BinaryProjection(p, **pairs, accumulator=accumulator) for name, p in parameters.items()}
+        layer.__class__ = cls
+        assert isinstance(layer, cls)
+        for name, child in children.items():
+            adopt(layer, name, child.train(layer.training))
+        return layer
+
+    @classmethod
+    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
+        """`nn.MultiheadAttention` for its subclasses, else None."""
+        return nn.MultiheadAttention if issubclass(candidate, nn.MultiheadAttention) else None
+
+    @classmethod
+    def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
+        """The names of the in-projections."""
+        return FUSED if getattr(layer, "_qkv_same_embed_dim", True) else SEPARATE
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None,
+        need_weights: bool = True, attn_mask: Tensor | None = None, average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """As `nn.MultiheadAttention`; `is_causal` is a hint that is not needed, since `attn_mask` says it."""
+        if is_causal and attn_mask is None:
+            raise RuntimeError("is_causal is a hint about attn_mask: pass that mask too")
+        batch_axis = None if query.dim() == 2 else 0 if self.batch_first else 1
+        q, k, v = (_batch_first(x, batch_axis) for x in self._project(query, key, value))
+        mask = self._mask(attn_mask, key_padding_mask, q)
+        k, v, mask = self._with_bias(k, v, mask)
+        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+        if self.add_zero_attn:
+            k, v = (functional.pad(x, (0, 0, 0, 1)) for x in (k, v))
+            mask = None if mask is None else functional.pad(mask, (0, 1))
+        answer, weights = self._attend(q, k, v, mask, need_weights)
+        output = self.out_proj(_batch_first(answer.transpose(1, 2).flatten(-2), batch_axis, inverse=True))
+        if weights is not None and average_attn_weights:
+            weights = weights.mean(1)
+        return output, weights if weights is None or batch_axis is not None else weights[0]
+
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+        """The projections of the three inputs, in one product where they are one tensor."""
+        bias = self.in_proj_bias
+        if not self._qkv_same_embed_dim:
+            biases = (None,) * 3 if bias is None else bias.chunk(3)
+            inputs = zip(SEPARATE, (query, key, value), biases, strict=True)
+            return tuple(self._projection(name)(x, bias=b)[0] for name, x, b in inputs)
+        projection = self._projection("in_proj_weight")
+        if query is key and key is value:
+            return tuple(projection(query, bias=bias)[0].chunk(3, -1))
+        projected: tuple[Tensor, ...] = projection(query, key, value, bias=bias)
+        return projected
+
+    def _projection(self, name: str) -> Any:
+        """The child that projects, or float projection where that weight stayed float."""
+        return self._modules.get(name + SUFFIX) or _FloatProjection(self._parameters[name])
+
+    def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | None:
+        """What is added to the scores, (N or 1, heads or 1, L or 1, S); boolean masks say True for what is left out."""
+        merged = None
+        if attn_mask is not None:
+            added = _additive(attn_mask, q.dtype)
+            merged = added[None, None] if added.dim() == 2 else added.unflatten(0, (-1, self.num_heads))
+        if padding is not None:
+            added = _additive(padding, q.dtype).reshape(q.shape[0], 1, 1, -1)
+            merged = added if merged is None else merged + added
+        return merged
+
+    def _with_bias(self, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Key and value with the learned entry of `add_bias_kv`."""
+        if self.bias_k is None or self.bias_v is None:
+            return k, v, mask
+        k, v = (torch.cat([x, b.expand(x.shape[0], 1, -1)], 1) for x, b in ((k, self.bias_k), (v, self.bias_v)))
+        return k, v, None if mask is None else functional.pad(mask, (0, 1))
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, need_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scaled-dot-product attention of (N, heads, L, dim), with its weights (N, heads, L, S) if they are wanted."""
+        dropout = self.dropout if self.training else 0.0
+        if not need_weights:
+            return functional.scaled_dot_product_attention(q, k, v, mask, dropout), None
+        scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
+        weights = functional.dropout((scores if mask is None else scores + mask).softmax(-1), dropout)
+        return weights @ v, weights
+
+
+class _FloatProjection:
+    """An in-projection whose weight stayed float, called as `BinaryProjection` is."""
+
+    def __init__(self, weight: Tensor | None) -> None:
+        assert weight is not None
+        self.weight = weight
+
+    def __call__(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:
+        blocks = len(inputs)
+        biases = (None,) * blocks if bias is None else bias.chunk(blocks)
+        return tuple(map(functional.linear, inputs, self.weight.chunk(blocks), biases))
+
+
+def _batch_first(x: Tensor, batch_axis: int | None, inverse: bool = False) -> Tensor:
+    """(N, L, E) from a tensor whose batch is at `batch_axis`, None for none; or back."""
+    if batch_axis is None:
+        return x[0] if inverse else x[None]
+    return x.transpose(0, batch_axis)
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask to add to scores: 0 and -∞ for a boolean one."""
+    if mask.dtype != torch.bool:
+        return mask.to(dtype)
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, float("-inf"))

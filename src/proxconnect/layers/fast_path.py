@@ -1,0 +1,31 @@
+"""What keeps torch's transformer modules from passing by the forward of layers whose input is binary."""
+
+from typing import Any
+
+from torch import nn
+
+from proxconnect.layers.attention import BinaryMultiheadAttention
+
+
+class StepwiseEncoderLayer(nn.TransformerEncoderLayer):
+    """`nn.TransformerEncoderLayer` without its fast path, which in `eval()` takes weights past its layers' forward."""
+
+    activation_relu_or_gelu = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "activation_relu_or_gelu":
+            super().__setattr__(name, value)
+
+
+def call_every_layer(model: nn.Module) -> None:
+    """Have torch's transformer modules call their layers where an input of those is binary, in place."""
+    for module in list(model.modules()):
+        if type(module) is nn.MultiheadAttention and _has_binary_input(module):
+            module.__class__ = BinaryMultiheadAttention
+        if type(module) is nn.TransformerEncoderLayer and _has_binary_input(module):
+            module.__dict__.pop("activation_relu_or_gelu", None)
+            module.__class__ = StepwiseEncoderLayer
+
+
+def _has_binary_input(module: nn.Module) -> bool:
+    return any(getattr(m, "has_binary_input", False) for m in module.modules())

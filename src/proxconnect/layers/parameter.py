@@ -1,0 +1,190 @@
+"""Raw parameters made binary, as the stacked weights of a mixture of experts.
+
+The parameter moves into a child module, a `BinaryParameter` named `<name>_binary`; the class of the owner is swapped
+for a subclass in which `owner.<name>` is what the child computes.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, wraps
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from proxconnect.arguments import require_module
+from proxconnect.layers.base import BinaryLayer, quantizers_of
+from proxconnect.pairs import AnyPair
+from proxconnect.quantizer import Scale
+
+SUFFIX = "_binary"
+"""What the name of the child adds to that of the parameter."""
+
+
+class BinaryParameter(BinaryLayer):
+    """A parameter of another module: `weight` is what that module multiplies by."""
+
+    bias = None
+
+    def __init__(
+        self, parameter: nn.Parameter, *, weights: str | AnyPair = "bnn++", scale: Scale = "channel",
+        channel_dims: tuple[int, ...] = (0,),
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.channel_dims = channel_dims
+        self.latent = parameter
+        self._add_quantizers(*quantizers_of(weights, None, scale, channel_dims), None)
+
+    def float_key(self, name: str) -> str:
+        """The name of the parameter in its owner."""
+        return name.removesuffix(SUFFIX)
+
+    def forward(self) -> Tensor:  # type: ignore[override]  # it has no input
+        """The weight."""
+        return self.weight
+
+
+class Owner(nn.Module):
+    """Mixin over a module that owns binary parameters: it answers their weights under the parameters' names."""
+
+    binary_names: ClassVar[tuple[str, ...]] = ()
+    """The names of parameters that are, or may be, computed by a child."""
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """As torch's, except that the name of a binary parameter is taken."""
+        if name in self.binary_names and name + SUFFIX in self._modules:
+            raise TypeError(f"{type(self).__name__}.{name} is computed from {name}{SUFFIX}.latent: name that instead, "
+                            "or assign a plain tensor to copy it there")  # fmt: skip
+        super().register_parameter(name, param)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in self.binary_names:
+            if prefix + name in state_dict and name + SUFFIX in self._modules:
+                state_dict[f"{prefix}{name}{SUFFIX}.weight"] = state_dict.pop(prefix + name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def binarize_parameter(
+    module: nn.Module, name: str, weights: str | AnyPair = "bnn++", *, scale: Scale = "channel",
+    channel_dims: tuple[int, ...] = (0,),
+) -> BinaryParameter:  # fmt: skip
+    """Make the parameter `name` of `module` binary, in place, and return the child that computes it.
+
+    `module.<name>` then is the quantised tensor, computed once in each forward of `module`; the latent, the same
+    parameter object, is `module.<name>_binary.latent`. Float checkpoints load as before. Call it after `binarize`.
+
+    Args:
+        module: the module that owns the parameter.
+        name: the parameter's name in it, without dots.
+        weights: the pair.
+        scale: what shares a scale: each index of the `channel_dims` ("channel", or "learned" for trained ones), the
+            "tensor", or nothing (None).
+        channel_dims: the dimensions of output channels: (0, 1) for experts stacked as (experts, out, in).
+
+    Raises:
+        ValueError: for a name that is no parameter of the module itself, one that is not float or has no entries,
+            dimensions that it does not have, an unknown pair or scale.
+        TypeError: for a parameter that is parametrized or lazy.
+    """
+    require_module(module, "binarize_parameter(module, name)")
+    parameter = _plain_parameter(module, name)
+    dims = {d % parameter.dim() for d in channel_dims if -parameter.dim() <= d < parameter.dim()}
+    if len(dims) != len(channel_dims) or not dims:
+        raise ValueError(
+            f"channel_dims {channel_dims} are no distinct dimensions of {name!r}, {tuple(parameter.shape)}"
+        )
+    child = BinaryParameter(parameter, weights=weights, scale=scale, channel_dims=tuple(sorted(dims)))
+    adopt(module, name, child.train(module.training))
+    return child
+
+
+def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
+    """Let `child`, which has a `weight`, compute what was the parameter `name` of `module`."""
+    if not (isinstance(module, Owner) and name in module.binary_names):
+        owner: Any = type(module)
+        module.__class__ = _owner_class(owner, name)
+    del module._parameters[name]
+    module.add_module(name + SUFFIX, child)
+
+
+def computed(name: str) -> property:
+    """The property `name` of an owner: the child's weight, or the parameter itself where there is no child."""
+
+    def get(owner: nn.Module) -> Any:
+        child: Any = owner._modules.get(name + SUFFIX)
+        if child is None:
+            return nn.Module.__getattr__(owner, name)
+        held = owner.__dict__.get("_held")
+        if held is None:
+            return child.weight
+        if name not in held:
+            held[name] = child.weight
+        return held[name]
+
+    def put(owner: nn.Module, value: Any) -> None:
+        setattr(owner._modules[name + SUFFIX], "weight", value)  # noqa: B010  # its class is not known here
+
+    return property(get, put)
+
+
+@contextmanager
+def weights_held(owner: nn.Module) -> Iterator[None]:
+    """Have the weights of `owner` computed once inside, however often they are asked for."""
+    outer, owner.__dict__["_held"] = owner.__dict__.get("_held"), {}
+    try:
+        yield
+    finally:
+        owner.__dict__["_held"] = outer
+
+
+def _plain_parameter(module: nn.Module, name: str) -> nn.Parameter:
+    parameter = module._parameters.get(name)
+    kind = type(module).__name__
+    if parameter is None:
+        own = ", ".join(key for key, p in module._parameters.items() if p is not None) or "none"
+        raise ValueError(f"{kind} has no parameter {name!r} of its own: it has {own}. Pass the module that owns it")
+    if is_lazy(parameter) or type(parameter) is not nn.Parameter:
+        raise TypeError(f"{name!r} of {kind} is a {type(parameter).__name__}, no plain parameter with a shape")
+    if isinstance(module, BinaryLayer):
+        raise TypeError(f"{kind} is binary already: its {name!r} cannot be made so again")
+    if not parameter.is_floating_point() or parameter.numel() == 0 or parameter.dim() == 0:
+        raise ValueError(f"{name!r} of {kind} is {parameter.dtype} of shape {tuple(parameter.shape)}: binary are float "
+                         "tensors of one dimension or more")  # fmt: skip
+    return parameter
+
+
+@cache
+def _owner_class(cls: Any, name: str) -> type[Owner]:
+    """The subclass of `cls` that computes `name`, and computes it once in each forward."""
+
+    @wraps(cls.forward)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with weights_held(self):
+            return cls.forward(self, *args, **kwargs)
+
+    members = {
+        "binary_names": (*getattr(cls, "binary_names", ()), name),
+        "made_from": (cls, name),
+        "forward": forward,
+        "__reduce_ex__": _reduce_ex,
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        name: computed(name),
+    }
+    return type(cls.__name__, (cls,) if issubclass(cls, Owner) else (Owner, cls), members)
+
+
+def _reduce_ex(owner: Owner, protocol: Any) -> tuple[Any, ...]:
+    """How an owner is copied and pickled: its class is made anew from the one that can be imported."""
+    cls: Any = type(owner)
+    names: list[str] = []
+    while "made_from" in vars(cls):
+        cls, name = cls.made_from
+        names.insert(0, name)
+    return _blank_owner, (cls, tuple(names)), owner.__dict__
+
+
+def _blank_owner(cls: Any, names: tuple[str, ...]) -> Any:
+    for name in names:
+        cls = _owner_class(cls, name)
+    return cls.__new__(cls)

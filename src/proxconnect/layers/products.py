@@ -1,0 +1,170 @@
+"""How each kind of layer multiplies its input by a weight, whoever computes that weight."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from proxconnect.layers.accumulator import Accumulator
+
+
+class Product(nn.Module):
+    """Mixin: a product of an input and a weight of output channels."""
+
+    channel_dims: tuple[int, ...] = (0,)
+    """The dimensions of output channels in what `by_channel` returns."""
+    accumulator: Accumulator | None = None
+    """What holds the sums; None for one that never overflows."""
+
+    @property
+    def output_axis(self) -> int:
+        """The dimension of output channels in the output, counted from its end."""
+        return -1
+
+    def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
+        """The product that the layer describes, with a weight of the float layer's shape."""
+        raise NotImplementedError
+
+    def by_channel(self, weight: Tensor) -> Tensor:
+        """A view of `weight` whose dimensions `channel_dims` are the output channels, in their order."""
+        return weight
+
+    @property
+    def holds_sums(self) -> bool:
+        """Whether the accumulator acts now."""
+        return self.accumulator is not None
+
+    def product(self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any) -> Tensor:
+        """`multiply`, or `accumulate` where the accumulator acts: there `weight` is unscaled and `alpha` its scale."""
+        if self.holds_sums:
+            return self.accumulate(input, weight, alpha, bias, *args)
+        return self.multiply(input, weight, bias, *args)
+
+    def accumulate(
+        self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any
+    ) -> Tensor:
+        """The product with an unscaled weight, its sums held by the accumulator, then times α (by channel) plus bias.
+
+        It is computed in float32 or wider, since bfloat16 holds integers only to 256; the dtype is the input's again.
+        """
+        assert self.accumulator is not None
+        wide = torch.promote_types(input.dtype, torch.float32)
+        with _without_autocast(input.device.type):
+            sums = self.multiply(input.to(wide), weight.to(wide), None, *args)
+            self._count_overflows(sums)
+            result = self.accumulator(sums)
+            if alpha is not None:
+                result = result * self._along_output(alpha.to(wide))
+            if bias is not None:
+                result = result + self._along_output(bias.to(wide))
+        return result.to(input.dtype)
+
+    def _along_output(self, values: Tensor) -> Tensor:
+        """One value for each output channel, or one for all, broadcastable over the output."""
+        return values.reshape(-1, *(1,) * (-1 - self.output_axis))
+
+    def _count_overflows(self, sums: Tensor) -> None:
+        """Add the sums that overflow, and all, to the buffer `overflow_counts`, where a meter has set one."""
+        counts, accumulator = self._buffers.get("overflow_counts"), self.accumulator
+        if counts is not None and accumulator is not None:
+            with torch.no_grad():
+                counts += torch.stack([accumulator.overflows(sums).sum(), counts.new_full((), sums.numel())])
+
+
+class LinearProduct(Product):
+    """That of `nn.Linear`: the weight is (out, in)."""
+
+    def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
+        """(…, in) → (…, out)."""
+        return functional.linear(input, weight, bias)
+
+
+class ProjectionProduct(LinearProduct):
+    """That of the in-projections of attention: blocks of rows of one weight, each with an input of its own."""
+
+    def project(
+        self, inputs: tuple[Tensor, ...], weight: Tensor, alpha: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """(…, in) → (…, out/n) for each of the n inputs."""
+        blocks = len(inputs)
+        alphas = (alpha,) * blocks if alpha is None or alpha.numel() == 1 else alpha.chunk(blocks)
+        biases = (None,) * blocks if bias is None else bias.chunk(blocks)
+        rows = zip(inputs, weight.chunk(blocks), alphas, biases, strict=True)
+        return tuple(self.product(input, block, a, b) for input, block, a, b in rows)
+
+
+class TransposedLinearProduct(Product):
+    """That of transformers' `Conv1D`: the weight is (in, out)."""
+
+    channel_dims = (1,)
+
+    def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
+        """(…, in) → (…, out)."""
+        if bias is None:
+            return input @ weight
+        rows = torch.addmm(bias, input.reshape(-1, input.shape[-1]), weight)
+        return rows.view(*input.shape[:-1], weight.shape[1])
+
+
+class ConvProduct(Product):
+    """That of `nn.Conv1d` to `nn.Conv3d`, whose attributes it reads: the weight is (out, in/groups, *kernel)."""
+
+    padding_value: int = 0
+    """What `padding_mode="zeros"` fills the border with."""
+
+    @property
+    def output_axis(self) -> int:
+        """The channels stand before the sizes."""
+        return _before_sizes(self)
+
+    def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
+        """(N, C_in, *size) → (N, C_out, *size_out), with or without N."""
+        layer: Any = self
+        if self.padding_value == 0:
+            output: Tensor = layer._conv_forward(input, weight, bias)
+            return output
+        padded = functional.pad(input, layer._reversed_padding_repeated_twice, value=self.padding_value)
+        convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[weight.dim() - 3]
+        return convolve(padded, weight, bias, layer.stride, 0, layer.dilation, layer.groups)
+
+
+class TransposedConvProduct(Product):
+    """That of `nn.ConvTranspose1d` to `nn.ConvTranspose3d`: the weight is (in, out/groups, *kernel)."""
+
+    channel_dims = (0, 2)
+
+    @property
+    def output_axis(self) -> int:
+        """The channels stand before the sizes."""
+        return _before_sizes(self)
+
+    def multiply(
+        self, input: Tensor, weight: Tensor, bias: Tensor | None, output_size: list[int] | None = None, *args: Any
+    ) -> Tensor:
+        """(N, C_in, *size) → (N, C_out, *size_out), with or without N."""
+        layer: Any = self
+        spatial = weight.dim() - 2
+        output_padding = layer._output_padding(
+            input, output_size, layer.stride, layer.padding, layer.kernel_size, spatial, layer.dilation
+        )
+        functions = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
+        output: Tensor = functions[spatial - 1](
+            input, weight, bias, layer.stride, layer.padding, output_padding, layer.groups, layer.dilation
+        )
+        return output
+
+    def by_channel(self, weight: Tensor) -> Tensor:
+        """(groups, in/groups, out/groups, *kernel): output channel o is (o // (out/groups), o % (out/groups))."""
+        layer: Any = self
+        view: Tensor = weight.unflatten(0, (layer.groups, -1))
+        return view
+
+
+def _before_sizes(layer: Any) -> int:
+    return -1 - len(layer.kernel_size)
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    return torch.autocast(device_type, enabled=False) if torch.amp.is_autocast_available(device_type) else nullcontext()
