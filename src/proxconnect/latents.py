@@ -11,14 +11,25 @@ from torch.utils.hooks import RemovableHandle
 from proxconnect.arguments import require_module
 from proxconnect.layers import BinaryLayer
 
+_INNER = ("optimizer", "_base_optimizer", "base")
+"""Where Accelerate and Lightning, timm's Lookahead and schedule-free's wrapper keep the optimizer that steps."""
+
+
+def unwrapped(optimizer: object) -> Optimizer:
+    """The optimizer that steps, inside of those that wrap it; TypeError where there is none."""
+    inner: object = optimizer
+    while held := next((h for name in _INNER if isinstance(h := getattr(inner, name, None), Optimizer)), None):
+        inner = held
+    if not isinstance(inner, Optimizer):
+        raise TypeError(f"an optimizer is needed first, then the model; got {type(optimizer).__name__}")
+    return inner
+
 
 def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
     """The binary layers of `model` whose latents `optimizer` moves, by qualified name.
 
     ValueError where the model has no binary layer, or the optimizer holds none of their latents.
     """
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"an optimizer is needed first, then the model; got {type(optimizer).__name__}")
     require_module(model, "this call, after the optimizer,")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if not layers:
@@ -36,11 +47,13 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
 def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> RemovableHandle:
     """Clamp the latents to [-bound, bound] after every step of `optimizer`; stands for `weight.data.clamp_`.
 
-    BinaryConnect (arXiv 1511.00363) and BNN (arXiv 1602.02830) were published with bound 1 and no scale. Returns a
-    handle whose `remove()` ends it. ValueError where the optimizer moves no latent of the model.
+    BinaryConnect (arXiv 1511.00363) and BNN (arXiv 1602.02830) were published with bound 1 and no scale. An optimizer
+    that wraps another (Accelerate, Lightning) stands for that one. Returns a handle whose `remove()` ends it.
+    ValueError where the optimizer moves no latent of the model.
     """
     if not (math.isfinite(bound) and bound > 0):
         raise ValueError(f"bound must be positive and finite; got {bound}")
+    optimizer = unwrapped(optimizer)
     layers = stepped_layers(optimizer, model).values()
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from proxconnect.latents import stepped_layers
+from proxconnect.latents import stepped_layers, unwrapped
 from proxconnect.layers import BinaryLayer
 from proxconnect.quantizer import Quantizer
 
@@ -48,7 +48,7 @@ class Sharpening:
 
     Args:
         optimizer: any optimizer; with several, make one Sharpening each. It moves the quantizers of those layers whose
-            latents this optimizer holds.
+            latents this optimizer holds. One that wraps another (Accelerate, Lightning) stands for that one.
         model: the binarized model.
         steps: optimizer steps until μ reaches its end, `hold` included; not for "constant" and "cumulative".
         start, end: None takes each quantizer's usual range; for "cumulative" the start is then 1 and there is no end.
@@ -67,7 +67,7 @@ class Sharpening:
         end: float | None = None, shape: Shape = "exponential", hold: int = 0, part: Part = "weights",
     ) -> None:  # fmt: skip
         _require_sense(shape, part, steps, end, hold)
-        self.optimizer = optimizer
+        self.optimizer = optimizer = unwrapped(optimizer)
         self.shape: Shape = shape
         self.steps = steps
         self.hold = hold
@@ -145,6 +145,10 @@ class Sharpening:
                     "call its remove() first"
                 )
         attached[self.part] = self
+        self.optimizer.param_groups[0].setdefault(self._key, 0)  # distributed checkpoints load only keys that are there
+        if self.shape == "cumulative":
+            for group in self.optimizer.param_groups:
+                group.setdefault(self._travelled, 0.0)
 
     @torch.no_grad()
     def _apply(self) -> None:
@@ -166,6 +170,8 @@ class Sharpening:
         found_inf = getattr(optimizer, "found_inf", None)  # set by GradScaler for optimizers that skip by themselves
         if found_inf is not None and bool(found_inf):
             return
+        if _only_makes_state(optimizer, kwargs):
+            return
         optimizer.param_groups[0][self._key] = self.step_count + 1
         if self.shape == "cumulative":
             for group in optimizer.param_groups:
@@ -174,6 +180,11 @@ class Sharpening:
 
     def _after_load(self, optimizer: Optimizer) -> None:
         self._apply()
+
+
+def _only_makes_state(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
+    """Whether this is the step with learning rate 0 by which torch.distributed.checkpoint makes an empty state."""
+    return kwargs == {"closure": None} and all(float(group["lr"]) == 0 for group in optimizer.param_groups)
 
 
 def _require_sense(shape: str, part: str, steps: int | None, end: float | None, hold: int) -> None:

@@ -244,7 +244,7 @@ BY_KIND = {packed.kind: packed for packed in _FORMS}
 
 def spec_of(layer: BinaryLayer) -> LayerSpec:
     """What the packed form of a binary layer is; TypeError where there is none."""
-    packed = PACKED.get(type(layer))
+    packed = PACKED.get(_own_class(layer))
     if packed is None:
         raise TypeError(
             f"{type(layer).__name__} has no packed form, only {', '.join(c.__name__ for c in PACKED)} have: "
@@ -261,6 +261,12 @@ def spec_of(layer: BinaryLayer) -> LayerSpec:
         geometry=geometry_of(layer),
         channel_dims=layer.channel_dims if packed is PackedParameter else None,
     )
+
+
+def _own_class(layer: nn.Module) -> type[Any]:
+    """The class of a layer, without the subclass that FSDP2 makes of it."""
+    cls = type(layer)
+    return cls.__mro__[2] if cls.__mro__[1].__name__ == "FSDPModule" else cls
 
 
 def transplant(

@@ -60,6 +60,12 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
         spec = spec_of(layer)
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from None
+    if type(latent.data).__name__ == "DTensor":
+        raise ValueError(
+            f"{name}: `latent` is sharded. Gather the state dict with torch.distributed.checkpoint.state_dict."
+            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)), load it into a binary model "
+            "built anew, and pack that"
+        )
     if latent.is_meta:
         raise ValueError(f"{name}: `latent` is on the meta device and has no values: load the checkpoint first")
     if spec.dtype not in DTYPES.values() or not spec.entries:

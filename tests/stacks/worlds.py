@@ -1,0 +1,33 @@
+"""Two processes that train together over gloo; a test module runs them once and reads what they return."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from stacks.nets import Batch
+
+RANKS = 2
+
+
+def results_of(job: Callable[[Path], Any], folder: Path) -> list[Any]:
+    """What `job`, a function of a module, returns on each rank. It is given `folder`, which the ranks share."""
+    torch.multiprocessing.spawn(_run, (job, folder), nprocs=RANKS)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(RANKS)]
+
+
+def _run(rank: int, job: Callable[[Path], Any], folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
+    try:
+        torch.save(job(folder), folder / f"{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+def share(data: list[Batch]) -> list[Batch]:
+    """This rank's part of each batch."""
+    rank = dist.get_rank()
+    return [(images.chunk(RANKS)[rank], labels.chunk(RANKS)[rank]) for images, labels in data]
