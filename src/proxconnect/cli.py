@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from proxconnect import __version__
 from proxconnect.extras import MissingExtraError
+from proxconnect.layers import Accumulator
 from proxconnect.pairs import resolve
 
 USAGE_ERROR = 2
@@ -53,14 +54,15 @@ def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "table of their accuracies, draw them, and prove that the packed file of the best\ngives the same answers.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  proxconnect demo        digits, all pairs, 3 seeds: two minutes on two cores
+  proxconnect demo        digits, all pairs, 3 seeds: three minutes on two cores
   proxconnect demo --pairs bnn+ bnn++ --modes BW --seeds 5
   proxconnect demo --pairs md poly+ --starts FT --out runs/soft
+  proxconnect demo --pairs bnn++ --modes BWA BWAA --accumulator 5:saturate
   proxconnect demo --data fashion-mnist --pairs bnn++ --modes BW --starts E2E
   proxconnect demo --data fashion-mnist --root ~/fashion-mnist
 
 fashion-mnist trains ResNet-20 (stem stride 2, 14 x 14) for 6 epochs a run; an
-epoch takes one to two minutes on a core, all 21 runs two to three hours on two.
+epoch takes one to two minutes on a core, all 31 runs four to five hours on two.
 
 Writes into DIR: results.json, curves.png, weights.png, pairs.png and
 best.safetensors. Ctrl-C keeps what is done: the table is printed and
@@ -70,8 +72,15 @@ results.json says "complete": false.""",
     add("--data", choices=("digits", "fashion-mnist"), default="digits", help="default: digits, 8 x 8, from sklearn")
     add("--root", type=Path, metavar="DIR", help="folder of the IDX files of Fashion-MNIST")
     add("--pairs", nargs="+", type=_pair, metavar="PAIR", help="default: bc pc bnn bnn+ bnn++; fp is always trained")
-    add("--modes", nargs="+", choices=("BW", "BWA"), help="binary weights, or activations too; default: both")
+    add("--modes", nargs="+", choices=("BW", "BWA", "BWAA"), help="binary weights; activations too; and the sums of\n"
+        "their products in a narrow accumulator; default: all")  # fmt: skip
     add("--starts", nargs="+", choices=("E2E", "FT"), help="from scratch, or fine-tuned from fp; default: both")
+    add(
+        "--accumulator",
+        type=_accumulator,
+        metavar="BITS[:OVERFLOW]",
+        help="of BWAA; OVERFLOW is wrap, saturate or cyclic; default: 8:wrap",
+    )
     add("--seeds", type=_positive, metavar="N", help="default: 3; 1 for fashion-mnist")
     add("--epochs", type=_positive, metavar="N", help="of every run")
     add("--workers", type=_positive, metavar="N", help="processes, of one thread each; default: one a core, at most 8")
@@ -107,6 +116,14 @@ def _complain(error: Exception, code: int) -> int:
 def _pair(name: str) -> str:
     try:
         return resolve(name).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _accumulator(text: str) -> Accumulator:
+    bits, _, overflow = text.partition(":")
+    try:
+        return Accumulator(_positive(bits), overflow or "wrap")  # type: ignore[arg-type]  # it checks
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

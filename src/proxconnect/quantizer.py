@@ -99,15 +99,19 @@ class Quantizer(nn.Module):
         self._begin(latent)
         if self.is_float:
             return latent
-        x, quantised, scales = self._normalised(latent)
+        weights = latent.detach()
+        scales = self._scales(weights)
         if scales is None:
-            return self._surrogate(latent, quantised, x, None, None)
+            return self._surrogate(latent, self._quantised(weights), None, None)
         if self.scale == "learned":
-            unit = (scales.ratio * quantised).to(latent.dtype)
-            surrogate = self._surrogate(latent, unit, x, scales.divisor, scales.ratio / scales.divisor)
-            return (self._learned(latent) * surrogate).to(latent.dtype)
-        value = (scales.alpha * quantised).to(latent.dtype)
-        return self._surrogate(latent, value, x, scales.divisor, None if self.is_hard else scales.ratio)
+            quantised, _, ratio = self._fitted(weights, scales)
+            unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales.divisor, ratio / scales.divisor)
+            return (self._learned(latent) * unit).to(latent.dtype)
+        if self._gives_signs:
+            value = torch.copysign(scales.alpha_bar, weights + (self.mu - self.mu))  # -0 + 0 is +0
+            return self._surrogate(latent, value.to(latent.dtype), scales.divisor, None)
+        quantised, alpha, ratio = self._fitted(weights, scales)
+        return self._surrogate(latent, (alpha * quantised).to(latent.dtype), scales.divisor, ratio)
 
     def factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
         """The quantised tensor as two factors, each with its gradient: F(x), and the scale, which broadcasts over it.
@@ -118,15 +122,18 @@ class Quantizer(nn.Module):
         self._begin(latent)
         if self.is_float:
             return latent, None
-        x, quantised, scales = self._normalised(latent)
+        weights = latent.detach()
+        scales = self._scales(weights)
         if scales is None:
-            return self._surrogate(latent, quantised, x, None, None), None
+            return self._surrogate(latent, self._quantised(weights), None, None), None
+        quantised, alpha, ratio = self._fitted(weights, scales)
         inverse = torch.reciprocal(scales.divisor)
         if self.scale == "learned":
-            return self._surrogate(latent, quantised, x, scales.divisor, inverse), self._learned(latent) * scales.ratio
-        alpha = scales.alpha.to(latent.dtype).to(scales.alpha.dtype) if self.is_hard else scales.alpha  # as it ships
+            return self._surrogate(latent, quantised, scales.divisor, inverse), self._learned(latent) * ratio
+        if self.is_hard:
+            alpha = alpha.to(latent.dtype).to(alpha.dtype)  # as it ships
         value = torch.where(scales.is_zero, 0.0, quantised).to(latent.dtype)
-        return self._surrogate(latent, value, x, scales.divisor, inverse), torch.where(scales.is_zero, 1.0, alpha)
+        return self._surrogate(latent, value, scales.divisor, inverse), torch.where(scales.is_zero, 1.0, alpha)
 
     def mean_magnitude(self, latent: Tensor) -> Tensor | None:
         """ᾱ = mean |w*| per channel or tensor, broadcastable over `latent`; None without scale.
@@ -208,26 +215,36 @@ class Quantizer(nn.Module):
         if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled():
             self.trained = True
 
-    def _normalised(self, latent: Tensor) -> "tuple[Tensor, Tensor, _Scales | None]":
-        """x = w*/ᾱ, F(x), and the scales, if there are any."""
-        weights = latent.detach()
+    @property
+    def _gives_signs(self) -> bool:
+        return self.is_hard or self.pair.is_sign
+
+    def _quantised(self, x: Tensor) -> Tensor:
+        """F(x), or the signs of x."""
+        return sign(x, self.mu) if self._gives_signs else self.pair.forward(x, self.mu)
+
+    def _scales(self, weights: Tensor) -> "_Scales | None":
+        """ᾱ, if there is a scale."""
         alpha_bar = self.mean_magnitude(weights)
         if alpha_bar is None:
-            return weights, sign(weights, self.mu) if self.is_hard else self.pair.forward(weights, self.mu), None
+            return None
         is_zero = alpha_bar == 0
-        divisor = torch.where(is_zero, 1.0, alpha_bar)
-        x = weights / divisor
-        if self.is_hard:  # the sign of x would differ where the division underflows
-            return x, sign(weights, self.mu), _Scales(is_zero, divisor, alpha_bar, torch.ones_like(alpha_bar))
-        quantised = self.pair.forward(x, self.mu)
-        alpha = self._least_squares(weights, quantised)
-        return x, quantised, _Scales(is_zero, divisor, alpha, torch.where(is_zero, 1.0, alpha / alpha_bar))
+        return _Scales(alpha_bar, is_zero, torch.where(is_zero, 1.0, alpha_bar))
 
-    def _surrogate(
-        self, latent: Tensor, value: Tensor, x: Tensor, divisor: Tensor | None, factor: Tensor | None
-    ) -> Tensor:
-        """`value`, with the gradient factor·B_μ(x)."""
-        mask = self.pair.backward(x, self.mu) != 0 if self.pair.slope == "indicator" else None
+    def _fitted(self, weights: Tensor, scales: "_Scales") -> tuple[Tensor, Tensor, Tensor]:
+        """F(x), the α that fits it to the weights by least squares, and α/ᾱ; for signs α is ᾱ."""
+        if self._gives_signs:  # of the weights, since those of x would differ where the division underflows
+            return self._quantised(weights), scales.alpha_bar, torch.ones_like(scales.alpha_bar)
+        quantised = self._quantised(weights / scales.divisor)
+        alpha = self._least_squares(weights, quantised)
+        return quantised, alpha, torch.where(scales.is_zero, 1.0, alpha / scales.alpha_bar)
+
+    def _surrogate(self, latent: Tensor, value: Tensor, divisor: Tensor | None, factor: Tensor | None) -> Tensor:
+        """`value`, with the gradient factor·B_μ(latent/divisor)."""
+        mask = None
+        if self.pair.slope == "indicator":
+            x = latent.detach()
+            mask = self.pair.support(x if divisor is None else x / divisor, self.mu)
         surrogate: Tensor = _Surrogate.apply(latent, value, mask, divisor, factor, self.mu, self.pair)
         return surrogate
 
@@ -285,12 +302,11 @@ class Quantizer(nn.Module):
 
 
 class _Scales(NamedTuple):
-    """Where ᾱ = 0, which means x = 0; ᾱ with 1 there; the α of what the forward pass uses; α/ᾱ, 1 where ᾱ = 0."""
+    """ᾱ, where it is 0 (which means x = 0), and ᾱ with 1 there."""
 
+    alpha_bar: Tensor
     is_zero: Tensor
     divisor: Tensor
-    alpha: Tensor
-    ratio: Tensor
 
 
 @contextmanager

@@ -123,24 +123,24 @@ def _decide(
     for pair in weight_pairs.values():
         Quantizer(pair or "bc", scale)  # refuses an unknown scale, and one that the pair cannot have
     _check_padding(padding_value, input_pairs)
-    eligible = [layer for layer in layers if layer.eligible]
-    flow = None if example is None or not eligible else trace(model, eligible, example)
+    watched = [layer for layer in layers if layer.form is not None]  # an edge may be float for other reasons
+    flow = None if example is None or not watched else trace(model, watched, example)
 
     def edges() -> dict[str, str]:
         if flow is None:
             return registered_edges(model, layers)
-        return {eligible[index].name: reason for index, reason in traced_edges(flow).items()}
+        return {watched[index].name: reason for index, reason in traced_edges(flow).items()}
 
     reasons = kept(keep, layers, edges)
-    float_inputs = _float_inputs(model, eligible, flow)
-    one_sign = set() if flow is None else {eligible[index].module for index in flow.of_one_sign()}
+    float_inputs = _float_inputs(model, watched, flow)
+    one_sign = set() if flow is None else {watched[index].module for index in flow.of_one_sign()}
     return [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs, one_sign) for layer in layers]
 
 
-def _float_inputs(model: nn.Module, eligible: list[WeightLayer], flow: Flow | None) -> dict[nn.Module, str]:
+def _float_inputs(model: nn.Module, watched: list[WeightLayer], flow: Flow | None) -> dict[nn.Module, str]:
     """The layers whose input cannot be quantised because their forward is not called, with the reason."""
     reasons = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
-    bypassed = set() if flow is None else {eligible[index].module for index in flow.bypassed()}
+    bypassed = set() if flow is None else {watched[index].module for index in flow.bypassed()}
     attention_of = projections_out(model)
     for module in bypassed:
         if module not in attention_of or attention_of[module] in bypassed:

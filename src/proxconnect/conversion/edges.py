@@ -33,17 +33,18 @@ def traced_edges(flow: Flow) -> dict[int, str]:
 def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, str]:
     """The edges by order of registration, with the reason, by layer name.
 
-    They are the first eligible layer, unless an embedding is registered before it, the last one, and those that the
-    model itself names as its head, by timm's `get_classifier` or Hugging Face's `get_output_embeddings`.
+    They are the first layer of a kind that could be binary, unless an embedding is registered before it, the last one,
+    and those that the model itself names as its head, by timm's `get_classifier` or Hugging Face's
+    `get_output_embeddings`.
     """
-    eligible = [layer for layer in layers if layer.eligible]
-    if not eligible:
+    known = [layer for layer in layers if layer.form is not None]
+    if not known:
         return {}
-    edges = {eligible[-1].name: LAST}
+    edges = {known[-1].name: LAST}
     for getter in ("get_classifier", "get_output_embeddings"):
         named = _modules_of(getattr(model, getter, None))
-        edges.update({layer.name: f"edge: {getter}() names it" for layer in eligible if layer.module in named})
-    first = eligible[0]
+        edges.update({layer.name: f"edge: {getter}() names it" for layer in known if layer.module in named})
+    first = known[0]
     before = layers[: layers.index(first)]
     if not any(isinstance(layer.module, nn.Embedding | nn.EmbeddingBag) for layer in before):
         edges[first.name] = FIRST

@@ -63,9 +63,9 @@ class WeightLayer:
 
     @property
     def weights(self) -> tuple[nn.Parameter, ...]:
-        """What becomes binary of an eligible layer."""
+        """What becomes binary of it, were there no obstacle."""
         names = () if self.form is None else self.form.float_weights(self.module)
-        return tuple(p for name in names if (p := self.module._parameters[name]) is not None)
+        return tuple(p for name in names if (p := self.module._parameters.get(name)) is not None)
 
     @property
     def eligible(self) -> bool:

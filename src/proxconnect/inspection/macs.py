@@ -74,6 +74,8 @@ class _Counter(TorchDispatchMode):
             return int(args[0].numel())
         if operation is aten.addmv:
             return int(args[1].numel())
+        if operation is getattr(aten, "_grouped_mm", None) and args[1].dim() == 3:
+            return int(result.numel() * args[0].shape[-1])
         formula = self.formulas.get(operation)
         return 0 if formula is None else int(formula(*args, **kwargs, out_val=result)) // 2
 

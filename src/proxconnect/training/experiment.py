@@ -13,16 +13,17 @@ from torch.nn import functional
 
 from proxconnect.conversion import binarize
 from proxconnect.hardening import reestimate_batchnorm
+from proxconnect.layers import Accumulator
 from proxconnect.sharpening import Sharpening
 from proxconnect.training.data import Dataset
 from proxconnect.training.models import resnet20, small_cnn
 
-Mode = Literal["float", "BW", "BWA"]
+Mode = Literal["float", "BW", "BWA", "BWAA"]
 Start = Literal["E2E", "FT"]
 State = dict[str, Tensor]
 
 ACTIVATIONS = "poly"
-"""The pair of binary activations in BWA: hard in the forward pass already, so no schedule moves it."""
+"""The pair of binary activations in BWA and BWAA: hard in the forward pass already, so no schedule moves it."""
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "digits": small_cnn,
@@ -33,12 +34,16 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained: weights by `pair`, from scratch (E2E) or from the float network of the same seed (FT)."""
+    """What is trained: weights by `pair`, from scratch (E2E) or from the float network of the same seed (FT).
+
+    `accumulator` is what BWAA holds its sums in, None for the other modes.
+    """
 
     pair: str
     mode: Mode
     start: Start
     seed: int
+    accumulator: Accumulator | None = None
 
     @property
     def is_float(self) -> bool:
@@ -107,7 +112,8 @@ def build(run: Run, data: str, initial: State | None = None) -> nn.Module:
         model.load_state_dict(initial)
     if run.is_float:
         return model
-    return binarize(model, weights=run.pair, activations=ACTIVATIONS if run.mode == "BWA" else None)
+    activations = None if run.mode == "BW" else ACTIVATIONS
+    return binarize(model, weights=run.pair, activations=activations, accumulator=run.accumulator)
 
 
 def restore(outcome: Outcome, data: str) -> nn.Module:

@@ -16,49 +16,63 @@ from proxconnect.training.experiment import ACTIVATIONS, Outcome
 from proxconnect.training.shipping import Shipment
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
-COLUMNS = (("BW", "E2E"), ("BW", "FT"), ("BWA", "E2E"), ("BWA", "FT"))
-"""Mode and start of each column of the table."""
+COLUMNS = tuple((mode, start) for mode in ("BW", "BWA", "BWAA") for start in ("E2E", "FT"))
+"""Mode and start of each column of the table that has runs."""
 
 
-def spread(accuracies: Sequence[float]) -> str:
+def spread(accuracies: Sequence[float], decimals: int) -> str:
     """Mean ± sample standard deviation in per cent; the mean alone of one run, a dash for none."""
     if not accuracies:
         return "-"
     percent = [100 * accuracy for accuracy in accuracies]
-    mean = f"{statistics.mean(percent):.2f}"
-    return mean if len(percent) == 1 else f"{mean} ± {statistics.stdev(percent):.2f}"
+    mean = f"{statistics.mean(percent):.{decimals}f}"
+    return mean if len(percent) == 1 else f"{mean}±{statistics.stdev(percent):.{decimals}f}"
 
 
-def table(outcomes: Sequence[Outcome], pairs: Sequence[str]) -> "Table":
+def table(outcomes: Sequence[Outcome], pairs: Sequence[str]) -> "Group":
     """Accuracies by pair, mode and start: with re-estimated batch norm, and in the line below it without."""
+    from rich import box
+    from rich.console import Group
     from rich.table import Table
 
     seeds = len({outcome.run.seed for outcome in outcomes})
+    # One image of a small test set is more than a second decimal, which six columns have no room for.
+    columns = [c for c in COLUMNS if any((o.run.mode, o.run.start) == c for o in outcomes)]
+    decimals = 1 if len(columns) > 4 else 2
     result = Table(
         title=f"Test accuracy of the hard network in %, {'1 seed' if seeds == 1 else f'mean ± sd of {seeds} seeds'}",
-        caption="Upper line: batch norm re-estimated for the hard weights. Lower line: before that.\n"
-        "BW: binary weights. BWA: binary activations too. E2E: from scratch. FT: fine-tuned from fp.",
-        caption_justify="left",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 0, 0, 1),
     )
     result.add_column("pair", no_wrap=True)
-    for mode, start in COLUMNS:
+    for mode, start in columns:
         result.add_column(f"{mode} {start}", justify="right", no_wrap=True)
     for pair in pairs:
         cells = []
-        for mode, start in COLUMNS:
+        for mode, start in columns:
             chosen = [o for o in outcomes if (o.run.pair, o.run.mode, o.run.start) == (pair, mode, start)]
             after, before = ([getattr(o, f"accuracy_{when}") for o in chosen] for when in ("after", "before"))
-            cells.append(f"{spread(after)}\n[dim]{spread(before)}[/dim]")
-        result.add_row(pair, *cells, end_section=True)
-    return result
+            cells.append(f"{spread(after, decimals)}\n[dim]{spread(before, decimals)}[/dim]")
+        result.add_row(pair, *cells)
+    return Group(result, *_explanation(outcomes))
+
+
+def _explanation(outcomes: Sequence[Outcome]) -> list[str]:
+    lines = [
+        "Upper line: batch norm re-estimated for the hard weights. Lower: before that.",
+        "BW: binary weights. BWA: and activations. E2E: from scratch. FT: from fp.",
+    ]
+    limits = {str(o.run.accumulator) for o in outcomes if o.run.accumulator is not None}
+    return [*lines, *(f"BWAA: BWA with the sums in a {limit} accumulator." for limit in sorted(limits))]
 
 
 def float_line(outcomes: Sequence[Outcome]) -> str:
     """The accuracy of the float network in one line."""
-    return f"Float network (fp): {spread([o.accuracy_after for o in outcomes if o.run.is_float])} %"
+    return f"Float network (fp): {spread([o.accuracy_after for o in outcomes if o.run.is_float], 2)} %"
 
 
 def size_lines(shipment: Shipment, file: str) -> list[str]:
