@@ -2,7 +2,7 @@
 
 from proxconnect.conversion import Plan, binarize, plan
 from proxconnect.hardening import hard_state_dict, reestimate_batchnorm
-from proxconnect.inspection import Summary, summary
+from proxconnect.inspection import Meters, Summary, summary
 from proxconnect.latents import clip_latents
 from proxconnect.layers import (
     Accumulator,
@@ -17,6 +17,7 @@ from proxconnect.layers import (
     binarize_parameter,
 )
 from proxconnect.modes import full_precision, hard
+from proxconnect.overflow import OverflowPenalty
 from proxconnect.packed import PackedFileError, load, pack, save
 from proxconnect.pairs import PAIRS, Heuristic, Pair
 from proxconnect.quantizer import Quantizer
@@ -36,6 +37,8 @@ __all__ = [
     "BinaryLinear",
     "BinaryMultiheadAttention",
     "Heuristic",
+    "Meters",
+    "OverflowPenalty",
     "PackedFileError",
     "Pair",
     "Plan",

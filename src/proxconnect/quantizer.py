@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from proxconnect.pairs import AnyPair, Sharpness, resolve
 from proxconnect.pairs.prox import sign
+from proxconnect.surrogate import Surrogate
 
 Scale = Literal["channel", "tensor", "learned"] | None
 Override = Literal["hard", "full_precision"] | None
@@ -157,9 +158,15 @@ class Quantizer(nn.Module):
         return signs if scale is None else (scale * signs).to(latent.dtype)
 
     def start_scale(self, latent: Tensor) -> None:
-        """Give a learned scale its parameter `alpha`, which starts at ᾱ; nothing without one."""
-        if self.scale == "learned":
-            self.alpha = nn.Parameter(self.starting_scale(latent))
+        """Let a learned scale, the parameter `alpha`, start at ᾱ, and make it where it is not yet; else do nothing."""
+        if self.scale != "learned":
+            return
+        start = self.starting_scale(latent)
+        if self.alpha is None:
+            self.alpha = nn.Parameter(start)
+        else:
+            with torch.no_grad():
+                self.alpha.copy_(start)
 
     def starting_scale(self, latent: Tensor) -> Tensor:
         """Where a learned scale starts: ᾱ in the dtype of `latent`, with the sizes of the channel dims as its shape."""
@@ -245,7 +252,7 @@ class Quantizer(nn.Module):
         if self.pair.slope == "indicator":
             x = latent.detach()
             mask = self.pair.support(x if divisor is None else x / divisor, self.mu)
-        surrogate: Tensor = _Surrogate.apply(latent, value, mask, divisor, factor, self.mu, self.pair)
+        surrogate: Tensor = Surrogate.apply(latent, value, mask, divisor, factor, self.mu, self.pair)
         return surrogate
 
     def _learned(self, latent: Tensor) -> Tensor:
@@ -321,40 +328,6 @@ def overridden(module: nn.Module, override: Override) -> Iterator[None]:
     finally:
         for quantizer, previous in zip(quantizers, before, strict=True):
             quantizer.override = previous
-
-
-class _Surrogate(torch.autograd.Function):
-    """`value` forward, ratio·B_μ(latent/divisor)·g backward.
-
-    Only what B needs is saved: nothing where it is 1, the mask where it is one, else the latent itself.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        latent: Tensor, value: Tensor, mask: Tensor | None, divisor: Tensor | None, ratio: Tensor | None,
-        mu: Tensor, pair: AnyPair,
-    ) -> Tensor:  # fmt: skip
-        return value.view_as(value)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        latent, _, mask, divisor, ratio, mu, ctx.pair = inputs
-        if ctx.pair.slope == "any":
-            ctx.save_for_backward(ratio, mask, latent, divisor, mu)
-        else:
-            ctx.save_for_backward(ratio, mask, None, None, None)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        ratio, factor, latent, divisor, mu = ctx.saved_tensors
-        if latent is not None:
-            factor = ctx.pair.backward(latent if divisor is None else latent / divisor, mu)
-        if ratio is not None:
-            factor = ratio if factor is None else factor * ratio  # in float32 or wider, rounded once below
-        product = gradient if factor is None else (gradient * factor).to(gradient.dtype)
-        return product, None, None, None, None, None, None
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import proxconnect as pc
 from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
 from proxconnect.packed import PackedLayer, pack, wrappers
-from proxconnect.packed.layers import PackedConv2d, PackedLinear
+from proxconnect.packed.kinds import PackedConv2d, PackedLinear
 from proxconnect.quantizer import Quantizer
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from proxconnect.layers import BinaryConv2d, BinaryLinear
 from proxconnect.packed import PackedFileError, load, pack, save
-from proxconnect.packed.layers import PackedConv2d, PackedLinear
+from proxconnect.packed.kinds import PackedConv2d, PackedLinear
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 

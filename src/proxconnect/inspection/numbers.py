@@ -11,7 +11,8 @@ from proxconnect.arguments import require_module
 from proxconnect.inspection.macs import Calls, count
 from proxconnect.inspection.table import rich_table, text
 from proxconnect.layers import BinaryLayer
-from proxconnect.packed.layers import PackedLayer, spec_of
+from proxconnect.packed.kinds import spec_of
+from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import LayerSpec
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from proxconnect.layers.accumulator import Accumulator
-from proxconnect.layers.base import quantizers_of, require_binary_input
+from proxconnect.layers.base import BinaryLayer, quantizers_of, require_binary_input
 from proxconnect.layers.linear import BinaryLinear
 from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed
 from proxconnect.layers.products import ProjectionProduct
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import Scale
+from proxconnect.quantizer import Scale, overridden
 
 FUSED = ("in_proj_weight",)
 SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -98,6 +98,14 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
         """The names of the in-projections."""
         return FUSED if getattr(layer, "_qkv_same_embed_dim", True) else SEPARATE
+
+    def _reset_parameters(self) -> None:
+        """Initialise the latents, and all else, as torch does."""
+        with overridden(self, "full_precision"):
+            super()._reset_parameters()
+        for child in self.children():
+            if isinstance(child, BinaryLayer):
+                child.weight_quantizer.start_scale(child.latent)
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None,

@@ -160,9 +160,11 @@ class BinaryLayer(Product):
         return input if self.input_quantizer is None else self.input_quantizer(input)
 
     def reset_parameters(self) -> None:
-        """Initialise `latent` and `bias` as the float layer does."""
+        """Initialise `latent` and `bias` as the float layer does, and a learned scale from them."""
         with overridden(self, "full_precision"):  # `weight` is the latent itself here
             super().reset_parameters()  # type: ignore[misc]  # every torch layer here has it
+        if "weight_quantizer" in self._modules:
+            self.weight_quantizer.start_scale(self.by_channel(self.latent))
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """As torch's, except that "weight" is called `latent` here."""

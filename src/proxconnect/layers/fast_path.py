@@ -1,4 +1,7 @@
-"""What keeps torch's transformer modules from passing by the forward of layers whose input is binary."""
+"""What keeps torch's transformer modules from passing by the forward of layers whose input is binary.
+
+Their fast paths, in `eval()` without gradients, take all weights of an encoder layer at once, and nested tensors.
+"""
 
 from typing import Any
 
@@ -25,6 +28,8 @@ def call_every_layer(model: nn.Module) -> None:
         if type(module) is nn.TransformerEncoderLayer and _has_binary_input(module):
             module.__dict__.pop("activation_relu_or_gelu", None)
             module.__class__ = StepwiseEncoderLayer
+        if isinstance(module, nn.TransformerEncoder) and _has_binary_input(module):
+            module.enable_nested_tensor = module.use_nested_tensor = False
 
 
 def _has_binary_input(module: nn.Module) -> bool:

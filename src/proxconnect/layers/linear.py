@@ -58,5 +58,6 @@ class BinaryTransposedLinear(BinaryLayer, TransposedLinearProduct):
     def reset_parameters(self) -> None:
         """Initialise as `Conv1D` does."""
         nn.init.normal_(self.latent, std=0.02)
+        self.weight_quantizer.start_scale(self.latent)
         if self.bias is not None:
             nn.init.zeros_(self.bias)

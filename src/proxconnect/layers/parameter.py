@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
 
 from proxconnect.arguments import require_module
 from proxconnect.layers.base import BinaryLayer, quantizers_of
@@ -84,7 +85,7 @@ def binarize_parameter(
     Raises:
         ValueError: for a name that is no parameter of the module itself, one that is not float or has no entries,
             dimensions that it does not have, an unknown pair or scale.
-        TypeError: for a parameter that is parametrized or lazy.
+        TypeError: for a parameter that is parametrized or lazy, and for one of a recurrent layer, which holds it twice.
     """
     require_module(module, "binarize_parameter(module, name)")
     parameter = _plain_parameter(module, name)
@@ -140,6 +141,10 @@ def weights_held(owner: nn.Module) -> Iterator[None]:
 def _plain_parameter(module: nn.Module, name: str) -> nn.Parameter:
     parameter = module._parameters.get(name)
     kind = type(module).__name__
+    if parametrize.is_parametrized(module, name):
+        raise TypeError(f"{name!r} of {kind} is parametrized: torch.nn.utils.parametrize.remove_parametrizations first")
+    if isinstance(module, nn.RNNBase):
+        raise TypeError(f"{kind} keeps its weights in a list of its own, past the names of its parameters")
     if parameter is None:
         own = ", ".join(key for key, p in module._parameters.items() if p is not None) or "none"
         raise ValueError(f"{kind} has no parameter {name!r} of its own: it has {own}. Pass the module that owns it")

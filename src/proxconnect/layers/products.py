@@ -17,6 +17,11 @@ class Product(nn.Module):
     """The dimensions of output channels in what `by_channel` returns."""
     accumulator: Accumulator | None = None
     """What holds the sums; None for one that never overflows."""
+    overflow_counts: Tensor | None = None
+    """Where a meter wants the sums that overflow, and all, counted; None where there is none. No buffer, which
+    DistributedDataParallel would send from one rank to all."""
+    excesses: list[Tensor] | None = None
+    """Where an `OverflowPenalty` wants the mean excess of each pass in `train()`; None where there is none."""
 
     @property
     def output_axis(self) -> int:
@@ -53,7 +58,7 @@ class Product(nn.Module):
         wide = torch.promote_types(input.dtype, torch.float32)
         with _without_autocast(input.device.type):
             sums = self.multiply(input.to(wide), weight.to(wide), None, *args)
-            self._count_overflows(sums)
+            self._note_overflows(sums)
             result = self.accumulator(sums)
             if alpha is not None:
                 result = result * self._along_output(alpha.to(wide))
@@ -65,12 +70,15 @@ class Product(nn.Module):
         """One value for each output channel, or one for all, broadcastable over the output."""
         return values.reshape(-1, *(1,) * (-1 - self.output_axis))
 
-    def _count_overflows(self, sums: Tensor) -> None:
-        """Add the sums that overflow, and all, to the buffer `overflow_counts`, where a meter has set one."""
-        counts, accumulator = self._buffers.get("overflow_counts"), self.accumulator
-        if counts is not None and accumulator is not None:
-            with torch.no_grad():
-                counts += torch.stack([accumulator.overflows(sums).sum(), counts.new_full((), sums.numel())])
+    def _note_overflows(self, sums: Tensor) -> None:
+        """Tell a penalty of the excess, and a meter of the sums that overflow."""
+        counts, accumulator = self.overflow_counts, self.accumulator
+        assert accumulator is not None
+        if self.excesses is not None and self.training:
+            self.excesses.append(accumulator.excess(sums).mean())
+        if counts is not None:
+            overflowed = accumulator.overflows(sums).sum().to(counts.device)
+            counts += torch.stack([overflowed, counts.new_full((), sums.numel())])
 
 
 class LinearProduct(Product):

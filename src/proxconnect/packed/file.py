@@ -1,27 +1,21 @@
 """The packed file: one safetensors file that holds the whole packed network, but for its architecture."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.utils import swap_tensors
 
 from proxconnect.arguments import require_module
 from proxconnect.atomic import replacing
-from proxconnect.layers import BinaryLayer, BinaryMultiheadAttention
-from proxconnect.layers.attention import FUSED, SEPARATE
-from proxconnect.layers.fast_path import call_every_layer
-from proxconnect.layers.parameter import SUFFIX, adopt
+from proxconnect.layers import BinaryLayer
 from proxconnect.packed import container
+from proxconnect.packed.architecture import called, persistent, require_float, skeleton_of
 from proxconnect.packed.bits import pad_is_zero
-from proxconnect.packed.geometry import geometry_of
-from proxconnect.packed.layers import BY_KIND, PackedLayer, PackedParameter, PackedProjection, transplant
+from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.metadata import KEY, Metadata
-from proxconnect.packed.spec import LayerSpec
 from proxconnect.packed.wrappers import require_unwrapped
 
 
@@ -59,23 +53,14 @@ def load(path: str | os.PathLike[str], float_model: nn.Module) -> nn.Module:
     """
     require_module(float_model, "load(path, float_model)")
     try:
-        _require_float(float_model)
+        require_float(float_model)
         with container.open_checked(Path(path)) as file:
             metadata = _metadata(file)
-            skeleton = _skeleton(float_model, metadata)
+            skeleton = skeleton_of(float_model, metadata)
             _fill(skeleton, file, metadata)
     except ValueError as fault:
         raise PackedFileError(f"cannot load {os.fspath(path)}: {fault}") from fault
     return skeleton.cpu().eval().requires_grad_(False)
-
-
-def _persistent(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and persistent buffer, under every name that it has."""
-    for prefix, module in modules.items():
-        buffers = {k: b for k, b in module._buffers.items() if k not in module._non_persistent_buffers_set}
-        for name, tensor in (module._parameters | buffers).items():
-            if tensor is not None:
-                yield (f"{prefix}.{name}" if prefix else name), tensor
 
 
 def _stored_once(modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -83,11 +68,11 @@ def _stored_once(modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], d
     for name, module in modules.items():
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             raise ValueError(
-                f"{_module(name)} keeps extra state, which a file of tensors cannot hold: remove it before packing"
+                f"{called(name)} keeps extra state, which a file of tensors cannot hold: remove it before packing"
             )
     first: dict[int, str] = {}
     stored, aliases = {}, {}
-    for name, tensor in _persistent(modules):
+    for name, tensor in persistent(modules):
         if tensor.is_meta:
             raise ValueError(f"tensor {name!r} is on the meta device and has no values: load them first")
         if tensor.dtype not in container.CODES:
@@ -101,25 +86,6 @@ def _stored_once(modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], d
     return stored, aliases
 
 
-def _require_float(model: nn.Module) -> None:
-    """Refuse models that cannot be the architecture of a packed one."""
-    for name, module in model.named_modules():
-        if isinstance(module, BinaryLayer | PackedLayer):
-            raise ValueError(
-                f"{_module(name)} is a {type(module).__name__} already: pass the float architecture, as it was before "
-                "binarize()"
-            )
-        if any(is_lazy(p) for p in (*module._parameters.values(), *module._buffers.values())):
-            raise ValueError(f"{_module(name)} is lazy and has no shapes yet: run one batch through the model first")
-        attributes = [(key, value) for key, value in vars(module).items() if isinstance(value, Tensor)]
-        for key, tensor in [*attributes, *((key, module._buffers[key]) for key in module._non_persistent_buffers_set)]:
-            if tensor is not None and tensor.is_meta:
-                raise ValueError(
-                    f"{key!r} of {_module(name)} is not persistent, so no file holds it, and is on the meta device: "
-                    "build the model on the CPU, or register that buffer with persistent=True before saving"
-                )
-
-
 def _metadata(file: Any) -> Metadata:
     text = (file.metadata() or {}).get(KEY)
     if text is None:
@@ -127,120 +93,10 @@ def _metadata(file: Any) -> Metadata:
     return Metadata.from_json(text)
 
 
-def _skeleton(model: nn.Module, metadata: Metadata) -> nn.Module:
-    """A copy of the architecture with packed layers and, for all that the file holds, tensors on the meta device."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    specs: dict[nn.Module, LayerSpec] = {}
-    raw: dict[tuple[str, str], LayerSpec] = {}
-    for name, spec in metadata.layers.items():
-        packed = BY_KIND.get(spec.kind)
-        if packed is None:
-            raise ValueError(f"layer {name!r} has the unknown type {spec.kind!r}: known are {', '.join(BY_KIND)}")
-        if issubclass(packed, PackedParameter):
-            raw[_require_same_parameter(name, modules, spec)] = spec
-            continue
-        layer = modules.get(name)
-        if layer is None:
-            raise ValueError(f"it has a layer {name!r}, which the model lacks: pass the architecture that was packed")
-        _require_same_layer(name, layer, spec)
-        if specs.setdefault(layer, spec) != spec:
-            raise ValueError(f"layer {name!r} is shared in the model, but not in the file: pass the same architecture")
-    placeholders: dict[int, Any] = {}
-    for _, tensor in _persistent(modules):
-        blank = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-        is_parameter = isinstance(tensor, nn.Parameter)
-        placeholders[id(tensor)] = nn.Parameter(blank, requires_grad=False) if is_parameter else blank
-    skeleton = transplant(model, specs, placeholders)[0]
-    _adopt_parameters(skeleton, raw)
-    call_every_layer(skeleton)
-    return skeleton
-
-
-def _adopt_parameters(skeleton: nn.Module, raw: Mapping[tuple[str, str], LayerSpec]) -> None:
-    """Put unfilled packed parameters in the place of float ones, by the names of owner and parameter."""
-    owners = dict(skeleton.named_modules(remove_duplicate=False))
-    adopted: dict[tuple[nn.Module, str], LayerSpec] = {}
-    for (owner_name, name), spec in raw.items():
-        owner = owners[owner_name]
-        if (owner, name) not in adopted:
-            packed = BY_KIND[spec.kind]
-            assert issubclass(packed, PackedParameter)
-            if packed is PackedProjection:
-                owner.__class__ = BinaryMultiheadAttention
-            adopt(owner, name, packed.unfilled(spec))
-        if adopted.setdefault((owner, name), spec) != spec:
-            raise ValueError(f"{name!r} of {_module(owner_name)} is shared in the model, but not in the file: pass the "
-                             "same architecture")  # fmt: skip
-
-
-def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
-    """Refuse a layer that is not of the type, shape, dtype and geometry that was packed."""
-    binary = BY_KIND[spec.kind].binary_type
-    if binary.float_class(type(layer)) is None:
-        raise ValueError(
-            f"layer {name!r} is a {binary.float_name()} in the file, but a {type(layer).__name__} in the model: "
-            "pass the architecture that was packed"
-        )
-    weight = layer._parameters.get("weight")
-    if weight is None:
-        raise ValueError(f"the weight of layer {name!r} is no plain parameter: remove its parametrization or pruning")
-    _require_same_weight(name, weight, spec)
-    _require_same_geometry(name, layer, spec)
-    pads = spec.binary_input and spec.geometry is not None and spec.geometry.padding_mode == "zeros"
-    if spec.padding_value and not (pads and spec.geometry is not None and spec.geometry.output_padding is None):
-        raise ValueError(f"layer {name!r} cannot pad with {spec.padding_value}: only a convolution of binary inputs "
-                         "that pads with zeros can; pass the architecture that was packed")  # fmt: skip
-    if spec.channel_dims is not None:
-        raise ValueError(f"layer {name!r} has channel_dims, but is a {spec.kind}: the file is damaged")
-
-
-def _require_same_parameter(name: str, modules: Mapping[str, nn.Module], spec: LayerSpec) -> tuple[str, str]:
-    """The names of the owner and of its parameter, after a refusal of ones that are not what was packed."""
-    owner_name, _, parameter_name = name.removesuffix(SUFFIX).rpartition(".")
-    owner = modules.get(owner_name)
-    parameter = None if owner is None else owner._parameters.get(parameter_name)
-    is_projection = spec.kind == PackedProjection.kind
-    if not name.endswith(SUFFIX) or owner is None or parameter is None:
-        raise ValueError(f"it has a parameter {name!r}, which the model lacks: pass the architecture that was packed")
-    if is_projection and not (type(owner) is nn.MultiheadAttention and parameter_name in (*FUSED, *SEPARATE)):
-        raise ValueError(f"{name!r} is a projection in the file, but no in-projection of an nn.MultiheadAttention in "
-                         "the model: pass the architecture that was packed")  # fmt: skip
-    _require_same_weight(name, parameter, spec)
-    if spec.geometry is not None or spec.padding_value or (spec.channel_dims is None) != is_projection:
-        raise ValueError(f"{name!r} must have channel_dims as a parameter or none as a projection, no geometry and no "
-                         "padding: the file is damaged")  # fmt: skip
-    if spec.binary_input and not is_projection:
-        raise ValueError(f"{name!r} is a parameter and has no input that could be binary: the file is damaged")
-    return owner_name, parameter_name
-
-
-def _require_same_weight(name: str, weight: Tensor, spec: LayerSpec) -> None:
-    if tuple(weight.shape) != spec.shape:
-        raise ValueError(
-            f"layer {name!r} has a weight of shape {spec.shape} in the file, but {tuple(weight.shape)} in the model: "
-            "pass the architecture that was packed"
-        )
-    if weight.dtype != spec.dtype:
-        raise ValueError(f"layer {name!r} is {spec.dtype} in the file, but {weight.dtype} in the model: pass "
-                         f"model.to({spec.dtype})")  # fmt: skip
-
-
-def _require_same_geometry(name: str, layer: nn.Module, spec: LayerSpec) -> None:
-    geometry = geometry_of(layer)
-    if geometry is None or spec.geometry is None:
-        if geometry is not spec.geometry:
-            has = "has no geometry" if spec.geometry is None else "has a geometry"
-            raise ValueError(f"layer {name!r} {has} in the file, but is a {spec.kind}: the file is damaged")
-        return
-    for key, inside, outside in spec.geometry.differences(geometry):
-        raise ValueError(f"layer {name!r} has {key} {inside!r} in the file, but {outside!r} in the model: pass the "
-                         "architecture that was packed")  # fmt: skip
-
-
 def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
     """Give the skeleton the tensors of the file, after all their names, shapes and dtypes were checked."""
     modules = dict(skeleton.named_modules(remove_duplicate=False))
-    expected = dict(_persistent(modules))
+    expected = dict(persistent(modules))
     _require_same_names(expected, set(file.keys()), metadata.aliases)
     source = {name: metadata.aliases.get(name, name) for name in expected}
     places: dict[int, str] = {}
@@ -288,10 +144,6 @@ def _require_valid(prefix: str, layer: PackedLayer, loaded: Mapping[str, Tensor]
         raise ValueError(f"the bits after the last weight of layer {prefix!r} are not 0: it is damaged")
     if scale in source and not bool(loaded[source[scale]].isfinite().all()):
         raise ValueError(f"a scale of layer {prefix!r} is infinite or NaN: it is damaged")
-
-
-def _module(name: str) -> str:
-    return f"module {name!r}" if name else "the model itself"
 
 
 def _some(names: Iterable[str]) -> str:

@@ -7,8 +7,10 @@ from proxconnect.arguments import require_module
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.packed.bits import pack_bits
-from proxconnect.packed.layers import PackedLayer, spec_of, transplant
+from proxconnect.packed.kinds import spec_of
+from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import DTYPES, LayerSpec
+from proxconnect.packed.transplant import transplant
 from proxconnect.packed.wrappers import require_unwrapped
 
 

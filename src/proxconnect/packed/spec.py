@@ -1,6 +1,6 @@
 """What a packed layer is but for its tensors, and how the file's metadata says it."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ PackedScale = Literal["channel", "tensor"] | None
 _KEYS = (
     "type", "shape", "scale", "dtype", "binary_input", "accumulator", "padding_value", "geometry", "channel_dims",
 )  # fmt: skip
+
+_ACCUMULATOR_KEYS = ("bits", "overflow", "slope")
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,15 @@ class LayerSpec:
         name = str(self.dtype).removeprefix("torch.")
         values = (
             self.kind, list(self.shape), self.scale, name, self.binary_input,
-            None if self.accumulator is None else asdict(self.accumulator), self.padding_value,
+            self._accumulator_to_json(), self.padding_value,
             None if self.geometry is None else self.geometry.to_json(),
             None if self.channel_dims is None else list(self.channel_dims),
         )  # fmt: skip
         return dict(zip(_KEYS, values, strict=True))
+
+    def _accumulator_to_json(self) -> dict[str, Any] | None:
+        """What inference needs to know of the accumulator."""
+        return None if self.accumulator is None else {k: getattr(self.accumulator, k) for k in _ACCUMULATOR_KEYS}
 
     @classmethod
     def from_json(cls, entry: object) -> "LayerSpec":
@@ -107,14 +113,16 @@ def _accumulator(entry: object, binary_input: bool) -> Accumulator | None:
     """The accumulator that an entry of the metadata describes; ValueError that says what is wrong with it."""
     if entry is None:
         return None
-    names = [f.name for f in fields(Accumulator)]
-    if not isinstance(entry, dict) or set(entry) != set(names):
-        raise ValueError(f"accumulator must be null or an object with the keys {', '.join(names)}, is {entry!r}")
+    if not isinstance(entry, dict) or set(entry) != set(_ACCUMULATOR_KEYS):
+        raise ValueError(
+            f"accumulator must be null or an object with the keys {', '.join(_ACCUMULATOR_KEYS)}, is {entry!r}"
+        )
     if not binary_input:
         raise ValueError("accumulator must be null, for its input is not binary")
-    if type(entry["slope"]) not in (int, float) or not isinstance(entry["overflow"], str):
+    bits, overflow, slope = (entry[key] for key in _ACCUMULATOR_KEYS)
+    if type(slope) not in (int, float) or not isinstance(overflow, str):
         raise ValueError(f"accumulator must have a number as slope and a string as overflow, is {entry!r}")
-    return Accumulator(entry["bits"], entry["overflow"], float(entry["slope"]))  # type: ignore[arg-type]  # it checks
+    return Accumulator(bits, overflow, slope)  # type: ignore[arg-type]  # it checks
 
 
 def _channel_dims(entry: object, dimensions: int) -> tuple[int, ...] | None:

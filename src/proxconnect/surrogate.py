@@ -1,0 +1,45 @@
+"""The forward-backward step as one autograd function."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import AnyPair
+
+
+class Surrogate(torch.autograd.Function):
+    """`value` forward, ratio·B_μ(latent/divisor)·g backward.
+
+    Only what B needs is saved: nothing where it is 1, the mask where it is one, else the latent itself.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        latent: Tensor, value: Tensor, mask: Tensor | None, divisor: Tensor | None, ratio: Tensor | None,
+        mu: Tensor, pair: AnyPair,
+    ) -> Tensor:  # fmt: skip
+        """`value`, with the shape and dtype of `latent`."""
+        return value.view_as(value)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep what B needs."""
+        latent, _, mask, divisor, ratio, mu, ctx.pair = inputs
+        if ctx.pair.slope == "any":
+            ctx.save_for_backward(ratio, mask, latent, divisor, mu)
+        else:
+            ctx.save_for_backward(ratio, mask, None, None, None)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """ratio·B·g for the latent, nothing for the rest."""
+        ratio, factor, latent, divisor, mu = ctx.saved_tensors
+        if latent is not None:
+            factor = ctx.pair.backward(latent if divisor is None else latent / divisor, mu)
+        if ratio is not None:
+            factor = ratio if factor is None else factor * ratio  # in float32 or wider, rounded once below
+        product = gradient if factor is None else (gradient * factor).to(gradient.dtype)
+        return product, None, None, None, None, None, None
