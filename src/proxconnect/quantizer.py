@@ -81,7 +81,7 @@ class Quantizer(nn.Module):
         self.register_parameter("alpha", None)
         self.override: Override = None
         self.scheduled = self.trained = False
-        self._stays_float = self.pair.is_identity
+        self._stays_float, self._is_sign, self._slope = self.pair.is_identity, self.pair.is_sign, self.pair.slope
 
     @property
     def is_hard(self) -> bool:
@@ -101,18 +101,18 @@ class Quantizer(nn.Module):
         if self.is_float:
             return latent
         weights = latent.detach()
-        scales = self._scales(weights)
-        if scales is None:
+        alpha_bar = self.mean_magnitude(weights)
+        if alpha_bar is None:
             return self._surrogate(latent, self._quantised(weights), None, None)
-        if self.scale == "learned":
-            quantised, _, ratio = self._fitted(weights, scales)
-            unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales.divisor, ratio / scales.divisor)
-            return (self._learned(latent) * unit).to(latent.dtype)
-        if self._gives_signs:
-            value = torch.copysign(scales.alpha_bar, weights + (self.mu - self.mu))  # -0 + 0 is +0
-            return self._surrogate(latent, value.to(latent.dtype), scales.divisor, None)
+        if self._gives_signs and self.scale != "learned":
+            value = torch.copysign(alpha_bar, weights + 0.0).to(latent.dtype)  # -0 + 0 is +0
+            return self._surrogate(latent, value, None if self._slope == "one" else _Scales.of(alpha_bar), None)
+        scales = _Scales.of(alpha_bar)
         quantised, alpha, ratio = self._fitted(weights, scales)
-        return self._surrogate(latent, (alpha * quantised).to(latent.dtype), scales.divisor, ratio)
+        if self.scale != "learned":
+            return self._surrogate(latent, (alpha * quantised).to(latent.dtype), scales, ratio)
+        unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales, ratio / scales.divisor)
+        return (self._learned(latent) * unit).to(latent.dtype)
 
     def factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
         """The quantised tensor as two factors, each with its gradient: F(x), and the scale, which broadcasts over it.
@@ -124,17 +124,18 @@ class Quantizer(nn.Module):
         if self.is_float:
             return latent, None
         weights = latent.detach()
-        scales = self._scales(weights)
-        if scales is None:
+        alpha_bar = self.mean_magnitude(weights)
+        if alpha_bar is None:
             return self._surrogate(latent, self._quantised(weights), None, None), None
+        scales = _Scales.of(alpha_bar)
         quantised, alpha, ratio = self._fitted(weights, scales)
         inverse = torch.reciprocal(scales.divisor)
         if self.scale == "learned":
-            return self._surrogate(latent, quantised, scales.divisor, inverse), self._learned(latent) * ratio
+            return self._surrogate(latent, quantised, scales, inverse), self._learned(latent) * ratio
         if self.is_hard:
             alpha = alpha.to(latent.dtype).to(alpha.dtype)  # as it ships
         value = torch.where(scales.is_zero, 0.0, quantised).to(latent.dtype)
-        return self._surrogate(latent, value, scales.divisor, inverse), torch.where(scales.is_zero, 1.0, alpha)
+        return self._surrogate(latent, value, scales, inverse), torch.where(scales.is_zero, 1.0, alpha)
 
     def mean_magnitude(self, latent: Tensor) -> Tensor | None:
         """ᾱ = mean |w*| per channel or tensor, broadcastable over `latent`; None without scale.
@@ -143,7 +144,9 @@ class Quantizer(nn.Module):
         """
         if self.scale is None:
             return None
-        dims, magnitudes = self._shared_dims(latent), latent.abs().to(_wide(latent))
+        dims, magnitudes = self._shared_dims(latent), latent.abs()
+        if latent.dtype.itemsize < 4:
+            magnitudes = magnitudes.float()
         return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch takes no dimension for all of them
 
     def hard_factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -224,32 +227,25 @@ class Quantizer(nn.Module):
 
     @property
     def _gives_signs(self) -> bool:
-        return self.is_hard or self.pair.is_sign
+        return self._is_sign or self.is_hard
 
     def _quantised(self, x: Tensor) -> Tensor:
         """F(x), or the signs of x."""
         return sign(x, self.mu) if self._gives_signs else self.pair.forward(x, self.mu)
 
-    def _scales(self, weights: Tensor) -> "_Scales | None":
-        """ᾱ, if there is a scale."""
-        alpha_bar = self.mean_magnitude(weights)
-        if alpha_bar is None:
-            return None
-        is_zero = alpha_bar == 0
-        return _Scales(alpha_bar, is_zero, torch.where(is_zero, 1.0, alpha_bar))
-
     def _fitted(self, weights: Tensor, scales: "_Scales") -> tuple[Tensor, Tensor, Tensor]:
-        """F(x), the α that fits it to the weights by least squares, and α/ᾱ; for signs α is ᾱ."""
+        """F(x), the α that fits it to the weights by least squares, and α/ᾱ (1 where ᾱ = 0); for signs α is ᾱ."""
         if self._gives_signs:  # of the weights, since those of x would differ where the division underflows
             return self._quantised(weights), scales.alpha_bar, torch.ones_like(scales.alpha_bar)
         quantised = self._quantised(weights / scales.divisor)
         alpha = self._least_squares(weights, quantised)
-        return quantised, alpha, torch.where(scales.is_zero, 1.0, alpha / scales.alpha_bar)
+        return quantised, alpha, torch.where(scales.is_zero, 1.0, alpha / scales.divisor)
 
-    def _surrogate(self, latent: Tensor, value: Tensor, divisor: Tensor | None, factor: Tensor | None) -> Tensor:
-        """`value`, with the gradient factor·B_μ(latent/divisor)."""
+    def _surrogate(self, latent: Tensor, value: Tensor, scales: "_Scales | None", factor: Tensor | None) -> Tensor:
+        """`value`, with the gradient factor·B_μ(x)."""
+        divisor = None if scales is None else scales.divisor
         mask = None
-        if self.pair.slope == "indicator":
+        if self._slope == "indicator":
             x = latent.detach()
             mask = self.pair.support(x if divisor is None else x / divisor, self.mu)
         surrogate: Tensor = Surrogate.apply(latent, value, mask, divisor, factor, self.mu, self.pair)
@@ -273,9 +269,8 @@ class Quantizer(nn.Module):
 
     def _channels(self, latent: Tensor) -> list[int]:
         """The dimensions of `latent` whose indices have a scale each."""
-        if self.scale == "tensor" or not latent.dim():
-            return []
-        return sorted(d % latent.dim() for d in self.channel_dims)
+        count = latent.dim()
+        return [d % count for d in self.channel_dims] if count and self.scale != "tensor" else []
 
     def _shared_dims(self, latent: Tensor) -> list[int]:
         channels = self._channels(latent)
@@ -314,6 +309,11 @@ class _Scales(NamedTuple):
     alpha_bar: Tensor
     is_zero: Tensor
     divisor: Tensor
+
+    @classmethod
+    def of(cls, alpha_bar: Tensor) -> "_Scales":
+        is_zero = alpha_bar == 0
+        return cls(alpha_bar, is_zero, torch.where(is_zero, 1.0, alpha_bar))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The forward-backward step as one autograd function."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -43,3 +44,7 @@ class Surrogate(torch.autograd.Function):
             factor = ratio if factor is None else factor * ratio  # in float32 or wider, rounded once below
         product = gradient if factor is None else (gradient * factor).to(gradient.dtype)
         return product, None, None, None, None, None, None
+
+
+# torch binds the inputs to the signature at every call; found here, it does not have to be made anew.
+Surrogate.forward.__signature__ = inspect.signature(Surrogate.forward)  # type: ignore[attr-defined]

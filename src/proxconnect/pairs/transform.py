@@ -85,15 +85,17 @@ class SignSwish(Transform):
         """
         u = mu * p
         magnitude = u.abs().clamp(max=80.0)
-        m = torch.expm1(-magnitude)
-        d = torch.reciprocal(2 + m)
-        return torch.copysign(d * (2 * magnitude * (1 + m) * d - m), u)
+        m = torch.neg(magnitude).expm1_()
+        d = (m + 2).reciprocal_()
+        rest = torch.addcmul(m, torch.addcmul(magnitude, magnitude, m), d, value=-2)  # m - 2|u|(1 + m)d
+        return torch.copysign(rest.mul_(d), u)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """SS'_μ(p) = μ·q·(1 - (u/2)·h), with q = 4t(1 - t) and |h| = 1 - 2t for t = σ(-|u|): no cancellation."""
-        u = (mu * p).abs().clamp(max=80.0)
-        tail = torch.sigmoid(-u)
-        return (4 * mu) * (tail * (1 - tail) * (1 - (u / 2) * (1 - 2 * tail)))
+        magnitude = (mu * p).abs_().clamp(max=80.0)
+        tail = torch.neg(magnitude).sigmoid_()
+        rest = torch.addcmul(magnitude * -0.5, magnitude, tail).add_(1)  # 1 - (|u|/2)(1 - 2t)
+        return rest.mul_(torch.addcmul(tail, tail, tail, value=-1)).mul_(4 * mu)
 
 
 class Polynomial(Transform):
