@@ -260,3 +260,10 @@ def test_compiles_to_one_graph() -> None:
     wanted = list(layer.parameters())
     grads = [torch.autograd.grad(run(x).square().sum(), wanted) for run in (compiled, layer)]
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(*grads, strict=True))
+
+
+@every_kind
+def test_assigned_weights_start_it_anew(kind: str) -> None:
+    layer, scale = learned(kind), learned(kind).weight_quantizer.alpha
+    layer.weight = 3 * torch.ones_like(layer.latent)
+    assert torch.equal(layer.weight_quantizer.alpha, torch.full_like(scale, 3.0))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Quantizer: a pair, a scale and a sharpness as one module from tensor to tensor.
 
 w = α·F_μ(x) with x = w*/ᾱ, ᾱ = mean |w*| and α = ⟨w*, F(x)⟩/⟨F(x), F(x)⟩ over the entries that share a scale; both are
-held constant within the step, so the backward factor is (α/ᾱ)·B_μ(x). A learned scale s stands in the place of ᾱ·(α/ᾱ):
+held constant within the step, so the backward factor is (α/ᾱ)·B_μ(x). A learned scale s stands in the place of ᾱ:
 w = s·(α/ᾱ)·F_μ(x), where α/ᾱ brings a soft F to the magnitude of a hard one.
 """
 

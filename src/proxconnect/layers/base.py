@@ -129,6 +129,7 @@ class BinaryLayer(Product):
             raise ValueError(f"layer.latent has shape {tuple(self.latent.shape)}; got {tuple(value.shape)}")
         with torch.no_grad():
             self.latent.copy_(value)
+        self.weight_quantizer.start_scale(self.by_channel(self.latent))
 
     @property
     def binary_weight(self) -> Tensor:
@@ -163,7 +164,7 @@ class BinaryLayer(Product):
         """Initialise `latent` and `bias` as the float layer does, and a learned scale from them."""
         with overridden(self, "full_precision"):  # `weight` is the latent itself here
             super().reset_parameters()  # type: ignore[misc]  # every torch layer here has it
-        if "weight_quantizer" in self._modules:
+        if "weight_quantizer" in self._modules:  # not yet in torch's __init__
             self.weight_quantizer.start_scale(self.by_channel(self.latent))
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
