@@ -131,3 +131,23 @@ def _started_workers(parent: int, count: int) -> list[str]:
             return workers
         time.sleep(0.05)
     pytest.fail("the workers never started")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1", "bits must be an integer from 2 to 24"),
+        ("x", "a positive whole number is needed"),
+        ("8:burst", "overflow must be one of wrap, saturate, cyclic"),
+    ],
+)
+def test_wrong_accumulators_are_one_line(capsys, text, message):
+    assert cli.main(["demo", "--accumulator", text]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_an_accumulator_for_no_mode_is_refused(capsys, tmp_path):
+    assert cli.main(["demo", "--accumulator", "5", "--modes", "BW", "--out", str(tmp_path)]) == 2
+    assert "--accumulator is of mode BWAA" in capsys.readouterr().err

@@ -1,8 +1,11 @@
 """The overflow penalty against sums computed by hand."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from proxconnect import Accumulator, BinaryLinear, OverflowPenalty, binarize, pack
 
@@ -89,3 +92,37 @@ def test_a_model_without_accumulators_is_refused() -> None:
         OverflowPenalty(binarize(nn.Sequential(nn.Linear(3, 3)), activations="bnn", keep=None))
     with pytest.raises(TypeError, match=r"takes an nn\.Module"):
         OverflowPenalty("model")  # type: ignore[arg-type]
+
+
+def test_what_checkpointing_repeats_and_what_has_no_gradient_does_not_count() -> None:
+    plain = layer(Accumulator(BITS))
+    saving, x, values = copy.deepcopy(plain), torch.ones(2, 12), []
+    for model, run in ((plain, plain), (saving, lambda x: checkpoint(saving, x, use_reentrant=False))):
+        penalty = OverflowPenalty(model)
+        for _ in range(3):
+            with torch.no_grad():
+                model(x)
+            loss = run(x).sum() + penalty()
+            loss.backward()
+            values.append(loss.item())
+    assert values[:3] == values[3:]
+    assert torch.equal(plain.latent.grad, saving.latent.grad)  # type: ignore[arg-type]
+
+
+def test_copies_and_empty_batches_are_free_of_it() -> None:
+    model = layer(Accumulator(BITS))
+    penalty = OverflowPenalty(model)
+    model(torch.ones(2, 12))
+    assert copy.deepcopy(model).excesses is None
+    assert penalty().isfinite()
+    model(torch.ones(0, 12))
+    assert penalty().item() == 0
+
+
+def test_a_second_penalty_is_refused() -> None:
+    model = layer(Accumulator(BITS))
+    first = OverflowPenalty(model)
+    with pytest.raises(ValueError, match="has an OverflowPenalty already"):
+        OverflowPenalty(model)
+    first.remove()
+    OverflowPenalty(model)

@@ -54,7 +54,7 @@ def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "table of their accuracies, draw them, and prove that the packed file of the best\ngives the same answers.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
-  proxconnect demo        digits, all pairs, 3 seeds: three minutes on two cores
+  proxconnect demo        digits, all pairs, 3 seeds: two minutes on two cores
   proxconnect demo --pairs bnn+ bnn++ --modes BW --seeds 5
   proxconnect demo --pairs md poly+ --starts FT --out runs/soft
   proxconnect demo --pairs bnn++ --modes BWA BWAA --accumulator 5:saturate
@@ -100,6 +100,8 @@ def _demo(parsed: argparse.Namespace) -> int:
     for name in ("pairs", "modes", "starts"):
         if name in given:
             given[name] = tuple(dict.fromkeys(given[name]))
+    if "accumulator" in given and "BWAA" not in given.get("modes", ("BWAA",)):
+        return _complain(ValueError("--accumulator is of mode BWAA: add that to --modes"), USAGE_ERROR)
     try:
         return demo(Options(**given), Console())
     except (DatasetError, MissingExtraError, OSError) as error:

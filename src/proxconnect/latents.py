@@ -1,6 +1,7 @@
 """The latents that an optimizer moves, and the clamp that BinaryConnect and BNN were published with."""
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from proxconnect.arguments import require_module
 from proxconnect.layers import BinaryLayer
+from proxconnect.text import some
 
 _INNER = ("optimizer", "_base_optimizer", "base")
 """Where Accelerate and Lightning, timm's Lookahead and schedule-free's wrapper keep the optimizer that steps."""
@@ -30,7 +32,7 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
 
     ValueError where the model has no binary layer, or the optimizer holds none of their latents.
     """
-    require_module(model, "this call, after the optimizer,")
+    require_module(model, "this call, with the optimizer first,")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if not layers:
         raise ValueError(f"{type(model).__name__} has no binary layer: call proxconnect.binarize(model) first")
@@ -41,7 +43,19 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
             f"the {type(optimizer).__name__} holds none of the {len(layers)} latents of this model: make it from the "
             "binarized model's parameters, on the device where they stay"
         )
+    _warn_of_forgotten_scales(stepped, held)
     return stepped
+
+
+def _warn_of_forgotten_scales(stepped: dict[str, BinaryLayer], held: set[int]) -> None:
+    scales = {name: layer.weight_quantizer.alpha for name, layer in stepped.items()}
+    forgotten = [name for name, alpha in scales.items() if alpha is not None and id(alpha) not in held]
+    if forgotten:
+        warnings.warn(
+            f"the optimizer holds the latents of {some(forgotten)}, but not their learned scales, which so stay as "
+            "they are: make it after binarize(), from all parameters",
+            stacklevel=4,
+        )
 
 
 def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> RemovableHandle:

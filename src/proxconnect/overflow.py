@@ -16,7 +16,10 @@ class OverflowPenalty:
     M = 2^(bits-1), over layers and their forward passes in `train()` since the last call. It is differentiable; call it
     once a step, since until then the sums of each pass are kept. `remove()`, or the end of a `with`, ends it.
 
-    ValueError where no layer of `model` has an accumulator.
+    It is a scalar in float32 or wider. Passes without gradients do not count, nor does what activation checkpointing
+    repeats; checkpoints with `use_reentrant=True` run without gradients and so are not seen at all.
+
+    ValueError where no layer of `model` has an accumulator, or one has a penalty already.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -27,6 +30,8 @@ class OverflowPenalty:
                 f"no layer of this {type(model).__name__} has an accumulator: pass accumulator=Accumulator(bits=8) and "
                 "activations to binarize()"
             )
+        if any(layer.excesses is not None for layer in self._layers):
+            raise ValueError("a layer of this model has an OverflowPenalty already: call its remove() first")
         for layer in self._layers:
             layer.excesses = []
 

@@ -52,6 +52,7 @@ class Quantizer(nn.Module):
 
     mu: Tensor
     alpha: nn.Parameter | None
+    """The learned scale, with the sizes of the channel dims and the latent's dtype; None without one."""
 
     def __init__(
         self,
@@ -111,14 +112,14 @@ class Quantizer(nn.Module):
         quantised, alpha, ratio = self._fitted(weights, scales)
         if self.scale != "learned":
             return self._surrogate(latent, (alpha * quantised).to(latent.dtype), scales, ratio)
-        unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales, ratio / scales.divisor)
+        unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales, ratio * scales.inverse)
         return (self._learned(latent) * unit).to(latent.dtype)
 
     def factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
         """The quantised tensor as two factors, each with its gradient: F(x), and the scale, which broadcasts over it.
 
         F is unscaled, so that sums of its products with ±1 are integers when it is hard. Where ᾱ = 0 it is 0 and the
-        scale 1, which gives weight 0 and factor B(0).
+        scale 1, which gives weight 0 and factor B(0); a learned scale stays as it is.
         """
         self._begin(latent)
         if self.is_float:
@@ -129,7 +130,7 @@ class Quantizer(nn.Module):
             return self._surrogate(latent, self._quantised(weights), None, None), None
         scales = _Scales.of(alpha_bar)
         quantised, alpha, ratio = self._fitted(weights, scales)
-        inverse = torch.reciprocal(scales.divisor)
+        inverse = scales.inverse
         if self.scale == "learned":
             return self._surrogate(latent, quantised, scales, inverse), self._learned(latent) * ratio
         if self.is_hard:
@@ -166,7 +167,7 @@ class Quantizer(nn.Module):
             return
         start = self.starting_scale(latent)
         if self.alpha is None:
-            self.alpha = nn.Parameter(start)
+            self.alpha = nn.Parameter(start, requires_grad=latent.requires_grad)
         else:
             with torch.no_grad():
                 self.alpha.copy_(start)
@@ -304,7 +305,7 @@ class Quantizer(nn.Module):
 
 
 class _Scales(NamedTuple):
-    """ᾱ, where it is 0 (which means x = 0), and ᾱ with 1 there."""
+    """ᾱ; where it is 0 (then x = 0); and ᾱ with 1 put there, to divide by."""
 
     alpha_bar: Tensor
     is_zero: Tensor
@@ -314,6 +315,11 @@ class _Scales(NamedTuple):
     def of(cls, alpha_bar: Tensor) -> "_Scales":
         is_zero = alpha_bar == 0
         return cls(alpha_bar, is_zero, torch.where(is_zero, 1.0, alpha_bar))
+
+    @property
+    def inverse(self) -> Tensor:
+        """1/ᾱ, finite where ᾱ is denormal too."""
+        return torch.reciprocal(self.divisor.clamp(min=torch.finfo(self.divisor.dtype).tiny))
 
 
 @contextmanager

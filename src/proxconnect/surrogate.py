@@ -10,7 +10,7 @@ from proxconnect.pairs import AnyPair
 
 
 class Surrogate(torch.autograd.Function):
-    """`value` forward, ratio·B_μ(latent/divisor)·g backward.
+    """`value` forward, factor·B_μ(latent/divisor)·g backward.
 
     Only what B needs is saved: nothing where it is 1, the mask where it is one, else the latent itself.
     """
@@ -19,7 +19,7 @@ class Surrogate(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        latent: Tensor, value: Tensor, mask: Tensor | None, divisor: Tensor | None, ratio: Tensor | None,
+        latent: Tensor, value: Tensor, mask: Tensor | None, divisor: Tensor | None, factor: Tensor | None,
         mu: Tensor, pair: AnyPair,
     ) -> Tensor:  # fmt: skip
         """`value`, with the shape and dtype of `latent`."""
@@ -28,21 +28,21 @@ class Surrogate(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep what B needs."""
-        latent, _, mask, divisor, ratio, mu, ctx.pair = inputs
+        latent, _, mask, divisor, factor, mu, ctx.pair = inputs
         if ctx.pair.slope == "any":
-            ctx.save_for_backward(ratio, mask, latent, divisor, mu)
+            ctx.save_for_backward(factor, mask, latent, divisor, mu)
         else:
-            ctx.save_for_backward(ratio, mask, None, None, None)
+            ctx.save_for_backward(factor, mask, None, None, None)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """ratio·B·g for the latent, nothing for the rest."""
-        ratio, factor, latent, divisor, mu = ctx.saved_tensors
+        """factor·B·g for the latent, nothing for the rest."""
+        factor, slope, latent, divisor, mu = ctx.saved_tensors
         if latent is not None:
-            factor = ctx.pair.backward(latent if divisor is None else latent / divisor, mu)
-        if ratio is not None:
-            factor = ratio if factor is None else factor * ratio  # in float32 or wider, rounded once below
-        product = gradient if factor is None else (gradient * factor).to(gradient.dtype)
+            slope = ctx.pair.backward(latent if divisor is None else latent / divisor, mu)
+        if factor is not None:
+            slope = factor if slope is None else slope * factor  # in float32 or wider, rounded once below
+        product = gradient if slope is None else (gradient * slope).to(gradient.dtype)
         return product, None, None, None, None, None, None
 
 

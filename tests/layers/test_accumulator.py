@@ -444,3 +444,21 @@ def test_a_layer_trains_by_the_clamp_derivative() -> None:
     layer(torch.ones(1, 6)).sum().backward()
     assert layer.latent.grad[0].abs().sum() == 0  # type: ignore[index]
     assert layer.latent.grad[1].abs().min() > 0  # type: ignore[index]
+
+
+@pytest.mark.parametrize("weights", ["bc", "bnn", "bnn++"])
+@pytest.mark.parametrize("scale", ["channel", "tensor"])
+def test_denormal_latents_have_finite_gradients(weights: str, scale: Any) -> None:
+    """1/ᾱ overflows float32 there; α/ᾱ does not."""
+    options: dict[str, Any] = {"weights": weights, "activations": "bnn", "scale": scale}
+    layer = BinaryLinear(8, 2, **options, accumulator=WIDE)
+    with torch.no_grad():
+        layer.latent.normal_().mul_(1e-39)
+    layer(torch.randn(3, 8)).sum().backward()
+    assert layer.latent.grad.isfinite().all()  # type: ignore[union-attr]
+
+
+def test_an_accumulator_without_a_binary_input_is_refused_by_binarize() -> None:
+    for activations in (None, {"*": None}, "fp"):
+        with pytest.raises(ValueError, match="an accumulator holds integer sums"):
+            pc.binarize(nn.Sequential(nn.Linear(4, 4)), "bc", activations, accumulator=Accumulator(4), keep=None)

@@ -426,7 +426,7 @@ def test_assigning_a_parameter_is_refused_and_a_tensor_written_to_the_latent() -
     binary = BinaryMultiheadAttention(EMBED, HEADS)
     with pytest.raises(TypeError, match=r"in_proj_weight_binary\.latent"):
         binary.register_parameter("in_proj_weight", nn.Parameter(torch.zeros(3 * EMBED, EMBED)))
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises(TypeError, match=r"in_proj_weight_binary\.latent"):
         binary.in_proj_weight = nn.Parameter(torch.zeros(3 * EMBED, EMBED))
     binary.in_proj_weight = torch.ones(3 * EMBED, EMBED)
     assert torch.equal(binary.in_proj_weight_binary.latent, torch.ones(3 * EMBED, EMBED))
@@ -500,3 +500,20 @@ def test_packed_and_loaded_attention_equals_eval(
     with torch.no_grad():
         for ours, theirs in zip(model[0](*inputs), loaded[0](*inputs), strict=True):
             assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("masks", "words"),
+    [
+        ({"attn_mask": torch.zeros(1, 5)}, "attn_mask must be"),
+        ({"attn_mask": torch.zeros(2, 1, 1)}, "attn_mask must be"),
+        ({"key_padding_mask": torch.zeros(2, 1)}, "key_padding_mask must be"),
+    ],
+)
+def test_masks_that_torch_would_refuse_are_refused(masks: dict[str, Tensor], words: str) -> None:
+    x = torch.randn(2, 5, EMBED)
+    binary = BinaryMultiheadAttention(EMBED, HEADS, batch_first=True)
+    with pytest.raises(ValueError, match=words):
+        binary(x, x, x, **masks)
+    with pytest.raises(ValueError, match="query has a batch of 2, key and value one of 1"):
+        binary(x, x[:1], x[:1])

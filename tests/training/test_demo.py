@@ -10,9 +10,10 @@ import torch
 from rich.console import Console
 from small import some_digits
 
+from proxconnect.layers import Accumulator
 from proxconnect.packed import load
+from proxconnect.training import data, report, shipping
 from proxconnect.training import demo as module
-from proxconnect.training import report, shipping
 from proxconnect.training.experiment import ARCHITECTURES, Epoch, Outcome, Run
 from proxconnect.training.models import small_cnn
 
@@ -32,14 +33,17 @@ def read(path: Path) -> dict:
     return json.loads((path / "results.json").read_text(encoding="utf-8"))
 
 
+def digits_tested_whole():
+    """Few to train on, but all to test on, as a fresh process does."""
+    few = some_digits()
+    return replace(data.digits(), train_images=few.train_images, train_labels=few.train_labels)
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A finished demo: its exit code, what it printed, its folder. It tests on all digits, as a fresh process does."""
-    from proxconnect.training import data
-
+    """A finished demo: its exit code, what it printed, its folder."""
     folder, screen = tmp_path_factory.mktemp("demo") / "new" / "folder", console()
-    digits = replace(data.digits(), train_images=some_digits().train_images, train_labels=some_digits().train_labels)
-    code = module.demo(options(folder), screen, digits)
+    code = module.demo(options(folder), screen, digits_tested_whole())
     return code, screen.file.getvalue(), folder
 
 
@@ -135,6 +139,17 @@ def test_the_widest_table_fits_80_columns_and_shows_mean_and_sd():
     assert any(line.count("90.0±0.0") == 6 for line in lines)
     assert report.spread([], 2) == "-"
     assert report.spread([0.5], 2) == "50.00"
+
+
+def test_the_accumulator_is_in_the_runs_the_table_and_the_results(tmp_path):
+    chosen = options(tmp_path, modes=("BWA", "BWAA"), starts=("E2E",), accumulator=Accumulator(5, "saturate"))
+    assert [run.accumulator for run in chosen.runs()] == [None, None, Accumulator(5, "saturate")]
+    screen = console()
+    assert module.demo(chosen, screen, digits_tested_whole()) == 0
+    printed = screen.file.getvalue()
+    assert "BWAA E2E" in printed
+    assert "BWAA: BWA with sums held by this accumulator: 5-bit saturate." in printed
+    assert read(tmp_path)["runs"][2]["accumulator"]["bits"] == 5
 
 
 def test_a_loss_that_diverged_is_null(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from small import some_digits
 
 from proxconnect.hardening import hard_state_dict
-from proxconnect.layers import BinaryLayer
+from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import workers
 from proxconnect.training.experiment import ARCHITECTURES, RECIPES, Run, accuracy, build, restore, train
 
@@ -57,6 +57,14 @@ def test_fine_tuning_starts_from_the_float_network(digits):
         == fp.accuracy_after
         == accuracy(restore(fp, "digits"), digits.test_images, digits.test_labels)
     )
+
+
+@pytest.mark.parametrize(("mode", "accumulator"), [("BWA", None), ("BWAA", Accumulator(5, "saturate"))])
+def test_a_run_holds_its_sums_in_its_accumulator(digits, mode, accumulator):
+    outcome = train(Run("bc", mode, "E2E", 0, accumulator), replace(RECIPE, epochs=1), digits)
+    layers = [m for m in restore(outcome, "digits").modules() if isinstance(m, BinaryLayer)]
+    assert {layer.accumulator for layer in layers} == {accumulator}
+    assert all(layer.input_quantizer is not None for layer in layers)
 
 
 def test_a_start_without_its_state_is_refused(digits):

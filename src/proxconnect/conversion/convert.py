@@ -44,7 +44,7 @@ def binarize(
             qualified layer names to those, or to None for float. The first pattern that fits a layer decides; a layer
             that none fits stays float.
         activations: the pair of the layers' inputs, given likewise; None leaves them float.
-        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one a
+        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one per
             channel.
         accumulator: what holds the sums of layers with binary inputs, as `Accumulator(bits=8)`; None for no limit.
         keep: what stays float: "edges", the layers that see the raw input and those that make an output; globs on
@@ -63,7 +63,7 @@ def binarize(
     """
     require_module(model, "binarize(model, weights)")
     require_binary_input(accumulator, activations)
-    decisions = _decide(model, weights, activations, scale, keep, example, padding_value, include)
+    decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
     result = _plan(decisions, scale, accumulator, padding_value)
     if not result.binary:
         raise ValueError(f"no layer would become binary:\n{result}\n{_advice(decisions)}")
@@ -83,7 +83,7 @@ def plan(
     """What `binarize` would do with the same arguments, which it takes and checks likewise; changes nothing."""
     require_module(model, "plan(model, weights)")
     require_binary_input(accumulator, activations)
-    decisions = _decide(model, weights, activations, scale, keep, example, padding_value, include)
+    decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
     return _plan(decisions, scale, accumulator, padding_value)
 
 
@@ -111,7 +111,7 @@ class _Decision:
 
 
 def _decide(
-    model: nn.Module, weights: PairChoice, activations: PairChoice, scale: Scale,
+    model: nn.Module, weights: PairChoice, activations: PairChoice, scale: Scale, accumulator: Accumulator | None,
     keep: Keep, example: Any, padding_value: int, include: Include,
 ) -> list[_Decision]:  # fmt: skip
     if weights is None:
@@ -123,6 +123,7 @@ def _decide(
     for pair in weight_pairs.values():
         Quantizer(pair or "bc", scale)  # refuses an unknown scale, and one that the pair cannot have
     _check_padding(padding_value, input_pairs)
+    _check_accumulator(accumulator, input_pairs)
     watched = [layer for layer in layers if layer.form is not None]  # an edge may be float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
 
@@ -184,6 +185,13 @@ def _check_padding(padding_value: int, activations: dict[str, AnyPair | None]) -
     require_padding_value(padding_value)
     if padding_value and not any(activations.values()):
         raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
+
+
+def _check_accumulator(accumulator: Accumulator | None, activations: dict[str, AnyPair | None]) -> None:
+    if accumulator is not None and all(pair is None or pair.is_identity for pair in activations.values()):
+        raise ValueError(
+            "an accumulator holds integer sums, but `activations` makes no input binary: name a pair there"
+        )
 
 
 def _warn_of_one_sign(names: list[str]) -> None:

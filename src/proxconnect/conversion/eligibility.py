@@ -21,10 +21,11 @@ from proxconnect.layers import (
     BinaryMultiheadAttention,
     BinaryTransposedLinear,
 )
+from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.quantizer import FLOAT_TYPES
 from proxconnect.text import some
 
-Form = type[BinaryLayer] | type[BinaryMultiheadAttention]
+Form = type[ConvertedLayer] | type[BinaryMultiheadAttention]
 
 FORMS: tuple[Form, ...] = (
     BinaryLinear,
@@ -119,8 +120,9 @@ def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
     binary = [aliases[0] for module, aliases in names.items() if isinstance(module, BinaryLayer)]
     if binary:
         raise ValueError(
-            f"the model is binary already ({some(binary)}): binarize() takes the float model, once. Build it anew; to "
-            'give layers different pairs, pass a mapping such as weights={"layer1.*": "bc", "*": "bnn++"}'
+            f"the model is binary already ({some(binary)}): binarize() takes the float model, once, and before "
+            "binarize_parameter(). Build it anew; to give layers different pairs, pass a mapping such as "
+            'weights={"layer1.*": "bc", "*": "bnn++"}'
         )
     lazy = [aliases[0] for module, aliases in names.items() if _is_lazy(module)]
     if lazy:

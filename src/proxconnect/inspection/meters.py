@@ -54,7 +54,7 @@ class LayerHealth:
     """The share of sums that the accumulator could not hold since the last reading; None where it held none."""
 
     def numbers(self) -> dict[str, float]:
-        """Every number that is there by its name but `weights`; the bins are called "latents_-1_to_-0.5" and so on."""
+        """The numbers that are known, by name, without `weights`; bins are called "latents_-1_to_-0.5" and so on."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         del named["weights"], named["histogram"]
         bins = {f"latents_{name}": share for name, share in zip(BINS, self.histogram, strict=True)}
@@ -69,8 +69,8 @@ class Meters:
     batch after a reading and the counts of overflows. 1 bit a weight is kept: the signs at the last reading. Nothing
     enters a state dict, and random state, gradients and modes stay as they are.
 
-    Make one Meters a model, before `torch.compile`, under which inputs are not measured. With DistributedDataParallel
-    each rank reads its own. With FSDP2 the numbers are those of the local shard.
+    Make only one Meters per model, before `torch.compile`, under which inputs are not measured. With
+    DistributedDataParallel each rank reads its own; with FSDP2 the numbers are those of the local shard.
 
     Raises:
         TypeError: `model` is no module.

@@ -74,7 +74,8 @@ class Accumulator:
 
     def __str__(self) -> str:
         slope = f" of slope {self.slope:g}" if self.overflow == "cyclic" else ""
-        return f"{self.bits}-bit {self.overflow}{slope}"
+        derivative = ", derivative of clamp" if self.derivative == "clamp" else ""
+        return f"{self.bits}-bit {self.overflow}{slope}{derivative}"
 
     def _map(self, sums: Tensor) -> Tensor:
         if self.overflow == "saturate":

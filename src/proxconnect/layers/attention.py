@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from proxconnect.layers.accumulator import Accumulator
-from proxconnect.layers.base import BinaryLayer, quantizers_of, require_binary_input
+from proxconnect.layers.base import BinaryLayer
 from proxconnect.layers.linear import BinaryLinear
 from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed
 from proxconnect.layers.products import ProjectionProduct
@@ -27,7 +27,7 @@ class BinaryProjection(BinaryParameter, ProjectionProduct):
     ) -> None:  # fmt: skip
         nn.Module.__init__(self)
         self.latent = parameter
-        self._add_quantizers(*quantizers_of(weights, activations, scale), accumulator)
+        self._quantise_by(weights, activations, scale, accumulator)
 
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """(…, in) → (…, out/n) for each of the n inputs."""
@@ -45,7 +45,7 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
             `nn.MultiheadAttention` takes them.
         weights: the pair of the weights.
         activations: the pair of the projections' inputs, or None for float inputs.
-        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one a
+        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one per
             channel.
         accumulator: what holds the sums of binary inputs, or None for one that never overflows.
     """
@@ -71,7 +71,7 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         cls, layer: nn.Module, *, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
         scale: Scale = "channel", accumulator: Accumulator | None = None,
     ) -> Self:  # fmt: skip
-        """Make the in-projections of an `nn.MultiheadAttention` binary, in place, as `BinaryLayer.convert` does.
+        """Make the in-projections of an `nn.MultiheadAttention` binary, in place, as `BinaryLinear.convert` does.
 
         `out_proj` is a layer of its own, which `BinaryLinear.convert` takes.
         """
@@ -80,7 +80,6 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         if not names or len(parameters) < len(names):
             raise TypeError(f"{cls.__name__}.convert takes an nn.MultiheadAttention whose in-projections are plain "
                             f"parameters; got {type(layer).__name__}")  # fmt: skip
-        require_binary_input(accumulator, activations)
         pairs: dict[str, Any] = {"weights": weights, "activations": activations, "scale": scale}
         children = {name: BinaryProjection(p, **pairs, accumulator=accumulator) for name, p in parameters.items()}
         layer.__class__ = cls
@@ -112,12 +111,15 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         need_weights: bool = True, attn_mask: Tensor | None = None, average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """As `nn.MultiheadAttention`; `is_causal` is a hint that is not needed, since `attn_mask` says it."""
+        """As `nn.MultiheadAttention`; `is_causal` is a hint that is not needed, since `attn_mask` says it.
+
+        RuntimeError for the hint without that mask, ValueError for masks and batches of other shapes.
+        """
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal is a hint about attn_mask: pass that mask too")
         batch_axis = None if query.dim() == 2 else 0 if self.batch_first else 1
         q, k, v = (_batch_first(x, batch_axis) for x in self._project(query, key, value))
-        mask = self._mask(attn_mask, key_padding_mask, q)
+        mask = self._mask(attn_mask, key_padding_mask, q, k)
         k, v, mask = self._with_bias(k, v, mask)
         q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
         if self.add_zero_attn:
@@ -146,9 +148,16 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         """The child that projects, or float projection where that weight stayed float."""
         return self._modules.get(name + SUFFIX) or _FloatProjection(self._parameters[name])
 
-    def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | None:
+    def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
         """What is added to the scores, (N or 1, heads or 1, L or 1, S); boolean masks say True for what is left out."""
         merged = None
+        batch, keys, shape = q.shape[0], k.shape[1], (q.shape[1], k.shape[1])
+        if k.shape[0] != batch:
+            raise ValueError(f"query has a batch of {batch}, key and value one of {k.shape[0]}")
+        if attn_mask is not None and attn_mask.shape not in (shape, (batch * self.num_heads, *shape)):
+            raise ValueError(f"attn_mask must be {shape} or {(batch * self.num_heads, *shape)}; got {attn_mask.shape}")
+        if padding is not None and padding.numel() != batch * keys:
+            raise ValueError(f"key_padding_mask must be {(batch, keys)}; got {padding.shape}")
         if attn_mask is not None:
             added = _additive(attn_mask, q.dtype)
             merged = added[None, None] if added.dim() == 2 else added.unflatten(0, (-1, self.num_heads))

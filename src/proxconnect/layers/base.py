@@ -1,90 +1,45 @@
 """What every binary layer shares: the latent parameter, the property `weight`, conversion, loading."""
 
 import warnings
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from proxconnect.layers import guard
 from proxconnect.layers.accumulator import Accumulator
 from proxconnect.layers.products import Product
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale, overridden
+from proxconnect.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
 
 
 class BinaryLayer(Product):
     """Mixin over a torch layer: its parameter is `latent`, and `weight` is a property, what the layer multiplies by.
 
     In `train()` `weight` is α·F_μ(latent/ᾱ) with the gradient of B, in `eval()` the hard ᾱ·sign(latent). It has the
-    semantics of `torch.nn.utils.parametrize`: assigning a tensor writes `latent`, and an in-place write to what the
-    property returned is lost (`nn.init.normal_(layer.weight)` is the classic; write to `layer.latent`).
+    semantics of `torch.nn.utils.parametrize`: assigning a tensor writes `latent` (and starts a learned scale anew), and
+    an in-place write to what the property returned is lost (`nn.init.normal_(layer.weight)` is the classic; write to
+    `layer.latent`). A learned scale stands in the place of ᾱ everywhere.
 
     A state dict of the float layer loads: its `weight` is read as `latent`, and a missing μ is kept as it is.
     """
-
-    float_type: ClassVar[type[nn.Module]]
-    """The torch layer that this one is the binary form of."""
 
     latent: Tensor
     bias: Any
     weight_quantizer: Quantizer
     input_quantizer: Quantizer | None
 
-    @classmethod
-    def convert(
-        cls, layer: nn.Module, *, weights: str | AnyPair = "bnn++",
-        activations: str | AnyPair | None = None, scale: Scale = "channel", accumulator: Accumulator | None = None,
-    ) -> Self:  # fmt: skip
-        """Turn a float layer into a binary one in place, so that whoever holds it holds the binary one.
-
-        Its parameter becomes the latent, the same object, so that an optimizer that holds it goes on. `weights` and
-        `activations` are the pairs of the weights and, unless None, of the input; `scale` is what shares a scale;
-        `accumulator` holds the sums of a layer whose input is binary. TypeError unless `layer` is of the float type (or
-        a subclass, whose own methods are lost) and its weight a plain parameter with a shape; ValueError for an unknown
-        pair or scale, or an accumulator without activations. On any error the layer stays as it was.
-        """
-        if isinstance(layer, BinaryLayer) or cls.float_class(type(layer)) is None:
-            raise TypeError(f"{cls.__name__}.convert takes a {cls.float_name()}, got {type(layer).__name__}")
-        weight = layer._parameters.get("weight")
-        if weight is not None and is_lazy(weight):
-            raise TypeError(f"this {type(layer).__name__} has no shape yet: run it once on an example first")
-        if weight is None:
-            raise TypeError(
-                f"the weight of this {type(layer).__name__} is no plain parameter (parametrized, weight-normed or "
-                "pruned?): remove that first, as torch.nn.utils.parametrize.remove_parametrizations does"
-            )
-        require_binary_input(accumulator, activations)  # this and the next before the first change, for they may refuse
-        quantizers = quantizers_of(weights, activations, scale, cls.channel_dims)
-        layer._parameters = {"latent" if name == "weight" else name: p for name, p in layer._parameters.items()}
-        layer.__class__ = cls
-        assert isinstance(layer, cls)
-        layer._add_quantizers(*quantizers, accumulator)
-        return layer.train(layer.training)
-
-    @classmethod
-    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """The class of which this is the binary form and `candidate` a subclass; None where it is none."""
-        return cls.float_type if issubclass(candidate, cls.float_type) else None
-
-    @classmethod
-    def float_name(cls) -> str:
-        """How the float layer is called."""
-        return cls.float_type.__name__
-
-    @classmethod
-    def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
-        """The names of the parameters of a float layer that become binary."""
-        return ("weight",)
-
-    def _add_quantizers(
-        self, weight_quantizer: Quantizer, input_quantizer: Quantizer | None, accumulator: Accumulator | None
+    def _quantise_by(
+        self, weights: str | AnyPair, activations: str | AnyPair | None, scale: Scale, accumulator: Accumulator | None
     ) -> None:
+        """Take quantizers by these pairs; the errors are those of `Quantizer` and `require_binary_input`."""
+        require_binary_input(accumulator, activations)
         device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ
-        self.weight_quantizer = weight_quantizer.to(device, dtype)
+        quantizer = Quantizer(weights, scale, channel_dims=self.channel_dims, magnitude=UNSCALED_MAGNITUDE)
+        inputs = None if activations is None else Quantizer(activations, None)
+        self.weight_quantizer = quantizer.to(device, dtype)
         self.weight_quantizer.start_scale(self.by_channel(self.latent))
-        self.input_quantizer = None if input_quantizer is None else input_quantizer.to(device, dtype)
+        self.input_quantizer = None if inputs is None else inputs.to(device, dtype)
         if accumulator is not None:
             self.accumulator = accumulator
 
@@ -160,13 +115,6 @@ class BinaryLayer(Product):
         """The input as the layer multiplies it: quantised where activations are binary."""
         return input if self.input_quantizer is None else self.input_quantizer(input)
 
-    def reset_parameters(self) -> None:
-        """Initialise `latent` and `bias` as the float layer does, and a learned scale from them."""
-        with overridden(self, "full_precision"):  # `weight` is the latent itself here
-            super().reset_parameters()  # type: ignore[misc]  # every torch layer here has it
-        if "weight_quantizer" in self._modules:  # not yet in torch's __init__
-            self.weight_quantizer.start_scale(self.by_channel(self.latent))
-
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """As torch's, except that "weight" is called `latent` here."""
         if name in ("weight", "weight_orig") and "latent" in self._parameters:
@@ -223,14 +171,6 @@ class BinaryLayer(Product):
         quantizer, key = self.weight_quantizer, f"{prefix}weight_quantizer.alpha"
         if quantizer.alpha is not None and key not in state_dict and weight.shape == self.latent.shape:
             state_dict[key] = quantizer.starting_scale(self.by_channel(weight))
-
-
-def quantizers_of(
-    weights: str | AnyPair, activations: str | AnyPair | None, scale: Scale, channel_dims: tuple[int, ...] = (0,)
-) -> tuple[Quantizer, Quantizer | None]:
-    """The quantizers of a layer's weights and inputs."""
-    inputs = None if activations is None else Quantizer(activations, None)
-    return Quantizer(weights, scale, channel_dims=channel_dims, magnitude=UNSCALED_MAGNITUDE), inputs
 
 
 def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:

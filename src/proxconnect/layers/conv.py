@@ -5,13 +5,13 @@ from typing import Any
 from torch import nn
 
 from proxconnect.layers.accumulator import Accumulator
-from proxconnect.layers.base import BinaryLayer, quantizers_of, require_binary_input
+from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.products import ConvProduct
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Scale
 
 
-class BinaryConv(BinaryLayer, ConvProduct):
+class BinaryConv(ConvertedLayer, ConvProduct):
     """What `BinaryConv1d`, `BinaryConv2d` and `BinaryConv3d` share.
 
     Args:
@@ -19,7 +19,7 @@ class BinaryConv(BinaryLayer, ConvProduct):
             torch's layer takes them.
         weights: the pair of the weights.
         activations: the pair of the input, or None for a float input.
-        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one a
+        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one per
             channel.
         accumulator: what holds the sums of binary inputs, or None for one that never overflows.
         padding_value: what `padding_mode="zeros"` pads a binary input with, 0, 1 or -1. Zeros leave the border's sums
@@ -32,9 +32,8 @@ class BinaryConv(BinaryLayer, ConvProduct):
         self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
         scale: Scale = "channel", accumulator: Accumulator | None = None, padding_value: int = 0, **kwargs: Any,
     ) -> None:  # fmt: skip
-        require_binary_input(accumulator, activations)
         super().__init__(*args, **kwargs)
-        self._add_quantizers(*quantizers_of(weights, activations, scale), accumulator)
+        self._quantise_by(weights, activations, scale, accumulator)
         self.set_padding_value(padding_value)
 
     def set_padding_value(self, value: int) -> None:

@@ -3,21 +3,18 @@
 Their fast paths, in `eval()` without gradients, take all weights of an encoder layer at once, and nested tensors.
 """
 
-from typing import Any
-
 from torch import nn
 
 from proxconnect.layers.attention import BinaryMultiheadAttention
 
 
 class StepwiseEncoderLayer(nn.TransformerEncoderLayer):
-    """`nn.TransformerEncoderLayer` without its fast path, which in `eval()` takes weights past its layers' forward."""
+    """`nn.TransformerEncoderLayer` without its fast path, which in `eval()` takes weights past its layers' forward.
+
+    0 is what torch has there for an activation that its fast path does not know.
+    """
 
     activation_relu_or_gelu = 0
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name != "activation_relu_or_gelu":
-            super().__setattr__(name, value)
 
 
 def call_every_layer(model: nn.Module) -> None:

@@ -5,20 +5,20 @@ from typing import Any
 from torch import nn
 
 from proxconnect.layers.accumulator import Accumulator
-from proxconnect.layers.base import BinaryLayer, quantizers_of, require_binary_input
+from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.products import LinearProduct, TransposedLinearProduct
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Scale
 
 
-class BinaryLinear(BinaryLayer, LinearProduct, nn.Linear):
+class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):
     """`nn.Linear` with binary weights and, where `activations` names a pair, binary inputs.
 
     Args:
         in_features, out_features, bias, device, dtype: as `nn.Linear` takes them.
         weights: the pair of the weights.
         activations: the pair of the input, or None for a float input.
-        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one a
+        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one per
             channel.
         accumulator: what holds the sums of binary inputs, or None for one that never overflows.
     """
@@ -30,18 +30,16 @@ class BinaryLinear(BinaryLayer, LinearProduct, nn.Linear):
         weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
         accumulator: Accumulator | None = None,
     ) -> None:  # fmt: skip
-        require_binary_input(accumulator, activations)
         super().__init__(in_features, out_features, bias, device, dtype)
-        self._add_quantizers(*quantizers_of(weights, activations, scale), accumulator)
+        self._quantise_by(weights, activations, scale, accumulator)
 
 
-class BinaryTransposedLinear(BinaryLayer, TransposedLinearProduct):
-    """transformers' `Conv1D`, the linear layer of GPT-2 whose weight is (in, out), with binary weights and inputs.
+class BinaryTransposedLinear(ConvertedLayer, TransposedLinearProduct):
+    """transformers' `Conv1D`, the linear layer of GPT-2 whose weight is (in, out), binary as `BinaryLinear` is.
 
     `convert` makes it; it is no subclass of `Conv1D`, for which transformers would have to be imported.
     """
 
-    float_type = nn.Module
     _FLOAT_CLASS = ("transformers.pytorch_utils", "Conv1D")
 
     @classmethod

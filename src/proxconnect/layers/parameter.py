@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from functools import cache, wraps
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from proxconnect.arguments import require_module
-from proxconnect.layers.base import BinaryLayer, quantizers_of
+from proxconnect.layers.base import BinaryLayer
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Scale
 
@@ -34,7 +35,12 @@ class BinaryParameter(BinaryLayer):
         super().__init__()
         self.channel_dims = channel_dims
         self.latent = parameter
-        self._add_quantizers(*quantizers_of(weights, None, scale, channel_dims), None)
+        self._quantise_by(weights, None, scale, None)
+
+    @property
+    def mode(self) -> tuple[bool, bool]:
+        """What decides which weight it gives: whether that is hard, and whether it is the latent itself."""
+        return self.weight_quantizer.is_hard, self.weight_quantizer.is_float
 
     def float_key(self, name: str) -> str:
         """The name of the parameter in its owner."""
@@ -53,7 +59,9 @@ class Owner(nn.Module):
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """As torch's, except that the name of a binary parameter is taken."""
-        if name in self.binary_names and name + SUFFIX in self._modules:
+        taken = name.removesuffix("_orig")  # which pruning adds
+        if taken in self.binary_names and taken + SUFFIX in self._modules:
+            name = taken
             raise TypeError(f"{type(self).__name__}.{name} is computed from {name}{SUFFIX}.latent: name that instead, "
                             "or assign a plain tensor to copy it there")  # fmt: skip
         super().register_parameter(name, param)
@@ -84,11 +92,14 @@ def binarize_parameter(
 
     Raises:
         ValueError: for a name that is no parameter of the module itself, one that is not float or has no entries,
-            dimensions that it does not have, an unknown pair or scale.
-        TypeError: for a parameter that is parametrized or lazy, and for one of a recurrent layer, which holds it twice.
+            dimensions that it does not have, an unknown pair or scale, or where `<name>_binary` is taken.
+        TypeError: for a parameter that is binary already, parametrized or lazy, and for one of a recurrent layer, which
+            holds it twice.
     """
     require_module(module, "binarize_parameter(module, name)")
     parameter = _plain_parameter(module, name)
+    if not isinstance(channel_dims, tuple | list) or not all(type(d) is int for d in channel_dims):
+        raise TypeError(f"channel_dims takes a tuple of dimensions, as (0, 1); got {channel_dims!r}")
     dims = {d % parameter.dim() for d in channel_dims if -parameter.dim() <= d < parameter.dim()}
     if len(dims) != len(channel_dims) or not dims:
         raise ValueError(
@@ -118,12 +129,16 @@ def computed(name: str) -> property:
         held = owner.__dict__.get("_held")
         if held is None:
             return child.weight
-        if name not in held:
-            held[name] = child.weight
-        return held[name]
+        key = (name, torch.is_grad_enabled(), child.mode)
+        if key not in held:
+            held[key] = child.weight
+        return held[key]
 
     def put(owner: nn.Module, value: Any) -> None:
-        setattr(owner._modules[name + SUFFIX], "weight", value)  # noqa: B010  # its class is not known here
+        child: Any = owner._modules[name + SUFFIX]
+        child.weight = value
+        if owner.__dict__.get("_held") is not None:
+            owner.__dict__["_held"] = {}
 
     return property(get, put)
 
@@ -145,13 +160,16 @@ def _plain_parameter(module: nn.Module, name: str) -> nn.Parameter:
         raise TypeError(f"{name!r} of {kind} is parametrized: torch.nn.utils.parametrize.remove_parametrizations first")
     if isinstance(module, nn.RNNBase):
         raise TypeError(f"{kind} keeps its weights in a list of its own, past the names of its parameters")
+    if isinstance(module, BinaryLayer) or (isinstance(module, Owner) and name + SUFFIX in module._modules):
+        raise TypeError(f"{name!r} of {kind} is binary already")
+    if hasattr(module, name + SUFFIX):
+        raise ValueError(f"{kind} has an attribute {name + SUFFIX!r}, which the child that computes {name!r} needs: "
+                         "rename it")  # fmt: skip
     if parameter is None:
         own = ", ".join(key for key, p in module._parameters.items() if p is not None) or "none"
         raise ValueError(f"{kind} has no parameter {name!r} of its own: it has {own}. Pass the module that owns it")
     if is_lazy(parameter) or type(parameter) is not nn.Parameter:
         raise TypeError(f"{name!r} of {kind} is a {type(parameter).__name__}, no plain parameter with a shape")
-    if isinstance(module, BinaryLayer):
-        raise TypeError(f"{kind} is binary already: its {name!r} cannot be made so again")
     if not parameter.is_floating_point() or parameter.numel() == 0 or parameter.dim() == 0:
         raise ValueError(f"{name!r} of {kind} is {parameter.dtype} of shape {tuple(parameter.shape)}: binary are float "
                          "tensors of one dimension or more")  # fmt: skip

@@ -18,10 +18,10 @@ class Product(nn.Module):
     accumulator: Accumulator | None = None
     """What holds the sums; None for one that never overflows."""
     overflow_counts: Tensor | None = None
-    """Where a meter wants the sums that overflow, and all, counted; None where there is none. No buffer, which
-    DistributedDataParallel would send from one rank to all."""
+    """int64 counts (overflowed, all) for a meter; None without one. No buffer, which DistributedDataParallel would send
+    from one rank to all."""
     excesses: list[Tensor] | None = None
-    """Where an `OverflowPenalty` wants the mean excess of each pass in `train()`; None where there is none."""
+    """The mean excess of each pass that trains, for an `OverflowPenalty`; None without one."""
 
     @property
     def output_axis(self) -> int:
@@ -70,12 +70,20 @@ class Product(nn.Module):
         """One value for each output channel, or one for all, broadcastable over the output."""
         return values.reshape(-1, *(1,) * (-1 - self.output_axis))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies take: not what belongs to the meters and penalties of this layer."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("overflow_counts", "excesses")}
+
     def _note_overflows(self, sums: Tensor) -> None:
         """Tell a penalty of the excess, and a meter of the sums that overflow."""
         counts, accumulator = self.overflow_counts, self.accumulator
         assert accumulator is not None
-        if self.excesses is not None and self.training:
-            self.excesses.append(accumulator.excess(sums).mean())
+        if (self.excesses is None and counts is None) or sums.numel() == 0 or _is_transformed(sums):
+            return
+        if self.excesses is not None and self.training and torch.is_grad_enabled():
+            excess = accumulator.excess(sums).mean()  # checkpoints want it computed again, though it counts once
+            if not _in_backward():
+                self.excesses.append(excess)
         if counts is not None:
             overflowed = accumulator.overflows(sums).sum().to(counts.device)
             counts += torch.stack([overflowed, counts.new_full((), sums.numel())])
@@ -172,6 +180,16 @@ class TransposedConvProduct(Product):
 
 def _before_sizes(layer: Any) -> int:
     return -1 - len(layer.kernel_size)
+
+
+def _is_transformed(sums: Tensor) -> bool:
+    """Whether `torch.func` wraps the sums, so that nothing computed of them may leave."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(sums)
+
+
+def _in_backward() -> bool:
+    """Whether this pass is one that activation checkpointing repeats."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager[object]:

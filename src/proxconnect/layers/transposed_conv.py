@@ -5,13 +5,13 @@ from typing import Any
 from torch import nn
 
 from proxconnect.layers.accumulator import Accumulator
-from proxconnect.layers.base import BinaryLayer, quantizers_of, require_binary_input
+from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.products import TransposedConvProduct
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Scale
 
 
-class BinaryConvTranspose(BinaryLayer, TransposedConvProduct):
+class BinaryConvTranspose(ConvertedLayer, TransposedConvProduct):
     """What `BinaryConvTranspose1d`, `BinaryConvTranspose2d` and `BinaryConvTranspose3d` share.
 
     A scale per channel has one for each output channel, also where groups share dimension 1 of the weight.
@@ -21,7 +21,7 @@ class BinaryConvTranspose(BinaryLayer, TransposedConvProduct):
             device, dtype: as torch's layer takes them.
         weights: the pair of the weights.
         activations: the pair of the input, or None for a float input.
-        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one a
+        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one per
             channel.
         accumulator: what holds the sums of binary inputs, or None for one that never overflows.
     """
@@ -30,24 +30,23 @@ class BinaryConvTranspose(BinaryLayer, TransposedConvProduct):
         self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
         scale: Scale = "channel", accumulator: Accumulator | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
-        require_binary_input(accumulator, activations)
         super().__init__(*args, **kwargs)
-        self._add_quantizers(*quantizers_of(weights, activations, scale, self.channel_dims), accumulator)
+        self._quantise_by(weights, activations, scale, accumulator)
 
 
 class BinaryConvTranspose1d(BinaryConvTranspose, nn.ConvTranspose1d):
-    """`nn.ConvTranspose1d` with binary weights and inputs; see `BinaryConvTranspose`."""
+    """`nn.ConvTranspose1d`, binary; see `BinaryConvTranspose`."""
 
     float_type = nn.ConvTranspose1d
 
 
 class BinaryConvTranspose2d(BinaryConvTranspose, nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` with binary weights and inputs; see `BinaryConvTranspose`."""
+    """`nn.ConvTranspose2d`, binary; see `BinaryConvTranspose`."""
 
     float_type = nn.ConvTranspose2d
 
 
 class BinaryConvTranspose3d(BinaryConvTranspose, nn.ConvTranspose3d):
-    """`nn.ConvTranspose3d` with binary weights and inputs; see `BinaryConvTranspose`."""
+    """`nn.ConvTranspose3d`, binary; see `BinaryConvTranspose`."""
 
     float_type = nn.ConvTranspose3d

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from proxconnect.layers import BinaryLayer, attention, conv, linear, parameter, transposed_conv
+from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.products import (
     ConvProduct,
     LinearProduct,
@@ -18,21 +19,27 @@ from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import LayerSpec
 
 
-class PackedLinear(PackedLayer, LinearProduct, nn.Linear):
+class PackedForm(PackedLayer):
+    """A packed layer that is a float layer of torch's, or stands for one."""
+
+    binary_type: ClassVar[type[ConvertedLayer]]
+
+
+class PackedLinear(PackedForm, LinearProduct, nn.Linear):
     """`nn.Linear` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "linear"
     binary_type = linear.BinaryLinear
 
 
-class PackedTransposedLinear(PackedLayer, TransposedLinearProduct):
+class PackedTransposedLinear(PackedForm, TransposedLinearProduct):
     """transformers' `Conv1D` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "transposed_linear"
     binary_type = linear.BinaryTransposedLinear
 
 
-class _PackedConv(PackedLayer, ConvProduct):
+class _PackedConv(PackedForm, ConvProduct):
     """What packed convolutions share."""
 
     @property
@@ -62,21 +69,21 @@ class PackedConv3d(_PackedConv, nn.Conv3d):
     binary_type = conv.BinaryConv3d
 
 
-class PackedConvTranspose1d(PackedLayer, TransposedConvProduct, nn.ConvTranspose1d):
+class PackedConvTranspose1d(PackedForm, TransposedConvProduct, nn.ConvTranspose1d):
     """`nn.ConvTranspose1d` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "conv_transpose1d"
     binary_type = transposed_conv.BinaryConvTranspose1d
 
 
-class PackedConvTranspose2d(PackedLayer, TransposedConvProduct, nn.ConvTranspose2d):
+class PackedConvTranspose2d(PackedForm, TransposedConvProduct, nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "conv_transpose2d"
     binary_type = transposed_conv.BinaryConvTranspose2d
 
 
-class PackedConvTranspose3d(PackedLayer, TransposedConvProduct, nn.ConvTranspose3d):
+class PackedConvTranspose3d(PackedForm, TransposedConvProduct, nn.ConvTranspose3d):
     """`nn.ConvTranspose3d` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "conv_transpose3d"
@@ -96,6 +103,10 @@ class PackedParameter(PackedLayer):
         nn.Module.__init__(packed)
         packed._specify(spec)
         return packed
+
+    @property
+    def mode(self) -> None:
+        """It gives one weight only."""
 
     def forward(self) -> Tensor:  # type: ignore[override]  # it has no input
         """The weight."""
@@ -139,6 +150,7 @@ def spec_of(layer: BinaryLayer) -> LayerSpec:
         scale="channel" if layer.weight_quantizer.scale == "learned" else layer.weight_quantizer.scale,
         dtype=layer.latent.dtype,
         binary_input=layer.has_binary_input,
+        # Inference needs no derivative.
         accumulator=None if layer.accumulator is None else replace(layer.accumulator, derivative="exact"),
         padding_value=int(layer.padding_value) if isinstance(layer, ConvProduct) else 0,
         geometry=geometry_of(layer),

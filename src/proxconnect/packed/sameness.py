@@ -7,13 +7,15 @@ from torch import Tensor, nn
 from proxconnect.layers.attention import FUSED, SEPARATE
 from proxconnect.layers.parameter import SUFFIX
 from proxconnect.packed.geometry import geometry_of
-from proxconnect.packed.kinds import BY_KIND, PackedProjection
+from proxconnect.packed.kinds import BY_KIND, PackedForm, PackedProjection
 from proxconnect.packed.spec import LayerSpec
 
 
 def require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     """Refuse a layer that is not of the type, shape, dtype and geometry that was packed."""
-    binary = BY_KIND[spec.kind].binary_type
+    packed = BY_KIND[spec.kind]
+    assert issubclass(packed, PackedForm)
+    binary = packed.binary_type
     if binary.float_class(type(layer)) is None:
         raise ValueError(
             f"layer {name!r} is a {binary.float_name()} in the file, but a {type(layer).__name__} in the model: "

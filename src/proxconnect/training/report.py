@@ -67,7 +67,7 @@ def _explanation(outcomes: Sequence[Outcome]) -> list[str]:
         "BW: binary weights. BWA: and activations. E2E: from scratch. FT: from fp.",
     ]
     limits = {str(o.run.accumulator) for o in outcomes if o.run.accumulator is not None}
-    return [*lines, *(f"BWAA: BWA with the sums in a {limit} accumulator." for limit in sorted(limits))]
+    return [*lines, *(f"BWAA: BWA with sums held by this accumulator: {limit}." for limit in sorted(limits))]
 
 
 def float_line(outcomes: Sequence[Outcome]) -> str:
