@@ -26,6 +26,9 @@ FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PLAUSIBLE = (1e-6, 1e9)
 """Values of μ outside are taken for uninitialised memory."""
 
+SMALLEST_NORMAL = 2.0**-126
+"""Of float32."""
+
 UNSCALED_MAGNITUDE = 0.1
 """The mean magnitude assumed of latents without a scale, which their sharpness must make up for: a convention (torch's
 default initialisation gives 1/(2√fan_in))."""
@@ -112,7 +115,7 @@ class Quantizer(nn.Module):
         quantised, alpha, ratio = self._fitted(weights, scales)
         if self.scale != "learned":
             return self._surrogate(latent, (alpha * quantised).to(latent.dtype), scales, ratio)
-        unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales, ratio * scales.inverse)
+        unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales, ratio * _inverse(scales.divisor))
         return (self._learned(latent) * unit).to(latent.dtype)
 
     def factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -130,7 +133,7 @@ class Quantizer(nn.Module):
             return self._surrogate(latent, self._quantised(weights), None, None), None
         scales = _Scales.of(alpha_bar)
         quantised, alpha, ratio = self._fitted(weights, scales)
-        inverse = scales.inverse
+        inverse = _inverse(scales.divisor)
         if self.scale == "learned":
             return self._surrogate(latent, quantised, scales, inverse), self._learned(latent) * ratio
         if self.is_hard:
@@ -316,11 +319,6 @@ class _Scales(NamedTuple):
         is_zero = alpha_bar == 0
         return cls(alpha_bar, is_zero, torch.where(is_zero, 1.0, alpha_bar))
 
-    @property
-    def inverse(self) -> Tensor:
-        """1/ᾱ, finite where ᾱ is denormal too."""
-        return torch.reciprocal(self.divisor.clamp(min=torch.finfo(self.divisor.dtype).tiny))
-
 
 @contextmanager
 def overridden(module: nn.Module, override: Override) -> Iterator[None]:
@@ -334,6 +332,11 @@ def overridden(module: nn.Module, override: Override) -> Iterator[None]:
     finally:
         for quantizer, previous in zip(quantizers, before, strict=True):
             quantizer.override = previous
+
+
+def _inverse(divisor: Tensor) -> Tensor:
+    """1/ᾱ, finite where ᾱ is denormal too."""
+    return torch.reciprocal(divisor.clamp(min=SMALLEST_NORMAL))
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

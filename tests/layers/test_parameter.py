@@ -523,7 +523,7 @@ def test_a_weight_assigned_in_a_forward_is_used_there() -> None:
     binarize_parameter(module, "w", "bc")
     module(torch.empty(0))
     assert torch.equal(module.w, torch.full((4, 4), 2.0))
-    assert module.__dict__["_held"] is None
+    assert module._held is None
 
 
 def test_a_child_s_name_that_is_taken_and_other_dimensions_are_refused() -> None:

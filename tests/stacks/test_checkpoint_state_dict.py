@@ -32,12 +32,12 @@ def test_a_loaded_checkpoint_brings_mu_back_and_goes_on_as_unbroken(name, flat, 
     model, optimizer, _ = net_and_optimizer(name)
     train(model, optimizer, data[:2])
     weights, steps = get_state_dict(model, optimizer, options=options)
-    dcp.save({"model": weights, "optimizer": steps}, checkpoint_id=tmp_path, no_dist=True)
+    dcp.save({"model": weights, "optimizer": steps}, checkpoint_id=tmp_path)
     train(model, optimizer, data[2:])
 
     fresh, its_optimizer, sharpening = net_and_optimizer(name, seed=1)
     weights, steps = get_state_dict(fresh, its_optimizer, options=options)
-    dcp.load({"model": weights, "optimizer": steps}, checkpoint_id=tmp_path, no_dist=True)
+    dcp.load({"model": weights, "optimizer": steps}, checkpoint_id=tmp_path)
     set_state_dict(fresh, its_optimizer, model_state_dict=weights, optim_state_dict=steps, options=options)
     assert sharpening.step_count == 2
     assert sharpnesses(fresh) == pytest.approx([scheduled(2)] * 2)

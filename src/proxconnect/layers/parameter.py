@@ -4,8 +4,6 @@ The parameter moves into a child module, a `BinaryParameter` named `<name>_binar
 for a subclass in which `owner.<name>` is what the child computes.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache, wraps
 from typing import Any, ClassVar
 
@@ -56,6 +54,8 @@ class Owner(nn.Module):
 
     binary_names: ClassVar[tuple[str, ...]] = ()
     """The names of parameters that are, or may be, computed by a child."""
+    _held: dict[Any, Tensor] | None = None
+    """The weights that this forward computed, by what they depend on; None outside of one."""
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """As torch's, except that the name of a binary parameter is taken."""
@@ -122,11 +122,11 @@ def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
 def computed(name: str) -> property:
     """The property `name` of an owner: the child's weight, or the parameter itself where there is no child."""
 
-    def get(owner: nn.Module) -> Any:
+    def get(owner: Owner) -> Any:
         child: Any = owner._modules.get(name + SUFFIX)
         if child is None:
             return nn.Module.__getattr__(owner, name)
-        held = owner.__dict__.get("_held")
+        held = owner._held
         if held is None:
             return child.weight
         key = (name, torch.is_grad_enabled(), child.mode)
@@ -134,23 +134,13 @@ def computed(name: str) -> property:
             held[key] = child.weight
         return held[key]
 
-    def put(owner: nn.Module, value: Any) -> None:
+    def put(owner: Owner, value: Any) -> None:
         child: Any = owner._modules[name + SUFFIX]
         child.weight = value
-        if owner.__dict__.get("_held") is not None:
-            owner.__dict__["_held"] = {}
+        if owner._held is not None:
+            owner._held = {}
 
     return property(get, put)
-
-
-@contextmanager
-def weights_held(owner: nn.Module) -> Iterator[None]:
-    """Have the weights of `owner` computed once inside, however often they are asked for."""
-    outer, owner.__dict__["_held"] = owner.__dict__.get("_held"), {}
-    try:
-        yield
-    finally:
-        owner.__dict__["_held"] = outer
 
 
 def _plain_parameter(module: nn.Module, name: str) -> nn.Parameter:
@@ -182,8 +172,11 @@ def _owner_class(cls: Any, name: str) -> type[Owner]:
 
     @wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with weights_held(self):
+        outer, self._held = self._held, {}
+        try:
             return cls.forward(self, *args, **kwargs)
+        finally:
+            self._held = outer
 
     members = {
         "binary_names": (*getattr(cls, "binary_names", ()), name),
