@@ -219,8 +219,6 @@ def test_all_codes_of_mixtral_agree():
 
 
 @pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this torch has no grouped product")
-    not hasattr(torch, "_grouped_mm"), reason="this torch has no grouped product, transformers' own is a loop"
-)
 def test_all_codes_of_mixtral_count_the_same_multiply_adds():
     runs = [stepped(name, "BW") for name in MIXTRALS]
     looped, *others = (pc.summary(run.model, run.example).float_macs for run in runs)
