@@ -29,6 +29,7 @@ class BinaryProjection(BinaryParameter, ProjectionProduct):
         self.latent = parameter
         self._quantise_by(weights, activations, scale, accumulator)
 
+    # Unlike other layers it has several inputs, an output for each, and a bias that is its owner's.
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """(…, in) → (…, out/n) for each of the n inputs."""
         return self.project(tuple(map(self.quantize_input, inputs)), *self.weight_factors(), bias)

@@ -119,6 +119,7 @@ class PackedProjection(PackedParameter, ProjectionProduct):
     kind = "projection"
     binary_type = attention.BinaryProjection
 
+    # Unlike other layers it has several inputs, an output for each, and a bias that is its owner's.
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """(…, in) → (…, out/n) for each of the n inputs."""
         return self.project(tuple(map(self.prepare_input, inputs)), *self.weight_factors(), bias)

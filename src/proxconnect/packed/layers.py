@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.layers import Accumulator, BinaryLayer
-from proxconnect.layers.products import (
-    Product,
-)
+from proxconnect.layers.products import Product
 from proxconnect.packed.bits import unpack_bits
 from proxconnect.packed.geometry import geometry_of
 from proxconnect.packed.spec import LayerSpec
