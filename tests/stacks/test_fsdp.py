@@ -14,7 +14,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
-from proxconnect import Sharpening, clip_latents, hard_state_dict, pack, summary
+from proxconnect import Accumulator, Sharpening, clip_latents, hard_state_dict, pack, summary
 from stacks.nets import (
     OPTIMIZERS,
     STEPS,
@@ -35,6 +35,7 @@ SETTINGS = [
     ("AdamW", {"scale": "channel"}),
     ("SGD", {"scale": "tensor"}),
     ("SGD", {"scale": "channel", "activations": "poly"}),
+    ("SGD", {"scale": "learned", "activations": "poly", "accumulator": Accumulator(4, derivative="clamp")}),
 ]
 BOUND = 0.05
 
