@@ -25,7 +25,7 @@ SHADES = {"F": ("#9ecae1", "#4292c6", "#08306b"), "B": ("#fdbe85", "#f16913", "#
 PAIR_COLOURS = {
     "fp": "#444444", "bc": "#0072b2", "pc": "#e69f00", "parq": "#8c6d31", "binaryrelax": "#56b4e9", "md": "#999933",
     "bnn": "#009e73", "bnn+": "#cc79a7", "bnn++": "#d62728", "poly": "#9467bd", "poly+": "#5e3c99", "ede": "#b2912f",
-    "ede+": "#17becf",
+    "ede+": "#17becf", "clip+": "#7f3b08", "erf": "#a6d96a", "erf+": "#1b7837",
 }  # fmt: skip
 """One colour a pair in every picture of runs."""
 
@@ -114,6 +114,29 @@ def plot_latents(layers: Mapping[str, tuple[Tensor, Tensor]], title: str = "") -
         axes.set_xlabel("latent w* / ᾱ")
     figure.axes[0].set_ylabel("share of weights")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]]]) -> "Figure":
+    """By title and pair, the average excess loss of a run at every horizon, (t,), and what bounds it, dashed.
+
+    On logarithmic axes, beside the rate of a convex potential, log t/√t; None where nothing bounds the excess (dotted).
+    What follows a comma in the name of a pair tells its runs apart.
+    """
+    figure = _figure(4.0 * len(panels), 4.6)
+    for axes, (title, runs) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name, (excess, bound) in runs.items():
+            colour = PAIR_COLOURS.get(name.partition(",")[0], "#444444")
+            horizons, width = torch.arange(1, len(excess) + 1), 0.9 if "," in name else 1.6
+            axes.plot(horizons, excess, ":" if bound is None else "-", color=colour, linewidth=width, label=name)
+            if bound is not None:
+                axes.plot(horizons, bound, "--", color=colour, linewidth=0.6 * width)
+        late = torch.arange(max(len(excess) // 100, 3), len(excess) + 1, dtype=torch.float64)
+        axes.plot(late, late.log() / late.sqrt(), color="#bbbbbb", linewidth=4, zorder=0, label="log t/√t")
+        axes.set(xscale="log", yscale="log", xlabel="steps t", title=title)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("average excess loss; dashed: its bound")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 

@@ -1,4 +1,6 @@
-"""The laws of every pair in `PAIRS`; what a pair should do is read from the pair, so that a new one passes unedited."""
+"""The laws of every pair in `PAIRS` and of every surrogate; what a pair should do is read from the pair, so that a new
+one passes unedited.
+"""
 
 import copy
 import pickle
@@ -11,9 +13,10 @@ from torch import Tensor
 
 from proxconnect import Quantizer
 from proxconnect.pairs import PAIRS, AnyPair, Pair, prox, resolve
+from proxconnect.pairs.surrogates import SURROGATES
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-every_pair = pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS.keys())
+every_pair = pytest.mark.parametrize("pair", [*PAIRS.values(), *SURROGATES.values()], ids=[*PAIRS, *SURROGATES])
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 both_parts = pytest.mark.parametrize("part", ["forward", "backward"])
 decomposed = pytest.mark.parametrize("pair", [p for p in PAIRS.values() if isinstance(p, Pair)], ids=lambda p: p.name)
@@ -308,9 +311,14 @@ def test_knows_its_usual_range(pair: AnyPair) -> None:
         assert pair.sharpness.contains(pair.sharpness.start)
 
 
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_catalogue_knows_it_by_name(name: str) -> None:
+    assert resolve(name) is PAIRS[name]
+    assert PAIRS[name].name == name
+
+
 @every_pair
 def test_says_what_it_is(pair: AnyPair) -> None:
-    assert resolve(pair.name) is pair
     assert resolve(pair) is pair
     assert "F(x)" in (pair.__doc__ or "")
     assert "B" in (pair.__doc__ or "")

@@ -72,6 +72,52 @@ def test_is_the_argmin(name: str, mu: float) -> None:
     assert unique.sum() >= len(x) - 4
 
 
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("name", REGULARISERS)
+@pytest.mark.parametrize("mu", [1.0, 1.4, 3.0])
+def test_states_that_regularizer_up_to_a_constant(name: str, mu: float) -> None:
+    map, r = REGULARISERS[name]
+    expected, ours = r(GRID, mu), map.regularizer(torch.from_numpy(GRID), mu).numpy()
+    finite = np.isfinite(expected)
+    assert np.array_equal(np.isfinite(ours), finite)
+    assert (ours[~finite] == np.inf).all()
+    assert np.ptp(ours[finite] - expected[finite]) <= 1e-14
+
+
+@pytest.mark.parametrize("rho_and_varrho", [(1.0, 0.0), (1.0, 0.3), (0.3, 1.0), (1.0, 1.0)])
+def test_a_linear_prox_that_is_sign_has_the_same_r_at_both_ends(rho_and_varrho: tuple[float, float]) -> None:
+    """There P⁻¹ = 0 everywhere between, so r = -½z²."""
+    z = torch.tensor([-1.1, -1.0, -0.5, 0.0, 0.7, 1.0, 1.1], dtype=torch.float64)
+    expected = torch.tensor([torch.inf, -0.5, -0.125, 0.0, -0.245, -0.5, torch.inf], dtype=torch.float64)
+    assert torch.allclose(prox.linear(*rho_and_varrho).regularizer(z, 1.0), expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_regularizers_keep_shape_dtype_and_nan(name: str, dtype: torch.dtype) -> None:
+    map, top = EVERY[name], torch.finfo(dtype).max
+    z = torch.tensor([[-torch.inf, -top, -1.0, -0.3], [torch.nan, 1.0, top, torch.inf]], dtype=dtype)
+    for mu in (1.5, torch.tensor(1.5), torch.tensor(1.5, dtype=torch.float64)):
+        values = map.regularizer(z, mu)
+        assert (values.shape, values.dtype) == (z.shape, dtype)
+        assert torch.equal(values.isnan(), z.isnan())
+        assert not (values == -torch.inf).any()
+        assert map.regularizer(z[0, 2], mu).dtype == dtype
+        exact = map.regularizer(z[:, 1:3].double(), 1.5)
+        assert torch.allclose(values[:, 1:3].double()[exact <= 1], exact[exact <= 1], atol=2 * torch.finfo(dtype).eps)
+
+
+def test_a_prox_of_ones_own_may_state_none() -> None:
+    class Mine(Prox):
+        def __call__(self, x: torch.Tensor, mu: float | torch.Tensor) -> torch.Tensor:
+            return x / 2
+
+    with pytest.raises(NotImplementedError, match=r"Mine states no regularizer: .* proxconnect\.theory\.potential"):
+        Mine().regularizer(torch.zeros(1), 1.0)
+
+
 def test_every_prox_of_the_catalogue_has_its_argmin_checked() -> None:
     checked = {type(map) for map, _ in REGULARISERS.values()}
     assert {type(pair.prox) for pair in PAIRS.values() if isinstance(pair, Pair)} <= checked
@@ -93,7 +139,7 @@ def test_is_nondecreasing_between_neighbours(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_limits_and_dtype(name: str, dtype: torch.dtype) -> None:
     map, top = EVERY[name], torch.finfo(dtype).max
     for mu in (1.0, 1.5, 1e4, torch.tensor(3.0, dtype=dtype)):
@@ -116,4 +162,5 @@ def test_proxquant_moves_the_far_points_by_lambda_and_catches_the_near_ones() ->
 def test_fixed_sharpness() -> None:
     x = torch.linspace(-2, 2, 9)
     assert torch.equal(prox.tanh.at(3.0)(x, 100.0), prox.tanh(x, 3.0))
+    assert torch.equal(prox.tanh.at(3.0).regularizer(x, 100.0), prox.tanh.regularizer(x, 3.0))
     assert prox.sign.at(3.0) is prox.sign

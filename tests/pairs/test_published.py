@@ -31,7 +31,7 @@ def test_below_one_too_where_the_domain_allows_it(name: str, part: str) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_is_of_its_kind_and_domain(name: str) -> None:
     pair = PAIRS[name]
-    assert isinstance(pair, Heuristic if name in ("bnn+", "poly", "ede") else Pair)
+    assert isinstance(pair, Heuristic if name in ("bnn+", "poly", "ede", "erf") else Pair)
     expected = None if name in WITHOUT_MU else LOWEST.get(name, 0.0)
     assert (pair.sharpness.lowest if pair.sharpness else None) == expected
 
@@ -47,6 +47,7 @@ KINKS = {
     "bnn++": [(0.0, 0.0, 4.0)],
     "poly+": [(0.0, 0.0, 8.0), (0.25, 1.0, 0.0), (-0.25, -1.0, 0.0), (0.125, 0.75, 4.0)],
     "ede+": [(0.0, 0.0, 4.0)],
+    "clip+": [(0.0, 0.0, 4.0), (0.25, 1.0, 4.0), (-0.25, -1.0, 4.0), (0.2500001, 1.0, 0.0), (0.125, 0.5, 4.0)],
     "bnn+": [(0.0, 1.0, 4.0), (-0.0, 1.0, 4.0)],
     "poly": [(0.0, 1.0, 2.0), (-0.0, 1.0, 2.0), (1.0, 1.0, 0.0), (-1.0, -1.0, 0.0), (-0.5, -1.0, 1.0)],
     "ede": [(0.0, 1.0, 4.0), (-0.0, 1.0, 4.0)],

@@ -5,10 +5,12 @@ from proxconnect.pairs.catalogue import PAIRS, resolve
 from proxconnect.pairs.pair import AnyPair, ForwardBackward, Heuristic, Pair
 from proxconnect.pairs.prox import Prox
 from proxconnect.pairs.sharpness import Sharpness
+from proxconnect.pairs.surrogates import SURROGATES
 from proxconnect.pairs.transform import Transform
 
 __all__ = [
     "PAIRS",
+    "SURROGATES",
     "AnyPair",
     "ForwardBackward",
     "Heuristic",

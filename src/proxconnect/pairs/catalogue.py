@@ -4,6 +4,7 @@ from difflib import get_close_matches
 
 from proxconnect.pairs.pair import AnyPair, Heuristic, Pair
 from proxconnect.pairs.prox import binaryrelax, outward, parq, proxconnect, sign, tanh
+from proxconnect.pairs.surrogates import clip, gaussian_error
 from proxconnect.pairs.transform import error_decay, hardtanh, polynomial, sign_swish
 
 _CATALOGUE: tuple[AnyPair, ...] = (
@@ -91,6 +92,23 @@ _CATALOGUE: tuple[AnyPair, ...] = (
     T = F and P is the identity, argmin_z ½(z - x)². Qin 2020 (arXiv 1909.10788), corrected by arXiv 2402.17710.
     """,
     ),
+    Pair(
+        "clip+",
+        transform=clip,
+        doc="""BNN's B at any width, corrected: F(x) = clip(μx, -1, 1), B(x) = μ·1[|μx| ≤ 1], μ > 0.
+
+    T = clip(μ·, -1, 1) and P is the identity, argmin_z ½(z - x)². BNN itself is legitimate as well, by another P.
+    Wu 2018 (arXiv 1706.02609), corrected as in arXiv 2402.17710.
+    """,
+    ),
+    Pair(
+        "erf+",
+        transform=gaussian_error,
+        doc="""The Gaussian surrogate, corrected: F(x) = erf(μx), B(x) = (2μ/√π)·e^{-μ²x²}, μ > 0.
+
+    T = erf(μ·) and P is the identity, argmin_z ½(z - x)². Wu 2018 (arXiv 1706.02609), corrected as in arXiv 2402.17710.
+    """,
+    ),
     Heuristic(
         "bnn+",
         forward=sign,
@@ -118,6 +136,16 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         doc="""IR-Net's error decay estimator: F(x) = sign(x), B(x) = k·t·(1 - tanh²(tx)), t = μ > 0, k = max(1/t, 1).
 
     It solves no prox problem: B varies where P would have to be flat. Qin 2020 (arXiv 1909.10788).
+    """,
+    ),
+    Heuristic(
+        "erf",
+        forward=sign,
+        backward=gaussian_error.derivative,
+        sharpness=gaussian_error.sharpness,
+        doc="""The Gaussian surrogate: F(x) = sign(x), B(x) = (2μ/√π)·e^{-μ²x²}, of variance 1/(2μ²), μ > 0.
+
+    It solves no prox problem: B varies where P would have to be flat. Wu 2018 (arXiv 1706.02609).
     """,
     ),
 )

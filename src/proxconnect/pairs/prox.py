@@ -16,6 +16,17 @@ from proxconnect.pairs.sharpness import Sharpness
 class Prox(Part):
     """A nondecreasing map P_μ of the line; subclasses say in their docstring which r it minimises."""
 
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """r at `z`, for the prox of weight one: shape and dtype of `z`, +∞ outside its domain, NaN where z is NaN.
+
+        A prox of one's own may leave it out; NotImplementedError then, and `theory.potential` finds ½z² + r by
+        integration.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} states no regularizer: add regularizer(z, mu) to the class, or take "
+            "proxconnect.theory.potential(prox, mu), which finds it numerically"
+        )
+
     def at(self, mu: float) -> "Prox":
         """The same map with its sharpness fixed."""
         return self if self.sharpness is None else FixedProx(self, mu)
@@ -27,6 +38,10 @@ class Identity(Prox):
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         """The input itself."""
         return x
+
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """0."""
+        return torch.where(z.isnan(), z, 0.0)
 
 
 class Sign(Prox):
@@ -43,6 +58,10 @@ class Sign(Prox):
         zero = x.clamp(-1.0, 1.0)
         zero = zero - zero  # +0, and NaN where x is NaN
         return torch.copysign(x.new_ones(()), x + zero) + zero
+
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """0 at ±1, +∞ elsewhere."""
+        return _finite_where(z.abs() == 1, z)
 
 
 @dataclass(frozen=True)
@@ -68,6 +87,13 @@ class Linear(Prox):
         magnitude = self.varrho + x.abs().clamp(max=1.0) * slope
         return sign(x, mu) * magnitude.clamp(max=1.0)
 
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """½(1-ρ)/(1-ϱ)·(|z|-ϱ)₊² - ½z² on [-1, 1]; in the gap |z| < ϱ the curve with P⁻¹ = 0."""
+        magnitude = z.abs().clamp(max=1.0)  # beyond, finite values for the indicator to be added to
+        slope = 0.0 if self.varrho == 1 else (1 - self.rho) / (1 - self.varrho)  # of P⁻¹
+        beyond = (magnitude - self.varrho).clamp(min=0.0)
+        return 0.5 * slope * beyond.square() - 0.5 * magnitude.square() + _finite_where(z.abs() <= 1, z)
+
 
 class ProxConnect(Prox):
     """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² + (1-1/μ)·dist(z, Q) = sign(x)·min(1, 1 - 1/μ + |x|).
@@ -80,6 +106,10 @@ class ProxConnect(Prox):
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         """L(1-1/μ, 1-1/μ)(x), μ ≥ 1."""
         return sign(x, mu) * (x.abs() + _jump(x, mu)).clamp(max=1.0)
+
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """(1-1/μ)·dist(z, ±1) on [-1, 1]."""
+        return _jump(z, mu) * _distance(z) + _finite_where(z.abs() <= 1, z)
 
 
 class PARQ(Prox):
@@ -95,6 +125,10 @@ class PARQ(Prox):
         """clip(μx, -1, 1), μ ≥ 1."""
         return (mu * x).clamp(-1.0, 1.0)
 
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """-½(1-1/μ)z² on [-1, 1]."""
+        return -0.5 * _jump(z, mu) * z.clamp(-1.0, 1.0).square() + _finite_where(z.abs() <= 1, z)
+
 
 class BinaryRelax(Prox):
     """P_μ(x) = argmin_z ½(z - x)² + ½(μ-1)·dist²(z, Q) = (x + (μ-1)·sign x)/μ, not clipped.
@@ -107,6 +141,10 @@ class BinaryRelax(Prox):
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         """x/μ + (1 - 1/μ)·sign(x), μ ≥ 1: the identity at μ = 1."""
         return x / mu + _jump(x, mu) * sign(x, mu)
+
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """½(μ-1)·dist²(z, ±1)."""
+        return 0.5 * (_like(z, mu) - 1) * _distance(z).square()
 
 
 class ProxQuant(Prox):
@@ -123,6 +161,10 @@ class ProxQuant(Prox):
         distance = x - s
         return s + torch.sign(distance) * (distance.abs() - (mu - 1)).clamp(min=0.0)
 
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """(μ-1)·dist(z, ±1)."""
+        return (_like(z, mu) - 1) * _distance(z)
+
 
 class Tanh(Prox):
     """P_μ(x) = argmin_z ½(z - x)² + H(z)/μ - ½z² = tanh(μx).
@@ -136,6 +178,12 @@ class Tanh(Prox):
         """tanh(μx), μ > 0."""
         return torch.tanh(mu * x)
 
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """H(z)/μ - ½z² on [-1, 1], where H(±1) = ln 2."""
+        m = z.abs().clamp(max=1.0)
+        entropy: Tensor = 0.5 * ((1 + m) * torch.log1p(m) + torch.special.xlog1py(1 - m, -m))
+        return entropy / _like(z, mu) - 0.5 * m.square() + _finite_where(z.abs() <= 1, z)
+
 
 class Outward(Prox):
     """P(x) = argmin_{|z| ≥ 1} ½(z - x)² = sign(x)·max(1, |x|); the prox behind BNN (arXiv 1602.02830)."""
@@ -143,6 +191,10 @@ class Outward(Prox):
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         """The nearest point outside (-1, 1)."""
         return torch.where(x.abs() <= 1, sign(x, mu), x)
+
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """0 for |z| ≥ 1, +∞ between."""
+        return _finite_where(z.abs() >= 1, z)
 
 
 @dataclass(frozen=True)
@@ -156,10 +208,29 @@ class FixedProx(Prox):
         """P at the fixed sharpness."""
         return self.prox(x, self.mu)
 
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """r at the fixed sharpness."""
+        return self.prox.regularizer(z, self.mu)
+
+
+def _like(x: Tensor, mu: float | Tensor) -> float | Tensor:
+    """μ in the dtype of x."""
+    return mu.to(x.dtype) if isinstance(mu, Tensor) else mu
+
 
 def _jump(x: Tensor, mu: float | Tensor) -> float | Tensor:
     """1 - 1/μ, half of the jump at 0, in the dtype of x."""
-    return 1 - 1 / (mu.to(x.dtype) if isinstance(mu, Tensor) else mu)
+    return 1 - 1 / _like(x, mu)
+
+
+def _distance(z: Tensor) -> Tensor:
+    """dist(z, ±1)."""
+    return (z.abs() - 1).abs()
+
+
+def _finite_where(allowed: Tensor, z: Tensor) -> Tensor:
+    """The indicator of a set: 0 where z is allowed, +∞ where not, NaN where z is NaN."""
+    return torch.where(allowed, 0.0, torch.where(z.isnan(), z, torch.inf))
 
 
 identity = Identity()
