@@ -21,6 +21,7 @@ from proxconnect.overflow import OverflowPenalty
 from proxconnect.packed import PackedFileError, load, pack, save
 from proxconnect.pairs import PAIRS, Heuristic, Pair
 from proxconnect.quantizer import Quantizer
+from proxconnect.rules import UpdateRule, post_training, proxquant, reverse_proxconnect
 from proxconnect.sharpening import Sharpening
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "Quantizer",
     "Sharpening",
     "Summary",
+    "UpdateRule",
     "binarize",
     "binarize_parameter",
     "clip_latents",
@@ -54,7 +56,10 @@ __all__ = [
     "load",
     "pack",
     "plan",
+    "post_training",
+    "proxquant",
     "reestimate_batchnorm",
+    "reverse_proxconnect",
     "save",
     "summary",
 ]

@@ -58,6 +58,18 @@ def _warn_of_forgotten_scales(stepped: dict[str, BinaryLayer], held: set[int]) -
         )
 
 
+def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
+    """Whether a call of `optimizer.step` with these keywords moves anything, as hooks must know.
+
+    A fused optimizer skips a step by itself where GradScaler set `found_inf`, and torch.distributed.checkpoint makes an
+    empty state by a step with learning rate 0.
+    """
+    found_inf = getattr(optimizer, "found_inf", None)
+    if found_inf is not None and bool(found_inf):
+        return False
+    return kwargs != {"closure": None} or any(float(group["lr"]) != 0 for group in optimizer.param_groups)
+
+
 def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> RemovableHandle:
     """Clamp the latents to [-bound, bound] after every step of `optimizer`; stands for `weight.data.clamp_`.
 

@@ -49,6 +49,8 @@ class Quantizer(nn.Module):
         channel_dims: the dimensions of output channels; several where a tensor stacks the weights of many layers.
         magnitude: the mean magnitude of what is quantised where `scale` is None; it sets the usual range of μ.
 
+    `trains_latent`, which an update rule sets, leaves the latent as it is in `train()`, with gradient factor 1.
+
     `mu` is a 0-dim buffer of the state dict. A state dict without it, as a float network's, leaves it as it is; one
     with a value that the pair does not allow is refused.
     """
@@ -84,7 +86,7 @@ class Quantizer(nn.Module):
             self.register_buffer("mu", torch.tensor(float(mu)))
         self.register_parameter("alpha", None)
         self.override: Override = None
-        self.scheduled = self.trained = False
+        self.scheduled = self.trained = self.trains_latent = False
         self._stays_float, self._is_sign, self._slope = self.pair.is_identity, self.pair.is_sign, self.pair.slope
 
     @property
@@ -97,7 +99,7 @@ class Quantizer(nn.Module):
     @property
     def is_float(self) -> bool:
         """Whether the forward pass leaves what it is given as it is."""
-        return self.override == "full_precision" or (self._stays_float and not self.is_hard)
+        return self.override == "full_precision" or ((self._stays_float or self.trains_latent) and not self.is_hard)
 
     def forward(self, latent: Tensor) -> Tensor:
         """The quantised tensor, with the shape and dtype of `latent`; TypeError unless that is float."""
@@ -215,8 +217,8 @@ class Quantizer(nn.Module):
             raise ValueError(f"{owner} has a sharpness μ = {mu:g} beyond all use")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy begins anew: it has no schedule, and does not stay as `hard()` or `full_precision()` had it."""
-        fresh = {"override": None, "scheduled": False, "trained": False}
+        """A copy begins anew: without schedule or update rule, and not as `hard()` or `full_precision()` had it."""
+        fresh = {"override": None, "scheduled": False, "trained": False, "trains_latent": False}
         super().__setstate__(state | fresh)
 
     def extra_repr(self) -> str:
@@ -226,7 +228,7 @@ class Quantizer(nn.Module):
     def _begin(self, latent: Tensor) -> None:
         if latent.dtype not in FLOAT_TYPES:
             raise TypeError(f"a Quantizer takes a float tensor; got {latent.dtype}")
-        if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled():
+        if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled() and not self.trains_latent:
             self.trained = True
 
     @property

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from proxconnect.latents import stepped_layers, unwrapped
+from proxconnect.latents import stepped_layers, takes_effect, unwrapped
 from proxconnect.layers import BinaryLayer
 from proxconnect.quantizer import Quantizer
 
@@ -167,10 +167,7 @@ class Sharpening:
         return start + (end - start) * (p if self.shape == "linear" else (1 - math.cos(math.pi * p)) / 2)
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found_inf = getattr(optimizer, "found_inf", None)  # set by GradScaler for optimizers that skip by themselves
-        if found_inf is not None and bool(found_inf):
-            return
-        if _only_makes_state(optimizer, kwargs):
+        if not takes_effect(optimizer, kwargs):
             return
         optimizer.param_groups[0][self._key] = self.step_count + 1
         if self.shape == "cumulative":
@@ -180,11 +177,6 @@ class Sharpening:
 
     def _after_load(self, optimizer: Optimizer) -> None:
         self._apply()
-
-
-def _only_makes_state(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
-    """Whether this is the step with learning rate 0 by which torch.distributed.checkpoint makes an empty state."""
-    return kwargs == {"closure": None} and all(float(group["lr"]) == 0 for group in optimizer.param_groups)
 
 
 def _require_sense(shape: str, part: str, steps: int | None, end: float | None, hold: int) -> None:
