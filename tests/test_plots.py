@@ -7,6 +7,7 @@ import torch
 
 from proxconnect import plots
 from proxconnect.pairs import PAIRS, Heuristic
+from proxconnect.theory import decompose
 
 
 def points(line):
@@ -81,3 +82,106 @@ def test_a_figure_is_written_without_pyplot(tmp_path):
     plots.save(plots.plot_pair("bc"), tmp_path / "bc.png")
     assert (tmp_path / "bc.png").read_bytes().startswith(b"\x89PNG\r\n")
     assert before or "matplotlib.pyplot" not in sys.modules
+
+
+def sign(x):
+    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+
+def drawn(axes, style="-"):
+    """Points of the widest line of a style, and which of its steps are drawn."""
+    line = max((one for one in axes.lines if one.get_linestyle() == style), key=lambda one: len(one.get_xdata()))
+    x, y = points(line)
+    return x, y, ~(y[1:].isnan() | y[:-1].isnan())
+
+
+@pytest.mark.parametrize(("name", "mu"), [("bc", None), ("bnn", None), ("pc", 2.0), ("bnn++", 2.0), ("bnn+", 2.0)])
+def test_a_verdict_shows_f_and_b_as_they_are_and_jumps_as_gaps(name, mu):
+    pair = PAIRS[name]
+    axes = plots.plot_verdict(decompose(pair, mu=mu)).axes
+    for cell, function, title in ((axes[0], pair.forward, "F(x)"), (axes[1], pair.backward, "B(x)")):
+        x, y, is_drawn = drawn(cell)
+        known = ~y.isnan()
+        assert cell.get_title() == title
+        assert torch.equal(y[known], function(x[known], mu))
+        assert float(x.diff().min()) >= 0
+        assert float(y.diff().abs()[is_drawn].max()) < 0.02
+
+
+def test_a_gap_is_open_where_the_jump_is_and_a_steep_rise_has_none():
+    jumping = decompose(lambda x: torch.where(x < 0.3, -1.0, 2.0).to(x), torch.ones_like)
+    x, y, _ = drawn(plots.plot_verdict(jumping).axes[0])
+    (gap,) = y.isnan().nonzero().flatten().tolist()
+    assert (float(y[gap - 1]), float(y[gap + 1])) == (-1.0, 2.0)
+    assert float(x[gap + 1] - x[gap - 1]) < 1e-12
+    assert abs(float(x[gap]) - 0.3) < 1e-12
+    assert not bool(drawn(plots.plot_verdict(decompose("md", mu=400.0)).axes[0])[1].isnan().any())
+
+
+def test_p_t_and_r_of_bnn_are_drawn_where_p_goes_and_dotted_across_its_gap():
+    cells = {axes.get_title(): axes for axes in plots.plot_verdict(decompose("bnn")).axes}
+    x, p, _ = drawn(cells["P(x)"])
+    reached = ~p.isnan()
+    expected = sign(x) * x.abs().clamp(min=1.0)
+    assert torch.allclose(p[reached & (x.abs() > 1e-9)], expected[reached & (x.abs() > 1e-9)], atol=1e-9)
+    for title, value in (("T(z)", lambda z: z.clamp(-1, 1)), ("r(z)", torch.zeros_like)):
+        z, y, _ = drawn(cells[title])
+        assert torch.equal(y.isnan(), z.abs() < 1)
+        assert torch.allclose(y[z.abs() >= 1], value(z[z.abs() >= 1]), atol=1e-9)
+        dotted = points(next(line for line in cells[title].lines if line.get_linestyle() == ":"))[1]
+        assert not bool(dotted.isnan().any())
+
+
+def test_values_that_a_prox_takes_alone_are_dots():
+    cells = {axes.get_title(): axes for axes in plots.plot_verdict(decompose("bc")).axes}
+    for title in ("T(z)", "r(z), +∞ beyond"):
+        (dots,) = (line for line in cells[title].lines if line.get_marker() == "o")
+        assert points(dots)[0].tolist() == [-1.0, 1.0]
+
+
+def test_r_of_full_precision_is_a_line_not_its_rounding():
+    r = plots.plot_verdict(decompose("fp")).axes[-1]
+    assert r.get_ylim() == (-1.0, 1.0)
+
+
+def test_an_illegitimate_pair_has_its_interval_shaded_its_reason_and_the_forward_that_would_suit_it():
+    verdict = decompose("bnn+", mu=2.0)
+    figure = plots.plot_verdict(verdict)
+    assert figure.get_suptitle() == "bnn+ at μ = 2: not legitimate"
+    assert verdict.reason in " ".join(figure.get_supxlabel().split())
+    assert len(figure.axes) == 2
+    for axes in figure.axes:
+        (band,) = axes.patches
+        assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx(verdict.interval)
+        low, high = axes.get_xlim()
+        assert low < verdict.interval[0] < high
+    x, y, _ = drawn(figure.axes[0], "--")
+    assert torch.allclose(y, PAIRS["bnn++"].forward(x, 2.0), atol=1e-5)
+
+
+def test_a_point_that_decides_is_a_line():
+    verdict = decompose(lambda x: -sign(x - 4), torch.ones_like)
+    for axes in plots.plot_verdict(verdict).axes:
+        (line,) = (one for one in axes.lines if one.get_linestyle() == "--" and len(one.get_xdata()) == 2)
+        assert line.get_xdata()[0] == pytest.approx(4.0)
+        assert axes.get_xlim()[0] < 4 < axes.get_xlim()[1]
+
+
+@pytest.mark.parametrize("domain", [(5.0, 9.0), (-0.5, 1.0), (-1000.0, 1000.0)])
+def test_a_verdict_is_drawn_within_its_domain(domain):
+    low, high = plots.plot_verdict(decompose("bnn++", mu=1.0, domain=domain)).axes[0].get_xlim()
+    assert domain[0] <= low < high <= domain[1]
+
+
+def test_callables_whose_values_carry_gradients_are_drawn():
+    slope = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+    verdict = decompose(lambda x: slope * x, lambda x: slope.expand_as(x))
+    assert torch.equal(*drawn(verdict.plot().axes[0])[:2])
+
+
+def test_the_suffix_says_the_kind_of_file(tmp_path):
+    figure = plots.plot_pair("bc")
+    plots.save(figure, tmp_path / "bc.svg")
+    assert b"<svg" in (tmp_path / "bc.svg").read_bytes()
+    with pytest.raises(ValueError, match=r"give a file that ends in \.png or \.svg, got .*bc\.pdf"):
+        plots.save(figure, tmp_path / "bc.pdf")

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
 
 
 def test_the_flow_of_the_readme_runs_and_is_short(tmp_path, monkeypatch):
@@ -13,6 +14,16 @@ def test_the_flow_of_the_readme_runs_and_is_short(tmp_path, monkeypatch):
     assert len([line for line in code.splitlines() if line and not line.startswith("import")]) <= 15
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_examples_of_the_theory_print_what_it_says(capsys):
+    text, names = (ROOT / "docs" / "theory.md").read_text(), {}
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(code, "theory.md", "exec"), names)
+    (shown,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    printed = capsys.readouterr().out
+    rounding = r"(?<=relative miss ).*"
+    assert re.sub(rounding, "", printed).endswith(re.sub(rounding, "", shown))
 
 
 def test_import_is_light():

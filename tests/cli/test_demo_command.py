@@ -1,4 +1,4 @@
-"""The command: exit codes, one line for each error of a user, and Ctrl-C in a real process."""
+"""`proxconnect demo`: exit codes, one line for each error of a user, and Ctrl-C in a real process."""
 
 import importlib.metadata
 import json
@@ -65,25 +65,12 @@ def test_a_file_in_the_place_of_the_folder(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("package", ["matplotlib", "sklearn"])
-def test_a_missing_extra_is_one_line_with_its_installation(capsys, monkeypatch, tmp_path, package):
-    for name in [m for m in sys.modules if m.partition(".")[0] == package]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [_Absent(package), *sys.meta_path])
+def test_a_missing_extra_is_one_line_with_its_installation(capsys, absent, tmp_path, package):
+    absent(package)
     assert cli.main(["demo", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "pip install 'proxconnect[train]'" in error
     assert error.count("\n") == 1
-
-
-class _Absent:
-    """A finder that makes a package absent."""
-
-    def __init__(self, package: str) -> None:
-        self.package = package
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == self.package:
-            raise ModuleNotFoundError(f"No module named {self.package!r}", name=self.package)
 
 
 def test_an_error_inside_an_installed_package_passes_through(monkeypatch, tmp_path):

@@ -1,52 +1,16 @@
-"""The command `proxconnect`."""
+"""`proxconnect demo`: train, compare and ship binary networks on real data."""
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from proxconnect import __version__
+from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, positive
 from proxconnect.extras import MissingExtraError
 from proxconnect.layers import Accumulator
 from proxconnect.pairs import resolve
 
-USAGE_ERROR = 2
-INTERRUPTED = 130
 
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments` (default: those of the process) and return its exit code.
-
-    0: done; 1: a check failed; 2: wrong arguments, an absent file or package, in one line on stderr; 130: Ctrl-C.
-    """
-    parser = _parser()
-    try:
-        parsed = parser.parse_args(arguments)
-        code: int = parsed.run(parsed)
-    except SystemExit as stop:  # argparse's, after --help, --version or an error
-        return stop.code if isinstance(stop.code, int) else 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return code
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="proxconnect", description="Binarize PyTorch networks by ProxConnect++.")
-    parser.add_argument("--version", action="version", version=f"proxconnect {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_demo(commands)
-    return parser
-
-
-def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to those of the parser."""
     command = commands.add_parser(
         "demo",
         help="train, compare and ship binary networks on real data",
@@ -81,14 +45,14 @@ results.json says "complete": false.""",
         metavar="BITS[:OVERFLOW]",
         help="of BWAA; OVERFLOW is wrap, saturate or cyclic; default: 8:wrap",
     )
-    add("--seeds", type=_positive, metavar="N", help="default: 3; 1 for fashion-mnist")
-    add("--epochs", type=_positive, metavar="N", help="of every run")
-    add("--workers", type=_positive, metavar="N", help="processes, of one thread each; default: one a core, at most 8")
+    add("--seeds", type=positive, metavar="N", help="default: 3; 1 for fashion-mnist")
+    add("--epochs", type=positive, metavar="N", help="of every run")
+    add("--workers", type=positive, metavar="N", help="processes, of one thread each; default: one a core, at most 8")
     add("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: runs/demo")
-    command.set_defaults(run=_demo)
+    command.set_defaults(run=_run)
 
 
-def _demo(parsed: argparse.Namespace) -> int:
+def _run(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from proxconnect.training.data import DatasetError
@@ -101,18 +65,13 @@ def _demo(parsed: argparse.Namespace) -> int:
         if name in given:
             given[name] = tuple(dict.fromkeys(given[name]))
     if "accumulator" in given and "BWAA" not in given.get("modes", ("BWAA",)):
-        return _complain(ValueError("--accumulator is of mode BWAA: add that to --modes"), USAGE_ERROR)
+        return complain(ValueError("--accumulator is of mode BWAA: add that to --modes"), USAGE_ERROR)
     try:
         return demo(Options(**given), Console())
     except (DatasetError, MissingExtraError, OSError) as error:
-        return _complain(error, USAGE_ERROR)
+        return complain(error, USAGE_ERROR)
     except (WorkerError, ProofError) as error:
-        return _complain(error, 1)
-
-
-def _complain(error: Exception, code: int) -> int:
-    print(f"proxconnect: {error}", file=sys.stderr)
-    return code
+        return complain(error, 1)
 
 
 def _pair(name: str) -> str:
@@ -125,12 +84,6 @@ def _pair(name: str) -> str:
 def _accumulator(text: str) -> Accumulator:
     bits, _, overflow = text.partition(":")
     try:
-        return Accumulator(_positive(bits), overflow or "wrap")  # type: ignore[arg-type]  # it checks
+        return Accumulator(positive(bits), overflow or "wrap")  # type: ignore[arg-type]  # it checks
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"a positive whole number is needed, got {text!r}")
-    return int(text)

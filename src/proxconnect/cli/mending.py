@@ -1,0 +1,88 @@
+"""The legitimate pair that keeps the B of an illegitimate one, and the code that makes it."""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+
+from proxconnect.cli.loading import guarded
+from proxconnect.cli.subject import Source, Subject
+from proxconnect.pairs import PAIRS, Heuristic, Pair, prox
+from proxconnect.theory.correction import UnboundedForwardWarning, correct
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What `theory.correct` makes of a pair."""
+
+    name: str
+    mu: float | None
+    """The one μ of the old pair whose B it keeps; None where it keeps B at every μ."""
+    twin: bool
+    """Whether the catalogue has it by this name."""
+    warning: str | None
+    """That F misses ±1."""
+    code: str
+    """Lines that make it and train with it."""
+
+
+def mend(subject: Subject, mu: float | None) -> Mended:
+    """The mended pair; ValueError, which says why, where there is none.
+
+    `mu` is where the old one is not legitimate, for a B that no pair can keep at every μ.
+    """
+    source = subject.source
+    with warnings.catch_warnings(record=True) as caught, guarded(f"integrating the backward of {subject.name}"):
+        warnings.simplefilter("always", UnboundedForwardWarning)
+        pair, code, at = _corrected(source, mu)
+        twin = _twin(pair)
+    misses = [str(w.message) for w in caught if issubclass(w.category, UnboundedForwardWarning)]
+    return Mended(
+        pair.name if twin is None else twin, at, twin is not None, misses[0] if misses else None,
+        _lines(pair.name, source.imports, code) if twin is None else _LINES.format(weights=f'"{twin}"'),
+    )  # fmt: skip
+
+
+def _corrected(source: Source, mu: float | None) -> tuple[Pair, str, float | None]:
+    """The pair, the expression that `correct` takes, and the one μ that it is made at, where it is not made at all."""
+    given, code, name = source.backward, source.code, f"{source.name}+"
+    if isinstance(given, Heuristic):
+        try:
+            return correct(given, name), code, None
+        except ValueError:  # its B is not μB(μx): at one μ there is a pair all the same
+            if given.sharpness is None:
+                raise
+    if not isinstance(given, Pair | Heuristic):
+        return correct(given, name), code, None
+    at = None if given.sharpness is None or mu is None else mu
+    if at is not None:
+        given, code = given.at(at), f"{code}.at({at!r})"
+    if isinstance(given, Heuristic):
+        return correct(given, name), code, at
+    return correct(given.backward, name), f"{code}.backward", at  # a Pair itself says that it needs none
+
+
+def _twin(pair: Pair) -> str | None:
+    """The pair of the catalogue with P = id that has the same F and B at every μ tried."""
+    x = torch.linspace(-12, 12, 481, dtype=torch.float64)
+    for name, other in PAIRS.items():
+        if not isinstance(other, Pair) or other.prox != prox.identity or other.sharpness is None:
+            continue
+        if all(
+            torch.allclose(getattr(pair, part)(x, mu), getattr(other, part)(x, mu), rtol=1e-9, atol=1e-9)
+            for mu in (1.0, 2.0, 5.0)
+            for part in ("forward", "backward")
+        ):
+            return name
+    return None
+
+
+_LINES = "import proxconnect\n\nmodel = proxconnect.binarize(model, weights={weights})"
+
+
+def _lines(name: str, imports: str, code: str) -> str:
+    call = f'pair = correct({code}, name="{name}")'
+    if len(call) > 76:
+        call = f'pair = correct(\n    {code},\n    name="{name}",\n)'
+    head = "\n".join(["import proxconnect", *imports.splitlines(), "from proxconnect.theory import correct"])
+    return f"{head}\n\n{call}\nmodel = proxconnect.binarize(model, weights=pair)"

@@ -1,0 +1,32 @@
+"""Theory that runs: verdicts on pairs, corrections, new pairs, certificates."""
+
+from proxconnect.theory.argmin import prox_of
+from proxconnect.theory.blackbox import ProbeError, autograd_derivative
+from proxconnect.theory.certificate import Certificate, certificate
+from proxconnect.theory.composition import average, compose, rescale
+from proxconnect.theory.correction import UnboundedForwardWarning, correct
+from proxconnect.theory.decomposition import decompose
+from proxconnect.theory.potential import potential
+from proxconnect.theory.recorder import Recorder
+from proxconnect.theory.synthesis import synthesize
+from proxconnect.theory.trajectory import Trajectory
+from proxconnect.theory.verdict import Verdict
+
+__all__ = [
+    "Certificate",
+    "ProbeError",
+    "Recorder",
+    "Trajectory",
+    "UnboundedForwardWarning",
+    "Verdict",
+    "autograd_derivative",
+    "average",
+    "certificate",
+    "compose",
+    "correct",
+    "decompose",
+    "potential",
+    "prox_of",
+    "rescale",
+    "synthesize",
+]

@@ -1,0 +1,172 @@
+"""A prox from its regulariser: P(x) = argmin_z ½(z - x)² + r(z), solved on a line and kept as a table."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import Prox
+from proxconnect.theory.blackbox import BlackBox, Function, ProbeError, probed
+from proxconnect.theory.interpolant import Half, Interpolant, fit, interpolant, straight
+from proxconnect.theory.mesh import Mesh, edges, mesh
+
+REACH = 1000.0
+"""P is tabled on [-REACH, REACH]."""
+
+FARTHEST = 4 * REACH
+"""Where its values are looked for."""
+
+TABLE_ERROR = 2e-7
+
+ARGMIN_ERROR = 3e-8
+"""An argmin is known to the square root of float64, since the objective is flat there."""
+
+UNSEEN_KINK = 40 * ARGMIN_ERROR
+"""By how much P may err where it bends within a leaf that passes for smooth."""
+
+
+@dataclass(frozen=True)
+class ArgminProx(Prox):
+    """P(x) = argmin_z ½(z - x)² + r(z) for a given r, from a table of straight lines on [-1000, 1000].
+
+    `error` bounds the difference from the argmin, relative to max(1, |P|), away from the jumps, whose places are known
+    as well as that. It is below 2e-6. Beyond the table P goes on straight.
+    """
+
+    r: Function
+    table: Interpolant = field(repr=False, compare=False)
+    error: float = field(compare=False)
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """P(x)."""
+        return self.table(x)
+
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """r(z), as given."""
+        return self.r(z)
+
+
+def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = ()) -> ArgminProx:
+    """The proximal quantiser of a regulariser of your own; r need not be convex, and may be +∞.
+
+    Where two points are equally good P takes the greater. Only the convex hull of Φ(z) = ½z² + r(z) matters: P(x) is
+    where it has slope x.
+
+    Args:
+        regularizer: r, a callable of one float64 tensor, entry by entry, with the value in float64; +∞ where z is not
+            allowed.
+        points: where r is finite alone, if not at a multiple of 1/256 within ±4: no grid hits such a point.
+
+    Raises:
+        ProbeError: r raises, mixes entries, changes shape or dtype, is NaN or -∞. ValueError: r is +∞ everywhere, or so
+            low far away that P leaves ±4000, or that there is no least value. TypeError: no callable.
+    """
+    if not callable(regularizer):
+        raise TypeError(f"regularizer must be a callable of one tensor; got {type(regularizer).__name__}")
+    solver = _Solver.of(regularizer, points)
+    of = mesh([BlackBox("the argmin", solver)], -REACH, REACH, tolerance=ARGMIN_ERROR)
+    _require_bounded(of.values[0])
+    right, left = (_side(of, solver, side) for side in (1.0, -1.0))
+    return ArgminProx(regularizer, interpolant(right[0], left[0]), max(right[1], left[1]) + UNSEEN_KINK)
+
+
+def _require_bounded(p: Tensor) -> None:
+    """Raise ValueError where the least point is the last one of the grid."""
+    if float(p.abs().max()) >= FARTHEST:
+        raise ValueError(
+            f"the prox of x leaves ±{FARTHEST:g} within |x| ≤ {REACH:g}: regularizer falls as fast as -½z² far away, "
+            "or nearly so; let it be +∞ beyond what is allowed"
+        )
+
+
+@dataclass(frozen=True)
+class _Solver:
+    """The argmin by the convex hull of Φ on a grid and golden sections about its best vertices."""
+
+    r: Function
+    z: Tensor
+    hull: Tensor
+    """Indices of the vertices in z."""
+    slopes: Tensor
+    """Between neighbouring vertices, ascending."""
+
+    @classmethod
+    def of(cls, regularizer: Function, points: Sequence[float]) -> "_Solver":
+        probed(lambda z: torch.atan(regularizer(z)), "regularizer", -FARTHEST, FARTHEST)  # atan(∞) is finite
+        z = edges(-FARTHEST, FARTHEST, points)
+        values = regularizer(z.clone())
+        if bool(values.isnan().any()) or bool((values == -torch.inf).any()):
+            bad = z[values.isnan() | (values == -torch.inf)]
+            raise ProbeError(f"regularizer is NaN or -∞ from z = {float(bad.min()):.6g} to {float(bad.max()):.6g}")
+        finite = values.isfinite().nonzero().flatten()
+        if not len(finite):
+            raise ValueError("regularizer is +∞ everywhere on the grid: name the points that it allows by points=")
+        return cls(regularizer, z, *_hull(z, z * z / 2 + values, finite))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """P(x) for points x (n,)."""
+        vertex = torch.searchsorted(self.slopes, x, right=True)
+        last = len(self.hull) - 1
+        best, least = torch.full_like(x, torch.nan), torch.full_like(x, torch.inf)
+        for shift in (-1, 0, 1):  # an inexact hull may be off by a vertex at a jump
+            candidate, value = self._near(self.hull[(vertex + shift).clamp(0, last)], x)
+            better = (value < least) | ((value == least) & (candidate > best))
+            best, least = torch.where(better, candidate, best), torch.where(better, value, least)
+        return best
+
+    def _near(self, at: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The least point between the grid neighbours of grid points `at`, and the objective there."""
+
+        def objective(z: Tensor) -> Tensor:
+            return (z - x) ** 2 / 2 + self.r(z)
+
+        a, b = self.z[(at - 1).clamp(min=0)], self.z[(at + 1).clamp(max=len(self.z) - 1)]
+        golden = (5**0.5 - 1) / 2
+        for _ in range(60):
+            c, d = b - golden * (b - a), a + golden * (b - a)
+            left = objective(c) < objective(d)
+            a, b = torch.where(left, a, c), torch.where(left, d, b)
+        candidates = torch.stack([self.z[at], (a + b) / 2])
+        values = torch.stack([objective(z) for z in candidates])
+        least = torch.where(values[0] <= values[1], 0, 1)
+        return candidates.gather(0, least[None])[0], values.gather(0, least[None])[0]
+
+
+def _hull(z: Tensor, phi: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
+    """The vertices of the lower convex hull of Φ among its finite points, and the slopes between them."""
+    x, y = z.tolist(), phi.tolist()
+    stack: list[int] = []
+    for i in finite.tolist():
+        while len(stack) > 1:
+            a, b = stack[-2], stack[-1]
+            if (y[b] - y[a]) * (x[i] - x[b]) < (y[i] - y[b]) * (x[b] - x[a]):
+                break
+            stack.pop()
+        stack.append(i)
+    hull = torch.tensor(stack)
+    return hull, phi[hull].diff() / z[hull].diff()
+
+
+def _side(of: Mesh, solver: _Solver, side: float) -> tuple[Half, float]:
+    """The table of one side of 0."""
+    inside = of.smooth & ((of.low >= 0) if side > 0 else (of.high <= 0))
+    near, far = (of.low, of.high) if side > 0 else (of.high, of.low)
+
+    def P(x: Tensor) -> Tensor:
+        return of.interpolate(of.values[0], x)
+
+    half, error = fit(near[inside], far[inside], lambda a, b: straight(P(a), P(b), b - a), P, TABLE_ERROR)
+    return _rising(half, side), error
+
+
+def _rising(half: Half, side: float) -> Half:
+    """The same lines without what rounding made them fall, away from 0 on one side of it."""
+    start = side * half.c[:, 0]
+    width = torch.cat([half.start.diff(), half.start.new_ones(1)])
+    end = start + side * half.c[:, 1] * width
+    start = start.cummax(0).values
+    ceiling = torch.cat([start[1:], start.new_full((1,), torch.inf)])
+    end = torch.minimum(torch.maximum(end, start), ceiling)
+    slope = (end - start) / width
+    return Half(half.start, side * torch.stack([start, slope, 0 * slope, 0 * slope], 1))

@@ -1,0 +1,239 @@
+"""Whether a run inherits ProxConnect's guarantee: the identity, what can fail, the bound and what is left of it.
+
+A run by a pair F = T∘P, B = T'∘P inherits the guarantee where
+1. p_τ = P(w*_τ) is the minimiser of Φ - ⟨·, w*_τ⟩, that is Δ(w) ≥ 0 for all w in the domain of Φ,
+2. F(w*_τ) = T(p_τ) and g_τ = T'(p_τ) ⊙ ∇ℓ(T(p_τ)) with one T for the whole run,
+3. ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w), as where ℓ∘T is convex.
+The identity of `theory.account` holds for any vectors g, so that no verdict rests on it alone. Sources: ProxConnect,
+Dockhorn 2021 (arXiv 2110.13220), and PC++, Lu 2023 (arXiv 2402.17710).
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
+from proxconnect.theory import checks, words
+from proxconnect.theory.account import Account, Potentials, account
+from proxconnect.theory.checks import Check
+from proxconnect.theory.composite import Composite, Excess, Loss
+from proxconnect.theory.decomposition import decompose
+from proxconnect.theory.potential import NotProximalError
+from proxconnect.theory.proximality import proximality
+from proxconnect.theory.statement import statement
+from proxconnect.theory.trajectory import Trajectory
+
+VANISHING = 0.5
+"""A bound vanishes where over the second half of a run it is below this share of that over the first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """What a run by `pair` owes and is owed; `print` it.
+
+    `holds` is True where the identity and all three conditions were checked and hold, False where one fails, and None
+    where one was not checked; `reason` says which. Where it is True, `excess` ≤ `bound` at every horizon.
+    """
+
+    pair: str
+    steps: int
+    entries: int
+    identity: Check
+    """Both sides agree, whatever the pair."""
+    proximality: Check
+    """The least Δ_τ(w) over a grid of the domain of Φ."""
+    forward: Check
+    """F(w*) = T(p), with the T of the last step."""
+    gradient: Check
+    """g = T'(p) ⊙ ∇ℓ, T' the derivative of T."""
+    convexity: Check
+    """The least ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ - (ℓ∘T)(p_τ) + (ℓ∘T)(w)."""
+    account: Account | None = None
+    """The terms at every comparison point; None where the pair has no account."""
+    excesses: Excess | None = None
+    """The excess loss over every comparison point; None without a loss."""
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """All five."""
+        return self.identity, self.proximality, self.forward, self.gradient, self.convexity
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the run inherits the guarantee."""
+        verdicts = [check.holds for check in self.checks]
+        return False if False in verdicts else None if None in verdicts else True
+
+    @property
+    def reason(self) -> str:
+        """What fails first, else what was not checked, in one line."""
+        for verdict, word in ((False, "fails"), (None, "is not known")):
+            for check in self.checks:
+                if check.holds is verdict:
+                    return f"{check.name} {word}: {check.detail}"
+        return "the identity and all three conditions hold"
+
+    @property
+    def chosen(self) -> int:
+        """The comparison point of `bound` and `excess`: that of the lowest loss, the first without a loss."""
+        return 0 if self.excesses is None else self.excesses.lowest
+
+    @cached_property
+    def terms(self) -> dict[str, Tensor]:
+        """The terms of the bound on the average excess at every horizon, (t,), each divided by Ση."""
+        if self.account is None:
+            return {}
+        a, w = self.account, self.chosen
+        start = a.distances[w, 0].expand(self.steps)
+        sums = {"Δ₀(w)": start, "ΣΔ_τ(p_τ)": a.hops.cumsum(0), "drift of Φ": 0.0 - a.moved[w].cumsum(0)}
+        return {name: total / a.travelled for name, total in sums.items()}
+
+    @property
+    def bound(self) -> Tensor | None:
+        """What the average excess cannot exceed where the certificate holds, (t,)."""
+        return torch.stack(list(self.terms.values())).sum(0) if self.terms else None
+
+    @cached_property
+    def unused(self) -> dict[str, Tensor]:
+        """By how much `excess` is below `bound`, as terms at every horizon, (t,); empty without a loss.
+
+        Where g = T'(p) ⊙ ∇ℓ, excess = bound - Σ unused exactly.
+        """
+        if self.account is None or self.excesses is None:
+            return {}
+        left = self.account.distances[self.chosen, 1:] / self.account.travelled
+        return {"Δ_t(w)": left, "slack of convexity": self._average(self.excesses.slacks)}
+
+    @property
+    def excess(self) -> Tensor | None:
+        """Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση at every horizon, (t,); None without a loss."""
+        return None if self.excesses is None else self._average(self.excesses.values)
+
+    @property
+    def persistent(self) -> str | None:
+        """The term that keeps the bound from vanishing: the largest one over the second half of the run.
+
+        None where the bound is on its way to 0, being less than half over the second half of what it is over the first.
+        """
+        if self.bound is None or self.steps < 2:
+            return None
+        first, second = self.halves(self.bound)
+        if second <= max(0.0, VANISHING * first):
+            return None
+        return max(self.terms, key=lambda name: self.halves(self.terms[name])[1])
+
+    def halves(self, average: Tensor) -> tuple[float, float]:
+        """What an average (t,) over the steps so far, weighted by η, is over either half of the run.
+
+        The second is where it goes to if the run goes on so. NaN where nothing was travelled.
+        """
+        assert self.account is not None
+        eta, middle = self.account.travelled, self.steps // 2
+        before = torch.zeros_like(eta[0]) if middle == 0 else eta[middle - 1]
+        sum_before = torch.zeros_like(before) if middle == 0 or before == 0 else average[middle - 1] * before
+        second = (average[-1] * eta[-1] - sum_before) / (eta[-1] - before)
+        return float(sum_before / before), float(second)
+
+    def _average(self, values: Tensor) -> Tensor:
+        assert self.account is not None
+        a = self.account
+        return (a.learning_rates * values[self.chosen]).cumsum(0) / a.travelled
+
+    def __str__(self) -> str:
+        return statement(self)
+
+
+def certificate(
+    trajectory: Trajectory, pair: str | AnyPair, loss: Loss | None = None, at: Tensor | None = None
+) -> Certificate:
+    """Whether the run `trajectory` by `pair` inherits ProxConnect's guarantee, and what bounds its average excess.
+
+    A `Heuristic`, or a prox that falls somewhere, has no account: the certificate fails and says why.
+
+    Args:
+        trajectory: of a `Recorder` or of `Trajectory.from_latents`.
+        pair: the pair that it was trained by, a name of `PAIRS` or a pair.
+        loss: ℓ of a flat weight vector (n,), a scalar that autograd can differentiate. Without it the convexity
+            inequality is not checked, and g only where the trajectory has gradients.
+        at: comparison points w in the domain of Φ, (n,) or (m, n); by default ±1 throughout, the signs of the last
+            latents, the last prox point and that of the lowest loss, where they are in the domain.
+
+    Raises:
+        ValueError: a μ outside the pair's domain, or points `at` outside that of Φ.
+        ProbeError: P, T or a heuristic gives no finite float64 values.
+        TooRoughError: P or T has more jumps and kinks than can be told apart.
+    """
+    pair = resolve(pair)
+    if pair.sharpness is not None:
+        for mu in (float(trajectory.mu.min()), float(trajectory.mu.max())):
+            pair.sharpness.require(mu, f"pair {pair.name!r}")
+    last = float(trajectory.mu[-2])
+    if not isinstance(pair, Pair):
+        return _refused(trajectory, pair, _no_decomposition(pair, last))
+    try:
+        potentials = Potentials(pair.prox, trajectory.mu, float(trajectory.latents.abs().max()))
+    except NotProximalError as error:
+        return _refused(trajectory, pair, str(error))
+    p = potentials.prox_points(trajectory.latents)
+    composite = Composite.at(p[:-1], pair.transform, last, loss)
+    points = _usual_points(trajectory, potentials, p, composite) if at is None else _given_points(at, potentials, p)
+    owed = account(trajectory, potentials, p, points)
+    excess = composite.against(points)
+    return Certificate(
+        pair.name, trajectory.steps, trajectory.entries,
+        checks.identity(owed, trajectory.resolution), proximality(trajectory.latents, potentials, p),
+        checks.forward(trajectory, pair, composite), checks.gradient(trajectory, pair, composite),
+        checks.convexity(excess), owed, excess,
+    )  # fmt: skip
+
+
+def _usual_points(trajectory: Trajectory, potentials: Potentials, p: Tensor, composite: Composite) -> Tensor:
+    """The usual comparison points in the domain of every Φ, (m, n)."""
+    ones = torch.ones_like(p[0])
+    rows = [ones, -ones, torch.copysign(ones, trajectory.latents[-1] + 0.0), p[-1]]
+    rows += [] if composite.best is None else [composite.best]
+    candidates = torch.stack(rows)
+    usual: Tensor = torch.unique(candidates[potentials.at_points(candidates).isfinite().all(1)], dim=0)
+    return usual if len(usual) else p[-1:]
+
+
+def _given_points(at: Tensor, potentials: Potentials, p: Tensor) -> Tensor:
+    """The comparison points `at`, (m, n), in the domain of every Φ."""
+    points: Tensor = torch.atleast_2d(at.detach().to("cpu", torch.float64))
+    if points.shape[1:] != p.shape[1:]:
+        raise ValueError(f"at must have shape (n,) or (m, n) with n = {p.shape[1]}; got {tuple(at.shape)}")
+    outside = ~potentials.at_points(points).isfinite().all(1)
+    if bool(outside.any()):
+        raise ValueError(
+            f"point {int(outside.nonzero()[0])} of at is outside the domain of the potential Φ, where it is infinite: "
+            "take one that P reaches, as the last prox point"
+        )
+    return points
+
+
+def _no_decomposition(pair: Heuristic, mu: float) -> str:
+    """Why a heuristic has no account, from its verdict."""
+    verdict = decompose(pair, mu=None if pair.sharpness is None else mu)
+    at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"
+    if verdict.legitimate:
+        return (
+            f"{pair.name!r} is legitimate{at}, but states neither P nor T: certify the Pair that does, as "
+            "theory.synthesize(transform, prox, name) makes it"
+        )
+    word = "no P and T" if verdict.legitimate is False else "it could not be told whether any P and T"
+    where = words.place(verdict)
+    return (
+        f"{word} have F = T∘P and B = T'∘P for {pair.name!r}{at}. {verdict.reason}"
+        f"{f' ({where})' if where else ''}. theory.correct makes a pair of its B that has an account"
+    )
+
+
+def _refused(trajectory: Trajectory, pair: AnyPair, reason: str) -> Certificate:
+    """The certificate of a pair without a potential."""
+    names = ("identity", "proximality", "gradient", "convexity")
+    none, proximal, gradient, convexity = (Check(name, None, math.nan, "no account") for name in names)
+    refusal = Check("forward", False, math.nan, reason)
+    return Certificate(pair.name, trajectory.steps, trajectory.entries, none, proximal, refusal, gradient, convexity)

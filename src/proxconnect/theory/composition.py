@@ -1,0 +1,160 @@
+"""Laws by which legitimate pairs and prox maps make new ones."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import Pair, Prox, Sharpness, Transform
+from proxconnect.pairs.part import Part
+from proxconnect.pairs.transform import Slope
+
+
+@dataclass(frozen=True)
+class Composed(Transform):
+    """T(p) = T₂(T₁(p)), T' by the chain rule, in float32 or wider: at a jump of T₂' the rounding of T₁ decides."""
+
+    outer: Transform
+    inner: Transform
+
+    @property
+    def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it follows from the parts
+        """The range that both parts know."""
+        return _common((self.outer, self.inner))
+
+    @property
+    def slope(self) -> Slope:  # type: ignore[override]  # it follows from the parts
+        """Products of 0 and 1 are 0 and 1."""
+        slopes = {self.outer.slope, self.inner.slope}
+        return "any" if "any" in slopes else "indicator" if "indicator" in slopes else "one"
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """T₂(T₁(p))."""
+        return self.outer(self.inner(_wide(p), mu), mu).to(p.dtype)
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """T₂'(T₁(p))·T₁'(p)."""
+        wide = _wide(p)
+        return (self.outer.derivative(self.inner(wide, mu), mu) * self.inner.derivative(wide, mu)).to(p.dtype)
+
+
+@dataclass(frozen=True)
+class Rescaled(Transform):
+    """T(p) = outer·T₁(inner·p), T'(p) = outer·inner·T₁'(inner·p)."""
+
+    transform: Transform
+    outer: float = 1.0
+    inner: float = 1.0
+
+    @property
+    def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it is that of the part
+        """That of the transform."""
+        return self.transform.sharpness
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """outer·T₁(inner·p)."""
+        return self.outer * self.transform(self.inner * p, mu)
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """outer·inner·T₁'(inner·p)."""
+        return (self.outer * self.inner) * self.transform.derivative(self.inner * p, mu)
+
+
+@dataclass(frozen=True)
+class RescaledProx(Prox):
+    """P(x) = P₁(c·x)/c = argmin_z ½(z - x)² + r₁(c·z)/c², c > 0."""
+
+    prox: Prox
+    inner: float
+
+    @property
+    def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it is that of the part
+        """That of the prox."""
+        return self.prox.sharpness
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """P₁(c·x)/c."""
+        return self.prox(self.inner * x, mu) / self.inner
+
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """r₁(c·z)/c²."""
+        return self.prox.regularizer(self.inner * z, mu) / self.inner**2
+
+
+@dataclass(frozen=True)
+class Average(Prox):
+    """P = Σ λᵢPᵢ with λ ≥ 0 and Σλ = 1, the prox of the proximal average of the rᵢ.
+
+    Source: Bauschke, Goebel, Lucet, Wang 2008 (SIAM J. Optim. 19(2)).
+    """
+
+    proxes: tuple[Prox, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it follows from the parts
+        """The range that all of them know."""
+        return _common(self.proxes)
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """Σ λᵢPᵢ(x)."""
+        value = self.weights[0] * self.proxes[0](x, mu)
+        for weight, prox in zip(self.weights[1:], self.proxes[1:], strict=True):
+            value = value + weight * prox(x, mu)
+        return value
+
+
+def compose(transform: Transform, pair: Pair, name: str | None = None) -> Pair:
+    """The pair of T₂∘T₁ and the same P: F = T₂∘F₁, B = (T₂'∘F₁)·B₁. Legitimate, since P is.
+
+    `name` is by default the pair's with ∘ and the transform's before it.
+    """
+    name = f"{type(transform).__name__}∘{pair.name}" if name is None else name
+    return Pair(
+        name, pair.prox, Composed(transform, pair.transform), _doc(name, f"T = T₂∘T₁ with T₁ and P of {pair.name}")
+    )
+
+
+def average(proxes: Sequence[Prox], weights: Sequence[float] | None = None) -> Prox:
+    """The convex combination of prox maps, by default the mean: nondecreasing since they are.
+
+    ValueError unless there are as many weights as maps, none negative, with sum 1.
+    """
+    if not proxes or not all(isinstance(prox, Prox) for prox in proxes):
+        raise ValueError("average takes at least one Prox; make one of a callable by synthesis.as_prox(function)")
+    weights = [1 / len(proxes)] * len(proxes) if weights is None else weights
+    if len(weights) != len(proxes) or min(weights) < 0 or not math.isclose(sum(weights), 1.0, abs_tol=1e-12):
+        raise ValueError(f"average needs a weight ≥ 0 for each of {len(proxes)} maps, with sum 1; got {list(weights)}")
+    return Average(tuple(proxes), tuple(map(float, weights)))
+
+
+def rescale(pair: Pair, *, inner: float = 1.0, outer: float = 1.0, name: str | None = None) -> Pair:
+    """F(x) ↦ outer·F(inner·x), B(x) ↦ outer·inner·B(inner·x); inner > 0, outer ≠ 0. Legitimate.
+
+    T(p) becomes outer·T(inner·p), and P(x) becomes P(inner·x)/inner, the prox of r(inner·z)/inner².
+    """
+    if not (math.isfinite(inner) and inner > 0 and math.isfinite(outer) and outer != 0):
+        raise ValueError(f"rescale needs a finite inner > 0 and a finite outer other than 0; got {inner} and {outer}")
+    name = f"{outer:g}·{pair.name}({inner:g}x)" if name is None else name
+    doc = _doc(name, f"{outer:g} times the F of {pair.name} at {inner:g} times x")
+    return Pair(name, RescaledProx(pair.prox, inner), Rescaled(pair.transform, outer, inner), doc)
+
+
+def _wide(p: Tensor) -> Tensor:
+    return p.to(torch.promote_types(p.dtype, torch.float32))
+
+
+def _common(parts: Sequence[Part]) -> Sharpness | None:
+    ranges = [part.sharpness for part in parts if part.sharpness is not None]
+    if not ranges:
+        return None
+    return Sharpness(max(r.lowest for r in ranges), max(r.start for r in ranges), max(r.end for r in ranges))
+
+
+def _doc(name: str, what: str) -> str:
+    return f"""{name}: F(x) = T(P(x)), B(x) = T'(P(x)), {what}.
+
+    P is a prox, an argmin_z ½(z - x)² + r(z).
+    """

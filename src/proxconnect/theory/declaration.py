@@ -1,0 +1,100 @@
+"""A pair that declares its decomposition, held against it: P must not fall, and T' must be the derivative of T."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import Pair
+from proxconnect.theory.blackbox import BlackBox
+from proxconnect.theory.curves import ProxCurve
+from proxconnect.theory.mesh import Mesh, mesh
+from proxconnect.theory.reconstruction import middle_at_zero, prox_curve
+
+AGREEMENT = 1e-6
+"""By how much T may differ from the integral of T', relative to its size."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a pair says of itself at one sharpness, on [low, high]."""
+
+    pair: Pair
+    mu: float
+    low: float
+    high: float
+
+    def __call__(self, p: Tensor) -> Tensor:
+        """T(p)."""
+        return self.pair.transform(p, self.mu)
+
+    def derivative(self, p: Tensor) -> Tensor:
+        """T'(p)."""
+        return self.pair.transform.derivative(p, self.mu)
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """P on a mesh."""
+        prox = BlackBox("the declared prox", lambda x: self.pair.prox(x, self.mu))
+        return mesh([prox], self.low, self.high)
+
+    @property
+    def anchor(self) -> float:
+        """The middle of P at 0."""
+        return float(middle_at_zero(self.mesh, self.mesh.values[0]))
+
+    @property
+    def prox(self) -> ProxCurve:
+        """P, with the r of which it is the prox."""
+        nothing_free = torch.zeros(len(self.mesh.x), dtype=torch.bool)
+        return prox_curve(
+            self.mesh, self.mesh.values[0].flatten().cummax(0).values.reshape_as(self.mesh.x), nothing_free
+        )
+
+    @cached_property
+    def error(self) -> str | None:
+        """What is wrong with the declaration, as a sentence; None where it holds."""
+        return fall_of(self.mesh, "the declared prox") or self._difference() or self._wrong_derivative()
+
+    def _difference(self) -> str | None:
+        x = self.mesh.x.flatten()
+        p = self.pair.prox(x, self.mu)
+        for name, part, declared in (
+            ("F is not T", self.pair.forward(x, self.mu), self(p)),
+            ("B is not T'", self.pair.backward(x, self.mu), self.derivative(p)),
+        ):
+            off = (part - declared).abs() > 1e-9 * declared.abs().clamp(min=1)
+            if bool(off.any()):
+                return f"{name}∘P at x = {float(x[off][0]):.6g}"
+        return None
+
+    def _wrong_derivative(self) -> str | None:
+        p = self.mesh.values[0]
+        low, high = float(p.min()), float(p.max())
+        if low == high:
+            return None
+        both = mesh([BlackBox("the declared T", self), BlackBox("the declared T'", self.derivative)], low, high)
+        T, slope = both.values
+        rise = T - T[:, :1]
+        for leaf in (~both.smooth & (rise[:, -1].abs() > AGREEMENT)).nonzero().flatten().tolist():
+            return f"the declared T jumps by {float(rise[leaf, -1]):.6g} at p = {float(both.high[leaf]):.6g}"
+        off = torch.where(both.smooth, (rise - both.integrals(slope))[:, -1], 0.0)
+        drift = off.cumsum(0)
+        if float(drift.max() - drift.min()) > AGREEMENT * max(1.0, float(both.size(0))):
+            leaf = int((off / both.width).abs().argmax())
+            at, said, seen = (float(v[leaf]) for v in (both.low, slope.mean(1), rise[:, -1] / both.width))
+            return f"the declared T' is {said:.6g} near p = {at:.6g}, where T has slope {seen:.6g}"
+        return None
+
+
+def fall_of(of: Mesh, name: str) -> str | None:
+    """Where the function of a mesh falls, as a sentence; None where it does not."""
+    values = of.values[0]
+    falls = (values.diff(dim=1) < -of.noise(0)[:, None]).any(1) | (values[:, -1] < values[:, 0] - of.noise(0))
+    for leaf in falls.nonzero().flatten().tolist():
+        a, b = float(values[leaf, 0]), float(values[leaf].min())
+        return (
+            f"{name} falls from {a:.6g} to {b:.6g} between x = {float(of.low[leaf]):.6g} and {float(of.high[leaf]):.6g}"
+        )
+    return None

@@ -1,0 +1,59 @@
+"""The answer to whether a pair is legitimate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from proxconnect.theory.blackbox import Function
+from proxconnect.theory.curves import ProxCurve, TransformCurve
+from proxconnect.theory.declaration import Declaration
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TOLERANCE = 1e-10
+"""What a verdict rests on: jumps of F and variations of B on a plateau below this share of their size go unseen."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether (F, B) = (T∘P, T'∘P) for a transform T and a proximal quantiser P, and why."""
+
+    name: str
+    mu: float | None
+    legitimate: bool | None
+    """None where float64 cannot decide."""
+    reason: str
+    """One sentence, which names the rule that fails."""
+    interval: tuple[float, float] | None
+    """Where it fails, the ends equal for a point."""
+    by_convention: bool
+    """Whether only the convention decides that T crosses a gap of P with the slope that B has at the jump."""
+    domain: tuple[float, float]
+    """The part of the line that was looked at."""
+    forward: Function = field(repr=False)
+    backward: Function = field(repr=False)
+    prox: ProxCurve | None = field(default=None, repr=False)
+    """P with F = T∘P and B = T'∘P; None where there is none."""
+    transform: TransformCurve | Declaration | None = field(default=None, repr=False)
+    """T, with its `derivative`."""
+    declared: bool | None = None
+    """Whether P is the one that a `Pair` declares, and T' the derivative of its T; None for what declares nothing."""
+
+    @property
+    def regularizer(self) -> Callable[[Tensor], Tensor] | None:
+        """r with P(x) = argmin_z ½(z - x)² + r(z), up to a constant."""
+        return None if self.prox is None else self.prox.regularizer
+
+    def __str__(self) -> str:
+        word = {True: "legitimate", False: "not legitimate", None: "cannot tell"}[self.legitimate]
+        at = "" if self.mu is None else f" at μ = {self.mu:g}"
+        return f"{self.name}{at}: {word}{' (by convention)' if self.by_convention else ''}. {self.reason}"
+
+    def plot(self) -> "Figure":
+        """F and B, the interval that decides, and P, T and r where they exist; needs the extra `plots`."""
+        from proxconnect.plots import plot_verdict
+
+        return plot_verdict(self)

@@ -1,0 +1,123 @@
+"""What a verdict says, in words."""
+
+import torch
+
+from proxconnect.theory.curves import ProxCurve
+from proxconnect.theory.verdict import Verdict
+
+ANSWERS = {True: "legitimate", False: "not legitimate", None: "cannot tell"}
+
+_MOST = 2
+"""Jumps and plateaus that are named one by one."""
+
+
+def answer(verdict: Verdict) -> str:
+    """Legitimate or not."""
+    if verdict.declared is False and verdict.legitimate:
+        return "legitimate, but not as declared"
+    return ANSWERS[verdict.legitimate] + (" by convention" if verdict.by_convention else "")
+
+
+def place(verdict: Verdict) -> str:
+    """Where the verdict is decided; empty where it is everywhere."""
+    if verdict.interval is None:
+        return ""
+    (low, high), (first, last) = verdict.interval, verdict.domain
+    if low == high:
+        return f"at x = {low:.6g}"
+    if (low, high) == (first, last):
+        return "on all of the line"
+    if high == last:
+        return f"for x > {low:.4g}"
+    return f"for x < {high:.4g}" if low == first else f"for {low:.4g} < x < {high:.4g}"
+
+
+def headline(verdict: Verdict) -> str:
+    """In a few words, on what PC++ with a legitimate pair descends, or which rule another breaks."""
+    return _descent(verdict, verdict.prox) if verdict.prox is not None else verdict.reason.partition(": ")[0]
+
+
+def account(verdict: Verdict) -> str:
+    """On what PC++ with a legitimate pair descends, and what P does; empty for another."""
+    curve = verdict.prox
+    if curve is None:
+        return ""
+    descent = _descent(verdict, curve)
+    if descent.startswith(_FREE):
+        return descent
+    behaviour = "; ".join([*_jumps(curve), *_plateaus(curve)]) or "P rises without jumps or plateaus"
+    return f"{descent}; {behaviour}"
+
+
+_FREE = "P(x) = x"
+
+
+def _descent(verdict: Verdict, curve: ProxCurve) -> str:
+    x, inside = curve.mesh.x, curve.mesh.smooth
+    size = x.abs().clamp(min=1)
+    forward = verdict.forward(x.reshape(-1)).detach().reshape(x.shape)
+    is_plain = bool(((forward - curve.p).abs() <= 1e-9 * size)[inside].all())
+    if bool(((curve.p - x).abs() <= 1e-9 * size).all()):
+        return f"{_FREE} = T(x): gradient descent on ℓ" if is_plain else f"{_FREE}, T = F: gradient descent on ℓ∘F"
+    return "T(z) = z, P = F: ProxConnect on ℓ" if is_plain else "ProxConnect on ℓ∘T"
+
+
+def _jumps(curve: ProxCurve) -> list[str]:
+    """Each jump of P, from where to where."""
+    found: list[list[float]] = []  # x, P before and after; leaves side by side are one
+    for leaf in (~curve.mesh.smooth).nonzero().flatten().tolist():
+        at, before, after = float(curve.mesh.high[leaf]), float(curve.p[leaf, 0]), float(curve.p[leaf, -1])
+        if found and at - found[-1][0] <= 1e-9 * max(1.0, abs(at)):
+            found[-1][2] = after
+        else:
+            found.append([float(curve.mesh.low[leaf]), before, after])
+    real = [jump for jump in found if jump[2] - jump[1] > 1e-9]
+    if len(real) > _MOST:
+        return [f"P jumps at {len(real)} places from x = {real[0][0]:.4g} to {real[-1][0]:.4g}"]
+    return [f"P jumps from {_round(a)} to {_round(b)} at x = {_round(x)}" for x, a, b in real]
+
+
+def _plateaus(curve: ProxCurve) -> list[str]:
+    """Each stretch on which P stays; what only glides into its limit, as tanh does, has none."""
+    mesh = curve.mesh
+    flat = mesh.smooth & (curve.p.amax(1) - curve.p.amin(1) <= 1e-12)
+    edges = torch.cat([flat.new_zeros(1), flat, flat.new_zeros(1)]).int().diff()
+    starts, ends = (edges == 1).nonzero().flatten().tolist(), ((edges == -1).nonzero().flatten() - 1).tolist()
+    runs = [
+        (low, high, float(curve.p[a, 0]))
+        for a, b in zip(starts, ends, strict=True)
+        if (high := float(mesh.high[b])) - (low := float(mesh.low[a])) > 1e-6
+        and _is_sharp(curve, low, -1.0)
+        and _is_sharp(curve, high, 1.0)
+    ]
+    if len(runs) > _MOST:
+        return [f"P is flat on {len(runs)} stretches from x = {runs[0][0]:.4g} to {runs[-1][1]:.4g}"]
+    return [f"P stays at {_round(value)} {_stretch(curve, low, high)}" for low, high, value in runs]
+
+
+def _is_sharp(curve: ProxCurve, edge: float, side: float) -> bool:
+    """Whether P leaves its value at `edge`, towards `side`, at a kink, a jump or the end of the domain.
+
+    At a kink of order n the distances at which it has moved by 1e-8 and by 1e-4 are as 1 to 10^(4/n); an exponential
+    tail moves them by half.
+    """
+    first, last = float(curve.mesh.low[0]), float(curve.mesh.high[-1])
+    if edge in (first, last):
+        return True
+    distance = torch.logspace(-15, 3, 2000, dtype=torch.float64) * max(1.0, abs(edge))
+    moved = (curve((edge + side * distance).clamp(first, last)) - curve(distance.new_tensor([edge]))).abs()
+    near, far = ((moved > height).nonzero().flatten() for height in (1e-8, 1e-4))
+    if not len(far):
+        return False
+    return bool(near[0] == far[0]) or float(distance[near[0]]) < 0.2 * float(distance[far[0]])
+
+
+def _stretch(curve: ProxCurve, low: float, high: float) -> str:
+    first, last = float(curve.mesh.low[0]), float(curve.mesh.high[-1])
+    if low == first:
+        return "everywhere" if high == last else f"up to x = {_round(high)}"
+    return f"from x = {_round(low)} on" if high == last else f"from x = {_round(low)} to {_round(high)}"
+
+
+def _round(value: float) -> str:
+    return f"{0.0 if abs(value) < 1e-12 else value:.4g}"
