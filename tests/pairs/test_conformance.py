@@ -1,5 +1,5 @@
-"""The laws of every pair in `PAIRS` and of every surrogate; what a pair should do is read from the pair, so that a new
-one passes unedited.
+"""The laws of every pair in `PAIRS`, of every surrogate and of pairs that `theory` made; what a pair should do is read
+from the pair, so that a new one passes unedited.
 """
 
 import copy
@@ -14,12 +14,14 @@ from torch import Tensor
 from proxconnect import Quantizer
 from proxconnect.pairs import PAIRS, AnyPair, Pair, prox, resolve
 from proxconnect.pairs.surrogates import SURROGATES
+from theory.made import MADE
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-every_pair = pytest.mark.parametrize("pair", [*PAIRS.values(), *SURROGATES.values()], ids=[*PAIRS, *SURROGATES])
+EVERY: dict[str, AnyPair] = PAIRS | SURROGATES | MADE
+every_pair = pytest.mark.parametrize("pair", EVERY.values(), ids=EVERY)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 both_parts = pytest.mark.parametrize("part", ["forward", "backward"])
-decomposed = pytest.mark.parametrize("pair", [p for p in PAIRS.values() if isinstance(p, Pair)], ids=lambda p: p.name)
+decomposed = pytest.mark.parametrize("pair", [p for p in EVERY.values() if isinstance(p, Pair)], ids=lambda p: p.name)
 
 
 def sharpnesses(pair: AnyPair) -> list[float]:
