@@ -1,10 +1,16 @@
-"""Functions of one variable as tables of cubics: made once, then as fast as a search and three multiplications."""
+"""Functions of one variable as tables of cubics: made once, then as fast as a few lookups and three multiplications."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+FINE = 8
+"""2^8 bins to an octave of distances."""
+
+OCTAVES = (-24, 20)
+"""Between these powers of 2 there are bins; what is nearer to 0 is in the first, what is farther in the last."""
 
 _NARROW = 2.0**-26
 """Cubics narrower than this are made straight: their curvature is below rounding, which would blur their slope."""
@@ -20,20 +26,57 @@ _BETWEEN = torch.arange(1, 8, dtype=torch.float64) / 8
 
 @dataclass(frozen=True, eq=False)
 class Half:
-    """Cubics of the distance from 0: piece i is Σ_k c[i, k]·(d - start[i])^k up to the next, the last for ever."""
+    """Cubics of the distance from 0: piece i is Σ_k c[i, k]·(d - start[i])^k up to the next, the last for ever.
+
+    The leading bits of a distance name its bin, and the bin the few pieces that it may be in.
+    """
 
     start: Tensor
     """(n,), ascending from 0."""
     c: Tensor
     """(n, 4)."""
+    first: Tensor = field(init=False)
+    """The piece at the near end of each bin, int32."""
+    halvings: int = field(init=False)
+    """How often the pieces of a bin must be halved to find one."""
+
+    def __post_init__(self) -> None:
+        near = _near_ends().to(self.start.device)
+        first = (torch.bucketize(near, self.start, right=True, out_int32=True) - 1).clamp(min=0)
+        most = torch.cat([first, first.new_tensor([len(self.start) - 1])]).diff().max()
+        object.__setattr__(self, "first", first)
+        object.__setattr__(self, "halvings", int(most).bit_length())
 
     def __call__(self, distance: Tensor) -> Tensor:
-        """The values at distances ≥ 0; NaN stays NaN."""
-        start, c = self.start.to(distance), self.c.to(distance)
-        piece = (torch.bucketize(distance.detach().contiguous(), start, right=True) - 1).clamp(min=0)
-        d = distance - start[piece]
-        c0, c1, c2, c3 = c[piece].unbind(-1)
-        return c0 + d * (c1 + d * (c2 + d * c3))
+        """The values at float32 or float64 distances ≥ 0; NaN stays NaN."""
+        d = distance.reshape(-1)
+        start = self.start.to(d)
+        piece = self._piece(d.detach(), start)
+        c0, c1, c2, c3 = self.c.to(d).index_select(0, piece).unbind(1)
+        d = d - start.index_select(0, piece)
+        return (c0 + d * (c1 + d * (c2 + d * c3))).reshape(distance.shape)
+
+    def _piece(self, d: Tensor, start: Tensor) -> Tensor:
+        first, last = self.first.to(d.device), len(start) - 1
+        piece = first.index_select(0, _bin(d).clamp(0, len(first) - 1))
+        for k in reversed(range(self.halvings)):
+            farther = (piece + 2**k).clamp(max=last)
+            piece = torch.where(d >= start.index_select(0, farther), farther, piece)
+        return piece
+
+
+def _near_ends() -> Tensor:
+    """The near end of each bin, the first of which begins at 0 and the last of which has no end."""
+    octaves = torch.arange(*OCTAVES, dtype=torch.float64).exp2()[:, None]
+    ends = (octaves * (1 + torch.arange(2**FINE, dtype=torch.float64) / 2**FINE)).flatten()
+    ends[0] = 0.0
+    return ends
+
+
+def _bin(d: Tensor) -> Tensor:
+    """The bin of each distance (n,): exponent and leading bits, which rise with it; below 0 nearer than the first."""
+    integer, mantissa, bias = (torch.int32, 23, 127) if d.dtype == torch.float32 else (torch.int64, 52, 1023)
+    return ((d.view(integer) >> (mantissa - FINE)) - ((bias + OCTAVES[0]) << FINE)).to(torch.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +93,12 @@ class Interpolant:
     def __call__(self, x: Tensor) -> Tensor:
         """The values, computed in float32 or wider, with the shape and dtype of `x`."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        is_left = wide < 0
-        distance = torch.where(is_left, -wide, wide).clamp(max=_LARGEST)
+        side = 1 - 2 * (wide < 0).to(wide.dtype)
+        distance = (side * wide).clamp(max=_LARGEST)
         right = self.positive(distance)
-        left = -right if self.negative is None else self.negative(distance)
-        return torch.where(is_left, left, right).to(x.dtype)
+        if self.negative is None:
+            return (side * right).to(x.dtype)
+        return torch.where(wide < 0, self.negative(distance), right).to(x.dtype)
 
 
 Pieces = Callable[[Tensor, Tensor], Tensor]
