@@ -31,6 +31,10 @@ CASES: dict[str, Case] = {
     "L1 about 0.3": (lambda z: (z - 0.3).abs(), lambda x: 0.3 + soft(x - 0.3, 1.0)),
     "one-sided": (lambda z: z.clamp(min=0), lambda x: torch.where(x < 0, x, (x - 1).clamp(min=0))),
     "box": (lambda z: only(z.abs() <= 1, z), lambda x: x.clamp(-1, 1)),
+    "box that no grid point ends": (lambda z: only(z.abs() <= 0.7137, z), lambda x: x.clamp(-0.7137, 0.7137)),
+    "outside of one": (
+        lambda z: only(z.abs() >= 0.7137, z), lambda x: 0.7137 * prox.outward(x / 0.7137, 1.0),
+    ),
     "signs": (lambda z: only(z.abs() == 1, z), lambda x: prox.sign(x, 1.0)),
     "ternary": (
         lambda z: only((z == 0) | (z.abs() == 1), z), lambda x: (x > 0.5).to(x.dtype) - (x < -0.5).to(x.dtype),

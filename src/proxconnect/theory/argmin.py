@@ -121,16 +121,20 @@ class _Solver:
         def objective(z: Tensor) -> Tensor:
             return (z - x) ** 2 / 2 + self.r(z)
 
+        vertex = self.z[at]
         a, b = self.z[(at - 1).clamp(min=0)], self.z[(at + 1).clamp(max=len(self.z) - 1)]
         golden = (5**0.5 - 1) / 2
         for _ in range(60):
             c, d = b - golden * (b - a), a + golden * (b - a)
-            left = objective(c) < objective(d)
-            a, b = torch.where(left, a, c), torch.where(left, d, b)
-        candidates = torch.stack([self.z[at], (a + b) / 2])
+            at_c, at_d = objective(c), objective(d)
+            lost = at_c.isinf() & at_d.isinf()  # then towards the vertex, where r is finite
+            a_stays = torch.where(lost, vertex < c, at_c < at_d)
+            b_stays = torch.where(lost, vertex > d, at_c >= at_d)
+            a, b = torch.where(a_stays, a, c), torch.where(b_stays, b, d)
+        candidates = torch.stack([vertex, (a + b) / 2, a, b])
         values = torch.stack([objective(z) for z in candidates])
-        least = torch.where(values[0] <= values[1], 0, 1)
-        return candidates.gather(0, least[None])[0], values.gather(0, least[None])[0]
+        least = values.argmin(0, keepdim=True)
+        return candidates.gather(0, least)[0], values.gather(0, least)[0]
 
 
 def _hull(z: Tensor, phi: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,7 @@ class Half:
 def _near_ends() -> Tensor:
     """The near end of each bin, the first of which begins at 0 and the last of which has no end."""
     octaves = torch.arange(*OCTAVES, dtype=torch.float64).exp2()[:, None]
-    ends = (octaves * (1 + torch.arange(2**FINE, dtype=torch.float64) / 2**FINE)).flatten()
+    ends: Tensor = (octaves * (1 + torch.arange(2**FINE, dtype=torch.float64) / 2**FINE)).flatten()
     ends[0] = 0.0
     return ends
 
