@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
-from proxconnect.theory import findings
 from proxconnect.theory.blackbox import Function, autograd_derivative, probed
 from proxconnect.theory.curves import ProxCurve, TransformCurve
 from proxconnect.theory.declaration import Declaration
-from proxconnect.theory.findings import Finding, Jump, Plateau
+from proxconnect.theory.divergence import diverging
+from proxconnect.theory.findings import Finding, falling, moving_without_push
+from proxconnect.theory.jumps import Jump, jumps, wrong_jumps
 from proxconnect.theory.mesh import TooRoughError
+from proxconnect.theory.plateaus import Plateau, faint, plateaus, varying_on_plateaus
 from proxconnect.theory.reconstruction import reconstruct
 from proxconnect.theory.sampling import Sample, sample
 from proxconnect.theory.verdict import Verdict
@@ -94,7 +96,7 @@ def _subject(
 
 
 def _judge(subject: _Subject, domain: tuple[float, float], sampled: Sample) -> Verdict:
-    level, steps = list(findings.plateaus(sampled)), list(findings.jumps(sampled))
+    level, steps = list(plateaus(sampled)), list(jumps(sampled))
     found = list(_breaches(sampled, level, steps))
     declaration = subject.declaration
     declared = None if declaration is None else declaration.error is None
@@ -121,12 +123,12 @@ def _judge(subject: _Subject, domain: tuple[float, float], sampled: Sample) -> V
 
 
 def _breaches(sampled: Sample, level: list[Plateau], steps: list[Jump]) -> Iterator[Finding]:
-    yield from findings.varying_on_plateaus(sampled, level)
-    yield from findings.faint(sampled)
-    yield from findings.falling(sampled)
-    yield from findings.moving_without_push(sampled)
-    yield from findings.diverging(sampled)
-    yield from findings.wrong_jumps(sampled, steps)
+    yield from varying_on_plateaus(sampled, level)
+    yield from faint(sampled)
+    yield from falling(sampled)
+    yield from moving_without_push(sampled)
+    yield from diverging(sampled)
+    yield from wrong_jumps(sampled, steps)
 
 
 def _nearest(found: list[Finding]) -> Finding:

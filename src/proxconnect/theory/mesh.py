@@ -23,7 +23,7 @@ SMOOTH = 1e-12
 FLOOR = 2.0**-50
 """The width of the smallest leaf, relative to max(1, |x|)."""
 
-MOST_LEAVES = 60_000
+MOST_LEAVES = 300_000
 
 
 class TooRoughError(ValueError):
@@ -92,11 +92,13 @@ class Mesh:
     def noise(self, k: int) -> Tensor:
         """How far rounding blurs function k on each leaf, (leaves,): as its last coefficients show, or a few ulp.
 
-        Those of x count too, as a clip made of two relus cancels to them.
+        Those of x count too where the function is as steep as that: a clip made of two relus cancels to them.
         """
         values, eps = self.values[k], torch.finfo(torch.float64).eps
         last = (values @ TO_COEFFICIENTS.T)[:, -2:].abs().amax(1)
-        ulps = torch.stack([8 * values.abs().amax(1), 2 * self.size(k).expand(len(values)), 2 * self.x.abs().amax(1)])
+        slopes = torch.where(self.smooth, (values.amax(1) - values.amin(1)) / self.width, 0.0)
+        of_x = 2 * slopes.amax().clamp(max=1) * self.x.abs().amax(1)
+        ulps = torch.stack([8 * values.abs().amax(1), 2 * self.size(k).expand(len(values)), of_x])
         return torch.maximum(eps * ulps.amax(0), torch.where(self.smooth, 8 * last, 0.0))
 
     def slopes(self, values: Tensor) -> Tensor:

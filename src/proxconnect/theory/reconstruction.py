@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from proxconnect.theory.curves import ProxCurve, TransformCurve
-from proxconnect.theory.findings import Jump, Plateau
+from proxconnect.theory.jumps import Jump
 from proxconnect.theory.mesh import UNIT_NODES, Mesh
+from proxconnect.theory.plateaus import Plateau
 from proxconnect.theory.sampling import Sample
 
 _RIGHT = (UNIT_NODES == 1).double()

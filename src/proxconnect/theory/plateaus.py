@@ -1,0 +1,174 @@
+"""Plateaus of F, on which P is flat where B is not 0, so that B must be constant there."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from proxconnect.theory.findings import Finding, glides
+from proxconnect.theory.mesh import Mesh
+from proxconnect.theory.sampling import Sample
+
+RESOLVED = 1e-10
+"""B below this share of its size around 0, on a plateau of F, is not told from 0."""
+
+CONSTANT = 1e-10
+"""B that varies by less than this share is constant."""
+
+SIGNIFICANT = 1e3
+"""A plateau of F is long enough when a slope B would have moved F by so many times its rounding."""
+
+
+NARROW = 1 / 2000
+"""What is narrower than this share of max(1, |x|) is no plateau: to rounding x³ does not move for |x| < 1e-5."""
+
+
+class Plateau(NamedTuple):
+    """Leaves `first` to `last` on which F does not move though B would move it; P is flat where `flat`, else free."""
+
+    first: int
+    last: int
+    flat: Tensor
+    """(last - first + 1,) booleans."""
+    stretches: tuple[Tensor, ...]
+    """The flat leaves on which F surely stays, those together that no free part lies between."""
+    interval: tuple[float, float]
+
+
+def plateaus(sample: Sample) -> Iterator[Plateau]:
+    """The stretches on which F stays, to rounding, and B is not lost in rounding."""
+    mesh, B = sample.mesh, sample.backward.abs()
+    push = B.mean(1) * mesh.width
+    for first, last in _level_runs(sample):
+        leaves = slice(first, last + 1)
+        if float(push[leaves].sum()) <= SIGNIFICANT * float(sample.noise[leaves].max()):
+            continue
+        flat = mesh.smooth[leaves] & (B[leaves].amax(1) > RESOLVED * sample.size)
+        if bool(flat.any()):
+            interval = (float(mesh.low[first]), float(mesh.high[last]))
+            settled = first + (flat & _settled(mesh, first, last)).nonzero().flatten()
+            yield Plateau(first, last, flat, _stretches(mesh, settled), interval)
+
+
+def _level_runs(sample: Sample) -> Iterator[tuple[int, int]]:
+    """First and last leaf of each stretch on which the range of F is within its rounding."""
+    low, high = sample.forward.amin(1).tolist(), sample.forward.amax(1).tolist()
+    noise = sample.noise.tolist()
+    first, bottom, top = 0, low[0], high[0]
+    for leaf in range(1, len(low) + 1):
+        if leaf < len(low):
+            new_bottom, new_top = min(bottom, low[leaf]), max(top, high[leaf])
+            if new_top - new_bottom <= 2 * noise[leaf]:
+                bottom, top = new_bottom, new_top
+                continue
+        if top - bottom <= 2 * noise[leaf - 1]:
+            yield first, leaf - 1
+        if leaf < len(low):
+            first, bottom, top = leaf, low[leaf], high[leaf]
+
+
+def _settled(mesh: Mesh, first: int, last: int) -> Tensor:
+    """Leaves of a level stretch, but for narrow parts beside breaks and at the ends, where F may begin to move."""
+    leaves = slice(first, last + 1)
+    low, high, smooth = mesh.low[leaves], mesh.high[leaves], mesh.smooth[leaves]
+    part = (~smooth).cumsum(0)
+    width = torch.zeros(len(part), dtype=torch.float64).index_add(0, part, (high - low) * smooth)
+    margin = NARROW * torch.maximum(low.abs(), high.abs()).clamp(min=1)
+    settled = width[part] > margin
+    if first > 0 and bool(mesh.smooth[first - 1]):
+        settled &= high > low[0] + margin
+    if last + 1 < len(mesh.x) and bool(mesh.smooth[last + 1]):
+        settled &= low < high[-1] - margin
+    return settled
+
+
+def _stretches(mesh: Mesh, flat: Tensor) -> tuple[Tensor, ...]:
+    """Flat leaves, divided where the next one is farther off than a break is wide."""
+    if not len(flat):
+        return ()
+    apart = mesh.low[flat[1:]] - mesh.high[flat[:-1]] > 1e-9
+    return torch.tensor_split(flat, (apart.nonzero().flatten() + 1).tolist())
+
+
+def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Finding]:
+    """F is flat and B is not 0: P is flat, so B must be constant there."""
+    for plateau in found:
+        for leaves in plateau.stretches:
+            B = sample.backward[leaves]
+            low, high = float(B.min()), float(B.max())
+            span = max(abs(low), abs(high)) * CONSTANT
+            alone = [v for v in _lone_values(sample, leaves) if min(abs(v - low), abs(v - high)) > span and v != 0]
+            if high - low <= span and not alone:
+                continue
+            interval = (float(sample.mesh.low[leaves[0]]), float(sample.mesh.high[leaves[-1]]))
+            how = f"B is not constant: it takes {low:.6g} to {high:.6g}"
+            if not _varies_between_breaks(sample, leaves, span):
+                how = f"F stays at {float(sample.forward[leaves[0], 0]):.6g}, so P is flat there, but {how} in steps"
+                yield Finding(how, interval, by_convention=True)
+            elif _saturates(sample, plateau) or _rests(sample, plateau):
+                yield _too_faint(low, high, interval)
+            else:
+                how = f"F stays at {float(sample.forward[leaves[0], 0]):.6g}, so P is flat there, but {how}"
+                yield Finding(how, interval)
+
+
+def faint(sample: Sample) -> Iterator[Finding]:
+    """B varies where F does not move, nor would show it if it did: a B that is tiny beside F."""
+    mesh, B = sample.mesh, sample.backward
+    push = B.abs().mean(1) * mesh.width
+    seen = mesh.smooth & (B.abs().amax(1) > RESOLVED * sample.size)
+    for first, last in _level_runs(sample):
+        leaves = slice(first, last + 1)
+        varied = first + seen[leaves].nonzero().flatten()
+        shows = float(push[leaves].sum()) > SIGNIFICANT * float(sample.noise[leaves].max())
+        if shows or not len(varied):
+            continue
+        interval = (float(mesh.low[varied[0]]), float(mesh.high[varied[-1]]))
+        low, high = float(B[varied].min()), float(B[varied].max())
+        wide = interval[1] - interval[0] > 1e-3 * max(1.0, abs(interval[0]))  # narrower is where F bends into a plateau
+        if wide and high - low > CONSTANT * max(abs(low), abs(high)):
+            yield _too_faint(low, high, interval)
+
+
+def _too_faint(low: float, high: float, interval: tuple[float, float]) -> Finding:
+    return Finding(
+        f"F moves by less than float64 shows while B varies from {low:.6g} to {high:.6g}: a plateau of F would make "
+        "the pair illegitimate, a slow rise would not",
+        interval, decided=False,
+    )  # fmt: skip
+
+
+def _varies_between_breaks(sample: Sample, leaves: Tensor, span: float) -> bool:
+    """Whether B varies on leaves with no break between, not only from one side of a break to the other."""
+    runs = torch.tensor_split(leaves, ((leaves.diff() > 1).nonzero().flatten() + 1).tolist())
+    return any(float(sample.backward[run].max() - sample.backward[run].min()) > span for run in runs)
+
+
+def _lone_values(sample: Sample, leaves: Tensor) -> list[float]:
+    """B at breaks between these leaves that have a value of their own, equal to neither side's."""
+    first, last = int(leaves[0]), int(leaves[-1])
+    return [
+        float(sample.backward[b.first, -1])
+        for b in sample.breaks
+        if b.last > b.first and first < b.first and b.last < last
+    ]
+
+
+def _saturates(sample: Sample, plateau: Plateau) -> bool:
+    """Whether F glides into the plateau, as tanh does, so that where it begins is a matter of rounding."""
+    low, high = float(sample.mesh.low[0]), float(sample.mesh.high[-1])
+    left, right = float(sample.mesh.low[plateau.first]), float(sample.mesh.high[plateau.last])
+    return (left > low and glides(sample.F, left, -1.0, low, high)) or (
+        right < high and glides(sample.F, right, 1.0, low, high)
+    )
+
+
+def _rests(sample: Sample, plateau: Plateau) -> bool:
+    """Whether F may only rest at a point of the plateau, as x⁷ does: one width beyond an end it has hardly moved."""
+    low, high = plateau.interval
+    first, last = float(sample.mesh.low[0]), float(sample.mesh.high[-1])
+    width = high - low
+    beyond = [(end, x) for end, x in ((low, low - width), (high, high + width)) if first < x < last]
+    moved = [float(sample.F(torch.tensor(pair, dtype=torch.float64)).diff().abs()) for pair in beyond]
+    return any(m <= 1e4 * float(sample.noise[plateau.first : plateau.last + 1].max()) for m in moved)
