@@ -141,7 +141,7 @@ def test_the_exit_status_is_the_answer(capsys, theirs, arguments, status, answer
         (["parq", "--mu", "5"], "P stays at -1 up to x = -0.2; P stays at 1 from x = 0.2 on."),
         (["binaryrelax", "--mu", "5"], "ProxConnect on ℓ; P jumps from -0.8 to 0.8 at x = 0."),
         (["md", "--mu", "0.1", "50"], "ProxConnect on ℓ; P rises without jumps or plateaus."),
-        (["poly"], "F stays at 1, so P is flat there, but B is not constant: it takes 0 to 2 (for 0 < x < 1)."),
+        (["poly"], "F stays at 1, so P is flat there, but B is not constant: it goes from 0 to 2 (for 0 < x < 1)."),
         (["theirs:identity", "theirs:magnitude"], "∫dF/B diverges at the zero of B at x = 0"),
         (["theirs:misdeclared"], "but the declared T' is 2 near p = -1000, where T has slope 1"),
         (["bnn", "--domain", "-2", "0.5"], "Seen on [-2, 0.5] in float64"),
@@ -180,7 +180,7 @@ def test_the_printed_table_has_a_row_for_each_answer_and_marks_the_pair_asked_fo
 def test_json_has_the_verdict_the_curves_and_the_correction(capsys, theirs):
     found = as_json(capsys, "theirs:bnn_plus", "--mu", "2")
     (verdict,) = found["verdicts"]
-    reason = "F stays at 1, so P is flat there, but B is not constant: it takes -0.147657 to 2"
+    reason = "F stays at 1, so P is flat there, but B is not constant: it goes from -0.1477 to 2"
     assert (found["status"], verdict["mu"], verdict["legitimate"], verdict["reason"]) == (1, 2.0, False, reason)
     assert verdict["interval"][0] == 0
     assert found["mended"] == {

@@ -449,7 +449,7 @@ def test_a_prox_without_a_stated_potential_gets_one() -> None:
     assert certificate(far, pair, loss).holds is True
     fallen = certificate(run, Pair("fallen", prox=Steps(-0.1)), loss)
     assert fallen.holds is False
-    assert "P falls from 0.15 to 0.05 between x = 0.3 and 0.3" in fallen.reason
+    assert "P falls by 0.1 from 0.15 between x = 0.3 and 0.3" in fallen.reason
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ def test_keeps_its_shape_and_serves_any_mu() -> None:
 
 def test_a_map_that_falls_is_the_prox_of_nothing() -> None:
     with pytest.raises(
-        NotProximalError, match=r"P falls from 0.7 to 0.69 between x = 0.7 and 0.7: it is the prox of nothing"
+        NotProximalError, match=r"P falls by 0.01 from 0.7 between x = 0.7 and 0.7: it is the prox of nothing"
     ):
         potential(Plain(lambda x: x - 0.01 * (x > 0.7)))
-    with pytest.raises(NotProximalError, match="P falls from 1 to -1 between x = "):
+    with pytest.raises(NotProximalError, match="P falls by 2 from 1 between x = "):
         potential(Plain(lambda x: -prox.sign(x, 1.0)))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from proxconnect.pairs import PAIRS, SURROGATES, Heuristic, Pair, Prox, Transform, prox
-from proxconnect.theory import Verdict, decompose, synthesize
+from proxconnect.theory import Verdict, correct, decompose, synthesize
 
 Map = Callable[[Tensor], Tensor]
 
@@ -94,6 +94,14 @@ def test_the_catalogue(name: str, mu: float | None) -> None:
     assert verdict.declared is (True if legitimate else None)
     assert (verdict.name, verdict.mu) == (name, mu)
     assert (verdict.prox is None) == (verdict.transform is None) == (verdict.interval is not None) == (not legitimate)
+
+
+@pytest.mark.parametrize(("name", "mu"), every)
+def test_the_catalogue_as_callables_that_declare_nothing(name: str, mu: float | None) -> None:
+    pair = PAIRS[name]
+    verdict = decompose(lambda x: pair.forward(x, mu), lambda x: pair.backward(x, mu))
+    assert answer(verdict) == (CATALOGUE[name][0], False), str(verdict)
+    assert verdict.declared is None
 
 
 @pytest.mark.parametrize("name", SURROGATE)
@@ -253,13 +261,13 @@ def test_the_zero_that_a_root_passes_is_twice_the_root() -> None:
 
 
 REASONS = {  # the rule, and where
-    "bnn with a tilt": (r"F stays at 1, so P is flat there, but B is not constant: it takes 1 to 1.01", (0, 1)),
+    "bnn with a tilt": (r"F stays at 1, so P is flat there, but B is not constant: it goes from 1 to 1.01", (0, 1)),
     "F moves where B = 0": (r"F moves by 0.2 where B is 0", (0.2, 0.4)),
     "(-x, 1)": (r"F falls where B has the other sign", (-1000, 1000)),
     "a step down in it": (r"F jumps by -1 at x = -777.7, where B = 1 has the other sign", (-777.7, -777.7)),
     "a jump where B is 0": (r"F jumps by 2 at x = 1.5, where B is 0", (1.5, 1.5)),
     "(x, |x|)": (r"∫dF/B diverges at the zero of B at x = 0", (0, 2**-8)),
-    "leaky straight-through": (r"F stays at 1, .* it takes 0.1 to 1 in steps", (0, 1000)),
+    "leaky straight-through": (r"F stays at 1, .* it goes from 0.1 to 1 in steps", (0, 1000)),
 }
 
 
@@ -384,6 +392,16 @@ class Broken(Transform):
         return torch.ones_like(p)
 
 
+class Spiked(Transform):
+    """p, with T' = 1 but for ±1, where it is 5."""
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        return p.clone()
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        return torch.where(p.abs() == 1, 5.0, 1.0).to(p)
+
+
 class Falling(Prox):
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         return -x
@@ -414,6 +432,7 @@ def test_a_pair_that_declares_another_t_than_the_convention_is_believed() -> Non
     [
         (Pair("double", transform=Double()), True, r"declared T' is 1 near .*, where T has slope 2"),
         (Pair("broken", transform=Broken()), True, r"declared T jumps by 1 at p = 2"),
+        (Pair("spiked", prox=prox.sign, transform=Spiked()), True, r"P stays at p = -1, where the declared T' is 5"),
         (Pair("falling", prox=Falling()), False, r"F falls where B has the other sign"),
         (Pair("fallen", prox=Falling(), transform=Down()), False, r"F rises where B has the other sign"),
     ],
@@ -423,6 +442,12 @@ def test_a_pair_is_held_against_its_declaration(pair: Pair, legitimate: bool, re
     verdict = decompose(pair)
     assert (verdict.legitimate, verdict.declared) == (legitimate, False)
     assert re.search(reason, verdict.reason)
+
+
+def test_a_declaration_that_holds_decides_where_rounding_hides_it() -> None:
+    """Far from its two bumps B is below 1e-13, and its integral from a table moves by more."""
+    bump = correct(lambda x: torch.exp(-(((x.abs() - 0.5) / 0.005) ** 2)), name="bump", normalise=True)
+    assert answer(decompose(bump, mu=1.0)) == Y
 
 
 def test_a_heuristic_may_be_legitimate() -> None:

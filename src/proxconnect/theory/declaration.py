@@ -15,6 +15,9 @@ from proxconnect.theory.reconstruction import middle_at_zero, prox_curve
 AGREEMENT = 1e-6
 """By how much T may differ from the integral of T', relative to its size."""
 
+SEEN = 1e-5
+"""By how much slopes must differ to be told apart, relative to max(1, |T'|)."""
+
 
 @dataclass(frozen=True)
 class Declaration:
@@ -55,7 +58,12 @@ class Declaration:
     @cached_property
     def error(self) -> str | None:
         """What is wrong with the declaration, as a sentence; None where it holds."""
-        return fall_of(self.mesh, "the declared prox") or self._difference() or self._wrong_derivative()
+        return (
+            fall_of(self.mesh, "the declared prox")
+            or self._difference()
+            or self._wrong_derivative()
+            or self._wrong_where_P_rests()
+        )
 
     def _difference(self) -> str | None:
         x = self.mesh.x.flatten()
@@ -87,14 +95,44 @@ class Declaration:
             return f"the declared T' is {said:.6g} near p = {at:.6g}, where T has slope {seen:.6g}"
         return None
 
+    def _wrong_where_P_rests(self) -> str | None:
+        points = resting_points(self.mesh)
+        left, right = one_sided_slopes(BlackBox("the declared T", self), points)
+        said = self.derivative(points)
+        slack = SEEN * said.abs().clamp(min=1)
+        off = (said < torch.minimum(left, right) - slack) | (said > torch.maximum(left, right) + slack)
+        for p, slope, behind, ahead in zip(*(v[off].tolist() for v in (points, said, left, right)), strict=True):
+            return (
+                f"P stays at p = {p:.6g}, where the declared T' is {slope:.4g} and T has slope {behind:.4g} on the "
+                f"left and {ahead:.4g} on the right: state one of these, or a value between them"
+            )
+        return None
+
+
+def resting_points(of: Mesh) -> Tensor:
+    """Where the P of a mesh stays, (n,): the values of its plateaus and the ends of its jumps."""
+    p = of.values[0]
+    flat = (p[:, 0] == p[:, -1]) & of.smooth
+    jumps = ~of.smooth & ((p[:, -1] - p[:, 0]) > 1e-9)
+    points: Tensor = torch.unique(torch.cat([p[flat, 0], p[jumps, 0], p[jumps, -1]]))
+    return points
+
+
+def one_sided_slopes(T: BlackBox, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The slopes of T on the left and on the right of points (n,), by differences of second order."""
+    h = 1e-6 * points.abs().clamp(min=1.0)
+    left, right = (
+        side * (4 * T(points + side * h) - T(points + 2 * side * h) - 3 * T(points)) / (2 * h) for side in (-1.0, 1.0)
+    )
+    return left, right
+
 
 def fall_of(of: Mesh, name: str) -> str | None:
     """Where the function of a mesh falls, as a sentence; None where it does not."""
     values = of.values[0]
     falls = (values.diff(dim=1) < -of.noise(0)[:, None]).any(1) | (values[:, -1] < values[:, 0] - of.noise(0))
     for leaf in falls.nonzero().flatten().tolist():
-        a, b = float(values[leaf, 0]), float(values[leaf].min())
-        return (
-            f"{name} falls from {a:.6g} to {b:.6g} between x = {float(of.low[leaf]):.6g} and {float(of.high[leaf]):.6g}"
-        )
+        low, high = float(of.low[leaf]), float(of.high[leaf])
+        top, fall = float(values[leaf].max()), float(values[leaf].cummax(0).values.sub(values[leaf]).max())
+        return f"{name} falls by {fall:.3g} from {top:.6g} between x = {low:.6g} and {high:.6g}"
     return None

@@ -100,17 +100,15 @@ def _judge(subject: _Subject, domain: tuple[float, float], sampled: Sample) -> V
     found = list(_breaches(sampled, level, steps))
     declaration = subject.declaration
     declared = None if declaration is None else declaration.error is None
-    against = [f for f in found if f.decided]
-    decisive = [f for f in against if not f.by_convention]
-    if against and not (declared and not decisive):
-        first = _nearest(decisive or against)
-        return _verdict(subject, domain, False, first.reason, first, declared)
-    if undecided := [f for f in found if not f.decided]:
-        first = _nearest(undecided)
-        return _verdict(subject, domain, None, first.reason, first, declared)
-    if against and declaration is not None:
-        reason = "F = T∘P and B = T'∘P as declared; the T that a straight line across the gaps of P makes is another"
+    if found and declaration is not None and declared:
+        reason = "F = T∘P and B = T'∘P as declared, though F and B alone do not show it"
         return _verdict(subject, domain, True, reason, None, declared, declaration.prox, declaration)
+    if against := [f for f in found if f.decided]:
+        first = _nearest([f for f in against if not f.by_convention] or against)
+        return _verdict(subject, domain, False, first.reason, first, declared)
+    if found:
+        first = _nearest(found)
+        return _verdict(subject, domain, None, first.reason, first, declared)
     anchor = declaration.anchor if declared and declaration is not None else 0.0
     prox, transform = reconstruct(sampled, level, steps, anchor)
     reason = "F and B are functions of P = ∫dF/B, which never falls"

@@ -19,7 +19,6 @@ CONSTANT = 1e-10
 SIGNIFICANT = 1e3
 """A plateau of F is long enough when a slope B would have moved F by so many times its rounding."""
 
-
 NARROW = 1 / 2000
 """What is narrower than this share of max(1, |x|) is no plateau: to rounding x³ does not move for |x| < 1e-5."""
 
@@ -102,7 +101,7 @@ def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Findin
             if high - low <= span and not alone:
                 continue
             interval = (float(sample.mesh.low[leaves[0]]), float(sample.mesh.high[leaves[-1]]))
-            how = f"B is not constant: it takes {low:.6g} to {high:.6g}"
+            how = f"B is not constant: it goes from {low:.4g} to {high:.4g}"
             if not _varies_between_breaks(sample, leaves, span):
                 how = f"F stays at {float(sample.forward[leaves[0], 0]):.6g}, so P is flat there, but {how} in steps"
                 yield Finding(how, interval, by_convention=True)
@@ -133,7 +132,7 @@ def faint(sample: Sample) -> Iterator[Finding]:
 
 def _too_faint(low: float, high: float, interval: tuple[float, float]) -> Finding:
     return Finding(
-        f"F moves by less than float64 shows while B varies from {low:.6g} to {high:.6g}: a plateau of F would make "
+        f"F moves by less than float64 shows while B goes from {low:.4g} to {high:.4g}: a plateau of F would make "
         "the pair illegitimate, a slow rise would not",
         interval, decided=False,
     )  # fmt: skip

@@ -3,20 +3,18 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from proxconnect.pairs import Pair, Prox, Sharpness, Transform
 from proxconnect.theory.blackbox import BlackBox, Function, ProbeError, probed
-from proxconnect.theory.declaration import Declaration, fall_of
+from proxconnect.theory.declaration import SEEN, Declaration, fall_of, one_sided_slopes, resting_points
 from proxconnect.theory.mesh import mesh
 
 REACH = 1000.0
 """P and T are looked at on [-REACH, REACH]."""
-
-SEEN = 1e-5
-"""By how much slopes must differ to be told apart, relative to max(1, |T'|)."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +108,9 @@ def _as_transform(function: Function, derivative: Function | None, prox: Prox) -
         if derivative is not None:
             raise
         raise ProbeError(f"autograd has no derivative of this transform, so pass derivative=: {error}") from error
-    points = torch.cat([_resting_points(prox, mu) for mu in _sharpnesses(prox.sharpness)])
-    behind, ahead = _one_sided(box, points)
     if derivative is None:
-        _require_smooth(points, behind, ahead, slopes(points))
-    else:
-        _require_between(points, behind, ahead, slopes(points))
+        for mu in _sharpnesses(prox.sharpness):
+            _require_smooth(box, slopes, resting_points(mesh([BlackBox("prox", partial(prox, mu=mu))], -REACH, REACH)))
     return CallableTransform(function, slopes)
 
 
@@ -124,45 +119,15 @@ def _sharpnesses(known: Sharpness | None) -> list[float]:
     return [1.0] if known is None else [known.start, math.sqrt(known.start * known.end), known.end]
 
 
-def _resting_points(prox: Prox, mu: float) -> Tensor:
-    """Where P stays: the values of its plateaus and the ends of its jumps."""
-    of = mesh([BlackBox("prox", lambda x: prox(x, mu))], -REACH, REACH)
-    p = of.values[0]
-    flat = (p[:, 0] == p[:, -1]) & of.smooth
-    jumps = ~of.smooth & ((p[:, -1] - p[:, 0]) > 1e-9)
-    points: Tensor = torch.unique(torch.cat([p[flat, 0], p[jumps, 0], p[jumps, -1]]))
-    return points
-
-
-def _one_sided(T: BlackBox, points: Tensor) -> tuple[Tensor, Tensor]:
-    """The slopes of T on the left and on the right of points (n,), by differences of second order."""
-    h = 1e-6 * points.abs().clamp(min=1.0)
-    left, right = (
-        side * (4 * T(points + side * h) - T(points + 2 * side * h) - 3 * T(points)) / (2 * h) for side in (-1.0, 1.0)
-    )
-    return left, right
-
-
-def _require_smooth(points: Tensor, behind: Tensor, ahead: Tensor, said: Tensor) -> None:
+def _require_smooth(T: BlackBox, derivative: Function, points: Tensor) -> None:
     """Raise ValueError at a point where autograd's T' is not the slope of T on both sides."""
+    behind, ahead = one_sided_slopes(T, points)
+    said = derivative(points)
     off = torch.maximum((ahead - said).abs(), (behind - said).abs()) > SEEN * said.abs().clamp(min=1)
-    for i in off.nonzero().flatten().tolist():
+    for p, left, right, slope in zip(*(v[off].tolist() for v in (points, behind, ahead, said)), strict=True):
         raise ValueError(
-            f"P stays at p = {float(points[i]):.6g}, where T has slope {float(behind[i]):.4g} on the left and "
-            f"{float(ahead[i]):.4g} on the right and autograd says {float(said[i]):.4g}: pass derivative=, a callable "
-            "that states T' there"
-        )
-
-
-def _require_between(points: Tensor, behind: Tensor, ahead: Tensor, said: Tensor) -> None:
-    """Raise ValueError at a point where a stated T' is none of the slopes between those of both sides."""
-    slack = SEEN * said.abs().clamp(min=1)
-    off = (said < torch.minimum(behind, ahead) - slack) | (said > torch.maximum(behind, ahead) + slack)
-    for i in off.nonzero().flatten().tolist():
-        raise ValueError(
-            f"P stays at p = {float(points[i]):.6g}, where derivative says {float(said[i]):.4g} and T has slope "
-            f"{float(behind[i]):.4g} on the left and {float(ahead[i]):.4g} on the right: state one of these, or a "
-            "value between them"
+            f"P stays at p = {p:.6g}, where T has slope {left:.4g} on the left and {right:.4g} on the right and "
+            f"autograd says {slope:.4g}: pass derivative=, a callable that states T' there"
         )
 
 
