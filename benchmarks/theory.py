@@ -61,8 +61,8 @@ def costs(rounds: int, weights: int) -> Table:
     for _ in range(rounds + 1):
         for name, work in contenders.items():
             times[name].append(seconds(work))
-    table = Table(title=f"F and B of {weights} weights, {rounds} rounds, as ratios of a round", title_justify="left")
-    for heading in ("", "ms", "ratio", "quartiles"):
+    table = Table(title=f"F and B, {weights} weights, {rounds} rounds", title_justify="left")
+    for heading in ("", "ms", "x tanh", "quartiles"):
         table.add_column(heading, justify="left" if not heading else "right")
     for name, taken in times.items():
         ratios = [ours / base for ours, base in zip(taken[1:], times["torch.tanh"][1:], strict=True)]

@@ -36,7 +36,7 @@ class UpdateRule:
 
     A latent is overwritten, in place, with the μ of before the step, where the optimizer will move it: not where its
     gradient is None, nor in a step that GradScaler skips. With a closure, that is after its first evaluation in each
-    step, whose gradient so is that of the latent before. Weight decay acts on what the step starts from.
+    step, whose gradient is thus that of the latent before. Weight decay acts on what the step starts from.
 
     The name of the rule is kept in `optimizer.param_groups[0]`, so that an optimizer of another rule refuses a saved
     state. A copy of the model is free of its rule, as it is of its schedule.
@@ -186,13 +186,13 @@ def prox_point(quantizer: Quantizer, latent: Tensor) -> Tensor:
 
 
 def _is_moved(layer: BinaryLayer) -> bool:
-    """Whether overwriting by P changes a latent: not by the identity, as which ᾱ·(w*/ᾱ) would have rounding errors."""
+    """Whether overwriting moves a latent: by P = id it would only add the rounding errors of ᾱ·(w*/ᾱ)."""
     pair = layer.weight_quantizer.pair
     return isinstance(pair, Pair) and pair.prox != prox.identity
 
 
 def _once_followed(closure: Callable[[], Any], act: Callable[[], None]) -> Callable[[], Any]:
-    """The closure, which after its first evaluation acts."""
+    """The closure, followed by `act` after its first evaluation."""
     waiting = [act]
 
     def evaluate() -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -70,6 +71,7 @@ def widening(x, mu):
 
 bnn = PAIRS["bnn"]
 bnn_plus = Heuristic("mine", prox.sign, PAIRS["bnn+"].backward, PAIRS["bnn+"].sharpness)
+steep = Heuristic("steep", prox.sign, lambda x, mu: mu * double_exponential(mu * x), Sharpness(2.0, 3.0, 9.0))
 unscaled = Heuristic("unscaled", prox.sign, widening, Sharpness(0.5, 1.0, 3.0))
 misdeclared = Pair("misdeclared", transform=Twice())
 falling = Pair("falling", prox=Falling())
@@ -275,6 +277,16 @@ def test_a_backward_that_cannot_be_integrated_is_said_to_be_so(capsys, theirs):
     assert found["unmended"].startswith("backward is NaN at")
 
 
+def test_a_backward_that_is_0_has_no_correction(capsys, theirs):
+    status, out, _ = run(capsys, "torch:round")
+    assert status == 1
+    assert "It could not be mended: B is 0 throughout" in said(out)
+
+
+def test_a_pair_whose_sharpness_begins_above_1_is_mended_too(capsys, theirs):
+    assert "Mended: steep+ keeps B" in said(run(capsys, "theirs:steep")[1])
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".SVG"])
 def test_the_picture_is_written_whole_and_alone_and_says_of_which_mu_it_is(capsys, folder, suffix):
     status, out, _ = run(capsys, "reste", "--plot", f"picture{suffix}")
@@ -321,6 +333,23 @@ def test_errors_of_a_user_are_one_line(capsys, theirs, arguments, message):
     assert message.format(folder=theirs) in err
     assert err.count("\n") == 1
     assert out in ("", "noise of their module\n")
+
+
+@pytest.mark.parametrize("arguments", [["bnn+"], ["--all"], ["bnn", "--json"]])
+def test_output_that_nobody_reads_is_no_verdict(arguments):
+    command = [sys.executable, "-c", "import sys; from proxconnect import cli; sys.exit(cli.main())", "check"]
+    process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 141
+
+
+def test_what_an_encoding_lacks_is_a_question_mark(folder):
+    code = "import sys; from proxconnect import cli; sys.exit(cli.main(['check', 'bnn+']))"
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, timeout=60)
+    assert (found.returncode, found.stderr) == (1, b"")
+    assert b"? = 1  F stays at 1" in found.stdout
 
 
 def test_a_picture_without_matplotlib_is_one_line_with_its_installation(capsys, folder, absent):

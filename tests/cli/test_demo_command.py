@@ -83,7 +83,11 @@ def test_an_error_inside_an_installed_package_passes_through(monkeypatch, tmp_pa
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process group")
 def test_ctrl_c_in_a_terminal_ends_workers_and_leaves_what_is_done(tmp_path):
-    code = "import sys; from proxconnect.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = (
+        "import signal, sys; from proxconnect.cli import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background jobs ignore it
+        "sys.exit(main(sys.argv[1:]))"
+    )
     options = ["demo", "--pairs", "bc", "--modes", "BW", "--seeds", "300", "--epochs", "1", "--workers", "2", "--out"]
     command = [sys.executable, "-c", code, *options, str(tmp_path)]
     process = subprocess.Popen(

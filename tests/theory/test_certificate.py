@@ -512,6 +512,18 @@ def test_a_run_in_float32_is_judged_by_its_own_rounding(name: str, rate: float) 
         assert failing(certificate(run, pair)) == expected
 
 
+def test_a_loss_that_the_run_did_not_descend_is_owed_nothing() -> None:
+    """Though g is T'(p) ⊙ the gradients of the run, and the identity and the convexity inequality hold."""
+    loss, gradient = distance_to(0.1)
+    start = torch.tensor([0.05, -0.3], dtype=torch.float64)
+    up, _ = descend(PAIRS["bc"], lambda w: -gradient(w), start, *steady(50))
+    found = certificate(up, "bc", loss)
+    assert failing(found) == ["gradient"]
+    assert "this loss" in found.reason
+    assert bool((found.excess > found.bound).any())
+    assert failing(certificate(up, "bc")) == []
+
+
 def recorded(pair: str, optimize: Callable[..., torch.optim.Optimizer], rule: object = None) -> Certificate:
     """The certificate of the first layer of a small float32 network that a usual loop trains, on batches."""
     model = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.BatchNorm1d(6), torch.nn.Linear(6, 2))

@@ -168,3 +168,25 @@ def test_the_regularizer_of_a_rescaled_prox_is_that_of_its_argmin(name: str) -> 
 def test_a_scale_that_is_none_is_refused(inner: float, outer: float) -> None:
     with pytest.raises(ValueError, match="finite inner > 0 and a finite outer other than 0"):
         rescale(PARTS["bnn"], inner=inner, outer=outer)
+
+
+def test_a_pair_may_be_named() -> None:
+    assert rescale("bnn", inner=2.0) == rescale(PARTS["bnn"], inner=2.0)
+    assert compose(transform.sign_swish, "pc") == compose(transform.sign_swish, PARTS["pc"])
+
+
+@pytest.mark.parametrize("given", ["bnn+", PAIRS["poly"], torch.tanh])
+def test_what_has_no_decomposition_has_no_laws(given: object) -> None:
+    for law in (rescale, lambda pair: compose(transform.sign_swish, pair)):
+        with pytest.raises(TypeError, match=r"takes a Pair or its name.*theory\.correct"):
+            law(given)
+
+
+def test_a_callable_is_not_composed_without_its_derivative() -> None:
+    with pytest.raises(TypeError, match="compose takes a Transform"):
+        compose(torch.tanh, "bnn")  # type: ignore[arg-type]  # that is what is wrong
+
+
+def test_the_identity_rescaled_is_the_identity_to_the_bit() -> None:
+    made = rescale("bnn++", inner=3.0)
+    assert made.prox == prox.identity

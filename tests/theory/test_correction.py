@@ -1,5 +1,6 @@
 """F = ∫₀ B against closed forms and an adaptive quadrature; B itself is kept to the bit."""
 
+import copy
 import math
 import pickle
 import warnings
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from proxconnect import Quantizer
 from proxconnect.pairs import PAIRS, SURROGATES, Heuristic, Sharpness, prox, transform
-from proxconnect.theory import ProbeError, correct, decompose
-from proxconnect.theory.correction import REACH, Sharpened, UnboundedForwardWarning, antiderivative
+from proxconnect.theory import ProbeError, autograd_derivative, correct, decompose
+from proxconnect.theory.correction import FAR, Sharpened, UnboundedForwardWarning, antiderivative
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 LINE = torch.cat([torch.linspace(-5, 5, 1001), torch.tensor([-1e5, -999.5, -60.0, 1e-7, 60.0, 999.5, 1e5])]).double()
@@ -167,7 +168,7 @@ def test_a_table_equals_the_closed_form(name: str) -> None:
 @every_callable
 def test_no_table_errs_by_more_than_it_says(B: Callable[[Tensor], Tensor]) -> None:
     T, F = antiderivative(B), INTEGRALS[B]
-    x = torch.cat([3 * torch.randn(100_000).double(), torch.linspace(-1000, 1000, 20_001).double(), REACH * LINE / 1e5])
+    x = torch.cat([3 * torch.randn(100_000).double(), torch.linspace(-1000, 1000, 20_001).double(), FAR * LINE / 1e5])
     x = torch.cat([x, torch.logspace(-12, 6, 2000, dtype=torch.float64)])
     true = F(x)
     assert ((T(x, 1.0) - true).abs() / true.abs().clamp(min=1.0)).max() <= T.error < 1e-6
@@ -238,6 +239,11 @@ def test_it_is_pickled_with_its_table() -> None:
     assert torch.equal(again.forward(LINE, 3.0), pair.forward(LINE, 3.0))
 
 
+def test_a_backward_by_autograd_is_pickled_too() -> None:
+    pair = correct(autograd_derivative(torch.tanh), "mine")
+    assert pickle.loads(pickle.dumps(pair)) == pair
+
+
 @pytest.mark.parametrize(
     ("B", "said"),
     [(triangle, r"ends at -0\.5 and 0\.5 and misses ±1 by 0\.5"), (turning, "0.4431"), (torch.ones_like, "1e\\+06")],
@@ -301,9 +307,9 @@ def test_a_pair_needs_no_correction_but_its_backward_may_be_taken() -> None:
     assert torch.allclose(pair.forward(LINE, 1.0), LINE.clamp(-1, 1), rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("wrong", [3, "bnn+", None])
+@pytest.mark.parametrize("wrong", [3, None])
 def test_what_is_neither_a_heuristic_nor_a_callable_is_a_type_error(wrong: object) -> None:
-    with pytest.raises(TypeError, match="takes a Heuristic or a callable"):
+    with pytest.raises(TypeError, match="takes a Heuristic, its name or a callable"):
         correct(wrong)  # type: ignore[arg-type]  # what is refused
 
 
@@ -375,3 +381,17 @@ def test_what_is_made_says_what_it_is() -> None:
     assert "the B of arctan" in (pair.__doc__ or "")
     assert isinstance(pair.transform, Sharpened)
     assert correct(PAIRS["bnn+"]).transform == transform.sign_swish
+
+
+def test_a_name_stands_for_its_pair() -> None:
+    assert correct("bnn+") == correct(PAIRS["bnn+"])
+    with pytest.raises(TypeError, match="pair 'bnn' is legitimate"):
+        correct("bnn")
+    with pytest.raises(ValueError, match="bnn"):
+        correct("bn+")
+
+
+def test_a_copy_of_a_mended_heuristic_is_equal_to_it() -> None:
+    """As models of one pair and their copies are."""
+    made = correct(Heuristic("mine", forward=prox.sign, backward=lambda x, mu: torch.exp(-x.abs())))
+    assert copy.deepcopy(made) == made

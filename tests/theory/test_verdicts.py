@@ -281,6 +281,17 @@ def test_the_reason_names_the_rule_and_the_interval_the_place(name: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("B", "said"),
+    [
+        (lambda x: inside(x) * (1 + 1e-7 * x.square()), "it goes from 1 to 1.0000001"),
+        (lambda x: 1 + 2 * (x == 0.5).double(), "it goes from 1 to 3 in steps"),
+    ],
+)
+def test_values_that_differ_are_said_to(B: Map, said: str) -> None:
+    assert said in decompose(sign, B).reason
+
+
+@pytest.mark.parametrize(
     ("domain", "expected"),
     [((-1000.0, 1000.0), N), ((-1.0, 1.0), N), ((0.0, 0.5), N), ((1.5, 1000.0), Y), ((-3.0, -1.0), Y)],
 )
@@ -346,6 +357,16 @@ def straight_through(x: Tensor) -> Tensor:
 )
 def test_without_a_backward_autograd_says_what_it_is(forward: Map, expected: tuple[bool, bool]) -> None:
     assert answer(decompose(forward)) == expected
+
+
+@pytest.mark.parametrize(("function", "expected"), [(Bnn, Y), (Triangle, N)])
+def test_an_autograd_function_may_be_given_itself_and_has_its_name(
+    function: type[Straight], expected: tuple[bool, bool]
+) -> None:
+    for given_so in (function, function.apply):
+        verdict = decompose(given_so)
+        assert answer(verdict) == expected
+        assert verdict.name == function.__name__
 
 
 def test_curves_keep_shape_and_dtype() -> None:

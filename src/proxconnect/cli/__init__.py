@@ -1,5 +1,8 @@
 """The command `proxconnect`."""
 
+import io
+import os
+import sys
 from collections.abc import Sequence
 
 from proxconnect import __version__
@@ -8,17 +11,29 @@ from proxconnect.cli.parser import Parser
 
 INTERRUPTED = 130
 
+UNREAD = 141
+"""What a shell says of a program that SIGPIPE ends."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of the process) and return its exit code.
 
-    0: done; 1: a check failed; 2: wrong arguments, an absent file or package, in one line on stderr; 130: Ctrl-C.
+    0: done; 1: a check failed; 2: wrong arguments, an absent file or package, in one line on stderr; 130: Ctrl-C;
+    141: nobody reads the output to its end, as `| head` does not.
     """
     parser = _parser()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # μ and ∘ are in few encodings but UTF-8
     try:
         parsed = parser.parse_args(arguments)
         code: int = parsed.run(parsed)
-    except SystemExit as stop:  # argparse's, after --help, --version or an error
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python flush into the pipe once more
+        return UNREAD
+    except SystemExit as stop:  # argparse's, after --help, --version or an error; or rich's, at a closed pipe
+        if isinstance(stop.__context__, BrokenPipeError):
+            return UNREAD
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         return INTERRUPTED

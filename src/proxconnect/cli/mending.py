@@ -1,6 +1,7 @@
 """The legitimate pair that keeps the B of an illegitimate one, and the code that makes it."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,8 @@ from proxconnect.cli.loading import guarded
 from proxconnect.cli.subject import Source, Subject
 from proxconnect.pairs import PAIRS, Heuristic, Pair, prox
 from proxconnect.theory.correction import UnboundedForwardWarning, correct
+
+_LINE = torch.linspace(-12, 12, 481, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,19 @@ def mend(subject: Subject, mu: float | None) -> Mended:
     with warnings.catch_warnings(record=True) as caught, guarded(f"integrating the backward of {subject.name}"):
         warnings.simplefilter("always", UnboundedForwardWarning)
         pair, code, at = _corrected(source, mu)
-        twin = _twin(pair)
+        mus = _probed(pair)
+        if not any(bool(pair.forward(_LINE, mu).any()) for mu in mus):
+            raise ValueError("B is 0 throughout, and so would F be; where B is autograd's, it finds no way through F")
+        twin = _twin(pair, mus)
     misses = [str(w.message) for w in caught if issubclass(w.category, UnboundedForwardWarning)]
     return Mended(
         pair.name if twin is None else twin, at, twin is not None, misses[0] if misses else None,
-        _lines(pair.name, source.imports, code) if twin is None else _LINES.format(weights=f'"{twin}"'),
+        _lines(pair.name, source.imports, code) if twin is None else _USE.format(weights=f'"{twin}"'),
     )  # fmt: skip
 
 
 def _corrected(source: Source, mu: float | None) -> tuple[Pair, str, float | None]:
-    """The pair, the expression that `correct` takes, and the one μ that it is made at, where it is not made at all."""
+    """The pair, the expression that `correct` takes, and the μ whose B it keeps, None where it is every μ."""
     given, code, name = source.backward, source.code, f"{source.name}+"
     if isinstance(given, Heuristic):
         try:
@@ -62,22 +68,27 @@ def _corrected(source: Source, mu: float | None) -> tuple[Pair, str, float | Non
     return correct(given.backward, name), f"{code}.backward", at  # a Pair itself says that it needs none
 
 
-def _twin(pair: Pair) -> str | None:
-    """The pair of the catalogue with P = id that has the same F and B at every μ tried."""
-    x = torch.linspace(-12, 12, 481, dtype=torch.float64)
+def _probed(pair: Pair) -> list[float]:
+    """The μ at which the new pair is looked at, where it starts among them."""
+    assert pair.sharpness is not None  # what `correct` makes has one
+    return [mu for mu in (1.0, 2.0, 5.0) if pair.sharpness.contains(mu)] + [pair.sharpness.start]
+
+
+def _twin(pair: Pair, mus: Sequence[float]) -> str | None:
+    """The pair of the catalogue with P = id that has the same F and B at every μ of these."""
     for name, other in PAIRS.items():
         if not isinstance(other, Pair) or other.prox != prox.identity or other.sharpness is None:
             continue
         if all(
-            torch.allclose(getattr(pair, part)(x, mu), getattr(other, part)(x, mu), rtol=1e-9, atol=1e-9)
-            for mu in (1.0, 2.0, 5.0)
+            torch.allclose(getattr(pair, part)(_LINE, mu), getattr(other, part)(_LINE, mu), rtol=1e-9, atol=1e-9)
+            for mu in mus
             for part in ("forward", "backward")
         ):
             return name
     return None
 
 
-_LINES = "import proxconnect\n\nmodel = proxconnect.binarize(model, weights={weights})"
+_USE = "import proxconnect\n\nmodel = proxconnect.binarize(model, weights={weights})"
 
 
 def _lines(name: str, imports: str, code: str) -> str:

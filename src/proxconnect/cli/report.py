@@ -86,9 +86,9 @@ def _paragraphs(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
 
 
 def _sentences(verdict: Verdict) -> str:
-    """The reason, the place and the account."""
-    where, account = words.place(verdict), words.account(verdict)
-    return f"{verdict.reason}{f' ({where})' if where else ''}.{f' {account}.' if account else ''}"
+    """The reason, the place and what follows."""
+    where, consequence = words.place(verdict), words.consequence(verdict)
+    return f"{verdict.reason}{f' ({where})' if where else ''}.{f' {consequence}.' if consequence else ''}"
 
 
 def _grouped(verdicts: Iterable[Verdict], key: Callable[[Verdict], Key]) -> dict[Key, list[Verdict]]:

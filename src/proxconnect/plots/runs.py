@@ -76,7 +76,7 @@ def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]
     handles, labels = figure.axes[0].get_legend_handles_labels()
     lines = extras.require("matplotlib.lines", "plots").Line2D
     handles += [lines([], [], color="#444444", linestyle=style, linewidth=0.9) for style in ("--", ":")]
-    labels += ["its bound", "has none"]
+    labels += ["its bound", "no bound"]
     figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
     return figure
 

@@ -1,4 +1,12 @@
-"""Theory that runs: verdicts on pairs, corrections, new pairs, certificates."""
+"""Theory that runs: verdicts on pairs, corrections, new pairs, certificates.
+
+The files in the order to read them:
+- verdicts: `blackbox`, `mesh`, `sampling`, then the rules in `findings`, `plateaus`, `jumps` and `divergence`, then
+  `reconstruction`, `curves`, `declaration`; `decomposition` joins them to a `verdict`, which `words` puts in words;
+- new pairs: `synthesis`, `composition`, `correction` and `argmin`, the last two with tables of `interpolant`;
+- certificates: `trajectory` and its `recorder` (a `tape` a layer), `potential`, `account`, `composite`, the conditions
+  in `checks` and `proximality`; `certificate` joins them, and `statement` prints them.
+"""
 
 from proxconnect.theory.argmin import prox_of
 from proxconnect.theory.blackbox import ProbeError, autograd_derivative

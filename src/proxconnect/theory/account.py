@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs.prox import Prox
-from proxconnect.theory.potential import REACH, Integrated, Potential, potential
+from proxconnect.theory.mesh import REACH
+from proxconnect.theory.potential import Integrated, Potential, potential
 from proxconnect.theory.trajectory import Trajectory
 
 
 @dataclass(frozen=True, eq=False)
-class Sharp:
+class SharpnessGroup:
     """The rows that share one sharpness, and the potential there."""
 
     mu: float
@@ -42,10 +43,11 @@ class Potentials:
         rows = inverse.argsort(stable=True).split(counts.tolist())
         self.prox, self.count = prox, len(mu)
         self._groups = [
-            Sharp(m, r, potential(prox, m, max(REACH, reach))) for m, r in zip(distinct.tolist(), rows, strict=True)
+            SharpnessGroup(m, r, potential(prox, m, max(REACH, reach)))
+            for m, r in zip(distinct.tolist(), rows, strict=True)
         ]
 
-    def __iter__(self) -> Iterator[Sharp]:
+    def __iter__(self) -> Iterator[SharpnessGroup]:
         return iter(self._groups)
 
     def prox_points(self, latents: Tensor) -> Tensor:

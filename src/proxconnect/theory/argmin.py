@@ -9,15 +9,13 @@ from torch import Tensor
 from proxconnect.pairs import Prox
 from proxconnect.theory.blackbox import BlackBox, Function, ProbeError, probed
 from proxconnect.theory.interpolant import Half, Interpolant, fit, interpolant, straight
-from proxconnect.theory.mesh import Mesh, edges, mesh
-
-REACH = 1000.0
-"""P is tabled on [-REACH, REACH]."""
+from proxconnect.theory.mesh import REACH, Mesh, edges, mesh
 
 FARTHEST = 4 * REACH
-"""Where its values are looked for."""
+"""P is tabled on [-REACH, REACH], and its values are looked for on [-FARTHEST, FARTHEST]."""
 
 TABLE_ERROR = 2e-7
+"""What the table is refined to, relative to max(1, |P|)."""
 
 ARGMIN_ERROR = 3e-8
 """An argmin is known to the square root of float64, since the objective is flat there."""
@@ -56,7 +54,7 @@ def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = (
     Args:
         regularizer: r, a callable of one float64 tensor, entry by entry, with the value in float64; +∞ where z is not
             allowed.
-        points: where r is finite alone, if not at a multiple of 1/256 within ±4: no grid hits such a point.
+        points: the isolated points at which r is finite, but for multiples of 1/256 within ±4, which the grid has.
 
     Raises:
         ProbeError: r raises, mixes entries, changes shape or dtype, is NaN or -∞. ValueError: r is +∞ everywhere, or so
@@ -65,9 +63,9 @@ def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = (
     if not callable(regularizer):
         raise TypeError(f"regularizer must be a callable of one tensor; got {type(regularizer).__name__}")
     solver = _Solver.of(regularizer, points)
-    of = mesh([BlackBox("the argmin", solver)], -REACH, REACH, tolerance=ARGMIN_ERROR)
-    _require_bounded(of.values[0])
-    right, left = (_side(of, solver, side) for side in (1.0, -1.0))
+    leaves = mesh([BlackBox("the argmin", solver)], -REACH, REACH, tolerance=ARGMIN_ERROR)
+    _require_bounded(leaves.values[0])
+    right, left = (_side(leaves, side) for side in (1.0, -1.0))
     return ArgminProx(regularizer, interpolant(right[0], left[0]), max(right[1], left[1]) + UNSEEN_KINK)
 
 
@@ -152,15 +150,14 @@ def _hull(z: Tensor, phi: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
     return hull, phi[hull].diff() / z[hull].diff()
 
 
-def _side(of: Mesh, solver: _Solver, side: float) -> tuple[Half, float]:
-    """The table of one side of 0."""
-    inside = of.smooth & ((of.low >= 0) if side > 0 else (of.high <= 0))
-    near, far = (of.low, of.high) if side > 0 else (of.high, of.low)
+def _side(leaves: Mesh, side: float) -> tuple[Half, float]:
+    """The table of one side of 0, and its error."""
 
     def P(x: Tensor) -> Tensor:
-        return of.interpolate(of.values[0], x)
+        return leaves.interpolate(leaves.values[0], x)
 
-    half, error = fit(near[inside], far[inside], lambda a, b: straight(P(a), P(b), b - a), P, TABLE_ERROR)
+    near, far = leaves.away_from_zero(side)
+    half, error = fit(near, far, lambda a, b: straight(P(a), P(b), b - a), P, TABLE_ERROR)
     return _rising(half, side), error
 
 

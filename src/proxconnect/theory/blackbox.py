@@ -82,15 +82,24 @@ def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
 
 
 def autograd_derivative(function: Function) -> Function:
-    """B as autograd has it: the factor between the gradient of the value and that of the input."""
+    """B as autograd has it: the factor between the gradient of the value and that of the input.
 
-    def derivative(x: Tensor) -> Tensor:
+    `function` may be the `apply` of any `torch.autograd.Function`, which `torch.func` takes only in its newer form.
+    """
+    return _AutogradFactor(function)
+
+
+@dataclass(frozen=True)
+class _AutogradFactor:
+    """An object, not a closure, so that a pair that keeps it can be pickled."""
+
+    function: Function
+
+    def __call__(self, x: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            values = function(leaf)
+            values = self.function(leaf)
             if not values.requires_grad:
                 return torch.zeros_like(x)
             (gradient,) = torch.autograd.grad(values, leaf, torch.ones_like(values), allow_unused=True)
         return torch.zeros_like(x) if gradient is None else gradient
-
-    return derivative

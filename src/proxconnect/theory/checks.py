@@ -61,9 +61,9 @@ def identity(owed: Account, resolution: float) -> Check:
     gaps = owed.gap
     if not bool(gaps.isfinite().all()):
         return Check("identity", None, math.nan, "Φ is infinite at a prox point")
-    worst = int(gaps.amax(0).argmax())
-    value = float(gaps[:, worst].max())
-    return Check("identity", value <= max(IDENTITY, 64 * resolution), value, "relative gap", worst + 1)
+    step = int(gaps.amax(0).argmax())
+    value = float(gaps[:, step].max())
+    return Check("identity", value <= max(IDENTITY, 64 * resolution), value, "relative gap", step + 1)
 
 
 def forward(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
@@ -82,12 +82,23 @@ def forward(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
 
 
 def gradient(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
-    """g is T'(p) ⊙ ∇ℓ, with the gradients that were recorded, else with those of the loss; T' the derivative of T."""
-    gradients = composite.gradients if trajectory.gradients is None else trajectory.gradients
+    """g is T'(p) ⊙ ∇ℓ, with the gradients that were recorded and with those of the loss; T' the derivative of T.
+
+    A run by other gradients than those of the loss, as of its batches, owes that loss nothing.
+    """
     if (error := _wrong_derivative(pair, composite)) is not None:
         return Check("gradient", False, math.nan, error)
-    if gradients is None:
+    recorded, of_loss = trajectory.gradients, composite.gradients
+    beside = "greatest relative miss" if recorded is None else "∇ℓ was not that of this loss, relative miss"
+    known = ((recorded, "greatest relative miss"), (of_loss, beside))
+    seen = [_missed(trajectory, composite, given, reason) for given, reason in known if given is not None]
+    if not seen:
         return Check("gradient", None, math.nan, "g needs a loss, or recorded gradients")
+    return next((check for check in seen if not check.holds), seen[0])
+
+
+def _missed(trajectory: Trajectory, composite: Composite, gradients: Tensor, reason: str) -> Check:
+    """How far g is from T'(p) ⊙ these gradients, (t, n)."""
     expected, updates = composite.derivative * gradients, trajectory.updates
     stepped = trajectory.learning_rates > 0
     largest = torch.maximum(expected.abs(), updates.abs()).amax(1)
@@ -97,7 +108,7 @@ def gradient(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
     misses = (updates - expected).abs() * stepped[:, None] / size.clamp(min=torch.finfo(torch.float64).tiny)[:, None]
     step, entry = worst(misses)
     value = float(misses[step, entry])
-    return Check("gradient", value <= allowed, value, "greatest relative miss", step + 1, entry)
+    return Check("gradient", value <= allowed, value, reason, step + 1, entry)
 
 
 def convexity(excess: Excess | None) -> Check:

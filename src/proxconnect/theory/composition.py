@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proxconnect.pairs import Pair, Prox, Sharpness, Transform
+from proxconnect.pairs import AnyPair, Heuristic, Pair, Prox, Sharpness, Transform, resolve
 from proxconnect.pairs.part import Part
+from proxconnect.pairs.prox import identity
 from proxconnect.pairs.transform import Slope
 
 
@@ -32,11 +33,11 @@ class Composed(Transform):
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """T₂(T₁(p))."""
-        return self.outer(self.inner(_wide(p), mu), mu).to(p.dtype)
+        return self.outer(self.inner(widened(p), mu), mu).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """T₂'(T₁(p))·T₁'(p)."""
-        wide = _wide(p)
+        wide = widened(p)
         return (self.outer.derivative(self.inner(wide, mu), mu) * self.inner.derivative(wide, mu)).to(p.dtype)
 
 
@@ -106,11 +107,17 @@ class Average(Prox):
         return value
 
 
-def compose(transform: Transform, pair: Pair, name: str | None = None) -> Pair:
+def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> Pair:
     """The pair of T₂∘T₁ and the same P: F = T₂∘F₁, B = (T₂'∘F₁)·B₁. Legitimate, since P is.
 
-    `name` is by default the pair's with ∘ and the transform's before it.
+    `name` is by default the pair's with ∘ and the transform's before it. TypeError for no `Transform`, or a heuristic.
     """
+    if not isinstance(transform, Transform):
+        raise TypeError(
+            f"compose takes a Transform; got {type(transform).__name__}: take that of a pair, as in "
+            "synthesize(function, prox.identity, name).transform"
+        )
+    pair = _decomposed(pair, "compose")
     name = f"{type(transform).__name__}∘{pair.name}" if name is None else name
     return Pair(
         name, pair.prox, Composed(transform, pair.transform), _doc(name, f"T = T₂∘T₁ with T₁ and P of {pair.name}")
@@ -123,26 +130,37 @@ def average(proxes: Sequence[Prox], weights: Sequence[float] | None = None) -> P
     ValueError unless there are as many weights as maps, none negative, with sum 1.
     """
     if not proxes or not all(isinstance(prox, Prox) for prox in proxes):
-        raise ValueError("average takes at least one Prox; make one of a callable by synthesis.as_prox(function)")
+        raise ValueError("average takes at least one Prox; make one of a callable by theory.synthesis.as_prox")
     weights = [1 / len(proxes)] * len(proxes) if weights is None else weights
     if len(weights) != len(proxes) or min(weights) < 0 or not math.isclose(sum(weights), 1.0, abs_tol=1e-12):
         raise ValueError(f"average needs a weight ≥ 0 for each of {len(proxes)} maps, with sum 1; got {list(weights)}")
     return Average(tuple(proxes), tuple(map(float, weights)))
 
 
-def rescale(pair: Pair, *, inner: float = 1.0, outer: float = 1.0, name: str | None = None) -> Pair:
+def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: str | None = None) -> Pair:
     """F(x) ↦ outer·F(inner·x), B(x) ↦ outer·inner·B(inner·x); inner > 0, outer ≠ 0. Legitimate.
 
-    T(p) becomes outer·T(inner·p), and P(x) becomes P(inner·x)/inner, the prox of r(inner·z)/inner².
+    T(p) becomes outer·T(inner·p), and P(x) becomes P(inner·x)/inner, the prox of r(inner·z)/inner². TypeError for a
+    heuristic.
     """
+    pair = _decomposed(pair, "rescale")
     if not (math.isfinite(inner) and inner > 0 and math.isfinite(outer) and outer != 0):
         raise ValueError(f"rescale needs a finite inner > 0 and a finite outer other than 0; got {inner} and {outer}")
     name = f"{outer:g}·{pair.name}({inner:g}x)" if name is None else name
     doc = _doc(name, f"{outer:g} times the F of {pair.name} at {inner:g} times x")
-    return Pair(name, RescaledProx(pair.prox, inner), Rescaled(pair.transform, outer, inner), doc)
+    prox = pair.prox if pair.prox == identity else RescaledProx(pair.prox, inner)  # which stays known as the identity
+    return Pair(name, prox, Rescaled(pair.transform, outer, inner), doc)
 
 
-def _wide(p: Tensor) -> Tensor:
+def _decomposed(given: str | AnyPair, law: str) -> Pair:
+    """The pair, of `PAIRS` if a name; TypeError for what has no decomposition."""
+    if isinstance(given, str | Pair | Heuristic) and isinstance(pair := resolve(given), Pair):
+        return pair
+    raise TypeError(f"{law} takes a Pair or its name; got {given!r}: theory.correct makes a Pair of a heuristic")
+
+
+def widened(p: Tensor) -> Tensor:
+    """`p` in float32 or wider."""
     return p.to(torch.promote_types(p.dtype, torch.float32))
 
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from proxconnect.pairs import Heuristic, Pair, Sharpness, Transform
+from proxconnect.pairs import AnyPair, Heuristic, Pair, Sharpness, Transform, resolve
 from proxconnect.pairs.pair import FixedMap, MethodMap
 from proxconnect.theory.blackbox import BlackBox, Function, probed
-from proxconnect.theory.composition import Rescaled
+from proxconnect.theory.composition import Rescaled, widened
 from proxconnect.theory.interpolant import Half, Interpolant, fit, hermite, interpolant
 from proxconnect.theory.mesh import TO_COEFFICIENTS, Mesh, mesh
 
-REACH = 1e6
-"""B is integrated over [-REACH, REACH] at μ = 1; beyond, it stays as there, or is 0 where it is below `VANISHED`."""
+FAR = 1e6
+"""B is integrated over [-FAR, FAR] at μ = 1; beyond, it stays as there, or is 0 where it is below `VANISHED`."""
 
 VANISHED = 1e-10
 
@@ -46,18 +46,18 @@ class Sharpened(Transform):
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """T(μp), in float32 or wider."""
-        return self.transform(mu * _wide(p), 1.0).to(p.dtype)
+        return self.transform(mu * widened(p), 1.0).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """μT'(μp), in float32 or wider."""
-        return (mu * self.transform.derivative(mu * _wide(p), 1.0)).to(p.dtype)
+        return (mu * self.transform.derivative(mu * widened(p), 1.0)).to(p.dtype)
 
 
 @dataclass(frozen=True)
 class Antiderivative(Transform):
     """T(p) = ∫₀ᵖ B from a table of cubics, with T' = B itself.
 
-    `error` bounds the difference from ∫₀ᵖ B in float64, relative to max(1, |T|), and is below 1e-6. From ±`REACH` on B
+    `error` bounds the difference from ∫₀ᵖ B in float64, relative to max(1, |T|), and is below 1e-6. From ±`FAR` on B
     has the values `beyond`, on the left and on the right.
     """
 
@@ -72,14 +72,14 @@ class Antiderivative(Transform):
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """B(p), in float32 or wider; NaN where p is NaN, whatever the callable makes of it."""
-        wide = _wide(p)
-        slope = self.backward(wide.clamp(-REACH, REACH))
-        slope = torch.where(wide < -REACH, self.beyond[0], torch.where(wide > REACH, self.beyond[1], slope))
+        wide = widened(p)
+        slope = self.backward(wide.clamp(-FAR, FAR))
+        slope = torch.where(wide < -FAR, self.beyond[0], torch.where(wide > FAR, self.beyond[1], slope))
         return torch.where(p.isnan(), p, slope.to(p.dtype))
 
 
 def correct(
-    backward: Heuristic | Callable[[Tensor], Tensor], name: str | None = None, *, normalise: bool = False
+    backward: str | Heuristic | Callable[[Tensor], Tensor], name: str | None = None, *, normalise: bool = False
 ) -> Pair:
     """The legitimate pair that keeps B and takes F(x) = ∫₀ˣ B: P is the identity, T = F.
 
@@ -88,8 +88,8 @@ def correct(
     stated by `pair.transform`). Sharpness enters a B that has none as F_μ(x) = F(μx), B_μ(x) = μB(μx).
 
     Args:
-        backward: a `Heuristic`, or B itself, a callable of one tensor that acts on each entry and keeps its shape and
-            float dtype. In training it gets float32 or wider, ±1e6 at most.
+        backward: a `Heuristic` or its name in `PAIRS`, or B itself, a callable of one tensor that acts on each entry
+            and keeps its shape and float dtype. In training it gets float32 or wider, ±1e6 at most.
         name: of the pair; by default that of the heuristic or the callable with a + behind.
         normalise: divide F and B by a constant so that F tends to ±1. Without it, F that does not is warned of
             (`UnboundedForwardWarning`): sharpening such a pair makes no signs.
@@ -98,14 +98,13 @@ def correct(
         ProbeError: a callable that is no such function. ValueError: a heuristic whose B depends on μ otherwise than as
             μB(μx), or an F that cannot be normalised. TypeError: neither a heuristic nor a callable.
     """
-    if isinstance(backward, Pair):
-        raise TypeError(
-            f"pair {backward.name!r} is legitimate and needs no correction; pass its backward to take F = ∫B"
-        )
-    if not (isinstance(backward, Heuristic) or callable(backward)):
-        raise TypeError(f"correct takes a Heuristic or a callable of one tensor; got {type(backward).__name__}")
-    transform = _of_heuristic(backward) if isinstance(backward, Heuristic) else Sharpened(antiderivative(backward))
-    known_as = backward.name if isinstance(backward, Heuristic) else getattr(backward, "__name__", "corrected")
+    given: AnyPair | Function = resolve(backward) if isinstance(backward, str) else backward
+    if isinstance(given, Pair):
+        raise TypeError(f"pair {given.name!r} is legitimate and needs no correction; pass its backward to take F = ∫B")
+    if not (isinstance(given, Heuristic) or callable(given)):
+        raise TypeError(f"correct takes a Heuristic, its name or a callable of one tensor; got {type(given).__name__}")
+    transform = _of_heuristic(given) if isinstance(given, Heuristic) else Sharpened(antiderivative(given))
+    known_as = given.name if isinstance(given, Heuristic) else getattr(given, "__name__", "corrected")
     name = f"{known_as}+" if name is None else name
     transform = _towards_signs(transform, name, normalise)
     return Pair(name, transform=transform, doc=_doc(name, known_as))
@@ -113,12 +112,12 @@ def correct(
 
 def antiderivative(backward: Callable[[Tensor], Tensor]) -> Antiderivative:
     """T = ∫₀ B as a table; ProbeError for what is no function of one variable, ValueError where it is too rough."""
-    box = probed(backward, "backward", -REACH, REACH)
-    of = mesh([box], -REACH, REACH)
-    whole, blur = _integral(of)
-    ends = torch.tensor([-REACH, REACH], dtype=torch.float64)
+    box = probed(backward, "backward", -FAR, FAR)
+    leaves = mesh([box], -FAR, FAR)
+    whole, blur = _integral(leaves)
+    ends = torch.tensor([-FAR, FAR], dtype=torch.float64)
     slopes = torch.where(box(ends).abs() < VANISHED, 0.0, box(ends))
-    left, right = (_side(of, whole, box, side) for side in (-1.0, 1.0))
+    left, right = (_side(leaves, whole, box, side) for side in (-1.0, 1.0))
     error = SAMPLED * max(left[1], right[1]) + blur
     if error > STATED_ERROR:
         raise ValueError(
@@ -129,40 +128,39 @@ def antiderivative(backward: Callable[[Tensor], Tensor]) -> Antiderivative:
     return Antiderivative(backward, (float(slopes[0]), float(slopes[1])), table, error)
 
 
-def _integral(of: Mesh) -> tuple[Tensor, float]:
+def _integral(leaves: Mesh) -> tuple[Tensor, float]:
     """∫₀ B at the nodes of the leaves, and by how much it may err, relative to max(1, |∫₀ B|).
 
     It is summed away from 0 on both sides, so that it is as precise near 0 as far from it. The smallest leaves, which
     hold a jump or a kink, count as nothing; what they hold is in the error.
     """
-    gained = torch.where(of.smooth[:, None], of.integrals(of.values[0]), 0.0)
-    ends, is_right = gained[:, -1], of.low >= 0
+    gained = torch.where(leaves.smooth[:, None], leaves.integrals(leaves.values[0]), 0.0)
+    ends, is_right = gained[:, -1], leaves.low >= 0
     start = torch.empty_like(ends)
     start[is_right] = ends[is_right].cumsum(0) - ends[is_right]
     start[~is_right] = -ends[~is_right].flip(0).cumsum(0).flip(0)
     whole = gained + start[:, None]
-    size, last = of.values[0].abs().amax(1), (of.values[0] @ TO_COEFFICIENTS.T)[:, -2:].abs().amax(1)
-    doubt = of.width * torch.where(of.smooth, 8 * torch.maximum(torch.finfo(size.dtype).eps * size, last), size)
+    size, last = leaves.values[0].abs().amax(1), (leaves.values[0] @ TO_COEFFICIENTS.T)[:, -2:].abs().amax(1)
+    doubt = leaves.width * torch.where(leaves.smooth, 8 * torch.maximum(torch.finfo(size.dtype).eps * size, last), size)
     sides = [doubt[is_right].cumsum(0), doubt[~is_right].flip(0).cumsum(0).flip(0)]
     reached = whole.abs().amax(1).clamp(min=1.0)
     return whole, max(float((side / reached[at]).max()) for side, at in zip(sides, (is_right, ~is_right), strict=True))
 
 
-def _side(of: Mesh, whole: Tensor, box: BlackBox, side: float) -> tuple[Half, float]:
+def _side(leaves: Mesh, whole: Tensor, box: BlackBox, side: float) -> tuple[Half, float]:
     """The table of one side of 0, and its error."""
-    inside = of.smooth & ((of.low >= 0) if side > 0 else (of.high <= 0))
-    near, far = (of.low, of.high) if side > 0 else (of.high, of.low)
 
     def F(x: Tensor) -> Tensor:
-        return of.interpolate(whole, x)
+        return leaves.interpolate(whole, x)
 
-    return fit(near[inside], far[inside], lambda a, b: hermite(F(a), F(b), box(a), box(b), b - a), F, TABLE_ERROR)
+    near, far = leaves.away_from_zero(side)
+    return fit(near, far, lambda a, b: hermite(F(a), F(b), box(a), box(b), b - a), F, TABLE_ERROR)
 
 
 def _onward(half: Half, value: Tensor, slope: Tensor) -> Half:
-    """The table, and from `REACH` on a straight line of that slope from that value."""
+    """The table, and from `FAR` on a straight line of that slope from that value."""
     last = torch.stack([value, slope, 0 * slope, 0 * slope])
-    return Half(torch.cat([half.start, last.new_tensor([REACH])]), torch.cat([half.c, last[None]]))
+    return Half(torch.cat([half.start, last.new_tensor([FAR])]), torch.cat([half.c, last[None]]))
 
 
 def _of_heuristic(heuristic: Heuristic) -> Transform:
@@ -173,14 +171,14 @@ def _of_heuristic(heuristic: Heuristic) -> Transform:
         owner = B.owner if fixed is None else B.owner.at(fixed)
         return owner if owner.sharpness is not None else Sharpened(owner)
     if heuristic.sharpness is None:
-        return Sharpened(antiderivative(heuristic.backward))
+        return Sharpened(antiderivative(AtUnitSharpness(heuristic)))
     _require_scaling(heuristic)
     return Sharpened(antiderivative(AtUnitSharpness(heuristic)), heuristic.sharpness)
 
 
 @dataclass(frozen=True)
 class AtUnitSharpness:
-    """The B of a heuristic at μ = 1."""
+    """The B of a heuristic at μ = 1, equal to that of an equal one as no bound method is."""
 
     heuristic: Heuristic
 
@@ -204,7 +202,8 @@ def _require_scaling(heuristic: Heuristic) -> None:
 
 def _towards_signs(transform: Transform, name: str, normalise: bool) -> Transform:
     """The transform, divided by its limit where asked; a warning where it ends far from ±1."""
-    left, right, farther = transform(torch.tensor([-REACH, REACH, 2 * REACH], dtype=torch.float64), 1.0).tolist()
+    ends = transform(torch.tensor([-FAR, FAR, 2 * FAR], dtype=torch.float64), 1.0) + 0.0  # no -0
+    left, right, farther = ends.tolist()
     if normalise:
         limit = (right - left) / 2
         if limit <= 0 or abs(farther - right) > NEAR_SIGN * limit or abs(left + right) > NEAR_SIGN * limit:
@@ -219,10 +218,6 @@ def _towards_signs(transform: Transform, name: str, normalise: bool) -> Transfor
             stacklevel=3,
         )
     return transform
-
-
-def _wide(p: Tensor) -> Tensor:
-    return p.to(torch.promote_types(p.dtype, torch.float32))
 
 
 def _doc(name: str, of: str) -> str:

@@ -26,6 +26,7 @@ class Preimage(NamedTuple):
     x: Tensor
     """The middle of all of them."""
     in_gap: Tensor
+    """Which of the points P jumps over."""
     below: Tensor
     above: Tensor
     """Which of the points are outside the range, and on which side."""

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from proxconnect.pairs import Pair
+from proxconnect.pairs import Pair, Transform
 from proxconnect.theory.blackbox import BlackBox
 from proxconnect.theory.curves import ProxCurve
 from proxconnect.theory.mesh import Mesh, mesh
@@ -20,6 +20,22 @@ SEEN = 1e-5
 
 
 @dataclass(frozen=True)
+class DeclaredTransform:
+    """The T of a pair at one sharpness."""
+
+    transform: Transform
+    mu: float
+
+    def __call__(self, p: Tensor) -> Tensor:
+        """T(p)."""
+        return self.transform(p, self.mu)
+
+    def derivative(self, p: Tensor) -> Tensor:
+        """T'(p)."""
+        return self.transform.derivative(p, self.mu)
+
+
+@dataclass(frozen=True)
 class Declaration:
     """What a pair says of itself at one sharpness, on [low, high]."""
 
@@ -28,13 +44,10 @@ class Declaration:
     low: float
     high: float
 
-    def __call__(self, p: Tensor) -> Tensor:
-        """T(p)."""
-        return self.pair.transform(p, self.mu)
-
-    def derivative(self, p: Tensor) -> Tensor:
-        """T'(p)."""
-        return self.pair.transform.derivative(p, self.mu)
+    @property
+    def transform(self) -> DeclaredTransform:
+        """T."""
+        return DeclaredTransform(self.pair.transform, self.mu)
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -69,8 +82,8 @@ class Declaration:
         x = self.mesh.x.flatten()
         p = self.pair.prox(x, self.mu)
         for name, part, declared in (
-            ("F is not T", self.pair.forward(x, self.mu), self(p)),
-            ("B is not T'", self.pair.backward(x, self.mu), self.derivative(p)),
+            ("F is not T", self.pair.forward(x, self.mu), self.transform(p)),
+            ("B is not T'", self.pair.backward(x, self.mu), self.transform.derivative(p)),
         ):
             off = (part - declared).abs() > 1e-9 * declared.abs().clamp(min=1)
             if bool(off.any()):
@@ -82,7 +95,11 @@ class Declaration:
         low, high = float(p.min()), float(p.max())
         if low == high:
             return None
-        both = mesh([BlackBox("the declared T", self), BlackBox("the declared T'", self.derivative)], low, high)
+        both = mesh(
+            [BlackBox("the declared T", self.transform), BlackBox("the declared T'", self.transform.derivative)],
+            low,
+            high,
+        )
         T, slope = both.values
         rise = T - T[:, :1]
         for leaf in (~both.smooth & (rise[:, -1].abs() > AGREEMENT)).nonzero().flatten().tolist():
@@ -97,8 +114,8 @@ class Declaration:
 
     def _wrong_where_P_rests(self) -> str | None:
         points = resting_points(self.mesh)
-        left, right = one_sided_slopes(BlackBox("the declared T", self), points)
-        said = self.derivative(points)
+        left, right = one_sided_slopes(BlackBox("the declared T", self.transform), points)
+        said = self.transform.derivative(points)
         slack = SEEN * said.abs().clamp(min=1)
         off = (said < torch.minimum(left, right) - slack) | (said > torch.maximum(left, right) + slack)
         for p, slope, behind, ahead in zip(*(v[off].tolist() for v in (points, said, left, right)), strict=True):
@@ -109,11 +126,11 @@ class Declaration:
         return None
 
 
-def resting_points(of: Mesh) -> Tensor:
+def resting_points(leaves: Mesh) -> Tensor:
     """Where the P of a mesh stays, (n,): the values of its plateaus and the ends of its jumps."""
-    p = of.values[0]
-    flat = (p[:, 0] == p[:, -1]) & of.smooth
-    jumps = ~of.smooth & ((p[:, -1] - p[:, 0]) > 1e-9)
+    p = leaves.values[0]
+    flat = (p[:, 0] == p[:, -1]) & leaves.smooth
+    jumps = ~leaves.smooth & ((p[:, -1] - p[:, 0]) > 1e-9)
     points: Tensor = torch.unique(torch.cat([p[flat, 0], p[jumps, 0], p[jumps, -1]]))
     return points
 
@@ -127,12 +144,12 @@ def one_sided_slopes(T: BlackBox, points: Tensor) -> tuple[Tensor, Tensor]:
     return left, right
 
 
-def fall_of(of: Mesh, name: str) -> str | None:
+def fall_of(leaves: Mesh, name: str) -> str | None:
     """Where the function of a mesh falls, as a sentence; None where it does not."""
-    values = of.values[0]
-    falls = (values.diff(dim=1) < -of.noise(0)[:, None]).any(1) | (values[:, -1] < values[:, 0] - of.noise(0))
+    values = leaves.values[0]
+    falls = (values.diff(dim=1) < -leaves.noise(0)[:, None]).any(1) | (values[:, -1] < values[:, 0] - leaves.noise(0))
     for leaf in falls.nonzero().flatten().tolist():
-        low, high = float(of.low[leaf]), float(of.high[leaf])
+        low, high = float(leaves.low[leaf]), float(leaves.high[leaf])
         top, fall = float(values[leaf].max()), float(values[leaf].cummax(0).values.sub(values[leaf]).max())
         return f"{name} falls by {fall:.3g} from {top:.6g} between x = {low:.6g} and {high:.6g}"
     return None

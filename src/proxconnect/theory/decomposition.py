@@ -4,7 +4,7 @@ There is if and only if F and B are functions of P = ∫dF/B, and that P never f
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -12,18 +12,18 @@ from torch import Tensor
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.theory.blackbox import Function, autograd_derivative, probed
 from proxconnect.theory.curves import ProxCurve, TransformCurve
-from proxconnect.theory.declaration import Declaration
+from proxconnect.theory.declaration import Declaration, DeclaredTransform
 from proxconnect.theory.divergence import diverging
 from proxconnect.theory.findings import Finding, falling, moving_without_push
 from proxconnect.theory.jumps import Jump, jumps, wrong_jumps
-from proxconnect.theory.mesh import TooRoughError
+from proxconnect.theory.mesh import REACH, TooRoughError
 from proxconnect.theory.plateaus import Plateau, faint, plateaus, varying_on_plateaus
 from proxconnect.theory.reconstruction import reconstruct
 from proxconnect.theory.sampling import Sample, sample
 from proxconnect.theory.verdict import Verdict
 
-DOMAIN = (-1000.0, 1000.0)
-"""Where a pair is looked at, in units of the latents' mean magnitude."""
+DOMAIN = (-REACH, REACH)
+"""Where a pair is looked at."""
 
 
 class _Subject(NamedTuple):
@@ -46,11 +46,11 @@ def decompose(
     """Whether a pair is legitimate, why, and its P, T and r.
 
     F and B are closed in on where they jump, bend or vanish, in float64, to about 1e-15·max(1, |x|). What is narrower
-    than 1/2000 of max(4, |x|) may be missed, as may jumps and variations below `TOLERANCE` of their size.
+    than 1/500 of max(1, |x|) may be missed, as may jumps and variations below `TOLERANCE` of their size.
 
     Args:
         pair_or_forward: a name of `PAIRS`, a `Pair` or a `Heuristic`; or F, a callable from a float64 tensor to one of
-            its shape, each entry by itself.
+            its shape, each entry by itself; or a `torch.autograd.Function`.
         backward: B, a callable like F. None with a callable F takes the factor that autograd puts on the gradient, as
             of a `torch.autograd.Function`.
         mu: the sharpness; needed for a pair that depends on it, not taken for callables.
@@ -87,12 +87,20 @@ def _subject(
             pair.name, None if pair.sharpness is None else sharpness,
             lambda x: pair.forward(x, sharpness), lambda x: pair.backward(x, sharpness), declaration,
         )  # fmt: skip
+    if _is_autograd_function(given):
+        given = given.apply
     if not callable(given):
         raise TypeError(f"decompose takes a pair, its name or a callable of one tensor; got {type(given).__name__}")
     if mu is not None:
         raise TypeError("mu is for pairs: let the callables have their sharpness themselves")
-    name = getattr(given, "__name__", type(given).__name__)
+    owner = getattr(given, "__self__", None)
+    named = owner if _is_autograd_function(owner) else given
+    name = getattr(named, "__name__", type(named).__name__)
     return _Subject(name, None, given, autograd_derivative(given) if backward is None else backward, None)
+
+
+def _is_autograd_function(given: object) -> TypeGuard[type[torch.autograd.Function]]:
+    return isinstance(given, type) and issubclass(given, torch.autograd.Function)
 
 
 def _judge(subject: _Subject, domain: tuple[float, float], sampled: Sample) -> Verdict:
@@ -102,7 +110,7 @@ def _judge(subject: _Subject, domain: tuple[float, float], sampled: Sample) -> V
     declared = None if declaration is None else declaration.error is None
     if found and declaration is not None and declared:
         reason = "F = T∘P and B = T'∘P as declared, though F and B alone do not show it"
-        return _verdict(subject, domain, True, reason, None, declared, declaration.prox, declaration)
+        return _verdict(subject, domain, True, reason, None, declared, declaration.prox, declaration.transform)
     if against := [f for f in found if f.decided]:
         first = _nearest([f for f in against if not f.by_convention] or against)
         return _verdict(subject, domain, False, first.reason, first, declared)
@@ -156,7 +164,7 @@ def _verdict(
     finding: Finding | None = None,
     declared: bool | None = None,
     prox: ProxCurve | None = None,
-    transform: TransformCurve | Declaration | None = None,
+    transform: TransformCurve | DeclaredTransform | None = None,
 ) -> Verdict:
     interval = None if finding is None else finding.interval
     by_convention = finding is not None and (legitimate is True or finding.by_convention)

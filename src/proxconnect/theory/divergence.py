@@ -8,6 +8,9 @@ from torch import Tensor
 from proxconnect.theory.findings import Finding
 from proxconnect.theory.sampling import Sample, Zero
 
+DIVERGES, CONVERGES = 0.01, 0.05
+"""The integral over a shell of size d goes as d^s, and diverges for s ≤ 0; float64 cannot tell between these two s."""
+
 
 def diverging(sample: Sample) -> Iterator[Finding]:
     """∫dF/B diverges at an isolated zero of B."""
@@ -21,10 +24,10 @@ def diverging(sample: Sample) -> Iterator[Finding]:
             if not low < zero.x + side * 1e-9 < high or first == last:
                 continue
             order = _order(sample, zero, side)
-            if order is None or 0.01 < order <= 0.05:
+            if order is None or DIVERGES < order <= CONVERGES:
                 yield Finding(f"whether ∫dF/B diverges at the zero of B at x = {zero.x:.6g} is too near to tell",
                               interval, decided=False)  # fmt: skip
-            elif order <= 0.01:
+            elif order <= DIVERGES:
                 yield Finding(f"∫dF/B diverges at the zero of B at x = {zero.x:.6g}, towards which F moves", interval)
 
 

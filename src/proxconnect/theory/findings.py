@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.theory.blackbox import BlackBox
-from proxconnect.theory.sampling import Sample
+from proxconnect.theory.sampling import LOST, Sample
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,11 @@ class Finding:
 
     reason: str
     interval: tuple[float, float]
+    """Where, the ends equal for a point."""
     by_convention: bool = False
+    """Whether only the convention is against the pair."""
     decided: bool = True
+    """Whether float64 can tell; the verdict is None where nothing else is found."""
 
 
 def falling(sample: Sample) -> Iterator[Finding]:
@@ -30,7 +33,7 @@ def falling(sample: Sample) -> Iterator[Finding]:
     steps = sample.forward.diff(dim=1)
     sign = sample.backward[:, mesh.x.shape[1] // 2].sign()[:, None]
     wrong = (steps * sign < -sample.noise[:, None]).any(1) & mesh.smooth & ~sample.is_unit
-    for first, last in _runs(wrong):
+    for first, last in runs(wrong):
         interval = (float(mesh.low[first]), float(mesh.high[last]))
         direction = "rises" if float(steps[first].sum()) > 0 else "falls"
         B = float(sample.backward[(first + last) // 2, mesh.x.shape[1] // 2])
@@ -40,10 +43,10 @@ def falling(sample: Sample) -> Iterator[Finding]:
 def moving_without_push(sample: Sample) -> Iterator[Finding]:
     """F moves where B is 0 throughout."""
     mesh = sample.mesh
-    tiny = sample.backward.abs().amax(1) <= 4e-16 * sample.size
+    tiny = sample.backward.abs().amax(1) <= LOST * sample.size
     still = (sample.backward == 0).any(1) | (sample.backward[:, 0] * sample.backward[:, -1] < 0)
     wrong = mesh.smooth & tiny & still & (sample.travel > sample.noise) & ~sample.is_unit
-    for first, last in _runs(wrong):
+    for first, last in runs(wrong):
         low, high = float(mesh.low[first]), float(mesh.high[last])
         moved = float((sample.forward[last, -1] - sample.forward[first, 0]).abs())
         ends = float(mesh.low[0]), float(mesh.high[-1])
@@ -55,16 +58,16 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
         ):
             yield Finding(
                 f"F moves by {moved:.3g} where B is lost in rounding: 0 would make the pair illegitimate, less than "
-                f"{4e-16 * sample.size:.1g} would not",
+                f"{LOST * sample.size:.1g} would not",
                 (low, high), decided=False,
             )  # fmt: skip
         else:
             yield Finding(f"F moves by {moved:.3g} where B is 0", (low, high))
 
 
-def _runs(wrong: Tensor) -> Iterator[tuple[int, int]]:
+def runs(holds: Tensor) -> Iterator[tuple[int, int]]:
     """First and last index of each run of True."""
-    edges = torch.cat([torch.zeros(1, dtype=torch.int8), wrong.to(torch.int8), torch.zeros(1, dtype=torch.int8)]).diff()
+    edges = torch.cat([torch.zeros(1, dtype=torch.int8), holds.to(torch.int8), torch.zeros(1, dtype=torch.int8)]).diff()
     starts, ends = (edges == 1).nonzero().flatten(), (edges == -1).nonzero().flatten() - 1
     return iter(zip(starts.tolist(), ends.tolist(), strict=True))
 

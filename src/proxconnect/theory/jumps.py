@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.theory.findings import Finding
-from proxconnect.theory.sampling import Break, Sample
+from proxconnect.theory.sampling import LOST, Break, Sample
 
 
 class Jump(NamedTuple):
@@ -69,7 +69,7 @@ def wrong_jumps(sample: Sample, found: list[Jump]) -> Iterator[Finding]:
     """F jumps where B is 0, or against the sign of B."""
     for jump in found:
         interval = (jump.at.x, jump.at.x)
-        if abs(jump.here) <= 4e-16 * sample.size:
+        if abs(jump.here) <= LOST * sample.size:
             yield Finding(f"F jumps by {jump.rise:.6g} at x = {jump.at.x:.6g}, where B is 0", interval, True)
         elif jump.step < 0:
             yield Finding(

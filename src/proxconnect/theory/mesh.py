@@ -23,6 +23,9 @@ SMOOTH = 1e-12
 FLOOR = 2.0**-50
 """The width of the smallest leaf, relative to max(1, |x|)."""
 
+REACH = 1000.0
+"""Pairs, and their P and T, are looked at on [-REACH, REACH], in units of the latents' mean magnitude."""
+
 MOST_LEAVES = 300_000
 
 
@@ -84,6 +87,12 @@ class Mesh:
     def width(self) -> Tensor:
         """(leaves,)."""
         return self.high - self.low
+
+    def away_from_zero(self, side: float) -> tuple[Tensor, Tensor]:
+        """The near and the far ends of the smooth leaves on one side of 0, two (n,)."""
+        inside = self.smooth & ((self.low >= 0) if side > 0 else (self.high <= 0))
+        near, far = (self.low, self.high) if side > 0 else (self.high, self.low)
+        return near[inside], far[inside]
 
     def size(self, k: int) -> Tensor:
         """The largest magnitude of function k, as `size` has it."""
@@ -174,7 +183,7 @@ def mesh(
         middle = pending[split].mean(1)
         pending = torch.cat([torch.stack([pending[split, 0], middle], 1), torch.stack([middle, pending[split, 1]], 1)])
         count += len(x)
-        if count > MOST_LEAVES:
+        if count > MOST_LEAVES and len(pending):
             raise TooRoughError(_where_rough(functions, pending))
     x = torch.cat([leaf[0] for leaf in leaves])
     order = x[:, 0].argsort()
@@ -201,5 +210,5 @@ def _where_rough(functions: Sequence[BlackBox], pending: Tensor) -> str:
     names = " or ".join(f.name for f in functions)
     return (
         f"{names} has more jumps and kinks than can be told apart, the most between x = {float(pending.min()):.4g} and "
-        f"{float(pending.max()):.4g}; is it computed in float32, or by rounding?"
+        f"{float(pending.max()):.4g} (does it wave for ever, or is it computed in float32, or by rounding?)"
     )

@@ -101,7 +101,8 @@ def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Findin
             if high - low <= span and not alone:
                 continue
             interval = (float(sample.mesh.low[leaves[0]]), float(sample.mesh.high[leaves[-1]]))
-            how = f"B is not constant: it goes from {low:.4g} to {high:.4g}"
+            low, high = min([low, *alone]), max([high, *alone])
+            how = f"B is not constant: it goes {_apart(low, high)}"
             if not _varies_between_breaks(sample, leaves, span):
                 how = f"F stays at {float(sample.forward[leaves[0], 0]):.6g}, so P is flat there, but {how} in steps"
                 yield Finding(how, interval, by_convention=True)
@@ -130,9 +131,15 @@ def faint(sample: Sample) -> Iterator[Finding]:
             yield _too_faint(low, high, interval)
 
 
+def _apart(low: float, high: float) -> str:
+    """From one number to the other, with as many digits as tell them apart."""
+    digits = next(d for d in range(4, 18) if f"{low:.{d}g}" != f"{high:.{d}g}")
+    return f"from {low:.{digits}g} to {high:.{digits}g}"
+
+
 def _too_faint(low: float, high: float, interval: tuple[float, float]) -> Finding:
     return Finding(
-        f"F moves by less than float64 shows while B goes from {low:.4g} to {high:.4g}: a plateau of F would make "
+        f"F moves by less than float64 shows while B goes {_apart(low, high)}: a plateau of F would make "
         "the pair illegitimate, a slow rise would not",
         interval, decided=False,
     )  # fmt: skip

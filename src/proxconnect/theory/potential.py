@@ -9,11 +9,9 @@ from torch import Tensor
 from proxconnect.pairs import Pair, Prox
 from proxconnect.theory.curves import ProxCurve
 from proxconnect.theory.declaration import Declaration, fall_of
+from proxconnect.theory.mesh import REACH
 
 Potential = Callable[[Tensor], Tensor]
-
-REACH = 1000.0
-"""P is looked at on [-REACH, REACH]."""
 
 
 class NotProximalError(ValueError):

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from proxconnect.theory.account import Potentials, Sharp
+from proxconnect.theory.account import Potentials, SharpnessGroup
 from proxconnect.theory.checks import Check
 
-PROXIMAL = (1e-9, 1e-7)
+STATED, INTEGRATED = 1e-9, 1e-7
 """How far Δ may fall below 0, relative to its terms, for a Φ that is stated and for one that is integrated."""
 
 _NEAR = torch.tensor([sign * 10.0**-k for k in range(1, 5) for sign in (1, -1)], dtype=torch.float64)
@@ -22,7 +22,7 @@ def proximality(latents: Tensor, potentials: Potentials, p: Tensor) -> Check:
     for group in potentials:
         x, at = latents[group.rows].reshape(-1), p[group.rows].reshape(-1)
         grid = _grid(potentials, group, x, at, visited)
-        allowed = PROXIMAL[0 if group.is_exact else 1]
+        allowed = STATED if group.is_exact else INTEGRATED
         delta, excess = _least_delta(group, x, at, grid, allowed)
         worst = int(excess.argmin())
         if float(excess[worst]) < least:
@@ -32,7 +32,7 @@ def proximality(latents: Tensor, potentials: Potentials, p: Tensor) -> Check:
     return Check("proximality", least >= 0, value, "least Δ(w)", step, entry)
 
 
-def _least_delta(group: Sharp, x: Tensor, p: Tensor, grid: Tensor, allowed: float) -> tuple[Tensor, Tensor]:
+def _least_delta(group: SharpnessGroup, x: Tensor, p: Tensor, grid: Tensor, allowed: float) -> tuple[Tensor, Tensor]:
     """The least Δ for each latent, over the grid and near p, and by how much it is above what rounding allows."""
     heights = _known(group.potential(grid))
     own = _known(group.potential(p))
@@ -52,7 +52,7 @@ def _known(values: Tensor) -> Tensor:
     return torch.where(values.isnan(), torch.inf, values)
 
 
-def _grid(potentials: Potentials, group: Sharp, x: Tensor, p: Tensor, visited: Tensor) -> Tensor:
+def _grid(potentials: Potentials, group: SharpnessGroup, x: Tensor, p: Tensor, visited: Tensor) -> Tensor:
     """Where Δ is looked at: the line around the run, and the range of P with its plateaus and the ends of its gaps."""
     reach = 1.5 * max(1.0, float(p.abs().max()))
     line = torch.linspace(-reach, reach, 201, dtype=x.dtype)

@@ -13,6 +13,9 @@ from proxconnect.theory.mesh import Mesh, mesh
 TOUCHING = 1e-13
 """A smallest |B|, relative to B around 0, that counts as a zero."""
 
+LOST = 4e-16
+"""|B|, relative to B around 0, below which it is not told from 0: about two ulp."""
+
 _GRADED = 2.0 ** -torch.arange(8, 34, dtype=torch.float64)
 
 
@@ -29,7 +32,7 @@ class Zero:
 class Break:
     """The smallest leaves `first` to `last`, which lie side by side: one jump or kink of F or B, at `x`.
 
-    Whether a jump belongs to its left or its right end shows at 0 alone; elsewhere it is taken to the right one.
+    `x` is 0 where one of its ends is 0, else the right end, as if F jumped just there.
     """
 
     first: int

@@ -11,10 +11,7 @@ from torch import Tensor
 from proxconnect.pairs import Pair, Prox, Sharpness, Transform
 from proxconnect.theory.blackbox import BlackBox, Function, ProbeError, probed
 from proxconnect.theory.declaration import SEEN, Declaration, fall_of, one_sided_slopes, resting_points
-from proxconnect.theory.mesh import mesh
-
-REACH = 1000.0
-"""P and T are looked at on [-REACH, REACH]."""
+from proxconnect.theory.mesh import REACH, mesh
 
 
 @dataclass(frozen=True)
@@ -46,14 +43,13 @@ class CallableTransform(Transform):
 
 @dataclass(frozen=True)
 class AutogradDerivative:
-    """The derivative of an elementwise callable by autograd."""
+    """The derivative of an elementwise callable by autograd, of a form that passes through `torch.compile` and vmap."""
 
     function: Function
 
     def __call__(self, p: Tensor) -> Tensor:
         """T'(p)."""
-        value, pull = torch.func.vjp(self.function, p)[:2]
-        slope: Tensor = pull(torch.ones_like(value))[0]
+        slope: Tensor = torch.func.grad(lambda points: self.function(points).sum())(p)
         return slope
 
 
@@ -93,8 +89,8 @@ def as_prox(prox: Prox | Callable[[Tensor], Tensor]) -> Prox:
     """A callable of one tensor as a `Prox`; ValueError, naming where, unless it is nondecreasing."""
     if isinstance(prox, Prox):
         return prox
-    of = mesh([probed(prox, "prox", -REACH, REACH)], -REACH, REACH)
-    if (fall := fall_of(of, "prox")) is not None:
+    leaves = mesh([probed(prox, "prox", -REACH, REACH)], -REACH, REACH)
+    if (fall := fall_of(leaves, "prox")) is not None:
         raise ValueError(f"{fall}, and a map that falls is the prox of nothing: give a nondecreasing one")
     return CallableProx(prox)
 

@@ -8,10 +8,13 @@ from torch import Tensor
 
 from proxconnect.theory.blackbox import Function
 from proxconnect.theory.curves import ProxCurve, TransformCurve
-from proxconnect.theory.declaration import Declaration
+from proxconnect.theory.declaration import DeclaredTransform
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+ANSWERS = {True: "legitimate", False: "not legitimate", None: "cannot tell"}
+"""`legitimate` in words."""
 
 TOLERANCE = 1e-10
 """What a verdict rests on: jumps of F and variations of B on a plateau below this share of their size go unseen."""
@@ -37,10 +40,10 @@ class Verdict:
     backward: Function = field(repr=False)
     prox: ProxCurve | None = field(default=None, repr=False)
     """P with F = T∘P and B = T'∘P; None where there is none."""
-    transform: TransformCurve | Declaration | None = field(default=None, repr=False)
+    transform: TransformCurve | DeclaredTransform | None = field(default=None, repr=False)
     """T, with its `derivative`."""
     declared: bool | None = None
-    """Whether P is the one that a `Pair` declares, and T' the derivative of its T; None for what declares nothing."""
+    """Whether a `Pair` is what it declares: P never falls, T' is the derivative of T. None for other subjects."""
 
     @property
     def regularizer(self) -> Callable[[Tensor], Tensor] | None:
@@ -48,9 +51,9 @@ class Verdict:
         return None if self.prox is None else self.prox.regularizer
 
     def __str__(self) -> str:
-        word = {True: "legitimate", False: "not legitimate", None: "cannot tell"}[self.legitimate]
         at = "" if self.mu is None else f" at μ = {self.mu:g}"
-        return f"{self.name}{at}: {word}{' (by convention)' if self.by_convention else ''}. {self.reason}"
+        convention = " (by convention)" if self.by_convention else ""
+        return f"{self.name}{at}: {ANSWERS[self.legitimate]}{convention}. {self.reason}"
 
     def plot(self) -> "Figure":
         """F and B, the interval that decides, and P, T and r where they exist; needs the extra `plots`."""

@@ -3,9 +3,8 @@
 import torch
 
 from proxconnect.theory.curves import ProxCurve
-from proxconnect.theory.verdict import Verdict
-
-ANSWERS = {True: "legitimate", False: "not legitimate", None: "cannot tell"}
+from proxconnect.theory.findings import runs
+from proxconnect.theory.verdict import ANSWERS, Verdict
 
 _MOST = 2
 """Jumps and plateaus that are named one by one."""
@@ -37,19 +36,21 @@ def headline(verdict: Verdict) -> str:
     return _descent(verdict, verdict.prox) if verdict.prox is not None else verdict.reason.partition(": ")[0]
 
 
-def account(verdict: Verdict) -> str:
+def consequence(verdict: Verdict) -> str:
     """On what PC++ with a legitimate pair descends, and what P does; empty for another."""
     curve = verdict.prox
     if curve is None:
         return ""
     descent = _descent(verdict, curve)
-    if descent.startswith(_FREE):
+    if _is_identity(curve):
         return descent
     behaviour = "; ".join([*_jumps(curve), *_plateaus(curve)]) or "P rises without jumps or plateaus"
     return f"{descent}; {behaviour}"
 
 
-_FREE = "P(x) = x"
+def _is_identity(curve: ProxCurve) -> bool:
+    x = curve.mesh.x
+    return bool(((curve.p - x).abs() <= 1e-9 * x.abs().clamp(min=1)).all())
 
 
 def _descent(verdict: Verdict, curve: ProxCurve) -> str:
@@ -57,8 +58,8 @@ def _descent(verdict: Verdict, curve: ProxCurve) -> str:
     size = x.abs().clamp(min=1)
     forward = verdict.forward(x.reshape(-1)).detach().reshape(x.shape)
     is_plain = bool(((forward - curve.p).abs() <= 1e-9 * size)[inside].all())
-    if bool(((curve.p - x).abs() <= 1e-9 * size).all()):
-        return f"{_FREE} = T(x): gradient descent on ℓ" if is_plain else f"{_FREE}, T = F: gradient descent on ℓ∘F"
+    if _is_identity(curve):
+        return f"P(x) = x{' = T(x): gradient descent on ℓ' if is_plain else ', T = F: gradient descent on ℓ∘F'}"
     return "T(z) = z, P = F: ProxConnect on ℓ" if is_plain else "ProxConnect on ℓ∘T"
 
 
@@ -81,18 +82,17 @@ def _plateaus(curve: ProxCurve) -> list[str]:
     """Each stretch on which P stays; what only glides into its limit, as tanh does, has none."""
     mesh = curve.mesh
     flat = mesh.smooth & (curve.p.amax(1) - curve.p.amin(1) <= 1e-12)
-    edges = torch.cat([flat.new_zeros(1), flat, flat.new_zeros(1)]).int().diff()
-    starts, ends = (edges == 1).nonzero().flatten().tolist(), ((edges == -1).nonzero().flatten() - 1).tolist()
-    runs = [
+    stretches = [
         (low, high, float(curve.p[a, 0]))
-        for a, b in zip(starts, ends, strict=True)
+        for a, b in runs(flat)
         if (high := float(mesh.high[b])) - (low := float(mesh.low[a])) > 1e-6
         and _is_sharp(curve, low, -1.0)
         and _is_sharp(curve, high, 1.0)
     ]
-    if len(runs) > _MOST:
-        return [f"P is flat on {len(runs)} stretches from x = {runs[0][0]:.4g} to {runs[-1][1]:.4g}"]
-    return [f"P stays at {_round(value)} {_stretch(curve, low, high)}" for low, high, value in runs]
+    if len(stretches) > _MOST:
+        first, last = stretches[0][0], stretches[-1][1]
+        return [f"P is flat on {len(stretches)} stretches from x = {first:.4g} to {last:.4g}"]
+    return [f"P stays at {_round(value)} {_stretch(curve, low, high)}" for low, high, value in stretches]
 
 
 def _is_sharp(curve: ProxCurve, edge: float, side: float) -> bool:
