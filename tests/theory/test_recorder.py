@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import mse_loss
 
 import proxconnect as pc
@@ -363,3 +365,14 @@ def test_the_learning_rate_is_followed_through_a_load() -> None:
     run = recorder.trajectories()[""]
     assert run.learning_rates.tolist() == [0.2, 0.3]
     assert torch.allclose(run.updates, PAIRS["md"].backward(run.latents[:-1], 1.0) * run.gradients, rtol=1e-12, atol=0)
+
+
+def test_sharded_latents_are_refused() -> None:
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = fully_shard(nn.Sequential(layer("bc")), mesh=init_device_mesh("cpu", (1,)))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with pytest.raises(ValueError, match="the latents of 0 are sharded"):
+            Recorder(optimizer, model)
+    finally:
+        distributed.destroy_process_group()

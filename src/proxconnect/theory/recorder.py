@@ -42,8 +42,8 @@ class Recorder:
         seed: of the choice of entries.
 
     Raises:
-        ValueError: no binary layer, none whose latent the optimizer holds, or one whose weights have a scale: the
-            certificate needs α to be constant.
+        ValueError: no binary layer, none whose latent the optimizer holds, one whose latent is sharded (FSDP2), or one
+            whose weights have a scale: the certificate needs α to be constant.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Recorder:
         self._optimizer = unwrapped(optimizer)
         layers = stepped_layers(self._optimizer, model)
         _require_no_scale(layers)
+        _require_whole(layers)
         group_of = {id(p): i for i, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
         self._tapes = {
             name: Tape(layer, group_of[id(layer.latent)], _chosen(layer, entries, f"{seed} {name}"), steps)
@@ -111,6 +112,15 @@ def _require_no_scale(layers: dict[str, BinaryLayer]) -> None:
         raise ValueError(
             f"the weights of {some(scaled)} have a scale α that moves with them, and a certificate needs it constant: "
             "call binarize(model, ..., scale=None)"
+        )
+
+
+def _require_whole(layers: dict[str, BinaryLayer]) -> None:
+    sharded = [name for name, layer in layers.items() if hasattr(layer.latent, "to_local")]
+    if sharded:
+        raise ValueError(
+            f"the latents of {some(sharded)} are sharded, and a trajectory is of whole ones: record a run of the same "
+            "model in one process, or under DistributedDataParallel"
         )
 
 
