@@ -113,14 +113,19 @@ def test_the_average_is_the_prox_of_the_proximal_average() -> None:
 @pytest.mark.parametrize(
     ("proxes", "weights"),
     [
-        ([], None), ([prox.sign, torch.tanh], None), ([prox.sign], [0.9]), ([prox.sign, prox.tanh], [1.5, -0.5]),
+        ([], None), ([prox.sign, torch.neg], None), ([prox.sign], [0.9]), ([prox.sign, prox.tanh], [1.5, -0.5]),
         ([prox.sign, prox.tanh], [1.0]), ([prox.sign, prox.tanh], [float("nan"), 1.0]),
     ],
-    ids=["none", "a callable", "too little", "negative", "too few", "NaN"],
+    ids=["none", "one that falls", "too little", "negative", "too few", "NaN"],
 )  # fmt: skip
 def test_what_is_no_convex_combination_is_refused(proxes: list[Prox], weights: list[float] | None) -> None:
-    with pytest.raises(ValueError, match=r"average (takes at least one Prox|needs a weight ≥ 0 for each)"):
+    with pytest.raises(ValueError, match=r"average (takes at least one prox|needs a weight ≥ 0 for each)|prox falls"):
         average(proxes, weights)
+
+
+def test_a_callable_is_averaged_as_a_prox_is() -> None:
+    x = torch.linspace(-2, 2, 9)
+    assert torch.allclose(average([prox.sign, torch.tanh])(x, 1.0), (prox.sign(x, 1.0) + x.tanh()) / 2)
 
 
 def test_an_average_knows_the_sharpness_of_all() -> None:

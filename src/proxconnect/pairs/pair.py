@@ -13,6 +13,7 @@ from torch import Tensor
 
 from proxconnect.pairs import prox as proxes
 from proxconnect.pairs import transform as transforms
+from proxconnect.pairs.part import common_sharpness
 from proxconnect.pairs.prox import Prox
 from proxconnect.pairs.sharpness import Sharpness
 from proxconnect.pairs.transform import Slope, Transform
@@ -99,10 +100,7 @@ class Pair(ForwardBackward):
     @property
     def sharpness(self) -> Sharpness | None:
         """The range of μ of the part that depends on it; the intersection where both do."""
-        ranges = [part.sharpness for part in (self.prox, self.transform) if part.sharpness is not None]
-        if not ranges:
-            return None
-        return Sharpness(max(r.lowest for r in ranges), max(r.start for r in ranges), max(r.end for r in ranges))
+        return common_sharpness((self.prox, self.transform))
 
     @property
     def slope(self) -> Slope:

@@ -1,7 +1,9 @@
 """What the parts of a pair, prox maps and transforms, have in common."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from proxconnect.pairs.sharpness import Sharpness
@@ -28,3 +30,16 @@ class Part(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def common_sharpness(parts: Iterable[Part]) -> Sharpness | None:
+    """The range of μ that all parts know that depend on it; None where none does."""
+    ranges = [part.sharpness for part in parts if part.sharpness is not None]
+    if not ranges:
+        return None
+    return Sharpness(max(r.lowest for r in ranges), max(r.start for r in ranges), max(r.end for r in ranges))
+
+
+def widened(x: Tensor) -> Tensor:
+    """`x` in float32 or wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

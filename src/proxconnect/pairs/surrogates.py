@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs.pair import Heuristic
+from proxconnect.pairs.part import widened
 from proxconnect.pairs.prox import sign
 from proxconnect.pairs.sharpness import Sharpness
 from proxconnect.pairs.transform import Transform, hardtanh, polynomial
@@ -249,7 +250,7 @@ class Power(Transform):
 
 def _widened(p: Tensor, mu: float | Tensor) -> tuple[Tensor, Tensor]:
     """p and a 0-dim μ, in float32 or wider."""
-    wide = p.to(torch.promote_types(p.dtype, torch.float32))
+    wide = widened(p)
     return wide, wide.new_ones(()) * mu
 
 

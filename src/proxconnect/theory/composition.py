@@ -1,16 +1,16 @@
 """Laws by which legitimate pairs and prox maps make new ones."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, Prox, Sharpness, Transform, resolve
-from proxconnect.pairs.part import Part
+from proxconnect.pairs.part import common_sharpness, widened
 from proxconnect.pairs.prox import identity
 from proxconnect.pairs.transform import Slope
+from proxconnect.theory.synthesis import as_prox
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Composed(Transform):
     @property
     def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it follows from the parts
         """The range that both parts know."""
-        return _common((self.outer, self.inner))
+        return common_sharpness((self.outer, self.inner))
 
     @property
     def slope(self) -> Slope:  # type: ignore[override]  # it follows from the parts
@@ -97,7 +97,7 @@ class Average(Prox):
     @property
     def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it follows from the parts
         """The range that all of them know."""
-        return _common(self.proxes)
+        return common_sharpness(self.proxes)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         """Σ λᵢPᵢ(x)."""
@@ -124,17 +124,17 @@ def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> 
     )
 
 
-def average(proxes: Sequence[Prox], weights: Sequence[float] | None = None) -> Prox:
-    """The convex combination of prox maps, by default the mean: nondecreasing since they are.
+def average(proxes: Sequence[Prox | Callable[[Tensor], Tensor]], weights: Sequence[float] | None = None) -> Prox:
+    """The convex combination of prox maps or nondecreasing callables, by default the mean: nondecreasing as they are.
 
-    ValueError unless there are as many weights as maps, none negative, with sum 1.
+    ValueError for a callable that falls, and unless there are as many weights as maps, none negative, with sum 1.
     """
-    if not proxes or not all(isinstance(prox, Prox) for prox in proxes):
-        raise ValueError("average takes at least one Prox; make one of a callable by theory.synthesis.as_prox")
+    if not proxes:
+        raise ValueError("average takes at least one prox")
     weights = [1 / len(proxes)] * len(proxes) if weights is None else weights
     if len(weights) != len(proxes) or min(weights) < 0 or not math.isclose(sum(weights), 1.0, abs_tol=1e-12):
         raise ValueError(f"average needs a weight ≥ 0 for each of {len(proxes)} maps, with sum 1; got {list(weights)}")
-    return Average(tuple(proxes), tuple(map(float, weights)))
+    return Average(tuple(map(as_prox, proxes)), tuple(map(float, weights)))
 
 
 def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: str | None = None) -> Pair:
@@ -157,18 +157,6 @@ def _decomposed(given: str | AnyPair, law: str) -> Pair:
     if isinstance(given, str | Pair | Heuristic) and isinstance(pair := resolve(given), Pair):
         return pair
     raise TypeError(f"{law} takes a Pair or its name; got {given!r}: theory.correct makes a Pair of a heuristic")
-
-
-def widened(p: Tensor) -> Tensor:
-    """`p` in float32 or wider."""
-    return p.to(torch.promote_types(p.dtype, torch.float32))
-
-
-def _common(parts: Sequence[Part]) -> Sharpness | None:
-    ranges = [part.sharpness for part in parts if part.sharpness is not None]
-    if not ranges:
-        return None
-    return Sharpness(max(r.lowest for r in ranges), max(r.start for r in ranges), max(r.end for r in ranges))
 
 
 def _doc(name: str, what: str) -> str:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, Sharpness, Transform, resolve
 from proxconnect.pairs.pair import FixedMap, MethodMap
+from proxconnect.pairs.part import widened
 from proxconnect.theory.blackbox import BlackBox, Function, probed
-from proxconnect.theory.composition import Rescaled, widened
+from proxconnect.theory.composition import Rescaled
 from proxconnect.theory.interpolant import Half, Interpolant, fit, hermite, interpolant
 from proxconnect.theory.mesh import TO_COEFFICIENTS, Mesh, mesh
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from proxconnect.pairs.part import widened
+
 FINE = 8
 """2^8 bins to an octave of distances."""
 
@@ -92,7 +94,7 @@ class Interpolant:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The values, computed in float32 or wider, with the shape and dtype of `x`."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        wide = widened(x)
         side = 1 - 2 * (wide < 0).to(wide.dtype)
         distance = (side * wide).clamp(max=_LARGEST)
         right = self.positive(distance)
