@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check test-asan test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml
@@ -22,9 +22,22 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The kernels alone: under sanitizers, and for 64-bit ARM under qemu-user (Debian: g++-aarch64-linux-gnu, qemu-user).
+test-asan:
+	cmake -S . -B build/asan -DCMAKE_BUILD_TYPE=Debug -DPROXCONNECT_TESTS=ON \
+	  -DCMAKE_CXX_FLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+	cmake --build build/asan
+	build/asan/test_kernels
+
+test-arm:
+	cmake -S . -B build/arm -DPROXCONNECT_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+	cmake --build build/arm
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/arm/test_kernels
+
 format: $(VENV)/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,54 @@
+#include <vector>
+
+#include "binary_linear.hpp"
+#include "threads.hpp"
+
+using namespace proxconnect;
+
+namespace {
+
+const Kernels* kernels_of(int32_t isa) {
+    switch (isa) {
+        case PORTABLE: return &portable_kernels;
+#if defined(__x86_64__)
+        case AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") ? &avx2_kernels : nullptr;
+        case AVX512:
+            return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                           __builtin_cpu_supports("avx512vpopcntdq")
+                       ? &avx512_kernels
+                       : nullptr;
+#elif defined(__aarch64__)
+        case NEON: return &neon_kernels;
+#endif
+        default: return nullptr;
+    }
+}
+
+// Below so many words to xor it takes longer to wake a thread than to do them alone.
+constexpr int64_t WORTH_A_THREAD = 1 << 17;
+
+}  // namespace
+
+int32_t px_supports(int32_t isa) { return kernels_of(isa) != nullptr; }
+
+int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
+                         const uint64_t* panels, int64_t n, const Output* output, float* y, int32_t threads) {
+    const Kernels* kernels = kernels_of(isa);
+    if (kernels == nullptr) return 1;
+    if (m == 0) return 0;
+    const int64_t width = (entries + 63) / 64;
+    static thread_local std::vector<uint64_t> words;  // kept from call to call
+    static thread_local std::vector<uint8_t> nan;
+    words.resize(static_cast<size_t>(m * width));
+    nan.resize(static_cast<size_t>(m));
+    uint64_t* const rows = words.data();  // of this thread, whichever runs what follows
+    uint8_t* const is_nan = nan.data();
+    in_parallel(m, 1, m * width < WORTH_A_THREAD / 8 ? 1 : threads, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) is_nan[r] = kernels->pack_row(x + r * stride, entries, rows + r * width);
+    });
+    in_parallel((n + PANEL - 1) / PANEL, 4, m * n * width < WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
+        kernels->binary_linear(rows, is_nan, panels, m, n, entries, *output, y, begin, end);
+    });
+    return 0;
+}

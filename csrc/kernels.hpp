@@ -1,0 +1,23 @@
+// What an instruction set offers; one file defines each, from the templates of binary_linear.hpp.
+#pragma once
+
+#include "proxconnect.h"
+
+namespace proxconnect {
+
+struct Kernels {
+    // One row of signs; returns whether it holds NaN.
+    bool (*pack_row)(const float* x, int64_t columns, uint64_t* words);
+    // Output channels [8·first, 8·last) of all m rows.
+    void (*binary_linear)(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t n,
+                          int64_t entries, const Output& output, float* y, int64_t first, int64_t last);
+};
+
+extern const Kernels portable_kernels;
+#if defined(__x86_64__)
+extern const Kernels avx2_kernels, avx512_kernels;
+#elif defined(__aarch64__)
+extern const Kernels neon_kernels;
+#endif
+
+}  // namespace proxconnect

@@ -1,0 +1,46 @@
+// NEON, which every 64-bit ARM has: vcnt counts the bits of each byte.
+#include <arm_neon.h>
+
+#include "binary_linear.hpp"
+
+namespace proxconnect {
+namespace {
+
+struct Neon {
+    using Vector = uint64x2_t;
+    using Count = uint8x16_t;  // a count in each byte
+    static constexpr int lanes = 2, rows = 4, panels = 1;
+    static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
+
+    static Vector load(const uint64_t* from) { return vld1q_u64(from); }
+    static Vector broadcast(uint64_t word) { return vdupq_n_u64(word); }
+    static Count zero() { return vdupq_n_u8(0); }
+
+    static Count add_differing(Count count, Vector a, Vector b) {
+        return vaddq_u8(count, vcntq_u8(vreinterpretq_u8_u64(veorq_u64(a, b))));
+    }
+
+    static void empty(Count count, uint64_t* totals) {
+        vst1q_u64(totals, vaddq_u64(vld1q_u64(totals), vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(count)))));
+    }
+
+    static uint64_t signs(const float* x, bool& has_nan) {
+        static const uint32_t places[4] = {1, 2, 4, 8};
+        const uint32x4_t place = vld1q_u32(places);
+        uint64_t word = 0;
+        uint32x4_t known = vdupq_n_u32(~0u);
+        for (int i = 0; i < 16; ++i) {
+            const float32x4_t v = vld1q_f32(x + 4 * i);
+            known = vandq_u32(known, vceqq_f32(v, v));
+            word |= static_cast<uint64_t>(vaddvq_u32(vandq_u32(vcgeq_f32(v, vdupq_n_f32(0.0f)), place))) << (4 * i);
+        }
+        has_nan |= vminvq_u32(known) == 0;
+        return word;
+    }
+};
+
+}  // namespace
+
+const Kernels neon_kernels = {pack_row<Neon>, binary_linear<Neon>};
+
+}  // namespace proxconnect

@@ -1,0 +1,36 @@
+// The C interface of the kernels. Rows of signs are words of 64 bits: bit i of word j is entry 64j + i, 1 for +1, and
+// the bits after the last entry are 0. Every function takes the instruction set that it is to use, and returns 0, or 1
+// where this machine lacks that one.
+#pragma once
+
+#include <cstdint>
+
+#if defined(_WIN32)
+#define PROXCONNECT_API extern "C" __declspec(dllexport)
+#else
+#define PROXCONNECT_API extern "C" __attribute__((visibility("default")))
+#endif
+
+enum InstructionSet { PORTABLE = 0, AVX2 = 1, AVX512 = 2, NEON = 3 };
+enum Overflow { NEVER = 0, WRAP = 1, SATURATE = 2, CYCLIC = 3 };
+
+// How the integer sum z of ±1 products becomes an output of channel n: what an accumulator of `bits` bits holds of it,
+// times scale[n], plus bias[n]. Null for no scale and no bias; `scales` is 1 for one that all channels share.
+struct Output {
+    int32_t overflow;
+    int32_t bits;
+    float slope;
+    int64_t scales;
+    const float* scale;
+    const float* bias;
+};
+
+// Whether this machine runs an instruction set.
+PROXCONNECT_API int32_t px_supports(int32_t isa);
+
+// The signs of x (m, entries), `stride` floats from row to row, times the n rows of a weight, through `output`: y is
+// (m, n). The weight lies in panels of eight rows, (⌈n/8⌉, words, 8), those beyond the last row 0. sign(±0) = +1; a row
+// that holds NaN, which has no sign, becomes NaN. `entries` is below 2^31.
+PROXCONNECT_API int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
+                                         const uint64_t* panels, int64_t n, const Output* output, float* y,
+                                         int32_t threads);

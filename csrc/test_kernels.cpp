@@ -1,0 +1,118 @@
+// The kernels against integers, one entry at a time, for every instruction set that this machine runs: a program, so
+// that it runs under sanitizers and under qemu-user. `make test-asan`, `make test-arm`.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "proxconnect.h"
+
+namespace {
+
+struct Case {
+    int64_t m, n, entries, offset;
+    Output output;
+};
+
+std::vector<uint64_t> panels_of(const std::vector<int>& weight, int64_t n, int64_t entries) {
+    const int64_t width = (entries + 63) / 64;
+    std::vector<uint64_t> panels(static_cast<size_t>((n + 7) / 8 * width * 8));
+    for (int64_t row = 0; row < n; ++row) {
+        for (int64_t k = 0; k < entries; ++k) {
+            const uint64_t bit = weight[static_cast<size_t>(row * entries + k)] > 0;
+            panels[static_cast<size_t>((row / 8 * width + k / 64) * 8 + row % 8)] |= bit << (k % 64);
+        }
+    }
+    return panels;
+}
+
+int64_t held(int64_t sum, const Output& output) {
+    const int64_t bound = int64_t{1} << (output.bits - 1);
+    if (output.overflow == NEVER) return sum;
+    if (output.overflow == SATURATE) return sum < -bound ? -bound : sum > bound - 1 ? bound - 1 : sum;
+    while (sum < -bound) sum += 2 * bound;
+    while (sum >= bound) sum -= 2 * bound;
+    return sum;
+}
+
+bool agrees(int32_t isa, const Case& c, int32_t threads) {
+    std::mt19937 random(static_cast<unsigned>(c.m + 31 * c.n + 977 * c.entries));
+    std::normal_distribution<float> normal;
+    const int64_t stride = c.entries + c.offset;
+    std::vector<float> x(static_cast<size_t>(c.m * stride + c.offset)), scale(static_cast<size_t>(c.n));
+    for (float& value : x) value = normal(random);
+    for (float& value : scale) value = normal(random);
+    const float* const first = x.data() + c.offset;  // no word begins where a vector does
+    std::vector<int> weight(static_cast<size_t>(c.n * c.entries));
+    for (int& sign : weight) sign = normal(random) < 0 ? -1 : 1;
+    const std::vector<uint64_t> panels = panels_of(weight, c.n, c.entries);
+    Output output = c.output;
+    output.scale = output.scales == 0 ? nullptr : scale.data();
+    std::vector<float> y(static_cast<size_t>(c.m * c.n), 12345.0f);
+    if (px_binary_linear(isa, first, c.m, c.entries, stride, panels.data(), c.n, &output, y.data(), threads) != 0) {
+        return false;
+    }
+    for (int64_t row = 0; row < c.m; ++row) {
+        for (int64_t channel = 0; channel < c.n; ++channel) {
+            int64_t sum = 0;
+            for (int64_t k = 0; k < c.entries; ++k) {
+                sum += (first[row * stride + k] >= 0 ? 1 : -1) * weight[static_cast<size_t>(channel * c.entries + k)];
+            }
+            float expected = static_cast<float>(held(sum, c.output));
+            if (output.scales != 0) expected *= scale[static_cast<size_t>(output.scales == 1 ? 0 : channel)];
+            if (y[static_cast<size_t>(row * c.n + channel)] != expected) return false;
+        }
+    }
+    return true;
+}
+
+bool nan_stays(int32_t isa) {
+    for (int64_t entries : {1, 64, 65, 200}) {
+        std::vector<float> x(static_cast<size_t>(entries), 1.0f), y(2);
+        x.back() = NAN;
+        const std::vector<uint64_t> panels(static_cast<size_t>((entries + 63) / 64 * 8));
+        const Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
+        px_binary_linear(isa, x.data(), 1, entries, entries, panels.data(), 2, &output, y.data(), 1);
+        if (!std::isnan(y[0]) || !std::isnan(y[1])) return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+int main() {
+    const Output outputs[] = {
+        {NEVER, 8, 1.0f, 0, nullptr, nullptr}, {WRAP, 8, 1.0f, 1, nullptr, nullptr}, {SATURATE, 8, 1.0f, 2, nullptr, nullptr},
+        {WRAP, 3, 1.0f, 0, nullptr, nullptr},
+    };
+    int failures = 0, runs = 0;
+    for (int32_t isa = 0; isa < 4; ++isa) {
+        if (!px_supports(isa)) continue;
+        for (int64_t m : {0, 1, 3, 4, 9}) {
+            for (int64_t n : {1, 7, 8, 9, 33}) {
+                for (int64_t entries : {1, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1984, 1985, 2600}) {
+                    for (Output output : outputs) {
+                        if (output.scales == 2) output.scales = n == 1 ? 1 : n;
+                        for (int32_t threads : {1, 3}) {
+                            const Case c = {m, n, entries, m % 2, output};
+                            ++runs;
+                            if (agrees(isa, c, threads)) continue;
+                            ++failures;
+                            std::printf("isa %d: m %lld n %lld entries %lld overflow %d\n", isa, (long long)m,
+                                        (long long)n, (long long)entries, output.overflow);
+                        }
+                    }
+                }
+            }
+        }
+        for (int64_t entries : {32767, 32768, 32769}) {
+            ++runs;
+            if (!agrees(isa, {5, 40, entries, 1, outputs[1]}, 2)) ++failures;
+        }
+        if (!nan_stays(isa)) ++failures, std::printf("isa %d: NaN\n", isa);
+        std::printf("instruction set %d is checked\n", isa);
+    }
+    std::printf("%d runs, %d failures\n", runs, failures);
+    return failures != 0;
+}

@@ -1,0 +1,99 @@
+#include "threads.hpp"
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include <unistd.h>
+
+namespace proxconnect {
+namespace {
+
+using Work = std::function<void(int64_t, int64_t)>;
+
+// Workers that wait for parts of one piece of work at a time. They are never joined: a process ends without them.
+class Crew {
+  public:
+    void share(int64_t count, int64_t part, int32_t helpers, const Work& work) {
+        std::unique_lock<std::mutex> turn(turn_);
+        hire(helpers);
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            work_ = &work, count_ = count, part_ = part, next_ = 0, left_ = (count + part - 1) / part;
+            ++round_;
+        }
+        wake_.notify_all();
+        while (do_one()) {
+        }
+        std::unique_lock<std::mutex> lock(mutex_);
+        done_.wait(lock, [this] { return left_ == 0; });
+        work_ = nullptr;
+    }
+
+  private:
+    void hire(int32_t helpers) {
+        while (static_cast<int32_t>(hired_) < helpers) {
+            std::thread([this] { serve(); }).detach();
+            ++hired_;
+        }
+    }
+
+    void serve() {
+        uint64_t seen = 0;
+        for (;;) {
+            {
+                std::unique_lock<std::mutex> lock(mutex_);
+                wake_.wait(lock, [&] { return round_ != seen; });
+                seen = round_;
+            }
+            while (do_one()) {
+            }
+        }
+    }
+
+    bool do_one() {
+        const Work* work;
+        int64_t begin, end;
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            if (work_ == nullptr || next_ >= count_) return false;
+            work = work_, begin = next_, end = std::min(next_ + part_, count_);
+            next_ = end;
+        }
+        (*work)(begin, end);
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (--left_ == 0) done_.notify_one();
+        return true;
+    }
+
+    std::mutex turn_, mutex_;
+    std::condition_variable wake_, done_;
+    const Work* work_ = nullptr;
+    int64_t count_ = 0, part_ = 1, next_ = 0, left_ = 0;
+    uint64_t round_ = 0;
+    size_t hired_ = 0;
+};
+
+// A child of fork() has none of its parent's threads, so that it gets a crew of its own.
+Crew& crew() {
+    static std::mutex mutex;
+    static Crew* current = nullptr;
+    static pid_t owner = 0;
+    std::lock_guard<std::mutex> lock(mutex);
+    if (current == nullptr || owner != getpid()) current = new Crew, owner = getpid();
+    return *current;
+}
+
+}  // namespace
+
+void in_parallel(int64_t count, int64_t grain, int32_t threads, const Work& work) {
+    if (count <= 0) return;
+    const int64_t grains = (count + grain - 1) / grain;
+    const int64_t parts = std::min<int64_t>(std::max(threads, 1), grains);
+    if (parts == 1) return work(0, count);
+    crew().share(count, (grains + parts - 1) / parts * grain, static_cast<int32_t>(parts) - 1, work);
+}
+
+}  // namespace proxconnect

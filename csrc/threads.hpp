@@ -1,0 +1,13 @@
+// Threads of our own: with OpenMP there might be two runtimes in one process, torch's and ours, each with its threads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace proxconnect {
+
+// Calls work(begin, end) for parts of [0, count), whose borders are multiples of `grain`, on up to `threads` threads,
+// this one among them, and waits for all.
+void in_parallel(int64_t count, int64_t grain, int32_t threads, const std::function<void(int64_t, int64_t)>& work);
+
+}  // namespace proxconnect

@@ -1,0 +1,11 @@
+"""Kernels for CPUs: products of signs, 64 to a word, by the best instruction set that the machine has.
+
+The library is C++ with a plain C interface, loaded by ctypes and registered as operators of torch, so that it is tied
+to no version of either. Where it was not built, `is_built()` is False and the operators raise.
+"""
+
+from proxconnect.kernels.library import instruction_sets, is_built
+from proxconnect.kernels.operators import binary_linear
+from proxconnect.kernels.panels import panels
+
+__all__ = ["binary_linear", "instruction_sets", "is_built", "panels"]

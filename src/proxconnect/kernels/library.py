@@ -1,0 +1,60 @@
+"""The compiled library: where it is, and which instruction sets of it this machine runs."""
+
+import ctypes
+from functools import cache
+from pathlib import Path
+
+FILE = "kernels.so"
+
+NUMBERS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
+"""The instruction sets by name, worst first, as `csrc/proxconnect.h` numbers them."""
+
+
+class Output(ctypes.Structure):
+    """How a sum of ±1 products becomes an output, as `csrc/proxconnect.h` has it."""
+
+    _fields_ = (
+        ("overflow", ctypes.c_int32),
+        ("bits", ctypes.c_int32),
+        ("slope", ctypes.c_float),
+        ("scales", ctypes.c_int64),
+        ("scale", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+    )
+
+
+_INT, _LONG, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
+_ARGUMENTS = {
+    "px_supports": (_INT,),
+    "px_binary_linear": (
+        _INT, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG, ctypes.POINTER(Output), _POINTER, _INT,
+    ),
+}  # fmt: skip
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The library, or None where it was not built."""
+    import proxconnect.kernels
+
+    for folder in proxconnect.kernels.__path__:
+        file = Path(folder) / FILE
+        if file.is_file():
+            loaded = ctypes.CDLL(str(file))
+            for name, arguments in _ARGUMENTS.items():
+                function = getattr(loaded, name)
+                function.argtypes, function.restype = arguments, ctypes.c_int32
+            return loaded
+    return None
+
+
+def is_built() -> bool:
+    """Whether the kernels were built with this installation of the package."""
+    return library() is not None
+
+
+@cache
+def instruction_sets() -> tuple[str, ...]:
+    """The instruction sets that this machine runs, the best last; none where the kernels were not built."""
+    loaded = library()
+    return () if loaded is None else tuple(name for name, number in NUMBERS.items() if loaded.px_supports(number))
