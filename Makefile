@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test check test-asan test-arm format clean
 .DELETE_ON_ERROR:
 
-$(VENV)/ready: pyproject.toml
+$(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@

@@ -1,7 +1,7 @@
 // AVX2: bits are counted by a table of 16 bytes, which vpshufb looks up (Muła 2016, arXiv 1611.07612).
 #include <immintrin.h>
 
-#include "binary_linear.hpp"
+#include "binary_conv.hpp"
 
 namespace proxconnect {
 namespace {
@@ -48,6 +48,6 @@ struct Avx2 {
 
 }  // namespace
 
-const Kernels avx2_kernels = {pack_row<Avx2>, binary_linear<Avx2>};
+const Kernels avx2_kernels = {pack_row<Avx2>, binary_linear<Avx2>, pack_pixels<Avx2>, binary_conv<Avx2>};
 
 }  // namespace proxconnect

@@ -1,7 +1,7 @@
 // AVX-512 with VPOPCNTDQ, which counts the bits of eight words in one instruction.
 #include <immintrin.h>
 
-#include "binary_linear.hpp"
+#include "binary_conv.hpp"
 
 namespace proxconnect {
 namespace {
@@ -40,6 +40,6 @@ struct Avx512 {
 
 }  // namespace
 
-const Kernels avx512_kernels = {pack_row<Avx512>, binary_linear<Avx512>};
+const Kernels avx512_kernels = {pack_row<Avx512>, binary_linear<Avx512>, pack_pixels<Avx512>, binary_conv<Avx512>};
 
 }  // namespace proxconnect

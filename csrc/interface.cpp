@@ -1,6 +1,6 @@
 #include <vector>
 
-#include "binary_linear.hpp"
+#include "products.hpp"
 #include "threads.hpp"
 
 using namespace proxconnect;
@@ -50,5 +50,38 @@ int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries
     in_parallel((n + PANEL - 1) / PANEL, 4, m * n * width < WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
         kernels->binary_linear(rows, is_nan, panels, m, n, entries, *output, y, begin, end);
     });
+    return 0;
+}
+
+int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
+                         const Output* output, float* y, int32_t threads) {
+    const Kernels* kernels = kernels_of(isa);
+    if (kernels == nullptr) return 1;
+    const Geometry& g = *geometry;
+    const int64_t width = (g.channels / g.groups + 63) / 64, pixels = g.size[0] * g.size[1];
+    const int64_t taps = g.kernel[0] * g.kernel[1], out_pixels = g.out_size[0] * g.out_size[1];
+    static thread_local std::vector<uint64_t> words;  // kept from call to call
+    static thread_local std::vector<uint8_t> nan;
+    words.resize(static_cast<size_t>(pixels * g.groups * width));
+    nan.resize(static_cast<size_t>(pixels * g.groups));
+    uint64_t* const image = words.data();
+    uint8_t* const is_nan = nan.data();
+    std::vector<uint64_t> border(static_cast<size_t>(width));
+    if (g.border > 0) {
+        for (int64_t c = 0; c < g.channels / g.groups; ++c) border[static_cast<size_t>(c / 64)] |= uint64_t{1} << (c % 64);
+    }
+    const uint64_t* const beyond = g.border == 0 ? nullptr : border.data();
+    const int64_t work = out_pixels * g.out_channels * taps * width;
+    for (int64_t k = 0; k < g.batch; ++k) {
+        in_parallel(pixels, 16, pixels * g.channels < WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
+            kernels->pack_pixels(x + k * g.image_stride, g, begin, end, image, is_nan);
+        });
+        in_parallel(out_pixels, 8, work < WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
+            std::vector<const uint64_t*> inputs(static_cast<size_t>(8 * taps));
+            std::vector<int64_t> places(static_cast<size_t>(taps));
+            kernels->binary_conv(image, is_nan, panels, g, *output, beyond, inputs.data(), places.data(),
+                                 y + k * out_pixels * g.out_channels, begin, end);
+        });
+    }
     return 0;
 }

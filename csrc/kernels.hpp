@@ -1,4 +1,4 @@
-// What an instruction set offers; one file defines each, from the templates of binary_linear.hpp.
+// What an instruction set offers; one file defines each, from the templates of products.hpp.
 #pragma once
 
 #include "proxconnect.h"
@@ -11,6 +11,13 @@ struct Kernels {
     // Output channels [8·first, 8·last) of all m rows.
     void (*binary_linear)(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t n,
                           int64_t entries, const Output& output, float* y, int64_t first, int64_t last);
+    // Pixels [begin, end) of an image.
+    void (*pack_pixels)(const float* image, const Geometry& geometry, int64_t begin, int64_t end, uint64_t* words,
+                        uint8_t* nan);
+    // Output pixels [begin, end) of an image; inputs and places are scratch, for 8·taps and for taps.
+    void (*binary_conv)(const uint64_t* words, const uint8_t* nan, const uint64_t* panels, const Geometry& geometry,
+                        const Output& output, const uint64_t* beyond, const uint64_t** inputs, int64_t* places, float* y,
+                        int64_t begin, int64_t end);
 };
 
 extern const Kernels portable_kernels;

@@ -1,7 +1,7 @@
 // NEON, which every 64-bit ARM has: vcnt counts the bits of each byte.
 #include <arm_neon.h>
 
-#include "binary_linear.hpp"
+#include "binary_conv.hpp"
 
 namespace proxconnect {
 namespace {
@@ -41,6 +41,6 @@ struct Neon {
 
 }  // namespace
 
-const Kernels neon_kernels = {pack_row<Neon>, binary_linear<Neon>};
+const Kernels neon_kernels = {pack_row<Neon>, binary_linear<Neon>, pack_pixels<Neon>, binary_conv<Neon>};
 
 }  // namespace proxconnect

@@ -1,5 +1,5 @@
 // Plain C++, which compilers turn into what every machine has.
-#include "binary_linear.hpp"
+#include "binary_conv.hpp"
 
 namespace proxconnect {
 namespace {
@@ -57,6 +57,6 @@ struct Portable {
 
 }  // namespace
 
-const Kernels portable_kernels = {pack_row<Portable>, binary_linear<Portable>};
+const Kernels portable_kernels = {pack_row<Portable>, binary_linear<Portable>, pack_pixels<Portable>, binary_conv<Portable>};
 
 }  // namespace proxconnect

@@ -34,3 +34,18 @@ PROXCONNECT_API int32_t px_supports(int32_t isa);
 PROXCONNECT_API int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                                          const uint64_t* panels, int64_t n, const Output* output, float* y,
                                          int32_t threads);
+
+// A convolution over images of `channels` and size (height, width); pairs are of height and width. Channels and pixels of
+// an image lie channel_stride and pixel_stride floats apart, images image_stride. The border is nothing where `border` is
+// 0, else of that sign.
+struct Geometry {
+    int64_t batch, channels, size[2], out_channels, out_size[2], kernel[2], stride[2], padding[2], dilation[2], groups;
+    int64_t image_stride, channel_stride, pixel_stride;
+    int32_t border;
+};
+
+// The signs of images x, convolved with a weight of signs, through `output`: y is (batch, out height, out width, out
+// channels). The weight lies in panels for each group, (groups, ⌈out/8⌉, kernel height·kernel width·words, 8), the words
+// of a tap being those of the input channels of a group. NaN makes NaN of every output that it reaches.
+PROXCONNECT_API int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
+                                         const Output* output, float* y, int32_t threads);

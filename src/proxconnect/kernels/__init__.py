@@ -4,8 +4,9 @@ The library is C++ with a plain C interface, loaded by ctypes and registered as 
 to no version of either. Where it was not built, `is_built()` is False and the operators raise.
 """
 
+from proxconnect.kernels.conv import binary_conv2d
 from proxconnect.kernels.library import instruction_sets, is_built
-from proxconnect.kernels.operators import binary_linear
-from proxconnect.kernels.panels import panels
+from proxconnect.kernels.linear import binary_linear
+from proxconnect.kernels.panels import conv_panels, panels
 
-__all__ = ["binary_linear", "instruction_sets", "is_built", "panels"]
+__all__ = ["binary_conv2d", "binary_linear", "conv_panels", "instruction_sets", "is_built", "panels"]

@@ -23,11 +23,35 @@ class Output(ctypes.Structure):
     )
 
 
+class Geometry(ctypes.Structure):
+    """A convolution, as `csrc/proxconnect.h` has it."""
+
+    _fields_ = (
+        ("batch", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("size", ctypes.c_int64 * 2),
+        ("out_channels", ctypes.c_int64),
+        ("out_size", ctypes.c_int64 * 2),
+        ("kernel", ctypes.c_int64 * 2),
+        ("stride", ctypes.c_int64 * 2),
+        ("padding", ctypes.c_int64 * 2),
+        ("dilation", ctypes.c_int64 * 2),
+        ("groups", ctypes.c_int64),
+        ("image_stride", ctypes.c_int64),
+        ("channel_stride", ctypes.c_int64),
+        ("pixel_stride", ctypes.c_int64),
+        ("border", ctypes.c_int32),
+    )
+
+
 _INT, _LONG, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 _ARGUMENTS = {
     "px_supports": (_INT,),
     "px_binary_linear": (
         _INT, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG, ctypes.POINTER(Output), _POINTER, _INT,
+    ),
+    "px_binary_conv2d": (
+        _INT, _POINTER, ctypes.POINTER(Geometry), _POINTER, ctypes.POINTER(Output), _POINTER, _INT,
     ),
 }  # fmt: skip
 

@@ -1,11 +1,14 @@
 """The layout of a weight that the kernels read."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from proxconnect.packed.bits import unpack_bits
 
 PANEL = 8
+"""Rows of a weight that lie together, word by word."""
 
 
 def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
@@ -13,15 +16,33 @@ def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
 
     Entry [p, j, i] holds columns 64j to 64j + 63 of row 8p + i, the first in the lowest bit; what is beyond is 0.
     """
-    words = -(-columns // 64)
     if columns % 64 == 0:
-        by_row = bits.view(torch.int64).view(rows, words)
-    else:
-        signs = unpack_bits(bits, (rows, columns), torch.int8) > 0
-        padded = torch.zeros(rows, words * 64, dtype=torch.bool)
-        padded[:, :columns] = signs
-        places = 2 ** torch.arange(8, dtype=torch.uint8)
-        by_row = (padded.view(-1, 8) * places).sum(1, dtype=torch.uint8).view(torch.int64).view(rows, words)
+        return _panelled(bits.view(torch.int64).view(rows, columns // 64))
+    return _panelled(_words(unpack_bits(bits, (rows, columns), torch.int8)))
+
+
+def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
+    """The signs of an (out, in/groups, height, width) weight, from `pack_bits`, as int64 words.
+
+    They are (groups, ⌈out/groups/8⌉, height·width·words, 8), the words of a tap being those of its input channels.
+    """
+    signs = unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1)
+    by_group = _words(signs).reshape(groups, shape[0] // groups, -1)
+    return torch.stack([_panelled(rows) for rows in by_group])
+
+
+def _words(signs: Tensor) -> Tensor:
+    """Signs (…, n) as int64 words (…, ⌈n/64⌉), the first in the lowest bit."""
+    columns = signs.shape[-1]
+    padded = torch.zeros(*signs.shape[:-1], -(-columns // 64) * 64, dtype=torch.uint8)
+    padded[..., :columns] = signs > 0
+    places = 2 ** torch.arange(8, dtype=torch.uint8)
+    words: Tensor = (padded.unflatten(-1, (-1, 8)) * places).sum(-1, dtype=torch.uint8).view(torch.int64)
+    return words
+
+
+def _panelled(by_row: Tensor) -> Tensor:
+    rows, words = by_row.shape
     whole = torch.zeros(-(-rows // PANEL) * PANEL, words, dtype=torch.int64)
     whole[:rows] = by_row
     return whole.view(-1, PANEL, words).transpose(1, 2).contiguous()

@@ -1,0 +1,74 @@
+"""What the operators of the kernels share: their namespace in torch, how sums become outputs, and what they refuse."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+from torch.library import Library
+
+from proxconnect.kernels.library import NUMBERS, Output, instruction_sets, library
+from proxconnect.layers.accumulator import Accumulator
+
+operators = Library("proxconnect", "DEF")
+"""`torch.ops.proxconnect`; torch.compile and torch.export take its operators as they are."""
+
+HOW = "Tensor? scale, Tensor? bias, int overflow, int bits, float slope, str? instruction_set"
+"""The last arguments of every operator."""
+
+How = tuple[Tensor | None, Tensor | None, int, int, float, str | None]
+
+_OVERFLOWS = {"wrap": 1, "saturate": 2, "cyclic": 3}
+
+
+def how(scale: Tensor | None, bias: Tensor | None, accumulator: Accumulator | None, instruction_set: str | None) -> How:
+    """The last arguments of an operator."""
+    if accumulator is None:
+        return scale, bias, 0, 8, 1.0, instruction_set
+    return scale, bias, _OVERFLOWS[accumulator.overflow], accumulator.bits, accumulator.slope, instruction_set
+
+
+def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
+    """The library and the number of an instruction set, by default of the best.
+
+    RuntimeError where the kernels were not built, ValueError for an instruction set that this machine lacks.
+    """
+    kernels, known = library(), instruction_sets()
+    if kernels is None:
+        raise RuntimeError(
+            "proxconnect was installed without its kernels: install it again where a C++17 compiler is, or compute by "
+            "torch"
+        )
+    if instruction_set is not None and instruction_set not in known:
+        raise ValueError(f"this machine runs {', '.join(known)}; got instruction_set={instruction_set!r}")
+    return kernels, NUMBERS[known[-1] if instruction_set is None else instruction_set]
+
+
+def output_of(scale: Tensor | None, bias: Tensor | None, overflow: int, bits: int, slope: float) -> Output:
+    """The C structure; `scale` and `bias` are contiguous and must outlive it."""
+    scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
+    return Output(overflow, bits, slope, scales, scale_at, None if bias is None else bias.data_ptr())
+
+
+def contiguous(values: Tensor | None) -> Tensor | None:
+    """`values`, laid out in order."""
+    return None if values is None else values.contiguous()
+
+
+def require_fitting(
+    input: Tensor, panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None
+) -> None:
+    """Raise unless all are on the CPU, `panels` has that shape, and scale and bias fit the output channels."""
+    for name, values in (("input", input), ("scale", scale), ("bias", bias)):
+        if values is not None and (values.dtype != torch.float32 or values.device.type != "cpu"):
+            raise TypeError(f"{name} must be float32 on the CPU; got {values.dtype} on {values.device}")
+    if panels.dtype != torch.int64 or panels.device.type != "cpu" or not panels.is_contiguous():
+        raise TypeError(f"panels must be contiguous int64 on the CPU; got {panels.dtype} on {panels.device}")
+    if channels < 1 or panels.shape != shape:
+        raise ValueError(
+            f"the panels of such a weight are {shape}; got {tuple(panels.shape)}: make them by proxconnect.kernels."
+            "panels or conv_panels"
+        )
+    if scale is not None and scale.numel() not in (1, channels):
+        raise ValueError(f"scale must have 1 or {channels} entries; got {tuple(scale.shape)}")
+    if bias is not None and bias.numel() != channels:
+        raise ValueError(f"bias must have {channels} entries; got {tuple(bias.shape)}")
