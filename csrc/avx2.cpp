@@ -26,11 +26,11 @@ struct Avx2 {
         return _mm256_add_epi8(_mm256_add_epi8(count, first), second);
     }
 
-    static void empty(Count count, uint64_t* totals) {
-        __m256i* into = reinterpret_cast<__m256i*>(totals);
-        const __m256i sums = _mm256_sad_epu8(count, _mm256_setzero_si256());
-        _mm256_storeu_si256(into, _mm256_add_epi64(_mm256_loadu_si256(into), sums));
-    }
+    static Vector totals(Count count) { return _mm256_sad_epu8(count, _mm256_setzero_si256()); }
+    static Vector add(Vector a, Vector b) { return _mm256_add_epi64(a, b); }
+    static void store(uint64_t* to, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
+
+    static constexpr auto pack_block = proxconnect::pack_block;
 
     static uint64_t signs(const float* x, bool& has_nan) {
         uint64_t word = 0;

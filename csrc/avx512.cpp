@@ -20,8 +20,24 @@ struct Avx512 {
         return _mm512_add_epi64(count, _mm512_popcnt_epi64(_mm512_xor_si512(a, b)));
     }
 
-    static void empty(Count count, uint64_t* totals) {
-        _mm512_storeu_si512(totals, _mm512_add_epi64(_mm512_loadu_si512(totals), count));
+    static Vector totals(Count count) { return count; }
+    static Vector add(Vector a, Vector b) { return _mm512_add_epi64(a, b); }
+    static void store(uint64_t* to, Vector v) { _mm512_storeu_si512(to, v); }
+
+    static void pack_block(const float* from, int64_t channel_stride, int64_t channels, uint64_t* words, uint64_t* nan) {
+        __m512i low = _mm512_setzero_si512(), high = low, bit = _mm512_set1_epi64(1);
+        __mmask16 unknown = 0;
+        for (int64_t c = 0; c < channels; ++c, from += channel_stride) {
+            const __m512 v = _mm512_loadu_ps(from);
+            const __mmask16 positive = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_GE_OQ);
+            unknown = static_cast<__mmask16>(unknown | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q));
+            low = _mm512_mask_or_epi64(low, static_cast<__mmask8>(positive), low, bit);
+            high = _mm512_mask_or_epi64(high, static_cast<__mmask8>(positive >> 8), high, bit);
+            bit = _mm512_add_epi64(bit, bit);
+        }
+        store(words, low);
+        store(words + 8, high);
+        for (int i = 0; i < 16; ++i) nan[i] = unknown >> i & 1;
     }
 
     static uint64_t signs(const float* x, bool& has_nan) {

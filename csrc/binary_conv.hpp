@@ -6,30 +6,49 @@
 namespace proxconnect {
 namespace {
 
-// The signs of pixels [begin, end) of an image, channels apart: words is (end - begin, groups, width). Where the channels
-// of a pixel do not lie together, they are gathered first, for the pixels of a block.
+constexpr int64_t BLOCK = 16;
+
+// Up to 64 channels of BLOCK pixels that follow each other in memory, a word for each pixel; V::pack_block is this or
+// better.
+inline void pack_block(const float* from, int64_t channel_stride, int64_t channels, uint64_t* words, uint64_t* nan) {
+    for (int64_t i = 0; i < BLOCK; ++i) words[i] = nan[i] = 0;
+    for (int64_t c = 0; c < channels; ++c, from += channel_stride) {
+        for (int64_t i = 0; i < BLOCK; ++i) words[i] |= static_cast<uint64_t>(from[i] >= 0.0f) << c;
+        for (int64_t i = 0; i < BLOCK; ++i) nan[i] |= from[i] != from[i];
+    }
+}
+
+// Up to 64 channels of a pixel, wherever they lie.
+template <class V>
+inline uint64_t pack_pixel(const float* from, int64_t channel_stride, int64_t channels, bool& has_nan) {
+    if (channel_stride == 1 && channels == 64) return V::signs(from, has_nan);
+    float gathered[64];
+    for (int64_t c = 0; c < 64; ++c) gathered[c] = c < channels ? from[c * channel_stride] : -1.0f;
+    return V::signs(gathered, has_nan);
+}
+
+// The signs of pixels [begin, end) of an image: words is (pixels, groups, width).
 template <class V>
 void pack_pixels(const float* image, const Geometry& g, int64_t begin, int64_t end, uint64_t* words, uint8_t* nan) {
-    constexpr int64_t BLOCK = 16;
     const int64_t inputs = g.channels / g.groups, width = (inputs + 63) / 64;
-    float pixels[BLOCK][64];
-    for (int64_t first = begin; first < end; first += BLOCK) {
-        const int64_t here = least(BLOCK, end - first);
-        for (int64_t group = 0; group < g.groups; ++group) {
-            for (int64_t i = 0; i < here; ++i) nan[(first + i) * g.groups + group] = 0;
-            for (int64_t j = 0; j < width; ++j) {
-                const int64_t channel = group * inputs + j * 64, left = least(64, inputs - j * 64);
-                for (int64_t c = 0; c < left; ++c) {
-                    const float* from = image + first * g.pixel_stride + (channel + c) * g.channel_stride;
-                    for (int64_t i = 0; i < here; ++i) pixels[i][c] = from[i * g.pixel_stride];
-                }
-                for (int64_t i = 0; i < here; ++i) {
-                    for (int64_t c = left; c < 64; ++c) pixels[i][c] = -1.0f;
-                    bool has_nan = false;
-                    words[((first + i) * g.groups + group) * width + j] = V::signs(pixels[i], has_nan);
-                    nan[(first + i) * g.groups + group] |= has_nan;
-                }
+    std::memset(nan + begin * g.groups, 0, static_cast<size_t>((end - begin) * g.groups));
+    for (int64_t k = 0; k < g.groups * width; ++k) {  // the k-th word of each pixel
+        const int64_t group = k / width, start = k % width * 64, channels = least(64, inputs - start);
+        const float* const from = image + (group * inputs + start) * g.channel_stride;
+        int64_t pixel = begin;
+        for (; g.pixel_stride == 1 && pixel + BLOCK <= end; pixel += BLOCK) {
+            uint64_t packed[BLOCK], unknown[BLOCK];
+            V::pack_block(from + pixel, g.channel_stride, channels, packed, unknown);
+            for (int64_t i = 0; i < BLOCK; ++i) {
+                words[(pixel + i) * g.groups * width + k] = packed[i];
+                nan[(pixel + i) * g.groups + group] |= unknown[i] != 0;
             }
+        }
+        for (; pixel < end; ++pixel) {
+            bool has_nan = false;
+            words[pixel * g.groups * width + k] =
+                pack_pixel<V>(from + pixel * g.pixel_stride, g.channel_stride, channels, has_nan);
+            nan[pixel * g.groups + group] |= has_nan;
         }
     }
 }

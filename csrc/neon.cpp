@@ -20,9 +20,11 @@ struct Neon {
         return vaddq_u8(count, vcntq_u8(vreinterpretq_u8_u64(veorq_u64(a, b))));
     }
 
-    static void empty(Count count, uint64_t* totals) {
-        vst1q_u64(totals, vaddq_u64(vld1q_u64(totals), vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(count)))));
-    }
+    static Vector totals(Count count) { return vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(count))); }
+    static Vector add(Vector a, Vector b) { return vaddq_u64(a, b); }
+    static void store(uint64_t* to, Vector v) { vst1q_u64(to, v); }
+
+    static constexpr auto pack_block = proxconnect::pack_block;
 
     static uint64_t signs(const float* x, bool& has_nan) {
         static const uint32_t places[4] = {1, 2, 4, 8};

@@ -1,47 +1,36 @@
-// Plain C++, which compilers turn into what every machine has.
+// What every machine has: vectors of two words, whose bits are counted by adding neighbours.
 #include "binary_conv.hpp"
 
 namespace proxconnect {
 namespace {
 
 struct Portable {
-    struct Vector {
-        uint64_t word[8];
-    };
-    using Count = Vector;  // a count in each byte
-    static constexpr int lanes = 8, rows = 1, panels = 1;
+    typedef uint64_t Vector __attribute__((vector_size(16)));  // which GCC and Clang make of what there is
+    using Count = Vector;                                       // a count in each byte
+    static constexpr int lanes = 2, rows = 2, panels = 1;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 
-    static Vector load(const uint64_t* from) {
-        Vector v;
-        std::memcpy(v.word, from, sizeof v.word);
-        return v;
+    static Vector load(const uint64_t* from) { return Vector{from[0], from[1]}; }
+    static Vector broadcast(uint64_t word) { return Vector{word, word}; }
+    static Count zero() { return Vector{0, 0}; }
+
+    static Count add_differing(Count count, Vector a, Vector b) {
+        Vector x = a ^ b;
+        x = x - ((x >> 1) & 0x5555555555555555u);
+        x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+        return count + ((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu);
     }
 
-    static Vector broadcast(uint64_t word) {
-        Vector v;
-        for (uint64_t& w : v.word) w = word;
-        return v;
+    static Vector totals(Count count) {
+        Vector x = (count & 0x00ff00ff00ff00ffu) + ((count >> 8) & 0x00ff00ff00ff00ffu);
+        x = x + (x >> 16);
+        return (x + (x >> 32)) & 0xffffu;
     }
 
-    static Count zero() { return {}; }
+    static Vector add(Vector a, Vector b) { return a + b; }
+    static void store(uint64_t* to, Vector v) { to[0] = v[0], to[1] = v[1]; }
 
-    static Count add_differing(Count count, const Vector& a, const Vector& b) {
-        for (int i = 0; i < 8; ++i) {
-            uint64_t x = a.word[i] ^ b.word[i];
-            x = x - ((x >> 1) & 0x5555555555555555u);
-            x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
-            count.word[i] += (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
-        }
-        return count;
-    }
-
-    static void empty(const Count& count, uint64_t* totals) {
-        for (int i = 0; i < 8; ++i) {
-            const uint64_t even = count.word[i] & 0x00ff00ff00ff00ffu, odd = (count.word[i] >> 8) & 0x00ff00ff00ff00ffu;
-            totals[i] += ((even + odd) * 0x0001000100010001u) >> 48;
-        }
-    }
+    static constexpr auto pack_block = proxconnect::pack_block;
 
     static uint64_t signs(const float* x, bool& has_nan) {
         uint64_t word = 0;

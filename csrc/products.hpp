@@ -2,11 +2,12 @@
 // together, so that a word of the input meets eight weights at once; K entries of which c differ give K - 2c.
 //
 // V has: Vector, `lanes` words; Count, what a vector's differing bits are added to; load, broadcast, add_differing; and
-// `limit`, after how many words a Count must be emptied into eight uint64 by `empty`.
+// `limit`, after how many words a Count must be emptied: its `totals` are a Vector of counts, to `add` and to `store`.
 #pragma once
 
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels.hpp"
 
@@ -29,24 +30,41 @@ inline float held(int32_t sum, const Output& output) {
     return size <= falling ? static_cast<float>(wrapped) : (wrapped < 0 ? -falling : falling);
 }
 
-// Writes a row's part of one panel; what differs is counted in `differing`, PANEL words.
-inline void put(const uint64_t* differing, int64_t entries, const Output& output, bool is_nan, int64_t channel, int64_t n,
-                float* y) {
+// The outputs of `here` channels from `channel` on; what differs is counted in `differing`.
+template <class Here>
+inline void scaled(const uint64_t* differing, int64_t entries, const Output& output, int64_t channel, Here here, float* y) {
     float values[PANEL];
-    for (int64_t i = 0; i < PANEL; ++i) {
-        const int32_t sum = static_cast<int32_t>(entries) - 2 * static_cast<int32_t>(differing[i]);
-        values[i] = output.overflow == NEVER ? static_cast<float>(sum) : held(sum, output);
+    if (output.overflow == NEVER) {
+        const int32_t all = static_cast<int32_t>(entries);
+        for (int64_t i = 0; i < PANEL; ++i) values[i] = static_cast<float>(all - 2 * static_cast<int32_t>(differing[i]));
+    } else {
+        const int32_t all = static_cast<int32_t>(entries);
+        for (int64_t i = 0; i < PANEL; ++i) values[i] = held(all - 2 * static_cast<int32_t>(differing[i]), output);
     }
-    const int64_t here = least(PANEL, n - channel);
-    if (output.scale != nullptr && output.scales != 1) {
-        for (int64_t i = 0; i < here; ++i) values[i] *= output.scale[channel + i];
-    } else if (output.scale != nullptr) {
-        for (int64_t i = 0; i < here; ++i) values[i] *= output.scale[0];
+    if (output.scale != nullptr) {
+        if (output.scales == 1) {
+            for (int64_t i = 0; i < here; ++i) values[i] *= output.scale[0];
+        } else {
+            for (int64_t i = 0; i < here; ++i) values[i] *= output.scale[channel + i];
+        }
     }
     if (output.bias != nullptr) {
         for (int64_t i = 0; i < here; ++i) values[i] += output.bias[channel + i];
     }
-    for (int64_t i = 0; i < here; ++i) y[channel + i] = is_nan ? NAN : values[i];
+    for (int64_t i = 0; i < here; ++i) y[channel + i] = values[i];
+}
+
+// Writes a row's part of one panel: eight channels, whose number is known when this is compiled, or the last ones.
+inline void put(const uint64_t* differing, int64_t entries, const Output& output, bool is_nan, int64_t channel, int64_t n,
+                float* y) {
+    const int64_t here = least(PANEL, n - channel);
+    if (is_nan) {
+        for (int64_t i = 0; i < here; ++i) y[channel + i] = NAN;
+    } else if (here == PANEL) {
+        scaled(differing, entries, output, channel, std::integral_constant<int64_t, PANEL>(), y);
+    } else {
+        scaled(differing, entries, output, channel, here, y);
+    }
 }
 
 // Where the words lie that are multiplied: `runs` runs of `length` words, of the input at inputs[row * runs + run], and
@@ -71,14 +89,19 @@ inline void count(const Runs& of, const uint64_t* panels, int64_t width, uint64_
         }
         room = V::limit;
     };
+    bool is_first = true;
     const auto empty = [&] {
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
 #pragma GCC unroll 8
-            for (int p = 0; p < PARTS; ++p) V::empty(counts[r][p], differing[r] + p * V::lanes);
+            for (int p = 0; p < PARTS; ++p) {
+                uint64_t* const into = differing[r] + p * V::lanes;
+                const typename V::Vector totals = V::totals(counts[r][p]);
+                V::store(into, is_first ? totals : V::add(V::load(into), totals));
+            }
         }
+        is_first = false;
     };
-    std::memset(differing, 0, sizeof differing);
     clear();
     for (int64_t run = 0; run < of.runs; ++run) {
         const uint64_t* const* const inputs = of.inputs + run;
@@ -100,7 +123,10 @@ inline void count(const Runs& of, const uint64_t* panels, int64_t width, uint64_
             }
             room -= end - start;
             start = end;
-            if (room == 0) empty(), clear();
+            if (room == 0) {
+                empty();
+                clear();
+            }
         }
     }
     empty();

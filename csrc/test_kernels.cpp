@@ -67,6 +67,60 @@ bool agrees(int32_t isa, const Case& c, int32_t threads) {
     return true;
 }
 
+// Sums of a convolution, one product at a time.
+bool convolves(int32_t isa, Geometry g, bool is_channels_last, int32_t threads) {
+    std::mt19937 random(static_cast<unsigned>(g.channels + 7 * g.out_channels + 31 * g.size[1]));
+    std::normal_distribution<float> normal;
+    const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups, width = (inner + 63) / 64;
+    const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
+    for (int i = 0; i < 2; ++i) {
+        g.out_size[i] = (g.size[i] + 2 * g.padding[i] - g.dilation[i] * (g.kernel[i] - 1) - 1) / g.stride[i] + 1;
+    }
+    g.image_stride = g.channels * pixels;
+    g.channel_stride = is_channels_last ? 1 : pixels, g.pixel_stride = is_channels_last ? g.channels : 1;
+    std::vector<float> x(static_cast<size_t>(g.batch * g.image_stride));
+    for (float& value : x) value = normal(random);
+    std::vector<int> weight(static_cast<size_t>(g.out_channels * inner * taps));  // (out, tap, in)
+    for (int& sign : weight) sign = normal(random) < 0 ? -1 : 1;
+    const int64_t per_group = (outer + 7) / 8 * taps * width * 8;
+    std::vector<uint64_t> panels(static_cast<size_t>(g.groups * per_group));
+    for (int64_t o = 0; o < g.out_channels; ++o) {
+        for (int64_t k = 0; k < taps * inner; ++k) {
+            const int64_t row = o % outer, word = k / inner * width + k % inner / 64;
+            const uint64_t bit = weight[static_cast<size_t>(o * taps * inner + k)] > 0;
+            panels[static_cast<size_t>(o / outer * per_group + (row / 8 * taps * width + word) * 8 + row % 8)] |=
+                bit << (k % inner % 64);
+        }
+    }
+    const Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
+    std::vector<float> y(static_cast<size_t>(g.batch * g.out_size[0] * g.out_size[1] * g.out_channels));
+    if (px_binary_conv2d(isa, x.data(), &g, panels.data(), &output, y.data(), threads) != 0) return false;
+    size_t at = 0;
+    for (int64_t n = 0; n < g.batch; ++n) {
+        for (int64_t p = 0; p < g.out_size[0] * g.out_size[1]; ++p) {
+            for (int64_t o = 0; o < g.out_channels; ++o, ++at) {
+                int64_t sum = 0;
+                for (int64_t k = 0; k < taps * inner; ++k) {
+                    const int64_t tap = k / inner, c = o / outer * inner + k % inner;
+                    const int64_t row = p / g.out_size[1] * g.stride[0] - g.padding[0] + tap / g.kernel[1] * g.dilation[0];
+                    const int64_t column =
+                        p % g.out_size[1] * g.stride[1] - g.padding[1] + tap % g.kernel[1] * g.dilation[1];
+                    const bool is_inside = row >= 0 && row < g.size[0] && column >= 0 && column < g.size[1];
+                    const int64_t pixel = row * g.size[1] + column;
+                    const int sign = !is_inside ? g.border
+                                     : x[static_cast<size_t>(n * g.image_stride + c * g.channel_stride +
+                                                             pixel * g.pixel_stride)] >= 0
+                                         ? 1
+                                         : -1;
+                    sum += sign * weight[static_cast<size_t>(o * taps * inner + k)];
+                }
+                if (y[at] != static_cast<float>(sum)) return false;
+            }
+        }
+    }
+    return true;
+}
+
 bool nan_stays(int32_t isa) {
     for (int64_t entries : {1, 64, 65, 200}) {
         std::vector<float> x(static_cast<size_t>(entries), 1.0f), y(2);
@@ -109,6 +163,26 @@ int main() {
         for (int64_t entries : {32767, 32768, 32769}) {
             ++runs;
             if (!agrees(isa, {5, 40, entries, 1, outputs[1]}, 2)) ++failures;
+        }
+        for (const int64_t channels : {1, 8, 63, 64, 65, 130}) {
+            for (const int64_t groups : {1, 2}) {
+                for (const int32_t border : {0, 1, -1}) {
+                    for (const bool is_channels_last : {false, true}) {
+                        for (const int64_t step : {1, 2}) {
+                            Geometry g = {};
+                            g.batch = 2, g.channels = channels * groups, g.out_channels = 9 * groups, g.groups = groups;
+                            g.size[0] = 6, g.size[1] = 9, g.kernel[0] = 3, g.kernel[1] = 2;
+                            g.stride[0] = step, g.stride[1] = 1, g.padding[0] = 1, g.padding[1] = 2;
+                            g.dilation[0] = 1, g.dilation[1] = step, g.border = border;
+                            ++runs;
+                            if (convolves(isa, g, is_channels_last, static_cast<int32_t>(1 + step))) continue;
+                            ++failures;
+                            std::printf("isa %d: conv of %lld channels in %lld groups, border %d\n", isa,
+                                        (long long)channels, (long long)groups, border);
+                        }
+                    }
+                }
+            }
         }
         if (!nan_stays(isa)) ++failures, std::printf("isa %d: NaN\n", isa);
         std::printf("instruction set %d is checked\n", isa);

@@ -1,0 +1,175 @@
+"""Convolutions of signs by every instruction set that this machine runs, against torch's on integers, bit for bit."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from proxconnect import Accumulator, kernels
+from proxconnect.packed.bits import pack_bits
+
+pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
+
+each = pytest.mark.parametrize("instruction_set", kernels.instruction_sets())
+PLAIN = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "padding_value": 0}
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def signs(x: Tensor) -> Tensor:
+    return torch.where(x >= 0, 1.0, -1.0)
+
+
+def made(weight: Tensor, groups: int = 1) -> Tensor:
+    return kernels.conv_panels(pack_bits(weight), weight.shape, groups)
+
+
+def convolved(x: Tensor, weight: Tensor, instruction_set: str | None = None, **options: object) -> Tensor:
+    options = PLAIN | options
+    panels = made(weight, options["groups"])  # type: ignore[arg-type]  # as given
+    return kernels.binary_conv2d(x, panels, weight.shape, instruction_set=instruction_set, **options)  # type: ignore[arg-type]  # as given
+
+
+def exact(x: Tensor, weight: Tensor, **options: object) -> Tensor:
+    o = PLAIN | options
+    (top, left), value = o["padding"], o["padding_value"]  # type: ignore[misc]  # two numbers
+    padded = functional.pad(signs(x), (left, left, top, top), value=value)  # type: ignore[arg-type]  # a number
+    return functional.conv2d(padded, signs(weight), None, o["stride"], 0, o["dilation"], o["groups"])  # type: ignore[call-overload]  # pairs
+
+
+@each
+@pytest.mark.parametrize("channels", [1, 3, 63, 64, 65, 130])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"padding": (1, 1)}, {"padding": (2, 1), "padding_value": 1}, {"padding": (1, 2), "padding_value": -1},
+        {"stride": (2, 1), "padding": (1, 1)}, {"dilation": (2, 2), "padding": (2, 2)}, {"padding": (4, 4)},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_sums_are_those_of_integers(
+    instruction_set: str, channels: int, options: dict[str, object], memory_format: torch.memory_format
+) -> None:
+    x = drawn(2, channels, 7, 9).contiguous(memory_format=memory_format)
+    weight = drawn(10, channels, 3, 3, seed=1)
+    assert torch.equal(convolved(x, weight, instruction_set, **options), exact(x, weight, **options))
+
+
+@each
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_geometry(instruction_set: str, data: st.DataObject) -> None:
+    def number(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    groups, inner, outer = number(1, 4), number(1, 70), number(1, 20)
+    kernel, stride, dilation = ((number(1, 4), number(1, 3)) for _ in range(3))
+    padding = (number(0, 3), number(0, 3))
+    size = [number(max(1, d * (k - 1) + 1 - 2 * p), 12) for d, k, p in zip(dilation, kernel, padding, strict=True)]
+    options = {
+        "stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "padding_value": number(-1, 1),
+    }  # fmt: skip
+    x, weight = drawn(number(0, 2), groups * inner, *size), drawn(groups * outer, inner, *kernel, seed=1)
+    assert torch.equal(convolved(x, weight, instruction_set, **options), exact(x, weight, **options))
+
+
+@each
+@pytest.mark.parametrize(
+    "accumulator", [None, Accumulator(8, "wrap"), Accumulator(6, "saturate"), Accumulator(7, "cyclic")]
+)
+def test_what_becomes_of_a_sum(instruction_set: str, accumulator: Accumulator | None) -> None:
+    x, weight, scale, bias = drawn(1, 80, 5, 5), drawn(11, 80, 3, 3, seed=1), drawn(11, seed=2), drawn(11, seed=3)
+    sums = exact(x, weight) if accumulator is None else accumulator(exact(x, weight))
+    expected = sums * scale[:, None, None] + bias[:, None, None]
+    out = convolved(x, weight, instruction_set, scale=scale, bias=bias, accumulator=accumulator)
+    assert torch.equal(out, expected)
+
+
+@each
+def test_nan_reaches_what_it_reaches_in_torch(instruction_set: str) -> None:
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = drawn(1, 70, 9, 20).contiguous(memory_format=memory_format)
+        x[0, 66, 4, 5] = torch.nan
+        expected = functional.conv2d(x, torch.ones(3, 70, 3, 3), padding=1).isnan()
+        out = convolved(x, torch.ones(3, 70, 3, 3), instruction_set, padding=(1, 1))
+        assert torch.equal(out.isnan(), expected)
+
+
+@each
+def test_threads_do_not_change_it(instruction_set: str) -> None:
+    x, weight, before = drawn(2, 64, 40, 40), drawn(64, 64, 3, 3, seed=1), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(convolved(x, weight, instruction_set, padding=(1, 1)), exact(x, weight, padding=(1, 1)))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "x", [drawn(2, 20, 16, 9)[:, :, ::2], drawn(2, 9, 8, 20).permute(0, 3, 2, 1), drawn(2, 20, 8, 9)[:, :, :, 2:]]
+)
+def test_any_layout(x: Tensor) -> None:
+    weight = drawn(9, 20, 3, 3, seed=1)
+    assert torch.equal(convolved(x, weight), exact(x, weight))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("panels", made(drawn(12, 20, 3, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = kernels.binary_conv2d(x - 0.5, self.panels, (12, 20, 3, 3), padding=(1, 1))  # type: ignore[arg-type]  # a buffer
+        return out + 1
+
+
+def test_it_compiles_and_exports_whole() -> None:
+    net, x = Net(), drawn(2, 20, 8, 8)
+    assert torch.equal(torch.compile(net, fullgraph=True)(x), net(x))
+    assert torch.equal(torch.export.export(net, (x,)).module()(x), net(x))
+
+
+def test_the_operator_passes_the_checks_of_torch() -> None:
+    operator = torch.ops.proxconnect.binary_conv2d.default
+    pairs = ([2, 1], [1, 1], [1, 1])
+    arguments = (
+        drawn(2, 20, 8, 8),
+        made(drawn(12, 20, 3, 3)),
+        [12, 20, 3, 3],
+        *pairs,
+        1,
+        0,
+        None,
+        None,
+        0,
+        8,
+        1.0,
+        None,
+    )
+    torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"input": drawn(20, 8, 8)}, ValueError, r"input must be \(N, in, H, W\)"),
+        ({"input": drawn(2, 21, 8, 8)}, ValueError, "does not fit 21 channels"),
+        ({"input": drawn(2, 20, 2, 8)}, ValueError, "larger than the padded input"),
+        ({"input": drawn(2, 20, 8, 8).bfloat16()}, TypeError, "input must be float32"),
+        ({"panels": made(drawn(13, 65, 3, 3))}, ValueError, r"panels of such a weight are \(1, 2, 9, 8\)"),
+        ({"groups": 5}, ValueError, "does not fit"),
+        ({"stride": (0, 1)}, ValueError, "at least 1"),
+        ({"padding": (-1, 0)}, ValueError, "padding must not be negative"),
+        ({"padding_value": 2}, ValueError, "padding_value 0, 1 or -1"),
+        ({"scale": drawn(5)}, ValueError, "scale must have 1 or 12 entries"),
+    ],
+)
+def test_bad_use_is_refused(wrong: dict[str, object], error: type[Exception], said: str) -> None:
+    good = {"input": drawn(2, 20, 8, 8), "panels": made(drawn(12, 20, 3, 3)), "weight_shape": (12, 20, 3, 3)}
+    with pytest.raises(error, match=said):
+        kernels.binary_conv2d(**(good | wrong))  # type: ignore[arg-type]  # what is refused
