@@ -1,25 +1,34 @@
-"""Products of signs by our kernels, beside torch's float32, in one interleaved run.
+"""Products and convolutions of signs by our kernels, beside torch's float32, in one interleaved run.
 
-A product packs the signs of a float input (M, K), multiplies by N rows of a packed weight and writes floats (M, N).
-Speeds are multiply-adds of signs a second; ratios are of one round. The last line is what a call costs at M = N = 1.
+A product packs the signs of a float input (M, K), multiplies by N rows of a packed weight and writes floats (M, N); a
+3 x 3 convolution does so with an image of C channels, batch 1, channels last. Where OpenVINO is installed, its
+BinaryConvolution stands beside. Speeds are multiply-adds of signs a second; ratios are of one round. The last line is
+what a call costs at M = N = 1.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/kernels.py [--rounds 9] [--threads 1 2]
+Run: OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/kernels.py [--rounds 21] [--threads 1 2]
 """
 
 import argparse
 import statistics
 from collections.abc import Callable
+from importlib.util import find_spec
 from time import perf_counter
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.packed.bits import pack_bits
 
 SHAPES = ((2048, 2048, 2048), (197, 768, 192), (16, 4096, 4096), (1, 4096, 4096), (1, 11008, 4096))
 """M, N, K."""
+
+IMAGES = ((64, 56), (128, 28), (256, 14), (512, 7))
+"""Channels, in and out, and height and width."""
+
+Works = dict[str, Callable[[], object]]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -28,29 +37,63 @@ def seconds(work: Callable[[], object]) -> float:
     return perf_counter() - start
 
 
-def contenders(m: int, n: int, k: int) -> dict[str, Callable[[], object]]:
+def products(m: int, n: int, k: int) -> Works:
     x, weight = torch.randn(m, k), torch.randn(n, k)
     made, scale = kernels.panels(pack_bits(weight), n, k), torch.rand(n)
-    works: dict[str, Callable[[], object]] = {"torch float32": lambda: torch.nn.functional.linear(x, weight)}
+    works: Works = {"torch float32": lambda: functional.linear(x, weight)}
     for name in kernels.instruction_sets():
         works[name] = lambda name=name: kernels.binary_linear(x, made, n, scale, instruction_set=name)
     return works
 
 
-def table(m: int, n: int, k: int, rounds: int, threads: int) -> Table:
-    works = contenders(m, n, k)
+def convolutions(channels: int, size: int, threads: int) -> Works:
+    last = torch.channels_last
+    x = torch.randn(1, channels, size, size).contiguous(memory_format=last)
+    weight = torch.randn(channels, channels, 3, 3)
+    made, kernel = kernels.conv_panels(pack_bits(weight), weight.shape), weight.contiguous(memory_format=last)
+    works: Works = {"torch float32": lambda: functional.conv2d(x, kernel, padding=1)}
+    for name in kernels.instruction_sets():
+        works[name] = lambda name=name: kernels.binary_conv2d(
+            x, made, weight.shape, padding=(1, 1), instruction_set=name
+        )
+    if find_spec("openvino") is not None:
+        works["OpenVINO, binary"] = openvino_convolution(channels, size, threads)
+    return works
+
+
+def openvino_convolution(channels: int, size: int, threads: int) -> Callable[[], object]:
+    import numpy as np
+    import openvino as ov
+    from openvino import opset1
+    from openvino.op import Constant
+
+    x = opset1.parameter([1, channels, size, size], np.float32)
+    zero, one = np.zeros((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)
+    signs = opset1.fake_quantize(x, zero, zero, -one, one, 2)
+    shape = [channels, channels, 3, 3]
+    bits = np.random.default_rng(0).integers(0, 256, channels * channels * 9 // 8, dtype=np.uint8)
+    weight = Constant(ov.Tensor(bits, ov.Shape(shape), ov.Type.u1), shared_memory=False)
+    ones = [1, 1]
+    node = opset1.binary_convolution(signs, weight, ones, ones, ones, ones, "xnor-popcount", 0.0)
+    options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    request = ov.Core().compile_model(ov.Model([node], [x], "conv"), "CPU", options).create_infer_request()
+    request.set_input_tensor(ov.Tensor(np.random.randn(1, channels, size, size).astype(np.float32)))
+    return request.infer
+
+
+def table(title: str, works: Works, multiplications: int, rounds: int) -> Table:
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds + 1):
         for name, work in works.items():
             times[name].append(seconds(work))
     base = times["torch float32"][1:]
-    made = Table(title=f"M = {m}, N = {n}, K = {k}, {threads} thread{'s' * (threads > 1)}", title_justify="left")
+    made = Table(title=title, title_justify="left")
     for heading in ("", "ms", "G/s", "x torch", "quartiles"):
         made.add_column(heading, justify="right" if heading else "left")
     for name, taken in times.items():
         low, middle, high = statistics.quantiles([b / t for b, t in zip(base, taken[1:], strict=True)], n=4)
         median = statistics.median(taken[1:])
-        speed = m * n * k / median / 1e9
+        speed = multiplications / median / 1e9
         made.add_row(name, f"{1e3 * median:.3f}", f"{speed:.0f}", f"{middle:.2f}", f"{low:.2f} to {high:.2f}")
     return made
 
@@ -63,14 +106,18 @@ def call_cost(rounds: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     arguments = parser.parse_args()
     console = Console(width=80)
     for threads in arguments.threads:
         torch.set_num_threads(threads)
-        for shape in SHAPES:
-            console.print(table(*shape, arguments.rounds, threads))
+        by = f"{threads} thread{'s' * (threads > 1)}"
+        for m, n, k in SHAPES:
+            console.print(table(f"M = {m}, N = {n}, K = {k}, {by}", products(m, n, k), m * n * k, arguments.rounds))
+        for channels, size in IMAGES:
+            works, count = convolutions(channels, size, threads), 9 * channels**2 * size**2
+            console.print(table(f"3 x 3, {channels} channels, {size}², {by}", works, count, arguments.rounds))
     console.print(call_cost(arguments.rounds))
 
 
