@@ -23,6 +23,7 @@ operators.define(
     "binary_conv2d(Tensor input, Tensor panels, int[4] weight_shape, int[2] stride, int[2] padding, int[2] dilation, "
     f"int groups, int padding_value, {HOW}) -> Tensor"
 )
+_operator = torch.ops.proxconnect.binary_conv2d.default  # looked up once, which takes longer than the call
 
 Pair = Sequence[int]
 
@@ -60,9 +61,7 @@ def binary_conv2d(
             device. RuntimeError: the kernels were not built.
     """
     rest = how(scale, bias, accumulator, instruction_set)
-    output: Tensor = torch.ops.proxconnect.binary_conv2d(
-        input, panels, weight_shape, stride, padding, dilation, groups, padding_value, *rest
-    )
+    output: Tensor = _operator(input, panels, weight_shape, stride, padding, dilation, groups, padding_value, *rest)
     return output
 
 

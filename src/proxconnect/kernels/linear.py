@@ -18,6 +18,7 @@ from proxconnect.kernels.panels import PANEL
 from proxconnect.layers.accumulator import Accumulator
 
 operators.define(f"binary_linear(Tensor input, Tensor panels, int out_features, {HOW}) -> Tensor")
+_operator = torch.ops.proxconnect.binary_linear.default  # looked up once, which takes longer than the call
 
 
 def binary_linear(
@@ -46,8 +47,7 @@ def binary_linear(
         ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
             device. RuntimeError: the kernels were not built.
     """
-    rest = how(scale, bias, accumulator, instruction_set)
-    output: Tensor = torch.ops.proxconnect.binary_linear(input, panels, out_features, *rest)
+    output: Tensor = _operator(input, panels, out_features, *how(scale, bias, accumulator, instruction_set))
     return output
 
 
