@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -106,6 +107,19 @@ def test_threads_do_not_change_it(instruction_set: str, threads: int) -> None:
         assert torch.equal(product(x, weight, instruction_set), exact(x, weight))
     finally:
         torch.set_num_threads(before)
+
+
+def test_several_threads_of_python_may_call_at_once() -> None:
+    x, made = [drawn(64, 700, seed=i) for i in range(8)], kernels.panels(pack_bits(drawn(301, 700)), 301, 700)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        alone = [kernels.binary_linear(row, made, 301) for row in x]
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda row: kernels.binary_linear(row, made, 301), x * 20))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(out, alone[i % 8]) for i, out in enumerate(together))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
