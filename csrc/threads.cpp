@@ -1,10 +1,10 @@
 #include "threads.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 #include <unistd.h>
 
@@ -13,20 +13,34 @@ namespace {
 
 using Work = std::function<void(int64_t, int64_t)>;
 
-// Workers that wait for parts of one piece of work at a time. They are never joined: a process ends without them.
+// How often a thread looks for work, or for the end of it, before it sleeps: waking it costs more than a small product.
+constexpr int LOOKS = 20000;
+
+inline void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// Workers that take parts of one piece of work at a time. They are never joined: a process ends without them.
 class Crew {
   public:
     void share(int64_t count, int64_t part, int32_t helpers, const Work& work) {
-        std::unique_lock<std::mutex> turn(turn_);
+        std::lock_guard<std::mutex> turn(turn_);
         hire(helpers);
+        bool anyone_sleeps;
         {
             std::lock_guard<std::mutex> lock(mutex_);
             work_ = &work, count_ = count, part_ = part, next_ = 0, left_ = (count + part - 1) / part;
             ++round_;
+            anyone_sleeps = sleeping_ > 0;
         }
-        wake_.notify_all();
+        if (anyone_sleeps) wake_.notify_all();
         while (do_one()) {
         }
+        for (int look = 0; look < LOOKS && left_ != 0; ++look) pause();
         std::unique_lock<std::mutex> lock(mutex_);
         done_.wait(lock, [this] { return left_ == 0; });
         work_ = nullptr;
@@ -34,18 +48,17 @@ class Crew {
 
   private:
     void hire(int32_t helpers) {
-        while (static_cast<int32_t>(hired_) < helpers) {
-            std::thread([this] { serve(); }).detach();
-            ++hired_;
-        }
+        for (; hired_ < helpers; ++hired_) std::thread([this] { serve(); }).detach();
     }
 
     void serve() {
-        uint64_t seen = 0;
-        for (;;) {
+        for (uint64_t seen = 0;;) {
+            for (int look = 0; look < LOOKS && round_ == seen; ++look) pause();
             {
                 std::unique_lock<std::mutex> lock(mutex_);
+                ++sleeping_;
                 wake_.wait(lock, [&] { return round_ != seen; });
+                --sleeping_;
                 seen = round_;
             }
             while (do_one()) {
@@ -68,12 +81,13 @@ class Crew {
         return true;
     }
 
-    std::mutex turn_, mutex_;
+    std::mutex turn_, mutex_;  // one piece of work at a time; all that follows
     std::condition_variable wake_, done_;
     const Work* work_ = nullptr;
-    int64_t count_ = 0, part_ = 1, next_ = 0, left_ = 0;
-    uint64_t round_ = 0;
-    size_t hired_ = 0;
+    int64_t count_ = 0, part_ = 1, next_ = 0;
+    int32_t hired_ = 0, sleeping_ = 0;
+    std::atomic<int64_t> left_{0};  // parts that are not done, and how many pieces there were: looked at without the lock
+    std::atomic<uint64_t> round_{0};
 };
 
 // A child of fork() has none of its parent's threads, so that it gets a crew of its own.

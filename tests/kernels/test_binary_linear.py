@@ -181,3 +181,17 @@ GOOD = {"input": drawn(3, 70), "panels": kernels.panels(pack_bits(drawn(20, 70))
 def test_bad_use_is_refused(wrong: dict[str, object], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         kernels.binary_linear(**(GOOD | wrong))  # type: ignore[arg-type]  # what is refused
+
+
+@pytest.mark.parametrize(
+    ("bits", "columns"), [(pack_bits(drawn(20, 70)), 128), (pack_bits(drawn(20, 70)), 71), (drawn(20, 128), 128)]
+)
+def test_panels_of_other_bits_are_refused(bits: Tensor, columns: int) -> None:
+    with pytest.raises(ValueError, match=f"{20 * columns} signs are .* bytes of uint8"):
+        kernels.panels(bits, 20, columns)
+
+
+def test_panels_of_unaligned_bits() -> None:
+    bits = pack_bits(drawn(9, 128))
+    shifted = torch.cat([bits[:3], bits])[3:]
+    assert torch.equal(kernels.panels(shifted, 9, 128), kernels.panels(bits, 9, 128))

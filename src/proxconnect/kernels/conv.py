@@ -25,16 +25,14 @@ operators.define(
 )
 _operator = torch.ops.proxconnect.binary_conv2d.default  # looked up once, which takes longer than the call
 
-Pair = Sequence[int]
-
 
 def binary_conv2d(
     input: Tensor,
     panels: Tensor,
     weight_shape: Sequence[int],
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
     groups: int = 1,
     padding_value: int = 0,
     scale: Tensor | None = None,
@@ -80,10 +78,10 @@ def _binary_conv2d(
     output = _blank(input, channels, _out_size(input, kernel, stride, padding, dilation))
     if output.numel() == 0:
         return output
-    pairs = ctypes.c_int64 * 2
+    two = ctypes.c_int64 * 2
     geometry = Geometry(
-        input.shape[0], input.shape[1], pairs(*input.shape[2:]), channels, pairs(*output.shape[2:]), pairs(*kernel),
-        pairs(*stride), pairs(*padding), pairs(*dilation), groups, image.stride(0), image.stride(1), image.stride(3),
+        input.shape[0], input.shape[1], two(*input.shape[2:]), channels, two(*output.shape[2:]), two(*kernel),
+        two(*stride), two(*padding), two(*dilation), groups, image.stride(0), image.stride(1), image.stride(3),
         padding_value,
     )  # fmt: skip
     scale, bias = contiguous(scale), contiguous(bias)
@@ -109,7 +107,9 @@ def _blank(input: Tensor, channels: int, size: list[int]) -> Tensor:
     return input.new_empty(input.shape[0], *size, channels).permute(0, 3, 1, 2)
 
 
-def _out_size(input: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> list[int]:
+def _out_size(
+    input: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> list[int]:
     return [
         (size + 2 * p - d * (k - 1) - 1) // s + 1
         for size, k, s, p, d in zip(input.shape[2:], kernel, stride, padding, dilation, strict=True)
@@ -122,7 +122,13 @@ def _lies_in_rows(input: Tensor) -> bool:
 
 
 def _require_geometry(
-    input: Tensor, weight: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int, padding_value: int
+    input: Tensor,
+    weight: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    padding_value: int,
 ) -> None:
     if input.dim() != 4 or len(weight) != 4 or min(weight) < 1 or min(*stride, *dilation, groups) < 1:
         raise ValueError(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from proxconnect.packed.bits import unpack_bits
+from proxconnect.packed.bits import require_bits, unpack_bits
 
 PANEL = 8
 """Rows of a weight that lie together, word by word."""
@@ -15,9 +15,11 @@ def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
     """The signs of a (rows, columns) weight, from `pack_bits`, as int64 words (⌈rows/8⌉, ⌈columns/64⌉, 8).
 
     Entry [p, j, i] holds columns 64j to 64j + 63 of row 8p + i, the first in the lowest bit; what is beyond is 0.
+    ValueError for another number of bits.
     """
-    if columns % 64 == 0:
-        return _panelled(bits.view(torch.int64).view(rows, columns // 64))
+    require_bits(bits, rows * columns)
+    if columns % 64 == 0:  # a copy is aligned, which a mapped file is not
+        return _panelled(bits.clone().view(torch.int64).view(rows, columns // 64))
     return _panelled(_words(unpack_bits(bits, (rows, columns), torch.int8)))
 
 
@@ -25,7 +27,10 @@ def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     """The signs of an (out, in/groups, height, width) weight, from `pack_bits`, as int64 words.
 
     They are (groups, ⌈out/groups/8⌉, height·width·words, 8), the words of a tap being those of its input channels.
+    ValueError for another number of bits, or a shape of other dimensions.
     """
+    if len(shape) != 4 or shape[0] % groups:
+        raise ValueError(f"a weight is (out, in/groups, height, width), out a multiple of {groups}; got {tuple(shape)}")
     signs = unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1)
     by_group = _words(signs).reshape(groups, shape[0] // groups, -1)
     return torch.stack([_panelled(rows) for rows in by_group])

@@ -34,13 +34,18 @@ def pack_bits(tensor: Tensor) -> Tensor:
 def unpack_bits(bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
     """The ±1 of `shape` that `pack_bits` packed; ValueError unless `bits` is uint8 with ⌈n/8⌉ entries."""
     entries = prod(shape)
+    require_bits(bits, entries)
+    values, places = torch.arange(256, device=bits.device), torch.arange(8, device=bits.device)
+    signs_of_byte = (((values.unsqueeze(1) >> places) & 1) * 2 - 1).to(dtype)
+    return signs_of_byte.index_select(0, bits.int()).flatten()[:entries].view(tuple(shape))
+
+
+def require_bits(bits: Tensor, entries: int) -> None:
+    """Raise ValueError unless `bits` is what `pack_bits` makes of so many entries."""
     if bits.dtype != torch.uint8 or bits.shape != (byte_count(entries),):
         raise ValueError(
             f"{entries} signs are {byte_count(entries)} bytes of uint8; got {bits.dtype} of shape {tuple(bits.shape)}"
         )
-    values, places = torch.arange(256, device=bits.device), torch.arange(8, device=bits.device)
-    signs_of_byte = (((values.unsqueeze(1) >> places) & 1) * 2 - 1).to(dtype)
-    return signs_of_byte.index_select(0, bits.int()).flatten()[:entries].view(tuple(shape))
 
 
 def pad_is_zero(bits: Tensor, entries: int) -> bool:
