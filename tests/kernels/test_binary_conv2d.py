@@ -111,11 +111,17 @@ def test_threads_do_not_change_it(instruction_set: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "x", [drawn(2, 20, 16, 9)[:, :, ::2], drawn(2, 9, 8, 20).permute(0, 3, 2, 1), drawn(2, 20, 8, 9)[:, :, :, 2:]]
-)
+    "x",
+    [
+        drawn(2, 20, 16, 9)[:, :, ::2], drawn(2, 9, 8, 20).permute(0, 3, 2, 1), drawn(2, 20, 8, 9)[:, :, :, 2:],
+        drawn(2, 20, 1, 9).transpose(2, 3), drawn(2, 20, 9, 1).transpose(2, 3), drawn(2, 20, 9, 7)[..., 3:4],
+        drawn(2, 1, 1, 20).permute(0, 3, 1, 2), drawn(2, 20, 1, 1).expand(2, 20, 5, 6),
+    ],
+)  # fmt: skip
 def test_any_layout(x: Tensor) -> None:
+    """Strides of dimensions of size 1 say nothing, and may be any."""
     weight = drawn(9, 20, 3, 3, seed=1)
-    assert torch.equal(convolved(x, weight), exact(x, weight))
+    assert torch.equal(convolved(x, weight, padding=(1, 1)), exact(x, weight, padding=(1, 1)))
 
 
 class Net(nn.Module):

@@ -74,14 +74,14 @@ def _binary_conv2d(
     shape = (groups, -(-channels // groups // PANEL), words, PANEL)
     require_fitting(input, panels, shape, channels, scale, bias)
     kernels, number = loaded(instruction_set)
-    image = input if _lies_in_rows(input) else input.contiguous()
+    image, pixel_stride = _rows_of_pixels(input)
     output = _blank(input, channels, _out_size(input, kernel, stride, padding, dilation))
     if output.numel() == 0:
         return output
     two = ctypes.c_int64 * 2
     geometry = Geometry(
         input.shape[0], input.shape[1], two(*input.shape[2:]), channels, two(*output.shape[2:]), two(*kernel),
-        two(*stride), two(*padding), two(*dilation), groups, image.stride(0), image.stride(1), image.stride(3),
+        two(*stride), two(*padding), two(*dilation), groups, image.stride(0), image.stride(1), pixel_stride,
         padding_value,
     )  # fmt: skip
     scale, bias = contiguous(scale), contiguous(bias)
@@ -116,9 +116,12 @@ def _out_size(
     ]
 
 
-def _lies_in_rows(input: Tensor) -> bool:
-    """Whether pixels follow each other at one distance, row after row."""
-    return input.stride(2) == input.shape[3] * input.stride(3)
+def _rows_of_pixels(input: Tensor) -> tuple[Tensor, int]:
+    """The image, or a copy, whose pixels follow each other at one distance, row after row; and that distance."""
+    height, width = input.shape[2:]
+    if height > 1 and width > 1 and input.stride(2) != width * input.stride(3):
+        input = input.contiguous()
+    return input, input.stride(3) if width > 1 else input.stride(2)  # of a size of 1 the stride says nothing
 
 
 def _require_geometry(
