@@ -131,7 +131,7 @@ def test_the_hard_state_dict_makes_the_float_network_answer_alike(run):
         *owner, attribute = layer.float_key(name).split(".")
         assert two_valued(layer, getattr(twin.get_submodule(".".join(owner)), attribute)), name
     if has_twin(run):
-        quantise_inputs(twin, run.model)
+        sum_signs(twin, run.model)
         # nn.MultiheadAttention in eval() is fused, or orders its products otherwise than ours; all else is the same.
         close = {"rtol": 1e-4, "atol": 1e-5} if run.network.attends_by_torch else {"rtol": 0, "atol": 0}
         torch.testing.assert_close(hard_answer(twin.requires_grad_(False), run.example), run.answer, **close)
@@ -156,15 +156,33 @@ def has_twin(run: Run) -> bool:
     return run.mode == "BW" or (run.mode == "BWA" and not run.network.attends_by_torch)
 
 
-def quantise_inputs(twin: nn.Module, model: nn.Module) -> None:
-    """Let the layers of a float network see the signs of their input, as those of `model` do."""
+@torch.no_grad()
+def sum_signs(twin: nn.Module, model: nn.Module) -> None:
+    """Let layers of a float network sum the signs of their input and scale that, where those of `model` do."""
 
     def signs(layer: nn.Module, args: tuple[Tensor]) -> Tensor:
         return torch.where(args[0] < 0, -1.0, 1.0)
 
     for name, layer in layers_of(model).items():
         if layer.has_binary_input:
-            twin.get_submodule(name).register_forward_pre_hook(signs)
+            plain: Any = twin.get_submodule(name)
+            alpha = layer.by_channel(plain.weight).abs()
+            alpha = alpha.amax([d for d in range(alpha.dim()) if d not in layer.channel_dims])
+            plain.weight.copy_(plain.weight.sign())
+            plain.register_forward_pre_hook(signs)
+            plain.register_forward_hook(scaling(alpha, plain.bias, (1,) * (-1 - layer.output_axis)))
+            if plain.bias is not None:
+                plain.bias = nn.Parameter(torch.zeros_like(plain.bias))
+
+
+def scaling(alpha: Tensor, bias: Tensor | None, after: tuple[int, ...]):
+    """A hook that multiplies an output by one value for each channel, before `after` dimensions, and adds another."""
+
+    def scale(layer: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        scaled = output * alpha.reshape(-1, *after)
+        return scaled if bias is None else scaled + bias.reshape(-1, *after)
+
+    return scale
 
 
 def test_packed_and_loaded_it_answers_the_same(run, tmp_path):

@@ -148,8 +148,12 @@ def test_eval_is_hard(name: str, scale: str | None) -> None:
     hard = (alpha_bar[scale] * torch.where(layer.latent < 0, -1.0, 1.0)).detach()
     assert torch.allclose(layer.binary_weight, hard, rtol=1e-6, atol=0)
     expected = layer.latent if name == "fp" else layer.binary_weight
-    assert torch.equal(layer(x), functional.linear(signs, expected, layer.bias))
     assert torch.equal(layer.weight, expected)
+    if name == "fp":
+        assert torch.equal(layer(x), functional.linear(signs, layer.latent, layer.bias))
+    else:  # sums of signs are scaled, exactly as kernels do
+        sums, alpha = signs @ layer.binary_weight.sign().T, layer.binary_weight.abs()[:, 0]
+        assert torch.equal(layer(x), sums * alpha + layer.bias)
     before = layer.binary_weight
     assert torch.equal(layer.train().binary_weight, before)
 

@@ -96,16 +96,19 @@ class BinaryLayer(Product):
         return self.product(self.quantize_input(input), *self.weight_factors(), self.bias, *args)
 
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
-        """The weight and None, or where the accumulator acts the unscaled weight and its scale by channel."""
-        if not self.holds_sums:
+        """The weight and None, or where the scale multiplies sums the unscaled weight and its scale by channel."""
+        if not self.scales_sums:
             return self.weight, None
         weight, alpha = self.weight_quantizer.factors(self.by_channel(self.latent))
         return weight.reshape(self.latent.shape), alpha
 
     @property
-    def holds_sums(self) -> bool:
-        """Whether the accumulator acts now: not in full precision."""
-        return self.accumulator is not None and not self.weight_quantizer.is_float
+    def scales_sums(self) -> bool:
+        """Whether the scale multiplies sums: of an accumulator, not in full precision, and of hard signs alone."""
+        weights, inputs = self.weight_quantizer, self.input_quantizer
+        if self.accumulator is not None:
+            return not weights.is_float
+        return inputs is not None and weights.is_hard and inputs.is_hard
 
     def float_key(self, name: str) -> str:
         """How a state dict of the float network calls the weight of this layer, whose qualified name is `name`."""

@@ -37,13 +37,16 @@ class Product(nn.Module):
         return weight
 
     @property
-    def holds_sums(self) -> bool:
-        """Whether the accumulator acts now."""
+    def scales_sums(self) -> bool:
+        """Whether the scale multiplies sums, not weights: where an accumulator holds them, or they are of signs alone.
+
+        Sums of signs are integers, exact in any order, so that every engine that scales them afterwards agrees.
+        """
         return self.accumulator is not None
 
     def product(self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any) -> Tensor:
-        """`multiply`, or `accumulate` where the accumulator acts: there `weight` is unscaled and `alpha` its scale."""
-        if self.holds_sums:
+        """`multiply`, or `accumulate` where the scale multiplies sums: there `weight` is unscaled, `alpha` its scale."""
+        if self.scales_sums:
             return self.accumulate(input, weight, alpha, bias, *args)
         return self.multiply(input, weight, bias, *args)
 
@@ -54,12 +57,12 @@ class Product(nn.Module):
 
         It is computed in float32 or wider, since bfloat16 holds integers only to 256; the dtype is the input's again.
         """
-        assert self.accumulator is not None
         wide = torch.promote_types(input.dtype, torch.float32)
         with _without_autocast(input.device.type):
-            sums = self.multiply(input.to(wide), weight.to(wide), None, *args)
-            self._note_overflows(sums)
-            result = self.accumulator(sums)
+            result = self.multiply(input.to(wide), weight.to(wide), None, *args)
+            if self.accumulator is not None:
+                self._note_overflows(result, self.accumulator)
+                result = self.accumulator(result)
             if alpha is not None:
                 result = result * self._along_output(alpha.to(wide))
             if bias is not None:
@@ -74,10 +77,9 @@ class Product(nn.Module):
         """What copies take: not what belongs to the meters and penalties of this layer."""
         return {k: v for k, v in self.__dict__.items() if k not in ("overflow_counts", "excesses")}
 
-    def _note_overflows(self, sums: Tensor) -> None:
+    def _note_overflows(self, sums: Tensor, accumulator: Accumulator) -> None:
         """Tell a penalty of the excess, and a meter of the sums that overflow."""
-        counts, accumulator = self.overflow_counts, self.accumulator
-        assert accumulator is not None
+        counts = self.overflow_counts
         if (self.excesses is None and counts is None) or sums.numel() == 0 or _is_transformed(sums):
             return
         if self.excesses is not None and self.training and torch.is_grad_enabled():

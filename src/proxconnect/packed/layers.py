@@ -78,10 +78,15 @@ class PackedLayer(Product):
         return self.product(input, *self.weight_factors(), self.bias, *args)
 
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
-        """The weight and None, or where there is an accumulator the signs and the scale by channel."""
-        if self.accumulator is None:
+        """The weight and None, or where the input is binary the signs and the scale by channel."""
+        if not self.scales_sums:
             return self.weight, None
         return self._signs(), None if self._spec.scale is None else self.scale
+
+    @property
+    def scales_sums(self) -> bool:
+        """Whether the scale multiplies sums, which are of signs alone where the input is binary."""
+        return self._spec.binary_input
 
     def prepare_input(self, input: Tensor) -> Tensor:
         """The input as the layer multiplies it: its signs where activations are binary."""
