@@ -20,7 +20,7 @@ from rich.table import Table
 from torch.nn import functional
 
 from proxconnect import kernels
-from proxconnect.packed.bits import pack_bits
+from proxconnect.bits import pack_bits
 
 SHAPES = ((2048, 2048, 2048), (197, 768, 192), (16, 4096, 4096), (1, 4096, 4096), (1, 11008, 4096))
 """M, N, K."""

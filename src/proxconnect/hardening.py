@@ -19,9 +19,10 @@ from proxconnect.modes import hard
 def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     """The state dict of the plain float network with weights ±α: it loads with `strict=True` into that architecture.
 
-    The float network then gives the answers of `hard(model)` where inputs are float. Modules under several names appear under each, and
-    version metadata is kept. The weights of binary layers are new tensors, all others the model's own. Warns where
-    inputs of layers are binary too, which the float network would not know of. ValueError without a binary layer.
+    The float network then gives the answers of `hard(model)` where inputs are float. Modules under several names appear
+    under each, and version metadata is kept. The weights of binary layers are new tensors, all others the model's own.
+    Warns where inputs of layers are binary too, which the float network would not know of. ValueError without a binary
+    layer.
     """
     require_module(model, "hard_state_dict(model)")
     state = model.state_dict()

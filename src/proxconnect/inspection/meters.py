@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.arguments import require_module
+from proxconnect.bits import pack_bits, unpack_bits
 from proxconnect.layers import BinaryLayer
-from proxconnect.packed.bits import pack_bits, unpack_bits
 from proxconnect.quantizer import Quantizer
 
 EDGES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)

@@ -7,6 +7,6 @@ to no version of either. Where it was not built, `is_built()` is False and the o
 from proxconnect.kernels.conv import binary_conv2d
 from proxconnect.kernels.library import instruction_sets, is_built
 from proxconnect.kernels.linear import binary_linear
-from proxconnect.kernels.panels import conv_panels, panels
+from proxconnect.kernels.panels import PANEL, conv_panels, panels
 
-__all__ = ["binary_conv2d", "binary_linear", "conv_panels", "instruction_sets", "is_built", "panels"]
+__all__ = ["PANEL", "binary_conv2d", "binary_linear", "conv_panels", "instruction_sets", "is_built", "panels"]

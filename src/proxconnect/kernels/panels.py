@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from proxconnect.packed.bits import require_bits, unpack_bits
+from proxconnect.bits import require_bits, unpack_bits
 
 PANEL = 8
 """Rows of a weight that lie together, word by word."""
@@ -39,15 +39,15 @@ def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
 def _words(signs: Tensor) -> Tensor:
     """Signs (…, n) as int64 words (…, ⌈n/64⌉), the first in the lowest bit."""
     columns = signs.shape[-1]
-    padded = torch.zeros(*signs.shape[:-1], -(-columns // 64) * 64, dtype=torch.uint8)
+    padded = torch.zeros(*signs.shape[:-1], -(-columns // 64) * 64, dtype=torch.uint8, device=signs.device)
     padded[..., :columns] = signs > 0
-    places = 2 ** torch.arange(8, dtype=torch.uint8)
+    places = 2 ** torch.arange(8, dtype=torch.uint8, device=signs.device)
     words: Tensor = (padded.unflatten(-1, (-1, 8)) * places).sum(-1, dtype=torch.uint8).view(torch.int64)
     return words
 
 
 def _panelled(by_row: Tensor) -> Tensor:
     rows, words = by_row.shape
-    whole = torch.zeros(-(-rows // PANEL) * PANEL, words, dtype=torch.int64)
+    whole = torch.zeros(-(-rows // PANEL) * PANEL, words, dtype=torch.int64, device=by_row.device)
     whole[:rows] = by_row
     return whole.view(-1, PANEL, words).transpose(1, 2).contiguous()

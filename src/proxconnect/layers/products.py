@@ -45,7 +45,7 @@ class Product(nn.Module):
         return self.accumulator is not None
 
     def product(self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any) -> Tensor:
-        """`multiply`, or `accumulate` where the scale multiplies sums: there `weight` is unscaled, `alpha` its scale."""
+        """`multiply`, or `accumulate` where α multiplies sums, not the weight."""
         if self.scales_sums:
             return self.accumulate(input, weight, alpha, bias, *args)
         return self.multiply(input, weight, bias, *args)

@@ -1,6 +1,6 @@
 """Packed models: 1 bit a weight in memory and in the file."""
 
-from proxconnect.packed.bits import pack_bits, unpack_bits
+from proxconnect.bits import pack_bits, unpack_bits
 from proxconnect.packed.file import PackedFileError, load, save
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.packing import pack

@@ -10,10 +10,11 @@ from torch.utils import swap_tensors
 
 from proxconnect.arguments import require_module
 from proxconnect.atomic import replacing
+from proxconnect.bits import pad_is_zero
 from proxconnect.layers import BinaryLayer
 from proxconnect.packed import container
 from proxconnect.packed.architecture import called, persistent, require_float, skeleton_of
-from proxconnect.packed.bits import pad_is_zero
+from proxconnect.packed.kernels import KernelLayer, warn_unless_built
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.metadata import KEY, Metadata
 from proxconnect.packed.wrappers import require_unwrapped
@@ -52,6 +53,7 @@ def load(path: str | os.PathLike[str], float_model: nn.Module) -> nn.Module:
     of another architecture, OSError for a file that cannot be read.
     """
     require_module(float_model, "load(path, float_model)")
+    warn_unless_built()
     try:
         require_float(float_model)
         with container.open_checked(Path(path)) as file:
@@ -116,6 +118,9 @@ def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
         is_parameter = isinstance(blank, nn.Parameter)
         full = nn.Parameter(values, requires_grad=False) if is_parameter else values.detach()
         swap_tensors(blank, full)
+    for module in modules.values():
+        if isinstance(module, KernelLayer):
+            module.make_panels()
 
 
 def _require_same_names(expected: Iterable[str], stored: set[str], aliases: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ from proxconnect.layers.products import (
     TransposedLinearProduct,
 )
 from proxconnect.packed.geometry import geometry_of
+from proxconnect.packed.kernels import KernelConv, KernelLinear, KernelProjection
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import LayerSpec
 
@@ -25,14 +26,14 @@ class PackedForm(PackedLayer):
     binary_type: ClassVar[type[ConvertedLayer]]
 
 
-class PackedLinear(PackedForm, LinearProduct, nn.Linear):
+class PackedLinear(KernelLinear, PackedForm, LinearProduct, nn.Linear):
     """`nn.Linear` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "linear"
     binary_type = linear.BinaryLinear
 
 
-class PackedTransposedLinear(PackedForm, TransposedLinearProduct):
+class PackedTransposedLinear(KernelLinear, PackedForm, TransposedLinearProduct):
     """transformers' `Conv1D` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "transposed_linear"
@@ -48,14 +49,14 @@ class _PackedConv(PackedForm, ConvProduct):
         return self._spec.padding_value
 
 
-class PackedConv1d(_PackedConv, nn.Conv1d):
+class PackedConv1d(KernelConv, _PackedConv, nn.Conv1d):
     """`nn.Conv1d` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "conv1d"
     binary_type = conv.BinaryConv1d
 
 
-class PackedConv2d(_PackedConv, nn.Conv2d):
+class PackedConv2d(KernelConv, _PackedConv, nn.Conv2d):
     """`nn.Conv2d` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "conv2d"
@@ -113,7 +114,7 @@ class PackedParameter(PackedLayer):
         return self.weight
 
 
-class PackedProjection(PackedParameter, ProjectionProduct):
+class PackedProjection(KernelProjection, PackedParameter, ProjectionProduct):
     """An in-projection of attention with 1-bit weights."""
 
     kind = "projection"
@@ -122,6 +123,8 @@ class PackedProjection(PackedParameter, ProjectionProduct):
     # Unlike other layers it has several inputs, an output for each, and a bias that is its owner's.
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """(…, in) → (…, out/n) for each of the n inputs."""
+        if self.are_by_kernels(inputs, bias):
+            return self.project_by_kernels(inputs, bias)
         return self.project(tuple(map(self.prepare_input, inputs)), *self.weight_factors(), bias)
 
 

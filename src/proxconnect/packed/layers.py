@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from proxconnect.bits import unpack_bits
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.layers.products import Product
-from proxconnect.packed.bits import unpack_bits
 from proxconnect.packed.geometry import geometry_of
 from proxconnect.packed.spec import LayerSpec
 from proxconnect.pairs.prox import sign
@@ -71,11 +71,7 @@ class PackedLayer(Product):
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
         """What the binary layer answers under `hard()`, to the bit."""
-        return self.compute(self.prepare_input(input), *args)
-
-    def compute(self, input: Tensor, *args: Any) -> Tensor:
-        """The layer's product with an input that is prepared."""
-        return self.product(input, *self.weight_factors(), self.bias, *args)
+        return self.product(self.prepare_input(input), *self.weight_factors(), self.bias, *args)
 
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
         """The weight and None, or where the input is binary the signs and the scale by channel."""

@@ -4,9 +4,10 @@ import torch
 from torch import nn
 
 from proxconnect.arguments import require_module
+from proxconnect.bits import pack_bits
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.fast_path import call_every_layer
-from proxconnect.packed.bits import pack_bits
+from proxconnect.packed.kernels import KernelLayer, warn_unless_built
 from proxconnect.packed.kinds import spec_of
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import DTYPES, LayerSpec
@@ -22,6 +23,7 @@ def pack(model: nn.Module) -> nn.Module:
     no packed form and for a model wrapped by `torch.compile(model)` or the like, TypeError for such types of layers.
     """
     require_module(model, "pack(model)")
+    warn_unless_built()
     require_unwrapped(model, "pc.pack({})")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if not layers:
@@ -48,6 +50,8 @@ def _give_tensors(form: PackedLayer, layer: BinaryLayer) -> None:
         form.scale = form.scale.to(layer.latent.device)
     else:
         form.scale = scale.to(layer.latent.dtype).reshape(form.scale.shape)
+    if isinstance(form, KernelLayer):
+        form.make_panels()
 
 
 def _packable(name: str, layer: BinaryLayer) -> LayerSpec:

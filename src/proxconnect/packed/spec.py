@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import torch
 
+from proxconnect.bits import byte_count
 from proxconnect.layers import Accumulator
-from proxconnect.packed.bits import byte_count
 from proxconnect.packed.geometry import Geometry
 from proxconnect.quantizer import FLOAT_TYPES
 

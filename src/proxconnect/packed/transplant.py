@@ -23,7 +23,7 @@ def transplant(
     memo |= {id(layer): form for layer, form in packed.items()}
     memo |= _computed_tensors(model)
     for name, layer in model.named_modules():
-        taken = [key for key in ("bits", "scale") if hasattr(layer, key)]
+        taken = [key for key in ("bits", "scale", "panels") if hasattr(layer, key)]
         if layer in specs and taken:
             raise ValueError(f"layer {name!r} has an attribute {taken[0]!r}, which its packed form needs: rename it")
     for layer, form in packed.items():

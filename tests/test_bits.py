@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxconnect.bits import pad_is_zero
 from proxconnect.packed import pack_bits, unpack_bits
-from proxconnect.packed.bits import pad_is_zero
 
 SHAPES = st.lists(st.integers(0, 9), min_size=0, max_size=4).map(tuple)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

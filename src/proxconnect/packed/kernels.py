@@ -1,0 +1,171 @@
+"""Packed layers that the kernels compute, where they take the input; torch computes the rest."""
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from proxconnect import kernels
+from proxconnect.bits import pack_bits, unpack_bits
+from proxconnect.packed.layers import PackedLayer
+from proxconnect.packed.spec import LayerSpec
+
+TAKEN = (torch.float32, torch.bfloat16, torch.float16)
+"""The dtypes of an input that the kernels compute with, in float32."""
+
+
+class KernelLayer(PackedLayer):
+    """Mixin over a packed layer: `panels` holds its signs as the kernels read them, or None where torch computes.
+
+    `panels` is made of `bits`, anew wherever torch's own methods change these, and is in no state dict.
+    """
+
+    panels: Tensor | None
+
+    def make_panels(self) -> None:
+        """Lay the signs out for the kernels, where these were built, are for its device and can compute it."""
+        on_cpu = self.bits.device.type == "cpu"
+        self.panels = self._panels() if on_cpu and kernels.is_built() else None
+
+    def forward(self, input: Tensor, *args: Any) -> Tensor:
+        """What the binary layer answers under `hard()`: of signs to the bit, of floats up to the order of a sum."""
+        if not self.is_by_kernels(input, self.bias):
+            return super().forward(input, *args)
+        return self.by_kernels(input.float()).to(input.dtype)
+
+    def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:
+        """Whether the kernels compute the product with this input: without gradients, which they do not have."""
+        if self.panels is None or input.device.type != "cpu" or input.dtype not in TAKEN:
+            return False
+        return not torch.is_grad_enabled() or not (input.requires_grad or (bias is not None and bias.requires_grad))
+
+    def by_kernels(self, input: Tensor) -> Tensor:
+        """The product with a float32 input."""
+        raise NotImplementedError
+
+    def kernel_scale(self) -> Tensor | None:
+        """The scale as the kernels take it."""
+        return None if self._spec.scale is None else self.scale.float()
+
+    def kernel_bias(self) -> Tensor | None:
+        """The bias as the kernels take it."""
+        return None if self.bias is None else self.bias.float()
+
+    def _panels(self) -> Tensor | None:
+        raise NotImplementedError
+
+    def _specify(self, spec: LayerSpec) -> None:
+        super()._specify(spec)
+        self.register_buffer("panels", None, persistent=False)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.make_panels()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        if (self.panels is None) == (self.bits.device.type == "cpu"):  # they are for the CPU alone
+            self.make_panels()
+        return self
+
+
+class KernelLinear(KernelLayer):
+    """One of (out, in), or the transposed one of (in, out)."""
+
+    def by_kernels(self, input: Tensor) -> Tensor:
+        """(…, in) → (…, out)."""
+        assert self.panels is not None
+        out = self._spec.shape[self.channel_dims[0]]
+        return kernels.binary_linear(input, self.panels, out, self.kernel_scale(), self.kernel_bias(), self.accumulator)
+
+    def _panels(self) -> Tensor | None:
+        if not self._spec.binary_input:
+            return None
+        rows, columns = self._spec.shape
+        if self.channel_dims == (0,):
+            return kernels.panels(self.bits, rows, columns)
+        transposed = unpack_bits(self.bits, (rows, columns), torch.int8).T
+        return kernels.panels(pack_bits(transposed), columns, rows)
+
+
+class KernelProjection(KernelLayer):
+    """An in-projection of attention: blocks of rows of one weight, each with an input of its own."""
+
+    def are_by_kernels(self, inputs: tuple[Tensor, ...], bias: Tensor | None) -> bool:
+        """Whether the kernels compute the products with these inputs, whose panels they must not share."""
+        is_whole = self._spec.shape[0] // len(inputs) % kernels.PANEL == 0 or len(inputs) == 1
+        return is_whole and all(self.is_by_kernels(input, bias) for input in inputs)
+
+    def project_by_kernels(self, inputs: tuple[Tensor, ...], bias: Tensor | None) -> tuple[Tensor, ...]:
+        """(…, in) → (…, out/n) for each of the n inputs."""
+        assert self.panels is not None
+        blocks, scale = len(inputs), self.kernel_scale()
+        scales = (scale,) * blocks if scale is None or scale.numel() == 1 else scale.chunk(blocks)
+        biases = (None,) * blocks if bias is None else bias.float().chunk(blocks)
+        rows = self._spec.shape[0] // blocks
+        return tuple(
+            kernels.binary_linear(x.float(), block, rows, s, b, self.accumulator).to(x.dtype)
+            for x, block, s, b in zip(inputs, self.panels.chunk(blocks), scales, biases, strict=True)
+        )
+
+    def _panels(self) -> Tensor | None:
+        return kernels.panels(self.bits, *self._spec.shape) if self._spec.binary_input else None
+
+
+class KernelConv(KernelLayer):
+    """A convolution of one or two dimensions."""
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: Any
+    padding_value: int
+    _reversed_padding_repeated_twice: list[int]
+
+    def by_kernels(self, input: Tensor) -> Tensor:
+        """(N, in, *size) → (N, out, *size_out), with or without N, in the memory format of the input."""
+        assert self.panels is not None
+        dims, pad = len(self.kernel_size), self._reversed_padding_repeated_twice
+        padding = tuple(pad[::-2])
+        if self.padding_mode != "zeros":  # of the input, or of its signs: they are the same
+            input, padding = functional.pad(input, pad, mode=self.padding_mode), (0,) * dims
+        batch = input if input.dim() > dims + 1 else input[None]
+        image = batch if dims == 2 else batch.unsqueeze(2)
+        output = kernels.binary_conv2d(
+            image, self.panels, self._kernel_shape(), _two(self.stride, 1), _two(padding, 0), _two(self.dilation, 1),
+            self.groups, self.padding_value, self.kernel_scale(), self.kernel_bias(), self.accumulator,
+        )  # fmt: skip
+        output = output if dims == 2 else output.squeeze(2)
+        output = output if batch is input else output[0]
+        return output.contiguous() if input.is_contiguous() else output
+
+    def _panels(self) -> Tensor | None:
+        pad = self._reversed_padding_repeated_twice
+        is_even = pad[::2] == pad[1::2]  # "same" may be larger behind
+        if not self._spec.binary_input or not (is_even or self.padding_mode != "zeros"):
+            return None
+        return kernels.conv_panels(self.bits, self._kernel_shape(), self.groups)
+
+    def _kernel_shape(self) -> tuple[int, ...]:
+        return (*self._spec.shape[:2], *_two(self._spec.shape[2:], 1))
+
+
+def _two(values: tuple[int, ...], missing: int) -> tuple[int, ...]:
+    """The values of height and width; a line has height 1."""
+    return values if len(values) == 2 else (missing, *values)
+
+
+@cache  # once is enough
+def warn_unless_built() -> None:
+    """Say that packed models compute by torch where the kernels were not built."""
+    if not kernels.is_built():
+        warnings.warn(
+            "proxconnect was installed without its kernels, so that packed layers unpack their weights and compute by "
+            "torch, as slowly as float ones: install it again where a C++17 compiler is, or from a wheel",
+            stacklevel=3,
+        )

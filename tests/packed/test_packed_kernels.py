@@ -1,0 +1,188 @@
+"""Packed layers by the kernels: where they are used, that they follow the bits, and what does without them."""
+
+import copy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import proxconnect as pc
+from proxconnect import kernels
+from proxconnect.kernels import library
+from proxconnect.packed.kernels import KernelLayer, warn_unless_built
+
+built = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
+
+
+class Net(nn.Module):
+    """A convolution, a line, a projection and a dense layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 3)
+        self.image = nn.Conv2d(12, 16, 3, padding=1)
+        self.line = nn.Conv1d(16, 16, 3, padding=1, padding_mode="circular")
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.dense = nn.Linear(16, 9)
+        self.head = nn.Linear(9, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.line(self.image(self.stem(x)).flatten(2)).transpose(1, 2)
+        x = self.attention(x, x, x, need_weights=False)[0]
+        return self.head(self.dense(x.mean(1)))
+
+
+def binary(**options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    model = pc.binarize(Net(), activations="bnn", **options)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def image() -> Tensor:
+    return torch.randn(2, 3, 8, 8)
+
+
+@pytest.fixture
+def no_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installation without the kernels."""
+    monkeypatch.setattr(library, "library", lambda: None)
+    warn_unless_built.cache_clear()
+    yield
+    warn_unless_built.cache_clear()
+
+
+def kernel_layers(model: nn.Module) -> dict[str, KernelLayer]:
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, KernelLayer)}
+
+
+@built
+@pytest.mark.parametrize("accumulator", [None, pc.Accumulator(5, "wrap"), pc.Accumulator(5, "saturate")])
+def test_the_kernels_compute_the_layers(image: Tensor, accumulator: pc.Accumulator | None) -> None:
+    model = binary(accumulator=accumulator)
+    packed = pc.pack(model)
+    layers = kernel_layers(packed)
+    assert len(layers) == 5
+    assert all(layer.panels is not None for layer in layers.values())
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        answer = packed(image)
+    calls = {event.key: event.count for event in profile.key_averages()}
+    assert calls["proxconnect::binary_conv2d"] == 2
+    assert calls["proxconnect::binary_linear"] == 3
+    assert torch.equal(answer, model(image))
+
+
+def test_without_the_kernels_torch_computes_the_same(image: Tensor, no_kernels: None) -> None:
+    model = binary()
+    with pytest.warns(UserWarning, match="without its kernels"):
+        packed = pc.pack(model)
+    assert all(layer.panels is None for layer in kernel_layers(packed).values())
+    assert torch.equal(packed(image), model(image))
+
+
+@pytest.mark.filterwarnings("error:.*without its kernels")
+def test_it_says_so_once(no_kernels: None) -> None:
+    with pytest.warns(UserWarning, match="without its kernels"):
+        pc.pack(binary())
+    pc.pack(binary())
+
+
+@built
+def test_the_panels_follow_the_bits(image: Tensor) -> None:
+    model = binary()
+    torch.manual_seed(1)
+    other = binary().requires_grad_(False)
+    for parameter in other.parameters():
+        parameter.copy_(torch.randn_like(parameter))
+    first, second = pc.pack(model), pc.pack(other)
+    assert not any("panels" in key for key in first.state_dict())
+    first.load_state_dict(second.state_dict(), strict=True)
+    assert torch.equal(first(image), other(image))
+    first.load_state_dict(pc.pack(model).state_dict(), strict=True, assign=True)
+    assert torch.equal(first(image), model(image))
+    assert torch.equal(copy.deepcopy(first)(image), model(image))
+
+
+@built
+def test_they_are_for_the_cpu_alone(image: Tensor) -> None:
+    packed = pc.pack(binary())
+    elsewhere = copy.deepcopy(packed).to("meta")
+    assert all(layer.panels is None for layer in kernel_layers(elsewhere).values())
+    assert elsewhere(image.to("meta")).shape == (2, 5)
+    back = elsewhere.to_empty(device="cpu")
+    back.load_state_dict(packed.state_dict())
+    assert torch.equal(back(image), packed(image))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_they_unpack(image: Tensor) -> None:
+    packed = pc.pack(binary())
+    torch.testing.assert_close(copy.deepcopy(packed).cuda()(image.cuda()).cpu(), packed(image))
+
+
+@built
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_dtypes(image: Tensor, dtype: torch.dtype) -> None:
+    model = binary().to(dtype)
+    assert torch.equal(pc.pack(model)(image.to(dtype)), model(image.to(dtype)))
+
+
+@built
+def test_a_gradient_takes_the_way_of_torch(image: Tensor) -> None:
+    packed = pc.pack(binary())
+    packed.dense.bias.requires_grad_(True)
+    packed(image).sum().backward()
+    assert packed.dense.bias.grad is not None
+
+
+@built
+def test_the_memory_format_stays_that_of_the_input(image: Tensor) -> None:
+    layer = pc.pack(nn.Sequential(pc.BinaryConv2d(3, 8, 3, activations="bnn")))
+    last = image.contiguous(memory_format=torch.channels_last)
+    assert layer(image).is_contiguous()
+    assert layer(last).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(layer(last), layer(image))
+
+
+@built
+@pytest.mark.parametrize("padding_value", [0, 1, -1])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "same", "kernel_size": 3},
+        {"padding": "same", "kernel_size": (2, 4)},
+        {"padding": (2, 1), "kernel_size": (5, 3), "dilation": (1, 2), "stride": (2, 1)},
+        {"padding": "valid", "kernel_size": 1, "groups": 3},
+    ],
+)
+def test_paddings(image: Tensor, options: dict[str, Any], padding_value: int) -> None:
+    layer = (
+        pc.BinaryConv2d(3, 6, activations="bnn", padding_value=padding_value, **options).eval().requires_grad_(False)
+    )
+    packed = pc.pack(nn.Sequential(layer))
+    assert torch.equal(packed(image), layer(image))
+    assert torch.equal(packed(image)[0], packed[0](image[0]))  # without a batch
+
+
+def test_it_compiles_without_graph_breaks(image: Tensor) -> None:
+    packed = pc.pack(binary())
+    compiled = torch.compile(packed, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(image), packed(image))
+
+
+def test_an_exported_program_runs_in_a_fresh_process(image: Tensor, tmp_path: Path) -> None:
+    packed = pc.pack(binary())
+    torch.export.save(torch.export.export(packed, (image,)), tmp_path / "net.pt2")
+    torch.save({"image": image, "answer": packed(image)}, tmp_path / "example.pt")
+    code = """
+import sys, torch, proxconnect
+program = torch.export.load(sys.argv[1] + "/net.pt2").module()
+example = torch.load(sys.argv[1] + "/example.pt")
+assert torch.equal(program(example["image"]), example["answer"])
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=300)
