@@ -142,7 +142,7 @@ def test_a_gradient_takes_the_way_of_torch(image: Tensor) -> None:
 
 @built
 def test_the_memory_format_stays_that_of_the_input(image: Tensor) -> None:
-    layer = pc.pack(nn.Sequential(pc.BinaryConv2d(3, 8, 3, activations="bnn")))
+    layer = pc.pack(nn.Sequential(pc.BinaryConv2d(3, 8, 3, activations="bnn"))).to(memory_format=torch.channels_last)
     last = image.contiguous(memory_format=torch.channels_last)
     assert layer(image).is_contiguous()
     assert layer(last).is_contiguous(memory_format=torch.channels_last)

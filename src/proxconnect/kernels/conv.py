@@ -71,7 +71,7 @@ def _binary_conv2d(
     _require_geometry(input, weight_shape, stride, padding, dilation, groups, padding_value)
     channels, inner, *kernel = weight_shape
     words = kernel[0] * kernel[1] * -(-inner // 64)
-    shape = (groups, -(-channels // groups // PANEL), words, PANEL)
+    shape = (groups * -(-channels // groups // PANEL), words, PANEL)
     require_fitting(input, panels, shape, channels, scale, bias)
     kernels, number = loaded(instruction_set)
     image, pixel_stride = _rows_of_pixels(input)

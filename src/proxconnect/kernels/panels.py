@@ -26,14 +26,14 @@ def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
 def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     """The signs of an (out, in/groups, height, width) weight, from `pack_bits`, as int64 words.
 
-    They are (groups, ⌈out/groups/8⌉, height·width·words, 8), the words of a tap being those of its input channels.
+    They are (groups·⌈out/groups/8⌉, height·width·words, 8), the words of a tap being those of its input channels.
     ValueError for another number of bits, or a shape of other dimensions.
     """
     if len(shape) != 4 or shape[0] % groups:
         raise ValueError(f"a weight is (out, in/groups, height, width), out a multiple of {groups}; got {tuple(shape)}")
     signs = unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1)
     by_group = _words(signs).reshape(groups, shape[0] // groups, -1)
-    return torch.stack([_panelled(rows) for rows in by_group])
+    return torch.cat([_panelled(rows) for rows in by_group])
 
 
 def _words(signs: Tensor) -> Tensor:
