@@ -10,7 +10,7 @@ from pathlib import Path
 from proxconnect import extras, plots
 from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.mending import Mended, mend
-from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, number
+from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, number, picture
 from proxconnect.cli.report import Report, as_json, deciding, show
 from proxconnect.cli.subject import Subject, catalogue, subject
 from proxconnect.theory.decomposition import DOMAIN
@@ -50,7 +50,7 @@ exit status:
     add("--mu", nargs="+", type=number, metavar="M", help="sharpness; default: 1 2 5, or those from the lowest on")
     add("--domain", nargs=2, type=number, metavar=("LOW", "HIGH"), help="of x, plain decimals; default: -1000 1000")
     add("--all", action="store_true", help="the table of the catalogue beside it, or alone")
-    add("--plot", type=_picture, metavar="FILE", help="draw the deciding verdict as .png or .svg")
+    add("--plot", type=picture, metavar="FILE", help="draw the deciding verdict as .png or .svg")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     command.set_defaults(run=_run)
 
@@ -124,11 +124,3 @@ def _mended(asked: Subject, verdicts: Sequence[Verdict]) -> Mended | str | None:
 def _draw(verdict: Verdict, path: Path) -> str:
     plots.save(plots.plot_verdict(verdict), path)
     return f"{path} shows {verdict.name}{'' if verdict.mu is None else f' at μ = {verdict.mu:g}'}."
-
-
-def _picture(text: str) -> Path:
-    """A file to draw into."""
-    path = Path(text)
-    if path.suffix.lower() not in plots.SUFFIXES:
-        raise argparse.ArgumentTypeError(f"give a file that ends in {' or '.join(plots.SUFFIXES)}, got {text!r}")
-    return path

@@ -3,10 +3,9 @@
 import argparse
 from pathlib import Path
 
-from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, positive
+from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, pair_name, positive
 from proxconnect.extras import MissingExtraError
 from proxconnect.layers import Accumulator
-from proxconnect.pairs import resolve
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -35,7 +34,7 @@ results.json says "complete": false.""",
     add = command.add_argument
     add("--data", choices=("digits", "fashion-mnist"), default="digits", help="default: digits, 8 x 8, from sklearn")
     add("--root", type=Path, metavar="DIR", help="folder of the IDX files of Fashion-MNIST")
-    add("--pairs", nargs="+", type=_pair, metavar="PAIR", help="default: bc pc bnn bnn+ bnn++; fp is always trained")
+    add("--pairs", nargs="+", type=pair_name, metavar="PAIR", help="default: bc pc bnn bnn+ bnn++; fp always is")
     add("--modes", nargs="+", choices=("BW", "BWA", "BWAA"), help="binary weights; activations too; and the sums of\n"
         "their products in a narrow accumulator; default: all")  # fmt: skip
     add("--starts", nargs="+", choices=("E2E", "FT"), help="from scratch, or fine-tuned from fp; default: both")
@@ -72,13 +71,6 @@ def _run(parsed: argparse.Namespace) -> int:
         return complain(error, USAGE_ERROR)
     except (WorkerError, ProofError) as error:
         return complain(error, 1)
-
-
-def _pair(name: str) -> str:
-    try:
-        return resolve(name).name
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _accumulator(text: str) -> Accumulator:

@@ -2,7 +2,11 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import NoReturn
+
+from proxconnect import plots
+from proxconnect.pairs import resolve
 
 USAGE_ERROR = 2
 
@@ -34,3 +38,19 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"a number is needed, got {text!r}; name pairs before it") from None
+
+
+def picture(text: str) -> Path:
+    """A file to draw into."""
+    path = Path(text)
+    if path.suffix.lower() not in plots.SUFFIXES:
+        raise argparse.ArgumentTypeError(f"give a file that ends in {' or '.join(plots.SUFFIXES)}, got {text!r}")
+    return path
+
+
+def pair_name(text: str) -> str:
+    """The name of a pair of the catalogue."""
+    try:
+        return resolve(text).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
