@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from proxconnect import __version__
-from proxconnect.cli import check, demo
+from proxconnect.cli import bench, check, demo
 from proxconnect.cli.parser import Parser
 
 INTERRUPTED = 130
@@ -46,4 +46,5 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     check.add_to(commands)
     demo.add_to(commands)
+    bench.add_to(commands)
     return parser

@@ -1,9 +1,10 @@
-"""Pictures of pairs, verdicts, training runs and latents, as matplotlib figures that no window shows.
+"""Pictures of pairs, verdicts, training runs, latents and latencies, as matplotlib figures that no window shows.
 
 Needs the extra `plots`. Every function returns a `matplotlib.figure.Figure`; `save` writes one as a PNG or SVG file.
 """
 
 from proxconnect.plots.figures import PAIR_COLOURS, SHADES, SUFFIXES, save
+from proxconnect.plots.latencies import plot_latencies
 from proxconnect.plots.pairs import plot_catalogue, plot_pair
 from proxconnect.plots.runs import plot_curves, plot_excesses, plot_latents
 from proxconnect.plots.verdicts import plot_verdict
@@ -15,6 +16,7 @@ __all__ = [
     "plot_catalogue",
     "plot_curves",
     "plot_excesses",
+    "plot_latencies",
     "plot_latents",
     "plot_pair",
     "plot_verdict",

@@ -1,0 +1,50 @@
+"""What a figure was measured on."""
+
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from proxconnect import kernels
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The processor and the software on it."""
+
+    cpu: str
+    threads: int
+    instruction_set: str | None
+    """The one that the kernels use; None where they were not built."""
+    torch: str
+    """Its version."""
+
+    @classmethod
+    def here(cls) -> Self:
+        """This machine, with the threads that torch has now."""
+        best = kernels.instruction_sets()[-1:]
+        return cls(_cpu(), torch.get_num_threads(), best[0] if best else None, torch.__version__)
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        by = "torch (kernels not built)" if self.instruction_set is None else f"kernels {self.instruction_set}"
+        return f"{self.cpu}, {threads}, {by}, torch {self.torch}"
+
+
+def _cpu() -> str:
+    """The model of the processor, as exactly as the system says it."""
+    try:
+        if sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return platform.processor() or platform.machine() or "unknown processor"

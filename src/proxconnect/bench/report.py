@@ -1,0 +1,191 @@
+"""What was measured, for people and for programs."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from proxconnect.bench.examples import shown
+from proxconnect.bench.layers import LayerTimes
+from proxconnect.bench.measure import FLOAT, PACKED, Bench, Contender
+from proxconnect.bench.timing import Spread
+from proxconnect.inspection.table import short
+from proxconnect.text import shortened, some
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+MOST_LAYERS = 20
+"""How many layers the table shows."""
+
+_NAMES = {FLOAT: "float32", PACKED: "packed"}
+
+
+def show(bench: Bench, console: "Console") -> None:
+    """Print it, in 80 columns or more, readable without colour."""
+    from rich.text import Text
+
+    def say(line: str, style: str = "") -> None:
+        console.print(Text(line, style=style))
+
+    how = f"{bench.options.mode} by {bench.options.weights}"
+    say(f"{bench.title}: {bench.binary_layers} of {bench.weight_layers} layers binary, {how}", "bold")
+    say(f"Input {shown(bench.shapes)}; medians of {bench.options.rounds} interleaved rounds")
+    say(f"{bench.machine}\n")
+    console.print(_contest(bench))
+    console.print()
+    say(_agreement(bench))
+    for name, why in bench.absent.items():
+        say(f"Without {name}: {why}", "dim")
+    console.print()
+    console.print(_layers(bench))
+    console.print()
+    for line in _bounds(bench):
+        say(line)
+
+
+def _contest(bench: Bench) -> "Table":
+    """A column for each contender."""
+    table = _table()
+    table.add_column("")
+    for contender in bench.contenders:
+        table.add_column(_NAMES.get(contender.name, contender.name), justify="right", no_wrap=True)
+
+    def row(title: str, cell: Callable[[Contender], str], style: str = "") -> None:
+        table.add_row(title, *map(cell, bench.contenders), style=style)
+
+    row("latency, ms", lambda c: milliseconds(c.latency.median))
+    row("  quartiles", lambda c: f"{milliseconds(c.latency.low)} to {milliseconds(c.latency.high)}", "dim")
+    row("  x as fast as float", lambda c: f"{c.speedup.median:.2f}")
+    for size in bench.options.batches:
+        row(f"inputs/s, batch {size}", lambda c, size=size: _three(c.throughput.get(size)))  # type: ignore[misc]
+    row("peak memory, bytes", lambda c: short(bench.peaks.get(c.name)))
+    row("file, bytes", lambda c: short(bench.files.get(c.name)))
+    return table
+
+
+def _layers(bench: Bench) -> "Table":
+    """The layers that take most of the packed network's time, in its order, and what the others are together."""
+    by_time = sorted(bench.layers, key=lambda layer: -layer.seconds[1])
+    shown_ones = {layer.name for layer in by_time[:MOST_LAYERS]}
+    table = _table()
+    for title in ("layer", "weight"):
+        table.add_column(title, no_wrap=True)
+    for title in ("MACs", "float\nms", "packed\nms", "x as\nfast", "float\nbytes", "packed\nbytes"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for layer in bench.layers:
+        if layer.name in shown_ones:
+            table.add_row(shortened(_called(layer), 22), shortened(_weight(layer), 11), *_cells(layer))
+    others = by_time[MOST_LAYERS:]
+    if others:
+        floats, packed = (sum(times) for times in zip(*(layer.seconds for layer in others), strict=True))
+        table.add_row(
+            f"and {len(others)} more", "", short(sum(o.macs for o in others)), milliseconds(floats),
+            milliseconds(packed), f"{floats / packed:.2f}" if packed else "",
+            short(sum(o.float_bytes for o in others)), short(sum(o.packed_bytes for o in others)), style="dim",
+        )  # fmt: skip
+    return table
+
+
+def _cells(layer: LayerTimes) -> tuple[str, ...]:
+    times = (None if spread is None else spread.median for spread in (layer.float_seconds, layer.packed_seconds))
+    speedup = "" if layer.speedup is None else f"{layer.speedup.median:.2f}"
+    macs = short(layer.macs) if layer.macs else ""
+    return (macs, *map(milliseconds, times), speedup, short(layer.float_bytes), short(layer.packed_bytes))
+
+
+def _called(layer: LayerTimes) -> str:
+    name = layer.name or "(the model)"
+    return f"{name} ({layer.calls} calls)" if layer.calls > 1 else name
+
+
+def _weight(layer: LayerTimes) -> str:
+    """Its shape, or how many weights are timed together."""
+    return "×".join(map(str, layer.shapes[0])) if len(layer.shapes) == 1 else f"{len(layer.shapes)} weights"
+
+
+def _agreement(bench: Bench) -> str:
+    """How far the packed answers are from the binary ones, and the engines' from the float ones."""
+    difference = bench.contender(PACKED).difference
+    says = "the same to the bit" if difference == 0 else f"|Δ| ≤ {difference:.2g} of {bench.largest_answer:.2g}"
+    others = [f"Answers, {c.name} to float: |Δ| ≤ {c.difference:.2g}" for c in bench.contenders if c.name not in _NAMES]
+    return "\n".join([f"Answers, packed to binary in eval(): {says}", *others])
+
+
+def _bounds(bench: Bench) -> list[str]:
+    """How much the binary layers are of the time, and so how fast the network could be at most."""
+    lines = [f"The binary layers take {100 * bench.share.median:.0f} % of the packed network's time."]
+    if bench.share.median < 1:
+        bound = bench.contender(PACKED).speedup.median / (1 - bench.share.median)
+        lines.append(f"If they took none, it would be {bound:.2f}x as fast as float: the rest bounds it.")
+    uncalled = [layer.name for layer in bench.layers if not layer.calls]
+    if uncalled:
+        lines.append(f"Never called, since other code takes their weights: {some(uncalled)}")
+    return lines
+
+
+def _table() -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1), show_edge=False)
+
+
+def milliseconds(seconds: float | None) -> str:
+    """With three digits, or a thousandth of a millisecond."""
+    return "" if seconds is None else _three(1000 * seconds)
+
+
+def _three(value: float | None) -> str:
+    """Three significant digits where they are behind the point, and at most three behind it."""
+    if value is None:
+        return ""
+    return f"{value:,.{max(0, min(3, 2 - math.floor(math.log10(value)))) if value > 0 else 0}f}"
+
+
+def as_json(bench: Bench) -> dict[str, Any]:
+    """All of it as plain data, in seconds and bytes: every number finite or None."""
+    return {
+        "model": bench.title,
+        "mode": bench.options.mode,
+        "weights": bench.options.weights,
+        "keep": list(bench.options.keep or ()),
+        "input_shapes": [list(shape) for shape in bench.shapes],
+        "rounds": bench.options.rounds,
+        "binary_layers": bench.binary_layers,
+        "weight_layers": bench.weight_layers,
+        "machine": dataclasses.asdict(bench.machine),
+        "networks": [_contender(bench, contender) for contender in bench.contenders],
+        "largest_answer": _finite(bench.largest_answer),
+        "binary_share_of_time": _spread(bench.share),
+        "layers": [_layer(layer) for layer in bench.layers],
+        "absent": dict(bench.absent),
+    }  # fmt: skip
+
+
+def _contender(bench: Bench, contender: Contender) -> dict[str, Any]:
+    return {
+        "name": contender.name,
+        "version": contender.version,
+        "latency": _spread(contender.latency),
+        "speedup": _spread(contender.speedup),
+        "throughput": {str(size): _finite(value) for size, value in contender.throughput.items()},
+        "largest_difference": _finite(contender.difference),
+        "peak_memory": bench.peaks.get(contender.name),
+        "file": bench.files.get(contender.name),
+    }
+
+
+def _layer(layer: LayerTimes) -> dict[str, Any]:
+    plain = dataclasses.asdict(layer)
+    return plain | {name: _spread(getattr(layer, name)) for name in ("float_seconds", "packed_seconds", "speedup")}
+
+
+def _spread(spread: Spread | None) -> dict[str, float | None] | None:
+    return None if spread is None else {name: _finite(value) for name, value in dataclasses.asdict(spread).items()}
+
+
+def _finite(number: float) -> float | None:
+    """The number, or None for NaN and infinity, which JSON has not."""
+    return number if math.isfinite(number) else None

@@ -1,0 +1,142 @@
+"""`proxconnect bench`: how fast and how small is a network when packed, on this machine?"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+
+from proxconnect import extras, plots
+from proxconnect.bench import MODES, Bench, Network, Options, measure
+from proxconnect.bench.examples import of_shapes
+from proxconnect.bench.measure import Say
+from proxconnect.bench.report import as_json, show
+from proxconnect.cli import resident
+from proxconnect.cli.loading import importable_folder
+from proxconnect.cli.network import network
+from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, pair_name, picture, positive
+
+
+def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser(
+        "bench",
+        help="how fast and how small is a network when packed, on this machine?",
+        description="Binarize and pack a network, and measure it beside its float form: latency,\n"
+        "throughput, memory, file, and each binary layer by itself. ONNX Runtime and\n"
+        "OpenVINO run the float network beside them where they are installed.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""MODEL is a name of timm, else of torchvision, or code of yours, MODULE:CALLABLE,
+imported as `python -m` does, from the current folder too: without arguments it
+returns a float nn.Module. Its attribute `example`, if it has one, is the input:
+a tensor, a tuple of arguments or a mapping of keyword arguments.
+
+The weights are untrained: the speed does not depend on them. Every round times
+each network once, in turn; figures are medians.
+
+examples:
+  proxconnect bench resnet18
+  proxconnect bench resnet18 --mode BWA --threads 1 --batch 1 32 --plot r18.png
+  proxconnect bench vit_tiny_patch16_224 --keep edges '*.mlp.*' --json
+  proxconnect bench my_module:my_network --input 1 3 64 64
+
+exit status:
+  0  measured
+  2  bad input (one line on stderr)""",
+    )
+    add = command.add_argument
+    add("model", metavar="MODEL", help="what to measure")
+    add("--weights", type=pair_name, default="bnn++", metavar="PAIR", help="of the weights; default: bnn++")
+    add("--mode", choices=MODES, default="BW", help="binary weights (default); activations too; and the sums of\n"
+        "their products in an accumulator of 8 bits that wraps")  # fmt: skip
+    add("--keep", nargs="*", default=["edges"], metavar="NAME", help="layers that stay float, globs, `edges` among\n"
+        "them; alone: none; default: edges")  # fmt: skip
+    add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first;\n"
+        "again for a second one; default: the network's own")  # fmt: skip
+    add("--batch", nargs="+", type=positive, default=[1, 8], metavar="N", help="for throughput; default: 1 8")
+    add("--threads", type=positive, metavar="N", help="default: torch's")
+    add("--rounds", type=positive, default=11, metavar="N", help="default: 11")
+    add("--plot", type=picture, metavar="FILE", help="draw the latencies as .png or .svg")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+    command.set_defaults(run=_run)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = max(console.width, 80)
+    try:
+        if parsed.plot:
+            extras.require("matplotlib.figure", "plots")
+            _require_folder(parsed.plot)
+        with _printing(parsed.json), importable_folder(), Console(stderr=True).status("building") as status:
+            bench = _bench(parsed, status.update)
+        if parsed.plot:
+            _draw(bench, parsed.plot)
+    except (ValueError, OSError, extras.MissingExtraError) as error:
+        return complain(error, USAGE_ERROR)
+    if parsed.json:
+        print(json.dumps(as_json(bench), indent=2, allow_nan=False))
+    else:
+        show(bench, console)
+    return 0
+
+
+@contextmanager
+def _printing(json: bool) -> Iterator[None]:
+    """What code of the user and converters print leaves JSON alone."""
+    with redirect_stdout(sys.stderr) if json else nullcontext():
+        yield
+
+
+def _bench(parsed: argparse.Namespace, say: Say) -> Bench:
+    """What was measured, here and in fresh processes."""
+    subject = network(parsed.model)
+    model = subject.build()
+    example = _example(parsed, subject, model)
+    options = Options(
+        weights=parsed.weights, mode=parsed.mode, keep=tuple(parsed.keep) or None, rounds=parsed.rounds,
+        threads=parsed.threads or torch.get_num_threads(), batches=tuple(dict.fromkeys(parsed.batch)),
+    )  # fmt: skip
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        bench = measure(subject.title, model, example, options, folder, say)
+        say("running each in a fresh process, for its memory")
+        peaks = resident.peaks(parsed.model, example, folder, options.threads)
+    if isinstance(peaks, str):
+        return dataclasses.replace(bench, absent={**bench.absent, "peak memory": peaks})
+    return dataclasses.replace(bench, peaks=peaks)
+
+
+def _example(parsed: argparse.Namespace, subject: Network, model: nn.Module) -> Any:
+    if parsed.input:
+        return of_shapes(parsed.input)
+    if subject.example is None:
+        raise ValueError(f"give the shape of what {parsed.model} takes with --input, as --input 1 3 224 224, or the "
+                         "callable an attribute `example`")  # fmt: skip
+    return subject.example(model)
+
+
+def _require_folder(path: Path) -> None:
+    """Before a minute of measuring is lost."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot draw {path}: {path.parent} is no folder")
+
+
+def _draw(bench: Bench, path: Path) -> None:
+    networks = {c.name: dataclasses.astuple(c.latency) for c in bench.contenders}
+    layers = {
+        layer.name: (layer.float_seconds.median, layer.packed_seconds.median)
+        for layer in bench.layers
+        if layer.float_seconds is not None and layer.packed_seconds is not None
+    }
+    title = f"{bench.title}, {bench.options.mode}, {bench.machine.threads} thread{'s' * (bench.machine.threads > 1)}"
+    plots.save(plots.plot_latencies(networks, layers, title), path)

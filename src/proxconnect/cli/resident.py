@@ -1,0 +1,83 @@
+"""How much memory a network takes in a process that loads its file, runs once and does nothing else.
+
+`python -m proxconnect.cli.resident MODEL KIND FOLDER THREADS` is that process; it writes its peak into FOLDER. KIND is
+"bare", which imports the same but has no network, or what `FILES` names.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from proxconnect import packed
+from proxconnect.bench.measure import FILES, FLOAT
+from proxconnect.bench.memory import own_peak
+from proxconnect.cli.loading import importable_folder
+from proxconnect.cli.network import network
+from proxconnect.example import arguments
+
+BARE = "bare"
+EXAMPLE = "example.pt"
+"""The file with the input."""
+
+
+def peaks(model: str, example: Any, folder: Path, threads: int) -> dict[str, int] | str:
+    """Bytes over those of a bare process, by kind, from the files that `measure` wrote into `folder`; or why not."""
+    torch.save(dict(example) if isinstance(example, Mapping) else example, folder / EXAMPLE)
+    found = {}
+    for kind in (BARE, *FILES):
+        command = [sys.executable, "-m", __name__, model, kind, str(folder), str(threads)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            return f"a fresh process failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+        written = _result(folder, kind).read_text()
+        if not written:
+            return "this system does not say"
+        found[kind] = int(written)
+    return {kind: max(0, found[kind] - found[BARE]) for kind in FILES}
+
+
+def _result(folder: Path, kind: str) -> Path:
+    return folder / f"{kind}.peak"
+
+
+def _be(path: str, kind: str, place: str, threads: str) -> None:
+    """Be that process."""
+    torch.set_num_threads(int(threads))
+    folder = Path(place)
+    with importable_folder():
+        subject = network(path)
+        if kind != BARE:
+            example = torch.load(folder / EXAMPLE)
+            model = _loaded(subject.build, kind, folder / FILES[kind])
+            args, kwargs = arguments(model, example)
+            with torch.inference_mode():
+                model(*args, **kwargs)
+    _result(folder, kind).write_text(str(own_peak() or ""))
+
+
+def _loaded(build: Callable[[], nn.Module], kind: str, file: Path) -> nn.Module:
+    model = _architecture(build)
+    if kind != FLOAT:
+        return packed.load(file, model)
+    model.load_state_dict(torch.load(file, mmap=True), assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _architecture(build: Callable[[], nn.Module]) -> nn.Module:
+    """The network without memory for its tensors, where it can be built so and loses none that no file has."""
+    try:
+        with torch.device("meta"):
+            model = build()
+    except Exception:  # whatever code that reads values raises where there are none
+        return build()
+    unstored = (m._buffers[name] for m in model.modules() for name in m._non_persistent_buffers_set)
+    return build() if any(buffer is not None and buffer.is_meta for buffer in unstored) else model
+
+
+if __name__ == "__main__":
+    _be(*sys.argv[1:])

@@ -1,0 +1,67 @@
+"""A picture of what a network and its binary layers take, float beside packed."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from proxconnect.plots.figures import SHADES, new_figure
+from proxconnect.text import shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_FLOAT, _PACKED, _OTHER = "#969696", SHADES["F"][1], "#d9d9d9"
+
+Quartiles = tuple[float, float, float]
+"""The lower one, the median and the upper one."""
+
+
+def plot_latencies(
+    networks: Mapping[str, Quartiles], layers: Mapping[str, tuple[float, float]], title: str = ""
+) -> "Figure":
+    """Seconds of whole networks by name, quartiles as whiskers, and of layers by name, (float, packed), in order.
+
+    In `networks` the first is the float one, the second the packed one.
+    """
+    height = 1.6 + 0.3 * len(networks) + 0.27 * len(layers)
+    figure = new_figure(8.0, max(3.2, height))
+    figure.suptitle(title, fontsize=11)
+    above, below = figure.subplots(2, 1, height_ratios=(0.8 + len(networks), 0.8 + max(1, len(layers))))
+    _draw_networks(above, networks)
+    _draw_layers(below, layers)
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.invert_yaxis()
+        axes.tick_params(axis="y", length=0, labelsize=8)
+    return figure
+
+
+def _draw_networks(axes: "Axes", networks: Mapping[str, Quartiles]) -> None:
+    colours = [_FLOAT, _PACKED, *[_OTHER] * len(networks)]
+    for place, ((name, (low, median, high)), colour) in enumerate(zip(networks.items(), colours, strict=False)):
+        axes.barh(place, 1e3 * median, color=colour, height=0.7, label=name)
+        axes.plot([1e3 * low, 1e3 * high], [place, place], color="#252525", linewidth=1.0)
+        axes.annotate(
+            f"{1e3 * median:.3g}", (1e3 * max(median, high), place), xytext=(4, 0), textcoords="offset points",
+            va="center", fontsize=8,
+        )  # fmt: skip
+    axes.set_yticks(range(len(networks)), list(networks))
+    axes.set_title("the whole network, ms", fontsize=10, loc="left")
+    axes.margins(x=0.08)
+
+
+def _draw_layers(axes: "Axes", layers: Mapping[str, tuple[float, float]]) -> None:
+    for side, (name, colour) in enumerate((("float", _FLOAT), ("packed", _PACKED))):
+        places = [place + 0.38 * (side - 0.5) for place in range(len(layers))]
+        axes.barh(places, [1e3 * times[side] for times in layers.values()], color=colour, height=0.38, label=name)
+    for place, (before, after) in enumerate(layers.values()):
+        axes.annotate(
+            f"{before / after:.2g}x" if after else "", (1e3 * max(before, after), place), xytext=(4, 0),
+            textcoords="offset points", va="center", fontsize=7.5, color="#525252",
+        )  # fmt: skip
+    axes.set_yticks(range(len(layers)), [shortened(name, 40) for name in layers])
+    axes.set_title("its binary layers, each by itself, ms; how many times as fast", fontsize=10, loc="left")
+    axes.margins(x=0.08)
+    if layers:
+        axes.set_ylim(-0.6, len(layers) - 0.4)
+        axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)

@@ -1,0 +1,50 @@
+"""The order of works and what is made of their times."""
+
+import gc
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxconnect.bench.timing import Spread, interleaved, quotients
+
+
+def test_every_round_has_every_work_another_one_first():
+    calls: list[str] = []
+    works = {name: lambda name=name: calls.append(name) for name in "abc"}
+    times = interleaved(works, rounds=4)
+    assert {name: len(taken) for name, taken in times.items()} == {"a": 4, "b": 4, "c": 4}
+    rounds = "".join(calls)[len("aabbcc") :]  # what estimates the turns comes first
+    assert rounds == "aabbcc" + "bbccaa" + "ccaabb" + "aabbcc"
+
+
+def test_a_turn_is_many_calls_of_a_short_work():
+    calls: list[int] = []
+    (times,) = interleaved({"short": lambda: calls.append(1)}, rounds=2, turn=0.001).values()
+    assert len(calls) > 20
+    assert all(0 < seconds < 0.001 for seconds in times)
+
+
+def test_the_collector_is_on_again_whatever_happens():
+    def failing():
+        if len(calls) > 2:
+            raise ZeroDivisionError
+        calls.append(gc.isenabled())
+
+    calls: list[bool] = []
+    with pytest.raises(ZeroDivisionError):
+        interleaved({"failing": failing}, rounds=3)
+    assert calls == [True, True, False]
+    assert gc.isenabled()
+
+
+@given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=20))
+def test_quartiles_are_in_order_around_the_median(values):
+    spread = Spread.of(values)
+    assert min(values) <= spread.low <= spread.median <= spread.high <= max(values)
+    assert spread.median == statistics.median(values)
+
+
+def test_quotients_are_by_round():
+    assert quotients([2.0, 9.0], [1.0, 3.0]) == (2.0, 3.0)

@@ -1,0 +1,179 @@
+"""`proxconnect bench`: what is printed, JSON, the picture, and one line for each error of a user."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from proxconnect import cli
+
+THEIRS = """
+import torch
+from torch import nn
+
+print("noise of their module")
+
+
+class Signed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("offset", torch.ones(8, 1, 1), persistent=False)
+
+    def forward(self, x):
+        return x - self.offset
+
+
+def net():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1), Signed(), nn.Flatten(), nn.Linear(288, 5)
+    )
+
+
+def deep():
+    middle = [m for _ in range(22) for m in (nn.Linear(8, 8), nn.BatchNorm1d(8))]
+    return nn.Sequential(nn.Linear(4, 8), *middle, nn.Linear(8, 2))
+
+
+def attending():
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    return nn.Sequential(nn.Linear(4, 16), nn.TransformerEncoder(layer, 1), nn.Linear(16, 4))
+
+
+net.example = torch.randn(2, 3, 8, 8)
+attending.example = (torch.randn(1, 6, 4),)
+deep.example = [1]
+
+
+def takes(width):
+    return nn.Linear(width, 2)
+
+
+def wrong():
+    return 3
+
+
+def raising():
+    return undefined
+
+
+def folded():
+    return nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+
+
+built = nn.Linear(2, 2)
+"""
+
+
+@pytest.fixture
+def theirs(folder):
+    (folder / "theirs.py").write_text(THEIRS)
+    return folder
+
+
+def measured(capsys, *arguments: str) -> dict:
+    assert cli.main(["bench", *arguments, "--rounds", "2", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def is_spread(value) -> bool:
+    return set(value) == {"low", "median", "high"} and 0 < value["low"] <= value["median"] <= value["high"]
+
+
+def test_json_has_everything(theirs, capsys):
+    found = measured(capsys, "theirs:net", "--mode", "BWA", "--threads", "1", "--batch", "1", "2", "3")
+    assert (found["model"], found["mode"], found["weights"], found["keep"]) == ("theirs:net", "BWA", "bnn++", ["edges"])
+    assert found["input_shapes"] == [[2, 3, 8, 8]]
+    assert (found["binary_layers"], found["weight_layers"]) == (1, 3)
+    assert found["machine"]["threads"] == 1
+    float_one, packed = (next(n for n in found["networks"] if n["name"] == name) for name in ("float", "packed"))
+    for network in (float_one, packed):
+        assert is_spread(network["latency"])
+        assert is_spread(network["speedup"])
+        assert set(network["throughput"]) == {"1", "2", "3"}
+        assert network["throughput"]["2"] == pytest.approx(2 / network["latency"]["median"])
+        assert 0 < network["file"] < 100_000
+        assert network["peak_memory"] > 0
+    assert float_one["speedup"]["median"] == 1
+    assert packed["largest_difference"] <= 1e-4 * found["largest_answer"]
+    assert 0 < found["binary_share_of_time"]["median"] < 1
+    (layer,) = found["layers"]
+    assert layer["shapes"] == [[8, 8, 3, 3]]
+    assert layer["macs"] == 2 * 8 * 8 * 9 * 36
+    assert (layer["float_bytes"], layer["packed_bytes"]) == (4 * 576, 576 // 8 + 4 * 8)
+    assert (layer["members"], layer["calls"]) == (["2"], 1)
+    assert all(is_spread(layer[name]) for name in ("float_seconds", "packed_seconds", "speedup"))
+
+
+def test_shapes_on_the_command_line_come_first(theirs, capsys):
+    found = measured(capsys, "theirs:net", "--input", "1", "3", "8", "8", "--batch", "1", "--keep")
+    assert found["input_shapes"] == [[1, 3, 8, 8]]
+    assert found["keep"] == []
+    assert [layer["name"] for layer in found["layers"]] == ["0", "2", "5"]
+
+
+def test_an_attention_is_one_layer_with_its_projections(theirs, capsys):
+    found = measured(capsys, "theirs:attending", "--mode", "BWA", "--batch", "1")
+    assert found["binary_layers"] == 4
+    attention = found["layers"][0]
+    assert (attention["name"], attention["kind"]) == ("1.layers.0.self_attn", "MultiheadAttention")
+    assert [member.rpartition(".")[2] for member in attention["members"]] == ["out_proj", "in_proj_weight_binary"]
+    assert attention["calls"] == 1
+
+
+def test_long_networks_fit_80_columns(theirs, capsys):
+    arguments = ["theirs:deep", "--input", "2", "4", "--mode", "BWAA", "--rounds", "2", "--plot", "picture.svg"]
+    assert cli.main(["bench", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("22 of 24 layers binary, BWAA by bnn++" in line for line in lines)
+    assert any(line.startswith("and 2 more") for line in lines)
+    assert any("of the packed network's time" in line for line in lines)
+    assert ElementTree.parse(theirs / "picture.svg").getroot().tag.endswith("svg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet81"], "near names are 'resnet18'"),
+        (["resnet18.no_such_weights"], "'resnet18.no_such_weights' cannot be built"),
+        (["resnet18", "--weights", "bnm++"], "did you mean 'bnn++'"),
+        (["resnet18", "--plot", "picture.pdf"], "ends in .png or .svg"),
+        (["resnet18", "--plot", "nowhere/picture.png"], "nowhere is no folder"),
+        (["theirs:folded"], "with --input, as --input 1 3 224 224"),
+        (["theirs:folded", "--input", "1", "4"], "no layer would become binary: pass keep=None"),
+        (["theirs:net", "--input", "1", "4", "8", "8"], "theirs:net does not take 1×4×8×8 (RuntimeError"),
+        (["theirs:net", "--input", "1", "0"], "a positive whole number is needed"),
+        (["theirs:net", "--keep", "tail"], "the pattern 'tail' fits no layer"),
+        (["theirs:mesh"], "has no 'mesh'"),
+        (["theirs:takes"], "must be callable without arguments: missing a required argument: 'width'"),
+        (["theirs:wrong"], "must return a float nn.Module; it returned int"),
+        (["theirs:raising"], "raised NameError: name 'undefined' is not defined"),
+        (["theirs:built"], "is of type Linear: name a callable"),
+        (["theirs:deep"], "deep.example must be a tensor"),
+    ],
+)
+def test_errors_of_a_user_are_one_line(theirs, capsys, arguments, message):
+    assert cli.main(["bench", *arguments, "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.replace("noise of their module\n", "").count("\n") == 1
+
+
+def test_a_missing_extra_is_one_line_with_its_installation(capsys, monkeypatch):
+    from proxconnect import extras
+
+    def require(module: str, extra: str):
+        raise extras.MissingExtraError(f"{module} is not installed; run: pip install 'proxconnect[{extra}]'")
+
+    monkeypatch.setattr(extras, "require", require)
+    assert cli.main(["bench", "resnet18"]) == 2
+    assert "pip install 'proxconnect[bench]'" in capsys.readouterr().err
+
+
+def test_examples_of_the_help_parse(capsys):
+    assert cli.main(["bench", "--help"]) == 0
+    examples = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  proxconnect bench")]
+    assert len(examples) >= 3
+    for example in examples:
+        cli._parser().parse_args(example[1:])
