@@ -15,7 +15,8 @@ const Kernels* kernels_of(int32_t isa) {
         case AVX512:
             return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                           __builtin_cpu_supports("avx512vpopcntdq")
+                           __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vnni") &&
+                           __builtin_cpu_supports("avx512vbmi")
                        ? &avx512_kernels
                        : nullptr;
 #elif defined(__aarch64__)

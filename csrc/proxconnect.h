@@ -49,3 +49,22 @@ struct Geometry {
 // of a tap being those of the input channels of a group. NaN makes NaN of every output that it reaches.
 PROXCONNECT_API int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                                          const Output* output, float* y, int32_t threads);
+
+// How a sum becomes an output of channel n: times scale[n], plus bias[n]. Null for none; `scales` is 0, 1 or all.
+struct Affine {
+    int64_t scales;
+    const float* scale;
+    const float* bias;
+};
+
+// Floats x (m, entries), `stride` from row to row, times the n rows of a weight of signs, which lies in panels as
+// above: y is (m, n), through `affine`. Sums are of floats, in any order.
+PROXCONNECT_API int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
+                                              const uint64_t* panels, int64_t n, const Affine* affine, float* y,
+                                              int32_t threads);
+
+// The same of x rounded: row x is s·q, s = max(max |x|, 2^-100) / 127 and q whole numbers within ±127, whose sums are
+// exact, then multiplied by s. A row that holds inf or NaN becomes NaN. `entries` is at most 2^24.
+PROXCONNECT_API int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
+                                               const uint64_t* panels, int64_t n, const Affine* affine, float* y,
+                                               int32_t threads);

@@ -8,6 +8,8 @@
 
 #include "proxconnect.h"
 
+int check_weight_only(int32_t isa, int& runs);  // test_weight_only.cpp
+
 namespace {
 
 struct Case {
@@ -184,6 +186,7 @@ int main() {
                 }
             }
         }
+        failures += check_weight_only(isa, runs);
         if (!nan_stays(isa)) ++failures, std::printf("isa %d: NaN\n", isa);
         std::printf("instruction set %d is checked\n", isa);
     }

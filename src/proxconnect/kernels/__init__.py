@@ -8,5 +8,9 @@ from proxconnect.kernels.conv import binary_conv2d
 from proxconnect.kernels.library import instruction_sets, is_built
 from proxconnect.kernels.linear import binary_linear
 from proxconnect.kernels.panels import PANEL, conv_panels, panels
+from proxconnect.kernels.weight_only import dynamic_int8_linear, weight_only_linear
 
-__all__ = ["PANEL", "binary_conv2d", "binary_linear", "conv_panels", "instruction_sets", "is_built", "panels"]
+__all__ = [
+    "PANEL", "binary_conv2d", "binary_linear", "conv_panels", "dynamic_int8_linear", "instruction_sets", "is_built",
+    "panels", "weight_only_linear",
+]  # fmt: skip

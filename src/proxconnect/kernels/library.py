@@ -23,6 +23,12 @@ class Output(ctypes.Structure):
     )
 
 
+class Affine(ctypes.Structure):
+    """The scale and the bias of an output, as `csrc/proxconnect.h` has them."""
+
+    _fields_ = (("scales", ctypes.c_int64), ("scale", ctypes.c_void_p), ("bias", ctypes.c_void_p))
+
+
 class Geometry(ctypes.Structure):
     """A convolution, as `csrc/proxconnect.h` has it."""
 
@@ -52,6 +58,12 @@ _ARGUMENTS = {
     ),
     "px_binary_conv2d": (
         _INT, _POINTER, ctypes.POINTER(Geometry), _POINTER, ctypes.POINTER(Output), _POINTER, _INT,
+    ),
+    "px_weight_only_linear": (
+        _INT, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG, ctypes.POINTER(Affine), _POINTER, _INT,
+    ),
+    "px_dynamic_int8_linear": (
+        _INT, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG, ctypes.POINTER(Affine), _POINTER, _INT,
     ),
 }  # fmt: skip
 

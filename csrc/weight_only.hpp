@@ -1,0 +1,112 @@
+// Products of floats with a weight of signs, which need no multiplication: four entries of a row have 16 sums ±a±b±c±d,
+// and four bits of the weight say which of them is meant. row_tables.hpp and register_tables.hpp look such sums up.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "proxconnect.h"
+
+namespace proxconnect {
+
+// Rows of floats, `stride` apart. Where `quantum` is not null they are rounded: entry x of row r counts as the nearest
+// whole number to x·inverse[r], which is within ±127, and sums of row r are multiplied by quantum[r].
+struct FloatRows {
+    const float* x;
+    int64_t count, entries, stride;
+    const float *inverse, *quantum;
+
+    FloatRows from(int64_t row) const {
+        const bool is_rounded = quantum != nullptr;
+        return {x + row * stride, count - row, entries, stride, is_rounded ? inverse + row : nullptr,
+                is_rounded ? quantum + row : nullptr};
+    }
+};
+
+// Panels [first, last) of a weight of n rows, and where the sums go: y is (rows, …), `stride` floats from row to row,
+// times a scale and plus a bias.
+struct Outputs {
+    const uint64_t* panels;
+    int64_t first, last, n;
+    Affine affine;
+    float* y;
+    int64_t stride;
+
+    Outputs from(int64_t row) const {
+        Outputs rest = *this;
+        rest.y += row * stride;
+        return rest;
+    }
+};
+
+struct WeightOnlyKernels {
+    void (*multiply)(const FloatRows& rows, const Outputs& outputs);
+    // The largest |x| as its bits, among which those of inf and NaN are the largest.
+    uint32_t (*largest)(const float* x, int64_t count);
+};
+
+extern const WeightOnlyKernels portable_weight_only;
+#if defined(__x86_64__)
+extern const WeightOnlyKernels avx2_weight_only, avx512_weight_only;
+#endif
+
+// Nameless, so that each instruction set keeps its own copy of what follows, here and in the files that include this.
+namespace {
+
+constexpr int64_t ROWS_OF_PANEL = 8;
+
+constexpr int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Floats that are whole numbers come from adding 1.5·2^23, which rounds as std::rint does; the last bits are the number.
+constexpr float TO_WHOLE = 12582912.0f;
+
+#define INLINE __attribute__((always_inline))
+
+// Work for 0, …, COUNT - 1, each a constant, without which GCC keeps arrays of vectors in memory.
+template <class Work, int... I>
+INLINE inline void unrolled(Work work, std::integer_sequence<int, I...>) {
+    (work(std::integral_constant<int, I>()), ...);
+}
+
+template <int COUNT, class Work>
+INLINE inline void unrolled(Work work) {
+    unrolled(work, std::make_integer_sequence<int, COUNT>());
+}
+
+inline uint32_t largest(const float* x, int64_t count) {
+    int32_t most = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        int32_t bits;
+        std::memcpy(&bits, x + i, sizeof bits);
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    return static_cast<uint32_t>(most);
+}
+
+// A buffer of this thread, kept from call to call, which begins where a cache line does. Each Tag has its own.
+template <class Tag>
+inline void* scratch(int64_t bytes) {
+    static thread_local struct Buffer {
+        void* memory = nullptr;
+        int64_t size = 0;
+
+        void release() {
+            operator delete(memory, std::align_val_t{64});
+            memory = nullptr, size = 0;
+        }
+
+        ~Buffer() { release(); }
+    } buffer;
+    if (buffer.size < bytes) {
+        buffer.release();
+        buffer.memory = operator new(static_cast<size_t>(bytes), std::align_val_t{64});
+        buffer.size = bytes;
+    }
+    return buffer.memory;
+}
+
+}  // namespace
+}  // namespace proxconnect
