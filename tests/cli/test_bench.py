@@ -140,7 +140,7 @@ def test_long_networks_fit_80_columns(theirs, capsys):
         (["resnet18", "--plot", "picture.pdf"], "ends in .png or .svg"),
         (["resnet18", "--plot", "nowhere/picture.png"], "nowhere is no folder"),
         (["theirs:folded"], "with --input, as --input 1 3 224 224"),
-        (["theirs:folded", "--input", "1", "4"], "no layer would become binary: pass keep=None"),
+        (["theirs:folded", "--input", "1", "4"], "no layer would become binary: keep fewer, as --keep alone does"),
         (["theirs:net", "--input", "1", "4", "8", "8"], "theirs:net does not take 1×4×8×8 (RuntimeError"),
         (["theirs:net", "--input", "1", "0"], "a positive whole number is needed"),
         (["theirs:net", "--keep", "tail"], "the pattern 'tail' fits no layer"),

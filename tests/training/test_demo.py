@@ -2,7 +2,8 @@
 
 import io
 import json
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,7 @@ def test_the_demo_writes_every_file(done):
     for name in ("curves.png", "weights.png", "pairs.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG\r\n")
     assert "450 answers on the test set: the same to the bit" in printed
+    assert re.search(r"One image on one thread: [\d.]+ ms float, [\d.]+ ms packed \([\d.]+x (fast|slow)er\)", printed)
     assert max(map(len, printed.splitlines())) <= 80
 
 
@@ -74,6 +76,17 @@ def test_sizes_are_those_of_the_files_and_of_the_architecture(done):
     assert best["binary_float"] == 4 * sum(w.numel() for w in binary)
     assert best["binary_float"] == 32 * best["binary_bits"]
     assert best["binary_scales"] == 4 * sum(w.shape[0] for w in binary)
+
+
+def test_the_latencies_are_said_as_they_are(done):
+    shipment = read(done[2])["best"]
+    assert shipment["float_latency"] > 0
+    assert shipment["packed_latency"] > 0
+    names = {field.name for field in fields(shipping.Shipment)}
+    slower = shipping.Shipment(**{n: shipment[n] for n in names} | {"float_latency": 0.001, "packed_latency": 0.002})
+    assert "1.000 ms float, 2.000 ms packed (2.00x slower)" in "".join(report.shipment_lines(slower, "file"))
+    faster = replace(slower, packed_latency=0.0004)
+    assert "0.400 ms packed (2.50x faster)" in "".join(report.shipment_lines(faster, "file"))
 
 
 def test_the_file_loads_into_the_architecture_built_by_code(done):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxconnect.bench.examples import shown
 from proxconnect.bench.layers import LayerTimes
-from proxconnect.bench.measure import FLOAT, PACKED, Bench, Contender
+from proxconnect.bench.results import FLOAT, PACKED, Bench, Contender
 from proxconnect.bench.timing import Spread
 from proxconnect.inspection.table import short
 from proxconnect.text import shortened, some

@@ -16,8 +16,8 @@ from torch import nn
 from proxconnect import extras, plots
 from proxconnect.bench import MODES, Bench, Network, Options, measure
 from proxconnect.bench.examples import of_shapes
-from proxconnect.bench.measure import Say
 from proxconnect.bench.report import as_json, show
+from proxconnect.bench.results import Say
 from proxconnect.cli import resident
 from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.network import network

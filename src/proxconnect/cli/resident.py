@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from proxconnect import packed
-from proxconnect.bench.measure import FILES, FLOAT
 from proxconnect.bench.memory import own_peak
+from proxconnect.bench.results import FILES, FLOAT
 from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.network import network
 from proxconnect.example import arguments

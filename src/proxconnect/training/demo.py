@@ -196,7 +196,7 @@ def _ship(session: _Session) -> int:
         session.shipment = shipping.ship(best, session.dataset, session.options.root, path)
     say = session.console.print
     say(f"Best: {best.run}, {100 * best.accuracy_after:.2f} % (chosen on the test set)", highlight=False)
-    for line in report.size_lines(session.shipment, path.name):
+    for line in report.shipment_lines(session.shipment, path.name):
         say(line, highlight=False)
     return 0 if session.shipment.is_same else 1
 

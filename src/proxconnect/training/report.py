@@ -75,8 +75,8 @@ def float_line(outcomes: Sequence[Outcome]) -> str:
     return f"Float network (fp): {spread([o.accuracy_after for o in outcomes if o.run.is_float], 2)} %"
 
 
-def size_lines(shipment: Shipment, file: str) -> list[str]:
-    """The sizes of the packed file and of its binary part against float, and the comparison of answers, in lines."""
+def shipment_lines(shipment: Shipment, file: str) -> list[str]:
+    """The sizes of the packed file and of its binary part, its speed, and the comparison of answers, in lines."""
     binary = shipment.binary_bits + shipment.binary_scales
     same = (
         "the same to the bit"
@@ -89,8 +89,15 @@ def size_lines(shipment: Shipment, file: str) -> list[str]:
         f"Binary layers: {shipment.binary_float:,} bytes float, {shipment.binary_bits:,} as bits "
         f"({shipment.binary_float / shipment.binary_bits:.1f}x smaller),",
         f"  {binary:,} with a float scale per channel ({shipment.binary_float / binary:.1f}x smaller)",
+        _speed_line(shipment),
         f"Loaded in a fresh process, {shipment.answers} answers on the test set: {same}",
     ]
+
+
+def _speed_line(shipment: Shipment) -> str:
+    before, after = shipment.float_latency, shipment.packed_latency
+    ratio = f"{before / after:.2f}x faster" if after < before else f"{after / before:.2f}x slower"
+    return f"One image on one thread: {1e3 * before:.3f} ms float, {1e3 * after:.3f} ms packed ({ratio})"
 
 
 def results(

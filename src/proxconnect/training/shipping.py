@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from proxconnect import packed
+from proxconnect.bench.timing import Spread, interleaved, threads
 from proxconnect.packed import PackedLayer
 from proxconnect.training import data
 from proxconnect.training.experiment import Outcome, Run, answers, build, restore
+
+_ROUNDS = 51
 
 
 class ProofError(RuntimeError):
@@ -24,10 +27,11 @@ class ProofError(RuntimeError):
 
 @dataclass(frozen=True)
 class Shipment:
-    """A packed file, its size against the float network's, and how far its answers are from the trained network's.
+    """A packed file beside the float network, and how far its answers are from the trained network's.
 
     Sizes in bytes. `binary_*` are those of the weights of binary layers alone: as floats, as bits, and their scales.
-    `largest_difference` is the largest |Δ| of a logit on the test set, `changed_classes` counts other classifications.
+    `*_latency` are the median seconds of one image on one thread. `largest_difference` is the largest |Δ| of a logit on
+    the test set, `changed_classes` counts other classifications.
     """
 
     run: Run
@@ -36,6 +40,8 @@ class Shipment:
     binary_float: int
     binary_bits: int
     binary_scales: int
+    float_latency: float
+    packed_latency: float
     answers: int
     largest_difference: float
     changed_classes: int
@@ -59,18 +65,29 @@ def ship(outcome: Outcome, dataset: data.Dataset, root: Path | None, path: Path)
     packed.save(small, path)
     there = _answers_elsewhere(path, dataset.name, root)
     layers = [module for module in small.modules() if isinstance(module, PackedLayer)]
-    float_state = build(Run("fp", "float", "E2E", 0), dataset.name).state_dict()
+    float_model = build(Run("fp", "float", "E2E", 0), dataset.name).eval()
+    float_latency, packed_latency = _latencies(float_model, small, dataset.test_images[:1])
     return Shipment(
         run=outcome.run,
-        float_file=len(save(float_state)),
+        float_file=len(save(float_model.state_dict())),
         packed_file=path.stat().st_size,
         binary_float=sum(layer.weight.nbytes for layer in layers),
         binary_bits=sum(layer.bits.nbytes for layer in layers),
         binary_scales=sum(layer.scale.nbytes for layer in layers),
+        float_latency=float_latency,
+        packed_latency=packed_latency,
         answers=len(here),
         largest_difference=(here - there).abs().max().item(),
         changed_classes=int((here.argmax(1) != there.argmax(1)).sum()),
     )
+
+
+def _latencies(float_model: nn.Module, small: nn.Module, image: Tensor) -> tuple[float, float]:
+    """The median seconds of both for one image, on one thread, since networks so small only wait for several."""
+    works = {"float": lambda: float_model(image), "packed": lambda: small(image)}
+    with threads(1), torch.inference_mode():
+        times = interleaved(works, _ROUNDS, turn=0.002)
+    return Spread.of(times["float"]).median, Spread.of(times["packed"]).median
 
 
 def _answers_elsewhere(path: Path, name: str, root: Path | None) -> Tensor:

@@ -1,0 +1,86 @@
+"""What is measured, and what was."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+
+from proxconnect.bench.layers import LayerTimes
+from proxconnect.bench.machine import Machine
+from proxconnect.bench.timing import Spread
+
+Mode = Literal["BW", "BWA", "BWAA"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+"""Binary weights; activations too; and the sums of their products in a narrow accumulator."""
+
+FLOAT, PACKED = "float", "packed"
+FILES = {FLOAT: "float.pt", PACKED: "packed.safetensors"}
+"""What `measure` writes: the float state dict, and the packed file."""
+
+
+Say = Callable[[str], None]
+"""Takes what is going on."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    weights: str = "bnn++"
+    mode: Mode = "BW"
+    keep: tuple[str, ...] | None = ("edges",)
+    threads: int = field(default_factory=torch.get_num_threads)
+    rounds: int = 11
+    batches: tuple[int, ...] = (1, 8)
+    """The batches whose throughput is measured."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to run the whole network."""
+
+    name: str
+    """"float" and "packed", by torch, or the name of an engine, which runs the float network."""
+    version: str
+    """That of torch or of the engine."""
+    latency: Spread
+    """Seconds of a run on the example."""
+    speedup: Spread
+    """Float by this, round by round."""
+    throughput: Mapping[int, float]
+    """Inputs a second, by size of batch."""
+    difference: float
+    """The largest |Δ| of its answers: the packed network's from the binary one's, an engine's from the float one's."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that was measured; seconds and bytes."""
+
+    title: str
+    options: Options
+    shapes: tuple[tuple[int, ...], ...]
+    """Those of the inputs."""
+    machine: Machine
+    binary_layers: int
+    weight_layers: int
+    """Binary or not."""
+    contenders: tuple[Contender, ...]
+    """Float, packed, then other engines."""
+    largest_answer: float
+    """The largest magnitude among the answers of the binary network."""
+    layers: tuple[LayerTimes, ...]
+    """In order of registration."""
+    share: Spread
+    """The part of a run of the packed network that its binary layers take."""
+    files: Mapping[str, int]
+    """Bytes on disk of the float state dict and of the packed file."""
+    absent: Mapping[str, str]
+    """Why an engine has no row: how to install it, or how it failed."""
+    peaks: Mapping[str, int] = field(default_factory=dict)
+    """The most bytes of memory that a fresh process took to load a file and run once, over one that did neither."""
+
+    def contender(self, name: str) -> Contender:
+        """The one of that name."""
+        return next(contender for contender in self.contenders if contender.name == name)

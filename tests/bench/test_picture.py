@@ -1,0 +1,19 @@
+"""The picture of latencies against the numbers that it is of."""
+
+import pytest
+
+from proxconnect import plots
+
+
+def test_bars_are_milliseconds_and_labels_say_how_many_times_as_fast():
+    networks = {"float": (0.008, 0.010, 0.012), "packed": (0.002, 0.004, 0.005), "Engine": (0.006, 0.007, 0.007)}
+    layers = {"first": (0.003, 0.001), "second": (0.001, 0.002)}
+    above, below = plots.plot_latencies(networks, layers, "net").axes
+    assert [bar.get_width() for bar in above.patches] == pytest.approx([10, 4, 7])
+    assert [label.get_text() for label in above.get_yticklabels()] == ["float", "packed", "Engine"]
+    assert [bar.get_width() for bar in below.patches] == pytest.approx([3, 1, 1, 2])
+    assert [text.get_text() for text in below.texts] == ["3x", "0.5x"]
+
+
+def test_no_layer_that_is_called_is_no_error(tmp_path):
+    plots.save(plots.plot_latencies({"float": (1, 1, 1), "packed": (1, 1, 1)}, {}), tmp_path / "picture.png")
