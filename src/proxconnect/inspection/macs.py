@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import torch
@@ -69,7 +70,11 @@ class _Counter(TorchDispatchMode):
         return result
 
     def _macs(self, operation: Any, args: Any, kwargs: Any, result: Any) -> int:
-        aten = torch.ops.aten
+        aten, ours = torch.ops.aten, torch.ops.proxconnect
+        if operation in (ours.binary_linear, ours.weight_only_linear):
+            return int(result.numel() * args[0].shape[-1])
+        if operation is ours.binary_conv2d:
+            return int(result.numel() * prod(args[2][1:]))
         if operation in (aten.mv, aten.dot, aten.vdot):  # which torch has no formula for
             return int(args[0].numel())
         if operation is aten.addmv:

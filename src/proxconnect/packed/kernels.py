@@ -41,11 +41,19 @@ class KernelLayer(PackedLayer):
         """Whether the kernels compute the product with this input: without gradients, which they do not have."""
         if self.panels is None or input.device.type != "cpu" or input.dtype not in TAKEN:
             return False
+        if not self._spec.binary_input and torch.is_autocast_enabled("cpu"):
+            return False
         return not torch.is_grad_enabled() or not (input.requires_grad or (bias is not None and bias.requires_grad))
 
     def by_kernels(self, input: Tensor) -> Tensor:
         """The product with a float32 input."""
         raise NotImplementedError
+
+    def linear(self, input: Tensor, panels: Tensor, rows: int, scale: Tensor | None, bias: Tensor | None) -> Tensor:
+        """(…, in) → (…, rows): the product with rows of the weight."""
+        if self._spec.binary_input:
+            return kernels.binary_linear(input, panels, rows, scale, bias, self.accumulator)
+        return kernels.weight_only_linear(input, panels, rows, scale, bias)
 
     def kernel_scale(self) -> Tensor | None:
         """The scale as the kernels take it."""
@@ -80,11 +88,9 @@ class KernelLinear(KernelLayer):
         """(…, in) → (…, out)."""
         assert self.panels is not None
         out = self._spec.shape[self.channel_dims[0]]
-        return kernels.binary_linear(input, self.panels, out, self.kernel_scale(), self.kernel_bias(), self.accumulator)
+        return self.linear(input, self.panels, out, self.kernel_scale(), self.kernel_bias())
 
     def _panels(self) -> Tensor | None:
-        if not self._spec.binary_input:
-            return None
         rows, columns = self._spec.shape
         if self.channel_dims == (0,):
             return kernels.panels(self.bits, rows, columns)
@@ -108,12 +114,12 @@ class KernelProjection(KernelLayer):
         biases = (None,) * blocks if bias is None else bias.float().chunk(blocks)
         rows = self._spec.shape[0] // blocks
         return tuple(
-            kernels.binary_linear(x.float(), block, rows, s, b, self.accumulator).to(x.dtype)
+            self.linear(x.float(), block, rows, s, b).to(x.dtype)
             for x, block, s, b in zip(inputs, self.panels.chunk(blocks), scales, biases, strict=True)
         )
 
     def _panels(self) -> Tensor | None:
-        return kernels.panels(self.bits, *self._spec.shape) if self._spec.binary_input else None
+        return kernels.panels(self.bits, *self._spec.shape)
 
 
 class KernelConv(KernelLayer):
