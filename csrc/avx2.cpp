@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "binary_conv.hpp"
+#include "quantizer.hpp"
 
 namespace proxconnect {
 namespace {
@@ -46,8 +47,14 @@ struct Avx2 {
     }
 };
 
+struct Avx2Floats : Lanes<8> {
+    static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+};
+
 }  // namespace
 
-const Kernels avx2_kernels = {pack_row<Avx2>, binary_linear<Avx2>, pack_pixels<Avx2>, binary_conv<Avx2>};
+const Kernels avx2_kernels = {
+    pack_row<Avx2>, binary_linear<Avx2>, pack_pixels<Avx2>, binary_conv<Avx2>, quantize<Avx2Floats>, slope<Avx2Floats>,
+};
 
 }  // namespace proxconnect

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "binary_conv.hpp"
+#include "quantizer.hpp"
 
 namespace proxconnect {
 namespace {
@@ -54,8 +55,21 @@ struct Avx512 {
     }
 };
 
+struct Avx512Floats : Lanes<16> {
+    static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+
+    static Floats at_most(Floats v, float bound) { return _mm512_min_ps(all(bound), v); }  // the second where one is NaN
+
+    static Floats inverse(Floats v) {  // to an ulp, in an eighth of the time that a division takes
+        const Floats near = _mm512_rcp14_ps(v);
+        return fma(near, fma(-v, near, all(1.0f)), near);
+    }
+};
+
 }  // namespace
 
-const Kernels avx512_kernels = {pack_row<Avx512>, binary_linear<Avx512>, pack_pixels<Avx512>, binary_conv<Avx512>};
+const Kernels avx512_kernels = {
+    pack_row<Avx512>, binary_linear<Avx512>, pack_pixels<Avx512>, binary_conv<Avx512>, quantize<Avx512Floats>, slope<Avx512Floats>,
+};
 
 }  // namespace proxconnect

@@ -11,7 +11,10 @@ const Kernels* kernels_of(int32_t isa) {
     switch (isa) {
         case PORTABLE: return &portable_kernels;
 #if defined(__x86_64__)
-        case AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") ? &avx2_kernels : nullptr;
+        case AVX2:
+            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("fma")
+                       ? &avx2_kernels
+                       : nullptr;
         case AVX512:
             return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -28,6 +31,11 @@ const Kernels* kernels_of(int32_t isa) {
 
 // Below so many words to xor it takes longer to wake a thread than to do them alone.
 constexpr int64_t WORTH_A_THREAD = 1 << 17;
+
+// So many entries of a quantizer take as long.
+constexpr int64_t ENTRIES_WORTH_A_THREAD = 1 << 15;
+
+int64_t rows_of(int64_t entries, int64_t columns) { return columns == 0 ? 0 : (entries + columns - 1) / columns; }
 
 }  // namespace
 
@@ -84,5 +92,30 @@ int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, 
                                  y + k * out_pixels * g.out_channels, begin, end);
         });
     }
+    return 0;
+}
+
+int32_t px_quantize(int32_t isa, int32_t is_bfloat16, int32_t curve, int32_t is_unit, float mu, int64_t entries,
+                    int64_t columns, const void* x, void* y, float* statistics, uint8_t* inside, int32_t threads) {
+    const Kernels* kernels = kernels_of(isa);
+    if (kernels == nullptr) return 1;
+    const int64_t rows = rows_of(entries, columns);
+    float* const factors = statistics == nullptr ? nullptr : statistics + rows;
+    const Quantization q = {is_bfloat16, curve, is_unit, mu, entries, columns, x, y, statistics, factors, inside};
+    in_parallel(rows, 1, entries < ENTRIES_WORTH_A_THREAD ? 1 : threads,
+                [&](int64_t first, int64_t last) { kernels->quantize(q, first, last); });
+    return 0;
+}
+
+int32_t px_quantize_backward(int32_t isa, int32_t is_bfloat16, int32_t derivative, float mu, int64_t entries,
+                             int64_t columns, const void* x, const void* g, const float* statistics,
+                             const uint8_t* inside, void* y, int32_t threads) {
+    const Kernels* kernels = kernels_of(isa);
+    if (kernels == nullptr) return 1;
+    const int64_t rows = rows_of(entries, columns);
+    const float* const factors = statistics == nullptr ? nullptr : statistics + rows;
+    const Slope s = {is_bfloat16, derivative, mu, entries, columns, x, g, statistics, factors, inside, y};
+    in_parallel(rows, 1, entries < ENTRIES_WORTH_A_THREAD ? 1 : threads,
+                [&](int64_t first, int64_t last) { kernels->slope(s, first, last); });
     return 0;
 }

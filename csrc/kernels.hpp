@@ -5,6 +5,27 @@
 
 namespace proxconnect {
 
+// The arguments of px_quantize and px_quantize_backward.
+struct Quantization {
+    int32_t is_bfloat16, curve, is_unit;
+    float mu;
+    int64_t entries, columns;
+    const void* x;
+    void* y;
+    float *divisor, *factor;
+    uint8_t* inside;
+};
+
+struct Slope {
+    int32_t is_bfloat16, curve;
+    float mu;
+    int64_t entries, columns;
+    const void *x, *g;
+    const float *divisor, *factor;
+    const uint8_t* inside;
+    void* y;
+};
+
 struct Kernels {
     // One row of signs; returns whether it holds NaN.
     bool (*pack_row)(const float* x, int64_t columns, uint64_t* words);
@@ -18,6 +39,9 @@ struct Kernels {
     void (*binary_conv)(const uint64_t* words, const uint8_t* nan, const uint64_t* panels, const Geometry& geometry,
                         const Output& output, const uint64_t* beyond, const uint64_t** inputs, int64_t* places, float* y,
                         int64_t begin, int64_t end);
+    // Rows [first, last) of latents, and of gradients.
+    void (*quantize)(const Quantization& quantization, int64_t first, int64_t last);
+    void (*slope)(const Slope& slope, int64_t first, int64_t last);
 };
 
 extern const Kernels portable_kernels;

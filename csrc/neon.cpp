@@ -2,6 +2,7 @@
 #include <arm_neon.h>
 
 #include "binary_conv.hpp"
+#include "quantizer.hpp"
 
 namespace proxconnect {
 namespace {
@@ -41,8 +42,14 @@ struct Neon {
     }
 };
 
+struct NeonFloats : Lanes<4> {
+    static Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
+};
+
 }  // namespace
 
-const Kernels neon_kernels = {pack_row<Neon>, binary_linear<Neon>, pack_pixels<Neon>, binary_conv<Neon>};
+const Kernels neon_kernels = {
+    pack_row<Neon>, binary_linear<Neon>, pack_pixels<Neon>, binary_conv<Neon>, quantize<NeonFloats>, slope<NeonFloats>,
+};
 
 }  // namespace proxconnect

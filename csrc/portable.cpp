@@ -1,5 +1,6 @@
 // What every machine has: vectors of two words, whose bits are counted by adding neighbours.
 #include "binary_conv.hpp"
+#include "quantizer.hpp"
 
 namespace proxconnect {
 namespace {
@@ -44,8 +45,14 @@ struct Portable {
     }
 };
 
+struct PortableFloats : Lanes<4> {
+    static Floats fma(Floats a, Floats b, Floats c) { return a * b + c; }
+};
+
 }  // namespace
 
-const Kernels portable_kernels = {pack_row<Portable>, binary_linear<Portable>, pack_pixels<Portable>, binary_conv<Portable>};
+const Kernels portable_kernels = {
+    pack_row<Portable>, binary_linear<Portable>, pack_pixels<Portable>, binary_conv<Portable>, quantize<PortableFloats>, slope<PortableFloats>,
+};
 
 }  // namespace proxconnect

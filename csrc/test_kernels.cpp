@@ -135,6 +135,64 @@ bool nan_stays(int32_t isa) {
     return true;
 }
 
+double curve_of(int32_t curve, double x, double mu) {
+    const double u = mu * x, one = x < 0 ? -1 : 1, h = std::tanh(u / 2);
+    switch (curve) {
+        case CLIP: return std::fabs(u) < 1 ? u : one;
+        case POLYNOMIAL: return std::fabs(u) < 1 ? u * (2 - std::fabs(u)) : one;
+        case TANH: return std::tanh(u);
+        case ERROR_DECAY: return std::tanh(u) / std::fmin(mu, 1);
+        case SIGN_SWISH: return h + u / 2 * (1 - h * h);
+        case PROXCONNECT: return one * std::fmin(1, 1 - 1 / mu + std::fabs(x));
+        case BINARYRELAX: return x / mu + (1 - 1 / mu) * one;
+        default: return one;
+    }
+}
+
+// Of a smooth curve by a difference.
+double derivative_of(int32_t curve, double x, double mu) {
+    const double h = 1e-6;
+    return (curve_of(curve, x + h, mu) - curve_of(curve, x - h, mu)) / (2 * h);
+}
+
+// Latents at addresses where no vector begins, in float64; the tails of rows and curves that jump are in it.
+bool quantizes(int32_t isa, int32_t curve, int64_t rows, int64_t columns, int32_t threads) {
+    std::mt19937 random(static_cast<unsigned>(curve + 31 * columns));
+    std::normal_distribution<float> normal;
+    const size_t n = static_cast<size_t>(rows * columns);
+    std::vector<float> x(n + 1), y(n + 1), g(n + 1), product(n + 1), statistics(static_cast<size_t>(2 * rows));
+    std::vector<uint8_t> inside(n);
+    for (size_t i = 0; i <= n; ++i) x[i] = 0.3f * normal(random), g[i] = normal(random);
+    const double mu = 2;
+    const bool has_slope = curve != SIGN && curve < PROXCONNECT;
+    if (px_quantize(isa, 0, curve, 0, 2, rows * columns, columns, x.data() + 1, y.data() + 1, statistics.data(),
+                    inside.data(), threads) != 0 ||
+        px_quantize_backward(isa, 0, has_slope ? curve : SIGN, 2, rows * columns, columns, x.data() + 1, g.data() + 1,
+                             statistics.data(), inside.data(), product.data() + 1, threads) != 0) {
+        return false;
+    }
+    for (int64_t row = 0; row < rows; ++row) {
+        const float* const w = x.data() + 1 + row * columns;
+        double mean = 0, correlation = 0, energy = 0;
+        for (int64_t k = 0; k < columns; ++k) mean += std::fabs(w[k]) / static_cast<double>(columns);
+        for (int64_t k = 0; k < columns; ++k) {
+            const double f = curve_of(curve, w[k] / mean, mu);
+            correlation += w[k] * f, energy += f * f;
+        }
+        const double alpha = correlation / energy;
+        for (int64_t k = 0; k < columns; ++k) {
+            const size_t at = static_cast<size_t>(1 + row * columns + k);
+            const double point = w[k] / mean, expected = alpha * curve_of(curve, point, mu);
+            if (std::fabs(y[at] - expected) > 2e-6 * std::fabs(expected)) return false;
+            const double edge = curve == CLIP || curve == POLYNOMIAL ? 1 / mu : curve == SIGN_SWISH ? 0 : 1;
+            if (std::fabs(std::fabs(point) - edge) < 1e-4) continue;
+            const double slope = has_slope ? derivative_of(curve, point, mu) : std::fabs(point) <= 1;
+            if (std::fabs(product[at] - alpha / mean * slope * g[at]) > 1e-4 * std::fabs(g[at]) + 1e-6) return false;
+        }
+    }
+    return true;
+}
+
 }  // namespace
 
 int main() {
@@ -187,6 +245,14 @@ int main() {
             }
         }
         failures += check_weight_only(isa, runs);
+        for (int32_t curve = SIGN; curve <= BINARYRELAX; ++curve) {
+            for (const int64_t columns : {2, 3, 4, 7, 8, 15, 16, 17, 63, 65, 1024, 1025, 2100}) {
+                ++runs;
+                if (quantizes(isa, curve, columns > 1000 ? 40 : 3, columns, 2)) continue;
+                ++failures;
+                std::printf("isa %d: curve %d of %lld entries\n", isa, curve, (long long)columns);
+            }
+        }
         if (!nan_stays(isa)) ++failures, std::printf("isa %d: NaN\n", isa);
         std::printf("instruction set %d is checked\n", isa);
     }
