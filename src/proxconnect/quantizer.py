@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from proxconnect import fused
 from proxconnect.pairs import AnyPair, Sharpness, resolve
 from proxconnect.pairs.prox import sign
 from proxconnect.surrogate import Surrogate
@@ -88,6 +89,7 @@ class Quantizer(nn.Module):
         self.override: Override = None
         self.scheduled = self.trained = self.trains_latent = False
         self._stays_float, self._is_sign, self._slope = self.pair.is_identity, self.pair.is_sign, self.pair.slope
+        self._form = fused.form_of(self.pair)
 
     @property
     def is_hard(self) -> bool:
@@ -103,6 +105,10 @@ class Quantizer(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """The quantised tensor, with the shape and dtype of `latent`; TypeError unless that is float."""
+        if self._form is not None and not torch.compiler.is_compiling():  # which makes kernels of its own
+            value = self._fused(latent, self._form)
+            if value is not None:
+                return value
         self._begin(latent)
         if self.is_float:
             return latent
@@ -230,6 +236,19 @@ class Quantizer(nn.Module):
             raise TypeError(f"a Quantizer takes a float tensor; got {latent.dtype}")
         if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled() and not self.trains_latent:
             self.trained = True
+
+    def _fused(self, latent: Tensor, form: fused.Form) -> Tensor | None:
+        """What `forward` answers in `train()`, by the kernels; None where they do not take it."""
+        if not self.training or self.override is not None or self.trains_latent or not fused.is_plain(latent):
+            return None
+        rows, mu = fused.rows_of(latent.shape, latent.stride(), self.scale, self.channel_dims), self.mu.item()
+        if rows is None or form.pair is not self.pair or not fused.SHARPNESSES[0] <= mu <= fused.SHARPNESSES[1]:
+            return None
+        if not self.trained and torch.is_grad_enabled():
+            self.trained = True
+        is_learned = self.scale == "learned"
+        value = fused.quantise(latent, form, rows, mu, is_learned)
+        return (self._learned(latent) * value).to(latent.dtype) if is_learned else value
 
     @property
     def _gives_signs(self) -> bool:

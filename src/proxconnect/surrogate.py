@@ -39,11 +39,20 @@ class Surrogate(torch.autograd.Function):
         """factor·B·g for the latent, nothing for the rest."""
         factor, slope, latent, divisor, mu = ctx.saved_tensors
         if latent is not None:
-            slope = ctx.pair.backward(latent if divisor is None else latent / divisor, mu)
-        if factor is not None:
-            slope = factor if slope is None else slope * factor  # in float32 or wider, rounded once below
-        product = gradient if slope is None else (gradient * slope).to(gradient.dtype)
-        return product, None, None, None, None, None, None
+            slope = backward_factor(ctx.pair, latent, divisor, mu)
+        return multiplied(gradient, slope, factor), None, None, None, None, None, None
+
+
+def backward_factor(pair: AnyPair, latent: Tensor, divisor: Tensor | None, mu: Tensor) -> Tensor:
+    """B_μ(latent/divisor)."""
+    return pair.backward(latent if divisor is None else latent / divisor, mu)
+
+
+def multiplied(gradient: Tensor, slope: Tensor | None, factor: Tensor | None) -> Tensor:
+    """factor·slope·g in the dtype of the gradient g; None stands for 1."""
+    if factor is not None:
+        slope = factor if slope is None else slope * factor  # in float32 or wider, rounded once below
+    return gradient if slope is None else (gradient * slope).to(gradient.dtype)
 
 
 # torch binds the inputs to the signature at every call; found here, it does not have to be made anew.
