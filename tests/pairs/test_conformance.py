@@ -241,6 +241,7 @@ def test_the_declared_slope_is_the_slope(pair: AnyPair) -> None:
 
 @every_pair
 @every_dtype
+@pytest.mark.usefixtures("by_torch")
 def test_the_gradient_is_g_times_backward(pair: AnyPair, dtype: torch.dtype) -> None:
     x = torch.randn(5, 7, dtype=torch.float64).mul(1.5).to(dtype).requires_grad_()
     g = torch.randn(5, 7, dtype=torch.float64).to(dtype)
