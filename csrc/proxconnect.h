@@ -69,6 +69,16 @@ PROXCONNECT_API int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int6
                                                const uint64_t* panels, int64_t n, const Affine* affine, float* y,
                                                int32_t threads);
 
+// The same of images: a convolution whose border is 0, as of px_binary_conv2d but for the panels of each group, whose
+// entries are (kernel height, kernel width, input channel) without gaps: (groups, ⌈out/8⌉, words, 8).
+PROXCONNECT_API int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry,
+                                              const uint64_t* panels, const Affine* affine, float* y, int32_t threads);
+
+// Each patch of the image, of one group, is a row that is rounded for itself.
+PROXCONNECT_API int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry,
+                                               const uint64_t* panels, const Affine* affine, float* y,
+                                               int32_t threads);
+
 // Curves of pairs: F is one, and B the derivative of the same or of another. Those from PROXCONNECT on have none here;
 // as a derivative, SIGN stands for B = 1, or for 1 within ±1 and 0 beyond.
 enum Curve { SIGN = 0, CLIP = 1, POLYNOMIAL = 2, TANH = 3, ERROR_DECAY = 4, SIGN_SWISH = 5, PROXCONNECT = 6, BINARYRELAX = 7 };

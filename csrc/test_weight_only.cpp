@@ -98,6 +98,53 @@ bool nan_stays_in_its_row(int32_t isa) {
     return true;
 }
 
+// One output of a convolution, one entry at a time.
+double convolved(const Geometry& g, const float* image, const uint64_t* panels, int64_t pixel, int64_t channel) {
+    const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups;
+    const int64_t entries = inner * g.kernel[0] * g.kernel[1], width = (entries + 63) / 64, group = channel / outer;
+    const uint64_t* const panel = panels + (group * ((outer + 7) / 8) + channel % outer / 8) * width * 8 + channel % outer % 8;
+    double sum = 0;
+    for (int64_t k = 0; k < entries; ++k) {
+        const int64_t tap = k / inner, c = group * inner + k % inner;
+        const int64_t row = pixel / g.out_size[1] * g.stride[0] - g.padding[0] + tap / g.kernel[1] * g.dilation[0];
+        const int64_t column = pixel % g.out_size[1] * g.stride[1] - g.padding[1] + tap % g.kernel[1] * g.dilation[1];
+        if (row < 0 || row >= g.size[0] || column < 0 || column >= g.size[1]) continue;
+        const double x = image[c * g.channel_stride + (row * g.size[1] + column) * g.pixel_stride];
+        sum += panel[k / 64 * 8] >> (k % 64) & 1 ? x : -x;
+    }
+    return sum;
+}
+
+// Images of small whole numbers, whose sums every order of additions gives alike, and which 8 bits hold.
+bool convolves(int32_t isa, Geometry g, bool is_channels_last, int32_t threads) {
+    std::mt19937_64 random(static_cast<unsigned>(g.channels));
+    const int64_t inner = g.channels / g.groups, pixels = g.size[0] * g.size[1];
+    for (int i = 0; i < 2; ++i) {
+        g.out_size[i] = (g.size[i] + 2 * g.padding[i] - g.dilation[i] * (g.kernel[i] - 1) - 1) / g.stride[i] + 1;
+    }
+    g.image_stride = g.channels * pixels;
+    g.channel_stride = is_channels_last ? 1 : pixels, g.pixel_stride = is_channels_last ? g.channels : 1;
+    std::vector<float> x(static_cast<size_t>(g.batch * g.image_stride), 127.0f);
+    for (size_t i = 0; i < x.size(); i += 1 + random() % 2) x[i] = static_cast<float>(random() % 255) - 127.0f;
+    const int64_t width = (inner * g.kernel[0] * g.kernel[1] + 63) / 64;
+    std::vector<uint64_t> panels(static_cast<size_t>(g.groups * ((g.out_channels / g.groups + 7) / 8) * width * 8));
+    for (uint64_t& word : panels) word = random();
+    const Affine affine = {0, nullptr, nullptr};
+    const int64_t count = g.batch * g.out_size[0] * g.out_size[1] * g.out_channels;
+    std::vector<float> exact(static_cast<size_t>(count), NAN), rounded(static_cast<size_t>(count), NAN);
+    if (px_weight_only_conv2d(isa, x.data(), &g, panels.data(), &affine, exact.data(), threads)) return false;
+    if (px_dynamic_int8_conv2d(isa, x.data(), &g, panels.data(), &affine, rounded.data(), threads)) return false;
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t pixel = i / g.out_channels % (g.out_size[0] * g.out_size[1]);
+        const float* const image = x.data() + i / (g.out_size[0] * g.out_size[1] * g.out_channels) * g.image_stride;
+        const double sum = convolved(g, image, panels.data(), pixel, i % g.out_channels);
+        if (exact[static_cast<size_t>(i)] != sum) return false;
+        const double most = 0.5 * static_cast<double>(inner * g.kernel[0] * g.kernel[1]) + 0.01;
+        if (!(std::fabs(rounded[static_cast<size_t>(i)] - sum) <= most)) return false;
+    }
+    return true;
+}
+
 }  // namespace
 
 int check_weight_only(int32_t isa, int& runs) {
@@ -126,6 +173,21 @@ int check_weight_only(int32_t isa, int& runs) {
     }
     check(is_close(isa, drawn(97, 200, 300), 3), "threads", 97, 200, 300);
     check(equals_integers(isa, drawn(3, 1100, 1000), 3), "threads", 3, 1100, 1000);
+    for (const int64_t channels : {1, 3, 4, 35}) {
+        for (const int64_t groups : {1, 2}) {
+            for (const int64_t step : {1, 2}) {
+                Geometry g = {};
+                g.batch = 2, g.channels = channels * groups, g.out_channels = 9 * groups, g.groups = groups;
+                g.size[0] = 6, g.size[1] = 9, g.kernel[0] = 3, g.kernel[1] = 2;
+                g.stride[0] = step, g.stride[1] = 1, g.padding[0] = 1, g.padding[1] = 2;
+                g.dilation[0] = 1, g.dilation[1] = step;
+                for (const bool is_channels_last : {false, true}) {
+                    const bool is_right = convolves(isa, g, is_channels_last, static_cast<int32_t>(step));
+                    check(is_right, "convolution", groups, step, channels);
+                }
+            }
+        }
+    }
     check(nan_stays_in_its_row(isa), "NaN", 40, 9, 70);
     return failures;
 }

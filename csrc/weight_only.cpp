@@ -5,11 +5,9 @@
 
 #include "threads.hpp"
 
-using namespace proxconnect;
+namespace proxconnect {
 
-namespace {
-
-const WeightOnlyKernels* kernels_of(int32_t isa) {
+const WeightOnlyKernels* weight_only_kernels_of(int32_t isa) {
     if (!px_supports(isa)) return nullptr;
     switch (isa) {
 #if defined(__x86_64__)
@@ -20,8 +18,24 @@ const WeightOnlyKernels* kernels_of(int32_t isa) {
     }
 }
 
-// Below so many additions it takes longer to wake a thread than to do them alone.
-constexpr int64_t WORTH_A_THREAD = 1 << 21;
+void find_quanta(const WeightOnlyKernels& kernels, const FloatRows& rows, float* inverse, float* quantum) {
+    constexpr float LEAST = 0x1p-100f;  // 127 divided by less might be infinite
+    for (int64_t r = 0; r < rows.count; ++r) {
+        const uint32_t bits = kernels.largest(rows.x + r * rows.stride, rows.entries);
+        float most;
+        std::memcpy(&most, &bits, sizeof most);
+        const bool is_finite = bits < 0x7f800000;
+        most = most > LEAST ? most : LEAST;
+        inverse[r] = is_finite ? 127.0f / most : 0.0f;
+        quantum[r] = is_finite ? most / 127.0f : NAN;
+    }
+}
+
+}  // namespace proxconnect
+
+using namespace proxconnect;
+
+namespace {
 
 // All rows, split by rows where these are many, else by outputs.
 void multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const Outputs& outputs, int32_t threads) {
@@ -43,27 +57,11 @@ void multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const Out
     }
 }
 
-// Rows that are all smaller than this round to zeros, since 127 divided by less might be infinite.
-constexpr float LEAST = 0x1p-100f;
-
-// How the rows are rounded: largest |x| to 127; quantum NaN for a row that holds inf or NaN.
-void find_quanta(const WeightOnlyKernels& kernels, const FloatRows& rows, float* inverse, float* quantum) {
-    for (int64_t r = 0; r < rows.count; ++r) {
-        const uint32_t bits = kernels.largest(rows.x + r * rows.stride, rows.entries);
-        float most;
-        std::memcpy(&most, &bits, sizeof most);
-        const bool is_finite = bits < 0x7f800000;
-        most = most > LEAST ? most : LEAST;
-        inverse[r] = is_finite ? 127.0f / most : 0.0f;
-        quantum[r] = is_finite ? most / 127.0f : NAN;
-    }
-}
-
 }  // namespace
 
 int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                               const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
-    const WeightOnlyKernels* const kernels = kernels_of(isa);
+    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
     if (kernels == nullptr) return 1;
     multiply(*kernels, {x, m, entries, stride, nullptr, nullptr}, {panels, 0, (n + 7) / 8, n, *affine, y, n}, threads);
     return 0;
@@ -71,7 +69,7 @@ int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t en
 
 int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                                const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
-    const WeightOnlyKernels* const kernels = kernels_of(isa);
+    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
     if (kernels == nullptr) return 1;
     std::vector<float> inverse(static_cast<size_t>(m)), quantum(static_cast<size_t>(m));
     const FloatRows rows = {x, m, entries, stride, inverse.data(), quantum.data()};

@@ -52,6 +52,14 @@ extern const WeightOnlyKernels portable_weight_only;
 extern const WeightOnlyKernels avx2_weight_only, avx512_weight_only;
 #endif
 
+const WeightOnlyKernels* weight_only_kernels_of(int32_t isa);  // null where this machine lacks it
+
+// How rows are rounded: the largest |x| of one becomes 127. Quantum is NaN for a row that holds inf or NaN.
+void find_quanta(const WeightOnlyKernels& kernels, const FloatRows& rows, float* inverse, float* quantum);
+
+// Below so many additions it takes longer to wake a thread than to do them alone.
+constexpr int64_t WORTH_A_THREAD = 1 << 21;
+
 // Nameless, so that each instruction set keeps its own copy of what follows, here and in the files that include this.
 namespace {
 

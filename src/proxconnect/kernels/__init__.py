@@ -7,10 +7,11 @@ to no version of either. Where it was not built, `is_built()` is False and the o
 from proxconnect.kernels.conv import binary_conv2d
 from proxconnect.kernels.library import instruction_sets, is_built
 from proxconnect.kernels.linear import binary_linear
-from proxconnect.kernels.panels import PANEL, conv_panels, panels
+from proxconnect.kernels.panels import PANEL, conv_panels, panels, patch_panels
 from proxconnect.kernels.weight_only import dynamic_int8_linear, weight_only_linear
+from proxconnect.kernels.weight_only_conv import dynamic_int8_conv2d, weight_only_conv2d
 
 __all__ = [
-    "PANEL", "binary_conv2d", "binary_linear", "conv_panels", "dynamic_int8_linear", "instruction_sets", "is_built",
-    "panels", "weight_only_linear",
+    "PANEL", "binary_conv2d", "binary_linear", "conv_panels", "dynamic_int8_conv2d", "dynamic_int8_linear",
+    "instruction_sets", "is_built", "panels", "patch_panels", "weight_only_conv2d", "weight_only_linear",
 ]  # fmt: skip

@@ -66,7 +66,7 @@ def require_fitting(
     if channels < 1 or panels.shape != shape:
         raise ValueError(
             f"the panels of such a weight are {shape}; got {tuple(panels.shape)}: make them by proxconnect.kernels."
-            "panels or conv_panels"
+            "panels, conv_panels or patch_panels"
         )
     if scale is not None and scale.numel() not in (1, channels):
         raise ValueError(f"scale must have 1 or {channels} entries; got {tuple(scale.shape)}")

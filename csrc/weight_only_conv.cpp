@@ -1,0 +1,142 @@
+// Convolutions as products: patches of an image are gathered into rows, a block at a time.
+#include <vector>
+
+#include "four.hpp"
+#include "threads.hpp"
+#include "weight_only.hpp"
+
+using namespace proxconnect;
+
+namespace {
+
+// An image whose channels follow each other; pixels are `stride` floats apart.
+struct Image {
+    const float* pixels;
+    int64_t stride;
+};
+
+// Copies pixels [begin, end) so that channels follow each other.
+void put_channels_last(const float* from, const Geometry& g, int64_t begin, int64_t end, float* to) {
+    int64_t p = begin;
+    for (; g.pixel_stride == 1 && p + 4 <= end; p += 4) {
+        int64_t c = 0;
+        for (; c + 4 <= g.channels; c += 4) {
+            Four v[4];
+            for (int64_t i = 0; i < 4; ++i) v[i] = *reinterpret_cast<const AnyFour*>(from + (c + i) * g.channel_stride + p);
+            transpose(v);
+            for (int64_t i = 0; i < 4; ++i) *reinterpret_cast<AnyFour*>(to + (p + i) * g.channels + c) = v[i];
+        }
+        for (; c < g.channels; ++c) {
+            for (int64_t i = 0; i < 4; ++i) to[(p + i) * g.channels + c] = from[c * g.channel_stride + p + i];
+        }
+    }
+    for (; p < end; ++p) {
+        for (int64_t c = 0; c < g.channels; ++c) to[p * g.channels + c] = from[c * g.channel_stride + p * g.pixel_stride];
+    }
+}
+
+// What output pixel `pixel` sees of a group's channels, (kernel height, kernel width, channel), zeros beyond the border.
+void gather(const Image& image, const Geometry& g, int64_t group, int64_t pixel, float* patch) {
+    const int64_t channels = g.channels / g.groups, bytes = channels * static_cast<int64_t>(sizeof(float));
+    const int64_t top = pixel / g.out_size[1] * g.stride[0] - g.padding[0];
+    const int64_t left = pixel % g.out_size[1] * g.stride[1] - g.padding[1];
+    for (int64_t i = 0; i < g.kernel[0]; ++i) {
+        const int64_t row = top + i * g.dilation[0];
+        for (int64_t j = 0; j < g.kernel[1]; ++j, patch += channels) {
+            const int64_t column = left + j * g.dilation[1];
+            if (row < 0 || row >= g.size[0] || column < 0 || column >= g.size[1]) {
+                std::memset(patch, 0, static_cast<size_t>(bytes));
+            } else {
+                const float* const from = image.pixels + (row * g.size[1] + column) * image.stride + group * channels;
+                std::memcpy(patch, from, static_cast<size_t>(bytes));
+            }
+        }
+    }
+}
+
+// Whether a patch is a pixel, so that rows lie there already.
+bool is_product(const Geometry& g) {
+    bool is = true;
+    for (int i = 0; i < 2; ++i) is = is && g.kernel[i] == 1 && g.stride[i] == 1 && g.padding[i] == 0;
+    return is;
+}
+
+struct Conv {
+    const WeightOnlyKernels& kernels;
+    const Geometry& g;
+    const uint64_t* panels;
+    Affine affine;
+    bool rounds;
+
+    static constexpr int64_t BLOCK = 96;  // rows at once, whose patches stay in the second cache
+
+    // Output pixels [begin, end) of one image, (pixels, out channels).
+    void run(const Image& image, float* y, int64_t begin, int64_t end) const {
+        const int64_t entries = g.channels / g.groups * g.kernel[0] * g.kernel[1], n = g.out_channels / g.groups;
+        const int64_t count = (n + ROWS_OF_PANEL - 1) / ROWS_OF_PANEL, width = (entries + 63) / 64;
+        std::vector<float> patches(is_product(g) ? 0 : static_cast<size_t>(lesser(BLOCK, end - begin) * entries));
+        for (int64_t group = 0; group < g.groups; ++group) {
+            Affine mine = affine;
+            if (mine.scales > 1) mine.scale += group * n;
+            if (mine.bias != nullptr) mine.bias += group * n;
+            const uint64_t* const weight = panels + group * count * width * ROWS_OF_PANEL;
+            for (int64_t pixel = begin; pixel < end; pixel += BLOCK) {
+                FloatRows rows = {patches.data(), lesser(BLOCK, end - pixel), entries, entries, nullptr, nullptr};
+                if (is_product(g)) {
+                    rows.x = image.pixels + pixel * image.stride + group * entries, rows.stride = image.stride;
+                } else {
+                    for (int64_t r = 0; r < rows.count; ++r) gather(image, g, group, pixel + r, &patches[r * entries]);
+                }
+                multiply(rows, {weight, 0, count, n, mine, y + pixel * g.out_channels + group * n, g.out_channels});
+            }
+        }
+    }
+
+    void multiply(FloatRows rows, const Outputs& outputs) const {
+        float inverse[BLOCK], quantum[BLOCK];
+        if (rounds) {
+            find_quanta(kernels, rows, inverse, quantum);
+            rows.inverse = inverse, rows.quantum = quantum;
+        }
+        kernels.multiply(rows, outputs);
+    }
+};
+
+void convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
+    const Geometry& g = conv.g;
+    const int64_t pixels = g.size[0] * g.size[1], out_pixels = g.out_size[0] * g.out_size[1];
+    const int64_t taps = g.kernel[0] * g.kernel[1];
+    if (out_pixels * g.out_channels * taps * (g.channels / g.groups) < WORTH_A_THREAD) threads = 1;
+    const bool is_last = g.channel_stride == 1 || g.channels == 1;
+    std::vector<float> copy(is_last ? 0 : static_cast<size_t>(pixels * g.channels));
+    for (int64_t k = 0; k < g.batch; ++k) {
+        const float* const from = x + k * g.image_stride;
+        if (!is_last) {
+            in_parallel(pixels, 16, threads, [&](int64_t begin, int64_t end) {
+                put_channels_last(from, g, begin, end, copy.data());
+            });
+        }
+        const Image image = is_last ? Image{from, g.pixel_stride} : Image{copy.data(), g.channels};
+        in_parallel(out_pixels, 6, threads, [&](int64_t begin, int64_t end) {
+            conv.run(image, y + k * out_pixels * g.out_channels, begin, end);
+        });
+    }
+}
+
+}  // namespace
+
+int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
+                              const Affine* affine, float* y, int32_t threads) {
+    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
+    if (kernels == nullptr) return 1;
+    convolve({*kernels, *geometry, panels, *affine, false}, x, y, threads);
+    return 0;
+}
+
+int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
+                               const Affine* affine, float* y, int32_t threads) {
+    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
+    if (kernels == nullptr) return 1;
+    convolve({*kernels, *geometry, panels, *affine, true}, x, y, threads);
+    return 0;
+}

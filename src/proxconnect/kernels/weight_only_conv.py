@@ -1,0 +1,122 @@
+"""Convolutions of float images, exact or rounded to 8 bits, with kernels of signs, as operators of torch."""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+from proxconnect.kernels.conv import _blank, _fake, _out_size, _require_geometry, _rows_of_pixels
+from proxconnect.kernels.library import Geometry
+from proxconnect.kernels.operator import contiguous, loaded, operators, require_fitting
+from proxconnect.kernels.panels import PANEL
+from proxconnect.kernels.weight_only import MOST_INT8, affine_of
+
+_ARGUMENTS = (
+    "(Tensor input, Tensor panels, int[4] weight_shape, int[2] stride, int[2] padding, int[2] dilation, int groups, "
+    "Tensor? scale, Tensor? bias, str? instruction_set) -> Tensor"
+)
+operators.define(f"weight_only_conv2d{_ARGUMENTS}")
+operators.define(f"dynamic_int8_conv2d{_ARGUMENTS}")
+_exact = torch.ops.proxconnect.weight_only_conv2d.default  # looked up once, which takes longer than the call
+_rounded = torch.ops.proxconnect.dynamic_int8_conv2d.default
+
+
+def weight_only_conv2d(
+    input: Tensor,
+    panels: Tensor,
+    weight_shape: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+    scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    instruction_set: str | None = None,
+) -> Tensor:
+    """input convolved with a weight of signs, times a scale, plus a bias: no entry of the input is rounded.
+
+    (N, in, H, W) → (N, out, H', W') in the memory format channels_last, float32 on the CPU. Each output is that of
+    `weight_only_linear` for a patch of the input, with zeros beyond the border. No gradient goes through.
+
+    Args:
+        input: float32, on the CPU; it is read fastest where it is channels_last.
+        panels: of the weight, as `patch_panels()` makes them.
+        weight_shape: (out, in/groups, height, width).
+        stride, padding, dilation: of height and width.
+        groups: as `nn.Conv2d` has them.
+        scale, bias, instruction_set: as of `weight_only_linear`.
+
+    Raises:
+        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
+            device. RuntimeError: the kernels were not built.
+    """
+    rest = stride, padding, dilation, groups, scale, bias, instruction_set
+    output: Tensor = _exact(input, panels, weight_shape, *rest)
+    return output
+
+
+def dynamic_int8_conv2d(
+    input: Tensor,
+    panels: Tensor,
+    weight_shape: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+    scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    instruction_set: str | None = None,
+) -> Tensor:
+    """input, each patch rounded to 8 bits by its own step, convolved with a weight of signs, then scaled and shifted.
+
+    As `weight_only_conv2d`; each output is that of `dynamic_int8_linear` for a patch of the input, which has
+    in/groups · height · width entries: its bounds hold, and NaN makes NaN of every output of the patch's group.
+
+    Args:
+        input, panels, weight_shape, stride, padding, dilation, groups, scale, bias, instruction_set: as of
+            `weight_only_conv2d`.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as `weight_only_conv2d`.
+    """
+    rest = stride, padding, dilation, groups, scale, bias, instruction_set
+    output: Tensor = _rounded(input, panels, weight_shape, *rest)
+    return output
+
+
+def _implementation(function: str, most: float) -> Callable[..., Tensor]:
+    def convolve(
+        input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int],
+        dilation: list[int], groups: int, scale: Tensor | None, bias: Tensor | None, instruction_set: str | None,
+    ) -> Tensor:  # fmt: skip
+        _require_geometry(input, weight_shape, stride, padding, dilation, groups, 0)
+        channels, *patch = weight_shape
+        if prod(patch) > most:
+            raise ValueError(f"a patch must have at most {most} entries; got a weight {tuple(weight_shape)}")
+        shape = (groups, -(-channels // groups // PANEL), -(-prod(patch) // 64), PANEL)
+        require_fitting(input, panels, shape, channels, scale, bias)
+        kernels, number = loaded(instruction_set)
+        image, pixel_stride = _rows_of_pixels(input)
+        output = _blank(input, channels, _out_size(input, patch[1:], stride, padding, dilation))
+        if output.numel() == 0:
+            return output
+        two = ctypes.c_int64 * 2
+        geometry = Geometry(
+            input.shape[0], input.shape[1], two(*input.shape[2:]), channels, two(*output.shape[2:]), two(*patch[1:]),
+            two(*stride), two(*padding), two(*dilation), groups, image.stride(0), image.stride(1), pixel_stride, 0,
+        )  # fmt: skip
+        scale, bias = contiguous(scale), contiguous(bias)
+        getattr(kernels, function)(
+            number, image.data_ptr(), ctypes.byref(geometry), panels.data_ptr(), ctypes.byref(affine_of(scale, bias)),
+            output.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return output
+
+    return convolve
+
+
+for name, most in (("weight_only_conv2d", float("inf")), ("dynamic_int8_conv2d", MOST_INT8)):
+    operators.impl(name, _implementation(f"px_{name}", most), "CPU")
+    torch.library.register_fake(f"proxconnect::{name}", _fake, lib=operators)
