@@ -2,7 +2,8 @@
 
 A product packs the signs of a float input (M, K), multiplies by N rows of a packed weight and writes floats (M, N); a
 3 x 3 convolution does so with an image of C channels, batch 1, channels last. Where OpenVINO is installed, its
-BinaryConvolution stands beside. Speeds are multiply-adds of signs a second; ratios are of one round. The last line is
+BinaryConvolution stands beside. Products of floats with a packed weight, exact and rounded to 8 bits, follow in
+tables of their own. Speeds are multiply-adds a second; ratios are of one round. The last line is
 what a call costs at M = N = 1.
 
 Run: OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/kernels.py [--rounds 21] [--threads 1 2]
@@ -25,6 +26,12 @@ from proxconnect.bits import pack_bits
 SHAPES = ((2048, 2048, 2048), (197, 768, 192), (16, 4096, 4096), (1, 4096, 4096), (1, 11008, 4096))
 """M, N, K."""
 
+WEIGHT_ONLY = (
+    (1, 4096, 4096), (1, 11008, 4096), (1, 4096, 11008), (16, 4096, 4096), (197, 192, 192), (197, 576, 192),
+    (197, 768, 192), (197, 192, 768), (197, 768, 768), (197, 3072, 768), (256, 64, 64), (16, 16, 16),
+)  # fmt: skip
+"""M, N, K of products of floats."""
+
 IMAGES = ((64, 56), (128, 28), (256, 14), (512, 7))
 """Channels, in and out, and height and width."""
 
@@ -43,6 +50,32 @@ def products(m: int, n: int, k: int) -> Works:
     works: Works = {"torch float32": lambda: functional.linear(x, weight)}
     for name in kernels.instruction_sets():
         works[name] = lambda name=name: kernels.binary_linear(x, made, n, scale, instruction_set=name)
+    return works
+
+
+def weight_only_products(m: int, n: int, k: int) -> Works:
+    x, weight = torch.randn(m, k), torch.randn(n, k)
+    made, scale = kernels.panels(pack_bits(weight), n, k), torch.rand(n)
+    works: Works = {"torch float32": lambda: functional.linear(x, weight)}
+    for name in kernels.instruction_sets():
+        for kind, operator in (("exact", kernels.weight_only_linear), ("int8", kernels.dynamic_int8_linear)):
+            works[f"{kind}, {name}"] = lambda name=name, operator=operator: operator(
+                x, made, n, scale, instruction_set=name
+            )
+    return works
+
+
+def weight_only_convolutions(channels: int, size: int) -> Works:
+    last = torch.channels_last
+    x = torch.randn(1, channels, size, size).contiguous(memory_format=last)
+    weight = torch.randn(channels, channels, 3, 3)
+    made, kernel = kernels.patch_panels(pack_bits(weight), weight.shape), weight.contiguous(memory_format=last)
+    works: Works = {"torch float32": lambda: functional.conv2d(x, kernel, padding=1)}
+    for name in kernels.instruction_sets():
+        for kind, operator in (("exact", kernels.weight_only_conv2d), ("int8", kernels.dynamic_int8_conv2d)):
+            works[f"{kind}, {name}"] = lambda name=name, operator=operator: operator(
+                x, made, weight.shape, padding=(1, 1), instruction_set=name
+            )
     return works
 
 
@@ -118,6 +151,13 @@ def main() -> None:
         for channels, size in IMAGES:
             works, count = convolutions(channels, size, threads), 9 * channels**2 * size**2
             console.print(table(f"3 x 3, {channels} channels, {size}², {by}", works, count, arguments.rounds))
+        for m, n, k in WEIGHT_ONLY:
+            title = f"floats times signs, M = {m}, N = {n}, K = {k}, {by}"
+            console.print(table(title, weight_only_products(m, n, k), m * n * k, arguments.rounds))
+        for channels, size in IMAGES:
+            works, count = weight_only_convolutions(channels, size), 9 * channels**2 * size**2
+            title = f"floats times signs, 3 x 3, {channels} channels, {size}², {by}"
+            console.print(table(title, works, count, arguments.rounds))
     console.print(call_cost(arguments.rounds))
 
 

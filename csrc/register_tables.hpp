@@ -15,7 +15,7 @@ struct RegisterTables {
     using Vector = typename V::Vector;
     static constexpr int64_t PANELS = V::lanes / ROWS_OF_PANEL;  // to a vector
     static constexpr int64_t TABLES = V::groups * ROWS * V::lanes;
-    static constexpr int64_t WORDS = 64 / ROWS;  // at once, whose tables stay in the caches
+    static constexpr int64_t WORDS = ROWS == 1 ? 64 : 24 / ROWS;  // at once, whose tables stay in the caches
 
     // The tables of 32 entries, those of a group of all rows together.
     static void fill(const FloatRows& rows, int64_t k, float* tables) {
