@@ -1,9 +1,11 @@
 // Products of rows of bytes with a weight of signs by AVX-512 VNNI, which multiplies four pairs of bytes for each output
-// in one instruction. The weight counts as 0 for -1 and 1 for +1, so that a sum is twice that product less the row's own.
+// in one instruction, and by AMX where there is that. The weight counts as 0 for -1 and 1 for +1, so that a sum is twice
+// that product less the row's own.
 #pragma once
 
 #include <immintrin.h>
 
+#include "amx.hpp"
 #include "weight_only.hpp"
 
 namespace proxconnect {
@@ -74,7 +76,14 @@ struct ByteProducts {
         });
     }
 
-    static void add_rows(const int8_t* x, int64_t rows, int64_t stride, const uint8_t* weight, int64_t steps, int32_t* to) {
+    // Adds to the sums of all rows what so many entries of a tile give; beyond them x is 0.
+    static void add_rows(const int8_t* x, int64_t rows, int64_t stride, const uint8_t* weight, int64_t entries, int32_t* to) {
+        if (rows >= 16 && has_amx()) {
+            const int64_t whole = rows / 16 * 16;
+            add_by_amx(x, whole, stride, weight, (entries + 63) / 64, to);
+            rows -= whole, x += whole * stride, to += whole * TILE;
+        }
+        const int64_t steps = (entries + 3) / 4;
         for (; rows >= 6; rows -= 6, x += 6 * stride, to += 6 * TILE) add<6>(x, stride, weight, steps, to);
         switch (rows) {
             case 5: return add<5>(x, stride, weight, steps, to);
@@ -125,8 +134,7 @@ struct ByteProducts {
                                weight + i * 64 * TILE + v * 4 * LANES, 4 * TILE);
                     }
                 }
-                const int64_t steps = lesser(words * STEPS, (rows.entries - j * 64 + 3) / 4);
-                add_rows(x + j * 64, rows.count, stride, weight, steps, sums);
+                add_rows(x + j * 64, rows.count, stride, weight, lesser(words * 64, rows.entries - j * 64), sums);
             }
             put(sums, totals, rows, o, panel * ROWS_OF_PANEL);
         }
