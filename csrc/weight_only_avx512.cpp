@@ -33,32 +33,14 @@ struct Avx512 {
         return _mm512_permutex2var_epi32(a, every_second(half % 2), b);
     }
 
-    // The four sums of each pair of 32 entries, those of pair 4i + j at 16j + 4i.
-    static void add_pairs(const float* x, float* sums) {
-        const __m512 low = load(x), high = load(x + 16), minus = _mm512_set1_ps(-0.0f);
-        const __m512 a = _mm512_permutex2var_ps(low, every_second(0), high);
-        const __m512 b = _mm512_permutex2var_ps(low, every_second(1), high);
-        const __m512 both = _mm512_add_ps(a, b), second = _mm512_sub_ps(b, a);
-        const __m512 neither = _mm512_xor_ps(both, minus), first = _mm512_xor_ps(second, minus);
-        const __m512d p = _mm512_castps_pd(_mm512_unpacklo_ps(neither, first));
-        const __m512d q = _mm512_castps_pd(_mm512_unpackhi_ps(neither, first));
-        const __m512d r = _mm512_castps_pd(_mm512_unpacklo_ps(second, both));
-        const __m512d s = _mm512_castps_pd(_mm512_unpackhi_ps(second, both));
-        store(sums, _mm512_castpd_ps(_mm512_unpacklo_pd(p, r)));
-        store(sums + 16, _mm512_castpd_ps(_mm512_unpackhi_pd(p, r)));
-        store(sums + 32, _mm512_castpd_ps(_mm512_unpacklo_pd(q, s)));
-        store(sums + 48, _mm512_castpd_ps(_mm512_unpackhi_pd(q, s)));
-    }
+    // Lanes whose number has the bit add, others subtract.
+    static __m512 sign_of(__mmask16 lanes) { return _mm512_mask_blend_ps(lanes, _mm512_set1_ps(-1), _mm512_set1_ps(1)); }
 
     static void make_tables(const float* x, float* to, int64_t step) {
-        const __m512i each = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-        float sums[64];
-        add_pairs(x, sums);
-        for (int64_t g = 0; g < groups; ++g, to += step) {
-            const float* const pair = sums + g / 2 * 4 + g % 2 * 32;
-            const __m512 low = _mm512_broadcast_f32x4(_mm_loadu_ps(pair));
-            const __m512 high = _mm512_broadcast_f32x4(_mm_loadu_ps(pair + 16));
-            store(to, _mm512_add_ps(low, _mm512_permutevar_ps(high, each)));
+        const __m512 a = sign_of(0xaaaa), b = sign_of(0xcccc), c = sign_of(0xf0f0), d = sign_of(0xff00);
+        for (int64_t g = 0; g < groups; ++g, x += 4, to += step) {
+            const __m512 ab = _mm512_fmadd_ps(b, _mm512_set1_ps(x[1]), _mm512_mul_ps(a, _mm512_set1_ps(x[0])));
+            store(to, _mm512_fmadd_ps(d, _mm512_set1_ps(x[3]), _mm512_fmadd_ps(c, _mm512_set1_ps(x[2]), ab)));
         }
     }
 };

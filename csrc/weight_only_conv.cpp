@@ -1,6 +1,4 @@
 // Convolutions as products: patches of an image are gathered into rows, a block at a time.
-#include <vector>
-
 #include "four.hpp"
 #include "threads.hpp"
 #include "weight_only.hpp"
@@ -35,22 +33,32 @@ void put_channels_last(const float* from, const Geometry& g, int64_t begin, int6
     }
 }
 
+// Copies taps [first, last) of a row of a patch, `step` floats apart from `from` on; the others, of `count`, are 0.
+void put_taps(const float* from, int64_t step, int64_t first, int64_t last, int64_t count, int64_t channels, float* to) {
+    const auto bytes = [&](int64_t taps) { return static_cast<size_t>(taps * channels) * sizeof(float); };
+    std::memset(to, 0, bytes(first));
+    if (step == channels) {
+        std::memcpy(to + first * channels, from, bytes(last - first));
+    } else {
+        for (int64_t j = first; j < last; ++j) std::memcpy(to + j * channels, from + (j - first) * step, bytes(1));
+    }
+    std::memset(to + last * channels, 0, bytes(count - last));
+}
+
 // What output pixel `pixel` sees of a group's channels, (kernel height, kernel width, channel), zeros beyond the border.
 void gather(const Image& image, const Geometry& g, int64_t group, int64_t pixel, float* patch) {
-    const int64_t channels = g.channels / g.groups, bytes = channels * static_cast<int64_t>(sizeof(float));
+    const int64_t channels = g.channels / g.groups, taps = g.kernel[1], apart = g.dilation[1];
     const int64_t top = pixel / g.out_size[1] * g.stride[0] - g.padding[0];
     const int64_t left = pixel % g.out_size[1] * g.stride[1] - g.padding[1];
-    for (int64_t i = 0; i < g.kernel[0]; ++i) {
+    const int64_t first = left >= 0 ? 0 : lesser(taps, (-left + apart - 1) / apart);  // tap within the border
+    const int64_t beyond = left >= g.size[1] ? 0 : lesser(taps, (g.size[1] - left + apart - 1) / apart);
+    const int64_t last = beyond > first ? beyond : first;
+    for (int64_t i = 0; i < g.kernel[0]; ++i, patch += taps * channels) {
         const int64_t row = top + i * g.dilation[0];
-        for (int64_t j = 0; j < g.kernel[1]; ++j, patch += channels) {
-            const int64_t column = left + j * g.dilation[1];
-            if (row < 0 || row >= g.size[0] || column < 0 || column >= g.size[1]) {
-                std::memset(patch, 0, static_cast<size_t>(bytes));
-            } else {
-                const float* const from = image.pixels + (row * g.size[1] + column) * image.stride + group * channels;
-                std::memcpy(patch, from, static_cast<size_t>(bytes));
-            }
-        }
+        const bool is_inside = row >= 0 && row < g.size[0] && last > first;
+        const int64_t from = is_inside ? row * g.size[1] + left + first * apart : 0;
+        put_taps(image.pixels + from * image.stride + group * channels, apart * image.stride, first,
+                 is_inside ? last : first, taps, channels, patch);
     }
 }
 
@@ -74,18 +82,18 @@ struct Conv {
     void run(const Image& image, float* y, int64_t begin, int64_t end) const {
         const int64_t entries = g.channels / g.groups * g.kernel[0] * g.kernel[1], n = g.out_channels / g.groups;
         const int64_t count = (n + ROWS_OF_PANEL - 1) / ROWS_OF_PANEL, width = (entries + 63) / 64;
-        std::vector<float> patches(is_product(g) ? 0 : static_cast<size_t>(lesser(BLOCK, end - begin) * entries));
+        auto* const patches = static_cast<float*>(scratch<Conv>(lesser(BLOCK, end - begin) * entries * sizeof(float)));
         for (int64_t group = 0; group < g.groups; ++group) {
             Affine mine = affine;
             if (mine.scales > 1) mine.scale += group * n;
             if (mine.bias != nullptr) mine.bias += group * n;
             const uint64_t* const weight = panels + group * count * width * ROWS_OF_PANEL;
             for (int64_t pixel = begin; pixel < end; pixel += BLOCK) {
-                FloatRows rows = {patches.data(), lesser(BLOCK, end - pixel), entries, entries, nullptr, nullptr};
+                FloatRows rows = {patches, lesser(BLOCK, end - pixel), entries, entries, nullptr, nullptr};
                 if (is_product(g)) {
                     rows.x = image.pixels + pixel * image.stride + group * entries, rows.stride = image.stride;
                 } else {
-                    for (int64_t r = 0; r < rows.count; ++r) gather(image, g, group, pixel + r, &patches[r * entries]);
+                    for (int64_t r = 0; r < rows.count; ++r) gather(image, g, group, pixel + r, patches + r * entries);
                 }
                 multiply(rows, {weight, 0, count, n, mine, y + pixel * g.out_channels + group * n, g.out_channels});
             }
@@ -108,15 +116,15 @@ void convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
     const int64_t taps = g.kernel[0] * g.kernel[1];
     if (out_pixels * g.out_channels * taps * (g.channels / g.groups) < WORTH_A_THREAD) threads = 1;
     const bool is_last = g.channel_stride == 1 || g.channels == 1;
-    std::vector<float> copy(is_last ? 0 : static_cast<size_t>(pixels * g.channels));
+    auto* const copy = static_cast<float*>(scratch<Image>(is_last ? 0 : pixels * g.channels * sizeof(float)));
     for (int64_t k = 0; k < g.batch; ++k) {
         const float* const from = x + k * g.image_stride;
         if (!is_last) {
             in_parallel(pixels, 16, threads, [&](int64_t begin, int64_t end) {
-                put_channels_last(from, g, begin, end, copy.data());
+                put_channels_last(from, g, begin, end, copy);
             });
         }
-        const Image image = is_last ? Image{from, g.pixel_stride} : Image{copy.data(), g.channels};
+        const Image image = is_last ? Image{from, g.pixel_stride} : Image{copy, g.channels};
         in_parallel(out_pixels, 6, threads, [&](int64_t begin, int64_t end) {
             conv.run(image, y + k * out_pixels * g.out_channels, begin, end);
         });
