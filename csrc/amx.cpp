@@ -1,6 +1,6 @@
 #include "amx.hpp"
 
-#if defined(__linux__)
+#if defined(__linux__) && defined(__AMX_INT8__)
 
 #include <cpuid.h>
 #include <immintrin.h>

@@ -77,7 +77,8 @@ struct ByteProducts {
     }
 
     // Adds to the sums of all rows what so many entries of a tile give; beyond them x is 0.
-    static void add_rows(const int8_t* x, int64_t rows, int64_t stride, const uint8_t* weight, int64_t entries, int32_t* to) {
+    static void add_rows(const int8_t* x, int64_t rows, int64_t stride, const uint8_t* weight, int64_t entries,
+                         int32_t* to) {
         if (rows >= 16 && has_amx()) {
             const int64_t whole = rows / 16 * 16;
             add_by_amx(x, whole, stride, weight, (entries + 63) / 64, to);
@@ -100,9 +101,9 @@ struct ByteProducts {
             const int64_t at = n + v * LANES, left = lesser(o.n, o.last * ROWS_OF_PANEL) - at;
             const __mmask16 here = left >= LANES ? 0xffff : static_cast<__mmask16>((1 << left) - 1);
             __m512 scale = _mm512_set1_ps(1.0f), bias = _mm512_setzero_ps();
-            if (o.affine.scale != nullptr) {
-                scale = o.affine.scales == 1 ? _mm512_set1_ps(*o.affine.scale) : _mm512_maskz_loadu_ps(here, o.affine.scale + at);
-            }
+            const float* const scales = o.affine.scale;
+            if (o.affine.scales == 1) scale = _mm512_set1_ps(*scales);
+            if (o.affine.scales > 1) scale = _mm512_maskz_loadu_ps(here, scales + at);
             if (o.affine.bias != nullptr) bias = _mm512_maskz_loadu_ps(here, o.affine.bias + at);
             for (int64_t r = 0; r < rows.count; ++r) {
                 const __m512i sum = _mm512_load_si512(sums + r * TILE + v * LANES);
@@ -134,7 +135,8 @@ struct ByteProducts {
                                weight + i * 64 * TILE + v * 4 * LANES, 4 * TILE);
                     }
                 }
-                add_rows(x + j * 64, rows.count, stride, weight, lesser(words * 64, rows.entries - j * 64), sums);
+                const int64_t entries = lesser(words * 64, rows.entries - j * 64);
+                add_rows(x + j * 64, rows.count, stride, weight, entries, sums);
             }
             put(sums, totals, rows, o, panel * ROWS_OF_PANEL);
         }

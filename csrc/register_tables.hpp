@@ -112,9 +112,11 @@ struct RegisterTables {
 template <class V, int ROWS = V::rows>
 void multiply_by_register_tables(const FloatRows& rows, const Outputs& outputs) {
     int64_t row = 0;
-    for (; row + ROWS <= rows.count; row += ROWS) RegisterTables<V, ROWS>::multiply(rows.from(row), outputs.from(row));
+    for (; row + ROWS <= rows.count; row += ROWS) {
+        RegisterTables<V, ROWS>::multiply(from_row(rows, row), from_row(outputs, row));
+    }
     if constexpr (ROWS > 1) {
-        if (row < rows.count) multiply_by_register_tables<V, ROWS - 1>(rows.from(row), outputs.from(row));
+        if (row < rows.count) multiply_by_register_tables<V, ROWS - 1>(from_row(rows, row), from_row(outputs, row));
     }
 }
 

@@ -192,7 +192,8 @@ struct RowTables {
                 const int64_t groups = lesser(GROUPS, (rows.entries - k + 3) / 4);
                 for (int64_t g = 0; g < groups; ++g) fill(rows, k + 4 * g, inverse, tables + place(g) * TABLE);
                 for (int64_t p = 0; p < panels; ++p) {
-                    add_panel(tables, groups, o.panels + ((first + p) * width + k / 64) * ROWS_OF_PANEL, sums + p * ROWS_OF_PANEL * ROWS);
+                    const uint64_t* const words = o.panels + ((first + p) * width + k / 64) * ROWS_OF_PANEL;
+                    add_panel(tables, groups, words, sums + p * ROWS_OF_PANEL * ROWS);
                 }
             }
             put_all(sums, rows, o, first * ROWS_OF_PANEL, lesser(o.n, (first + panels) * ROWS_OF_PANEL));
@@ -206,8 +207,8 @@ void multiply_by_row_tables(const FloatRows& rows, const Outputs& outputs) {
     constexpr int VECTORS = 64 / sizeof(typename E::Vector);
     for (int64_t row = 0; row < rows.count;) {
         const bool is_few = rows.count - row <= VECTORS * E::lanes / 2;
-        is_few ? RowTables<E, 1>::multiply(rows.from(row), outputs.from(row))
-               : RowTables<E, VECTORS>::multiply(rows.from(row), outputs.from(row));
+        is_few ? RowTables<E, 1>::multiply(from_row(rows, row), from_row(outputs, row))
+               : RowTables<E, VECTORS>::multiply(from_row(rows, row), from_row(outputs, row));
         row += (is_few ? 1 : VECTORS) * E::lanes;
     }
 }

@@ -102,7 +102,8 @@ bool nan_stays_in_its_row(int32_t isa) {
 double convolved(const Geometry& g, const float* image, const uint64_t* panels, int64_t pixel, int64_t channel) {
     const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups;
     const int64_t entries = inner * g.kernel[0] * g.kernel[1], width = (entries + 63) / 64, group = channel / outer;
-    const uint64_t* const panel = panels + (group * ((outer + 7) / 8) + channel % outer / 8) * width * 8 + channel % outer % 8;
+    const int64_t row_of_group = channel % outer, panels_before = group * ((outer + 7) / 8) + row_of_group / 8;
+    const uint64_t* const panel = panels + panels_before * width * 8 + row_of_group % 8;
     double sum = 0;
     for (int64_t k = 0; k < entries; ++k) {
         const int64_t tap = k / inner, c = group * inner + k % inner;

@@ -44,9 +44,9 @@ void multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const Out
     if (m * outputs.n * rows.entries < WORTH_A_THREAD) threads = 1;
     if (m >= 32 * threads) {
         in_parallel(m, 6, threads, [&](int64_t begin, int64_t end) {
-            FloatRows mine = rows.from(begin);
+            FloatRows mine = from_row(rows, begin);
             mine.count = end - begin;
-            kernels.multiply(mine, outputs.from(begin));
+            kernels.multiply(mine, from_row(outputs, begin));
         });
     } else {
         in_parallel(outputs.last, 8, threads, [&](int64_t begin, int64_t end) {

@@ -17,12 +17,6 @@ struct FloatRows {
     const float* x;
     int64_t count, entries, stride;
     const float *inverse, *quantum;
-
-    FloatRows from(int64_t row) const {
-        const bool is_rounded = quantum != nullptr;
-        return {x + row * stride, count - row, entries, stride, is_rounded ? inverse + row : nullptr,
-                is_rounded ? quantum + row : nullptr};
-    }
 };
 
 // Panels [first, last) of a weight of n rows, and where the sums go: y is (rows, …), `stride` floats from row to row,
@@ -33,12 +27,6 @@ struct Outputs {
     Affine affine;
     float* y;
     int64_t stride;
-
-    Outputs from(int64_t row) const {
-        Outputs rest = *this;
-        rest.y += row * stride;
-        return rest;
-    }
 };
 
 struct WeightOnlyKernels {
@@ -66,6 +54,18 @@ namespace {
 constexpr int64_t ROWS_OF_PANEL = 8;
 
 constexpr int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// What is left from row `row` on.
+inline FloatRows from_row(FloatRows rows, int64_t row) {
+    rows.x += row * rows.stride, rows.count -= row;
+    if (rows.quantum != nullptr) rows.inverse += row, rows.quantum += row;
+    return rows;
+}
+
+inline Outputs from_row(Outputs outputs, int64_t row) {
+    outputs.y += row * outputs.stride;
+    return outputs;
+}
 
 // Floats that are whole numbers come from adding 1.5·2^23, which rounds as std::rint does; the last bits are the number.
 constexpr float TO_WHOLE = 12582912.0f;
