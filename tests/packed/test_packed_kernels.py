@@ -186,3 +186,56 @@ example = torch.load(sys.argv[1] + "/example.pt")
 assert torch.equal(program(example["image"]), example["answer"])
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=300)
+
+
+class Floats(nn.Module):
+    """Layers with float inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = nn.Conv2d(6, 16, 3, padding=1, groups=2)
+        self.line = nn.Conv1d(16, 16, 3, padding=1, padding_mode="reflect")
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.dense = nn.Linear(16, 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.line(self.image(x).flatten(2)).transpose(1, 2)
+        return self.dense(self.attention(x, x, 0.5 * x, need_weights=False)[0].mean(1))
+
+
+@built
+def test_float_inputs_are_exact_or_rounded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = pc.binarize(Floats(), keep=None).eval().requires_grad_(False)
+    x = torch.randn(2, 6, 8, 8)
+    exact, rounded = pc.pack(model), pc.pack(model, inputs="int8")
+    torch.testing.assert_close(exact(x), model(x))
+    assert all(layer.panels is not None for layer in kernel_layers(exact).values())
+    assert not torch.allclose(rounded(x), model(x))
+    torch.testing.assert_close(rounded(x), model(x), rtol=0.1, atol=0.05)
+    pc.save(rounded, tmp_path / "net")
+    assert torch.equal(pc.load(tmp_path / "net", Floats())(x), exact(x))
+    assert torch.equal(pc.load(tmp_path / "net", Floats(), inputs="int8")(x), rounded(x))
+    assert torch.equal(copy.deepcopy(rounded)(x), rounded(x))
+    assert torch.equal(torch.compile(rounded, fullgraph=True, backend="aot_eager")(x), rounded(x))
+
+
+@built
+def test_a_rounded_layer_keeps_its_bound() -> None:
+    layer = pc.BinaryLinear(300, 7, bias=False).eval().requires_grad_(False)
+    x = torch.randn(5, 300)
+    error = (pc.pack(nn.Sequential(layer), inputs="int8")(x) - layer(x)).abs()
+    bound = layer.binary_weight.abs()[:, 0] * 300 * x.abs().amax(1, keepdim=True) / 127 / 2
+    assert bool((error <= bound).all())
+
+
+def test_other_inputs_are_refused() -> None:
+    with pytest.raises(ValueError, match="inputs must be 'exact' or 'int8'"):
+        pc.pack(binary(), inputs="int4")  # type: ignore[arg-type]  # as a user may
+
+
+@built
+def test_under_autocast_float_inputs_go_by_torch() -> None:
+    packed = pc.pack(nn.Sequential(pc.BinaryLinear(8, 4)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert packed(torch.randn(2, 8)).dtype == torch.bfloat16

@@ -39,13 +39,13 @@ def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
 def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     """The signs of an (out, in/groups, height, width) weight, from `pack_bits`, as rows that patches of an image meet.
 
-    They are (groups, ⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8), a row being (height, width, in/groups) without
+    They are (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8), a row being (height, width, in/groups) without
     gaps. ValueError for another number of bits, or a shape of other dimensions.
     """
     if len(shape) != 4 or shape[0] % groups:
         raise ValueError(f"a weight is (out, in/groups, height, width), out a multiple of {groups}; got {tuple(shape)}")
     rows = unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1).reshape(groups, shape[0] // groups, -1)
-    return torch.stack([_panelled(_words(of_group)) for of_group in rows])
+    return torch.cat([_panelled(_words(of_group)) for of_group in rows])
 
 
 def _words(signs: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def _implementation(function: str, most: float) -> Callable[..., Tensor]:
         channels, *patch = weight_shape
         if prod(patch) > most:
             raise ValueError(f"a patch must have at most {most} entries; got a weight {tuple(weight_shape)}")
-        shape = (groups, -(-channels // groups // PANEL), -(-prod(patch) // 64), PANEL)
+        shape = (groups * -(-channels // groups // PANEL), -(-prod(patch) // 64), PANEL)
         require_fitting(input, panels, shape, channels, scale, bias)
         kernels, number = loaded(instruction_set)
         image, pixel_stride = _rows_of_pixels(input)

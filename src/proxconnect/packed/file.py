@@ -14,7 +14,7 @@ from proxconnect.bits import pad_is_zero
 from proxconnect.layers import BinaryLayer
 from proxconnect.packed import container
 from proxconnect.packed.architecture import called, persistent, require_float, skeleton_of
-from proxconnect.packed.kernels import KernelLayer, warn_unless_built
+from proxconnect.packed.kernels import Inputs, KernelLayer, let_inputs_be, warn_unless_built
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.metadata import KEY, Metadata
 from proxconnect.packed.wrappers import require_unwrapped
@@ -45,12 +45,12 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         container.write(temporary, stored, {KEY: Metadata(specs, aliases).to_json()})
 
 
-def load(path: str | os.PathLike[str], float_model: nn.Module) -> nn.Module:
+def load(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
     """The packed model that `save` wrote: a new module in `eval()` on the CPU, with the architecture of `float_model`.
 
     `float_model` stays as it is and may be on the meta device: none of its parameters is ever copied. Buffers that are
-    not persistent are, so they must have values. PackedFileError for a damaged, foreign or newer file and for a model
-    of another architecture, OSError for a file that cannot be read.
+    not persistent are, so they must have values. `inputs` is as of `pack`, and in no file. PackedFileError for a
+    damaged, foreign or newer file and for a model of another architecture, OSError for a file that cannot be read.
     """
     require_module(float_model, "load(path, float_model)")
     warn_unless_built()
@@ -62,6 +62,7 @@ def load(path: str | os.PathLike[str], float_model: nn.Module) -> nn.Module:
             _fill(skeleton, file, metadata)
     except ValueError as fault:
         raise PackedFileError(f"cannot load {os.fspath(path)}: {fault}") from fault
+    let_inputs_be(skeleton, inputs)
     return skeleton.cpu().eval().requires_grad_(False)
 
 

@@ -3,16 +3,19 @@
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.bits import pack_bits, unpack_bits
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import LayerSpec
+
+Inputs = Literal["exact", "int8"]
+"""How kernels multiply float inputs: as they are, or each row rounded to 8 bits by its own step, which is faster."""
 
 TAKEN = (torch.float32, torch.bfloat16, torch.float16)
 """The dtypes of an input that the kernels compute with, in float32."""
@@ -25,6 +28,7 @@ class KernelLayer(PackedLayer):
     """
 
     panels: Tensor | None
+    inputs: Inputs = "exact"
 
     def make_panels(self) -> None:
         """Lay the signs out for the kernels, where these were built, are for its device and can compute it."""
@@ -53,7 +57,8 @@ class KernelLayer(PackedLayer):
         """(…, in) → (…, rows): the product with rows of the weight."""
         if self._spec.binary_input:
             return kernels.binary_linear(input, panels, rows, scale, bias, self.accumulator)
-        return kernels.weight_only_linear(input, panels, rows, scale, bias)
+        multiply = kernels.dynamic_int8_linear if self.inputs == "int8" else kernels.weight_only_linear
+        return multiply(input, panels, rows, scale, bias)
 
     def kernel_scale(self) -> Tensor | None:
         """The scale as the kernels take it."""
@@ -135,17 +140,13 @@ class KernelConv(KernelLayer):
 
     def by_kernels(self, input: Tensor) -> Tensor:
         """(N, in, *size) → (N, out, *size_out), with or without N, in the memory format of the input."""
-        assert self.panels is not None
         dims, pad = len(self.kernel_size), self._reversed_padding_repeated_twice
         padding = tuple(pad[::-2])
         if self.padding_mode != "zeros":  # of the input, or of its signs: they are the same
             input, padding = functional.pad(input, pad, mode=self.padding_mode), (0,) * dims
         batch = input if input.dim() > dims + 1 else input[None]
         image = batch if dims == 2 else batch.unsqueeze(2)
-        output = kernels.binary_conv2d(
-            image, self.panels, self._kernel_shape(), _two(self.stride, 1), _two(padding, 0), _two(self.dilation, 1),
-            self.groups, self.padding_value, self.kernel_scale(), self.kernel_bias(), self.accumulator,
-        )  # fmt: skip
+        output = self._convolve(image, _two(padding, 0))
         output = output if dims == 2 else output.squeeze(2)
         output = output if batch is input else output[0]
         return output.contiguous() if input.is_contiguous() else output
@@ -153,9 +154,21 @@ class KernelConv(KernelLayer):
     def _panels(self) -> Tensor | None:
         pad = self._reversed_padding_repeated_twice
         is_even = pad[::2] == pad[1::2]  # "same" may be larger behind
-        if not self._spec.binary_input or not (is_even or self.padding_mode != "zeros"):
+        if not is_even and self.padding_mode == "zeros":
             return None
-        return kernels.conv_panels(self.bits, self._kernel_shape(), self.groups)
+        lay_out = kernels.conv_panels if self._spec.binary_input else kernels.patch_panels
+        return lay_out(self.bits, self._kernel_shape(), self.groups)
+
+    def _convolve(self, image: Tensor, padding: tuple[int, ...]) -> Tensor:
+        assert self.panels is not None
+        geometry = self._kernel_shape(), _two(self.stride, 1), padding, _two(self.dilation, 1), self.groups
+        scale, bias = self.kernel_scale(), self.kernel_bias()
+        if self._spec.binary_input:
+            return kernels.binary_conv2d(
+                image, self.panels, *geometry, self.padding_value, scale, bias, self.accumulator
+            )
+        convolve = kernels.dynamic_int8_conv2d if self.inputs == "int8" else kernels.weight_only_conv2d
+        return convolve(image, self.panels, *geometry, scale, bias)
 
     def _kernel_shape(self) -> tuple[int, ...]:
         return (*self._spec.shape[:2], *_two(self._spec.shape[2:], 1))
@@ -164,6 +177,15 @@ class KernelConv(KernelLayer):
 def _two(values: tuple[int, ...], missing: int) -> tuple[int, ...]:
     """The values of height and width; a line has height 1."""
     return values if len(values) == 2 else (missing, *values)
+
+
+def let_inputs_be(model: nn.Module, inputs: Inputs) -> None:
+    """Have the kernels multiply the float inputs of all packed layers so; ValueError unless it is one of `Inputs`."""
+    if inputs not in get_args(Inputs):
+        raise ValueError(f"inputs must be 'exact' or 'int8'; got {inputs!r}")
+    for layer in model.modules():
+        if isinstance(layer, KernelLayer):
+            layer.inputs = inputs
 
 
 @cache  # once is enough

@@ -7,7 +7,7 @@ from proxconnect.arguments import require_module
 from proxconnect.bits import pack_bits
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.fast_path import call_every_layer
-from proxconnect.packed.kernels import KernelLayer, warn_unless_built
+from proxconnect.packed.kernels import Inputs, KernelLayer, let_inputs_be, warn_unless_built
 from proxconnect.packed.kinds import spec_of
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import DTYPES, LayerSpec
@@ -15,12 +15,22 @@ from proxconnect.packed.transplant import transplant
 from proxconnect.packed.wrappers import require_unwrapped
 
 
-def pack(model: nn.Module) -> nn.Module:
+def pack(model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
     """A new model, in `eval()` and without gradients, whose binary layers hold 1 bit a weight plus scales.
 
-    It computes what `model` does with hard weights and hard activations, to the bit; layers of the pair `fp` are made
-    binary too. `model` stays as it is. ValueError without a binary layer, for latents, quantizers or paddings that have
-    no packed form and for a model wrapped by `torch.compile(model)` or the like, TypeError for such types of layers.
+    It computes what `model` does with hard weights and hard activations: layers with binary inputs to the bit, those
+    with float inputs up to the order of a sum. Layers of the pair `fp` are made binary too. `model` stays as it is. The
+    kernels compute where they were built, on CPUs, and torch everywhere else.
+
+    Args:
+        model: a binary model.
+        inputs: how kernels multiply float inputs, "exact" or "int8": rounded to 8 bits, each row of a linear layer's
+            input and each patch of a convolution's by its own step s = max|x|/127, which is faster. An output is then
+            off by at most scale · n · s/2, and by scale · s · √(n/12) in the mean, where n entries are summed.
+
+    Raises:
+        ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, and for a
+            model wrapped by `torch.compile(model)` or the like. TypeError: for such types of layers.
     """
     require_module(model, "pack(model)")
     warn_unless_built()
@@ -39,6 +49,7 @@ def pack(model: nn.Module) -> nn.Module:
         for layer, form in packed.items():
             assert isinstance(layer, BinaryLayer)
             _give_tensors(form, layer)
+    let_inputs_be(copy, inputs)
     return copy.eval().requires_grad_(False)
 
 
