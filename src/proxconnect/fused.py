@@ -202,7 +202,12 @@ def _multiplied(
     mu: float,
 ) -> Tensor:  # fmt: skip
     """factor·B·g by the kernels."""
-    gradient, latent, inside = (_laid_out(tensor, rows.strides) for tensor in (gradient, latent, inside))
+    if gradient.stride() != rows.strides:
+        gradient = _laid_out(gradient, rows)
+    if latent is not None and latent.stride() != rows.strides:  # as hooks that pack tensors may bring them back
+        latent = _laid_out(latent, rows)
+    if inside is not None and inside.stride() != rows.strides:
+        inside = _laid_out(inside, rows)
     product = torch.empty_like(gradient)
     kernels, instruction_set = _kernels()
     kernels.px_quantize_backward(
@@ -228,11 +233,9 @@ def _multiplied_by_torch(
     return multiplied(gradient, slope, factor)
 
 
-def _laid_out(tensor: Any, strides: tuple[int, ...]) -> Any:
-    """A tensor with these strides, itself where it has them; None for None."""
-    if tensor is None or tensor.stride() == strides:
-        return tensor
-    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)
+def _laid_out(tensor: Tensor, rows: Rows) -> Tensor:
+    """A copy that lies in memory as the rows do."""
+    return torch.empty_strided(tensor.shape, rows.strides, dtype=tensor.dtype).copy_(tensor)
 
 
 @cache
