@@ -193,10 +193,10 @@ class Floats(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.image = nn.Conv2d(6, 16, 3, padding=1, groups=2)
-        self.line = nn.Conv1d(16, 16, 3, padding=1, padding_mode="reflect")
-        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
-        self.dense = nn.Linear(16, 9)
+        self.image = nn.Conv2d(32, 64, 3, padding=1, groups=2)
+        self.line = nn.Conv1d(64, 48, 3, padding=1, padding_mode="reflect")
+        self.attention = nn.MultiheadAttention(48, 2, batch_first=True)
+        self.dense = nn.Linear(48, 9)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.line(self.image(x).flatten(2)).transpose(1, 2)
@@ -207,7 +207,7 @@ class Floats(nn.Module):
 def test_float_inputs_are_exact_or_rounded(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = pc.binarize(Floats(), keep=None).eval().requires_grad_(False)
-    x = torch.randn(2, 6, 8, 8)
+    x = torch.randn(2, 32, 8, 8)
     exact, rounded = pc.pack(model), pc.pack(model, inputs="int8")
     torch.testing.assert_close(exact(x), model(x))
     assert all(layer.panels is not None for layer in kernel_layers(exact).values())
@@ -218,6 +218,14 @@ def test_float_inputs_are_exact_or_rounded(tmp_path: Path) -> None:
     assert torch.equal(pc.load(tmp_path / "net", Floats(), inputs="int8")(x), rounded(x))
     assert torch.equal(copy.deepcopy(rounded)(x), rounded(x))
     assert torch.equal(torch.compile(rounded, fullgraph=True, backend="aot_eager")(x), rounded(x))
+
+
+@built
+def test_few_floats_go_by_torch() -> None:
+    depthwise = pc.BinaryConv2d(64, 64, 3, groups=64).eval().requires_grad_(False)
+    packed, x = pc.pack(nn.Sequential(depthwise)), torch.randn(2, 64, 8, 8)
+    assert kernel_layers(packed)["0"].panels is None
+    assert torch.equal(packed(x), depthwise(x))
 
 
 @built

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from functools import cache
+from math import prod
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -13,6 +14,10 @@ from proxconnect import kernels
 from proxconnect.bits import pack_bits, unpack_bits
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import LayerSpec
+
+WORTH_TABLES = (32, 128)
+"""The outputs of a group, and the entries of a patch, below which a convolution of floats is faster by torch, which has
+few weights to unpack there."""
 
 Inputs = Literal["exact", "int8"]
 """How kernels multiply float inputs: as they are, or each row rounded to 8 bits by its own step, which is faster."""
@@ -156,8 +161,12 @@ class KernelConv(KernelLayer):
         is_even = pad[::2] == pad[1::2]  # "same" may be larger behind
         if not is_even and self.padding_mode == "zeros":
             return None
-        lay_out = kernels.conv_panels if self._spec.binary_input else kernels.patch_panels
-        return lay_out(self.bits, self._kernel_shape(), self.groups)
+        if self._spec.binary_input:
+            return kernels.conv_panels(self.bits, self._kernel_shape(), self.groups)
+        outputs, entries = self._spec.shape[0] // self.groups, prod(self._spec.shape[1:])
+        if outputs < WORTH_TABLES[0] or entries < WORTH_TABLES[1]:
+            return None
+        return kernels.patch_panels(self.bits, self._kernel_shape(), self.groups)
 
     def _convolve(self, image: Tensor, padding: tuple[int, ...]) -> Tensor:
         assert self.panels is not None
@@ -167,6 +176,7 @@ class KernelConv(KernelLayer):
             return kernels.binary_conv2d(
                 image, self.panels, *geometry, self.padding_value, scale, bias, self.accumulator
             )
+        image = image.contiguous(memory_format=torch.channels_last)  # where patches are few pieces
         convolve = kernels.dynamic_int8_conv2d if self.inputs == "int8" else kernels.weight_only_conv2d
         return convolve(image, self.panels, *geometry, scale, bias)
 
