@@ -1,118 +1,190 @@
-// Convolutions of signs, straight on packed images: no matrix of patches is made.
+// Convolutions of signs. A row of the weight is its taps, one after another, each with its channels. The input that an
+// output pixel multiplies by it lies in the packed image already where the channels of a group fill whole words, and is
+// gathered bit by bit otherwise.
 #pragma once
 
-#include "products.hpp"
+#include "tiles.hpp"
 
 namespace proxconnect {
 namespace {
 
-constexpr int64_t BLOCK = 16;
-
-// Up to 64 channels of BLOCK pixels that follow each other in memory, a word for each pixel; V::pack_block is this or
-// better.
-inline void pack_block(const float* from, int64_t channel_stride, int64_t channels, uint64_t* words, uint64_t* nan) {
-    for (int64_t i = 0; i < BLOCK; ++i) words[i] = nan[i] = 0;
-    for (int64_t c = 0; c < channels; ++c, from += channel_stride) {
-        for (int64_t i = 0; i < BLOCK; ++i) words[i] |= static_cast<uint64_t>(from[i] >= 0.0f) << c;
-        for (int64_t i = 0; i < BLOCK; ++i) nan[i] |= from[i] != from[i];
-    }
-}
-
-// Up to 64 channels of a pixel, wherever they lie.
-template <class V>
-inline uint64_t pack_pixel(const float* from, int64_t channel_stride, int64_t channels, bool& has_nan) {
-    if (channel_stride == 1 && channels == 64) return V::signs(from, has_nan);
-    float gathered[64];
-    for (int64_t c = 0; c < 64; ++c) gathered[c] = c < channels ? from[c * channel_stride] : -1.0f;
-    return V::signs(gathered, has_nan);
-}
-
-// The signs of pixels [begin, end) of an image: words is (pixels, groups, width).
-template <class V>
-void pack_pixels(const float* image, const Geometry& g, int64_t begin, int64_t end, uint64_t* words, uint8_t* nan) {
-    const int64_t inputs = g.channels / g.groups, width = (inputs + 63) / 64;
-    std::memset(nan + begin * g.groups, 0, static_cast<size_t>((end - begin) * g.groups));
-    for (int64_t k = 0; k < g.groups * width; ++k) {  // the k-th word of each pixel
-        const int64_t group = k / width, start = k % width * 64, channels = least(64, inputs - start);
-        const float* const from = image + (group * inputs + start) * g.channel_stride;
-        int64_t pixel = begin;
-        for (; g.pixel_stride == 1 && pixel + BLOCK <= end; pixel += BLOCK) {
-            uint64_t packed[BLOCK], unknown[BLOCK];
-            V::pack_block(from + pixel, g.channel_stride, channels, packed, unknown);
-            for (int64_t i = 0; i < BLOCK; ++i) {
-                words[(pixel + i) * g.groups * width + k] = packed[i];
-                nan[(pixel + i) * g.groups + group] |= unknown[i] != 0;
-            }
-        }
-        for (; pixel < end; ++pixel) {
-            bool has_nan = false;
-            words[pixel * g.groups * width + k] =
-                pack_pixel<V>(from + pixel * g.pixel_stride, g.channel_stride, channels, has_nan);
-            nan[pixel * g.groups + group] |= has_nan;
-        }
-    }
-}
-
-// What an output pixel of one group multiplies.
+// What both sources know.
 struct Taps {
-    const uint64_t** inputs;  // of every tap, or of those within the image
-    int64_t* places;
-    int64_t taps;
-    bool is_nan;
+    const PackedImage& image;
+    const Geometry& g;
+    const Scratch& scratch;
+    const int64_t group, inner = g.channels / g.groups, count = g.kernel[0] * g.kernel[1];
+    const int64_t words = (count * inner + 63) / 64;
+    const Inside whole = {{0, 0}, {g.kernel[0], g.kernel[1]}};
+    const bool are_neighbours = g.groups == 1 && g.dilation[1] == 1;
+
+    // The row that row i of the kernel meets from output row `row`.
+    const uint64_t* row_of(const uint64_t* rows, int64_t row, int64_t i) const {
+        const int64_t y = start_of(g, 0, row) + i * g.dilation[0];
+        return rows + (y >= 0 && y < g.size[0] ? y : g.size[0]) * image.width;
+    }
 };
 
-// Finds the taps of output pixel (row, column). Beyond the border they meet `beyond`, or where that is null, nothing.
-inline void find_taps(const Geometry& g, const uint64_t* words, const uint8_t* nan, const uint64_t* beyond, int64_t width,
-                      int64_t group, int64_t row, int64_t column, Taps& found) {
-    found.taps = 0, found.is_nan = false;
-    for (int64_t i = 0; i < g.kernel[0]; ++i) {
-        const int64_t y = row * g.stride[0] - g.padding[0] + i * g.dilation[0];
-        for (int64_t j = 0; j < g.kernel[1]; ++j) {
-            const int64_t x = column * g.stride[1] - g.padding[1] + j * g.dilation[1];
-            const bool is_inside = y >= 0 && y < g.size[0] && x >= 0 && x < g.size[1];
-            if (!is_inside && beyond == nullptr) continue;
-            const int64_t pixel = (y * g.size[1] + x) * g.groups + group;
-            found.inputs[found.taps] = is_inside ? words + pixel * width : beyond;
-            found.places[found.taps] = (i * g.kernel[1] + j) * width;
-            found.is_nan |= is_inside && nan[pixel] != 0;
-            ++found.taps;
+// Words of the image, in runs of taps that are neighbours.
+class InPlace : public Taps {
+  public:
+    static constexpr int64_t most_columns = INT64_MAX / 2;
+
+    InPlace(const PackedImage& image, const Geometry& g, const Scratch& scratch, int64_t group)
+        : Taps{image, g, scratch, group} {}
+
+    bool begin_columns(int64_t row, int64_t, int64_t) {
+        row_ = row;
+        point_first(whole, scratch.starts);
+        return true;
+    }
+
+    void clear() {}
+
+    Inside taps_of(const Inside& inside) const { return g.border != 0 ? whole : inside; }
+
+    void place(Tile& tile) const {
+        const int64_t width = inner / 64, columns = tile.taps.last[1] - tile.taps.first[1];
+        tile.entries = {static_cast<int32_t>(tile.taps.count() * inner), 1};
+        tile.length = are_neighbours ? columns * width : width;
+        tile.runs = 0;
+        for (int64_t i = tile.taps.first[0]; i < tile.taps.last[0]; ++i) {
+            for (int64_t j = tile.taps.first[1]; j < tile.taps.last[1]; ++j) {
+                tile.places[tile.runs++] = (i * g.kernel[1] + j) * width;
+                if (are_neighbours) break;
+            }
         }
     }
+
+    void point(const Inside& taps, int64_t column, const uint64_t** inputs) const {
+        const int64_t at = (start_of(g, 1, column) + image.pad) * words_of_pixel_;
+        if (taps == whole) {
+            const int64_t runs = are_neighbours ? g.kernel[0] : count;
+            for (int64_t run = 0; run < runs; ++run) inputs[run] = scratch.starts[run] + at;
+        } else {
+            const int64_t runs = point_first(taps, inputs);
+            for (int64_t run = 0; run < runs; ++run) inputs[run] += at;
+        }
+    }
+
+  private:
+    // Where runs would begin were an output pixel's first tap the first pixel of a row; returns how many.
+    int64_t point_first(const Inside& taps, const uint64_t** inputs) const {
+        int64_t run = 0;
+        for (int64_t i = taps.first[0]; i < taps.last[0]; ++i) {
+            const uint64_t* const row = row_of(image.rows, row_, i) + group * (inner / 64);
+            for (int64_t j = taps.first[1]; j < taps.last[1]; ++j) {
+                inputs[run++] = row + j * g.dilation[1] * words_of_pixel_;
+                if (are_neighbours) break;
+            }
+        }
+        return run;
+    }
+
+    const int64_t words_of_pixel_ = g.channels / 64;
+    int64_t row_ = 0;
+};
+
+// Copies of the bits, one after another. Where the border is nothing, which is half of 1 and -1, a sum is the mean of
+// those with either border.
+class Gathered : public Taps {
+  public:
+    static constexpr int64_t most_columns = PATCHES / 4;
+
+    Gathered(const PackedImage& image, const Geometry& g, const Scratch& scratch, int64_t group)
+        : Taps{image, g, scratch, group} {}
+
+    // False where there is no room for them, and once more for each.
+    bool begin_columns(int64_t row, int64_t begin, int64_t end) {
+        if (used_ + 2 * (end - begin) > PATCHES) return false;
+        row_ = row, first_ = begin, patches_ = gather(image.rows, begin, end - begin);
+        return true;
+    }
+
+    void clear() { used_ = 0; }
+
+    Inside taps_of(const Inside& inside) const { return g.border != 0 || inside == whole ? whole : Inside{}; }
+
+    void place(Tile& tile) const {
+        const bool is_whole = tile.taps == whole;
+        tile.entries = {static_cast<int32_t>(count * inner), is_whole ? 1 : 0};
+        tile.runs = is_whole ? 1 : 2, tile.length = words;
+        for (int64_t run = 0; run < tile.runs; ++run) tile.places[run] = 0;
+    }
+
+    void point(const Inside& taps, int64_t column, const uint64_t** inputs) {
+        inputs[0] = patches_ + (column - first_) * (words + 1);
+        if (!(taps == whole)) inputs[1] = gather(image.upper, column, 1);
+    }
+
+  private:
+    // The patches of `columns` output pixels from `column` on.
+    const uint64_t* gather(const uint64_t* rows, int64_t column, int64_t columns) {
+        uint64_t* const patches = scratch.patches + used_ * (words + 1);
+        used_ += columns;
+        const int64_t step = are_neighbours ? g.kernel[1] : 1;
+        int64_t at = 0;
+        for (int64_t i = 0; i < g.kernel[0]; ++i) {
+            const uint64_t* const row = row_of(rows, row_, i);
+            for (int64_t j = 0; j < g.kernel[1]; j += step) {
+                const int64_t left = start_of(g, 1, column) + image.pad + j * g.dilation[1];
+                for (int64_t k = 0; k < step * inner; k += 64) {
+                    const int64_t bits = least(64, step * inner - k);
+                    append_columns(row, left * g.channels + group * inner + k, bits, columns, at, patches);
+                    at += bits;
+                }
+            }
+        }
+        return patches;
+    }
+
+    // Up to 64 bits of each column, from place `from` on in that of the first, to place `at` of its patch.
+    void append_columns(const uint64_t* row, int64_t from, int64_t bits, int64_t columns, int64_t at,
+                        uint64_t* patches) const {
+        const int64_t step = g.stride[1] * g.channels, size = words + 1, shift = at % 64;
+        const uint64_t kept = shift == 0 ? 0 : ~uint64_t{0};
+        uint64_t* to = patches + at / 64;
+        for (int64_t c = 0; c < columns; ++c, from += step, to += size) {
+            const uint64_t word = bits_at(row, from, bits);
+            to[0] = (to[0] & kept) | word << shift;
+            to[1] = (word >> 1) >> (63 - shift);
+        }
+    }
+
+    int64_t used_ = 0, row_ = 0, first_ = 0;
+    const uint64_t* patches_ = nullptr;
+};
+
+// Of the outputs, those of a group.
+inline Output output_of(const Output& output, int64_t channel) {
+    Output mine = output;
+    mine.scale += channel, mine.bias += channel;
+    return mine;
 }
 
-// Output pixels [begin, end) of one image, (rows·columns, out channels).
+template <class V, class Source>
+inline void convolve_group(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Output& output,
+                           const Scratch& scratch, int64_t group, float* y, int64_t begin, int64_t end) {
+    Source source(image, g, scratch, group);
+    Tiles<V, Source> tiles(source, image, panels, g, output, scratch, group);
+    const int64_t width = g.out_size[1];
+    for (int64_t row = begin / width; row * width < end; ++row) {
+        const int64_t first = most(begin, row * width), last = least(end, (row + 1) * width);
+        tiles.add_row(row, first - row * width, last - row * width, y + first * g.out_channels);
+    }
+    tiles.multiply();
+}
+
 template <class V>
-void binary_conv(const uint64_t* words, const uint8_t* nan, const uint64_t* panels, const Geometry& g, const Output& output,
-                 const uint64_t* beyond, const uint64_t** inputs, int64_t* places, float* y, int64_t begin, int64_t end) {
-    const int64_t entries = g.channels / g.groups, width = (entries + 63) / 64, n = g.out_channels / g.groups;
-    const int64_t taps = g.kernel[0] * g.kernel[1], per_group = (n + PANEL - 1) / PANEL * taps * width * PANEL;
+void binary_conv(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Output& output,
+                 const Scratch& scratch, float* y, int64_t begin, int64_t end) {
+    static_assert(V::rows <= ROWS);
+    const int64_t n = g.out_channels / g.groups, inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1];
+    const int64_t per_group = (n + PANEL - 1) / PANEL * ((taps * inner + 63) / 64) * PANEL;
     for (int64_t group = 0; group < g.groups; ++group) {
-        Output mine = output;
-        if (output.scale != nullptr && output.scales != 1) mine.scale += group * n;
-        if (output.bias != nullptr) mine.bias += group * n;
-        float* outputs[V::rows];
-        uint8_t is_nan[V::rows];
-        int64_t waiting = 0;
-        const auto single = [&](int64_t r, int64_t count) {
-            across<V, 1>({count, width, inputs + r * taps, places}, is_nan + r, panels + group * per_group, taps * width, n,
-                         entries * count, mine, outputs + r);
-        };
-        for (int64_t pixel = begin; pixel < end; ++pixel) {
-            Taps found = {inputs + waiting * taps, places, 0, false};
-            find_taps(g, words, nan, beyond, width, group, pixel / g.out_size[1], pixel % g.out_size[1], found);
-            outputs[waiting] = y + pixel * g.out_channels + group * n;
-            is_nan[waiting] = found.is_nan;
-            if (found.taps < taps) {
-                single(waiting, found.taps);
-                continue;
-            }
-            if (++waiting < V::rows) continue;
-            across<V, V::rows>({taps, width, inputs, places}, is_nan, panels + group * per_group, taps * width, n,
-                               entries * taps, mine, outputs);
-            waiting = 0;
-        }
-        for (int64_t t = 0; t < taps; ++t) places[t] = t * width;
-        for (int64_t r = 0; r < waiting; ++r) single(r, taps);
+        const Output mine = output_of(output, group * n);
+        const auto convolve = inner % 64 == 0 ? convolve_group<V, InPlace> : convolve_group<V, Gathered>;
+        convolve(image, panels + group * per_group, g, mine, scratch, group, y + group * n, begin, end);
     }
 }
 

@@ -1,25 +1,27 @@
+#include <algorithm>
 #include <vector>
 
-#include "products.hpp"
+#include "kernels.hpp"
+#include "prepared.hpp"
 #include "threads.hpp"
 
-using namespace proxconnect;
-
-namespace {
+namespace proxconnect {
 
 const Kernels* kernels_of(int32_t isa) {
     switch (isa) {
         case PORTABLE: return &portable_kernels;
 #if defined(__x86_64__)
         case AVX2:
-            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("fma")
+            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma") &&
+                           __builtin_cpu_supports("popcnt")
                        ? &avx2_kernels
                        : nullptr;
         case AVX512:
             return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                           __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vnni") &&
-                           __builtin_cpu_supports("avx512vbmi")
+                           __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512bitalg") &&
+                           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
+                           __builtin_cpu_supports("bmi2")
                        ? &avx512_kernels
                        : nullptr;
 #elif defined(__aarch64__)
@@ -29,8 +31,28 @@ const Kernels* kernels_of(int32_t isa) {
     }
 }
 
-// Below so many words to xor it takes longer to wake a thread than to do them alone.
-constexpr int64_t WORTH_A_THREAD = 1 << 17;
+Output with_all_channels(const Output& output, int64_t channels) {
+    constexpr float NO_BIAS = -0.0f;  // the one number that changes none when it is added
+    constexpr int64_t BEYOND = 80;
+    static thread_local std::vector<float> scale, bias;
+    scale.assign(static_cast<size_t>(channels + BEYOND), output.scales == 1 ? *output.scale : 1.0f);
+    bias.assign(static_cast<size_t>(channels + BEYOND), NO_BIAS);
+    if (output.scale != nullptr && output.scales != 1) std::copy_n(output.scale, channels, scale.begin());
+    if (output.bias != nullptr) std::copy_n(output.bias, channels, bias.begin());
+    for (int64_t i = 0; i < BEYOND; ++i) {
+        const size_t first = static_cast<size_t>(i), again = static_cast<size_t>(channels + i);
+        scale[again] = scale[first], bias[again] = bias[first];
+    }
+    Output whole = output;
+    whole.scale = scale.data(), whole.bias = bias.data();
+    return whole;
+}
+
+}  // namespace proxconnect
+
+using namespace proxconnect;
+
+namespace {
 
 // So many entries of a quantizer take as long.
 constexpr int64_t ENTRIES_WORTH_A_THREAD = 1 << 15;
@@ -46,6 +68,7 @@ int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries
     const Kernels* kernels = kernels_of(isa);
     if (kernels == nullptr) return 1;
     if (m == 0) return 0;
+    const Output whole = with_all_channels(*output, n);
     const int64_t width = (entries + 63) / 64;
     static thread_local std::vector<uint64_t> words;  // kept from call to call
     static thread_local std::vector<uint8_t> nan;
@@ -57,41 +80,8 @@ int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries
         for (int64_t r = begin; r < end; ++r) is_nan[r] = kernels->pack_row(x + r * stride, entries, rows + r * width);
     });
     in_parallel((n + PANEL - 1) / PANEL, 4, m * n * width < WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
-        kernels->binary_linear(rows, is_nan, panels, m, n, entries, *output, y, begin, end);
+        kernels->binary_linear(rows, is_nan, panels, m, n, entries, whole, y, begin, end);
     });
-    return 0;
-}
-
-int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
-                         const Output* output, float* y, int32_t threads) {
-    const Kernels* kernels = kernels_of(isa);
-    if (kernels == nullptr) return 1;
-    const Geometry& g = *geometry;
-    const int64_t width = (g.channels / g.groups + 63) / 64, pixels = g.size[0] * g.size[1];
-    const int64_t taps = g.kernel[0] * g.kernel[1], out_pixels = g.out_size[0] * g.out_size[1];
-    static thread_local std::vector<uint64_t> words;  // kept from call to call
-    static thread_local std::vector<uint8_t> nan;
-    words.resize(static_cast<size_t>(pixels * g.groups * width));
-    nan.resize(static_cast<size_t>(pixels * g.groups));
-    uint64_t* const image = words.data();
-    uint8_t* const is_nan = nan.data();
-    std::vector<uint64_t> border(static_cast<size_t>(width));
-    if (g.border > 0) {
-        for (int64_t c = 0; c < g.channels / g.groups; ++c) border[static_cast<size_t>(c / 64)] |= uint64_t{1} << (c % 64);
-    }
-    const uint64_t* const beyond = g.border == 0 ? nullptr : border.data();
-    const int64_t work = out_pixels * g.out_channels * taps * width;
-    for (int64_t k = 0; k < g.batch; ++k) {
-        in_parallel(pixels, 16, pixels * g.channels < WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
-            kernels->pack_pixels(x + k * g.image_stride, g, begin, end, image, is_nan);
-        });
-        in_parallel(out_pixels, 8, work < WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
-            std::vector<const uint64_t*> inputs(static_cast<size_t>(8 * taps));
-            std::vector<int64_t> places(static_cast<size_t>(taps));
-            kernels->binary_conv(image, is_nan, panels, g, *output, beyond, inputs.data(), places.data(),
-                                 y + k * out_pixels * g.out_channels, begin, end);
-        });
-    }
     return 0;
 }
 

@@ -1,4 +1,4 @@
-// What an instruction set offers; one file defines each, from the templates of products.hpp.
+// What an instruction set offers; one file defines each, from templates.
 #pragma once
 
 #include "proxconnect.h"
@@ -26,19 +26,54 @@ struct Slope {
     void* y;
 };
 
+constexpr int64_t PANEL = 8;  // rows of a weight that lie together
+
+// Rows of an image as bits: `pad` pixels of the border, the pixels, each with all its channels, and the border again;
+// the row after the last is border alone. Where the border is nothing, `upper` has the same rows with a border of 1.
+struct PackedImage {
+    const float* x;
+    uint64_t *rows, *upper;
+    uint8_t* nan;  // pixels that hold NaN; null where none does
+    int64_t pad, width;  // in pixels and in words
+};
+
+// Where a convolution works: `inputs` and `places` are for TILES tiles of up to ROWS output pixels, `patches` for the
+// bits of PATCHES output pixels, and a word more each.
+constexpr int64_t TILES = 64, ROWS = 4, PATCHES = 2 * TILES * ROWS;
+struct Scratch {
+    const uint64_t** inputs;
+    int64_t* places;
+    uint64_t* patches;
+    const uint64_t** starts;  // for the taps of a row of pixels
+};
+
+// What a convolution of few channels a group reads, bytes of up to eight channels: of the image (planes, pixels, out
+// channels) and of the weight (taps, planes, out channels and 64 more), `planes` bytes for the channels of a group,
+// which each output channel finds at its own place. After the image come a pixel of the border for each plane, and 64
+// bytes more.
+struct ThinImage {
+    const float* x;
+    const uint8_t *weight, *pixels, *nan;  // NaN as above
+};
+
 struct Kernels {
     // One row of signs; returns whether it holds NaN.
     bool (*pack_row)(const float* x, int64_t columns, uint64_t* words);
-    // Output channels [8·first, 8·last) of all m rows.
+    // Output channels [8·first, 8·last) of all m rows. There are a scale and a bias for every channel and 80 beyond.
     void (*binary_linear)(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t n,
                           int64_t entries, const Output& output, float* y, int64_t first, int64_t last);
-    // Pixels [begin, end) of an image.
-    void (*pack_pixels)(const float* image, const Geometry& geometry, int64_t begin, int64_t end, uint64_t* words,
-                        uint8_t* nan);
-    // Output pixels [begin, end) of an image; inputs and places are scratch, for 8·taps and for taps.
-    void (*binary_conv)(const uint64_t* words, const uint8_t* nan, const uint64_t* panels, const Geometry& geometry,
-                        const Output& output, const uint64_t* beyond, const uint64_t** inputs, int64_t* places, float* y,
-                        int64_t begin, int64_t end);
+    // Rows [begin, end) of an image; `words` is scratch for the pixels of these rows, ⌈channels/64⌉ each.
+    void (*pack_image)(const Geometry& geometry, int64_t begin, int64_t end, uint64_t* words, const PackedImage& image);
+    // Output pixels [begin, end) of an image.
+    void (*binary_conv)(const PackedImage& image, const uint64_t* panels, const Geometry& geometry,
+                        const Output& output, const Scratch& scratch, float* y, int64_t begin, int64_t end);
+    // From words to bytes: the weight, and rows [begin, end) of an image.
+    void (*spread_weight)(const uint64_t* words, const Geometry& geometry, uint8_t* bytes);
+    void (*spread_image)(const PackedImage& image, const Geometry& geometry, int64_t begin, int64_t end,
+                         uint8_t* bytes);
+    // Output pixels [begin, end) of an image; scratch is for 4·taps·planes.
+    void (*thin_conv)(const ThinImage& image, const Geometry& geometry, const Output& output, int64_t* scratch, float* y,
+                      int64_t begin, int64_t end);
     // Rows [first, last) of latents, and of gradients.
     void (*quantize)(const Quantization& quantization, int64_t first, int64_t last);
     void (*slope)(const Slope& slope, int64_t first, int64_t last);
@@ -50,5 +85,8 @@ extern const Kernels avx2_kernels, avx512_kernels;
 #elif defined(__aarch64__)
 extern const Kernels neon_kernels;
 #endif
+
+// Those of an instruction set, or null where this machine lacks it.
+const Kernels* kernels_of(int32_t isa);
 
 }  // namespace proxconnect

@@ -3,6 +3,7 @@
 
 #include "binary_conv.hpp"
 #include "quantizer.hpp"
+#include "thin_conv.hpp"
 
 namespace proxconnect {
 namespace {
@@ -10,10 +11,10 @@ namespace {
 struct Neon {
     using Vector = uint64x2_t;
     using Count = uint8x16_t;  // a count in each byte
-    static constexpr int lanes = 2, rows = 4, panels = 1;
+    static constexpr int lanes = 2, rows = 4, panels = 1, outputs = 4;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 
-    static Vector load(const uint64_t* from) { return vld1q_u64(from); }
+    static Vector load(const void* from) { return vreinterpretq_u64_u8(vld1q_u8(static_cast<const uint8_t*>(from))); }
     static Vector broadcast(uint64_t word) { return vdupq_n_u64(word); }
     static Count zero() { return vdupq_n_u8(0); }
 
@@ -23,7 +24,33 @@ struct Neon {
 
     static Vector totals(Count count) { return vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(count))); }
     static Vector add(Vector a, Vector b) { return vaddq_u64(a, b); }
-    static void store(uint64_t* to, Vector v) { vst1q_u64(to, v); }
+    static void store(void* to, Vector v) { vst1q_u8(static_cast<uint8_t*>(to), vreinterpretq_u8_u64(v)); }
+
+    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
+        return (Vectors<outputs>::Ints)vcombine_u32(vmovn_u64(load(from)), vmovn_u64(load(from + 2)));
+    }
+
+    static Vectors<outputs>::Ints widened(const uint8_t* from) {
+        uint32_t bytes;
+        std::memcpy(&bytes, from, sizeof bytes);
+        return (Vectors<outputs>::Ints)vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(bytes))));
+    }
+
+    static void spread(uint64_t bits, uint8_t* to) {
+        const uint8x8_t places = vcreate_u8(0x8040201008040201u), one = vdup_n_u8(1);
+        for (int i = 0; i < 8; ++i) {
+            vst1_u8(to + 8 * i, vand_u8(vtst_u8(vdup_n_u8(static_cast<uint8_t>(bits >> (8 * i))), places), one));
+        }
+    }
+
+    static Vector none() { return vdupq_n_u64(0); }
+    static Vector add_bits(Vector count, Vector a, Vector b) {
+        return vreinterpretq_u64_u8(vaddq_u8(vreinterpretq_u8_u64(count), vreinterpretq_u8_u64(veorq_u64(a, b))));
+    }
+
+    static Vector add_ones(Vector count, Vector a, Vector b) {
+        return vreinterpretq_u64_u8(add_differing(vreinterpretq_u8_u64(count), a, b));
+    }
 
     static constexpr auto pack_block = proxconnect::pack_block;
 
@@ -49,7 +76,9 @@ struct NeonFloats : Lanes<4> {
 }  // namespace
 
 const Kernels neon_kernels = {
-    pack_row<Neon>, binary_linear<Neon>, pack_pixels<Neon>, binary_conv<Neon>, quantize<NeonFloats>, slope<NeonFloats>,
+    pack_row<Neon>,      binary_linear<Neon>, pack_image<Neon>, binary_conv<Neon>,
+    spread_weight<Neon>, spread_image<Neon>,  thin_conv<Neon>,
+    quantize<NeonFloats>, slope<NeonFloats>,
 };
 
 }  // namespace proxconnect

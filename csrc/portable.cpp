@@ -1,6 +1,7 @@
 // What every machine has: vectors of two words, whose bits are counted by adding neighbours.
 #include "binary_conv.hpp"
 #include "quantizer.hpp"
+#include "thin_conv.hpp"
 
 namespace proxconnect {
 namespace {
@@ -8,10 +9,10 @@ namespace {
 struct Portable {
     typedef uint64_t Vector __attribute__((vector_size(16)));  // which GCC and Clang make of what there is
     using Count = Vector;                                       // a count in each byte
-    static constexpr int lanes = 2, rows = 2, panels = 1;
+    static constexpr int lanes = 2, rows = 2, panels = 1, outputs = 4;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 
-    static Vector load(const uint64_t* from) { return Vector{from[0], from[1]}; }
+    static Vector load(const void* from) { return loaded<Vector>(from); }
     static Vector broadcast(uint64_t word) { return Vector{word, word}; }
     static Count zero() { return Vector{0, 0}; }
 
@@ -29,8 +30,29 @@ struct Portable {
     }
 
     static Vector add(Vector a, Vector b) { return a + b; }
-    static void store(uint64_t* to, Vector v) { to[0] = v[0], to[1] = v[1]; }
+    static void store(void* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
+    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
+        Vectors<outputs>::Ints v;
+        for (int i = 0; i < outputs; ++i) v[i] = static_cast<int32_t>(from[i]);
+        return v;
+    }
+
+    static Vectors<outputs>::Ints widened(const uint8_t* from) {
+        return Vectors<outputs>::Ints{from[0], from[1], from[2], from[3]};
+    }
+
+    static void spread(uint64_t bits, uint8_t* to) {
+        for (int i = 0; i < 8; ++i) {
+            const uint64_t places = (bits >> (8 * i) & 255) * 0x0101010101010101u & 0x8040201008040201u;
+            const uint64_t bytes = (places + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;
+            std::memcpy(to + 8 * i, &bytes, sizeof bytes);
+        }
+    }
+
+    static Vector none() { return Vector{0, 0}; }
+    static Vector add_bits(Vector count, Vector a, Vector b) { return count + (a ^ b); }
+    static constexpr auto add_ones = add_differing;
     static constexpr auto pack_block = proxconnect::pack_block;
 
     static uint64_t signs(const float* x, bool& has_nan) {
@@ -52,7 +74,9 @@ struct PortableFloats : Lanes<4> {
 }  // namespace
 
 const Kernels portable_kernels = {
-    pack_row<Portable>, binary_linear<Portable>, pack_pixels<Portable>, binary_conv<Portable>, quantize<PortableFloats>, slope<PortableFloats>,
+    pack_row<Portable>,      binary_linear<Portable>, pack_image<Portable>, binary_conv<Portable>,
+    spread_weight<Portable>, spread_image<Portable>,  thin_conv<Portable>,
+    quantize<PortableFloats>, slope<PortableFloats>,
 };
 
 }  // namespace proxconnect

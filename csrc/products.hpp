@@ -1,71 +1,15 @@
 // Products of signs, for any instruction set V. Eight rows of the weight make a panel, of which word j of all eight lies
-// together, so that a word of the input meets eight weights at once; K entries of which c differ give K - 2c.
+// together, so that a word of the input meets eight weights at once.
 //
 // V has: Vector, `lanes` words; Count, what a vector's differing bits are added to; load, broadcast, add_differing; and
-// `limit`, after how many words a Count must be emptied: its `totals` are a Vector of counts, to `add` and to `store`.
+// `limit`, after how many words a Count must be emptied, if ever: its `totals` are a Vector of counts, to `add` and to
+// `store`, and `narrowed` makes int32 of V::outputs of them.
 #pragma once
 
-#include <cmath>
-#include <cstring>
-#include <type_traits>
-
-#include "kernels.hpp"
+#include "outputs.hpp"
 
 namespace proxconnect {
-
-constexpr int64_t PANEL = 8;
-
-// Nameless, so that each file keeps its own: the linker would otherwise take any, AVX-512's for a machine without.
 namespace {
-
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-inline float held(int32_t sum, const Output& output) {
-    const int64_t bound = int64_t{1} << (output.bits - 1), modulus = 2 * bound;
-    if (output.overflow == SATURATE) return static_cast<float>(sum < -bound ? -bound : least(sum, bound - 1));
-    const int64_t wrapped = ((sum + bound) & (modulus - 1)) - bound;  // the floored modulus, of a power of 2
-    if (output.overflow == WRAP) return static_cast<float>(wrapped);
-    const float size = static_cast<float>(wrapped < 0 ? -wrapped : wrapped);
-    const float falling = output.slope * (static_cast<float>(bound) - size);
-    return size <= falling ? static_cast<float>(wrapped) : (wrapped < 0 ? -falling : falling);
-}
-
-// The outputs of `here` channels from `channel` on; what differs is counted in `differing`.
-template <class Here>
-inline void scaled(const uint64_t* differing, int64_t entries, const Output& output, int64_t channel, Here here, float* y) {
-    float values[PANEL];
-    if (output.overflow == NEVER) {
-        const int32_t all = static_cast<int32_t>(entries);
-        for (int64_t i = 0; i < PANEL; ++i) values[i] = static_cast<float>(all - 2 * static_cast<int32_t>(differing[i]));
-    } else {
-        const int32_t all = static_cast<int32_t>(entries);
-        for (int64_t i = 0; i < PANEL; ++i) values[i] = held(all - 2 * static_cast<int32_t>(differing[i]), output);
-    }
-    if (output.scale != nullptr) {
-        if (output.scales == 1) {
-            for (int64_t i = 0; i < here; ++i) values[i] *= output.scale[0];
-        } else {
-            for (int64_t i = 0; i < here; ++i) values[i] *= output.scale[channel + i];
-        }
-    }
-    if (output.bias != nullptr) {
-        for (int64_t i = 0; i < here; ++i) values[i] += output.bias[channel + i];
-    }
-    for (int64_t i = 0; i < here; ++i) y[channel + i] = values[i];
-}
-
-// Writes a row's part of one panel: eight channels, whose number is known when this is compiled, or the last ones.
-inline void put(const uint64_t* differing, int64_t entries, const Output& output, bool is_nan, int64_t channel, int64_t n,
-                float* y) {
-    const int64_t here = least(PANEL, n - channel);
-    if (is_nan) {
-        for (int64_t i = 0; i < here; ++i) y[channel + i] = NAN;
-    } else if (here == PANEL) {
-        scaled(differing, entries, output, channel, std::integral_constant<int64_t, PANEL>(), y);
-    } else {
-        scaled(differing, entries, output, channel, here, y);
-    }
-}
 
 // Where the words lie that are multiplied: `runs` runs of `length` words, of the input at inputs[row * runs + run], and
 // of a panel from word places[run] on.
@@ -75,22 +19,40 @@ struct Runs {
     const int64_t* places;
 };
 
-// ROWS rows of the input, times PANELS panels of `width` words that follow each other, counted into `differing`.
+constexpr int64_t NEVER_FULL = 0;
+
+// The counts of ROWS rows of the input with PANELS panels of `width` words that follow each other.
 template <class V, int ROWS, int PANELS>
-inline void count(const Runs& of, const uint64_t* panels, int64_t width, uint64_t (&differing)[ROWS][PANELS * PANEL]) {
-    constexpr int per_panel = static_cast<int>(PANEL) / V::lanes, PARTS = per_panel * PANELS;
+struct Counts {
+    static constexpr int per_panel = static_cast<int>(PANEL) / V::lanes, PARTS = per_panel * PANELS;
+    static constexpr int64_t channels = PANELS * PANEL, size = channels < V::outputs ? V::outputs : channels;
+
     typename V::Count counts[ROWS][PARTS];
-    int64_t room = 0;
-    const auto clear = [&] {
+
+    void clear() {
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
 #pragma GCC unroll 8
             for (int p = 0; p < PARTS; ++p) counts[r][p] = V::zero();
         }
-        room = V::limit;
-    };
-    bool is_first = true;
-    const auto empty = [&] {
+    }
+
+    // Word j of a run, which begins at `inputs` in each row, `runs` pointers apart.
+    void add(const uint64_t* const* inputs, int64_t runs, const uint64_t* weights, int64_t width, int64_t j) {
+        typename V::Vector weight[PARTS];
+#pragma GCC unroll 8
+        for (int p = 0; p < PARTS; ++p) {
+            weight[p] = V::load(weights + (p / per_panel * width + j) * PANEL + p % per_panel * V::lanes);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r) {
+            const typename V::Vector input = V::broadcast(inputs[r * runs][j]);
+#pragma GCC unroll 8
+            for (int p = 0; p < PARTS; ++p) counts[r][p] = V::add_differing(counts[r][p], input, weight[p]);
+        }
+    }
+
+    void empty(uint64_t (&differing)[ROWS][size], bool is_first) const {
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
 #pragma GCC unroll 8
@@ -100,69 +62,52 @@ inline void count(const Runs& of, const uint64_t* panels, int64_t width, uint64_
                 V::store(into, is_first ? totals : V::add(V::load(into), totals));
             }
         }
-        is_first = false;
-    };
-    clear();
-    for (int64_t run = 0; run < of.runs; ++run) {
-        const uint64_t* const* const inputs = of.inputs + run;
-        const uint64_t* const weights = panels + of.places[run] * PANEL;
-        for (int64_t start = 0; start < of.length;) {
-            const int64_t end = start + least(of.length - start, room);
-            for (int64_t j = start; j < end; ++j) {
-                typename V::Vector weight[PARTS];
-#pragma GCC unroll 8
-                for (int p = 0; p < PARTS; ++p) {
-                    weight[p] = V::load(weights + (p / per_panel * width + j) * PANEL + p % per_panel * V::lanes);
-                }
-#pragma GCC unroll 8
-                for (int r = 0; r < ROWS; ++r) {
-                    const typename V::Vector input = V::broadcast(inputs[r * of.runs][j]);
-#pragma GCC unroll 8
-                    for (int p = 0; p < PARTS; ++p) counts[r][p] = V::add_differing(counts[r][p], input, weight[p]);
-                }
+    }
+
+    // All runs, into `differing`.
+    void count(const Runs& of, const uint64_t* panels, int64_t width, uint64_t (&differing)[ROWS][size]) {
+        clear();
+        bool is_first = true;
+        int64_t room = V::limit;
+        for (int64_t run = 0; run < of.runs; ++run) {
+            const uint64_t* const* const inputs = of.inputs + run;
+            const uint64_t* const weights = panels + of.places[run] * PANEL;
+            if constexpr (V::limit == NEVER_FULL) {
+                for (int64_t j = 0; j < of.length; ++j) add(inputs, of.runs, weights, width, j);
+                continue;
             }
-            room -= end - start;
-            start = end;
-            if (room == 0) {
-                empty();
+            for (int64_t j = 0; j < of.length;) {
+                const int64_t start = j, end = j + least(of.length - j, room);
+                for (; j < end; ++j) add(inputs, of.runs, weights, width, j);
+                room -= end - start;
+                if (room > 0) continue;
+                empty(differing, is_first);
                 clear();
+                is_first = false, room = V::limit;
             }
         }
+        empty(differing, is_first);
     }
-    empty();
-}
+};
 
 // ROWS rows of output, each of n channels, of which those of PANELS panels from `channel` on are written.
 template <class V, int ROWS, int PANELS>
-inline void tile(const Runs& of, const uint8_t* nan, const uint64_t* panels, int64_t width, int64_t n, int64_t entries,
+inline void tile(const Runs& of, const uint8_t* nan, const uint64_t* panels, int64_t width, int64_t n, Entries entries,
                  const Output& output, float* const* y, int64_t channel) {
-    uint64_t differing[ROWS][PANELS * PANEL];
-    count<V, ROWS, PANELS>(of, panels, width, differing);
+    using Mine = Counts<V, ROWS, PANELS>;
+    uint64_t differing[ROWS][Mine::size];
+    if constexpr (Mine::size > Mine::channels) std::memset(differing, 0, sizeof differing);
+    Mine().count(of, panels, width, differing);
+    const int64_t last = least(n, channel + Mine::channels);
     for (int r = 0; r < ROWS; ++r) {
-        for (int p = 0; p < PANELS; ++p) {
-            const int64_t first = channel + p * PANEL;
-            if (first < n) put(differing[r] + p * PANEL, entries, output, nan[r] != 0, first, n, y[r]);
-        }
-    }
-}
-
-// All channels of ROWS rows.
-template <class V, int ROWS>
-inline void across(const Runs& of, const uint8_t* nan, const uint64_t* panels, int64_t width, int64_t n, int64_t entries,
-                   const Output& output, float* const* y) {
-    const int64_t count = (n + PANEL - 1) / PANEL;
-    int64_t panel = 0;
-    for (; panel + V::panels <= count; panel += V::panels) {
-        tile<V, ROWS, V::panels>(of, nan, panels + panel * width * PANEL, width, n, entries, output, y, panel * PANEL);
-    }
-    for (; panel < count; ++panel) {
-        tile<V, ROWS, 1>(of, nan, panels + panel * width * PANEL, width, n, entries, output, y, panel * PANEL);
+        put<V>([&](int64_t c) { return V::narrowed(differing[r] + c); }, entries, output, channel, last, y[r]);
+        if (nan[r] != 0) put_nan(channel, last, y[r]);
     }
 }
 
 template <class V, int ROWS, int PANELS>
 inline void rows_of_linear(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t width, int64_t n,
-                           int64_t entries, const Output& output, float* y, int64_t channel) {
+                           Entries entries, const Output& output, float* y, int64_t channel) {
     const uint64_t* inputs[ROWS];
     float* outputs[ROWS];
     for (int r = 0; r < ROWS; ++r) inputs[r] = rows + r * width, outputs[r] = y + r * n;
@@ -172,7 +117,7 @@ inline void rows_of_linear(const uint64_t* rows, const uint8_t* nan, const uint6
 
 template <class V, int PANELS>
 inline void strip(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t width, int64_t n,
-                  int64_t entries, const Output& output, float* y, int64_t channel) {
+                  Entries entries, const Output& output, float* y, int64_t channel) {
     int64_t row = 0;
     for (; row + V::rows <= m; row += V::rows) {
         rows_of_linear<V, V::rows, PANELS>(rows + row * width, nan + row, panels, width, n, entries, output, y + row * n,
@@ -188,12 +133,13 @@ template <class V>
 void binary_linear(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t n,
                    int64_t entries, const Output& output, float* y, int64_t first, int64_t last) {
     const int64_t width = (entries + 63) / 64;
+    const Entries all = {static_cast<int32_t>(entries), 1};
     int64_t panel = first;
     for (; panel + V::panels <= last; panel += V::panels) {
-        strip<V, V::panels>(rows, nan, panels + panel * width * PANEL, m, width, n, entries, output, y, panel * PANEL);
+        strip<V, V::panels>(rows, nan, panels + panel * width * PANEL, m, width, n, all, output, y, panel * PANEL);
     }
     for (; panel < last; ++panel) {
-        strip<V, 1>(rows, nan, panels + panel * width * PANEL, m, width, n, entries, output, y, panel * PANEL);
+        strip<V, 1>(rows, nan, panels + panel * width * PANEL, m, width, n, all, output, y, panel * PANEL);
     }
 }
 

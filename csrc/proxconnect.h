@@ -35,18 +35,20 @@ PROXCONNECT_API int32_t px_binary_linear(int32_t isa, const float* x, int64_t m,
                                          const uint64_t* panels, int64_t n, const Output* output, float* y,
                                          int32_t threads);
 
-// A convolution over images of `channels` and size (height, width); pairs are of height and width. Channels and pixels of
-// an image lie channel_stride and pixel_stride floats apart, images image_stride. The border is nothing where `border` is
-// 0, else of that sign.
+// A convolution over images of `channels` and size (height, width); pairs are of height and width. Channels, pixels,
+// rows and images lie channel_stride, pixel_stride, row_stride and image_stride floats apart; where channels do not
+// follow each other, rows must. The border is nothing where `border` is 0, else of that sign.
 struct Geometry {
     int64_t batch, channels, size[2], out_channels, out_size[2], kernel[2], stride[2], padding[2], dilation[2], groups;
-    int64_t image_stride, channel_stride, pixel_stride;
+    int64_t image_stride, channel_stride, row_stride, pixel_stride;
     int32_t border;
 };
 
 // The signs of images x, convolved with a weight of signs, through `output`: y is (batch, out height, out width, out
-// channels). The weight lies in panels for each group, (groups, ⌈out/8⌉, kernel height·kernel width·words, 8), the words
-// of a tap being those of the input channels of a group. NaN makes NaN of every output that it reaches.
+// channels). A row of the weight is (kernel height, kernel width, channels of a group), and lies in panels for each
+// group, (groups, ⌈out/groups/8⌉, words, 8). But where there are several groups, each of fewer than 64 channels and 32
+// outputs, the weight is (kernel height, kernel width, channels of a group, ⌈out/64⌉): bits of all output channels. NaN
+// makes NaN of every output that it reaches.
 PROXCONNECT_API int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                                          const Output* output, float* y, int32_t threads);
 

@@ -29,6 +29,29 @@ std::vector<uint64_t> panels_of(const std::vector<int>& weight, int64_t n, int64
     return panels;
 }
 
+std::vector<uint64_t> panels_of_groups(const std::vector<int>& weight, int64_t groups, int64_t rows, int64_t entries) {
+    std::vector<uint64_t> panels;
+    for (int64_t group = 0; group < groups; ++group) {
+        const auto first = weight.begin() + group * rows * entries;
+        const std::vector<uint64_t> mine = panels_of(std::vector<int>(first, first + rows * entries), rows, entries);
+        panels.insert(panels.end(), mine.begin(), mine.end());
+    }
+    return panels;
+}
+
+// The bits of all rows, for each entry.
+std::vector<uint64_t> planes_of(const std::vector<int>& weight, int64_t n, int64_t entries) {
+    const int64_t width = (n + 63) / 64;
+    std::vector<uint64_t> planes(static_cast<size_t>(entries * width));
+    for (int64_t row = 0; row < n; ++row) {
+        for (int64_t k = 0; k < entries; ++k) {
+            const uint64_t bit = weight[static_cast<size_t>(row * entries + k)] > 0;
+            planes[static_cast<size_t>(k * width + row / 64)] |= bit << (row % 64);
+        }
+    }
+    return planes;
+}
+
 int64_t held(int64_t sum, const Output& output) {
     const int64_t bound = int64_t{1} << (output.bits - 1);
     if (output.overflow == NEVER) return sum;
@@ -73,27 +96,21 @@ bool agrees(int32_t isa, const Case& c, int32_t threads) {
 bool convolves(int32_t isa, Geometry g, bool is_channels_last, int32_t threads) {
     std::mt19937 random(static_cast<unsigned>(g.channels + 7 * g.out_channels + 31 * g.size[1]));
     std::normal_distribution<float> normal;
-    const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups, width = (inner + 63) / 64;
+    const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups;
     const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
     for (int i = 0; i < 2; ++i) {
         g.out_size[i] = (g.size[i] + 2 * g.padding[i] - g.dilation[i] * (g.kernel[i] - 1) - 1) / g.stride[i] + 1;
     }
     g.image_stride = g.channels * pixels;
     g.channel_stride = is_channels_last ? 1 : pixels, g.pixel_stride = is_channels_last ? g.channels : 1;
+    g.row_stride = g.size[1] * g.pixel_stride;
     std::vector<float> x(static_cast<size_t>(g.batch * g.image_stride));
     for (float& value : x) value = normal(random);
     std::vector<int> weight(static_cast<size_t>(g.out_channels * inner * taps));  // (out, tap, in)
     for (int& sign : weight) sign = normal(random) < 0 ? -1 : 1;
-    const int64_t per_group = (outer + 7) / 8 * taps * width * 8;
-    std::vector<uint64_t> panels(static_cast<size_t>(g.groups * per_group));
-    for (int64_t o = 0; o < g.out_channels; ++o) {
-        for (int64_t k = 0; k < taps * inner; ++k) {
-            const int64_t row = o % outer, word = k / inner * width + k % inner / 64;
-            const uint64_t bit = weight[static_cast<size_t>(o * taps * inner + k)] > 0;
-            panels[static_cast<size_t>(o / outer * per_group + (row / 8 * taps * width + word) * 8 + row % 8)] |=
-                bit << (k % inner % 64);
-        }
-    }
+    const std::vector<uint64_t> panels = g.groups > 1 && inner < 64 && outer < 32
+                                             ? planes_of(weight, g.out_channels, taps * inner)
+                                             : panels_of_groups(weight, g.groups, outer, taps * inner);
     const Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
     std::vector<float> y(static_cast<size_t>(g.batch * g.out_size[0] * g.out_size[1] * g.out_channels));
     if (px_binary_conv2d(isa, x.data(), &g, panels.data(), &output, y.data(), threads) != 0) return false;
@@ -225,12 +242,15 @@ int main() {
             if (!agrees(isa, {5, 40, entries, 1, outputs[1]}, 2)) ++failures;
         }
         for (const int64_t channels : {1, 8, 63, 64, 65, 130}) {
-            for (const int64_t groups : {1, 2}) {
+            for (const int64_t groups : {1, 2, 70}) {
+                if (groups == 70 && channels > 8) continue;
                 for (const int32_t border : {0, 1, -1}) {
                     for (const bool is_channels_last : {false, true}) {
                         for (const int64_t step : {1, 2}) {
                             Geometry g = {};
-                            g.batch = 2, g.channels = channels * groups, g.out_channels = 9 * groups, g.groups = groups;
+                            const int64_t outer = groups == 70 ? 1 + channels % 2 : 9;
+                            g.batch = 2, g.groups = groups, g.channels = channels * groups;
+                            g.out_channels = outer * groups;
                             g.size[0] = 6, g.size[1] = 9, g.kernel[0] = 3, g.kernel[1] = 2;
                             g.stride[0] = step, g.stride[1] = 1, g.padding[0] = 1, g.padding[1] = 2;
                             g.dilation[0] = 1, g.dilation[1] = step, g.border = border;

@@ -60,6 +60,47 @@ def test_sums_are_those_of_integers(
     assert torch.equal(convolved(x, weight, instruction_set, **options), exact(x, weight, **options))
 
 
+OPTIONS = [
+    {"padding": (1, 1)}, {"padding": (1, 2), "padding_value": 1}, {"padding": (2, 0), "padding_value": -1},
+    {"stride": (2, 3), "padding": (1, 1)}, {"stride": (1, 2), "dilation": (2, 1), "padding": (2, 1)},
+    {"dilation": (1, 3), "padding": (0, 3)}, {"padding": (4, 5)},
+]  # fmt: skip
+
+
+@each
+@pytest.mark.parametrize("inner", [1, 2, 3, 4, 7, 8, 16, 31, 32, 33, 63, 64, 65])
+@pytest.mark.parametrize(("groups", "outer"), [(3, 1), (3, 5), (2, 40)])
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 4)])
+def test_groups_of_any_size(instruction_set: str, inner: int, groups: int, outer: int, kernel: tuple[int, int]) -> None:
+    x, weight = drawn(2, groups * inner, 7, 11), drawn(groups * outer, inner, *kernel, seed=1)
+    for options in OPTIONS:
+        out = convolved(x, weight, instruction_set, groups=groups, **options)
+        assert torch.equal(out, exact(x, weight, groups=groups, **options)), options
+
+
+@each
+@pytest.mark.parametrize("channels", [1, 2, 16, 63, 64, 65, 130])
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_depthwise(instruction_set: str, channels: int, multiplier: int, memory_format: torch.memory_format) -> None:
+    x = drawn(2, channels, 9, 13).contiguous(memory_format=memory_format)
+    for kernel, options in [((3, 3), o) for o in OPTIONS] + [((5, 2), {"padding": (2, 0)}), ((9, 13), {})]:
+        weight = drawn(channels * multiplier, 1, *kernel, seed=1)
+        out = convolved(x, weight, instruction_set, groups=channels, **options)
+        assert torch.equal(out, exact(x, weight, groups=channels, **options)), (kernel, options)
+
+
+@each
+@pytest.mark.parametrize("inner", [1, 8])
+def test_kernels_beyond_what_a_byte_counts(instruction_set: str, inner: int) -> None:
+    x, weight = drawn(1, 3 * inner, 20, 21), drawn(3, inner, 17, 18, seed=1)
+    x[:, :, 3:] = 1.0  # sums near either end
+    weight[1:] = 1.0
+    weight[2] = -1.0
+    out = convolved(x, weight, instruction_set, groups=3, padding=(2, 2))
+    assert torch.equal(out, exact(x, weight, groups=3, padding=(2, 2)))
+
+
 @each
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
@@ -82,30 +123,55 @@ def test_any_geometry(instruction_set: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     "accumulator", [None, Accumulator(8, "wrap"), Accumulator(6, "saturate"), Accumulator(7, "cyclic")]
 )
-def test_what_becomes_of_a_sum(instruction_set: str, accumulator: Accumulator | None) -> None:
-    x, weight, scale, bias = drawn(1, 80, 5, 5), drawn(11, 80, 3, 3, seed=1), drawn(11, seed=2), drawn(11, seed=3)
-    sums = exact(x, weight) if accumulator is None else accumulator(exact(x, weight))
-    expected = sums * scale[:, None, None] + bias[:, None, None]
-    out = convolved(x, weight, instruction_set, scale=scale, bias=bias, accumulator=accumulator)
-    assert torch.equal(out, expected)
+@pytest.mark.parametrize(("channels", "outputs", "groups"), [(80, 11, 1), (128, 24, 1), (70, 70, 70), (40, 15, 5)])
+def test_what_becomes_of_a_sum(
+    instruction_set: str, accumulator: Accumulator | None, channels: int, outputs: int, groups: int
+) -> None:
+    x, weight = drawn(1, channels, 9, 9), drawn(outputs, channels // groups, 7, 7, seed=1)
+    sums = exact(x, weight, groups=groups, padding=(1, 1))
+    sums = sums if accumulator is None else accumulator(sums)
+    for scale, bias in ((drawn(outputs, seed=2), drawn(outputs, seed=3)), (drawn(1, seed=2), None)):
+        expected = sums * scale[:, None, None] + (0.0 if bias is None else bias[:, None, None])
+        how = {"scale": scale, "bias": bias, "accumulator": accumulator}
+        out = convolved(x, weight, instruction_set, groups=groups, padding=(1, 1), **how)
+        assert torch.equal(out, expected)
 
 
 @each
-def test_nan_reaches_what_it_reaches_in_torch(instruction_set: str) -> None:
+def test_the_sign_of_a_zero_stays(instruction_set: str) -> None:
+    """Without a bias nothing is added, which would make 0.0 of -0.0."""
+    x, weight, scale = drawn(1, 2, 4, 4), drawn(2, 2, 1, 1, seed=1), torch.tensor([-1.0, -0.0])
+    for groups in (1, 2):
+        part = weight[:, : 2 // groups]
+        out = convolved(x, part, instruction_set, groups=groups, scale=scale)
+        assert torch.equal(out.signbit(), (exact(x, part, groups=groups) * scale[:, None, None]).signbit())
+
+
+@each
+@pytest.mark.parametrize(
+    ("channels", "outputs", "groups"), [(70, 3, 1), (64, 17, 1), (128, 4, 2), (70, 70, 70), (70, 14, 7), (6, 66, 2)]
+)
+def test_nan_reaches_what_it_reaches_in_torch(instruction_set: str, channels: int, outputs: int, groups: int) -> None:
+    weight = torch.ones(outputs, channels // groups, 3, 2)
+    options = {"padding": (1, 1), "stride": (1, 2), "groups": groups}
     for memory_format in (torch.contiguous_format, torch.channels_last):
-        x = drawn(1, 70, 9, 20).contiguous(memory_format=memory_format)
-        x[0, 66, 4, 5] = torch.nan
-        expected = functional.conv2d(x, torch.ones(3, 70, 3, 3), padding=1).isnan()
-        out = convolved(x, torch.ones(3, 70, 3, 3), instruction_set, padding=(1, 1))
+        x = drawn(1, channels, 9, 20).contiguous(memory_format=memory_format)
+        x[0, channels - 4, 4, 5] = x[0, 0, 0, 0] = x[0, 1, 8, 19] = torch.nan
+        expected = functional.conv2d(x, weight, None, (1, 2), 1, 1, groups).isnan()
+        out = convolved(x, weight, instruction_set, **options)  # type: ignore[arg-type]  # as given
         assert torch.equal(out.isnan(), expected)
+        assert torch.equal(out[~expected], exact(x, weight, **options)[~expected])
 
 
 @each
 def test_threads_do_not_change_it(instruction_set: str) -> None:
-    x, weight, before = drawn(2, 64, 40, 40), drawn(64, 64, 3, 3, seed=1), torch.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        assert torch.equal(convolved(x, weight, instruction_set, padding=(1, 1)), exact(x, weight, padding=(1, 1)))
+        for inner, groups in ((64, 1), (24, 1), (1, 96), (4, 32)):
+            x, weight = drawn(2, inner * groups, 40, 40), drawn(64 if groups == 1 else groups, inner, 3, 3, seed=1)
+            options = {"padding": (1, 1), "groups": groups}
+            assert torch.equal(convolved(x, weight, instruction_set, **options), exact(x, weight, **options))
     finally:
         torch.set_num_threads(before)
 
@@ -120,8 +186,22 @@ def test_threads_do_not_change_it(instruction_set: str) -> None:
 )  # fmt: skip
 def test_any_layout(x: Tensor) -> None:
     """Strides of dimensions of size 1 say nothing, and may be any."""
-    weight = drawn(9, 20, 3, 3, seed=1)
-    assert torch.equal(convolved(x, weight, padding=(1, 1)), exact(x, weight, padding=(1, 1)))
+    for weight, groups in ((drawn(9, 20, 3, 3, seed=1), 1), (drawn(20, 1, 3, 3, seed=1), 20)):
+        options = {"padding": (1, 1), "groups": groups}
+        assert torch.equal(convolved(x, weight, **options), exact(x, weight, **options))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_kernels_of_one_tap(memory_format: torch.memory_format) -> None:
+    """They meet some of the pixels only."""
+    x, weight = drawn(2, 70, 9, 12).contiguous(memory_format=memory_format), drawn(9, 70, 1, 1, seed=1)
+    for options in ({"stride": (2, 3)}, {"stride": (2, 2), "padding": (1, 0)}, {}):
+        assert torch.equal(convolved(x, weight, **options), exact(x, weight, **options))
+        options, part = options | {"groups": 70}, drawn(140, 1, 1, 1, seed=1)
+        assert torch.equal(convolved(x, part, **options), exact(x, part, **options))
+    x[1, 3, 1, 0] = torch.nan  # met by none
+    x[1, 3, 2, 0] = torch.nan
+    assert convolved(x, weight, stride=(2, 3)).isnan().sum() == 9
 
 
 class Net(nn.Module):
@@ -167,7 +247,7 @@ def test_the_operator_passes_the_checks_of_torch() -> None:
         ({"input": drawn(2, 21, 8, 8)}, ValueError, "does not fit 21 channels"),
         ({"input": drawn(2, 20, 2, 8)}, ValueError, "larger than the padded input"),
         ({"input": drawn(2, 20, 8, 8).bfloat16()}, TypeError, "input must be float32"),
-        ({"panels": made(drawn(13, 65, 3, 3))}, ValueError, r"panels of such a weight are \(2, 9, 8\)"),
+        ({"panels": made(drawn(13, 65, 3, 3))}, ValueError, r"panels of such a weight are \(2, 3, 8\)"),
         ({"groups": 5}, ValueError, "does not fit"),
         ({"stride": (0, 1)}, ValueError, "at least 1"),
         ({"padding": (-1, 0)}, ValueError, "padding must not be negative"),

@@ -2,6 +2,8 @@
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from proxconnect.kernels.operator import (
     output_of,
     require_fitting,
 )
-from proxconnect.kernels.panels import PANEL
+from proxconnect.kernels.panels import conv_panels_shape
 from proxconnect.layers.accumulator import Accumulator
 
 operators.define(
@@ -68,64 +70,86 @@ def _binary_conv2d(
     groups: int, padding_value: int, scale: Tensor | None, bias: Tensor | None, overflow: int, bits: int, slope: float,
     instruction_set: str | None,
 ) -> Tensor:  # fmt: skip
-    _require_geometry(input, weight_shape, stride, padding, dilation, groups, padding_value)
-    channels, inner, *kernel = weight_shape
-    words = kernel[0] * kernel[1] * -(-inner // 64)
-    shape = (groups * -(-channels // groups // PANEL), words, PANEL)
-    require_fitting(input, panels, shape, channels, scale, bias)
-    kernels, number = loaded(instruction_set)
-    image, pixel_stride = _rows_of_pixels(input)
-    output = _blank(input, channels, _out_size(input, kernel, stride, padding, dilation))
-    if output.numel() == 0:
-        return output
-    two = ctypes.c_int64 * 2
-    geometry = Geometry(
-        input.shape[0], input.shape[1], two(*input.shape[2:]), channels, two(*output.shape[2:]), two(*kernel),
-        two(*stride), two(*padding), two(*dilation), groups, image.stride(0), image.stride(1), pixel_stride,
+    plan = _plan(
+        tuple(input.shape), input.stride(), tuple(weight_shape), tuple(stride), tuple(padding), tuple(dilation), groups,
         padding_value,
     )  # fmt: skip
+    require_fitting(input, panels, plan.panels, weight_shape[0], scale, bias)
+    kernels, number = loaded(instruction_set)
+    image = input.contiguous() if plan.is_copied else input
+    output = torch.empty(plan.output, dtype=torch.float32, device="cpu", memory_format=torch.channels_last)
+    if plan.is_empty:
+        return output
     scale, bias = contiguous(scale), contiguous(bias)
     kernels.px_binary_conv2d(
-        number, image.data_ptr(), ctypes.byref(geometry), panels.data_ptr(),
+        number, image.data_ptr(), plan.geometry, panels.data_ptr(),
         ctypes.byref(output_of(scale, bias, overflow, bits, slope)), output.data_ptr(), torch.get_num_threads(),
     )  # fmt: skip
     return output
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What follows from shapes and strides: found once, which takes longer than a small convolution."""
+
+    geometry: object  # what ctypes makes of the structure by reference
+    panels: tuple[int, ...]
+    output: tuple[int, ...]
+    is_copied: bool
+    is_empty: bool
+
+
+@lru_cache(maxsize=4096)
+def _plan(
+    shape: tuple[int, ...], strides: tuple[int, ...], weight: tuple[int, ...], stride: tuple[int, ...],
+    padding: tuple[int, ...], dilation: tuple[int, ...], groups: int, padding_value: int,
+) -> _Plan:  # fmt: skip
+    _require_geometry(shape, weight, stride, padding, dilation, groups, padding_value)
+    size = _out_size(shape, weight[2:], stride, padding, dilation)
+    is_copied = not _has_rows(shape, strides)
+    if is_copied:
+        strides = torch.empty(shape, device="meta").stride()
+    (batch, channels, height, width), (image_stride, channel_stride, *_) = shape, strides
+    pixel_stride = strides[3] if width > 1 else strides[2]  # of a size of 1 the stride says nothing
+    row_stride = strides[2] if height > 1 else width * pixel_stride
+    two = ctypes.c_int64 * 2
+    geometry = Geometry(
+        batch, channels, two(height, width), weight[0], two(*size), two(*weight[2:]), two(*stride), two(*padding),
+        two(*dilation), groups, image_stride, channel_stride, row_stride, pixel_stride, padding_value,
+    )  # fmt: skip
+    output = (batch, weight[0], *size)
+    return _Plan(ctypes.byref(geometry), conv_panels_shape(weight, groups), output, is_copied, 0 in output)
 
 
 def _fake(
     input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int], dilation: list[int],
     *rest: object,
 ) -> Tensor:  # fmt: skip
-    return _blank(input, weight_shape[0], _out_size(input, weight_shape[2:], stride, padding, dilation))
+    size = _out_size(input.shape, weight_shape[2:], stride, padding, dilation)
+    return input.new_empty(input.shape[0], *size, weight_shape[0]).permute(0, 3, 1, 2)
 
 
 operators.impl("binary_conv2d", _binary_conv2d, "CPU")
 torch.library.register_fake("proxconnect::binary_conv2d", _fake, lib=operators)
 
 
-def _blank(input: Tensor, channels: int, size: list[int]) -> Tensor:
-    return input.new_empty(input.shape[0], *size, channels).permute(0, 3, 1, 2)
-
-
 def _out_size(
-    input: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+    shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> list[int]:
     return [
         (size + 2 * p - d * (k - 1) - 1) // s + 1
-        for size, k, s, p, d in zip(input.shape[2:], kernel, stride, padding, dilation, strict=True)
+        for size, k, s, p, d in zip(shape[2:], kernel, stride, padding, dilation, strict=True)
     ]
 
 
-def _rows_of_pixels(input: Tensor) -> tuple[Tensor, int]:
-    """The image, or a copy, whose pixels follow each other at one distance, row after row; and that distance."""
-    height, width = input.shape[2:]
-    if height > 1 and width > 1 and input.stride(2) != width * input.stride(3):
-        input = input.contiguous()
-    return input, input.stride(3) if width > 1 else input.stride(2)  # of a size of 1 the stride says nothing
+def _has_rows(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether pixels lie at one distance, or at least those of a row where channels follow each other."""
+    (_, _, height, width), (_, channel_stride, row_stride, pixel_stride) = shape, strides
+    return channel_stride == 1 or min(height, width) <= 1 or row_stride == width * pixel_stride
 
 
 def _require_geometry(
-    input: Tensor,
+    shape: Sequence[int],
     weight: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
@@ -133,14 +157,14 @@ def _require_geometry(
     groups: int,
     padding_value: int,
 ) -> None:
-    if input.dim() != 4 or len(weight) != 4 or min(weight) < 1 or min(*stride, *dilation, groups) < 1:
+    if len(shape) != 4 or len(weight) != 4 or min(weight) < 1 or min(*stride, *dilation, groups) < 1:
         raise ValueError(
             f"input must be (N, in, H, W), the weight (out, in/groups, height, width), stride, dilation and groups at "
-            f"least 1; got input {tuple(input.shape)}, weight {tuple(weight)}"
+            f"least 1; got input {tuple(shape)}, weight {tuple(weight)}"
         )
-    if weight[0] % groups or input.shape[1] != weight[1] * groups:
-        raise ValueError(f"a weight {tuple(weight)} in {groups} groups does not fit {input.shape[1]} channels")
+    if weight[0] % groups or shape[1] != weight[1] * groups:
+        raise ValueError(f"a weight {tuple(weight)} in {groups} groups does not fit {shape[1]} channels")
     if min(padding) < 0 or padding_value not in (-1, 0, 1):
         raise ValueError(f"padding must not be negative, and padding_value 0, 1 or -1; got {padding}, {padding_value}")
-    if min(_out_size(input, weight[2:], stride, padding, dilation)) < 1:
-        raise ValueError(f"the kernel {tuple(weight[2:])} is larger than the padded input {tuple(input.shape[2:])}")
+    if min(_out_size(shape, weight[2:], stride, padding, dilation)) < 1:
+        raise ValueError(f"the kernel {tuple(weight[2:])} is larger than the padded input {tuple(shape[2:])}")

@@ -45,6 +45,7 @@ class Geometry(ctypes.Structure):
         ("groups", ctypes.c_int64),
         ("image_stride", ctypes.c_int64),
         ("channel_stride", ctypes.c_int64),
+        ("row_stride", ctypes.c_int64),
         ("pixel_stride", ctypes.c_int64),
         ("border", ctypes.c_int32),
     )

@@ -26,14 +26,17 @@ def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
 def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     """The signs of an (out, in/groups, height, width) weight, from `pack_bits`, as int64 words.
 
-    They are (groups·⌈out/groups/8⌉, height·width·words, 8), the words of a tap being those of its input channels.
+    They are (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8): the panels of each group's rows (height, width,
+    in/groups). Several groups, each of fewer than 64 channels and 32 outputs, as depthwise ones, are (height·width·
+    in/groups, ⌈out/64⌉): the bits of all outputs, for each tap and channel.
     ValueError for another number of bits, or a shape of other dimensions.
     """
     if len(shape) != 4 or shape[0] % groups:
         raise ValueError(f"a weight is (out, in/groups, height, width), out a multiple of {groups}; got {tuple(shape)}")
-    signs = unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1)
-    by_group = _words(signs).reshape(groups, shape[0] // groups, -1)
-    return torch.cat([_panelled(rows) for rows in by_group])
+    rows = unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1).flatten(1)
+    if _is_thin(shape, groups):
+        return _words(rows.T)
+    return torch.cat([_panelled(_words(of_group)) for of_group in rows.unflatten(0, (groups, -1))])
 
 
 def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
@@ -46,6 +49,19 @@ def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
         raise ValueError(f"a weight is (out, in/groups, height, width), out a multiple of {groups}; got {tuple(shape)}")
     rows = unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1).reshape(groups, shape[0] // groups, -1)
     return torch.cat([_panelled(_words(of_group)) for of_group in rows])
+
+
+def conv_panels_shape(shape: Sequence[int], groups: int) -> tuple[int, ...]:
+    """The shape of what `conv_panels()` makes."""
+    outer, columns = shape[0] // groups, shape[1] * shape[2] * shape[3]
+    if _is_thin(shape, groups):
+        return columns, -(-shape[0] // 64)
+    return groups * -(-outer // PANEL), -(-columns // 64), PANEL
+
+
+def _is_thin(shape: Sequence[int], groups: int) -> bool:
+    """Whether each output channel is a byte of a vector: a word of a group's own would be mostly empty."""
+    return groups > 1 and shape[1] < 64 and shape[0] // groups < 32
 
 
 def _words(signs: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.conv import _blank, _fake, _out_size, _require_geometry, _rows_of_pixels
+from proxconnect.kernels.conv import _fake, _out_size, _require_geometry
 from proxconnect.kernels.library import Geometry
 from proxconnect.kernels.operator import contiguous, loaded, operators, require_fitting
 from proxconnect.kernels.panels import PANEL
@@ -91,7 +91,7 @@ def _implementation(function: str, most: float) -> Callable[..., Tensor]:
         input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int],
         dilation: list[int], groups: int, scale: Tensor | None, bias: Tensor | None, instruction_set: str | None,
     ) -> Tensor:  # fmt: skip
-        _require_geometry(input, weight_shape, stride, padding, dilation, groups, 0)
+        _require_geometry(input.shape, weight_shape, stride, padding, dilation, groups, 0)
         channels, *patch = weight_shape
         if prod(patch) > most:
             raise ValueError(f"a patch must have at most {most} entries; got a weight {tuple(weight_shape)}")
@@ -99,13 +99,15 @@ def _implementation(function: str, most: float) -> Callable[..., Tensor]:
         require_fitting(input, panels, shape, channels, scale, bias)
         kernels, number = loaded(instruction_set)
         image, pixel_stride = _rows_of_pixels(input)
-        output = _blank(input, channels, _out_size(input, patch[1:], stride, padding, dilation))
+        size = _out_size(input.shape, patch[1:], stride, padding, dilation)
+        output = input.new_empty(input.shape[0], *size, channels).permute(0, 3, 1, 2)
         if output.numel() == 0:
             return output
         two = ctypes.c_int64 * 2
         geometry = Geometry(
             input.shape[0], input.shape[1], two(*input.shape[2:]), channels, two(*output.shape[2:]), two(*patch[1:]),
-            two(*stride), two(*padding), two(*dilation), groups, image.stride(0), image.stride(1), pixel_stride, 0,
+            two(*stride), two(*padding), two(*dilation), groups, image.stride(0), image.stride(1),
+            input.shape[3] * pixel_stride, pixel_stride, 0,
         )  # fmt: skip
         scale, bias = contiguous(scale), contiguous(bias)
         getattr(kernels, function)(
@@ -115,6 +117,14 @@ def _implementation(function: str, most: float) -> Callable[..., Tensor]:
         return output
 
     return convolve
+
+
+def _rows_of_pixels(input: Tensor) -> tuple[Tensor, int]:
+    """The image, or a copy, whose pixels follow each other at one distance, row after row; and that distance."""
+    height, width = input.shape[2:]
+    if height > 1 and width > 1 and input.stride(2) != width * input.stride(3):
+        input = input.contiguous()
+    return input, input.stride(3) if width > 1 else input.stride(2)  # of a size of 1 the stride says nothing
 
 
 for name, most in (("weight_only_conv2d", float("inf")), ("dynamic_int8_conv2d", MOST_INT8)):

@@ -1,0 +1,155 @@
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "kernels.hpp"
+#include "prepared.hpp"
+#include "threads.hpp"
+
+using namespace proxconnect;
+
+namespace {
+
+int64_t rounded_up(int64_t count, int64_t part) { return (count + part - 1) / part; }
+
+// A kernel of 1 x 1 meets every stride-th pixel only, which are an image of their own.
+Geometry without_strides(Geometry g) {
+    if (g.kernel[0] * g.kernel[1] != 1 || g.padding[0] + g.padding[1] != 0 || g.channel_stride != 1) return g;
+    g.row_stride *= g.stride[0], g.pixel_stride *= g.stride[1];
+    for (int i = 0; i < 2; ++i) g.size[i] = g.out_size[i], g.stride[i] = 1;
+    return g;
+}
+
+// Memory of a thread that is kept from call to call, from where a cache line begins: loads of whole lines cost half.
+template <class Entry>
+Entry* kept(std::vector<Entry>& memory, int64_t size) {
+    constexpr size_t line = 64;
+    const size_t needed = static_cast<size_t>(size) + line / sizeof(Entry);
+    if (memory.size() < needed) memory.resize(needed);
+    const uintptr_t first = reinterpret_cast<uintptr_t>(memory.data());
+    return memory.data() + (line - first % line) % line / sizeof(Entry);
+}
+
+// An image as bits, as far as a thread needs it yet, in memory of its own.
+class Packing {
+  public:
+    Packing(const Kernels& kernels, const Geometry& g, const float* x, int64_t pad, bool has_upper)
+        : kernels_(kernels), g_(g) {
+        static thread_local std::vector<uint64_t> rows, words;
+        static thread_local std::vector<uint8_t> nan;
+        const int64_t width = rounded_up((g.size[1] + 2 * pad) * g.channels, 64) + 1, size = (g.size[0] + 1) * width;
+        uint64_t* const first = kept(rows, has_upper ? 2 * size : size);
+        image_ = {x, first, has_upper ? first + size : nullptr, kept(nan, g.size[0] * g.size[1]), pad, width};
+        words_ = kept(words, g.size[0] * (g.size[1] * rounded_up(g.channels, 64) + 1));
+        fill_border(first, g.border > 0);
+        if (has_upper) fill_border(image_.upper, true);
+    }
+
+    // Packs the rows that output pixels [begin, end) meet, but for those that earlier pixels met, and calls
+    // then(image, first, last) for them.
+    template <class Then>
+    PackedImage pack(int64_t begin, int64_t end, const Then& then) {
+        const int64_t top = begin / g_.out_size[1] * g_.stride[0] - g_.padding[0];
+        const int64_t bottom = (end - 1) / g_.out_size[1] * g_.stride[0] - g_.padding[0];
+        const int64_t first = std::max(packed_, std::max<int64_t>(top, 0));
+        const int64_t last = std::min(bottom + (g_.kernel[0] - 1) * g_.dilation[0] + 1, g_.size[0]);
+        if (first < last) {
+            kernels_.pack_image(g_, first, last, words_, image_);
+            then(image_, first, last);
+            const uint8_t* const nan = image_.nan + first * g_.size[1];
+            has_nan_ |= std::memchr(nan, 1, static_cast<size_t>((last - first) * g_.size[1])) != nullptr;
+            packed_ = last;
+        }
+        PackedImage image = image_;
+        if (!has_nan_) image.nan = nullptr;
+        return image;
+    }
+
+  private:
+    void fill_border(uint64_t* rows, bool is_positive) const {
+        std::memset(rows + g_.size[0] * image_.width, is_positive ? 255 : 0, static_cast<size_t>(image_.width) * 8);
+    }
+
+    const Kernels& kernels_;
+    const Geometry& g_;
+    PackedImage image_;
+    uint64_t* words_;
+    int64_t packed_ = 0;
+    bool has_nan_ = false;
+};
+
+// Calls work(begin, end) for bands of output pixels, whose input and output a core's cache holds.
+template <class Work>
+void in_bands(const Geometry& g, int64_t begin, int64_t end, const Work& work) {
+    constexpr int64_t PIXELS = 512;
+    const int64_t band = rounded_up(PIXELS, g.out_size[1]) * g.out_size[1];
+    for (int64_t first = begin; first < end; first += band) work(first, std::min(end, first + band));
+}
+
+void convolve(const Kernels& kernels, const float* x, const Geometry& g, const uint64_t* panels, const Output& output,
+              float* y, int32_t threads) {
+    const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = rounded_up(taps * inner, 64);
+    const int64_t out_pixels = g.out_size[0] * g.out_size[1], work = out_pixels * g.out_channels * words;
+    const int64_t runs = std::max<int64_t>(taps, 2);
+    const bool has_upper = g.border == 0 && inner % 64 != 0 && g.padding[0] + g.padding[1] > 0;
+    in_parallel(out_pixels, 1, work < WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
+        static thread_local std::vector<const uint64_t*> inputs, starts;
+        static thread_local std::vector<int64_t> places;
+        static thread_local std::vector<uint64_t> patches;
+        const Scratch scratch = {kept(inputs, TILES * ROWS * runs), kept(places, TILES * runs),
+                                 kept(patches, PATCHES * (words + 1)), kept(starts, taps)};
+        Packing packing(kernels, g, x, g.padding[1], has_upper);
+        in_bands(g, begin, end, [&](int64_t first, int64_t last) {
+            const PackedImage image = packing.pack(first, last, [](const PackedImage&, int64_t, int64_t) {});
+            kernels.binary_conv(image, panels, g, output, scratch, y, first, last);
+        });
+    });
+}
+
+// A pixel of the border in bytes: of every plane, its channels.
+void put_border(const Geometry& g, int64_t planes, uint8_t* bytes) {
+    for (int64_t plane = 0; plane < planes; ++plane, bytes += g.out_channels) {
+        const int64_t channels = std::min<int64_t>(g.channels / g.groups - 8 * plane, 8);
+        std::memset(bytes, g.border > 0 ? (1 << channels) - 1 : 0, static_cast<size_t>(g.out_channels));
+    }
+}
+
+void convolve_thin(const Kernels& kernels, const float* x, const Geometry& g, const uint64_t* words,
+                   const Output& output, float* y, int32_t threads) {
+    static thread_local std::vector<uint8_t> spread_weight;
+    const int64_t planes = rounded_up(g.channels / g.groups, 8), n = g.out_channels;
+    const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
+    const int64_t out_pixels = g.out_size[0] * g.out_size[1], work = out_pixels * n * taps * planes / 8;
+    uint8_t* const weight = kept(spread_weight, taps * planes * (n + 64));
+    kernels.spread_weight(words, g, weight);
+    in_parallel(out_pixels, 1, work < WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
+        static thread_local std::vector<uint8_t> spread_image;
+        static thread_local std::vector<int64_t> scratch;
+        uint8_t* const bytes = kept(spread_image, (pixels + 1) * planes * n + 64);
+        put_border(g, planes, bytes + pixels * planes * n);
+        Packing packing(kernels, g, x, 0, false);
+        in_bands(g, begin, end, [&](int64_t first, int64_t last) {
+            const auto spread = [&](const PackedImage& rows, int64_t from, int64_t to) {
+                kernels.spread_image(rows, g, from, to, bytes);
+            };
+            const ThinImage image = {x, weight, bytes, packing.pack(first, last, spread).nan};
+            kernels.thin_conv(image, g, output, kept(scratch, 4 * taps * planes), y, first, last);
+        });
+    });
+}
+
+}  // namespace
+
+int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
+                         const Output* output, float* y, int32_t threads) {
+    const Kernels* kernels = kernels_of(isa);
+    if (kernels == nullptr) return 1;
+    const Geometry g = without_strides(*geometry);
+    const Output whole = with_all_channels(*output, g.out_channels);
+    const bool is_thin = g.groups > 1 && g.channels / g.groups < 64 && g.out_channels / g.groups < 32;
+    for (int64_t k = 0; k < g.batch; ++k) {
+        float* const to = y + k * g.out_size[0] * g.out_size[1] * g.out_channels;
+        (is_thin ? convolve_thin : convolve)(*kernels, x + k * g.image_stride, g, panels, whole, to, threads);
+    }
+    return 0;
+}
