@@ -16,6 +16,7 @@ template <int N> struct Lanes {
     typedef float Floats __attribute__((vector_size(4 * N)));
     typedef uint32_t Words __attribute__((vector_size(4 * N)));
     typedef uint16_t Halves __attribute__((vector_size(2 * N)));
+    typedef uint8_t Bytes __attribute__((vector_size(N)));
     static constexpr int lanes = N;
 
     static Floats all(float value) { return value - Floats{}; }

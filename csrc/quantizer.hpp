@@ -155,7 +155,8 @@ void map(const typename T::Entry* x, int64_t n, Stretch stretch, float jump, flo
 template <class I, class T> void mark_inside(const typename T::Entry* x, int64_t n, float bound, uint8_t* inside) {
     by_vectors<I>(0, n, [&](int64_t at, int count) {
         const typename I::Words beyond = (typename I::Words)(I::magnitude(load<I, T>(x + at, count)) > bound);
-        for (int i = 0; i < count; ++i) inside[at + i] = beyond[i] == 0;
+        const typename I::Bytes bytes = __builtin_convertvector(beyond + 1u, typename I::Bytes);
+        std::memcpy(inside + at, &bytes, static_cast<size_t>(count));
     });
 }
 
@@ -259,7 +260,9 @@ template <class I, class T> void step_rows(const Slope& s, int64_t first, int64_
         by_vectors<I>(0, row.entries, [&](int64_t at, int count) {
             typename I::Floats slope = I::all(by);
             if (s.inside != nullptr) {
-                for (int i = 0; i < count; ++i) slope[i] = s.inside[row.begin + at + i] ? by : 0.0f;
+                typename I::Bytes bytes = {};
+                std::memcpy(&bytes, s.inside + row.begin + at, static_cast<size_t>(count));
+                slope *= __builtin_convertvector(bytes, typename I::Floats);
             }
             store<I, T>(load<I, T>(g + at, count) * slope, y + at, count);
         });
