@@ -85,7 +85,7 @@ struct Avx512 {
 struct Avx512Floats : Lanes<16> {
     static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 
-    static Floats at_most(Floats v, float bound) { return _mm512_min_ps(all(bound), v); }  // the second where one is NaN
+    static Floats at_most(Floats v, float bound) { return _mm512_min_ps(all(bound), v); }  // v where it is NaN
 
     static Floats inverse(Floats v) {  // to an ulp, in an eighth of the time that a division takes
         const Floats near = _mm512_rcp14_ps(v);

@@ -83,12 +83,14 @@ PROXCONNECT_API int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, cons
 
 // Curves of pairs: F is one, and B the derivative of the same or of another. Those from PROXCONNECT on have none here;
 // as a derivative, SIGN stands for B = 1, or for 1 within ±1 and 0 beyond.
-enum Curve { SIGN = 0, CLIP = 1, POLYNOMIAL = 2, TANH = 3, ERROR_DECAY = 4, SIGN_SWISH = 5, PROXCONNECT = 6, BINARYRELAX = 7 };
+enum Curve {
+    SIGN = 0, CLIP = 1, POLYNOMIAL = 2, TANH = 3, ERROR_DECAY = 4, SIGN_SWISH = 5, PROXCONNECT = 6, BINARYRELAX = 7
+};
 
 // y = α·F(x/ᾱ) for each row of x, `columns` entries and the last what is left of `entries`: ᾱ = mean |x| and
-// α = ⟨x, F⟩/⟨F, F⟩; (α/ᾱ)·F where `is_unit`. float32, or bfloat16 where that is set. Written to `statistics` for each row
-// are the divisor, ᾱ or where that is 0 1, and after those of all rows the factors, α/ᾱ, or (α/ᾱ)/ᾱ where `is_unit`; null
-// is for y = F(x). Written to `inside`, if not null, is for each entry whether |x| <= ᾱ, or NaN.
+// α = ⟨x, F⟩/⟨F, F⟩; (α/ᾱ)·F where `is_unit`. float32, or bfloat16 where that is set. Written to `statistics` are for
+// each row the divisor, ᾱ or in the place of 0 1, and after those of all rows the factors, α/ᾱ, or (α/ᾱ)/ᾱ where
+// `is_unit`; null is for y = F(x). Written to `inside`, if not null, is for each entry whether |x| <= ᾱ, or NaN.
 PROXCONNECT_API int32_t px_quantize(int32_t isa, int32_t is_bfloat16, int32_t curve, int32_t is_unit, float mu,
                                     int64_t entries, int64_t columns, const void* x, void* y, float* statistics,
                                     uint8_t* inside, int32_t threads);

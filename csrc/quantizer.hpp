@@ -142,7 +142,9 @@ double fit(const typename T::Entry* x, int64_t n, Stretch stretch, float jump, f
 }
 
 template <class I, class T> void multiply(const float* f, int64_t n, float by, typename T::Entry* y) {
-    by_vectors<I>(0, n, [&](int64_t at, int count) { store<I, T>(load<I, Float32>(f + at, count) * by, y + at, count); });
+    by_vectors<I>(0, n, [&](int64_t at, int count) {
+        store<I, T>(load<I, Float32>(f + at, count) * by, y + at, count);
+    });
 }
 
 template <class I, class T, class C>
