@@ -178,7 +178,7 @@ def test_the_operators_pass_the_checks_of_torch(name: str) -> None:
         ({"input": drawn(2, 21, 8, 8)}, ValueError, "does not fit 21 channels"),
         ({"input": drawn(2, 20, 2, 8)}, ValueError, "larger than the padded input"),
         ({"input": drawn(2, 20, 8, 8).bfloat16()}, TypeError, "input must be float32"),
-        ({"panels": kernels.conv_panels(pack_bits(drawn(12, 20, 3, 3)), (12, 20, 3, 3))}, ValueError, "patch_panels"),
+        ({"panels": kernels.patch_panels(pack_bits(drawn(12, 65, 3, 3)), (12, 65, 3, 3))}, ValueError, "patch_panels"),
         ({"groups": 5}, ValueError, "does not fit"),
         ({"stride": (0, 1)}, ValueError, "at least 1"),
         ({"padding": (-1, 0)}, ValueError, "padding must not be negative"),
