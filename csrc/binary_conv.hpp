@@ -170,7 +170,7 @@ inline void convolve_group(const PackedImage& image, const uint64_t* panels, con
     const int64_t width = g.out_size[1];
     for (int64_t row = begin / width; row * width < end; ++row) {
         const int64_t first = most(begin, row * width), last = least(end, (row + 1) * width);
-        tiles.add_row(row, first - row * width, last - row * width, y + first * g.out_channels);
+        tiles.add_row(row, first - row * width, last - row * width, y + (first - begin) * g.out_channels);
     }
     tiles.multiply();
 }

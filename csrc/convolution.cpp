@@ -86,6 +86,29 @@ void in_bands(const Geometry& g, int64_t begin, int64_t end, const Work& work) {
     for (int64_t first = begin; first < end; first += band) work(first, std::min(end, first + band));
 }
 
+// y[c][p] = x[p][c], where `plane` floats lie from channel to channel of y.
+void put_planes(const float* x, int64_t pixels, int64_t channels, float* y, int64_t plane) {
+    constexpr int64_t LINE = 16;  // floats, of which a cache line holds so many
+    for (int64_t first = 0; first < pixels; first += LINE) {
+        const int64_t count = std::min(LINE, pixels - first);
+        for (int64_t c = 0; c < channels; ++c) {
+            const float* const from = x + first * channels + c;
+            float* const to = y + c * plane + first;
+            for (int64_t i = 0; i < count; ++i) to[i] = from[i * channels];
+        }
+    }
+}
+
+// Has output pixels [first, last) written by write(to), and where y has planes brings them there while in cache.
+template <class Write>
+void put(const Geometry& g, float* y, int64_t first, int64_t last, const Write& write) {
+    if (!g.has_planes) return write(y + first * g.out_channels);
+    static thread_local std::vector<float> memory;
+    float* const pixels = kept(memory, (last - first) * g.out_channels);
+    write(pixels);
+    put_planes(pixels, last - first, g.out_channels, y + first, g.out_size[0] * g.out_size[1]);
+}
+
 void convolve(const Kernels& kernels, const float* x, const Geometry& g, const uint64_t* panels, const Output& output,
               float* y, int32_t threads) {
     const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = rounded_up(taps * inner, 64);
@@ -101,7 +124,9 @@ void convolve(const Kernels& kernels, const float* x, const Geometry& g, const u
         Packing packing(kernels, g, x, g.padding[1], has_upper);
         in_bands(g, begin, end, [&](int64_t first, int64_t last) {
             const PackedImage image = packing.pack(first, last, [](const PackedImage&, int64_t, int64_t) {});
-            kernels.binary_conv(image, panels, g, output, scratch, y, first, last);
+            put(g, y, first, last, [&](float* to) {
+                kernels.binary_conv(image, panels, g, output, scratch, to, first, last);
+            });
         });
     });
 }
@@ -133,7 +158,9 @@ void convolve_thin(const Kernels& kernels, const float* x, const Geometry& g, co
                 kernels.spread_image(rows, g, from, to, bytes);
             };
             const ThinImage image = {x, weight, bytes, packing.pack(first, last, spread).nan};
-            kernels.thin_conv(image, g, output, kept(scratch, 4 * taps * planes), y, first, last);
+            put(g, y, first, last, [&](float* to) {
+                kernels.thin_conv(image, g, output, kept(scratch, 4 * taps * planes), to, first, last);
+            });
         });
     });
 }

@@ -64,14 +64,14 @@ struct Kernels {
                           int64_t entries, const Output& output, float* y, int64_t first, int64_t last);
     // Rows [begin, end) of an image; `words` is scratch for the pixels of these rows, ⌈channels/64⌉ each.
     void (*pack_image)(const Geometry& geometry, int64_t begin, int64_t end, uint64_t* words, const PackedImage& image);
-    // Output pixels [begin, end) of an image.
+    // Output pixels [begin, end) of an image, the first of them to y.
     void (*binary_conv)(const PackedImage& image, const uint64_t* panels, const Geometry& geometry,
                         const Output& output, const Scratch& scratch, float* y, int64_t begin, int64_t end);
     // From words to bytes: the weight, and rows [begin, end) of an image.
     void (*spread_weight)(const uint64_t* words, const Geometry& geometry, uint8_t* bytes);
     void (*spread_image)(const PackedImage& image, const Geometry& geometry, int64_t begin, int64_t end,
                          uint8_t* bytes);
-    // Output pixels [begin, end) of an image; scratch is for 4·taps·planes.
+    // Output pixels [begin, end) of an image, the first of them to y; scratch is for 4·taps·planes.
     void (*thin_conv)(const ThinImage& image, const Geometry& geometry, const Output& output, int64_t* scratch, float* y,
                       int64_t begin, int64_t end);
     // Rows [first, last) of latents, and of gradients.

@@ -41,11 +41,11 @@ PROXCONNECT_API int32_t px_binary_linear(int32_t isa, const float* x, int64_t m,
 struct Geometry {
     int64_t batch, channels, size[2], out_channels, out_size[2], kernel[2], stride[2], padding[2], dilation[2], groups;
     int64_t image_stride, channel_stride, row_stride, pixel_stride;
-    int32_t border;
+    int32_t border, has_planes;
 };
 
 // The signs of images x, convolved with a weight of signs, through `output`: y is (batch, out height, out width, out
-// channels). A row of the weight is (kernel height, kernel width, channels of a group), and lies in panels for each
+// channels), or (batch, out channels, out height, out width) where the geometry has planes. A row of the weight is (kernel height, kernel width, channels of a group), and lies in panels for each
 // group, (groups, ⌈out/groups/8⌉, words, 8). But where there are several groups, each of fewer than 64 channels and 32
 // outputs, the weight is (kernel height, kernel width, channels of a group, ⌈out/64⌉): bits of all output channels. NaN
 // makes NaN of every output that it reaches.

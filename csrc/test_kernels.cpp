@@ -103,7 +103,7 @@ bool convolves(int32_t isa, Geometry g, bool is_channels_last, int32_t threads) 
     }
     g.image_stride = g.channels * pixels;
     g.channel_stride = is_channels_last ? 1 : pixels, g.pixel_stride = is_channels_last ? g.channels : 1;
-    g.row_stride = g.size[1] * g.pixel_stride;
+    g.row_stride = g.size[1] * g.pixel_stride, g.has_planes = !is_channels_last;
     std::vector<float> x(static_cast<size_t>(g.batch * g.image_stride));
     for (float& value : x) value = normal(random);
     std::vector<int> weight(static_cast<size_t>(g.out_channels * inner * taps));  // (out, tap, in)
@@ -114,10 +114,10 @@ bool convolves(int32_t isa, Geometry g, bool is_channels_last, int32_t threads) 
     const Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
     std::vector<float> y(static_cast<size_t>(g.batch * g.out_size[0] * g.out_size[1] * g.out_channels));
     if (px_binary_conv2d(isa, x.data(), &g, panels.data(), &output, y.data(), threads) != 0) return false;
-    size_t at = 0;
+    const int64_t out_pixels = g.out_size[0] * g.out_size[1];
     for (int64_t n = 0; n < g.batch; ++n) {
-        for (int64_t p = 0; p < g.out_size[0] * g.out_size[1]; ++p) {
-            for (int64_t o = 0; o < g.out_channels; ++o, ++at) {
+        for (int64_t p = 0; p < out_pixels; ++p) {
+            for (int64_t o = 0; o < g.out_channels; ++o) {
                 int64_t sum = 0;
                 for (int64_t k = 0; k < taps * inner; ++k) {
                     const int64_t tap = k / inner, c = o / outer * inner + k % inner;
@@ -133,7 +133,8 @@ bool convolves(int32_t isa, Geometry g, bool is_channels_last, int32_t threads) 
                                          : -1;
                     sum += sign * weight[static_cast<size_t>(o * taps * inner + k)];
                 }
-                if (y[at] != static_cast<float>(sum)) return false;
+                const int64_t at = g.has_planes ? o * out_pixels + p : p * g.out_channels + o;
+                if (y[static_cast<size_t>(n * out_pixels * g.out_channels + at)] != static_cast<float>(sum)) return false;
             }
         }
     }

@@ -199,7 +199,8 @@ inline void thin_pixels(const Thin<V, IS_BIT>& thin, float* y, int64_t begin, in
     const int64_t width = g.out_size[1];
     for (int64_t row = begin / width; row * width < end; ++row) {
         const int64_t first = row * width;
-        thin.write_row(whole, row, most(begin - first, 0), least(end - first, width), y + first * g.out_channels);
+        thin.write_row(whole, row, most(begin - first, 0), least(end - first, width),
+                       y + (first - begin) * g.out_channels);
     }
 }
 
@@ -219,7 +220,7 @@ void thin_conv(const ThinImage& image, const Geometry& g, const Output& output, 
         find_inside(g, 1, column, inside);
         for (int64_t group = 0; group < g.groups; ++group) {
             if (!meets_nan(image.x, image.nan, g, inside, group, row, column)) continue;
-            put_nan(group * outer, (group + 1) * outer, y + pixel * g.out_channels);
+            put_nan(group * outer, (group + 1) * outer, y + (pixel - begin) * g.out_channels);
         }
     }
 }

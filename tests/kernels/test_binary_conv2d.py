@@ -215,9 +215,12 @@ class Net(nn.Module):
 
 
 def test_it_compiles_and_exports_whole() -> None:
-    net, x = Net(), drawn(2, 20, 8, 8)
-    assert torch.equal(torch.compile(net, fullgraph=True)(x), net(x))
-    assert torch.equal(torch.export.export(net, (x,)).module()(x), net(x))
+    net = Net()
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = drawn(2, 20, 8, 8).contiguous(memory_format=memory_format)
+        assert net(x).is_contiguous(memory_format=memory_format)
+        assert torch.equal(torch.compile(net, fullgraph=True)(x), net(x))
+        assert torch.equal(torch.export.export(net, (x,)).module()(x), net(x))
 
 
 def test_the_operator_passes_the_checks_of_torch() -> None:

@@ -21,9 +21,13 @@ from proxconnect.kernels.operator import (
 from proxconnect.kernels.panels import conv_panels_shape
 from proxconnect.layers.accumulator import Accumulator
 
+# The memory format of the output is that of the input, so that a compiler must not choose another for it.
+KEEPS_STRIDES = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
+
 operators.define(
     "binary_conv2d(Tensor input, Tensor panels, int[4] weight_shape, int[2] stride, int[2] padding, int[2] dilation, "
-    f"int groups, int padding_value, {HOW}) -> Tensor"
+    f"int groups, int padding_value, {HOW}) -> Tensor",
+    tags=(KEEPS_STRIDES,),
 )
 _operator = torch.ops.proxconnect.binary_conv2d.default  # looked up once, which takes longer than the call
 
@@ -44,8 +48,9 @@ def binary_conv2d(
 ) -> Tensor:
     """sign(input) convolved with a weight of signs, exactly, its sums held by an accumulator, scaled and shifted.
 
-    (N, in, H, W) → (N, out, H', W') in the memory format channels_last, float32 on the CPU. Both memory formats of the
-    input are read as they are. NaN makes NaN of every output that it reaches. No gradient goes through.
+    (N, in, H, W) → (N, out, H', W'), float32 on the CPU, contiguous where the input is, else in the memory format
+    channels_last. Both formats are read as they are. NaN makes NaN of every output that it reaches. No gradient goes
+    through.
 
     Args:
         input: float32, on the CPU.
@@ -72,12 +77,12 @@ def _binary_conv2d(
 ) -> Tensor:  # fmt: skip
     plan = _plan(
         tuple(input.shape), input.stride(), tuple(weight_shape), tuple(stride), tuple(padding), tuple(dilation), groups,
-        padding_value,
+        padding_value, input.is_contiguous(),
     )  # fmt: skip
     require_fitting(input, panels, plan.panels, weight_shape[0], scale, bias)
     kernels, number = loaded(instruction_set)
     image = input.contiguous() if plan.is_copied else input
-    output = torch.empty(plan.output, dtype=torch.float32, device="cpu", memory_format=torch.channels_last)
+    output = torch.empty(plan.output, dtype=torch.float32, device="cpu", memory_format=plan.memory_format)
     if plan.is_empty:
         return output
     scale, bias = contiguous(scale), contiguous(bias)
@@ -95,6 +100,7 @@ class _Plan:
     geometry: object  # what ctypes makes of the structure by reference
     panels: tuple[int, ...]
     output: tuple[int, ...]
+    memory_format: torch.memory_format
     is_copied: bool
     is_empty: bool
 
@@ -102,7 +108,7 @@ class _Plan:
 @lru_cache(maxsize=4096)
 def _plan(
     shape: tuple[int, ...], strides: tuple[int, ...], weight: tuple[int, ...], stride: tuple[int, ...],
-    padding: tuple[int, ...], dilation: tuple[int, ...], groups: int, padding_value: int,
+    padding: tuple[int, ...], dilation: tuple[int, ...], groups: int, padding_value: int, has_planes: bool,
 ) -> _Plan:  # fmt: skip
     _require_geometry(shape, weight, stride, padding, dilation, groups, padding_value)
     size = _out_size(shape, weight[2:], stride, padding, dilation)
@@ -116,9 +122,12 @@ def _plan(
     geometry = Geometry(
         batch, channels, two(height, width), weight[0], two(*size), two(*weight[2:]), two(*stride), two(*padding),
         two(*dilation), groups, image_stride, channel_stride, row_stride, pixel_stride, padding_value,
+        has_planes,
     )  # fmt: skip
     output = (batch, weight[0], *size)
-    return _Plan(ctypes.byref(geometry), conv_panels_shape(weight, groups), output, is_copied, 0 in output)
+    return _Plan(
+        ctypes.byref(geometry), conv_panels_shape(weight, groups), output, _format(has_planes), is_copied, 0 in output
+    )
 
 
 def _fake(
@@ -126,11 +135,16 @@ def _fake(
     *rest: object,
 ) -> Tensor:  # fmt: skip
     size = _out_size(input.shape, weight_shape[2:], stride, padding, dilation)
-    return input.new_empty(input.shape[0], *size, weight_shape[0]).permute(0, 3, 1, 2)
+    shape = (input.shape[0], weight_shape[0], *size)
+    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=_format(input.is_contiguous()))
 
 
 operators.impl("binary_conv2d", _binary_conv2d, "CPU")
 torch.library.register_fake("proxconnect::binary_conv2d", _fake, lib=operators)
+
+
+def _format(has_planes: bool) -> torch.memory_format:
+    return torch.contiguous_format if has_planes else torch.channels_last
 
 
 def _out_size(

@@ -48,6 +48,7 @@ class Geometry(ctypes.Structure):
         ("row_stride", ctypes.c_int64),
         ("pixel_stride", ctypes.c_int64),
         ("border", ctypes.c_int32),
+        ("has_planes", ctypes.c_int32),
     )
 
 

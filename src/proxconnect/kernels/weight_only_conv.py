@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.conv import _fake, _out_size, _require_geometry
+from proxconnect.kernels.conv import _out_size, _require_geometry
 from proxconnect.kernels.library import Geometry
 from proxconnect.kernels.operator import contiguous, loaded, operators, require_fitting
 from proxconnect.kernels.panels import PANEL
@@ -125,6 +125,14 @@ def _rows_of_pixels(input: Tensor) -> tuple[Tensor, int]:
     if height > 1 and width > 1 and input.stride(2) != width * input.stride(3):
         input = input.contiguous()
     return input, input.stride(3) if width > 1 else input.stride(2)  # of a size of 1 the stride says nothing
+
+
+def _fake(
+    input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int], dilation: list[int],
+    *rest: object,
+) -> Tensor:  # fmt: skip
+    size = _out_size(input.shape, weight_shape[2:], stride, padding, dilation)
+    return input.new_empty(input.shape[0], *size, weight_shape[0]).permute(0, 3, 1, 2)
 
 
 for name, most in (("weight_only_conv2d", float("inf")), ("dynamic_int8_conv2d", MOST_INT8)):
