@@ -63,9 +63,9 @@ def _binary_linear(
     rows = input if input.dim() == 2 else input.reshape(-1, columns)
     rows = rows if rows.stride(1) == 1 or columns == 1 else rows.contiguous()
     scale, bias = contiguous(scale), contiguous(bias)
-    output = torch.empty(*input.shape[:-1], out_features)
+    output = input.new_empty((*input.shape[:-1], out_features))
     kernels.px_binary_linear(
-        number, rows.data_ptr(), len(rows), columns, rows.stride(0), panels.data_ptr(), out_features,
+        number, rows.data_ptr(), rows.shape[0], columns, rows.stride(0), panels.data_ptr(), out_features,
         ctypes.byref(output_of(scale, bias, overflow, bits, slope)), output.data_ptr(), torch.get_num_threads(),
     )  # fmt: skip
     return output

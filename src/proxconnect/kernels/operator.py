@@ -58,17 +58,24 @@ def require_fitting(
     input: Tensor, panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None
 ) -> None:
     """Raise unless all are on the CPU, `panels` has that shape, and scale and bias fit the output channels."""
-    for name, values in (("input", input), ("scale", scale), ("bias", bias)):
-        if values is not None and (values.dtype != torch.float32 or values.device.type != "cpu"):
-            raise TypeError(f"{name} must be float32 on the CPU; got {values.dtype} on {values.device}")
-    if panels.dtype != torch.int64 or panels.device.type != "cpu" or not panels.is_contiguous():
+    _require_float32("input", input)
+    if panels.dtype is not torch.int64 or not panels.is_cpu or not panels.is_contiguous():
         raise TypeError(f"panels must be contiguous int64 on the CPU; got {panels.dtype} on {panels.device}")
     if channels < 1 or panels.shape != shape:
         raise ValueError(
             f"the panels of such a weight are {shape}; got {tuple(panels.shape)}: make them by proxconnect.kernels."
             "panels, conv_panels or patch_panels"
         )
-    if scale is not None and scale.numel() not in (1, channels):
-        raise ValueError(f"scale must have 1 or {channels} entries; got {tuple(scale.shape)}")
-    if bias is not None and bias.numel() != channels:
-        raise ValueError(f"bias must have {channels} entries; got {tuple(bias.shape)}")
+    if scale is not None:
+        _require_float32("scale", scale)
+        if scale.numel() not in (1, channels):
+            raise ValueError(f"scale must have 1 or {channels} entries; got {tuple(scale.shape)}")
+    if bias is not None:
+        _require_float32("bias", bias)
+        if bias.numel() != channels:
+            raise ValueError(f"bias must have {channels} entries; got {tuple(bias.shape)}")
+
+
+def _require_float32(name: str, values: Tensor) -> None:
+    if values.dtype is not torch.float32 or not values.is_cpu:
+        raise TypeError(f"{name} must be float32 on the CPU; got {values.dtype} on {values.device}")
