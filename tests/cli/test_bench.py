@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from proxconnect import cli
+from proxconnect import cli, kernels
 
 THEIRS = """
 import torch
@@ -102,6 +102,13 @@ def test_json_has_everything(theirs, capsys):
     assert (layer["float_bytes"], layer["packed_bytes"]) == (4 * 576, 576 // 8 + 4 * 8)
     assert (layer["members"], layer["calls"]) == (["2"], 1)
     assert all(is_spread(layer[name]) for name in ("float_seconds", "packed_seconds", "speedup"))
+
+
+def test_float_inputs_may_be_rounded(theirs, capsys):
+    found = measured(capsys, "theirs:attending", "--inputs", "int8", "--batch", "1")
+    assert (found["mode"], found["inputs"]) == ("BW", "int8")
+    (packed,) = (network for network in found["networks"] if network["name"] == "packed")
+    assert (packed["largest_difference"] > 1e-5) == kernels.is_built()
 
 
 def test_shapes_on_the_command_line_come_first(theirs, capsys):

@@ -37,7 +37,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
     with torch.no_grad():
         require_runs(title, model, example)
     binary = _binarized(model, example, options).eval()
-    small = _packed(binary)
+    small = _packed(binary, options)
     torch.save(model.state_dict(), folder / FILES[FLOAT])
     packed.save(small, folder / FILES[PACKED])
     units, plan = layers.units(model, small), cast(Plan, binary.binarization)
@@ -73,8 +73,8 @@ def _binarized(model: nn.Module, example: Any, options: Options) -> nn.Module:
             raise ValueError("no layer would become binary: keep fewer, as --keep alone does") from error
 
 
-def _packed(binary: nn.Module) -> nn.Module:
+def _packed(binary: nn.Module, options: Options) -> nn.Module:
     try:
-        return packed.pack(binary)
+        return packed.pack(binary, inputs=options.inputs)
     except TypeError as error:
         raise ValueError(str(error)) from error

@@ -29,7 +29,8 @@ def show(bench: Bench, console: "Console") -> None:
     def say(line: str, style: str = "") -> None:
         console.print(Text(line, style=style))
 
-    how = f"{bench.options.mode} by {bench.options.weights}"
+    rounded = ", float inputs in 8 bits" if bench.options.inputs == "int8" else ""
+    how = f"{bench.options.mode} by {bench.options.weights}{rounded}"
     say(f"{bench.title}: {bench.binary_layers} of {bench.weight_layers} layers binary, {how}", "bold")
     say(f"Input {shown(bench.shapes)}; medians of {bench.options.rounds} interleaved rounds")
     say(f"{bench.machine}\n")
@@ -150,6 +151,7 @@ def as_json(bench: Bench) -> dict[str, Any]:
         "model": bench.title,
         "mode": bench.options.mode,
         "weights": bench.options.weights,
+        "inputs": bench.options.inputs,
         "keep": list(bench.options.keep or ()),
         "input_shapes": [list(shape) for shape in bench.shapes],
         "rounds": bench.options.rounds,

@@ -9,6 +9,7 @@ import torch
 from proxconnect.bench.layers import LayerTimes
 from proxconnect.bench.machine import Machine
 from proxconnect.bench.timing import Spread
+from proxconnect.packed import Inputs
 
 Mode = Literal["BW", "BWA", "BWAA"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -30,6 +31,8 @@ class Options:
     weights: str = "bnn++"
     mode: Mode = "BW"
     keep: tuple[str, ...] | None = ("edges",)
+    inputs: Inputs = "exact"
+    """How the packed network multiplies float inputs, as of `pack`."""
     threads: int = field(default_factory=torch.get_num_threads)
     rounds: int = 11
     batches: tuple[int, ...] = (1, 8)

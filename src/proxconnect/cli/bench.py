@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from proxconnect.cli import resident
 from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.network import network
 from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, pair_name, picture, positive
+from proxconnect.packed import Inputs
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -56,6 +57,8 @@ exit status:
     add("--weights", type=pair_name, default="bnn++", metavar="PAIR", help="of the weights; default: bnn++")
     add("--mode", choices=MODES, default="BW", help="binary weights (default); activations too; and the sums of\n"
         "their products in an accumulator of 8 bits that wraps")  # fmt: skip
+    add("--inputs", choices=get_args(Inputs), default="exact", help="how the packed network multiplies float inputs:\n"
+        "exact (default), or rounded to 8 bits row by row")  # fmt: skip
     add("--keep", nargs="*", default=["edges"], metavar="NAME", help="layers that stay float, globs, `edges` among\n"
         "them; alone: none; default: edges")  # fmt: skip
     add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first;\n"
@@ -103,8 +106,9 @@ def _bench(parsed: argparse.Namespace, say: Say) -> Bench:
     model = subject.build()
     example = _example(parsed, subject, model)
     options = Options(
-        weights=parsed.weights, mode=parsed.mode, keep=tuple(parsed.keep) or None, rounds=parsed.rounds,
-        threads=parsed.threads or torch.get_num_threads(), batches=tuple(dict.fromkeys(parsed.batch)),
+        weights=parsed.weights, mode=parsed.mode, inputs=parsed.inputs, keep=tuple(parsed.keep) or None,
+        rounds=parsed.rounds, threads=parsed.threads or torch.get_num_threads(),
+        batches=tuple(dict.fromkeys(parsed.batch)),
     )  # fmt: skip
     with TemporaryDirectory() as place:
         folder = Path(place)

@@ -49,6 +49,11 @@ class BinaryLayer(Product):
         return self.input_quantizer is not None
 
     @property
+    def must_be_called(self) -> bool:
+        """Whether the forward does more than multiply by `weight`, which other code may take."""
+        return self.has_binary_input
+
+    @property
     def quantizers(self) -> dict[str, Quantizer]:
         """The layer's quantizers by part: "weights" and, where the input is quantised, "activations"."""
         parts = {"weights": self.weight_quantizer}

@@ -1,4 +1,4 @@
-"""What keeps torch's transformer modules from passing by the forward of layers whose input is binary.
+"""What keeps torch's transformer modules from passing by the forward of layers that do more there than multiply.
 
 Their fast paths, in `eval()` without gradients, take all weights of an encoder layer at once, and nested tensors.
 """
@@ -18,16 +18,16 @@ class StepwiseEncoderLayer(nn.TransformerEncoderLayer):
 
 
 def call_every_layer(model: nn.Module) -> None:
-    """Have torch's transformer modules call their layers where an input of those is binary, in place."""
+    """Have torch's transformer modules call their layers where one of those must be called, in place."""
     for module in list(model.modules()):
-        if type(module) is nn.MultiheadAttention and _has_binary_input(module):
+        if type(module) is nn.MultiheadAttention and _must_call(module):
             module.__class__ = BinaryMultiheadAttention
-        if type(module) is nn.TransformerEncoderLayer and _has_binary_input(module):
+        if type(module) is nn.TransformerEncoderLayer and _must_call(module):
             module.__dict__.pop("activation_relu_or_gelu", None)
             module.__class__ = StepwiseEncoderLayer
-        if isinstance(module, nn.TransformerEncoder) and _has_binary_input(module):
+        if isinstance(module, nn.TransformerEncoder) and _must_call(module):
             module.enable_nested_tensor = module.use_nested_tensor = False
 
 
-def _has_binary_input(module: nn.Module) -> bool:
-    return any(getattr(m, "has_binary_input", False) for m in module.modules())
+def _must_call(module: nn.Module) -> bool:
+    return any(getattr(m, "must_be_called", False) for m in module.modules())

@@ -2,7 +2,8 @@
 
 from proxconnect.bits import pack_bits, unpack_bits
 from proxconnect.packed.file import PackedFileError, load, save
+from proxconnect.packed.kernels import Inputs
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.packing import pack
 
-__all__ = ["PackedFileError", "PackedLayer", "load", "pack", "pack_bits", "save", "unpack_bits"]
+__all__ = ["Inputs", "PackedFileError", "PackedLayer", "load", "pack", "pack_bits", "save", "unpack_bits"]

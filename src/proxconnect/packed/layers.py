@@ -32,6 +32,8 @@ class PackedLayer(Product):
     """How the file's metadata calls this layer."""
     binary_type: ClassVar[type[BinaryLayer]]
     """The binary layer that this one is the packed form of."""
+    must_be_called: ClassVar[bool] = True
+    """The forward is by kernels; `weight` is unpacked anew for whoever takes it."""
 
     bits: Tensor
     scale: Tensor
