@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.library import Geometry
+from proxconnect.kernels.geometry import are_equidistant, geometry_of, out_size, require_geometry
 from proxconnect.kernels.operator import (
     HOW,
     contiguous,
@@ -110,21 +110,12 @@ def _plan(
     shape: tuple[int, ...], strides: tuple[int, ...], weight: tuple[int, ...], stride: tuple[int, ...],
     padding: tuple[int, ...], dilation: tuple[int, ...], groups: int, padding_value: int, has_planes: bool,
 ) -> _Plan:  # fmt: skip
-    _require_geometry(shape, weight, stride, padding, dilation, groups, padding_value)
-    size = _out_size(shape, weight[2:], stride, padding, dilation)
-    is_copied = not _has_rows(shape, strides)
+    require_geometry(shape, weight, stride, padding, dilation, groups, padding_value)
+    is_copied = not (strides[1] == 1 or are_equidistant(shape, strides))
     if is_copied:
         strides = torch.empty(shape, device="meta").stride()
-    (batch, channels, height, width), (image_stride, channel_stride, *_) = shape, strides
-    pixel_stride = strides[3] if width > 1 else strides[2]  # of a size of 1 the stride says nothing
-    row_stride = strides[2] if height > 1 else width * pixel_stride
-    two = ctypes.c_int64 * 2
-    geometry = Geometry(
-        batch, channels, two(height, width), weight[0], two(*size), two(*weight[2:]), two(*stride), two(*padding),
-        two(*dilation), groups, image_stride, channel_stride, row_stride, pixel_stride, padding_value,
-        has_planes,
-    )  # fmt: skip
-    output = (batch, weight[0], *size)
+    geometry = geometry_of(shape, strides, weight, stride, padding, dilation, groups, padding_value, has_planes)
+    output = (shape[0], weight[0], *geometry.out_size)
     return _Plan(
         ctypes.byref(geometry), conv_panels_shape(weight, groups), output, _format(has_planes), is_copied, 0 in output
     )
@@ -134,7 +125,7 @@ def _fake(
     input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int], dilation: list[int],
     *rest: object,
 ) -> Tensor:  # fmt: skip
-    size = _out_size(input.shape, weight_shape[2:], stride, padding, dilation)
+    size = out_size(input.shape, weight_shape[2:], stride, padding, dilation)
     shape = (input.shape[0], weight_shape[0], *size)
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=_format(input.is_contiguous()))
 
@@ -145,40 +136,3 @@ torch.library.register_fake("proxconnect::binary_conv2d", _fake, lib=operators)
 
 def _format(has_planes: bool) -> torch.memory_format:
     return torch.contiguous_format if has_planes else torch.channels_last
-
-
-def _out_size(
-    shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
-) -> list[int]:
-    return [
-        (size + 2 * p - d * (k - 1) - 1) // s + 1
-        for size, k, s, p, d in zip(shape[2:], kernel, stride, padding, dilation, strict=True)
-    ]
-
-
-def _has_rows(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether pixels lie at one distance, or at least those of a row where channels follow each other."""
-    (_, _, height, width), (_, channel_stride, row_stride, pixel_stride) = shape, strides
-    return channel_stride == 1 or min(height, width) <= 1 or row_stride == width * pixel_stride
-
-
-def _require_geometry(
-    shape: Sequence[int],
-    weight: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    padding_value: int,
-) -> None:
-    if len(shape) != 4 or len(weight) != 4 or min(weight) < 1 or min(*stride, *dilation, groups) < 1:
-        raise ValueError(
-            f"input must be (N, in, H, W), the weight (out, in/groups, height, width), stride, dilation and groups at "
-            f"least 1; got input {tuple(shape)}, weight {tuple(weight)}"
-        )
-    if weight[0] % groups or shape[1] != weight[1] * groups:
-        raise ValueError(f"a weight {tuple(weight)} in {groups} groups does not fit {shape[1]} channels")
-    if min(padding) < 0 or padding_value not in (-1, 0, 1):
-        raise ValueError(f"padding must not be negative, and padding_value 0, 1 or -1; got {padding}, {padding_value}")
-    if min(_out_size(shape, weight[2:], stride, padding, dilation)) < 1:
-        raise ValueError(f"the kernel {tuple(weight[2:])} is larger than the padded input {tuple(shape[2:])}")

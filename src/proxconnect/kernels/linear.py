@@ -7,6 +7,7 @@ from torch import Tensor
 
 from proxconnect.kernels.operator import (
     HOW,
+    as_rows,
     contiguous,
     how,
     loaded,
@@ -14,7 +15,7 @@ from proxconnect.kernels.operator import (
     output_of,
     require_fitting,
 )
-from proxconnect.kernels.panels import PANEL
+from proxconnect.kernels.panels import panels_shape
 from proxconnect.layers.accumulator import Accumulator
 
 operators.define(f"binary_linear(Tensor input, Tensor panels, int out_features, {HOW}) -> Tensor")
@@ -58,10 +59,9 @@ def _binary_linear(
     if input.dim() == 0 or input.shape[-1] == 0:
         raise ValueError(f"input must be (…, in) with in > 0; got {tuple(input.shape)}")
     columns = input.shape[-1]
-    require_fitting(input, panels, (-(-out_features // PANEL), -(-columns // 64), PANEL), out_features, scale, bias)
+    require_fitting(input, panels, panels_shape(out_features, columns), out_features, scale, bias)
     kernels, number = loaded(instruction_set)
-    rows = input if input.dim() == 2 else input.reshape(-1, columns)
-    rows = rows if rows.stride(1) == 1 or columns == 1 else rows.contiguous()
+    rows = as_rows(input)
     scale, bias = contiguous(scale), contiguous(bias)
     output = input.new_empty((*input.shape[:-1], out_features))
     kernels.px_binary_linear(

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
-from proxconnect.kernels.library import NUMBERS, Output, instruction_sets, library
+from proxconnect.kernels.library import NUMBERS, Affine, Output, instruction_sets, library
 from proxconnect.layers.accumulator import Accumulator
 
 operators = Library("proxconnect", "DEF")
 """`torch.ops.proxconnect`; torch.compile and torch.export take its operators as they are."""
 
 HOW = "Tensor? scale, Tensor? bias, int overflow, int bits, float slope, str? instruction_set"
-"""The last arguments of every operator."""
+"""The last arguments of the operators whose inputs are signs."""
 
 How = tuple[Tensor | None, Tensor | None, int, int, float, str | None]
 
@@ -21,7 +21,7 @@ _OVERFLOWS = {"wrap": 1, "saturate": 2, "cyclic": 3}
 
 
 def how(scale: Tensor | None, bias: Tensor | None, accumulator: Accumulator | None, instruction_set: str | None) -> How:
-    """The last arguments of an operator."""
+    """`HOW`, as values."""
     if accumulator is None:
         return scale, bias, 0, 8, 1.0, instruction_set
     return scale, bias, _OVERFLOWS[accumulator.overflow], accumulator.bits, accumulator.slope, instruction_set
@@ -45,8 +45,24 @@ def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
 
 def output_of(scale: Tensor | None, bias: Tensor | None, overflow: int, bits: int, slope: float) -> Output:
     """The C structure; `scale` and `bias` are contiguous and must outlive it."""
+    return Output(overflow, bits, slope, *_addresses(scale, bias))
+
+
+def affine_of(scale: Tensor | None, bias: Tensor | None) -> Affine:
+    """The C structure; `scale` and `bias` are contiguous and must outlive it."""
+    return Affine(*_addresses(scale, bias))
+
+
+def _addresses(scale: Tensor | None, bias: Tensor | None) -> tuple[int, int | None, int | None]:
+    """How many scales there are, and where scales and biases lie."""
     scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
-    return Output(overflow, bits, slope, scales, scale_at, None if bias is None else bias.data_ptr())
+    return scales, scale_at, None if bias is None else bias.data_ptr()
+
+
+def as_rows(input: Tensor) -> Tensor:
+    """(…, in) → (m, in), where the entries of a row follow each other; a copy only where they do not."""
+    rows = input if input.dim() == 2 else input.reshape(-1, input.shape[-1])
+    return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
 
 
 def contiguous(values: Tensor | None) -> Tensor | None:

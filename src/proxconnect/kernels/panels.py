@@ -31,24 +31,23 @@ def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     in/groups, ⌈out/64⌉): the bits of all outputs, for each tap and channel.
     ValueError for another number of bits, or a shape of other dimensions.
     """
-    if len(shape) != 4 or shape[0] % groups:
-        raise ValueError(f"a weight is (out, in/groups, height, width), out a multiple of {groups}; got {tuple(shape)}")
-    rows = unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1).flatten(1)
-    if _is_thin(shape, groups):
-        return _words(rows.T)
-    return torch.cat([_panelled(_words(of_group)) for of_group in rows.unflatten(0, (groups, -1))])
+    rows = _rows_of_groups(bits, shape, groups)
+    return _words(rows.flatten(0, 1).T) if _is_thin(shape, groups) else _panelled_by_group(rows)
 
 
 def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     """The signs of an (out, in/groups, height, width) weight, from `pack_bits`, as rows that patches of an image meet.
 
-    They are (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8), a row being (height, width, in/groups) without
-    gaps. ValueError for another number of bits, or a shape of other dimensions.
+    They are (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8): the panels of each group's rows (height, width,
+    in/groups), which `conv_panels` lays out otherwise for groups of few channels. ValueError for another number of
+    bits, or a shape of other dimensions.
     """
-    if len(shape) != 4 or shape[0] % groups:
-        raise ValueError(f"a weight is (out, in/groups, height, width), out a multiple of {groups}; got {tuple(shape)}")
-    rows = unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1).reshape(groups, shape[0] // groups, -1)
-    return torch.cat([_panelled(_words(of_group)) for of_group in rows])
+    return _panelled_by_group(_rows_of_groups(bits, shape, groups))
+
+
+def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
+    """The shape of what `panels()` makes, and of what `patch_panels()` makes of groups of so many rows each."""
+    return groups * -(-rows // PANEL), -(-columns // 64), PANEL
 
 
 def conv_panels_shape(shape: Sequence[int], groups: int) -> tuple[int, ...]:
@@ -56,12 +55,19 @@ def conv_panels_shape(shape: Sequence[int], groups: int) -> tuple[int, ...]:
     outer, columns = shape[0] // groups, shape[1] * shape[2] * shape[3]
     if _is_thin(shape, groups):
         return columns, -(-shape[0] // 64)
-    return groups * -(-outer // PANEL), -(-columns // 64), PANEL
+    return panels_shape(outer, columns, groups)
 
 
 def _is_thin(shape: Sequence[int], groups: int) -> bool:
     """Whether each output channel is a byte of a vector: a word of a group's own would be mostly empty."""
     return groups > 1 and shape[1] < 64 and shape[0] // groups < 32
+
+
+def _rows_of_groups(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
+    """The signs as (groups, out/groups, height·width·in/groups)."""
+    if len(shape) != 4 or shape[0] % groups:
+        raise ValueError(f"a weight is (out, in/groups, height, width), out a multiple of {groups}; got {tuple(shape)}")
+    return unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1).reshape(groups, shape[0] // groups, -1)
 
 
 def _words(signs: Tensor) -> Tensor:
@@ -79,3 +85,7 @@ def _panelled(by_row: Tensor) -> Tensor:
     whole = torch.zeros(-(-rows // PANEL) * PANEL, words, dtype=torch.int64, device=by_row.device)
     whole[:rows] = by_row
     return whole.view(-1, PANEL, words).transpose(1, 2).contiguous()
+
+
+def _panelled_by_group(rows: Tensor) -> Tensor:
+    return torch.cat([_panelled(_words(of_group)) for of_group in rows])

@@ -6,9 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.library import Affine
-from proxconnect.kernels.operator import contiguous, loaded, operators, require_fitting
-from proxconnect.kernels.panels import PANEL
+from proxconnect.kernels.operator import affine_of, as_rows, contiguous, loaded, operators, require_fitting
+from proxconnect.kernels.panels import panels_shape
 
 _ARGUMENTS = (
     "(Tensor input, Tensor panels, int out_features, Tensor? scale, Tensor? bias, str? instruction_set) -> Tensor"
@@ -87,10 +86,9 @@ def _implementation(function: str, most: float) -> Callable[..., Tensor]:
         if input.dim() == 0 or not 0 < input.shape[-1] <= most:
             raise ValueError(f"input must be (…, in) with 0 < in <= {most}; got {tuple(input.shape)}")
         columns = input.shape[-1]
-        require_fitting(input, panels, (-(-out_features // PANEL), -(-columns // 64), PANEL), out_features, scale, bias)
+        require_fitting(input, panels, panels_shape(out_features, columns), out_features, scale, bias)
         kernels, number = loaded(instruction_set)
-        rows = input if input.dim() == 2 else input.reshape(-1, columns)
-        rows = rows if rows.stride(1) == 1 or columns == 1 else rows.contiguous()
+        rows = as_rows(input)
         scale, bias = contiguous(scale), contiguous(bias)
         output = input.new_empty((*input.shape[:-1], out_features))
         getattr(kernels, function)(
@@ -100,12 +98,6 @@ def _implementation(function: str, most: float) -> Callable[..., Tensor]:
         return output
 
     return multiply
-
-
-def affine_of(scale: Tensor | None, bias: Tensor | None) -> Affine:
-    """The C structure; `scale` and `bias` are contiguous and must outlive it."""
-    scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
-    return Affine(scales, scale_at, None if bias is None else bias.data_ptr())
 
 
 def _fake(input: Tensor, panels: Tensor, out_features: int, *rest: object) -> Tensor:

@@ -7,11 +7,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.conv import _out_size, _require_geometry
-from proxconnect.kernels.library import Geometry
-from proxconnect.kernels.operator import contiguous, loaded, operators, require_fitting
-from proxconnect.kernels.panels import PANEL
-from proxconnect.kernels.weight_only import MOST_INT8, affine_of
+from proxconnect.kernels.geometry import are_equidistant, geometry_of, out_size, require_geometry
+from proxconnect.kernels.operator import affine_of, contiguous, loaded, operators, require_fitting
+from proxconnect.kernels.panels import panels_shape
+from proxconnect.kernels.weight_only import MOST_INT8
 
 _ARGUMENTS = (
     "(Tensor input, Tensor panels, int[4] weight_shape, int[2] stride, int[2] padding, int[2] dilation, int groups, "
@@ -91,24 +90,18 @@ def _implementation(function: str, most: float) -> Callable[..., Tensor]:
         input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int],
         dilation: list[int], groups: int, scale: Tensor | None, bias: Tensor | None, instruction_set: str | None,
     ) -> Tensor:  # fmt: skip
-        _require_geometry(input.shape, weight_shape, stride, padding, dilation, groups, 0)
+        require_geometry(input.shape, weight_shape, stride, padding, dilation, groups)
         channels, *patch = weight_shape
         if prod(patch) > most:
             raise ValueError(f"a patch must have at most {most} entries; got a weight {tuple(weight_shape)}")
-        shape = (groups * -(-channels // groups // PANEL), -(-prod(patch) // 64), PANEL)
+        shape = panels_shape(channels // groups, prod(patch), groups)
         require_fitting(input, panels, shape, channels, scale, bias)
         kernels, number = loaded(instruction_set)
-        image, pixel_stride = _rows_of_pixels(input)
-        size = _out_size(input.shape, patch[1:], stride, padding, dilation)
-        output = input.new_empty(input.shape[0], *size, channels).permute(0, 3, 1, 2)
+        image = input if are_equidistant(input.shape, input.stride()) else input.contiguous()
+        geometry = geometry_of(image.shape, image.stride(), weight_shape, stride, padding, dilation, groups)
+        output = input.new_empty(input.shape[0], *geometry.out_size, channels).permute(0, 3, 1, 2)
         if output.numel() == 0:
             return output
-        two = ctypes.c_int64 * 2
-        geometry = Geometry(
-            input.shape[0], input.shape[1], two(*input.shape[2:]), channels, two(*output.shape[2:]), two(*patch[1:]),
-            two(*stride), two(*padding), two(*dilation), groups, image.stride(0), image.stride(1),
-            input.shape[3] * pixel_stride, pixel_stride, 0,
-        )  # fmt: skip
         scale, bias = contiguous(scale), contiguous(bias)
         getattr(kernels, function)(
             number, image.data_ptr(), ctypes.byref(geometry), panels.data_ptr(), ctypes.byref(affine_of(scale, bias)),
@@ -119,19 +112,11 @@ def _implementation(function: str, most: float) -> Callable[..., Tensor]:
     return convolve
 
 
-def _rows_of_pixels(input: Tensor) -> tuple[Tensor, int]:
-    """The image, or a copy, whose pixels follow each other at one distance, row after row; and that distance."""
-    height, width = input.shape[2:]
-    if height > 1 and width > 1 and input.stride(2) != width * input.stride(3):
-        input = input.contiguous()
-    return input, input.stride(3) if width > 1 else input.stride(2)  # of a size of 1 the stride says nothing
-
-
 def _fake(
     input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int], dilation: list[int],
     *rest: object,
 ) -> Tensor:  # fmt: skip
-    size = _out_size(input.shape, weight_shape[2:], stride, padding, dilation)
+    size = out_size(input.shape, weight_shape[2:], stride, padding, dilation)
     return input.new_empty(input.shape[0], *size, weight_shape[0]).permute(0, 3, 1, 2)
 
 
