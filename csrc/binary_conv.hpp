@@ -3,6 +3,7 @@
 // gathered bit by bit otherwise.
 #pragma once
 
+#include "signs.hpp"
 #include "tiles.hpp"
 
 namespace proxconnect {

@@ -1,37 +1,12 @@
-// Images as bits, and which taps of a kernel an output pixel finds within them.
+// Images of floats as images of bits, and which of their pixels hold NaN.
 #pragma once
 
-#include "products.hpp"
+#include "signs.hpp"
 
 namespace proxconnect {
 namespace {
 
 constexpr int64_t BLOCK = 16;
-
-// Up to 64 bits from place `at` on; a word beyond the last is read.
-inline uint64_t bits_at(const uint64_t* words, int64_t at, int64_t count) {
-    const uint64_t place = static_cast<uint64_t>(at), *const from = words + place / 64;
-    const uint64_t both = from[0] >> (place % 64) | (from[1] << 1) << (63 - place % 64);
-    return both & (~uint64_t{0} >> (64 - count));
-}
-
-// Up to 64 bits, those above them 0, to place `at`, before which all is written; a word beyond the last is written.
-inline void append(uint64_t bits, int64_t at, uint64_t* words) {
-    const uint64_t place = static_cast<uint64_t>(at);
-    uint64_t* const to = words + place / 64;
-    to[0] = (place % 64 == 0 ? 0 : to[0]) | bits << (place % 64);
-    to[1] = (bits >> 1) >> (63 - place % 64);
-}
-
-inline void append_all(const uint64_t* from, int64_t first, int64_t count, int64_t at, uint64_t* words) {
-    for (; count > 0; count -= 64, first += 64, at += 64) append(bits_at(from, first, least(count, 64)), at, words);
-}
-
-inline void append_border(bool is_positive, int64_t count, int64_t at, uint64_t* words) {
-    for (; count > 0; count -= 64, at += 64) {
-        append(is_positive ? ~uint64_t{0} >> (64 - least(count, 64)) : 0, at, words);
-    }
-}
 
 // Up to 64 channels of BLOCK pixels that follow each other in memory, a word for each pixel; V::pack_block is this or
 // better.
@@ -119,43 +94,6 @@ void pack_image(const Geometry& g, int64_t begin, int64_t end, uint64_t* words, 
         append_all(row, border, columns * g.channels, border, upper);
         append_border(true, border, border + columns * g.channels, upper);
     }
-}
-
-// The taps of a kernel that an output pixel finds within the image: of its rows and columns [first, last).
-struct Inside {
-    int64_t first[2], last[2];
-
-    bool operator==(const Inside& other) const {
-        return first[0] == other.first[0] && first[1] == other.first[1] && last[0] == other.last[0] &&
-               last[1] == other.last[1];
-    }
-    int64_t count() const { return (last[0] - first[0]) * (last[1] - first[1]); }
-};
-
-inline int64_t start_of(const Geometry& g, int axis, int64_t at) { return at * g.stride[axis] - g.padding[axis]; }
-
-inline void find_inside(const Geometry& g, int axis, int64_t at, Inside& found) {
-    const int64_t start = start_of(g, axis, at), step = g.dilation[axis], kernel = g.kernel[axis];
-    const int64_t first = start >= 0 ? 0 : least((step - 1 - start) / step, kernel);
-    const int64_t past = start + (kernel - 1) * step < g.size[axis] ? kernel : (g.size[axis] - start + step - 1) / step;
-    found.first[axis] = first, found.last[axis] = most(first, past);
-}
-
-// Whether channels of a group that an output pixel meets hold NaN.
-inline bool meets_nan(const float* x, const uint8_t* nan, const Geometry& g, const Inside& inside, int64_t group,
-                      int64_t row, int64_t column) {
-    const int64_t inner = g.channels / g.groups;
-    for (int64_t i = inside.first[0]; i < inside.last[0]; ++i) {
-        for (int64_t j = inside.first[1]; j < inside.last[1]; ++j) {
-            const int64_t y = start_of(g, 0, row) + i * g.dilation[0], at = start_of(g, 1, column) + j * g.dilation[1];
-            if (nan[y * g.size[1] + at] == 0) continue;
-            const float* const pixel = x + y * g.row_stride + at * g.pixel_stride + group * inner * g.channel_stride;
-            for (int64_t c = 0; c < inner; ++c) {
-                if (std::isnan(pixel[c * g.channel_stride])) return true;
-            }
-        }
-    }
-    return false;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <arm_neon.h>
 
 #include "binary_conv.hpp"
+#include "images.hpp"
 #include "quantizer.hpp"
 #include "thin_conv.hpp"
 

@@ -1,5 +1,6 @@
 // What every machine has: vectors of two words, whose bits are counted by adding neighbours.
 #include "binary_conv.hpp"
+#include "images.hpp"
 #include "quantizer.hpp"
 #include "thin_conv.hpp"
 

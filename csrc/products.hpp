@@ -143,20 +143,5 @@ void binary_linear(const uint64_t* rows, const uint8_t* nan, const uint64_t* pan
     }
 }
 
-// The signs of one row, 64 at a time by V::signs, which takes 64 floats and tells of NaN.
-template <class V>
-bool pack_row(const float* x, int64_t columns, uint64_t* words) {
-    bool has_nan = false;
-    int64_t j = 0;
-    for (; (j + 1) * 64 <= columns; ++j) words[j] = V::signs(x + j * 64, has_nan);
-    if (columns % 64 != 0) {
-        float rest[64];
-        const int64_t left = columns - j * 64;
-        for (int64_t i = 0; i < 64; ++i) rest[i] = i < left ? x[j * 64 + i] : -1.0f;
-        words[j] = V::signs(rest, has_nan);
-    }
-    return has_nan;
-}
-
 }  // namespace
 }  // namespace proxconnect

@@ -6,7 +6,8 @@
 // b differ in the lowest bit, or in how many of eight; `widened`, which makes int32 of V::outputs bytes.
 #pragma once
 
-#include "images.hpp"
+#include "inside.hpp"
+#include "signs.hpp"
 
 namespace proxconnect {
 namespace {

@@ -1,7 +1,8 @@
 // Output pixels of a convolution, a few of which multiply the same words of the weight together.
 #pragma once
 
-#include "images.hpp"
+#include "inside.hpp"
+#include "products.hpp"
 
 namespace proxconnect {
 namespace {
