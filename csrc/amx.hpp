@@ -1,5 +1,5 @@
-// Products of bytes by AMX, which multiplies 16 rows by 16 columns of 64 bytes in one instruction: a decision of AVX-512's
-// kernels at run time, on Linux alone, which lends the tiles to processes that ask.
+// Products of bytes by AMX, which multiplies 16 rows by 16 columns of 64 bytes in one instruction. AVX-512's kernels
+// decide on it at run time, on Linux alone, which lends the tiles to processes that ask.
 #pragma once
 
 #include <cstdint>

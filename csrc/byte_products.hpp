@@ -58,21 +58,21 @@ struct ByteProducts {
     template <int ROWS>
     static void add(const int8_t* x, int64_t stride, const uint8_t* weight, int64_t steps, int32_t* to) {
         __m512i sums[ROWS][VECTORS];
-        unrolled<ROWS>([&](auto r) INLINE {
-            unrolled<VECTORS>([&](auto v) INLINE { sums[r][v] = _mm512_load_si512(to + r * TILE + v * LANES); });
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { sums[r][v] = _mm512_load_si512(to + r * TILE + v * LANES); });
         });
         for (int64_t step = 0; step < steps; ++step, x += 4, weight += 4 * TILE) {
             __m512i bits[VECTORS];
-            unrolled<VECTORS>([&](auto v) INLINE { bits[v] = _mm512_load_si512(weight + 4 * v * LANES); });
-            unrolled<ROWS>([&](auto r) INLINE {
+            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { bits[v] = _mm512_load_si512(weight + 4 * v * LANES); });
+            unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
                 int32_t four;
                 std::memcpy(&four, x + r * stride, sizeof four);
                 const __m512i entries = _mm512_set1_epi32(four);
-                unrolled<VECTORS>([&](auto v) INLINE { sums[r][v] = add_products(sums[r][v], bits[v], entries); });
+                unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { sums[r][v] = add_products(sums[r][v], bits[v], entries); });
             });
         }
-        unrolled<ROWS>([&](auto r) INLINE {
-            unrolled<VECTORS>([&](auto v) INLINE { _mm512_store_si512(to + r * TILE + v * LANES, sums[r][v]); });
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { _mm512_store_si512(to + r * TILE + v * LANES, sums[r][v]); });
         });
     }
 

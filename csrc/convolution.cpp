@@ -1,16 +1,18 @@
+// Convolutions of signs: each thread packs the rows of an image that its output pixels meet, band by band, and hands
+// them to the kernels for few channels a group, or for all others.
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
+#include "all_channels.hpp"
 #include "kernels.hpp"
-#include "prepared.hpp"
 #include "threads.hpp"
 
 using namespace proxconnect;
 
 namespace {
 
-int64_t rounded_up(int64_t count, int64_t part) { return (count + part - 1) / part; }
+int64_t ceil_div(int64_t count, int64_t part) { return (count + part - 1) / part; }
 
 // A kernel of 1 x 1 meets every stride-th pixel only, which are an image of their own.
 Geometry without_strides(Geometry g) {
@@ -37,10 +39,10 @@ class Packing {
         : kernels_(kernels), g_(g) {
         static thread_local std::vector<uint64_t> rows, words;
         static thread_local std::vector<uint8_t> nan;
-        const int64_t width = rounded_up((g.size[1] + 2 * pad) * g.channels, 64) + 1, size = (g.size[0] + 1) * width;
+        const int64_t width = ceil_div((g.size[1] + 2 * pad) * g.channels, 64) + 1, size = (g.size[0] + 1) * width;
         uint64_t* const first = kept(rows, has_upper ? 2 * size : size);
         image_ = {x, first, has_upper ? first + size : nullptr, kept(nan, g.size[0] * g.size[1]), pad, width};
-        words_ = kept(words, g.size[0] * (g.size[1] * rounded_up(g.channels, 64) + 1));
+        words_ = kept(words, g.size[0] * (g.size[1] * ceil_div(g.channels, 64) + 1));
         fill_border(first, g.border > 0);
         if (has_upper) fill_border(image_.upper, true);
     }
@@ -82,7 +84,7 @@ class Packing {
 template <class Work>
 void in_bands(const Geometry& g, int64_t begin, int64_t end, const Work& work) {
     constexpr int64_t PIXELS = 512;
-    const int64_t band = rounded_up(PIXELS, g.out_size[1]) * g.out_size[1];
+    const int64_t band = ceil_div(PIXELS, g.out_size[1]) * g.out_size[1];
     for (int64_t first = begin; first < end; first += band) work(first, std::min(end, first + band));
 }
 
@@ -111,11 +113,11 @@ void put(const Geometry& g, float* y, int64_t first, int64_t last, const Write& 
 
 void convolve(const Kernels& kernels, const float* x, const Geometry& g, const uint64_t* panels, const Output& output,
               float* y, int32_t threads) {
-    const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = rounded_up(taps * inner, 64);
+    const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = ceil_div(taps * inner, 64);
     const int64_t out_pixels = g.out_size[0] * g.out_size[1], work = out_pixels * g.out_channels * words;
     const int64_t runs = std::max<int64_t>(taps, 2);
     const bool has_upper = g.border == 0 && inner % 64 != 0 && g.padding[0] + g.padding[1] > 0;
-    in_parallel(out_pixels, 1, work < WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
+    in_parallel(out_pixels, 1, work < WORDS_WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
         static thread_local std::vector<const uint64_t*> inputs, starts;
         static thread_local std::vector<int64_t> places;
         static thread_local std::vector<uint64_t> patches;
@@ -142,12 +144,12 @@ void put_border(const Geometry& g, int64_t planes, uint8_t* bytes) {
 void convolve_thin(const Kernels& kernels, const float* x, const Geometry& g, const uint64_t* words,
                    const Output& output, float* y, int32_t threads) {
     static thread_local std::vector<uint8_t> spread_weight;
-    const int64_t planes = rounded_up(g.channels / g.groups, 8), n = g.out_channels;
+    const int64_t planes = ceil_div(g.channels / g.groups, 8), n = g.out_channels;
     const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
     const int64_t out_pixels = g.out_size[0] * g.out_size[1], work = out_pixels * n * taps * planes / 8;
     uint8_t* const weight = kept(spread_weight, taps * planes * (n + 64));
     kernels.spread_weight(words, g, weight);
-    in_parallel(out_pixels, 1, work < WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
+    in_parallel(out_pixels, 1, work < WORDS_WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
         static thread_local std::vector<uint8_t> spread_image;
         static thread_local std::vector<int64_t> scratch;
         uint8_t* const bytes = kept(spread_image, (pixels + 1) * planes * n + 64);

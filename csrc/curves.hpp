@@ -1,5 +1,5 @@
-// The curves C of the quantizer and their slopes C', on vectors of floats. Nothing overflows, and nothing cancels but where
-// a slope has a zero. NaN stays NaN.
+// The curves C of the quantizer and their slopes C', on vectors of floats. Nothing overflows, and nothing cancels but
+// where a slope has a zero. NaN stays NaN.
 //
 // An instruction set gives its number of lanes and a multiplication with addition, which may round once or twice; the
 // rest is the compilers' own arithmetic on vectors.

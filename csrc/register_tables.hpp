@@ -40,25 +40,27 @@ struct RegisterTables {
     static void tile(const float* tables, const uint64_t* const* panels, int64_t halves, int64_t ahead, float* sums,
                      int64_t stride) {
         Vector sum[ROWS][VECTORS];
-        unrolled<ROWS>([&](auto r) INLINE {
-            unrolled<VECTORS>([&](auto v) INLINE { sum[r][v] = V::load(sums + r * stride + v * V::lanes); });
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { sum[r][v] = V::load(sums + r * stride + v * V::lanes); });
         });
         for (int64_t half = 0; half < halves; ++half, tables += TABLES) {
             typename V::Bits bits[VECTORS];
-            unrolled<VECTORS>([&](auto v) INLINE {
+            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
                 __builtin_prefetch(panels[v * PANELS + half % PANELS] + half / 2 * ROWS_OF_PANEL + ahead);
                 bits[v] = V::load_bits(panels + v * PANELS, half);
             });
-            unrolled<V::groups>([&](auto g) INLINE {
-                unrolled<ROWS>([&](auto r) INLINE {
+            unrolled<V::groups>([&](auto g) ALWAYS_INLINE {
+                unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
                     const Vector table = V::load(tables + (g * ROWS + r) * V::lanes);
-                    unrolled<VECTORS>([&](auto v) INLINE { sum[r][v] = V::add_entries(sum[r][v], table, bits[v]); });
+                    unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+                        sum[r][v] = V::add_entries(sum[r][v], table, bits[v]);
+                    });
                 });
-                unrolled<VECTORS>([&](auto v) INLINE { bits[v] = V::next(bits[v]); });
+                unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { bits[v] = V::next(bits[v]); });
             });
         }
-        unrolled<ROWS>([&](auto r) INLINE {
-            unrolled<VECTORS>([&](auto v) INLINE { V::store(sums + r * stride + v * V::lanes, sum[r][v]); });
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { V::store(sums + r * stride + v * V::lanes, sum[r][v]); });
         });
     }
 

@@ -167,7 +167,8 @@ struct RowTables {
         }
     }
 
-    static void put_all(const typename E::Sum* sums, const FloatRows& rows, const Outputs& o, int64_t first, int64_t last) {
+    static void put_all(const typename E::Sum* sums, const FloatRows& rows, const Outputs& o, int64_t first,
+                        int64_t last) {
         int64_t n = first;
         for (; n + 4 <= last; n += 4) put<4>(sums + (n - first) * ROWS, rows, o, n);
         sums += (n - first) * ROWS;

@@ -1,3 +1,4 @@
+// Floats times signs: rows are rounded if they are to be, then shared out to the threads.
 #include "weight_only.hpp"
 
 #include <cmath>
@@ -41,7 +42,7 @@ namespace {
 void multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const Outputs& outputs, int32_t threads) {
     const int64_t m = rows.count;
     if (m == 0) return;
-    if (m * outputs.n * rows.entries < WORTH_A_THREAD) threads = 1;
+    if (m * outputs.n * rows.entries < FLOATS_WORTH_A_THREAD) threads = 1;
     if (m >= 32 * threads) {
         in_parallel(m, 6, threads, [&](int64_t begin, int64_t end) {
             FloatRows mine = from_row(rows, begin);

@@ -1,5 +1,6 @@
-// Products of floats with a weight of signs, which need no multiplication: four entries of a row have 16 sums ±a±b±c±d,
-// and four bits of the weight say which of them is meant. row_tables.hpp and register_tables.hpp look such sums up.
+// Products of floats with a weight of signs: what they are given, and what their kernels share. They need no
+// multiplication: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight say which of them is meant.
+// row_tables.hpp and register_tables.hpp look such sums up; byte_products.hpp multiplies, where that is faster.
 #pragma once
 
 #include <cstdint>
@@ -45,9 +46,6 @@ const WeightOnlyKernels* weight_only_kernels_of(int32_t isa);  // null where thi
 // How rows are rounded: the largest |x| of one becomes 127. Quantum is NaN for a row that holds inf or NaN.
 void find_quanta(const WeightOnlyKernels& kernels, const FloatRows& rows, float* inverse, float* quantum);
 
-// Below so many additions it takes longer to wake a thread than to do them alone.
-constexpr int64_t WORTH_A_THREAD = 1 << 21;
-
 // Nameless, so that each instruction set keeps its own copy of what follows, here and in the files that include this.
 namespace {
 
@@ -70,16 +68,16 @@ inline Outputs from_row(Outputs outputs, int64_t row) {
 // Floats that are whole numbers come from adding 1.5·2^23, which rounds as std::rint does; the last bits are the number.
 constexpr float TO_WHOLE = 12582912.0f;
 
-#define INLINE __attribute__((always_inline))
+#define ALWAYS_INLINE __attribute__((always_inline))
 
 // Work for 0, …, COUNT - 1, each a constant, without which GCC keeps arrays of vectors in memory.
 template <class Work, int... I>
-INLINE inline void unrolled(Work work, std::integer_sequence<int, I...>) {
+ALWAYS_INLINE inline void unrolled(Work work, std::integer_sequence<int, I...>) {
     (work(std::integral_constant<int, I>()), ...);
 }
 
 template <int COUNT, class Work>
-INLINE inline void unrolled(Work work) {
+ALWAYS_INLINE inline void unrolled(Work work) {
     unrolled(work, std::make_integer_sequence<int, COUNT>());
 }
 

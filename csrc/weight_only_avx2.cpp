@@ -39,8 +39,9 @@ struct Avx2 {
         const __m256 first = _mm256_blend_ps(minus, _mm256_setzero_ps(), 0xaa);
         const __m256 second = _mm256_blend_ps(minus, _mm256_setzero_ps(), 0xcc);
         const __m256 third = _mm256_blend_ps(minus, _mm256_setzero_ps(), 0xf0);
-        const __m256 ab = _mm256_add_ps(_mm256_xor_ps(_mm256_set1_ps(a), first), _mm256_xor_ps(_mm256_set1_ps(b), second));
-        return _mm256_add_ps(ab, _mm256_xor_ps(_mm256_set1_ps(c), third));
+        const __m256 signed_a = _mm256_xor_ps(_mm256_set1_ps(a), first);
+        const __m256 signed_b = _mm256_xor_ps(_mm256_set1_ps(b), second);
+        return _mm256_add_ps(_mm256_add_ps(signed_a, signed_b), _mm256_xor_ps(_mm256_set1_ps(c), third));
     }
 
     static void make_tables(const float* x, float* to, int64_t step) {

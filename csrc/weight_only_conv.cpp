@@ -20,7 +20,8 @@ void put_channels_last(const float* from, const Geometry& g, int64_t begin, int6
         int64_t c = 0;
         for (; c + 4 <= g.channels; c += 4) {
             Four v[4];
-            for (int64_t i = 0; i < 4; ++i) v[i] = *reinterpret_cast<const AnyFour*>(from + (c + i) * g.channel_stride + p);
+            const float* const corner = from + c * g.channel_stride + p;
+            for (int64_t i = 0; i < 4; ++i) v[i] = *reinterpret_cast<const AnyFour*>(corner + i * g.channel_stride);
             transpose(v);
             for (int64_t i = 0; i < 4; ++i) *reinterpret_cast<AnyFour*>(to + (p + i) * g.channels + c) = v[i];
         }
@@ -114,7 +115,7 @@ void convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
     const Geometry& g = conv.g;
     const int64_t pixels = g.size[0] * g.size[1], out_pixels = g.out_size[0] * g.out_size[1];
     const int64_t taps = g.kernel[0] * g.kernel[1];
-    if (out_pixels * g.out_channels * taps * (g.channels / g.groups) < WORTH_A_THREAD) threads = 1;
+    if (out_pixels * g.out_channels * taps * (g.channels / g.groups) < FLOATS_WORTH_A_THREAD) threads = 1;
     const bool is_last = g.channel_stride == 1 || g.channels == 1;
     auto* const copy = static_cast<float*>(scratch<Image>(is_last ? 0 : pixels * g.channels * sizeof(float)));
     for (int64_t k = 0; k < g.batch; ++k) {
