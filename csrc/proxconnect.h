@@ -1,6 +1,6 @@
 // The C interface of the kernels. Rows of signs are words of 64 bits: bit i of word j is entry 64j + i, 1 for +1, and
-// the bits after the last entry are 0. Every function takes the instruction set that it is to use, and returns 0, or 1
-// where this machine lacks that one.
+// the bits after the last entry are 0. Every function takes the instruction set that it is to use, and all but
+// px_supports return 0, or 1 where this machine lacks that one.
 #pragma once
 
 #include <cstdint>
@@ -37,18 +37,18 @@ PROXCONNECT_API int32_t px_binary_linear(int32_t isa, const float* x, int64_t m,
 
 // A convolution over images of `channels` and size (height, width); pairs are of height and width. Channels, pixels,
 // rows and images lie channel_stride, pixel_stride, row_stride and image_stride floats apart; where channels do not
-// follow each other, rows must. The border is nothing where `border` is 0, else of that sign.
+// follow each other, rows must. The border is nothing where `border` is 0, else of that sign. With `has_planes` outputs
+// are (batch, out channels, out height, out width), else (batch, out height, out width, out channels).
 struct Geometry {
     int64_t batch, channels, size[2], out_channels, out_size[2], kernel[2], stride[2], padding[2], dilation[2], groups;
     int64_t image_stride, channel_stride, row_stride, pixel_stride;
     int32_t border, has_planes;
 };
 
-// The signs of images x, convolved with a weight of signs, through `output`: y is (batch, out height, out width, out
-// channels), or (batch, out channels, out height, out width) where the geometry has planes. A row of the weight is (kernel height, kernel width, channels of a group), and lies in panels for each
-// group, (groups, ⌈out/groups/8⌉, words, 8). But where there are several groups, each of fewer than 64 channels and 32
-// outputs, the weight is (kernel height, kernel width, channels of a group, ⌈out/64⌉): bits of all output channels. NaN
-// makes NaN of every output that it reaches.
+// The signs of images x, convolved with a weight of signs, through `output`. A row of the weight is (kernel height,
+// kernel width, channels of a group), and lies in panels for each group, (groups, ⌈out/groups/8⌉, words, 8). But where
+// there are several groups, each of fewer than 64 channels and 32 outputs, the weight is (kernel height, kernel width,
+// channels of a group, ⌈out/64⌉): bits of all output channels. NaN makes NaN of every output that it reaches.
 PROXCONNECT_API int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                                          const Output* output, float* y, int32_t threads);
 
@@ -71,12 +71,13 @@ PROXCONNECT_API int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int6
                                                const uint64_t* panels, int64_t n, const Affine* affine, float* y,
                                                int32_t threads);
 
-// The same of images: a convolution whose border is 0, as of px_binary_conv2d but for the panels of each group, whose
-// entries are (kernel height, kernel width, input channel) without gaps: (groups, ⌈out/8⌉, words, 8).
+// Floats of images, whose rows follow each other, convolved with a weight of signs, through `affine`: y is (batch, out
+// height, out width, out channels), beyond the border are zeros, and `border` and `has_planes` must be 0. The weight is
+// that of px_binary_conv2d, in panels for any groups.
 PROXCONNECT_API int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry,
                                               const uint64_t* panels, const Affine* affine, float* y, int32_t threads);
 
-// Each patch of the image, of one group, is a row that is rounded for itself.
+// The same of x rounded: each patch of an image, of one group, is a row of px_dynamic_int8_linear.
 PROXCONNECT_API int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry,
                                                const uint64_t* panels, const Affine* affine, float* y,
                                                int32_t threads);
