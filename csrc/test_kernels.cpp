@@ -7,10 +7,13 @@
 #include <vector>
 
 #include "proxconnect.h"
+#include "test_images.hpp"
 
 int check_weight_only(int32_t isa, int& runs);  // test_weight_only.cpp
 
 namespace {
+
+int runs = 0, failures = 0;
 
 struct Case {
     int64_t m, n, entries, offset;
@@ -92,49 +95,42 @@ bool agrees(int32_t isa, const Case& c, int32_t threads) {
     return true;
 }
 
-// Sums of a convolution, one product at a time.
-bool convolves(int32_t isa, Geometry g, bool is_channels_last, int32_t threads) {
+// One sum of a convolution, one product at a time; rows of the weight are (tap, channel of a group).
+int64_t convolved(const Geometry& g, const float* image, const int* weight, int64_t pixel, int64_t channel) {
+    const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups;
+    const int64_t entries = g.kernel[0] * g.kernel[1] * inner;
+    int64_t sum = 0;
+    for (int64_t k = 0; k < entries; ++k) {
+        const int64_t met = pixel_met(g, pixel, k / inner), c = channel / outer * inner + k % inner;
+        int64_t sign = g.border;
+        if (met >= 0) sign = image[c * g.channel_stride + met * g.pixel_stride] >= 0 ? 1 : -1;
+        sum += sign * weight[channel * entries + k];
+    }
+    return sum;
+}
+
+bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
     std::mt19937 random(static_cast<unsigned>(g.channels + 7 * g.out_channels + 31 * g.size[1]));
     std::normal_distribution<float> normal;
     const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups;
-    const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
-    for (int i = 0; i < 2; ++i) {
-        g.out_size[i] = (g.size[i] + 2 * g.padding[i] - g.dilation[i] * (g.kernel[i] - 1) - 1) / g.stride[i] + 1;
-    }
-    g.image_stride = g.channels * pixels;
-    g.channel_stride = is_channels_last ? 1 : pixels, g.pixel_stride = is_channels_last ? g.channels : 1;
-    g.row_stride = g.size[1] * g.pixel_stride, g.has_planes = !is_channels_last;
+    const int64_t entries = g.kernel[0] * g.kernel[1] * inner, out_pixels = g.out_size[0] * g.out_size[1];
     std::vector<float> x(static_cast<size_t>(g.batch * g.image_stride));
     for (float& value : x) value = normal(random);
-    std::vector<int> weight(static_cast<size_t>(g.out_channels * inner * taps));  // (out, tap, in)
+    std::vector<int> weight(static_cast<size_t>(g.out_channels * entries));
     for (int& sign : weight) sign = normal(random) < 0 ? -1 : 1;
     const std::vector<uint64_t> panels = g.groups > 1 && inner < 64 && outer < 32
-                                             ? planes_of(weight, g.out_channels, taps * inner)
-                                             : panels_of_groups(weight, g.groups, outer, taps * inner);
+                                             ? planes_of(weight, g.out_channels, entries)
+                                             : panels_of_groups(weight, g.groups, outer, entries);
     const Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
-    std::vector<float> y(static_cast<size_t>(g.batch * g.out_size[0] * g.out_size[1] * g.out_channels));
+    std::vector<float> y(static_cast<size_t>(g.batch * out_pixels * g.out_channels));
     if (px_binary_conv2d(isa, x.data(), &g, panels.data(), &output, y.data(), threads) != 0) return false;
-    const int64_t out_pixels = g.out_size[0] * g.out_size[1];
     for (int64_t n = 0; n < g.batch; ++n) {
+        const float* const image = x.data() + n * g.image_stride;
         for (int64_t p = 0; p < out_pixels; ++p) {
             for (int64_t o = 0; o < g.out_channels; ++o) {
-                int64_t sum = 0;
-                for (int64_t k = 0; k < taps * inner; ++k) {
-                    const int64_t tap = k / inner, c = o / outer * inner + k % inner;
-                    const int64_t row = p / g.out_size[1] * g.stride[0] - g.padding[0] + tap / g.kernel[1] * g.dilation[0];
-                    const int64_t column =
-                        p % g.out_size[1] * g.stride[1] - g.padding[1] + tap % g.kernel[1] * g.dilation[1];
-                    const bool is_inside = row >= 0 && row < g.size[0] && column >= 0 && column < g.size[1];
-                    const int64_t pixel = row * g.size[1] + column;
-                    const int sign = !is_inside ? g.border
-                                     : x[static_cast<size_t>(n * g.image_stride + c * g.channel_stride +
-                                                             pixel * g.pixel_stride)] >= 0
-                                         ? 1
-                                         : -1;
-                    sum += sign * weight[static_cast<size_t>(o * taps * inner + k)];
-                }
+                const float expected = static_cast<float>(convolved(g, image, weight.data(), p, o));
                 const int64_t at = g.has_planes ? o * out_pixels + p : p * g.out_channels + o;
-                if (y[static_cast<size_t>(n * out_pixels * g.out_channels + at)] != static_cast<float>(sum)) return false;
+                if (y[static_cast<size_t>(n * out_pixels * g.out_channels + at)] != expected) return false;
             }
         }
     }
@@ -211,70 +207,74 @@ bool quantizes(int32_t isa, int32_t curve, int64_t rows, int64_t columns, int32_
     return true;
 }
 
+void check(bool is_right, int32_t isa, const char* what, int64_t first, int64_t second, int64_t third) {
+    ++runs;
+    if (is_right) return;
+    ++failures;
+    std::printf("isa %d: %s: %lld, %lld, %lld\n", isa, what, (long long)first, (long long)second, (long long)third);
+}
+
+void check_linear(int32_t isa) {
+    const Output outputs[] = {
+        {NEVER, 8, 1.0f, 0, nullptr, nullptr}, {WRAP, 8, 1.0f, 1, nullptr, nullptr},
+        {SATURATE, 8, 1.0f, 2, nullptr, nullptr}, {WRAP, 3, 1.0f, 0, nullptr, nullptr},
+    };
+    for (int64_t m : {0, 1, 3, 4, 9}) {
+        for (int64_t n : {1, 7, 8, 9, 33}) {
+            for (int64_t entries : {1, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1984, 1985, 2600}) {
+                for (Output output : outputs) {
+                    if (output.scales == 2) output.scales = n == 1 ? 1 : n;
+                    for (int32_t threads : {1, 3}) {
+                        const bool is_right = agrees(isa, {m, n, entries, m % 2, output}, threads);
+                        check(is_right, isa, "m, n, entries", m, n, entries);
+                    }
+                }
+            }
+        }
+    }
+    for (int64_t entries : {32767, 32768, 32769}) {
+        check(agrees(isa, {5, 40, entries, 1, outputs[1]}, 2), isa, "m, n, entries", 5, 40, entries);
+    }
+    check(nan_stays(isa), isa, "NaN", 0, 0, 0);
+}
+
+void check_convolutions(int32_t isa) {
+    for (const int64_t channels : {1, 8, 63, 64, 65, 130}) {
+        for (const int64_t groups : {1, 2, 70}) {
+            if (groups == 70 && channels > 8) continue;
+            const int64_t outer = groups == 70 ? 1 + channels % 2 : 9;
+            for (const bool is_channels_last : {false, true}) {
+                for (const int64_t step : {1, 2}) {
+                    Geometry g = small_images(channels * groups, outer * groups, groups, step, is_channels_last);
+                    g.has_planes = !is_channels_last;
+                    for (g.border = -1; g.border <= 1; ++g.border) {
+                        const bool is_right = convolves(isa, g, static_cast<int32_t>(1 + step));
+                        check(is_right, isa, "channels of a group, groups, border", channels, groups, g.border);
+                    }
+                }
+            }
+        }
+    }
+}
+
+void check_quantizer(int32_t isa) {
+    for (int32_t curve = SIGN; curve <= BINARYRELAX; ++curve) {
+        for (const int64_t columns : {2, 3, 4, 7, 8, 15, 16, 17, 63, 65, 1024, 1025, 2100}) {
+            const int64_t rows = columns > 1000 ? 40 : 3;
+            check(quantizes(isa, curve, rows, columns, 2), isa, "curve, rows, columns", curve, rows, columns);
+        }
+    }
+}
+
 }  // namespace
 
 int main() {
-    const Output outputs[] = {
-        {NEVER, 8, 1.0f, 0, nullptr, nullptr}, {WRAP, 8, 1.0f, 1, nullptr, nullptr}, {SATURATE, 8, 1.0f, 2, nullptr, nullptr},
-        {WRAP, 3, 1.0f, 0, nullptr, nullptr},
-    };
-    int failures = 0, runs = 0;
-    for (int32_t isa = 0; isa < 4; ++isa) {
+    for (int32_t isa = PORTABLE; isa <= NEON; ++isa) {
         if (!px_supports(isa)) continue;
-        for (int64_t m : {0, 1, 3, 4, 9}) {
-            for (int64_t n : {1, 7, 8, 9, 33}) {
-                for (int64_t entries : {1, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1984, 1985, 2600}) {
-                    for (Output output : outputs) {
-                        if (output.scales == 2) output.scales = n == 1 ? 1 : n;
-                        for (int32_t threads : {1, 3}) {
-                            const Case c = {m, n, entries, m % 2, output};
-                            ++runs;
-                            if (agrees(isa, c, threads)) continue;
-                            ++failures;
-                            std::printf("isa %d: m %lld n %lld entries %lld overflow %d\n", isa, (long long)m,
-                                        (long long)n, (long long)entries, output.overflow);
-                        }
-                    }
-                }
-            }
-        }
-        for (int64_t entries : {32767, 32768, 32769}) {
-            ++runs;
-            if (!agrees(isa, {5, 40, entries, 1, outputs[1]}, 2)) ++failures;
-        }
-        for (const int64_t channels : {1, 8, 63, 64, 65, 130}) {
-            for (const int64_t groups : {1, 2, 70}) {
-                if (groups == 70 && channels > 8) continue;
-                for (const int32_t border : {0, 1, -1}) {
-                    for (const bool is_channels_last : {false, true}) {
-                        for (const int64_t step : {1, 2}) {
-                            Geometry g = {};
-                            const int64_t outer = groups == 70 ? 1 + channels % 2 : 9;
-                            g.batch = 2, g.groups = groups, g.channels = channels * groups;
-                            g.out_channels = outer * groups;
-                            g.size[0] = 6, g.size[1] = 9, g.kernel[0] = 3, g.kernel[1] = 2;
-                            g.stride[0] = step, g.stride[1] = 1, g.padding[0] = 1, g.padding[1] = 2;
-                            g.dilation[0] = 1, g.dilation[1] = step, g.border = border;
-                            ++runs;
-                            if (convolves(isa, g, is_channels_last, static_cast<int32_t>(1 + step))) continue;
-                            ++failures;
-                            std::printf("isa %d: conv of %lld channels in %lld groups, border %d\n", isa,
-                                        (long long)channels, (long long)groups, border);
-                        }
-                    }
-                }
-            }
-        }
+        check_linear(isa);
+        check_convolutions(isa);
         failures += check_weight_only(isa, runs);
-        for (int32_t curve = SIGN; curve <= BINARYRELAX; ++curve) {
-            for (const int64_t columns : {2, 3, 4, 7, 8, 15, 16, 17, 63, 65, 1024, 1025, 2100}) {
-                ++runs;
-                if (quantizes(isa, curve, columns > 1000 ? 40 : 3, columns, 2)) continue;
-                ++failures;
-                std::printf("isa %d: curve %d of %lld entries\n", isa, curve, (long long)columns);
-            }
-        }
-        if (!nan_stays(isa)) ++failures, std::printf("isa %d: NaN\n", isa);
+        check_quantizer(isa);
         std::printf("instruction set %d is checked\n", isa);
     }
     std::printf("%d runs, %d failures\n", runs, failures);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "proxconnect.h"
+#include "test_images.hpp"
 
 namespace {
 
@@ -106,25 +107,18 @@ double convolved(const Geometry& g, const float* image, const uint64_t* panels, 
     const uint64_t* const panel = panels + panels_before * width * 8 + row_of_group % 8;
     double sum = 0;
     for (int64_t k = 0; k < entries; ++k) {
-        const int64_t tap = k / inner, c = group * inner + k % inner;
-        const int64_t row = pixel / g.out_size[1] * g.stride[0] - g.padding[0] + tap / g.kernel[1] * g.dilation[0];
-        const int64_t column = pixel % g.out_size[1] * g.stride[1] - g.padding[1] + tap % g.kernel[1] * g.dilation[1];
-        if (row < 0 || row >= g.size[0] || column < 0 || column >= g.size[1]) continue;
-        const double x = image[c * g.channel_stride + (row * g.size[1] + column) * g.pixel_stride];
+        const int64_t met = pixel_met(g, pixel, k / inner), c = group * inner + k % inner;
+        if (met < 0) continue;
+        const double x = image[c * g.channel_stride + met * g.pixel_stride];
         sum += panel[k / 64 * 8] >> (k % 64) & 1 ? x : -x;
     }
     return sum;
 }
 
 // Images of small whole numbers, whose sums every order of additions gives alike, and which 8 bits hold.
-bool convolves(int32_t isa, Geometry g, bool is_channels_last, int32_t threads) {
+bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
     std::mt19937_64 random(static_cast<unsigned>(g.channels));
-    const int64_t inner = g.channels / g.groups, pixels = g.size[0] * g.size[1];
-    for (int i = 0; i < 2; ++i) {
-        g.out_size[i] = (g.size[i] + 2 * g.padding[i] - g.dilation[i] * (g.kernel[i] - 1) - 1) / g.stride[i] + 1;
-    }
-    g.image_stride = g.channels * pixels;
-    g.channel_stride = is_channels_last ? 1 : pixels, g.pixel_stride = is_channels_last ? g.channels : 1;
+    const int64_t inner = g.channels / g.groups;
     std::vector<float> x(static_cast<size_t>(g.batch * g.image_stride), 127.0f);
     for (size_t i = 0; i < x.size(); i += 1 + random() % 2) x[i] = static_cast<float>(random() % 255) - 127.0f;
     const int64_t width = (inner * g.kernel[0] * g.kernel[1] + 63) / 64;
@@ -177,14 +171,9 @@ int check_weight_only(int32_t isa, int& runs) {
     for (const int64_t channels : {1, 3, 4, 35}) {
         for (const int64_t groups : {1, 2}) {
             for (const int64_t step : {1, 2}) {
-                Geometry g = {};
-                g.batch = 2, g.channels = channels * groups, g.out_channels = 9 * groups, g.groups = groups;
-                g.size[0] = 6, g.size[1] = 9, g.kernel[0] = 3, g.kernel[1] = 2;
-                g.stride[0] = step, g.stride[1] = 1, g.padding[0] = 1, g.padding[1] = 2;
-                g.dilation[0] = 1, g.dilation[1] = step;
                 for (const bool is_channels_last : {false, true}) {
-                    const bool is_right = convolves(isa, g, is_channels_last, static_cast<int32_t>(step));
-                    check(is_right, "convolution", groups, step, channels);
+                    const Geometry g = small_images(channels * groups, 9 * groups, groups, step, is_channels_last);
+                    check(convolves(isa, g, static_cast<int32_t>(step)), "convolution", groups, step, channels);
                 }
             }
         }

@@ -1,0 +1,30 @@
+// What the tests of convolutions share: small images, and which of their pixels an output pixel meets.
+#pragma once
+
+#include "proxconnect.h"
+
+// Two images of 6 x 9 under a kernel of 3 x 2, whose strides and dilations `step` makes differ by axis.
+inline Geometry small_images(int64_t channels, int64_t out_channels, int64_t groups, int64_t step,
+                             bool is_channels_last) {
+    Geometry g = {};
+    g.batch = 2, g.channels = channels, g.out_channels = out_channels, g.groups = groups;
+    g.size[0] = 6, g.size[1] = 9, g.kernel[0] = 3, g.kernel[1] = 2;
+    g.stride[0] = step, g.stride[1] = 1, g.padding[0] = 1, g.padding[1] = 2;
+    g.dilation[0] = 1, g.dilation[1] = step;
+    for (int i = 0; i < 2; ++i) {
+        g.out_size[i] = (g.size[i] + 2 * g.padding[i] - g.dilation[i] * (g.kernel[i] - 1) - 1) / g.stride[i] + 1;
+    }
+    const int64_t pixels = g.size[0] * g.size[1];
+    g.image_stride = g.channels * pixels;
+    g.channel_stride = is_channels_last ? 1 : pixels, g.pixel_stride = is_channels_last ? g.channels : 1;
+    g.row_stride = g.size[1] * g.pixel_stride;
+    return g;
+}
+
+// The pixel of the image that a tap of an output pixel meets, or -1 beyond the border.
+inline int64_t pixel_met(const Geometry& g, int64_t out_pixel, int64_t tap) {
+    const int64_t row = out_pixel / g.out_size[1] * g.stride[0] - g.padding[0] + tap / g.kernel[1] * g.dilation[0];
+    const int64_t column = out_pixel % g.out_size[1] * g.stride[1] - g.padding[1] + tap % g.kernel[1] * g.dilation[1];
+    const bool is_inside = row >= 0 && row < g.size[0] && column >= 0 && column < g.size[1];
+    return is_inside ? row * g.size[1] + column : -1;
+}
