@@ -15,7 +15,7 @@ struct Taps {
     const Geometry& g;
     const Scratch& scratch;
     const int64_t group, inner = g.channels / g.groups, count = g.kernel[0] * g.kernel[1];
-    const int64_t words = (count * inner + 63) / 64;
+    const int64_t words = words_of(count * inner);
     const Inside whole = {{0, 0}, {g.kernel[0], g.kernel[1]}};
     const bool are_neighbours = g.groups == 1 && g.dilation[1] == 1;
 
@@ -181,7 +181,7 @@ void binary_conv(const PackedImage& image, const uint64_t* panels, const Geometr
                  const Scratch& scratch, float* y, int64_t begin, int64_t end) {
     static_assert(V::rows <= ROWS);
     const int64_t n = g.out_channels / g.groups, inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1];
-    const int64_t per_group = (n + PANEL - 1) / PANEL * ((taps * inner + 63) / 64) * PANEL;
+    const int64_t per_group = panels_of(n) * words_of(taps * inner) * PANEL;
     for (int64_t group = 0; group < g.groups; ++group) {
         const Output mine = output_of(output, group * n);
         const auto convolve = inner % 64 == 0 ? convolve_group<V, InPlace> : convolve_group<V, Gathered>;

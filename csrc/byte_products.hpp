@@ -12,7 +12,7 @@ namespace proxconnect {
 namespace {
 
 struct ByteProducts {
-    static constexpr int64_t LANES = 16, VECTORS = 4, TILE = LANES * VECTORS, PANELS = TILE / ROWS_OF_PANEL;
+    static constexpr int64_t LANES = 16, VECTORS = 4, TILE = LANES * VECTORS, PANELS = TILE / PANEL;
     static constexpr int64_t WORDS = 8;  // at once, whose bytes stay in the first cache
     static constexpr int64_t STEPS = 16;  // of four entries, in a word
 
@@ -81,7 +81,7 @@ struct ByteProducts {
                          int32_t* to) {
         if (rows >= 16 && has_amx()) {
             const int64_t whole = rows / 16 * 16;
-            add_by_amx(x, whole, stride, weight, (entries + 63) / 64, to);
+            add_by_amx(x, whole, stride, weight, words_of(entries), to);
             rows -= whole, x += whole * stride, to += whole * TILE;
         }
         const int64_t steps = (entries + 3) / 4;
@@ -97,8 +97,8 @@ struct ByteProducts {
 
     // Outputs [n, n + TILE) of all rows, or those that exist.
     static void put(const int32_t* sums, const int32_t* totals, const FloatRows& rows, const Outputs& o, int64_t n) {
-        for (int64_t v = 0; v < VECTORS && n + v * LANES < lesser(o.n, o.last * ROWS_OF_PANEL); ++v) {
-            const int64_t at = n + v * LANES, left = lesser(o.n, o.last * ROWS_OF_PANEL) - at;
+        for (int64_t v = 0; v < VECTORS && n + v * LANES < least(o.n, o.last * PANEL); ++v) {
+            const int64_t at = n + v * LANES, left = least(o.n, o.last * PANEL) - at;
             const __mmask16 here = left >= LANES ? 0xffff : static_cast<__mmask16>((1 << left) - 1);
             __m512 scale = _mm512_set1_ps(1.0f), bias = _mm512_setzero_ps();
             const float* const scales = o.affine.scale;
@@ -115,8 +115,8 @@ struct ByteProducts {
     }
 
     static void multiply(const FloatRows& rows, const Outputs& o) {
-        const int64_t width = (rows.entries + 63) / 64, stride = width * 64;
-        const int64_t ahead = PANELS * width * ROWS_OF_PANEL;
+        const int64_t width = words_of(rows.entries), stride = width * 64;
+        const int64_t ahead = PANELS * width * PANEL;
         auto* const x = static_cast<int8_t*>(scratch<int8_t>(rows.count * stride));
         auto* const totals = static_cast<int32_t*>(scratch<FloatRows>(rows.count * sizeof(int32_t)));
         auto* const sums = static_cast<int32_t*>(scratch<int32_t>(rows.count * TILE * sizeof(int32_t)));
@@ -126,19 +126,19 @@ struct ByteProducts {
         }
         for (int64_t panel = o.first; panel < o.last; panel += PANELS) {
             std::memset(sums, 0, static_cast<size_t>(rows.count * TILE) * sizeof(int32_t));
-            const auto at = [&](int64_t i) { return o.panels + lesser(panel + i, o.last - 1) * width * ROWS_OF_PANEL; };
+            const auto at = [&](int64_t i) { return o.panels + least(panel + i, o.last - 1) * width * PANEL; };
             for (int64_t j = 0; j < width; j += WORDS) {
-                const int64_t words = lesser(WORDS, width - j);
+                const int64_t words = least(WORDS, width - j);
                 for (int64_t i = 0; i < words; ++i) {
                     for (int64_t v = 0; v < VECTORS; ++v) {
-                        spread(at(2 * v) + (j + i) * ROWS_OF_PANEL, at(2 * v + 1) + (j + i) * ROWS_OF_PANEL, ahead,
+                        spread(at(2 * v) + (j + i) * PANEL, at(2 * v + 1) + (j + i) * PANEL, ahead,
                                weight + i * 64 * TILE + v * 4 * LANES, 4 * TILE);
                     }
                 }
-                const int64_t entries = lesser(words * 64, rows.entries - j * 64);
+                const int64_t entries = least(words * 64, rows.entries - j * 64);
                 add_rows(x + j * 64, rows.count, stride, weight, entries, sums);
             }
-            put(sums, totals, rows, o, panel * ROWS_OF_PANEL);
+            put(sums, totals, rows, o, panel * PANEL);
         }
     }
 };

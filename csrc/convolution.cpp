@@ -6,13 +6,12 @@
 
 #include "all_channels.hpp"
 #include "kernels.hpp"
+#include "sizes.hpp"
 #include "threads.hpp"
 
 using namespace proxconnect;
 
 namespace {
-
-int64_t ceil_div(int64_t count, int64_t part) { return (count + part - 1) / part; }
 
 // A kernel of 1 x 1 meets every stride-th pixel only, which are an image of their own.
 Geometry without_strides(Geometry g) {
@@ -39,10 +38,10 @@ class Packing {
         : kernels_(kernels), g_(g) {
         static thread_local std::vector<uint64_t> rows, words;
         static thread_local std::vector<uint8_t> nan;
-        const int64_t width = ceil_div((g.size[1] + 2 * pad) * g.channels, 64) + 1, size = (g.size[0] + 1) * width;
+        const int64_t width = words_of((g.size[1] + 2 * pad) * g.channels) + 1, size = (g.size[0] + 1) * width;
         uint64_t* const first = kept(rows, has_upper ? 2 * size : size);
         image_ = {x, first, has_upper ? first + size : nullptr, kept(nan, g.size[0] * g.size[1]), pad, width};
-        words_ = kept(words, g.size[0] * (g.size[1] * ceil_div(g.channels, 64) + 1));
+        words_ = kept(words, g.size[0] * (g.size[1] * words_of(g.channels) + 1));
         fill_border(first, g.border > 0);
         if (has_upper) fill_border(image_.upper, true);
     }
@@ -113,7 +112,7 @@ void put(const Geometry& g, float* y, int64_t first, int64_t last, const Write& 
 
 void convolve(const Kernels& kernels, const float* x, const Geometry& g, const uint64_t* panels, const Output& output,
               float* y, int32_t threads) {
-    const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = ceil_div(taps * inner, 64);
+    const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = words_of(taps * inner);
     const int64_t out_pixels = g.out_size[0] * g.out_size[1], work = out_pixels * g.out_channels * words;
     const int64_t runs = std::max<int64_t>(taps, 2);
     const bool has_upper = g.border == 0 && inner % 64 != 0 && g.padding[0] + g.padding[1] > 0;

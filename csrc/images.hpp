@@ -30,7 +30,7 @@ inline uint64_t pack_pixel(const float* from, int64_t channel_stride, int64_t ch
 // The signs of pixels [begin, end): words are those of the first of them on, ⌈channels/64⌉ each.
 template <class V>
 void pack_pixels(const float* x, const Geometry& g, int64_t begin, int64_t end, uint64_t* words, uint8_t* nan) {
-    const int64_t width = (g.channels + 63) / 64;
+    const int64_t width = words_of(g.channels);
     for (int64_t k = 0; k < width; ++k) {  // the k-th word of each pixel
         const int64_t channels = least(64, g.channels - 64 * k);
         const float* const from = x + 64 * k * g.channel_stride;
@@ -60,7 +60,7 @@ void pack_stream(const float* x, const Geometry& g, int64_t at, uint64_t* words,
     bool has_nan;
     if (at % 64 == 0) {
         has_nan = pack_row<V>(x, floats, row + at / 64);
-        row[(at + floats + 63) / 64] = 0;
+        row[words_of(at + floats)] = 0;
     } else {
         has_nan = pack_row<V>(x, floats, words);
         append_all(words, 0, floats, at, row);
@@ -71,7 +71,7 @@ void pack_stream(const float* x, const Geometry& g, int64_t at, uint64_t* words,
 template <class V>
 void pack_image(const Geometry& g, int64_t begin, int64_t end, uint64_t* words, const PackedImage& image) {
     std::memset(image.nan + begin * g.size[1], 0, static_cast<size_t>((end - begin) * g.size[1]));
-    const int64_t border = image.pad * g.channels, width = (g.channels + 63) / 64, columns = g.size[1];
+    const int64_t border = image.pad * g.channels, width = words_of(g.channels), columns = g.size[1];
     const bool is_stream = g.channel_stride == 1 && (g.pixel_stride == g.channels || columns == 1);
     if (!is_stream) pack_pixels<V>(image.x, g, begin * columns, end * columns, words, image.nan);
     for (int64_t y = begin; y < end; ++y) {

@@ -26,8 +26,6 @@ struct Slope {
     void* y;
 };
 
-constexpr int64_t PANEL = 8;  // rows of a weight that lie together
-
 // Rows of an image as bits: `pad` pixels of the border, the pixels, each with all its channels, and the border again;
 // the row after the last is border alone. Where the border is nothing, `upper` has the same rows with a border of 1.
 struct PackedImage {

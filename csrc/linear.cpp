@@ -3,6 +3,7 @@
 
 #include "all_channels.hpp"
 #include "kernels.hpp"
+#include "sizes.hpp"
 #include "threads.hpp"
 
 using namespace proxconnect;
@@ -13,7 +14,7 @@ int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries
     if (kernels == nullptr) return 1;
     if (m == 0) return 0;
     const Output whole = with_all_channels(*output, n);
-    const int64_t width = (entries + 63) / 64;
+    const int64_t width = words_of(entries);
     static thread_local std::vector<uint64_t> words;  // kept from call to call
     static thread_local std::vector<uint8_t> nan;
     words.resize(static_cast<size_t>(m * width));
@@ -23,7 +24,7 @@ int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries
     in_parallel(m, 1, m * width < WORDS_WORTH_A_THREAD / 8 ? 1 : threads, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) is_nan[r] = kernels->pack_row(x + r * stride, entries, rows + r * width);
     });
-    in_parallel((n + PANEL - 1) / PANEL, 4, m * n * width < WORDS_WORTH_A_THREAD ? 1 : threads,
+    in_parallel(panels_of(n), 4, m * n * width < WORDS_WORTH_A_THREAD ? 1 : threads,
                 [&](int64_t begin, int64_t end) {
                     kernels->binary_linear(rows, is_nan, panels, m, n, entries, whole, y, begin, end);
                 });

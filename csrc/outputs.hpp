@@ -6,14 +6,12 @@
 #include <cstring>
 
 #include "kernels.hpp"
+#include "sizes.hpp"
 
 namespace proxconnect {
 
 // Nameless, so that each file keeps its own: the linker would otherwise take any, AVX-512's for a machine without.
 namespace {
-
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 template <int N>
 struct Vectors {

@@ -132,7 +132,7 @@ inline void strip(const uint64_t* rows, const uint8_t* nan, const uint64_t* pane
 template <class V>
 void binary_linear(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t n,
                    int64_t entries, const Output& output, float* y, int64_t first, int64_t last) {
-    const int64_t width = (entries + 63) / 64;
+    const int64_t width = words_of(entries);
     const Entries all = {static_cast<int32_t>(entries), 1};
     int64_t panel = first;
     for (; panel + V::panels <= last; panel += V::panels) {

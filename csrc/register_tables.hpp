@@ -13,13 +13,13 @@ namespace {
 template <class V, int ROWS>
 struct RegisterTables {
     using Vector = typename V::Vector;
-    static constexpr int64_t PANELS = V::lanes / ROWS_OF_PANEL;  // to a vector
+    static constexpr int64_t PANELS = V::lanes / PANEL;  // to a vector
     static constexpr int64_t TABLES = V::groups * ROWS * V::lanes;
     static constexpr int64_t WORDS = ROWS == 1 ? 64 : 24 / ROWS;  // at once, whose tables stay in the caches
 
     // The tables of 32 entries, those of a group of all rows together.
     static void fill(const FloatRows& rows, int64_t k, float* tables) {
-        const int64_t here = lesser(32, rows.entries - k);
+        const int64_t here = least(32, rows.entries - k);
         for (int64_t r = 0; r < ROWS; ++r) {
             const float* x = rows.x + r * rows.stride + k;
             float own[32] = {};
@@ -46,7 +46,7 @@ struct RegisterTables {
         for (int64_t half = 0; half < halves; ++half, tables += TABLES) {
             typename V::Bits bits[VECTORS];
             unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
-                __builtin_prefetch(panels[v * PANELS + half % PANELS] + half / 2 * ROWS_OF_PANEL + ahead);
+                __builtin_prefetch(panels[v * PANELS + half % PANELS] + half / 2 * PANEL + ahead);
                 bits[v] = V::load_bits(panels + v * PANELS, half);
             });
             unrolled<V::groups>([&](auto g) ALWAYS_INLINE {
@@ -67,15 +67,15 @@ struct RegisterTables {
     // Adds what so many halves of words, from word j on, of all panels give; what is beyond the last panel is the last.
     static void add(const float* tables, const Outputs& o, int64_t width, int64_t j, int64_t halves, float* sums,
                     int64_t stride) {
-        const int64_t ahead = V::vectors * PANELS * width * ROWS_OF_PANEL;
+        const int64_t ahead = V::vectors * PANELS * width * PANEL;
         for (int64_t panel = o.first; panel < o.last;) {
             const bool is_whole = panel + V::vectors * PANELS <= o.last;
             const int64_t count = (is_whole ? V::vectors : 1) * PANELS;
             const uint64_t* panels[V::vectors * PANELS];
             for (int64_t i = 0; i < count; ++i) {
-                panels[i] = o.panels + (lesser(panel + i, o.last - 1) * width + j) * ROWS_OF_PANEL;
+                panels[i] = o.panels + (least(panel + i, o.last - 1) * width + j) * PANEL;
             }
-            float* const here = sums + (panel - o.first) * ROWS_OF_PANEL;
+            float* const here = sums + (panel - o.first) * PANEL;
             is_whole ? tile<V::vectors>(tables, panels, halves, ahead, here, stride)
                      : tile<1>(tables, panels, halves, ahead, here, stride);
             panel += count;
@@ -83,7 +83,7 @@ struct RegisterTables {
     }
 
     static void put(const float* sums, const FloatRows& rows, const Outputs& o, int64_t stride) {
-        const int64_t first = o.first * ROWS_OF_PANEL, count = lesser(o.n, o.last * ROWS_OF_PANEL) - first;
+        const int64_t first = o.first * PANEL, count = least(o.n, o.last * PANEL) - first;
         const Affine& a = o.affine;
         for (int64_t r = 0; r < ROWS; ++r, sums += stride) {
             float* const y = o.y + r * o.stride + first;
@@ -96,13 +96,13 @@ struct RegisterTables {
     }
 
     static void multiply(const FloatRows& rows, const Outputs& o) {
-        const int64_t width = (rows.entries + 63) / 64, stride = (o.last - o.first + PANELS) * ROWS_OF_PANEL;
-        const int64_t at_once = lesser(WORDS, width);
+        const int64_t width = words_of(rows.entries), stride = (o.last - o.first + PANELS) * PANEL;
+        const int64_t at_once = least(WORDS, width);
         auto* const tables = static_cast<float*>(scratch<V>(at_once * 2 * TABLES * sizeof(float)));
         auto* const sums = static_cast<float*>(scratch<float>(ROWS * stride * sizeof(float)));
         std::memset(sums, 0, static_cast<size_t>(ROWS * stride) * sizeof(float));
         for (int64_t j = 0; j < width; j += at_once) {
-            const int64_t halves = lesser(2 * at_once, (rows.entries - j * 64 + 31) / 32);
+            const int64_t halves = least(2 * at_once, (rows.entries - j * 64 + 31) / 32);
             for (int64_t i = 0; i < halves; ++i) fill(rows, j * 64 + i * 32, tables + i * TABLES);
             add(tables, o, width, j, halves, sums, stride);
         }

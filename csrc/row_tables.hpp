@@ -75,7 +75,7 @@ struct RowTables {
     using Value = typename E::Value;
     using Vector = typename E::Vector;
     static constexpr int64_t ROWS = E::lanes * VECTORS, ENTRY = ROWS, TABLE = 16 * ENTRY;
-    static constexpr int64_t GROUPS = lesser(TABLE_BYTES / (TABLE * sizeof(Value)) / 16 * 16, E::longest / 4);
+    static constexpr int64_t GROUPS = least(TABLE_BYTES / (TABLE * sizeof(Value)) / 16 * 16, E::longest / 4);
     static_assert(GROUPS >= 16 && GROUPS % 16 == 0, "a word has 16 groups of four");
 
     // Four entries of every row, from k on; 0 beyond the last, and of rows beyond the last whatever.
@@ -84,7 +84,7 @@ struct RowTables {
         for (int64_t r = 0; r < ROWS; r += 4) {
             Four v[4];
             for (int64_t i = 0; i < 4; ++i) {
-                const float* const row = rows.x + lesser(r + i, rows.count - 1) * rows.stride + k;
+                const float* const row = rows.x + least(r + i, rows.count - 1) * rows.stride + k;
                 if (left >= 4) {
                     v[i] = *reinterpret_cast<const AnyFour*>(row);
                 } else {
@@ -136,14 +136,14 @@ struct RowTables {
     static void add_panel(const Value* tables, int64_t groups, const uint64_t* words, typename E::Sum* to) {
         constexpr uint64_t HIGH = 0xf0f0f0f0f0f0f0f0u;
         const int64_t width = (groups + 15) / 16;
-        uint64_t numbers[ROWS_OF_PANEL][2 * GROUPS / 16];
+        uint64_t numbers[PANEL][2 * GROUPS / 16];
         for (int64_t j = 0; j < width; ++j) {
-            for (int64_t i = 0; i < ROWS_OF_PANEL; ++i) {
-                const uint64_t word = words[j * ROWS_OF_PANEL + i];
+            for (int64_t i = 0; i < PANEL; ++i) {
+                const uint64_t word = words[j * PANEL + i];
                 numbers[i][2 * j] = (word << 4) & HIGH, numbers[i][2 * j + 1] = word & HIGH;
             }
         }
-        for (int64_t i = 0; i < ROWS_OF_PANEL; ++i) {
+        for (int64_t i = 0; i < PANEL; ++i) {
             look_up(tables, reinterpret_cast<const uint8_t*>(numbers[i]), groups, to + i * ROWS);
         }
     }
@@ -153,12 +153,12 @@ struct RowTables {
     static void put(const typename E::Sum* sums, const FloatRows& rows, const Outputs& o, int64_t n) {
         const Four scale = given<HERE>(o.affine.scale, o.affine.scales == 1 ? 0 : n, o.affine.scales == 1, 1.0f);
         const Four bias = given<HERE>(o.affine.bias, n, false, 0.0f);
-        const int64_t count = lesser(ROWS, rows.count);
+        const int64_t count = least(ROWS, rows.count);
         for (int64_t row = 0; row < count; row += 4) {
             Four v[4];
             for (int64_t i = 0; i < 4; ++i) v[i] = E::values(sums + i * ROWS + row);
             transpose(v);
-            for (int64_t r = row; r < lesser(row + 4, count); ++r) {
+            for (int64_t r = row; r < least(row + 4, count); ++r) {
                 Four y = v[r - row];
                 if (rows.quantum != nullptr) y *= rows.quantum[r];
                 y = y * scale + bias;
@@ -182,22 +182,22 @@ struct RowTables {
     static void multiply(const FloatRows& rows, const Outputs& o) {
         Value* const tables = static_cast<Value*>(scratch<RowTables>(GROUPS * TABLE * sizeof(Value)));
         auto* const sums = static_cast<typename E::Sum*>(
-            scratch<typename E::Sum>(PANELS_AT_ONCE * ROWS_OF_PANEL * ROWS * sizeof(typename E::Sum)));
-        const int64_t width = (rows.entries + 63) / 64;
+            scratch<typename E::Sum>(PANELS_AT_ONCE * PANEL * ROWS * sizeof(typename E::Sum)));
+        const int64_t width = words_of(rows.entries);
         float inverse[ROWS] = {};
-        if (rows.quantum != nullptr) std::memcpy(inverse, rows.inverse, lesser(ROWS, rows.count) * sizeof(float));
+        if (rows.quantum != nullptr) std::memcpy(inverse, rows.inverse, least(ROWS, rows.count) * sizeof(float));
         for (int64_t first = o.first; first < o.last; first += PANELS_AT_ONCE) {
-            const int64_t panels = lesser(PANELS_AT_ONCE, o.last - first);
-            std::memset(sums, 0, panels * ROWS_OF_PANEL * ROWS * sizeof(typename E::Sum));
+            const int64_t panels = least(PANELS_AT_ONCE, o.last - first);
+            std::memset(sums, 0, panels * PANEL * ROWS * sizeof(typename E::Sum));
             for (int64_t k = 0; k < rows.entries; k += 4 * GROUPS) {
-                const int64_t groups = lesser(GROUPS, (rows.entries - k + 3) / 4);
+                const int64_t groups = least(GROUPS, (rows.entries - k + 3) / 4);
                 for (int64_t g = 0; g < groups; ++g) fill(rows, k + 4 * g, inverse, tables + place(g) * TABLE);
                 for (int64_t p = 0; p < panels; ++p) {
-                    const uint64_t* const words = o.panels + ((first + p) * width + k / 64) * ROWS_OF_PANEL;
-                    add_panel(tables, groups, words, sums + p * ROWS_OF_PANEL * ROWS);
+                    const uint64_t* const words = o.panels + ((first + p) * width + k / 64) * PANEL;
+                    add_panel(tables, groups, words, sums + p * PANEL * ROWS);
                 }
             }
-            put_all(sums, rows, o, first * ROWS_OF_PANEL, lesser(o.n, (first + panels) * ROWS_OF_PANEL));
+            put_all(sums, rows, o, first * PANEL, least(o.n, (first + panels) * PANEL));
         }
     }
 };

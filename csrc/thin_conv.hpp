@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t BYTES = 64;  // outputs that are counted together
 
-inline int64_t planes_of(const Geometry& g) { return (g.channels / g.groups + 7) / 8; }
+inline int64_t planes_of(const Geometry& g) { return ceil_div(g.channels / g.groups, 8); }
 
 // The weight as bytes (taps, planes, out channels and BYTES more, which are the first again), of bits (taps·channels of
 // a group, out channels).

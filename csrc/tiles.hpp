@@ -46,7 +46,7 @@ class Tiles {
     }
 
     void multiply() {
-        const int64_t count = (g_.out_channels / g_.groups + PANEL - 1) / PANEL;
+        const int64_t count = panels_of(g_.out_channels / g_.groups);
         int64_t panel = 0;
         for (; panel + V::panels <= count; panel += V::panels) multiply<V::panels>(panel);
         if (V::panels > 2 && panel + 2 <= count) {

@@ -64,7 +64,7 @@ int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t en
                               const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
     const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
     if (kernels == nullptr) return 1;
-    multiply(*kernels, {x, m, entries, stride, nullptr, nullptr}, {panels, 0, (n + 7) / 8, n, *affine, y, n}, threads);
+    multiply(*kernels, {x, m, entries, stride, nullptr, nullptr}, {panels, 0, panels_of(n), n, *affine, y, n}, threads);
     return 0;
 }
 
@@ -75,6 +75,6 @@ int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t e
     std::vector<float> inverse(static_cast<size_t>(m)), quantum(static_cast<size_t>(m));
     const FloatRows rows = {x, m, entries, stride, inverse.data(), quantum.data()};
     find_quanta(*kernels, rows, inverse.data(), quantum.data());
-    multiply(*kernels, rows, {panels, 0, (n + 7) / 8, n, *affine, y, n}, threads);
+    multiply(*kernels, rows, {panels, 0, panels_of(n), n, *affine, y, n}, threads);
     return 0;
 }

@@ -5,10 +5,11 @@
 
 #include <cstdint>
 #include <cstring>
-#include <new>
 #include <utility>
 
 #include "proxconnect.h"
+#include "scratch.hpp"
+#include "sizes.hpp"
 
 namespace proxconnect {
 
@@ -49,10 +50,6 @@ void find_quanta(const WeightOnlyKernels& kernels, const FloatRows& rows, float*
 // Nameless, so that each instruction set keeps its own copy of what follows, here and in the files that include this.
 namespace {
 
-constexpr int64_t ROWS_OF_PANEL = 8;
-
-constexpr int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // What is left from row `row` on.
 inline FloatRows from_row(FloatRows rows, int64_t row) {
     rows.x += row * rows.stride, rows.count -= row;
@@ -90,28 +87,6 @@ inline uint32_t largest(const float* x, int64_t count) {
         most = bits > most ? bits : most;
     }
     return static_cast<uint32_t>(most);
-}
-
-// A buffer of this thread, kept from call to call, which begins where a cache line does. Each Tag has its own.
-template <class Tag>
-inline void* scratch(int64_t bytes) {
-    static thread_local struct Buffer {
-        void* memory = nullptr;
-        int64_t size = 0;
-
-        void release() {
-            operator delete(memory, std::align_val_t{64});
-            memory = nullptr, size = 0;
-        }
-
-        ~Buffer() { release(); }
-    } buffer;
-    if (buffer.size < bytes) {
-        buffer.release();
-        buffer.memory = operator new(static_cast<size_t>(bytes), std::align_val_t{64});
-        buffer.size = bytes;
-    }
-    return buffer.memory;
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ struct Avx2 {
     static Bits next(Bits bits) { return _mm256_srli_epi32(bits, 3); }
 
     static Bits load_bits(const uint64_t* const* panels, int64_t half) {
-        const float* const word = reinterpret_cast<const float*>(panels[0] + half / 2 * ROWS_OF_PANEL);
+        const float* const word = reinterpret_cast<const float*>(panels[0] + half / 2 * PANEL);
         const __m256 a = _mm256_loadu_ps(word), b = _mm256_loadu_ps(word + 8);  // four rows each, both halves of a word
         const __m256 picked = half % 2 == 0 ? _mm256_shuffle_ps(a, b, 0x88) : _mm256_shuffle_ps(a, b, 0xdd);
         return _mm256_permute4x64_epi64(_mm256_castps_si256(picked), 0xd8);

@@ -28,7 +28,7 @@ struct Avx512 {
     }
 
     static Bits load_bits(const uint64_t* const* panels, int64_t half) {
-        const int64_t word = half / 2 * ROWS_OF_PANEL;
+        const int64_t word = half / 2 * PANEL;
         const __m512i a = _mm512_loadu_si512(panels[0] + word), b = _mm512_loadu_si512(panels[1] + word);
         return _mm512_permutex2var_epi32(a, every_second(half % 2), b);
     }

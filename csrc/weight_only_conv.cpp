@@ -51,8 +51,8 @@ void gather(const Image& image, const Geometry& g, int64_t group, int64_t pixel,
     const int64_t channels = g.channels / g.groups, taps = g.kernel[1], apart = g.dilation[1];
     const int64_t top = pixel / g.out_size[1] * g.stride[0] - g.padding[0];
     const int64_t left = pixel % g.out_size[1] * g.stride[1] - g.padding[1];
-    const int64_t first = left >= 0 ? 0 : lesser(taps, (-left + apart - 1) / apart);  // tap within the border
-    const int64_t beyond = left >= g.size[1] ? 0 : lesser(taps, (g.size[1] - left + apart - 1) / apart);
+    const int64_t first = left >= 0 ? 0 : least(taps, (-left + apart - 1) / apart);  // tap within the border
+    const int64_t beyond = left >= g.size[1] ? 0 : least(taps, (g.size[1] - left + apart - 1) / apart);
     const int64_t last = beyond > first ? beyond : first;
     for (int64_t i = 0; i < g.kernel[0]; ++i, patch += taps * channels) {
         const int64_t row = top + i * g.dilation[0];
@@ -82,15 +82,15 @@ struct Conv {
     // Output pixels [begin, end) of one image, (pixels, out channels).
     void run(const Image& image, float* y, int64_t begin, int64_t end) const {
         const int64_t entries = g.channels / g.groups * g.kernel[0] * g.kernel[1], n = g.out_channels / g.groups;
-        const int64_t count = (n + ROWS_OF_PANEL - 1) / ROWS_OF_PANEL, width = (entries + 63) / 64;
-        auto* const patches = static_cast<float*>(scratch<Conv>(lesser(BLOCK, end - begin) * entries * sizeof(float)));
+        const int64_t count = panels_of(n), width = words_of(entries);
+        auto* const patches = static_cast<float*>(scratch<Conv>(least(BLOCK, end - begin) * entries * sizeof(float)));
         for (int64_t group = 0; group < g.groups; ++group) {
             Affine mine = affine;
             if (mine.scales > 1) mine.scale += group * n;
             if (mine.bias != nullptr) mine.bias += group * n;
-            const uint64_t* const weight = panels + group * count * width * ROWS_OF_PANEL;
+            const uint64_t* const weight = panels + group * count * width * PANEL;
             for (int64_t pixel = begin; pixel < end; pixel += BLOCK) {
-                FloatRows rows = {patches, lesser(BLOCK, end - pixel), entries, entries, nullptr, nullptr};
+                FloatRows rows = {patches, least(BLOCK, end - pixel), entries, entries, nullptr, nullptr};
                 if (is_product(g)) {
                     rows.x = image.pixels + pixel * image.stride + group * entries, rows.stride = image.stride;
                 } else {

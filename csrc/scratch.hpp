@@ -1,0 +1,34 @@
+// Memory of a thread that is kept from call to call. It is no std::vector, whose destructor has linkage: the linker might
+// take the copy of an instruction set that the machine lacks.
+#pragma once
+
+#include <cstdint>
+#include <new>
+
+namespace proxconnect {
+namespace {
+
+// A buffer that begins where a cache line does. Each Tag has its own.
+template <class Tag>
+inline void* scratch(int64_t bytes) {
+    static thread_local struct Buffer {
+        void* memory = nullptr;
+        int64_t size = 0;
+
+        void release() {
+            operator delete(memory, std::align_val_t{64});
+            memory = nullptr, size = 0;
+        }
+
+        ~Buffer() { release(); }
+    } buffer;
+    if (buffer.size < bytes) {
+        buffer.release();
+        buffer.memory = operator new(static_cast<size_t>(bytes), std::align_val_t{64});
+        buffer.size = bytes;
+    }
+    return buffer.memory;
+}
+
+}  // namespace
+}  // namespace proxconnect

@@ -1,0 +1,19 @@
+// Arithmetic of sizes, and of what a weight of signs takes: words of 64 entries, in panels of eight rows that lie
+// together word by word. Nameless, so that each instruction set's file keeps its own, as std::min does not.
+#pragma once
+
+#include <cstdint>
+
+namespace proxconnect {
+namespace {
+
+constexpr int64_t PANEL = 8;
+
+constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t ceil_div(int64_t count, int64_t part) { return (count + part - 1) / part; }
+constexpr int64_t words_of(int64_t entries) { return ceil_div(entries, 64); }
+constexpr int64_t panels_of(int64_t rows) { return ceil_div(rows, PANEL); }
+
+}  // namespace
+}  // namespace proxconnect
