@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
-#include <vector>
 
 #include "curves.hpp"
 #include "kernels.hpp"
+#include "scratch.hpp"
 
 namespace proxconnect {
 namespace {
@@ -46,9 +46,7 @@ struct Bfloat16 {
     }
 
     static float* room(Entry*, int64_t columns) {
-        static thread_local std::vector<float> row;
-        row.resize(static_cast<size_t>(columns));
-        return row.data();
+        return static_cast<float*>(scratch<Bfloat16>(columns * static_cast<int64_t>(sizeof(float))));
     }
 };
 
