@@ -41,18 +41,20 @@ class Form(NamedTuple):
     slope: Slope
 
 
-_SIGN = Curve(0)
+_SIGN, _CLIP, _POLYNOMIAL, _TANH, _ERROR_DECAY, _SIGN_SWISH, _PROXCONNECT, _BINARYRELAX = map(Curve, range(8))
+"""In the order of `csrc/proxconnect.h`."""
+
 _PROXES: dict[type, Curve] = {
-    proxes.PARQ: Curve(1),
-    proxes.Tanh: Curve(3),
-    proxes.ProxConnect: Curve(6),
-    proxes.BinaryRelax: Curve(7),
+    proxes.PARQ: _CLIP,
+    proxes.Tanh: _TANH,
+    proxes.ProxConnect: _PROXCONNECT,
+    proxes.BinaryRelax: _BINARYRELAX,
 }
 _TRANSFORMS: dict[type, Curve] = {
-    surrogates.Clip: Curve(1),
-    transforms.Polynomial: Curve(2),
-    transforms.ErrorDecay: Curve(4),
-    transforms.SignSwish: Curve(5),
+    surrogates.Clip: _CLIP,
+    transforms.Polynomial: _POLYNOMIAL,
+    transforms.ErrorDecay: _ERROR_DECAY,
+    transforms.SignSwish: _SIGN_SWISH,
 }
 
 
@@ -166,7 +168,7 @@ class Fused(torch.autograd.Function):
         inside = torch.empty_like(latent, dtype=torch.bool) if form.slope == "indicator" else None
         value, statistics = _quantised(latent, form, rows, mu, is_unit, inside)
         ctx.work = form, rows, mu
-        if form.slope != "one" or is_unit or (rows.scales and form.value.number):  # else B = α/ᾱ = 1
+        if form.slope != "one" or is_unit or (rows.scales and form.value.number != _SIGN.number):  # else B = α/ᾱ = 1
             ctx.save_for_backward(latent if form.slope == "any" else None, inside, statistics)
         return value
 

@@ -50,10 +50,19 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
         contest = Contest(title, model, small, options, folder, say)
         contenders = contest.contenders(example, packed_difference)
         return Bench(
-            title, options, shapes_of(example), Machine.here(), len(plan.binary), len(plan.rows), contenders,
-            max((float(t.abs().max()) for t in hard if t.numel()), default=0.0), tuple(by_layer), share,
-            {name: (folder / file).stat().st_size for name, file in FILES.items()}, contest.absent,
-        )  # fmt: skip
+            title=title,
+            options=options,
+            shapes=shapes_of(example),
+            machine=Machine.here(),
+            binary_layers=len(plan.binary),
+            weight_layers=len(plan.rows),
+            contenders=contenders,
+            largest_answer=max((float(t.abs().max()) for t in hard if t.numel()), default=0.0),
+            layers=tuple(by_layer),
+            share=share,
+            files={name: (folder / file).stat().st_size for name, file in FILES.items()},
+            absent=contest.absent,
+        )
 
 
 def _binarized(model: nn.Module, example: Any, options: Options) -> nn.Module:

@@ -19,7 +19,6 @@ FLOAT, PACKED = "float", "packed"
 FILES = {FLOAT: "float.pt", PACKED: "packed.safetensors"}
 """What `measure` writes: the float state dict, and the packed file."""
 
-
 Say = Callable[[str], None]
 """Takes what is going on."""
 

@@ -22,7 +22,7 @@ few weights to unpack there."""
 Inputs = Literal["exact", "int8"]
 """How kernels multiply float inputs: as they are, or each row rounded to 8 bits by its own step, which is faster."""
 
-TAKEN = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """The dtypes of an input that the kernels compute with, in float32."""
 
 
@@ -48,7 +48,7 @@ class KernelLayer(PackedLayer):
 
     def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:
         """Whether the kernels compute the product with this input: without gradients, which they do not have."""
-        if self.panels is None or input.device.type != "cpu" or input.dtype not in TAKEN:
+        if self.panels is None or input.device.type != "cpu" or input.dtype not in DTYPES:
             return False
         if not self._spec.binary_input and torch.is_autocast_enabled("cpu"):
             return False
