@@ -21,8 +21,8 @@ struct Avx2 {
 
     static Count add_differing(Count count, Vector a, Vector b) {
         const __m256i low = _mm256_set1_epi8(15);
-        const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1,
-                                               2, 2, 3, 2, 3, 3, 4);
+        const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  // for each half
+                                               0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
         const __m256i x = _mm256_xor_si256(a, b);
         const __m256i first = _mm256_shuffle_epi8(table, _mm256_and_si256(x, low));
         const __m256i second = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(x, 4), low));

@@ -1,6 +1,6 @@
-// Products of rows of bytes with a weight of signs by AVX-512 VNNI, which multiplies four pairs of bytes for each output
-// in one instruction, and by AMX where there is that. The weight counts as 0 for -1 and 1 for +1, so that a sum is twice
-// that product less the row's own.
+// Products of rows of bytes with a weight of signs by AVX-512 VNNI, which multiplies four pairs of bytes for each
+// output in one instruction, and by AMX where there is that. The weight counts as 0 for -1 and 1 for +1, so that a sum
+// is twice that product less the row's own.
 #pragma once
 
 #include <immintrin.h>
@@ -68,7 +68,9 @@ struct ByteProducts {
                 int32_t four;
                 std::memcpy(&four, x + r * stride, sizeof four);
                 const __m512i entries = _mm512_set1_epi32(four);
-                unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { sums[r][v] = add_products(sums[r][v], bits[v], entries); });
+                unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+                    sums[r][v] = add_products(sums[r][v], bits[v], entries);
+                });
             });
         }
         unrolled<ROWS>([&](auto r) ALWAYS_INLINE {

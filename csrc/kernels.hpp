@@ -70,8 +70,8 @@ struct Kernels {
     void (*spread_image)(const PackedImage& image, const Geometry& geometry, int64_t begin, int64_t end,
                          uint8_t* bytes);
     // Output pixels [begin, end) of an image, the first of them to y; scratch is for 4·taps·planes.
-    void (*thin_conv)(const ThinImage& image, const Geometry& geometry, const Output& output, int64_t* scratch, float* y,
-                      int64_t begin, int64_t end);
+    void (*thin_conv)(const ThinImage& image, const Geometry& geometry, const Output& output, int64_t* scratch,
+                      float* y, int64_t begin, int64_t end);
     // Rows [first, last) of latents, and of gradients.
     void (*quantize)(const Quantization& quantization, int64_t first, int64_t last);
     void (*slope)(const Slope& slope, int64_t first, int64_t last);

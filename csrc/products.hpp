@@ -1,5 +1,5 @@
-// Products of signs, for any instruction set V. Eight rows of the weight make a panel, of which word j of all eight lies
-// together, so that a word of the input meets eight weights at once.
+// Products of signs, for any instruction set V. Eight rows of the weight make a panel, of which word j of all eight
+// lies together, so that a word of the input meets eight weights at once.
 //
 // V has: Vector, `lanes` words; Count, what a vector's differing bits are added to; load, broadcast, add_differing; and
 // `limit`, after how many words a Count must be emptied, if ever: its `totals` are a Vector of counts, to `add` and to
@@ -120,8 +120,8 @@ inline void strip(const uint64_t* rows, const uint8_t* nan, const uint64_t* pane
                   Entries entries, const Output& output, float* y, int64_t channel) {
     int64_t row = 0;
     for (; row + V::rows <= m; row += V::rows) {
-        rows_of_linear<V, V::rows, PANELS>(rows + row * width, nan + row, panels, width, n, entries, output, y + row * n,
-                                           channel);
+        rows_of_linear<V, V::rows, PANELS>(rows + row * width, nan + row, panels, width, n, entries, output,
+                                           y + row * n, channel);
     }
     for (; row < m; ++row) {
         rows_of_linear<V, 1, PANELS>(rows + row * width, nan + row, panels, width, n, entries, output, y + row * n,

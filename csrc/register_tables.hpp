@@ -1,8 +1,8 @@
 // Few rows, or many by turns: a table lies in a register, from which one instruction takes the entries of as many
 // outputs as it has lanes.
 //
-// V has: Vector, of `lanes` floats, a multiple of 8; Bits, 32 bits of as many rows of a weight; `groups`, how many tables
-// the entries of these make; and `rows` and `vectors`, the sums of which the registers hold.
+// V has: Vector, of `lanes` floats, a multiple of 8; Bits, 32 bits of as many rows of a weight; `groups`, how many
+// tables the entries of these make; and `rows` and `vectors`, the sums of which the registers hold.
 #pragma once
 
 #include "weight_only.hpp"

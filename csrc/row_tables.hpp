@@ -106,11 +106,13 @@ struct RowTables {
             const Vector a = at(0), b = at(1), c = at(2), d = at(3);
             const Vector low[4] = {-a - b, a - b, b - a, a + b}, high[4] = {-c - d, c - d, d - c, c + d};
 #pragma GCC unroll 16
-            for (int e = 0; e < 16; ++e) *reinterpret_cast<Vector*>(table + e * ENTRY + lane) = low[e % 4] + high[e / 4];
+            for (int e = 0; e < 16; ++e) {
+                *reinterpret_cast<Vector*>(table + e * ENTRY + lane) = low[e % 4] + high[e / 4];
+            }
         }
     }
 
-    // Where in a word's sixteen the table of a group lies: that of the lower half of byte i at i, of the upper at 8 + i.
+    // Where in a word's sixteen the table of a group lies: that of byte i's lower half at i, of the upper at 8 + i.
     static int64_t place(int64_t group) { return group / 16 * 16 + group % 2 * 8 + group % 16 / 2; }
 
     // Adds the entries whose numbers, times 16, are at `numbers`, one for each table.

@@ -1,5 +1,5 @@
-// Memory of a thread that is kept from call to call. It is no std::vector, whose destructor has linkage: the linker might
-// take the copy of an instruction set that the machine lacks.
+// Memory of a thread that is kept from call to call. It is no std::vector, whose destructor has linkage: the linker
+// might take the copy of an instruction set that the machine lacks.
 #pragma once
 
 #include <cstdint>

@@ -61,7 +61,8 @@ bool is_close(int32_t isa, const Drawn& d, int32_t threads) {
 bool equals_integers(int32_t isa, const Drawn& d, int32_t threads) {
     const Affine affine = {0, nullptr, d.bias.data()};
     std::vector<float> y(static_cast<size_t>(d.m * d.n), NAN);
-    if (px_dynamic_int8_linear(isa, d.x(), d.m, d.entries, d.stride, d.panels.data(), d.n, &affine, y.data(), threads)) {
+    if (px_dynamic_int8_linear(isa, d.x(), d.m, d.entries, d.stride, d.panels.data(), d.n, &affine, y.data(),
+                               threads)) {
         return false;
     }
     for (int64_t r = 0; r < d.m; ++r) {
@@ -74,8 +75,9 @@ bool equals_integers(int32_t isa, const Drawn& d, int32_t threads) {
                 const float scaled = d.row(r)[k] * inverse;
                 sum += static_cast<int32_t>(std::rint(scaled)) * d.sign(channel, k);
             }
-            const float expected = static_cast<float>(sum) * (most / 127.0f);
-            if (y[static_cast<size_t>(r * d.n + channel)] != expected + d.bias[static_cast<size_t>(channel)]) return false;
+            const float product = static_cast<float>(sum) * (most / 127.0f);
+            const float expected = product + d.bias[static_cast<size_t>(channel)];
+            if (y[static_cast<size_t>(r * d.n + channel)] != expected) return false;
         }
     }
     return true;
@@ -148,7 +150,8 @@ int check_weight_only(int32_t isa, int& runs) {
         ++runs;
         if (is_right) return;
         ++failures;
-        std::printf("isa %d: %s: m %lld n %lld entries %lld\n", isa, what, (long long)m, (long long)n, (long long)entries);
+        std::printf("isa %d: %s: m %lld n %lld entries %lld\n", isa, what, (long long)m, (long long)n,
+                    (long long)entries);
     };
     for (const int64_t m : {0, 1, 2, 7, 17, 35}) {
         for (const int64_t n : {1, 9, 65}) {

@@ -86,7 +86,8 @@ class Crew {
     const Work* work_ = nullptr;
     int64_t count_ = 0, part_ = 1, next_ = 0;
     int32_t hired_ = 0, sleeping_ = 0;
-    std::atomic<int64_t> left_{0};  // parts that are not done, and how many pieces there were: looked at without the lock
+    // Looked at without the lock: how many parts are not done, and how many pieces of work there were.
+    std::atomic<int64_t> left_{0};
     std::atomic<uint64_t> round_{0};
 };
 

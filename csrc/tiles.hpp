@@ -17,8 +17,8 @@ struct Tile {
     uint8_t nan[ROWS];
 };
 
-// The output pixels of one group, many tiles at a time, so that a few panels of the weight meet them all from the cache.
-// Source says where the words of a pixel lie.
+// The output pixels of one group, many tiles at a time, so that a few panels of the weight meet them all from the
+// cache. Source says where the words of a pixel lie.
 template <class V, class Source>
 class Tiles {
   public:

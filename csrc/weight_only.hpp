@@ -62,7 +62,7 @@ inline Outputs from_row(Outputs outputs, int64_t row) {
     return outputs;
 }
 
-// Floats that are whole numbers come from adding 1.5·2^23, which rounds as std::rint does; the last bits are the number.
+// What 1.5·2^23 is added to becomes a whole number, rounded as std::rint does, which the last bits are.
 constexpr float TO_WHOLE = 12582912.0f;
 
 #define ALWAYS_INLINE __attribute__((always_inline))

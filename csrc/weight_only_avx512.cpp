@@ -34,7 +34,9 @@ struct Avx512 {
     }
 
     // Lanes whose number has the bit add, others subtract.
-    static __m512 sign_of(__mmask16 lanes) { return _mm512_mask_blend_ps(lanes, _mm512_set1_ps(-1), _mm512_set1_ps(1)); }
+    static __m512 sign_of(__mmask16 lanes) {
+        return _mm512_mask_blend_ps(lanes, _mm512_set1_ps(-1), _mm512_set1_ps(1));
+    }
 
     static void make_tables(const float* x, float* to, int64_t step) {
         const __m512 a = sign_of(0xaaaa), b = sign_of(0xcccc), c = sign_of(0xf0f0), d = sign_of(0xff00);
@@ -46,7 +48,8 @@ struct Avx512 {
 };
 
 void multiply(const FloatRows& rows, const Outputs& outputs) {
-    rows.quantum == nullptr ? multiply_by_register_tables<Avx512>(rows, outputs) : ByteProducts::multiply(rows, outputs);
+    rows.quantum == nullptr ? multiply_by_register_tables<Avx512>(rows, outputs)
+                            : ByteProducts::multiply(rows, outputs);
 }
 
 }  // namespace

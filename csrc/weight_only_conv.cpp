@@ -30,12 +30,14 @@ void put_channels_last(const float* from, const Geometry& g, int64_t begin, int6
         }
     }
     for (; p < end; ++p) {
-        for (int64_t c = 0; c < g.channels; ++c) to[p * g.channels + c] = from[c * g.channel_stride + p * g.pixel_stride];
+        const float* const pixel = from + p * g.pixel_stride;
+        for (int64_t c = 0; c < g.channels; ++c) to[p * g.channels + c] = pixel[c * g.channel_stride];
     }
 }
 
 // Copies taps [first, last) of a row of a patch, `step` floats apart from `from` on; the others, of `count`, are 0.
-void put_taps(const float* from, int64_t step, int64_t first, int64_t last, int64_t count, int64_t channels, float* to) {
+void put_taps(const float* from, int64_t step, int64_t first, int64_t last, int64_t count, int64_t channels,
+              float* to) {
     const auto bytes = [&](int64_t taps) { return static_cast<size_t>(taps * channels) * sizeof(float); };
     std::memset(to, 0, bytes(first));
     if (step == channels) {
@@ -46,12 +48,12 @@ void put_taps(const float* from, int64_t step, int64_t first, int64_t last, int6
     std::memset(to + last * channels, 0, bytes(count - last));
 }
 
-// What output pixel `pixel` sees of a group's channels, (kernel height, kernel width, channel), zeros beyond the border.
+// What output pixel `pixel` sees of a group's channels, (kernel height, kernel width, channel), 0 beyond the border.
 void gather(const Image& image, const Geometry& g, int64_t group, int64_t pixel, float* patch) {
     const int64_t channels = g.channels / g.groups, taps = g.kernel[1], apart = g.dilation[1];
     const int64_t top = pixel / g.out_size[1] * g.stride[0] - g.padding[0];
     const int64_t left = pixel % g.out_size[1] * g.stride[1] - g.padding[1];
-    const int64_t first = left >= 0 ? 0 : least(taps, (-left + apart - 1) / apart);  // tap within the border
+    const int64_t first = left >= 0 ? 0 : least(taps, (-left + apart - 1) / apart);  // within the border
     const int64_t beyond = left >= g.size[1] ? 0 : least(taps, (g.size[1] - left + apart - 1) / apart);
     const int64_t last = beyond > first ? beyond : first;
     for (int64_t i = 0; i < g.kernel[0]; ++i, patch += taps * channels) {
