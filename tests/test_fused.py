@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
@@ -297,7 +298,8 @@ def ways() -> Iterator[tuple[Quantizer, Tensor]]:
     yield Quantizer("bnn++"), plain.t()
     yield Quantizer("bnn++"), plain[:, :1].expand(4, 6)
     yield Quantizer("bnn++").to("meta"), plain.to("meta")
-    yield Quantizer("bnn++"), torch.randn(1, dtype=torch.complex64).conj().imag
+    yield Quantizer("bnn++"), torch.randn(4, 6, dtype=torch.complex64).conj().imag
+    yield Quantizer("bnn++"), torch._neg_view(plain)
     yield Quantizer(Pair("own", transform=transform.FixedTransform(Steeper(), 1.0))), plain
     yield Quantizer(Heuristic("own", forward=torch.mul, backward=transform.sign_swish.derivative)), plain
     hard, ruled, replaced = Quantizer("bnn++"), Quantizer("bnn++"), Quantizer("bnn++")
@@ -326,6 +328,25 @@ def test_nothing_is_hidden_from_what_watches_or_traces() -> None:
     assert torch.allclose(traced(other), quantizer(other), rtol=1e-4)
     batched = torch.func.vmap(quantizer)(torch.stack([latent, other]))
     assert torch.allclose(batched[1], quantizer(other), rtol=1e-4)
+
+
+@every_name
+def test_gradients_whose_memory_does_not_hold_them(name: str) -> None:
+    """Views of the opposite sign, which a conjugate has, and zeros that torch keeps no memory for."""
+    latent, g = drawn(4, 6).requires_grad_(), torch.randn(4, 6)
+    value = Quantizer(name, mu=2.0)(latent)
+    plain, negative, zero = (
+        torch.autograd.grad(value, latent, by, retain_graph=True)[0]
+        for by in (g, torch._neg_view(g), torch._efficientzerotensor((4, 6)))
+    )
+    assert torch.allclose(negative, -plain, rtol=1e-4, atol=1e-5)
+    assert not zero.any()
+
+
+def test_tangents_are_not_dropped() -> None:
+    quantizer, latent = Quantizer("bnn++"), drawn(4, 6)
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
+        quantizer(forward_ad.make_dual(latent, torch.ones(4, 6)))
 
 
 @pytest.mark.parametrize("name", ["bc", "bnn", "bnn++"])

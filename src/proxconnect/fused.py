@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from proxconnect.pairs import AnyPair, Heuristic, surrogates
@@ -139,11 +140,17 @@ _DTYPES = (torch.float32, torch.bfloat16)
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether it is float32 or bfloat16 on the CPU, and nothing watches, transforms or traces what becomes of it."""
+    """Whether it is float32 or bfloat16 on the CPU, and nothing watches, transforms or traces what becomes of it.
+
+    Its memory then holds its entries: not those of the opposite sign, nor nothing where torch knows that all are 0.
+    """
     return (
         type(tensor) in _PLAIN
         and tensor.is_cpu
         and tensor.dtype in _DTYPES
+        and not tensor.is_neg()
+        and not tensor._is_zerotensor()
+        and forward_ad._current_level < 0
         and not torch._C._are_functorch_transforms_active()
         and not is_in_torch_dispatch_mode()
         and torch._C._get_tracing_state() is None

@@ -247,3 +247,42 @@ def test_under_autocast_float_inputs_go_by_torch() -> None:
     packed = pc.pack(nn.Sequential(pc.BinaryLinear(8, 4)))
     with torch.autocast("cpu", torch.bfloat16):
         assert packed(torch.randn(2, 8)).dtype == torch.bfloat16
+
+
+@built
+@pytest.mark.parametrize("activations", [None, "bnn"])
+@pytest.mark.parametrize("shape", [(2, 9), (2, 11), (2, 70), (2, 0), ()])
+def test_an_input_of_another_size_is_refused(activations: Any, shape: tuple[int, ...]) -> None:
+    packed = pc.pack(pc.binarize(nn.Linear(10, 4), activations=activations, keep=None)).requires_grad_(False)
+    with pytest.raises(ValueError, match=r"input must be \(…, 10\)"):
+        packed(torch.zeros(shape))
+
+
+@built
+def test_an_attended_input_of_another_size_is_refused() -> None:
+    attention = nn.MultiheadAttention(16, 2, batch_first=True)
+    packed = pc.pack(pc.binarize(attention, keep=None)).eval().requires_grad_(False)
+    with pytest.raises(ValueError, match=r"input must be \(…, 16\)"):
+        packed(torch.zeros(1, 3, 16), torch.zeros(1, 5, 19), torch.zeros(1, 5, 19))
+
+
+@built
+def test_derivatives_forwards_are_those_of_the_weight() -> None:
+    packed = pc.pack(pc.binarize(nn.Linear(10, 4), keep=None)).requires_grad_(False)
+    x = torch.randn(10)
+    assert torch.allclose(torch.func.jacfwd(packed)(x), packed.weight)
+    assert torch.allclose(torch.func.jacrev(packed)(x), packed.weight)
+
+
+@built
+@pytest.mark.parametrize("activations", [None, "bnn"])
+def test_images_that_are_cut_or_turned_come_out_in_order(activations: Any) -> None:
+    float_conv = nn.Conv2d(32, 32, 3)
+    packed = pc.pack(pc.binarize(float_conv, activations=activations, keep=None)).requires_grad_(False)
+    whole = torch.randn(2, 32, 8, 9)
+    for image in (whole[..., 1:], whole[:, :, ::2], whole.transpose(2, 3), whole[:, :1].expand(2, 32, 8, 9)):
+        output = packed(image)
+        assert output.is_contiguous()
+        assert float_conv(image).is_contiguous()
+        assert torch.allclose(output, packed(image.contiguous()), atol=1e-5)
+    assert packed(whole.to(memory_format=torch.channels_last)).is_contiguous(memory_format=torch.channels_last)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 from proxconnect import kernels
@@ -47,7 +48,9 @@ class KernelLayer(PackedLayer):
         return self.by_kernels(input.float()).to(input.dtype)
 
     def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:
-        """Whether the kernels compute the product with this input: without gradients, which they do not have."""
+        """Whether the kernels compute the product with this input: without derivatives, which they do not have."""
+        if forward_ad._current_level >= 0:  # a tangent does not show in requires_grad
+            return False
         if self.panels is None or input.device.type != "cpu" or input.dtype not in DTYPES:
             return False
         if not self._spec.binary_input and torch.is_autocast_enabled("cpu"):
@@ -59,7 +62,10 @@ class KernelLayer(PackedLayer):
         raise NotImplementedError
 
     def linear(self, input: Tensor, panels: Tensor, rows: int, scale: Tensor | None, bias: Tensor | None) -> Tensor:
-        """(…, in) → (…, rows): the product with rows of the weight."""
+        """(…, in) → (…, rows): the product with rows of the weight; ValueError for another size than `in`."""
+        columns = self._spec.shape[1 - self.channel_dims[0]]
+        if input.shape[-1:] != (columns,):  # the panels tell it only to the next multiple of 64
+            raise ValueError(f"input must be (…, {columns}); got {tuple(input.shape)}")
         if self._spec.binary_input:
             return kernels.binary_linear(input, panels, rows, scale, bias, self.accumulator)
         multiply = kernels.dynamic_int8_linear if self.inputs == "int8" else kernels.weight_only_linear
@@ -146,6 +152,7 @@ class KernelConv(KernelLayer):
     def by_kernels(self, input: Tensor) -> Tensor:
         """(N, in, *size) → (N, out, *size_out), with or without N, in the memory format of the input."""
         dims, pad = len(self.kernel_size), self._reversed_padding_repeated_twice
+        has_planes = input.is_contiguous() or input.dim() <= dims or input.stride(-1 - dims) != 1  # as torch has it
         padding = tuple(pad[::-2])
         if self.padding_mode != "zeros":  # of the input, or of its signs: they are the same
             input, padding = functional.pad(input, pad, mode=self.padding_mode), (0,) * dims
@@ -154,7 +161,7 @@ class KernelConv(KernelLayer):
         output = self._convolve(image, _two(padding, 0))
         output = output if dims == 2 else output.squeeze(2)
         output = output if batch is input else output[0]
-        return output.contiguous() if input.is_contiguous() else output
+        return output.contiguous() if has_planes else output
 
     def _panels(self) -> Tensor | None:
         pad = self._reversed_padding_repeated_twice
