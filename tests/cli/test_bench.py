@@ -151,6 +151,7 @@ def test_long_networks_fit_80_columns(theirs, capsys):
         (["theirs:net", "--input", "1", "4", "8", "8"], "theirs:net does not take 1×4×8×8 (RuntimeError"),
         (["theirs:net", "--input", "1", "0"], "a positive whole number is needed"),
         (["theirs:net", "--keep", "tail"], "the pattern 'tail' fits no layer"),
+        (["theirs:net", "--threads", "1000000"], "more than the"),
         (["theirs:mesh"], "has no 'mesh'"),
         (["theirs:takes"], "must be callable without arguments: missing a required argument: 'width'"),
         (["theirs:wrong"], "must return a float nn.Module; it returned int"),

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
@@ -77,6 +78,7 @@ def _run(parsed: argparse.Namespace) -> int:
     console = Console(highlight=False)
     console.width = max(console.width, 80)
     try:
+        _require_threads(parsed.threads)
         if parsed.plot:
             extras.require("matplotlib.figure", "plots")
             _require_folder(parsed.plot)
@@ -127,6 +129,13 @@ def _example(parsed: argparse.Namespace, subject: Network, model: nn.Module) -> 
         raise ValueError(f"give the shape of what {parsed.model} takes with --input, as --input 1 3 224 224, or the "
                          "callable an attribute `example`")  # fmt: skip
     return subject.example(model)
+
+
+def _require_threads(threads: int | None) -> None:
+    """Before torch is asked for more than the system gives, which ends the process."""
+    cores = os.cpu_count()
+    if threads is not None and cores is not None and threads > cores:
+        raise ValueError(f"--threads {threads} is more than the {cores} that this machine runs at once")
 
 
 def _require_folder(path: Path) -> None:
