@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include <unistd.h>
@@ -47,8 +48,10 @@ class Crew {
     }
 
   private:
-    void hire(int32_t helpers) {
+    // As many as the system allows: those who share the work do it with fewer, or alone.
+    void hire(int32_t helpers) try {
         for (; hired_ < helpers; ++hired_) std::thread([this] { serve(); }).detach();
+    } catch (const std::system_error&) {
     }
 
     void serve() {
