@@ -253,6 +253,7 @@ def test_the_operator_passes_the_checks_of_torch() -> None:
         ({"panels": made(drawn(13, 65, 3, 3))}, ValueError, r"panels of such a weight are \(2, 3, 8\)"),
         ({"groups": 5}, ValueError, "does not fit"),
         ({"stride": (0, 1)}, ValueError, "at least 1"),
+        ({"stride": (1, 1, 1)}, ValueError, "are of height and width"),
         ({"padding": (-1, 0)}, ValueError, "padding must not be negative"),
         ({"padding_value": 2}, ValueError, "padding_value 0, 1 or -1"),
         ({"scale": drawn(5)}, ValueError, "scale must have 1 or 12 entries"),

@@ -181,6 +181,7 @@ def test_the_operators_pass_the_checks_of_torch(name: str) -> None:
         ({"panels": kernels.patch_panels(pack_bits(drawn(12, 65, 3, 3)), (12, 65, 3, 3))}, ValueError, "patch_panels"),
         ({"groups": 5}, ValueError, "does not fit"),
         ({"stride": (0, 1)}, ValueError, "at least 1"),
+        ({"dilation": (1,)}, ValueError, "are of height and width"),
         ({"padding": (-1, 0)}, ValueError, "padding must not be negative"),
         ({"scale": drawn(5)}, ValueError, "scale must have 1 or 12 entries"),
     ],
@@ -191,7 +192,7 @@ def test_bad_use_is_refused(operator: object, wrong: dict[str, object], error: t
         operator(**(good | wrong))  # type: ignore[operator]  # one of the two
 
 
-@pytest.mark.parametrize(("shape", "groups"), [((12, 20, 3), 1), ((12, 20, 3, 3), 5)])
+@pytest.mark.parametrize(("shape", "groups"), [((12, 20, 3), 1), ((12, 20, 3, 3), 5), ((12, 20, 3, 3), 0)])
 def test_panels_of_other_weights_are_refused(shape: tuple[int, ...], groups: int) -> None:
     with pytest.raises(ValueError, match="out a multiple of"):
         kernels.patch_panels(pack_bits(drawn(12, 20, 3, 3)), shape, groups)

@@ -26,6 +26,11 @@ def require_geometry(
     padding_value: int = 0,
 ) -> None:
     """Raise ValueError unless an input of this shape can be convolved so."""
+    if not len(stride) == len(padding) == len(dilation) == 2:
+        raise ValueError(
+            "stride, padding and dilation are of height and width; got "
+            f"{tuple(stride)}, {tuple(padding)}, {tuple(dilation)}"
+        )
     if len(shape) != 4 or len(weight) != 4 or min(weight) < 1 or min(*stride, *dilation, groups) < 1:
         raise ValueError(
             f"input must be (N, in, H, W), the weight (out, in/groups, height, width), stride, dilation and groups at "

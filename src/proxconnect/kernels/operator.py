@@ -77,7 +77,9 @@ def require_fitting(
     _require_float32("input", input)
     if panels.dtype is not torch.int64 or not panels.is_cpu or not panels.is_contiguous():
         raise TypeError(f"panels must be contiguous int64 on the CPU; got {panels.dtype} on {panels.device}")
-    if channels < 1 or panels.shape != shape:
+    if channels < 1:
+        raise ValueError(f"a weight has at least 1 output; got {channels}")
+    if panels.shape != shape:
         raise ValueError(
             f"the panels of such a weight are {shape}; got {tuple(panels.shape)}: make them by proxconnect.kernels."
             "panels, conv_panels or patch_panels"

@@ -58,6 +58,14 @@ def conv_panels_shape(shape: Sequence[int], groups: int) -> tuple[int, ...]:
     return panels_shape(outer, columns, groups)
 
 
+def _require_groups(shape: Sequence[int], groups: int) -> None:
+    if len(shape) != 4 or groups < 1 or shape[0] % groups:
+        raise ValueError(
+            "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
+            f"{tuple(shape)} and {groups} groups"
+        )
+
+
 def _is_thin(shape: Sequence[int], groups: int) -> bool:
     """Whether each output channel is a byte of a vector: a word of a group's own would be mostly empty."""
     return groups > 1 and shape[1] < 64 and shape[0] // groups < 32
@@ -65,8 +73,7 @@ def _is_thin(shape: Sequence[int], groups: int) -> bool:
 
 def _rows_of_groups(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
     """The signs as (groups, out/groups, height·width·in/groups)."""
-    if len(shape) != 4 or shape[0] % groups:
-        raise ValueError(f"a weight is (out, in/groups, height, width), out a multiple of {groups}; got {tuple(shape)}")
+    _require_groups(shape, groups)
     return unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1).reshape(groups, shape[0] // groups, -1)
 
 
