@@ -109,6 +109,30 @@ def test_the_panels_follow_the_bits(image: Tensor) -> None:
 
 
 @built
+def test_the_panels_follow_bits_that_change_in_place_or_for_a_call(image: Tensor) -> None:
+    packed = pc.pack(binary())
+    before, unpacked = packed(image), copy.deepcopy(packed)
+    packed.dense.bits ^= 255
+    packed.image.bits.bitwise_xor_(255)
+    for name, layer in kernel_layers(unpacked).items():
+        layer.bits = packed.get_submodule(name).bits.clone()
+        layer.panels = None  # by torch
+    assert not torch.equal(packed(image), before)
+    assert torch.equal(packed(image), unpacked(image))
+    original = pc.pack(binary())
+    swapped = {name: buffer for name, buffer in packed.named_buffers() if name.endswith("bits")}
+    assert torch.equal(torch.func.functional_call(original, swapped, (image,)), packed(image))
+    assert torch.equal(original(image), before)
+
+
+@built
+def test_packed_in_inference_mode_they_need_no_version(image: Tensor) -> None:
+    with torch.inference_mode():
+        packed = pc.pack(binary())
+    assert torch.equal(packed(image), pc.pack(binary())(image))
+
+
+@built
 def test_they_are_for_the_cpu_alone(image: Tensor) -> None:
     packed = pc.pack(binary())
     elsewhere = copy.deepcopy(packed).to("meta")

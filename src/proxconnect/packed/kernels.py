@@ -30,16 +30,20 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 class KernelLayer(PackedLayer):
     """Mixin over a packed layer: `panels` holds its signs as the kernels read them, or None where torch computes.
 
-    `panels` is made of `bits`, anew wherever torch's own methods change these, and is in no state dict.
+    `panels` is made of `bits`, anew when these change (a compiled or exported graph, or a vmap, does not look whether
+    they did), and is in no state dict.
     """
 
     panels: Tensor | None
     inputs: Inputs = "exact"
+    _made_of: tuple[Tensor, int | None]
+    """The bits that the panels show, and their version then."""
 
     def make_panels(self) -> None:
         """Lay the signs out for the kernels, where these were built, are for its device and can compute it."""
         on_cpu = self.bits.device.type == "cpu"
         self.panels = self._panels() if on_cpu and kernels.is_built() else None
+        self._made_of = self.bits, _version(self.bits)
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
         """What the binary layer answers under `hard()`: of signs to the bit, of floats up to the order of a sum."""
@@ -53,6 +57,8 @@ class KernelLayer(PackedLayer):
             return False
         if self.panels is None or input.device.type != "cpu" or input.dtype not in DTYPES:
             return False
+        if not torch.compiler.is_compiling() and self._is_stale():
+            self.make_panels()
         if not self._spec.binary_input and torch.is_autocast_enabled("cpu"):
             return False
         return not torch.is_grad_enabled() or not (input.requires_grad or (bias is not None and bias.requires_grad))
@@ -81,6 +87,11 @@ class KernelLayer(PackedLayer):
 
     def _panels(self) -> Tensor | None:
         raise NotImplementedError
+
+    def _is_stale(self) -> bool:
+        bits, version = self._made_of
+        now = self._buffers["bits"]
+        return (now is not bits or _version(bits) != version) and not torch._C._are_functorch_transforms_active()
 
     def _specify(self, spec: LayerSpec) -> None:
         super()._specify(spec)
@@ -189,6 +200,11 @@ class KernelConv(KernelLayer):
 
     def _kernel_shape(self) -> tuple[int, ...]:
         return (*self._spec.shape[:2], *_two(self._spec.shape[2:], 1))
+
+
+def _version(tensor: Tensor) -> int | None:
+    """What counts in-place changes; None where nothing does."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def _two(values: tuple[int, ...], missing: int) -> tuple[int, ...]:

@@ -78,11 +78,6 @@ def float_line(outcomes: Sequence[Outcome]) -> str:
 def shipment_lines(shipment: Shipment, file: str) -> list[str]:
     """The sizes of the packed file and of its binary part, its speed, and the comparison of answers, in lines."""
     binary = shipment.binary_bits + shipment.binary_scales
-    same = (
-        "the same to the bit"
-        if shipment.is_same
-        else f"DIFFERENT: largest |Δ| {shipment.largest_difference:.3g}, {shipment.changed_classes} other classes"
-    )
     return [
         f"File: {shipment.float_file:,} bytes float, {shipment.packed_file:,} in {file} "
         f"({shipment.float_file / shipment.packed_file:.1f}x smaller)",
@@ -90,8 +85,18 @@ def shipment_lines(shipment: Shipment, file: str) -> list[str]:
         f"({shipment.binary_float / shipment.binary_bits:.1f}x smaller),",
         f"  {binary:,} with a float scale per channel ({shipment.binary_float / binary:.1f}x smaller)",
         _speed_line(shipment),
-        f"Loaded in a fresh process, {shipment.answers} answers on the test set: {same}",
+        f"Loaded in a fresh process, {shipment.answers} answers on the test set: {_sameness(shipment)}",
     ]
+
+
+def _sameness(shipment: Shipment) -> str:
+    """How the answers of the fresh process are to those of the trained network."""
+    within = f"|Δ| ≤ {shipment.largest_difference:.1g}"
+    if shipment.moved:
+        return f"DIFFERENT from those before saving, |Δ| ≤ {shipment.moved:.1g}"
+    if shipment.changed_classes:
+        return f"DIFFERENT: {within}, {shipment.changed_classes} other classes"
+    return f"the same, {within}" if shipment.largest_difference else "the same to the bit"
 
 
 def _speed_line(shipment: Shipment) -> str:
