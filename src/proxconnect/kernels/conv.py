@@ -2,13 +2,11 @@
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.geometry import are_equidistant, geometry_of, out_size, require_geometry
+from proxconnect.kernels.geometry import out_size
 from proxconnect.kernels.operator import (
     HOW,
     contiguous,
@@ -19,6 +17,7 @@ from proxconnect.kernels.operator import (
     require_fitting,
 )
 from proxconnect.kernels.panels import conv_panels_shape
+from proxconnect.kernels.plan import memory_format, plan
 from proxconnect.layers.accumulator import Accumulator
 
 # The memory format of the output is that of the input, so that a compiler must not choose another for it.
@@ -75,50 +74,22 @@ def _binary_conv2d(
     groups: int, padding_value: int, scale: Tensor | None, bias: Tensor | None, overflow: int, bits: int, slope: float,
     instruction_set: str | None,
 ) -> Tensor:  # fmt: skip
-    plan = _plan(
+    planned = plan(
         tuple(input.shape), input.stride(), tuple(weight_shape), tuple(stride), tuple(padding), tuple(dilation), groups,
-        padding_value, input.is_contiguous(),
+        padding_value, has_planes=input.is_contiguous(), reads_rows_apart=True,
     )  # fmt: skip
-    require_fitting(input, panels, plan.panels, weight_shape[0], scale, bias)
+    require_fitting(input, panels, conv_panels_shape(tuple(weight_shape), groups), weight_shape[0], scale, bias)
     kernels, number = loaded(instruction_set)
-    image = input.contiguous() if plan.is_copied else input
-    output = torch.empty(plan.output, dtype=torch.float32, device="cpu", memory_format=plan.memory_format)
-    if plan.is_empty:
+    image = input.contiguous() if planned.is_copied else input
+    output = torch.empty(planned.output, dtype=torch.float32, device="cpu", memory_format=planned.memory_format)
+    if planned.is_empty:
         return output
     scale, bias = contiguous(scale), contiguous(bias)
     kernels.px_binary_conv2d(
-        number, image.data_ptr(), plan.geometry, panels.data_ptr(),
+        number, image.data_ptr(), planned.geometry, panels.data_ptr(),
         ctypes.byref(output_of(scale, bias, overflow, bits, slope)), output.data_ptr(), torch.get_num_threads(),
     )  # fmt: skip
     return output
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What follows from shapes and strides: found once, which takes longer than a small convolution."""
-
-    geometry: object  # what ctypes makes of the structure by reference
-    panels: tuple[int, ...]
-    output: tuple[int, ...]
-    memory_format: torch.memory_format
-    is_copied: bool
-    is_empty: bool
-
-
-@lru_cache(maxsize=4096)
-def _plan(
-    shape: tuple[int, ...], strides: tuple[int, ...], weight: tuple[int, ...], stride: tuple[int, ...],
-    padding: tuple[int, ...], dilation: tuple[int, ...], groups: int, padding_value: int, has_planes: bool,
-) -> _Plan:  # fmt: skip
-    require_geometry(shape, weight, stride, padding, dilation, groups, padding_value)
-    is_copied = not (strides[1] == 1 or are_equidistant(shape, strides))
-    if is_copied:
-        strides = torch.empty(shape, device="meta").stride()
-    geometry = geometry_of(shape, strides, weight, stride, padding, dilation, groups, padding_value, has_planes)
-    output = (shape[0], weight[0], *geometry.out_size)
-    return _Plan(
-        ctypes.byref(geometry), conv_panels_shape(weight, groups), output, _format(has_planes), is_copied, 0 in output
-    )
 
 
 def _fake(
@@ -127,12 +98,10 @@ def _fake(
 ) -> Tensor:  # fmt: skip
     size = out_size(input.shape, weight_shape[2:], stride, padding, dilation)
     shape = (input.shape[0], weight_shape[0], *size)
-    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=_format(input.is_contiguous()))
+    return torch.empty(
+        shape, dtype=input.dtype, device=input.device, memory_format=memory_format(input.is_contiguous())
+    )
 
 
 operators.impl("binary_conv2d", _binary_conv2d, "CPU")
 torch.library.register_fake("proxconnect::binary_conv2d", _fake, lib=operators)
-
-
-def _format(has_planes: bool) -> torch.memory_format:
-    return torch.contiguous_format if has_planes else torch.channels_last

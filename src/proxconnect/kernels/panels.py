@@ -1,6 +1,7 @@
 """The layout of a weight that the kernels read."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -50,7 +51,8 @@ def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
     return groups * -(-rows // PANEL), -(-columns // 64), PANEL
 
 
-def conv_panels_shape(shape: Sequence[int], groups: int) -> tuple[int, ...]:
+@lru_cache(maxsize=4096)
+def conv_panels_shape(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
     """The shape of what `conv_panels()` makes."""
     outer, columns = shape[0] // groups, shape[1] * shape[2] * shape[3]
     if _is_thin(shape, groups):

@@ -7,9 +7,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.geometry import are_equidistant, geometry_of, out_size, require_geometry
+from proxconnect.kernels.geometry import out_size
 from proxconnect.kernels.operator import affine_of, contiguous, loaded, operators, require_fitting
 from proxconnect.kernels.panels import panels_shape
+from proxconnect.kernels.plan import plan
 from proxconnect.kernels.weight_only import MOST_INT8
 
 _ARGUMENTS = (
@@ -90,21 +91,23 @@ def _implementation(function: str, most: float) -> Callable[..., Tensor]:
         input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int],
         dilation: list[int], groups: int, scale: Tensor | None, bias: Tensor | None, instruction_set: str | None,
     ) -> Tensor:  # fmt: skip
-        require_geometry(input.shape, weight_shape, stride, padding, dilation, groups)
+        planned = plan(
+            tuple(input.shape), input.stride(), tuple(weight_shape), tuple(stride), tuple(padding), tuple(dilation),
+            groups, has_planes=False, reads_rows_apart=False,
+        )  # fmt: skip
         channels, *patch = weight_shape
         if prod(patch) > most:
             raise ValueError(f"a patch must have at most {most} entries; got a weight {tuple(weight_shape)}")
         shape = panels_shape(channels // groups, prod(patch), groups)
         require_fitting(input, panels, shape, channels, scale, bias)
         kernels, number = loaded(instruction_set)
-        image = input if are_equidistant(input.shape, input.stride()) else input.contiguous()
-        geometry = geometry_of(image.shape, image.stride(), weight_shape, stride, padding, dilation, groups)
-        output = input.new_empty(input.shape[0], *geometry.out_size, channels).permute(0, 3, 1, 2)
-        if output.numel() == 0:
+        image = input.contiguous() if planned.is_copied else input
+        output = torch.empty(planned.output, dtype=torch.float32, device="cpu", memory_format=planned.memory_format)
+        if planned.is_empty:
             return output
         scale, bias = contiguous(scale), contiguous(bias)
         getattr(kernels, function)(
-            number, image.data_ptr(), ctypes.byref(geometry), panels.data_ptr(), ctypes.byref(affine_of(scale, bias)),
+            number, image.data_ptr(), planned.geometry, panels.data_ptr(), ctypes.byref(affine_of(scale, bias)),
             output.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return output

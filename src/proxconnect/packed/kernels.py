@@ -20,6 +20,9 @@ WORTH_TABLES = (32, 128)
 """The outputs of a group, and the entries of a patch, below which a convolution of floats is faster by torch, which has
 few weights to unpack there."""
 
+WORTH_UNPACKING = 300_000
+"""The multiply-adds below which it is not, in one group, since unpacking takes as long for a small image."""
+
 Inputs = Literal["exact", "int8"]
 """How kernels multiply float inputs: as they are, or each row rounded to 8 bits by its own step, which is faster."""
 
@@ -160,6 +163,15 @@ class KernelConv(KernelLayer):
     padding_value: int
     _reversed_padding_repeated_twice: list[int]
 
+    def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:
+        """As of every layer, and whether they are faster where the input is float."""
+        if not super().is_by_kernels(input, bias):
+            return False
+        if self._spec.binary_input or self._is_worth_tables():
+            return True
+        pixels = input.numel() // self._spec.shape[1]  # of one group
+        return pixels * self._spec.entries < WORTH_UNPACKING
+
     def by_kernels(self, input: Tensor) -> Tensor:
         """(N, in, *size) → (N, out, *size_out), with or without N, in the memory format of the input."""
         dims, pad = len(self.kernel_size), self._reversed_padding_repeated_twice
@@ -181,10 +193,13 @@ class KernelConv(KernelLayer):
             return None
         if self._spec.binary_input:
             return kernels.conv_panels(self.bits, self._kernel_shape(), self.groups)
-        outputs, entries = self._spec.shape[0] // self.groups, prod(self._spec.shape[1:])
-        if outputs < WORTH_TABLES[0] or entries < WORTH_TABLES[1]:
+        if self.groups > 1 and not self._is_worth_tables():
             return None
         return kernels.patch_panels(self.bits, self._kernel_shape(), self.groups)
+
+    def _is_worth_tables(self) -> bool:
+        outputs, entries = self._spec.shape[0] // self.groups, prod(self._spec.shape[1:])
+        return outputs >= WORTH_TABLES[0] and entries >= WORTH_TABLES[1]
 
     def _convolve(self, image: Tensor, padding: tuple[int, ...]) -> Tensor:
         assert self.panels is not None
