@@ -9,6 +9,7 @@ from torch import Tensor
 from proxconnect.kernels.geometry import out_size
 from proxconnect.kernels.operator import (
     HOW,
+    beyond,
     contiguous,
     how,
     loaded,
@@ -44,6 +45,7 @@ def binary_conv2d(
     bias: Tensor | None = None,
     accumulator: Accumulator | None = None,
     instruction_set: str | None = None,
+    threshold: Tensor | None = None,
 ) -> Tensor:
     """sign(input) convolved with a weight of signs, exactly, its sums held by an accumulator, scaled and shifted.
 
@@ -59,13 +61,15 @@ def binary_conv2d(
         groups: as `nn.Conv2d` has them.
         padding_value: what lies beyond the border, 0, 1 or -1.
         scale, bias, accumulator, instruction_set: as of `binary_linear`.
+        threshold: float32, one for each input channel or one for all, as of `binary_linear`.
 
     Raises:
         ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
             device. RuntimeError: the kernels were not built.
     """
     rest = how(scale, bias, accumulator, instruction_set)
-    output: Tensor = _operator(input, panels, weight_shape, stride, padding, dilation, groups, padding_value, *rest)
+    shifted = beyond(input, threshold, 2)
+    output: Tensor = _operator(shifted, panels, weight_shape, stride, padding, dilation, groups, padding_value, *rest)
     return output
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from proxconnect.kernels.operator import (
     HOW,
     as_rows,
+    beyond,
     contiguous,
     how,
     loaded,
@@ -30,6 +31,7 @@ def binary_linear(
     bias: Tensor | None = None,
     accumulator: Accumulator | None = None,
     instruction_set: str | None = None,
+    threshold: Tensor | None = None,
 ) -> Tensor:
     """sign(input) times a weight of signs, exactly, its sums held by an accumulator, times a scale, plus a bias.
 
@@ -43,12 +45,15 @@ def binary_linear(
         bias: float32, one for each output.
         accumulator: what holds the sums; None for one that never overflows.
         instruction_set: one of `instruction_sets()`, by default the best.
+        threshold: float32, one for each input or one for all: the signs are those of input − threshold, +1 where they
+            are equal.
 
     Raises:
         ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
             device. RuntimeError: the kernels were not built.
     """
-    output: Tensor = _operator(input, panels, out_features, *how(scale, bias, accumulator, instruction_set))
+    shifted = beyond(input, threshold, 0)
+    output: Tensor = _operator(shifted, panels, out_features, *how(scale, bias, accumulator, instruction_set))
     return output
 
 

@@ -65,6 +65,20 @@ def as_rows(input: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
 
 
+def beyond(input: Tensor, threshold: Tensor | None, after: int) -> Tensor:
+    """input − threshold, whose sign is exact: one for all, or one for each entry of a dimension, `after` others last.
+
+    TypeError unless the threshold is float32 on the CPU, ValueError for another number of them.
+    """
+    if threshold is None:
+        return input
+    _require_float32("threshold", threshold)
+    features = input.shape[-1 - after] if input.dim() > after else 1
+    if threshold.numel() not in (1, features):
+        raise ValueError(f"threshold must have 1 or {features} entries; got {tuple(threshold.shape)}")
+    return input - threshold.reshape(-1, *(1,) * after)
+
+
 def contiguous(values: Tensor | None) -> Tensor | None:
     """`values`, laid out in order."""
     return None if values is None else values.contiguous()
