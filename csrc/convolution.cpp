@@ -21,7 +21,7 @@ Geometry without_strides(Geometry g) {
     return g;
 }
 
-// Memory of a thread that is kept from call to call, from where a cache line begins: loads of whole lines cost half.
+// Memory of a thread that is kept from call to call, from where a cache line begins, so that no load of a whole one meets two.
 template <class Entry>
 Entry* kept(std::vector<Entry>& memory, int64_t size) {
     constexpr size_t line = 64;

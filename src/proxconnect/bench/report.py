@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from proxconnect.bench.examples import shown
@@ -60,10 +61,14 @@ def _contest(bench: Bench) -> "Table":
     row("  quartiles", lambda c: f"{milliseconds(c.latency.low)} to {milliseconds(c.latency.high)}", "dim")
     row("  x as fast as float", lambda c: f"{c.speedup.median:.2f}")
     for size in bench.options.batches:
-        row(f"inputs/s, batch {size}", lambda c, size=size: _three(c.throughput.get(size)))  # type: ignore[misc]
+        row(f"inputs/s, batch {size}", partial(_inputs_a_second, size))
     row("peak memory, bytes", lambda c: short(bench.peaks.get(c.name)))
     row("file, bytes", lambda c: short(bench.files.get(c.name)))
     return table
+
+
+def _inputs_a_second(batch: int, contender: Contender) -> str:
+    return _three(contender.throughput.get(batch))
 
 
 def _layers(bench: Bench) -> "Table":

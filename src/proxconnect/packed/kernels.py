@@ -21,7 +21,8 @@ WORTH_TABLES = (32, 128)
 few weights to unpack there."""
 
 WORTH_UNPACKING = 300_000
-"""The multiply-adds below which it is not, in one group, since unpacking takes as long for a small image."""
+"""The multiply-adds, stride aside, below which the kernels are faster even then: on so small an image unpacking takes
+longer than the product. It holds for one group."""
 
 Inputs = Literal["exact", "int8"]
 """How kernels multiply float inputs: as they are, or each row rounded to 8 bits by its own step, which is faster."""
@@ -169,7 +170,7 @@ class KernelConv(KernelLayer):
             return False
         if self._spec.binary_input or self._is_worth_tables():
             return True
-        pixels = input.numel() // self._spec.shape[1]  # of one group
+        pixels = input.numel() // self._spec.shape[1]  # there is one group, or no panels
         return pixels * self._spec.entries < WORTH_UNPACKING
 
     def by_kernels(self, input: Tensor) -> Tensor:
@@ -242,6 +243,6 @@ def warn_unless_built() -> None:
     if not kernels.is_built():
         warnings.warn(
             "proxconnect was installed without its kernels, so that packed layers unpack their weights and compute by "
-            "torch, as slowly as float ones: install it again where a C++17 compiler is, or from a wheel",
+            "torch, more slowly than float ones: install it again where a C++17 compiler is, or from a wheel",
             stacklevel=3,
         )

@@ -26,7 +26,7 @@ def pack(model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
         model: a binary model.
         inputs: how kernels multiply float inputs, "exact" or "int8": rounded to 8 bits, each row of a linear layer's
             input and each patch of a convolution's by its own step s = max|x|/127, which is faster. An output is then
-            off by at most scale · n · s/2, and by scale · s · √(n/12) in the mean, where n entries are summed.
+            off by at most scale · n · s/2, in the root mean square by scale · s · √(n/12), where n entries are summed.
 
     Raises:
         ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, and for a
