@@ -102,16 +102,18 @@ void put_planes(const float* x, int64_t pixels, int64_t channels, float* y, int6
 
 // Has output pixels [first, last) written by write(to), and where y has planes brings them there while in cache.
 template <class Write>
-void put(const Geometry& g, float* y, int64_t first, int64_t last, const Write& write) {
-    if (!g.has_planes) return write(y + first * g.out_channels);
+void put(const Geometry& g, const Outputs& outputs, int64_t first, int64_t last, const Write& write) {
+    if (!g.has_planes) return write(outputs);
     static thread_local std::vector<float> memory;
-    float* const pixels = kept(memory, (last - first) * g.out_channels);
+    Outputs pixels = outputs;
+    pixels.y = kept(memory, (last - first) * g.out_channels), pixels.first = -first;
     write(pixels);
-    put_planes(pixels, last - first, g.out_channels, y + first, g.out_size[0] * g.out_size[1]);
+    const int64_t plane = g.out_size[0] * g.out_size[1];
+    put_planes(pixels.y, last - first, g.out_channels, outputs.y + outputs.first * g.out_channels + first, plane);
 }
 
-void convolve(const Kernels& kernels, const float* x, const Geometry& g, const uint64_t* panels, const Output& output,
-              float* y, int32_t threads) {
+void convolve(const Kernels& kernels, const float* x, const Geometry& g, const uint64_t* panels,
+              const Outputs& outputs, int32_t threads) {
     const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = words_of(taps * inner);
     const int64_t out_pixels = g.out_size[0] * g.out_size[1], work = out_pixels * g.out_channels * words;
     const int64_t runs = std::max<int64_t>(taps, 2);
@@ -125,8 +127,8 @@ void convolve(const Kernels& kernels, const float* x, const Geometry& g, const u
         Packing packing(kernels, g, x, g.padding[1], has_upper);
         in_bands(g, begin, end, [&](int64_t first, int64_t last) {
             const PackedImage image = packing.pack(first, last, [](const PackedImage&, int64_t, int64_t) {});
-            put(g, y, first, last, [&](float* to) {
-                kernels.binary_conv(image, panels, g, output, scratch, to, first, last);
+            put(g, outputs, first, last, [&](const Outputs& to) {
+                kernels.binary_conv(image, panels, g, to, scratch, first, last);
             });
         });
     });
@@ -141,7 +143,7 @@ void put_border(const Geometry& g, int64_t planes, uint8_t* bytes) {
 }
 
 void convolve_thin(const Kernels& kernels, const float* x, const Geometry& g, const uint64_t* words,
-                   const Output& output, float* y, int32_t threads) {
+                   const Outputs& outputs, int32_t threads) {
     static thread_local std::vector<uint8_t> spread_weight;
     const int64_t planes = ceil_div(g.channels / g.groups, 8), n = g.out_channels;
     const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
@@ -159,8 +161,8 @@ void convolve_thin(const Kernels& kernels, const float* x, const Geometry& g, co
                 kernels.spread_image(rows, g, from, to, bytes);
             };
             const ThinImage image = {x, weight, bytes, packing.pack(first, last, spread).nan};
-            put(g, y, first, last, [&](float* to) {
-                kernels.thin_conv(image, g, output, kept(scratch, 4 * taps * planes), to, first, last);
+            put(g, outputs, first, last, [&](const Outputs& to) {
+                kernels.thin_conv(image, g, to, kept(scratch, 4 * taps * planes), first, last);
             });
         });
     });
@@ -173,11 +175,11 @@ int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, 
     const Kernels* kernels = kernels_of(isa);
     if (kernels == nullptr) return 1;
     const Geometry g = without_strides(*geometry);
-    const Output whole = with_all_channels(*output, g.out_channels);
+    Outputs outputs = {with_all_channels(*output, g.out_channels), g.out_channels, 0, y};
     const bool is_thin = g.groups > 1 && g.channels / g.groups < 64 && g.out_channels / g.groups < 32;
     for (int64_t k = 0; k < g.batch; ++k) {
-        float* const to = y + k * g.out_size[0] * g.out_size[1] * g.out_channels;
-        (is_thin ? convolve_thin : convolve)(*kernels, x + k * g.image_stride, g, panels, whole, to, threads);
+        outputs.first = k * g.out_size[0] * g.out_size[1];
+        (is_thin ? convolve_thin : convolve)(*kernels, x + k * g.image_stride, g, panels, outputs, threads);
     }
     return 0;
 }

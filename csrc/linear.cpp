@@ -13,7 +13,7 @@ int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries
     const Kernels* kernels = kernels_of(isa);
     if (kernels == nullptr) return 1;
     if (m == 0) return 0;
-    const Output whole = with_all_channels(*output, n);
+    const Outputs outputs = {with_all_channels(*output, n), n, 0, y};
     const int64_t width = words_of(entries);
     static thread_local std::vector<uint64_t> words;  // kept from call to call
     static thread_local std::vector<uint8_t> nan;
@@ -26,7 +26,7 @@ int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries
     });
     in_parallel(panels_of(n), 4, m * n * width < WORDS_WORTH_A_THREAD ? 1 : threads,
                 [&](int64_t begin, int64_t end) {
-                    kernels->binary_linear(rows, is_nan, panels, m, n, entries, whole, y, begin, end);
+                    kernels->binary_linear(rows, is_nan, panels, m, entries, outputs, begin, end);
                 });
     return 0;
 }

@@ -56,42 +56,65 @@ inline Floats<V> held(Ints<V> sums, const Output& output) {
 // How many entries a sum has, and by how many bits to shift what differs: 1, or 0 where it was counted twice.
 struct Entries {
     int32_t all, shift;
+
+    template <class Counts>
+    Counts sums(Counts differing) const {
+        return all - (differing << shift);
+    }
 };
 
-// Writes outputs [channel, last); differing(c) counts for those from channel + c on. `output` is a copy, lest what is
-// written might change it.
-template <class V, int OVERFLOW, class Differing>
-inline void put_held(const Differing& differing, Entries entries, Output output, int64_t channel, int64_t last,
-                     float* y) {
+// Channels [begin, end) of the outputs. Those that end beyond the last channel are the first of the next row.
+struct Channels {
+    int64_t begin, end;
+
+    int64_t count() const { return end - begin; }
+};
+
+inline float* place_of(const Outputs& outputs, int64_t row, int64_t channel) {
+    return outputs.y + (outputs.first + row) * outputs.channels + channel;
+}
+
+// Floats of one row. `output` is a copy, lest what is written might change it.
+template <class V, int OVERFLOW, class Sums>
+inline void put_floats(const Sums& sums, Output output, Channels of, float* y) {
     const auto value = [&](int64_t c) {
-        const Ints<V> sums = entries.all - (differing(c - channel) << entries.shift);
-        const Floats<V> values = held<V, OVERFLOW>(sums, output) * loaded<Floats<V>>(output.scale + c);
-        return values + loaded<Floats<V>>(output.bias + c);
+        const Floats<V> values = held<V, OVERFLOW>(sums(c), output) * loaded<Floats<V>>(output.scale + of.begin + c);
+        return values + loaded<Floats<V>>(output.bias + of.begin + c);
     };
-    int64_t c = channel;
-    for (; c + V::outputs <= last; c += V::outputs) {
+    int64_t c = 0;
+    for (; c + V::outputs <= of.count(); c += V::outputs) {
         const Floats<V> values = value(c);
         std::memcpy(y + c, &values, sizeof values);
     }
-    if (c < last) {
+    if (c < of.count()) {
         const Floats<V> values = value(c);
-        std::memcpy(y + c, &values, static_cast<size_t>(last - c) * sizeof(float));
+        std::memcpy(y + c, &values, static_cast<size_t>(of.count() - c) * sizeof(float));
     }
 }
 
-template <class V, class Differing>
-inline void put(const Differing& differing, Entries entries, const Output& output, int64_t channel, int64_t last,
-                float* y) {
-    switch (output.overflow) {
-        case NEVER: return put_held<V, NEVER>(differing, entries, output, channel, last, y);
-        case WRAP: return put_held<V, WRAP>(differing, entries, output, channel, last, y);
-        case SATURATE: return put_held<V, SATURATE>(differing, entries, output, channel, last, y);
-        default: return put_held<V, CYCLIC>(differing, entries, output, channel, last, y);
+template <class V, int OVERFLOW, int ROWS, class Sums>
+inline void put_held(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
+    for (int r = 0; r < ROWS; ++r) {
+        put_floats<V, OVERFLOW>([&](int64_t c) { return sums(r, c); }, outputs.output, of,
+                                place_of(outputs, rows[r], of.begin));
     }
 }
 
-inline void put_nan(int64_t channel, int64_t last, float* y) {
-    for (; channel < last; ++channel) y[channel] = NAN;
+// Where all sums become outputs: channels of ROWS rows, at most SIZE, a multiple of V::outputs, each. sums(r, c) are
+// the int32 of rows[r], V::outputs channels from of.begin + c on; it is called for c below SIZE.
+template <class V, int ROWS, int SIZE, class Sums>
+inline void put(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
+    static_assert(SIZE % V::outputs == 0);
+    switch (outputs.output.overflow) {
+        case NEVER: return put_held<V, NEVER, ROWS>(sums, outputs, rows, of);
+        case WRAP: return put_held<V, WRAP, ROWS>(sums, outputs, rows, of);
+        case SATURATE: return put_held<V, SATURATE, ROWS>(sums, outputs, rows, of);
+        default: return put_held<V, CYCLIC, ROWS>(sums, outputs, rows, of);
+    }
+}
+
+inline void put_nan(const Outputs& outputs, int64_t row, Channels of) {
+    for (int64_t c = of.begin; c < of.end; ++c) *place_of(outputs, row, c) = NAN;
 }
 
 }  // namespace
