@@ -29,7 +29,7 @@ struct Slope {
 // Rows of an image as bits: `pad` pixels of the border, the pixels, each with all its channels, and the border again;
 // the row after the last is border alone. Where the border is nothing, `upper` has the same rows with a border of 1.
 struct PackedImage {
-    const float* x;
+    Signed from;
     uint64_t *rows, *upper;
     uint8_t* nan;  // pixels that hold NaN; null where none does
     int64_t pad, width;  // in pixels and in words
@@ -50,15 +50,22 @@ struct Scratch {
 // which each output channel finds at its own place. After the image come a pixel of the border for each plane, and 64
 // bytes more.
 struct ThinImage {
-    const float* x;
+    Signed from;
     const uint8_t *weight, *pixels, *nan;  // NaN as above
 };
 
-// Where outputs go, and how sums become outputs: row r begins at y[(first + r)·channels].
+// Where outputs go, and how sums become outputs: row r begins at y[(first + r)·channels], or where there are `signs` at
+// words[(first + r)·⌈channels/64⌉], which are 0 before, and at nan[first + r], if rows of NaN are to be marked.
 struct Outputs {
     Output output;  // with a scale and a bias for every channel and 80 beyond, which are the first again
-    int64_t channels, first;
-    float* y;
+    int64_t channels, first = 0;
+    float* y = nullptr;
+    const Step* steps = nullptr;
+    int64_t step_count = 0;
+    const float* const* others = nullptr;
+    const Signs* signs = nullptr;
+    uint64_t* words = nullptr;
+    uint8_t* nan = nullptr;
 };
 
 struct Kernels {
@@ -79,6 +86,8 @@ struct Kernels {
     // The same; scratch is for 4·taps·planes.
     void (*thin_conv)(const ThinImage& image, const Geometry& geometry, const Outputs& outputs, int64_t* scratch,
                       int64_t begin, int64_t end);
+    // Floats [begin, end) of x, which lie as the outputs do, take the steps.
+    void (*finish)(const float* x, const Outputs& outputs, int64_t begin, int64_t end);
     // Rows [first, last) of latents, and of gradients.
     void (*quantize)(const Quantization& quantization, int64_t first, int64_t last);
     void (*slope)(const Slope& slope, int64_t first, int64_t last);

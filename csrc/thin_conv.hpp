@@ -219,7 +219,7 @@ void thin_conv(const ThinImage& image, const Geometry& g, const Outputs& outputs
         find_inside(g, 0, row, inside);
         find_inside(g, 1, column, inside);
         for (int64_t group = 0; group < g.groups; ++group) {
-            if (!meets_nan(image.x, image.nan, g, inside, group, row, column)) continue;
+            if (!meets_nan(image.from.x, image.nan, g, inside, group, row, column)) continue;
             put_nan(outputs, pixel, {group * outer, (group + 1) * outer});
         }
     }

@@ -83,7 +83,7 @@ class Tiles {
 
     void put(int64_t column, Tile& tile, int64_t at) {
         tile.rows[at] = row_ * g_.out_size[1] + column;
-        tile.nan[at] = image_.nan != nullptr && meets_nan(image_.x, image_.nan, g_, inside_, group_, row_, column);
+        tile.nan[at] = image_.nan != nullptr && meets_nan(image_.from.x, image_.nan, g_, inside_, group_, row_, column);
         source_.point(tile.taps, column, tile.inputs + at * tile.runs);
     }
 
