@@ -53,6 +53,11 @@ struct Block {
     }
 
     void add(const float* const (&others)[ROWS], int64_t count) {
+        if (count >= SIZE) {
+            return each([&](Floats<V> v, int r, int part) {
+                return v + loaded<Floats<V>>(others[r] + part * V::outputs);
+            });
+        }
         each([&](Floats<V> v, int r, int part) {
             const int64_t at = part * V::outputs;
             return at < count ? v + loaded_part<Floats<V>>(others[r] + at, count - at) : v;
@@ -61,6 +66,10 @@ struct Block {
 
     void store(float* const (&to)[ROWS], int64_t count) const {
         for (int r = 0; r < ROWS; ++r) {
+            if (count >= SIZE) {
+                std::memcpy(to[r], floats[r], sizeof floats[r]);
+                continue;
+            }
             for (int part = 0; part * V::outputs < count; ++part) {
                 store_part(floats[r][part], count - part * V::outputs, to[r] + part * V::outputs);
             }

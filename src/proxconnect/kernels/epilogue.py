@@ -109,6 +109,7 @@ class Epilogue:
         self.channels, self.memory_format = channels, memory_format
         self.makes_signs = isinstance(then, Signs)
         self._adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
+        self._addresses = ctypes.c_void_p * self._adds
         self._alive: list[object] = []
         scale = torch.ones(channels) if scale is None else scale.reshape(-1).expand(channels)
         bias = torch.full((channels,), -0.0) if bias is None else bias  # −0 changes no number
@@ -135,7 +136,7 @@ class Epilogue:
         self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...]
     ) -> Tensor | Bits:
         """Have the function write an output, of which it takes what `Fused` and all after it are."""
-        added = self.added(others, layout.shape) if others or self._adds else None
+        added = self.added(others, layout.shape)
         if not self.makes_signs:
             output = torch.empty_strided(layout.shape, layout.strides, dtype=torch.float32)
             if not layout.is_empty:
@@ -153,14 +154,18 @@ class Epilogue:
         """Where the other tensors begin, which `Add` adds; ValueError for another number or layout of them."""
         if len(others) != self._adds:
             raise ValueError(f"the steps add {self._adds} other tensors; got {len(others)}")
+        if not others:
+            return None
         for other in others:
-            require_float32("what is added", other)
+            if other.dtype is not torch.float32 or not other.is_cpu:
+                require_float32("what is added", other)
             if other.shape != shape or not other.is_contiguous(memory_format=self.memory_format):
                 raise ValueError(
-                    f"what is added must be {shape}, contiguous in {self.memory_format}; got {tuple(other.shape)} with "
-                    f"strides {other.stride()}: use .contiguous(memory_format={self.memory_format})"
+                    f"what is added must be {tuple(shape)}, contiguous in {self.memory_format}; got "
+                    f"{tuple(other.shape)} with strides {other.stride()}: use .contiguous(memory_format="
+                    f"{self.memory_format})"
                 )
-        return (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others])
+        return self._addresses(*[other.data_ptr() for other in others])
 
     def _kept(self, values: Tensor) -> Tensor:
         """A copy with the first entries again after the last."""
