@@ -3,6 +3,7 @@
 
 #include "binary_conv.hpp"
 #include "images.hpp"
+#include "max_pool.hpp"
 #include "quantizer.hpp"
 #include "thin_conv.hpp"
 
@@ -107,7 +108,7 @@ struct Avx512Floats : Lanes<16> {
 
 const Kernels avx512_kernels = {
     pack_row<Avx512>,      binary_linear<Avx512>, pack_image<Avx512>, binary_conv<Avx512>,
-    spread_weight<Avx512>, spread_image<Avx512>,  thin_conv<Avx512>, finish_floats<Avx512>,
+    spread_weight<Avx512>, spread_image<Avx512>,  thin_conv<Avx512>, finish_floats<Avx512>, pool_row<Avx512>,
     quantize<Avx512Floats>, slope<Avx512Floats>,
 };
 

@@ -98,20 +98,26 @@ inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& outputs, const in
     block.store(to, count);
 }
 
-// Floats [begin, end) of rows, which lie as the outputs do.
+// Up to SIZE floats of rows, which lie `at` from where these begin, as the outputs do; load(part) is a vector of them.
+template <class V, int SIZE, class Load>
+inline void finish_block(const Outputs& outputs, int64_t at, int64_t count, const Load& load) {
+    Block<V, 1, SIZE> block;
+    block.channel = at % outputs.channels;
+    block.fill([&](int, int part) { return load(part * V::outputs); });
+    finish<V>(block, outputs, {at}, count);
+}
+
+// Floats [begin, end) of rows.
 template <class V>
 void finish_floats(const float* x, const Outputs& outputs, int64_t begin, int64_t end) {
     constexpr int SIZE = 64;
-    for (int64_t at = begin; at < end; at += SIZE) {
-        const int64_t count = end - at < SIZE ? end - at : SIZE;
-        Block<V, 1, SIZE> block;
-        block.channel = at % outputs.channels;
-        block.fill([&](int, int part) {
-            const int64_t first = part * V::outputs;
-            return first < count ? loaded_part<Floats<V>>(x + at + first, count - first) : Floats<V>{};
-        });
-        finish<V>(block, outputs, {at}, count);
+    int64_t at = begin;
+    for (; at + SIZE <= end; at += SIZE) {
+        finish_block<V, SIZE>(outputs, at, SIZE, [&](int64_t i) { return loaded<Floats<V>>(x + at + i); });
     }
+    finish_block<V, SIZE>(outputs, at, end - at, [&](int64_t i) {
+        return i < end - at ? loaded_part<Floats<V>>(x + at + i, end - at - i) : Floats<V>{};
+    });
 }
 
 }  // namespace

@@ -88,6 +88,9 @@ struct Kernels {
                       int64_t begin, int64_t end);
     // Floats [begin, end) of x, which lie as the outputs do, take the steps.
     void (*finish)(const float* x, const Outputs& outputs, int64_t begin, int64_t end);
+    // One row of output pixels of a window that meets `count` rows of `width` pixels.
+    void (*pool_row)(const float* const* rows, int64_t count, int64_t width, int64_t channels, const Window& window,
+                     int64_t out_width, float* y);
     // Rows [first, last) of latents, and of gradients.
     void (*quantize)(const Quantization& quantization, int64_t first, int64_t last);
     void (*slope)(const Slope& slope, int64_t first, int64_t last);

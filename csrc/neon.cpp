@@ -3,6 +3,7 @@
 
 #include "binary_conv.hpp"
 #include "images.hpp"
+#include "max_pool.hpp"
 #include "quantizer.hpp"
 #include "thin_conv.hpp"
 
@@ -88,7 +89,7 @@ struct NeonFloats : Lanes<4> {
 
 const Kernels neon_kernels = {
     pack_row<Neon>,      binary_linear<Neon>, pack_image<Neon>, binary_conv<Neon>,
-    spread_weight<Neon>, spread_image<Neon>,  thin_conv<Neon>, finish_floats<Neon>,
+    spread_weight<Neon>, spread_image<Neon>,  thin_conv<Neon>, finish_floats<Neon>, pool_row<Neon>,
     quantize<NeonFloats>, slope<NeonFloats>,
 };
 

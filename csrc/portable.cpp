@@ -1,6 +1,7 @@
 // What every machine has: vectors of two words, whose bits are counted by adding neighbours.
 #include "binary_conv.hpp"
 #include "images.hpp"
+#include "max_pool.hpp"
 #include "quantizer.hpp"
 #include "thin_conv.hpp"
 
@@ -88,7 +89,7 @@ struct PortableFloats : Lanes<4> {
 
 const Kernels portable_kernels = {
     pack_row<Portable>,      binary_linear<Portable>, pack_image<Portable>, binary_conv<Portable>,
-    spread_weight<Portable>, spread_image<Portable>,  thin_conv<Portable>, finish_floats<Portable>,
+    spread_weight<Portable>, spread_image<Portable>,  thin_conv<Portable>, finish_floats<Portable>, pool_row<Portable>,
     quantize<PortableFloats>, slope<PortableFloats>,
 };
 

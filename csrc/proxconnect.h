@@ -106,6 +106,16 @@ PROXCONNECT_API int32_t px_fused_conv2d(int32_t isa, const float* x, const uint6
 PROXCONNECT_API int32_t px_finish(int32_t isa, const float* x, int64_t m, int64_t channels, const Fused* fused,
                                   const float* const* others, float* y, int32_t threads);
 
+// Windows over images; pairs are of height and width. Each window meets a pixel.
+struct Window {
+    int64_t size[2], out_size[2], kernel[2], stride[2], padding[2];
+};
+
+// The largest of the steps of x, (batch, height, width, channels), under each window, or NaN where one is: y is (batch,
+// out height, out width, channels). No step may add another tensor.
+PROXCONNECT_API int32_t px_finish_max_pool2d(int32_t isa, const float* x, int64_t batch, int64_t channels,
+                                             const Window* window, const Fused* fused, float* y, int32_t threads);
+
 // How a sum becomes an output of channel n: times scale[n], plus bias[n]. Null for none; `scales` is 0, 1 or all.
 struct Affine {
     int64_t scales;

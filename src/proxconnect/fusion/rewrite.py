@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx, nn
 from torch.fx import Node
 
-from proxconnect.fusion.finishes import FusedNorm
+from proxconnect.fusion.finishes import FusedNorm, FusedNormPool, can_pool
 from proxconnect.fusion.layout import keep_channels_last
 from proxconnect.fusion.links import Link, chain_from, is_nothing, link_of, steps_of
 from proxconnect.fusion.mutation import separate_writes
@@ -107,11 +107,19 @@ def _fuse_norm(work: Rewriting, head: Node) -> None:
     if not steps:
         return
     links = links[: len(steps)]
-    is_fresh = isinstance(work.module_of(value), nn.Conv2d) and len(value.users) == 1
+    nodes = [link.node for link in links]
     work.norms += 1
     work.read += [link.module for link in links if link.module is not None]
-    operation = FusedNorm(norm.num_features, links, steps, in_place=is_fresh)
-    _replace(work.graph, [link.node for link in links], operation, value, links)
+    readers = list(nodes[-1].users)
+    pool = work.module_of(readers[0]) if len(readers) == 1 else None
+    operation: FusedNorm | FusedNormPool
+    if isinstance(pool, nn.MaxPool2d) and can_pool(pool, steps) and readers[0].args == (nodes[-1],):
+        operation = FusedNormPool(norm.num_features, links, steps, pool)
+        nodes += readers
+    else:
+        is_fresh = isinstance(work.module_of(value), nn.Conv2d) and len(value.users) == 1
+        operation = FusedNorm(norm.num_features, links, steps, in_place=is_fresh)
+    _replace(work.graph, nodes, operation, value, links)
 
 
 def _replace(graph: fx.Graph, nodes: Sequence[Node], operation: Any, value: Any, links: Sequence[Link]) -> None:

@@ -58,6 +58,12 @@ class Fused(ctypes.Structure):
     )
 
 
+class Window(ctypes.Structure):
+    """Windows over images, as `csrc/proxconnect.h` has them."""
+
+    _fields_ = tuple((name, ctypes.c_int64 * 2) for name in ("size", "out_size", "kernel", "stride", "padding"))
+
+
 class Geometry(ctypes.Structure):
     """A convolution, as `csrc/proxconnect.h` has it."""
 
@@ -98,6 +104,9 @@ _ARGUMENTS = {
     ),
     "px_finish": (
         _INT, _POINTER, _LONG, _LONG, *[_POINTER] * 3, _INT,
+    ),
+    "px_finish_max_pool2d": (
+        _INT, _POINTER, _LONG, _LONG, ctypes.POINTER(Window), *[_POINTER] * 2, _INT,
     ),
     "px_weight_only_linear": (
         _INT, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG, ctypes.POINTER(Affine), _POINTER, _INT,
