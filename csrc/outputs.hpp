@@ -107,11 +107,14 @@ inline void put_signs(const Sums& sums, const Outputs& outputs, const int64_t* r
     static_assert(SIZE <= 64);
     uint64_t bits[ROWS] = {};
     for (int c = 0; c < SIZE; c += V::outputs) {
-        const Ints<V> low = loaded<Ints<V>>(outputs.signs->low + of.begin + c);
-        const Words<V> width = loaded<Words<V>>(outputs.signs->width + of.begin + c);
-        for (int r = 0; r < ROWS; ++r) {
-            const Words<V> above = (Words<V>)held_integers<V, OVERFLOW>(sums(r, c), outputs.output) - (Words<V>)low;
-            bits[r] |= static_cast<uint64_t>(V::below(above, width)) << c;
+        int64_t at = of.begin + c;
+        for (int64_t k = 0; k < outputs.signs->intervals; ++k, at += outputs.channels + BEYOND) {
+            const Ints<V> low = loaded<Ints<V>>(outputs.signs->low + at);
+            const Words<V> width = loaded<Words<V>>(outputs.signs->width + at);
+            for (int r = 0; r < ROWS; ++r) {
+                const Words<V> above = (Words<V>)held_integers<V, OVERFLOW>(sums(r, c), outputs.output) - (Words<V>)low;
+                bits[r] ^= static_cast<uint64_t>(V::below(above, width)) << c;
+            }
         }
     }
     for (int r = 0; r < ROWS; ++r) put_bits(bits[r], outputs, rows[r], of);

@@ -66,9 +66,11 @@ struct Step {
     const float *a, *b;
 };
 
-// The sign that an integer sum z becomes, after the accumulator (of a cyclic one, what it wraps): +1 where z - low[n],
-// modulo 2^32, is below width[n].
+// The sign that an integer sum z becomes, after the accumulator (of a cyclic one, what it wraps): +1 where an odd number
+// of intervals holds it, those of channel n, of which each holds z where z - low[n], modulo 2^32, is below width[n].
+// Intervals lie channels + 80 entries apart.
 struct Signs {
+    int64_t intervals;
     const int32_t* low;
     const uint32_t* width;
 };

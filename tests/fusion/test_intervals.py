@@ -14,9 +14,9 @@ CHANNELS, ENTRIES = 24, 90
 
 def bits_of(signs: Signs, sums: Tensor) -> Tensor:
     """(sums, channels): +1 or -1, by the definition of `Signs`."""
-    sums = sums[:, None].long()
+    sums = sums[:, None, None].long()
     inside = (sums >= signs.low) & (sums < signs.low.long() + signs.width.long())
-    return torch.where(inside ^ signs.flip.bool(), 1.0, -1.0)
+    return torch.where((inside.sum(1) % 2 == 1) ^ signs.flip.bool(), 1.0, -1.0)
 
 
 def norm(gamma: Tensor, variance: float = 1.0) -> nn.Module:
@@ -73,7 +73,22 @@ def test_a_cyclic_accumulator_holds_no_integers():
     assert signs_of([], CHANNELS, ENTRIES, None, None, Accumulator(bits=4, overflow="cyclic"), 1) is None
 
 
-def test_what_is_no_interval_or_no_number_has_no_signs():
+def test_several_intervals():
+    assert_right([lambda x: torch.sin(x / 20 + 1)], None, None)
+    assert_right([lambda x: torch.cos(x / 12)], torch.linspace(0.5, 1.5, CHANNELS), None)
+
+
+@torch.no_grad()
+def test_where_gelu_comes_to_minus_0_it_does_so_by_rounding():
+    scale = torch.full((CHANNELS,), 0.0198) + torch.rand(CHANNELS) * 1e-3
+    signs = signs_of([functional.gelu], CHANNELS, 768, scale, None, None, 1)
+    assert len(signs.low) > 1
+    sums = torch.arange(-768.0, 769.0)
+    expected = torch.where(functional.gelu(sums[:, None] * scale) >= 0, 1.0, -1.0)
+    assert torch.equal(bits_of(signs, sums), expected)
+
+
+def test_what_takes_too_many_intervals_or_is_no_number_has_no_signs():
     assert signs_of([torch.sin], CHANNELS, ENTRIES, None, None, None, 1) is None
     assert signs_of([torch.log], CHANNELS, ENTRIES, None, None, None, 1) is None
 

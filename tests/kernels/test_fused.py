@@ -140,15 +140,18 @@ def test_a_block_equals_its_modules(
 def intervals(sums: Tensor, seed: int = 0) -> tuple[Signs, Tensor]:
     """Those of some sums, and the ±1 that they make of (N, H, W, channels)."""
     channels, generator = sums.shape[-1], torch.Generator().manual_seed(seed)
-    size = int(sums.nan_to_num().abs().max()) + 2
-    low = torch.randint(-size, size, (channels,), generator=generator)
-    width = torch.randint(0, 2 * size, (channels,), generator=generator)
+    count, size = 1 + channels % 3, int(sums.nan_to_num().abs().max()) + 2
+    low = torch.randint(-size, size, (count, channels), generator=generator)
+    width = torch.randint(0, 2 * size, (count, channels), generator=generator)
     flip = torch.randint(0, 2, (channels,), generator=generator).bool()
-    low[0], width[0] = -(2**31), 2**32 - 1  # all of them
-    width[channels // 2] = 0
-    inside = (sums >= low) & (sums < low + width)
+    low[0, 0], width[0, 0] = -(2**31), 2**32 - 1  # all of them
+    width[0, channels // 2] = 0
+    inside = [(sums >= first) & (sums < first + size) for first, size in zip(low, width, strict=True)]
     made = Signs(low.int(), ((width + 2**31) % 2**32 - 2**31).int(), flip)
-    return made, torch.where(inside ^ flip, 1.0, -1.0).masked_fill(sums.isnan().any(-1, keepdim=True), torch.nan)
+    if count == 1:
+        made = Signs(made.low[0], made.width[0], flip)
+    positive = torch.stack(inside).sum(0) % 2 == 1
+    return made, torch.where(positive ^ flip, 1.0, -1.0).masked_fill(sums.isnan().any(-1, keepdim=True), torch.nan)
 
 
 @each

@@ -1,7 +1,7 @@
 """Signs of functions of integer sums as intervals: what stands between two products of signs needs no floats.
 
-Batch norm and sign make a threshold for each channel, a bound of an interval, whichever the sign of gamma; gelu and its
-kin, which are -0 far below 0, make an interval with two bounds.
+Batch norm and sign make a threshold for each channel, a bound of an interval, whichever the sign of gamma. Gelu and its
+kin, which are -0 far below 0, make an interval with two bounds, and more of them where they come to -0 by rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from proxconnect.kernels.epilogue import Signs
 from proxconnect.layers import Accumulator
+
+_MOST_INTERVALS = 8
+"""Those of a channel, beyond which floats are faster."""
 
 _AT_ONCE = 1 << 22
 """Entries of the table of a function that are made at once."""
@@ -23,8 +26,8 @@ def signs_of(
     """Where the functions, one after another, make a sum positive, found by running them on every sum.
 
     A sum is of `entries` signs, as its accumulator holds it, times `scale`, plus `bias`; the functions take its channel
-    in dimension 1 of an image, or where `axis` is -1 in the last one. None where some channel's positive sums, or its
-    negative ones, are no interval, or one is NaN.
+    in dimension 1 of an image, or where `axis` is -1 in the last one. None where one is NaN or where a channel takes too
+    many intervals.
     """
     if accumulator is not None and accumulator.overflow == "cyclic":  # its values are no integers
         return None
@@ -60,16 +63,15 @@ def _values(
 
 
 def _intervals(bits: Tensor, low: int) -> Signs | None:
-    """From (sums, channels) bits, of which the first sum is `low`."""
-    changes = bits[1:] != bits[:-1]
-    counts = changes.sum(0)
-    if bool((counts > 2).any()):
-        return None
+    """From (sums, channels) bits, of which the first sum is `low`: two changes of a channel bound an interval."""
     count = len(bits)
-    flip = bits[0]  # where the first sum is positive, the interval is of the negative ones
-    places = torch.arange(1, count, dtype=torch.int32)[:, None]
-    first = torch.where(changes, places, count).amin(0) if count > 1 else torch.full_like(counts, count)
-    last = torch.where(changes, places, 0).amax(0) if count > 1 else torch.zeros_like(counts)
-    end = torch.where(counts == 2, last, count)
-    width = torch.where(counts == 0, 0, end - first)
-    return Signs((first + low).to(torch.int32), width.to(torch.int32), flip)
+    changed = (bits[1:] != bits[:-1]).cumsum(0, dtype=torch.int32)  # how often, up to each sum
+    most = int(changed[-1].max()) if count > 1 else 0
+    intervals = max(-(-most // 2), 1)
+    if intervals > _MOST_INTERVALS:
+        return None
+    changes = torch.stack(
+        [(changed < k).sum(0) + 1 for k in range(1, 2 * intervals + 1)]
+    )  # `count` where there is none
+    first, end = changes[::2].clamp_max(count), changes[1::2].clamp_max(count)
+    return Signs((first + low).to(torch.int32), (end - first).to(torch.int32), bits[0])

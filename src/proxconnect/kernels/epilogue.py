@@ -56,14 +56,14 @@ Step = Affine | Clamp | Slope | Add
 class Signs:
     """The integer sums as signs, after the accumulator; of a cyclic one, after it has wrapped.
 
-    The sign of sum z of a channel is +1 where z lies in the channel's interval, low ≤ z < low + width, or with `flip`
-    where it does not: a threshold, or two.
+    The sign of sum z of a channel is +1 where an odd number of the channel's intervals holds it, low ≤ z < low + width,
+    or with `flip` where an even number does. One is enough for a threshold.
     """
 
     low: Tensor
-    """int32, one for each channel."""
+    """int32, (channels,) or (intervals, channels)."""
     width: Tensor
-    """int32, read as unsigned: 0 for no integer at all."""
+    """int32 of the same shape, read as unsigned: 0 for no integer at all."""
     flip: Tensor
     """Booleans or uint8, one for each channel."""
 
@@ -168,16 +168,16 @@ class Epilogue:
         return self._addresses(*[other.data_ptr() for other in others])
 
     def _kept(self, values: Tensor) -> Tensor:
-        """A copy with the first entries again after the last."""
-        channels = values.numel()
-        whole = values.detach().reshape(-1)[torch.arange(channels + _BEYOND) % channels]
+        """A copy with the first entries again after the last, of each row."""
+        channels = values.shape[-1]
+        whole = values.detach()[..., torch.arange(channels + _BEYOND) % channels].contiguous()
         self._alive.append(whole)
         return whole
 
     def _vector(self, name: str, values: Tensor) -> int:
         require_float32(name, values)
         self._require_channels(name, values)
-        return self._kept(values).data_ptr()
+        return self._kept(values.reshape(-1)).data_ptr()
 
     def _step(self, step: Step) -> CStep:
         match step:
@@ -193,14 +193,20 @@ class Epilogue:
 
     def _intervals(self, signs: Signs) -> CSigns:
         """All but an interval is one as well, where integers are modulo 2^32, so that nothing is left to flip."""
-        for name, values in (("low", signs.low), ("width", signs.width), ("flip", signs.flip)):
-            self._require_channels(name, values)
-        low, width, flip = (x.reshape(-1).to("cpu", torch.int64) for x in (signs.low, signs.width, signs.flip))
+        self._require_channels("flip", signs.flip)
+        low, width = (x.to("cpu", torch.int64).reshape(-1, x.shape[-1]) for x in (signs.low, signs.width))
+        if low.shape != width.shape or low.shape[1] != self.channels:
+            raise ValueError(
+                f"low and width must be (…, {self.channels}); got {tuple(signs.low.shape)} and "
+                f"{tuple(signs.width.shape)}"
+            )
         width &= 2**32 - 1
+        flip = signs.flip.reshape(1, -1) != 0
+        flip = torch.cat([flip, torch.zeros_like(flip).expand(len(low) - 1, -1)])
         after = torch.where(width == 0, -(2**31), low + width)
         all_else = torch.where(width == 0, 2**32 - 1, 2**32 - width)  # for no sum is 2^31 - 1
-        low, width = torch.where(flip != 0, after, low), torch.where(flip != 0, all_else, width)
-        return CSigns(self._kept(_int32(low)).data_ptr(), self._kept(_int32(width)).data_ptr())
+        low, width = torch.where(flip, after, low), torch.where(flip, all_else, width)
+        return CSigns(len(low), self._kept(_int32(low)).data_ptr(), self._kept(_int32(width)).data_ptr())
 
     def _require_channels(self, name: str, values: Tensor) -> None:
         if values.numel() != self.channels:

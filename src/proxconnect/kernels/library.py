@@ -44,7 +44,7 @@ class Step(ctypes.Structure):
 class Signs(ctypes.Structure):
     """Intervals of integers, one for each channel, as `csrc/proxconnect.h` has them."""
 
-    _fields_ = (("low", ctypes.c_void_p), ("width", ctypes.c_void_p))
+    _fields_ = (("intervals", ctypes.c_int64), ("low", ctypes.c_void_p), ("width", ctypes.c_void_p))
 
 
 class Fused(ctypes.Structure):
