@@ -92,10 +92,11 @@ struct Signed {
     const uint8_t* nan;
 };
 
-// px_binary_linear and px_binary_conv2d of either, and into either: `output` is floats or words, as the input's are,
-// and `nan`, if not null, tells which rows or pixels of words are NaN. Rows of words follow each other;
-// strides of images of words count words, and their channel_stride is 1. `others` are where the tensors that are added begin, which lie as the output does;
-// `has_planes` must be 0. Returns 2 where words are written, inputs hold NaN and `nan` is null.
+// px_binary_linear and px_binary_conv2d of either, and into either: `output` is floats, or words, which lie as those of
+// inputs do, and `nan`, if not null, tells which rows or pixels of words are NaN. Rows of words follow each other;
+// strides of images of words count words, and their channel_stride is 1. `others` are where the tensors that are added
+// begin, which lie as the output does; `has_planes` must be 0. Returns 2 where words are written, inputs hold NaN and
+// `nan` is null.
 PROXCONNECT_API int32_t px_fused_linear(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
                                         int64_t m, int64_t entries, int64_t stride, const uint64_t* panels, int64_t n,
                                         const Fused* fused, const float* const* others, void* output, uint8_t* nan,
@@ -104,7 +105,7 @@ PROXCONNECT_API int32_t px_fused_conv2d(int32_t isa, const float* x, const uint6
                                         const Geometry* geometry, const uint64_t* panels, const Fused* fused,
                                         const float* const* others, void* output, uint8_t* nan, int32_t threads);
 
-// y = the steps of x, both (m, channels); y may be x.
+// y = the steps of x, both (m, channels), without scale and bias; y may be x.
 PROXCONNECT_API int32_t px_finish(int32_t isa, const float* x, int64_t m, int64_t channels, const Fused* fused,
                                   const float* const* others, float* y, int32_t threads);
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -283,6 +284,18 @@ def test_convolutions_of_any_shape(instruction_set: str, data: st.DataObject) ->
         assert same(fused(given_, other), expected)
     signs, expected = intervals(layer.sums(x).permute(0, 2, 3, 1))
     assert same(unpacked(layer.fused(signs)(x)), expected)
+
+
+def test_copies_compute_the_same() -> None:
+    layer = Layer()
+    x, signs = layer.image(), intervals(layer.sums(layer.image()).permute(0, 2, 3, 1))[0]
+    for then in ((Affine(layer.scale, layer.bias),), signs):
+        fused = layer.fused(then)
+        copied, (was, got) = deepcopy(fused), (fused(x), deepcopy(fused)(x))
+        assert copied._panels.data_ptr() != fused._panels.data_ptr()
+        assert same(unpacked(got), unpacked(was)) if isinstance(was, Bits) else same(got, was)
+    finish = Finish((Slope(layer.scale),), 70)
+    assert same(deepcopy(finish)(layer.scale), finish(layer.scale))
 
 
 def test_no_images_and_no_rows() -> None:

@@ -20,6 +20,7 @@ class Finish:
     """
 
     def __init__(self, steps: tuple[Step, ...], channels: int, instruction_set: str | None = None) -> None:
+        self._made_of = (steps, channels, instruction_set)
         if channels < 1:
             raise ValueError(f"there must be at least 1 channel; got {channels}")
         kernels, self._number = loaded(instruction_set)
@@ -27,6 +28,10 @@ class Finish:
         self._rows, self._images = (
             Epilogue(channels, steps, memory_format=kind) for kind in (torch.contiguous_format, torch.channels_last)
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What copies are made of, since addresses are no part of them."""
+        return type(self), self._made_of
 
     def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
         """The floats after all steps."""

@@ -60,6 +60,10 @@ class FusedConv2d:
         then: tuple[Step, ...] | Signs = (),
         instruction_set: str | None = None,
     ) -> None:
+        self._made_of = (
+            panels, weight_shape, stride, padding, dilation, groups, padding_value, scale, bias, accumulator, then,
+            instruction_set,
+        )  # fmt: skip
         weight = tuple(weight_shape)
         if len(weight) != 4 or min(weight) < 1 or groups < 1 or weight[0] % groups:
             raise ValueError(
@@ -74,6 +78,10 @@ class FusedConv2d:
         self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
         self._call = lru_cache(PLANS)(self._plan)
         self._call_of_bits = lru_cache(PLANS)(self._plan_of_bits)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What copies are made of, since addresses are no part of them."""
+        return type(self), self._made_of
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """The output, floats or signs."""

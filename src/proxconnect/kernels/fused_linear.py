@@ -50,6 +50,9 @@ class FusedLinear:
         then: tuple[Step, ...] | Signs = (),
         instruction_set: str | None = None,
     ) -> None:
+        self._made_of = (
+            panels, in_features, out_features, scale, bias, accumulator, then, instruction_set,
+        )  # fmt: skip
         if in_features < 1:
             raise ValueError(f"a weight has at least 1 input; got {in_features}")
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
@@ -59,6 +62,10 @@ class FusedLinear:
         self._in_features, self._out_features = in_features, out_features
         self._epilogue = Epilogue(out_features, then, scale, bias, accumulator)
         self._call = lru_cache(PLANS)(self._plan)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What copies are made of, since addresses are no part of them."""
+        return type(self), self._made_of
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """The output, floats or signs."""
