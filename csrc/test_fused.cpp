@@ -28,6 +28,8 @@ std::vector<Value> by_channel(int64_t channels, const Draw& draw) {
 struct Layer {
     std::mt19937_64 random;
     std::vector<float> scale, bias, a, b;
+    static constexpr int64_t INTERVALS = 2;
+
     std::vector<int32_t> low;
     std::vector<uint32_t> width;
     std::vector<uint64_t> panels;
@@ -37,8 +39,12 @@ struct Layer {
         const auto draw = [&] { return normal(random); };
         scale = by_channel<float>(channels, draw), bias = by_channel<float>(channels, draw);
         a = by_channel<float>(channels, draw), b = by_channel<float>(channels, draw);
-        low = by_channel<int32_t>(channels, [&] { return static_cast<int32_t>(random() % 40) - 20; });
-        width = by_channel<uint32_t>(channels, [&] { return random() % 2 == 0 ? 5 : 1u << 31; });
+        for (int64_t k = 0; k < INTERVALS; ++k) {
+            const auto lows = by_channel<int32_t>(channels, [&] { return static_cast<int32_t>(random() % 40) - 20; });
+            const auto widths = by_channel<uint32_t>(channels, [&] { return random() % 2 == 0 ? 5 : 1u << 31; });
+            low.insert(low.end(), lows.begin(), lows.end());
+            width.insert(width.end(), widths.begin(), widths.end());
+        }
         panels.resize(static_cast<size_t>(words));
         for (uint64_t& word : panels) word = random();
     }
@@ -57,7 +63,11 @@ struct Layer {
     }
 
     uint64_t bit(float sum, size_t c) const {
-        return static_cast<uint32_t>(static_cast<int64_t>(sum) - low[c]) < width[c];
+        uint64_t odd = 0;
+        for (size_t at = c; at < low.size(); at += low.size() / INTERVALS) {
+            odd ^= static_cast<uint32_t>(static_cast<int64_t>(sum) - low[at]) < width[at];
+        }
+        return odd;
     }
 };
 
@@ -101,7 +111,7 @@ Found found_by(const Layer& layer, const std::vector<float>& other, int64_t rows
     const float* const others[] = {other.data()};
     const Fused stepped = {layer.output(), static_cast<int64_t>(steps.size()), steps.data(), nullptr};
     call(stepped, others, found.floats.data(), nullptr);
-    const Signs signs = {layer.low.data(), layer.width.data()};
+    const Signs signs = {Layer::INTERVALS, layer.low.data(), layer.width.data()};
     const Fused signed_ = {layer.output(), 0, nullptr, &signs};
     call(signed_, nullptr, found.words.data(), found.nan.data());
     return found;

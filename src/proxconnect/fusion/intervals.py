@@ -26,8 +26,8 @@ def signs_of(
     """Where the functions, one after another, make a sum positive, found by running them on every sum.
 
     A sum is of `entries` signs, as its accumulator holds it, times `scale`, plus `bias`; the functions take its channel
-    in dimension 1 of an image, or where `axis` is -1 in the last one. None where one is NaN or where a channel takes too
-    many intervals.
+    in dimension 1 of an image, or where `axis` is -1 in the last one. None where one is NaN, and where a channel takes
+    too many intervals.
     """
     if accumulator is not None and accumulator.overflow == "cyclic":  # its values are no integers
         return None
