@@ -98,26 +98,26 @@ inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& outputs, const in
     block.store(to, count);
 }
 
-// Up to SIZE floats of rows, which lie `at` from where these begin, as the outputs do; load(part) is a vector of them.
-template <class V, int SIZE, class Load>
-inline void finish_block(const Outputs& outputs, int64_t at, int64_t count, const Load& load) {
+// The same for `count` floats of x, at most SIZE, which begin at `at` of the outputs.
+template <class V, int SIZE>
+inline void finish_block(const float* x, const Outputs& outputs, int64_t at, int64_t count) {
     Block<V, 1, SIZE> block;
     block.channel = at % outputs.channels;
-    block.fill([&](int, int part) { return load(part * V::outputs); });
+    block.fill([&](int, int part) {
+        const int64_t first = part * V::outputs;
+        if (count == SIZE) return loaded<Floats<V>>(x + first);
+        return first < count ? loaded_part<Floats<V>>(x + first, count - first) : Floats<V>{};
+    });
     finish<V>(block, outputs, {at}, count);
 }
 
-// Floats [begin, end) of rows.
+// Floats [begin, end) of rows, which lie as the outputs do.
 template <class V>
 void finish_floats(const float* x, const Outputs& outputs, int64_t begin, int64_t end) {
-    constexpr int SIZE = 64;
+    constexpr int64_t SIZE = 64;
     int64_t at = begin;
-    for (; at + SIZE <= end; at += SIZE) {
-        finish_block<V, SIZE>(outputs, at, SIZE, [&](int64_t i) { return loaded<Floats<V>>(x + at + i); });
-    }
-    finish_block<V, SIZE>(outputs, at, end - at, [&](int64_t i) {
-        return i < end - at ? loaded_part<Floats<V>>(x + at + i, end - at - i) : Floats<V>{};
-    });
+    for (; at + SIZE <= end; at += SIZE) finish_block<V, SIZE>(x + at, outputs, at, SIZE);
+    if (at < end) finish_block<V, SIZE>(x + at, outputs, at, end - at);
 }
 
 }  // namespace

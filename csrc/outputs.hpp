@@ -89,7 +89,7 @@ inline void put_finished(const Sums& sums, const Outputs& outputs, const int64_t
 }
 
 // Bits of one row, and of the next where they end beyond the last channel, into words that were 0.
-inline void put_bits(uint64_t bits, const Outputs& outputs, int64_t row, Channels of) {
+inline void put_bits_across(uint64_t bits, const Outputs& outputs, int64_t row, Channels of) {
     for (;; ++row) {
         const int64_t count = least(of.count(), outputs.channels - of.begin), shift = of.begin % 64;
         const uint64_t mine = bits & (~uint64_t{0} >> (64 - count));
@@ -100,6 +100,18 @@ inline void put_bits(uint64_t bits, const Outputs& outputs, int64_t row, Channel
         bits >>= count;
         of = {0, of.count() - count};
     }
+}
+
+template <int ROWS>
+inline void put_bits(const uint64_t (&bits)[ROWS], const Outputs& outputs, const int64_t* rows, Channels of) {
+    const int64_t width = words_of(outputs.channels), shift = of.begin % 64;
+    if (of.end > outputs.channels || shift + of.count() > 64) {
+        for (int r = 0; r < ROWS; ++r) put_bits_across(bits[r], outputs, rows[r], of);
+        return;
+    }
+    const uint64_t mask = ~uint64_t{0} >> (64 - of.count());
+    uint64_t* const words = outputs.words + outputs.first * width + of.begin / 64;
+    for (int r = 0; r < ROWS; ++r) words[rows[r] * width] |= (bits[r] & mask) << shift;
 }
 
 template <class V, int OVERFLOW, int ROWS, int SIZE, class Sums>
@@ -117,7 +129,7 @@ inline void put_signs(const Sums& sums, const Outputs& outputs, const int64_t* r
             }
         }
     }
-    for (int r = 0; r < ROWS; ++r) put_bits(bits[r], outputs, rows[r], of);
+    put_bits(bits, outputs, rows, of);
 }
 
 template <class V, int OVERFLOW, int ROWS, int SIZE, class Sums>
