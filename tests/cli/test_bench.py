@@ -5,7 +5,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from proxconnect import cli, kernels, packed
+import proxconnect
+from proxconnect import cli, kernels
 
 THEIRS = """
 import torch
@@ -115,13 +116,13 @@ def test_float_inputs_may_be_rounded(theirs, capsys):
 
 def test_pack_is_told_what_the_command_is(theirs, capsys, monkeypatch):
     told: list[dict] = []
-    pack = packed.pack
+    pack = proxconnect.pack
 
     def recording(model, *, inputs, remainder="float", vectors="float32"):
         told.append({"inputs": inputs, "remainder": remainder, "vectors": vectors})
         return pack(model, inputs=inputs)
 
-    monkeypatch.setattr("proxconnect.packed.pack", recording)
+    monkeypatch.setattr("proxconnect.pack", recording)
     found = measured(capsys, "theirs:net", "--remainder", "int8", "--vectors", "float16", "--batch", "1")
     assert told == [{"inputs": "exact", "remainder": "int8", "vectors": "float16"}]
     assert {name: found[name] for name in told[0]} == told[0]

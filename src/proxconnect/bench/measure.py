@@ -8,13 +8,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from proxconnect import packed
+import proxconnect
 from proxconnect.bench import layers
 from proxconnect.bench.answers import difference, require_runs, run
 from proxconnect.bench.contest import Contest, Networks
 from proxconnect.bench.examples import shapes_of
 from proxconnect.bench.machine import Machine
-from proxconnect.bench.packing import Packing
+from proxconnect.bench.pack_options import PackOptions
 from proxconnect.bench.profile import profile
 from proxconnect.bench.results import FILES, FLOAT, PACKED, Bench, Options, Say
 from proxconnect.bench.timing import threads
@@ -41,7 +41,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
     binary = _binarized(model, example, options).eval()
     small = _packed(binary, options.packing)
     torch.save(model.state_dict(), folder / FILES[FLOAT])
-    packed.save(small, folder / FILES[PACKED])
+    proxconnect.save(small, folder / FILES[PACKED])
     units, plan = layers.units(model, small), cast(Plan, binary.binarization)
     with threads(options.threads), torch.inference_mode():
         hard = tensors_in(run(binary, example))
@@ -87,8 +87,8 @@ def _binarized(model: nn.Module, example: Any, options: Options) -> nn.Module:
             raise ValueError("no layer would become binary: keep fewer, as --keep alone does") from error
 
 
-def _packed(binary: nn.Module, packing: Packing) -> nn.Module:
+def _packed(binary: nn.Module, packing: PackOptions) -> nn.Module:
     try:
         return packing.pack(binary)
-    except TypeError as error:
+    except TypeError as error:  # for a type of layer that has no packed form
         raise ValueError(str(error)) from error

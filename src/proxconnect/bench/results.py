@@ -8,7 +8,7 @@ import torch
 
 from proxconnect.bench.layers import LayerTimes
 from proxconnect.bench.machine import Machine
-from proxconnect.bench.packing import Packing
+from proxconnect.bench.pack_options import PackOptions
 from proxconnect.bench.profile import Part
 from proxconnect.bench.timing import Spread
 
@@ -31,7 +31,7 @@ class Options:
     weights: str = "bnn++"
     mode: Mode = "BW"
     keep: tuple[str, ...] | None = ("edges",)
-    packing: Packing = field(default_factory=Packing)
+    packing: PackOptions = field(default_factory=PackOptions)
     """How it is packed."""
     threads: int = field(default_factory=torch.get_num_threads)
     rounds: int = 11

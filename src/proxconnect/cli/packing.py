@@ -3,7 +3,7 @@
 import argparse
 from typing import get_args
 
-from proxconnect.bench.packing import Packing, Remainder, Vectors
+from proxconnect.bench.pack_options import PackOptions, Remainder, Vectors
 from proxconnect.cli.parser import Parser
 from proxconnect.packed import Inputs
 
@@ -19,6 +19,6 @@ def add_to(command: Parser) -> None:
         "default: float32")  # fmt: skip
 
 
-def of(parsed: argparse.Namespace) -> Packing:
+def of(parsed: argparse.Namespace) -> PackOptions:
     """What the options say."""
-    return Packing(parsed.inputs, parsed.remainder, parsed.vectors)
+    return PackOptions(parsed.inputs, parsed.remainder, parsed.vectors)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from proxconnect import packed
+import proxconnect
 from proxconnect.packed import Inputs
 
 Remainder = Literal["float", "int8"]
@@ -13,7 +13,7 @@ Vectors = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True)
-class Packing:
+class PackOptions:
     """What `pack` is told."""
 
     inputs: Inputs = "exact"
@@ -30,7 +30,7 @@ class Packing:
             more["remainder"] = self.remainder
         if self.vectors != "float32":
             more["vectors"] = self.vectors
-        return packed.pack(binary, inputs=self.inputs, **more)
+        return proxconnect.pack(binary, inputs=self.inputs, **more)
 
     def __str__(self) -> str:
         said = ["float inputs in 8 bits"] if self.inputs == "int8" else []
