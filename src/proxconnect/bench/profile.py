@@ -1,12 +1,12 @@
 """Where the time of a network goes, module by module."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
 from proxconnect.bench.timing import Spread
 from proxconnect.example import arguments
@@ -47,6 +47,49 @@ def profile(model: nn.Module, example: Any, rounds: int) -> tuple[Part, ...]:
         Part(names[module], type(module).__name__, calls[module], Spread.of(seconds))
         for module, seconds in taken.items()
     )
+
+
+def profile_graph(graph: fx.GraphModule, inputs: tuple[Any, ...], rounds: int) -> tuple[Part, ...]:
+    """What takes the time of a graph on `inputs`, operation by operation, in order; the name is that of its node."""
+    taken: dict[fx.Node, list[float]] = {}
+    for number in range(rounds + 1):
+        clock = _NodeClock(graph)
+        clock.run(*inputs)
+        if number:  # the first one warms up
+            for node, seconds in clock.seconds.items():
+                taken.setdefault(node, []).append(seconds)
+    return tuple(Part(node.name, _operation(node), 1, Spread.of(seconds)) for node, seconds in taken.items())
+
+
+def by_kind(parts: Iterable[Part]) -> dict[str, float]:
+    """The seconds of each class or operation in a run, longest first."""
+    seconds: dict[str, float] = {}
+    for part in parts:
+        seconds[part.kind] = seconds.get(part.kind, 0.0) + part.seconds.median
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+
+def _operation(node: fx.Node) -> str:
+    """The class of the module that a node calls, or the name of its function or method."""
+    if node.op == "call_module":
+        assert node.graph.owning_module is not None
+        return type(node.graph.owning_module.get_submodule(str(node.target))).__name__
+    return str(getattr(node.target, "__name__", node.target))
+
+
+class _NodeClock(fx.Interpreter):
+    """Runs a graph and keeps the time of what its nodes call."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.seconds: dict[fx.Node, float] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        start = perf_counter()
+        value = super().run_node(n)
+        if n.op.startswith("call"):
+            self.seconds[n] = perf_counter() - start
+        return value
 
 
 @dataclass

@@ -13,7 +13,7 @@ from proxconnect import extras
 from proxconnect.bench import Network
 from proxconnect.bench.answers import require_runs
 from proxconnect.bench.examples import of_shapes
-from proxconnect.bench.profile import profile
+from proxconnect.bench.profile import by_kind, profile
 from proxconnect.cli import packing
 from proxconnect.cli.checkpoint import Checkpoint, read
 from proxconnect.cli.loading import importable_folder
@@ -141,9 +141,7 @@ def _times(packed: nn.Module, example: Any) -> Iterator[str]:
         return
     with torch.inference_mode():
         parts = profile(packed, example, _ROUNDS)
-    seconds: dict[str, float] = {}
-    for part in parts:
-        seconds[part.kind] = seconds.get(part.kind, 0.0) + part.seconds.median
+    seconds = by_kind(parts)
     whole = sum(seconds.values())
-    most = sorted(seconds.items(), key=lambda item: -item[1])[:_MOST_KINDS]
+    most = list(seconds.items())[:_MOST_KINDS]
     yield f"a run takes {1e3 * whole:.3g} ms here: {', '.join(f'{k} {100 * s / whole:.0f} %' for k, s in most)}"
