@@ -146,7 +146,7 @@ def test_an_attention_is_one_layer_with_its_projections(theirs, capsys):
 
 def test_long_networks_fit_80_columns(theirs, capsys):
     arguments = ["theirs:deep", "--input", "2", "4", "--mode", "BWAA", "--rounds", "2", "--plot", "picture.svg"]
-    assert cli.main(["bench", *arguments, "--profile"]) == 0
+    assert cli.main(["bench", *arguments, "--profile", "--batch", *map(str, range(1, 9))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert any("22 of 24 layers binary, BWAA by bnn++" in line for line in lines)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MOST_LAYERS = 20
 """How many layers the table shows."""
 
+MOST_BATCHES = 6
+"""How many sizes of batches a table shows."""
+
 _NAMES = {FLOAT: "float32", PACKED: "packed"}
 
 
@@ -37,8 +40,9 @@ def show(bench: Bench, console: "Console", profiled: bool = False) -> None:
     say(f"{bench.machine}\n")
     console.print(contest(bench.contenders, bench.peaks, bench.files))
     console.print()
-    console.print(_throughput(bench))
-    console.print()
+    for start in range(0, len(bench.options.batches), MOST_BATCHES):
+        console.print(_throughput(bench, bench.options.batches[start : start + MOST_BATCHES]))
+        console.print()
     say(_agreement(bench))
     for name, why in bench.absent.items():
         say(f"Without {name}: {why}", "dim")
@@ -75,15 +79,14 @@ def title_of(contender: Contender) -> str:
     return _NAMES.get(contender.name, contender.name)
 
 
-def _throughput(bench: Bench) -> "Table":
-    """A line for each size of batch, a column for each contender."""
+def _throughput(bench: Bench, sizes: Sequence[int]) -> "Table":
+    """A line for each contender, a column for each size of batch."""
     table = _table()
-    table.add_column("inputs/s\nin batches of", justify="right")
+    table.add_column("inputs/s in\nbatches of", no_wrap=True)
+    for size in sizes:
+        table.add_column(f"\n{size}", justify="right", no_wrap=True)
     for one in bench.contenders:
-        table.add_column("\n".join(title_of(one).replace("ONNX Runtime", "ONNX-RT").split()), justify="right")
-    for size in bench.options.batches:
-        cells = (_three(one.throughput(size)) if size in one.seconds else "" for one in bench.contenders)
-        table.add_row(str(size), *cells)
+        table.add_row(title_of(one), *(_three(one.throughput(size)) if size in one.seconds else "" for size in sizes))
     return table
 
 

@@ -13,4 +13,5 @@ RIVALS = (
     Rival("OpenVINO", ("openvino",), openvino.floats),
     Rival("OpenVINO int8", ("openvino", *_ONNX), openvino.int8),
     Rival("OpenVINO binary", ("openvino",), openvino.binary, runs="binary"),
+    Rival("OpenVINO binary+int8", ("openvino", *_ONNX), openvino.binary_in_int8, runs="binary"),
 )

@@ -5,6 +5,7 @@ quantised to one bit, the product multiplied by α. What follows, batch norm and
 """
 
 import copy
+import warnings
 from typing import Any
 
 import torch
@@ -25,7 +26,9 @@ def twin_of(task: Task) -> tuple[nn.Module, int]:
         raise CannotRunError("it is for mode BWA where all binary layers are 2-d convolutions, padded by zeros, of one "
                              "group")  # fmt: skip
     twin = copy.deepcopy(task.model)
-    twin.load_state_dict(hard_state_dict(task.binary))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the float network does not make its activations binary: this one will
+        twin.load_state_dict(hard_state_dict(task.binary))
     return twin, len(layers)
 
 
@@ -54,17 +57,23 @@ def _replace(node: Any) -> bool:
     if constant.get_type_name() != "Constant":
         return False
     weight = torch.tensor(constant.data)
-    scale = weight.abs().amax((1, 2, 3), keepdim=True)
-    if not bool((weight.abs() == scale).all()):
+    if not is_binary(weight):
         return False
     how = node.get_attributes()
     product = opset1.binary_convolution(
         _signs(node.input_value(0)), _bits(weight), how["strides"], how["pads_begin"], how["pads_end"],
         how["dilations"], "xnor-popcount", 0.0, "explicit",
     )  # fmt: skip
-    scaled = opset1.multiply(product, opset1.constant(scale.view(1, -1, 1, 1).numpy()))
+    scale = weight[:, 0, 0, 0].abs().view(1, -1, 1, 1)
+    scaled = opset1.multiply(product, opset1.constant(scale.numpy()))
     node.output(0).replace(scaled.output(0))
     return True
+
+
+def is_binary(weight: Tensor) -> bool:
+    """Whether a weight (out, in, height, width) is ±α, α one for each output."""
+    magnitude = weight.abs().flatten(1)
+    return bool((magnitude == magnitude[:, :1]).all())
 
 
 def _signs(values: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,13 @@ def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> Pa
     return file
 
 
-def write_static_int8(source: Path, inputs: tuple[Tensor, ...], file: Path) -> Path:
-    """Quantise weights by channel, and activations by ranges measured on `inputs` (QDQ)."""
+def write_static_int8(
+    source: Path, inputs: tuple[Tensor, ...], file: Path, spared: Callable[[Tensor], bool] | None = None
+) -> Path:
+    """Quantise weights by channel, and activations by ranges measured on `inputs` (QDQ).
+
+    Convolutions whose weights are `spared` stay float, and so do sums where there are any such.
+    """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -29,6 +34,8 @@ def write_static_int8(source: Path, inputs: tuple[Tensor, ...], file: Path) -> P
         quantize_static(
             folded, file, _Once(folded, inputs), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            nodes_to_exclude=[] if spared is None else _convolutions(folded, spared),
+            op_types_to_quantize=None if spared is None else ["Conv", "MatMul", "Gemm"],
         )  # fmt: skip
     return file
 
@@ -43,6 +50,16 @@ def write_dynamic_int8(source: Path, file: Path) -> Path:
         quant_pre_process(source, folded, skip_symbolic_shape=True)
         quantize_dynamic(folded, file, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
     return file
+
+
+def _convolutions(file: Path, chosen: Callable[[Tensor], bool]) -> list[str]:
+    """The names of the convolutions whose weights are `chosen`."""
+    import onnx
+
+    graph = onnx.load(file).graph
+    weights = {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+    nodes = (node for node in graph.node if node.op_type == "Conv" and node.input[1] in weights)
+    return [node.name for node in nodes if chosen(weights[node.input[1]])]
 
 
 def feed(session: Any, inputs: tuple[Tensor, ...]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""OpenVINO: the float network, the 8-bit one that ONNX Runtime quantised, and one of its binary convolutions."""
+"""OpenVINO: the float network, the 8-bit one that ONNX Runtime quantised, and those of its binary convolutions."""
 
 import copy
 from typing import Any
 
 from torch import nn
 
-from proxconnect.bench.rivals.binary_convolutions import make_binary, twin_of
+from proxconnect.bench.rivals import onnx_files
+from proxconnect.bench.rivals.binary_convolutions import is_binary, make_binary, twin_of
 from proxconnect.bench.rivals.rival import Run, Task
 
 
@@ -25,6 +26,16 @@ def binary(task: Task) -> Run:
     """The binary network, its convolutions `BinaryConvolution`."""
     twin, count = twin_of(task)
     return _run(make_binary(_converted(twin, task), count), task)
+
+
+def binary_in_int8(task: Task) -> Run:
+    """The binary network, its convolutions `BinaryConvolution` and its float layers in 8 bits."""
+    import openvino
+
+    twin, count = twin_of(task)
+    floats = onnx_files.write_floats(twin, task.inputs, task.folder / "twin.onnx")
+    file = onnx_files.write_static_int8(floats, task.inputs, task.folder / "binary.onnx", is_binary)
+    return _run(make_binary(openvino.Core().read_model(file), count), task)
 
 
 def _converted(model: nn.Module, task: Task) -> Any:
