@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <vector>
 
+#include "sizes.hpp"
+
 namespace proxconnect {
 
 Output with_all_channels(const Output& output, int64_t channels) {
     constexpr float NO_BIAS = -0.0f;  // the one number that changes none when it is added
-    constexpr int64_t BEYOND = 80;
     static thread_local std::vector<float> scale, bias;
     scale.assign(static_cast<size_t>(channels + BEYOND), output.scales == 1 ? *output.scale : 1.0f);
     bias.assign(static_cast<size_t>(channels + BEYOND), NO_BIAS);

@@ -3,6 +3,7 @@
 
 #include "binary_conv.hpp"
 #include "images.hpp"
+#include "max_pool.hpp"
 #include "quantizer.hpp"
 #include "thin_conv.hpp"
 
@@ -59,6 +60,15 @@ struct Avx2 {
     static constexpr auto add_ones = add_differing;
     static constexpr auto pack_block = proxconnect::pack_block;
 
+    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
+                                        Vectors<outputs>::Floats c) {
+        return _mm256_fmadd_ps(a, b, c);
+    }
+
+    static uint32_t below(Vectors<outputs>::Words a, Vectors<outputs>::Words b) {
+        return static_cast<uint32_t>(_mm256_movemask_ps((__m256)(a < b)));
+    }
+
     static uint64_t positive(__m256 v) {
         return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GE_OQ)));
     }
@@ -84,7 +94,7 @@ struct Avx2Floats : Lanes<8> {
 
 const Kernels avx2_kernels = {
     pack_row<Avx2>,      binary_linear<Avx2>, pack_image<Avx2>, binary_conv<Avx2>,
-    spread_weight<Avx2>, spread_image<Avx2>,  thin_conv<Avx2>,
+    spread_weight<Avx2>, spread_image<Avx2>,  thin_conv<Avx2>, finish_floats<Avx2>, pool_row<Avx2>,
     quantize<Avx2Floats>, slope<Avx2Floats>,
 };
 

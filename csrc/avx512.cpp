@@ -3,6 +3,7 @@
 
 #include "binary_conv.hpp"
 #include "images.hpp"
+#include "max_pool.hpp"
 #include "quantizer.hpp"
 #include "thin_conv.hpp"
 
@@ -42,6 +43,15 @@ struct Avx512 {
 
     static Vector add_ones(Vector count, Vector a, Vector b) {
         return _mm512_add_epi8(count, _mm512_popcnt_epi8(_mm512_xor_si512(a, b)));
+    }
+
+    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
+                                        Vectors<outputs>::Floats c) {
+        return _mm512_fmadd_ps(a, b, c);
+    }
+
+    static uint32_t below(Vectors<outputs>::Words a, Vectors<outputs>::Words b) {
+        return _mm512_cmplt_epu32_mask((__m512i)a, (__m512i)b);
     }
 
     // Channels lie too far apart for the machine to see by itself which pixels come next; they may be beyond the last.
@@ -98,7 +108,7 @@ struct Avx512Floats : Lanes<16> {
 
 const Kernels avx512_kernels = {
     pack_row<Avx512>,      binary_linear<Avx512>, pack_image<Avx512>, binary_conv<Avx512>,
-    spread_weight<Avx512>, spread_image<Avx512>,  thin_conv<Avx512>,
+    spread_weight<Avx512>, spread_image<Avx512>,  thin_conv<Avx512>, finish_floats<Avx512>, pool_row<Avx512>,
     quantize<Avx512Floats>, slope<Avx512Floats>,
 };
 

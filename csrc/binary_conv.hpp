@@ -156,36 +156,28 @@ class Gathered : public Taps {
     const uint64_t* patches_ = nullptr;
 };
 
-// Of the outputs, those of a group.
-inline Output output_of(const Output& output, int64_t channel) {
-    Output mine = output;
-    mine.scale += channel, mine.bias += channel;
-    return mine;
-}
-
 template <class V, class Source>
-inline void convolve_group(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Output& output,
-                           const Scratch& scratch, int64_t group, float* y, int64_t begin, int64_t end) {
+inline void convolve_group(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Outputs& outputs,
+                           const Scratch& scratch, int64_t group, int64_t begin, int64_t end) {
     Source source(image, g, scratch, group);
-    Tiles<V, Source> tiles(source, image, panels, g, output, scratch, group);
+    Tiles<V, Source> tiles(source, image, panels, g, outputs, scratch, group);
     const int64_t width = g.out_size[1];
     for (int64_t row = begin / width; row * width < end; ++row) {
         const int64_t first = most(begin, row * width), last = least(end, (row + 1) * width);
-        tiles.add_row(row, first - row * width, last - row * width, y + (first - begin) * g.out_channels);
+        tiles.add_row(row, first - row * width, last - row * width);
     }
     tiles.multiply();
 }
 
 template <class V>
-void binary_conv(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Output& output,
-                 const Scratch& scratch, float* y, int64_t begin, int64_t end) {
+void binary_conv(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Outputs& outputs,
+                 const Scratch& scratch, int64_t begin, int64_t end) {
     static_assert(V::rows <= ROWS);
     const int64_t n = g.out_channels / g.groups, inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1];
     const int64_t per_group = panels_of(n) * words_of(taps * inner) * PANEL;
     for (int64_t group = 0; group < g.groups; ++group) {
-        const Output mine = output_of(output, group * n);
         const auto convolve = inner % 64 == 0 ? convolve_group<V, InPlace> : convolve_group<V, Gathered>;
-        convolve(image, panels + group * per_group, g, mine, scratch, group, y + group * n, begin, end);
+        convolve(image, panels + group * per_group, g, outputs, scratch, group, begin, end);
     }
 }
 

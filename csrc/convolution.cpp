@@ -1,10 +1,12 @@
 // Convolutions of signs: each thread packs the rows of an image that its output pixels meet, band by band, and hands
 // them to the kernels for few channels a group, or for all others.
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <vector>
 
 #include "all_channels.hpp"
+#include "fused.hpp"
 #include "kernels.hpp"
 #include "sizes.hpp"
 #include "threads.hpp"
@@ -34,13 +36,13 @@ Entry* kept(std::vector<Entry>& memory, int64_t size) {
 // An image as bits, as far as a thread needs it yet, in memory of its own.
 class Packing {
   public:
-    Packing(const Kernels& kernels, const Geometry& g, const float* x, int64_t pad, bool has_upper)
+    Packing(const Kernels& kernels, const Geometry& g, const Signed& from, int64_t pad, bool has_upper)
         : kernels_(kernels), g_(g) {
         static thread_local std::vector<uint64_t> rows, words;
         static thread_local std::vector<uint8_t> nan;
         const int64_t width = words_of((g.size[1] + 2 * pad) * g.channels) + 1, size = (g.size[0] + 1) * width;
         uint64_t* const first = kept(rows, has_upper ? 2 * size : size);
-        image_ = {x, first, has_upper ? first + size : nullptr, kept(nan, g.size[0] * g.size[1]), pad, width};
+        image_ = {from, first, has_upper ? first + size : nullptr, kept(nan, g.size[0] * g.size[1]), pad, width};
         words_ = kept(words, g.size[0] * (g.size[1] * words_of(g.channels) + 1));
         fill_border(first, g.border > 0);
         if (has_upper) fill_border(image_.upper, true);
@@ -100,18 +102,30 @@ void put_planes(const float* x, int64_t pixels, int64_t channels, float* y, int6
     }
 }
 
-// Has output pixels [first, last) written by write(to), and where y has planes brings them there while in cache.
-template <class Write>
-void put(const Geometry& g, float* y, int64_t first, int64_t last, const Write& write) {
-    if (!g.has_planes) return write(y + first * g.out_channels);
-    static thread_local std::vector<float> memory;
-    float* const pixels = kept(memory, (last - first) * g.out_channels);
-    write(pixels);
-    put_planes(pixels, last - first, g.out_channels, y + first, g.out_size[0] * g.out_size[1]);
+// Makes room for signs.
+void clear(const Outputs& outputs, int64_t first, int64_t last) {
+    const int64_t width = words_of(outputs.channels), at = outputs.first + first;
+    std::memset(outputs.words + at * width, 0, static_cast<size_t>((last - first) * width) * sizeof(uint64_t));
+    if (outputs.nan != nullptr) std::memset(outputs.nan + at, 0, static_cast<size_t>(last - first));
 }
 
-void convolve(const Kernels& kernels, const float* x, const Geometry& g, const uint64_t* panels, const Output& output,
-              float* y, int32_t threads) {
+// Has output pixels [first, last) written by write(to), and where y has planes brings them there while in cache.
+template <class Write>
+void put(const Geometry& g, const Outputs& outputs, int64_t first, int64_t last, const Write& write) {
+    if (outputs.signs != nullptr) clear(outputs, first, last);
+    if (!g.has_planes) return write(outputs);
+    static thread_local std::vector<float> memory;
+    Outputs pixels = outputs;
+    pixels.y = kept(memory, (last - first) * g.out_channels), pixels.first = -first;
+    write(pixels);
+    const int64_t plane = g.out_size[0] * g.out_size[1];
+    put_planes(pixels.y, last - first, g.out_channels, outputs.y + outputs.first * g.out_channels + first, plane);
+}
+
+// One image; returns whether it holds NaN.
+bool convolve(const Kernels& kernels, const Signed& from, const Geometry& g, const uint64_t* panels,
+              const Outputs& outputs, int32_t threads) {
+    std::atomic<bool> has_nan{false};
     const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = words_of(taps * inner);
     const int64_t out_pixels = g.out_size[0] * g.out_size[1], work = out_pixels * g.out_channels * words;
     const int64_t runs = std::max<int64_t>(taps, 2);
@@ -122,14 +136,16 @@ void convolve(const Kernels& kernels, const float* x, const Geometry& g, const u
         static thread_local std::vector<uint64_t> patches;
         const Scratch scratch = {kept(inputs, TILES * ROWS * runs), kept(places, TILES * runs),
                                  kept(patches, PATCHES * (words + 1)), kept(starts, taps)};
-        Packing packing(kernels, g, x, g.padding[1], has_upper);
+        Packing packing(kernels, g, from, g.padding[1], has_upper);
         in_bands(g, begin, end, [&](int64_t first, int64_t last) {
             const PackedImage image = packing.pack(first, last, [](const PackedImage&, int64_t, int64_t) {});
-            put(g, y, first, last, [&](float* to) {
-                kernels.binary_conv(image, panels, g, output, scratch, to, first, last);
+            put(g, outputs, first, last, [&](const Outputs& to) {
+                kernels.binary_conv(image, panels, g, to, scratch, first, last);
             });
+            if (image.nan != nullptr) has_nan = true;
         });
     });
+    return has_nan;
 }
 
 // A pixel of the border in bytes: of every plane, its channels.
@@ -140,8 +156,9 @@ void put_border(const Geometry& g, int64_t planes, uint8_t* bytes) {
     }
 }
 
-void convolve_thin(const Kernels& kernels, const float* x, const Geometry& g, const uint64_t* words,
-                   const Output& output, float* y, int32_t threads) {
+bool convolve_thin(const Kernels& kernels, const Signed& from, const Geometry& g, const uint64_t* words,
+                   const Outputs& outputs, int32_t threads) {
+    std::atomic<bool> has_nan{false};
     static thread_local std::vector<uint8_t> spread_weight;
     const int64_t planes = ceil_div(g.channels / g.groups, 8), n = g.out_channels;
     const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
@@ -153,17 +170,41 @@ void convolve_thin(const Kernels& kernels, const float* x, const Geometry& g, co
         static thread_local std::vector<int64_t> scratch;
         uint8_t* const bytes = kept(spread_image, (pixels + 1) * planes * n + 64);
         put_border(g, planes, bytes + pixels * planes * n);
-        Packing packing(kernels, g, x, 0, false);
+        Packing packing(kernels, g, from, 0, false);
         in_bands(g, begin, end, [&](int64_t first, int64_t last) {
-            const auto spread = [&](const PackedImage& rows, int64_t from, int64_t to) {
-                kernels.spread_image(rows, g, from, to, bytes);
+            const auto spread = [&](const PackedImage& rows, int64_t begin_row, int64_t end_row) {
+                kernels.spread_image(rows, g, begin_row, end_row, bytes);
             };
-            const ThinImage image = {x, weight, bytes, packing.pack(first, last, spread).nan};
-            put(g, y, first, last, [&](float* to) {
-                kernels.thin_conv(image, g, output, kept(scratch, 4 * taps * planes), to, first, last);
+            const ThinImage image = {from, weight, bytes, packing.pack(first, last, spread).nan};
+            put(g, outputs, first, last, [&](const Outputs& to) {
+                kernels.thin_conv(image, g, to, kept(scratch, 4 * taps * planes), first, last);
             });
+            if (image.nan != nullptr) has_nan = true;
         });
     });
+    return has_nan;
+}
+
+Signed image_of(const Signed& from, const Geometry& g, int64_t k) {
+    Signed image = from;
+    const int64_t at = k * g.image_stride;
+    if (image.x != nullptr) image.x += at;
+    if (image.words != nullptr) image.words += at;
+    if (image.nan != nullptr) image.nan += at / words_of(g.channels);
+    return image;
+}
+
+// All images; returns whether any holds NaN.
+bool convolve_all(const Kernels& kernels, const Signed& from, const Geometry& geometry, const uint64_t* panels,
+                  Outputs outputs, int32_t threads) {
+    const Geometry g = without_strides(geometry);
+    const bool is_thin = g.groups > 1 && g.channels / g.groups < 64 && g.out_channels / g.groups < 32;
+    bool has_nan = false;
+    for (int64_t k = 0; k < g.batch; ++k) {
+        outputs.first = k * g.out_size[0] * g.out_size[1];
+        has_nan |= (is_thin ? convolve_thin : convolve)(kernels, image_of(from, g, k), g, panels, outputs, threads);
+    }
+    return has_nan;
 }
 
 }  // namespace
@@ -172,12 +213,18 @@ int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, 
                          const Output* output, float* y, int32_t threads) {
     const Kernels* kernels = kernels_of(isa);
     if (kernels == nullptr) return 1;
-    const Geometry g = without_strides(*geometry);
-    const Output whole = with_all_channels(*output, g.out_channels);
-    const bool is_thin = g.groups > 1 && g.channels / g.groups < 64 && g.out_channels / g.groups < 32;
-    for (int64_t k = 0; k < g.batch; ++k) {
-        float* const to = y + k * g.out_size[0] * g.out_size[1] * g.out_channels;
-        (is_thin ? convolve_thin : convolve)(*kernels, x + k * g.image_stride, g, panels, whole, to, threads);
-    }
+    const int64_t n = geometry->out_channels;
+    const Outputs outputs = outputs_of(with_all_channels(*output, n), n, y);
+    convolve_all(*kernels, {x, nullptr, nullptr}, *geometry, panels, outputs, threads);
     return 0;
+}
+
+int32_t px_fused_conv2d(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
+                        const Geometry* geometry, const uint64_t* panels, const Fused* fused,
+                        const float* const* others, void* output, uint8_t* nan, int32_t threads) {
+    const Kernels* kernels = kernels_of(isa);
+    if (kernels == nullptr) return 1;
+    const Outputs outputs = outputs_of(*fused, geometry->out_channels, others, output, nan);
+    const bool has_nan = convolve_all(*kernels, {x, words, input_nan}, *geometry, panels, outputs, threads);
+    return is_nan_lost(outputs, has_nan) ? 2 : 0;
 }

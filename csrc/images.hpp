@@ -68,25 +68,52 @@ void pack_stream(const float* x, const Geometry& g, int64_t at, uint64_t* words,
     for (int64_t i = 0; has_nan && i < floats; ++i) nan[i / g.channels] |= x[i] != x[i];
 }
 
+// The pixels of a row, ⌈channels/64⌉ words each that begin `step` apart, one after another from bit `at` on.
+inline void join_pixels(const uint64_t* pixels, int64_t step, const Geometry& g, int64_t at, uint64_t* row) {
+    const int64_t width = words_of(g.channels);
+    if (g.channels % 64 == 0 && step == width) {
+        std::memcpy(row + at / 64, pixels, static_cast<size_t>(g.size[1] * width) * sizeof(uint64_t));
+        row[at / 64 + g.size[1] * width] = 0;
+        return;
+    }
+    for (int64_t i = 0; i < g.size[1]; ++i) {
+        for (int64_t k = 0; k < width; ++k) append(pixels[i * step + k], at + i * g.channels + 64 * k, row);
+    }
+}
+
+// Marks the pixels of row y of an image of signs that are NaN.
+inline void mark_pixels(const Signed& from, const Geometry& g, int64_t y, uint8_t* nan) {
+    const int64_t width = words_of(g.channels);
+    for (int64_t i = 0; i < g.size[1]; ++i) nan[i] = from.nan[(y * g.row_stride + i * g.pixel_stride) / width];
+}
+
+// Writes row y, from the bits of its pixels or from its floats, but for the border.
+template <class V>
+void pack_columns(const Geometry& g, int64_t y, const uint64_t* pixels, uint64_t* words, const PackedImage& image) {
+    const int64_t border = image.pad * g.channels;
+    uint64_t* const row = image.rows + y * image.width;
+    uint8_t* const nan = image.nan + y * g.size[1];
+    if (image.from.words != nullptr) {
+        join_pixels(image.from.words + y * g.row_stride, g.pixel_stride, g, border, row);
+        if (image.from.nan != nullptr) mark_pixels(image.from, g, y, nan);
+    } else if (pixels != nullptr) {
+        join_pixels(pixels, words_of(g.channels), g, border, row);
+    } else {
+        pack_stream<V>(image.from.x + y * g.row_stride, g, border, words, nan, row);
+    }
+}
+
 template <class V>
 void pack_image(const Geometry& g, int64_t begin, int64_t end, uint64_t* words, const PackedImage& image) {
     std::memset(image.nan + begin * g.size[1], 0, static_cast<size_t>((end - begin) * g.size[1]));
-    const int64_t border = image.pad * g.channels, width = words_of(g.channels), columns = g.size[1];
+    const int64_t columns = g.size[1], border = image.pad * g.channels, width = words_of(g.channels) * columns;
     const bool is_stream = g.channel_stride == 1 && (g.pixel_stride == g.channels || columns == 1);
-    if (!is_stream) pack_pixels<V>(image.x, g, begin * columns, end * columns, words, image.nan);
+    const bool is_by_pixel = image.from.words == nullptr && !is_stream;
+    if (is_by_pixel) pack_pixels<V>(image.from.x, g, begin * columns, end * columns, words, image.nan);
     for (int64_t y = begin; y < end; ++y) {
         uint64_t* const row = image.rows + y * image.width;
         append_border(g.border > 0, border, 0, row);
-        if (is_stream) {
-            pack_stream<V>(image.x + y * g.row_stride, g, border, words, image.nan + y * columns, row);
-        } else {
-            const uint64_t* const pixels = words + (y - begin) * columns * width;
-            for (int64_t i = 0; i < columns; ++i) {
-                for (int64_t k = 0; k < width; ++k) {
-                    append(pixels[i * width + k], border + i * g.channels + 64 * k, row);
-                }
-            }
-        }
+        pack_columns<V>(g, y, is_by_pixel ? words + (y - begin) * width : nullptr, words, image);
         append_border(g.border > 0, border, border + columns * g.channels, row);
         if (image.upper == nullptr) continue;
         uint64_t* const upper = image.upper + y * image.width;

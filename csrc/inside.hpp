@@ -26,7 +26,7 @@ inline void find_inside(const Geometry& g, int axis, int64_t at, Inside& found) 
     found.first[axis] = first, found.last[axis] = most(first, past);
 }
 
-// Whether channels of a group that an output pixel meets hold NaN.
+// Whether channels of a group that an output pixel meets hold NaN; of signs, which are NaN by the pixel, x is null.
 inline bool meets_nan(const float* x, const uint8_t* nan, const Geometry& g, const Inside& inside, int64_t group,
                       int64_t row, int64_t column) {
     const int64_t inner = g.channels / g.groups;
@@ -34,6 +34,7 @@ inline bool meets_nan(const float* x, const uint8_t* nan, const Geometry& g, con
         for (int64_t j = inside.first[1]; j < inside.last[1]; ++j) {
             const int64_t y = start_of(g, 0, row) + i * g.dilation[0], at = start_of(g, 1, column) + j * g.dilation[1];
             if (nan[y * g.size[1] + at] == 0) continue;
+            if (x == nullptr) return true;
             const float* const pixel = x + y * g.row_stride + at * g.pixel_stride + group * inner * g.channel_stride;
             for (int64_t c = 0; c < inner; ++c) {
                 if (std::isnan(pixel[c * g.channel_stride])) return true;

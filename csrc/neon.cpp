@@ -3,6 +3,7 @@
 
 #include "binary_conv.hpp"
 #include "images.hpp"
+#include "max_pool.hpp"
 #include "quantizer.hpp"
 #include "thin_conv.hpp"
 
@@ -55,6 +56,16 @@ struct Neon {
 
     static constexpr auto pack_block = proxconnect::pack_block;
 
+    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
+                                        Vectors<outputs>::Floats c) {
+        return (Vectors<outputs>::Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+    }
+
+    static uint32_t below(Vectors<outputs>::Words a, Vectors<outputs>::Words b) {
+        static const uint32_t places[4] = {1, 2, 4, 8};
+        return vaddvq_u32(vandq_u32(vcltq_u32((uint32x4_t)a, (uint32x4_t)b), vld1q_u32(places)));
+    }
+
     static uint64_t signs(const float* x, bool& has_nan) {
         static const uint32_t places[4] = {1, 2, 4, 8};
         const uint32x4_t place = vld1q_u32(places);
@@ -78,7 +89,7 @@ struct NeonFloats : Lanes<4> {
 
 const Kernels neon_kernels = {
     pack_row<Neon>,      binary_linear<Neon>, pack_image<Neon>, binary_conv<Neon>,
-    spread_weight<Neon>, spread_image<Neon>,  thin_conv<Neon>,
+    spread_weight<Neon>, spread_image<Neon>,  thin_conv<Neon>, finish_floats<Neon>, pool_row<Neon>,
     quantize<NeonFloats>, slope<NeonFloats>,
 };
 

@@ -1,6 +1,7 @@
 // What every machine has: vectors of two words, whose bits are counted by adding neighbours.
 #include "binary_conv.hpp"
 #include "images.hpp"
+#include "max_pool.hpp"
 #include "quantizer.hpp"
 #include "thin_conv.hpp"
 
@@ -56,6 +57,18 @@ struct Portable {
     static constexpr auto add_ones = add_differing;
     static constexpr auto pack_block = proxconnect::pack_block;
 
+    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
+                                        Vectors<outputs>::Floats c) {
+        for (int i = 0; i < outputs; ++i) c[i] = std::fma(a[i], b[i], c[i]);
+        return c;
+    }
+
+    static uint32_t below(Vectors<outputs>::Words a, Vectors<outputs>::Words b) {
+        uint32_t bits = 0;
+        for (int i = 0; i < outputs; ++i) bits |= static_cast<uint32_t>(a[i] < b[i]) << i;
+        return bits;
+    }
+
     static uint64_t signs(const float* x, bool& has_nan) {
         uint64_t word = 0;
         bool nan = false;
@@ -76,7 +89,7 @@ struct PortableFloats : Lanes<4> {
 
 const Kernels portable_kernels = {
     pack_row<Portable>,      binary_linear<Portable>, pack_image<Portable>, binary_conv<Portable>,
-    spread_weight<Portable>, spread_image<Portable>,  thin_conv<Portable>,
+    spread_weight<Portable>, spread_image<Portable>,  thin_conv<Portable>, finish_floats<Portable>, pool_row<Portable>,
     quantize<PortableFloats>, slope<PortableFloats>,
 };
 

@@ -90,57 +90,59 @@ struct Counts {
     }
 };
 
-// ROWS rows of output, each of n channels, of which those of PANELS panels from `channel` on are written.
+// ROWS rows of output, of which channels that PANELS panels have are written.
 template <class V, int ROWS, int PANELS>
-inline void tile(const Runs& of, const uint8_t* nan, const uint64_t* panels, int64_t width, int64_t n, Entries entries,
-                 const Output& output, float* const* y, int64_t channel) {
+inline void tile(const Runs& of, const uint8_t* nan, const uint64_t* panels, int64_t width, Entries entries,
+                 const Outputs& outputs, const int64_t* rows, Channels channels) {
     using Mine = Counts<V, ROWS, PANELS>;
     uint64_t differing[ROWS][Mine::size];
     if constexpr (Mine::size > Mine::channels) std::memset(differing, 0, sizeof differing);
     Mine().count(of, panels, width, differing);
-    const int64_t last = least(n, channel + Mine::channels);
+    channels.end = least(channels.end, channels.begin + Mine::channels);
+    const auto sums = [&](int r, int64_t c) { return entries.sums(V::narrowed(differing[r] + c)); };
+    put<V, ROWS, Mine::size>(sums, outputs, rows, channels);
     for (int r = 0; r < ROWS; ++r) {
-        put<V>([&](int64_t c) { return V::narrowed(differing[r] + c); }, entries, output, channel, last, y[r]);
-        if (nan[r] != 0) put_nan(channel, last, y[r]);
+        if (nan[r] != 0) put_nan(outputs, rows[r], channels);
     }
 }
 
+// Rows of signs, `width` words each.
+struct Rows {
+    const uint64_t* words;
+    const uint8_t* nan;
+    int64_t count, width;
+    Entries entries;
+};
+
 template <class V, int ROWS, int PANELS>
-inline void rows_of_linear(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t width, int64_t n,
-                           Entries entries, const Output& output, float* y, int64_t channel) {
+inline void rows_of_linear(const Rows& of, int64_t row, const uint64_t* panels, const Outputs& outputs,
+                           Channels channels) {
     const uint64_t* inputs[ROWS];
-    float* outputs[ROWS];
-    for (int r = 0; r < ROWS; ++r) inputs[r] = rows + r * width, outputs[r] = y + r * n;
+    int64_t rows[ROWS];
+    for (int r = 0; r < ROWS; ++r) inputs[r] = of.words + (row + r) * of.width, rows[r] = row + r;
     const int64_t place = 0;
-    tile<V, ROWS, PANELS>({1, width, inputs, &place}, nan, panels, width, n, entries, output, outputs, channel);
+    const Runs one = {1, of.width, inputs, &place};
+    tile<V, ROWS, PANELS>(one, of.nan + row, panels, of.width, of.entries, outputs, rows, channels);
 }
 
 template <class V, int PANELS>
-inline void strip(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t width, int64_t n,
-                  Entries entries, const Output& output, float* y, int64_t channel) {
+inline void strip(const Rows& of, const uint64_t* panels, const Outputs& outputs, int64_t panel) {
+    const Channels channels = {panel * PANEL, outputs.channels};
+    panels += panel * of.width * PANEL;
     int64_t row = 0;
-    for (; row + V::rows <= m; row += V::rows) {
-        rows_of_linear<V, V::rows, PANELS>(rows + row * width, nan + row, panels, width, n, entries, output,
-                                           y + row * n, channel);
+    for (; row + V::rows <= of.count; row += V::rows) {
+        rows_of_linear<V, V::rows, PANELS>(of, row, panels, outputs, channels);
     }
-    for (; row < m; ++row) {
-        rows_of_linear<V, 1, PANELS>(rows + row * width, nan + row, panels, width, n, entries, output, y + row * n,
-                                     channel);
-    }
+    for (; row < of.count; ++row) rows_of_linear<V, 1, PANELS>(of, row, panels, outputs, channels);
 }
 
 template <class V>
-void binary_linear(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t n,
-                   int64_t entries, const Output& output, float* y, int64_t first, int64_t last) {
-    const int64_t width = words_of(entries);
-    const Entries all = {static_cast<int32_t>(entries), 1};
+void binary_linear(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,
+                   const Outputs& outputs, int64_t first, int64_t last) {
+    const Rows of = {rows, nan, m, words_of(entries), {static_cast<int32_t>(entries), 1}};
     int64_t panel = first;
-    for (; panel + V::panels <= last; panel += V::panels) {
-        strip<V, V::panels>(rows, nan, panels + panel * width * PANEL, m, width, n, all, output, y, panel * PANEL);
-    }
-    for (; panel < last; ++panel) {
-        strip<V, 1>(rows, nan, panels + panel * width * PANEL, m, width, n, all, output, y, panel * PANEL);
-    }
+    for (; panel + V::panels <= last; panel += V::panels) strip<V, V::panels>(of, panels, outputs, panel);
+    for (; panel < last; ++panel) strip<V, 1>(of, panels, outputs, panel);
 }
 
 }  // namespace

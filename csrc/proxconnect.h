@@ -52,6 +52,73 @@ struct Geometry {
 PROXCONNECT_API int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                                          const Output* output, float* y, int32_t threads);
 
+// What is done to a float v of channel n, after its bias; NaN stays NaN.
+enum StepKind {
+    AFFINE = 0,  // v·a[n] + b[n], rounded once
+    CLAMP = 1,   // low where v < low, high where v > high
+    SLOPE = 2,   // a[n]·v unless v > 0
+    ADD = 3      // v + what lies at the same place of the next of the other tensors
+};
+
+struct Step {
+    int32_t kind;
+    float low, high;
+    const float *a, *b;
+};
+
+// The sign that an integer sum z becomes, after the accumulator (of a cyclic one, what it wraps): +1 where an odd number
+// of intervals holds it, those of channel n, of which each holds z where z - low[n], modulo 2^32, is below width[n].
+// Intervals lie channels + 80 entries apart.
+struct Signs {
+    int64_t intervals;
+    const int32_t* low;
+    const uint32_t* width;
+};
+
+// Outputs that become signs where those are not null, and else take the steps. What has an entry for each channel,
+// scale and bias included, neither of them null, has 80 beyond, which are the first again.
+struct Fused {
+    Output output;
+    int64_t step_count;
+    const Step* steps;
+    const Signs* signs;
+};
+
+// Inputs whose signs are taken, or `words`, which are signs, ⌈channels/64⌉ for a pixel or a row; then `nan`, if not
+// null, marks those that are NaN.
+struct Signed {
+    const float* x;
+    const uint64_t* words;
+    const uint8_t* nan;
+};
+
+// px_binary_linear and px_binary_conv2d of either, and into either: `output` is floats, or words, which lie as those of
+// inputs do, and `nan`, if not null, tells which rows or pixels of words are NaN. Rows of words follow each other;
+// strides of images of words count words, and their channel_stride is 1. `others` are where the tensors that are added
+// begin, which lie as the output does; `has_planes` must be 0. Returns 2 where words are written, inputs hold NaN and
+// `nan` is null.
+PROXCONNECT_API int32_t px_fused_linear(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
+                                        int64_t m, int64_t entries, int64_t stride, const uint64_t* panels, int64_t n,
+                                        const Fused* fused, const float* const* others, void* output, uint8_t* nan,
+                                        int32_t threads);
+PROXCONNECT_API int32_t px_fused_conv2d(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
+                                        const Geometry* geometry, const uint64_t* panels, const Fused* fused,
+                                        const float* const* others, void* output, uint8_t* nan, int32_t threads);
+
+// y = the steps of x, both (m, channels), without scale and bias; y may be x.
+PROXCONNECT_API int32_t px_finish(int32_t isa, const float* x, int64_t m, int64_t channels, const Fused* fused,
+                                  const float* const* others, float* y, int32_t threads);
+
+// Windows over images; pairs are of height and width. Each window meets a pixel.
+struct Window {
+    int64_t size[2], out_size[2], kernel[2], stride[2], padding[2];
+};
+
+// The largest of the steps of x, (batch, height, width, channels), under each window, or NaN where one is: y is (batch,
+// out height, out width, channels). No step may add another tensor.
+PROXCONNECT_API int32_t px_finish_max_pool2d(int32_t isa, const float* x, int64_t batch, int64_t channels,
+                                             const Window* window, const Fused* fused, float* y, int32_t threads);
+
 // How a sum becomes an output of channel n: times scale[n], plus bias[n]. Null for none; `scales` is 0, 1 or all.
 struct Affine {
     int64_t scales;

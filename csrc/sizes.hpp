@@ -8,6 +8,7 @@ namespace proxconnect {
 namespace {
 
 constexpr int64_t PANEL = 8;
+constexpr int64_t BEYOND = 80;  // entries after those of all channels, for whole vectors
 
 constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }

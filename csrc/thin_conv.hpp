@@ -144,34 +144,34 @@ template <class V, bool IS_BIT>
 struct Thin {
     const ThinImage& image;
     const Geometry& g;
-    const Output& output;
+    const Outputs& outputs;
     int64_t* const scratch;
 
-    // `length` outputs, of which the first is channel 0, and whose inputs begin at pixel `pixel`.
-    void write(const Meetings& of, int64_t pixel, int64_t length, float* y) const {
+    // `length` outputs, of which the first is channel 0 of output pixel `row`, and whose inputs begin at pixel `pixel`.
+    void write(const Meetings& of, int64_t pixel, int64_t length, int64_t row) const {
         constexpr int BLOCKS = 2;
         int64_t at = 0;
-        for (; at + BLOCKS * BYTES <= length; at += BLOCKS * BYTES) write<BLOCKS>(of, pixel, at, length, y);
-        for (; at < length; at += BYTES) write<1>(of, pixel, at, length, y);
+        for (; at + BLOCKS * BYTES <= length; at += BLOCKS * BYTES) write<BLOCKS>(of, pixel, at, length, row);
+        for (; at < length; at += BYTES) write<1>(of, pixel, at, length, row);
     }
 
     template <int BLOCKS>
-    void write(const Meetings& of, int64_t pixel, int64_t at, int64_t length, float* y) const {
+    void write(const Meetings& of, int64_t pixel, int64_t at, int64_t length, int64_t row) const {
         const int64_t n = g.out_channels;
         const Entries entries = {static_cast<int32_t>(of.taps * (g.channels / g.groups)), 1};
         int64_t channels[BLOCKS];
         for (int i = 0; i < BLOCKS; ++i) channels[i] = (at + i * BYTES) % n;
-        Ints<V> sums[BLOCKS][BYTES / V::outputs];
-        count_bytes<V, IS_BIT, BLOCKS>(of, image.pixels, pixel * n + at, image.weight, channels, sums);
+        Ints<V> differing[BLOCKS][BYTES / V::outputs];
+        count_bytes<V, IS_BIT, BLOCKS>(of, image.pixels, pixel * n + at, image.weight, channels, differing);
         for (int i = 0; i < BLOCKS; ++i) {
-            const int64_t first = at + i * BYTES, channel = channels[i], here = least(BYTES, length - first);
-            put<V>([&](int64_t c) { return sums[i][c / V::outputs]; }, entries, output, channel, channel + here,
-                   y + (first - channel));
+            const int64_t first = at + i * BYTES, here = least(BYTES, length - first), its_row = row + first / n;
+            const auto sums = [&](int, int64_t c) { return entries.sums(differing[i][c / V::outputs]); };
+            put<V, 1, BYTES>(sums, outputs, &its_row, {channels[i], channels[i] + here});
         }
     }
 
     // Output columns [begin, end) of a row, of which those that find all columns of the kernel are one array.
-    void write_row(const Meetings& whole, int64_t row, int64_t begin, int64_t end, float* y) const {
+    void write_row(const Meetings& whole, int64_t row, int64_t begin, int64_t end) const {
         const int64_t taps = g.kernel[0] * g.kernel[1], n = g.out_channels;
         int64_t* const space = scratch + 2 * taps * planes_of(g);
         Inside inside;
@@ -187,31 +187,30 @@ struct Thin {
                 next = least(end, past);
             }
             const int64_t pixel = start_of(g, 0, row) * g.size[1] + start_of(g, 1, column);
-            write(of, pixel, (next - column) * n, y + column * n);
+            write(of, pixel, (next - column) * n, row * g.out_size[1] + column);
             column = next;
         }
     }
 };
 
 template <class V, bool IS_BIT>
-inline void thin_pixels(const Thin<V, IS_BIT>& thin, float* y, int64_t begin, int64_t end) {
+inline void thin_pixels(const Thin<V, IS_BIT>& thin, int64_t begin, int64_t end) {
     const Geometry& g = thin.g;
     const Meetings whole = meetings_of(g, {{0, 0}, {g.kernel[0], g.kernel[1]}}, 0, 0, thin.scratch);
     const int64_t width = g.out_size[1];
     for (int64_t row = begin / width; row * width < end; ++row) {
         const int64_t first = row * width;
-        thin.write_row(whole, row, most(begin - first, 0), least(end - first, width),
-                       y + (first - begin) * g.out_channels);
+        thin.write_row(whole, row, most(begin - first, 0), least(end - first, width));
     }
 }
 
 template <class V>
-void thin_conv(const ThinImage& image, const Geometry& g, const Output& output, int64_t* scratch, float* y,
-               int64_t begin, int64_t end) {
+void thin_conv(const ThinImage& image, const Geometry& g, const Outputs& outputs, int64_t* scratch, int64_t begin,
+               int64_t end) {
     if (g.channels == g.groups) {
-        thin_pixels<V, true>({image, g, output, scratch}, y, begin, end);
+        thin_pixels<V, true>({image, g, outputs, scratch}, begin, end);
     } else {
-        thin_pixels<V, false>({image, g, output, scratch}, y, begin, end);
+        thin_pixels<V, false>({image, g, outputs, scratch}, begin, end);
     }
     const int64_t outer = g.out_channels / g.groups;
     for (int64_t pixel = begin; image.nan != nullptr && pixel < end; ++pixel) {
@@ -220,8 +219,8 @@ void thin_conv(const ThinImage& image, const Geometry& g, const Output& output, 
         find_inside(g, 0, row, inside);
         find_inside(g, 1, column, inside);
         for (int64_t group = 0; group < g.groups; ++group) {
-            if (!meets_nan(image.x, image.nan, g, inside, group, row, column)) continue;
-            put_nan(group * outer, (group + 1) * outer, y + (pixel - begin) * g.out_channels);
+            if (!meets_nan(image.from.x, image.nan, g, inside, group, row, column)) continue;
+            put_nan(outputs, pixel, {group * outer, (group + 1) * outer});
         }
     }
 }

@@ -13,7 +13,7 @@ struct Tile {
     int64_t runs, length, pixels;
     const uint64_t** inputs;
     int64_t* places;
-    float* y[ROWS];
+    int64_t rows[ROWS];
     uint8_t nan[ROWS];
 };
 
@@ -22,14 +22,14 @@ struct Tile {
 template <class V, class Source>
 class Tiles {
   public:
-    Tiles(Source& source, const PackedImage& image, const uint64_t* panels, const Geometry& g, const Output& output,
+    Tiles(Source& source, const PackedImage& image, const uint64_t* panels, const Geometry& g, const Outputs& outputs,
           const Scratch& scratch, int64_t group)
-        : source_(source), image_(image), panels_(panels), g_(g), output_(output), scratch_(scratch), group_(group) {}
+        : source_(source), image_(image), panels_(panels), g_(g), outputs_(outputs), scratch_(scratch), group_(group) {}
 
-    // Output columns [begin, end) of a row; y is that of the first.
-    void add_row(int64_t row, int64_t begin, int64_t end, float* y) {
+    // Output columns [begin, end) of a row.
+    void add_row(int64_t row, int64_t begin, int64_t end) {
         find_inside(g_, 0, row, inside_);
-        row_ = row, y_ = y - begin * g_.out_channels;
+        row_ = row;
         int64_t first, last;
         find_whole(first, last);
         for (int64_t column = begin; column < end;) {
@@ -82,8 +82,8 @@ class Tiles {
     }
 
     void put(int64_t column, Tile& tile, int64_t at) {
-        tile.y[at] = y_ + column * g_.out_channels;
-        tile.nan[at] = image_.nan != nullptr && meets_nan(image_.x, image_.nan, g_, inside_, group_, row_, column);
+        tile.rows[at] = row_ * g_.out_size[1] + column;
+        tile.nan[at] = image_.nan != nullptr && meets_nan(image_.from.x, image_.nan, g_, inside_, group_, row_, column);
         source_.point(tile.taps, column, tile.inputs + at * tile.runs);
     }
 
@@ -110,17 +110,18 @@ class Tiles {
 
     template <int PANELS>
     void multiply(int64_t panel) {
-        const int64_t width = source_.words, n = g_.out_channels / g_.groups, channel = panel * PANEL;
-        const uint64_t* const panels = panels_ + channel * width;
+        const int64_t width = source_.words, n = g_.out_channels / g_.groups;
+        const uint64_t* const panels = panels_ + panel * PANEL * width;
+        const Channels channels = {group_ * n + panel * PANEL, (group_ + 1) * n};
         for (const Tile* t = tiles_; t < tiles_ + count_; ++t) {
             const Runs of = {t->runs, t->length, t->inputs, t->places};
             if (t->pixels == V::rows) {
-                tile<V, V::rows, PANELS>(of, t->nan, panels, width, n, t->entries, output_, t->y, channel);
+                tile<V, V::rows, PANELS>(of, t->nan, panels, width, t->entries, outputs_, t->rows, channels);
                 continue;
             }
             for (int64_t p = 0; p < t->pixels; ++p) {
                 const Runs one = {t->runs, t->length, t->inputs + p * t->runs, t->places};
-                tile<V, 1, PANELS>(one, t->nan + p, panels, width, n, t->entries, output_, t->y + p, channel);
+                tile<V, 1, PANELS>(one, t->nan + p, panels, width, t->entries, outputs_, t->rows + p, channels);
             }
         }
     }
@@ -129,13 +130,12 @@ class Tiles {
     const PackedImage& image_;
     const uint64_t* const panels_;
     const Geometry& g_;
-    const Output& output_;
+    const Outputs& outputs_;
     const Scratch& scratch_;
     const int64_t group_;
     Tile tiles_[TILES];
     int64_t count_ = 0, whole_tile_ = 0, row_ = 0;
     Inside inside_ = {};
-    float* y_ = nullptr;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 """Binarize PyTorch networks by ProxConnect++ and ship them as 1-bit models."""
 
 from proxconnect.conversion import Plan, binarize, plan
+from proxconnect.fusion import ProofError
 from proxconnect.hardening import hard_state_dict, reestimate_batchnorm
 from proxconnect.inspection import Meters, Summary, summary
 from proxconnect.latents import clip_latents
@@ -18,10 +19,11 @@ from proxconnect.layers import (
 )
 from proxconnect.modes import full_precision, hard
 from proxconnect.overflow import OverflowPenalty
-from proxconnect.packed import PackedFileError, load, pack, save
+from proxconnect.packed import PackedFileError, save
 from proxconnect.pairs import PAIRS, Heuristic, Pair
 from proxconnect.quantizer import Quantizer
 from proxconnect.rules import UpdateRule, post_training, proxquant, reverse_proxconnect
+from proxconnect.runtime import load, pack
 from proxconnect.sharpening import Sharpening
 
 __version__ = "0.1.0"
@@ -43,6 +45,7 @@ __all__ = [
     "PackedFileError",
     "Pair",
     "Plan",
+    "ProofError",
     "Quantizer",
     "Sharpening",
     "Summary",

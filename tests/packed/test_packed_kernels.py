@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import proxconnect as pc
 from proxconnect import kernels
 from proxconnect.kernels import library
+from proxconnect.packed import pack
 from proxconnect.packed.kernels import KernelLayer, warn_unless_built
 
 built = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
@@ -65,7 +66,7 @@ def kernel_layers(model: nn.Module) -> dict[str, KernelLayer]:
 @pytest.mark.parametrize("accumulator", [None, pc.Accumulator(5, "wrap"), pc.Accumulator(5, "saturate")])
 def test_the_kernels_compute_the_layers(image: Tensor, accumulator: pc.Accumulator | None) -> None:
     model = binary(accumulator=accumulator)
-    packed = pc.pack(model)
+    packed = pack(model)
     layers = kernel_layers(packed)
     assert len(layers) == 5
     assert all(layer.panels is not None for layer in layers.values())

@@ -5,6 +5,10 @@ to no version of either. Where it was not built, `is_built()` is False and the o
 """
 
 from proxconnect.kernels.conv import binary_conv2d
+from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Signs, Slope
+from proxconnect.kernels.finish import Finish
+from proxconnect.kernels.fused_conv import FusedConv2d
+from proxconnect.kernels.fused_linear import FusedLinear
 from proxconnect.kernels.library import instruction_sets, is_built
 from proxconnect.kernels.linear import binary_linear
 from proxconnect.kernels.panels import PANEL, conv_panels, panels, patch_panels
@@ -12,6 +16,7 @@ from proxconnect.kernels.weight_only import dynamic_int8_linear, weight_only_lin
 from proxconnect.kernels.weight_only_conv import dynamic_int8_conv2d, weight_only_conv2d
 
 __all__ = [
-    "PANEL", "binary_conv2d", "binary_linear", "conv_panels", "dynamic_int8_conv2d", "dynamic_int8_linear",
-    "instruction_sets", "is_built", "panels", "patch_panels", "weight_only_conv2d", "weight_only_linear",
+    "PANEL", "Add", "Affine", "Bits", "Clamp", "Finish", "FusedConv2d", "FusedLinear", "Signs", "Slope",
+    "binary_conv2d", "binary_linear", "conv_panels", "dynamic_int8_conv2d", "dynamic_int8_linear", "instruction_sets",
+    "is_built", "panels", "patch_panels", "weight_only_conv2d", "weight_only_linear",
 ]  # fmt: skip

@@ -29,6 +29,41 @@ class Affine(ctypes.Structure):
     _fields_ = (("scales", ctypes.c_int64), ("scale", ctypes.c_void_p), ("bias", ctypes.c_void_p))
 
 
+class Step(ctypes.Structure):
+    """What is done to a float of each channel, as `csrc/proxconnect.h` has it."""
+
+    _fields_ = (
+        ("kind", ctypes.c_int32),
+        ("low", ctypes.c_float),
+        ("high", ctypes.c_float),
+        ("a", ctypes.c_void_p),
+        ("b", ctypes.c_void_p),
+    )
+
+
+class Signs(ctypes.Structure):
+    """Intervals of integers, one for each channel, as `csrc/proxconnect.h` has them."""
+
+    _fields_ = (("intervals", ctypes.c_int64), ("low", ctypes.c_void_p), ("width", ctypes.c_void_p))
+
+
+class Fused(ctypes.Structure):
+    """An output and what becomes of it, as `csrc/proxconnect.h` has it."""
+
+    _fields_ = (
+        ("output", Output),
+        ("step_count", ctypes.c_int64),
+        ("steps", ctypes.POINTER(Step)),
+        ("signs", ctypes.POINTER(Signs)),
+    )
+
+
+class Window(ctypes.Structure):
+    """Windows over images, as `csrc/proxconnect.h` has them."""
+
+    _fields_ = tuple((name, ctypes.c_int64 * 2) for name in ("size", "out_size", "kernel", "stride", "padding"))
+
+
 class Geometry(ctypes.Structure):
     """A convolution, as `csrc/proxconnect.h` has it."""
 
@@ -60,6 +95,18 @@ _ARGUMENTS = {
     ),
     "px_binary_conv2d": (
         _INT, _POINTER, ctypes.POINTER(Geometry), _POINTER, ctypes.POINTER(Output), _POINTER, _INT,
+    ),
+    "px_fused_linear": (
+        _INT, *[_POINTER] * 3, *[_LONG] * 3, _POINTER, _LONG, *[_POINTER] * 4, _INT,
+    ),
+    "px_fused_conv2d": (
+        _INT, *[_POINTER] * 3, ctypes.POINTER(Geometry), *[_POINTER] * 5, _INT,
+    ),
+    "px_finish": (
+        _INT, _POINTER, _LONG, _LONG, *[_POINTER] * 3, _INT,
+    ),
+    "px_finish_max_pool2d": (
+        _INT, _POINTER, _LONG, _LONG, ctypes.POINTER(Window), *[_POINTER] * 2, _INT,
     ),
     "px_weight_only_linear": (
         _INT, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG, ctypes.POINTER(Affine), _POINTER, _INT,

@@ -72,7 +72,7 @@ def beyond(input: Tensor, threshold: Tensor | None, after: int) -> Tensor:
     """
     if threshold is None:
         return input
-    _require_float32("threshold", threshold)
+    require_float32("threshold", threshold)
     features = input.shape[-1 - after] if input.dim() > after else 1
     if threshold.numel() not in (1, features):
         raise ValueError(f"threshold must have 1 or {features} entries; got {tuple(threshold.shape)}")
@@ -88,7 +88,14 @@ def require_fitting(
     input: Tensor, panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None
 ) -> None:
     """Raise unless all are on the CPU, `panels` has that shape, and scale and bias fit the output channels."""
-    _require_float32("input", input)
+    require_float32("input", input)
+    require_weight(panels, shape, channels, scale, bias)
+
+
+def require_weight(
+    panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None
+) -> None:
+    """The same without an input."""
     if panels.dtype is not torch.int64 or not panels.is_cpu or not panels.is_contiguous():
         raise TypeError(f"panels must be contiguous int64 on the CPU; got {panels.dtype} on {panels.device}")
     if channels < 1:
@@ -99,15 +106,16 @@ def require_fitting(
             "panels, conv_panels or patch_panels"
         )
     if scale is not None:
-        _require_float32("scale", scale)
+        require_float32("scale", scale)
         if scale.numel() not in (1, channels):
             raise ValueError(f"scale must have 1 or {channels} entries; got {tuple(scale.shape)}")
     if bias is not None:
-        _require_float32("bias", bias)
+        require_float32("bias", bias)
         if bias.numel() != channels:
             raise ValueError(f"bias must have {channels} entries; got {tuple(bias.shape)}")
 
 
-def _require_float32(name: str, values: Tensor) -> None:
+def require_float32(name: str, values: Tensor) -> None:
+    """Raise TypeError unless `values` are float32 on the CPU."""
     if values.dtype is not torch.float32 or not values.is_cpu:
         raise TypeError(f"{name} must be float32 on the CPU; got {values.dtype} on {values.device}")

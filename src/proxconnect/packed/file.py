@@ -46,12 +46,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
-    """The packed model that `save` wrote: a new module in `eval()` on the CPU, with the architecture of `float_model`.
-
-    `float_model` stays as it is and may be on the meta device: none of its parameters is ever copied. Buffers that are
-    not persistent are, so they must have values. `inputs` is as of `pack`, and in no file. PackedFileError for a
-    damaged, foreign or newer file and for a model of another architecture, OSError for a file that cannot be read.
-    """
+    """The packed model that `save` wrote, whose layers run one after another; `proxconnect.load` says the rest."""
     require_module(float_model, "load(path, float_model)")
     warn_unless_built()
     try:

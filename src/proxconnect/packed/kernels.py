@@ -49,6 +49,11 @@ class KernelLayer(PackedLayer):
         self.panels = self._panels() if on_cpu and kernels.is_built() else None
         self._made_of = self.bits, _version(self.bits)
 
+    def follow_bits(self) -> None:
+        """Make the panels anew where the bits have changed."""
+        if self._is_stale():
+            self.make_panels()
+
     def forward(self, input: Tensor, *args: Any) -> Tensor:
         """What the binary layer answers under `hard()`: of signs to the bit, of floats up to the order of a sum."""
         if not self.is_by_kernels(input, self.bias):
@@ -61,8 +66,8 @@ class KernelLayer(PackedLayer):
             return False
         if self.panels is None or input.device.type != "cpu" or input.dtype not in DTYPES:
             return False
-        if not torch.compiler.is_compiling() and self._is_stale():
-            self.make_panels()
+        if not torch.compiler.is_compiling():
+            self.follow_bits()
         if not self._spec.binary_input and torch.is_autocast_enabled("cpu"):
             return False
         return not torch.is_grad_enabled() or not (input.requires_grad or (bias is not None and bias.requires_grad))
@@ -177,12 +182,11 @@ class KernelConv(KernelLayer):
         """(N, in, *size) → (N, out, *size_out), with or without N, in the memory format of the input."""
         dims, pad = len(self.kernel_size), self._reversed_padding_repeated_twice
         has_planes = input.is_contiguous() or input.dim() <= dims or input.stride(-1 - dims) != 1  # as torch has it
-        padding = tuple(pad[::-2])
         if self.padding_mode != "zeros":  # of the input, or of its signs: they are the same
-            input, padding = functional.pad(input, pad, mode=self.padding_mode), (0,) * dims
+            input = functional.pad(input, pad, mode=self.padding_mode)
         batch = input if input.dim() > dims + 1 else input[None]
         image = batch if dims == 2 else batch.unsqueeze(2)
-        output = self._convolve(image, _two(padding, 0))
+        output = self._convolve(image)
         output = output if dims == 2 else output.squeeze(2)
         output = output if batch is input else output[0]
         return output.contiguous() if has_planes else output
@@ -202,9 +206,17 @@ class KernelConv(KernelLayer):
         outputs, entries = self._spec.shape[0] // self.groups, prod(self._spec.shape[1:])
         return outputs >= WORTH_TABLES[0] and entries >= WORTH_TABLES[1]
 
-    def _convolve(self, image: Tensor, padding: tuple[int, ...]) -> Tensor:
+    def geometry(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
+        """The weight's shape, stride, padding, dilation, all of height and width, and groups, as the kernels take them.
+
+        The padding is none where the input is padded before, by another mode than zeros.
+        """
+        padding = tuple(self._reversed_padding_repeated_twice[::-2]) if self.padding_mode == "zeros" else (0, 0)
+        return self._kernel_shape(), _two(self.stride, 1), _two(padding, 0), _two(self.dilation, 1), self.groups
+
+    def _convolve(self, image: Tensor) -> Tensor:
         assert self.panels is not None
-        geometry = self._kernel_shape(), _two(self.stride, 1), padding, _two(self.dilation, 1), self.groups
+        geometry = self.geometry()
         scale, bias = self.kernel_scale(), self.kernel_bias()
         if self._spec.binary_input:
             return kernels.binary_conv2d(

@@ -16,22 +16,7 @@ from proxconnect.packed.wrappers import require_unwrapped
 
 
 def pack(model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
-    """A new model, in `eval()` and without gradients, whose binary layers hold 1 bit a weight plus scales.
-
-    It computes what `model` does with hard weights and hard activations: layers with binary inputs to the bit, those
-    with float inputs up to the order of a sum. Layers of the pair `fp` are made binary too. `model` stays as it is. The
-    kernels compute where they were built, on CPUs, and torch everywhere else.
-
-    Args:
-        model: a binary model.
-        inputs: how kernels multiply float inputs, "exact" or "int8": rounded to 8 bits, each row of a linear layer's
-            input and each patch of a convolution's by its own step s = max|x|/127, which is faster. An output is then
-            off by at most scale · n · s/2, in the root mean square by scale · s · √(n/12), where n entries are summed.
-
-    Raises:
-        ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, and for a
-            model wrapped by `torch.compile(model)` or the like. TypeError: for such types of layers.
-    """
+    """A copy of `model` with packed layers, which run one after another; `proxconnect.pack` says the rest."""
     require_module(model, "pack(model)")
     warn_unless_built()
     require_unwrapped(model, "pc.pack({})")

@@ -1,0 +1,7 @@
+"""Packed models as fused graphs: what lies between binary layers runs in the same pass as these."""
+
+from proxconnect.fusion.attachment import layer_by_layer
+from proxconnect.fusion.proof import Proof, ProofError, prove
+from proxconnect.fusion.regions import Fusion, Region, fuse
+
+__all__ = ["Fusion", "Proof", "ProofError", "Region", "fuse", "layer_by_layer", "prove"]

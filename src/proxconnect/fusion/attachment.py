@@ -1,0 +1,72 @@
+"""Modules that run as their fused graphs: their class becomes a subclass of it, of the same name, in place."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from proxconnect.fusion.forward import FusedForward
+from proxconnect.fusion.rewrite import Rewriting
+from proxconnect.fusion.trace import UntraceableError
+
+
+def let_forward_be_fused(module: nn.Module) -> Rewriting:
+    """Have `module` run as a fused graph from now on, in place; what was fused. UntraceableError where it has none."""
+    if "forward" in vars(module):
+        raise UntraceableError("its forward was replaced")
+    own: Any = type(module).forward
+    fused = FusedForward(module, own.__wrapped__ if isinstance(module, _Fused) else own)
+    if fused.work.products or fused.work.norms:
+        cls: Any = type(module)
+        module.__class__ = cls if issubclass(cls, _Fused) else _fused_class(cls)
+        vars(module)["_fused"] = fused
+    return fused.work
+
+
+def fused_forward(module: nn.Module) -> FusedForward | None:
+    """What runs the module's graph, if it has one."""
+    return vars(module).get("_fused")
+
+
+@contextmanager
+def layer_by_layer(model: nn.Module) -> Iterator[None]:
+    """While this lasts, have no graph run in the place of the layers of `model`."""
+    running = [fused for m in model.modules() if (fused := fused_forward(m)) is not None and not fused.is_paused]
+    try:
+        for fused in running:
+            fused.is_paused = True
+        yield
+    finally:
+        for fused in running:
+            fused.is_paused = False
+
+
+class _Fused(nn.Module):
+    """Mixin: a module whose forward may be its graph; it goes by the name of the class that it is made from."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _blank, (type(self).__bases__[1],), self.__getstate__()
+
+
+@functools.cache
+def _fused_class(base: Any) -> Any:
+    """A subclass of a module's class that runs its graph; torch's compilers see the forward of `base`."""
+
+    @functools.wraps(base.forward)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return base.forward(self, *args, **kwargs)
+        return self._fused(*args, **kwargs)
+
+    names = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(base.__name__, (_Fused, base), {**names, "forward": forward})
+
+
+def _blank(base: Any) -> nn.Module:
+    """A module of the fused class that is still to get its state."""
+    cls = _fused_class(base)
+    blank: nn.Module = cls.__new__(cls)
+    return blank

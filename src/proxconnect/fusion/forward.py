@@ -1,0 +1,147 @@
+"""The forward of a packed module by its fused graph, where that answers as its own forward does."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.autograd import forward_ad
+from torch.nn.modules.module import _has_any_global_hook
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from proxconnect.example import tensors_in
+from proxconnect.fusion.layout import with_channels_last
+from proxconnect.fusion.rewrite import Rewriting, rewrite
+from proxconnect.fusion.sources import Sources
+from proxconnect.fusion.trace import UntraceableError, required_parameters, trace
+
+_CLOSE = 1e-3
+"""How far the answers of a graph and of the layers may lie apart, by the largest of them."""
+
+
+class FusedForward:
+    """Runs the fused graph of a module, which holds it as `_fused`, or the module's own forward.
+
+    The graph is for plain inputs on the CPU, in `eval()` and without derivatives; whatever compiles, traces, transforms
+    or watches the module, and every other input, gets its own forward. A graph is made anew where what it was made of
+    has changed. Its first answer is compared with that of the module's own forward: a forward that decides by what a
+    graph does not show has no graph, and one that differs is given up with a warning.
+
+    UntraceableError for a module that has no graph.
+    """
+
+    work: Rewriting
+
+    def __init__(self, module: nn.Module, own: Callable[..., Any]) -> None:
+        self.module, self._own = module, own
+        self.names = required_parameters(own)
+        self.is_paused = False
+        self._fuse()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module answers."""
+        inputs = None if self.is_paused else self._inputs(args, kwargs)
+        if not inputs or not are_plain(inputs):
+            return self.own(*args, **kwargs)
+        if self._run is None or self._sources.have_changed():
+            self._fuse_again()
+        sources = self._sources
+        if self._is_given_up or sources.are_watched() or sources.need_gradients() or not sources.are_evaluating():
+            return self.own(*args, **kwargs)
+        assert self._run is not None
+        return self._run(*inputs) if self._is_checked else self._checked(inputs)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the graph has its images with their channels last."""
+        return self.work.has_images
+
+    def own(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module's own forward answers."""
+        return self._own(self.module, *args, **kwargs)
+
+    def _fuse(self) -> None:
+        graph = trace(self.module, self._own)
+        self.work = rewrite(self.module, graph)
+        self._sources = Sources(self.module, graph, self.work.read)
+        self._run: Callable[..., Any] | None = fx.GraphModule(self.module, graph).forward
+        self._is_checked = self._is_given_up = False
+
+    def _fuse_again(self) -> None:
+        """Make the graph of what the module is by now, which may have none."""
+        try:
+            self._fuse()
+        except UntraceableError as error:
+            self._give_up(str(error))
+
+    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+        """The values of the parameters without defaults; None where others are given too, or too few."""
+        if len(args) + len(kwargs) != len(self.names):
+            return None
+        rest = self.names[len(args) :]
+        return (*args, *(kwargs[name] for name in rest)) if all(name in kwargs for name in rest) else None
+
+    def _checked(self, inputs: tuple[Any, ...]) -> Any:
+        """The first answer of the graph, or where it is another that of the module itself."""
+        expected = self.own(*(map(with_channels_last, inputs) if self.has_images else inputs))
+        try:
+            answer = self._run(*inputs)  # type: ignore[misc]  # it was made
+            fault = _difference(tensors_in(expected), tensors_in(answer))
+        except Exception as error:  # whatever the operations raise
+            fault = f"it raises {type(error).__name__}: {error}"
+        if not fault:
+            self._is_checked = True
+            return answer
+        self._give_up(fault)
+        return self.own(*inputs)
+
+    def _give_up(self, fault: str) -> None:
+        self._is_given_up = True
+        warnings.warn(
+            f"the fused graph of {type(self.module).__name__} is given up, so that it runs layer by layer, more "
+            f"slowly: {fault}",
+            stacklevel=6,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies take: the graph is made anew."""
+        return {"module": self.module, "names": self.names, "is_paused": self.is_paused}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._own = type(self.module).forward.__wrapped__  # type: ignore[attr-defined]  # as `functools.wraps` calls it
+        self._run = None
+
+
+def are_plain(inputs: tuple[Any, ...]) -> bool:
+    """Whether these are tensors in memory and numbers, and nothing watches, transforms or traces what they go into."""
+    has_gradients = torch.is_grad_enabled()
+    for value in inputs:
+        if type(value) is Tensor:
+            if not value.is_cpu or value.layout is not torch.strided or (has_gradients and value.requires_grad):
+                return False
+        elif not (value is None or isinstance(value, int | float)):
+            return False
+    return not (
+        torch.is_autocast_enabled("cpu")
+        or forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+        or is_in_torch_dispatch_mode()
+        or torch._C._is_torch_function_mode_enabled()
+        or torch._C._get_tracing_state() is not None
+        or _has_any_global_hook()
+    )
+
+
+def _difference(expected: list[Tensor], answer: list[Tensor]) -> str:
+    """What is wrong with an answer; empty where nothing is."""
+    if [t.shape for t in expected] != [t.shape for t in answer]:
+        return "it answers tensors of other shapes"
+    for right, mine in zip(expected, answer, strict=True):
+        if torch.equal(right, mine):
+            continue
+        gap = (right.double() - mine.double()).abs().nan_to_num(0.0).max()
+        if bool((right.isnan() != mine.isnan()).any()) or gap > _CLOSE * right.double().abs().nan_to_num(0.0).max():
+            return f"its answer is off by {gap:.1e} from that of the module's forward"
+    return ""

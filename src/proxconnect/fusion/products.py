@@ -1,0 +1,107 @@
+"""Products of signs with all that follows them in one pass, or layer by layer for inputs that the kernels leave."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from proxconnect.fusion.intervals import signs_of
+from proxconnect.fusion.links import Link, run
+from proxconnect.kernels.epilogue import Bits, Signs, Step
+from proxconnect.kernels.fused_conv import FusedConv2d
+from proxconnect.kernels.fused_linear import FusedLinear
+from proxconnect.packed.kernels import KernelConv, KernelLayer, KernelLinear
+
+
+def can_fuse(layer: nn.Module) -> bool:
+    """Whether kernels multiply signs by the signs of this layer, in float32, and can finish the sums in one pass."""
+    if not isinstance(layer, KernelConv | KernelLinear) or not layer.has_binary_input:
+        return False
+    layer.follow_bits()
+    if layer.panels is None:
+        return False
+    dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
+    return dtypes == {torch.float32} and (isinstance(layer, KernelLinear) or len(layer.kernel_size) == 2)
+
+
+def takes_bits(layer: nn.Module) -> bool:
+    """Whether it also takes its input as bits, which only a border of its own can pad."""
+    return can_fuse(layer) and (not isinstance(layer, KernelConv) or layer.padding_mode == "zeros")
+
+
+def output_bits(layer: KernelLayer, links: Sequence[Link]) -> Signs | None:
+    """The signs of what the links make of each sum of the layer; None where they are no intervals or add a tensor."""
+    if any(link.other is not None for link in links):
+        return None
+    entries = layer.spec.entries // channels_of(layer)
+    functions = [link.apply for link in links]
+    axis = 1 if isinstance(layer, KernelConv) else -1
+    scale, bias = layer.kernel_scale(), layer.kernel_bias()
+    with torch.no_grad():
+        return signs_of(functions, channels_of(layer), entries, scale, bias, layer.accumulator, axis)
+
+
+def channels_of(layer: KernelLayer) -> int:
+    """The output channels."""
+    return layer.spec.shape[layer.channel_dims[0]]
+
+
+class FusedProduct:
+    """A binary layer and its links, called with the layer's input and what the links add, in their order."""
+
+    def __init__(self, layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs) -> None:
+        self.layer, self.links = layer, tuple(links)
+        self.has_channels = any(link.is_by_channel for link in links)
+        self.kernel: FusedConv2d | FusedLinear = _kernel(layer, then)
+
+    def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
+        """Floats, or bits where it was made with `Signs`."""
+        raise NotImplementedError
+
+    def by_layers(self, input: Tensor, others: Sequence[Tensor]) -> Tensor:
+        """The same by the layer itself and torch, of floats."""
+        return run(self.links, self.layer(input), others)
+
+
+class FusedConv(FusedProduct):
+    """A convolution of images in the memory format channels_last."""
+
+    layer: KernelConv
+
+    def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
+        """(N, in, H, W) → (N, out, H', W')."""
+        if isinstance(input, Tensor):
+            if input.dtype is not torch.float32 or input.dim() != 4:
+                return self.by_layers(input, others)
+            if self.layer.padding_mode != "zeros":
+                pad = self.layer._reversed_padding_repeated_twice
+                input = functional.pad(input, pad, mode=self.layer.padding_mode)
+        if others:
+            others = tuple(other.contiguous(memory_format=torch.channels_last) for other in others)
+        return self.kernel(input, *others)
+
+
+class FusedRows(FusedProduct):
+    """A linear layer, of rows that may be images where no link asks for channels in another dimension."""
+
+    def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
+        """(…, in) → (…, out)."""
+        if isinstance(input, Tensor) and (input.dtype is not torch.float32 or (self.has_channels and input.dim() != 2)):
+            return self.by_layers(input, others)
+        return self.kernel(input, *(other.contiguous() for other in others))
+
+
+def fused(layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs) -> FusedProduct:
+    """A layer with what follows it."""
+    return (FusedConv if isinstance(layer, KernelConv) else FusedRows)(layer, links, then)
+
+
+def _kernel(layer: KernelLayer, then: tuple[Step, ...] | Signs) -> Any:
+    assert layer.panels is not None
+    output = layer.kernel_scale(), layer.kernel_bias(), layer.accumulator
+    if isinstance(layer, KernelConv):
+        return FusedConv2d(layer.panels, *layer.geometry(), layer.padding_value, *output, then)
+    columns = layer.spec.shape[1 - layer.channel_dims[0]]
+    return FusedLinear(layer.panels, columns, channels_of(layer), *output, then)

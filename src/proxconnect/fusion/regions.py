@@ -1,0 +1,73 @@
+"""Which parts of a packed model run as fused graphs."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from proxconnect import kernels
+from proxconnect.fusion.attachment import let_forward_be_fused
+from proxconnect.fusion.trace import UntraceableError
+from proxconnect.packed import PackedLayer
+
+
+@dataclass(frozen=True)
+class Region:
+    """A module whose forward is a graph."""
+
+    name: str
+    products: int
+    """Binary layers that run with all that follows them."""
+    links: int
+    """Norms, activations and additions in the same pass as a product."""
+    bits: int
+    """The products whose output goes on as bits."""
+    norms: int
+    """The batch norms of floats in one pass with what follows them."""
+
+    def __str__(self) -> str:
+        what = [f"{self.products} binary layers with {self.links} norms, activations and additions"]
+        what += [f"{self.bits} of them from bits to bits"] if self.bits else []
+        what += [f"{self.norms} norms of floats"] if self.norms else []
+        return f"{self.name or 'the model'}: {', '.join(what)}"
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What of a packed model runs fused, and why other modules run layer by layer."""
+
+    regions: tuple[Region, ...]
+    reasons: dict[str, str]
+    """By the name of a module that is no graph."""
+
+    def __str__(self) -> str:
+        lines = [f"by graph: {region}" for region in self.regions]
+        lines += [f"layer by layer: {name or 'the model'}, since {reason}" for name, reason in self.reasons.items()]
+        return "\n".join(lines) or "layer by layer"
+
+
+def fuse(model: nn.Module) -> Fusion:
+    """Let a packed model, or those of its parts that are graphs, run fused, in place; what could be is in the answer.
+
+    Nothing that the model holds changes, so that it saves as before; `forward.FusedForward` says when a graph runs.
+    """
+    if not kernels.is_built():
+        return Fusion((), {"": "proxconnect was installed without its kernels"})
+    regions: list[Region] = []
+    reasons: dict[str, str] = {}
+    _visit("", model, regions, reasons)
+    return Fusion(tuple(regions), reasons)
+
+
+def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[str, str]) -> None:
+    """Fuse a module, or else its children."""
+    if isinstance(module, PackedLayer) or not any(isinstance(m, PackedLayer) for m in module.modules()):
+        return
+    try:
+        work = let_forward_be_fused(module)
+    except UntraceableError as error:
+        reasons[name] = str(error)
+        for child_name, child in module.named_children():
+            _visit(f"{name}.{child_name}" if name else child_name, child, regions, reasons)
+        return
+    if work.products or work.norms:
+        regions.append(Region(name, work.products, work.links, work.bits, work.norms))

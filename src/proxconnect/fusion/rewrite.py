@@ -1,0 +1,138 @@
+"""From the graph of a module to one whose binary layers run with all that follows them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx, nn
+from torch.fx import Node
+
+from proxconnect.fusion.finishes import FusedNorm, FusedNormPool, can_pool
+from proxconnect.fusion.layout import keep_channels_last
+from proxconnect.fusion.links import Link, chain_from, is_nothing, link_of, steps_of
+from proxconnect.fusion.mutation import separate_writes
+from proxconnect.fusion.products import can_fuse, channels_of, fused, output_bits, takes_bits
+from proxconnect.packed.kernels import KernelConv, KernelLayer
+
+
+@dataclass
+class Rewriting:
+    """A graph that is being rewritten, and what was fused."""
+
+    graph: fx.Graph
+    modules: dict[str, nn.Module]
+    read: list[nn.Module] = field(default_factory=list)
+    """The modules whose numbers went into operations, or that were left out."""
+    has_images: bool = False
+    """Whether images have their channels last."""
+    products: int = 0
+    links: int = 0
+    """What runs in the same pass as a product."""
+    bits: int = 0
+    """The products whose output stays bits."""
+    norms: int = 0
+    """The batch norms of floats that run in one pass with what follows."""
+
+    def module_of(self, node: Any) -> nn.Module | None:
+        """What a node calls, if that is a module."""
+        return self.modules[str(node.target)] if isinstance(node, Node) and node.op == "call_module" else None
+
+
+def rewrite(module: nn.Module, graph: fx.Graph) -> Rewriting:
+    """Rewrite the graph of `module` in place; UntraceableError where it writes into what it reads later."""
+    work = Rewriting(graph, dict(module.named_modules()))
+    work.has_images = any(_is_image_layer(work.module_of(node)) for node in graph.nodes)
+    separate_writes(graph, work.modules)
+    graph.eliminate_dead_code(_has_effects)
+    for change in (_leave_out_nothing, _fuse_product, *((_fuse_norm,) if work.has_images else ())):
+        for node in list(graph.nodes):
+            change(work, node)
+    if work.has_images:
+        keep_channels_last(graph, work.modules)
+    graph.eliminate_dead_code(_has_effects)
+    return work
+
+
+def _is_image_layer(module: nn.Module | None) -> bool:
+    """Whether it is a packed convolution of images, which are read best with their channels last."""
+    return isinstance(module, KernelConv) and len(module.kernel_size) == 2
+
+
+def _has_effects(node: Node) -> bool:
+    """Whether a node does more than answer: what modules call writes into nothing that is read later."""
+    return node.op in ("placeholder", "output") or (node.op == "call_function" and node.is_impure())
+
+
+def _leave_out_nothing(work: Rewriting, node: Node) -> None:
+    module = work.module_of(node)
+    if module is not None and is_nothing(module) and len(node.args) == 1 and not node.kwargs:
+        work.read.append(module)
+        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]  # what a module is called with
+        work.graph.erase_node(node)
+
+
+def _fuse_product(work: Rewriting, head: Node) -> None:
+    """Put one call in the place of a binary layer and its links."""
+    layer = work.module_of(head)
+    if not isinstance(layer, KernelLayer) or not can_fuse(layer) or len(head.args) != 1 or head.kwargs:
+        return
+    links = chain_from(head, work.modules)
+    then: Any = output_bits(layer, links) if _leads_to_bits(work, links[-1].node if links else head) else None
+    if then is not None:
+        work.bits += 1
+    else:
+        then = steps_of(links, channels_of(layer))
+        links = links[: len(then)]
+    work.products += 1
+    work.links += len(links)
+    work.read += [layer, *(link.module for link in links if link.module is not None)]
+    _replace(work.graph, [head, *(link.node for link in links)], fused(layer, links, then), head.args[0], links)
+
+
+def _leads_to_bits(work: Rewriting, last: Node) -> bool:
+    """Whether all that reads a value takes it as bits."""
+    readers = [(user, work.module_of(user)) for user in last.users]
+    return bool(readers) and all(m is not None and takes_bits(m) and user.args == (last,) for user, m in readers)
+
+
+def _fuse_norm(work: Rewriting, head: Node) -> None:
+    """Put one call in the place of a batch norm of images and its links."""
+    norm = work.module_of(head)
+    if not isinstance(norm, nn.BatchNorm2d) or len(head.args) != 1 or head.kwargs:
+        return
+    value: Any = head.args[0]
+    first = link_of(head, value, work.modules)
+    links = [] if first is None else [first, *chain_from(head, work.modules)]
+    steps = steps_of(links, norm.num_features)
+    if not steps:
+        return
+    links = links[: len(steps)]
+    nodes = [link.node for link in links]
+    work.norms += 1
+    work.read += [link.module for link in links if link.module is not None]
+    readers = list(nodes[-1].users)
+    pool = work.module_of(readers[0]) if len(readers) == 1 else None
+    operation: FusedNorm | FusedNormPool
+    if isinstance(pool, nn.MaxPool2d) and can_pool(pool, steps) and readers[0].args == (nodes[-1],):
+        operation = FusedNormPool(norm.num_features, links, steps, pool)
+        nodes += readers
+    else:
+        is_fresh = isinstance(work.module_of(value), nn.Conv2d) and len(value.users) == 1
+        operation = FusedNorm(norm.num_features, links, steps, in_place=is_fresh)
+    _replace(work.graph, nodes, operation, value, links)
+
+
+def _replace(graph: fx.Graph, nodes: Sequence[Node], operation: Any, value: Any, links: Sequence[Link]) -> None:
+    """Put one call of `operation`, on a value and what the links add, in the place of nodes that follow each other."""
+    others = [link.other for link in links if link.other is not None]
+    name_for_code(operation, nodes[0].name)
+    with graph.inserting_after(nodes[-1]):
+        call = graph.call_function(operation, (value, *others))
+    nodes[-1].replace_all_uses_with(call)
+    for node in reversed(nodes):
+        graph.erase_node(node)
+
+
+def name_for_code(operation: Any, name: str) -> None:
+    """Let the code that is made of a graph call an object by a name of its own."""
+    operation.__name__ = operation.__qualname__ = f"fused_{name}"

@@ -1,0 +1,70 @@
+"""What a fused graph was made of, to see whether it has changed since."""
+
+from collections.abc import Iterable, Mapping
+from operator import is_
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+_Place = tuple[Mapping[str, Any], str]
+"""A registry of a module, and a name in it."""
+
+
+_UNREAD = ("panels", "num_batches_tracked")
+"""The buffers that no graph is made of: panels follow bits."""
+
+
+class Sources:
+    """The tensors whose numbers went into a graph, the modules that it calls, and the hooks that it would not call.
+
+    Its questions are asked before every run, so that each is one loop over a list that was made once.
+    """
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, read: Iterable[nn.Module]) -> None:
+        self._read = [root, *read]
+        places: list[_Place] = [(m._parameters, n) for m in self._read[1:] for n in m._parameters]
+        places += [(m._buffers, n) for m in self._read[1:] for n in m._buffers if n not in _UNREAD]
+        places += [_place_of(root, str(node.target)) for node in graph.nodes if node.op == "get_attr"]
+        self._tensors = [tensor for registry, name in places if (tensor := registry[name]) is not None]
+        self._counted = [tensor for tensor in self._tensors if not tensor.is_inference()]
+        self._versions = self._versions_now()
+        inner: list[_Place] = [(module._modules, name) for module in root.modules() for name in module._modules]
+        self._places = [*places, *inner]
+        self._held = [registry[name] for registry, name in self._places]
+        self._parameters = list(root.parameters())
+        self._hooks = [hooks for m in root.modules() if m is not root for hooks in _hooks_of(m)]
+
+    def have_changed(self) -> bool:
+        """Whether a tensor was written into or replaced, or a module was replaced."""
+        return self._versions_now() != self._versions or not all(
+            map(is_, [d.get(n) for d, n in self._places], self._held)
+        )
+
+    def _versions_now(self) -> tuple[list[int], list[int]]:
+        """What counts writes in place, and where entries lie, which `tensor.data = ...` changes."""
+        return [tensor._version for tensor in self._counted], [tensor.data_ptr() for tensor in self._tensors]
+
+    def are_watched(self) -> bool:
+        """Whether an inner module has a hook."""
+        return any(self._hooks)
+
+    def need_gradients(self) -> bool:
+        """Whether what the module answers has a gradient with respect to one of its parameters."""
+        return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
+
+    def are_evaluating(self) -> bool:
+        """Whether the module and those whose numbers were folded are in evaluation."""
+        return not any(module.training for module in self._read)
+
+
+def _place_of(root: nn.Module, name: str) -> _Place:
+    """Where a module holds the tensor of that qualified name."""
+    owner_name, _, name = name.rpartition(".")
+    owner = root.get_submodule(owner_name)
+    registries: tuple[Mapping[str, Any], ...] = (owner._parameters, owner._buffers, vars(owner))
+    return next(registry for registry in registries if name in registry), name
+
+
+def _hooks_of(module: nn.Module) -> tuple[Mapping[int, Any], ...]:
+    return module._forward_hooks, module._forward_pre_hooks

@@ -1,0 +1,232 @@
+"""What becomes of the sums of a binary layer before they are written: floats take steps, or become signs."""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from proxconnect.kernels.library import Fused
+from proxconnect.kernels.library import Signs as CSigns
+from proxconnect.kernels.library import Step as CStep
+from proxconnect.kernels.operator import how, output_of, require_float32
+from proxconnect.layers.accumulator import Accumulator
+
+PLANS = 256
+"""For how many shapes of inputs a layer remembers what they say."""
+
+_BEYOND = 80
+"""How many entries lie beyond those of the channels, for kernels that read whole vectors."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """v ↦ v·a + b, rounded once, as batch norm in `eval()` does it; float32, one for each channel."""
+
+    a: Tensor
+    b: Tensor
+
+
+@dataclass(frozen=True)
+class Clamp:
+    """`low` where v < low, `high` where v > high; NaN stays NaN. ReLU is from 0 to inf."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Slope:
+    """a·v unless v > 0, as PReLU and leaky ReLU do it; float32, one for each channel."""
+
+    a: Tensor
+
+
+@dataclass(frozen=True)
+class Add:
+    """v plus the next of the other tensors that the call is given."""
+
+
+Step = Affine | Clamp | Slope | Add
+
+
+@dataclass(frozen=True)
+class Signs:
+    """The integer sums as signs, after the accumulator; of a cyclic one, after it has wrapped.
+
+    The sign of sum z of a channel is +1 where an odd number of the channel's intervals holds it, low ≤ z < low + width,
+    or with `flip` where an even number does. One is enough for a threshold.
+    """
+
+    low: Tensor
+    """int32, (channels,) or (intervals, channels)."""
+    width: Tensor
+    """int32 of the same shape, read as unsigned: 0 for no integer at all."""
+    flip: Tensor
+    """Booleans or uint8, one for each channel."""
+
+
+class Bits(NamedTuple):
+    """Signs between two binary layers, of images or of rows."""
+
+    words: Tensor
+    """int64, (N, H, W, ⌈channels/64⌉) or (…, ⌈channels/64⌉): bit i of word j is 1 where channel 64j + i is +1, and 0
+    beyond the last."""
+    nan: Tensor | None
+    """uint8, (N, H, W) or (…): 1 for pixels or rows that are NaN, whatever their words; None where none is.
+
+    Where NaN reaches some groups of a convolution, its pixel is NaN in all.
+    """
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How an output lies in memory, or its words where it is signs."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    is_empty: bool
+
+
+class Epilogue:
+    """How sums become outputs: the C structure, and all that it points to.
+
+    ValueError for tensors that do not fit the channels, TypeError for other dtypes and devices.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        then: tuple[Step, ...] | Signs,
+        scale: Tensor | None = None,
+        bias: Tensor | None = None,
+        accumulator: Accumulator | None = None,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        self.channels, self.memory_format = channels, memory_format
+        self.makes_signs = isinstance(then, Signs)
+        self._adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
+        self._addresses = ctypes.c_void_p * self._adds
+        self._alive: list[object] = []
+        scale = torch.ones(channels) if scale is None else scale.reshape(-1).expand(channels)
+        bias = torch.full((channels,), -0.0) if bias is None else bias  # −0 changes no number
+        overflow = how(None, None, accumulator, None)[2:5]
+        self._fused = Fused(output_of(self._kept(scale), self._kept(bias), *overflow), 0, None, None)
+        if isinstance(then, Signs):
+            self._fused.signs = ctypes.pointer(self._intervals(then))
+        elif then:
+            self._fused.step_count = len(then)
+            self._fused.steps = (CStep * len(then))(*[self._step(step) for step in then])
+        self.address = ctypes.addressof(self._fused)
+
+    def layout(self, lead: tuple[int, ...], size: tuple[int, ...]) -> Layout:
+        """Where outputs lie, images of a size or rows without one."""
+        words = -(-self.channels // 64)
+        if self.makes_signs:
+            shape = (*lead, *size, words)
+            return Layout(shape, torch.empty(shape, device="meta").stride(), 0 in shape)
+        shape = (*lead, self.channels, *size)
+        output = torch.empty(shape, device="meta", memory_format=self.memory_format)
+        return Layout(shape, output.stride(), 0 in shape)
+
+    def run(
+        self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...]
+    ) -> Tensor | Bits:
+        """Have the function write an output, of which it takes what `Fused` and all after it are."""
+        added = self.added(others, layout.shape)
+        if not self.makes_signs:
+            output = torch.empty_strided(layout.shape, layout.strides, dtype=torch.float32)
+            if not layout.is_empty:
+                function(*arguments, self.address, added, output.data_ptr(), None, torch.get_num_threads())
+            return output
+        words = torch.empty_strided(layout.shape, layout.strides, dtype=torch.int64)
+        threads = torch.get_num_threads()
+        if layout.is_empty or not function(*arguments, self.address, added, words.data_ptr(), None, threads):
+            return Bits(words, None, self.channels)
+        nan = torch.zeros(layout.shape[:-1], dtype=torch.uint8)  # inputs hold NaN: once more, to learn what it reaches
+        function(*arguments, self.address, added, words.data_ptr(), nan.data_ptr(), threads)
+        return Bits(words, nan if nan.any() else None, self.channels)
+
+    def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> object:
+        """Where the other tensors begin, which `Add` adds; ValueError for another number or layout of them."""
+        if len(others) != self._adds:
+            raise ValueError(f"the steps add {self._adds} other tensors; got {len(others)}")
+        if not others:
+            return None
+        for other in others:
+            if other.dtype is not torch.float32 or not other.is_cpu:
+                require_float32("what is added", other)
+            if other.shape != shape or not other.is_contiguous(memory_format=self.memory_format):
+                raise ValueError(
+                    f"what is added must be {tuple(shape)}, contiguous in {self.memory_format}; got "
+                    f"{tuple(other.shape)} with strides {other.stride()}: use .contiguous(memory_format="
+                    f"{self.memory_format})"
+                )
+        return self._addresses(*[other.data_ptr() for other in others])
+
+    def _kept(self, values: Tensor) -> Tensor:
+        """A copy with the first entries again after the last, of each row."""
+        channels = values.shape[-1]
+        whole = values.detach()[..., torch.arange(channels + _BEYOND) % channels].contiguous()
+        self._alive.append(whole)
+        return whole
+
+    def _vector(self, name: str, values: Tensor) -> int:
+        require_float32(name, values)
+        self._require_channels(name, values)
+        return self._kept(values.reshape(-1)).data_ptr()
+
+    def _step(self, step: Step) -> CStep:
+        match step:
+            case Affine(a, b):
+                return CStep(0, 0, 0, self._vector("a", a), self._vector("b", b))
+            case Clamp(low, high):
+                return CStep(1, low, high, None, None)
+            case Slope(a):
+                return CStep(2, 0, 0, self._vector("a", a), None)
+            case Add():
+                return CStep(3, 0, 0, None, None)
+        raise TypeError(f"a step is Affine, Clamp, Slope or Add; got {step!r}")
+
+    def _intervals(self, signs: Signs) -> CSigns:
+        """All but an interval is one as well, where integers are modulo 2^32, so that nothing is left to flip."""
+        self._require_channels("flip", signs.flip)
+        low, width = (x.to("cpu", torch.int64).reshape(-1, x.shape[-1]) for x in (signs.low, signs.width))
+        if low.shape != width.shape or low.shape[1] != self.channels:
+            raise ValueError(
+                f"low and width must be (…, {self.channels}); got {tuple(signs.low.shape)} and "
+                f"{tuple(signs.width.shape)}"
+            )
+        width &= 2**32 - 1
+        flip = signs.flip.reshape(1, -1) != 0
+        flip = torch.cat([flip, torch.zeros_like(flip).expand(len(low) - 1, -1)])
+        after = torch.where(width == 0, -(2**31), low + width)
+        all_else = torch.where(width == 0, 2**32 - 1, 2**32 - width)  # for no sum is 2^31 - 1
+        low, width = torch.where(flip, after, low), torch.where(flip, all_else, width)
+        return CSigns(len(low), self._kept(_int32(low)).data_ptr(), self._kept(_int32(width)).data_ptr())
+
+    def _require_channels(self, name: str, values: Tensor) -> None:
+        if values.numel() != self.channels:
+            raise ValueError(f"{name} must have {self.channels} entries, one a channel; got {tuple(values.shape)}")
+
+
+def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
+    """The words, laid out in order, and where the bytes that mark NaN lie; ValueError or TypeError for other ones."""
+    words, nan, channels = bits
+    if words.dtype is not torch.int64 or not words.is_cpu:
+        raise TypeError(f"words of signs must be int64 on the CPU; got {words.dtype} on {words.device}")
+    if words.dim() == 0 or words.shape[-1] != -(-channels // 64):
+        raise ValueError(f"{channels} channels are {-(-channels // 64)} words; got words {tuple(words.shape)}")
+    if nan is None:
+        return words.contiguous(), None
+    if nan.dtype is not torch.uint8 or not nan.is_contiguous() or nan.shape != words.shape[:-1]:
+        raise ValueError(f"nan must be contiguous uint8 {tuple(words.shape[:-1])}; got {nan.dtype} {tuple(nan.shape)}")
+    return words.contiguous(), nan.data_ptr()
+
+
+def _int32(values: Tensor) -> Tensor:
+    """The integers modulo 2^32."""
+    return ((values + 2**31) % 2**32 - 2**31).to(torch.int32)

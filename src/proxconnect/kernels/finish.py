@@ -1,0 +1,63 @@
+"""The steps of an epilogue on floats that no binary layer made."""
+
+import torch
+from torch import Tensor
+
+from proxconnect.kernels.epilogue import Epilogue, Step
+from proxconnect.kernels.operator import loaded, require_float32
+
+
+class Finish:
+    """Steps in one pass over an array of floats, as they follow a binary layer in `FusedConv2d`.
+
+    Called with x, float32 on the CPU, (…, channels) contiguous or (N, channels, H, W) in the memory format
+    channels_last, and with what the steps `Add` add, which lie as x does. Returns the same, in `out` where that is
+    given, which may be x. No gradient goes through. Several threads may call at once.
+
+    Raises:
+        ValueError: a shape or a layout that does not fit. TypeError: another dtype or device. RuntimeError: the kernels
+            were not built.
+    """
+
+    def __init__(self, steps: tuple[Step, ...], channels: int, instruction_set: str | None = None) -> None:
+        self._made_of = (steps, channels, instruction_set)
+        if channels < 1:
+            raise ValueError(f"there must be at least 1 channel; got {channels}")
+        kernels, self._number = loaded(instruction_set)
+        self._finish, self._channels = kernels.px_finish, channels
+        self._rows, self._images = (
+            Epilogue(channels, steps, memory_format=kind) for kind in (torch.contiguous_format, torch.channels_last)
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What copies are made of, since addresses are no part of them."""
+        return type(self), self._made_of
+
+    def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
+        """The floats after all steps."""
+        if x.dtype is not torch.float32 or not x.is_cpu:
+            require_float32("x", x)
+        epilogue = self._epilogue_of(x)
+        added = epilogue.added(others, x.shape)
+        if out is None:
+            out = torch.empty_like(x)
+        elif out is not x:
+            require_float32("out", out)
+            if out.shape != x.shape or not out.is_contiguous(memory_format=epilogue.memory_format):
+                raise ValueError(f"out must lie as x does, {tuple(x.shape)}; got {tuple(out.shape)}, {out.stride()}")
+        self._finish(
+            self._number, x.data_ptr(), x.numel() // self._channels, self._channels, epilogue.address, added,
+            out.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def _epilogue_of(self, x: Tensor) -> Epilogue:
+        shape = x.shape
+        if len(shape) == 4 and shape[1] == self._channels and x.is_contiguous(memory_format=torch.channels_last):
+            return self._images
+        if len(shape) > 0 and shape[-1] == self._channels and x.is_contiguous():
+            return self._rows
+        raise ValueError(
+            f"x must be (…, {self._channels}) and contiguous, or (N, {self._channels}, H, W) in the memory format "
+            f"channels_last; got {tuple(shape)} with strides {x.stride()}"
+        )

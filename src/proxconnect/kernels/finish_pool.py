@@ -1,0 +1,68 @@
+"""The steps of an epilogue on images of floats that are pooled next."""
+
+import ctypes
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Step
+from proxconnect.kernels.library import Window
+from proxconnect.kernels.operator import loaded, require_float32
+
+
+class FinishMaxPool2d:
+    """Steps and `nn.MaxPool2d` in one pass over images of floats; NaN makes NaN of every window that meets it.
+
+    Called with x, float32 on the CPU, (N, channels, H, W) in the memory format channels_last; returns (N, channels, H',
+    W') in the same. No gradient goes through. Several threads may call at once.
+
+    Raises:
+        ValueError: steps that `Add`, a pool with dilation or indices, a shape or a layout that does not fit. TypeError:
+            another dtype or device. RuntimeError: the kernels were not built.
+    """
+
+    def __init__(
+        self, steps: tuple[Step, ...], channels: int, pool: nn.MaxPool2d, instruction_set: str | None = None
+    ) -> None:
+        if any(isinstance(step, Add) for step in steps) or pool.return_indices or _two(pool.dilation) != (1, 1):
+            raise ValueError("there must be no Add among the steps, and neither dilation nor indices in the pool")
+        kernels, self._number = loaded(instruction_set)
+        self._pool, self._channels = kernels.px_finish_max_pool2d, channels
+        self._epilogue = Epilogue(channels, steps, memory_format=torch.channels_last)
+        self._windows = lru_cache(PLANS)(lambda height, width: _window(pool, height, width))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The largest of what the steps make of x."""
+        if x.dtype is not torch.float32 or not x.is_cpu:
+            require_float32("x", x)
+        if x.dim() != 4 or x.shape[1] != self._channels or not x.is_contiguous(memory_format=torch.channels_last):
+            raise ValueError(
+                f"x must be (N, {self._channels}, H, W) in the memory format channels_last; got {tuple(x.shape)} with "
+                f"strides {x.stride()}"
+            )
+        batch, channels, height, width = x.shape
+        window, size = self._windows(height, width)
+        y = torch.empty((batch, channels, *size), memory_format=torch.channels_last)
+        if y.numel() > 0:
+            self._pool(
+                self._number, x.data_ptr(), batch, channels, window, self._epilogue.address, y.data_ptr(),
+                torch.get_num_threads(),
+            )  # fmt: skip
+        return y
+
+
+def _window(pool: nn.MaxPool2d, height: int, width: int) -> tuple[object, tuple[int, int]]:
+    """The structure for images of that size, and the size of the output; what torch raises where there is none."""
+    blank = torch.empty(1, 1, height, width, device="meta")
+    kernel, stride, padding = _two(pool.kernel_size), _two(pool.stride), _two(pool.padding)
+    answer = functional.max_pool2d(blank, kernel, stride, padding, ceil_mode=pool.ceil_mode)
+    size = answer.shape[-2], answer.shape[-1]
+    return ctypes.byref(Window((height, width), size, kernel, stride, padding)), size
+
+
+def _two(value: int | tuple[int, ...]) -> tuple[int, int]:
+    """The values of height and width."""
+    height, width = (value, value) if isinstance(value, int) else value
+    return height, width

@@ -1,0 +1,116 @@
+"""A convolution of signs with all that follows it up to the next layer, called without torch's dispatcher."""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
+from proxconnect.kernels.geometry import geometry_of, require_geometry
+from proxconnect.kernels.operator import loaded, require_float32, require_weight
+from proxconnect.kernels.panels import conv_panels_shape
+from proxconnect.kernels.plan import plan
+from proxconnect.layers.accumulator import Accumulator
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What shape and strides of an input say."""
+
+    geometry: object
+    is_copied: bool
+    layout: Layout
+
+
+class FusedConv2d:
+    """sign(input) convolved with a weight of signs; the sums held, scaled and shifted, then through steps or as signs.
+
+    Called with an input (N, in, H, W), float32 on the CPU in any layout, or with `Bits` of one. Returns (N, out, H',
+    W'), float32 in the memory format channels_last, or with `Signs` the `Bits` of it. `others` are what the steps
+    `Add` add: float32 of the output's shape, contiguous in the memory format channels_last. NaN makes NaN of every
+    output that it reaches. No gradient goes through. Several threads may call at once.
+
+    Args:
+        panels: of the weight, as `conv_panels()` makes them.
+        weight_shape: (out, in/groups, height, width).
+        stride, padding, dilation, groups, padding_value, scale, bias, accumulator, instruction_set: as of
+            `binary_conv2d`.
+        then: the steps, in order, or which sums become +1.
+
+    Raises:
+        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
+            device. RuntimeError: the kernels were not built.
+    """
+
+    def __init__(
+        self,
+        panels: Tensor,
+        weight_shape: Sequence[int],
+        stride: Sequence[int] = (1, 1),
+        padding: Sequence[int] = (0, 0),
+        dilation: Sequence[int] = (1, 1),
+        groups: int = 1,
+        padding_value: int = 0,
+        scale: Tensor | None = None,
+        bias: Tensor | None = None,
+        accumulator: Accumulator | None = None,
+        then: tuple[Step, ...] | Signs = (),
+        instruction_set: str | None = None,
+    ) -> None:
+        self._made_of = (
+            panels, weight_shape, stride, padding, dilation, groups, padding_value, scale, bias, accumulator, then,
+            instruction_set,
+        )  # fmt: skip
+        weight = tuple(weight_shape)
+        if len(weight) != 4 or min(weight) < 1 or groups < 1 or weight[0] % groups:
+            raise ValueError(
+                "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
+                f"{weight} and {groups} groups"
+            )
+        require_weight(panels, conv_panels_shape(weight, groups), weight[0], scale, bias)
+        kernels, self._number = loaded(instruction_set)
+        self._convolve = kernels.px_fused_conv2d
+        self._panels, self._at = panels, panels.data_ptr()
+        self._how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
+        self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
+        self._call = lru_cache(PLANS)(self._plan)
+        self._call_of_bits = lru_cache(PLANS)(self._plan_of_bits)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What copies are made of, since addresses are no part of them."""
+        return type(self), self._made_of
+
+    def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
+        """The output, floats or signs."""
+        if isinstance(input, Bits):
+            return self._of_bits(input, others)
+        call = self._call(input.shape, input.stride())
+        if input.dtype is not torch.float32 or not input.is_cpu:
+            require_float32("input", input)
+        image = input.contiguous() if call.is_copied else input
+        arguments = (self._number, image.data_ptr(), None, None, call.geometry, self._at)
+        return self._epilogue.run(self._convolve, arguments, call.layout, others)
+
+    def _of_bits(self, input: Bits, others: tuple[Tensor, ...]) -> Tensor | Bits:
+        words, nan = words_and_nan(input)
+        call = self._call_of_bits(words.shape, input.channels)
+        arguments = (self._number, None, words.data_ptr(), nan, call.geometry, self._at)
+        return self._epilogue.run(self._convolve, arguments, call.layout, others)
+
+    def _plan(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Call:
+        planned = plan(tuple(shape), strides, *self._how, has_planes=False, reads_rows_apart=True)
+        batch, _, *size = planned.output
+        return _Call(planned.geometry, planned.is_copied, self._epilogue.layout((batch,), tuple(size)))
+
+    def _plan_of_bits(self, shape: tuple[int, ...], channels: int) -> _Call:
+        if len(shape) != 4:
+            raise ValueError(f"words of images are (N, H, W, words); got {tuple(shape)}")
+        batch, height, width, words = shape
+        image = (batch, channels, height, width)
+        require_geometry(image, *self._how)
+        geometry = geometry_of(image, (height * width * words, 1, width * words, words), *self._how)
+        layout = self._epilogue.layout((batch,), tuple(geometry.out_size))
+        return _Call(ctypes.byref(geometry), False, layout)

@@ -1,0 +1,92 @@
+"""A product of signs with all that follows it up to the next layer, called without torch's dispatcher."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import torch
+from torch import Tensor
+
+from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
+from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
+from proxconnect.kernels.panels import panels_shape
+from proxconnect.layers.accumulator import Accumulator
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What the shape of an input says."""
+
+    rows: int
+    layout: Layout
+
+
+class FusedLinear:
+    """sign(input) times a weight of signs; the sums held, scaled and shifted, then through steps or as signs.
+
+    Called with an input (…, in), float32 on the CPU, or with `Bits` of one. Returns (…, out), float32, or with `Signs`
+    the `Bits` of it. `others` are what the steps `Add` add: float32 of the output's shape, contiguous. A row that holds
+    NaN becomes NaN. No gradient goes through. Several threads may call at once.
+
+    Args:
+        panels: of the weight, as `panels()` makes them.
+        in_features, out_features: the columns and rows of the weight.
+        scale, bias, accumulator, instruction_set: as of `binary_linear`.
+        then: the steps, in order, or which sums become +1.
+
+    Raises:
+        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
+            device. RuntimeError: the kernels were not built.
+    """
+
+    def __init__(
+        self,
+        panels: Tensor,
+        in_features: int,
+        out_features: int,
+        scale: Tensor | None = None,
+        bias: Tensor | None = None,
+        accumulator: Accumulator | None = None,
+        then: tuple[Step, ...] | Signs = (),
+        instruction_set: str | None = None,
+    ) -> None:
+        self._made_of = (
+            panels, in_features, out_features, scale, bias, accumulator, then, instruction_set,
+        )  # fmt: skip
+        if in_features < 1:
+            raise ValueError(f"a weight has at least 1 input; got {in_features}")
+        require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
+        kernels, self._number = loaded(instruction_set)
+        self._multiply = kernels.px_fused_linear
+        self._panels, self._at = panels, panels.data_ptr()
+        self._in_features, self._out_features = in_features, out_features
+        self._epilogue = Epilogue(out_features, then, scale, bias, accumulator)
+        self._call = lru_cache(PLANS)(self._plan)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What copies are made of, since addresses are no part of them."""
+        return type(self), self._made_of
+
+    def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
+        """The output, floats or signs."""
+        if isinstance(input, Bits):
+            words, nan = words_and_nan(input)
+            call = self._call(words.shape[:-1], input.channels)
+            return self._run(call, (self._number, None, words.data_ptr(), nan), 0, others)
+        if input.dtype is not torch.float32 or not input.is_cpu:
+            require_float32("input", input)
+        *lead, entries = input.shape or (0,)
+        call = self._call(tuple(lead), entries)
+        rows = as_rows(input)
+        return self._run(call, (self._number, rows.data_ptr(), None, None), rows.stride(0), others)
+
+    def _run(
+        self, call: _Call, source: tuple[int | None, ...], stride: int, others: tuple[Tensor, ...]
+    ) -> Tensor | Bits:
+        arguments = (*source, call.rows, self._in_features, stride, self._at, self._out_features)
+        return self._epilogue.run(self._multiply, arguments, call.layout, others)
+
+    def _plan(self, lead: tuple[int, ...], entries: int) -> _Call:
+        if entries != self._in_features:
+            raise ValueError(f"input must be (…, {self._in_features}); got (…, {entries})")
+        return _Call(prod(lead), self._epilogue.layout(tuple(lead), ()))

@@ -1,0 +1,63 @@
+"""The runtime: packed models that run as fused graphs, made of a trained model or loaded from a file."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from proxconnect import packed
+from proxconnect.fusion import Fusion, Proof, fuse, prove
+from proxconnect.packed import Inputs
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a packed model runs and what an example showed: `print(model.packing)`."""
+
+    fusion: Fusion
+    proof: Proof | None
+    """None without an example."""
+
+    def __str__(self) -> str:
+        return str(self.fusion) if self.proof is None else f"{self.fusion}\n{self.proof}"
+
+
+def pack(model: nn.Module, *, inputs: Inputs = "exact", example: Any = None) -> nn.Module:
+    """A new model, in `eval()` and without gradients, whose binary layers hold 1 bit a weight plus scales.
+
+    It computes what `model` does with hard weights and hard activations: layers with binary inputs to the bit, those
+    with float inputs up to the order of a sum. Layers of the pair `fp` are made binary too. `model` stays as it is. The
+    kernels compute where they were built, on CPUs, and torch everywhere else. Where the model, or a part of it, is a
+    fixed graph, it runs fused (docs/runtime.md); `packing` of the new model says what does.
+
+    Args:
+        model: a binary model.
+        inputs: how kernels multiply float inputs, "exact" or "int8": rounded to 8 bits, each row of a linear layer's
+            input and each patch of a convolution's by its own step s = max|x|/127, which is faster. An output is then
+            off by at most scale · n · s/2, in the root mean square by scale · s · √(n/12), where n entries are summed.
+        example: what `model` takes, as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments.
+            With it, `packing.proof` of the new model says how near each layer, the graph and the whole come to `model`.
+
+    Raises:
+        ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, and for a
+            model wrapped by `torch.compile(model)` or the like. TypeError: for such types of layers. ProofError: where
+            on the example a layer or the graph differs by more than rounding.
+    """
+    small = packed.pack(model, inputs=inputs)
+    fusion = fuse(small)
+    vars(small)["packing"] = Packing(fusion, None if example is None else prove(model, small, example))
+    return small
+
+
+def load(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
+    """The packed model that `save` wrote: a new module in `eval()` on the CPU, with the architecture of `float_model`.
+
+    `float_model` stays as it is and may be on the meta device: none of its parameters is ever copied. Buffers that are
+    not persistent are, so they must have values. `inputs` is as of `pack`, and in no file; what runs fused is found
+    anew. PackedFileError for a damaged, foreign or newer file and for a model of another architecture, OSError for a
+    file that cannot be read.
+    """
+    model = packed.load(path, float_model, inputs=inputs)
+    vars(model)["packing"] = Packing(fuse(model), None)
+    return model

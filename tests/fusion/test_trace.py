@@ -1,0 +1,107 @@
+"""Which forwards are graphs."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from proxconnect.fusion.mutation import separate_writes
+from proxconnect.fusion.trace import UntraceableError, trace
+
+
+class WithDefault(nn.Module):
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x if y is None else x + y
+
+
+class Loose(nn.Module):
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        return x
+
+
+class Deciding(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class Around(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x).relu()
+
+
+class AsksForStrides(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        return x.stride()
+
+
+class Writes(nn.Module):
+    """`before` reads x, then an operation writes into it, then `after` reads the old name."""
+
+    def __init__(self, *, before: bool, after: bool, through_view: bool = False) -> None:
+        super().__init__()
+        self.before, self.after, self.through_view = before, after, through_view
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 2
+        first = x * 3 if self.before else 0
+        y = torch.relu_(x.view(-1) if self.through_view else x)
+        return y + first + (x.sum() if self.after else 0)
+
+
+class WritesIntoItsInput(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu_()
+
+
+def graph_of(module: nn.Module):
+    return trace(module, type(module).forward)
+
+
+def copies(module: nn.Module) -> int:
+    graph = graph_of(module)
+    separate_writes(graph, dict(module.named_modules()))
+    return sum(node.target == "clone" for node in graph.nodes)
+
+
+def test_parameters_with_defaults_keep_them():
+    placeholders = [node.name for node in graph_of(WithDefault()).nodes if node.op == "placeholder"]
+    assert placeholders == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [(Loose(), r"takes \*\*options"), (Deciding(), "TraceError"), (AsksForStrides(), r"asks for stride\(\)")],
+)
+def test_what_is_no_graph_says_why(module, reason):
+    with pytest.raises(UntraceableError, match=reason):
+        graph_of(module)
+
+
+@pytest.mark.parametrize("inner", [Loose(), Deciding()])
+def test_a_module_that_is_no_graph_is_a_node_of_one(inner):
+    if isinstance(inner, Loose):  # called without options it is a graph
+        assert [n.op for n in graph_of(Around(inner)).nodes] == ["placeholder", "call_method", "output"]
+    else:
+        assert [n.target for n in graph_of(Around(inner)).nodes if n.op == "call_module"] == ["inner"]
+
+
+@pytest.mark.parametrize("through_view", [False, True])
+def test_what_is_read_before_it_is_written_into_is_copied(through_view):
+    assert copies(Writes(before=True, after=False, through_view=through_view)) == 1
+    assert copies(Writes(before=False, after=False, through_view=through_view)) == 0
+
+
+@pytest.mark.parametrize("through_view", [False, True])
+def test_what_is_read_after_it_was_written_into_is_no_graph(through_view):
+    with pytest.raises(UntraceableError, match="written into"):
+        copies(Writes(before=False, after=True, through_view=through_view))
+
+
+def test_a_module_that_writes_into_its_input_is_no_graph():
+    with pytest.raises(UntraceableError, match="not its own"):
+        copies(WritesIntoItsInput())
