@@ -148,7 +148,8 @@ def openvino_convolution(c: Convolution, threads: int) -> Callable[[], object]:
 
     x = opset1.parameter([1, c.channels, c.size, c.size], np.float32)
     zero, one = np.zeros((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)
-    signs = opset1.fake_quantize(x, zero, zero, -one, one, 2)
+    minus = zero if c.channels % 8 == 0 else -one  # of 0 and 1 it makes bits at once, but not of so few channels
+    signs = opset1.fake_quantize(x, zero, zero, minus, one, 2)
     shape = [c.outputs, c.channels, c.kernel, c.kernel]
     bits = np.random.default_rng(0).integers(0, 256, -(-math.prod(shape) // 8), dtype=np.uint8)
     weight = Constant(ov.Tensor(bits, ov.Shape(shape), ov.Type.u1), shared_memory=False)

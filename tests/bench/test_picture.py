@@ -15,5 +15,16 @@ def test_bars_are_milliseconds_and_labels_say_how_many_times_as_fast():
     assert [text.get_text() for text in below.texts] == ["3x", "0.5x"]
 
 
+def test_a_contest_is_a_panel_with_a_colour_for_each_kind():
+    panels = plots.plot_contests({
+        "one": {"float": (1, 2, 3), "packed A": (1, 1, 1), "packed B": (1, 1, 1), "Engine": (2, 2, 2)},
+        "two": {"float": (1, 1, 1), "packed": (1, 1, 1)},
+    }).axes  # fmt: skip
+    assert [axes.get_title(loc="left") for axes in panels] == ["one, ms", "two, ms"]
+    colours = [bar.get_facecolor() for bar in panels[0].patches]
+    assert colours[1] == colours[2] == panels[1].patches[1].get_facecolor()
+    assert len(set(colours)) == 3
+
+
 def test_no_layer_that_is_called_is_no_error(tmp_path):
     plots.save(plots.plot_latencies({"float": (1, 1, 1), "packed": (1, 1, 1)}, {}), tmp_path / "picture.png")

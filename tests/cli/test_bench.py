@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+import proxconnect
 from proxconnect import cli, kernels
 
 THEIRS = """
@@ -96,6 +97,8 @@ def test_json_has_everything(theirs, capsys):
     assert float_one["speedup"]["median"] == 1
     assert packed["largest_difference"] <= 1e-4 * found["largest_answer"]
     assert 0 < found["binary_share_of_time"]["median"] < 1
+    assert [part["name"] for part in found["profile"]] == ["", "0", "1", "2", "3", "4", "5"]
+    assert all(part["calls"] == 1 and is_spread(part["seconds"]) for part in found["profile"])
     (layer,) = found["layers"]
     assert layer["shapes"] == [[8, 8, 3, 3]]
     assert layer["macs"] == 2 * 8 * 8 * 9 * 36
@@ -109,6 +112,20 @@ def test_float_inputs_may_be_rounded(theirs, capsys):
     assert (found["mode"], found["inputs"]) == ("BW", "int8")
     (packed,) = (network for network in found["networks"] if network["name"] == "packed")
     assert (packed["largest_difference"] > 1e-5) == kernels.is_built()
+
+
+def test_pack_is_told_what_the_command_is(theirs, capsys, monkeypatch):
+    told: list[dict] = []
+    pack = proxconnect.pack
+
+    def recording(model, *, inputs, remainder="float", vectors="float32"):
+        told.append({"inputs": inputs, "remainder": remainder, "vectors": vectors})
+        return pack(model, inputs=inputs)
+
+    monkeypatch.setattr("proxconnect.pack", recording)
+    found = measured(capsys, "theirs:net", "--remainder", "int8", "--vectors", "float16", "--batch", "1")
+    assert told == [{"inputs": "exact", "remainder": "int8", "vectors": "float16"}]
+    assert {name: found[name] for name in told[0]} == told[0]
 
 
 def test_shapes_on_the_command_line_come_first(theirs, capsys):
@@ -129,11 +146,12 @@ def test_an_attention_is_one_layer_with_its_projections(theirs, capsys):
 
 def test_long_networks_fit_80_columns(theirs, capsys):
     arguments = ["theirs:deep", "--input", "2", "4", "--mode", "BWAA", "--rounds", "2", "--plot", "picture.svg"]
-    assert cli.main(["bench", *arguments]) == 0
+    assert cli.main(["bench", *arguments, "--profile", "--batch", *map(str, range(1, 9))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert any("22 of 24 layers binary, BWAA by bnn++" in line for line in lines)
     assert any(line.startswith("and 2 more") for line in lines)
+    assert any(line.startswith("(the model)") and "Sequential" in line for line in lines)
     assert any("of the packed network's time" in line for line in lines)
     assert ElementTree.parse(theirs / "picture.svg").getroot().tag.endswith("svg")
 
@@ -142,6 +160,7 @@ def test_long_networks_fit_80_columns(theirs, capsys):
     ("arguments", "message"),
     [
         (["resnet81"], "near names are 'resnet18'"),
+        (["bireal_resnet81"], "near names are 'bireal_resnet18'"),
         (["resnet18.no_such_weights"], "'resnet18.no_such_weights' cannot be built"),
         (["resnet18", "--weights", "bnm++"], "did you mean 'bnn++'"),
         (["resnet18", "--plot", "picture.pdf"], "ends in .png or .svg"),

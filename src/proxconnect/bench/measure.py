@@ -8,12 +8,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from proxconnect import packed
+import proxconnect
 from proxconnect.bench import layers
 from proxconnect.bench.answers import difference, require_runs, run
-from proxconnect.bench.contest import Contest
+from proxconnect.bench.contest import Contest, Networks
 from proxconnect.bench.examples import shapes_of
 from proxconnect.bench.machine import Machine
+from proxconnect.bench.pack_options import PackOptions
+from proxconnect.bench.profile import profile
 from proxconnect.bench.results import FILES, FLOAT, PACKED, Bench, Options, Say
 from proxconnect.bench.timing import threads
 from proxconnect.conversion import Plan, binarize
@@ -37,18 +39,20 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
     with torch.no_grad():
         require_runs(title, model, example)
     binary = _binarized(model, example, options).eval()
-    small = _packed(binary, options)
+    small = _packed(binary, options.packing)
     torch.save(model.state_dict(), folder / FILES[FLOAT])
-    packed.save(small, folder / FILES[PACKED])
+    proxconnect.save(small, folder / FILES[PACKED])
     units, plan = layers.units(model, small), cast(Plan, binary.binarization)
     with threads(options.threads), torch.inference_mode():
         hard = tensors_in(run(binary, example))
         packed_difference = difference(hard, tensors_in(run(small, example)))
         say("timing layer by layer")
         by_layer = layers.measure(units, model, small, example, options.rounds)
+        parts = profile(small, example, options.rounds)
         share = layers.share(small, [unit.packed_form for unit in units], example, options.rounds)
-        contest = Contest(title, model, small, options, folder, say)
-        contenders = contest.contenders(example, packed_difference)
+        networks = Networks(title, model, binary, {PACKED: small}, {PACKED: packed_difference})
+        contest = Contest(networks, options.threads, options.rounds, folder, say)
+        contenders = contest.contenders(example, options.batches)
         return Bench(
             title=title,
             options=options,
@@ -58,6 +62,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
             weight_layers=len(plan.rows),
             contenders=contenders,
             largest_answer=max((float(t.abs().max()) for t in hard if t.numel()), default=0.0),
+            parts=parts,
             layers=tuple(by_layer),
             share=share,
             files={name: (folder / file).stat().st_size for name, file in FILES.items()},
@@ -82,8 +87,8 @@ def _binarized(model: nn.Module, example: Any, options: Options) -> nn.Module:
             raise ValueError("no layer would become binary: keep fewer, as --keep alone does") from error
 
 
-def _packed(binary: nn.Module, options: Options) -> nn.Module:
+def _packed(binary: nn.Module, packing: PackOptions) -> nn.Module:
     try:
-        return packed.pack(binary, inputs=options.inputs)
-    except TypeError as error:
+        return packing.pack(binary)
+    except TypeError as error:  # for a type of layer that has no packed form
         raise ValueError(str(error)) from error

@@ -1,4 +1,4 @@
-"""Networks by the names that timm and torchvision give them."""
+"""Networks by name: those of timm and of torchvision, and Bi-Real Net, which neither has."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from proxconnect import extras
 from proxconnect.bench.examples import of_shapes
+from proxconnect.training import bireal
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,18 @@ class Network:
     build: Callable[[], nn.Module]
     example: Callable[[nn.Module], Any] | None
     """From the network to its usual input; None where that is unknown."""
+    keep: tuple[str, ...] = ("edges",)
+    """What of it usually stays float, as `binarize` takes it."""
 
 
 def named(name: str) -> Network:
-    """A network of timm, else of torchvision, with untrained weights.
+    """A network with untrained weights: one of ours, else of timm, else of torchvision.
 
     ValueError for an unknown name, with the near ones, MissingExtraError where neither library is installed.
     """
-    known: list[str] = []
+    if name in OURS:
+        return OURS[name]
+    known = list(OURS)
     missing: list[extras.MissingExtraError] = []
     for package, find in (("timm", _of_timm), ("torchvision.models", _of_torchvision)):
         try:
@@ -38,12 +43,19 @@ def named(name: str) -> Network:
         if network is not None:
             return network
         known += names
-    if not known:
+    if len(known) == len(OURS):
         raise missing[0]
     lacks = "".join(f" ({error.name} is not installed)" for error in missing)
     near = ", ".join(map(repr, get_close_matches(name, dict.fromkeys(known), n=3, cutoff=0.5)))
     guess = f"; near names are {near}" if near else ""
     raise ValueError(f"no network {name!r} in timm and torchvision{lacks}{guess}; one of your own is MODULE:CALLABLE")
+
+
+OURS = {
+    "bireal_resnet18": Network(
+        "Bi-Real ResNet-18", bireal.bireal_resnet18, lambda _: of_shapes([(1, 3, 224, 224)]), bireal.KEEP
+    )
+}
 
 
 def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:

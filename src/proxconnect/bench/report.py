@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from proxconnect.bench import rivals
 from proxconnect.bench.examples import shown
 from proxconnect.bench.layers import LayerTimes
 from proxconnect.bench.results import FLOAT, PACKED, Bench, Contender
@@ -20,55 +21,97 @@ if TYPE_CHECKING:
 MOST_LAYERS = 20
 """How many layers the table shows."""
 
+MOST_BATCHES = 6
+"""How many sizes of batches a table shows."""
+
 _NAMES = {FLOAT: "float32", PACKED: "packed"}
 
 
-def show(bench: Bench, console: "Console") -> None:
-    """Print it, in 80 columns or more, readable without colour."""
+def show(bench: Bench, console: "Console", profiled: bool = False) -> None:
+    """Print it, in 80 columns or more, readable without colour; `profiled`: with what takes the packed one's time."""
     from rich.text import Text
 
     def say(line: str, style: str = "") -> None:
         console.print(Text(line, style=style))
 
-    rounded = ", float inputs in 8 bits" if bench.options.inputs == "int8" else ""
-    how = f"{bench.options.mode} by {bench.options.weights}{rounded}"
+    how = ", ".join(filter(None, [f"{bench.options.mode} by {bench.options.weights}", str(bench.options.packing)]))
     say(f"{bench.title}: {bench.binary_layers} of {bench.weight_layers} layers binary, {how}", "bold")
     say(f"Input {shown(bench.shapes)}; medians of {bench.options.rounds} interleaved rounds")
     say(f"{bench.machine}\n")
-    console.print(_contest(bench))
+    console.print(contest(bench.contenders, bench.peaks, bench.files))
     console.print()
+    for start in range(0, len(bench.options.batches), MOST_BATCHES):
+        console.print(_throughput(bench, bench.options.batches[start : start + MOST_BATCHES]))
+        console.print()
     say(_agreement(bench))
     for name, why in bench.absent.items():
         say(f"Without {name}: {why}", "dim")
     console.print()
+    if profiled:
+        console.print(_profile(bench))
+        console.print()
     console.print(_layers(bench))
     console.print()
     for line in _bounds(bench):
         say(line)
 
 
-def _contest(bench: Bench) -> "Table":
-    """A column for each contender."""
+def contest(
+    contenders: Sequence[Contender], peaks: Mapping[str, int] = MappingProxyType({}),
+    files: Mapping[str, int] = MappingProxyType({}),
+) -> "Table":  # fmt: skip
+    """A line for each contender."""
     table = _table()
-    table.add_column("")
-    for contender in bench.contenders:
-        table.add_column(_NAMES.get(contender.name, contender.name), justify="right", no_wrap=True)
-
-    def row(title: str, cell: Callable[[Contender], str], style: str = "") -> None:
-        table.add_row(title, *map(cell, bench.contenders), style=style)
-
-    row("latency, ms", lambda c: milliseconds(c.latency.median))
-    row("  quartiles", lambda c: f"{milliseconds(c.latency.low)} to {milliseconds(c.latency.high)}", "dim")
-    row("  x as fast as float", lambda c: f"{c.speedup.median:.2f}")
-    for size in bench.options.batches:
-        row(f"inputs/s, batch {size}", partial(_inputs_a_second, size))
-    row("peak memory, bytes", lambda c: short(bench.peaks.get(c.name)))
-    row("file, bytes", lambda c: short(bench.files.get(c.name)))
+    table.add_column("", no_wrap=True)
+    for title in ("latency\nms", "quartiles", "x as fast\nas float", "peak memory\nbytes", "file\nbytes"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in contenders:
+        table.add_row(
+            title_of(one), milliseconds(one.latency.median),
+            f"{milliseconds(one.latency.low)} to {milliseconds(one.latency.high)}", f"{one.speedup.median:.2f}",
+            short(peaks.get(one.name)), short(files.get(one.name)),
+        )  # fmt: skip
     return table
 
 
-def _inputs_a_second(batch: int, contender: Contender) -> str:
-    return _three(contender.throughput.get(batch))
+def title_of(contender: Contender) -> str:
+    """What a table calls it."""
+    return _NAMES.get(contender.name, contender.name)
+
+
+def _throughput(bench: Bench, sizes: Sequence[int]) -> "Table":
+    """A line for each contender, a column for each size of batch."""
+    table = _table()
+    table.add_column("inputs/s in\nbatches of", no_wrap=True)
+    for size in sizes:
+        table.add_column(f"\n{size}", justify="right", no_wrap=True)
+    for one in bench.contenders:
+        table.add_row(title_of(one), *(_three(one.throughput(size)) if size in one.seconds else "" for size in sizes))
+    return table
+
+
+def _profile(bench: Bench) -> "Table":
+    """The parts that take most of the packed network's time, in its order, and what the others are together."""
+    by_time = sorted(bench.parts, key=lambda part: -part.seconds.median)
+    shown_ones = by_time[:MOST_LAYERS]
+    whole = sum(part.seconds.median for part in bench.parts)
+    table = _table()
+    for title in ("packed, without what it calls", "class"):
+        table.add_column(title, no_wrap=True)
+    for title in ("calls", "ms", "%"):
+        table.add_column(title, justify="right", no_wrap=True)
+
+    def row(name: str, kind: str, calls: str, seconds: float, style: str = "") -> None:
+        table.add_row(name, kind, calls, milliseconds(seconds), f"{100 * seconds / whole:.1f}", style=style)
+
+    for part in bench.parts:
+        if part in shown_ones:
+            name = shortened(part.name or "(the model)", 36)
+            row(name, shortened(part.kind, 22), str(part.calls), part.seconds.median)
+    others = by_time[MOST_LAYERS:]
+    if others:
+        row(f"and {len(others)} more", "", "", sum(part.seconds.median for part in others), "dim")
+    return table
 
 
 def _layers(bench: Bench) -> "Table":
@@ -112,11 +155,20 @@ def _weight(layer: LayerTimes) -> str:
 
 
 def _agreement(bench: Bench) -> str:
-    """How far the packed answers are from the binary ones, and the engines' from the float ones."""
+    """How far the packed answers are from the binary ones, and the engines' from those of the networks they run."""
     difference = bench.contender(PACKED).difference
     says = "the same to the bit" if difference == 0 else f"|Δ| ≤ {difference:.2g} of {bench.largest_answer:.2g}"
-    others = [f"Answers, {c.name} to float: |Δ| ≤ {c.difference:.2g}" for c in bench.contenders if c.name not in _NAMES]
+    others = [
+        f"Answers, {c.name} to {_runs(c.name)}: |Δ| ≤ {c.difference:.2g}"
+        for c in bench.contenders
+        if c.name not in _NAMES
+    ]
     return "\n".join([f"Answers, packed to binary in eval(): {says}", *others])
+
+
+def _runs(name: str) -> str:
+    """Which network an engine runs."""
+    return next((rival.runs for rival in rivals.RIVALS if rival.name == name), "float")
 
 
 def _bounds(bench: Bench) -> list[str]:
@@ -156,7 +208,7 @@ def as_json(bench: Bench) -> dict[str, Any]:
         "model": bench.title,
         "mode": bench.options.mode,
         "weights": bench.options.weights,
-        "inputs": bench.options.inputs,
+        **dataclasses.asdict(bench.options.packing),
         "keep": list(bench.options.keep or ()),
         "input_shapes": [list(shape) for shape in bench.shapes],
         "rounds": bench.options.rounds,
@@ -166,6 +218,7 @@ def as_json(bench: Bench) -> dict[str, Any]:
         "networks": [_contender(bench, contender) for contender in bench.contenders],
         "largest_answer": _finite(bench.largest_answer),
         "binary_share_of_time": _spread(bench.share),
+        "profile": [dataclasses.asdict(part) for part in bench.parts],
         "layers": [_layer(layer) for layer in bench.layers],
         "absent": dict(bench.absent),
     }  # fmt: skip
@@ -177,7 +230,7 @@ def _contender(bench: Bench, contender: Contender) -> dict[str, Any]:
         "version": contender.version,
         "latency": _spread(contender.latency),
         "speedup": _spread(contender.speedup),
-        "throughput": {str(size): _finite(value) for size, value in contender.throughput.items()},
+        "throughput": {str(size): contender.throughput(size) for size in contender.seconds},
         "largest_difference": _finite(contender.difference),
         "peak_memory": bench.peaks.get(contender.name),
         "file": bench.files.get(contender.name),

@@ -8,8 +8,9 @@ import torch
 
 from proxconnect.bench.layers import LayerTimes
 from proxconnect.bench.machine import Machine
+from proxconnect.bench.pack_options import PackOptions
+from proxconnect.bench.profile import Part
 from proxconnect.bench.timing import Spread
-from proxconnect.packed import Inputs
 
 Mode = Literal["BW", "BWA", "BWAA"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -30,8 +31,8 @@ class Options:
     weights: str = "bnn++"
     mode: Mode = "BW"
     keep: tuple[str, ...] | None = ("edges",)
-    inputs: Inputs = "exact"
-    """How the packed network multiplies float inputs, as of `pack`."""
+    packing: PackOptions = field(default_factory=PackOptions)
+    """How it is packed."""
     threads: int = field(default_factory=torch.get_num_threads)
     rounds: int = 11
     batches: tuple[int, ...] = (1, 8)
@@ -43,17 +44,21 @@ class Contender:
     """One way to run the whole network."""
 
     name: str
-    """"float" and "packed", by torch, or the name of an engine, which runs the float network."""
+    """"float" and "packed", by torch, or the name of an engine."""
     version: str
     """That of torch or of the engine."""
     latency: Spread
     """Seconds of a run on the example."""
     speedup: Spread
     """Float by this, round by round."""
-    throughput: Mapping[int, float]
-    """Inputs a second, by size of batch."""
+    seconds: Mapping[int, tuple[float, ...]]
+    """Those that a run takes, round by round, by size of batch."""
     difference: float
-    """The largest |Δ| of its answers: the packed network's from the binary one's, an engine's from the float one's."""
+    """The largest |Δ| of its answers from those of the network it runs, of the packed network from the binary one's."""
+
+    def throughput(self, batch: int) -> float:
+        """Inputs a second, in batches of that size."""
+        return batch / Spread.of(self.seconds[batch]).median
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class Bench:
     """Float, packed, then other engines."""
     largest_answer: float
     """The largest magnitude among the answers of the binary network."""
+    parts: tuple[Part, ...]
+    """What takes the packed network's time, in the order in which it is called."""
     layers: tuple[LayerTimes, ...]
     """In order of registration."""
     share: Spread

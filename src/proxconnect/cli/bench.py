@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,13 +17,12 @@ from torch import nn
 from proxconnect import extras, plots
 from proxconnect.bench import MODES, Bench, Network, Options, measure
 from proxconnect.bench.examples import of_shapes
-from proxconnect.bench.report import as_json, show
+from proxconnect.bench.report import as_json, show, title_of
 from proxconnect.bench.results import Say
-from proxconnect.cli import resident
+from proxconnect.cli import packing, resident
 from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.network import network
 from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, pair_name, picture, positive
-from proxconnect.packed import Inputs
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -33,12 +32,14 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="how fast and how small is a network when packed, on this machine?",
         description="Binarize and pack a network, and measure it beside its float form: latency,\n"
         "throughput, memory, file, and each binary layer by itself. ONNX Runtime and\n"
-        "OpenVINO run the float network beside them where they are installed.",
+        "OpenVINO run it beside them where they are installed: float, in 8 bits, and\n"
+        "binary convolutions.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""MODEL is a name of timm, else of torchvision, or code of yours, MODULE:CALLABLE,
-imported as `python -m` does, from the current folder too: without arguments it
-returns a float nn.Module. Its attribute `example`, if it has one, is the input:
-a tensor, a tuple of arguments or a mapping of keyword arguments.
+        epilog="""MODEL is bireal_resnet18, a name of timm, else of torchvision, or code of yours,
+MODULE:CALLABLE, imported as `python -m` does, from the current folder too:
+without arguments it returns a float nn.Module. Its attribute `example`, if it
+has one, is the input: a tensor, a tuple of arguments or a mapping of keyword
+arguments.
 
 The weights are untrained: the speed does not depend on them. Every round times
 each network once, in turn; figures are medians.
@@ -46,6 +47,7 @@ each network once, in turn; figures are medians.
 examples:
   proxconnect bench resnet18
   proxconnect bench resnet18 --mode BWA --threads 1 --batch 1 32 --plot r18.png
+  proxconnect bench bireal_resnet18 --mode BWA --remainder int8 --profile
   proxconnect bench vit_tiny_patch16_224 --keep edges '*.mlp.*' --json
   proxconnect bench my_module:my_network --input 1 3 64 64
 
@@ -58,15 +60,15 @@ exit status:
     add("--weights", type=pair_name, default="bnn++", metavar="PAIR", help="of the weights; default: bnn++")
     add("--mode", choices=MODES, default="BW", help="binary weights (default); activations too; and the sums of\n"
         "their products in an accumulator of 8 bits that wraps")  # fmt: skip
-    add("--inputs", choices=get_args(Inputs), default="exact", help="how the packed network multiplies float inputs:\n"
-        "exact (default), or rounded to 8 bits row by row")  # fmt: skip
-    add("--keep", nargs="*", default=["edges"], metavar="NAME", help="layers that stay float, globs, `edges` among\n"
-        "them; alone: none; default: edges")  # fmt: skip
+    add("--keep", nargs="*", metavar="NAME", help="layers that stay float, globs, `edges` among\n"
+        "them; alone: none; default: edges, and the network's own")  # fmt: skip
+    packing.add_to(command)
     add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first;\n"
         "again for a second one; default: the network's own")  # fmt: skip
     add("--batch", nargs="+", type=positive, default=[1, 8], metavar="N", help="for throughput; default: 1 8")
     add("--threads", type=positive, metavar="N", help="default: torch's")
     add("--rounds", type=positive, default=11, metavar="N", help="default: 11")
+    add("--profile", action="store_true", help="where the packed network's time goes, module by module")
     add("--plot", type=picture, metavar="FILE", help="draw the latencies as .png or .svg")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     command.set_defaults(run=_run)
@@ -91,7 +93,7 @@ def _run(parsed: argparse.Namespace) -> int:
     if parsed.json:
         print(json.dumps(as_json(bench), indent=2, allow_nan=False))
     else:
-        show(bench, console)
+        show(bench, console, parsed.profile)
     return 0
 
 
@@ -108,9 +110,9 @@ def _bench(parsed: argparse.Namespace, say: Say) -> Bench:
     model = subject.build()
     example = _example(parsed, subject, model)
     options = Options(
-        weights=parsed.weights, mode=parsed.mode, inputs=parsed.inputs, keep=tuple(parsed.keep) or None,
-        rounds=parsed.rounds, threads=parsed.threads or torch.get_num_threads(),
-        batches=tuple(dict.fromkeys(parsed.batch)),
+        weights=parsed.weights, mode=parsed.mode, packing=packing.of(parsed),
+        keep=tuple(subject.keep if parsed.keep is None else parsed.keep) or None, rounds=parsed.rounds,
+        threads=parsed.threads or torch.get_num_threads(), batches=tuple(dict.fromkeys(parsed.batch)),
     )  # fmt: skip
     with TemporaryDirectory() as place:
         folder = Path(place)
@@ -145,7 +147,7 @@ def _require_folder(path: Path) -> None:
 
 
 def _draw(bench: Bench, path: Path) -> None:
-    networks = {c.name: dataclasses.astuple(c.latency) for c in bench.contenders}
+    networks = {title_of(c): dataclasses.astuple(c.latency) for c in bench.contenders}
     layers = {
         layer.name: (layer.float_seconds.median, layer.packed_seconds.median)
         for layer in bench.layers

@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, pair_name, positive
+from proxconnect.cli.parser import USAGE_ERROR, Parser, accumulator, complain, pair_name, positive
 from proxconnect.extras import MissingExtraError
-from proxconnect.layers import Accumulator
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -40,7 +39,7 @@ results.json says "complete": false.""",
     add("--starts", nargs="+", choices=("E2E", "FT"), help="from scratch, or fine-tuned from fp; default: both")
     add(
         "--accumulator",
-        type=_accumulator,
+        type=accumulator,
         metavar="BITS[:OVERFLOW]",
         help="of BWAA; OVERFLOW is wrap, saturate or cyclic; default: 8:wrap",
     )
@@ -71,11 +70,3 @@ def _run(parsed: argparse.Namespace) -> int:
         return complain(error, USAGE_ERROR)
     except (WorkerError, ProofError) as error:
         return complain(error, 1)
-
-
-def _accumulator(text: str) -> Accumulator:
-    bits, _, overflow = text.partition(":")
-    try:
-        return Accumulator(positive(bits), overflow or "wrap")  # type: ignore[arg-type]  # it checks
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from proxconnect import plots
+from proxconnect.layers import Accumulator
 from proxconnect.pairs import resolve
 
 USAGE_ERROR = 2
@@ -38,6 +39,15 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"a number is needed, got {text!r}; name pairs before it") from None
+
+
+def accumulator(text: str) -> Accumulator:
+    """BITS or BITS:OVERFLOW."""
+    bits, _, overflow = text.partition(":")
+    try:
+        return Accumulator(positive(bits), overflow or "wrap")  # type: ignore[arg-type]  # it checks
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def picture(text: str) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from proxconnect import packed
+import proxconnect
 from proxconnect.bench.memory import own_peak
 from proxconnect.bench.results import FILES, FLOAT
 from proxconnect.cli.loading import importable_folder
@@ -63,7 +63,7 @@ def _be(path: str, kind: str, place: str, threads: str) -> None:
 def _loaded(build: Callable[[], nn.Module], kind: str, file: Path) -> nn.Module:
     model = _architecture(build)
     if kind != FLOAT:
-        return packed.load(file, model)
+        return proxconnect.load(file, model)
     model.load_state_dict(torch.load(file, mmap=True), assign=True)
     return model.eval().requires_grad_(False)
 

@@ -4,7 +4,7 @@ Needs the extra `plots`. Every function returns a `matplotlib.figure.Figure`; `s
 """
 
 from proxconnect.plots.figures import PAIR_COLOURS, SHADES, SUFFIXES, save
-from proxconnect.plots.latencies import plot_latencies
+from proxconnect.plots.latencies import plot_contests, plot_latencies
 from proxconnect.plots.pairs import plot_catalogue, plot_pair
 from proxconnect.plots.runs import plot_curves, plot_excesses, plot_latents
 from proxconnect.plots.verdicts import plot_verdict
@@ -14,6 +14,7 @@ __all__ = [
     "SHADES",
     "SUFFIXES",
     "plot_catalogue",
+    "plot_contests",
     "plot_curves",
     "plot_excesses",
     "plot_latencies",

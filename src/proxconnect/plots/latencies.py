@@ -21,13 +21,13 @@ def plot_latencies(
 ) -> "Figure":
     """Seconds of whole networks by name, quartiles as whiskers, and of layers by name, (float, packed), in order.
 
-    In `networks` the first is the float one, the second the packed one.
+    Names of networks that begin with "packed" have the colour of packed ones, "float" that of float ones.
     """
     height = 1.6 + 0.3 * len(networks) + 0.27 * len(layers)
     figure = new_figure(8.0, max(3.2, height))
     figure.suptitle(title, fontsize=11)
     above, below = figure.subplots(2, 1, height_ratios=(0.8 + len(networks), 0.8 + max(1, len(layers))))
-    _draw_networks(above, networks)
+    _draw_networks(above, networks, "the whole network, ms")
     _draw_layers(below, layers)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
@@ -36,9 +36,25 @@ def plot_latencies(
     return figure
 
 
-def _draw_networks(axes: "Axes", networks: Mapping[str, Quartiles]) -> None:
-    colours = [_FLOAT, _PACKED, *[_OTHER] * len(networks)]
-    for place, ((name, (low, median, high)), colour) in enumerate(zip(networks.items(), colours, strict=False)):
+def plot_contests(contests: Mapping[str, Mapping[str, Quartiles]]) -> "Figure":
+    """Seconds of whole networks, by contest and by name, quartiles as whiskers: a panel for each contest.
+
+    Names that begin with "packed" have the colour of packed ones, "float" that of the float one.
+    """
+    rows = [0.8 + len(networks) for networks in contests.values()]
+    figure = new_figure(8.0, 0.5 + 0.3 * sum(rows))
+    panels = figure.subplots(len(contests), 1, height_ratios=rows, squeeze=False)[:, 0]
+    for axes, (title, networks) in zip(panels, contests.items(), strict=True):
+        _draw_networks(axes, networks, f"{title}, ms")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.invert_yaxis()
+        axes.tick_params(axis="y", length=0, labelsize=8)
+    return figure
+
+
+def _draw_networks(axes: "Axes", networks: Mapping[str, Quartiles], title: str) -> None:
+    for place, (name, (low, median, high)) in enumerate(networks.items()):
+        colour = _FLOAT if name.startswith("float") else _PACKED if name.startswith("packed") else _OTHER
         axes.barh(place, 1e3 * median, color=colour, height=0.7, label=name)
         axes.plot([1e3 * low, 1e3 * high], [place, place], color="#252525", linewidth=1.0)
         axes.annotate(
@@ -46,7 +62,7 @@ def _draw_networks(axes: "Axes", networks: Mapping[str, Quartiles]) -> None:
             va="center", fontsize=8,
         )  # fmt: skip
     axes.set_yticks(range(len(networks)), list(networks))
-    axes.set_title("the whole network, ms", fontsize=10, loc="left")
+    axes.set_title(title, fontsize=10, loc="left")
     axes.margins(x=0.08)
 
 

@@ -1,0 +1,39 @@
+"""How a network is packed."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+import proxconnect
+from proxconnect.packed import Inputs
+
+Remainder = Literal["float", "int8"]
+Vectors = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """What `pack` is told."""
+
+    inputs: Inputs = "exact"
+    """How float inputs are multiplied."""
+    remainder: Remainder = "float"
+    """What layers that are not binary become."""
+    vectors: Vectors = "float32"
+    """What scales, biases and norms are stored as."""
+
+    def pack(self, binary: nn.Module, example: Any = None) -> nn.Module:
+        """The packed form of `binary`, proved on `example` where there is one."""
+        more: dict[str, Any] = {} if example is None else {"example": example}
+        if self.remainder != "float":
+            more["remainder"] = self.remainder
+        if self.vectors != "float32":
+            more["vectors"] = self.vectors
+        return proxconnect.pack(binary, inputs=self.inputs, **more)
+
+    def __str__(self) -> str:
+        said = ["float inputs in 8 bits"] if self.inputs == "int8" else []
+        said += ["int8 remainder"] if self.remainder == "int8" else []
+        said += ["float16 vectors"] if self.vectors == "float16" else []
+        return ", ".join(said)

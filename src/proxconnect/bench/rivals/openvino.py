@@ -1,0 +1,57 @@
+"""OpenVINO: the float network, the 8-bit one that ONNX Runtime quantised, and those of its binary convolutions."""
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from proxconnect.bench.rivals import onnx_files
+from proxconnect.bench.rivals.binary_convolutions import is_binary, make_binary, twin_of
+from proxconnect.bench.rivals.rival import Run, Task
+
+
+def floats(task: Task) -> Run:
+    """The float network."""
+    return _run(_converted(task.model, task), task)
+
+
+def int8(task: Task) -> Run:
+    """The network in 8 bits, ranges of activations fixed."""
+    import openvino
+
+    return _run(openvino.Core().read_model(task.static_int8_file), task)
+
+
+def binary(task: Task) -> Run:
+    """The binary network, its convolutions `BinaryConvolution`."""
+    twin, count = twin_of(task)
+    return _run(make_binary(_converted(twin, task), count), task)
+
+
+def binary_in_int8(task: Task) -> Run:
+    """The binary network, its convolutions `BinaryConvolution` and its float layers in 8 bits."""
+    import openvino
+
+    twin, count = twin_of(task)
+    floats = onnx_files.write_floats(twin, task.inputs, task.folder / "twin.onnx")
+    file = onnx_files.write_static_int8(floats, task.inputs, task.folder / "binary.onnx", is_binary)
+    return _run(make_binary(openvino.Core().read_model(file), count), task)
+
+
+def _converted(model: nn.Module, task: Task) -> Any:
+    import openvino
+
+    converted = openvino.convert_model(copy.deepcopy(model), example_input=task.inputs)  # it may patch the model
+    converted.reshape({index: list(tensor.shape) for index, tensor in enumerate(task.inputs)})
+    return converted
+
+
+def _run(network: Any, task: Task) -> Run:
+    import openvino
+
+    # Where the processor can, it would else compute in bfloat16.
+    options = {"INFERENCE_NUM_THREADS": task.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    request = openvino.Core().compile_model(network, "CPU", options).create_infer_request()
+    for index, tensor in enumerate(task.inputs):
+        request.set_input_tensor(index, openvino.Tensor(tensor.numpy()))
+    return lambda: request.infer().values()

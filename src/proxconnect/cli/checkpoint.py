@@ -1,0 +1,108 @@
+"""Training checkpoints: files of tensors, from torch or safetensors, however they are nested."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from proxconnect.packed import container
+from proxconnect.packed.metadata import KEY
+
+_ZIP = b"PK\x03\x04"
+
+Plain = int | float | str
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint, or that holds more than tensors and plain values; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds, by dotted names: `{"model": {"fc.bias": t}}` has `model.fc.bias`."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Plain]
+    """Numbers and strings beside them, as `epoch` or `optimizer.param_groups.0.lr`."""
+
+
+def read(path: Path) -> Checkpoint:
+    """What `torch.save` or safetensors wrote, its tensors mapped rather than copied.
+
+    No code of the file runs: CheckpointError for pickles of objects, for packed files and for damaged ones. OSError
+    where there is no file to read.
+    """
+    with path.open("rb") as file:
+        is_torch = not _is_safetensors(file.read(9))
+    try:
+        content = _read_torch(path) if is_torch else _read_safetensors(path)
+    except ValueError as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    found = dict(_flattened(content, ""))
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"cannot read {path}: it holds no tensor: save model.state_dict(), or a dict with it in")
+    return Checkpoint(path, tensors, {name: value for name, value in found.items() if not isinstance(value, Tensor)})
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the file is one that `pc.save` wrote; OSError where there is no file to read."""
+    with path.open("rb") as file:
+        if not _is_safetensors(file.read(9)):
+            return False
+    try:
+        with container.open_checked(path) as file:
+            return KEY in (file.metadata() or {})
+    except ValueError as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+
+
+def _is_safetensors(start: bytes) -> bool:
+    return not start.startswith(_ZIP) and start[8:9] == b"{"
+
+
+def _read_torch(path: Path) -> object:
+    if path.suffix == ".safetensors":  # which torch takes for one
+        raise ValueError("it is no safetensors file, though it is called one: rename what torch wrote to .pt")
+    with path.open("rb") as file:
+        is_zip = file.read(4) == _ZIP
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" such as {named[1]}," if named else ""
+        raise ValueError(
+            f"it is no checkpoint, or it holds objects beside tensors,{what} which could run code and are not read: "
+            "save the state dict alone, torch.save(model.state_dict(), path)"
+        ) from error
+    except (RuntimeError, EOFError, KeyError, json.JSONDecodeError) as error:  # whatever a damaged file makes of torch
+        said = str(error).splitlines()
+        raise ValueError(f"it is no checkpoint of torch, or damaged ({said[0] if said else error!r})") from error
+
+
+def _read_safetensors(path: Path) -> object:
+    with container.open_checked(path) as file:
+        if KEY in (file.metadata() or {}):
+            raise ValueError(
+                "it is packed already: `proxconnect summary` shows it, pc.load(path, float_model) loads it"
+            )
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+
+
+def _flattened(value: object, name: str) -> Iterator[tuple[str, Any]]:
+    """The tensors and plain values in mappings and lists, each by the keys on the way to it."""
+    if isinstance(value, Tensor | int | float | str):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _flattened(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _flattened(part, f"{name}.{number}" if name else str(number))

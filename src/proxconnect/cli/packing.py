@@ -1,0 +1,24 @@
+"""What the commands that pack ask of it."""
+
+import argparse
+from typing import get_args
+
+from proxconnect.bench.pack_options import PackOptions, Remainder, Vectors
+from proxconnect.cli.parser import Parser
+from proxconnect.packed import Inputs
+
+
+def add_to(command: Parser) -> None:
+    """Add the options of `pack`."""
+    add = command.add_argument
+    add("--inputs", choices=get_args(Inputs), default="exact", help="how the packed network multiplies float inputs:\n"
+        "exact (default), or rounded to 8 bits row by row")  # fmt: skip
+    add("--remainder", choices=get_args(Remainder), default="float", help="what layers that are not binary become;\n"
+        "default: float")  # fmt: skip
+    add("--vectors", choices=get_args(Vectors), default="float32", help="what scales, biases and norms are stored as;\n"
+        "default: float32")  # fmt: skip
+
+
+def of(parsed: argparse.Namespace) -> PackOptions:
+    """What the options say."""
+    return PackOptions(parsed.inputs, parsed.remainder, parsed.vectors)

@@ -1,0 +1,91 @@
+"""`proxconnect summary`: what is in a packed file or in a checkpoint, in bits and bytes."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import proxconnect
+from proxconnect import extras
+from proxconnect.bench.answers import require_runs
+from proxconnect.bench.examples import of_shapes
+from proxconnect.cli.checkpoint import is_packed, read
+from proxconnect.cli.contents import latents_in, packed_in
+from proxconnect.cli.loading import importable_folder
+from proxconnect.cli.network import network
+from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, positive
+from proxconnect.cli.trained import add_to as add_binarization
+from proxconnect.cli.trained import choices, trained
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser(
+        "summary",
+        help="what is in a packed file or in a checkpoint?",
+        description="Show the layers of a packed file or of a checkpoint, with their bits and bytes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""Without --model it is told from the file alone. With it, a name as of
+`proxconnect bench` or MODULE:CALLABLE, the network runs once on its usual input, or
+on one of the shape of --input, and shapes and multiply-adds are shown too. The
+options of binarization are for checkpoints, and as of `proxconnect pack`.
+
+examples:
+  proxconnect summary r18.safetensors
+  proxconnect summary r18.safetensors --model bireal_resnet18
+  proxconnect summary last.ckpt
+  proxconnect summary last.ckpt --model my_module:net --input 1 3 64 64
+
+exit status:
+  0  shown
+  2  bad input (one line on stderr)""",
+    )
+    add = command.add_argument
+    add("file", type=Path, metavar="CHECKPOINT-or-FILE", help="what `pack` or training wrote")
+    add("--model", metavar="MODEL", help="what builds its architecture")
+    add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first;\n"
+        "again for a second one; default: the network's own")  # fmt: skip
+    add_binarization(command)
+    command.set_defaults(run=_run)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = max(console.width, 80)
+    try:
+        shown = _of_file(parsed) if parsed.model is None else _of_model(parsed)
+    except (ValueError, TypeError, OSError, extras.MissingExtraError) as error:
+        return complain(error, USAGE_ERROR)
+    for part in shown:
+        console.print(part, markup=False)
+    return 0
+
+
+def _of_file(parsed: argparse.Namespace) -> "list[RenderableType]":
+    if is_packed(parsed.file):
+        return packed_in(parsed.file)
+    return latents_in(read(parsed.file))
+
+
+def _of_model(parsed: argparse.Namespace) -> "list[RenderableType]":
+    """The summary of the network itself, which runs once if its input is known."""
+    with importable_folder():
+        subject = network(parsed.model)
+        if is_packed(parsed.file):
+            model = proxconnect.load(parsed.file, subject.build())
+        else:
+            model = trained(subject, read(parsed.file), choices(parsed), parsed.prefix).model
+        example: Any = None
+        if parsed.input or subject.example is not None:
+            example = of_shapes(parsed.input) if parsed.input else subject.example(model)  # type: ignore[misc]  # there
+        with torch.no_grad():
+            if example is not None:
+                require_runs(subject.title, model, example)
+            found = proxconnect.summary(model, example)
+    return [str(found), *str(getattr(model, "packing", "")).splitlines()]

@@ -1,0 +1,73 @@
+"""Bi-Real Net (Liu 2018, arXiv 1808.00278): a ResNet with a shortcut around every binary convolution.
+
+The signs of activations say little, so that what a convolution makes of them is added to the real-valued signal before.
+There is no ReLU: batch norm and the sum are the only things between one convolution and the signs of the next.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+KEEP = ("edges", "*.shortcut.*")
+"""What stays float in the paper, as `binarize` takes it: the stem, the 1 x 1 convolutions of shortcuts, the head."""
+
+
+class BiRealConv(nn.Module):
+    """BN(conv3x3(x)) + shortcut(x).
+
+    The shortcut is x itself, or where the shape changes BN(conv1x1(mean of 2 x 2)).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(stride, ceil_mode=True) if stride != 1 else nn.Identity(),
+                nn.Conv2d(in_channels, out_channels, 1, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) → (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        output: Tensor = self.norm(self.conv(x)) + self.shortcut(x)
+        return output
+
+
+class BiRealNet(nn.Module):
+    """A 7 x 7 stem of stride 2, max pooling, stages of `BiRealConv` that double the channels, mean pooling, a head.
+
+    Args:
+        convs: binary convolutions in each stage; from the second stage on the first one has stride 2.
+        width: channels of the first stage.
+        classes, in_channels: of the answer and of the images.
+    """
+
+    def __init__(self, convs: Sequence[int], width: int = 64, classes: int = 1000, in_channels: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        layers: list[nn.Module] = []
+        channels = width
+        for stage, count in enumerate(convs):
+            for number in range(count):
+                stride = 2 if stage > 0 and number == 0 else 1
+                layers.append(BiRealConv(channels, width << stage, stride))
+                channels = width << stage
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, in_channels, H, W) → logits (N, classes)."""
+        logits: Tensor = self.head(self.layers(self.stem(images)).mean((-2, -1)))
+        return logits
+
+
+def bireal_resnet18(width: int = 64, classes: int = 1000, in_channels: int = 3) -> BiRealNet:
+    """18 layers: the stem, 16 binary convolutions of `width` to 8·`width` channels in four stages, the head."""
+    return BiRealNet((4, 4, 4, 4), width, classes, in_channels)
