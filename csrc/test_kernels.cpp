@@ -10,6 +10,7 @@
 #include "test_images.hpp"
 
 int check_weight_only(int32_t isa, int& runs);  // test_weight_only.cpp
+int check_int8(int32_t isa, int& runs);  // test_int8.cpp
 
 namespace {
 
@@ -274,6 +275,7 @@ int main() {
         check_linear(isa);
         check_convolutions(isa);
         failures += check_weight_only(isa, runs);
+        failures += check_int8(isa, runs);
         check_quantizer(isa);
         std::printf("instruction set %d is checked\n", isa);
     }

@@ -5,6 +5,9 @@ to no version of either. Where it was not built, `is_built()` is False and the o
 """
 
 from proxconnect.kernels.conv import binary_conv2d
+from proxconnect.kernels.int8_conv import int8_conv2d
+from proxconnect.kernels.int8_linear import int8_linear
+from proxconnect.kernels.int8_panels import int8_panels
 from proxconnect.kernels.library import instruction_sets, is_built
 from proxconnect.kernels.linear import binary_linear
 from proxconnect.kernels.panels import PANEL, conv_panels, panels, patch_panels
@@ -13,5 +16,6 @@ from proxconnect.kernels.weight_only_conv import dynamic_int8_conv2d, weight_onl
 
 __all__ = [
     "PANEL", "binary_conv2d", "binary_linear", "conv_panels", "dynamic_int8_conv2d", "dynamic_int8_linear",
-    "instruction_sets", "is_built", "panels", "patch_panels", "weight_only_conv2d", "weight_only_linear",
+    "instruction_sets", "int8_conv2d", "int8_linear", "int8_panels", "is_built", "panels", "patch_panels",
+    "weight_only_conv2d", "weight_only_linear",
 ]  # fmt: skip
