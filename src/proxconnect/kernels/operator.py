@@ -91,7 +91,8 @@ def require_fitting(
     """Raise unless all are on the CPU, `panels` has that shape and dtype, and scale and bias fit the channels."""
     _require_float32("input", input)
     if panels.dtype is not dtype or not panels.is_cpu or not panels.is_contiguous():
-        raise TypeError(f"panels must be contiguous {dtype} on the CPU; got {panels.dtype} on {panels.device}")
+        name = str(dtype).removeprefix("torch.")
+        raise TypeError(f"panels must be contiguous {name} on the CPU; got {panels.dtype} on {panels.device}")
     if channels < 1:
         raise ValueError(f"a weight has at least 1 output; got {channels}")
     if panels.shape != shape:
