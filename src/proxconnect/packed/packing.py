@@ -1,5 +1,7 @@
 """From a trained binary model to a packed one."""
 
+from typing import Any, get_args
+
 import torch
 from torch import nn
 
@@ -7,15 +9,20 @@ from proxconnect.arguments import require_module
 from proxconnect.bits import pack_bits
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.fast_path import call_every_layer
+from proxconnect.packed.halves import Vectors, halve, note_vectors
+from proxconnect.packed.int8 import Int8Layer
 from proxconnect.packed.kernels import Inputs, KernelLayer, let_inputs_be, warn_unless_built
 from proxconnect.packed.kinds import spec_of
 from proxconnect.packed.layers import PackedLayer
+from proxconnect.packed.remainder import Remainder, give_levels, remaining
 from proxconnect.packed.spec import DTYPES, LayerSpec
 from proxconnect.packed.transplant import transplant
 from proxconnect.packed.wrappers import require_unwrapped
 
 
-def pack(model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
+def pack(
+    model: nn.Module, *, inputs: Inputs = "exact", remainder: Remainder = "float", vectors: Vectors = "float32"
+) -> nn.Module:
     """A new model, in `eval()` and without gradients, whose binary layers hold 1 bit a weight plus scales.
 
     It computes what `model` does with hard weights and hard activations: layers with binary inputs to the bit, those
@@ -27,12 +34,21 @@ def pack(model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
         inputs: how kernels multiply float inputs, "exact" or "int8": rounded to 8 bits, each row of a linear layer's
             input and each patch of a convolution's by its own step s = max|x|/127, which is faster. An output is then
             off by at most scale · n · s/2, in the root mean square by scale · s · √(n/12), where n entries are summed.
+        remainder: what becomes of the `nn.Linear` and `nn.Conv2d` that are not binary, "float" or "int8": weights and
+            inputs of 8 bits, an `Int8Linear` or `Int8Conv2d`, whose error `proxconnect.packed.int8.Int8Layer` bounds.
+            Subclasses stay float, and so do layers whose weight is shared or taken by other modules. Files keep it.
+        vectors: "float32", or "float16" to round every float32 vector (scales, biases, norms, position embeddings) to
+            the nearest values that float16 has, but for those that it cannot hold to 2⁻¹⁰. They stay float32 in
+            memory; the file stores them in 16 bits.
 
     Raises:
-        ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, and for a
-            model wrapped by `torch.compile(model)` or the like. TypeError: for such types of layers.
+        ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, for another
+            `inputs`, `remainder` or `vectors`, and for a model wrapped by `torch.compile(model)` or the like.
+            TypeError: for such types of layers.
     """
     require_module(model, "pack(model)")
+    _require_one_of("remainder", remainder, Remainder)
+    _require_one_of("vectors", vectors, Vectors)
     warn_unless_built()
     require_unwrapped(model, "pc.pack({})")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
@@ -43,14 +59,28 @@ def pack(model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
     specs: dict[nn.Module, LayerSpec] = {
         layer: _packable(f"layer {name!r}" if name else "the model", layer) for name, layer in layers.items()
     }
+    if remainder == "int8":
+        specs |= remaining(model)
     copy, packed = transplant(model, specs, {})
     call_every_layer(copy)
     with torch.no_grad():
         for layer, form in packed.items():
-            assert isinstance(layer, BinaryLayer)
-            _give_tensors(form, layer)
+            if isinstance(form, Int8Layer):
+                give_levels(form, layer, vectors)
+            else:
+                assert isinstance(layer, BinaryLayer)
+                assert isinstance(form, PackedLayer)
+                _give_tensors(form, layer)
+    if vectors == "float16":
+        halve(copy)
+    note_vectors(copy, vectors)
     let_inputs_be(copy, inputs)
     return copy.eval().requires_grad_(False)
+
+
+def _require_one_of(name: str, value: object, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}; got {value!r}")
 
 
 def _give_tensors(form: PackedLayer, layer: BinaryLayer) -> None:
