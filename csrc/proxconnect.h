@@ -149,6 +149,19 @@ PROXCONNECT_API int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, cons
                                                const uint64_t* panels, const Affine* affine, float* y,
                                                int32_t threads);
 
+// Floats x (m, entries), `stride` from row to row, rounded as above, times the n rows of a weight of whole numbers within
+// ±127, through `affine`: y is (m, n). The weight lies in blocks of 16 outputs: for each piece of a patch, here there is
+// one of all entries, (⌈length/64⌉, 16, 16 outputs, 4), 0 beyond the last entry and output; then 16 int32, 128 times
+// each output's sum. `entries` is at most 2^17.
+PROXCONNECT_API int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
+                                       const int8_t* panels, int64_t n, const Affine* affine, float* y,
+                                       int32_t threads);
+
+// Images of floats, each rounded by one step, convolved in one group with such a weight. The pieces of a patch are the
+// rows of the kernel, (kernel width, channels), or its taps where they lie apart. `border` must be 0.
+PROXCONNECT_API int32_t px_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const int8_t* panels,
+                                       const Affine* affine, float* y, int32_t threads);
+
 // Curves of pairs: F is one, and B the derivative of the same or of another. Those from PROXCONNECT on have none here;
 // as a derivative, SIGN stands for B = 1, or for 1 within ±1 and 0 beyond.
 enum Curve {

@@ -11,6 +11,7 @@
 
 int check_weight_only(int32_t isa, int& runs);  // test_weight_only.cpp
 int check_fused(int32_t isa, int& runs);        // test_fused.cpp
+int check_int8(int32_t isa, int& runs);  // test_int8.cpp
 
 namespace {
 
@@ -276,6 +277,7 @@ int main() {
         check_convolutions(isa);
         failures += check_weight_only(isa, runs);
         failures += check_fused(isa, runs);
+        failures += check_int8(isa, runs);
         check_quantizer(isa);
         std::printf("instruction set %d is checked\n", isa);
     }

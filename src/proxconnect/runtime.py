@@ -8,7 +8,7 @@ from torch import nn
 
 from proxconnect import packed
 from proxconnect.fusion import Fusion, Proof, fuse, prove
-from proxconnect.packed import Inputs
+from proxconnect.packed import Inputs, Remainder, Vectors
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,10 @@ class Packing:
         return str(self.fusion) if self.proof is None else f"{self.fusion}\n{self.proof}"
 
 
-def pack(model: nn.Module, *, inputs: Inputs = "exact", example: Any = None) -> nn.Module:
+def pack(
+    model: nn.Module, *, inputs: Inputs = "exact", remainder: Remainder = "float", vectors: Vectors = "float32",
+    example: Any = None,
+) -> nn.Module:  # fmt: skip
     """A new model, in `eval()` and without gradients, whose binary layers hold 1 bit a weight plus scales.
 
     It computes what `model` does with hard weights and hard activations: layers with binary inputs to the bit, those
@@ -36,15 +39,22 @@ def pack(model: nn.Module, *, inputs: Inputs = "exact", example: Any = None) -> 
         inputs: how kernels multiply float inputs, "exact" or "int8": rounded to 8 bits, each row of a linear layer's
             input and each patch of a convolution's by its own step s = max|x|/127, which is faster. An output is then
             off by at most scale · n · s/2, in the root mean square by scale · s · √(n/12), where n entries are summed.
+        remainder: what becomes of the `nn.Linear` and `nn.Conv2d` that are not binary, "float" or "int8": weights and
+            inputs of 8 bits, an `Int8Linear` or `Int8Conv2d`, whose error `proxconnect.packed.int8.Int8Layer` bounds.
+            Subclasses stay float, and so do layers whose weight is shared or taken by other modules. Files keep it.
+        vectors: "float32", or "float16" to round every float32 vector (scales, biases, norms, position embeddings) to
+            the nearest values that float16 has, but for those that it cannot hold to 2⁻¹⁰. They stay float32 in
+            memory; the file stores them in 16 bits.
         example: what `model` takes, as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments.
             With it, `packing.proof` of the new model says how near each layer, the graph and the whole come to `model`.
 
     Raises:
-        ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, and for a
-            model wrapped by `torch.compile(model)` or the like. TypeError: for such types of layers. ProofError: where
-            on the example a layer or the graph differs by more than rounding.
+        ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, for another
+            `inputs`, `remainder` or `vectors`, and for a model wrapped by `torch.compile(model)` or the like.
+            TypeError: for such types of layers. ProofError: where on the example a layer or the graph differs by more
+            than rounding.
     """
-    small = packed.pack(model, inputs=inputs)
+    small = packed.pack(model, inputs=inputs, remainder=remainder, vectors=vectors)
     fusion = fuse(small)
     vars(small)["packing"] = Packing(fusion, None if example is None else prove(model, small, example))
     return small

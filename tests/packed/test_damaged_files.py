@@ -108,7 +108,7 @@ def test_pad_bits(path: Path, whole: bytes, name: str, used: int) -> None:
         return with_bytes(whole, name, change)
 
     for bit in range(used, 8):
-        refused(path, flip(bit), f"the bits after the last weight of layer '{name[:-5]}' are not 0")
+        refused(path, flip(bit), f"layer '{name[:-5]}' is damaged: the bits after the last weight are not 0")
     path.write_bytes(flip(used - 1))  # the last weight itself
     assert isinstance(load(path, MLP()), MLP)
 
@@ -118,7 +118,7 @@ def test_scales(path: Path, whole: bytes, value: float) -> None:
     def change(part: bytearray) -> None:
         part[4:8] = torch.tensor([value]).view(torch.uint8).numpy().tobytes()
 
-    refused(path, with_bytes(whole, "first.scale", change), "a scale of layer 'first' is infinite or NaN")
+    refused(path, with_bytes(whole, "first.scale", change), "layer 'first' is damaged: a scale is infinite or NaN")
 
 
 GEOMETRY = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1, "padding_mode": "zeros",
@@ -163,7 +163,9 @@ WRONG_ENTRIES = [
 @pytest.mark.parametrize(("key", "value", "words"), WRONG_ENTRIES)
 def test_entries_of_layers(path: Path, whole: bytes, key: str, value: object, words: str) -> None:
     refused(path, with_metadata(whole, lambda m: m["layers"]["first"].update({key: value})), words)
-    refused(path, with_metadata(whole, lambda m: m["layers"]["first"].pop(key)), "must be an object with the keys")
+    if key in ("type", "shape"):
+        refused(path, with_metadata(whole, lambda m: m["layers"]["first"].pop(key)), "must be an object with the keys")
+    refused(path, with_metadata(whole, lambda m: m["layers"]["first"].update(more=1)), "an object with the keys")
 
 
 PAIRS_OF_NONE = [1, [1], [1, 1, 1], [1.0, 1], [True, 1], [1, "1"], "11", {"0": 1, "1": 1}, None, [[1, 1], 1]]
@@ -210,7 +212,7 @@ def test_incomplete_geometries(path: Path, whole_convolution: bytes, key: str) -
 
 
 WRONG_METADATA: list[tuple[dict[str, Any], str]] = [
-    ({"version": 2}, "newer proxconnect.*upgrade"),
+    ({"version": 3}, "newer proxconnect.*upgrade"),
     ({"version": 0}, "no valid version"),
     ({"version": True}, "no valid version"),
     ({"version": "1"}, "no valid version"),
@@ -226,6 +228,7 @@ WRONG_METADATA: list[tuple[dict[str, Any], str]] = [
     ({"aliases": {"a": "b", "b": "a"}}, "alias 'a' of 'b' is not"),
     ({"aliases": {"a": "a"}}, "alias 'a' of 'a' is not"),
     ({"more": 1}, "must have the keys"),
+    *(({"vectors": value}, "vectors in its metadata") for value in ("float64", None, 16, ["float16"])),
 ]
 
 
@@ -234,7 +237,7 @@ def test_metadata(path: Path, whole: bytes, change: dict[str, Any], words: str) 
     refused(path, with_metadata(whole, lambda metadata: metadata.update(change)), words)
 
 
-@pytest.mark.parametrize("key", ["version", "layers", "aliases"])
+@pytest.mark.parametrize("key", ["version", "layers", "aliases", "vectors"])
 def test_missing_metadata(path: Path, whole: bytes, key: str) -> None:
     refused(path, with_metadata(whole, lambda metadata: metadata.pop(key)), "metadata")
 
@@ -256,7 +259,7 @@ JSON = st.recursive(
 @given(content=JSON, key=st.sampled_from(["version", "layers", "aliases"]))
 def test_any_metadata(path: Path, whole: bytes, content: object, key: str) -> None:
     change = with_metadata(whole, lambda metadata: metadata.update({key: content}))
-    harmless = content == {} if key == "aliases" else key == "version" and type(content) is int and content == 1
+    harmless = content == {} if key == "aliases" else key == "version" and type(content) is int and content == 2
     if not harmless:
         refused(path, change)
 

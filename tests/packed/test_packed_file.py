@@ -18,6 +18,11 @@ from proxconnect.packed.kinds import PackedConv2d, PackedLinear
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
+USUAL = {
+    "scale": "channel", "dtype": "float32", "binary_input": False, "accumulator": None, "padding_value": 0,
+    "geometry": None, "channel_dims": None,
+}  # fmt: skip
+
 
 def read_by_the_book(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     """The metadata and tensors of a file, by docs/file-format.md and numpy alone; bfloat16 becomes float32."""
@@ -25,7 +30,7 @@ def read_by_the_book(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])
     metadata = json.loads(header.pop("__metadata__")["proxconnect"])
-    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "U8": "u1"}
+    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I8": "i1", "U8": "u1"}
     tensors = {}
     for name, entry in header.items():
         start, end = (8 + length + offset for offset in entry["data_offsets"])
@@ -34,6 +39,7 @@ def read_by_the_book(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
             values = (values.astype("<u4") << 16).view("<f4")
         tensors[name] = values.reshape(entry["shape"])
     tensors |= {name: tensors[target] for name, target in metadata["aliases"].items()}
+    metadata["layers"] = {name: USUAL | spec for name, spec in metadata["layers"].items()}
     return metadata, tensors
 
 
@@ -62,7 +68,7 @@ def test_another_reader_rebuilds_the_weights(
     )
     save(pack(model), tmp_path / "a")
     metadata, tensors = read_by_the_book(tmp_path / "a")
-    assert metadata["version"] == 1
+    assert metadata["version"] == 2
     assert list(metadata["layers"]) == ["dense", "sub.0"]
     for name, spec in metadata["layers"].items():
         layer = model.get_submodule(name)
@@ -204,14 +210,55 @@ def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_loaded_tensors_do_not_depend_on_the_file(tmp_path: Path) -> None:
+def test_the_file_may_be_replaced_or_deleted_while_it_is_mapped(tmp_path: Path) -> None:
     model = binary_mlp()
     loaded = round_trip(model, MLP(), tmp_path / "a")
-    size = (tmp_path / "a").stat().st_size
-    with (tmp_path / "a").open("rb+") as file:
-        file.write(b"\xff" * size)
+    save(pack(binary_mlp()), tmp_path / "a")
+    (tmp_path / "a").unlink()
     input = torch.randn(2, 5)
     assert torch.equal(loaded(input), pack(model)(input))
+    save(loaded, tmp_path / "a")
+    again = load(tmp_path / "a", MLP())
+    save(again, tmp_path / "a")
+    assert torch.equal(again(input), loaded(input))
+
+
+def test_what_is_written_to_a_loaded_model_stays_out_of_the_file(tmp_path: Path) -> None:
+    first = round_trip(binary_mlp(), MLP(), tmp_path / "a")
+    whole = (tmp_path / "a").read_bytes()
+    second = load(tmp_path / "a", MLP())
+    expected = copy.deepcopy(second.state_dict())
+    for tensor in first.state_dict().values():
+        tensor.zero_()
+    assert not any(bool(tensor.any()) for tensor in first.state_dict().values())
+    assert (tmp_path / "a").read_bytes() == whole
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in second.state_dict().items())
+
+
+def test_tensors_lie_where_caches_like_it_and_are_not_copied(tmp_path: Path) -> None:
+    loaded = round_trip(binary_mlp(), MLP(), tmp_path / "a")
+    start = 8 + int.from_bytes((tmp_path / "a").read_bytes()[:8], "little")
+    assert start % 64 == 0
+    if Path("/proc/self/maps").exists():
+        maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+        spans = [
+            [int(end, 16) for end in span.split("-")] for span, *_, name in maps if name.endswith(str(tmp_path / "a"))
+        ]
+        for tensor in loaded.state_dict().values():
+            assert any(begin <= tensor.data_ptr() < end for begin, end in spans)
+
+
+def test_tensors_at_odd_places_are_copied(tmp_path: Path) -> None:
+    model = binary_mlp()
+    save(pack(model), tmp_path / "a")
+    data = (tmp_path / "a").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    odd = (length + 1).to_bytes(8, "little") + data[8 : 8 + length] + b" " + data[8 + length :]
+    (tmp_path / "b").write_bytes(odd)
+    input = torch.randn(2, 5)
+    loaded = load(tmp_path / "b", MLP())
+    assert torch.equal(loaded(input), pack(model)(input))
+    assert all(tensor.data_ptr() % tensor.itemsize == 0 for tensor in loaded.state_dict().values())
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

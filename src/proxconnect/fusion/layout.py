@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from proxconnect.layers import BinaryMultiheadAttention
-from proxconnect.packed import PackedLayer
+from proxconnect.packed.compact import CompactLayer
 
 
 def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
@@ -58,4 +58,6 @@ def _convert(graph: fx.Graph, node: Node, call: Any) -> None:
 
 
 def _knows_formats(module: nn.Module) -> bool:
-    return isinstance(module, PackedLayer | BinaryMultiheadAttention) or type(module).__module__.startswith("torch.nn.")
+    return isinstance(module, CompactLayer | BinaryMultiheadAttention) or type(module).__module__.startswith(
+        "torch.nn."
+    )

@@ -19,7 +19,7 @@ def can_fuse(layer: nn.Module) -> bool:
     """Whether kernels multiply signs by the signs of this layer, in float32, and can finish the sums in one pass."""
     if not isinstance(layer, KernelConv | KernelLinear) or not layer.has_binary_input:
         return False
-    layer.follow_bits()
+    layer.follow()
     if layer.panels is None:
         return False
     dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}

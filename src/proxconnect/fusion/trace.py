@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from proxconnect.layers import BinaryMultiheadAttention
-from proxconnect.packed import PackedLayer
+from proxconnect.packed.compact import CompactLayer
 
 _LAYOUT = ("stride", "as_strided", "as_strided_", "is_contiguous", "data_ptr", "storage_offset")
 """Methods whose answer depends on how a tensor lies in memory, which a graph changes."""
@@ -61,7 +61,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether `m` is a node."""
-        if m in self.opaque or isinstance(m, PackedLayer | BinaryMultiheadAttention):
+        if m in self.opaque or isinstance(m, CompactLayer | BinaryMultiheadAttention):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 

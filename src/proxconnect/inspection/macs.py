@@ -71,9 +71,9 @@ class _Counter(TorchDispatchMode):
 
     def _macs(self, operation: Any, args: Any, kwargs: Any, result: Any) -> int:
         aten, ours = torch.ops.aten, torch.ops.proxconnect
-        if operation in (ours.binary_linear, ours.weight_only_linear, ours.dynamic_int8_linear):
+        if operation in (ours.binary_linear, ours.weight_only_linear, ours.dynamic_int8_linear, ours.int8_linear):
             return int(result.numel() * args[0].shape[-1])
-        if operation in (ours.binary_conv2d, ours.weight_only_conv2d, ours.dynamic_int8_conv2d):
+        if operation in (ours.binary_conv2d, ours.weight_only_conv2d, ours.dynamic_int8_conv2d, ours.int8_conv2d):
             return int(result.numel() * prod(args[2][1:]))
         if operation in (aten.mv, aten.dot, aten.vdot):  # which torch has no formula for
             return int(args[0].numel())

@@ -11,6 +11,9 @@ from proxconnect.arguments import require_module
 from proxconnect.inspection.macs import Calls, count
 from proxconnect.inspection.table import rich_table, text
 from proxconnect.layers import BinaryLayer
+from proxconnect.packed.compact import CompactLayer
+from proxconnect.packed.halves import Vectors, as_half, vectors_of
+from proxconnect.packed.int8 import Int8Layer
 from proxconnect.packed.kinds import spec_of
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import LayerSpec
@@ -18,7 +21,7 @@ from proxconnect.packed.spec import LayerSpec
 if TYPE_CHECKING:
     from rich.console import Group
 
-_PACKED_TENSORS = ("latent", "bits", "scale")
+_PACKED_TENSORS = ("latent", "bits", "levels", "scale")
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,13 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
     for quantizer in _quantizers(names):
         names.pop(quantizer, None)
     calls = None if example is None else count(model, example, (BinaryLayer, PackedLayer))
-    sizes = _sizes(names)
+    sizes = _sizes(names, vectors_of(model))
     rows = [
         _row(name, module, sizes[module], calls)
         for module, name in names.items()
         if sizes[module].packed_bytes or (calls is not None and calls.macs[module])
     ]
-    specs = {module: spec for module in names if (spec := _spec(module)) is not None}
+    specs = {module: spec for module in names if (spec := _spec(module)) is not None and spec.weight_bits == 1}
     uncalled = one_signed = None
     if calls is not None:
         takes_input = (module for module, spec in specs.items() if spec.channel_dims is None)
@@ -127,14 +130,14 @@ class _Size:
     packed_bytes: int = 0
 
 
-def _sizes(names: dict[nn.Module, str]) -> dict[nn.Module, _Size]:
+def _sizes(names: dict[nn.Module, str], vectors: Vectors) -> dict[nn.Module, _Size]:
     """What each module adds to the state; a tensor counts where it is met first."""
     sizes = {module: _Size() for module in names}
     latents = set()
     for module, size in sizes.items():
         if (spec := _spec(module)) is None:
             continue
-        size.packed_bytes += spec.tensor_bytes
+        size.packed_bytes += _held_bytes(module, spec, vectors)
         latent = module._parameters.get("latent")
         if latent is None or id(latent) not in latents:
             latents.add(id(latent))
@@ -146,11 +149,24 @@ def _sizes(names: dict[nn.Module, str]) -> dict[nn.Module, _Size]:
             if id(tensor) in counted:
                 continue
             counted.add(id(tensor))
-            size.packed_bytes += tensor.nbytes
+            size.packed_bytes += _stored_bytes(tensor, vectors)
             if id(tensor) not in latents:
                 size.float_bytes += tensor.nbytes
                 size.parameters += tensor.numel() if isinstance(tensor, nn.Parameter) else 0
     return sizes
+
+
+def _held_bytes(module: nn.Module, spec: LayerSpec, vectors: Vectors) -> int:
+    """The bytes that the weight and the scale of a binary or packed layer take in the packed file."""
+    if not isinstance(module, CompactLayer) or spec.scale is None:
+        return spec.tensor_bytes
+    return spec.tensor_bytes - module.scale.nbytes + _stored_bytes(module.scale, vectors)
+
+
+def _stored_bytes(tensor: Tensor, vectors: Vectors) -> int:
+    """The bytes that a tensor takes in the packed file."""
+    half = None if vectors == "float32" or tensor.is_meta else as_half(tensor.detach())
+    return tensor.nbytes if half is None else half.nbytes
 
 
 def _kept(module: nn.Module, without: tuple[str, ...]) -> Iterator[Tensor]:
@@ -174,8 +190,8 @@ def _row(name: str, module: nn.Module, size: _Size, calls: Calls | None) -> Laye
         name=name,
         kind=type(module).__name__,
         output_shape=None if calls is None else calls.output_shapes.get(module),
-        weight_bits=1 if spec is not None else _bits(own),
-        input_bits=1 if binary_input else _bits(input_type),
+        weight_bits=_bits(own) if spec is None else spec.weight_bits,
+        input_bits=1 if binary_input else 8 if isinstance(module, Int8Layer) else _bits(input_type),
         parameters=size.parameters,
         float_bytes=size.float_bytes,
         packed_bytes=size.packed_bytes,
@@ -190,7 +206,7 @@ def _bits(dtype: torch.dtype | None) -> int | None:
 
 def _spec(module: nn.Module) -> LayerSpec | None:
     """What `module` is when packed; None where it stays float."""
-    if isinstance(module, PackedLayer):
+    if isinstance(module, CompactLayer):
         return module.spec
     return spec_of(module) if isinstance(module, BinaryLayer) else None
 

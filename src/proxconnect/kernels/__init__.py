@@ -9,6 +9,9 @@ from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Signs, Slope
 from proxconnect.kernels.finish import Finish
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_linear import FusedLinear
+from proxconnect.kernels.int8_conv import int8_conv2d
+from proxconnect.kernels.int8_linear import int8_linear
+from proxconnect.kernels.int8_panels import int8_panels
 from proxconnect.kernels.library import instruction_sets, is_built
 from proxconnect.kernels.linear import binary_linear
 from proxconnect.kernels.panels import PANEL, conv_panels, panels, patch_panels
@@ -18,5 +21,6 @@ from proxconnect.kernels.weight_only_conv import dynamic_int8_conv2d, weight_onl
 __all__ = [
     "PANEL", "Add", "Affine", "Bits", "Clamp", "Finish", "FusedConv2d", "FusedLinear", "Signs", "Slope",
     "binary_conv2d", "binary_linear", "conv_panels", "dynamic_int8_conv2d", "dynamic_int8_linear", "instruction_sets",
-    "is_built", "panels", "patch_panels", "weight_only_conv2d", "weight_only_linear",
+    "int8_conv2d", "int8_linear", "int8_panels", "is_built", "panels", "patch_panels", "weight_only_conv2d",
+    "weight_only_linear",
 ]  # fmt: skip

@@ -120,6 +120,12 @@ _ARGUMENTS = {
     "px_dynamic_int8_conv2d": (
         _INT, _POINTER, ctypes.POINTER(Geometry), _POINTER, ctypes.POINTER(Affine), _POINTER, _INT,
     ),
+    "px_int8_linear": (
+        _INT, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG, ctypes.POINTER(Affine), _POINTER, _INT,
+    ),
+    "px_int8_conv2d": (
+        _INT, _POINTER, ctypes.POINTER(Geometry), _POINTER, ctypes.POINTER(Affine), _POINTER, _INT,
+    ),
     "px_quantize": (
         _INT, _INT, _INT, _INT, ctypes.c_float, _LONG, _LONG, *[_POINTER] * 4, _INT,
     ),

@@ -85,25 +85,28 @@ def contiguous(values: Tensor | None) -> Tensor | None:
 
 
 def require_fitting(
-    input: Tensor, panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None
-) -> None:
-    """Raise unless all are on the CPU, `panels` has that shape, and scale and bias fit the output channels."""
+    input: Tensor, panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None,
+    dtype: torch.dtype = torch.int64,
+) -> None:  # fmt: skip
+    """Raise unless all are on the CPU, `panels` has that shape and dtype, and scale and bias fit the channels."""
     require_float32("input", input)
-    require_weight(panels, shape, channels, scale, bias)
+    require_weight(panels, shape, channels, scale, bias, dtype)
 
 
 def require_weight(
-    panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None
-) -> None:
+    panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None,
+    dtype: torch.dtype = torch.int64,
+) -> None:  # fmt: skip
     """The same without an input."""
-    if panels.dtype is not torch.int64 or not panels.is_cpu or not panels.is_contiguous():
-        raise TypeError(f"panels must be contiguous int64 on the CPU; got {panels.dtype} on {panels.device}")
+    if panels.dtype is not dtype or not panels.is_cpu or not panels.is_contiguous():
+        name = str(dtype).removeprefix("torch.")
+        raise TypeError(f"panels must be contiguous {name} on the CPU; got {panels.dtype} on {panels.device}")
     if channels < 1:
         raise ValueError(f"a weight has at least 1 output; got {channels}")
     if panels.shape != shape:
         raise ValueError(
             f"the panels of such a weight are {shape}; got {tuple(panels.shape)}: make them by proxconnect.kernels."
-            "panels, conv_panels or patch_panels"
+            "panels, conv_panels, patch_panels or int8_panels"
         )
     if scale is not None:
         require_float32("scale", scale)

@@ -10,8 +10,8 @@ from torch.nn.parameter import is_lazy
 from proxconnect.layers import BinaryLayer, BinaryMultiheadAttention
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.layers.parameter import adopt
+from proxconnect.packed.compact import CompactLayer
 from proxconnect.packed.kinds import BY_KIND, PackedParameter, PackedProjection
-from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.metadata import Metadata
 from proxconnect.packed.sameness import require_same_layer, require_same_parameter
 from proxconnect.packed.spec import LayerSpec
@@ -21,7 +21,7 @@ from proxconnect.packed.transplant import transplant
 def require_float(model: nn.Module) -> None:
     """Refuse models that cannot be the architecture of a packed one."""
     for name, module in model.named_modules():
-        if isinstance(module, BinaryLayer | PackedLayer):
+        if isinstance(module, BinaryLayer | CompactLayer):
             raise ValueError(
                 f"{called(name)} is a {type(module).__name__} already: pass the float architecture, as it was before "
                 "binarize()"

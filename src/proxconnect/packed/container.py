@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ CODES = {
 """The dtypes that a file may hold, as safetensors calls them."""
 
 _LENGTH_BYTES = 8
+_ALIGNMENT = 64  # of the first tensor, as allocations of torch's have it
 _LONGEST_HEADER = 100_000_000  # the bound that safetensors sets
 
 
@@ -34,7 +36,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         end += tensor.nbytes
         header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(len(text) + _LENGTH_BYTES) % _ALIGNMENT)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(_LENGTH_BYTES, "little"))
         file.write(text)
@@ -61,6 +63,17 @@ def open_checked(path: Path) -> Any:
         if size < _described_size(path):
             raise ValueError("it is truncated within its tensors: copy or save it again") from None
         raise ValueError(f"it is damaged ({error}): copy or save it again") from None
+
+
+def tensor_of(file: Any, name: str) -> Tensor:
+    """A tensor of a file that `open_checked` opened: the file's own pages, unless it lies where its dtype cannot.
+
+    They are read when they are looked at, and what is written to them stays in this process. Windows, which replaces no
+    file that is mapped, gets a copy.
+    """
+    tensor: Tensor = file.get_tensor(name)
+    is_aligned = tensor.data_ptr() % tensor.itemsize == 0
+    return tensor if is_aligned and sys.platform != "win32" else tensor.clone()
 
 
 def _described_size(path: Path) -> int:

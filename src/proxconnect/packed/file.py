@@ -10,13 +10,14 @@ from torch.utils import swap_tensors
 
 from proxconnect.arguments import require_module
 from proxconnect.atomic import replacing
-from proxconnect.bits import pad_is_zero
 from proxconnect.layers import BinaryLayer
 from proxconnect.packed import container
 from proxconnect.packed.architecture import called, persistent, require_float, skeleton_of
-from proxconnect.packed.kernels import Inputs, KernelLayer, let_inputs_be, warn_unless_built
-from proxconnect.packed.layers import PackedLayer
+from proxconnect.packed.compact import CompactLayer
+from proxconnect.packed.halves import as_half, is_vector, note_vectors, vectors_of
+from proxconnect.packed.kernels import Inputs, let_inputs_be, warn_unless_built
 from proxconnect.packed.metadata import KEY, Metadata
+from proxconnect.packed.panels import PanelLayer
 from proxconnect.packed.wrappers import require_unwrapped
 
 
@@ -34,15 +35,18 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     require_module(model, "save(model, path)")
     require_unwrapped(model, "pc.save({}, path)")
     modules = dict(model.named_modules(remove_duplicate=False))
-    specs = {name: module.spec for name, module in modules.items() if isinstance(module, PackedLayer)}
+    specs = {name: module.spec for name, module in modules.items() if isinstance(module, CompactLayer)}
     unpacked = [name for name, module in modules.items() if isinstance(module, BinaryLayer)]
     if unpacked:
         raise ValueError(f"the model is not packed (binary are {_some(unpacked)}): call pc.save(pc.pack(model), path)")
-    if not specs:
+    if all(spec.weight_bits > 1 for spec in specs.values()):
         raise ValueError("the model has no packed layer: binarize and train it, then pc.save(pc.pack(model), path)")
     stored, aliases = _stored_once(modules)
+    vectors = vectors_of(model)
+    if vectors == "float16":
+        stored = {name: tensor if (half := as_half(tensor)) is None else half for name, tensor in stored.items()}
     with replacing(path) as temporary:
-        container.write(temporary, stored, {KEY: Metadata(specs, aliases).to_json()})
+        container.write(temporary, stored, {KEY: Metadata(specs, aliases, vectors).to_json()})
 
 
 def load(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
@@ -58,6 +62,7 @@ def load(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs
     except ValueError as fault:
         raise PackedFileError(f"cannot load {os.fspath(path)}: {fault}") from fault
     let_inputs_be(skeleton, inputs)
+    note_vectors(skeleton, metadata.vectors)
     return skeleton.cpu().eval().requires_grad_(False)
 
 
@@ -102,20 +107,20 @@ def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
         if places.setdefault(id(tensor), source[name]) != source[name]:
             raise ValueError(f"{places[id(tensor)]!r} and {name!r} are one tensor in the model, but two in the file: "
                              "pass the architecture that was packed")  # fmt: skip
-        _require_same_tensor(name, tensor, file.get_slice(source[name]))
-    loaded = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    for name, module in modules.items():
-        if isinstance(module, PackedLayer):
-            _require_valid(name, module, loaded, source)
+        _require_same_tensor(name, tensor, file.get_slice(source[name]), may_be_half=metadata.vectors == "float16")
+    loaded = {name: container.tensor_of(file, name) for name in file.keys()}  # noqa: SIM118
     blanks = {id(tensor): (tensor, source[name]) for name, tensor in expected.items()}
     for blank, stored in blanks.values():
-        values = loaded[stored]
+        values = loaded[stored].to(blank.dtype)
         # Swapping the contents reaches every holder of a tied tensor; detach() lets aliases share their memory.
         is_parameter = isinstance(blank, nn.Parameter)
         full = nn.Parameter(values, requires_grad=False) if is_parameter else values.detach()
         swap_tensors(blank, full)
+    for name, module in modules.items():
+        if isinstance(module, CompactLayer) and (fault := module.fault()):
+            raise ValueError(f"layer {name!r} is damaged: {fault}")
     for module in modules.values():
-        if isinstance(module, KernelLayer):
+        if isinstance(module, PanelLayer):
             module.make_panels()
 
 
@@ -130,21 +135,12 @@ def _require_same_names(expected: Iterable[str], stored: set[str], aliases: Mapp
         raise ValueError(f"{', and '.join(faults)}: pass the architecture that was packed")
 
 
-def _require_same_tensor(name: str, tensor: Tensor, stored: Any) -> None:
+def _require_same_tensor(name: str, tensor: Tensor, stored: Any, *, may_be_half: bool) -> None:
     inside = (stored.get_dtype(), tuple(stored.get_shape()))
     outside = (container.CODES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
-    if inside != outside:
+    if inside != outside and not (may_be_half and is_vector(tensor) and inside == ("F16", outside[1])):
         raise ValueError(f"tensor {name!r} is {inside[0]} of shape {inside[1]} in the file, but must be {outside[0]} "
                          f"of shape {outside[1]} for this model: pass the architecture that was packed")  # fmt: skip
-
-
-def _require_valid(prefix: str, layer: PackedLayer, loaded: Mapping[str, Tensor], source: Mapping[str, str]) -> None:
-    """Refuse bits after the last weight and scales that no packing makes."""
-    bits, scale = (f"{prefix}.{name}" if prefix else name for name in ("bits", "scale"))
-    if not pad_is_zero(loaded[source[bits]], layer.spec.entries):
-        raise ValueError(f"the bits after the last weight of layer {prefix!r} are not 0: it is damaged")
-    if scale in source and not bool(loaded[source[scale]].isfinite().all()):
-        raise ValueError(f"a scale of layer {prefix!r} is infinite or NaN: it is damaged")
 
 
 def _some(names: Iterable[str]) -> str:

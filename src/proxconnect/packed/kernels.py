@@ -1,20 +1,18 @@
 """Packed layers that the kernels compute, where they take the input; torch computes the rest."""
 
 import warnings
-from collections.abc import Callable
 from functools import cache
 from math import prod
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.bits import pack_bits, unpack_bits
 from proxconnect.packed.layers import PackedLayer
-from proxconnect.packed.spec import LayerSpec
+from proxconnect.packed.panels import PanelLayer
 
 WORTH_TABLES = (32, 128)
 """The outputs of a group, and the entries of a patch, below which a convolution of floats is faster by torch, which has
@@ -27,32 +25,11 @@ longer than the product. It holds for one group."""
 Inputs = Literal["exact", "int8"]
 """How kernels multiply float inputs: as they are, or each row rounded to 8 bits by its own step, which is faster."""
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""The dtypes of an input that the kernels compute with, in float32."""
 
+class KernelLayer(PanelLayer, PackedLayer):
+    """Mixin over a packed layer whose product the kernels compute where they can."""
 
-class KernelLayer(PackedLayer):
-    """Mixin over a packed layer: `panels` holds its signs as the kernels read them, or None where torch computes.
-
-    `panels` is made of `bits`, anew when these change (a compiled or exported graph, or a vmap, does not look whether
-    they did), and is in no state dict.
-    """
-
-    panels: Tensor | None
     inputs: Inputs = "exact"
-    _made_of: tuple[Tensor, int | None]
-    """The bits that the panels show, and their version then."""
-
-    def make_panels(self) -> None:
-        """Lay the signs out for the kernels, where these were built, are for its device and can compute it."""
-        on_cpu = self.bits.device.type == "cpu"
-        self.panels = self._panels() if on_cpu and kernels.is_built() else None
-        self._made_of = self.bits, _version(self.bits)
-
-    def follow_bits(self) -> None:
-        """Make the panels anew where the bits have changed."""
-        if self._is_stale():
-            self.make_panels()
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
         """What the binary layer answers under `hard()`: of signs to the bit, of floats up to the order of a sum."""
@@ -61,16 +38,10 @@ class KernelLayer(PackedLayer):
         return self.by_kernels(input.float()).to(input.dtype)
 
     def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:
-        """Whether the kernels compute the product with this input: without derivatives, which they do not have."""
-        if forward_ad._current_level >= 0:  # a tangent does not show in requires_grad
-            return False
-        if self.panels is None or input.device.type != "cpu" or input.dtype not in DTYPES:
-            return False
-        if not torch.compiler.is_compiling():
-            self.follow_bits()
+        """Whether the kernels compute the product with this input."""
         if not self._spec.binary_input and torch.is_autocast_enabled("cpu"):
             return False
-        return not torch.is_grad_enabled() or not (input.requires_grad or (bias is not None and bias.requires_grad))
+        return self.kernels_can(input, bias)
 
     def by_kernels(self, input: Tensor) -> Tensor:
         """The product with a float32 input."""
@@ -85,36 +56,6 @@ class KernelLayer(PackedLayer):
             return kernels.binary_linear(input, panels, rows, scale, bias, self.accumulator)
         multiply = kernels.dynamic_int8_linear if self.inputs == "int8" else kernels.weight_only_linear
         return multiply(input, panels, rows, scale, bias)
-
-    def kernel_scale(self) -> Tensor | None:
-        """The scale as the kernels take it."""
-        return None if self._spec.scale is None else self.scale.float()
-
-    def kernel_bias(self) -> Tensor | None:
-        """The bias as the kernels take it."""
-        return None if self.bias is None else self.bias.float()
-
-    def _panels(self) -> Tensor | None:
-        raise NotImplementedError
-
-    def _is_stale(self) -> bool:
-        bits, version = self._made_of
-        now = self._buffers["bits"]
-        return (now is not bits or _version(bits) != version) and not torch._C._are_functorch_transforms_active()
-
-    def _specify(self, spec: LayerSpec) -> None:
-        super()._specify(spec)
-        self.register_buffer("panels", None, persistent=False)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self.make_panels()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        if (self.panels is None) == (self.bits.device.type == "cpu"):  # they are for the CPU alone
-            self.make_panels()
-        return self
 
 
 class KernelLinear(KernelLayer):
@@ -228,11 +169,6 @@ class KernelConv(KernelLayer):
 
     def _kernel_shape(self) -> tuple[int, ...]:
         return (*self._spec.shape[:2], *_two(self._spec.shape[2:], 1))
-
-
-def _version(tensor: Tensor) -> int | None:
-    """What counts in-place changes; None where nothing does."""
-    return None if tensor.is_inference() else tensor._version
 
 
 def _two(values: tuple[int, ...], missing: int) -> tuple[int, ...]:

@@ -14,7 +14,9 @@ from proxconnect.layers.products import (
     TransposedConvProduct,
     TransposedLinearProduct,
 )
+from proxconnect.packed.compact import CompactLayer
 from proxconnect.packed.geometry import geometry_of
+from proxconnect.packed.int8 import INT8
 from proxconnect.packed.kernels import KernelConv, KernelLinear, KernelProjection
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import LayerSpec
@@ -24,6 +26,16 @@ class PackedForm(PackedLayer):
     """A packed layer that is a float layer of torch's, or stands for one."""
 
     binary_type: ClassVar[type[ConvertedLayer]]
+
+    @classmethod
+    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
+        """The float layer's class for it and its subclasses."""
+        return cls.binary_type.float_class(candidate)
+
+    @classmethod
+    def float_name(cls) -> str:
+        """The name of the float layer's class."""
+        return cls.binary_type.float_name()
 
 
 class PackedLinear(KernelLinear, PackedForm, LinearProduct, nn.Linear):
@@ -136,8 +148,8 @@ _FORMS: tuple[type[PackedLayer], ...] = (
 PACKED = {packed.binary_type: packed for packed in _FORMS}
 """The packed form of every binary layer."""
 
-BY_KIND = {packed.kind: packed for packed in _FORMS}
-"""The packed layers by what the file calls them."""
+BY_KIND: dict[str, type[CompactLayer]] = {form.kind: form for form in (*_FORMS, *INT8.values())}
+"""The packed layers by what the file calls them, 8-bit ones among them."""
 
 
 def spec_of(layer: BinaryLayer) -> LayerSpec:

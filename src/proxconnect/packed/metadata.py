@@ -3,16 +3,17 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from proxconnect.packed.halves import Vectors
 from proxconnect.packed.spec import LayerSpec
 
 KEY = "proxconnect"
 """The metadata key of the safetensors file."""
-VERSION = 1
-"""The version of the layout that this code writes, and the only one that it reads."""
+VERSION = 2
+"""The version of the layout that this code writes; it reads that and 1."""
 
-_KEYS = {"version", "layers", "aliases"}
+_KEYS = {"version", "layers", "aliases", "vectors"}
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,14 @@ class Metadata:
 
     layers: Mapping[str, LayerSpec]
     aliases: Mapping[str, str]
+    vectors: Vectors = "float32"
+    """"float16" where vectors of float32 may be stored so."""
 
     def to_json(self) -> str:
         """The text under the metadata key."""
         layers = {name: spec.to_json() for name, spec in self.layers.items()}
-        return json.dumps({"version": VERSION, "layers": layers, "aliases": dict(self.aliases)})
+        content = {"version": VERSION, "layers": layers, "aliases": dict(self.aliases), "vectors": self.vectors}
+        return json.dumps(content, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Metadata":
@@ -37,14 +41,19 @@ class Metadata:
         except ValueError as error:
             raise ValueError(f"its metadata is no valid JSON ({error}): the file is damaged") from None
         _check_version(content)
+        if content["version"] == 1:
+            content.setdefault("vectors", "float32")
         if set(content) != _KEYS:
             raise ValueError(f"its metadata must have the keys {', '.join(sorted(_KEYS))}: the file is damaged")
+        if content["vectors"] not in get_args(Vectors):
+            raise ValueError(f"the vectors in its metadata are {content['vectors']!r}, not one of "
+                             f"{', '.join(get_args(Vectors))}: the file is damaged")  # fmt: skip
         layers, aliases = content["layers"], content["aliases"]
         if not isinstance(layers, dict) or not layers:
             raise ValueError("its metadata names no layers: the file is damaged")
         if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
             raise ValueError("the aliases in its metadata must be an object of strings: the file is damaged")
-        return cls({name: _spec(name, entry) for name, entry in layers.items()}, aliases)
+        return cls({name: _spec(name, entry) for name, entry in layers.items()}, aliases, content["vectors"])
 
 
 def _check_version(content: object) -> None:

@@ -1,5 +1,7 @@
 """From a trained binary model to a packed one."""
 
+from typing import Any, get_args
+
 import torch
 from torch import nn
 
@@ -7,17 +9,24 @@ from proxconnect.arguments import require_module
 from proxconnect.bits import pack_bits
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.fast_path import call_every_layer
+from proxconnect.packed.halves import Vectors, halve, note_vectors
+from proxconnect.packed.int8 import Int8Layer
 from proxconnect.packed.kernels import Inputs, KernelLayer, let_inputs_be, warn_unless_built
 from proxconnect.packed.kinds import spec_of
 from proxconnect.packed.layers import PackedLayer
+from proxconnect.packed.remainder import Remainder, give_levels, remaining
 from proxconnect.packed.spec import DTYPES, LayerSpec
 from proxconnect.packed.transplant import transplant
 from proxconnect.packed.wrappers import require_unwrapped
 
 
-def pack(model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
+def pack(
+    model: nn.Module, *, inputs: Inputs = "exact", remainder: Remainder = "float", vectors: Vectors = "float32"
+) -> nn.Module:
     """A copy of `model` with packed layers, which run one after another; `proxconnect.pack` says the rest."""
     require_module(model, "pack(model)")
+    _require_one_of("remainder", remainder, Remainder)
+    _require_one_of("vectors", vectors, Vectors)
     warn_unless_built()
     require_unwrapped(model, "pc.pack({})")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
@@ -28,14 +37,28 @@ def pack(model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
     specs: dict[nn.Module, LayerSpec] = {
         layer: _packable(f"layer {name!r}" if name else "the model", layer) for name, layer in layers.items()
     }
+    if remainder == "int8":
+        specs |= remaining(model)
     copy, packed = transplant(model, specs, {})
     call_every_layer(copy)
     with torch.no_grad():
         for layer, form in packed.items():
-            assert isinstance(layer, BinaryLayer)
-            _give_tensors(form, layer)
+            if isinstance(form, Int8Layer):
+                give_levels(form, layer, vectors)
+            else:
+                assert isinstance(layer, BinaryLayer)
+                assert isinstance(form, PackedLayer)
+                _give_tensors(form, layer)
+    if vectors == "float16":
+        halve(copy)
+    note_vectors(copy, vectors)
     let_inputs_be(copy, inputs)
     return copy.eval().requires_grad_(False)
+
+
+def _require_one_of(name: str, value: object, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}; got {value!r}")
 
 
 def _give_tensors(form: PackedLayer, layer: BinaryLayer) -> None:

@@ -7,18 +7,16 @@ from torch import Tensor, nn
 from proxconnect.layers.attention import FUSED, SEPARATE
 from proxconnect.layers.parameter import SUFFIX
 from proxconnect.packed.geometry import geometry_of
-from proxconnect.packed.kinds import BY_KIND, PackedForm, PackedProjection
+from proxconnect.packed.kinds import BY_KIND, PackedProjection
 from proxconnect.packed.spec import LayerSpec
 
 
 def require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     """Refuse a layer that is not of the type, shape, dtype and geometry that was packed."""
     packed = BY_KIND[spec.kind]
-    assert issubclass(packed, PackedForm)
-    binary = packed.binary_type
-    if binary.float_class(type(layer)) is None:
+    if packed.float_class(type(layer)) is None:
         raise ValueError(
-            f"layer {name!r} is a {binary.float_name()} in the file, but a {type(layer).__name__} in the model: "
+            f"layer {name!r} is a {packed.float_name()} in the file, but a {type(layer).__name__} in the model: "
             "pass the architecture that was packed"
         )
     weight = layer._parameters.get("weight")
@@ -30,6 +28,9 @@ def require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     if spec.padding_value and not (pads and spec.geometry is not None and spec.geometry.output_padding is None):
         raise ValueError(f"layer {name!r} cannot pad with {spec.padding_value}: only a convolution of binary inputs "
                          "that pads with zeros can; pass the architecture that was packed")  # fmt: skip
+    if spec.weight_bits == 8 and (spec.scale != "channel" or spec.binary_input):
+        raise ValueError(f"layer {name!r} has 8-bit weights, but no scale for each output or a binary input: the file "
+                         "is damaged")  # fmt: skip
     if spec.channel_dims is not None:
         raise ValueError(f"layer {name!r} has channel_dims, but is a {spec.kind}: the file is damaged")
 

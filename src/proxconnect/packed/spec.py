@@ -20,6 +20,12 @@ _KEYS = (
     "type", "shape", "scale", "dtype", "binary_input", "accumulator", "padding_value", "geometry", "channel_dims",
 )  # fmt: skip
 
+_USUAL = {
+    "scale": "channel", "dtype": "float32", "binary_input": False, "accumulator": None, "padding_value": 0,
+    "geometry": None, "channel_dims": None,
+}  # fmt: skip
+"""What a key stands for that an entry lacks."""
+
 _ACCUMULATOR_KEYS = ("bits", "overflow", "slope")
 
 
@@ -47,9 +53,19 @@ class LayerSpec:
         return prod(self.shape)
 
     @property
-    def bit_shape(self) -> tuple[int]:
-        """The shape of the tensor `bits`."""
-        return (byte_count(self.entries),)
+    def weight_bits(self) -> int:
+        """The bits of one weight, 1 or 8."""
+        return 8 if self.kind.startswith("int8") else 1
+
+    @property
+    def held_shape(self) -> tuple[int, ...]:
+        """The shape of the tensor `bits`, or `levels`."""
+        return self.shape if self.weight_bits == 8 else (byte_count(self.entries),)
+
+    @property
+    def held_dtype(self) -> torch.dtype:
+        """The dtype of the tensor `bits`, or `levels`."""
+        return torch.int8 if self.weight_bits == 8 else torch.uint8
 
     @property
     def scale_shape(self) -> tuple[int, ...]:
@@ -64,9 +80,9 @@ class LayerSpec:
 
     @property
     def tensor_bytes(self) -> int:
-        """The bytes of `bits` and `scale`."""
+        """The bytes of `bits`, or `levels`, and `scale`."""
         scales = 0 if self.scale is None else prod(self.scale_shape)
-        return self.bit_shape[0] + scales * self.dtype.itemsize
+        return prod(self.held_shape) + scales * self.dtype.itemsize
 
     def to_json(self) -> dict[str, Any]:
         """The entry of the metadata."""
@@ -77,7 +93,8 @@ class LayerSpec:
             None if self.geometry is None else self.geometry.to_json(),
             None if self.channel_dims is None else list(self.channel_dims),
         )  # fmt: skip
-        return dict(zip(_KEYS, values, strict=True))
+        entry = dict(zip(_KEYS, values, strict=True))
+        return {key: value for key, value in entry.items() if key not in _USUAL or value != _USUAL[key]}
 
     def _accumulator_to_json(self) -> dict[str, Any] | None:
         """What inference needs to know of the accumulator."""
@@ -86,8 +103,9 @@ class LayerSpec:
     @classmethod
     def from_json(cls, entry: object) -> "LayerSpec":
         """The spec that an entry of the metadata describes; ValueError that says what is wrong with it."""
-        if not isinstance(entry, dict) or set(entry) != set(_KEYS):
-            raise ValueError(f"must be an object with the keys {', '.join(_KEYS)}")
+        if not isinstance(entry, dict) or not {"type", "shape"} <= set(entry) <= set(_KEYS):
+            raise ValueError(f"must be an object with the keys type and shape, and of {', '.join(_USUAL)}")
+        entry = _USUAL | entry
         shape, dtype = entry["shape"], entry["dtype"]
         if not isinstance(entry["type"], str):
             raise ValueError(f"type must be a string, is {entry['type']!r}")

@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from proxconnect.packed.compact import CompactLayer
 from proxconnect.packed.kinds import BY_KIND
-from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import LayerSpec
 
 
 def transplant(
     model: nn.Module, specs: Mapping[nn.Module, LayerSpec], memo: dict[int, Any]
-) -> tuple[nn.Module, dict[nn.Module, PackedLayer]]:
+) -> tuple[nn.Module, dict[nn.Module, CompactLayer]]:
     """A deep copy of `model` in which the layers of `specs` are packed, their tensors still to be given.
 
     Their packed forms stand in the memo of the copy, so that neither their weights nor their quantizers are ever
@@ -23,7 +23,7 @@ def transplant(
     memo |= {id(layer): form for layer, form in packed.items()}
     memo |= _computed_tensors(model)
     for name, layer in model.named_modules():
-        taken = [key for key in ("bits", "scale", "panels") if hasattr(layer, key)]
+        taken = [key for key in ("bits", "levels", "scale", "panels") if hasattr(layer, key)]
         if layer in specs and taken:
             raise ValueError(f"layer {name!r} has an attribute {taken[0]!r}, which its packed form needs: rename it")
     for layer, form in packed.items():

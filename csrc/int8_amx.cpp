@@ -1,0 +1,81 @@
+#include "int8_amx.hpp"
+
+#if defined(__linux__) && defined(__AMX_INT8__)
+
+#include <immintrin.h>
+
+namespace proxconnect {
+namespace {
+
+struct alignas(64) Configuration {
+    uint8_t palette = 1, first_row = 0, reserved[14] = {};
+    uint16_t bytes[16] = {};
+    uint8_t rows[16] = {};
+};
+
+// The sums of 16 rows with all four blocks.
+void multiply_tile(const ByteRows& rows, const uint8_t* x, const int8_t* panels, int32_t* sums) {
+    const int64_t apart = block_bytes(rows.step_count);
+    constexpr int64_t PITCH = TILE * sizeof(int32_t);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t j = 0; j < rows.step_count; ++j, panels += STEP_BYTES) {
+        _tile_loadd(4, x + rows.steps[j].at, rows.stride);
+        _tile_loadd(5, panels, 64);
+        _tile_dpbusd(0, 4, 5);
+        _tile_loadd(6, panels + apart, 64);
+        _tile_dpbusd(1, 4, 6);
+        _tile_loadd(5, panels + 2 * apart, 64);
+        _tile_dpbusd(2, 4, 5);
+        _tile_loadd(6, panels + 3 * apart, 64);
+        _tile_dpbusd(3, 4, 6);
+    }
+    _tile_stored(0, sums, PITCH);
+    _tile_stored(1, sums + 16, PITCH);
+    _tile_stored(2, sums + 32, PITCH);
+    _tile_stored(3, sums + 48, PITCH);
+}
+
+// The sums of 16 rows with one block.
+void multiply_block(const ByteRows& rows, const uint8_t* x, const int8_t* panels, int32_t* sums) {
+    _tile_zero(0);
+    for (int64_t j = 0; j < rows.step_count; ++j, panels += STEP_BYTES) {
+        _tile_loadd(4, x + rows.steps[j].at, rows.stride);
+        _tile_loadd(5, panels, 64);
+        _tile_dpbusd(0, 4, 5);
+    }
+    _tile_stored(0, sums, TILE * sizeof(int32_t));
+}
+
+}  // namespace
+
+void multiply_by_amx(const ByteRows& rows, int64_t count, const int8_t* panels, int64_t blocks, int32_t* sums) {
+    Configuration configuration;
+    for (int tile = 0; tile < 8; ++tile) configuration.bytes[tile] = 64, configuration.rows[tile] = 16;
+    _tile_loadconfig(&configuration);
+    for (int64_t r = 0; r < count; r += 16) {
+        const uint8_t* const x = rows.x + r * rows.stride;
+        if (blocks == BLOCKS) {
+            multiply_tile(rows, x, panels, sums + r * TILE);
+            continue;
+        }
+        for (int64_t i = 0; i < blocks; ++i) {
+            multiply_block(rows, x, panels + i * block_bytes(rows.step_count), sums + r * TILE + i * BLOCK);
+        }
+    }
+    _tile_release();
+}
+
+}  // namespace proxconnect
+
+#else
+
+namespace proxconnect {
+
+void multiply_by_amx(const ByteRows&, int64_t, const int8_t*, int64_t, int32_t*) {}
+
+}  // namespace proxconnect
+
+#endif

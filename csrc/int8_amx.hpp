@@ -1,0 +1,13 @@
+// Products of bytes with bytes by AMX, where has_amx() says that there is that.
+#pragma once
+
+#include <cstdint>
+
+#include "int8.hpp"
+
+namespace proxconnect {
+
+// Makes the sums of `count` rows, a multiple of 16, with up to four blocks of the weight.
+void multiply_by_amx(const ByteRows& rows, int64_t count, const int8_t* panels, int64_t blocks, int32_t* sums);
+
+}  // namespace proxconnect

@@ -1,0 +1,73 @@
+// AVX-512: VNNI multiplies four pairs of bytes for each output in one instruction; AMX takes 16 rows at a time.
+#include <immintrin.h>
+
+#include "amx.hpp"
+#include "int8_amx.hpp"
+#include "weight_only.hpp"
+
+namespace proxconnect {
+namespace {
+
+struct Vnni {
+    static constexpr int LANES = 16;
+
+    // As an intrinsic GCC 12 keeps the sums in memory.
+    static __m512i add_products(__m512i sums, __m512i x, __m512i weight) {
+        asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(x), "v"(weight));
+        return sums;
+    }
+
+    // The sums of ROWS rows, TILE apart, with COUNT blocks.
+    template <int ROWS, int COUNT>
+    static void add_tile(const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* to) {
+        const int64_t apart = block_bytes(rows.step_count);
+        __m512i sums[ROWS][COUNT];
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            unrolled<COUNT>([&](auto i) ALWAYS_INLINE { sums[r][i] = _mm512_setzero_si512(); });
+        });
+        for (int64_t j = 0; j < rows.step_count; ++j, panels += STEP_BYTES) {
+            const uint8_t* x = rows.x + row * rows.stride + rows.steps[j].at;
+            const int8_t* four_of_all = panels;
+            for (int64_t k = 0; k < rows.steps[j].fours; ++k, x += 4, four_of_all += 4 * BLOCK) {
+                __m512i weight[COUNT];
+                unrolled<COUNT>([&](auto i) ALWAYS_INLINE { weight[i] = _mm512_loadu_si512(four_of_all + i * apart); });
+                unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+                    int32_t four;
+                    std::memcpy(&four, x + r * rows.stride, sizeof four);
+                    const __m512i entries = _mm512_set1_epi32(four);
+                    unrolled<COUNT>([&](auto i) ALWAYS_INLINE {
+                        sums[r][i] = add_products(sums[r][i], entries, weight[i]);
+                    });
+                });
+            }
+        }
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            unrolled<COUNT>([&](auto i) ALWAYS_INLINE { _mm512_storeu_si512(to + r * TILE + i * BLOCK, sums[r][i]); });
+        });
+    }
+
+    template <int COUNT>
+    static void add_rows(const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* sums) {
+        for (; row + 4 <= rows.count; row += 4) add_tile<4, COUNT>(rows, row, panels, sums + row * TILE);
+        for (; row < rows.count; ++row) add_tile<1, COUNT>(rows, row, panels, sums + row * TILE);
+    }
+
+    static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
+        int64_t done = 0;
+        if (has_amx()) {
+            done = (rows.count + BLOCK / 2) / BLOCK * BLOCK;  // half a tile is worth one
+            if (done > 0) multiply_by_amx(rows, done, panels, blocks, sums);
+        }
+        if (done >= rows.count) return;
+        if (blocks == BLOCKS) return add_rows<BLOCKS>(rows, done, panels, sums);
+        for (int64_t i = 0; i < blocks; ++i) {
+            add_rows<1>(rows, done, panels + i * block_bytes(rows.step_count), sums + i * BLOCK);
+        }
+    }
+};
+
+}  // namespace
+
+const Int8Kernels avx512_int8 = {round_bytes, multiply_bytes<Vnni>};
+
+}  // namespace proxconnect

@@ -1,0 +1,156 @@
+// Products of rounded floats with whole numbers against sums of integers, one entry at a time.
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "proxconnect.h"
+#include "test_images.hpp"
+
+namespace {
+
+// A weight (outputs, pieces, length) and its panels, in which what is beyond the last entry and output is 0.
+struct Weight {
+    int64_t n, pieces, length;
+    std::vector<int> levels;
+    std::vector<int8_t> panels;
+
+    int64_t steps() const { return pieces * ((length + 63) / 64); }
+
+    Weight(int64_t n, int64_t pieces, int64_t length) : n(n), pieces(pieces), length(length) {
+        std::mt19937_64 random(static_cast<unsigned>(n + 31 * pieces + 977 * length));
+        const int64_t block = steps() * 1024 + 64;
+        panels.resize(static_cast<size_t>((n + 15) / 16 * block));
+        for (int64_t output = 0; output < n; ++output) {
+            int32_t total = 0;
+            int8_t* const of_block = panels.data() + output / 16 * block;
+            for (int64_t piece = 0; piece < pieces; ++piece) {
+                for (int64_t k = 0; k < length; ++k) {
+                    const int level = static_cast<int>(random() % 255) - 127;
+                    const int64_t step = piece * ((length + 63) / 64) + k / 64, four = k % 64 / 4;
+                    of_block[step * 1024 + four * 64 + output % 16 * 4 + k % 4] = static_cast<int8_t>(level);
+                    levels.push_back(level), total += 128 * level;
+                }
+            }
+            reinterpret_cast<int32_t*>(of_block + steps() * 1024)[output % 16] = total;
+        }
+    }
+
+    int64_t level(int64_t output, int64_t entry) const {
+        return levels[static_cast<size_t>(output * pieces * length + entry)];
+    }
+};
+
+std::vector<float> normal(int64_t count, unsigned seed) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<float> normal;
+    std::vector<float> values(static_cast<size_t>(count));
+    for (float& value : values) value = normal(random);
+    return values;
+}
+
+float largest(const std::vector<float>& x, int64_t begin, int64_t count) {
+    float most = 0x1p-100f;
+    for (int64_t i = begin; i < begin + count; ++i) most = std::fmax(most, std::fabs(x[static_cast<size_t>(i)]));
+    return most;
+}
+
+int64_t rounded(float x, float most) {
+    const float inverse = 127.0f / most, scaled = x * inverse;
+    return static_cast<int64_t>(std::rint(scaled));
+}
+
+bool multiplies(int32_t isa, int64_t m, int64_t n, int64_t entries, int32_t threads) {
+    const Weight weight(n, 1, entries);
+    const std::vector<float> x = normal(m * entries, 1), scale = normal(n, 2), bias = normal(n, 3);
+    const Affine affine = {n == 1 ? 1 : n, scale.data(), bias.data()};
+    std::vector<float> y(static_cast<size_t>(m * n), NAN);
+    if (px_int8_linear(isa, x.data(), m, entries, entries, weight.panels.data(), n, &affine, y.data(), threads)) {
+        return false;
+    }
+    for (int64_t i = 0; i < m * n; ++i) {
+        const int64_t row = i / n * entries;
+        const float most = largest(x, row, entries);
+        int64_t sum = 0;
+        for (int64_t k = 0; k < entries; ++k) {
+            sum += rounded(x[static_cast<size_t>(row + k)], most) * weight.level(i % n, k);
+        }
+        const float product = static_cast<float>(sum) * (most / 127.0f);
+        const float scaled = product * scale[static_cast<size_t>(i % n)];
+        if (y[static_cast<size_t>(i)] != scaled + bias[static_cast<size_t>(i % n)]) return false;
+    }
+    return true;
+}
+
+bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
+    const bool is_whole = g.dilation[1] == 1;
+    const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.out_size[0] * g.out_size[1];
+    const Weight weight(g.out_channels, is_whole ? g.kernel[0] : taps, g.channels * (is_whole ? g.kernel[1] : 1));
+    const std::vector<float> x = normal(g.batch * g.image_stride, 4);
+    const Affine affine = {0, nullptr, nullptr};
+    std::vector<float> y(static_cast<size_t>(g.batch * pixels * g.out_channels), NAN);
+    if (px_int8_conv2d(isa, x.data(), &g, weight.panels.data(), &affine, y.data(), threads)) return false;
+    for (int64_t i = 0; i < g.batch * pixels * g.out_channels; ++i) {
+        const int64_t image = i / (pixels * g.out_channels), at = i % (pixels * g.out_channels);
+        const int64_t pixel = g.has_planes ? at % pixels : at / g.out_channels;
+        const int64_t channel = g.has_planes ? at / pixels : at % g.out_channels;
+        const float most = largest(x, image * g.image_stride, g.image_stride);
+        int64_t sum = 0;
+        for (int64_t k = 0; k < taps * g.channels; ++k) {
+            const int64_t met = pixel_met(g, pixel, k / g.channels), c = k % g.channels;
+            if (met < 0) continue;
+            const int64_t from = image * g.image_stride + c * g.channel_stride + met * g.pixel_stride;
+            sum += rounded(x[static_cast<size_t>(from)], most) * weight.level(channel, k);
+        }
+        if (y[static_cast<size_t>(i)] != static_cast<float>(sum) * (most / 127.0f)) return false;
+    }
+    return true;
+}
+
+bool nan_stays_in_its_row(int32_t isa) {
+    for (const float what : {NAN, INFINITY, -INFINITY}) {
+        const Weight weight(9, 1, 70);
+        std::vector<float> x = normal(40 * 70, 5), y(40 * 9);
+        x[7 * 70 + 66] = what;
+        const Affine affine = {0, nullptr, nullptr};
+        px_int8_linear(isa, x.data(), 40, 70, 70, weight.panels.data(), 9, &affine, y.data(), 1);
+        for (int64_t i = 0; i < 40 * 9; ++i) {
+            if (std::isnan(y[static_cast<size_t>(i)]) != (i / 9 == 7)) return false;
+        }
+    }
+    return true;
+}
+
+}  // namespace
+
+int check_int8(int32_t isa, int& runs) {
+    int failures = 0;
+    const auto check = [&](bool is_right, const char* what, int64_t m, int64_t n, int64_t entries) {
+        ++runs;
+        if (is_right) return;
+        ++failures;
+        std::printf("isa %d: %s: %lld %lld %lld\n", isa, what, (long long)m, (long long)n, (long long)entries);
+    };
+    for (const int64_t m : {0, 1, 2, 7, 9, 17, 35}) {
+        for (const int64_t n : {1, 16, 65}) {
+            for (const int64_t entries : {1, 5, 63, 64, 65, 129}) {
+                check(multiplies(isa, m, n, entries, 1 + m % 2), "8-bit weight", m, n, entries);
+            }
+        }
+    }
+    check(multiplies(isa, 197, 200, 300, 3), "threads of an 8-bit weight", 197, 200, 300);
+    check(multiplies(isa, 3, 1100, 1000, 3), "threads of an 8-bit weight", 3, 1100, 1000);
+    for (const int64_t channels : {1, 3, 35}) {
+        for (const int64_t outputs : {1, 9, 70}) {
+            for (const int64_t step : {1, 2}) {
+                for (const bool is_channels_last : {false, true}) {
+                    Geometry g = small_images(channels, outputs, 1, step, is_channels_last);
+                    g.has_planes = !is_channels_last;
+                    check(convolves(isa, g, static_cast<int32_t>(step)), "8-bit convolution", channels, outputs, step);
+                }
+            }
+        }
+    }
+    check(nan_stays_in_its_row(isa), "NaN of an 8-bit weight", 40, 9, 70);
+    return failures;
+}
