@@ -1,7 +1,8 @@
 """Packed models as fused graphs: what lies between binary layers runs in the same pass as these."""
 
 from proxconnect.fusion.attachment import layer_by_layer
-from proxconnect.fusion.proof import Proof, ProofError, prove
+from proxconnect.fusion.comparison import ProofError
+from proxconnect.fusion.proof import Proof, prove
 from proxconnect.fusion.regions import Fusion, Region, fuse
 
 __all__ = ["Fusion", "Proof", "ProofError", "Region", "fuse", "layer_by_layer", "prove"]

@@ -193,9 +193,8 @@ def scale_of(weight: Tensor) -> Tensor:
 def error(layer: Int8Layer, float_layer: nn.Linear | nn.Conv2d, input: Tensor) -> tuple[float, float]:
     """How far an 8-bit layer is from its float one on an input, and how far it may be, relative to the largest output.
 
-    Returns max|y − y'| and the largest bound of an output, as `Int8Layer` states it but with the error that each entry
-    of the weight really has, both over max|y'|, where y' is the float layer's output in float64. ValueError where there
-    is no output other than 0.
+    Returns max|y − y'| and the largest bound of an output, as `Int8Layer` states it, both over max|y'|, where y' is the
+    float layer's output in float64. ValueError where there is no output other than 0.
     """
     weight, bias = float_layer.weight.double(), None if float_layer.bias is None else float_layer.bias.double()
     x = layer.seen(input.double())
@@ -204,8 +203,9 @@ def error(layer: Int8Layer, float_layer: nn.Linear | nn.Conv2d, input: Tensor) -
     if not largest > 0:
         raise ValueError("an error is relative to the largest output, and there is none but 0: pass another input")
     half_step = (x.abs().amax(layer.rounded_together, keepdim=True) / 254).expand_as(x).contiguous()
-    held = layer.levels.double() * layer.scale.double().view(-1, *(1,) * (weight.dim() - 1))
-    bound = layer.multiply(x.abs(), (weight - held).abs(), None) + layer.multiply(half_step, held.abs(), None)
+    scale = layer.scale.double().view(-1, *(1,) * (weight.dim() - 1)).expand_as(weight)
+    held = layer.levels.double() * scale
+    bound = layer.multiply(x.abs(), scale / 2, None) + layer.multiply(half_step, held.abs(), None)
     measured = (layer(input).double() - exact).abs().max()
     return float(measured / largest), float(bound.max() / largest)
 

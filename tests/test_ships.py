@@ -1,0 +1,115 @@
+"""What was trained is what ships: train, pack, save, load in a fresh process, and get the same answers."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import proxconnect as pc
+from networks import NETWORKS
+from proxconnect.example import arguments
+from proxconnect.training.bireal import bireal_resnet18
+
+MODES: dict[str, dict[str, Any]] = {
+    "BW": {},
+    "BWA": {"activations": "poly"},
+    "BWAA wrap": {"activations": "poly", "accumulator": pc.Accumulator(8, "wrap")},
+    "BWAA saturate": {"activations": "poly", "accumulator": pc.Accumulator(8, "saturate")},
+}
+
+
+def images(size: int) -> Callable[[], Tensor]:
+    """In the memory format of fused graphs, in which torch rounds as they do."""
+    return lambda: torch.randn(2, 3, size, size).contiguous(memory_format=torch.channels_last)
+
+
+def with_two_signs(model: nn.Module) -> nn.Module:
+    """PReLU for each ReLU and Hardtanh for each ReLU6, which leave one sign only."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ReLU | nn.ReLU6):
+                setattr(parent, name, nn.PReLU() if isinstance(child, nn.ReLU) else nn.Hardtanh())
+    return model
+
+
+def of(name: str) -> tuple[Callable[[], nn.Module], Callable[[], Any]]:
+    return NETWORKS[name].build, NETWORKS[name].example
+
+
+SHIPPED: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
+    "ResNet-18": (lambda: with_two_signs(torchvision.models.resnet18(num_classes=5)), images(40)),
+    "Bi-Real ResNet-18": (lambda: bireal_resnet18(classes=5), images(40)),
+    "MobileNet": (lambda: with_two_signs(torchvision.models.mobilenet_v2(num_classes=5, width_mult=0.25)), images(64)),
+    **{name: of(name) for name in ("DeiT", "ViT", "Swin", "BERT", "LLaMA")},
+}
+
+IN_A_FRESH_PROCESS = """
+import sys, torch
+torch.set_num_threads(1)
+from test_ships import SHIPPED, answer
+import proxconnect as pc
+for folder in sys.argv[1:]:
+    name = folder.rsplit("/", 1)[1]
+    example = torch.load(folder + "/example.pt", weights_only=True)
+    for mode in ("BW", "BWA", "BWAA wrap", "BWAA saturate"):
+        model = pc.load(f"{folder}/{mode}.safetensors", SHIPPED[name][0]())
+        torch.save(answer(model, example), f"{folder}/{mode}.pt")
+"""
+
+
+@torch.no_grad()
+def answer(model: nn.Module, example: Any) -> Tensor:
+    args, kwargs = arguments(model, example)
+    output = model(*args, **kwargs)
+    return getattr(output, "logits", output)
+
+
+def trained(name: str, mode: str, example: Any) -> nn.Module:
+    """After one step of all parameters, in `eval()` and frozen."""
+    model = SHIPPED[name][0]()
+    pc.binarize(model.train(), weights="bnn++", example=example, **MODES[mode])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    args, kwargs = arguments(model, example)
+    output = model(*args, **kwargs)
+    output = getattr(output, "logits", output)
+    (output * torch.randn_like(output)).sum().backward()
+    optimizer.step()
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every network and mode, saved, and the answers of a process that loaded them, by their names."""
+    root = tmp_path_factory.mktemp("shipped")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for name, (_, example_of) in SHIPPED.items():
+            (root / name).mkdir()
+            example = example_of()
+            torch.save(example, root / name / "example.pt")
+            for mode in MODES:
+                model = trained(name, mode, example)
+                packed = pc.pack(model, example=example)
+                torch.save((answer(model, example), answer(packed, example)), root / name / f"{mode}.expected.pt")
+                pc.save(packed, root / name / f"{mode}.safetensors")
+    folders = [str(root / name) for name in SHIPPED]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", IN_A_FRESH_PROCESS, *folders], env=environment, check=True)
+    return root
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_fresh_process_answers_as_the_hard_model(folder: Path, name: str, mode: str) -> None:
+    hard, packed = torch.load(folder / name / f"{mode}.expected.pt", weights_only=True)
+    loaded = torch.load(folder / name / f"{mode}.pt", weights_only=True)
+    assert torch.equal(loaded, packed)
+    close = {"rtol": 1e-4, "atol": 1e-5} if mode == "BW" else {"rtol": 0, "atol": 0}
+    torch.testing.assert_close(packed, hard, **close)
