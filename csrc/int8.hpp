@@ -10,6 +10,7 @@
 #include "proxconnect.h"
 #include "scratch.hpp"
 #include "sizes.hpp"
+#include "weight_only.hpp"
 
 namespace proxconnect {
 
@@ -59,10 +60,9 @@ namespace {
 
 constexpr int64_t block_bytes(int64_t steps) { return steps * STEP_BYTES + TOTALS_BYTES; }
 
-// What 1.5·2^23 is added to becomes a whole number, rounded as std::rint does, which the last bits are.
 inline void round_bytes(const float* x, int64_t count, float inverse, uint8_t* to) {
     for (int64_t i = 0; i < count; ++i) {
-        const float whole = x[i] * inverse + 12582912.0f;
+        const float whole = x[i] * inverse + TO_WHOLE;
         uint32_t bits;
         std::memcpy(&bits, &whole, sizeof bits);
         to[i] = static_cast<uint8_t>(bits + 128);

@@ -3,7 +3,6 @@
 
 #include "amx.hpp"
 #include "int8_amx.hpp"
-#include "weight_only.hpp"
 
 namespace proxconnect {
 namespace {

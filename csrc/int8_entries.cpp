@@ -1,7 +1,5 @@
 #include "int8_entries.hpp"
 
-#include "weight_only.hpp"
-
 namespace proxconnect {
 
 const Int8Kernels* int8_kernels_of(int32_t isa) {
@@ -21,18 +19,6 @@ void add_steps(int64_t at, int64_t length, std::vector<Stretch>& steps) {
 
 uint32_t largest_in(int32_t isa, const float* x, int64_t count) {
     return weight_only_kernels_of(isa)->largest(x, count);
-}
-
-Quantum quantum_of(uint32_t largest) {
-    float most, inverse, step;
-    std::memcpy(&most, &largest, sizeof most);
-    const WeightOnlyKernels returns_it = {nullptr, [](const float* x, int64_t) {
-        uint32_t bits;
-        std::memcpy(&bits, x, sizeof bits);
-        return bits;
-    }};
-    find_quanta(returns_it, {&most, 1, 1, 1, nullptr, nullptr}, &inverse, &step);
-    return {inverse, step};
 }
 
 }  // namespace proxconnect

@@ -1,4 +1,4 @@
-// What the entry points of 8-bit layers share: the kernels of an instruction set, and how much a number stands for.
+// What the entry points of 8-bit layers share: the kernels of an instruction set, and where a patch lies.
 #pragma once
 
 #include <vector>
@@ -11,14 +11,6 @@ const Int8Kernels* int8_kernels_of(int32_t isa);  // null where this machine lac
 
 // Appends the steps of a piece of a row that begins at `at`.
 void add_steps(int64_t at, int64_t length, std::vector<Stretch>& steps);
-
-// What entries are multiplied by to be rounded, and what the whole numbers are multiplied by; NaN for inf and NaN.
-struct Quantum {
-    float inverse, step;
-};
-
-// That of entries whose largest |x| has these bits, as largest_in() returns them.
-Quantum quantum_of(uint32_t largest);
 
 // The largest |x| as its bits, among which those of inf and NaN are the largest.
 uint32_t largest_in(int32_t isa, const float* x, int64_t count);

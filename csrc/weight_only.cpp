@@ -19,16 +19,18 @@ const WeightOnlyKernels* weight_only_kernels_of(int32_t isa) {
     }
 }
 
-void find_quanta(const WeightOnlyKernels& kernels, const FloatRows& rows, float* inverse, float* quantum) {
+Quantum quantum_of(uint32_t largest) {
     constexpr float LEAST = 0x1p-100f;  // 127 divided by less might be infinite
+    float most;
+    std::memcpy(&most, &largest, sizeof most);
+    most = most > LEAST ? most : LEAST;
+    return largest < 0x7f800000 ? Quantum{127.0f / most, most / 127.0f} : Quantum{0.0f, NAN};
+}
+
+void find_quanta(const WeightOnlyKernels& kernels, const FloatRows& rows, float* inverse, float* quantum) {
     for (int64_t r = 0; r < rows.count; ++r) {
-        const uint32_t bits = kernels.largest(rows.x + r * rows.stride, rows.entries);
-        float most;
-        std::memcpy(&most, &bits, sizeof most);
-        const bool is_finite = bits < 0x7f800000;
-        most = most > LEAST ? most : LEAST;
-        inverse[r] = is_finite ? 127.0f / most : 0.0f;
-        quantum[r] = is_finite ? most / 127.0f : NAN;
+        const Quantum found = quantum_of(kernels.largest(rows.x + r * rows.stride, rows.entries));
+        inverse[r] = found.inverse, quantum[r] = found.step;
     }
 }
 

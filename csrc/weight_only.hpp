@@ -44,7 +44,14 @@ extern const WeightOnlyKernels avx2_weight_only, avx512_weight_only;
 
 const WeightOnlyKernels* weight_only_kernels_of(int32_t isa);  // null where this machine lacks it
 
-// How rows are rounded: the largest |x| of one becomes 127. Quantum is NaN for a row that holds inf or NaN.
+// What numbers are multiplied by to be rounded, and what whole numbers stand for: the largest |x|, whose bits are given,
+// becomes 127. The step is NaN for inf and NaN.
+struct Quantum {
+    float inverse, step;
+};
+Quantum quantum_of(uint32_t largest);
+
+// The quantum of each row.
 void find_quanta(const WeightOnlyKernels& kernels, const FloatRows& rows, float* inverse, float* quantum);
 
 // Nameless, so that each instruction set keeps its own copy of what follows, here and in the files that include this.
