@@ -15,8 +15,8 @@ from proxconnect.layers import Accumulator
 _MOST_INTERVALS = 8
 """Those of a channel, beyond which floats are faster."""
 
-_AT_ONCE = 1 << 22
-"""Entries of the table of a function that are made at once."""
+_AT_ONCE = 1 << 16
+"""Values of a function that are held at once."""
 
 
 def signs_of(
@@ -35,15 +35,43 @@ def signs_of(
     if accumulator is not None:
         bound = 1 << (accumulator.bits - 1)
         low, high = max(low, -bound), min(high, bound - 1)
-    bits = []
+    changes = _Changes(low, channels)
     step = max(_AT_ONCE // channels, 1)
     for first in range(low, high + 1, step):
         sums = torch.arange(first, min(first + step, high + 1), dtype=torch.float32)
         values = _values(functions, sums, channels, scale, bias, axis)
         if bool(values.isnan().any()):
             return None
-        bits.append(values >= 0)
-    return _intervals(torch.cat(bits), low)
+        changes.add(values >= 0)
+    return changes.intervals()
+
+
+class _Changes:
+    """Where the sign of a function of sums changes, for each channel; added sum by sum, lest all be held at once."""
+
+    def __init__(self, low: int, channels: int) -> None:
+        self.sum, self.channels = low, channels
+        self.first = self.last = torch.empty(0)
+        self.places: list[list[int]] = [[] for _ in range(channels)]
+
+    def add(self, bits: Tensor) -> None:
+        """(sums, channels): the signs at the next sums."""
+        if not len(self.first):
+            self.first = self.last = bits[0]
+        before = torch.cat([self.last[None], bits[:-1]])
+        for at, channel in (bits != before).nonzero().tolist():
+            self.places[channel].append(self.sum + at)
+        self.last, self.sum = bits[-1], self.sum + len(bits)
+
+    def intervals(self) -> Signs | None:
+        """Two changes of a channel bound an interval; None where these are too many."""
+        count = max(-(-max(map(len, self.places)) // 2), 1)
+        if count > _MOST_INTERVALS:
+            return None
+        # Beyond the last sum, where no change is, an interval is empty.
+        bounds = torch.tensor([[*places, *[self.sum] * (2 * count - len(places))] for places in self.places])
+        low, end = bounds[:, ::2].T, bounds[:, 1::2].T
+        return Signs(low.to(torch.int32).contiguous(), (end - low).to(torch.int32).contiguous(), self.first)
 
 
 def _values(
@@ -60,18 +88,3 @@ def _values(
     for function in functions:
         values = function(values)
     return values.reshape(len(sums), channels)
-
-
-def _intervals(bits: Tensor, low: int) -> Signs | None:
-    """From (sums, channels) bits, of which the first sum is `low`: two changes of a channel bound an interval."""
-    count = len(bits)
-    changed = (bits[1:] != bits[:-1]).cumsum(0, dtype=torch.int32)  # how often, up to each sum
-    most = int(changed[-1].max()) if count > 1 else 0
-    intervals = max(-(-most // 2), 1)
-    if intervals > _MOST_INTERVALS:
-        return None
-    changes = torch.stack(
-        [(changed < k).sum(0) + 1 for k in range(1, 2 * intervals + 1)]
-    )  # `count` where there is none
-    first, end = changes[::2].clamp_max(count), changes[1::2].clamp_max(count)
-    return Signs((first + low).to(torch.int32), (end - first).to(torch.int32), bits[0])
