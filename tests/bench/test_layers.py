@@ -64,13 +64,3 @@ def test_each_form_gets_the_input_of_the_packed_network(nets, monkeypatch):
     assert [layer.seconds for layer in found] == [(2.0, 2.0), (0.0, 0.0), (1.0, 1.0)]
     assert found[0].macs == 2 * 10 * 36
     assert found[2].macs == 10 * 4 * 36 + 2 * 2 * 2 * 5 * 5 * 3
-
-
-def test_the_share_is_that_of_the_modules(nets):
-    _, packed, example = nets
-    with torch.inference_mode():
-        part = layers.share(packed, [packed.twice], example, rounds=3)
-        assert layers.share(packed, [], example, rounds=3).median == 0
-        whole = layers.share(packed, [packed], example, rounds=3)
-    assert 0 < part.low <= part.high < whole.low <= 1
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in packed.modules())

@@ -4,9 +4,11 @@ import time
 
 import pytest
 import torch
-from torch import fx, nn
+from torch import nn
 
-from proxconnect.bench.profile import by_kind, profile, profile_graph
+from proxconnect import binarize, kernels, pack
+from proxconnect.bench.profile import binary_share, by_kind, profile
+from proxconnect.training.bireal import KEEP, BiRealNet
 
 
 class Sleeper(nn.Module):
@@ -36,19 +38,22 @@ def test_time_is_that_of_the_innermost_module():
     assert parts[""].kind == "Sleeper"
 
 
-def test_nodes_of_a_graph_are_told_by_what_they_call():
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.flat = nn.Flatten()
+@pytest.mark.skipif(not kernels.is_built(), reason="graphs are fused where the kernels are built")
+def test_a_fused_graph_is_told_operation_by_operation():
+    model = BiRealNet((2, 1), width=64, classes=3).eval()
+    small, example = pack(binarize(model, "bnn++", "poly", keep=KEEP).eval()), torch.randn(1, 3, 64, 64)
+    expected = small(example)
+    parts = profile(small, example, rounds=2)
+    assert [part.is_binary for part in parts if part.kind == "FusedConv"] == [True] * 3
+    assert {part.name: part.kind for part in parts}.items() >= {"stem.0": "Conv2d", "head": "Linear"}.items()
+    assert 0 < binary_share(parts) < 1
+    assert torch.equal(small(example), expected)
 
-        def forward(self, x):
-            return torch.relu(self.flat(x)).neg() + 1
 
-    parts = profile_graph(fx.symbolic_trace(Net()), (torch.zeros(1, 2),), rounds=2)
-    assert [part.kind for part in parts] == ["Flatten", "relu", "neg", "add"]
-    assert [part.name for part in parts] == ["flat", "relu", "neg", "add"]
-    assert all(part.seconds.low > 0 for part in parts)
+def test_the_share_is_that_of_packed_layers():
+    model = nn.Sequential(Sleeper(0.03), pack(binarize(nn.Linear(8, 8), "bc", keep=None)), nn.ReLU())
+    assert 0 < binary_share(profile(model, torch.zeros(1, 8), rounds=1)) < 0.5
+    assert binary_share([]) == 0
 
 
 def test_kinds_are_added_up():

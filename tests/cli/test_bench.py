@@ -96,8 +96,8 @@ def test_json_has_everything(theirs, capsys):
         assert network["peak_memory"] > 0
     assert float_one["speedup"]["median"] == 1
     assert packed["largest_difference"] <= 1e-4 * found["largest_answer"]
-    assert 0 < found["binary_share_of_time"]["median"] < 1
-    assert [part["name"] for part in found["profile"]] == ["", "0", "1", "2", "3", "4", "5"]
+    assert 0 < found["binary_share_of_time"] < 1
+    assert {part["name"] for part in found["profile"]} >= {"", "0", "5"}
     assert all(part["calls"] == 1 and is_spread(part["seconds"]) for part in found["profile"])
     (layer,) = found["layers"]
     assert layer["shapes"] == [[8, 8, 3, 3]]
@@ -151,8 +151,8 @@ def test_long_networks_fit_80_columns(theirs, capsys):
     assert max(map(len, lines)) <= 80
     assert any("22 of 24 layers binary, BWAA by bnn++" in line for line in lines)
     assert any(line.startswith("and 2 more") for line in lines)
-    assert any(line.startswith("(the model)") and "Sequential" in line for line in lines)
-    assert any("of the packed network's time" in line for line in lines)
+    assert any(line.startswith("what takes the packed one's time") for line in lines)
+    assert any("of the packed one's time" in line for line in lines)
     assert ElementTree.parse(theirs / "picture.svg").getroot().tag.endswith("svg")
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 from torch import Tensor, nn
@@ -82,24 +81,6 @@ def measure(units: Iterable[Unit], floats: nn.Module, packed: nn.Module, example
     ]
 
 
-def share(packed: nn.Module, modules: Iterable[nn.Module], example: Any, rounds: int) -> Spread:
-    """Which part of a run of `packed` its `modules` take, which must not lie in one another.
-
-    It is seen by hooks, which keep torch from the fast path of its transformer layers.
-    """
-    args, kwargs = arguments(packed, example)
-    clock = _Clock()
-    shares = []
-    with _hooked(modules, clock.start, clock.stop):
-        packed(*args, **kwargs)
-        for _ in range(rounds):
-            clock.seconds = 0.0
-            start = perf_counter()
-            packed(*args, **kwargs)
-            shares.append(clock.seconds / (perf_counter() - start))
-    return Spread.of(shares)
-
-
 def _counterpart(name: str, float_modules: Mapping[str, nn.Module]) -> str:
     """The attention around a layer, which in float computes its projections by itself; else the layer, or its owner."""
     parts = name.split(".")
@@ -157,28 +138,13 @@ def _times(unit: Unit, call: _Call | None, macs: int, rounds: int) -> LayerTimes
     )
 
 
-class _Clock:
-    """Adds up the seconds between the starts and the ends of modules."""
-
-    def __init__(self) -> None:
-        self.seconds = self.started = 0.0
-
-    def start(self, *_: Any) -> None:
-        self.started = perf_counter()
-
-    def stop(self, *_: Any) -> None:
-        self.seconds += perf_counter() - self.started
-
-
 @contextmanager
-def _hooked(modules: Iterable[nn.Module], before: Any, after: Any = None) -> Iterator[None]:
-    """Have `before` called with (module, args, kwargs) and `after` with (module, args, output)."""
+def _hooked(modules: Iterable[nn.Module], before: Any) -> Iterator[None]:
+    """Have `before` called with (module, args, kwargs)."""
     handles: list[Any] = []
     try:
         for module in modules:
             handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            if after is not None:
-                handles.append(module.register_forward_hook(after))
         yield
     finally:
         for handle in handles:

@@ -15,7 +15,7 @@ from proxconnect.bench.contest import Contest, Networks
 from proxconnect.bench.examples import shapes_of
 from proxconnect.bench.machine import Machine
 from proxconnect.bench.pack_options import PackOptions
-from proxconnect.bench.profile import profile
+from proxconnect.bench.profile import binary_share, profile
 from proxconnect.bench.results import FILES, FLOAT, PACKED, Bench, Options, Say
 from proxconnect.bench.timing import threads
 from proxconnect.conversion import Plan, binarize
@@ -49,7 +49,6 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
         say("timing layer by layer")
         by_layer = layers.measure(units, model, small, example, options.rounds)
         parts = profile(small, example, options.rounds)
-        share = layers.share(small, [unit.packed_form for unit in units], example, options.rounds)
         networks = Networks(title, model, binary, {PACKED: small}, {PACKED: packed_difference})
         contest = Contest(networks, options.threads, options.rounds, folder, say)
         contenders = contest.contenders(example, options.batches)
@@ -64,7 +63,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
             largest_answer=max((float(t.abs().max()) for t in hard if t.numel()), default=0.0),
             parts=parts,
             layers=tuple(by_layer),
-            share=share,
+            share=binary_share(parts),
             files={name: (folder / file).stat().st_size for name, file in FILES.items()},
             absent=contest.absent,
         )

@@ -96,7 +96,7 @@ def _profile(bench: Bench) -> "Table":
     shown_ones = by_time[:MOST_LAYERS]
     whole = sum(part.seconds.median for part in bench.parts)
     table = _table()
-    for title in ("packed, without what it calls", "class"):
+    for title in ("what takes the packed one's time", "kind"):
         table.add_column(title, no_wrap=True)
     for title in ("calls", "ms", "%"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -173,9 +173,9 @@ def _runs(name: str) -> str:
 
 def _bounds(bench: Bench) -> list[str]:
     """How much the binary layers are of the time, and so how fast the network could be at most."""
-    lines = [f"The binary layers take {100 * bench.share.median:.0f} % of the packed network's time."]
-    if bench.share.median < 1:
-        bound = bench.contender(PACKED).speedup.median / (1 - bench.share.median)
+    lines = [f"Binary layers, with what is fused into them: {100 * bench.share:.0f} % of the packed one's time."]
+    if bench.share < 1:
+        bound = bench.contender(PACKED).speedup.median / (1 - bench.share)
         lines.append(f"If they took none, it would be {bound:.2f}x as fast as float: the rest bounds it.")
     uncalled = [layer.name for layer in bench.layers if not layer.calls]
     if uncalled:
@@ -217,7 +217,7 @@ def as_json(bench: Bench) -> dict[str, Any]:
         "machine": dataclasses.asdict(bench.machine),
         "networks": [_contender(bench, contender) for contender in bench.contenders],
         "largest_answer": _finite(bench.largest_answer),
-        "binary_share_of_time": _spread(bench.share),
+        "binary_share_of_time": bench.share,
         "profile": [dataclasses.asdict(part) for part in bench.parts],
         "layers": [_layer(layer) for layer in bench.layers],
         "absent": dict(bench.absent),

@@ -81,8 +81,8 @@ class Bench:
     """What takes the packed network's time, in the order in which it is called."""
     layers: tuple[LayerTimes, ...]
     """In order of registration."""
-    share: Spread
-    """The part of a run of the packed network that its binary layers take."""
+    share: float
+    """The part of a run of the packed network that its binary layers take, with what is fused into them."""
     files: Mapping[str, int]
     """Bytes on disk of the float state dict and of the packed file."""
     absent: Mapping[str, str]

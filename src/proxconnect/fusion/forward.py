@@ -1,7 +1,8 @@
 """The forward of a packed module by its fused graph, where that answers as its own forward does."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class FusedForward:
     """
 
     work: Rewriting
+    _run: Callable[..., Any] | None
 
     def __init__(self, module: nn.Module, own: Callable[..., Any]) -> None:
         self.module, self._own = module, own
@@ -61,11 +63,24 @@ class FusedForward:
         """What the module's own forward answers."""
         return self._own(self.module, *args, **kwargs)
 
+    @contextmanager
+    def run_by(self, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
+        """While this lasts, have `runner(graph)` run in the place of the graph, if there is one, as for a profile."""
+        run = self._run
+        if run is None:
+            yield
+            return
+        try:
+            self._run = runner(run.__self__)  # type: ignore[attr-defined]  # it is a bound method
+            yield
+        finally:
+            self._run = run
+
     def _fuse(self) -> None:
         graph = trace(self.module, self._own)
         self.work = rewrite(self.module, graph)
         self._sources = Sources(self.module, graph, self.work.read)
-        self._run: Callable[..., Any] | None = fx.GraphModule(self.module, graph).forward
+        self._run = fx.GraphModule(self.module, graph).forward
         self._is_checked = self._is_given_up = False
 
     def _fuse_again(self) -> None:
