@@ -93,6 +93,27 @@ def test_floats_out_of_images_are_in_the_format_of_the_input():
     assert model(x.contiguous()).is_contiguous()
 
 
+class Viewing(nn.Module):
+    """A forward with a view that images with their channels last do not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = residual()[:4], nn.Linear(16 * 10 * 10, 5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        hidden = self.body(image)
+        return self.head(hidden.view(hidden.size(0), -1))
+
+
+def test_views_of_images_in_c_order():
+    model = binary(Viewing())
+    x = image().contiguous()
+    small = pc.pack(model, example=x)
+    torch.testing.assert_close(small(x), by_layers(small, x), rtol=1e-4, atol=1e-4)
+    assert not fused_forward(small)._is_given_up
+    assert small.packing.proof.answer_gap < 1e-4
+
+
 class Deciding(nn.Module):
     """A forward that is no graph around parts that are."""
 
