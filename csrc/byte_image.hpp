@@ -1,5 +1,5 @@
-// A band of an image as bytes of ±1, in which output pixels that follow each other meet bytes at one distance, also
-// where their strides are not 1: pixels of every stride-th row and column are a plane of their own.
+// A band of an image as bytes of ±1, whole spans for each pixel, in which output pixels that follow each other meet bytes
+// at one distance, also where their strides are not 1: pixels of every stride-th row and column are a plane of their own.
 #pragma once
 
 #include "byte_signs.hpp"
@@ -14,12 +14,14 @@ class ByteImage {
         : image_(image), g_(g), top_(first * g.stride[0] - g.padding[0]) {
         rows_ = (last - first - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1;
         columns_ = g.size[1] + 2 * g.padding[1];
+        pixel_ = words_of(g.channels) * SPAN;
         line_ = ceil_div(columns_, g.stride[1]);
-        plane_ = ceil_div(rows_, g.stride[0]) * line_ * g.channels;
+        plane_ = ceil_div(rows_, g.stride[0]) * line_ * pixel_;
     }
 
     // Pixels from output row to output row.
     int64_t line() const { return line_; }
+    int64_t bytes_of_pixel() const { return pixel_; }
     int64_t bytes() const { return g_.stride[0] * g_.stride[1] * plane_; }
 
     void fill(int8_t* bytes) const {
@@ -31,34 +33,30 @@ class ByteImage {
         }
     }
 
-    // The spans of a patch; returns how many.
-    int64_t find_spans(Span* spans) const {
-        const bool are_neighbours = g_.stride[1] == 1 && g_.dilation[1] == 1;
-        const int64_t taps = are_neighbours ? g_.kernel[1] : 1, length = taps * g_.channels;
-        int64_t count = 0, bit = 0;
+    int64_t span_count() const { return g_.kernel[0] * g_.kernel[1] * words_of(g_.channels); }
+
+    // The spans of a patch.
+    void find_spans(Span* spans) const {
+        int64_t bit = 0;
         for (int64_t i = 0; i < g_.kernel[0]; ++i) {
-            for (int64_t j = 0; j < g_.kernel[1]; j += taps) {
+            for (int64_t j = 0; j < g_.kernel[1]; ++j, bit += g_.channels) {
                 const int64_t at = place_of_row(i * g_.dilation[0]) + place_of_column(j * g_.dilation[1]);
-                for (int64_t k = 0; k < length; k += SPAN, ++count) {
-                    spans[count] = {at + k, bit + k, least(SPAN, length - k)};
+                for (int64_t k = 0; k < g_.channels; k += SPAN) {
+                    *spans++ = {at + k, bit + k, least(SPAN, g_.channels - k)};
                 }
-                bit += length;
             }
         }
-        return count;
     }
-
-    int64_t most_spans() const { return g_.kernel[0] * g_.kernel[1] * words_of(g_.channels); }
 
   private:
     int64_t place_of_row(int64_t row) const {
         const int64_t stride = g_.stride[0];
-        return row % stride * g_.stride[1] * plane_ + row / stride * line_ * g_.channels;
+        return row % stride * g_.stride[1] * plane_ + row / stride * line_ * pixel_;
     }
 
     int64_t place_of_column(int64_t column) const {
         const int64_t stride = g_.stride[1];
-        return column % stride * plane_ + column / stride * g_.channels;
+        return column % stride * plane_ + column / stride * pixel_;
     }
 
     // Without words 0.
@@ -71,23 +69,24 @@ class ByteImage {
     }
 
     void clear(int64_t first, int64_t last, int8_t* to) const {
-        const int64_t step = g_.stride[1] == 1 ? last - first : 1;
-        for (int64_t column = first; column < last; column += step) {
-            std::memset(to + place_of_column(column), 0, static_cast<size_t>(step * g_.channels));
+        for (int64_t column = first; column < last; ++column) {
+            std::memset(to + place_of_column(column), 0, static_cast<size_t>(pixel_));
         }
     }
 
     void spread(const uint64_t* words, int64_t first, int64_t last, int8_t* to) const {
-        const int64_t step = g_.stride[1] == 1 ? last - first : 1;
-        for (int64_t column = first; column < last; column += step) {
-            spread_bits(words, column * g_.channels, step * g_.channels, to + place_of_column(column));
+        if (g_.stride[1] == 1 && pixel_ == g_.channels) {
+            return spread_bits(words, first * pixel_, (last - first) * pixel_, to + first * pixel_);
+        }
+        for (int64_t column = first; column < last; ++column) {
+            spread_bits(words, column * g_.channels, g_.channels, to + place_of_column(column));
         }
     }
 
     const PackedImage& image_;
     const Geometry& g_;
     const int64_t top_;
-    int64_t rows_, columns_, line_, plane_;
+    int64_t rows_, columns_, pixel_, line_, plane_;
 };
 
 }  // namespace

@@ -16,15 +16,12 @@ struct Span {
 
 constexpr int64_t SPAN = 64;
 
-// So many bits from place `at` on as bytes; a word beyond the last is read.
+// So many bits from place `at` on as bytes, up to a whole span; a word beyond the last is read.
 inline void spread_bits(const uint64_t* words, int64_t at, int64_t count, int8_t* to) {
     const __m512i minus = _mm512_set1_epi8(-1), plus = _mm512_set1_epi8(1);
-    for (; count >= SPAN; count -= SPAN, at += SPAN, to += SPAN) {
-        _mm512_storeu_si512(to, _mm512_mask_blend_epi8(bits_at(words, at, SPAN), minus, plus));
+    for (; count > 0; count -= SPAN, at += SPAN, to += SPAN) {
+        _mm512_store_si512(to, _mm512_mask_blend_epi8(bits_at(words, at, least(count, SPAN)), minus, plus));
     }
-    if (count == 0) return;
-    const __m512i last = _mm512_mask_blend_epi8(bits_at(words, at, count), minus, plus);
-    _mm512_mask_storeu_epi8(to, ~uint64_t{0} >> (SPAN - count), last);
 }
 
 // The weight as a tile wants it: four entries of each of sixteen outputs, then the next four.
