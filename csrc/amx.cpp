@@ -1,5 +1,7 @@
 #include "amx.hpp"
 
+#include <atomic>
+
 #if defined(__linux__) && defined(__AMX_INT8__)
 
 #include <cpuid.h>
@@ -12,12 +14,6 @@ namespace {
 
 constexpr int64_t OUTPUTS = 64, TILE = 16;
 
-struct alignas(64) Configuration {
-    uint8_t palette = 1, first_row = 0, reserved[14] = {};
-    uint16_t bytes[16] = {};
-    uint8_t rows[16] = {};
-};
-
 bool ask_for_tiles() {
     constexpr long REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     unsigned a, b, c, d;
@@ -26,16 +22,19 @@ bool ask_for_tiles() {
     return has_tiles && has_bytes && syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
 }
 
+std::atomic<bool> is_denied{false};
+
 }  // namespace
 
 bool has_amx() {
     static const bool has = ask_for_tiles();
-    return has;
+    return has && !is_denied;
 }
 
+void deny_amx(bool denies) { is_denied = denies; }
+
 void add_by_amx(const int8_t* x, int64_t rows, int64_t stride, const uint8_t* weight, int64_t words, int32_t* sums) {
-    Configuration configuration;
-    for (int tile = 0; tile < 8; ++tile) configuration.bytes[tile] = 64, configuration.rows[tile] = TILE;
+    const TileConfiguration configuration;
     _tile_loadconfig(&configuration);
     constexpr int64_t PITCH = OUTPUTS * sizeof(int32_t);  // of sums, and of four entries of the weight
     for (int64_t row = 0; row < rows; row += TILE, x += TILE * stride, sums += TILE * OUTPUTS) {
@@ -70,6 +69,7 @@ void add_by_amx(const int8_t* x, int64_t rows, int64_t stride, const uint8_t* we
 namespace proxconnect {
 
 bool has_amx() { return false; }
+void deny_amx(bool) {}
 void add_by_amx(const int8_t*, int64_t, int64_t, const uint8_t*, int64_t, int32_t*) {}
 
 }  // namespace proxconnect

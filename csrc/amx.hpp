@@ -9,6 +9,16 @@ namespace proxconnect {
 // Whether this machine has AMX and the system lets us use it.
 bool has_amx();
 
+// Has has_amx() deny it, so that what does without is tested where there is AMX too.
+void deny_amx(bool denies);
+
+// How large the eight tiles are: 16 rows of 64 bytes, unless changed.
+struct alignas(64) TileConfiguration {
+    uint8_t palette = 1, first_row = 0, reserved[14] = {};
+    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
 // Adds to sums of `rows` rows, a multiple of 16, and 64 outputs what so many words of 64 entries give. Rows of x are
 // `stride` bytes apart; the weight is (words·16, 64, 4) bytes without a sign, four entries of every output together.
 void add_by_amx(const int8_t* x, int64_t rows, int64_t stride, const uint8_t* weight, int64_t words, int32_t* sums);

@@ -44,5 +44,21 @@ inline bool meets_nan(const float* x, const uint8_t* nan, const Geometry& g, con
     return false;
 }
 
+// Writes NaN where output pixels [begin, end) meet it.
+inline void put_nan_pixels(const float* x, const uint8_t* nan, const Geometry& g, const Outputs& outputs, int64_t begin,
+                           int64_t end) {
+    const int64_t outer = g.out_channels / g.groups;
+    for (int64_t pixel = begin; pixel < end; ++pixel) {
+        const int64_t row = pixel / g.out_size[1], column = pixel % g.out_size[1];
+        Inside inside;
+        find_inside(g, 0, row, inside);
+        find_inside(g, 1, column, inside);
+        for (int64_t group = 0; group < g.groups; ++group) {
+            if (!meets_nan(x, nan, g, inside, group, row, column)) continue;
+            put_nan(outputs, pixel, {group * outer, (group + 1) * outer});
+        }
+    }
+}
+
 }  // namespace
 }  // namespace proxconnect

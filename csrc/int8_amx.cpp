@@ -1,24 +1,13 @@
 #include "int8_amx.hpp"
 
+#include "amx.hpp"
+
 #if defined(__linux__) && defined(__AMX_INT8__)
 
 #include <immintrin.h>
 
 namespace proxconnect {
 namespace {
-
-// Sums are tiles 0 to 3, rows tile 4, blocks of the weight tiles 5 and 6, of so many times four entries: loads, not
-// products, bound what is short.
-struct alignas(64) Configuration {
-    uint8_t palette = 1, first_row = 0, reserved[14] = {};
-    uint16_t bytes[16] = {};
-    uint8_t rows[16] = {};
-
-    explicit Configuration(int64_t fours) {
-        for (int tile = 0; tile < 7; ++tile) bytes[tile] = 64, rows[tile] = 16;
-        bytes[4] = static_cast<uint16_t>(4 * fours), rows[5] = rows[6] = static_cast<uint8_t>(fours);
-    }
-};
 
 // The sums of 16 rows with all four blocks.
 void multiply_tile(const ByteRows& rows, const uint8_t* x, const int8_t* panels, int32_t* sums) {
@@ -61,7 +50,11 @@ void multiply_block(const ByteRows& rows, const uint8_t* x, const int8_t* panels
 void multiply_by_amx(const ByteRows& rows, int64_t count, const int8_t* panels, int64_t blocks, int32_t* sums) {
     int64_t fours = 1;
     for (int64_t j = 0; j < rows.step_count; ++j) fours = most(fours, rows.steps[j].fours);
-    const Configuration configuration(fours);
+    // Sums are tiles 0 to 3, rows tile 4, blocks of the weight tiles 5 and 6, of so many times four entries: loads, not
+    // products, bound what is short.
+    TileConfiguration configuration;
+    configuration.bytes[4] = static_cast<uint16_t>(4 * fours);
+    configuration.rows[5] = configuration.rows[6] = static_cast<uint8_t>(fours);
     _tile_loadconfig(&configuration);
     for (int64_t r = 0; r < count; r += 16) {
         const uint8_t* const x = rows.x + r * rows.stride;

@@ -212,17 +212,7 @@ void thin_conv(const ThinImage& image, const Geometry& g, const Outputs& outputs
     } else {
         thin_pixels<V, false>({image, g, outputs, scratch}, begin, end);
     }
-    const int64_t outer = g.out_channels / g.groups;
-    for (int64_t pixel = begin; image.nan != nullptr && pixel < end; ++pixel) {
-        const int64_t row = pixel / g.out_size[1], column = pixel % g.out_size[1];
-        Inside inside;
-        find_inside(g, 0, row, inside);
-        find_inside(g, 1, column, inside);
-        for (int64_t group = 0; group < g.groups; ++group) {
-            if (!meets_nan(image.from.x, image.nan, g, inside, group, row, column)) continue;
-            put_nan(outputs, pixel, {group * outer, (group + 1) * outer});
-        }
-    }
+    if (image.nan != nullptr) put_nan_pixels(image.from.x, image.nan, g, outputs, begin, end);
 }
 
 }  // namespace

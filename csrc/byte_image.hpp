@@ -1,0 +1,93 @@
+// A band of an image as bytes of ±1, whole spans for each pixel, in which output pixels that follow each other meet bytes
+// at one distance, also where their strides are not 1: pixels of every stride-th row and column are a plane of their own.
+#pragma once
+
+#include "byte_signs.hpp"
+
+namespace proxconnect {
+namespace {
+
+class ByteImage {
+  public:
+    // What output rows [first, last) meet, with its border.
+    ByteImage(const PackedImage& image, const Geometry& g, int64_t first, int64_t last)
+        : image_(image), g_(g), top_(first * g.stride[0] - g.padding[0]) {
+        rows_ = (last - first - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1;
+        columns_ = g.size[1] + 2 * g.padding[1];
+        pixel_ = words_of(g.channels) * SPAN;
+        line_ = ceil_div(columns_, g.stride[1]);
+        plane_ = ceil_div(rows_, g.stride[0]) * line_ * pixel_;
+    }
+
+    // Pixels from output row to output row.
+    int64_t line() const { return line_; }
+    int64_t bytes_of_pixel() const { return pixel_; }
+    int64_t bytes() const { return g_.stride[0] * g_.stride[1] * plane_; }
+
+    void fill(int8_t* bytes) const {
+        for (int64_t row = 0; row < rows_; ++row) {
+            const int64_t y = top_ + row;
+            const bool is_inside = y >= 0 && y < g_.size[0];
+            const uint64_t* const words = image_.rows + (is_inside ? y : g_.size[0]) * image_.width;
+            fill_row(is_inside || g_.border != 0 ? words : nullptr, bytes + place_of_row(row));
+        }
+    }
+
+    int64_t span_count() const { return g_.kernel[0] * g_.kernel[1] * words_of(g_.channels); }
+
+    // The spans of a patch.
+    void find_spans(Span* spans) const {
+        int64_t bit = 0;
+        for (int64_t i = 0; i < g_.kernel[0]; ++i) {
+            for (int64_t j = 0; j < g_.kernel[1]; ++j, bit += g_.channels) {
+                const int64_t at = place_of_row(i * g_.dilation[0]) + place_of_column(j * g_.dilation[1]);
+                for (int64_t k = 0; k < g_.channels; k += SPAN) {
+                    *spans++ = {at + k, bit + k, least(SPAN, g_.channels - k)};
+                }
+            }
+        }
+    }
+
+  private:
+    int64_t place_of_row(int64_t row) const {
+        const int64_t stride = g_.stride[0];
+        return row % stride * g_.stride[1] * plane_ + row / stride * line_ * pixel_;
+    }
+
+    int64_t place_of_column(int64_t column) const {
+        const int64_t stride = g_.stride[1];
+        return column % stride * plane_ + column / stride * pixel_;
+    }
+
+    // Without words 0.
+    void fill_row(const uint64_t* words, int8_t* to) const {
+        const int64_t pad = g_.border == 0 ? g_.padding[1] : 0;  // else the border is in the words
+        if (words == nullptr) return clear(0, columns_, to);
+        clear(0, pad, to);
+        spread(words, pad, columns_ - pad, to);
+        clear(columns_ - pad, columns_, to);
+    }
+
+    void clear(int64_t first, int64_t last, int8_t* to) const {
+        for (int64_t column = first; column < last; ++column) {
+            std::memset(to + place_of_column(column), 0, static_cast<size_t>(pixel_));
+        }
+    }
+
+    void spread(const uint64_t* words, int64_t first, int64_t last, int8_t* to) const {
+        if (g_.stride[1] == 1 && pixel_ == g_.channels) {
+            return spread_bits(words, first * pixel_, (last - first) * pixel_, to + first * pixel_);
+        }
+        for (int64_t column = first; column < last; ++column) {
+            spread_bits(words, column * g_.channels, g_.channels, to + place_of_column(column));
+        }
+    }
+
+    const PackedImage& image_;
+    const Geometry& g_;
+    const int64_t top_;
+    int64_t rows_, columns_, pixel_, line_, plane_;
+};
+
+}  // namespace
+}  // namespace proxconnect
