@@ -1,5 +1,7 @@
 """Large batches in parts."""
 
+from functools import partial
+
 import pytest
 import torch
 from nets import binary, image, plain, residual
@@ -9,6 +11,7 @@ import proxconnect as pc
 from proxconnect.fusion import batches, layer_by_layer
 from proxconnect.fusion.attachment import fused_forward
 from proxconnect.fusion.trace import trace
+from proxconnect.training.bireal import bireal_resnet18
 
 pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
 
@@ -53,7 +56,7 @@ def parts(model: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> list[
     return [len(some) for some in ran]
 
 
-@pytest.mark.parametrize("build", [residual, plain])
+@pytest.mark.parametrize("build", [residual, plain, partial(bireal_resnet18, width=8, classes=3)])
 def test_a_large_batch_runs_in_parts(build, monkeypatch):
     model = pc.pack(binary(build()))
     model(image())

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from proxconnect.fusion.finishes import FusedNorm, FusedNormPool
 from proxconnect.fusion.layout import in_format_of, with_channels_last, with_planes
-from proxconnect.fusion.products import FusedProduct
+from proxconnect.fusion.products import FusedConv, FusedProduct
 from proxconnect.packed.compact import CompactLayer
 
 _BYTES = 5 << 19
@@ -59,10 +59,18 @@ def _is_apart(node: Node, modules: dict[str, nn.Module]) -> bool:
         return _argument(node, 1, "start_dim", 0) in (1, 2, 3)
     if node.target in (torch.mean, "mean"):
         dims = _argument(node, 1, "dim", None)
-        return isinstance(dims, tuple | list) and {*dims} <= {1, 2, 3}
+        ours = {1, 2, 3, -1, -2} if _gives_images(node.args[0], modules) else {1, 2, 3}
+        return isinstance(dims, tuple | list) and {*dims} <= ours
     if node.target is torch.cat:
         return bool(_argument(node, 1, "dim", 0) == 1)
     return isinstance(node.target, _FUSED) or node.target in (_METHODS if node.op == "call_method" else _FUNCTIONS)
+
+
+def _gives_images(node: Any, modules: dict[str, nn.Module]) -> bool:
+    """Whether a value surely is (N, C, H, W)."""
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d | nn.AvgPool2d)
+    return isinstance(node.target, FusedConv | FusedNorm | FusedNormPool)
 
 
 def _is_module_apart(module: nn.Module) -> bool:
