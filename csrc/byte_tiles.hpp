@@ -30,41 +30,52 @@ struct Group {
     int64_t count, rows[TILES_AT_ONCE * TILE], places[TILES_AT_ONCE * TILE];
 };
 
+constexpr int64_t TILE_OF_SUMS = TILE * PITCH, ROW_OF_SUMS = PITCH * sizeof(int32_t);
+
+// One span of rows. In the first of a product the sums of the product before are stored, when they have been ready for
+// long, and begin anew.
+template <int TILES, bool IS_FIRST>
+inline void add_span(const int8_t* x, int64_t stride, const int8_t* weight, int32_t* before) {
+    const int64_t below = TILE * stride;
+    const bool has_before = IS_FIRST && before != nullptr;
+    _tile_loadd(6, weight, SPAN);
+    _tile_loadd(4, x, stride);
+    if (has_before) _tile_stored(0, before, ROW_OF_SUMS);
+    if (IS_FIRST) _tile_zero(0);
+    _tile_dpbssd(0, 4, 6);
+    if (TILES > 1) {
+        _tile_loadd(5, x + below, stride);
+        if (has_before) _tile_stored(1, before + TILE_OF_SUMS, ROW_OF_SUMS);
+        if (IS_FIRST) _tile_zero(1);
+        _tile_dpbssd(1, 5, 6);
+    }
+    if (TILES > 2) {
+        _tile_loadd(4, x + 2 * below, stride);
+        if (has_before) _tile_stored(2, before + 2 * TILE_OF_SUMS, ROW_OF_SUMS);
+        if (IS_FIRST) _tile_zero(2);
+        _tile_dpbssd(2, 4, 6);
+    }
+    if (TILES > 3) {
+        _tile_loadd(5, x + 3 * below, stride);
+        if (has_before) _tile_stored(3, before + 3 * TILE_OF_SUMS, ROW_OF_SUMS);
+        if (IS_FIRST) _tile_zero(3);
+        _tile_dpbssd(3, 5, 6);
+    }
+}
+
 // Sums are tiles 0 to 3, rows tiles 4 and 5, the weight tile 6. `next(j)` says where that is.
 template <int TILES, class Next>
-inline void multiply_tiles(const int8_t* x, int64_t stride, const Spans& of, const Next& next) {
-    _tile_zero(0);
-    if (TILES > 1) _tile_zero(1);
-    if (TILES > 2) _tile_zero(2);
-    if (TILES > 3) _tile_zero(3);
-    const int64_t below = TILE * stride;
-    for (int64_t j = 0; j < of.count; ++j) {
-        const int8_t* const rows = x + of.spans[j].at;
-        _tile_loadd(6, next(j), SPAN);
-        _tile_loadd(4, rows, stride);
-        _tile_dpbssd(0, 4, 6);
-        if (TILES > 1) {
-            _tile_loadd(5, rows + below, stride);
-            _tile_dpbssd(1, 5, 6);
-        }
-        if (TILES > 2) {
-            _tile_loadd(4, rows + 2 * below, stride);
-            _tile_dpbssd(2, 4, 6);
-        }
-        if (TILES > 3) {
-            _tile_loadd(5, rows + 3 * below, stride);
-            _tile_dpbssd(3, 5, 6);
-        }
-    }
+inline void multiply_tiles(const int8_t* x, int64_t stride, const Spans& of, const Next& next, int32_t* before) {
+    add_span<TILES, true>(x + of.spans[0].at, stride, next(0), before);
+    for (int64_t j = 1; j < of.count; ++j) add_span<TILES, false>(x + of.spans[j].at, stride, next(j), nullptr);
 }
 
 template <int TILES>
 inline void store_tiles(int32_t* sums) {
-    constexpr int64_t BYTES = PITCH * sizeof(int32_t);
-    _tile_stored(0, sums, BYTES);
-    if (TILES > 1) _tile_stored(1, sums + TILE * PITCH, BYTES);
-    if (TILES > 2) _tile_stored(2, sums + 2 * TILE * PITCH, BYTES);
-    if (TILES > 3) _tile_stored(3, sums + 3 * TILE * PITCH, BYTES);
+    _tile_stored(0, sums, ROW_OF_SUMS);
+    if (TILES > 1) _tile_stored(1, sums + TILE_OF_SUMS, ROW_OF_SUMS);
+    if (TILES > 2) _tile_stored(2, sums + 2 * TILE_OF_SUMS, ROW_OF_SUMS);
+    if (TILES > 3) _tile_stored(3, sums + 3 * TILE_OF_SUMS, ROW_OF_SUMS);
 }
 
 // Source has bands of rows: `count` says how many, `bytes_of` makes Places of one.
@@ -113,48 +124,50 @@ class ByteTiles {
         }
     }
 
-    // The sums of as many outputs as a row of sums has become outputs together.
     void multiply(const int8_t* x, int64_t stride, int64_t tiles) {
+        switch (tiles) {
+            case 1: return multiply<1>(x, stride);
+            case 2: return multiply<2>(x, stride);
+            case 3: return multiply<3>(x, stride);
+            default: return multiply<4>(x, stride);
+        }
+    }
+
+    // The sums of as many outputs as a row of sums has become outputs together.
+    template <int TILES>
+    void multiply(const int8_t* x, int64_t stride) {
         constexpr int64_t AT_ONCE = PITCH / PANEL;
         int8_t* weight = bytes_;
         for (int64_t first = first_; first < last_; first += AT_ONCE) {
             const int64_t last = least(first + AT_ONCE, last_);
-            for (int64_t panel = first; panel < last; panel += PANELS) {
-                int32_t* const sums = sums_ + (panel - first) * PANEL;
-                switch (tiles) {
-                    case 1: multiply<1>(x, stride, panel, weight, sums); break;
-                    case 2: multiply<2>(x, stride, panel, weight, sums); break;
-                    case 3: multiply<3>(x, stride, panel, weight, sums); break;
-                    default: multiply<4>(x, stride, panel, weight, sums);
-                }
+            int32_t *sums = sums_, *before = nullptr;
+            for (int64_t panel = first; panel < last; panel += PANELS, before = sums, sums += TILE) {
+                multiply<TILES>(x, stride, panel, weight, before);
                 if (!is_used_once_) weight += spans_.count * SpreadWeight::TILE_BYTES;
             }
+            store_tiles<TILES>(before);
             const Channels channels = {first * PANEL, least(outputs_.channels, last * PANEL)};
             channels.count() > PITCH / 2 ? put<PITCH>(channels) : put<PITCH / 2>(channels);
         }
     }
 
     template <int TILES>
-    void multiply(const int8_t* x, int64_t stride, int64_t panel, int8_t* weight, int32_t* sums) {
+    void multiply(const int8_t* x, int64_t stride, int64_t panel, int8_t* weight, int32_t* before) {
+        constexpr int64_t BYTES = SpreadWeight::TILE_BYTES;
         if (is_spread_) {
-            multiply_tiles<TILES>(x, stride, spans_, [&](int64_t j) { return weight + j * SpreadWeight::TILE_BYTES; });
-        } else {
-            spread_and_multiply<TILES>(x, stride, panel, weight);
+            const auto spread = [&](int64_t j) { return weight + j * BYTES; };
+            return multiply_tiles<TILES>(x, stride, spans_, spread, before);
         }
-        store_tiles<TILES>(sums);
-    }
-
-    template <int TILES>
-    void spread_and_multiply(const int8_t* x, int64_t stride, int64_t panel, int8_t* weight) {
         const int64_t ring = is_used_once_ ? RING - 1 : -1;
-        const auto place = [&](int64_t j) { return weight + (j & ring) * SpreadWeight::TILE_BYTES; };
+        const auto place = [&](int64_t j) { return weight + (j & ring) * BYTES; };
         for (int64_t j = 0; j < least(AHEAD, spans_.count); ++j) weight_.spread(panel, spans_.spans[j], place(j));
-        multiply_tiles<TILES>(x, stride, spans_, [&](int64_t j) {
+        const auto spread = [&](int64_t j) {
             const int64_t coming = j + AHEAD;
             if (coming < spans_.count) weight_.spread(panel, spans_.spans[coming], place(coming));
             asm volatile("" ::: "memory");  // which the loads of tiles do not say that they read
             return place(j);
-        });
+        };
+        multiply_tiles<TILES>(x, stride, spans_, spread, before);
     }
 
     template <int SIZE>
