@@ -81,7 +81,7 @@ class Packing {
     bool has_nan_ = false;
 };
 
-// Calls work(begin, end) for bands of output pixels, whose input and output a core's cache holds.
+// Calls work(begin, end) for bands of output pixels, whose bytes or planes a core's cache holds.
 template <class Work>
 void in_bands(const Geometry& g, int64_t begin, int64_t end, const Work& work) {
     constexpr int64_t PIXELS = 512;
@@ -137,13 +137,14 @@ bool convolve(const Kernels& kernels, const Signed& from, const Geometry& g, con
         const Scratch scratch = {kept(inputs, TILES * ROWS * runs), kept(places, TILES * runs),
                                  kept(patches, PATCHES * (words + 1)), kept(starts, taps)};
         Packing packing(kernels, g, from, g.padding[1], has_upper);
-        in_bands(g, begin, end, [&](int64_t first, int64_t last) {
+        const auto convolve_band = [&](int64_t first, int64_t last) {
             const PackedImage image = packing.pack(first, last, [](const PackedImage&, int64_t, int64_t) {});
             put(g, outputs, first, last, [&](const Outputs& to) {
                 kernels.binary_conv(image, panels, g, to, scratch, first, last);
             });
             if (image.nan != nullptr) has_nan = true;
-        });
+        };
+        g.has_planes ? in_bands(g, begin, end, convolve_band) : convolve_band(begin, end);  // bits of all pixels are little
     });
     return has_nan;
 }
