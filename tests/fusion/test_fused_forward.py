@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import Block, binary, image, plain, residual
+from nets import Block, binary, image, mixer, plain, residual
 from torch import Tensor, nn
 
 import proxconnect as pc
@@ -84,6 +84,37 @@ def test_what_is_fused_is_told():
     )
     fusion = packed(plain()).packing.fusion
     assert (fusion.regions[0].products, fusion.regions[0].bits) == (6, 4)
+
+
+@pytest.mark.parametrize("inputs", ["exact", "int8"])
+def test_products_of_floats(inputs):
+    """What follows them is in their pass, as it is layer by layer to the bit."""
+    model = pc.pack(binary(mixer(), activations=None), inputs=inputs)
+    (region,) = model.packing.fusion.regions
+    assert (region.products, region.links, region.bits) == (7, 6, 0)
+    x = image()
+    x[1, 0, 0, 0] = torch.nan
+    for image_of in (x, image(), image(batch=9)):
+        answer, expected = model(image_of), by_layers(model, image_of)
+        assert torch.equal(answer.isnan(), expected.isnan())
+        assert torch.equal(answer.nan_to_num(), expected.nan_to_num())
+    for layer in model.modules():
+        if isinstance(layer, PackedLayer):
+            layer.inputs = "int8" if inputs == "exact" else "exact"
+    x = image()
+    assert torch.equal(model(x), by_layers(model, x))
+
+
+def test_float_rows_between_products_of_signs():
+    """Some layers see floats, others signs; no signs are made for those that see floats."""
+    model = binary(nn.Sequential(*(nn.Linear(64, 64) for _ in range(8))))
+    for layer in (model[1], model[2], model[4]):
+        layer.input_quantizer = None
+    packed = pc.pack(model)
+    (region,) = packed.packing.fusion.regions
+    x = torch.randn(9, 64)
+    assert torch.equal(packed(x), by_layers(packed, x))
+    assert region.products == 6
 
 
 def test_floats_out_of_images_are_in_the_format_of_the_input():
