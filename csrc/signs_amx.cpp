@@ -3,7 +3,7 @@
 #if defined(__linux__) && defined(__AMX_INT8__)
 
 #include "byte_image.hpp"
-#include "byte_tiles.hpp"
+#include "sign_products.hpp"
 #include "inside.hpp"
 
 namespace proxconnect {
@@ -100,9 +100,9 @@ bool linear_by_amx(const uint64_t* rows, const uint8_t* nan, const uint64_t* pan
     const int64_t width = words_of(entries);
     Span* const spans = spans_for(width);
     for (int64_t j = 0; j < width; ++j) spans[j] = {j * SPAN, j * SPAN, least(SPAN, entries - j * SPAN)};
-    BandsOfRows bands(rows, m, entries);
+    const BandsOfRows bands(rows, m, entries);
     const SpreadWeight weight(panels, panels_of(outputs.channels), width);
-    ByteTiles<BandsOfRows>(bands, {spans, width}, weight, outputs).multiply(first, last);
+    SignProducts<BandsOfRows>(bands, {spans, width}, weight, outputs).multiply(first, last);
     const Channels channels = {first * PANEL, least(outputs.channels, last * PANEL)};
     for (int64_t row = 0; row < m; ++row) {
         if (nan[row] != 0) put_nan(outputs, row, channels);
@@ -114,12 +114,12 @@ bool conv_by_amx(const PackedImage& image, const uint64_t* panels, const Geometr
                  int64_t begin, int64_t end) {
     const bool is_enough = g.out_size[0] * g.out_size[1] >= FEWEST_ROWS && g.channels >= FEWEST_ENTRIES;
     if (g.groups > 1 || !is_enough || !has_amx()) return false;
-    BandsOfImage bands(image, g, begin, end);
+    const BandsOfImage bands(image, g, begin, end);
     const ByteImage first = bands.first();
     Span* const spans = spans_for(first.span_count());
     first.find_spans(spans);
     const SpreadWeight weight(panels, panels_of(g.out_channels), words_of(g.kernel[0] * g.kernel[1] * g.channels));
-    ByteTiles<BandsOfImage>(bands, {spans, first.span_count()}, weight, outputs).multiply(0, panels_of(g.out_channels));
+    SignProducts<BandsOfImage>(bands, {spans, first.span_count()}, weight, outputs).multiply(0, panels_of(g.out_channels));
     if (image.nan != nullptr) put_nan_pixels(image.from.x, image.nan, g, outputs, begin, end);
     return true;
 }

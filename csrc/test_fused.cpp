@@ -233,6 +233,15 @@ int check_fused(int32_t isa, int& runs) {
         for (const int64_t n : {1, 3, 64, 100}) check(finishes(isa, m * 50, n, 2), "steps", m, n, 0);
     }
     check(multiplies(isa, 65, 600, 700, false, 3), "threads", 65, 600, 700);
+    for (const int64_t n : {16, 70, 130}) check(multiplies(isa, 131, n, 200, true, 2), "tiles", 131, n, 200);
+    for (const int64_t channels : {16, 64, 200}) {
+        for (const int64_t step : {1, 2, 3}) {
+            Geometry g = larger_images(channels, 40 + 30 * step, step, step != 2);
+            for (g.border = -1; g.border <= 1; ++g.border) {
+                check(convolves(isa, g, g.border >= 0, 2), "larger images", channels, step, g.border);
+            }
+        }
+    }
     for (const int64_t channels : {1, 8, 64, 130}) {
         for (const int64_t groups : {1, 2, 70}) {
             if (groups == 70 && channels > 8) continue;

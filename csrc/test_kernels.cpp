@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "amx.hpp"
 #include "proxconnect.h"
 #include "test_images.hpp"
 
@@ -259,6 +260,30 @@ void check_convolutions(int32_t isa) {
     }
 }
 
+// What meets whole tiles, and their edges.
+void check_tiles(int32_t isa) {
+    const Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
+    for (const int64_t m : {48, 65, 130}) {
+        for (const int64_t n : {1, 16, 90}) {
+            for (const int64_t entries : {16, 64, 200}) {
+                check(agrees(isa, {m, n, entries, m % 2, output}, 2), isa, "m, n, entries", m, n, entries);
+            }
+        }
+    }
+    check(agrees(isa, {70, 20, 17000, 0, output}, 1), isa, "m, n, entries", 70, 20, 17000);
+    for (const int64_t channels : {16, 64, 80}) {
+        for (const int64_t outputs : {15, 90}) {
+            for (const int64_t step : {1, 2, 3}) {
+                Geometry g = larger_images(channels, outputs, step, outputs != 15);
+                g.has_planes = outputs == 15;
+                g.border = static_cast<int32_t>((step + channels / 16 + g.has_planes) % 3) - 1;
+                const bool is_right = convolves(isa, g, static_cast<int32_t>(step));
+                check(is_right, isa, "channels, outputs, border of larger images", channels, outputs, g.border);
+            }
+        }
+    }
+}
+
 void check_quantizer(int32_t isa) {
     for (int32_t curve = SIGN; curve <= BINARYRELAX; ++curve) {
         for (const int64_t columns : {2, 3, 4, 7, 8, 15, 16, 17, 63, 65, 1024, 1025, 2100}) {
@@ -268,19 +293,31 @@ void check_quantizer(int32_t isa) {
     }
 }
 
+void check_all(int32_t isa) {
+    check_linear(isa);
+    check_convolutions(isa);
+    check_tiles(isa);
+    failures += check_weight_only(isa, runs);
+    failures += check_fused(isa, runs);
+    failures += check_int8(isa, runs);
+    check_quantizer(isa);
+}
+
 }  // namespace
 
 int main() {
     for (int32_t isa = PORTABLE; isa <= NEON; ++isa) {
         if (!px_supports(isa)) continue;
-        check_linear(isa);
-        check_convolutions(isa);
-        failures += check_weight_only(isa, runs);
-        failures += check_fused(isa, runs);
-        failures += check_int8(isa, runs);
-        check_quantizer(isa);
+        check_all(isa);
         std::printf("instruction set %d is checked\n", isa);
     }
+#if defined(__x86_64__)
+    if (px_supports(AVX512) && proxconnect::has_amx()) {
+        proxconnect::deny_amx(true);
+        check_all(AVX512);
+        std::printf("and without AMX\n");
+    }
+#endif
     std::printf("%d runs, %d failures\n", runs, failures);
     return failures != 0;
 }

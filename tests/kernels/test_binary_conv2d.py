@@ -68,6 +68,19 @@ OPTIONS = [
 
 
 @each
+@pytest.mark.parametrize(("channels", "outputs"), [(16, 15), (64, 40), (80, 64), (200, 130)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_images_that_fill_tiles(
+    instruction_set: str, channels: int, outputs: int, memory_format: torch.memory_format
+) -> None:
+    x = drawn(2, channels, 27, 23).contiguous(memory_format=memory_format)
+    for kernel, options in [((3, 3), o) for o in OPTIONS] + [((1, 1), {}), ((1, 1), {"stride": (2, 1)}), ((27, 2), {})]:
+        weight = drawn(outputs, channels, *kernel, seed=1)
+        out = convolved(x, weight, instruction_set, **options)
+        assert torch.equal(out, exact(x, weight, **options)), (kernel, options)
+
+
+@each
 @pytest.mark.parametrize("inner", [1, 2, 3, 4, 7, 8, 16, 31, 32, 33, 63, 64, 65])
 @pytest.mark.parametrize(("groups", "outer"), [(3, 1), (3, 5), (2, 40)])
 @pytest.mark.parametrize("kernel", [(3, 3), (1, 4)])

@@ -53,6 +53,18 @@ def test_sums_are_those_of_integers(instruction_set: str, columns: int, rows: in
 
 
 @each
+@pytest.mark.parametrize("columns", [16, 64, 200, 4095])
+@pytest.mark.parametrize("rows", [9, 64, 150])
+@pytest.mark.parametrize("batch", [48, 65, 200])
+def test_rows_that_fill_tiles(instruction_set: str, columns: int, rows: int, batch: int) -> None:
+    x, weight = drawn(batch, columns), drawn(rows, columns, seed=1)
+    x[-2, 3] = torch.nan
+    expected = exact(x, weight)
+    expected[-2] = torch.nan
+    assert torch.equal(product(x, weight, instruction_set).nan_to_num(7777.0), expected.nan_to_num(7777.0))
+
+
+@each
 @pytest.mark.parametrize("columns", [32767, 32768, 32769])
 def test_long_rows(instruction_set: str, columns: int) -> None:
     """All alike, so that the sums are as large as they can be."""
@@ -63,9 +75,10 @@ def test_long_rows(instruction_set: str, columns: int) -> None:
 @each
 @pytest.mark.parametrize("accumulator", ACCUMULATORS, ids=str)
 @pytest.mark.parametrize("scales", [0, 1, 19])
-def test_what_becomes_of_a_sum(instruction_set: str, accumulator: Accumulator | None, scales: int) -> None:
+@pytest.mark.parametrize("batch", [6, 60])
+def test_what_becomes_of_a_sum(instruction_set: str, accumulator: Accumulator | None, scales: int, batch: int) -> None:
     """Held, then scaled, then shifted, each rounded as torch does it."""
-    x, weight, bias = drawn(6, 300), drawn(19, 300, seed=1), drawn(19, seed=2)
+    x, weight, bias = drawn(batch, 300), drawn(19, 300, seed=1), drawn(19, seed=2)
     x[0], weight[0] = 1.0, 1.0  # a sum of 300
     scale = drawn(scales, seed=3) if scales else None
     sums = exact(x, weight) if accumulator is None else accumulator(exact(x, weight))
