@@ -51,7 +51,8 @@ Quantum quantum_in(int32_t isa, const Geometry& g, const float* x, int32_t threa
     return quantum_of(most.load());
 }
 
-// Planes of bytes, `plane` apart, as pixels that follow each other; COUNT channels, or as many as are given where it is 0.
+// Planes of bytes, `plane` apart, as pixels that follow each other, of COUNT channels, or as many as are given where that
+// is 0.
 template <int64_t COUNT>
 void put_pixels(const uint8_t* planes, int64_t plane, int64_t pixels, int64_t given, uint8_t* to) {
     const int64_t channels = COUNT == 0 ? given : COUNT;

@@ -134,8 +134,9 @@ struct Exact {
     }
 
     static __m512 sum(const int32_t* sums) {
-        const __m512i high = _mm512_load_si512(sums), middle = _mm512_load_si512(sums + BLOCK * BLOCK);
-        const __m512i rest = _mm512_add_epi32(_mm512_slli_epi32(middle, 8), _mm512_load_si512(sums + 2 * BLOCK * BLOCK));
+        constexpr int64_t PLANE = BLOCK * BLOCK;
+        const __m512i high = _mm512_load_si512(sums), middle = _mm512_load_si512(sums + PLANE);
+        const __m512i rest = _mm512_add_epi32(_mm512_slli_epi32(middle, 8), _mm512_load_si512(sums + 2 * PLANE));
         return _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(65536.0f), _mm512_cvtepi32_ps(rest));
     }
 };
