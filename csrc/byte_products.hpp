@@ -92,7 +92,8 @@ struct ByteProducts {
     }
 
     // FloatOutputs [n, n + TILE) of all rows, or those that exist.
-    static void put(const int32_t* sums, const int32_t* totals, const FloatRows& rows, const FloatOutputs& o, int64_t n) {
+    static void put(const int32_t* sums, const int32_t* totals, const FloatRows& rows, const FloatOutputs& o,
+                    int64_t n) {
         for (int64_t v = 0; v < VECTORS && n + v * LANES < least(o.n, o.last * PANEL); ++v) {
             const int64_t at = n + v * LANES, left = least(o.n, o.last * PANEL) - at;
             const __mmask16 here = left >= LANES ? 0xffff : static_cast<__mmask16>((1 << left) - 1);

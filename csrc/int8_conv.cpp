@@ -51,25 +51,28 @@ Quantum quantum_in(int32_t isa, const Geometry& g, const float* x, int32_t threa
     return quantum_of(most.load());
 }
 
+// Planes of bytes, `plane` apart, as pixels that follow each other, of COUNT channels, or as many as are given where that
+// is 0.
+template <int64_t COUNT>
+void put_pixels(const uint8_t* planes, int64_t plane, int64_t pixels, int64_t given, uint8_t* to) {
+    const int64_t channels = COUNT == 0 ? given : COUNT;
+    for (int64_t i = 0; i < pixels; ++i) {
+        for (int64_t c = 0; c < channels; ++c) to[i * channels + c] = planes[i + c * plane];
+    }
+}
+
 // Rounds one row of pixels, channels last.
 void round_row(const Int8Kernels& kernels, const Geometry& g, const float* from, float inverse, uint8_t* to) {
-    if (g.channel_stride == 1) {
-        return for_pieces(g, from, [&](const float* piece, int64_t count) {
-            kernels.round(piece, count, inverse, to);
-            to += count;
-        });
-    }
-    auto* const planes = static_cast<uint8_t*>(scratch<Geometry>(g.size[1] * g.channels));
-    uint8_t* next = planes;
+    const bool are_planes = g.channel_stride != 1 && g.pixel_stride == 1;
+    auto* const rounded = are_planes ? static_cast<uint8_t*>(scratch<Geometry>(g.size[1] * g.channels)) : to;
+    uint8_t* next = rounded;
     for_pieces(g, from, [&](const float* piece, int64_t count) {
         kernels.round(piece, count, inverse, next);
         next += count;
     });
-    const bool are_planes = g.pixel_stride == 1;
-    const int64_t pixel = are_planes ? 1 : g.channels, channel = are_planes ? g.size[1] : 1;
-    for (int64_t i = 0; i < g.size[1]; ++i) {
-        for (int64_t c = 0; c < g.channels; ++c) to[i * g.channels + c] = planes[i * pixel + c * channel];
-    }
+    if (!are_planes) return;
+    const auto put = g.channels == 3 ? put_pixels<3> : put_pixels<0>;
+    put(rounded, g.size[1], g.size[1], g.channels, to);
 }
 
 // Rows [begin, end) of the image with its border.

@@ -127,8 +127,8 @@ struct Affine {
 };
 
 // Floats x (m, entries), `stride` from row to row, times the n rows of a weight of signs, which lies in panels as
-// above: y is (m, n), through `affine`. Sums are of floats, in any order, or of whole steps of a row, to which its entries
-// are rounded: 2^-22 of the power of two at or below its largest.
+// above: y is (m, n), through `affine`. Sums are of floats, in any order, or of whole steps of a row, to which its
+// entries are rounded: 2^-22 of the power of two at or below the largest.
 PROXCONNECT_API int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                                               const uint64_t* panels, int64_t n, const Affine* affine, float* y,
                                               int32_t threads);
@@ -139,8 +139,8 @@ PROXCONNECT_API int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int6
                                                const uint64_t* panels, int64_t n, const Affine* affine, float* y,
                                                int32_t threads);
 
-// Either of them, of x rounded if `rounds`, whose outputs take steps: `fused` without signs and accumulator, `others` as
-// of px_fused_linear.
+// Either of them, of x rounded if `rounds`, whose outputs take steps: `fused` has no signs and no accumulator, `others`
+// are as of px_fused_linear.
 PROXCONNECT_API int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries,
                                               int64_t stride, const uint64_t* panels, int64_t n, const Fused* fused,
                                               const float* const* others, float* y, int32_t threads);

@@ -24,7 +24,7 @@ struct FloatRows {
 };
 
 // Panels [first, last) of a weight of n rows, and where the sums go: y is (rows, …), `stride` floats from row to row,
-// times a scale and plus a bias. Then they take the steps of `then`, if not null, which says where outputs begin.
+// times a scale and plus a bias. They take the steps of `then`, if not null, which says where outputs begin.
 struct FloatOutputs {
     const uint64_t* panels;
     int64_t first, last, n;

@@ -45,9 +45,13 @@ uint32_t largest_of(const float* x, int64_t count) {
 struct Bytes {
     int8_t* planes;
     float* steps;
-    int64_t rows, width;  // of a plane, in rows and in bytes
+    int64_t rows, words;  // of a plane
 
-    int8_t* row(int64_t plane, int64_t r) const { return planes + (plane * rows + r) * width; }
+    // A word of a row. Tiles follow each other word by word, as caches like it.
+    int8_t* at(int64_t plane, int64_t r, int64_t word = 0) const {
+        const int64_t tile = (plane * ceil_div(rows, TILE) + r / TILE) * words + word;
+        return planes + tile * TILE_BYTES + r % TILE * WORD;
+    }
 };
 
 // Sixteen bytes of each of four vectors in the order in which `_mm512_packs_epi16` and the like leave their fours.
@@ -56,23 +60,23 @@ __m512i in_order(__m512i fours) {
     return _mm512_permutexvar_epi32(order, fours);
 }
 
-// Calls put(k, whole numbers) for 64 entries at a time, which become those nearest to x·inverse.
+// Calls put(word, whole numbers) for 64 entries at a time, which become those nearest to x·inverse.
 template <class Put>
-void each_word(const float* x, int64_t entries, int64_t width, float inverse, const Put& put) {
+void each_word(const float* x, int64_t entries, float inverse, const Put& put) {
     const __m512 factor = _mm512_set1_ps(inverse);
     const auto whole = [&](__m512 v) { return _mm512_cvtps_epi32(_mm512_mul_ps(v, factor)); };
     int64_t k = 0;
     __m512i v[4];
     for (; k + WORD <= entries; k += WORD) {
         for (int i = 0; i < 4; ++i) v[i] = whole(_mm512_loadu_ps(x + k + i * LANES));
-        put(k, v);
+        put(k / WORD, v);
     }
-    if (k == width) return;
+    if (k == entries) return;
     for (int i = 0; i < 4; ++i) {
         const int64_t at = k + i * LANES;
         v[i] = whole(_mm512_maskz_loadu_ps(first_of(entries - at), x + at));
     }
-    put(k, v);
+    put(k / WORD, v);
 }
 
 struct Rounded {
@@ -81,10 +85,9 @@ struct Rounded {
     static bool fill(const float* x, int64_t entries, const Bytes& to, int64_t r) {
         const Quantum quantum = quantum_of(largest_of(x, entries));
         to.steps[r] = quantum.step;
-        int8_t* const bytes = to.row(0, r);
-        each_word(x, entries, to.width, quantum.inverse, [&](int64_t k, const __m512i (&v)[4]) {
+        each_word(x, entries, quantum.inverse, [&](int64_t word, const __m512i (&v)[4]) {
             const __m512i low = _mm512_packs_epi32(v[0], v[1]), high = _mm512_packs_epi32(v[2], v[3]);
-            _mm512_store_si512(bytes + k, in_order(_mm512_packs_epi16(low, high)));
+            _mm512_store_si512(to.at(0, r, word), in_order(_mm512_packs_epi16(low, high)));
         });
         return true;
     }
@@ -103,14 +106,14 @@ struct Exact {
         float inverse;
         std::memcpy(&inverse, &inverse_bits, sizeof inverse);
         std::memcpy(to.steps + r, &step_bits, sizeof step_bits);
-        each_word(x, entries, to.width, inverse, [&](int64_t k, const __m512i (&v)[4]) {
-            put_planes(v, k, to.row(0, r), to.row(1, r), to.row(2, r));
+        each_word(x, entries, inverse, [&](int64_t word, const __m512i (&v)[4]) {
+            put_planes(v, to.at(0, r, word), to.at(1, r, word), to.at(2, r, word));
         });
         return true;
     }
 
     // The bytes of 64 numbers but the highest, which repeats their sign.
-    static void put_planes(const __m512i (&v)[4], int64_t k, int8_t* high, int8_t* middle, int8_t* low) {
+    static void put_planes(const __m512i (&v)[4], int8_t* high, int8_t* middle, int8_t* low) {
         const __m512i most = _mm512_set1_epi32((1 << 23) - 1);  // the largest may have been rounded up to one more
         const __m512i by_place = _mm512_broadcast_i32x4(
             _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
@@ -118,14 +121,15 @@ struct Exact {
         for (int i = 0; i < 4; ++i) bytes[i] = _mm512_shuffle_epi8(_mm512_min_epi32(v[i], most), by_place);
         const __m512i lows[2] = {_mm512_unpacklo_epi32(bytes[0], bytes[1]), _mm512_unpacklo_epi32(bytes[2], bytes[3])};
         const __m512i highs[2] = {_mm512_unpackhi_epi32(bytes[0], bytes[1]), _mm512_unpackhi_epi32(bytes[2], bytes[3])};
-        _mm512_store_si512(low + k, in_order(_mm512_unpacklo_epi64(lows[0], lows[1])));
-        _mm512_store_si512(middle + k, in_order(_mm512_unpackhi_epi64(lows[0], lows[1])));
-        _mm512_store_si512(high + k, in_order(_mm512_unpacklo_epi64(highs[0], highs[1])));
+        _mm512_store_si512(low, in_order(_mm512_unpacklo_epi64(lows[0], lows[1])));
+        _mm512_store_si512(middle, in_order(_mm512_unpackhi_epi64(lows[0], lows[1])));
+        _mm512_store_si512(high, in_order(_mm512_unpacklo_epi64(highs[0], highs[1])));
     }
 
     static __m512 sum(const int32_t* sums) {
-        const __m512i high = _mm512_load_si512(sums), middle = _mm512_load_si512(sums + BLOCK * BLOCK);
-        const __m512i rest = _mm512_add_epi32(_mm512_slli_epi32(middle, 8), _mm512_load_si512(sums + 2 * BLOCK * BLOCK));
+        constexpr int64_t PLANE = BLOCK * BLOCK;
+        const __m512i high = _mm512_load_si512(sums), middle = _mm512_load_si512(sums + PLANE);
+        const __m512i rest = _mm512_add_epi32(_mm512_slli_epi32(middle, 8), _mm512_load_si512(sums + 2 * PLANE));
         return _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(65536.0f), _mm512_cvtepi32_ps(rest));
     }
 };
@@ -159,14 +163,14 @@ void spread_block(const FloatOutputs& o, int64_t panel, int64_t words, int8_t* t
 
 // The sums of 32 rows, or of the first 16 alone, and 32 outputs.
 template <bool HAS_SIGN>
-void multiply_block(const int8_t* x, int64_t width, bool is_whole, const int8_t* weight, int32_t* sums) {
-    const int8_t* const second = x + TILE * width;
+void multiply_block(const int8_t* x, int64_t words, bool is_whole, const int8_t* weight, int32_t* sums) {
+    const int8_t* const second = x + words * TILE_BYTES;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int64_t k = 0; k < width; k += WORD, weight += 2 * TILE_BYTES) {
-        _tile_loadd(4, x + k, width);
+    for (int64_t j = 0; j < words; ++j, weight += 2 * TILE_BYTES) {
+        _tile_loadd(4, x + j * TILE_BYTES, WORD);
         _tile_loadd(6, weight, WORD);
         _tile_loadd(7, weight + TILE_BYTES, WORD);
         if constexpr (HAS_SIGN) {
@@ -177,7 +181,7 @@ void multiply_block(const int8_t* x, int64_t width, bool is_whole, const int8_t*
             _tile_dpbusd(1, 4, 7);
         }
         if (!is_whole) continue;
-        _tile_loadd(5, second + k, width);
+        _tile_loadd(5, second + j * TILE_BYTES, WORD);
         if constexpr (HAS_SIGN) {
             _tile_dpbssd(2, 5, 6);
             _tile_dpbssd(3, 5, 7);
@@ -249,15 +253,15 @@ template <class Form>
 void multiply_rows(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
     alignas(64) int32_t sums[2][PLANES * BLOCK * BLOCK];
     for (int64_t panel = o.first; panel < o.last; panel += BLOCK / PANEL) {
-        spread_block(o, panel, bytes.width / WORD, weight);
+        spread_block(o, panel, bytes.words, weight);
         const Writer<Form> writer(o, bytes, panel);
         int64_t row = 0;
         for (int which = 0; row < bytes.rows; row += BLOCK, which ^= 1) {
             const bool is_whole = bytes.rows - row > TILE;
-            multiply_block<true>(bytes.row(0, row), bytes.width, is_whole, weight, sums[which]);
+            multiply_block<true>(bytes.at(0, row), bytes.words, is_whole, weight, sums[which]);
             for (int plane = 1; plane < Form::planes; ++plane) {
                 int32_t* const of_plane = sums[which] + plane * BLOCK * BLOCK;
-                multiply_block<false>(bytes.row(plane, row), bytes.width, is_whole, weight, of_plane);
+                multiply_block<false>(bytes.at(plane, row), bytes.words, is_whole, weight, of_plane);
             }
             if (row > 0) writer.put(sums[which ^ 1], row - BLOCK);
         }
@@ -268,16 +272,16 @@ void multiply_rows(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
 template <class Form>
 bool multiply(const FloatRows& rows, const FloatOutputs& o, uint8_t* unfit) {
     constexpr int64_t IN_CACHE = 1 << 20;  // bytes of rows, but no fewer rows than make up for spreading the weight
-    const int64_t words = words_of(rows.entries), width = words * WORD;
-    const int64_t at_once = least(rows.count, most(256, IN_CACHE / (width * Form::planes)) / BLOCK * BLOCK);
-    auto* const planes = static_cast<int8_t*>(scratch<Form>((Form::planes * at_once + BLOCK) * width));
+    const int64_t words = words_of(rows.entries), row_bytes = Form::planes * words * WORD;
+    const int64_t at_once = least(rows.count, most(256, IN_CACHE / row_bytes) / BLOCK * BLOCK);
+    auto* const planes = static_cast<int8_t*>(scratch<Form>(ceil_div(at_once, TILE) * TILE * row_bytes));
     auto* const steps = static_cast<float*>(scratch<Bytes>(at_once * sizeof(float)));
     auto* const weight = static_cast<int8_t*>(scratch<Writer<Form>>(words * 2 * TILE_BYTES));
     bool has_unfit = false;
     const TileConfiguration configuration;
     _tile_loadconfig(&configuration);
     for (int64_t row = 0; row < rows.count; row += at_once) {
-        const Bytes bytes = {planes, steps, least(at_once, rows.count - row), width};
+        const Bytes bytes = {planes, steps, least(at_once, rows.count - row), words};
         for (int64_t r = 0; r < bytes.rows; ++r) {
             const bool is_fit = Form::fill(rows.x + (row + r) * rows.stride, rows.entries, bytes, r);
             unfit[row + r] = !is_fit, has_unfit |= !is_fit;

@@ -98,7 +98,8 @@ struct Conv {
                 } else {
                     for (int64_t r = 0; r < rows.count; ++r) gather(image, g, group, pixel + r, patches + r * entries);
                 }
-                kernels.multiply(rows, {weight, 0, count, n, mine, y + pixel * g.out_channels + group * n, g.out_channels});
+                float* const to = y + pixel * g.out_channels + group * n;
+                kernels.multiply(rows, {weight, 0, count, n, mine, to, g.out_channels});
             }
         }
     }

@@ -105,6 +105,29 @@ def test_products_of_floats(inputs):
     assert torch.equal(model(x), by_layers(model, x))
 
 
+class Gated(nn.Module):
+    """Reads the output of a product twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down, self.act = nn.Linear(64, 64), nn.Linear(64, 64), nn.GELU("tanh")
+
+    def forward(self, rows: Tensor) -> Tensor:
+        one = self.up(rows)
+        return self.act(self.down(self.act(one))) * one
+
+
+def test_a_gelu_overwrites_what_it_alone_reads():
+    model = pc.pack(binary(nn.Sequential(nn.Linear(64, 64), Gated(), nn.Linear(64, 64)), activations=None))
+    x = torch.randn(9, 64)
+    for _ in range(2):
+        assert torch.equal(model(x), by_layers(model, x))
+    fused = fused_forward(model)
+    assert fused is not None
+    targets = [type(node.target).__name__ for node in fused._run.__self__.graph.nodes]
+    assert (targets.count("OverwritingGelu"), targets.count("FusedFloatRows")) == (1, 2)
+
+
 def test_float_rows_between_products_of_signs():
     """Some layers see floats, others signs; no signs are made for those that see floats."""
     model = binary(nn.Sequential(*(nn.Linear(64, 64) for _ in range(8))))

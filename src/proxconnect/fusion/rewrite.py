@@ -11,7 +11,8 @@ from proxconnect.fusion.finishes import FusedNorm, FusedNormPool, can_pool
 from proxconnect.fusion.layout import keep_channels_last
 from proxconnect.fusion.links import Link, chain_from, is_nothing, link_of, steps_of
 from proxconnect.fusion.mutation import separate_writes
-from proxconnect.fusion.products import can_fuse, channels_of, fused, output_bits, takes_bits
+from proxconnect.fusion.overwriting import OverwritingGelu
+from proxconnect.fusion.products import FusedProduct, can_fuse, channels_of, fused, output_bits, takes_bits
 from proxconnect.packed.kernels import KernelConv, KernelLayer
 
 
@@ -44,7 +45,7 @@ def rewrite(module: nn.Module, graph: fx.Graph) -> Rewriting:
     work.has_images = any(_is_image_layer(work.module_of(node)) for node in graph.nodes)
     separate_writes(graph, work.modules)
     graph.eliminate_dead_code(_has_effects)
-    for change in (_leave_out_nothing, _fuse_product, *((_fuse_norm,) if work.has_images else ())):
+    for change in (_leave_out_nothing, _fuse_product, _overwrite, *((_fuse_norm,) if work.has_images else ())):
         for node in list(graph.nodes):
             change(work, node)
     if work.has_images:
@@ -93,6 +94,16 @@ def _leads_to_bits(work: Rewriting, last: Node) -> bool:
     """Whether all that reads a value takes it as bits."""
     readers = [(user, work.module_of(user)) for user in last.users]
     return bool(readers) and all(m is not None and takes_bits(m) and user.args == (last,) for user, m in readers)
+
+
+def _overwrite(work: Rewriting, node: Node) -> None:
+    """Have a GELU write into the floats of a product that it alone reads."""
+    gelu, value = work.module_of(node), node.args[0] if len(node.args) == 1 else None
+    if type(gelu) is not nn.GELU or node.kwargs or not isinstance(value, Node) or len(value.users) > 1:
+        return
+    if isinstance(value.target, FusedProduct):
+        work.read.append(gelu)
+        _replace(work.graph, [node], OverwritingGelu(gelu), value, ())
 
 
 def _fuse_norm(work: Rewriting, head: Node) -> None:

@@ -1,14 +1,25 @@
 """A product of floats with signs and what follows it in one pass, called without torch's dispatcher."""
 
+from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.epilogue import PLANS, Epilogue, Layout, Step
+from proxconnect.kernels.epilogue import PLANS, Epilogue, Step
 from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
 from proxconnect.kernels.panels import panels_shape
 from proxconnect.kernels.weight_only import MOST_INT8
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What the shape of an input says."""
+
+    rows: int
+    output: tuple[int, ...]
+    is_empty: bool
 
 
 class FusedFloatLinear:
@@ -51,7 +62,7 @@ class FusedFloatLinear:
         self._how, self._panels, self._at = (number, int(rounds)), panels, panels.data_ptr()
         self._in_features, self._out_features = in_features, out_features
         self._epilogue = Epilogue(out_features, then, scale, bias)
-        self._layout = lru_cache(PLANS)(self._layout_of)
+        self._call = lru_cache(PLANS)(self._plan)
 
     def __reduce__(self) -> tuple[object, ...]:
         """What copies are made of, since addresses are no part of them."""
@@ -61,17 +72,21 @@ class FusedFloatLinear:
         """The output."""
         if input.dtype is not torch.float32 or not input.is_cpu:
             require_float32("input", input)
-        layout, rows = self._layout(input.shape), as_rows(input)
-        added = self._epilogue.added(others, layout.shape)
-        output = torch.empty(layout.shape)
-        if not layout.is_empty:
+        call, stride = self._call(input.shape), self._in_features
+        if not input.is_contiguous():
+            input = as_rows(input)
+            stride = input.stride(0)
+        added = self._epilogue.added(others, call.output)
+        output = torch.empty(call.output, dtype=torch.float32)
+        if not call.is_empty:
             self._multiply(
-                *self._how, rows.data_ptr(), rows.shape[0], self._in_features, rows.stride(0), self._at,
-                self._out_features, self._epilogue.address, added, output.data_ptr(), torch.get_num_threads(),
+                *self._how, input.data_ptr(), call.rows, self._in_features, stride, self._at, self._out_features,
+                self._epilogue.address, added, output.data_ptr(), torch.get_num_threads(),
             )  # fmt: skip
         return output
 
-    def _layout_of(self, shape: tuple[int, ...]) -> Layout:
+    def _plan(self, shape: tuple[int, ...]) -> _Call:
         if shape[-1:] != (self._in_features,):
             raise ValueError(f"input must be (…, {self._in_features}); got {tuple(shape)}")
-        return self._epilogue.layout(tuple(shape[:-1]), ())
+        output = (*shape[:-1], self._out_features)
+        return _Call(prod(shape[:-1]), output, 0 in output)
