@@ -169,6 +169,14 @@ PROXCONNECT_API int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, i
 PROXCONNECT_API int32_t px_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const int8_t* panels,
                                        const Affine* affine, float* y, int32_t threads);
 
+// The same of the means of windows of the images, if `mean` is not null, within which no window has a border, in one pass
+// with what follows: `fused` without signs and accumulator, and if `pool` is not null the largest under its windows; then
+// no step may add another tensor. The geometry has the size of the means, but the strides of x, any of them; `has_planes`
+// must be 0.
+PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
+                                             const int8_t* panels, const Fused* fused, const float* const* others,
+                                             const Window* pool, float* y, int32_t threads);
+
 // Curves of pairs: F is one, and B the derivative of the same or of another. Those from PROXCONNECT on have none here;
 // as a derivative, SIGN stands for B = 1, or for 1 within ±1 and 0 beyond.
 enum Curve {

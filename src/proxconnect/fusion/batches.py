@@ -10,7 +10,9 @@ from torch.fx import Node
 from torch.nn import functional
 
 from proxconnect.fusion.finishes import FusedNorm, FusedNormPool
+from proxconnect.fusion.int8 import FusedInt8Conv
 from proxconnect.fusion.layout import in_format_of, with_channels_last, with_planes
+from proxconnect.fusion.overwriting import OverwritingGelu
 from proxconnect.fusion.products import FusedConv, FusedProduct
 from proxconnect.packed.compact import CompactLayer
 
@@ -31,7 +33,7 @@ _FUNCTIONS: set[Any] = {
     with_channels_last, with_planes, in_format_of,
 }  # fmt: skip
 _METHODS = {"relu", "relu_", "clone", "contiguous", "add", "add_", "mul", "sigmoid"}
-_FUSED = (FusedProduct, FusedNorm, FusedNormPool)
+_FUSED = (FusedProduct, FusedNorm, FusedNormPool, FusedInt8Conv, OverwritingGelu)
 
 
 def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
@@ -70,7 +72,7 @@ def _gives_images(node: Any, modules: dict[str, nn.Module]) -> bool:
     """Whether a value surely is (N, C, H, W)."""
     if node.op == "call_module":
         return isinstance(modules[str(node.target)], nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d | nn.AvgPool2d)
-    return isinstance(node.target, FusedConv | FusedNorm | FusedNormPool)
+    return isinstance(node.target, FusedConv | FusedNorm | FusedNormPool | FusedInt8Conv)
 
 
 def _is_module_apart(module: nn.Module) -> bool:

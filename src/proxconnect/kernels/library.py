@@ -129,6 +129,10 @@ _ARGUMENTS = {
     "px_int8_conv2d": (
         _INT, _POINTER, ctypes.POINTER(Geometry), _POINTER, ctypes.POINTER(Affine), _POINTER, _INT,
     ),
+    "px_fused_int8_conv2d": (
+        _INT, _POINTER, ctypes.POINTER(Window), ctypes.POINTER(Geometry), *[_POINTER] * 3, ctypes.POINTER(Window),
+        _POINTER, _INT,
+    ),
     "px_quantize": (
         _INT, _INT, _INT, _INT, ctypes.c_float, _LONG, _LONG, *[_POINTER] * 4, _INT,
     ),
