@@ -150,25 +150,29 @@ void spread(const uint64_t* low, const uint64_t* high, int8_t* to) {
     }
 }
 
-// Panels [panel, panel + 4), of which those beyond the last are the last, as two tiles for each word.
-void spread_block(const FloatOutputs& o, int64_t panel, int64_t words, int8_t* to) {
+// Words [first, last), of so many, of panels [panel, panel + 4), of which those beyond the last are the last, as two
+// tiles each.
+void spread_block(const FloatOutputs& o, int64_t panel, int64_t words, int64_t first, int64_t last, int8_t* to) {
     const uint64_t* of[4];
     for (int64_t i = 0; i < 4; ++i) of[i] = o.panels + least(panel + i, o.last - 1) * words * PANEL;
-    for (int64_t j = 0; j < words; ++j, to += 2 * TILE_BYTES) {
+    for (int64_t j = first; j < last; ++j, to += 2 * TILE_BYTES) {
         for (int64_t i = 0; i < 4; ++i) __builtin_prefetch(of[i] + (4 * words + j) * PANEL);  // of the next block
         spread(of[0] + j * PANEL, of[1] + j * PANEL, to);
         spread(of[2] + j * PANEL, of[3] + j * PANEL, to + TILE_BYTES);
     }
 }
 
-// The sums of 32 rows, or of the first 16 alone, and 32 outputs.
-template <bool HAS_SIGN>
-void multiply_block(const int8_t* x, int64_t words, bool is_whole, const int8_t* weight, int32_t* sums) {
-    const int8_t* const second = x + words * TILE_BYTES;
+// Sums of 32 rows, or of the first 16 alone, and 32 outputs are tiles 0 to 3.
+void zero_sums() {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
+}
+
+// Adds what so many words give; the second 16 rows begin at `second`.
+template <bool HAS_SIGN>
+void add_products(const int8_t* x, const int8_t* second, int64_t words, bool is_whole, const int8_t* weight) {
     for (int64_t j = 0; j < words; ++j, weight += 2 * TILE_BYTES) {
         _tile_loadd(4, x + j * TILE_BYTES, WORD);
         _tile_loadd(6, weight, WORD);
@@ -190,6 +194,17 @@ void multiply_block(const int8_t* x, int64_t words, bool is_whole, const int8_t*
             _tile_dpbusd(3, 5, 7);
         }
     }
+}
+
+void load_sums(bool is_whole, const int32_t* sums) {
+    _tile_loadd(0, sums, PITCH);
+    _tile_loadd(1, sums + TILE, PITCH);
+    if (!is_whole) return;
+    _tile_loadd(2, sums + TILE * BLOCK, PITCH);
+    _tile_loadd(3, sums + TILE * BLOCK + TILE, PITCH);
+}
+
+void store_sums(bool is_whole, int32_t* sums) {
     _tile_stored(0, sums, PITCH);
     _tile_stored(1, sums + TILE, PITCH);
     if (!is_whole) return;
@@ -248,24 +263,54 @@ struct Writer {
     }
 };
 
-// A block's sums are written while the tiles of the next are multiplied, hence two of them.
+template <bool HAS_SIGN>
+void multiply_block(const Bytes& bytes, int64_t plane, int64_t row, const int8_t* weight, int32_t* sums) {
+    const bool is_whole = bytes.rows - row > TILE;
+    zero_sums();
+    add_products<HAS_SIGN>(bytes.at(plane, row), bytes.at(plane, row + TILE), bytes.words, is_whole, weight);
+    store_sums(is_whole, sums);
+}
+
+// The sums of a block are written after the products of the next, for they take a while to arrive.
 template <class Form>
 void multiply_rows(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
     alignas(64) int32_t sums[2][PLANES * BLOCK * BLOCK];
     for (int64_t panel = o.first; panel < o.last; panel += BLOCK / PANEL) {
-        spread_block(o, panel, bytes.words, weight);
+        spread_block(o, panel, bytes.words, 0, bytes.words, weight);
         const Writer<Form> writer(o, bytes, panel);
         int64_t row = 0;
         for (int which = 0; row < bytes.rows; row += BLOCK, which ^= 1) {
-            const bool is_whole = bytes.rows - row > TILE;
-            multiply_block<true>(bytes.at(0, row), bytes.words, is_whole, weight, sums[which]);
+            multiply_block<true>(bytes, 0, row, weight, sums[which]);
             for (int plane = 1; plane < Form::planes; ++plane) {
-                int32_t* const of_plane = sums[which] + plane * BLOCK * BLOCK;
-                multiply_block<false>(bytes.at(plane, row), bytes.words, is_whole, weight, of_plane);
+                multiply_block<false>(bytes, plane, row, weight, sums[which] + plane * BLOCK * BLOCK);
             }
             if (row > 0) writer.put(sums[which ^ 1], row - BLOCK);
         }
         writer.put(sums[(row / BLOCK - 1) % 2], row - BLOCK);
+    }
+}
+
+// The same for one block of rows, which meets the weight once: that is spread a few words at a time, which stay in the
+// first cache until then. The sums of one plane alone stay in their tiles.
+template <class Form>
+void multiply_few(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
+    constexpr int64_t WORDS = 8;
+    constexpr bool STAYS = Form::planes == 1;
+    const bool is_whole = bytes.rows > TILE;
+    alignas(64) int32_t sums[Form::planes][BLOCK * BLOCK];
+    for (int64_t panel = o.first; panel < o.last; panel += BLOCK / PANEL) {
+        for (int64_t j = 0; j < bytes.words; j += WORDS) {
+            const int64_t end = least(j + WORDS, bytes.words);
+            spread_block(o, panel, bytes.words, j, end, weight);
+            for (int plane = 0; plane < Form::planes; ++plane) {
+                if (j == 0) zero_sums();
+                else if (!STAYS) load_sums(is_whole, sums[plane]);
+                const auto add = plane == 0 ? add_products<true> : add_products<false>;
+                add(bytes.at(plane, 0, j), bytes.at(plane, TILE, j), end - j, is_whole, weight);
+                if (!STAYS || end == bytes.words) store_sums(is_whole, sums[plane]);
+            }
+        }
+        Writer<Form>(o, bytes, panel).put(sums[0], 0);
     }
 }
 
@@ -286,7 +331,8 @@ bool multiply(const FloatRows& rows, const FloatOutputs& o, uint8_t* unfit) {
             const bool is_fit = Form::fill(rows.x + (row + r) * rows.stride, rows.entries, bytes, r);
             unfit[row + r] = !is_fit, has_unfit |= !is_fit;
         }
-        multiply_rows<Form>(bytes, from_row(o, row), weight);
+        const auto multiply_all = bytes.rows <= BLOCK ? multiply_few<Form> : multiply_rows<Form>;
+        multiply_all(bytes, from_row(o, row), weight);
     }
     _tile_release();
     return has_unfit;
@@ -296,7 +342,7 @@ bool multiply(const FloatRows& rows, const FloatOutputs& o, uint8_t* unfit) {
 
 bool is_for_amx(const FloatRows& rows) {
     constexpr int64_t FEW = 8, MOST = 1 << 15;  // rows that tables do as fast; entries whose sums 32 bits hold
-    return rows.count >= FEW && rows.entries <= MOST && has_amx();
+    return rows.count >= (rows.rounds ? 1 : FEW) && rows.entries <= MOST && has_amx();
 }
 
 bool multiply_by_amx(const FloatRows& rows, const FloatOutputs& outputs, uint8_t* unfit) {
