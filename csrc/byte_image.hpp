@@ -1,5 +1,6 @@
-// A band of an image as bytes of ±1, whole spans for each pixel, in which output pixels that follow each other meet bytes
-// at one distance, also where their strides are not 1: pixels of every stride-th row and column are a plane of their own.
+// A band of an image as bytes of ±1, whole spans for each pixel, in which output pixels that follow each other meet
+// bytes at one distance, also where their strides are not 1: pixels of every stride-th row and column are a plane of
+// their own.
 #pragma once
 
 #include "byte_signs.hpp"
