@@ -47,6 +47,8 @@ from proxconnect.cli import resident
 from proxconnect.example import tensors_in
 
 RESNET, DEIT = "bireal_resnet18", "deit_tiny_patch16_224"
+STORED = ("resnet18", RESNET, DEIT)
+"""Whose files are measured: ResNet-18 also in the common form, whose shortcuts are binary too."""
 SMALLEST = PackOptions(remainder="int8", vectors="float16")
 
 
@@ -135,7 +137,7 @@ def sizes(name: str) -> dict[str, dict[str, Any]]:
     network = named(name)
     model = network.build().eval().requires_grad_(False)
     assert network.example is not None
-    form = next(iter(FORMS[name].values()))
+    form = next(iter(FORMS[name].values())) if name in FORMS else Form(None)
     binary = binary_of(network, model, form.activations)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -212,7 +214,7 @@ def main() -> None:
         console.print(where(results[-1]), "\n")
     scaled = fresh(scaling, RESNET, 16, max(1, arguments.rounds // 2), cores=2)
     console.print(f"2 threads by 1, {RESNET}, batch 16: {scaled.median:.2f} ({scaled.low:.2f} to {scaled.high:.2f})")
-    measured = {name: sizes(name) for name in (RESNET, DEIT)}
+    measured = {name: sizes(name) for name in STORED}
     for name, found in measured.items():
         for what, title in (("files", "file"), ("peaks", "peak memory over a bare process")):
             told = ", ".join(f"{kind} {amount / 1e6:.2f} MB" for kind, amount in found[what].items())

@@ -1,5 +1,5 @@
-// Products of bytes by AMX, which multiplies 16 rows by 16 columns of 64 bytes in one instruction. AVX-512's kernels
-// decide on it at run time, on Linux alone, which lends the tiles to processes that ask.
+// AMX, which multiplies 16 rows by 16 columns of 64 bytes in one instruction. AVX-512's kernels decide on it at run
+// time, on Linux alone, which lends the tiles to processes that ask.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +18,5 @@ struct alignas(64) TileConfiguration {
     uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
     uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
-
-// Adds to sums of `rows` rows, a multiple of 16, and 64 outputs what so many words of 64 entries give. Rows of x are
-// `stride` bytes apart; the weight is (words·16, 64, 4) bytes without a sign, four entries of every output together.
-void add_by_amx(const int8_t* x, int64_t rows, int64_t stride, const uint8_t* weight, int64_t words, int32_t* sums);
 
 }  // namespace proxconnect

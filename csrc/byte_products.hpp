@@ -1,11 +1,10 @@
 // Products of rows of bytes with a weight of signs by AVX-512 VNNI, which multiplies four pairs of bytes for each
-// output in one instruction, and by AMX where there is that. The weight counts as 0 for -1 and 1 for +1, so that a sum
-// is twice that product less the row's own.
+// output in one instruction. The weight counts as 0 for -1 and 1 for +1, so that a sum is twice that product less the
+// row's own.
 #pragma once
 
 #include <immintrin.h>
 
-#include "amx.hpp"
 #include "weight_only.hpp"
 
 namespace proxconnect {
@@ -81,11 +80,6 @@ struct ByteProducts {
     // Adds to the sums of all rows what so many entries of a tile give; beyond them x is 0.
     static void add_rows(const int8_t* x, int64_t rows, int64_t stride, const uint8_t* weight, int64_t entries,
                          int32_t* to) {
-        if (rows >= 16 && has_amx()) {
-            const int64_t whole = rows / 16 * 16;
-            add_by_amx(x, whole, stride, weight, words_of(entries), to);
-            rows -= whole, x += whole * stride, to += whole * TILE;
-        }
         const int64_t steps = (entries + 3) / 4;
         for (; rows >= 6; rows -= 6, x += 6 * stride, to += 6 * TILE) add<6>(x, stride, weight, steps, to);
         switch (rows) {
@@ -97,8 +91,9 @@ struct ByteProducts {
         }
     }
 
-    // Outputs [n, n + TILE) of all rows, or those that exist.
-    static void put(const int32_t* sums, const int32_t* totals, const FloatRows& rows, const Outputs& o, int64_t n) {
+    // FloatOutputs [n, n + TILE) of all rows, or those that exist.
+    static void put(const int32_t* sums, const int32_t* totals, const FloatRows& rows, const FloatOutputs& o,
+                    int64_t n) {
         for (int64_t v = 0; v < VECTORS && n + v * LANES < least(o.n, o.last * PANEL); ++v) {
             const int64_t at = n + v * LANES, left = least(o.n, o.last * PANEL) - at;
             const __mmask16 here = left >= LANES ? 0xffff : static_cast<__mmask16>((1 << left) - 1);
@@ -116,7 +111,7 @@ struct ByteProducts {
         }
     }
 
-    static void multiply(const FloatRows& rows, const Outputs& o) {
+    static void multiply(const FloatRows& rows, const FloatOutputs& o) {
         const int64_t width = words_of(rows.entries), stride = width * 64;
         const int64_t ahead = PANELS * width * PANEL;
         auto* const x = static_cast<int8_t*>(scratch<int8_t>(rows.count * stride));

@@ -2,14 +2,20 @@
 // take the bytes as they are, but its sums of two end at 2^15.)
 #include <immintrin.h>
 
-#include "int8.hpp"
+#include "int8_inputs.hpp"
+#include "int8_outputs.hpp"
 
 namespace proxconnect {
 namespace {
 
 struct Pairs {
-    static constexpr int LANES = 8;
+    static constexpr int outputs = 8;
     static constexpr int64_t VECTORS = 4;  // of four outputs, in a block
+
+    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
+                                        Vectors<outputs>::Floats c) {
+        return _mm256_fmadd_ps(a, b, c);
+    }
 
     // The sums of ROWS rows, TILE apart, with one block.
     template <int ROWS>
@@ -58,6 +64,6 @@ struct Pairs {
 
 }  // namespace
 
-const Int8Kernels avx2_int8 = {round_bytes, multiply_bytes<Pairs>};
+const Int8Kernels avx2_int8 = {round_bytes, round_planes<Pairs>, mean<Pairs>, multiply_bytes<Pairs>};
 
 }  // namespace proxconnect

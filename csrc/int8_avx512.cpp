@@ -3,12 +3,19 @@
 
 #include "amx.hpp"
 #include "int8_amx.hpp"
+#include "int8_inputs.hpp"
+#include "int8_outputs.hpp"
 
 namespace proxconnect {
 namespace {
 
 struct Vnni {
-    static constexpr int LANES = 16;
+    static constexpr int outputs = 16;
+
+    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
+                                        Vectors<outputs>::Floats c) {
+        return _mm512_fmadd_ps(a, b, c);
+    }
 
     // As an intrinsic GCC 12 keeps the sums in memory.
     static __m512i add_products(__m512i sums, __m512i x, __m512i weight) {
@@ -67,6 +74,6 @@ struct Vnni {
 
 }  // namespace
 
-const Int8Kernels avx512_int8 = {round_bytes, multiply_bytes<Vnni>};
+const Int8Kernels avx512_int8 = {round_bytes, round_planes<Vnni>, mean<Vnni>, multiply_bytes<Vnni>};
 
 }  // namespace proxconnect

@@ -1,11 +1,20 @@
 // One entry after the other, on any machine.
-#include "int8.hpp"
+#include <cmath>
+
+#include "int8_inputs.hpp"
+#include "int8_outputs.hpp"
 
 namespace proxconnect {
 namespace {
 
 struct Plain {
-    static constexpr int LANES = 4;
+    static constexpr int outputs = 4;
+
+    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
+                                        Vectors<outputs>::Floats c) {
+        for (int i = 0; i < outputs; ++i) c[i] = std::fma(a[i], b[i], c[i]);
+        return c;
+    }
 
     static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
         for (int64_t r = 0; r < rows.count; ++r) {
@@ -34,6 +43,6 @@ struct Plain {
 
 }  // namespace
 
-const Int8Kernels portable_int8 = {round_bytes, multiply_bytes<Plain>};
+const Int8Kernels portable_int8 = {round_bytes, round_planes<Plain>, mean<Plain>, multiply_bytes<Plain>};
 
 }  // namespace proxconnect

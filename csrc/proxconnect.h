@@ -127,7 +127,8 @@ struct Affine {
 };
 
 // Floats x (m, entries), `stride` from row to row, times the n rows of a weight of signs, which lies in panels as
-// above: y is (m, n), through `affine`. Sums are of floats, in any order.
+// above: y is (m, n), through `affine`. Sums are of floats, in any order, or of whole steps of a row, to which its
+// entries are rounded: 2^-22 of the power of two at or below the largest.
 PROXCONNECT_API int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                                               const uint64_t* panels, int64_t n, const Affine* affine, float* y,
                                               int32_t threads);
@@ -137,6 +138,12 @@ PROXCONNECT_API int32_t px_weight_only_linear(int32_t isa, const float* x, int64
 PROXCONNECT_API int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                                                const uint64_t* panels, int64_t n, const Affine* affine, float* y,
                                                int32_t threads);
+
+// Either of them, of x rounded if `rounds`, whose outputs take steps: `fused` has no signs and no accumulator, `others`
+// are as of px_fused_linear.
+PROXCONNECT_API int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries,
+                                              int64_t stride, const uint64_t* panels, int64_t n, const Fused* fused,
+                                              const float* const* others, float* y, int32_t threads);
 
 // Floats of images, whose rows follow each other, convolved with a weight of signs, through `affine`: y is (batch, out
 // height, out width, out channels), beyond the border are zeros, and `border` and `has_planes` must be 0. The weight is
@@ -161,6 +168,14 @@ PROXCONNECT_API int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, i
 // rows of the kernel, (kernel width, channels), or its taps where they lie apart. `border` must be 0.
 PROXCONNECT_API int32_t px_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const int8_t* panels,
                                        const Affine* affine, float* y, int32_t threads);
+
+// The same of the means of windows of the images, if `mean` is not null, within which no window has a border, in one pass
+// with what follows: `fused` without signs and accumulator, and if `pool` is not null the largest under its windows; then
+// no step may add another tensor. The geometry has the size of the means, but the strides of x, any of them; `has_planes`
+// must be 0.
+PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
+                                             const int8_t* panels, const Fused* fused, const float* const* others,
+                                             const Window* pool, float* y, int32_t threads);
 
 // Curves of pairs: F is one, and B the derivative of the same or of another. Those from PROXCONNECT on have none here;
 // as a derivative, SIGN stands for B = 1, or for 1 within ±1 and 0 beyond.

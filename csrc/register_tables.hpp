@@ -65,7 +65,7 @@ struct RegisterTables {
     }
 
     // Adds what so many halves of words, from word j on, of all panels give; what is beyond the last panel is the last.
-    static void add(const float* tables, const Outputs& o, int64_t width, int64_t j, int64_t halves, float* sums,
+    static void add(const float* tables, const FloatOutputs& o, int64_t width, int64_t j, int64_t halves, float* sums,
                     int64_t stride) {
         const int64_t ahead = V::vectors * PANELS * width * PANEL;
         for (int64_t panel = o.first; panel < o.last;) {
@@ -82,7 +82,7 @@ struct RegisterTables {
         }
     }
 
-    static void put(const float* sums, const FloatRows& rows, const Outputs& o, int64_t stride) {
+    static void put(const float* sums, const FloatRows& rows, const FloatOutputs& o, int64_t stride) {
         const int64_t first = o.first * PANEL, count = least(o.n, o.last * PANEL) - first;
         const Affine& a = o.affine;
         for (int64_t r = 0; r < ROWS; ++r, sums += stride) {
@@ -95,7 +95,7 @@ struct RegisterTables {
         }
     }
 
-    static void multiply(const FloatRows& rows, const Outputs& o) {
+    static void multiply(const FloatRows& rows, const FloatOutputs& o) {
         const int64_t width = words_of(rows.entries), stride = (o.last - o.first + PANELS) * PANEL;
         const int64_t at_once = least(WORDS, width);
         auto* const tables = static_cast<float*>(scratch<V>(at_once * 2 * TABLES * sizeof(float)));
@@ -112,7 +112,7 @@ struct RegisterTables {
 
 // All rows, ROWS at a time, and what is left by less.
 template <class V, int ROWS = V::rows>
-void multiply_by_register_tables(const FloatRows& rows, const Outputs& outputs) {
+void multiply_by_register_tables(const FloatRows& rows, const FloatOutputs& outputs) {
     int64_t row = 0;
     for (; row + ROWS <= rows.count; row += ROWS) {
         RegisterTables<V, ROWS>::multiply(from_row(rows, row), from_row(outputs, row));

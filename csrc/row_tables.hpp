@@ -150,9 +150,9 @@ struct RowTables {
         }
     }
 
-    // Outputs [n, n + HERE) of every row, HERE being at most 4.
+    // FloatOutputs [n, n + HERE) of every row, HERE being at most 4.
     template <int HERE>
-    static void put(const typename E::Sum* sums, const FloatRows& rows, const Outputs& o, int64_t n) {
+    static void put(const typename E::Sum* sums, const FloatRows& rows, const FloatOutputs& o, int64_t n) {
         const Four scale = given<HERE>(o.affine.scale, o.affine.scales == 1 ? 0 : n, o.affine.scales == 1, 1.0f);
         const Four bias = given<HERE>(o.affine.bias, n, false, 0.0f);
         const int64_t count = least(ROWS, rows.count);
@@ -169,7 +169,7 @@ struct RowTables {
         }
     }
 
-    static void put_all(const typename E::Sum* sums, const FloatRows& rows, const Outputs& o, int64_t first,
+    static void put_all(const typename E::Sum* sums, const FloatRows& rows, const FloatOutputs& o, int64_t first,
                         int64_t last) {
         int64_t n = first;
         for (; n + 4 <= last; n += 4) put<4>(sums + (n - first) * ROWS, rows, o, n);
@@ -181,7 +181,7 @@ struct RowTables {
         }
     }
 
-    static void multiply(const FloatRows& rows, const Outputs& o) {
+    static void multiply(const FloatRows& rows, const FloatOutputs& o) {
         Value* const tables = static_cast<Value*>(scratch<RowTables>(GROUPS * TABLE * sizeof(Value)));
         auto* const sums = static_cast<typename E::Sum*>(
             scratch<typename E::Sum>(PANELS_AT_ONCE * PANEL * ROWS * sizeof(typename E::Sum)));
@@ -206,7 +206,7 @@ struct RowTables {
 
 // All rows, in blocks of as many as a cache line holds, or of as many as a vector holds where few are left.
 template <class E>
-void multiply_by_row_tables(const FloatRows& rows, const Outputs& outputs) {
+void multiply_by_row_tables(const FloatRows& rows, const FloatOutputs& outputs) {
     constexpr int VECTORS = 64 / sizeof(typename E::Vector);
     for (int64_t row = 0; row < rows.count;) {
         const bool is_few = rows.count - row <= VECTORS * E::lanes / 2;

@@ -2,7 +2,7 @@
 
 #if defined(__linux__) && defined(__AMX_INT8__)
 
-#include "byte_image.hpp"
+#include "sign_image.hpp"
 #include "inside.hpp"
 #include "sign_products.hpp"
 
@@ -58,7 +58,7 @@ class BandsOfImage {
   public:
     BandsOfImage(const PackedImage& image, const Geometry& g, int64_t begin, int64_t end)
         : image_(image), g_(g), begin_(begin), end_(end) {
-        const ByteImage largest = band_at(begin / g.out_size[1]);
+        const SignImage largest = band_at(begin / g.out_size[1]);
         bytes_ = bytes_for<BandsOfImage>(largest.bytes(), largest.bytes_of_pixel());
     }
 
@@ -66,7 +66,7 @@ class BandsOfImage {
 
     Places bytes_of(int64_t band) const {
         const int64_t width = g_.out_size[1], first = begin_ / width + band * rows_;
-        const ByteImage bytes = band_at(first);
+        const SignImage bytes = band_at(first);
         bytes.fill(bytes_);
         const int64_t begin = most(begin_, first * width), end = least(end_, (first + rows_) * width);
         const int64_t column = begin - first * width, last = (end - 1) / width;
@@ -76,12 +76,12 @@ class BandsOfImage {
     }
 
     // Whose spans are those of all others.
-    ByteImage first() const { return band_at(begin_ / g_.out_size[1]); }
+    SignImage first() const { return band_at(begin_ / g_.out_size[1]); }
 
   private:
     static constexpr int64_t PIXELS = 512;
 
-    ByteImage band_at(int64_t row) const { return {image_, g_, row, rows_}; }
+    SignImage band_at(int64_t row) const { return {image_, g_, row, rows_}; }
 
     const PackedImage& image_;
     const Geometry& g_;
@@ -117,7 +117,7 @@ bool conv_by_amx(const PackedImage& image, const uint64_t* panels, const Geometr
                  int64_t begin, int64_t end) {
     if (g.groups > 1 || !is_worth_it(end - begin, g.channels, g.out_channels)) return false;
     const BandsOfImage bands(image, g, begin, end);
-    const ByteImage first = bands.first();
+    const SignImage first = bands.first();
     Span* const spans = spans_for(first.span_count());
     first.find_spans(spans);
     const int64_t count = panels_of(g.out_channels), width = words_of(g.kernel[0] * g.kernel[1] * g.channels);

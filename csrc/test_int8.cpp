@@ -107,6 +107,88 @@ bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
     return true;
 }
 
+// What a pool of `kernel` rows and columns, a stride and a padding makes of images of that size.
+Window window_of(const int64_t* size, int64_t kernel, int64_t stride, int64_t padding) {
+    Window w = {};
+    for (int i = 0; i < 2; ++i) {
+        w.size[i] = size[i], w.kernel[i] = kernel, w.stride[i] = stride, w.padding[i] = padding;
+        w.out_size[i] = (size[i] + 2 * padding - kernel) / stride + 1;
+    }
+    return w;
+}
+
+// Image x of the geometry as the means of 2 × 2, channels last.
+std::vector<float> means_of(const Geometry& g, const Window& w, const std::vector<float>& x) {
+    std::vector<float> means;
+    for (int64_t i = 0; i < g.batch * w.out_size[0] * w.out_size[1] * g.channels; ++i) {
+        const int64_t c = i % g.channels, pixel = i / g.channels, column = pixel % w.out_size[1];
+        const int64_t row = pixel / w.out_size[1] % w.out_size[0], image = pixel / w.out_size[1] / w.out_size[0];
+        float sum = 0;
+        for (int64_t k = 0; k < 4; ++k) {
+            const int64_t met = (2 * row + k / 2) * g.row_stride + (2 * column + k % 2) * g.pixel_stride;
+            sum += x[static_cast<size_t>(image * g.image_stride + c * g.channel_stride + met)];
+        }
+        means.push_back(sum / 4);
+    }
+    return means;
+}
+
+// An affine of a and a, a slope of a, then the largest under the windows, of channels last.
+std::vector<float> finished(const std::vector<float>& sums, int64_t batch, int64_t n, const Window& w,
+                            const std::vector<float>& a) {
+    std::vector<float> found;
+    for (int64_t i = 0; i < batch * w.out_size[0] * w.out_size[1] * n; ++i) {
+        const int64_t c = i % n, pixel = i / n, left = pixel % w.out_size[1] * w.stride[1] - w.padding[1];
+        const int64_t row = pixel / w.out_size[1], top = row % w.out_size[0] * w.stride[0] - w.padding[0];
+        float most = -INFINITY;
+        for (int64_t y = top < 0 ? 0 : top; y < top + w.kernel[0] && y < w.size[0]; ++y) {
+            for (int64_t z = left < 0 ? 0 : left; z < left + w.kernel[1] && z < w.size[1]; ++z) {
+                const int64_t at = ((row / w.out_size[0] * w.size[0] + y) * w.size[1] + z) * n + c;
+                const float of_channel = a[static_cast<size_t>(c)];
+                const float v = std::fma(sums[static_cast<size_t>(at)], of_channel, of_channel);
+                most = std::fmax(most, v > 0 ? v : of_channel * v);
+            }
+        }
+        found.push_back(most);
+    }
+    return found;
+}
+
+// The fused convolution against means, the convolution and the rest one after the other.
+bool convolves_fused(int32_t isa, const Geometry& of_x, bool takes_means, bool pools, int32_t threads) {
+    const std::vector<float> x = normal(of_x.batch * of_x.image_stride, 6);
+    Geometry g = of_x, plain = of_x;
+    const Window mean = window_of(of_x.size, 2, 2, 0);
+    std::vector<float> seen = x;
+    if (takes_means) {
+        seen = means_of(of_x, mean, x);
+        for (int i = 0; i < 2; ++i) {
+            g.size[i] = mean.out_size[i];
+            g.out_size[i] = (g.size[i] + 2 * g.padding[i] - g.dilation[i] * (g.kernel[i] - 1) - 1) / g.stride[i] + 1;
+        }
+        plain = g;
+        plain.channel_stride = 1, plain.pixel_stride = g.channels, plain.row_stride = g.channels * g.size[1];
+        plain.image_stride = plain.row_stride * g.size[0];
+    }
+    const bool is_whole = g.dilation[1] == 1;
+    const int64_t n = g.out_channels, taps = g.kernel[0] * g.kernel[1];
+    const Weight weight(n, is_whole ? g.kernel[0] : taps, g.channels * (is_whole ? g.kernel[1] : 1));
+    const std::vector<float> of_channels = normal(n + 80, 7);
+    std::vector<float> a(static_cast<size_t>(n + 80)), zeros(static_cast<size_t>(n + 80));
+    for (int64_t i = 0; i < n + 80; ++i) a[static_cast<size_t>(i)] = of_channels[static_cast<size_t>(i % n)];
+    std::vector<float> sums(static_cast<size_t>(g.batch * g.out_size[0] * g.out_size[1] * n));
+    const Affine affine = {n == 1 ? 1 : n, a.data(), zeros.data()};
+    px_int8_conv2d(isa, seen.data(), &plain, weight.panels.data(), &affine, sums.data(), 1);
+    const Window pool = window_of(g.out_size, pools ? 3 : 1, pools ? 2 : 1, pools ? 1 : 0);
+    const std::vector<float> expected = finished(sums, g.batch, n, pool, a);
+    const Step steps[] = {{AFFINE, 0, 0, a.data(), a.data()}, {SLOPE, 0, 0, a.data(), nullptr}};
+    const Fused fused = {{NEVER, 8, 1, n, a.data(), zeros.data()}, 2, steps, nullptr};
+    std::vector<float> y(expected.size(), NAN);
+    px_fused_int8_conv2d(isa, x.data(), takes_means ? &mean : nullptr, &g, weight.panels.data(), &fused, nullptr,
+                         pools ? &pool : nullptr, y.data(), threads);
+    return y == expected;
+}
+
 bool nan_stays_in_its_row(int32_t isa) {
     for (const float what : {NAN, INFINITY, -INFINITY}) {
         const Weight weight(9, 1, 70);
@@ -147,6 +229,11 @@ int check_int8(int32_t isa, int& runs) {
                     Geometry g = small_images(channels, outputs, 1, step, is_channels_last);
                     g.has_planes = !is_channels_last;
                     check(convolves(isa, g, static_cast<int32_t>(step)), "8-bit convolution", channels, outputs, step);
+                    g.has_planes = 0;
+                    for (const int what : {0, 1, 2, 3}) {
+                        const bool is_right = convolves_fused(isa, g, what & 1, what & 2, static_cast<int32_t>(step));
+                        check(is_right, "fused 8-bit convolution", channels, outputs, step);
+                    }
                 }
             }
         }

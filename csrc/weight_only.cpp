@@ -2,8 +2,8 @@
 #include "weight_only.hpp"
 
 #include <cmath>
-#include <vector>
 
+#include "fused.hpp"
 #include "threads.hpp"
 
 namespace proxconnect {
@@ -27,10 +27,12 @@ Quantum quantum_of(uint32_t largest) {
     return largest < 0x7f800000 ? Quantum{127.0f / most, most / 127.0f} : Quantum{0.0f, NAN};
 }
 
-void find_quanta(const WeightOnlyKernels& kernels, const FloatRows& rows, float* inverse, float* quantum) {
-    for (int64_t r = 0; r < rows.count; ++r) {
-        const Quantum found = quantum_of(kernels.largest(rows.x + r * rows.stride, rows.entries));
-        inverse[r] = found.inverse, quantum[r] = found.step;
+void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& o) {
+    if (o.then == nullptr) return;
+    const int64_t first = o.first * PANEL, last = least(o.n, o.last * PANEL);
+    for (int64_t r = 0; r < rows; ++r) {
+        const int64_t row = o.y + r * o.stride - o.then->y;
+        kernels.finish(o.then->y, *o.then, row + first, row + last);
     }
 }
 
@@ -41,19 +43,19 @@ using namespace proxconnect;
 namespace {
 
 // All rows, split by rows where these are many, else by outputs.
-void multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const Outputs& outputs, int32_t threads) {
+void multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads) {
     const int64_t m = rows.count;
     if (m == 0) return;
     if (m * outputs.n * rows.entries < FLOATS_WORTH_A_THREAD) threads = 1;
     if (m >= 32 * threads) {
-        in_parallel(m, 6, threads, [&](int64_t begin, int64_t end) {
+        in_parallel(m, 16, threads, [&](int64_t begin, int64_t end) {
             FloatRows mine = from_row(rows, begin);
             mine.count = end - begin;
             kernels.multiply(mine, from_row(outputs, begin));
         });
     } else {
         in_parallel(outputs.last, 8, threads, [&](int64_t begin, int64_t end) {
-            Outputs mine = outputs;
+            FloatOutputs mine = outputs;
             mine.first = begin, mine.last = end;
             kernels.multiply(rows, mine);
         });
@@ -66,7 +68,7 @@ int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t en
                               const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
     const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
     if (kernels == nullptr) return 1;
-    multiply(*kernels, {x, m, entries, stride, nullptr, nullptr}, {panels, 0, panels_of(n), n, *affine, y, n}, threads);
+    multiply(*kernels, {x, m, entries, stride, false}, {panels, 0, panels_of(n), n, *affine, y, n}, threads);
     return 0;
 }
 
@@ -74,9 +76,18 @@ int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t e
                                const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
     const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
     if (kernels == nullptr) return 1;
-    std::vector<float> inverse(static_cast<size_t>(m)), quantum(static_cast<size_t>(m));
-    const FloatRows rows = {x, m, entries, stride, inverse.data(), quantum.data()};
-    find_quanta(*kernels, rows, inverse.data(), quantum.data());
-    multiply(*kernels, rows, {panels, 0, panels_of(n), n, *affine, y, n}, threads);
+    multiply(*kernels, {x, m, entries, stride, true}, {panels, 0, panels_of(n), n, *affine, y, n}, threads);
+    return 0;
+}
+
+int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries, int64_t stride,
+                              const uint64_t* panels, int64_t n, const Fused* fused, const float* const* others,
+                              float* y, int32_t threads) {
+    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
+    if (kernels == nullptr) return 1;
+    const Outputs then = outputs_of(*fused, n, others, y, nullptr);
+    const Affine affine = {n, fused->output.scale, fused->output.bias};
+    const FloatOutputs outputs = {panels, 0, panels_of(n), n, affine, y, n, then.step_count > 0 ? &then : nullptr};
+    multiply(*kernels, {x, m, entries, stride, rounds != 0}, outputs, threads);
     return 0;
 }

@@ -1,38 +1,41 @@
 // Products of floats with a weight of signs: what they are given, and what their kernels share. They need no
 // multiplication: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight say which of them is meant.
-// row_tables.hpp and register_tables.hpp look such sums up; byte_products.hpp multiplies, where that is faster.
+// row_tables.hpp and register_tables.hpp look such sums up; byte_products.hpp and weight_only_amx.cpp multiply, where
+// that is faster.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 #include <utility>
 
-#include "proxconnect.h"
+#include "kernels.hpp"
 #include "scratch.hpp"
 #include "sizes.hpp"
 
 namespace proxconnect {
 
-// Rows of floats, `stride` apart. Where `quantum` is not null they are rounded: entry x of row r counts as the nearest
-// whole number to x·inverse[r], which is within ±127, and sums of row r are multiplied by quantum[r].
+// Rows of floats, `stride` apart, to be rounded if `rounds`: entry x of row r counts as the nearest whole number to
+// x·inverse[r], which is within ±127, and sums of row r are multiplied by quantum[r], where these were found.
 struct FloatRows {
     const float* x;
     int64_t count, entries, stride;
-    const float *inverse, *quantum;
+    bool rounds;
+    const float *inverse = nullptr, *quantum = nullptr;
 };
 
 // Panels [first, last) of a weight of n rows, and where the sums go: y is (rows, …), `stride` floats from row to row,
-// times a scale and plus a bias.
-struct Outputs {
+// times a scale and plus a bias. They take the steps of `then`, if not null, which says where outputs begin.
+struct FloatOutputs {
     const uint64_t* panels;
     int64_t first, last, n;
     Affine affine;
     float* y;
     int64_t stride;
+    const Outputs* then = nullptr;
 };
 
 struct WeightOnlyKernels {
-    void (*multiply)(const FloatRows& rows, const Outputs& outputs);
+    void (*multiply)(const FloatRows& rows, const FloatOutputs& outputs);
     // The largest |x| as its bits, among which those of inf and NaN are the largest.
     uint32_t (*largest)(const float* x, int64_t count);
 };
@@ -51,8 +54,8 @@ struct Quantum {
 };
 Quantum quantum_of(uint32_t largest);
 
-// The quantum of each row.
-void find_quanta(const WeightOnlyKernels& kernels, const FloatRows& rows, float* inverse, float* quantum);
+// Has outputs that were written take their steps, if there are any.
+void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& outputs);
 
 // Nameless, so that each instruction set keeps its own copy of what follows, here and in the files that include this.
 namespace {
@@ -64,7 +67,7 @@ inline FloatRows from_row(FloatRows rows, int64_t row) {
     return rows;
 }
 
-inline Outputs from_row(Outputs outputs, int64_t row) {
+inline FloatOutputs from_row(FloatOutputs outputs, int64_t row) {
     outputs.y += row * outputs.stride;
     return outputs;
 }
@@ -94,6 +97,19 @@ inline uint32_t largest(const float* x, int64_t count) {
         most = bits > most ? bits : most;
     }
     return static_cast<uint32_t>(most);
+}
+
+// The same rows with their quanta, in memory of this thread, where they are to be rounded.
+inline FloatRows with_quanta(FloatRows rows) {
+    if (!rows.rounds) return rows;
+    auto* const inverse = static_cast<float*>(scratch<Quantum>(2 * rows.count * static_cast<int64_t>(sizeof(float))));
+    float* const quantum = inverse + rows.count;
+    for (int64_t r = 0; r < rows.count; ++r) {
+        const Quantum found = quantum_of(largest(rows.x + r * rows.stride, rows.entries));
+        inverse[r] = found.inverse, quantum[r] = found.step;
+    }
+    rows.inverse = inverse, rows.quantum = quantum;
+    return rows;
 }
 
 }  // namespace

@@ -52,14 +52,16 @@ struct Avx2 {
 
 constexpr int64_t FEW = 4, FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, of which floats hold every sum
 
-void multiply(const FloatRows& rows, const Outputs& outputs) {
+void multiply(const FloatRows& given, const FloatOutputs& outputs) {
+    const FloatRows rows = with_quanta(given);
     const int64_t left = rows.count % 16;
     const int64_t many = rows.count - (left <= FEW && rows.entries <= FLOATS_COUNT_TO ? left : 0);
     FloatRows first = rows;
     first.count = many;
-    rows.quantum == nullptr ? multiply_by_row_tables<Exact<Avx2>>(first, outputs)
-                            : multiply_by_row_tables<Rounded<Avx2>>(first, outputs);
+    rows.rounds ? multiply_by_row_tables<Rounded<Avx2>>(first, outputs)
+                : multiply_by_row_tables<Exact<Avx2>>(first, outputs);
     multiply_by_register_tables<Avx2>(from_row(rows, many), from_row(outputs, many));
+    take_steps(avx2_kernels, rows.count, outputs);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
-// AVX-512: vpermps takes one of sixteen floats for each lane; VNNI multiplies bytes.
+// AVX-512: vpermps takes one of sixteen floats for each lane; VNNI multiplies bytes, and AMX tiles of them.
 #include "byte_products.hpp"
 #include "register_tables.hpp"
+#include "weight_only_amx.hpp"
 
 namespace proxconnect {
 namespace {
@@ -47,9 +48,22 @@ struct Avx512 {
     }
 };
 
-void multiply(const FloatRows& rows, const Outputs& outputs) {
-    rows.quantum == nullptr ? multiply_by_register_tables<Avx512>(rows, outputs)
-                            : ByteProducts::multiply(rows, outputs);
+void multiply(const FloatRows& rows, const FloatOutputs& outputs) {
+    if (is_for_amx(rows)) {
+        auto* const unfit = static_cast<uint8_t*>(scratch<WeightOnlyKernels>(rows.count));
+        if (!multiply_by_amx(rows, outputs, unfit)) return;
+        for (int64_t r = 0; r < rows.count; ++r) {
+            if (unfit[r] == 0) continue;
+            FloatRows row = from_row(rows, r);
+            row.count = 1;
+            multiply_by_register_tables<Avx512>(row, from_row(outputs, r));
+            take_steps(avx512_kernels, 1, from_row(outputs, r));
+        }
+        return;
+    }
+    rows.rounds ? ByteProducts::multiply(with_quanta(rows), outputs)
+                : multiply_by_register_tables<Avx512>(rows, outputs);
+    take_steps(avx512_kernels, rows.count, outputs);
 }
 
 }  // namespace

@@ -92,24 +92,16 @@ struct Conv {
             if (mine.bias != nullptr) mine.bias += group * n;
             const uint64_t* const weight = panels + group * count * width * PANEL;
             for (int64_t pixel = begin; pixel < end; pixel += BLOCK) {
-                FloatRows rows = {patches, least(BLOCK, end - pixel), entries, entries, nullptr, nullptr};
+                FloatRows rows = {patches, least(BLOCK, end - pixel), entries, entries, rounds};
                 if (is_product(g)) {
                     rows.x = image.pixels + pixel * image.stride + group * entries, rows.stride = image.stride;
                 } else {
                     for (int64_t r = 0; r < rows.count; ++r) gather(image, g, group, pixel + r, patches + r * entries);
                 }
-                multiply(rows, {weight, 0, count, n, mine, y + pixel * g.out_channels + group * n, g.out_channels});
+                float* const to = y + pixel * g.out_channels + group * n;
+                kernels.multiply(rows, {weight, 0, count, n, mine, to, g.out_channels});
             }
         }
-    }
-
-    void multiply(FloatRows rows, const Outputs& outputs) const {
-        float inverse[BLOCK], quantum[BLOCK];
-        if (rounds) {
-            find_quanta(kernels, rows, inverse, quantum);
-            rows.inverse = inverse, rows.quantum = quantum;
-        }
-        kernels.multiply(rows, outputs);
     }
 };
 

@@ -9,9 +9,10 @@ struct Sixteen {
     typedef uint16_t Halves __attribute__((vector_size(16), may_alias));
 };
 
-void multiply(const FloatRows& rows, const Outputs& outputs) {
-    rows.quantum == nullptr ? multiply_by_row_tables<Exact<Sixteen>>(rows, outputs)
-                            : multiply_by_row_tables<Rounded<Sixteen>>(rows, outputs);
+void multiply(const FloatRows& rows, const FloatOutputs& outputs) {
+    rows.rounds ? multiply_by_row_tables<Rounded<Sixteen>>(with_quanta(rows), outputs)
+                : multiply_by_row_tables<Exact<Sixteen>>(rows, outputs);
+    take_steps(portable_kernels, rows.count, outputs);
 }
 
 }  // namespace

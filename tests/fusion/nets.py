@@ -40,6 +40,28 @@ def plain(channels: int = 64) -> nn.Sequential:
     )  # fmt: skip
 
 
+class Mixer(nn.Module):
+    """A residual block of rows, as a transformer's without its attention."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.act, self.drop = nn.GELU(), nn.Dropout()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows + self.drop(self.down(self.act(self.up(self.norm(rows)))))
+
+
+def mixer(width: int = 40) -> nn.Sequential:
+    """Linear layers of rows, with norms, activations and additions behind them, and a convolution in front."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3), nn.Flatten(2), nn.Linear(100, width), Mixer(width), nn.ReLU(), Mixer(width),
+        nn.Linear(width, 30, bias=False), nn.Hardtanh(), nn.Flatten(), nn.Linear(30 * width, 70), nn.BatchNorm1d(70),
+        nn.PReLU(70), nn.Linear(70, 5),
+    )  # fmt: skip
+
+
 @torch.no_grad()
 def unlike_new(model: nn.Module) -> nn.Module:
     """With norms of all kinds: gamma of both signs, zero and tiny, and no variance."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import Block, binary, image, plain, residual
+from nets import Block, binary, image, mixer, plain, residual
 from torch import Tensor, nn
 
 import proxconnect as pc
@@ -86,11 +86,86 @@ def test_what_is_fused_is_told():
     assert (fusion.regions[0].products, fusion.regions[0].bits) == (6, 4)
 
 
+@pytest.mark.parametrize("inputs", ["exact", "int8"])
+def test_products_of_floats(inputs):
+    """What follows them is in their pass, as it is layer by layer to the bit."""
+    model = pc.pack(binary(mixer(), activations=None), inputs=inputs)
+    (region,) = model.packing.fusion.regions
+    assert (region.products, region.links, region.bits) == (7, 6, 0)
+    x = image()
+    x[1, 0, 0, 0] = torch.nan
+    for image_of in (x, image(), image(batch=9)):
+        answer, expected = model(image_of), by_layers(model, image_of)
+        assert torch.equal(answer.isnan(), expected.isnan())
+        assert torch.equal(answer.nan_to_num(), expected.nan_to_num())
+    for layer in model.modules():
+        if isinstance(layer, PackedLayer):
+            layer.inputs = "int8" if inputs == "exact" else "exact"
+    x = image()
+    assert torch.equal(model(x), by_layers(model, x))
+
+
+class Gated(nn.Module):
+    """Reads the output of a product twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down, self.act = nn.Linear(64, 64), nn.Linear(64, 64), nn.GELU("tanh")
+
+    def forward(self, rows: Tensor) -> Tensor:
+        one = self.up(rows)
+        return self.act(self.down(self.act(one))) * one
+
+
+def test_a_gelu_overwrites_what_it_alone_reads():
+    model = pc.pack(binary(nn.Sequential(nn.Linear(64, 64), Gated(), nn.Linear(64, 64)), activations=None))
+    x = torch.randn(9, 64)
+    for _ in range(2):
+        assert torch.equal(model(x), by_layers(model, x))
+    fused = fused_forward(model)
+    assert fused is not None
+    targets = [type(node.target).__name__ for node in fused._run.__self__.graph.nodes]
+    assert (targets.count("OverwritingGelu"), targets.count("FusedFloatRows")) == (1, 2)
+
+
+def test_float_rows_between_products_of_signs():
+    """Some layers see floats, others signs; no signs are made for those that see floats."""
+    model = binary(nn.Sequential(*(nn.Linear(64, 64) for _ in range(8))))
+    for layer in (model[1], model[2], model[4]):
+        layer.input_quantizer = None
+    packed = pc.pack(model)
+    (region,) = packed.packing.fusion.regions
+    x = torch.randn(9, 64)
+    assert torch.equal(packed(x), by_layers(packed, x))
+    assert region.products == 6
+
+
 def test_floats_out_of_images_are_in_the_format_of_the_input():
     model = packed(nn.Sequential(nn.Conv2d(3, 8, 3), Block(8, nn.PReLU()), nn.Conv2d(8, 4, 1)))
     x = image()
     assert model(x).is_contiguous(memory_format=torch.channels_last)
     assert model(x.contiguous()).is_contiguous()
+
+
+class Viewing(nn.Module):
+    """A forward with a view that images with their channels last do not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = residual()[:4], nn.Linear(16 * 10 * 10, 5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        hidden = self.body(image)
+        return self.head(hidden.view(hidden.size(0), -1))
+
+
+def test_views_of_images_in_c_order():
+    model = binary(Viewing())
+    x = image().contiguous()
+    small = pc.pack(model, example=x)
+    torch.testing.assert_close(small(x), by_layers(small, x), rtol=1e-4, atol=1e-4)
+    assert not fused_forward(small)._is_given_up
+    assert small.packing.proof.answer_gap < 1e-4
 
 
 class Deciding(nn.Module):

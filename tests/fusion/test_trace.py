@@ -15,6 +15,17 @@ class WithDefault(nn.Module):
         return x if y is None else x + y
 
 
+class Slices(nn.Module):
+    """Calls a module that is new each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.ReLU(), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body[:1](x)
+
+
 class Loose(nn.Module):
     def forward(self, x: Tensor, **options: Any) -> Tensor:
         return x
@@ -75,7 +86,12 @@ def test_parameters_with_defaults_keep_them():
 
 @pytest.mark.parametrize(
     ("module", "reason"),
-    [(Loose(), r"takes \*\*options"), (Deciding(), "TraceError"), (AsksForStrides(), r"asks for stride\(\)")],
+    [
+        (Loose(), r"takes \*\*options"),
+        (Deciding(), "TraceError"),
+        (AsksForStrides(), r"asks for stride\(\)"),
+        (Slices(), "not installed as a submodule"),
+    ],
 )
 def test_what_is_no_graph_says_why(module, reason):
     with pytest.raises(UntraceableError, match=reason):

@@ -114,6 +114,18 @@ def test_the_bound_of_rounding(instruction_set: str, columns: int, power: int, s
 
 
 @each
+@settings(max_examples=40, deadline=None)
+@given(columns=st.integers(1, 300), power=st.integers(-140, 120), spread=st.integers(0, 30))
+def test_the_bound_of_exact_products(instruction_set: str, columns: int, power: int, spread: int) -> None:
+    """For rows of any size, subnormal too, whose entries differ by as much."""
+    x = (drawn(40, columns).double() * 2.0 ** (power - spread * torch.rand(40, columns).double())).float()
+    weight = drawn(9, columns, seed=1)
+    out = kernels.weight_only_linear(x, made(weight), 9, instruction_set=instruction_set)
+    exact = x.double() @ signs(weight).double().T
+    assert ((out - exact).abs() <= columns * 2**-23 * x.double().abs().sum(-1, keepdim=True)).all()
+
+
+@each
 def test_the_error_of_rounding_in_the_mean(instruction_set: str) -> None:
     x, weight = drawn(50, 1000), drawn(200, 1000, seed=1)
     out = kernels.dynamic_int8_linear(x, made(weight), 200, None, None, instruction_set)

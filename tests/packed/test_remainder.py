@@ -187,7 +187,7 @@ def test_levels_that_change_change_the_answer() -> None:
         assert not form(input).any()
 
 
-@pytest.mark.parametrize(("remainder", "vectors"), product(["float", "int8"], ["float32", "float16"]))
+@pytest.mark.parametrize(("remainder", "vectors"), list(product(["float", "int8"], ["float32", "float16"])))
 def test_round_trip(tmp_path: Path, remainder: Any, vectors: Any) -> None:
     packed = pack(binary_net(), remainder=remainder, vectors=vectors)
     image = torch.randn(2, 3, 17, 17)

@@ -19,7 +19,7 @@ def let_forward_be_fused(module: nn.Module) -> Rewriting:
         raise UntraceableError("its forward was replaced")
     own: Any = type(module).forward
     fused = FusedForward(module, own.__wrapped__ if isinstance(module, _Fused) else own)
-    if fused.work.products or fused.work.norms:
+    if fused.work.changes_anything:
         cls: Any = type(module)
         module.__class__ = cls if issubclass(cls, _Fused) else _fused_class(cls)
         vars(module)["_fused"] = fused

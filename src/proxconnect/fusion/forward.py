@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from proxconnect.example import tensors_in
+from proxconnect.fusion.batches import are_apart, in_parts
 from proxconnect.fusion.layout import with_channels_last
 from proxconnect.fusion.rewrite import Rewriting, rewrite
 from proxconnect.fusion.sources import Sources
@@ -52,7 +53,9 @@ class FusedForward:
         if self._is_given_up or sources.are_watched() or sources.need_gradients() or not sources.are_evaluating():
             return self.own(*args, **kwargs)
         assert self._run is not None
-        return self._run(*inputs) if self._is_checked else self._checked(inputs)
+        if not self._is_checked:
+            return self._checked(inputs)
+        return in_parts(self._run, *inputs) if self._are_apart else self._run(*inputs)
 
     @property
     def has_images(self) -> bool:
@@ -81,6 +84,7 @@ class FusedForward:
         self.work = rewrite(self.module, graph)
         self._sources = Sources(self.module, graph, self.work.read)
         self._run = fx.GraphModule(self.module, graph).forward
+        self._are_apart = are_apart(graph, self.work.modules)
         self._is_checked = self._is_given_up = False
 
     def _fuse_again(self) -> None:
@@ -99,7 +103,7 @@ class FusedForward:
 
     def _checked(self, inputs: tuple[Any, ...]) -> Any:
         """The first answer of the graph, or where it is another that of the module itself."""
-        expected = self.own(*(map(with_channels_last, inputs) if self.has_images else inputs))
+        expected = self._by_layers(inputs)
         try:
             answer = self._run(*inputs)  # type: ignore[misc]  # it was made
             fault = _difference(tensors_in(expected), tensors_in(answer))
@@ -109,6 +113,13 @@ class FusedForward:
             self._is_checked = True
             return answer
         self._give_up(fault)
+        return self.own(*inputs)
+
+    def _by_layers(self, inputs: tuple[Any, ...]) -> Any:
+        """What the module's own forward answers, its images as the graph has them, unless it cannot view them so."""
+        if self.has_images:
+            with suppress(RuntimeError):
+                return self.own(*map(with_channels_last, inputs))
         return self.own(*inputs)
 
     def _give_up(self, fault: str) -> None:

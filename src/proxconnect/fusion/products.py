@@ -1,6 +1,6 @@
-"""Products of signs with all that follows them in one pass, or layer by layer for inputs that the kernels leave."""
+"""Products with signs and all that follows them in one pass, or layer by layer for inputs that the kernels leave."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,13 +11,16 @@ from proxconnect.fusion.intervals import signs_of
 from proxconnect.fusion.links import Link, run
 from proxconnect.kernels.epilogue import Bits, Signs, Step
 from proxconnect.kernels.fused_conv import FusedConv2d
+from proxconnect.kernels.fused_float_linear import FusedFloatLinear
 from proxconnect.kernels.fused_linear import FusedLinear
 from proxconnect.packed.kernels import KernelConv, KernelLayer, KernelLinear
 
 
 def can_fuse(layer: nn.Module) -> bool:
-    """Whether kernels multiply signs by the signs of this layer, in float32, and can finish the sums in one pass."""
-    if not isinstance(layer, KernelConv | KernelLinear) or not layer.has_binary_input:
+    """Whether kernels multiply by the signs of this layer, in float32, and can finish the sums in one pass."""
+    if not isinstance(layer, KernelConv | KernelLinear):
+        return False
+    if not layer.has_binary_input and not isinstance(layer, KernelLinear):
         return False
     layer.follow()
     if layer.panels is None:
@@ -27,13 +30,18 @@ def can_fuse(layer: nn.Module) -> bool:
 
 
 def takes_bits(layer: nn.Module) -> bool:
-    """Whether it also takes its input as bits, which only a border of its own can pad."""
-    return can_fuse(layer) and (not isinstance(layer, KernelConv) or layer.padding_mode == "zeros")
+    """Whether it also takes its input as bits: signs, which only a border of its own can pad."""
+    if not isinstance(layer, KernelLayer) or not can_fuse(layer) or not layer.has_binary_input:
+        return False
+    return not isinstance(layer, KernelConv) or layer.padding_mode == "zeros"
 
 
 def output_bits(layer: KernelLayer, links: Sequence[Link]) -> Signs | None:
-    """The signs of what the links make of each sum of the layer; None where they are no intervals or add a tensor."""
-    if any(link.other is not None for link in links):
+    """The signs of what the links make of each integer sum of the layer; None where they are no intervals.
+
+    None too where sums are of floats, or a link adds a tensor.
+    """
+    if not layer.has_binary_input or any(link.other is not None for link in links):
         return None
     entries = layer.spec.entries // channels_of(layer)
     functions = [link.apply for link in links]
@@ -54,7 +62,7 @@ class FusedProduct:
     def __init__(self, layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs) -> None:
         self.layer, self.links = layer, tuple(links)
         self.has_channels = any(link.is_by_channel for link in links)
-        self.kernel: FusedConv2d | FusedLinear = _kernel(layer, then)
+        self.kernel: Callable[..., Any] = _kernel(layer, then)
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """Floats, or bits where it was made with `Signs`."""
@@ -80,7 +88,8 @@ class FusedConv(FusedProduct):
                 input = functional.pad(input, pad, mode=self.layer.padding_mode)
         if others:
             others = tuple(other.contiguous(memory_format=torch.channels_last) for other in others)
-        return self.kernel(input, *others)
+        output: Tensor | Bits = self.kernel(input, *others)
+        return output
 
 
 class FusedRows(FusedProduct):
@@ -90,18 +99,41 @@ class FusedRows(FusedProduct):
         """(…, in) → (…, out)."""
         if isinstance(input, Tensor) and (input.dtype is not torch.float32 or (self.has_channels and input.dim() != 2)):
             return self.by_layers(input, others)
-        return self.kernel(input, *(other.contiguous() for other in others))
+        output: Tensor | Bits = self.kernel(input, *(other.contiguous() for other in others))
+        return output
+
+
+class FusedFloatRows(FusedProduct):
+    """A linear layer of float rows, exact or rounded as the layer was when this was made."""
+
+    def __init__(self, layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs) -> None:
+        super().__init__(layer, links, then)
+        self.inputs = layer.inputs
+
+    def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
+        """(…, in) → (…, out)."""
+        assert isinstance(input, Tensor)
+        is_other = self.layer.inputs != self.inputs or input.dtype is not torch.float32
+        if is_other or (self.has_channels and input.dim() != 2):
+            return self.by_layers(input, others)
+        output: Tensor = self.kernel(input, *(other.contiguous() for other in others))
+        return output
 
 
 def fused(layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs) -> FusedProduct:
     """A layer with what follows it."""
-    return (FusedConv if isinstance(layer, KernelConv) else FusedRows)(layer, links, then)
+    rows = FusedRows if layer.has_binary_input else FusedFloatRows
+    return (FusedConv if isinstance(layer, KernelConv) else rows)(layer, links, then)
 
 
 def _kernel(layer: KernelLayer, then: tuple[Step, ...] | Signs) -> Any:
     assert layer.panels is not None
+    columns = layer.spec.shape[1 - layer.channel_dims[0]]
+    if not layer.has_binary_input:
+        assert not isinstance(then, Signs)
+        of_weight = layer.panels, columns, channels_of(layer), layer.kernel_scale(), layer.kernel_bias()
+        return FusedFloatLinear(*of_weight, then, layer.inputs == "int8")
     output = layer.kernel_scale(), layer.kernel_bias(), layer.accumulator
     if isinstance(layer, KernelConv):
         return FusedConv2d(layer.panels, *layer.geometry(), layer.padding_value, *output, then)
-    columns = layer.spec.shape[1 - layer.channel_dims[0]]
     return FusedLinear(layer.panels, columns, channels_of(layer), *output, then)

@@ -58,7 +58,7 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
     ProofError where a layer or the graph differs by more than rounding.
     """
     if (fused := fused_forward(packed)) is not None and fused.has_images:
-        example = tree_map(with_channels_last, example)
+        example = _laid_out(packed, example)
     gaps = Comparison(has_halves=vectors_of(packed) == "float16")
     with hard(model), ExitStack() as stack:
         for name, mine in packed.named_modules():
@@ -77,6 +77,17 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
         rounded=len(gaps.rounded), rounded_gap=max(gaps.rounded.values(), default=0.0),
         graph_gap=graph_gap, answer_gap=gap(expected, answer),
     )  # fmt: skip
+
+
+def _laid_out(packed: nn.Module, example: Any) -> Any:
+    """An example with its images as the graph has them, unless the model's own forward cannot view them so."""
+    with_last = tree_map(with_channels_last, example)
+    try:
+        with layer_by_layer(packed):
+            run(packed, with_last)
+    except RuntimeError:
+        return example
+    return with_last
 
 
 def _as_words(gap: float) -> str:

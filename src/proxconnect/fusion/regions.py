@@ -23,11 +23,14 @@ class Region:
     """The products whose output goes on as bits."""
     norms: int
     """The batch norms of floats in one pass with what follows them."""
+    int8: int
+    """The 8-bit convolutions in one pass with what stands around them."""
 
     def __str__(self) -> str:
         what = [f"{self.products} binary layers with {self.links} norms, activations and additions"]
         what += [f"{self.bits} of them from bits to bits"] if self.bits else []
         what += [f"{self.norms} norms of floats"] if self.norms else []
+        what += [f"{self.int8} convolutions in 8 bits"] if self.int8 else []
         return f"{self.name or 'the model'}: {', '.join(what)}"
 
 
@@ -69,5 +72,5 @@ def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[st
         for child_name, child in module.named_children():
             _visit(f"{name}.{child_name}" if name else child_name, child, regions, reasons)
         return
-    if work.products or work.norms:
-        regions.append(Region(name, work.products, work.links, work.bits, work.norms))
+    if work.changes_anything:
+        regions.append(Region(name, work.products, work.links, work.bits, work.norms, work.int8))

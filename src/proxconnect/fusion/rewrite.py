@@ -8,10 +8,14 @@ from torch import fx, nn
 from torch.fx import Node
 
 from proxconnect.fusion.finishes import FusedNorm, FusedNormPool, can_pool
+from proxconnect.fusion.int8 import FusedInt8Conv, can_average, can_convolve
 from proxconnect.fusion.layout import keep_channels_last
 from proxconnect.fusion.links import Link, chain_from, is_nothing, link_of, steps_of
 from proxconnect.fusion.mutation import separate_writes
-from proxconnect.fusion.products import can_fuse, channels_of, fused, output_bits, takes_bits
+from proxconnect.fusion.overwriting import OverwritingGelu
+from proxconnect.fusion.products import FusedProduct, can_fuse, channels_of, fused, output_bits, takes_bits
+from proxconnect.kernels.epilogue import Step
+from proxconnect.packed.int8 import Int8Conv2d
 from proxconnect.packed.kernels import KernelConv, KernelLayer
 
 
@@ -32,6 +36,13 @@ class Rewriting:
     """The products whose output stays bits."""
     norms: int = 0
     """The batch norms of floats that run in one pass with what follows."""
+    int8: int = 0
+    """The 8-bit convolutions that run in one pass with what stands around them."""
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether something was fused."""
+        return bool(self.products or self.norms or self.int8)
 
     def module_of(self, node: Any) -> nn.Module | None:
         """What a node calls, if that is a module."""
@@ -44,11 +55,12 @@ def rewrite(module: nn.Module, graph: fx.Graph) -> Rewriting:
     work.has_images = any(_is_image_layer(work.module_of(node)) for node in graph.nodes)
     separate_writes(graph, work.modules)
     graph.eliminate_dead_code(_has_effects)
-    for change in (_leave_out_nothing, _fuse_product, *((_fuse_norm,) if work.has_images else ())):
+    of_images = (_fuse_int8, _fuse_norm) if work.has_images else ()
+    for change in (_leave_out_nothing, _fuse_product, _overwrite, *of_images):
         for node in list(graph.nodes):
             change(work, node)
     if work.has_images:
-        keep_channels_last(graph, work.modules)
+        keep_channels_last(graph, work.modules, lambda node: isinstance(node.target, FusedInt8Conv))
     graph.eliminate_dead_code(_has_effects)
     return work
 
@@ -95,6 +107,52 @@ def _leads_to_bits(work: Rewriting, last: Node) -> bool:
     return bool(readers) and all(m is not None and takes_bits(m) and user.args == (last,) for user, m in readers)
 
 
+def _overwrite(work: Rewriting, node: Node) -> None:
+    """Have a GELU write into the floats of a product that it alone reads."""
+    gelu, value = work.module_of(node), node.args[0] if len(node.args) == 1 else None
+    if type(gelu) is not nn.GELU or node.kwargs or not isinstance(value, Node) or len(value.users) > 1:
+        return
+    if isinstance(value.target, FusedProduct):
+        work.read.append(gelu)
+        _replace(work.graph, [node], OverwritingGelu(gelu), value, ())
+
+
+def _fuse_int8(work: Rewriting, head: Node) -> None:
+    """Put one call in the place of an 8-bit convolution, the mean before it, its links and a max pool."""
+    layer = work.module_of(head)
+    if not isinstance(layer, Int8Conv2d) or not can_convolve(layer) or len(head.args) != 1 or head.kwargs:
+        return
+    links = chain_from(head, work.modules)
+    steps = steps_of(links, layer.out_channels)
+    links = links[: len(steps)]
+    nodes = [head, *(link.node for link in links)]
+    before: Any = head.args[0]
+    mean = _mean_before(work, before, layer)
+    pool = _pool_behind(work, nodes[-1], steps)
+    operation = FusedInt8Conv(layer, mean, links, steps, pool)
+    work.int8 += 1
+    work.read += [layer, *(link.module for link in links if link.module is not None)]
+    nodes = [*([before] if mean is not None else []), *nodes, *(nodes[-1].users if pool is not None else [])]
+    _replace(work.graph, nodes, operation, nodes[0].args[0], links)
+
+
+def _mean_before(work: Rewriting, node: Node, layer: Int8Conv2d) -> nn.AvgPool2d | None:
+    """What `node` calls, if that is a mean that the layer alone reads and that can run in the same pass."""
+    module = work.module_of(node)
+    if not isinstance(module, nn.AvgPool2d) or not can_average(module, layer):
+        return None
+    return module if len(node.users) == 1 and len(node.args) == 1 and not node.kwargs else None
+
+
+def _pool_behind(work: Rewriting, last: Node, steps: Sequence[Step]) -> nn.MaxPool2d | None:
+    """The max pool that alone reads a value, if it can run in the same pass as the steps that make that."""
+    readers = list(last.users)
+    pool = work.module_of(readers[0]) if len(readers) == 1 else None
+    if not isinstance(pool, nn.MaxPool2d) or not can_pool(pool, steps):
+        return None
+    return pool if readers[0].args == (last,) and not readers[0].kwargs else None
+
+
 def _fuse_norm(work: Rewriting, head: Node) -> None:
     """Put one call in the place of a batch norm of images and its links."""
     norm = work.module_of(head)
@@ -110,12 +168,11 @@ def _fuse_norm(work: Rewriting, head: Node) -> None:
     nodes = [link.node for link in links]
     work.norms += 1
     work.read += [link.module for link in links if link.module is not None]
-    readers = list(nodes[-1].users)
-    pool = work.module_of(readers[0]) if len(readers) == 1 else None
+    pool = _pool_behind(work, nodes[-1], steps)
     operation: FusedNorm | FusedNormPool
-    if isinstance(pool, nn.MaxPool2d) and can_pool(pool, steps) and readers[0].args == (nodes[-1],):
+    if pool is not None:
         operation = FusedNormPool(norm.num_features, links, steps, pool)
-        nodes += readers
+        nodes += nodes[-1].users
     else:
         is_fresh = isinstance(work.module_of(value), nn.Conv2d) and len(value.users) == 1
         operation = FusedNorm(norm.num_features, links, steps, in_place=is_fresh)

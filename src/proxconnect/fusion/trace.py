@@ -34,6 +34,7 @@ def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
     itself is none.
     """
     opaque: set[nn.Module] = set()
+    within = {*module.modules()} - {module}
     while True:
         tracer = _Tracer(forward, opaque)
         try:
@@ -41,8 +42,8 @@ def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
                 graph = tracer.trace(module)
             break
         except Exception as error:  # whatever their code raises when it meets a proxy
-            culprit = tracer.innermost or module
-            if culprit is module or culprit in opaque:
+            culprit = tracer.innermost
+            if culprit not in within - opaque:  # itself, or one that it makes anew each time
                 raise UntraceableError(_reason(error)) from error
             opaque.add(culprit)
     for node in graph.nodes:

@@ -1,15 +1,13 @@
 """The steps of an epilogue on images of floats that are pooled next."""
 
-import ctypes
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Step
-from proxconnect.kernels.library import Window
 from proxconnect.kernels.operator import loaded, require_float32
+from proxconnect.kernels.window import can_take_the_largest, window_of
 
 
 class FinishMaxPool2d:
@@ -26,12 +24,12 @@ class FinishMaxPool2d:
     def __init__(
         self, steps: tuple[Step, ...], channels: int, pool: nn.MaxPool2d, instruction_set: str | None = None
     ) -> None:
-        if any(isinstance(step, Add) for step in steps) or pool.return_indices or _two(pool.dilation) != (1, 1):
+        if any(isinstance(step, Add) for step in steps) or not can_take_the_largest(pool):
             raise ValueError("there must be no Add among the steps, and neither dilation nor indices in the pool")
         kernels, self._number = loaded(instruction_set)
         self._pool, self._channels = kernels.px_finish_max_pool2d, channels
         self._epilogue = Epilogue(channels, steps, memory_format=torch.channels_last)
-        self._windows = lru_cache(PLANS)(lambda height, width: _window(pool, height, width))
+        self._windows = lru_cache(PLANS)(lambda height, width: window_of(pool, (height, width)))
 
     def __call__(self, x: Tensor) -> Tensor:
         """The largest of what the steps make of x."""
@@ -51,18 +49,3 @@ class FinishMaxPool2d:
                 torch.get_num_threads(),
             )  # fmt: skip
         return y
-
-
-def _window(pool: nn.MaxPool2d, height: int, width: int) -> tuple[object, tuple[int, int]]:
-    """The structure for images of that size, and the size of the output; what torch raises where there is none."""
-    blank = torch.empty(1, 1, height, width, device="meta")
-    kernel, stride, padding = _two(pool.kernel_size), _two(pool.stride), _two(pool.padding)
-    answer = functional.max_pool2d(blank, kernel, stride, padding, ceil_mode=pool.ceil_mode)
-    size = answer.shape[-2], answer.shape[-1]
-    return ctypes.byref(Window((height, width), size, kernel, stride, padding)), size
-
-
-def _two(value: int | tuple[int, ...]) -> tuple[int, int]:
-    """The values of height and width."""
-    height, width = (value, value) if isinstance(value, int) else value
-    return height, width

@@ -114,6 +114,9 @@ _ARGUMENTS = {
     "px_dynamic_int8_linear": (
         _INT, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG, ctypes.POINTER(Affine), _POINTER, _INT,
     ),
+    "px_fused_float_linear": (
+        _INT, _INT, _POINTER, *[_LONG] * 3, _POINTER, _LONG, *[_POINTER] * 3, _INT,
+    ),
     "px_weight_only_conv2d": (
         _INT, _POINTER, ctypes.POINTER(Geometry), _POINTER, ctypes.POINTER(Affine), _POINTER, _INT,
     ),
@@ -125,6 +128,10 @@ _ARGUMENTS = {
     ),
     "px_int8_conv2d": (
         _INT, _POINTER, ctypes.POINTER(Geometry), _POINTER, ctypes.POINTER(Affine), _POINTER, _INT,
+    ),
+    "px_fused_int8_conv2d": (
+        _INT, _POINTER, ctypes.POINTER(Window), ctypes.POINTER(Geometry), *[_POINTER] * 3, ctypes.POINTER(Window),
+        _POINTER, _INT,
     ),
     "px_quantize": (
         _INT, _INT, _INT, _INT, ctypes.c_float, _LONG, _LONG, *[_POINTER] * 4, _INT,

@@ -29,11 +29,12 @@ def weight_only_linear(
     bias: Tensor | None = None,
     instruction_set: str | None = None,
 ) -> Tensor:
-    """input times a weight of signs, times a scale, plus a bias: no entry of the input is rounded.
+    """input times a weight of signs, times a scale, plus a bias: as near as sums of floats come to it.
 
     (…, in) → (…, out), float32 on the CPU: y[m, n] = scale[n] · Σ_k ±x[m, k] + bias[n]. The sum is one of floats, in an
-    order that is not said and may change with the shape and the machine, so that it differs from the exact one by up to
-    in · 2⁻²⁴ · Σ_k |x[m, k]|; inf and NaN go through as additions let them. No gradient does.
+    order that is not said, or where AMX makes it one of whole numbers, x in steps of 2⁻²² of the power of two at or
+    below max|x|. Which may change with the shape and the machine; either differs from the exact sum by up to
+    in · 2⁻²³ · Σ_k |x[m, k]|. inf and NaN go through as additions let them. No gradient does.
 
     Args:
         input: float32, on the CPU.

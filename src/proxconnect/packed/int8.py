@@ -132,8 +132,20 @@ class Int8Conv2d(Int8Layer, ConvProduct, nn.Conv2d):
         """The pixels that are in a patch, in the memory format of the input."""
         if not self._sees_pixels():
             return input
-        pixels = input[..., :: self.stride[0], :: self.stride[1]]
+        height, width = self.stride_of_seen()
+        pixels = input[..., ::height, ::width]
         return pixels.contiguous() if input.is_contiguous() else pixels
+
+    def stride_of_seen(self) -> tuple[int, int]:
+        """What of the stride is taken before an image is rounded, (1, 1) unless a patch is one pixel."""
+        height, width = self.stride if self._sees_pixels() else (1, 1)
+        return height, width
+
+    def kernel_geometry(self) -> tuple[tuple[int, ...], tuple[int, int], tuple[int, int], tuple[int, ...]]:
+        """Shape, stride, padding and dilation as the kernels take them, of what is `seen` of an image."""
+        pad = self._reversed_padding_repeated_twice
+        height, width = (1, 1) if self._sees_pixels() else self.stride
+        return self._spec.shape, (height, width), (pad[2], pad[0]), self.dilation
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
         """As `nn.Conv2d`, of what is `seen` of an input."""
@@ -147,15 +159,14 @@ class Int8Conv2d(Int8Layer, ConvProduct, nn.Conv2d):
     def _by_kernels(self, input: Tensor) -> Tensor:
         assert self.panels is not None
         pad = self._reversed_padding_repeated_twice
-        padding, stride = (pad[2], pad[0]), (1, 1) if self._sees_pixels() else self.stride
+        shape, stride, padding, dilation = self.kernel_geometry()
         if self.padding_mode != "zeros":
             input, padding = functional.pad(input, pad, mode=self.padding_mode), (0, 0)
         elif pad[::2] != pad[1::2]:  # "same" may be larger behind
             input, padding = functional.pad(input, pad), (0, 0)
         batch = input if input.dim() == 4 else input[None]
         output = kernels.int8_conv2d(
-            batch, self.panels, self._spec.shape, stride, padding, self.dilation, self.kernel_scale(),
-            self.kernel_bias(),
+            batch, self.panels, shape, stride, padding, dilation, self.kernel_scale(), self.kernel_bias()
         )  # fmt: skip
         return output if batch is input else output[0]
 

@@ -23,14 +23,14 @@ class PanelLayer(CompactLayer):
     """
 
     panels: Tensor | None
-    _made_of: tuple[Tensor, int | None]
-    """What the panels show, and its version then."""
+    _made: tuple[Tensor | None, Tensor, int | None]
+    """The panels, what they show, and its version then."""
 
     def make_panels(self) -> None:
         """Lay the weight out for the kernels, where these were built, are for its device and can compute it."""
         held = self._held()
         self.panels = self._panels() if held.device.type == "cpu" and kernels.is_built() else None
-        self._made_of = held, _version(held)
+        self._made = self.panels, held, _version(held)
 
     def follow(self) -> None:
         """Make the panels anew where what the layer holds has changed."""
@@ -64,10 +64,9 @@ class PanelLayer(CompactLayer):
         return held
 
     def _is_stale(self) -> bool:
-        (made_of, version), now = self._made_of, self._held()
-        return (now is not made_of or _version(made_of) != version) and not (
-            torch._C._are_functorch_transforms_active()
-        )
+        panels, shown, version = self._made
+        has_changed = self.panels is not panels or self._held() is not shown or _version(shown) != version
+        return has_changed and not torch._C._are_functorch_transforms_active()
 
     def _specify(self, spec: LayerSpec) -> None:
         super()._specify(spec)

@@ -8,10 +8,10 @@
 namespace proxconnect {
 namespace {
 
-class ByteImage {
+class SignImage {
   public:
     // What so many output rows from `first` on meet, with its border.
-    ByteImage(const PackedImage& image, const Geometry& g, int64_t first, int64_t rows)
+    SignImage(const PackedImage& image, const Geometry& g, int64_t first, int64_t rows)
         : image_(image), g_(g), top_(first * g.stride[0] - g.padding[0]) {
         rows_ = (rows - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1;
         columns_ = g.size[1] + 2 * g.padding[1];

@@ -1,0 +1,11 @@
+// Threads of our own, for processes that have no others to lend.
+#pragma once
+
+#include "threads.hpp"
+
+namespace proxconnect {
+
+// Calls work(begin, end) for each part of [0, count) on up to `threads` threads, this one among them.
+void share_with_crew(int64_t count, int64_t part, int32_t threads, const Work& work);
+
+}  // namespace proxconnect

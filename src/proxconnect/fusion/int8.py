@@ -1,0 +1,58 @@
+"""8-bit convolutions and what stands around them in one pass, or layer by layer for other inputs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from proxconnect.fusion.layout import with_channels_last
+from proxconnect.fusion.links import Link, run
+from proxconnect.kernels.epilogue import Step
+from proxconnect.kernels.fused_int8_conv import FusedInt8Conv2d
+from proxconnect.kernels.window import can_take_means
+from proxconnect.packed.int8 import Int8Conv2d
+
+
+def can_convolve(layer: nn.Module | None) -> bool:
+    """Whether kernels multiply by the whole numbers of this layer, with zeros around the image."""
+    if not isinstance(layer, Int8Conv2d) or layer.padding_mode != "zeros":
+        return False
+    layer.follow()
+    pad = layer._reversed_padding_repeated_twice
+    dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
+    return layer.panels is not None and pad[::2] == pad[1::2] and dtypes == {torch.float32}
+
+
+def can_average(module: nn.AvgPool2d, layer: Int8Conv2d) -> bool:
+    """Whether a mean of windows runs in the same pass as the convolution behind it."""
+    return type(module) is nn.AvgPool2d and can_take_means(module) and layer.stride_of_seen() == (1, 1)
+
+
+class FusedInt8Conv:
+    """An 8-bit convolution, the mean before it, its links and a max pool; called with the input and what links add."""
+
+    def __init__(
+        self, layer: Int8Conv2d, mean: nn.AvgPool2d | None, links: Sequence[Link], steps: tuple[Step, ...],
+        pool: nn.MaxPool2d | None,
+    ) -> None:  # fmt: skip
+        self.layer, self.mean, self.links, self.pool = layer, mean, tuple(links), pool
+        assert layer.panels is not None
+        self.stride = layer.stride_of_seen()
+        output = layer.kernel_scale(), layer.kernel_bias()
+        self.kernel = FusedInt8Conv2d(layer.panels, *layer.kernel_geometry(), *output, steps, mean, pool)
+
+    def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
+        """(N, in, H, W) in any layout → (N, out, H', W'), in the memory format channels_last."""
+        if input.dtype is not torch.float32 or input.dim() != 4:
+            return self.by_layers(input, others)
+        if self.stride != (1, 1):
+            input = input[..., :: self.stride[0], :: self.stride[1]]
+        if others:
+            others = tuple(other.contiguous(memory_format=torch.channels_last) for other in others)
+        return self.kernel(input, *others)
+
+    def by_layers(self, input: Tensor, others: Sequence[Tensor]) -> Tensor:
+        """The same by the modules themselves."""
+        value = with_channels_last(input)
+        value = run(self.links, self.layer(value if self.mean is None else self.mean(value)), others)
+        return value if self.pool is None else self.pool(value)

@@ -1,0 +1,92 @@
+"""A product of floats with signs and what follows it in one pass, called without torch's dispatcher."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import torch
+from torch import Tensor
+
+from proxconnect.kernels.epilogue import PLANS, Epilogue, Step
+from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
+from proxconnect.kernels.panels import panels_shape
+from proxconnect.kernels.weight_only import MOST_INT8
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What the shape of an input says."""
+
+    rows: int
+    output: tuple[int, ...]
+    is_empty: bool
+
+
+class FusedFloatLinear:
+    """input, exact or rounded to 8 bits by row, times a weight of signs, scaled and shifted, then through steps.
+
+    Called with an input (…, in), float32 on the CPU. Returns (…, out), float32: what `weight_only_linear`, or with
+    `rounds` `dynamic_int8_linear`, gives and the steps make of it, to the bit. `others` are what the steps `Add` add:
+    float32 of the output's shape, contiguous. No gradient goes through. Several threads may call at once.
+
+    Args:
+        panels: of the weight, as `panels()` makes them.
+        in_features, out_features: the columns and rows of the weight.
+        scale, bias, instruction_set: as of `weight_only_linear`.
+        then: the steps, in order.
+        rounds: whether each row of the input is rounded; `in` is at most 2²⁴ then.
+
+    Raises:
+        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
+            device. RuntimeError: the kernels were not built.
+    """
+
+    def __init__(
+        self,
+        panels: Tensor,
+        in_features: int,
+        out_features: int,
+        scale: Tensor | None = None,
+        bias: Tensor | None = None,
+        then: tuple[Step, ...] = (),
+        rounds: bool = False,
+        instruction_set: str | None = None,
+    ) -> None:
+        self._made_of = (panels, in_features, out_features, scale, bias, then, rounds, instruction_set)
+        most = MOST_INT8 if rounds else float("inf")
+        if not 0 < in_features <= most:
+            raise ValueError(f"in_features must be within 1 and {most}; got {in_features}")
+        require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
+        kernels, number = loaded(instruction_set)
+        self._multiply = kernels.px_fused_float_linear
+        self._how, self._panels, self._at = (number, int(rounds)), panels, panels.data_ptr()
+        self._in_features, self._out_features = in_features, out_features
+        self._epilogue = Epilogue(out_features, then, scale, bias)
+        self._call = lru_cache(PLANS)(self._plan)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What copies are made of, since addresses are no part of them."""
+        return type(self), self._made_of
+
+    def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
+        """The output."""
+        if input.dtype is not torch.float32 or not input.is_cpu:
+            require_float32("input", input)
+        call, stride = self._call(input.shape), self._in_features
+        if not input.is_contiguous():
+            input = as_rows(input)
+            stride = input.stride(0)
+        added = self._epilogue.added(others, call.output)
+        output = torch.empty(call.output, dtype=torch.float32)
+        if not call.is_empty:
+            self._multiply(
+                *self._how, input.data_ptr(), call.rows, self._in_features, stride, self._at, self._out_features,
+                self._epilogue.address, added, output.data_ptr(), torch.get_num_threads(),
+            )  # fmt: skip
+        return output
+
+    def _plan(self, shape: tuple[int, ...]) -> _Call:
+        if shape[-1:] != (self._in_features,):
+            raise ValueError(f"input must be (…, {self._in_features}); got {tuple(shape)}")
+        output = (*shape[:-1], self._out_features)
+        return _Call(prod(shape[:-1]), output, 0 in output)
