@@ -8,8 +8,8 @@
 namespace proxconnect {
 namespace {
 
-// Up to 64 entries that lie together both in a patch of bytes, `at` bytes from its begin, and in rows of the weight, from
-// bit `bit` on.
+// Up to 64 entries that lie together both in a patch of bytes, `at` bytes from its begin, and in rows of the weight,
+// from bit `bit` on.
 struct Span {
     int64_t at, bit, count;
 };
@@ -30,7 +30,8 @@ class SpreadWeight {
     static constexpr int64_t TILE_BYTES = 16 * SPAN;
 
     // Rows of the weight are `width` words.
-    SpreadWeight(const uint64_t* panels, int64_t count, int64_t width) : panels_(panels), count_(count), width_(width) {}
+    SpreadWeight(const uint64_t* panels, int64_t count, int64_t width)
+        : panels_(panels), count_(count), width_(width) {}
 
     // Of the sixteen outputs that begin with a panel. What is beyond the last panel is that one again, what is beyond a
     // span's end is 0.

@@ -144,7 +144,8 @@ bool convolve(const Kernels& kernels, const Signed& from, const Geometry& g, con
             });
             if (image.nan != nullptr) has_nan = true;
         };
-        g.has_planes ? in_bands(g, begin, end, convolve_band) : convolve_band(begin, end);  // bits of all pixels are little
+        if (g.has_planes) return in_bands(g, begin, end, convolve_band);
+        convolve_band(begin, end);  // the bits of all pixels are little
     });
     return has_nan;
 }

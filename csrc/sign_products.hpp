@@ -7,8 +7,8 @@
 namespace proxconnect {
 namespace {
 
-// Rows that begin `stride` bytes apart, of which the first `used` of each `line` are rows of the outputs, from row `first`
-// on, the others nothing; the first row is of column `column` of a line. Whole tiles are read.
+// Rows that begin `stride` bytes apart, of which the first `used` of each `line` are rows of the outputs, from row
+// `first` on, the others nothing; the first row is of column `column` of a line. Whole tiles are read.
 struct Places {
     const int8_t* bytes;
     int64_t stride, count, line, used, column, first;

@@ -1,5 +1,5 @@
-// Tiles of AMX: up to four of sixteen rows of bytes, which are multiplied by a weight of sixteen outputs. Sums are tiles 0
-// to 3, rows tiles 4 and 5, the weight tile 6.
+// Tiles of AMX: up to four of sixteen rows of bytes, which are multiplied by a weight of sixteen outputs. Sums are
+// tiles 0 to 3, rows tiles 4 and 5, the weight tile 6.
 #pragma once
 
 #include "amx.hpp"
@@ -18,8 +18,8 @@ struct Spans {
     int64_t count;
 };
 
-// One span of rows that are `stride` bytes apart. In the first of a product the sums of the product before, if there was
-// one, are stored, when they have been ready for long, and begin anew.
+// One span of rows that are `stride` bytes apart. In the first of a product the sums of the product before, if there
+// was one, are stored, when they have been ready for long, and begin anew.
 template <int TILES, bool IS_FIRST>
 inline void add_span(const int8_t* x, int64_t stride, const int8_t* weight, int32_t* before) {
     const int64_t below = TILE * stride;

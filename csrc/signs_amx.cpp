@@ -2,15 +2,17 @@
 
 #if defined(__linux__) && defined(__AMX_INT8__)
 
-#include "byte_image.hpp"
-#include "sign_products.hpp"
+#include "sign_image.hpp"
 #include "inside.hpp"
+#include "sign_products.hpp"
 
 namespace proxconnect {
 namespace {
 
-// Fewer rows or entries of the input do not pay for spreading the weight, or the entries that fill up a tile.
-constexpr int64_t FEWEST_ROWS = 48, FEWEST_ENTRIES = 16;
+// Fewer rows do not pay for spreading the weight, fewer entries or outputs not for what fills up a tile.
+bool is_worth_it(int64_t rows, int64_t entries, int64_t outputs) {
+    return rows >= 48 && entries >= 16 && outputs > PANEL && has_amx();
+}
 
 // Memory for rows of bytes, and for what may be read after them: a tile.
 template <class Tag>
@@ -56,7 +58,7 @@ class BandsOfImage {
   public:
     BandsOfImage(const PackedImage& image, const Geometry& g, int64_t begin, int64_t end)
         : image_(image), g_(g), begin_(begin), end_(end) {
-        const ByteImage largest = band_at(begin / g.out_size[1]);
+        const SignImage largest = band_at(begin / g.out_size[1]);
         bytes_ = bytes_for<BandsOfImage>(largest.bytes(), largest.bytes_of_pixel());
     }
 
@@ -64,21 +66,22 @@ class BandsOfImage {
 
     Places bytes_of(int64_t band) const {
         const int64_t width = g_.out_size[1], first = begin_ / width + band * rows_;
-        const ByteImage bytes = band_at(first);
+        const SignImage bytes = band_at(first);
         bytes.fill(bytes_);
         const int64_t begin = most(begin_, first * width), end = least(end_, (first + rows_) * width);
         const int64_t column = begin - first * width, last = (end - 1) / width;
-        return {bytes_ + column * bytes.bytes_of_pixel(), bytes.bytes_of_pixel(),
-                (last - first) * bytes.line() + end - last * width - column, bytes.line(), width, column, first * width};
+        const int64_t places = (last - first) * bytes.line() + end - last * width - column;
+        const int64_t stride = bytes.bytes_of_pixel();
+        return {bytes_ + column * stride, stride, places, bytes.line(), width, column, first * width};
     }
 
     // Whose spans are those of all others.
-    ByteImage first() const { return band_at(begin_ / g_.out_size[1]); }
+    SignImage first() const { return band_at(begin_ / g_.out_size[1]); }
 
   private:
     static constexpr int64_t PIXELS = 512;
 
-    ByteImage band_at(int64_t row) const { return {image_, g_, row, rows_}; }
+    SignImage band_at(int64_t row) const { return {image_, g_, row, rows_}; }
 
     const PackedImage& image_;
     const Geometry& g_;
@@ -96,7 +99,7 @@ Span* spans_for(int64_t count) {
 
 bool linear_by_amx(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,
                    const Outputs& outputs, int64_t first, int64_t last) {
-    if (m < FEWEST_ROWS || entries < FEWEST_ENTRIES || !has_amx()) return false;
+    if (!is_worth_it(m, entries, outputs.channels)) return false;
     const int64_t width = words_of(entries);
     Span* const spans = spans_for(width);
     for (int64_t j = 0; j < width; ++j) spans[j] = {j * SPAN, j * SPAN, least(SPAN, entries - j * SPAN)};
@@ -112,14 +115,14 @@ bool linear_by_amx(const uint64_t* rows, const uint8_t* nan, const uint64_t* pan
 
 bool conv_by_amx(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Outputs& outputs,
                  int64_t begin, int64_t end) {
-    const bool is_enough = g.out_size[0] * g.out_size[1] >= FEWEST_ROWS && g.channels >= FEWEST_ENTRIES;
-    if (g.groups > 1 || !is_enough || !has_amx()) return false;
+    if (g.groups > 1 || !is_worth_it(end - begin, g.channels, g.out_channels)) return false;
     const BandsOfImage bands(image, g, begin, end);
-    const ByteImage first = bands.first();
+    const SignImage first = bands.first();
     Span* const spans = spans_for(first.span_count());
     first.find_spans(spans);
-    const SpreadWeight weight(panels, panels_of(g.out_channels), words_of(g.kernel[0] * g.kernel[1] * g.channels));
-    SignProducts<BandsOfImage>(bands, {spans, first.span_count()}, weight, outputs).multiply(0, panels_of(g.out_channels));
+    const int64_t count = panels_of(g.out_channels), width = words_of(g.kernel[0] * g.kernel[1] * g.channels);
+    const SpreadWeight weight(panels, count, width);
+    SignProducts<BandsOfImage>(bands, {spans, first.span_count()}, weight, outputs).multiply(0, count);
     if (image.nan != nullptr) put_nan_pixels(image.from.x, image.nan, g, outputs, begin, end);
     return true;
 }

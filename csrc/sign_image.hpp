@@ -1,5 +1,6 @@
-// A band of an image as bytes of ±1, whole spans for each pixel, in which output pixels that follow each other meet bytes
-// at one distance, also where their strides are not 1: pixels of every stride-th row and column are a plane of their own.
+// A band of an image as bytes of ±1, whole spans for each pixel, in which output pixels that follow each other meet
+// bytes at one distance, also where their strides are not 1: pixels of every stride-th row and column are a plane of
+// their own.
 #pragma once
 
 #include "byte_signs.hpp"
@@ -7,10 +8,10 @@
 namespace proxconnect {
 namespace {
 
-class ByteImage {
+class SignImage {
   public:
     // What so many output rows from `first` on meet, with its border.
-    ByteImage(const PackedImage& image, const Geometry& g, int64_t first, int64_t rows)
+    SignImage(const PackedImage& image, const Geometry& g, int64_t first, int64_t rows)
         : image_(image), g_(g), top_(first * g.stride[0] - g.padding[0]) {
         rows_ = (rows - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1;
         columns_ = g.size[1] + 2 * g.padding[1];
@@ -62,26 +63,22 @@ class ByteImage {
     // Without words 0.
     void fill_row(const uint64_t* words, int8_t* to) const {
         const int64_t pad = g_.border == 0 ? g_.padding[1] : 0;  // else the border is in the words
-        if (words == nullptr) return clear(0, columns_, to);
-        clear(0, pad, to);
-        spread(words, pad, columns_ - pad, to);
-        clear(columns_ - pad, columns_, to);
-    }
-
-    void clear(int64_t first, int64_t last, int8_t* to) const {
-        for (int64_t column = first; column < last; ++column) {
-            std::memset(to + place_of_column(column), 0, static_cast<size_t>(pixel_));
-        }
-    }
-
-    void spread(const uint64_t* words, int64_t first, int64_t last, int8_t* to) const {
+        const int64_t first = words == nullptr ? columns_ : pad, last = words == nullptr ? columns_ : columns_ - pad;
         if (g_.stride[1] == 1 && pixel_ == g_.channels) {
-            return spread_bits(words, first * pixel_, (last - first) * pixel_, to + first * pixel_);
+            clear(first, to);
+            spread_bits(words, first * pixel_, (last - first) * pixel_, to + first * pixel_);
+            return clear(columns_ - last, to + last * pixel_);
         }
-        for (int64_t column = first; column < last; ++column) {
-            spread_bits(words, column * g_.channels, g_.channels, to + place_of_column(column));
+        for (int64_t phase = 0; phase < g_.stride[1]; ++phase, to += plane_) {
+            int8_t* pixel = to;
+            for (int64_t column = phase; column < columns_; column += g_.stride[1], pixel += pixel_) {
+                const bool is_inside = column >= first && column < last;
+                is_inside ? spread_bits(words, column * g_.channels, g_.channels, pixel) : clear(1, pixel);
+            }
         }
     }
+
+    void clear(int64_t pixels, int8_t* to) const { std::memset(to, 0, static_cast<size_t>(pixels * pixel_)); }
 
     const PackedImage& image_;
     const Geometry& g_;
