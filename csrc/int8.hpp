@@ -53,8 +53,7 @@ struct MeanWindow {
 struct Int8Kernels {
     // Entries as 128 + the nearest whole number to x·inverse, which is within ±127.
     void (*round)(const float* x, int64_t count, float inverse, uint8_t* to);
-    // The same of planes, which so lie apart: `count` pixels, of which each becomes `channels` bytes. Up to three bytes
-    // may be written behind the last.
+    // The same of planes, which so lie apart: `count` pixels, of which each becomes `channels` bytes.
     void (*round_planes)(const float* x, int64_t channels, int64_t apart, int64_t count, float inverse, uint8_t* to);
     // The means of `channels` floats under one window: `rows` · `columns` pixels, so far apart.
     void (*mean)(const float* x, const MeanWindow& window, float* to);

@@ -53,6 +53,10 @@ struct Pairs {
         }
     }
 
+    static void put_pixels(const Words<Pairs>& words, int64_t channels, int64_t count, uint8_t* to) {
+        put_words<Pairs>(words, count, channels, channels, to);
+    }
+
     static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
         for (int64_t i = 0; i < blocks; ++i, panels += block_bytes(rows.step_count)) {
             int64_t r = 0;

@@ -1,6 +1,8 @@
 // AVX-512: VNNI multiplies four pairs of bytes for each output in one instruction; AMX takes 16 rows at a time.
 #include <immintrin.h>
 
+#include <array>
+
 #include "amx.hpp"
 #include "int8_amx.hpp"
 #include "int8_inputs.hpp"
@@ -9,12 +11,26 @@
 namespace proxconnect {
 namespace {
 
+// Where the first so many bytes of each word lie, word after word.
+alignas(64) constexpr auto FIRST_BYTES = [] {
+    std::array<std::array<uint8_t, 64>, 4> places = {};
+    for (size_t count = 1; count <= 4; ++count) {
+        for (size_t i = 0; i < 16 * count; ++i) places[count - 1][i] = static_cast<uint8_t>(i / count * 4 + i % count);
+    }
+    return places;
+}();
+
 struct Vnni {
     static constexpr int outputs = 16;
 
     static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
                                         Vectors<outputs>::Floats c) {
         return _mm512_fmadd_ps(a, b, c);
+    }
+
+    static void put_pixels(const Words<Vnni>& words, int64_t channels, int64_t count, uint8_t* to) {
+        const __m512i bytes = _mm512_permutexvar_epi8(_mm512_loadu_si512(FIRST_BYTES[static_cast<size_t>(channels - 1)].data()), (__m512i)words);
+        _mm512_mask_storeu_epi8(to, ~uint64_t{0} >> (64 - channels * count), bytes);
     }
 
     // As an intrinsic GCC 12 keeps the sums in memory.

@@ -16,33 +16,46 @@ inline void round_bytes(const float* x, int64_t count, float inverse, uint8_t* t
     }
 }
 
-// Bytes of V::outputs pixels of up to four planes, a pixel's in one word, the first the lowest.
+// Rounded floats of V::outputs pixels as words, of which the lowest bytes count.
 template <class V>
-inline Words<V> rounded_words(const float* x, int64_t planes, int64_t apart, int64_t pixels, float inverse) {
+inline Words<V> rounded_words(Floats<V> v, float inverse) {
+    return (Words<V>)(v * inverse + TO_WHOLE) + 128u;
+}
+
+// Of `pixels` pixels the bytes of up to four planes, a pixel's in one word, the first the lowest.
+template <class V, class Load>
+inline Words<V> of_planes(const float* x, int64_t planes, int64_t apart, float inverse, const Load& load) {
     Words<V> words = {};
     for (int64_t k = 0; k < planes; ++k) {
-        const Floats<V> whole = loaded_part<Floats<V>>(x + k * apart, pixels) * inverse + TO_WHOLE;
-        words |= (((Words<V>)whole + 128u) & 255u) << static_cast<uint32_t>(8 * k);
+        words |= (rounded_words<V>(load(x + k * apart), inverse) & 255u) << static_cast<uint32_t>(8 * k);
     }
     return words;
 }
 
-// Of four channels at a time words are written, of what is left as many bytes, but where that is all: then a word of
-// which the next pixel takes what is too much.
+// The first bytes of so many words, one after the other, `apart` from word to word.
+template <class V>
+inline void put_words(const Words<V>& words, int64_t count, int64_t bytes, int64_t apart, uint8_t* to) {
+    uint32_t each[V::outputs];
+    std::memcpy(each, &words, sizeof words);
+    for (int64_t k = 0; k < count; ++k, to += apart) std::memcpy(to, each + k, static_cast<size_t>(bytes));
+}
+
+// V::put_pixels(words, channels, count, to) puts all bytes of words of up to four channels, one after the other.
 template <class V>
 void round_planes(const float* x, int64_t channels, int64_t apart, int64_t count, float inverse, uint8_t* to) {
-    for (int64_t c = 0; c < channels; c += 4) {
+    for (int64_t c = 0; c < channels; c += 4, x += 4 * apart) {
         const int64_t planes = least(4, channels - c);
         for (int64_t i = 0; i < count; i += V::outputs) {
             const int64_t pixels = least(V::outputs, count - i);
-            const Words<V> words = rounded_words<V>(x + c * apart + i, planes, apart, pixels, inverse);
-            uint32_t of_pixels[V::outputs];
-            std::memcpy(of_pixels, &words, sizeof words);
-            uint8_t* bytes = to + i * channels + c;
-            for (int64_t k = 0; k < pixels; ++k, bytes += channels) {
-                if (planes == 4 || channels < 4) std::memcpy(bytes, of_pixels + k, 4);
-                else std::memcpy(bytes, of_pixels + k, static_cast<size_t>(planes));
-            }
+            const Words<V> words =
+                pixels == V::outputs
+                    ? of_planes<V>(x + i, planes, apart, inverse, loaded<Floats<V>>)
+                    : of_planes<V>(x + i, planes, apart, inverse,
+                                   [&](const float* from) { return loaded_part<Floats<V>>(from, pixels); });
+            uint8_t* const bytes = to + i * channels + c;
+            if (channels <= 4) V::put_pixels(words, channels, pixels, bytes);
+            else if (planes == 4) put_words<V>(words, pixels, 4, channels, bytes);
+            else put_words<V>(words, pixels, planes, channels, bytes);
         }
     }
 }

@@ -16,6 +16,10 @@ struct Plain {
         return c;
     }
 
+    static void put_pixels(const Words<Plain>& words, int64_t channels, int64_t count, uint8_t* to) {
+        put_words<Plain>(words, count, channels, channels, to);
+    }
+
     static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
         for (int64_t r = 0; r < rows.count; ++r) {
             for (int64_t i = 0; i < blocks; ++i) {
