@@ -127,10 +127,9 @@ bool convolve(const Kernels& kernels, const Signed& from, const Geometry& g, con
               const Outputs& outputs, int32_t threads) {
     std::atomic<bool> has_nan{false};
     const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = words_of(taps * inner);
-    const int64_t out_pixels = g.out_size[0] * g.out_size[1], work = out_pixels * g.out_channels * words;
     const int64_t runs = std::max<int64_t>(taps, 2);
     const bool has_upper = g.border == 0 && inner % 64 != 0 && g.padding[0] + g.padding[1] > 0;
-    in_parallel(out_pixels, 1, work < WORDS_WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
+    in_parallel(g.out_size[0] * g.out_size[1], 1, threads, [&](int64_t begin, int64_t end) {
         static thread_local std::vector<const uint64_t*> inputs, starts;
         static thread_local std::vector<int64_t> places;
         static thread_local std::vector<uint64_t> patches;
@@ -164,10 +163,9 @@ bool convolve_thin(const Kernels& kernels, const Signed& from, const Geometry& g
     static thread_local std::vector<uint8_t> spread_weight;
     const int64_t planes = ceil_div(g.channels / g.groups, 8), n = g.out_channels;
     const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
-    const int64_t out_pixels = g.out_size[0] * g.out_size[1], work = out_pixels * n * taps * planes / 8;
     uint8_t* const weight = kept(spread_weight, taps * planes * (n + 64));
     kernels.spread_weight(words, g, weight);
-    in_parallel(out_pixels, 1, work < WORDS_WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
+    in_parallel(g.out_size[0] * g.out_size[1], 1, threads, [&](int64_t begin, int64_t end) {
         static thread_local std::vector<uint8_t> spread_image;
         static thread_local std::vector<int64_t> scratch;
         uint8_t* const bytes = kept(spread_image, (pixels + 1) * planes * n + 64);
@@ -196,16 +194,33 @@ Signed image_of(const Signed& from, const Geometry& g, int64_t k) {
     return image;
 }
 
-// All images; returns whether any holds NaN.
+// The words to xor for an image, or as much work on bytes.
+int64_t words_of_image(const Geometry& g, bool is_thin) {
+    const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1];
+    return g.out_size[0] * g.out_size[1] * g.out_channels *
+           (is_thin ? ceil_div(taps * ceil_div(inner, 8), 8) : words_of(taps * inner));
+}
+
+// All images, as many for each thread as there are for all, and the others shared; returns whether any holds NaN.
 bool convolve_all(const Kernels& kernels, const Signed& from, const Geometry& geometry, const uint64_t* panels,
-                  Outputs outputs, int32_t threads) {
+                  const Outputs& outputs, int32_t threads) {
     const Geometry g = without_strides(geometry);
     const bool is_thin = g.groups > 1 && g.channels / g.groups < 64 && g.out_channels / g.groups < 32;
-    bool has_nan = false;
-    for (int64_t k = 0; k < g.batch; ++k) {
-        outputs.first = k * g.out_size[0] * g.out_size[1];
-        has_nan |= (is_thin ? convolve_thin : convolve)(kernels, image_of(from, g, k), g, panels, outputs, threads);
-    }
+    const int64_t work = words_of_image(g, is_thin);
+    std::atomic<bool> has_nan{false};
+    const auto convolve_images = [&](int64_t begin, int64_t end, int32_t for_each) {
+        for (int64_t k = begin; k < end; ++k) {
+            Outputs mine = outputs;
+            mine.first = k * g.out_size[0] * g.out_size[1];
+            if ((is_thin ? convolve_thin : convolve)(kernels, image_of(from, g, k), g, panels, mine, for_each)) {
+                has_nan = true;
+            }
+        }
+    };
+    if (work * g.batch < WORDS_WORTH_A_THREAD || threads < 1) threads = 1;
+    const int64_t alone = g.batch / threads * threads;
+    in_parallel(alone, 1, threads, [&](int64_t begin, int64_t end) { convolve_images(begin, end, 1); });
+    convolve_images(alone, g.batch, work < WORDS_WORTH_A_THREAD ? 1 : threads);
     return has_nan;
 }
 
