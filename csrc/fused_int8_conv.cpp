@@ -93,6 +93,7 @@ int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, co
         const uint8_t* const rounded_image = rounded(isa, *bytes, image, from, threads, quantum);
         if (pool == nullptr) {
             in_parallel(pixels, BLOCK, threads, [&](int64_t begin, int64_t end) {
+                const Held held(*bytes);
                 Outputs here = then;
                 here.first = k * pixels + begin;
                 conv.run(patches, rounded_image, quantum, begin, end, here);
@@ -101,6 +102,7 @@ int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, co
         }
         float* const to = y + k * pool->out_size[0] * pool->out_size[1] * n;
         in_parallel(pool->out_size[0], 1, threads, [&](int64_t begin, int64_t end) {
+            const Held held(*bytes);
             conv.run_pooled(patches, rounded_image, quantum, *pool, begin, end, then, to);
         });
     }

@@ -58,6 +58,23 @@ struct Int8Kernels {
     // The means of `channels` floats under one window: `rows` · `columns` pixels, so far apart.
     void (*mean)(const float* x, const MeanWindow& window, float* to);
     void (*multiply)(const ByteRows& rows, const ByteOutputs& outputs);
+    // Said before and after many of these in one thread; null where it makes no difference.
+    void (*hold)(bool holds);
+};
+
+// While this lasts, what this thread multiplies by stays ready.
+class Held {
+  public:
+    explicit Held(const Int8Kernels& kernels) : kernels_(kernels) {
+        if (kernels_.hold != nullptr) kernels_.hold(true);
+    }
+    Held(const Held&) = delete;
+    ~Held() {
+        if (kernels_.hold != nullptr) kernels_.hold(false);
+    }
+
+  private:
+    const Int8Kernels& kernels_;
 };
 
 extern const Int8Kernels portable_int8;

@@ -68,6 +68,6 @@ struct Pairs {
 
 }  // namespace
 
-const Int8Kernels avx2_int8 = {round_bytes, round_planes<Pairs>, mean<Pairs>, multiply_bytes<Pairs>};
+const Int8Kernels avx2_int8 = {round_bytes, round_planes<Pairs>, mean<Pairs>, multiply_bytes<Pairs>, nullptr};
 
 }  // namespace proxconnect

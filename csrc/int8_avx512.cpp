@@ -90,6 +90,6 @@ struct Vnni {
 
 }  // namespace
 
-const Int8Kernels avx512_int8 = {round_bytes, round_planes<Vnni>, mean<Vnni>, multiply_bytes<Vnni>};
+const Int8Kernels avx512_int8 = {round_bytes, round_planes<Vnni>, mean<Vnni>, multiply_bytes<Vnni>, hold_tiles};
 
 }  // namespace proxconnect

@@ -47,6 +47,6 @@ struct Plain {
 
 }  // namespace
 
-const Int8Kernels portable_int8 = {round_bytes, round_planes<Plain>, mean<Plain>, multiply_bytes<Plain>};
+const Int8Kernels portable_int8 = {round_bytes, round_planes<Plain>, mean<Plain>, multiply_bytes<Plain>, nullptr};
 
 }  // namespace proxconnect
