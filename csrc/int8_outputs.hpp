@@ -126,6 +126,33 @@ void put_finished(const ByteRows& rows, const int32_t* sums, const TileTotals& t
     for (; r < rows.count; ++r) put_finished<V, 1>(rows, r, sums, totals, channel, count, then);
 }
 
+// Of one tile.
+template <class V>
+void finish_sums(const ByteRows& rows, const ByteOutputs& o, const int32_t* sums) {
+    const int64_t at = o.first * BLOCK, count = least(o.last * BLOCK, o.n) - at;
+    put_finished<V>(rows, sums, {o, o.first, o.last - o.first, rows.step_count}, at, count, *o.then);
+}
+
+template <class V>
+void pool_sums(const int32_t* const* rows, int64_t count, const Window& w, const int32_t* flips, int32_t* to) {
+    for (int64_t ox = 0; ox < w.out_size[1]; ++ox, to += TILE) {
+        const int64_t left = ox * w.stride[1] - w.padding[1];
+        const int64_t first = most(left, 0), last = least(left + w.kernel[1], w.size[1]);
+        for (int64_t c = 0; c < TILE; c += V::outputs) {
+            const Ints<V> flip = loaded<Ints<V>>(flips + c);
+            Ints<V> largest = loaded<Ints<V>>(rows[0] + first * TILE + c) ^ flip;
+            for (int64_t i = 0; i < count; ++i) {
+                for (int64_t x = first; x < last; ++x) {
+                    const Ints<V> sums = loaded<Ints<V>>(rows[i] + x * TILE + c) ^ flip;
+                    largest = sums > largest ? sums : largest;
+                }
+            }
+            largest ^= flip;
+            std::memcpy(to + c, &largest, sizeof largest);
+        }
+    }
+}
+
 // V::add makes sums of all rows, TILE apart, with so many blocks of the weight.
 template <class V>
 void multiply_bytes(const ByteRows& rows, const ByteOutputs& o) {
@@ -136,7 +163,9 @@ void multiply_bytes(const ByteRows& rows, const ByteOutputs& o) {
         V::add(rows, o.panels + block * block_bytes(rows.step_count), blocks, sums);
         const int64_t count = least(blocks * BLOCK, o.n - at);
         if (o.then != nullptr) {
-            put_finished<V>(rows, sums, {o, block, blocks, rows.step_count}, at, count, *o.then);
+            ByteOutputs tile = o;
+            tile.first = block, tile.last = block + blocks;
+            finish_sums<V>(rows, tile, sums);
             continue;
         }
         const TileAffine affine(o, block, blocks, rows.step_count);
