@@ -118,9 +118,29 @@ inline void put_finished(const ByteRows& rows, int64_t row, const int32_t* sums,
     }
 }
 
+// The same where there is one step at most, an affine: all that it takes stays in registers.
+template <class V>
+void put_affine(const ByteRows& rows, const int32_t* sums, const TileTotals& totals, int64_t channel, int64_t count,
+                const Outputs& then) {
+    for (int64_t c = 0; c < count; c += V::outputs) {
+        const auto of_channels = [&](const float* values) { return loaded<Floats<V>>(values + channel + c); };
+        const Floats<V> scale = of_channels(then.output.scale), bias = of_channels(then.output.bias);
+        const bool has_step = then.step_count > 0;
+        const Floats<V> a = has_step ? of_channels(then.steps->a) : scale, b = has_step ? of_channels(then.steps->b) : bias;
+        float* y = then.y + then.first * then.channels + channel + c;
+        for (int64_t r = 0; r < rows.count; ++r, y += then.channels) {
+            const Floats<V> v = totals.numbers<V>(sums + r * TILE, c, rows.quantum[r * rows.apart]) * scale + bias;
+            store_part(has_step ? V::fma(v, a, b) : v, count - c, y);
+        }
+    }
+}
+
 template <class V>
 void put_finished(const ByteRows& rows, const int32_t* sums, const TileTotals& totals, int64_t channel, int64_t count,
                   const Outputs& then) {
+    if (then.step_count == 0 || (then.step_count == 1 && then.steps->kind == AFFINE)) {
+        return put_affine<V>(rows, sums, totals, channel, count, then);
+    }
     int64_t r = 0;
     for (; r + 4 <= rows.count; r += 4) put_finished<V, 4>(rows, r, sums, totals, channel, count, then);
     for (; r < rows.count; ++r) put_finished<V, 1>(rows, r, sums, totals, channel, count, then);
