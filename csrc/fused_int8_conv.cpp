@@ -1,4 +1,7 @@
 // Images of floats convolved with whole numbers, in one pass with means in front of it and with steps and a pool behind.
+#include <cfloat>
+#include <cmath>
+
 #include "fused.hpp"
 #include "int8_image.hpp"
 #include "pooled_rows.hpp"
@@ -44,6 +47,31 @@ Geometry of_means(Geometry g) {
     return g;
 }
 
+// Whether what becomes of sums of `entries` products keeps or reverses their order, channel by channel, and is finite;
+// then `flips` is 0 or all bits for each.
+bool keeps_order(const Outputs& then, int64_t entries, float quantum, int32_t* flips) {
+    const double largest_sum = 127.0 * 127.0 * static_cast<double>(entries) * static_cast<double>(quantum);
+    for (int64_t c = 0; c < then.channels; ++c) {
+        const float scale = then.output.scale[c];
+        double bound = largest_sum * std::fabs(scale) + std::fabs(then.output.bias[c]);
+        double largest = bound;
+        bool is_reversed = scale < 0;
+        for (const Step* step = then.steps; step < then.steps + then.step_count; ++step) {
+            if (step->kind == AFFINE) {
+                bound = bound * std::fabs(step->a[c]) + std::fabs(step->b[c]);
+                is_reversed ^= step->a[c] < 0;
+            } else if (step->kind == SLOPE) {
+                if (!(step->a[c] >= 0)) return false;
+                bound *= std::fmax(step->a[c], 1.0f);
+            }
+            largest = std::fmax(largest, bound);
+        }
+        if (!(largest < FLT_MAX) || std::isnan(bound)) return false;
+        flips[c] = is_reversed ? -1 : 0;
+    }
+    return true;
+}
+
 struct FusedConv {
     const Kernels& kernels;
     const Int8Kernels& bytes;
@@ -67,7 +95,33 @@ struct FusedConv {
             here.y = place;
             run(patches, image, quantum, row * g.out_size[1], (row + 1) * g.out_size[1], here);
         };
-        pool_rows(kernels, pool, g.out_channels, begin, end, convolve, y);
+        pool_floats(kernels, pool, g.out_channels, begin, end, convolve, y);
+    }
+
+    // The same of steps that keep the order of sums, or of their complements where `flips` is all bits: sums are pooled,
+    // and what is left of them takes the steps.
+    void pool_sums(const Patches& patches, const uint8_t* image, const float& quantum, const Window& pool,
+                   const int32_t* flips, int64_t begin, int64_t end, Outputs then, float* y) const {
+        const int64_t n = g.out_channels, width = g.out_size[1], blocks = ceil_div(n, BLOCK), steps = patches.steps();
+        auto* const largest = static_cast<int32_t*>(scratch<FusedConv>(pool.out_size[1] * TILE * 4));
+        then.y = y;
+        for (int64_t block = 0; block < blocks; block += BLOCKS) {
+            const int64_t last = least(block + BLOCKS, blocks);
+            const auto convolve = [&](int64_t row, int32_t* place) {
+                patches.each(image, quantum, row * width, (row + 1) * width, [&](const ByteRows& rows, int64_t pixel) {
+                    int32_t* const to = place + (pixel - row * width) * TILE;
+                    bytes.add(rows, panels + block * block_bytes(steps), last - block, to);
+                });
+            };
+            pool_rows<int32_t>(
+                pool, ceil_div(width, BLOCK) * BLOCK * TILE, begin, end, convolve,
+                [&](const int32_t* const* rows, int64_t count, int64_t row) {
+                    bytes.pool(rows, count, pool, flips + block * BLOCK, largest);
+                    then.first = row * pool.out_size[1];
+                    const ByteRows pooled = {nullptr, pool.out_size[1], 0, nullptr, steps, &quantum, 0};
+                    bytes.finish(pooled, {panels, block, last, n, {}, nullptr, 0, 0, &then}, largest);
+                });
+        }
     }
 };
 
@@ -85,7 +139,8 @@ int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, co
     const FusedConv conv = {kernels, *bytes, g, panels};
     const int64_t n = g.out_channels, pixels = g.out_size[0] * g.out_size[1];
     if (pixels * n * g.kernel[0] * g.kernel[1] * g.channels < FLOATS_WORTH_A_THREAD) threads = 1;
-    Outputs then = outputs_of(*fused, n, others, y, nullptr);
+    const Outputs then = outputs_of(*fused, n, others, y, nullptr);
+    std::vector<int32_t> flips(static_cast<size_t>(ceil_div(n, TILE) * TILE));
     for (int64_t k = 0; k < g.batch; ++k) {
         const float* from = x + k * g.image_stride;
         if (mean != nullptr) from = Means{*bytes, *geometry, *mean}.of(from, threads);
@@ -93,15 +148,19 @@ int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, co
         const uint8_t* const rounded_image = rounded(isa, *bytes, image, from, threads, quantum);
         if (pool == nullptr) {
             in_parallel(pixels, BLOCK, threads, [&](int64_t begin, int64_t end) {
+                const Held held(*bytes);
                 Outputs here = then;
                 here.first = k * pixels + begin;
                 conv.run(patches, rounded_image, quantum, begin, end, here);
             });
             continue;
         }
+        const bool is_ordered = keeps_order(then, g.kernel[0] * g.kernel[1] * g.channels, quantum, flips.data());
         float* const to = y + k * pool->out_size[0] * pool->out_size[1] * n;
         in_parallel(pool->out_size[0], 1, threads, [&](int64_t begin, int64_t end) {
-            conv.run_pooled(patches, rounded_image, quantum, *pool, begin, end, then, to);
+            const Held held(*bytes);
+            if (is_ordered) conv.pool_sums(patches, rounded_image, quantum, *pool, flips.data(), begin, end, then, to);
+            else conv.run_pooled(patches, rounded_image, quantum, *pool, begin, end, then, to);
         });
     }
     return 0;

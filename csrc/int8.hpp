@@ -58,6 +58,29 @@ struct Int8Kernels {
     // The means of `channels` floats under one window: `rows` · `columns` pixels, so far apart.
     void (*mean)(const float* x, const MeanWindow& window, float* to);
     void (*multiply)(const ByteRows& rows, const ByteOutputs& outputs);
+    // The same in two halves, for up to four blocks of the weight: the sums of all rows, TILE apart, in memory of whole
+    // tiles of 16; and from such sums the outputs of blocks [first, last), which take the steps.
+    void (*add)(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums);
+    void (*finish)(const ByteRows& rows, const ByteOutputs& outputs, const int32_t* sums);
+    // The largest sums under the windows of one row, TILE of each pixel, after the bits of `flips` have changed.
+    void (*pool)(const int32_t* const* rows, int64_t count, const Window& window, const int32_t* flips, int32_t* to);
+    // Said before and after many of these in one thread; null where it makes no difference.
+    void (*hold)(bool holds);
+};
+
+// While this lasts, what this thread multiplies by stays ready.
+class Held {
+  public:
+    explicit Held(const Int8Kernels& kernels) : kernels_(kernels) {
+        if (kernels_.hold != nullptr) kernels_.hold(true);
+    }
+    Held(const Held&) = delete;
+    ~Held() {
+        if (kernels_.hold != nullptr) kernels_.hold(false);
+    }
+
+  private:
+    const Int8Kernels& kernels_;
 };
 
 extern const Int8Kernels portable_int8;

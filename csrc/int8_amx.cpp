@@ -9,6 +9,26 @@
 namespace proxconnect {
 namespace {
 
+thread_local bool is_held = false;
+thread_local int64_t configured = 0;  // for steps of so many times four entries; 0 where tiles are not configured
+
+// Sums are tiles 0 to 3, rows tile 4, blocks of the weight tiles 5 and 6, of so many times four entries: loads, not
+// products, bound what is short.
+void configure(int64_t fours) {
+    if (configured == fours) return;
+    TileConfiguration configuration;
+    configuration.bytes[4] = static_cast<uint16_t>(4 * fours);
+    configuration.rows[5] = configuration.rows[6] = static_cast<uint8_t>(fours);
+    _tile_loadconfig(&configuration);
+    configured = fours;
+}
+
+void release() {
+    if (is_held || configured == 0) return;
+    _tile_release();
+    configured = 0;
+}
+
 // The sums of 16 rows with all four blocks.
 void multiply_tile(const ByteRows& rows, const uint8_t* x, const int8_t* panels, int32_t* sums) {
     const int64_t apart = block_bytes(rows.step_count);
@@ -50,12 +70,7 @@ void multiply_block(const ByteRows& rows, const uint8_t* x, const int8_t* panels
 void multiply_by_amx(const ByteRows& rows, int64_t count, const int8_t* panels, int64_t blocks, int32_t* sums) {
     int64_t fours = 1;
     for (int64_t j = 0; j < rows.step_count; ++j) fours = most(fours, rows.steps[j].fours);
-    // Sums are tiles 0 to 3, rows tile 4, blocks of the weight tiles 5 and 6, of so many times four entries: loads, not
-    // products, bound what is short.
-    TileConfiguration configuration;
-    configuration.bytes[4] = static_cast<uint16_t>(4 * fours);
-    configuration.rows[5] = configuration.rows[6] = static_cast<uint8_t>(fours);
-    _tile_loadconfig(&configuration);
+    configure(fours);
     for (int64_t r = 0; r < count; r += 16) {
         const uint8_t* const x = rows.x + r * rows.stride;
         if (blocks == BLOCKS) {
@@ -66,7 +81,12 @@ void multiply_by_amx(const ByteRows& rows, int64_t count, const int8_t* panels, 
             multiply_block(rows, x, panels + i * block_bytes(rows.step_count), sums + r * TILE + i * BLOCK);
         }
     }
-    _tile_release();
+    release();
+}
+
+void hold_tiles(bool holds) {
+    is_held = holds;
+    release();
 }
 
 }  // namespace proxconnect
@@ -76,6 +96,7 @@ void multiply_by_amx(const ByteRows& rows, int64_t count, const int8_t* panels, 
 namespace proxconnect {
 
 void multiply_by_amx(const ByteRows&, int64_t, const int8_t*, int64_t, int32_t*) {}
+void hold_tiles(bool) {}
 
 }  // namespace proxconnect
 

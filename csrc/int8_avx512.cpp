@@ -90,6 +90,8 @@ struct Vnni {
 
 }  // namespace
 
-const Int8Kernels avx512_int8 = {round_bytes, round_planes<Vnni>, mean<Vnni>, multiply_bytes<Vnni>};
+const Int8Kernels avx512_int8 = {
+    round_bytes, round_planes<Vnni>, mean<Vnni>, multiply_bytes<Vnni>, Vnni::add, finish_sums<Vnni>, pool_sums<Vnni>, hold_tiles,
+};
 
 }  // namespace proxconnect

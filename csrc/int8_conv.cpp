@@ -18,6 +18,7 @@ int32_t px_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, co
         const uint8_t* const bytes = rounded(isa, *kernels, image, x + k * g.image_stride, threads, quantum);
         float* const to = y + k * pixels * n;
         in_parallel(pixels, BLOCK, threads, [&](int64_t begin, int64_t end) {
+            const Held held(*kernels);
             patches.each(bytes, quantum, begin, end, [&](const ByteRows& rows, int64_t pixel) {
                 ByteOutputs outputs = {panels, 0, ceil_div(n, BLOCK), n, *affine, to + pixel * n, n, 1};
                 if (g.has_planes) outputs.y = to + pixel, outputs.row_stride = 1, outputs.output_stride = pixels;

@@ -22,6 +22,8 @@ class Patches {
   public:
     explicit Patches(const ByteImage& image);
 
+    int64_t steps() const { return static_cast<int64_t>(steps_.size()); }
+
     // Calls work(rows, pixel) for output pixels [begin, end), as many at once as lie at one distance and whose sums stay
     // in the cache.
     template <class Work>

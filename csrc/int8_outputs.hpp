@@ -118,12 +118,59 @@ inline void put_finished(const ByteRows& rows, int64_t row, const int32_t* sums,
     }
 }
 
+// The same where there is one step at most, an affine: all that it takes stays in registers.
+template <class V>
+void put_affine(const ByteRows& rows, const int32_t* sums, const TileTotals& totals, int64_t channel, int64_t count,
+                const Outputs& then) {
+    for (int64_t c = 0; c < count; c += V::outputs) {
+        const auto of_channels = [&](const float* values) { return loaded<Floats<V>>(values + channel + c); };
+        const Floats<V> scale = of_channels(then.output.scale), bias = of_channels(then.output.bias);
+        const bool has_step = then.step_count > 0;
+        const Floats<V> a = has_step ? of_channels(then.steps->a) : scale, b = has_step ? of_channels(then.steps->b) : bias;
+        float* y = then.y + then.first * then.channels + channel + c;
+        for (int64_t r = 0; r < rows.count; ++r, y += then.channels) {
+            const Floats<V> v = totals.numbers<V>(sums + r * TILE, c, rows.quantum[r * rows.apart]) * scale + bias;
+            store_part(has_step ? V::fma(v, a, b) : v, count - c, y);
+        }
+    }
+}
+
 template <class V>
 void put_finished(const ByteRows& rows, const int32_t* sums, const TileTotals& totals, int64_t channel, int64_t count,
                   const Outputs& then) {
+    if (then.step_count == 0 || (then.step_count == 1 && then.steps->kind == AFFINE)) {
+        return put_affine<V>(rows, sums, totals, channel, count, then);
+    }
     int64_t r = 0;
     for (; r + 4 <= rows.count; r += 4) put_finished<V, 4>(rows, r, sums, totals, channel, count, then);
     for (; r < rows.count; ++r) put_finished<V, 1>(rows, r, sums, totals, channel, count, then);
+}
+
+// Of one tile.
+template <class V>
+void finish_sums(const ByteRows& rows, const ByteOutputs& o, const int32_t* sums) {
+    const int64_t at = o.first * BLOCK, count = least(o.last * BLOCK, o.n) - at;
+    put_finished<V>(rows, sums, {o, o.first, o.last - o.first, rows.step_count}, at, count, *o.then);
+}
+
+template <class V>
+void pool_sums(const int32_t* const* rows, int64_t count, const Window& w, const int32_t* flips, int32_t* to) {
+    for (int64_t ox = 0; ox < w.out_size[1]; ++ox, to += TILE) {
+        const int64_t left = ox * w.stride[1] - w.padding[1];
+        const int64_t first = most(left, 0), last = least(left + w.kernel[1], w.size[1]);
+        for (int64_t c = 0; c < TILE; c += V::outputs) {
+            const Ints<V> flip = loaded<Ints<V>>(flips + c);
+            Ints<V> largest = loaded<Ints<V>>(rows[0] + first * TILE + c) ^ flip;
+            for (int64_t i = 0; i < count; ++i) {
+                for (int64_t x = first; x < last; ++x) {
+                    const Ints<V> sums = loaded<Ints<V>>(rows[i] + x * TILE + c) ^ flip;
+                    largest = sums > largest ? sums : largest;
+                }
+            }
+            largest ^= flip;
+            std::memcpy(to + c, &largest, sizeof largest);
+        }
+    }
 }
 
 // V::add makes sums of all rows, TILE apart, with so many blocks of the weight.
@@ -136,7 +183,9 @@ void multiply_bytes(const ByteRows& rows, const ByteOutputs& o) {
         V::add(rows, o.panels + block * block_bytes(rows.step_count), blocks, sums);
         const int64_t count = least(blocks * BLOCK, o.n - at);
         if (o.then != nullptr) {
-            put_finished<V>(rows, sums, {o, block, blocks, rows.step_count}, at, count, *o.then);
+            ByteOutputs tile = o;
+            tile.first = block, tile.last = block + blocks;
+            finish_sums<V>(rows, tile, sums);
             continue;
         }
         const TileAffine affine(o, block, blocks, rows.step_count);

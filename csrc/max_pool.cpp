@@ -23,7 +23,7 @@ int32_t px_finish_max_pool2d(int32_t isa, const float* x, int64_t batch, int64_t
                 here.y = place;
                 kernels->finish(x + image * in_size + row * row_size, here, 0, row_size);
             };
-            pool_rows(*kernels, w, channels, first, first + last - begin, finish, y + image * out_size);
+            pool_floats(*kernels, w, channels, first, first + last - begin, finish, y + image * out_size);
         }
     });
     return 0;

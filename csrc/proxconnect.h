@@ -164,6 +164,11 @@ PROXCONNECT_API int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, i
                                        const int8_t* panels, int64_t n, const Affine* affine, float* y,
                                        int32_t threads);
 
+// The same, whose outputs take steps: `fused` without signs and accumulator, `others` as of px_fused_linear.
+PROXCONNECT_API int32_t px_fused_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
+                                             const int8_t* panels, int64_t n, const Fused* fused,
+                                             const float* const* others, float* y, int32_t threads);
+
 // Images of floats, each rounded by one step, convolved in one group with such a weight. The pieces of a patch are the
 // rows of the kernel, (kernel width, channels), or its taps where they lie apart. `border` must be 0.
 PROXCONNECT_API int32_t px_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const int8_t* panels,

@@ -60,6 +60,25 @@ int64_t rounded(float x, float most) {
     return static_cast<int64_t>(std::rint(scaled));
 }
 
+// Whether the fused product gives the largest of 0 and what the other gives.
+bool takes_a_step(int32_t isa, int64_t m, int64_t n, int64_t entries, const std::vector<float>& x, const Weight& weight,
+                  const std::vector<float>& y, const std::vector<float>& scale, const std::vector<float>& bias,
+                  int32_t threads) {
+    std::vector<float> scales(static_cast<size_t>(n + 80)), biases(static_cast<size_t>(n + 80)), found(y.size(), NAN);
+    for (int64_t i = 0; i < n + 80; ++i) {
+        scales[static_cast<size_t>(i)] = scale[static_cast<size_t>(i % n)];
+        biases[static_cast<size_t>(i)] = bias[static_cast<size_t>(i % n)];
+    }
+    const Step step = {CLAMP, 0, INFINITY, nullptr, nullptr};
+    const Fused fused = {{NEVER, 8, 1, n, scales.data(), biases.data()}, 1, &step, nullptr};
+    px_fused_int8_linear(isa, x.data(), m, entries, entries, weight.panels.data(), n, &fused, nullptr, found.data(),
+                         threads);
+    for (size_t i = 0; i < y.size(); ++i) {
+        if (found[i] != std::fmax(y[i], 0.0f)) return false;
+    }
+    return true;
+}
+
 bool multiplies(int32_t isa, int64_t m, int64_t n, int64_t entries, int32_t threads) {
     const Weight weight(n, 1, entries);
     const std::vector<float> x = normal(m * entries, 1), scale = normal(n, 2), bias = normal(n, 3);
@@ -79,7 +98,7 @@ bool multiplies(int32_t isa, int64_t m, int64_t n, int64_t entries, int32_t thre
         const float scaled = product * scale[static_cast<size_t>(i % n)];
         if (y[static_cast<size_t>(i)] != scaled + bias[static_cast<size_t>(i % n)]) return false;
     }
-    return true;
+    return takes_a_step(isa, m, n, entries, x, weight, y, scale, bias, threads);
 }
 
 bool convolves(int32_t isa, const Geometry& g, int32_t threads) {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import proxconnect as pc
 from proxconnect.fusion import layer_by_layer
 from proxconnect.fusion.attachment import fused_forward
-from proxconnect.fusion.int8 import FusedInt8Conv
+from proxconnect.fusion.int8 import FusedInt8Conv, FusedInt8Rows
 from proxconnect.fusion.layout import with_channels_last
 
 pytestmark = pytest.mark.skipif(
@@ -50,7 +50,7 @@ def packed(
 
 def by_layers(model: nn.Module, x: Tensor) -> Tensor:
     with layer_by_layer(model), torch.no_grad():
-        return model(x.contiguous(memory_format=torch.channels_last))
+        return model(with_channels_last(x))
 
 
 def calls(model: nn.Module) -> list[object]:
@@ -85,14 +85,56 @@ def test_equal_to_the_layers_to_the_bit(kind, size):
 def test_what_is_fused():
     model = packed()
     (region,) = model.packing.fusion.regions
-    assert region.int8 == 3
+    assert region.int8 == 4
     assert region.norms == 0
-    assert "3 convolutions in 8 bits" in str(region)
+    assert "4 layers of 8 bits" in str(region)
     stem, *_ = (call for call in calls(model) if isinstance(call, FusedInt8Conv))
     assert [type(stem.pool), len(stem.links)] == [nn.MaxPool2d, 2]
     assert with_channels_last not in calls(model)  # the stem reads images as they are
     (shortcut,) = (call for call in calls(model) if isinstance(call, FusedInt8Conv) and call.mean is not None)
     assert shortcut.layer is model.shortcut[1]
+
+
+class Rows(nn.Module):
+    """Linear layers of 8 bits, of which one is followed by a norm, an addition and an activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.binary, self.mixed = nn.Linear(20, 24), nn.Linear(24, 24), nn.Linear(24, 24)
+        self.norm, self.act, self.head = nn.BatchNorm1d(24), nn.PReLU(24), nn.Linear(24, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.binary(self.first(x))
+        return self.head(self.act(self.norm(self.mixed(x)) + x))
+
+
+def test_an_addition_that_repeats_what_is_added():
+    class Repeating(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(self.conv(self.stem(x)))
+            x = self.tanh(self.mixed_norm(self.mixed(x)) + x[:, :1])
+            return self.head(self.last(x).mean((-2, -1)))
+
+    net = Repeating(nn.Conv2d(3, 16, 3), nn.Identity(), nn.Conv2d(16, 24, 1))
+    model, x = pc.pack(binary(net, keep=("edges", "mixed")), remainder="int8"), image(40)
+    assert torch.equal(model(x), by_layers(model, x))
+    assert not fused_forward(model)._is_given_up
+
+
+def test_rows():
+    model = pc.pack(binary(Rows(), keep=("edges", "mixed")), remainder="int8")
+    (region,) = model.packing.fusion.regions
+    assert region.int8 == 3
+    for rows in (1, 7, 40):
+        x = torch.randn(rows, 20)
+        for _ in range(2):
+            assert torch.equal(model(x), by_layers(model, x))
+    (mixed,) = (call for call in calls(model) if isinstance(call, FusedInt8Rows) and call.layer is model.mixed)
+    assert len(mixed.links) == 3
+    before = model(x)
+    model.mixed.levels.neg_()
+    assert torch.equal(model(x), by_layers(model, x))
+    assert not torch.equal(model(x), before)
 
 
 def test_a_mean_that_another_reads_stays():
@@ -107,6 +149,7 @@ def test_a_mean_that_another_reads_stays():
     model = pc.pack(binary(net, keep=("edges", "shortcut.*", "mixed")), remainder="int8")
     x = image(40)
     assert torch.equal(model(x), by_layers(model, x))
+    assert not fused_forward(model)._is_given_up
     assert all(call.mean is None for call in calls(model) if isinstance(call, FusedInt8Conv))
 
 

@@ -25,8 +25,9 @@ def weights(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.randint(-127, 128, shape, dtype=torch.int8), torch.randn(shape[0]), torch.randn(shape[0])
 
 
-def steps(channels: int) -> tuple[Step, ...]:
-    return Affine(torch.randn(channels), torch.randn(channels)), Clamp(-3.0, 2.0), Slope(torch.randn(channels))
+def steps(channels: int, keeps_order: bool = False) -> tuple[Step, ...]:
+    slope = torch.rand(channels) if keeps_order else torch.randn(channels)
+    return Affine(torch.randn(channels), torch.randn(channels)), Clamp(-3.0, 2.0), Slope(slope)
 
 
 def one_by_one(
@@ -48,18 +49,19 @@ def one_by_one(
     stride=st.integers(1, 3), padding=st.integers(0, 3), dilation=st.integers(1, 2), has_planes=st.booleans(),
     window=st.sampled_from([None, (1, 1), (2, 2), (3, 2)]), ceil_mode=st.booleans(),
     pool=st.sampled_from([None, ((3, 3), 2, 1), ((2, 2), 2, 0), ((1, 2), 1, 0)]),
-    instruction_set=st.sampled_from(SETS), threads=st.integers(1, 2),
+    keeps_order=st.booleans(), instruction_set=st.sampled_from(SETS), threads=st.integers(1, 2),
 )  # fmt: skip
 def test_it_equals_one_after_another(
     channels: int, outputs: int, kernel: tuple[int, int], stride: int, padding: int, dilation: int, has_planes: bool,
-    window: tuple[int, int] | None, ceil_mode: bool, pool: tuple[Any, ...] | None, instruction_set: str, threads: int,
+    window: tuple[int, int] | None, ceil_mode: bool, pool: tuple[Any, ...] | None, keeps_order: bool,
+    instruction_set: str, threads: int,
 ) -> None:  # fmt: skip
     memory_format = torch.contiguous_format if has_planes else torch.channels_last
     input = torch.randn(2, channels, 19, 20).contiguous(memory_format=memory_format)
     mean = None if window is None else nn.AvgPool2d(window, ceil_mode=ceil_mode)
     largest = None if pool is None else nn.MaxPool2d(*pool, ceil_mode=ceil_mode)
     geometry = (stride, stride), (padding, 0), (1, dilation)
-    weight, then = weights(outputs, channels, *kernel), steps(outputs)
+    weight, then = weights(outputs, channels, *kernel), steps(outputs, keeps_order)
     expected = one_by_one(input, weight, geometry, then, mean, largest, instruction_set)
     others: tuple[Tensor, ...] = ()
     if pool is None:
@@ -93,6 +95,20 @@ def test_two_threads_and_few_steps() -> None:
         )
     finally:
         torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_numbers_beyond_floats_before_a_pool(instruction_set: str) -> None:
+    """What is infinite may become NaN, which is then the largest."""
+    levels, input, pool = weights(20, 3, 1, 1)[0], torch.randn(1, 3, 6, 6), nn.MaxPool2d(2)
+    scale, zero = torch.full((20,), 1e38), torch.zeros(20)
+    then = (Affine(torch.full((20,), 1e10), zero), Affine(zero, zero))
+    expected = one_by_one(input, (levels, scale, None), ((1, 1), (0, 0), (1, 1)), then, None, pool, instruction_set)
+    fused = FusedInt8Conv2d(
+        kernels.int8_panels(levels), levels.shape, scale=scale, then=then, pool=pool, instruction_set=instruction_set
+    )
+    assert expected.isnan().any()
+    torch.testing.assert_close(fused(input), expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_neither_scale_nor_bias_nor_steps() -> None:

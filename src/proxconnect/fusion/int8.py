@@ -1,4 +1,4 @@
-"""8-bit convolutions and what stands around them in one pass, or layer by layer for other inputs."""
+"""8-bit layers and what stands around them in one pass, or layer by layer for other inputs."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,21 @@ from proxconnect.fusion.layout import with_channels_last
 from proxconnect.fusion.links import Link, run
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fused_int8_conv import FusedInt8Conv2d
+from proxconnect.kernels.fused_int8_linear import FusedInt8Linear
 from proxconnect.kernels.window import can_take_means
-from proxconnect.packed.int8 import Int8Conv2d
+from proxconnect.packed.int8 import Int8Conv2d, Int8Linear
 
 
-def can_convolve(layer: nn.Module | None) -> bool:
-    """Whether kernels multiply by the whole numbers of this layer, with zeros around the image."""
-    if not isinstance(layer, Int8Conv2d) or layer.padding_mode != "zeros":
-        return False
+def can_multiply(layer: Int8Linear | Int8Conv2d) -> bool:
+    """Whether kernels multiply by the whole numbers of this layer, of a convolution with zeros around the image."""
     layer.follow()
-    pad = layer._reversed_padding_repeated_twice
     dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
-    return layer.panels is not None and pad[::2] == pad[1::2] and dtypes == {torch.float32}
+    if layer.panels is None or dtypes != {torch.float32}:
+        return False
+    if isinstance(layer, Int8Linear):
+        return True
+    pad = layer._reversed_padding_repeated_twice
+    return layer.padding_mode == "zeros" and pad[::2] == pad[1::2]
 
 
 def can_average(module: nn.AvgPool2d, layer: Int8Conv2d) -> bool:
@@ -45,9 +48,13 @@ class FusedInt8Conv:
         """(N, in, H, W) in any layout → (N, out, H', W'), in the memory format channels_last."""
         if input.dtype is not torch.float32 or input.dim() != 4:
             return self.by_layers(input, others)
+        given = input
         if self.stride != (1, 1):
             input = input[..., :: self.stride[0], :: self.stride[1]]
         if others:
+            shape = self.kernel.shape_of_sums(input)
+            if any(other.shape != shape for other in others):
+                return self.by_layers(given, others)
             others = tuple(other.contiguous(memory_format=torch.channels_last) for other in others)
         return self.kernel(input, *others)
 
@@ -56,3 +63,22 @@ class FusedInt8Conv:
         value = with_channels_last(input)
         value = run(self.links, self.layer(value if self.mean is None else self.mean(value)), others)
         return value if self.pool is None else self.pool(value)
+
+
+class FusedInt8Rows:
+    """An 8-bit linear layer and its links; called with the input and what links add."""
+
+    def __init__(self, layer: Int8Linear, links: Sequence[Link], steps: tuple[Step, ...]) -> None:
+        self.layer, self.links = layer, tuple(links)
+        self.has_channels = any(link.is_by_channel for link in links)
+        assert layer.panels is not None
+        weight = layer.panels, layer.in_features, layer.out_features
+        self.kernel = FusedInt8Linear(*weight, layer.kernel_scale(), layer.kernel_bias(), steps)
+
+    def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
+        """(…, in) → (…, out)."""
+        is_other = input.dtype is not torch.float32 or (self.has_channels and input.dim() != 2)
+        shape = (*input.shape[:-1], self.layer.levels.shape[0]) if others else ()
+        if is_other or any(other.shape != shape for other in others):
+            return run(self.links, self.layer(input), others)
+        return self.kernel(input, *(other.contiguous() for other in others))

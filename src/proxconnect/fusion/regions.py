@@ -24,13 +24,13 @@ class Region:
     norms: int
     """The batch norms of floats in one pass with what follows them."""
     int8: int
-    """The 8-bit convolutions in one pass with what stands around them."""
+    """The 8-bit layers in one pass with what stands around them."""
 
     def __str__(self) -> str:
         what = [f"{self.products} binary layers with {self.links} norms, activations and additions"]
         what += [f"{self.bits} of them from bits to bits"] if self.bits else []
         what += [f"{self.norms} norms of floats"] if self.norms else []
-        what += [f"{self.int8} convolutions in 8 bits"] if self.int8 else []
+        what += [f"{self.int8} layers of 8 bits"] if self.int8 else []
         return f"{self.name or 'the model'}: {', '.join(what)}"
 
 

@@ -8,14 +8,14 @@ from torch import fx, nn
 from torch.fx import Node
 
 from proxconnect.fusion.finishes import FusedNorm, FusedNormPool, can_pool
-from proxconnect.fusion.int8 import FusedInt8Conv, can_average, can_convolve
+from proxconnect.fusion.int8 import FusedInt8Conv, FusedInt8Rows, can_average, can_multiply
 from proxconnect.fusion.layout import keep_channels_last
 from proxconnect.fusion.links import Link, chain_from, is_nothing, link_of, steps_of
 from proxconnect.fusion.mutation import separate_writes
 from proxconnect.fusion.overwriting import OverwritingGelu
 from proxconnect.fusion.products import FusedProduct, can_fuse, channels_of, fused, output_bits, takes_bits
 from proxconnect.kernels.epilogue import Step
-from proxconnect.packed.int8 import Int8Conv2d
+from proxconnect.packed.int8 import Int8Conv2d, Int8Linear
 from proxconnect.packed.kernels import KernelConv, KernelLayer
 
 
@@ -37,7 +37,7 @@ class Rewriting:
     norms: int = 0
     """The batch norms of floats that run in one pass with what follows."""
     int8: int = 0
-    """The 8-bit convolutions that run in one pass with what stands around them."""
+    """The 8-bit layers that run in one pass with what stands around them."""
 
     @property
     def changes_anything(self) -> bool:
@@ -55,8 +55,8 @@ def rewrite(module: nn.Module, graph: fx.Graph) -> Rewriting:
     work.has_images = any(_is_image_layer(work.module_of(node)) for node in graph.nodes)
     separate_writes(graph, work.modules)
     graph.eliminate_dead_code(_has_effects)
-    of_images = (_fuse_int8, _fuse_norm) if work.has_images else ()
-    for change in (_leave_out_nothing, _fuse_product, _overwrite, *of_images):
+    of_images = (_fuse_norm,) if work.has_images else ()
+    for change in (_leave_out_nothing, _fuse_product, _overwrite, _fuse_int8, *of_images):
         for node in list(graph.nodes):
             change(work, node)
     if work.has_images:
@@ -118,21 +118,26 @@ def _overwrite(work: Rewriting, node: Node) -> None:
 
 
 def _fuse_int8(work: Rewriting, head: Node) -> None:
-    """Put one call in the place of an 8-bit convolution, the mean before it, its links and a max pool."""
+    """Put one call in the place of an 8-bit layer and its links, with the mean before it and a max pool of images."""
     layer = work.module_of(head)
-    if not isinstance(layer, Int8Conv2d) or not can_convolve(layer) or len(head.args) != 1 or head.kwargs:
+    if not isinstance(layer, Int8Linear | Int8Conv2d) or len(head.args) != 1 or head.kwargs or not can_multiply(layer):
+        return
+    if isinstance(layer, Int8Conv2d) and not work.has_images:
         return
     links = chain_from(head, work.modules)
-    steps = steps_of(links, layer.out_channels)
+    steps = steps_of(links, layer.levels.shape[0])
     links = links[: len(steps)]
     nodes = [head, *(link.node for link in links)]
-    before: Any = head.args[0]
-    mean = _mean_before(work, before, layer)
-    pool = _pool_behind(work, nodes[-1], steps)
-    operation = FusedInt8Conv(layer, mean, links, steps, pool)
+    operation: FusedInt8Rows | FusedInt8Conv
+    if isinstance(layer, Int8Linear):
+        operation = FusedInt8Rows(layer, links, steps)
+    else:
+        before: Any = head.args[0]
+        mean, pool = _mean_before(work, before, layer), _pool_behind(work, nodes[-1], steps)
+        operation = FusedInt8Conv(layer, mean, links, steps, pool)
+        nodes = [*([before] if mean is not None else []), *nodes, *(nodes[-1].users if pool is not None else [])]
     work.int8 += 1
     work.read += [layer, *(link.module for link in links if link.module is not None)]
-    nodes = [*([before] if mean is not None else []), *nodes, *(nodes[-1].users if pool is not None else [])]
     _replace(work.graph, nodes, operation, nodes[0].args[0], links)
 
 

@@ -10,6 +10,7 @@ from proxconnect.kernels.finish import Finish
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_float_linear import FusedFloatLinear
 from proxconnect.kernels.fused_int8_conv import FusedInt8Conv2d
+from proxconnect.kernels.fused_int8_linear import FusedInt8Linear
 from proxconnect.kernels.fused_linear import FusedLinear
 from proxconnect.kernels.int8_conv import int8_conv2d
 from proxconnect.kernels.int8_linear import int8_linear
@@ -22,7 +23,7 @@ from proxconnect.kernels.weight_only_conv import dynamic_int8_conv2d, weight_onl
 
 __all__ = [
     "PANEL", "Add", "Affine", "Bits", "Clamp", "Finish", "FusedConv2d", "FusedFloatLinear", "FusedInt8Conv2d",
-    "FusedLinear", "Signs", "Slope", "binary_conv2d", "binary_linear", "conv_panels", "dynamic_int8_conv2d",
-    "dynamic_int8_linear", "instruction_sets", "int8_conv2d", "int8_linear", "int8_panels", "is_built", "panels",
-    "patch_panels", "weight_only_conv2d", "weight_only_linear",
+    "FusedInt8Linear", "FusedLinear", "Signs", "Slope", "binary_conv2d", "binary_linear", "conv_panels",
+    "dynamic_int8_conv2d", "dynamic_int8_linear", "instruction_sets", "int8_conv2d", "int8_linear", "int8_panels",
+    "is_built", "panels", "patch_panels", "weight_only_conv2d", "weight_only_linear",
 ]  # fmt: skip

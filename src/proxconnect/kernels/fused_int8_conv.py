@@ -100,6 +100,10 @@ class FusedInt8Conv2d:
             )  # fmt: skip
         return y
 
+    def shape_of_sums(self, input: Tensor) -> tuple[int, ...]:
+        """The shape of what is added to the sums of an input."""
+        return self._call(input.shape, input.stride()).added
+
     def _plan(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Call:
         require_geometry(shape, (self._how[0][0], shape[1], 1, 1), (1, 1), (0, 0), (1, 1), 1)  # that it is of images
         mean = pool = None

@@ -129,6 +129,9 @@ _ARGUMENTS = {
     "px_int8_conv2d": (
         _INT, _POINTER, ctypes.POINTER(Geometry), _POINTER, ctypes.POINTER(Affine), _POINTER, _INT,
     ),
+    "px_fused_int8_linear": (
+        _INT, _POINTER, *[_LONG] * 3, _POINTER, _LONG, *[_POINTER] * 3, _INT,
+    ),
     "px_fused_int8_conv2d": (
         _INT, _POINTER, ctypes.POINTER(Window), ctypes.POINTER(Geometry), *[_POINTER] * 3, ctypes.POINTER(Window),
         _POINTER, _INT,

@@ -1,0 +1,73 @@
+"""A product of rounded rows with whole numbers and what follows it in one pass, called without torch's dispatcher."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from proxconnect.kernels.epilogue import PLANS, Epilogue, Layout, Step
+from proxconnect.kernels.int8_panels import MOST_ENTRIES, int8_panels_shape
+from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
+
+
+class FusedInt8Linear:
+    """`int8_linear` of an input, then through steps, to the bit.
+
+    Called with an input (…, in), float32 on the CPU. Returns (…, out), float32. `others` are what the steps `Add` add:
+    float32 of the output's shape, contiguous. No gradient goes through. Several threads may call at once.
+
+    Args:
+        panels, scale, bias, instruction_set: as of `int8_linear`.
+        in_features, out_features: the columns, at most 2¹⁷, and the rows of the weight.
+        then: the steps, in order.
+
+    Raises:
+        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
+            device. RuntimeError: the kernels were not built.
+    """
+
+    def __init__(
+        self,
+        panels: Tensor,
+        in_features: int,
+        out_features: int,
+        scale: Tensor | None = None,
+        bias: Tensor | None = None,
+        then: tuple[Step, ...] = (),
+        instruction_set: str | None = None,
+    ) -> None:
+        self._made_of = (panels, in_features, out_features, scale, bias, then, instruction_set)
+        if not 0 < in_features <= MOST_ENTRIES:
+            raise ValueError(f"in_features must be within 1 and {MOST_ENTRIES}; got {in_features}")
+        require_weight(
+            panels, int8_panels_shape((out_features, in_features)), out_features, scale, bias, torch.int8
+        )  # fmt: skip
+        kernels, self._number = loaded(instruction_set)
+        self._multiply, self._panels, self._at = kernels.px_fused_int8_linear, panels, panels.data_ptr()
+        self._in_features, self._out_features = in_features, out_features
+        bias = torch.zeros(out_features) if bias is None else bias  # as `int8_linear` adds it, which makes 0 of -0
+        self._epilogue = Epilogue(out_features, then, scale, bias)
+        self._layout = lru_cache(PLANS)(self._layout_of)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What copies are made of, since addresses are no part of them."""
+        return type(self), self._made_of
+
+    def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
+        """The output."""
+        if input.dtype is not torch.float32 or not input.is_cpu:
+            require_float32("input", input)
+        layout, rows = self._layout(input.shape), as_rows(input)
+        added = self._epilogue.added(others, layout.shape)
+        output = torch.empty(layout.shape)
+        if not layout.is_empty:
+            self._multiply(
+                self._number, rows.data_ptr(), rows.shape[0], self._in_features, rows.stride(0), self._at,
+                self._out_features, self._epilogue.address, added, output.data_ptr(), torch.get_num_threads(),
+            )  # fmt: skip
+        return output
+
+    def _layout_of(self, shape: tuple[int, ...]) -> Layout:
+        if shape[-1:] != (self._in_features,):
+            raise ValueError(f"input must be (…, {self._in_features}); got {tuple(shape)}")
+        return self._epilogue.layout(tuple(shape[:-1]), ())
