@@ -252,6 +252,10 @@ def test_a_change_of_what_was_folded_is_seen():
         lambda: model[2].conv.load_state_dict(model[3].conv.state_dict()),
         lambda: setattr(model, "6", nn.Identity()),
         lambda: model[2].relu.weight.mul_(-2),
+        lambda: setattr(model[2].norm, "eps", 1.0),
+        lambda: setattr(model[3].relu, "max_val", 0.5),
+        lambda: setattr(model[3].relu, "forward", torch.neg),
+        lambda: model.append(nn.Softsign()),
     ]
     for change in changes:
         before = model(x)
@@ -339,3 +343,21 @@ def test_many_threads_get_equal_answers():
     for thread in threads:
         thread.join()
     assert not faults
+
+
+def test_copies_make_their_graphs_in_many_threads():
+    model, x = packed(plain()), image()
+    expected, answers = model(x), []
+    plain_one = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+
+    def work(twin: nn.Module) -> None:
+        answers.append(twin(x))
+        answers.append(plain_one(x))
+
+    threads = [threading.Thread(target=work, args=(copy.deepcopy(model),)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 12
+    assert all(torch.equal(answer, expected if answer.dim() == 2 else plain_one(x)) for answer in answers)

@@ -89,6 +89,8 @@ def link_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> Link | No
 
 
 def _may_follow(module: nn.Module) -> bool:
+    if "forward" in vars(module):
+        return False
     if type(module) in _NORMS:
         return can_fold(module)
     return type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU)

@@ -45,8 +45,9 @@ class Rewriting:
         return bool(self.products or self.norms or self.int8)
 
     def module_of(self, node: Any) -> nn.Module | None:
-        """What a node calls, if that is a module."""
-        return self.modules[str(node.target)] if isinstance(node, Node) and node.op == "call_module" else None
+        """What a node calls, if that is a module with the forward of its class."""
+        module = self.modules[str(node.target)] if isinstance(node, Node) and node.op == "call_module" else None
+        return None if module is None or "forward" in vars(module) else module
 
 
 def rewrite(module: nn.Module, graph: fx.Graph) -> Rewriting:
