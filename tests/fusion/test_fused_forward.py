@@ -361,3 +361,30 @@ def test_copies_make_their_graphs_in_many_threads():
         thread.join()
     assert len(answers) == 12
     assert all(torch.equal(answer, expected if answer.dim() == 2 else plain_one(x)) for answer in answers)
+
+
+@pytest.fixture
+def float64_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("remainder", ["float", "int8"])
+def test_another_default_dtype_changes_nothing(request, remainder):
+    norm, pool, slope = nn.BatchNorm2d(16), nn.MaxPool2d(3, 2, 1), nn.LeakyReLU()
+    layers = [nn.Conv2d(3, 16, 3), norm, slope, pool, nn.Conv2d(16, 16, 3, bias=False), slope, nn.Conv2d(16, 8, 1)]
+    model, x = binary(nn.Sequential(*layers)), image()
+    expected = pc.pack(model, remainder=remainder)(x)
+    request.getfixturevalue("float64_by_default")
+    model = pc.pack(model, remainder=remainder)
+    assert model.packing.fusion.regions
+    assert torch.equal(model(x), expected)
+
+
+def test_fused_under_another_default_device(tmp_path):
+    model, x = binary(residual()), image()
+    pc.save(pc.pack(model), tmp_path / "model.safetensors")
+    with torch.device("meta"):
+        loaded = pc.load(tmp_path / "model.safetensors", residual())
+    assert torch.equal(loaded(x), pc.pack(model)(x))

@@ -83,7 +83,8 @@ class FusedForward:
 
     def _fuse(self) -> None:
         graph = trace(self.module, self._own)
-        self.work = rewrite(self.module, graph)
+        with torch.device("cpu"):  # where kernels read, whatever the default is
+            self.work = rewrite(self.module, graph)
         sources = Sources(self.module, graph, self.work.read)
         run = fx.GraphModule(self.module, graph).forward
         self._are_apart = are_apart(graph, self.work.modules)

@@ -61,7 +61,7 @@ class Link:
         if self.node.target is functional.relu6:
             return Clamp(0.0, 6.0)
         if isinstance(module, nn.LeakyReLU):
-            return Slope(torch.full((channels,), float(module.negative_slope)))
+            return Slope(torch.full((channels,), float(module.negative_slope), dtype=torch.float32))
         if isinstance(module, nn.PReLU):
             return Slope(module.weight.detach().float().expand(channels).contiguous())
         return None

@@ -78,7 +78,9 @@ class FusedInt8Conv2d:
         self._convolve, self._panels, self._at = kernels.px_fused_int8_conv2d, panels, panels.data_ptr()
         self._how = (weight, tuple(stride), tuple(padding), tuple(dilation), 1)
         self._mean, self._pool = mean, pool
-        bias = torch.zeros(weight[0]) if bias is None else bias  # as `int8_conv2d` adds it, which makes 0 of -0
+        bias = (
+            torch.zeros(weight[0], dtype=torch.float32) if bias is None else bias
+        )  # as `int8_conv2d` adds it, which makes 0 of -0
         self._epilogue = Epilogue(weight[0], then, scale, bias, memory_format=torch.channels_last)
         self._call = lru_cache(PLANS)(self._plan)
 
