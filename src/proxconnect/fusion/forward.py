@@ -57,7 +57,11 @@ class FusedForward:
         assert self._run is not None
         if not self._is_checked:
             return self._checked(inputs)
-        return in_parts(self._run, *inputs) if self._are_apart else self._run(*inputs)
+        try:
+            return in_parts(self._run, *inputs) if self._are_apart else self._run(*inputs)
+        except Exception as error:  # whatever the operations raise
+            fault = f"{type(error).__name__}: {error}"
+        return self._instead(inputs, fault)
 
     @property
     def has_images(self) -> bool:
@@ -135,6 +139,16 @@ class FusedForward:
                 return self.own(*map(with_channels_last, inputs))
         return self.own(*inputs)
 
+    def _instead(self, inputs: tuple[Any, ...], fault: str) -> Any:
+        """What the layers answer to an input that the graph does not take, unless they say what is wrong with it."""
+        answer = self.own(*inputs)
+        warnings.warn(
+            f"the fused graph of {type(self.module).__name__} does not take this input, so that it runs layer by layer, "
+            f"more slowly: {fault}",
+            stacklevel=6,
+        )
+        return answer
+
     def _give_up(self, fault: str) -> None:
         self._is_given_up = True
         warnings.warn(
@@ -159,6 +173,8 @@ def are_plain(inputs: tuple[Any, ...]) -> bool:
     for value in inputs:
         if type(value) is Tensor:
             if not value.is_cpu or value.layout is not torch.strided or (has_gradients and value.requires_grad):
+                return False
+            if value.is_neg():  # entries in memory have the other sign
                 return False
         elif not (value is None or isinstance(value, int | float)):
             return False

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from proxconnect.fusion.adding import finished
 from proxconnect.fusion.layout import with_channels_last
 from proxconnect.fusion.links import Link, run
 from proxconnect.kernels.epilogue import Step
@@ -45,11 +46,9 @@ class FusedInt8Conv:
         """(N, in, H, W) in any layout → (N, out, H', W'), in the memory format channels_last."""
         if input.dtype is not torch.float32 or input.dim() != 4:
             return self.by_layers(input, others)
-        if self.stride != (1, 1):
-            input = input[..., :: self.stride[0], :: self.stride[1]]
-        if others:
-            others = tuple(other.contiguous(memory_format=torch.channels_last) for other in others)
-        return self.kernel(input, *others)
+        seen = input if self.stride == (1, 1) else input[..., :: self.stride[0], :: self.stride[1]]
+        output: Tensor | None = finished(self.kernel, seen, others, torch.channels_last)
+        return self.by_layers(input, others) if output is None else output
 
     def by_layers(self, input: Tensor, others: Sequence[Tensor]) -> Tensor:
         """The same by the modules themselves."""

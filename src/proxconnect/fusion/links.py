@@ -43,9 +43,11 @@ class Link:
     module: nn.Module | None = None
 
     @property
-    def is_by_channel(self) -> bool:
-        """Whether it has numbers for each channel."""
-        return isinstance(self.module, _NORMS) or (isinstance(self.module, nn.PReLU) and self.module.weight.numel() > 1)
+    def channels(self) -> int | None:
+        """For how many channels it has numbers; None where they are the same for all."""
+        if isinstance(self.module, nn.PReLU):
+            return self.module.weight.numel() if self.module.weight.numel() > 1 else None
+        return self.module.num_features if isinstance(self.module, _NORMS) else None
 
     def step(self, channels: int) -> Step | None:
         """How the kernels do it, to the bit as torch does; None where they do not."""

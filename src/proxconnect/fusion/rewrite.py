@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from torch import fx, nn
@@ -89,7 +90,7 @@ def _fuse_product(work: Rewriting, head: Node) -> None:
     layer = work.module_of(head)
     if not isinstance(layer, KernelLayer) or not can_fuse(layer) or len(head.args) != 1 or head.kwargs:
         return
-    links = chain_from(head, work.modules)
+    links = _fitting(chain_from(head, work.modules), layer)
     then: Any = output_bits(layer, links) if _leads_to_bits(work, links[-1].node if links else head) else None
     if then is not None:
         work.bits += 1
@@ -100,6 +101,11 @@ def _fuse_product(work: Rewriting, head: Node) -> None:
     work.links += len(links)
     work.read += [layer, *(link.module for link in links if link.module is not None)]
     _replace(work.graph, [head, *(link.node for link in links)], fused(layer, links, then), head.args[0], links)
+
+
+def _fitting(links: Sequence[Link], layer: KernelLayer) -> list[Link]:
+    """The first links, up to one of other channels than the outputs: of rows, which a norm may number instead."""
+    return [*takewhile(lambda link: link.channels in (None, channels_of(layer)), links)]
 
 
 def _leads_to_bits(work: Rewriting, last: Node) -> bool:
@@ -160,6 +166,8 @@ def _fuse_norm(work: Rewriting, head: Node) -> None:
     if not isinstance(norm, nn.BatchNorm2d) or len(head.args) != 1 or head.kwargs:
         return
     value: Any = head.args[0]
+    if not isinstance(value, Node):  # it was erased: another norm runs it
+        return
     first = link_of(head, value, work.modules)
     links = [] if first is None else [first, *chain_from(head, work.modules)]
     steps = steps_of(links, norm.num_features)

@@ -81,6 +81,12 @@ class Bits(NamedTuple):
     """
     channels: int
 
+    def floats(self) -> Tensor:
+        """±1 and NaN, (…, channels) for rows and images alike."""
+        bits = (self.words[..., None] >> torch.arange(64)) & 1
+        signs = (2 * bits - 1).flatten(-2)[..., : self.channels].to(torch.float32)
+        return signs if self.nan is None else torch.where(self.nan[..., None] != 0, torch.nan, signs)
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
