@@ -252,6 +252,10 @@ def test_a_change_of_what_was_folded_is_seen():
         lambda: model[2].conv.load_state_dict(model[3].conv.state_dict()),
         lambda: setattr(model, "6", nn.Identity()),
         lambda: model[2].relu.weight.mul_(-2),
+        lambda: setattr(model[2].norm, "eps", 1.0),
+        lambda: setattr(model[3].relu, "max_val", 0.5),
+        lambda: setattr(model[3].relu, "forward", torch.neg),
+        lambda: model.append(nn.Softsign()),
     ]
     for change in changes:
         before = model(x)
@@ -339,3 +343,48 @@ def test_many_threads_get_equal_answers():
     for thread in threads:
         thread.join()
     assert not faults
+
+
+def test_copies_make_their_graphs_in_many_threads():
+    model, x = packed(plain()), image()
+    expected, answers = model(x), []
+    plain_one = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+
+    def work(twin: nn.Module) -> None:
+        answers.append(twin(x))
+        answers.append(plain_one(x))
+
+    threads = [threading.Thread(target=work, args=(copy.deepcopy(model),)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 12
+    assert all(torch.equal(answer, expected if answer.dim() == 2 else plain_one(x)) for answer in answers)
+
+
+@pytest.fixture
+def float64_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("remainder", ["float", "int8"])
+def test_another_default_dtype_changes_nothing(request, remainder):
+    norm, pool, slope = nn.BatchNorm2d(16), nn.MaxPool2d(3, 2, 1), nn.LeakyReLU()
+    layers = [nn.Conv2d(3, 16, 3), norm, slope, pool, nn.Conv2d(16, 16, 3, bias=False), slope, nn.Conv2d(16, 8, 1)]
+    model, x = binary(nn.Sequential(*layers)), image()
+    expected = pc.pack(model, remainder=remainder)(x)
+    request.getfixturevalue("float64_by_default")
+    model = pc.pack(model, remainder=remainder)
+    assert model.packing.fusion.regions
+    assert torch.equal(model(x), expected)
+
+
+def test_fused_under_another_default_device(tmp_path):
+    model, x = binary(residual()), image()
+    pc.save(pc.pack(model), tmp_path / "model.safetensors")
+    with torch.device("meta"):
+        loaded = pc.load(tmp_path / "model.safetensors", residual())
+    assert torch.equal(loaded(x), pc.pack(model)(x))

@@ -1,5 +1,6 @@
 """Which forwards are graphs."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -121,3 +122,71 @@ def test_what_is_read_after_it_was_written_into_is_no_graph(through_view):
 def test_a_module_that_writes_into_its_input_is_no_graph():
     with pytest.raises(UntraceableError, match="not its own"):
         copies(WritesIntoItsInput())
+
+
+class Remembers(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = x * 2
+        return self.last
+
+
+class Collects(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x)
+        return x
+
+
+class Counts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x
+
+
+@pytest.mark.parametrize("inner", [Remembers(), Collects(), Counts()])
+def test_a_module_that_remembers_is_called_and_keeps_no_proxy(inner):
+    assert [n.target for n in graph_of(Around(inner)).nodes if n.op == "call_module"] == ["inner"]
+    assert "last" not in vars(inner)
+    assert not getattr(inner, "seen", [])
+    assert not getattr(inner, "calls", torch.zeros(()))
+    with pytest.raises(UntraceableError, match=r"its forward sets|cannot assign"):
+        graph_of(inner)
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale.exp()
+
+
+def test_what_is_made_of_a_buffer_is_made_in_each_run():
+    assert [n.target for n in graph_of(Scaled()).nodes if n.op == "get_attr"] == ["scale"]
+
+
+def test_other_threads_run_their_modules_meanwhile():
+    other, entered, answers = nn.Linear(3, 2), threading.Event(), []
+
+    class Slow(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            entered.set()
+            thread.join()
+            return x
+
+    def work() -> None:
+        entered.wait()
+        answers.append(other(torch.ones(1, 3)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    graph_of(Slow())
+    assert torch.equal(answers[0], other(torch.ones(1, 3)))

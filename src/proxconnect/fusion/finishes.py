@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from proxconnect.fusion.adding import finished
 from proxconnect.fusion.links import Link, run
 from proxconnect.kernels.epilogue import Add, Step
 from proxconnect.kernels.finish import Finish
@@ -27,10 +28,10 @@ class FusedNorm:
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         """(N, channels, H, W), in the memory format channels_last; written into `input` where nobody else reads it."""
-        if not _is_fit(input):
-            return run(self.links, input, others)
-        others = tuple(other.contiguous(memory_format=torch.channels_last) for other in others)
-        return self.kernel(input, *others, out=input if self.in_place else None)
+        output: Tensor | None = None
+        if _is_fit(input):
+            output = finished(self.kernel, input, others, torch.channels_last, out=input if self.in_place else None)
+        return run(self.links, input, others) if output is None else output
 
 
 class FusedNormPool:

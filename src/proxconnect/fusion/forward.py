@@ -16,7 +16,7 @@ from proxconnect.fusion.batches import are_apart, in_parts
 from proxconnect.fusion.layout import with_channels_last
 from proxconnect.fusion.rewrite import Rewriting, rewrite
 from proxconnect.fusion.sources import Sources
-from proxconnect.fusion.trace import UntraceableError, required_parameters, trace
+from proxconnect.fusion.trace import UntraceableError, one_at_a_time, required_parameters, trace
 
 _CLOSE = 1e-3
 """How far the answers of a graph and of the layers may lie apart, by the largest of them."""
@@ -35,6 +35,7 @@ class FusedForward:
 
     work: Rewriting
     _run: Callable[..., Any] | None
+    _sources: Sources | None
 
     def __init__(self, module: nn.Module, own: Callable[..., Any]) -> None:
         self.module, self._own = module, own
@@ -47,15 +48,20 @@ class FusedForward:
         inputs = None if self.is_paused else self._inputs(args, kwargs)
         if not inputs or not are_plain(inputs):
             return self.own(*args, **kwargs)
-        if self._run is None or self._sources.have_changed():
+        if self._is_outdated():
             self._fuse_again()
         sources = self._sources
+        assert sources is not None
         if self._is_given_up or sources.are_watched() or sources.need_gradients() or not sources.are_evaluating():
             return self.own(*args, **kwargs)
         assert self._run is not None
         if not self._is_checked:
             return self._checked(inputs)
-        return in_parts(self._run, *inputs) if self._are_apart else self._run(*inputs)
+        try:
+            return in_parts(self._run, *inputs) if self._are_apart else self._run(*inputs)
+        except Exception as error:  # whatever the operations raise
+            fault = f"{type(error).__name__}: {error}"
+        return self._instead(inputs, fault)
 
     @property
     def has_images(self) -> bool:
@@ -81,18 +87,29 @@ class FusedForward:
 
     def _fuse(self) -> None:
         graph = trace(self.module, self._own)
-        self.work = rewrite(self.module, graph)
-        self._sources = Sources(self.module, graph, self.work.read)
-        self._run = fx.GraphModule(self.module, graph).forward
+        with torch.device("cpu"):  # where kernels read, whatever the default is
+            self.work = rewrite(self.module, graph)
+        sources = Sources(self.module, graph, self.work.read)
+        run = fx.GraphModule(self.module, graph).forward
         self._are_apart = are_apart(graph, self.work.modules)
         self._is_checked = self._is_given_up = False
+        self._run = run
+        self._sources = sources  # last, since other threads take the rest to fit it
+
+    def _is_outdated(self) -> bool:
+        """Whether there is no graph of what the module is by now."""
+        return self._sources is None or self._sources.have_changed()
 
     def _fuse_again(self) -> None:
         """Make the graph of what the module is by now, which may have none."""
-        try:
-            self._fuse()
-        except UntraceableError as error:
-            self._give_up(str(error))
+        with one_at_a_time:
+            if not self._is_outdated():  # another thread has made it
+                return
+            try:
+                self._fuse()
+            except UntraceableError as error:
+                self._give_up(str(error))
+                self._sources = Sources(self.module, fx.Graph(), ())  # until modules are replaced
 
     def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
         """The values of the parameters without defaults; None where others are given too, or too few."""
@@ -122,6 +139,16 @@ class FusedForward:
                 return self.own(*map(with_channels_last, inputs))
         return self.own(*inputs)
 
+    def _instead(self, inputs: tuple[Any, ...], fault: str) -> Any:
+        """What the layers answer to an input that the graph does not take, unless they say what is wrong with it."""
+        answer = self.own(*inputs)
+        warnings.warn(
+            f"the fused graph of {type(self.module).__name__} does not take this input, so that it runs layer by layer, "
+            f"more slowly: {fault}",
+            stacklevel=6,
+        )
+        return answer
+
     def _give_up(self, fault: str) -> None:
         self._is_given_up = True
         warnings.warn(
@@ -137,7 +164,7 @@ class FusedForward:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self._own = type(self.module).forward.__wrapped__  # type: ignore[attr-defined]  # as `functools.wraps` calls it
-        self._run = None
+        self._run = self._sources = None
 
 
 def are_plain(inputs: tuple[Any, ...]) -> bool:
@@ -146,6 +173,8 @@ def are_plain(inputs: tuple[Any, ...]) -> bool:
     for value in inputs:
         if type(value) is Tensor:
             if not value.is_cpu or value.layout is not torch.strided or (has_gradients and value.requires_grad):
+                return False
+            if value.is_neg():  # entries in memory have the other sign
                 return False
         elif not (value is None or isinstance(value, int | float)):
             return False

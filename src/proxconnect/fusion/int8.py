@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from proxconnect.fusion.adding import finished
 from proxconnect.fusion.layout import with_channels_last
 from proxconnect.fusion.links import Link, run
 from proxconnect.kernels.epilogue import Step
@@ -48,15 +49,9 @@ class FusedInt8Conv:
         """(N, in, H, W) in any layout → (N, out, H', W'), in the memory format channels_last."""
         if input.dtype is not torch.float32 or input.dim() != 4:
             return self.by_layers(input, others)
-        given = input
-        if self.stride != (1, 1):
-            input = input[..., :: self.stride[0], :: self.stride[1]]
-        if others:
-            shape = self.kernel.shape_of_sums(input)
-            if any(other.shape != shape for other in others):
-                return self.by_layers(given, others)
-            others = tuple(other.contiguous(memory_format=torch.channels_last) for other in others)
-        return self.kernel(input, *others)
+        seen = input if self.stride == (1, 1) else input[..., :: self.stride[0], :: self.stride[1]]
+        output: Tensor | None = finished(self.kernel, seen, others, torch.channels_last)
+        return self.by_layers(input, others) if output is None else output
 
     def by_layers(self, input: Tensor, others: Sequence[Tensor]) -> Tensor:
         """The same by the modules themselves."""
@@ -70,15 +65,18 @@ class FusedInt8Rows:
 
     def __init__(self, layer: Int8Linear, links: Sequence[Link], steps: tuple[Step, ...]) -> None:
         self.layer, self.links = layer, tuple(links)
-        self.has_channels = any(link.is_by_channel for link in links)
+        self.has_channels = any(link.channels is not None for link in links)
         assert layer.panels is not None
         weight = layer.panels, layer.in_features, layer.out_features
         self.kernel = FusedInt8Linear(*weight, layer.kernel_scale(), layer.kernel_bias(), steps)
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
-        is_other = input.dtype is not torch.float32 or (self.has_channels and input.dim() != 2)
-        shape = (*input.shape[:-1], self.layer.levels.shape[0]) if others else ()
-        if is_other or any(other.shape != shape for other in others):
-            return run(self.links, self.layer(input), others)
-        return self.kernel(input, *(other.contiguous() for other in others))
+        if input.dtype is not torch.float32 or (self.has_channels and input.dim() != 2):
+            return self.by_layers(input, others)
+        output: Tensor | None = finished(self.kernel, input, others, torch.contiguous_format)
+        return self.by_layers(input, others) if output is None else output
+
+    def by_layers(self, input: Tensor, others: Sequence[Tensor]) -> Tensor:
+        """The same by the modules themselves."""
+        return run(self.links, self.layer(input), others)

@@ -43,9 +43,11 @@ class Link:
     module: nn.Module | None = None
 
     @property
-    def is_by_channel(self) -> bool:
-        """Whether it has numbers for each channel."""
-        return isinstance(self.module, _NORMS) or (isinstance(self.module, nn.PReLU) and self.module.weight.numel() > 1)
+    def channels(self) -> int | None:
+        """For how many channels it has numbers; None where they are the same for all."""
+        if isinstance(self.module, nn.PReLU):
+            return self.module.weight.numel() if self.module.weight.numel() > 1 else None
+        return self.module.num_features if isinstance(self.module, _NORMS) else None
 
     def step(self, channels: int) -> Step | None:
         """How the kernels do it, to the bit as torch does; None where they do not."""
@@ -61,7 +63,7 @@ class Link:
         if self.node.target is functional.relu6:
             return Clamp(0.0, 6.0)
         if isinstance(module, nn.LeakyReLU):
-            return Slope(torch.full((channels,), float(module.negative_slope)))
+            return Slope(torch.full((channels,), float(module.negative_slope), dtype=torch.float32))
         if isinstance(module, nn.PReLU):
             return Slope(module.weight.detach().float().expand(channels).contiguous())
         return None
@@ -89,6 +91,8 @@ def link_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> Link | No
 
 
 def _may_follow(module: nn.Module) -> bool:
+    if "forward" in vars(module):
+        return False
     if type(module) in _NORMS:
         return can_fold(module)
     return type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU)

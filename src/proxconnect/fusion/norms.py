@@ -35,7 +35,7 @@ def affine_of(norm: _BatchNorm) -> Affine | None:
 
 def _at(x: float, norm: _BatchNorm, mean: Tensor, bias: Tensor | None) -> Tensor:
     """What the norm makes of x in every channel, with another mean and bias."""
-    image = torch.full((1, mean.numel(), 1, 1), x).contiguous(memory_format=torch.channels_last)
+    image = torch.full((1, mean.numel(), 1, 1), x, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
     answer = functional.batch_norm(image, mean, norm.running_var, norm.weight, bias, eps=norm.eps)
     return answer.detach().reshape(-1).contiguous()
 
@@ -44,9 +44,9 @@ def _at(x: float, norm: _BatchNorm, mean: Tensor, bias: Tensor | None) -> Tensor
 def _adds_in_one_step() -> bool:
     """Whether torch rounds a norm once, as fma does, on this machine; where it rounds twice, norms stay torch's."""
     generator = torch.Generator().manual_seed(0)
-    x, mean, weight, bias = (torch.randn(64, generator=generator) for _ in range(4))
-    variance = torch.rand(64, generator=generator) + 0.1
-    norm = nn.BatchNorm2d(64).eval()
+    x, mean, weight, bias = (torch.randn(64, generator=generator, dtype=torch.float32) for _ in range(4))
+    variance = torch.rand(64, generator=generator, dtype=torch.float32) + 0.1
+    norm = nn.BatchNorm2d(64, dtype=torch.float32).eval()
     norm.load_state_dict({"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance,
                           "num_batches_tracked": torch.tensor(0)})  # fmt: skip
     step = affine_of(norm)

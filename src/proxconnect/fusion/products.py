@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from proxconnect.fusion.adding import finished
 from proxconnect.fusion.intervals import signs_of
 from proxconnect.fusion.links import Link, run
 from proxconnect.kernels.epilogue import Bits, Signs, Step
@@ -61,16 +62,20 @@ class FusedProduct:
 
     def __init__(self, layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs) -> None:
         self.layer, self.links = layer, tuple(links)
-        self.has_channels = any(link.is_by_channel for link in links)
+        self.has_channels = any(link.channels is not None for link in links)
         self.kernel: Callable[..., Any] = _kernel(layer, then)
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """Floats, or bits where it was made with `Signs`."""
         raise NotImplementedError
 
-    def by_layers(self, input: Tensor, others: Sequence[Tensor]) -> Tensor:
-        """The same by the layer itself and torch, of floats."""
-        return run(self.links, self.layer(input), others)
+    def by_layers(self, input: Tensor | Bits, others: Sequence[Tensor]) -> Tensor:
+        """The same by the layer itself and torch, as floats."""
+        return run(self.links, self.layer(self.floats(input) if isinstance(input, Bits) else input), others)
+
+    def floats(self, bits: Bits) -> Tensor:
+        """An input of signs as the layer takes it."""
+        return bits.floats()
 
 
 class FusedConv(FusedProduct):
@@ -80,16 +85,19 @@ class FusedConv(FusedProduct):
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """(N, in, H, W) → (N, out, H', W')."""
+        image = input
         if isinstance(input, Tensor):
             if input.dtype is not torch.float32 or input.dim() != 4:
                 return self.by_layers(input, others)
             if self.layer.padding_mode != "zeros":
                 pad = self.layer._reversed_padding_repeated_twice
                 input = functional.pad(input, pad, mode=self.layer.padding_mode)
-        if others:
-            others = tuple(other.contiguous(memory_format=torch.channels_last) for other in others)
-        output: Tensor | Bits = self.kernel(input, *others)
-        return output
+        output: Tensor | Bits | None = finished(self.kernel, input, others, torch.channels_last)
+        return self.by_layers(image, others) if output is None else output
+
+    def floats(self, bits: Bits) -> Tensor:
+        """An input of signs as the layer takes it."""
+        return bits.floats().movedim(-1, 1)
 
 
 class FusedRows(FusedProduct):
@@ -97,10 +105,11 @@ class FusedRows(FusedProduct):
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """(…, in) → (…, out)."""
-        if isinstance(input, Tensor) and (input.dtype is not torch.float32 or (self.has_channels and input.dim() != 2)):
+        rows = input if isinstance(input, Tensor) else input.words
+        if (rows is input and rows.dtype is not torch.float32) or (self.has_channels and rows.dim() != 2):
             return self.by_layers(input, others)
-        output: Tensor | Bits = self.kernel(input, *(other.contiguous() for other in others))
-        return output
+        output: Tensor | Bits | None = finished(self.kernel, input, others, torch.contiguous_format)
+        return self.by_layers(input, others) if output is None else output
 
 
 class FusedFloatRows(FusedProduct):
@@ -116,8 +125,8 @@ class FusedFloatRows(FusedProduct):
         is_other = self.layer.inputs != self.inputs or input.dtype is not torch.float32
         if is_other or (self.has_channels and input.dim() != 2):
             return self.by_layers(input, others)
-        output: Tensor = self.kernel(input, *(other.contiguous() for other in others))
-        return output
+        output: Tensor | None = finished(self.kernel, input, others, torch.contiguous_format)
+        return self.by_layers(input, others) if output is None else output
 
 
 def fused(layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs) -> FusedProduct:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from torch import fx, nn
@@ -45,8 +46,9 @@ class Rewriting:
         return bool(self.products or self.norms or self.int8)
 
     def module_of(self, node: Any) -> nn.Module | None:
-        """What a node calls, if that is a module."""
-        return self.modules[str(node.target)] if isinstance(node, Node) and node.op == "call_module" else None
+        """What a node calls, if that is a module with the forward of its class."""
+        module = self.modules[str(node.target)] if isinstance(node, Node) and node.op == "call_module" else None
+        return None if module is None or "forward" in vars(module) else module
 
 
 def rewrite(module: nn.Module, graph: fx.Graph) -> Rewriting:
@@ -88,7 +90,7 @@ def _fuse_product(work: Rewriting, head: Node) -> None:
     layer = work.module_of(head)
     if not isinstance(layer, KernelLayer) or not can_fuse(layer) or len(head.args) != 1 or head.kwargs:
         return
-    links = chain_from(head, work.modules)
+    links = _fitting(chain_from(head, work.modules), layer)
     then: Any = output_bits(layer, links) if _leads_to_bits(work, links[-1].node if links else head) else None
     if then is not None:
         work.bits += 1
@@ -99,6 +101,11 @@ def _fuse_product(work: Rewriting, head: Node) -> None:
     work.links += len(links)
     work.read += [layer, *(link.module for link in links if link.module is not None)]
     _replace(work.graph, [head, *(link.node for link in links)], fused(layer, links, then), head.args[0], links)
+
+
+def _fitting(links: Sequence[Link], layer: KernelLayer) -> list[Link]:
+    """The first links, up to one of other channels than the outputs: of rows, which a norm may number instead."""
+    return [*takewhile(lambda link: link.channels in (None, channels_of(layer)), links)]
 
 
 def _leads_to_bits(work: Rewriting, last: Node) -> bool:
@@ -164,6 +171,8 @@ def _fuse_norm(work: Rewriting, head: Node) -> None:
     if not isinstance(norm, nn.BatchNorm2d) or len(head.args) != 1 or head.kwargs:
         return
     value: Any = head.args[0]
+    if not isinstance(value, Node):  # it was erased: another norm runs it
+        return
     first = link_of(head, value, work.modules)
     links = [] if first is None else [first, *chain_from(head, work.modules)]
     steps = steps_of(links, norm.num_features)

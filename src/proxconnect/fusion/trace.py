@@ -1,17 +1,23 @@
 """The graph of a module's forward in `eval()`, its layers and what lies between them as nodes."""
 
 import inspect
+import threading
 from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from proxconnect.fusion.attributes import Attributes
 from proxconnect.layers import BinaryMultiheadAttention
 from proxconnect.packed.compact import CompactLayer
 
 _LAYOUT = ("stride", "as_strided", "as_strided_", "is_contiguous", "data_ptr", "storage_offset")
 """Methods whose answer depends on how a tensor lies in memory, which a graph changes."""
+
+
+one_at_a_time = threading.RLock()
+"""Held while a forward is traced: `torch.fx` patches `nn.Module` for all threads then."""
 
 
 class UntraceableError(ValueError):
@@ -34,31 +40,46 @@ def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
     itself is none.
     """
     opaque: set[nn.Module] = set()
-    within = {*module.modules()} - {module}
-    while True:
-        tracer = _Tracer(forward, opaque)
-        try:
-            with torch.no_grad():
-                graph = tracer.trace(module)
-            break
-        except Exception as error:  # whatever their code raises when it meets a proxy
-            culprit = tracer.innermost
-            if culprit not in within - opaque:  # itself, or one that it makes anew each time
-                raise UntraceableError(_reason(error)) from error
-            opaque.add(culprit)
+    with one_at_a_time:
+        while (graph := _attempt(module, forward, opaque)) is None:
+            pass
     for node in graph.nodes:
         if node.op == "call_method" and node.target in _LAYOUT:
             raise UntraceableError(f"it asks for {node.target}() of a tensor")
     return graph
 
 
+def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module]) -> fx.Graph | None:
+    """The graph; None where modules turned out to be none by themselves, which `opaque` has then."""
+    tracer = _Tracer(forward, opaque)
+    attributes = Attributes(m for m in module.modules() if m is module or not tracer.is_leaf_module(m, ""))
+    graph: fx.Graph | None = None
+    try:
+        with torch.no_grad():
+            graph = tracer.trace(module)
+    except Exception as error:  # whatever their code raises when it meets a proxy
+        culprit = tracer.innermost
+        if culprit is module or culprit in opaque or culprit not in {*module.modules()}:  # or it is new each time
+            attributes.put_back()
+            raise UntraceableError(_reason(error)) from error
+        opaque.add(culprit)
+    were_set = attributes.put_back()
+    if module in were_set:
+        raise UntraceableError(f"its forward sets or changes self.{were_set[module]}")
+    opaque.update(were_set)
+    return None if were_set else graph
+
+
 class _Tracer(fx.Tracer):
     """Passes through containers and modules of others, not through layers; remembers where it was when it failed."""
+
+    proxy_buffer_attributes = True
 
     def __init__(self, forward: Callable[..., Any], opaque: Collection[nn.Module]) -> None:
         super().__init__()
         self.forward, self.opaque = forward, opaque
         self.innermost: nn.Module | None = None
+        self.thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether `m` is a node."""
@@ -67,12 +88,20 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Called for every module that a forward calls."""
+        """Called for every module that a forward calls, whichever thread it runs in."""
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
             self.innermost = self.innermost or m
             raise
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Called for every parameter, buffer and module that is asked for, in whichever thread."""
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """What is traced, and placeholders for its required parameters alone: the others keep their defaults."""

@@ -81,6 +81,12 @@ class Bits(NamedTuple):
     """
     channels: int
 
+    def floats(self) -> Tensor:
+        """±1 and NaN, (…, channels) for rows and images alike."""
+        bits = (self.words[..., None] >> torch.arange(64)) & 1
+        signs = (2 * bits - 1).flatten(-2)[..., : self.channels].to(torch.float32)
+        return signs if self.nan is None else torch.where(self.nan[..., None] != 0, torch.nan, signs)
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -111,8 +117,8 @@ class Epilogue:
         self._adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
         self._addresses = ctypes.c_void_p * self._adds
         self._alive: list[object] = []
-        scale = torch.ones(channels) if scale is None else scale.reshape(-1).expand(channels)
-        bias = torch.full((channels,), -0.0) if bias is None else bias  # −0 changes no number
+        scale = torch.ones(channels, dtype=torch.float32) if scale is None else scale.reshape(-1).expand(channels)
+        bias = torch.full((channels,), -0.0, dtype=torch.float32) if bias is None else bias  # −0 changes no number
         overflow = how(None, None, accumulator, None)[2:5]
         self._fused = Fused(output_of(self._kept(scale), self._kept(bias), *overflow), 0, None, None)
         if isinstance(then, Signs):

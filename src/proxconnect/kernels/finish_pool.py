@@ -42,7 +42,7 @@ class FinishMaxPool2d:
             )
         batch, channels, height, width = x.shape
         window, size = self._windows(height, width)
-        y = torch.empty((batch, channels, *size), memory_format=torch.channels_last)
+        y = torch.empty((batch, channels, *size), dtype=torch.float32, memory_format=torch.channels_last)
         if y.numel() > 0:
             self._pool(
                 self._number, x.data_ptr(), batch, channels, window, self._epilogue.address, y.data_ptr(),

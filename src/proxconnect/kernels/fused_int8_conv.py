@@ -78,7 +78,8 @@ class FusedInt8Conv2d:
         self._convolve, self._panels, self._at = kernels.px_fused_int8_conv2d, panels, panels.data_ptr()
         self._how = (weight, tuple(stride), tuple(padding), tuple(dilation), 1)
         self._mean, self._pool = mean, pool
-        bias = torch.zeros(weight[0]) if bias is None else bias  # as `int8_conv2d` adds it, which makes 0 of -0
+        if bias is None:  # as `int8_conv2d` adds it, which makes 0 of -0
+            bias = torch.zeros(weight[0], dtype=torch.float32, device="cpu")
         self._epilogue = Epilogue(weight[0], then, scale, bias, memory_format=torch.channels_last)
         self._call = lru_cache(PLANS)(self._plan)
 
@@ -99,10 +100,6 @@ class FusedInt8Conv2d:
                 call.pool, y.data_ptr(), torch.get_num_threads(),
             )  # fmt: skip
         return y
-
-    def shape_of_sums(self, input: Tensor) -> tuple[int, ...]:
-        """The shape of what is added to the sums of an input."""
-        return self._call(input.shape, input.stride()).added
 
     def _plan(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Call:
         require_geometry(shape, (self._how[0][0], shape[1], 1, 1), (1, 1), (0, 0), (1, 1), 1)  # that it is of images
