@@ -69,7 +69,8 @@ struct Pairs {
 }  // namespace
 
 const Int8Kernels avx2_int8 = {
-    round_bytes, round_planes<Pairs>, mean<Pairs>, multiply_bytes<Pairs>, Pairs::add, finish_sums<Pairs>, pool_sums<Pairs>, nullptr,
+    round_bytes, round_planes<Pairs>, mean<Pairs>,      multiply_bytes<Pairs>,
+    Pairs::add,   finish_sums<Pairs>,  pool_sums<Pairs>, nullptr,
 };
 
 }  // namespace proxconnect

@@ -1,8 +1,6 @@
 // AVX-512: VNNI multiplies four pairs of bytes for each output in one instruction; AMX takes 16 rows at a time.
 #include <immintrin.h>
 
-#include <array>
-
 #include "amx.hpp"
 #include "int8_amx.hpp"
 #include "int8_inputs.hpp"
@@ -11,14 +9,17 @@
 namespace proxconnect {
 namespace {
 
-// Where the first so many bytes of each word lie, word after word.
-alignas(64) constexpr auto FIRST_BYTES = [] {
-    std::array<std::array<uint8_t, 64>, 4> places = {};
-    for (size_t count = 1; count <= 4; ++count) {
-        for (size_t i = 0; i < 16 * count; ++i) places[count - 1][i] = static_cast<uint8_t>(i / count * 4 + i % count);
+// Where the first so many bytes of each word lie, word after word. No std::array, whose functions have linkage.
+struct alignas(64) FirstBytes {
+    uint8_t of[4][64] = {};
+
+    constexpr FirstBytes() {
+        for (int count = 1; count <= 4; ++count) {
+            for (int i = 0; i < 16 * count; ++i) of[count - 1][i] = static_cast<uint8_t>(i / count * 4 + i % count);
+        }
     }
-    return places;
-}();
+};
+constexpr FirstBytes FIRST_BYTES;
 
 struct Vnni {
     static constexpr int outputs = 16;
@@ -29,7 +30,8 @@ struct Vnni {
     }
 
     static void put_pixels(const Words<Vnni>& words, int64_t channels, int64_t count, uint8_t* to) {
-        const __m512i bytes = _mm512_permutexvar_epi8(_mm512_loadu_si512(FIRST_BYTES[static_cast<size_t>(channels - 1)].data()), (__m512i)words);
+        const __m512i places = _mm512_load_si512(FIRST_BYTES.of[channels - 1]);
+        const __m512i bytes = _mm512_permutexvar_epi8(places, (__m512i)words);
         _mm512_mask_storeu_epi8(to, ~uint64_t{0} >> (64 - channels * count), bytes);
     }
 
@@ -91,7 +93,8 @@ struct Vnni {
 }  // namespace
 
 const Int8Kernels avx512_int8 = {
-    round_bytes, round_planes<Vnni>, mean<Vnni>, multiply_bytes<Vnni>, Vnni::add, finish_sums<Vnni>, pool_sums<Vnni>, hold_tiles,
+    round_bytes, round_planes<Vnni>, mean<Vnni>,      multiply_bytes<Vnni>,
+    Vnni::add,   finish_sums<Vnni>,  pool_sums<Vnni>, hold_tiles,
 };
 
 }  // namespace proxconnect

@@ -126,7 +126,8 @@ void put_affine(const ByteRows& rows, const int32_t* sums, const TileTotals& tot
         const auto of_channels = [&](const float* values) { return loaded<Floats<V>>(values + channel + c); };
         const Floats<V> scale = of_channels(then.output.scale), bias = of_channels(then.output.bias);
         const bool has_step = then.step_count > 0;
-        const Floats<V> a = has_step ? of_channels(then.steps->a) : scale, b = has_step ? of_channels(then.steps->b) : bias;
+        const Floats<V> a = has_step ? of_channels(then.steps->a) : scale;
+        const Floats<V> b = has_step ? of_channels(then.steps->b) : bias;
         float* y = then.y + then.first * then.channels + channel + c;
         for (int64_t r = 0; r < rows.count; ++r, y += then.channels) {
             const Floats<V> v = totals.numbers<V>(sums + r * TILE, c, rows.quantum[r * rows.apart]) * scale + bias;

@@ -48,7 +48,8 @@ struct Plain {
 }  // namespace
 
 const Int8Kernels portable_int8 = {
-    round_bytes, round_planes<Plain>, mean<Plain>, multiply_bytes<Plain>, Plain::add, finish_sums<Plain>, pool_sums<Plain>, nullptr,
+    round_bytes, round_planes<Plain>, mean<Plain>,      multiply_bytes<Plain>,
+    Plain::add,   finish_sums<Plain>,  pool_sums<Plain>, nullptr,
 };
 
 }  // namespace proxconnect
