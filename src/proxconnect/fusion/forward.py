@@ -143,8 +143,8 @@ class FusedForward:
         """What the layers answer to an input that the graph does not take, unless they say what is wrong with it."""
         answer = self.own(*inputs)
         warnings.warn(
-            f"the fused graph of {type(self.module).__name__} does not take this input, so that it runs layer by layer, "
-            f"more slowly: {fault}",
+            f"the fused graph of {type(self.module).__name__} does not take this input, so that it runs layer by "
+            f"layer, more slowly: {fault}",
             stacklevel=6,
         )
         return answer
