@@ -21,7 +21,7 @@ class Mixing(nn.Module):
 
     def __init__(self, mix) -> None:
         super().__init__()
-        self.body, self.mix = residual()[:4], mix
+        self.body, self.mix = residual()[:4].append(nn.Conv2d(16, 3, 1)), mix
 
     def forward(self, images: Tensor) -> Tensor:
         return self.mix(self.body(images))
@@ -39,6 +39,8 @@ MIXES = [
     lambda x: (x, x),
     lambda x: x.softmax(0),
     lambda x: x.flatten(1).mean((-2,)),
+    lambda x: x.mean((2, 3)) + x.mean((1, 2, 3)),  # rows and columns: three images and one
+    lambda x: x.mean((1, 2, 3)) * x.mean((1, 2, 3), keepdim=True),
     nn.MaxPool2d(2, return_indices=True),
 ]
 

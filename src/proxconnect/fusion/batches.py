@@ -13,7 +13,7 @@ from proxconnect.fusion.finishes import FusedNorm, FusedNormPool
 from proxconnect.fusion.int8 import FusedInt8Conv, FusedInt8Rows
 from proxconnect.fusion.layout import in_format_of, with_channels_last, with_planes
 from proxconnect.fusion.overwriting import OverwritingGelu
-from proxconnect.fusion.products import FusedConv, FusedProduct
+from proxconnect.fusion.products import FusedProduct
 from proxconnect.packed.compact import CompactLayer
 
 _BYTES = 5 << 19
@@ -38,10 +38,20 @@ _FUSED = (FusedProduct, FusedNorm, FusedNormPool, FusedInt8Conv, FusedInt8Rows, 
 
 def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
     """Whether a graph has one input, of images, and one answer, of which each image surely has its own."""
-    nodes = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in graph.nodes if node.op == "output")
-    return len(inputs) == 1 and isinstance(output.args[0], Node) and all(_is_apart(node, modules) for node in nodes)
+    if len(inputs) != 1 or not isinstance(output.args[0], Node):
+        return False
+    ranks: dict[Node, int] = {inputs[0]: 4}
+    for node in graph.nodes:
+        if node.op in ("placeholder", "output"):
+            continue
+        values = node.all_input_nodes[: 1 if node.target is in_format_of else None]
+        read = {ranks[value] for value in values}
+        if len(read) != 1 or not _is_apart(node, modules, *read):  # of other ranks, rows of a batch may meet columns
+            return False
+        ranks[node] = _rank(node, modules, *read)
+    return True
 
 
 def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
@@ -52,7 +62,8 @@ def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
     return torch.cat([run(some) for some in images.split(part)])
 
 
-def _is_apart(node: Node, modules: dict[str, nn.Module]) -> bool:
+def _is_apart(node: Node, modules: dict[str, nn.Module], rank: int) -> bool:
+    """Whether an operation on values of that many dimensions leaves the images of a batch apart."""
     if node.op == "call_module":
         return _is_module_apart(modules[str(node.target)])
     if node.op == "get_attr":
@@ -61,18 +72,22 @@ def _is_apart(node: Node, modules: dict[str, nn.Module]) -> bool:
         return _argument(node, 1, "start_dim", 0) in (1, 2, 3)
     if node.target in (torch.mean, "mean"):
         dims = _argument(node, 1, "dim", None)
-        ours = {1, 2, 3, -1, -2} if _gives_images(node.args[0], modules) else {1, 2, 3}
-        return isinstance(dims, tuple | list) and {*dims} <= ours
+        return isinstance(dims, tuple | list) and all(dim % rank for dim in dims)
     if node.target is torch.cat:
         return bool(_argument(node, 1, "dim", 0) == 1)
     return isinstance(node.target, _FUSED) or node.target in (_METHODS if node.op == "call_method" else _FUNCTIONS)
 
 
-def _gives_images(node: Any, modules: dict[str, nn.Module]) -> bool:
-    """Whether a value surely is (N, C, H, W)."""
-    if node.op == "call_module":
-        return isinstance(modules[str(node.target)], nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d | nn.AvgPool2d)
-    return isinstance(node.target, FusedConv | FusedNorm | FusedNormPool | FusedInt8Conv)
+def _rank(node: Node, modules: dict[str, nn.Module], rank: int) -> int:
+    """The dimensions of what an operation makes of values of `rank` dimensions."""
+    module = modules[str(node.target)] if node.op == "call_module" else None
+    if isinstance(module, nn.Flatten):
+        return rank - (module.end_dim % rank - module.start_dim)
+    if node.target in (torch.flatten, "flatten"):
+        return int(rank - (_argument(node, 2, "end_dim", -1) % rank - _argument(node, 1, "start_dim", 0)))
+    if node.target in (torch.mean, "mean") and not _argument(node, 2, "keepdim", False):
+        return rank - len(_argument(node, 1, "dim", None))
+    return rank
 
 
 def _is_module_apart(module: nn.Module) -> bool:
