@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import repeat
-from operator import contains, is_
+from operator import attrgetter, contains, getitem, is_
 from typing import Any
 
 import torch
@@ -10,19 +10,20 @@ from torch import Tensor, fx, nn
 
 from proxconnect.packed.compact import CompactLayer
 
-_Place = tuple[Mapping[str, Any], str]
+_Place = tuple[dict[str, Any], str]
 """A registry of a module, and a name in it."""
 
 _UNREAD = ("panels", "num_batches_tracked")
 """The buffers that no graph is made of: panels follow bits."""
 
+_version = attrgetter("_version")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class Sources:
     """The tensors whose numbers went into a graph, the modules that it calls, and the hooks that it would not call.
 
-    Its questions are asked before every run, so that each is one loop over a list that was made once.
+    Its questions are asked before every run, so that each is one loop in C over lists that were made once.
     """
 
     def __init__(self, root: nn.Module, graph: fx.Graph, read: Iterable[nn.Module]) -> None:
@@ -38,8 +39,9 @@ class Sources:
         self._modules = [m._modules for m in root.modules() if m._modules or isinstance(m, _CONTAINERS)]
         self._counts = [*map(len, self._modules)]
         inner: list[_Place] = [(modules, name) for modules in self._modules for name in modules]
-        self._places = [*places, *inner]
-        self._held = [registry[name] for registry, name in self._places]
+        self._registries = [registry for registry, _ in (*places, *inner)]
+        self._names = [name for _, name in (*places, *inner)]
+        self._held = [*map(getitem, self._registries, self._names)]
         self._parameters = list(root.parameters())
         inner_modules = [m for m in root.modules() if m is not root]
         self._hooks = [hooks for m in inner_modules for hooks in _hooks_of(m)]
@@ -50,11 +52,11 @@ class Sources:
         """Whether a tensor was written into or replaced, or a module was added or replaced."""
         if self._versions_now() != self._versions or [*map(len, self._modules)] != self._counts:
             return True
-        return not all(map(is_, [d.get(n) for d, n in self._places], self._held))
+        return not all(map(is_, map(dict.get, self._registries, self._names), self._held))
 
     def _versions_now(self) -> tuple[list[int], list[int]]:
         """What counts writes in place, and where entries lie, which `tensor.data = ...` changes."""
-        return [tensor._version for tensor in self._counted], [tensor.data_ptr() for tensor in self._tensors]
+        return [*map(_version, self._counted)], [*map(Tensor.data_ptr, self._tensors)]
 
     def are_watched(self) -> bool:
         """Whether an inner module has a hook, or was given another forward."""
@@ -73,7 +75,7 @@ def _place_of(root: nn.Module, name: str) -> _Place:
     """Where a module holds the tensor of that qualified name."""
     owner_name, _, name = name.rpartition(".")
     owner = root.get_submodule(owner_name)
-    registries: tuple[Mapping[str, Any], ...] = (owner._parameters, owner._buffers, vars(owner))
+    registries: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers, vars(owner))
     return next(registry for registry in registries if name in registry), name
 
 
