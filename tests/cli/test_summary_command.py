@@ -88,6 +88,7 @@ def test_a_float_checkpoint_has_no_latents(theirs, folder, capsys):
         (["itself.pt"], "cannot read itself.pt: what it holds is nested too deeply, or holds itself"),
         (["net.safetensors", "--model", "theirs:other"], "cannot load net.safetensors"),
         (["net.safetensors", "--model", "theirs:net", "--input", "1", "4", "8", "8"], "theirs:net does not take"),
+        (["net.safetensors", "--model", "theirs:net", "--input", *["99999999"] * 4], "there is no memory for an input"),
     ],
 )
 def test_errors_of_a_user_are_one_line(theirs, folder, capsys, arguments, message):
