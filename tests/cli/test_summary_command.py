@@ -83,13 +83,23 @@ def test_a_float_checkpoint_has_no_latents(theirs, folder, capsys):
         (["absent.pt"], "No such file"),
         (["theirs.py"], "it is no checkpoint"),
         (["cut.safetensors"], "cut.safetensors: it is truncated"),
+        (["half.pt"], "cannot read half.pt: it is no checkpoint of torch, or damaged"),
+        (["sparse.pt"], "cannot read sparse.pt: tensor 'a' is sparse"),
+        (["itself.pt"], "cannot read itself.pt: what it holds is nested too deeply, or holds itself"),
         (["net.safetensors", "--model", "theirs:other"], "cannot load net.safetensors"),
         (["net.safetensors", "--model", "theirs:net", "--input", "1", "4", "8", "8"], "theirs:net does not take"),
+        (["net.safetensors", "--model", "theirs:net", "--input", *["99999999"] * 4], "there is no memory for an input"),
     ],
 )
 def test_errors_of_a_user_are_one_line(theirs, folder, capsys, arguments, message):
     pc.save(pc.pack(theirs["binary"]()), "net.safetensors")
     (folder / "cut.safetensors").write_bytes((folder / "net.safetensors").read_bytes()[:-9])
+    torch.save(theirs["net"]().state_dict(), "float.pt")
+    (folder / "half.pt").write_bytes((folder / "float.pt").read_bytes()[:5000])
+    torch.save({"a": torch.eye(3).to_sparse()}, "sparse.pt")
+    itself: dict[str, object] = {}
+    itself["itself"] = itself
+    torch.save(itself, "itself.pt")
     assert cli.main(["summary", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -388,3 +388,16 @@ def test_fused_under_another_default_device(tmp_path):
     with torch.device("meta"):
         loaded = pc.load(tmp_path / "model.safetensors", residual())
     assert torch.equal(loaded(x), pc.pack(model)(x))
+
+
+def test_slices_and_shallow_copies_of_a_fused_model_run():
+    model, x = packed(), image()
+    answer = model(x)
+    assert torch.equal(model[4:](model[:4](x)), answer)
+    assert torch.equal(copy.copy(model)(x), answer)
+    with layer_by_layer(model):
+        twin = copy.deepcopy(model)
+    assert torch.equal(twin(x), answer)
+    assert runs(twin) == 0
+    twin(x)
+    assert runs(twin) == 1

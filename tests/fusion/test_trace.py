@@ -190,3 +190,60 @@ def test_other_threads_run_their_modules_meanwhile():
     thread.start()
     graph_of(Slow())
     assert torch.equal(answers[0], other(torch.ones(1, 3)))
+
+
+def aliased(x: Tensor, write: Any) -> Tensor:
+    """Something is written into what may be the memory of a value that is read again."""
+    value = x.relu()
+    write(value)
+    return value.exp()
+
+
+def adds_to(view: Any) -> Any:
+    def write(value: Tensor) -> None:
+        part = view(value)
+        part += 1
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        nn.Dropout(), nn.Identity(), nn.Flatten(2), lambda x: x, lambda x: x.ravel(),
+        lambda x: x.detach(), lambda x: x.unfold(2, 2, 2), lambda x: x.swapaxes(1, 2), lambda x: x.chunk(2)[0],
+        lambda x: torch.broadcast_to(x, (2, 3, 4, 4)), lambda x: torch.nn.functional.dropout(x, training=False),
+    ],
+)  # fmt: skip
+def test_additions_in_place_write_into_what_others_hold(view):
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.view = view
+
+        def forward(self, x: Tensor) -> Tensor:
+            return aliased(x, adds_to(self.view))
+
+    with pytest.raises(UntraceableError, match="written into"):
+        copies(Writes().eval())
+
+
+@pytest.mark.parametrize("write", [lambda x: x.mT.add_(1), lambda x: x.data.add_(1)])
+def test_methods_of_attributes_write_too(write):
+    class Writes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return aliased(x, write)
+
+    with pytest.raises(UntraceableError, match="written into"):
+        copies(Writes())
+
+
+def test_numbers_are_not_written_into():
+    class Counts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            size = x.shape[0]
+            size += 1
+            size *= x.size(1)
+            return x * size * x.shape[0]
+
+    assert copies(Counts()) == 0

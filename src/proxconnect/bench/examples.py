@@ -11,8 +11,11 @@ from proxconnect.example import tensors_in
 
 
 def of_shapes(shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
-    """Normal floats of these shapes, one tensor for each positional argument."""
-    return tuple(torch.randn(*shape) for shape in shapes)
+    """Normal floats of these shapes, one tensor for each positional argument; ValueError for more than memory holds."""
+    try:
+        return tuple(torch.randn(*shape) for shape in shapes)
+    except (RuntimeError, MemoryError):
+        raise ValueError(f"there is no memory for an input of {shown(shapes)}: pass a smaller shape") from None
 
 
 def batch_of(example: Any) -> int:

@@ -1,6 +1,5 @@
 """Training checkpoints: files of tensors, from torch or safetensors, however they are nested."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,9 +42,12 @@ def read(path: Path) -> Checkpoint:
         is_torch = not _is_safetensors(file.read(9))
     try:
         content = _read_torch(path) if is_torch else _read_safetensors(path)
+        found = dict(_flattened(content, ""))
+        _require_plain(found)
+    except RecursionError:
+        raise CheckpointError(f"cannot read {path}: what it holds is nested too deeply, or holds itself") from None
     except ValueError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
-    found = dict(_flattened(content, ""))
     tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(f"cannot read {path}: it holds no tensor: save model.state_dict(), or a dict with it in")
@@ -82,7 +84,7 @@ def _read_torch(path: Path) -> object:
             f"it is no checkpoint, or it holds objects beside tensors,{what} which could run code and are not read: "
             "save the state dict alone, torch.save(model.state_dict(), path)"
         ) from error
-    except (RuntimeError, EOFError, KeyError, json.JSONDecodeError) as error:  # whatever a damaged file makes of torch
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError) as error:  # whatever a damaged file makes of torch
         said = str(error).splitlines()
         raise ValueError(f"it is no checkpoint of torch, or damaged ({said[0] if said else error!r})") from error
 
@@ -94,6 +96,13 @@ def _read_safetensors(path: Path) -> object:
                 "it is packed already: `proxconnect summary` shows it, pc.load(path, float_model) loads it"
             )
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+
+
+def _require_plain(found: Mapping[str, Any]) -> None:
+    """ValueError for tensors whose entries do not lie in memory one by one."""
+    for name, value in found.items():
+        if isinstance(value, Tensor) and (value.layout is not torch.strided or value.is_meta or value.is_quantized):
+            raise ValueError(f"tensor {name!r} is sparse, quantized or without values: save it as a plain tensor")
 
 
 def _flattened(value: object, name: str) -> Iterator[tuple[str, Any]]:

@@ -159,7 +159,7 @@ class FusedForward:
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies take: the graph is made anew."""
-        return {"module": self.module, "names": self.names, "is_paused": self.is_paused}
+        return {"module": self.module, "names": self.names, "is_paused": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state

@@ -12,8 +12,13 @@ _AUGMENTED = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
 _VIEWS = (
     "view", "view_as", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze",
     "expand", "expand_as", "chunk", "split", "unbind", "narrow", "select", "getitem", "contiguous", "to", "float",
+    "detach", "swapaxes", "swapdims", "moveaxis", "unfold", "ravel", "broadcast_to", "type", "type_as", "t", "diagonal",
+    "tensor_split", "dropout", "getattr",
 )  # fmt: skip
-"""The functions and methods whose answer may be their input's memory."""
+"""The functions and methods whose answer may be their input's memory, and attributes, as `x.mT`."""
+
+_VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+"""Modules of which that is true."""
 
 
 def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
@@ -29,7 +34,9 @@ def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
         if not writes(node, modules):
             continue
         written = node.args[0]
-        owners = _owners(written)
+        owners = _owners(written, modules)
+        if any(map(_gives_sizes, owners)):  # numbers, which nothing is written into
+            continue
         if owners[-1].op in ("placeholder", "get_attr"):
             raise UntraceableError(f"{node} writes into {owners[-1]}, which is not its own")
         readers = [user for owner in owners for user in owner.users if user is not node and user not in owners]
@@ -57,16 +64,22 @@ def is_copy(node: object) -> bool:
     return isinstance(node, Node) and node.op == "call_method" and node.target == "clone" and len(node.args) == 1
 
 
-def _owners(node: Any) -> list[Node]:
+def _owners(node: Any, modules: dict[str, nn.Module]) -> list[Node]:
     """The node, and those whose memory it may share."""
     owners = [node]
-    while _is_view(owners[-1]) and isinstance(owners[-1].args[0], Node):
+    while _is_view(owners[-1], modules) and isinstance(owners[-1].args[0], Node):
         owners.append(owners[-1].args[0])
     return owners
 
 
-def _is_view(node: Node) -> bool:
+def _is_view(node: Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], _VIEW_MODULES) and bool(node.args)
     return node.op in ("call_function", "call_method") and _name(node) in _VIEWS and bool(node.args)
+
+
+def _gives_sizes(node: Node) -> bool:
+    return node.target == "size" or (node.target is getattr and node.args[1] == "shape")
 
 
 def _name(node: Node) -> str:

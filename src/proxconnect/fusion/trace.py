@@ -1,6 +1,7 @@
 """The graph of a module's forward in `eval()`, its layers and what lies between them as nodes."""
 
 import inspect
+import operator
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
@@ -103,10 +104,34 @@ class _Tracer(fx.Tracer):
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What stands for a value while a forward is traced."""
+        return _Proxy(node, self)
+
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """What is traced, and placeholders for its required parameters alone: the others keep their defaults."""
         names = required_parameters(self.forward)
         return self.forward, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names)]
+
+
+class _Proxy(fx.Proxy):
+    """Says that `x += y` writes into x, which others may hold; torch.fx makes it x = x + y."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self._write(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self._write(operator.isub, other)
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self._write(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self._write(operator.itruediv, other)
+
+    def _write(self, function: Callable[..., Any], other: Any) -> fx.Proxy:
+        proxy: fx.Proxy = self.tracer.create_proxy("call_function", function, (self, other), {})
+        return proxy
 
 
 def _reason(error: Exception) -> str:
