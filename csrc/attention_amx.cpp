@@ -94,20 +94,25 @@ void multiply_all(int64_t row_tiles, const Parts& rows, const Parts& columns, fl
     multiply_all<1>(rows, columns, sums, across, beside);
 }
 
-// 2^(score · factor - top) for whole `top`, to two ulps, and 2^-125 below; the magnitude of either is below 2^20.
-inline __m512 power_of_two(__m512 score, __m512 factor, float top) {
+// x = 2^(x · factor - top), for whole `top`, to two ulps, and 2^-125 below; both magnitudes are below 2^20. All vectors
+// side by side, since each alone is a long chain.
+template <int COUNT> void power_of_two(__m512* x, float factor, float top) {
     constexpr float rounder = 12582912.0f;  // 1.5·2^23: what is added to it becomes an integer
-    const __m512 start = _mm512_set1_ps(rounder - top), shifted = _mm512_fmadd_ps(score, factor, start);
-    const __m512 r = _mm512_fmsub_ps(score, factor, _mm512_sub_ps(shifted, start));
     // (2^r - 1)/r for |r| <= 1/2, fitted for the least relative error of 2^r, which is 1.1e-7.
-    __m512 q = _mm512_fmadd_ps(r, _mm512_set1_ps(0.00132647599f), _mm512_set1_ps(0.00967153534f));
-    q = _mm512_fmadd_ps(r, q, _mm512_set1_ps(0.0555073395f));
-    q = _mm512_fmadd_ps(r, q, _mm512_set1_ps(0.240222424f));
-    q = _mm512_fmadd_ps(r, q, _mm512_set1_ps(0.693147004f));
-    q = _mm512_fmadd_ps(r, q, _mm512_set1_ps(1.0f));
-    const __m512 whole = _mm512_max_ps(shifted, _mm512_set1_ps(rounder - 125.0f));
-    const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(whole), 23);
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(q), exponent));
+    constexpr float polynomial[] = {0.00132647599f, 0.00967153534f, 0.0555073395f, 0.240222424f, 0.693147004f, 1.0f};
+    const __m512 factors = _mm512_set1_ps(factor), start = _mm512_set1_ps(rounder - top);
+    __m512 whole[COUNT], power[COUNT];
+    for (int i = 0; i < COUNT; ++i) whole[i] = _mm512_fmadd_ps(x[i], factors, start);
+    for (int i = 0; i < COUNT; ++i) x[i] = _mm512_fmsub_ps(x[i], factors, _mm512_sub_ps(whole[i], start));
+    for (int i = 0; i < COUNT; ++i) power[i] = _mm512_set1_ps(polynomial[0]);
+    for (int j = 1; j < 6; ++j) {
+        for (int i = 0; i < COUNT; ++i) power[i] = _mm512_fmadd_ps(x[i], power[i], _mm512_set1_ps(polynomial[j]));
+    }
+    for (int i = 0; i < COUNT; ++i) {
+        whole[i] = _mm512_max_ps(whole[i], _mm512_set1_ps(rounder - 125.0f));
+        const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(whole[i]), 23);
+        x[i] = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(power[i]), exponent));
+    }
 }
 
 // Where a row of 16 begins in tiles of floats, `across` in a row.
@@ -133,26 +138,22 @@ struct Band {
 class Weighing {
   public:
     Weighing(Band& band, int64_t keys, float scale)
-        : band_(band), last_step_((keys - 1) / 32), tail_(keys - 32 * last_step_), factor_(scale * LOG2_E) {}
+        : band_(band), last_step_((keys - 1) / 32), tail_(keys - 32 * last_step_), factor_(scale * LOG2_E) {
+        begin_row();
+    }
 
-    int64_t calls() const { return band_.count * (1 + most(ceil_div(last_step_, STEPS), 1)); }
+    int64_t calls() const { return band_.count * (1 + ceil_div(last_step_, 2)); }
 
     bool is_done() const { return row_ == band_.count; }
 
     void go_on() {
         if (is_done()) return;
-        if (step_ < 0) return begin_row();
-        const int64_t end = least(step_ + STEPS, last_step_);
-        while (step_ < end) weigh<false>();
-        if (step_ < last_step_) return;
-        weigh<true>();
-        band_.inverse[row_++] = 1.0f / _mm512_reduce_add_ps(_mm512_add_ps(sum_[0], sum_[1]));
-        step_ = -1;
+        if (step_ + 2 <= last_step_) return weigh<2>();
+        if (step_ < last_step_) return weigh<1>();
+        end_row();
     }
 
   private:
-    static constexpr int64_t STEPS = 2;  // at once
-
     // Which of the first and of the last 16 keys of the last step there are.
     __mmask16 first_half() const { return static_cast<__mmask16>((1u << least(tail_, 16)) - 1); }
     __mmask16 last_half() const { return static_cast<__mmask16>((1u << most(tail_ - 16, 0)) - 1); }
@@ -175,21 +176,27 @@ class Weighing {
         step_ = 0;
     }
 
-    template <bool IS_LAST> void weigh() {
+    void end_row() {
+        weigh<1, true>();
+        band_.inverse[row_] = 1.0f / _mm512_reduce_add_ps(_mm512_add_ps(sum_[0], sum_[1]));
+        if (++row_ < band_.count) begin_row();
+    }
+
+    template <int STEPS, bool IS_LAST = false> void weigh() {
         const float* const at = scores_at(step_);
-        const __m512 factor = _mm512_set1_ps(factor_);
-        __m512 a = power_of_two(_mm512_load_ps(at), factor, top_);
-        __m512 b = power_of_two(_mm512_load_ps(at + TILE_FLOATS), factor, top_);
-        if (IS_LAST) a = _mm512_maskz_mov_ps(first_half(), a), b = _mm512_maskz_mov_ps(last_half(), b);
-        sum_[0] = _mm512_add_ps(sum_[0], a), sum_[1] = _mm512_add_ps(sum_[1], b);
-        band_.weights.put(row_ / ROWS_OF_TILE, step_, row_ % ROWS_OF_TILE, a, b);
-        ++step_;
+        __m512 x[2 * STEPS];
+        for (int i = 0; i < 2 * STEPS; ++i) x[i] = _mm512_load_ps(at + i * TILE_FLOATS);
+        power_of_two<2 * STEPS>(x, factor_, top_);
+        if (IS_LAST) x[0] = _mm512_maskz_mov_ps(first_half(), x[0]), x[1] = _mm512_maskz_mov_ps(last_half(), x[1]);
+        for (int i = 0; i < 2 * STEPS; ++i) sum_[i % 2] = _mm512_add_ps(sum_[i % 2], x[i]);
+        band_.weights.put<STEPS>(row_ / ROWS_OF_TILE, step_, row_ % ROWS_OF_TILE, x);
+        step_ += STEPS;
     }
 
     Band& band_;
     const int64_t last_step_, tail_;
     const float factor_;
-    int64_t row_ = 0, step_ = -1;  // the next; -1 where the largest of the row is to be found
+    int64_t row_ = 0, step_ = 0;
     float top_ = 0;
     __m512 sum_[2];
 };
@@ -217,17 +224,16 @@ class Head {
         const int64_t scores = rows * bands_[0].across() * tile, sums = rows * v_.tiles * tile;
         const int64_t weights = bands_[0].weights.bytes();
         auto* memory = static_cast<uint8_t*>(
-            scratch<Head>(q_.bytes() + k_.bytes() + v_.bytes() + 2 * (weights + scores) + sums)
+            scratch<Head>(q_.bytes() + k_.bytes() + v_.bytes() + 2 * (weights + scores) + sums + APART)
         );
         const auto take = [&](int64_t bytes) {
             memory += bytes;
             return memory - bytes;
         };
         q_.memory = take(q_.bytes()), k_.memory = take(k_.bytes()), v_.memory = take(v_.bytes());
-        for (Band& band : bands_) {
-            band.weights.memory = take(weights);
-            band.scores = reinterpret_cast<float*>(take(scores));
-        }
+        for (Band& band : bands_) band.weights.memory = take(weights);
+        take(APART);
+        for (Band& band : bands_) band.scores = reinterpret_cast<float*>(take(scores));
         sums_ = reinterpret_cast<float*>(take(sums));
     }
 
@@ -293,6 +299,8 @@ class Head {
         }
     }
 
+    // So that a row of weights and its scores do not meet in the lower bits of addresses, by which loads wait for stores.
+    static constexpr int64_t APART = 512;
     static constexpr float MOST_SCORE = 1 << 20, MOST_VALUE = 1e30f;
 
     const Attention& shape_;

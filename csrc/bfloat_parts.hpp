@@ -33,19 +33,23 @@ struct Parts {
     int64_t bytes() const { return COUNT * tiles * steps * BYTES; }
 
     uint8_t* at(int64_t part, int64_t tile, int64_t step) const {
-        return memory + ((part * tiles + tile) * steps + step) * BYTES;
+        return memory + ((tile * steps + step) * COUNT + part) * BYTES;
     }
 
-    // Entries 0 to 15 and 16 to 31 of a step.
-    void put(int64_t tile, int64_t step, int64_t row, __m512 a, __m512 b) const {
+    // Entries 0 to 15 and 16 to 31 of a row of each of `STEPS` steps, side by side, since each alone is a long chain.
+    template <int STEPS> void put(int64_t tile, int64_t step, int64_t row, __m512* x) const {
         const __m512i upper = _mm512_set1_epi32(static_cast<int32_t>(0xffff0000));
+        constexpr int first_or_second_and_upper = 0xf8;
         for (int64_t part = 0; part < COUNT; ++part) {
-            const __m512i x = _mm512_castps_si512(a), y = _mm512_castps_si512(b);
-            constexpr int x_or_y_and_upper = 0xf8;
-            const __m512i words = _mm512_ternarylogic_epi32(_mm512_srli_epi32(x, 16), y, upper, x_or_y_and_upper);
-            _mm512_store_si512(at(part, tile, step) + row * 64, words);
-            a = _mm512_sub_ps(a, _mm512_castsi512_ps(_mm512_and_si512(x, upper)));
-            b = _mm512_sub_ps(b, _mm512_castsi512_ps(_mm512_and_si512(y, upper)));
+            for (int i = 0; i < STEPS; ++i) {
+                const __m512i a = _mm512_castps_si512(x[2 * i]), b = _mm512_castps_si512(x[2 * i + 1]);
+                const __m512i words =
+                    _mm512_ternarylogic_epi32(_mm512_srli_epi32(a, 16), b, upper, first_or_second_and_upper);
+                _mm512_store_si512(at(part, tile, step + i) + row * 64, words);
+            }
+            for (int i = 0; i < 2 * STEPS && part + 1 < COUNT; ++i) {
+                x[i] = _mm512_sub_ps(x[i], _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x[i]), upper)));
+            }
         }
     }
 
@@ -56,7 +60,8 @@ struct Parts {
             for (int64_t step = 0; step < steps; ++step) {
                 const float* const x = rows.x + (is_there ? r * rows.stride : 0) + step * 32;
                 const bool has_both = step * 32 + 16 < rows.width;
-                put(tile, step, r, read(x, is_there, largest), read(x + 16, is_there && has_both, largest));
+                __m512 both[] = {read(x, is_there, largest), read(x + 16, is_there && has_both, largest)};
+                put<1>(tile, step, r, both);
             }
         }
     }
@@ -67,8 +72,10 @@ struct Parts {
             if (row % 32 >= 16) continue;
             const float* const x = rows.x + row * rows.stride;
             for (int64_t tile = 0; tile < tiles; ++tile) {
-                put(tile, row / 32, row % 32, read(x + tile * 16, row < rows.count, largest),
-                    read(x + 16 * rows.stride + tile * 16, row + 16 < rows.count, largest));
+                const float* const other = x + 16 * rows.stride;
+                __m512 both[] = {read(x + tile * 16, row < rows.count, largest),
+                                 read(other + tile * 16, row + 16 < rows.count, largest)};
+                put<1>(tile, row / 32, row % 32, both);
             }
         }
     }
