@@ -21,13 +21,13 @@ def heads(batch: int, tokens: int, count: int, width: int, spread: float = 1.0) 
 
 
 def exact(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
-    """Of float64, (batch, queries, heads · width)."""
+    """Of float64, (batch, queries, heads, width)."""
     scores = q.double() @ k.double().transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    return (scores.softmax(-1) @ v.double()).transpose(1, 2).flatten(2)
+    return (scores.softmax(-1) @ v.double()).transpose(1, 2)
 
 
 def by_torch(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
-    return functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(2)
+    return functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
 
 
 def error(answer: Tensor, right: Tensor) -> float:
@@ -51,7 +51,7 @@ def test_as_near_as_sums_of_floats(
     finally:
         torch.set_num_threads(before)
     right = exact(q, k, v)
-    assert answer.shape == (batch, tokens, count * 16 * sixteens)
+    assert answer.shape == (batch, tokens, count, 16 * sixteens)
     assert error(answer, right) <= 2 * error(by_torch(q, k, v), right) + 1e-7 * spread
 
 
@@ -79,7 +79,7 @@ def test_weights_of_far_keys_are_nothing() -> None:
     q, k, v = (torch.ones(1, 1, 40, 16) for _ in range(3))
     k[:, :, 1:] = -60.0
     v[:, :, 1:] = 1e20
-    assert torch.equal(kernels.attention(q, k, v, 1.0), torch.ones(1, 40, 16))
+    assert torch.equal(kernels.attention(q, k, v, 1.0), torch.ones(1, 40, 1, 16))
 
 
 @pytest.mark.parametrize("entry", [float("nan"), float("inf"), -float("inf"), 1e30])

@@ -32,19 +32,19 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
     """softmax(scale · q kᵀ) v, as `scaled_dot_product_attention` computes it, in another order of sums.
 
     q is (batch, heads, queries, width), k and v (batch, heads, keys, width); scale is 1/√width by default. Returns
-    (batch, queries, heads · width), as the next layer takes it. Products are those of float32, and errors those of sums
+    (batch, queries, heads, width), as the next layer takes it. Products are those of float32, and errors those of sums
     of float32. What the kernel does not take goes by torch: another dtype or device, widths that are no multiple of 16
-    or above 256, fewer than 16 or more than 1024 keys, heads whose entries lie apart, entries that are NaN or so large that
-    a score might come near a million, and machines other than `has_attention` says. No gradient goes through the kernel.
+    or above 256, fewer than 16 or more than 1024 keys, heads whose entries lie apart, entries that are NaN or so large
+    that a score might come near a million, and machines without AMX for bfloat16. No gradient goes through the kernel.
     """
     if q.dtype is k.dtype is v.dtype is torch.float32 and q.is_cpu and k.is_cpu and v.is_cpu and has_attention():
         call = _plan(q.shape, k.shape, v.shape, q.stride(), k.stride(), v.stride(), scale)
         if call is not None:
-            y = torch.empty((q.shape[0], q.shape[2], q.shape[1] * q.shape[3]), dtype=torch.float32)
+            y = torch.empty((q.shape[0], q.shape[2], q.shape[1], q.shape[3]), dtype=torch.float32)
             at = (q.data_ptr(), k.data_ptr(), v.data_ptr(), call, y.data_ptr(), torch.get_num_threads())
             if library().px_attention(_NUMBER, *at) == 0:  # type: ignore[union-attr]  # it was built
                 return y
-    return functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(2)
+    return functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
 
 
 @lru_cache(PLANS)
