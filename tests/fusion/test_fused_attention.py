@@ -13,6 +13,7 @@ from torch.nn import functional
 import proxconnect as pc
 from proxconnect import kernels
 from proxconnect.fusion import layer_by_layer
+from proxconnect.fusion.attachment import fused_forward
 
 WIDTH, HEADS = 64, 2
 
@@ -38,13 +39,13 @@ class Block(nn.Module):
 
 
 class HeadsFirst(Block):
-    """The heads are read before the queries."""
+    """The heads are read before the queries, and a query again."""
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, _ = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
         y = functional.scaled_dot_product_attention(q, k, v)
-        return self.proj(y.transpose(1, 2).flatten(2)) + y.mean((1, 3)).unsqueeze(-1)
+        return self.proj(y.transpose(1, 2).flatten(2)) + (y.mean((1, 3)) + q.mean((1, 3))).unsqueeze(-1)
 
 
 def packed(net: nn.Module, activations: str | None = None, **options: Any) -> tuple[nn.Module, nn.Module]:
@@ -68,6 +69,13 @@ def test_answers_as_the_model_does(net: type[Block], tokens: int) -> None:
     with layer_by_layer(small):
         by_layers = small(x)
     assert torch.equal(small(x), by_layers)
+
+
+@pytest.mark.parametrize(("net", "is_of_rows"), [(Block, True), (HeadsFirst, False)])
+def test_reads_the_rows_of_one_layer(net: type[Block], is_of_rows: bool) -> None:
+    fused = fused_forward(packed(net())[1])
+    assert fused is not None
+    assert any(node.target == "unbind" for node in fused.work.graph.nodes) != is_of_rows
 
 
 @torch.no_grad()

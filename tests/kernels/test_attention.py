@@ -104,3 +104,14 @@ def test_other_dtypes_go_by_torch(dtype: torch.dtype) -> None:
 def test_entries_that_lie_apart_go_by_torch() -> None:
     q, k, v = (t.transpose(-1, -2) for t in heads(1, 32, 2, 32))
     assert torch.equal(kernels.attention(q, k, v), by_torch(q, k, v))
+
+
+@pytest.mark.parametrize("tokens", [5, 40])
+def test_rows_of_one_layer(tokens: int) -> None:
+    rows = torch.randn(2, tokens, 3 * 2 * 32)
+    views = rows.reshape(2, tokens, 3, 2, 32).permute(2, 0, 3, 1, 4).unbind(0)
+    assert torch.equal(kernels.attention_of_rows(rows, 2), kernels.attention(*views))
+    every_second = torch.randn(2, 2 * tokens, 3 * 2 * 32)[:, ::2].copy_(rows)
+    assert torch.equal(kernels.attention_of_rows(every_second, 2), kernels.attention(*views))
+    apart = rows.mT.contiguous().mT
+    torch.testing.assert_close(kernels.attention_of_rows(apart, 2), kernels.attention(*views))

@@ -1,7 +1,9 @@
 """Attention of floats as one operation, in graphs and in the layers' own forward."""
 
+import operator
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
@@ -43,24 +45,70 @@ class FusedAttention:
         return answer if self.has_queries_first else answer.transpose(1, 2)
 
 
-def fused_attention(node: Node) -> tuple[FusedAttention, list[Node]] | None:
-    """What runs in the place of a node and of what turns its output, and these nodes; None where it is no attention."""
+class FusedAttentionOfRows:
+    """The same of the rows of one layer, which hold all queries, then all keys, then all values."""
+
+    def __init__(self, attention: FusedAttention, heads: int, width: int) -> None:
+        self.attention, self.heads, self.width = attention, heads, width
+
+    def __call__(self, qkv: Tensor, batch: int, tokens: int) -> Tensor:
+        """What is answered to rows that are viewed as (batch, tokens, 3, heads, width)."""
+        if qkv.shape == (batch, tokens, 3 * self.heads * self.width):
+            answer = kernels.attention_of_rows(qkv, self.heads, self.attention.scale)
+            return answer if self.attention.has_queries_first else answer.transpose(1, 2)
+        views = qkv.reshape(batch, tokens, 3, self.heads, self.width).permute(2, 0, 3, 1, 4)
+        return self.attention(*views.unbind(0))
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What runs in the place of nodes that follow each other, and its arguments."""
+
+    operation: FusedAttention | FusedAttentionOfRows
+    nodes: list[Node]
+    arguments: tuple[Any, ...]
+
+
+def fused_attention(node: Node) -> Fused | None:
+    """What runs in the place of a node and of what turns its inputs and output; None where it is no attention."""
     if node.op != "call_function" or node.target is not functional.scaled_dot_product_attention:
         return None
     arguments = _plain_arguments(node.args, node.kwargs)
     if arguments is None or not all(isinstance(arguments[name], Node) for name in _PARAMETERS[:3]):
         return None
-    scale = arguments.get("scale")
     turning = [user for user in node.users if _puts_queries_first(user)]
-    if len(turning) == 1 == len(node.users):
-        return FusedAttention(scale, has_queries_first=True), [node, *turning]
-    return FusedAttention(scale, has_queries_first=False), [node]
+    has_queries_first = len(turning) == 1 == len(node.users)
+    operation = FusedAttention(arguments.get("scale"), has_queries_first=has_queries_first)
+    nodes = [node, *turning] if has_queries_first else [node]
+    inputs = tuple(arguments[name] for name in _PARAMETERS[:3])
+    chain = _chain_from_rows(inputs)
+    if chain is None:
+        return Fused(operation, nodes, inputs)
+    rows, batch, tokens, _, heads, width = chain[0].args
+    return Fused(FusedAttentionOfRows(operation, heads, width), [*chain, *nodes], (rows, batch, tokens))  # type: ignore[arg-type]  # numbers
 
 
-def inputs_of(node: Node) -> tuple[Any, ...]:
-    """The query, key and value of a node that `fused_attention` takes."""
-    arguments = dict(zip(_PARAMETERS, node.args, strict=False)) | dict(node.kwargs)
-    return tuple(arguments[name] for name in _PARAMETERS[:3])
+def _chain_from_rows(inputs: tuple[Node, ...]) -> list[Node] | None:
+    """The nodes that make views of queries, keys and values of rows of all, which nobody else reads."""
+    parts = [node for i, node in enumerate(inputs) if _calls(node, operator.getitem, None, i)]
+    unbind = parts[0].args[0] if len(parts) == 3 else None
+    if not _calls(unbind, "unbind", None, 0) or set(unbind.users) != set(parts) or any(len(p.users) > 1 for p in parts):
+        return None
+    permute = unbind.args[0]
+    if not _calls(permute, "permute", None, 2, 0, 3, 1, 4) or len(permute.users) > 1:
+        return None
+    reshape = permute.args[0]
+    if not _calls(reshape, "reshape", None, None, None, 3, None, None) or len(reshape.users) > 1:
+        return None
+    are_numbers = all(type(size) is int and size > 0 for size in reshape.args[4:])
+    return [reshape, permute, unbind, *parts] if are_numbers else None
+
+
+def _calls(node: Any, target: Any, *args: Any) -> TypeGuard[Node]:
+    """Whether it is a call of a function or a method with these arguments, None for any."""
+    if not isinstance(node, Node) or node.target != target or node.kwargs or len(node.args) != len(args):
+        return False
+    return all(wanted is None or wanted == given for wanted, given in zip(args, node.args, strict=True))
 
 
 class FastAttention(TorchFunctionMode):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx, nn
 from torch.fx import Node
 
-from proxconnect.fusion.attention import fused_attention, inputs_of
+from proxconnect.fusion.attention import fused_attention
 from proxconnect.fusion.finishes import FusedNorm, FusedNormPool, can_pool
 from proxconnect.fusion.int8 import FusedInt8Conv, FusedInt8Rows, can_average, can_multiply
 from proxconnect.fusion.layout import keep_channels_last
@@ -201,11 +201,9 @@ def _fuse_norm(work: Rewriting, head: Node) -> None:
 def _fuse_attention(work: Rewriting, node: Node) -> None:
     """Put one call in the place of an attention of floats and what turns its output."""
     found = fused_attention(node)
-    if found is None:
-        return
-    operation, nodes = found
-    work.attentions += 1
-    _put_call(work.graph, nodes, operation, inputs_of(node))
+    if found is not None:
+        work.attentions += 1
+        _put_call(work.graph, found.nodes, found.operation, found.arguments)
 
 
 def _replace(graph: fx.Graph, nodes: Sequence[Node], operation: Any, value: Any, links: Sequence[Link]) -> None:

@@ -40,11 +40,46 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
     if q.dtype is k.dtype is v.dtype is torch.float32 and q.is_cpu and k.is_cpu and v.is_cpu and has_attention():
         call = _plan(q.shape, k.shape, v.shape, q.stride(), k.stride(), v.stride(), scale)
         if call is not None:
-            y = torch.empty((q.shape[0], q.shape[2], q.shape[1], q.shape[3]), dtype=torch.float32)
-            at = (q.data_ptr(), k.data_ptr(), v.data_ptr(), call, y.data_ptr(), torch.get_num_threads())
-            if library().px_attention(_NUMBER, *at) == 0:  # type: ignore[union-attr]  # it was built
-                return y
+            answer = _run(
+                call, (q.shape[0], q.shape[2], q.shape[1], q.shape[3]), q.data_ptr(), k.data_ptr(), v.data_ptr()
+            )
+            if answer is not None:
+                return answer
     return functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+
+
+def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Tensor:
+    """`attention` of (batch, tokens, 3 · heads · width), the queries of all heads, then the keys, then the values."""
+    batch, tokens, entries = qkv.shape
+    if qkv.dtype is torch.float32 and qkv.is_cpu and has_attention():
+        call = _plan_of_rows(batch, tokens, entries, qkv.stride(), heads, scale)
+        if call is not None:
+            at, part = qkv.data_ptr(), entries // 3 * qkv.element_size()
+            answer = _run(call, (batch, tokens, heads, entries // 3 // heads), at, at + part, at + 2 * part)
+            if answer is not None:
+                return answer
+    q, k, v = qkv.reshape(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    return functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+
+
+def _run(call: object, shape: tuple[int, ...], q: int, k: int, v: int) -> Tensor | None:
+    """The answer of the kernel to what lies at these addresses; None where it does not take these numbers."""
+    y = torch.empty(shape, dtype=torch.float32)
+    kernels = library()
+    assert kernels is not None
+    return None if kernels.px_attention(_NUMBER, q, k, v, call, y.data_ptr(), torch.get_num_threads()) else y
+
+
+@lru_cache(PLANS)
+def _plan_of_rows(
+    batch: int, tokens: int, entries: int, strides: tuple[int, ...], heads: int, scale: float | None
+) -> object | None:
+    """The plan for the queries, keys and values of such rows."""
+    width = entries // 3 // heads
+    if 3 * heads * width != entries or strides[2] != 1:
+        return None
+    shape, views = (batch, heads, tokens, width), (strides[0], width, strides[1], 1)
+    return _plan(shape, shape, shape, views, views, views, scale)
 
 
 @lru_cache(PLANS)
