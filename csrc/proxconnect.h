@@ -182,6 +182,21 @@ PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const 
                                              const int8_t* panels, const Fused* fused, const float* const* others,
                                              const Window* pool, float* y, int32_t threads);
 
+// Queries, keys and values of heads, `width` entries each that follow each other; strides, in floats, are from batch to
+// batch, from head to head and from token to token.
+struct Attention {
+    int64_t batch, heads, queries, keys, width;
+    int64_t q_strides[3], k_strides[3], v_strides[3];
+    float scale;
+};
+
+// softmax(scale · Q Kᵀ) V of each head: y is (batch, queries, heads, width). Each factor of a product is split into three
+// of 8 bits, of whose nine products the six largest are summed in float32; an error is that of sums of floats. `keys` is
+// above 0, `width` a multiple of 16 and `scale` above 0. Returns 1 where the machine has no AMX with bfloat16, and 2 where
+// an entry is NaN, or so large that a score might reach 2^20/log2(e), or an entry of V 1e30.
+PROXCONNECT_API int32_t px_attention(int32_t isa, const float* q, const float* k, const float* v,
+                                     const Attention* attention, float* y, int32_t threads);
+
 // Curves of pairs: F is one, and B the derivative of the same or of another. Those from PROXCONNECT on have none here;
 // as a derivative, SIGN stands for B = 1, or for 1 within ±1 and 0 beyond.
 enum Curve {

@@ -13,12 +13,13 @@ from proxconnect.fusion.rewrite import Rewriting
 from proxconnect.fusion.trace import UntraceableError
 
 
-def let_forward_be_fused(module: nn.Module) -> Rewriting:
+def let_forward_be_fused(module: nn.Module, *, has_fast_attention: bool = False) -> Rewriting:
     """Have `module` run as a fused graph from now on, in place; what was fused. UntraceableError where it has none."""
     if "forward" in vars(module):
         raise UntraceableError("its forward was replaced")
     own: Any = type(module).forward
-    fused = FusedForward(module, own.__wrapped__ if isinstance(module, _Fused) else own)
+    own = own.__wrapped__ if isinstance(module, _Fused) else own
+    fused = FusedForward(module, own, has_fast_attention=has_fast_attention)
     if fused.work.changes_anything:
         cls: Any = type(module)
         module.__class__ = cls if issubclass(cls, _Fused) else _fused_class(cls)

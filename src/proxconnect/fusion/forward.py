@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from proxconnect.example import tensors_in
+from proxconnect.fusion.attention import FastAttention
 from proxconnect.fusion.batches import are_apart, in_parts
 from proxconnect.fusion.layout import with_channels_last
 from proxconnect.fusion.rewrite import Rewriting, rewrite
@@ -37,17 +38,19 @@ class FusedForward:
     _run: Callable[..., Any] | None
     _sources: Sources | None
 
-    def __init__(self, module: nn.Module, own: Callable[..., Any]) -> None:
-        self.module, self._own = module, own
+    def __init__(self, module: nn.Module, own: Callable[..., Any], *, has_fast_attention: bool = False) -> None:
+        self.module, self._own, self._has_fast_attention = module, own, has_fast_attention
         self.names = required_parameters(own)
         self.is_paused = False
         self._fuse()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module answers."""
-        inputs = None if self.is_paused else self._inputs(args, kwargs)
+        inputs = self._inputs(args, kwargs)
         if not inputs or not are_plain(inputs):
             return self.own(*args, **kwargs)
+        if self.is_paused:
+            return self._by_layers(inputs)
         if self._is_outdated():
             self._fuse_again()
         sources = self._sources
@@ -88,7 +91,7 @@ class FusedForward:
     def _fuse(self) -> None:
         graph = trace(self.module, self._own)
         with torch.device("cpu"):  # where kernels read, whatever the default is
-            self.work = rewrite(self.module, graph)
+            self.work = rewrite(self.module, graph, has_fast_attention=self._has_fast_attention)
         sources = Sources(self.module, graph, self.work.read)
         run = fx.GraphModule(self.module, graph).forward
         self._are_apart = are_apart(graph, self.work.modules)
@@ -120,7 +123,7 @@ class FusedForward:
 
     def _checked(self, inputs: tuple[Any, ...]) -> Any:
         """The first answer of the graph, or where it is another that of the module itself."""
-        expected = self._by_layers(inputs)
+        expected = self._as_the_graph(inputs)
         try:
             answer = self._run(*inputs)  # type: ignore[misc]  # it was made
             fault = _difference(tensors_in(expected), tensors_in(answer))
@@ -132,12 +135,17 @@ class FusedForward:
         self._give_up(fault)
         return self.own(*inputs)
 
-    def _by_layers(self, inputs: tuple[Any, ...]) -> Any:
-        """What the module's own forward answers, its images as the graph has them, unless it cannot view them so."""
+    def _as_the_graph(self, inputs: tuple[Any, ...]) -> Any:
+        """What the layers answer, images laid out as the graph has them, unless the forward cannot view them so."""
         if self.has_images:
             with suppress(RuntimeError):
-                return self.own(*map(with_channels_last, inputs))
-        return self.own(*inputs)
+                return self._by_layers(tuple(map(with_channels_last, inputs)))
+        return self._by_layers(inputs)
+
+    def _by_layers(self, inputs: tuple[Any, ...]) -> Any:
+        """What the module's own forward answers, its attention that of the graph."""
+        with FastAttention() if self._has_fast_attention else nullcontext():
+            return self.own(*inputs)
 
     def _instead(self, inputs: tuple[Any, ...], fault: str) -> Any:
         """What the layers answer to an input that the graph does not take, unless they say what is wrong with it."""
@@ -159,7 +167,8 @@ class FusedForward:
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies take: the graph is made anew."""
-        return {"module": self.module, "names": self.names, "is_paused": False}
+        kept = {name: vars(self)[name] for name in ("module", "names", "_has_fast_attention")}
+        return {**kept, "is_paused": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state

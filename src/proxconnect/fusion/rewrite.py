@@ -8,6 +8,7 @@ from typing import Any
 from torch import fx, nn
 from torch.fx import Node
 
+from proxconnect.fusion.attention import fused_attention
 from proxconnect.fusion.finishes import FusedNorm, FusedNormPool, can_pool
 from proxconnect.fusion.int8 import FusedInt8Conv, FusedInt8Rows, can_average, can_multiply
 from proxconnect.fusion.layout import keep_channels_last
@@ -39,11 +40,13 @@ class Rewriting:
     """The batch norms of floats that run in one pass with what follows."""
     int8: int = 0
     """The 8-bit layers that run in one pass with what stands around them."""
+    attentions: int = 0
+    """The attentions of floats that run in one pass."""
 
     @property
     def changes_anything(self) -> bool:
         """Whether something was fused."""
-        return bool(self.products or self.norms or self.int8)
+        return bool(self.products or self.norms or self.int8 or self.attentions)
 
     def module_of(self, node: Any) -> nn.Module | None:
         """What a node calls, if that is a module with the forward of its class."""
@@ -51,14 +54,16 @@ class Rewriting:
         return None if module is None or "forward" in vars(module) else module
 
 
-def rewrite(module: nn.Module, graph: fx.Graph) -> Rewriting:
+def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_attention: bool = False) -> Rewriting:
     """Rewrite the graph of `module` in place; UntraceableError where it writes into what it reads later."""
     work = Rewriting(graph, dict(module.named_modules()))
     work.has_images = any(_is_image_layer(work.module_of(node)) for node in graph.nodes)
     separate_writes(graph, work.modules)
     graph.eliminate_dead_code(_has_effects)
-    of_images = (_fuse_norm,) if work.has_images else ()
-    for change in (_leave_out_nothing, _fuse_product, _overwrite, _fuse_int8, *of_images):
+    changes = [_leave_out_nothing, _fuse_product, _overwrite, _fuse_int8]
+    changes += [_fuse_norm] if work.has_images else []
+    changes += [_fuse_attention] if has_fast_attention else []
+    for change in changes:
         for node in list(graph.nodes):
             change(work, node)
     if work.has_images:
@@ -193,12 +198,24 @@ def _fuse_norm(work: Rewriting, head: Node) -> None:
     _replace(work.graph, nodes, operation, value, links)
 
 
+def _fuse_attention(work: Rewriting, node: Node) -> None:
+    """Put one call in the place of an attention of floats and what turns its output."""
+    found = fused_attention(node)
+    if found is not None:
+        work.attentions += 1
+        _put_call(work.graph, found.nodes, found.operation, found.arguments)
+
+
 def _replace(graph: fx.Graph, nodes: Sequence[Node], operation: Any, value: Any, links: Sequence[Link]) -> None:
     """Put one call of `operation`, on a value and what the links add, in the place of nodes that follow each other."""
-    others = [link.other for link in links if link.other is not None]
+    _put_call(graph, nodes, operation, (value, *(link.other for link in links if link.other is not None)))
+
+
+def _put_call(graph: fx.Graph, nodes: Sequence[Node], operation: Any, arguments: tuple[Any, ...]) -> None:
+    """Put one call in the place of nodes that follow each other."""
     name_for_code(operation, nodes[0].name)
     with graph.inserting_after(nodes[-1]):
-        call = graph.call_function(operation, (value, *others))
+        call = graph.call_function(operation, arguments)
     nodes[-1].replace_all_uses_with(call)
     for node in reversed(nodes):
         graph.erase_node(node)

@@ -87,6 +87,16 @@ class Geometry(ctypes.Structure):
     )
 
 
+class Attention(ctypes.Structure):
+    """Queries, keys and values of heads, as `csrc/proxconnect.h` has them."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("batch", "heads", "queries", "keys", "width")),
+        *((name, ctypes.c_int64 * 3) for name in ("q_strides", "k_strides", "v_strides")),
+        ("scale", ctypes.c_float),
+    )
+
+
 _INT, _LONG, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 _ARGUMENTS = {
     "px_supports": (_INT,),
@@ -135,6 +145,9 @@ _ARGUMENTS = {
     "px_fused_int8_conv2d": (
         _INT, _POINTER, ctypes.POINTER(Window), ctypes.POINTER(Geometry), *[_POINTER] * 3, ctypes.POINTER(Window),
         _POINTER, _INT,
+    ),
+    "px_attention": (
+        _INT, *[_POINTER] * 3, ctypes.POINTER(Attention), _POINTER, _INT,
     ),
     "px_quantize": (
         _INT, _INT, _INT, _INT, ctypes.c_float, _LONG, _LONG, *[_POINTER] * 4, _INT,
