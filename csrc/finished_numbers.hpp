@@ -10,10 +10,10 @@
 namespace proxconnect {
 namespace {
 
-// Outputs from `channel` on of ROWS rows from `row` on.
-template <class V, int ROWS, class Numbers>
+// Outputs from `channel` on of ROWS rows from `row` on, so many vectors at a time.
+template <class V, int ROWS, int PARTS, class Numbers>
 inline void put_rows(const Numbers& numbers, int64_t row, int64_t channel, int64_t count, const Outputs& then) {
-    constexpr int SIZE = 2 * V::outputs;
+    constexpr int SIZE = PARTS * V::outputs;
     for (int64_t c = 0; c < count; c += SIZE) {
         Block<V, ROWS, SIZE> block;
         block.channel = channel + c;
@@ -44,14 +44,14 @@ void put_affine(const Numbers& numbers, int64_t rows, int64_t channel, int64_t c
     }
 }
 
-template <class V, class Numbers>
+template <class V, int PARTS, class Numbers>
 void put_finished(const Numbers& numbers, int64_t rows, int64_t channel, int64_t count, const Outputs& then) {
     if (then.step_count == 0 || (then.step_count == 1 && then.steps->kind == AFFINE)) {
         return put_affine<V>(numbers, rows, channel, count, then);
     }
     int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) put_rows<V, 4>(numbers, r, channel, count, then);
-    for (; r < rows; ++r) put_rows<V, 1>(numbers, r, channel, count, then);
+    for (; r + 4 <= rows; r += 4) put_rows<V, 4, PARTS>(numbers, r, channel, count, then);
+    for (; r < rows; ++r) put_rows<V, 1, PARTS>(numbers, r, channel, count, then);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 namespace proxconnect {
 namespace {
 
-constexpr int64_t LANES = 16, ROW = 2 * DIGITS * BLOCK;  // the sums of a row: high, middle and low of two blocks
+constexpr int64_t LANES = 16, ROW = PLACES * BLOCK;  // the sums of a row, those of the highest place first
 
 struct Avx512 {
     static constexpr int outputs = 16;
@@ -43,50 +43,40 @@ struct DigitSums {
     const int32_t* sums;
     float quantum;
 
-    Floats<Avx512> of(int64_t row, int64_t c) const {
-        const int32_t* const from = sums + row * ROW + c * DIGITS;
-        const auto floats = [&](int place) { return _mm512_cvtepi32_ps(_mm512_load_si512(from + place * BLOCK)); };
+    Floats<Avx512> of(int64_t row, int64_t) const {
         const __m512 byte = _mm512_set1_ps(256.0f);
-        const __m512 sum = _mm512_fmadd_ps(_mm512_fmadd_ps(floats(0), byte, floats(1)), byte, floats(2));
+        const auto floats = [&](int64_t place) {
+            return _mm512_cvtepi32_ps(_mm512_load_si512(sums + row * ROW + place * BLOCK));
+        };
+        __m512 sum = floats(0);
+        for (int64_t place = 1; place < PLACES; ++place) sum = _mm512_fmadd_ps(sum, byte, floats(place));
         return _mm512_mul_ps(sum, _mm512_set1_ps(quantum));
     }
 };
 
-// Adds the products of 16 rows, in tile 6, with a block of the weight to tiles FIRST to FIRST + 2.
-template <int FIRST>
-inline void add_block(const int8_t* panels, int64_t apart) {
-    _tile_loadd(7, panels, 64);
-    if constexpr (FIRST == 0) _tile_dpbssd(0, 6, 7);
-    else _tile_dpbssd(3, 6, 7);
-    _tile_loadd(7, panels + apart, 64);
-    if constexpr (FIRST == 0) _tile_dpbssd(1, 6, 7);
-    else _tile_dpbssd(4, 6, 7);
-    _tile_loadd(7, panels + 2 * apart, 64);
-    if constexpr (FIRST == 0) _tile_dpbssd(2, 6, 7);
-    else _tile_dpbssd(5, 6, 7);
-}
-
-// The sums of 16 rows with two blocks, or with one.
-void multiply_tile(const ByteRows& rows, const uint8_t* x, const int8_t* panels, bool has_two, int32_t* sums) {
+// The sums of 16 rows with a block of the weight, a place in a tile.
+void multiply_tile(const ByteRows& rows, const uint8_t* x, const int8_t* panels, int32_t* sums) {
     const int64_t apart = block_bytes(rows.step_count);
     constexpr int64_t PITCH = ROW * sizeof(int32_t);
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    _tile_zero(4);
-    _tile_zero(5);
     for (int64_t j = 0; j < rows.step_count; ++j, panels += STEP_BYTES) {
-        _tile_loadd(6, x + rows.steps[j].at, rows.stride);
-        add_block<0>(panels, apart);
-        if (has_two) add_block<3>(panels + DIGITS * apart, apart);
+        _tile_loadd(4, x + rows.steps[j].at, rows.stride);
+        _tile_loadd(5, panels, 64);
+        _tile_dpbssd(0, 4, 5);
+        _tile_loadd(6, panels + apart, 64);
+        _tile_dpbssd(1, 4, 6);
+        _tile_loadd(5, panels + 2 * apart, 64);
+        _tile_dpbssd(2, 4, 5);
+        _tile_loadd(6, panels + 3 * apart, 64);
+        _tile_dpbssd(3, 4, 6);
     }
     _tile_stored(0, sums, PITCH);
     _tile_stored(1, sums + BLOCK, PITCH);
     _tile_stored(2, sums + 2 * BLOCK, PITCH);
     _tile_stored(3, sums + 3 * BLOCK, PITCH);
-    _tile_stored(4, sums + 4 * BLOCK, PITCH);
-    _tile_stored(5, sums + 5 * BLOCK, PITCH);
 }
 
 }  // namespace
@@ -130,20 +120,19 @@ void put_digits_of_planes(const float* x, int64_t channels, int64_t apart, int64
 }
 
 void multiply_digits(const ByteRows& rows, const int8_t* panels, const Outputs& then) {
-    const int64_t blocks = ceil_div(then.channels, BLOCK), apart = DIGITS * block_bytes(rows.step_count);
+    const int64_t apart = PLACES * block_bytes(rows.step_count);
     alignas(64) int32_t sums[2][BLOCK * ROW];
-    for (int64_t block = 0; block < blocks; block += 2) {
-        const bool has_two = block + 1 < blocks;
-        const int64_t channel = block * BLOCK, count = least(2 * BLOCK, then.channels - channel);
+    for (int64_t channel = 0; channel < then.channels; channel += BLOCK, panels += apart) {
         const auto put = [&](const int32_t* from, int64_t row) {
             Outputs here = then;
             here.first += row;
-            put_finished<Avx512>(DigitSums{from, *rows.quantum}, least(BLOCK, rows.count - row), channel, count, here);
+            const int64_t count = least(BLOCK, rows.count - row), width = least(BLOCK, then.channels - channel);
+            put_finished<Avx512, 1>(DigitSums{from, *rows.quantum}, count, channel, width, here);
         };
         // The sums of a tile are written after the products of the next, for they take a while to arrive.
         int64_t r = 0;
         for (int which = 0; r < rows.count; r += BLOCK, which ^= 1) {
-            multiply_tile(rows, rows.x + r * rows.stride, panels + block * apart, has_two, sums[which]);
+            multiply_tile(rows, rows.x + r * rows.stride, panels, sums[which]);
             if (r > 0) put(sums[which ^ 1], r - BLOCK);
         }
         put(sums[(r / BLOCK - 1) % 2], r - BLOCK);
@@ -154,8 +143,8 @@ DigitTiles::DigitTiles(const Stretch* steps, int64_t count) {
     int64_t fours = 1;
     for (int64_t j = 0; j < count; ++j) fours = most(fours, steps[j].fours);
     TileConfiguration configuration;
-    configuration.bytes[6] = static_cast<uint16_t>(4 * fours);
-    configuration.rows[7] = static_cast<uint8_t>(fours);
+    configuration.bytes[4] = static_cast<uint16_t>(4 * fours);
+    configuration.rows[5] = configuration.rows[6] = static_cast<uint8_t>(fours);
     _tile_loadconfig(&configuration);
 }
 

@@ -114,7 +114,7 @@ template <class V>
 void finish_sums(const ByteRows& rows, const ByteOutputs& o, const int32_t* sums) {
     const int64_t at = o.first * BLOCK, count = least(o.last * BLOCK, o.n) - at;
     const TileTotals totals(o, o.first, o.last - o.first, rows.step_count);
-    put_finished<V>(TileNumbers<V>{rows, sums, totals}, rows.count, at, count, *o.then);
+    put_finished<V, 2>(TileNumbers<V>{rows, sums, totals}, rows.count, at, count, *o.then);
 }
 
 template <class V>

@@ -29,8 +29,8 @@ class FusedFloatConv2d(ImagePass):
     is more than 256 times the mean |x|, or beyond 2^±60. `others` are as of `FusedInt8Conv2d`.
 
     An image is rounded to whole numbers within ±8355710, and each output's weight within ±8355711, by a step each.
-    Products leave out what is below 2^-22 of the largest |x| times the largest |w|, rounding included; sums are exact,
-    in three parts, which become floats and are then added.
+    Sums are exact, in four parts that are then added as floats; of each product they leave out what is below 2^-32 of the
+    largest.
 
     Args:
         weight: float32 (out, in, height, width) on the CPU; of an output, 0 or largest within 2^±60.
@@ -85,12 +85,12 @@ def can_be_fixed(weight: Tensor) -> bool:
 
 
 def _panels(weight: Tensor, dilation: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Blocks of the weight's high, middle and low products, (⌈out/16⌉, 3, bytes), and the scale of the sums."""
+    """Blocks of the weight's digits as they meet those of an image, (⌈out/16⌉, 4, bytes), and the scale of the sums."""
     wide = weight.double()
     step = wide.abs().flatten(1).amax(1).clamp(min=_LEAST) / _WHOLE
     whole = (wide / step.view(-1, 1, 1, 1)).round_().to(torch.int32)
     low, middle, high = ((whole + 0x808080) ^ 0x808080).view(torch.int8).unflatten(-1, (-1, 4)).unbind(-1)[:3]
     none = torch.zeros_like(low)
-    meeting = ((none, none, high), (none, high, middle), (high, middle, low))
+    meeting = (none, none, high), (none, high, middle), (high, middle, low), (middle, low, none)
     panels = [int8_panels(torch.stack(digits, 2).flatten(1, 2), dilation) for digits in meeting]
-    return torch.stack(panels, 1), (2.0**16 * step).float()
+    return torch.stack(panels, 1), (2.0**8 * step).float()
