@@ -38,6 +38,34 @@ struct alignas(64) ThreeBytes {
 };
 constexpr ThreeBytes THREE_BYTES;
 
+// Where the digits of sixteen pixels of three planes lie, 48 bytes at a time, in the vectors of the first two planes, or
+// where a mask has a bit in that of the third.
+struct alignas(64) ThreePlanes {
+    uint8_t of[3][64] = {};
+    uint64_t is_third[3] = {};
+
+    constexpr ThreePlanes() {
+        for (int i = 0; i < 144; ++i) {
+            const int pixel = i / 9, plane = i % 9 / 3, digit = i % 3;
+            of[i / 48][i % 48] = static_cast<uint8_t>(4 * pixel + digit + (plane == 1 ? 64 : 0));
+            if (plane == 2) is_third[i / 48] |= uint64_t{1} << i % 48;
+        }
+    }
+};
+constexpr ThreePlanes THREE_PLANES;
+
+// The digits of sixteen pixels of three planes, as images of colours have.
+void put_colours(const float* x, int64_t apart, __m512 factor, uint8_t* to) {
+    const auto plane = [&](int64_t c) { return digits_of(_mm512_loadu_ps(x + c * apart), factor); };
+    const __m512i first = plane(0), second = plane(1), third = plane(2);
+    for (int part = 0; part < 3; ++part) {
+        const __m512i places = _mm512_load_si512(THREE_PLANES.of[part]);
+        const __m512i of_two = _mm512_permutex2var_epi8(first, places, second);
+        const __m512i bytes = _mm512_mask_permutexvar_epi8(of_two, THREE_PLANES.is_third[part], places, third);
+        _mm512_mask_storeu_epi8(to + 48 * part, (uint64_t{1} << 48) - 1, bytes);
+    }
+}
+
 // What the sums of a tile's rows stand for.
 struct DigitSums {
     const int32_t* sums;
@@ -110,6 +138,10 @@ void put_digits_of_planes(const float* x, int64_t channels, int64_t apart, int64
     alignas(64) uint32_t digits[LANES];
     for (int64_t k = 0; k < count; k += LANES) {
         const int64_t pixels = least(LANES, count - k);
+        if (channels == 3 && pixels == LANES) {
+            put_colours(x + k, apart, factor, to + k * channels * DIGITS);
+            continue;
+        }
         for (int64_t c = 0; c < channels; ++c) {
             const __m512 of_plane = _mm512_maskz_loadu_ps(first_of(pixels), x + c * apart + k);
             _mm512_store_si512(digits, digits_of(of_plane, factor));
