@@ -10,7 +10,7 @@ from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.image_pass import ImagePass
 from proxconnect.kernels.int8_panels import int8_panels
 from proxconnect.kernels.library import has_float_conv
-from proxconnect.kernels.operator import loaded, require_float32
+from proxconnect.kernels.operator import loaded, require_float32, require_weight
 
 MOST_ENTRIES = 2**15
 """How many entries a patch may have, so that 32 bits hold the sums of their digits."""
@@ -29,8 +29,8 @@ class FusedFloatConv2d(ImagePass):
     is more than 256 times the mean |x|, or beyond 2^±60. `others` are as of `FusedInt8Conv2d`.
 
     An image is rounded to whole numbers within ±8355710, and each output's weight within ±8355711, by a step each.
-    Sums are exact, in four parts that are then added as floats; of each product they leave out what is below 2^-32 of the
-    largest.
+    Sums are exact, in four parts that are then added as floats; what they leave out of a product is below 2^-32 of the
+    largest one.
 
     Args:
         weight: float32 (out, in, height, width) on the CPU; of an output, 0 or largest within 2^±60.
@@ -61,12 +61,11 @@ class FusedFloatConv2d(ImagePass):
                 f"a weight is (out, in, height, width), of at most {MOST_ENTRIES} entries a patch, and finite, the "
                 f"largest of an output 0 or within 2^±60; got {tuple(weight.shape)}"
             )
-        if bias is not None:
-            require_float32("bias", bias)
         kernels, number = loaded(None)
         if not has_float_conv():
             raise RuntimeError("this machine has no kernels for float convolutions, which take AMX")
         panels, scale = _panels(weight.detach(), dilation)
+        require_weight(panels, tuple(panels.shape), len(weight), scale, bias, torch.int8)
         convolve = kernels.px_fused_float_conv2d, number
         shape = tuple(weight.shape)
         super().__init__(convolve, panels, shape, stride, padding, dilation, scale, bias, then, mean, pool)
