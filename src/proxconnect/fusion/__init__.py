@@ -2,7 +2,8 @@
 
 from proxconnect.fusion.attachment import layer_by_layer
 from proxconnect.fusion.comparison import ProofError
+from proxconnect.fusion.float_conv import Floats
 from proxconnect.fusion.proof import Proof, prove
 from proxconnect.fusion.regions import Fusion, Region, fuse
 
-__all__ = ["Fusion", "Proof", "ProofError", "Region", "fuse", "layer_by_layer", "prove"]
+__all__ = ["Floats", "Fusion", "Proof", "ProofError", "Region", "fuse", "layer_by_layer", "prove"]

@@ -1,11 +1,13 @@
 """Which parts of a packed model run as fused graphs."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import nn
 
 from proxconnect import kernels
 from proxconnect.fusion.attachment import let_forward_be_fused
+from proxconnect.fusion.float_conv import Floats
 from proxconnect.fusion.trace import UntraceableError
 from proxconnect.packed import PackedLayer
 
@@ -25,12 +27,15 @@ class Region:
     """The batch norms of floats in one pass with what follows them."""
     int8: int
     """The 8-bit layers in one pass with what stands around them."""
+    float_convs: int
+    """The float convolutions that kernels run so."""
 
     def __str__(self) -> str:
         what = [f"{self.products} binary layers with {self.links} norms, activations and additions"]
         what += [f"{self.bits} of them from bits to bits"] if self.bits else []
         what += [f"{self.norms} norms of floats"] if self.norms else []
         what += [f"{self.int8} layers of 8 bits"] if self.int8 else []
+        what += [f"{self.float_convs} float convolutions"] if self.float_convs else []
         return f"{self.name or 'the model'}: {', '.join(what)}"
 
 
@@ -48,29 +53,32 @@ class Fusion:
         return "\n".join(lines) or "layer by layer"
 
 
-def fuse(model: nn.Module) -> Fusion:
+def fuse(model: nn.Module, floats: Floats = "torch") -> Fusion:
     """Let a packed model, or those of its parts that are graphs, run fused, in place; what could be is in the answer.
 
+    `floats` says what computes their float layers. ValueError for another.
     Nothing that the model holds changes, so that it saves as before; `forward.FusedForward` says when a graph runs.
     """
+    if floats not in get_args(Floats):
+        raise ValueError(f"floats must be one of {', '.join(get_args(Floats))}; got {floats!r}")
     if not kernels.is_built():
         return Fusion((), {"": "proxconnect was installed without its kernels"})
     regions: list[Region] = []
     reasons: dict[str, str] = {}
-    _visit("", model, regions, reasons)
+    _visit("", model, floats, regions, reasons)
     return Fusion(tuple(regions), reasons)
 
 
-def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[str, str]) -> None:
+def _visit(name: str, module: nn.Module, floats: Floats, regions: list[Region], reasons: dict[str, str]) -> None:
     """Fuse a module, or else its children."""
     if isinstance(module, PackedLayer) or not any(isinstance(m, PackedLayer) for m in module.modules()):
         return
     try:
-        work = let_forward_be_fused(module)
+        work = let_forward_be_fused(module, floats)
     except UntraceableError as error:
         reasons[name] = str(error)
         for child_name, child in module.named_children():
-            _visit(f"{name}.{child_name}" if name else child_name, child, regions, reasons)
+            _visit(f"{name}.{child_name}" if name else child_name, child, floats, regions, reasons)
         return
     if work.changes_anything:
-        regions.append(Region(name, work.products, work.links, work.bits, work.norms, work.int8))
+        regions.append(Region(name, work.products, work.links, work.bits, work.norms, work.int8, work.float_convs))
