@@ -8,21 +8,6 @@
 namespace proxconnect {
 namespace {
 
-// Calls work(floats, count) for pieces of a row of pixels that lie in order.
-template <class Work>
-void for_pieces(const Geometry& g, const float* row, const Work& work) {
-    if (g.channel_stride == 1 && g.pixel_stride == g.channels) return work(row, g.size[1] * g.channels);
-    if (g.channel_stride == 1) {
-        for (int64_t i = 0; i < g.size[1]; ++i) work(row + i * g.pixel_stride, g.channels);
-    } else if (g.pixel_stride == 1) {
-        for (int64_t c = 0; c < g.channels; ++c) work(row + c * g.channel_stride, g.size[1]);
-    } else {
-        for (int64_t i = 0; i < g.size[1]; ++i) {
-            for (int64_t c = 0; c < g.channels; ++c) work(row + i * g.pixel_stride + c * g.channel_stride, 1);
-        }
-    }
-}
-
 Quantum quantum_in(int32_t isa, const Geometry& g, const float* x, int32_t threads) {
     std::atomic<uint32_t> most = 0;
     in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
@@ -50,36 +35,16 @@ void round_row(const Int8Kernels& kernels, const Geometry& g, const float* from,
     });
 }
 
-// Rows [begin, end) of the image with its border.
-void round_rows(const Int8Kernels& kernels, const ByteImage& image, const float* x, float inverse, int64_t begin,
-                int64_t end, uint8_t* bytes) {
-    const Geometry& g = image.g;
-    const int64_t side = g.padding[1] * g.channels;
-    constexpr int ZERO = 128;
-    for (int64_t i = begin; i < end; ++i) {
-        uint8_t* const to = bytes + i * image.row;
-        const int64_t row = i - g.padding[0];
-        if (row < 0 || row >= g.size[0]) {
-            std::memset(to, ZERO, static_cast<size_t>(image.row));
-            continue;
-        }
-        std::memset(to, ZERO, static_cast<size_t>(side));
-        round_row(kernels, g, x + row * g.row_stride, inverse, to + side);
-        std::memset(to + image.row - side, ZERO, static_cast<size_t>(side));
-    }
-}
-
 }  // namespace
 
 const uint8_t* rounded(int32_t isa, const Int8Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
                        float& quantum) {
-    // What may be read behind it: a whole tile of pixels, and a whole step.
-    const int64_t slack = BLOCK * image.g.stride[1] * image.g.channels + STEP;
-    auto* const bytes = static_cast<uint8_t*>(scratch<ByteImage>(image.size + slack));
+    auto* const bytes = static_cast<uint8_t*>(scratch<ByteImage>(image.readable));
     const Quantum found = quantum_in(isa, image.g, x, threads);
     quantum = found.step;
-    in_parallel(image.g.size[0] + 2 * image.g.padding[0], 1, threads, [&](int64_t begin, int64_t end) {
-        round_rows(kernels, image, x, found.inverse, begin, end, bytes);
+    constexpr int ZERO = 128;
+    put_image(image, x, ZERO, threads, bytes, [&](const float* row, uint8_t* to) {
+        round_row(kernels, image.g, row, found.inverse, to);
     });
     return bytes;
 }

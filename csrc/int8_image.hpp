@@ -2,7 +2,10 @@
 // out with its border, so that what a row of the kernel sees is one piece of it: no patch is ever gathered.
 #pragma once
 
+#include <cstring>
+
 #include "int8_entries.hpp"
+#include "threads.hpp"
 
 namespace proxconnect {
 
@@ -11,7 +14,45 @@ struct ByteImage {
     const Geometry& g;
     int64_t width = g.size[1] + 2 * g.padding[1], row = width * g.channels;
     int64_t size = (g.size[0] + 2 * g.padding[0]) * row;
+
+    // What may be read behind it as well: a whole tile of pixels, and a whole step.
+    int64_t readable = size + BLOCK * g.stride[1] * g.channels + STEP;
 };
+
+// Calls work(floats, count) for pieces of a row of pixels that lie in order.
+template <class Work>
+void for_pieces(const Geometry& g, const float* row, const Work& work) {
+    if (g.channel_stride == 1 && g.pixel_stride == g.channels) return work(row, g.size[1] * g.channels);
+    if (g.channel_stride == 1) {
+        for (int64_t i = 0; i < g.size[1]; ++i) work(row + i * g.pixel_stride, g.channels);
+    } else if (g.pixel_stride == 1) {
+        for (int64_t c = 0; c < g.channels; ++c) work(row + c * g.channel_stride, g.size[1]);
+    } else {
+        for (int64_t i = 0; i < g.size[1]; ++i) {
+            for (int64_t c = 0; c < g.channels; ++c) work(row + i * g.pixel_stride + c * g.channel_stride, 1);
+        }
+    }
+}
+
+// Has put(row, to) write the bytes of each row of an image that begins at x, and puts the border around them.
+template <class Put>
+void put_image(const ByteImage& image, const float* x, int border, int32_t threads, uint8_t* bytes, const Put& put) {
+    const Geometry& g = image.g;
+    const int64_t side = g.padding[1] * g.channels;
+    in_parallel(g.size[0] + 2 * g.padding[0], 1, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            uint8_t* const to = bytes + i * image.row;
+            const int64_t row = i - g.padding[0];
+            if (row < 0 || row >= g.size[0]) {
+                std::memset(to, border, static_cast<size_t>(image.row));
+                continue;
+            }
+            put(x + row * g.row_stride, to + side);
+            std::memset(to, border, static_cast<size_t>(side));
+            std::memset(to + image.row - side, border, static_cast<size_t>(side));
+        }
+    });
+}
 
 // Rounds an image that begins at x, in memory of this thread; writes the step to `quantum`.
 const uint8_t* rounded(int32_t isa, const Int8Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
@@ -22,6 +63,7 @@ class Patches {
   public:
     explicit Patches(const ByteImage& image);
 
+    const Stretch* first() const { return steps_.data(); }
     int64_t steps() const { return static_cast<int64_t>(steps_.size()); }
 
     // Calls work(rows, pixel) for output pixels [begin, end), as many at once as lie at one distance and whose sums stay

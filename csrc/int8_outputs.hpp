@@ -3,7 +3,7 @@
 // V has: `outputs`, the floats of a vector, and `fma`, which rounds once.
 #pragma once
 
-#include "epilogue.hpp"
+#include "finished_numbers.hpp"
 #include "four.hpp"
 #include "int8.hpp"
 #include "scratch.hpp"
@@ -97,61 +97,24 @@ struct TileOutputs {
     }
 };
 
-// The same through the steps of `then`: outputs from `channel` on of ROWS rows from `row` on.
-template <class V, int ROWS>
-inline void put_finished(const ByteRows& rows, int64_t row, const int32_t* sums, const TileTotals& totals,
-                         int64_t channel, int64_t count, const Outputs& then) {
-    constexpr int SIZE = 2 * V::outputs;
-    for (int64_t c = 0; c < count; c += SIZE) {
-        Block<V, ROWS, SIZE> block;
-        block.channel = channel + c;
-        block.fill([&](int r, int part) {
-            const int64_t at = c + part * V::outputs;
-            const float quantum = rows.quantum[(row + r) * rows.apart];
-            return totals.numbers<V>(sums + (row + r) * TILE, at, quantum) *
-                       block.of_channels(then.output.scale, part) +
-                   block.of_channels(then.output.bias, part);
-        });
-        int64_t at[ROWS];
-        for (int r = 0; r < ROWS; ++r) at[r] = (then.first + row + r) * then.channels + channel + c;
-        finish(block, then, at, count - c);
-    }
-}
-
-// The same where there is one step at most, an affine: all that it takes stays in registers.
+// What the sums of rows stand for.
 template <class V>
-void put_affine(const ByteRows& rows, const int32_t* sums, const TileTotals& totals, int64_t channel, int64_t count,
-                const Outputs& then) {
-    for (int64_t c = 0; c < count; c += V::outputs) {
-        const auto of_channels = [&](const float* values) { return loaded<Floats<V>>(values + channel + c); };
-        const Floats<V> scale = of_channels(then.output.scale), bias = of_channels(then.output.bias);
-        const bool has_step = then.step_count > 0;
-        const Floats<V> a = has_step ? of_channels(then.steps->a) : scale;
-        const Floats<V> b = has_step ? of_channels(then.steps->b) : bias;
-        float* y = then.y + then.first * then.channels + channel + c;
-        for (int64_t r = 0; r < rows.count; ++r, y += then.channels) {
-            const Floats<V> v = totals.numbers<V>(sums + r * TILE, c, rows.quantum[r * rows.apart]) * scale + bias;
-            store_part(has_step ? V::fma(v, a, b) : v, count - c, y);
-        }
-    }
-}
+struct TileNumbers {
+    const ByteRows& rows;
+    const int32_t* sums;
+    const TileTotals& totals;
 
-template <class V>
-void put_finished(const ByteRows& rows, const int32_t* sums, const TileTotals& totals, int64_t channel, int64_t count,
-                  const Outputs& then) {
-    if (then.step_count == 0 || (then.step_count == 1 && then.steps->kind == AFFINE)) {
-        return put_affine<V>(rows, sums, totals, channel, count, then);
+    Floats<V> of(int64_t row, int64_t c) const {
+        return totals.numbers<V>(sums + row * TILE, c, rows.quantum[row * rows.apart]);
     }
-    int64_t r = 0;
-    for (; r + 4 <= rows.count; r += 4) put_finished<V, 4>(rows, r, sums, totals, channel, count, then);
-    for (; r < rows.count; ++r) put_finished<V, 1>(rows, r, sums, totals, channel, count, then);
-}
+};
 
 // Of one tile.
 template <class V>
 void finish_sums(const ByteRows& rows, const ByteOutputs& o, const int32_t* sums) {
     const int64_t at = o.first * BLOCK, count = least(o.last * BLOCK, o.n) - at;
-    put_finished<V>(rows, sums, {o, o.first, o.last - o.first, rows.step_count}, at, count, *o.then);
+    const TileTotals totals(o, o.first, o.last - o.first, rows.step_count);
+    put_finished<V, 2>(TileNumbers<V>{rows, sums, totals}, rows.count, at, count, *o.then);
 }
 
 template <class V>

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from proxconnect import packed
-from proxconnect.fusion import Attention, Fusion, Proof, fuse, prove
+from proxconnect.fusion import Floats, Fusion, Proof, fuse, prove
 from proxconnect.packed import Inputs, Remainder, Vectors
 
 
@@ -25,7 +25,7 @@ class Packing:
 
 def pack(
     model: nn.Module, *, inputs: Inputs = "exact", remainder: Remainder = "float", vectors: Vectors = "float32",
-    attention: Attention | None = None, example: Any = None,
+    floats: Floats | None = None, example: Any = None,
 ) -> nn.Module:  # fmt: skip
     """A new model, in `eval()` and without gradients, whose binary layers hold 1 bit a weight plus scales.
 
@@ -45,38 +45,35 @@ def pack(
         vectors: "float32", or "float16" to round every float32 vector (scales, biases, norms, position embeddings) to
             the nearest values that float16 has, but for those that it cannot hold to 2⁻¹⁰. They stay float32 in
             memory; the file stores them in 16 bits.
-        attention: "torch", or "fast" to have the kernels compute plain attention in graphs (no mask, not causal) where
-            the machine has AMX with bfloat16, within the rounding of sums of floats, as near as torch's own. By default
-            fast where no layer has binary inputs, since a sign near 0 turns by rounding. In no file.
+        floats: what computes convolutions by float weights and plain attention (no mask, not causal) in graphs: "torch",
+            or "fast", kernels where this machine has AMX, which round otherwise, about as exactly. A sign near 0 may
+            turn by that, as it may where torch sums in another order; hence by default "fast" where no layer has binary
+            inputs, else "torch". In no file.
         example: what `model` takes, as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments.
             With it, `packing.proof` of the new model says how near each layer, the graph and the whole come to `model`.
 
     Raises:
         ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, for another
-            `inputs`, `remainder`, `vectors` or `attention`, and for a model wrapped by `torch.compile(model)` or the
-            like. TypeError: for such types of layers. ProofError: where on the example a layer or the graph differs by
-            more than rounding.
+            `inputs`, `remainder`, `vectors` or `floats`, and for a model wrapped by `torch.compile(model)` or the like.
+            TypeError: for such types of layers. ProofError: where on the example a layer or the graph differs by more
+            than rounding.
     """
     small = packed.pack(model, inputs=inputs, remainder=remainder, vectors=vectors)
-    fusion = fuse(small, attention=attention)
+    fusion = fuse(small, floats)
     vars(small)["packing"] = Packing(fusion, None if example is None else prove(model, small, example))
     return small
 
 
 def load(
-    path: str | os.PathLike[str],
-    float_model: nn.Module,
-    *,
-    inputs: Inputs = "exact",
-    attention: Attention | None = None,
+    path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact", floats: Floats | None = None
 ) -> nn.Module:
     """The packed model that `save` wrote: a new module in `eval()` on the CPU, with the architecture of `float_model`.
 
     `float_model` stays as it is and may be on the meta device: none of its parameters is ever copied. Buffers that are
-    not persistent are, so they must have values. `inputs` and `attention` are as of `pack`, and in no file; what runs
+    not persistent are, so they must have values. `inputs` and `floats` are as of `pack`, and in no file; what runs
     fused is found anew. PackedFileError for a damaged, foreign or newer file and for a model of another architecture,
     OSError for a file that cannot be read.
     """
     model = packed.load(path, float_model, inputs=inputs)
-    vars(model)["packing"] = Packing(fuse(model, attention=attention), None)
+    vars(model)["packing"] = Packing(fuse(model, floats), None)
     return model

@@ -81,14 +81,14 @@ def test_reads_the_rows_of_one_layer(net: type[Block], is_of_rows: bool) -> None
 @torch.no_grad()
 def test_gives_no_other_answer_than_the_layers_where_signs_follow() -> None:
     """The first answer is checked, and the proof holds, though signs might turn."""
-    model, small = packed(nn.Sequential(Block(), Block(scale=0.5)), "poly", attention="fast")
+    model, small = packed(nn.Sequential(Block(), Block(scale=0.5)), "poly", floats="fast")
     x = torch.randn(2, 50, WIDTH)
     assert attentions(small) == 2
     for _ in range(2):
         answer = small(x)
         with layer_by_layer(small):
             assert torch.equal(answer, small(x))
-    again = pc.pack(model, attention="fast", example=x)
+    again = pc.pack(model, floats="fast", example=x)
     assert again.packing.proof.graph_gap == 0  # type: ignore[union-attr]
     assert "2 attentions" in str(again.packing)
 
@@ -97,8 +97,8 @@ def test_is_torchs_where_signs_follow_unless_asked_for(tmp_path: Path) -> None:
     _, small = packed(Block(), "poly")
     pc.save(small, tmp_path / "model.safetensors")
     assert attentions(small) == 0
-    assert attentions(pc.load(tmp_path / "model.safetensors", Block(), attention="fast")) == 1
-    assert attentions(packed(Block(), attention="torch")[1]) == 0
+    assert attentions(pc.load(tmp_path / "model.safetensors", Block(), floats="fast")) == 1
+    assert attentions(packed(Block(), floats="torch")[1]) == 0
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_other_attention_is_left(options: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def test_copies_run_the_same() -> None:
-    _, small = packed(Block(), "poly", attention="fast")
+    _, small = packed(Block(), "poly", floats="fast")
     x = torch.randn(1, 40, WIDTH)
     for other in (copy.deepcopy(small), pickle.loads(pickle.dumps(small))):
         assert torch.equal(other(x), small(x))
@@ -125,5 +125,5 @@ def test_gradients_are_torchs() -> None:
 
 
 def test_another_word_is_refused() -> None:
-    with pytest.raises(ValueError, match="attention must be 'torch' or 'fast'"):
-        packed(Block(), attention="quick")
+    with pytest.raises(ValueError, match="floats must be 'torch' or 'fast'"):
+        packed(Block(), floats="quick")

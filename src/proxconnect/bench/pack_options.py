@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch import nn
 
 import proxconnect
+from proxconnect.fusion import Floats
 from proxconnect.packed import Inputs
 
 Remainder = Literal["float", "int8"]
@@ -22,6 +23,8 @@ class PackOptions:
     """What layers that are not binary become."""
     vectors: Vectors = "float32"
     """What scales, biases and norms are stored as."""
+    floats: Floats = "torch"
+    """What computes the float layers of fused graphs."""
 
     def pack(self, binary: nn.Module, example: Any = None) -> nn.Module:
         """The packed form of `binary`, proved on `example` where there is one."""
@@ -30,10 +33,13 @@ class PackOptions:
             more["remainder"] = self.remainder
         if self.vectors != "float32":
             more["vectors"] = self.vectors
+        if self.floats != "torch":
+            more["floats"] = self.floats
         return proxconnect.pack(binary, inputs=self.inputs, **more)
 
     def __str__(self) -> str:
         said = ["float inputs in 8 bits"] if self.inputs == "int8" else []
         said += ["int8 remainder"] if self.remainder == "int8" else []
         said += ["float16 vectors"] if self.vectors == "float16" else []
+        said += ["fast floats"] if self.floats == "fast" else []
         return ", ".join(said)

@@ -1,25 +1,25 @@
 """Modules that run as their fused graphs: their class becomes a subclass of it, of the same name, in place."""
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from proxconnect.fusion.forward import FusedForward
 from proxconnect.fusion.rewrite import Rewriting
 from proxconnect.fusion.trace import UntraceableError
 
 
-def let_forward_be_fused(module: nn.Module, *, has_fast_attention: bool = False) -> Rewriting:
+def let_forward_be_fused(module: nn.Module, *, has_fast_floats: bool = False) -> Rewriting:
     """Have `module` run as a fused graph from now on, in place; what was fused. UntraceableError where it has none."""
     if "forward" in vars(module):
         raise UntraceableError("its forward was replaced")
     own: Any = type(module).forward
     own = own.__wrapped__ if isinstance(module, _Fused) else own
-    fused = FusedForward(module, own, has_fast_attention=has_fast_attention)
+    fused = FusedForward(module, own, has_fast_floats=has_fast_floats)
     if fused.work.changes_anything:
         cls: Any = type(module)
         module.__class__ = cls if issubclass(cls, _Fused) else _fused_class(cls)
@@ -43,6 +43,16 @@ def layer_by_layer(model: nn.Module) -> Iterator[None]:
     finally:
         for fused in running:
             fused.is_paused = False
+
+
+@contextmanager
+def graphs_run_by(model: nn.Module, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
+    """While this lasts, have `runner(graph)` run in the place of each graph of `model`."""
+    with ExitStack() as stack:
+        for module in model.modules():
+            if (fused := fused_forward(module)) is not None:
+                stack.enter_context(fused.run_by(runner))
+        yield
 
 
 class _Fused(nn.Module):

@@ -3,34 +3,18 @@
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any, TypeGuard
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import Node
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from proxconnect import kernels
-from proxconnect.packed import PackedLayer
-
-Attention = Literal["torch", "fast"]
 
 _PARAMETERS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 _PLAIN = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "enable_gqa": False}
-
-
-def is_fast(model: nn.Module, attention: Attention | None) -> bool:
-    """Whether attention in a packed model is to be that of the kernels; ValueError unless it is one of `Attention`.
-
-    None is for where no sign turns by it: in models without binary inputs.
-    """
-    if attention not in (None, *get_args(Attention)):
-        raise ValueError(f"attention must be 'torch' or 'fast'; got {attention!r}")
-    if not kernels.has_attention() or attention == "torch":
-        return False
-    layers = (m for m in model.modules() if isinstance(m, PackedLayer))
-    return attention == "fast" or not any(layer.has_binary_input for layer in layers)
 
 
 class FusedAttention:

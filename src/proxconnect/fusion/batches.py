@@ -10,7 +10,8 @@ from torch.fx import Node
 from torch.nn import functional
 
 from proxconnect.fusion.finishes import FusedNorm, FusedNormPool
-from proxconnect.fusion.int8 import FusedInt8Conv, FusedInt8Rows
+from proxconnect.fusion.image_conv import FusedImageConv
+from proxconnect.fusion.int8 import FusedInt8Rows
 from proxconnect.fusion.layout import in_format_of, with_channels_last, with_planes
 from proxconnect.fusion.overwriting import OverwritingGelu
 from proxconnect.fusion.products import FusedProduct
@@ -33,7 +34,7 @@ _FUNCTIONS: set[Any] = {
     with_channels_last, with_planes, in_format_of,
 }  # fmt: skip
 _METHODS = {"relu", "relu_", "clone", "contiguous", "add", "add_", "mul", "sigmoid"}
-_FUSED = (FusedProduct, FusedNorm, FusedNormPool, FusedInt8Conv, FusedInt8Rows, OverwritingGelu)
+_FUSED = (FusedProduct, FusedNorm, FusedNormPool, FusedImageConv, FusedInt8Rows, OverwritingGelu)
 
 
 def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from proxconnect.example import tensors_in
 from proxconnect.fusion.attention import FastAttention
 from proxconnect.fusion.batches import are_apart, in_parts
+from proxconnect.fusion.float_conv import ByTorch
 from proxconnect.fusion.layout import with_channels_last
 from proxconnect.fusion.rewrite import Rewriting, rewrite
 from proxconnect.fusion.sources import Sources
@@ -38,8 +39,8 @@ class FusedForward:
     _run: Callable[..., Any] | None
     _sources: Sources | None
 
-    def __init__(self, module: nn.Module, own: Callable[..., Any], *, has_fast_attention: bool = False) -> None:
-        self.module, self._own, self._has_fast_attention = module, own, has_fast_attention
+    def __init__(self, module: nn.Module, own: Callable[..., Any], *, has_fast_floats: bool = False) -> None:
+        self.module, self._own, self._has_fast_floats = module, own, has_fast_floats
         self.names = required_parameters(own)
         self.is_paused = False
         self._fuse()
@@ -71,6 +72,11 @@ class FusedForward:
         """Whether the graph has its images with their channels last."""
         return self.work.has_images
 
+    @property
+    def has_fast_convs(self) -> bool:
+        """Whether kernels compute float convolutions that torch would."""
+        return self.work.float_convs > 0
+
     def own(self, *args: Any, **kwargs: Any) -> Any:
         """What the module's own forward answers."""
         return self._own(self.module, *args, **kwargs)
@@ -91,12 +97,12 @@ class FusedForward:
     def _fuse(self) -> None:
         graph = trace(self.module, self._own)
         with torch.device("cpu"):  # where kernels read, whatever the default is
-            self.work = rewrite(self.module, graph, has_fast_attention=self._has_fast_attention)
+            self.work = rewrite(self.module, graph, has_fast_floats=self._has_fast_floats)
         sources = Sources(self.module, graph, self.work.read)
-        run = fx.GraphModule(self.module, graph).forward
+        self._graph = fx.GraphModule(self.module, graph)
         self._are_apart = are_apart(graph, self.work.modules)
         self._is_checked = self._is_given_up = False
-        self._run = run
+        self._run = self._graph.forward
         self._sources = sources  # last, since other threads take the rest to fit it
 
     def _is_outdated(self) -> bool:
@@ -122,11 +128,17 @@ class FusedForward:
         return (*args, *(kwargs[name] for name in rest)) if all(name in kwargs for name in rest) else None
 
     def _checked(self, inputs: tuple[Any, ...]) -> Any:
-        """The first answer of the graph, or where it is another that of the module itself."""
+        """The first answer of the graph, or where it is another that of the module itself.
+
+        Float convolutions are compared by torch's, since signs may turn where kernels round otherwise.
+        """
         expected = self._as_the_graph(inputs)
         try:
             answer = self._run(*inputs)  # type: ignore[misc]  # it was made
-            fault = _difference(tensors_in(expected), tensors_in(answer))
+            by_torch = answer
+            if self.work.float_convs:
+                by_torch = ByTorch(self._graph).run(*inputs)
+            fault = _difference(tensors_in(expected), tensors_in(by_torch))
         except Exception as error:  # whatever the operations raise
             fault = f"it raises {type(error).__name__}: {error}"
         if not fault:
@@ -144,7 +156,7 @@ class FusedForward:
 
     def _by_layers(self, inputs: tuple[Any, ...]) -> Any:
         """What the module's own forward answers, its attention that of the graph."""
-        with FastAttention() if self._has_fast_attention else nullcontext():
+        with FastAttention() if self._has_fast_floats else nullcontext():
             return self.own(*inputs)
 
     def _instead(self, inputs: tuple[Any, ...], fault: str) -> Any:
@@ -167,7 +179,7 @@ class FusedForward:
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies take: the graph is made anew."""
-        kept = {name: vars(self)[name] for name in ("module", "names", "_has_fast_attention")}
+        kept = {name: vars(self)[name] for name in ("module", "names", "_has_fast_floats")}
         return {**kept, "is_paused": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.fusion.adding import finished
-from proxconnect.fusion.layout import with_channels_last
+from proxconnect.fusion.image_conv import FusedImageConv
 from proxconnect.fusion.links import Link, run
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fused_int8_conv import FusedInt8Conv2d
 from proxconnect.kernels.fused_int8_linear import FusedInt8Linear
-from proxconnect.kernels.window import can_take_means
 from proxconnect.packed.int8 import Int8Conv2d, Int8Linear
 
 
@@ -27,37 +26,17 @@ def can_multiply(layer: Int8Linear | Int8Conv2d) -> bool:
     return layer.padding_mode == "zeros" and pad[::2] == pad[1::2]
 
 
-def can_average(module: nn.AvgPool2d, layer: Int8Conv2d) -> bool:
-    """Whether a mean of windows runs in the same pass as the convolution behind it."""
-    return type(module) is nn.AvgPool2d and can_take_means(module) and layer.stride_of_seen() == (1, 1)
-
-
-class FusedInt8Conv:
-    """An 8-bit convolution, the mean before it, its links and a max pool; called with the input and what links add."""
+class FusedInt8Conv(FusedImageConv):
+    """An 8-bit convolution, the mean before it, its links and a max pool."""
 
     def __init__(
         self, layer: Int8Conv2d, mean: nn.AvgPool2d | None, links: Sequence[Link], steps: tuple[Step, ...],
         pool: nn.MaxPool2d | None,
     ) -> None:  # fmt: skip
-        self.layer, self.mean, self.links, self.pool = layer, mean, tuple(links), pool
         assert layer.panels is not None
-        self.stride = layer.stride_of_seen()
         output = layer.kernel_scale(), layer.kernel_bias()
-        self.kernel = FusedInt8Conv2d(layer.panels, *layer.kernel_geometry(), *output, steps, mean, pool)
-
-    def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
-        """(N, in, H, W) in any layout → (N, out, H', W'), in the memory format channels_last."""
-        if input.dtype is not torch.float32 or input.dim() != 4:
-            return self.by_layers(input, others)
-        seen = input if self.stride == (1, 1) else input[..., :: self.stride[0], :: self.stride[1]]
-        output: Tensor | None = finished(self.kernel, seen, others, torch.channels_last)
-        return self.by_layers(input, others) if output is None else output
-
-    def by_layers(self, input: Tensor, others: Sequence[Tensor]) -> Tensor:
-        """The same by the modules themselves."""
-        value = with_channels_last(input)
-        value = run(self.links, self.layer(value if self.mean is None else self.mean(value)), others)
-        return value if self.pool is None else self.pool(value)
+        kernel = FusedInt8Conv2d(layer.panels, *layer.kernel_geometry(), *output, steps, mean, pool)
+        super().__init__(layer, kernel, layer.stride_of_seen(), mean, links, pool)
 
 
 class FusedInt8Rows:

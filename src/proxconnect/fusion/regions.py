@@ -6,7 +6,7 @@ from torch import nn
 
 from proxconnect import kernels
 from proxconnect.fusion.attachment import let_forward_be_fused
-from proxconnect.fusion.attention import Attention, is_fast
+from proxconnect.fusion.fast_floats import Floats, are_fast
 from proxconnect.fusion.trace import UntraceableError
 from proxconnect.packed import PackedLayer
 
@@ -26,6 +26,8 @@ class Region:
     """The batch norms of floats in one pass with what follows them."""
     int8: int
     """The 8-bit layers in one pass with what stands around them."""
+    float_convs: int = 0
+    """The float convolutions that kernels run so."""
     attentions: int = 0
     """The attentions of floats in one pass."""
 
@@ -34,6 +36,7 @@ class Region:
         what += [f"{self.bits} of them from bits to bits"] if self.bits else []
         what += [f"{self.norms} norms of floats"] if self.norms else []
         what += [f"{self.int8} layers of 8 bits"] if self.int8 else []
+        what += [f"{self.float_convs} float convolutions"] if self.float_convs else []
         what += [f"{self.attentions} attentions"] if self.attentions else []
         return f"{self.name or 'the model'}: {', '.join(what)}"
 
@@ -52,32 +55,32 @@ class Fusion:
         return "\n".join(lines) or "layer by layer"
 
 
-def fuse(model: nn.Module, *, attention: Attention | None = None) -> Fusion:
+def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
     """Let a packed model, or those of its parts that are graphs, run fused, in place; what could be is in the answer.
 
+    `floats` says what computes their float layers. ValueError for another.
     Nothing that the model holds changes, so that it saves as before; `forward.FusedForward` says when a graph runs.
     """
-    has_fast_attention = is_fast(model, attention)
+    has_fast_floats = are_fast(model, floats)
     if not kernels.is_built():
         return Fusion((), {"": "proxconnect was installed without its kernels"})
     regions: list[Region] = []
     reasons: dict[str, str] = {}
-    _visit("", model, regions, reasons, has_fast_attention)
+    _visit("", model, regions, reasons, has_fast_floats)
     return Fusion(tuple(regions), reasons)
 
 
-def _visit(
-    name: str, module: nn.Module, regions: list[Region], reasons: dict[str, str], has_fast_attention: bool
-) -> None:
+def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[str, str], has_fast_floats: bool) -> None:
     """Fuse a module, or else its children."""
     if isinstance(module, PackedLayer) or not any(isinstance(m, PackedLayer) for m in module.modules()):
         return
     try:
-        work = let_forward_be_fused(module, has_fast_attention=has_fast_attention)
+        work = let_forward_be_fused(module, has_fast_floats=has_fast_floats)
     except UntraceableError as error:
         reasons[name] = str(error)
         for child_name, child in module.named_children():
-            _visit(f"{name}.{child_name}" if name else child_name, child, regions, reasons, has_fast_attention)
+            _visit(f"{name}.{child_name}" if name else child_name, child, regions, reasons, has_fast_floats)
         return
     if work.changes_anything:
-        regions.append(Region(name, work.products, work.links, work.bits, work.norms, work.int8, work.attentions))
+        fused = work.products, work.links, work.bits, work.norms, work.int8, work.float_convs, work.attentions
+        regions.append(Region(name, *fused))

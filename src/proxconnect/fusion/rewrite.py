@@ -10,12 +10,15 @@ from torch.fx import Node
 
 from proxconnect.fusion.attention import fused_attention
 from proxconnect.fusion.finishes import FusedNorm, FusedNormPool, can_pool
-from proxconnect.fusion.int8 import FusedInt8Conv, FusedInt8Rows, can_average, can_multiply
+from proxconnect.fusion.float_conv import FusedFloatConv, can_convolve, stride_of_seen
+from proxconnect.fusion.image_conv import FusedImageConv, can_average
+from proxconnect.fusion.int8 import FusedInt8Conv, FusedInt8Rows, can_multiply
 from proxconnect.fusion.layout import keep_channels_last
 from proxconnect.fusion.links import Link, chain_from, is_nothing, link_of, steps_of
 from proxconnect.fusion.mutation import separate_writes
 from proxconnect.fusion.overwriting import OverwritingGelu
 from proxconnect.fusion.products import FusedProduct, can_fuse, channels_of, fused, output_bits, takes_bits
+from proxconnect.kernels.attention import has_attention
 from proxconnect.kernels.epilogue import Step
 from proxconnect.packed.int8 import Int8Conv2d, Int8Linear
 from proxconnect.packed.kernels import KernelConv, KernelLayer
@@ -40,13 +43,15 @@ class Rewriting:
     """The batch norms of floats that run in one pass with what follows."""
     int8: int = 0
     """The 8-bit layers that run in one pass with what stands around them."""
+    float_convs: int = 0
+    """The float convolutions that kernels run so."""
     attentions: int = 0
     """The attentions of floats that run in one pass."""
 
     @property
     def changes_anything(self) -> bool:
         """Whether something was fused."""
-        return bool(self.products or self.norms or self.int8 or self.attentions)
+        return bool(self.products or self.norms or self.int8 or self.float_convs or self.attentions)
 
     def module_of(self, node: Any) -> nn.Module | None:
         """What a node calls, if that is a module with the forward of its class."""
@@ -54,20 +59,21 @@ class Rewriting:
         return None if module is None or "forward" in vars(module) else module
 
 
-def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_attention: bool = False) -> Rewriting:
+def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) -> Rewriting:
     """Rewrite the graph of `module` in place; UntraceableError where it writes into what it reads later."""
     work = Rewriting(graph, dict(module.named_modules()))
     work.has_images = any(_is_image_layer(work.module_of(node)) for node in graph.nodes)
     separate_writes(graph, work.modules)
     graph.eliminate_dead_code(_has_effects)
     changes = [_leave_out_nothing, _fuse_product, _overwrite, _fuse_int8]
+    changes += [_fuse_float_conv] if work.has_images and has_fast_floats else []
     changes += [_fuse_norm] if work.has_images else []
-    changes += [_fuse_attention] if has_fast_attention else []
+    changes += [_fuse_attention] if has_fast_floats and has_attention() else []
     for change in changes:
         for node in list(graph.nodes):
             change(work, node)
     if work.has_images:
-        keep_channels_last(graph, work.modules, lambda node: isinstance(node.target, FusedInt8Conv))
+        keep_channels_last(graph, work.modules, lambda node: isinstance(node.target, FusedImageConv))
     graph.eliminate_dead_code(_has_effects)
     return work
 
@@ -134,29 +140,48 @@ def _fuse_int8(work: Rewriting, head: Node) -> None:
     layer = work.module_of(head)
     if not isinstance(layer, Int8Linear | Int8Conv2d) or len(head.args) != 1 or head.kwargs or not can_multiply(layer):
         return
-    if isinstance(layer, Int8Conv2d) and not work.has_images:
-        return
+    if isinstance(layer, Int8Linear):
+        work.int8 += 1
+        _fuse_rows(work, head, layer)
+    elif work.has_images:
+        work.int8 += 1
+        _fuse_conv(work, head, layer, layer.stride_of_seen(), FusedInt8Conv)
+
+
+def _fuse_rows(work: Rewriting, head: Node, layer: Int8Linear) -> None:
     links = chain_from(head, work.modules)
-    steps = steps_of(links, layer.levels.shape[0])
+    steps = steps_of(links, layer.out_features)
+    links = links[: len(steps)]
+    work.read += [layer, *(link.module for link in links if link.module is not None)]
+    nodes = [head, *(link.node for link in links)]
+    _replace(work.graph, nodes, FusedInt8Rows(layer, links, steps), head.args[0], links)
+
+
+def _fuse_float_conv(work: Rewriting, head: Node) -> None:
+    """The same of a float convolution that kernels take."""
+    layer = work.module_of(head)
+    if isinstance(layer, nn.Conv2d) and len(head.args) == 1 and not head.kwargs and can_convolve(layer):
+        work.float_convs += 1
+        _fuse_conv(work, head, layer, stride_of_seen(layer), FusedFloatConv)
+
+
+def _fuse_conv(work: Rewriting, head: Node, layer: Any, stride: tuple[int, int], fused_form: Any) -> None:
+    """Put one call in the place of a convolution, before which `stride` is taken, and of what stands around it."""
+    links = chain_from(head, work.modules)
+    steps = steps_of(links, layer.out_channels)
     links = links[: len(steps)]
     nodes = [head, *(link.node for link in links)]
-    operation: FusedInt8Rows | FusedInt8Conv
-    if isinstance(layer, Int8Linear):
-        operation = FusedInt8Rows(layer, links, steps)
-    else:
-        before: Any = head.args[0]
-        mean, pool = _mean_before(work, before, layer), _pool_behind(work, nodes[-1], steps)
-        operation = FusedInt8Conv(layer, mean, links, steps, pool)
-        nodes = [*([before] if mean is not None else []), *nodes, *(nodes[-1].users if pool is not None else [])]
-    work.int8 += 1
+    before: Any = head.args[0]
+    mean, pool = _mean_before(work, before, stride), _pool_behind(work, nodes[-1], steps)
+    nodes = [*([before] if mean is not None else []), *nodes, *(nodes[-1].users if pool is not None else [])]
     work.read += [layer, *(link.module for link in links if link.module is not None)]
-    _replace(work.graph, nodes, operation, nodes[0].args[0], links)
+    _replace(work.graph, nodes, fused_form(layer, mean, links, steps, pool), nodes[0].args[0], links)
 
 
-def _mean_before(work: Rewriting, node: Node, layer: Int8Conv2d) -> nn.AvgPool2d | None:
+def _mean_before(work: Rewriting, node: Node, stride: tuple[int, int]) -> nn.AvgPool2d | None:
     """What `node` calls, if that is a mean that the layer alone reads and that can run in the same pass."""
     module = work.module_of(node)
-    if not isinstance(module, nn.AvgPool2d) or not can_average(module, layer):
+    if not isinstance(module, nn.AvgPool2d) or not can_average(module, stride):
         return None
     return module if len(node.users) == 1 and len(node.args) == 1 and not node.kwargs else None
 

@@ -149,6 +149,11 @@ _ARGUMENTS = {
     "px_attention": (
         _INT, *[_POINTER] * 3, ctypes.POINTER(Attention), _POINTER, _INT,
     ),
+    "px_has_float_conv2d": (_INT,),
+    "px_fused_float_conv2d": (
+        _INT, _POINTER, ctypes.POINTER(Window), ctypes.POINTER(Geometry), *[_POINTER] * 3, ctypes.POINTER(Window),
+        _POINTER, _INT,
+    ),
     "px_quantize": (
         _INT, _INT, _INT, _INT, ctypes.c_float, _LONG, _LONG, *[_POINTER] * 4, _INT,
     ),
@@ -184,3 +189,10 @@ def instruction_sets() -> tuple[str, ...]:
     """The instruction sets that this machine runs, the best last; none where the kernels were not built."""
     loaded = library()
     return () if loaded is None else tuple(name for name, number in NUMBERS.items() if loaded.px_supports(number))
+
+
+@cache
+def has_float_conv() -> bool:
+    """Whether this machine has kernels for float convolutions, in fixed point: it takes AMX."""
+    loaded, known = library(), instruction_sets()
+    return loaded is not None and bool(known) and bool(loaded.px_has_float_conv2d(NUMBERS[known[-1]]))

@@ -1,0 +1,109 @@
+"""What convolutions of images have in common that run in one pass with what stands around them."""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Layout, Step
+from proxconnect.kernels.geometry import geometry_of, require_geometry
+from proxconnect.kernels.operator import require_float32
+from proxconnect.kernels.window import can_take_means, can_take_the_largest, window_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What shape and strides of an input say."""
+
+    mean: object
+    geometry: object
+    pool: object
+    added: tuple[int, ...]
+    """The shape of what is added."""
+    output: Layout
+
+
+class ImagePass:
+    """Images, or the means of their windows, convolved and through steps and a max pool, by one function of C.
+
+    Args:
+        convolve: the function, and the number of the instruction set that it is to use.
+        panels: the weight as the function reads it, of shape `weight`.
+        weight, stride, padding, dilation, scale, bias, then, mean, pool: as of `FusedInt8Conv2d`.
+
+    Raises:
+        ValueError: other means and pools, steps that do not fit.
+    """
+
+    def __init__(
+        self,
+        convolve: tuple[Callable[..., int], int],
+        panels: Tensor,
+        weight: tuple[int, ...],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        scale: Tensor | None,
+        bias: Tensor | None,
+        then: tuple[Step, ...],
+        mean: nn.AvgPool2d | None,
+        pool: nn.MaxPool2d | None,
+    ) -> None:
+        if mean is not None and not can_take_means(mean):
+            raise ValueError(f"a mean must have neither padding nor a divisor of its own; got {mean}")
+        if pool is not None and (not can_take_the_largest(pool) or any(isinstance(step, Add) for step in then)):
+            raise ValueError(f"a pool must have neither dilation nor indices, and no Add before it; got {pool}, {then}")
+        self._convolve, self._number = convolve
+        self._panels, self._at = panels, panels.data_ptr()
+        self._how = (weight, tuple(stride), tuple(padding), tuple(dilation), 1)
+        self._mean, self._pool = mean, pool
+        if bias is None:  # as torch adds it, which makes 0 of -0
+            bias = torch.zeros(weight[0], dtype=torch.float32, device="cpu")
+        self._epilogue = Epilogue(weight[0], then, scale, bias, memory_format=torch.channels_last)
+        self._call = lru_cache(PLANS)(self._plan)
+
+    def __call__(self, input: Tensor, *others: Tensor) -> Tensor | None:
+        """The output; None for images that the function does not take."""
+        call = self._call(input.shape, input.stride())
+        if input.dtype is not torch.float32 or not input.is_cpu:
+            require_float32("input", input)
+        added, output = self._epilogue.added(others, call.added), call.output
+        y = torch.empty_strided(output.shape, output.strides, dtype=torch.float32)
+        if output.is_empty:
+            return y
+        left = self._convolve(
+            self._number, input.data_ptr(), call.mean, call.geometry, self._at, self._epilogue.address, added,
+            call.pool, y.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return None if left else y
+
+    def _plan(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Call:
+        require_geometry(shape, (self._how[0][0], shape[1], 1, 1), (1, 1), (0, 0), (1, 1), 1)  # that it is of images
+        mean = pool = None
+        size = shape[2], shape[3]
+        if self._mean is not None:
+            mean, size = window_of(self._mean, size)
+        image = (*shape[:2], *size)
+        require_geometry(image, *self._how)
+        geometry = geometry_of(image, _told(shape, strides), *self._how)
+        size = geometry.out_size[0], geometry.out_size[1]
+        added = (shape[0], self._how[0][0], *size)
+        if self._pool is not None:
+            pool, size = window_of(self._pool, size)
+        return _Call(mean, ctypes.byref(geometry), pool, added, self._epilogue.layout((shape[0],), size))
+
+
+def _told(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
+    """Strides that say how an image lies even where a size of 1 lets them say anything."""
+    image, channel, row, pixel = strides
+    height, width = shape[2:]
+    if shape[1] == 1:
+        channel = 1
+    if width == 1:
+        pixel = row if height > 1 else shape[1] * channel
+    if height == 1:
+        row = width * pixel
+    return image, channel, row, pixel
