@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch import nn
 
 import proxconnect
+from proxconnect.fusion import Attention
 from proxconnect.packed import Inputs
 
 Remainder = Literal["float", "int8"]
@@ -22,6 +23,8 @@ class PackOptions:
     """What layers that are not binary become."""
     vectors: Vectors = "float32"
     """What scales, biases and norms are stored as."""
+    attention: Attention | None = None
+    """What attention of floats is computed by; None as `pack` has it."""
 
     def pack(self, binary: nn.Module, example: Any = None) -> nn.Module:
         """The packed form of `binary`, proved on `example` where there is one."""
@@ -30,10 +33,13 @@ class PackOptions:
             more["remainder"] = self.remainder
         if self.vectors != "float32":
             more["vectors"] = self.vectors
+        if self.attention is not None:
+            more["attention"] = self.attention
         return proxconnect.pack(binary, inputs=self.inputs, **more)
 
     def __str__(self) -> str:
         said = ["float inputs in 8 bits"] if self.inputs == "int8" else []
         said += ["int8 remainder"] if self.remainder == "int8" else []
         said += ["float16 vectors"] if self.vectors == "float16" else []
+        said += [f"{self.attention} attention"] if self.attention is not None else []
         return ", ".join(said)

@@ -5,6 +5,7 @@ from typing import get_args
 
 from proxconnect.bench.pack_options import PackOptions, Remainder, Vectors
 from proxconnect.cli.parser import Parser
+from proxconnect.fusion import Attention
 from proxconnect.packed import Inputs
 
 
@@ -17,8 +18,10 @@ def add_to(command: Parser) -> None:
         "default: float")  # fmt: skip
     add("--vectors", choices=get_args(Vectors), default="float32", help="what scales, biases and norms are stored as;\n"
         "default: float32")  # fmt: skip
+    add("--attention", choices=get_args(Attention), help="what attention of floats is computed by here: torch, or the\n"
+        "kernel, fast; default: fast where no layer has binary inputs")  # fmt: skip
 
 
 def of(parsed: argparse.Namespace) -> PackOptions:
     """What the options say."""
-    return PackOptions(parsed.inputs, parsed.remainder, parsed.vectors)
+    return PackOptions(parsed.inputs, parsed.remainder, parsed.vectors, parsed.attention)
