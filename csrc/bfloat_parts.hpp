@@ -19,8 +19,8 @@ inline float largest_of(__m512i magnitudes) {
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(static_cast<int>(_mm512_reduce_max_epu32(magnitudes)))));
 }
 
-// Tiles of one factor of a product, of which each takes `steps` steps of 32 entries. A word of a tile holds two of them,
-// those 16 apart, so that no vector is shuffled: the upper 8 bits of the significand are the first part of a float,
+// Tiles of one factor of a product, each of `steps` steps of 32 entries. A word of a tile holds two of them, those 16
+// apart, so that no vector is shuffled: the upper 8 bits of the significand are the first part of a float,
 // those after them the second, the rest the third.
 struct Parts {
     static constexpr int64_t COUNT = 3, BYTES = 1024;

@@ -203,10 +203,10 @@ struct Attention {
     float scale;
 };
 
-// softmax(scale · Q Kᵀ) V of each head: y is (batch, queries, heads, width). Each factor of a product is split into three
-// of 8 bits, of whose nine products the six largest are summed in float32; an error is that of sums of floats. `keys` is
-// above 0, `width` a multiple of 16 and `scale` above 0. Returns 1 where the machine has no AMX with bfloat16, and 2 where
-// an entry is NaN, or so large that a score might reach 2^20/log2(e), or an entry of V 1e30.
+// softmax(scale · Q Kᵀ) V of each head: y is (batch, queries, heads, width). Each factor of a product is split into
+// three of 8 bits, of whose nine products the six largest are summed in float32; an error is that of sums of floats.
+// `keys` is above 0, `width` a multiple of 16 and `scale` above 0. Returns 1 where the machine has no AMX with bfloat16,
+// and 2 where an entry is NaN, or so large that a score might reach 2^20/log2(e), or an entry of V 1e30.
 PROXCONNECT_API int32_t px_attention(int32_t isa, const float* q, const float* k, const float* v,
                                      const Attention* attention, float* y, int32_t threads);
 

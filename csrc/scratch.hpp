@@ -2,6 +2,7 @@
 // might take the copy of an instruction set that the machine lacks.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <new>
 

@@ -45,8 +45,8 @@ def pack(
         vectors: "float32", or "float16" to round every float32 vector (scales, biases, norms, position embeddings) to
             the nearest values that float16 has, but for those that it cannot hold to 2⁻¹⁰. They stay float32 in
             memory; the file stores them in 16 bits.
-        floats: what computes convolutions by float weights and plain attention (no mask, not causal) in graphs: "torch",
-            or "fast", kernels where this machine has AMX, which round otherwise, about as exactly. A sign near 0 may
+        floats: what computes convolutions by float weights and plain attention (no mask, not causal) in graphs, "torch"
+            or "fast": kernels where this machine has AMX, which round otherwise, about as exactly. A sign near 0 may
             turn by that, as it may where torch sums in another order; hence by default "fast" where no layer has binary
             inputs, else "torch". In no file.
         example: what `model` takes, as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments.

@@ -23,8 +23,8 @@ class PackOptions:
     """What layers that are not binary become."""
     vectors: Vectors = "float32"
     """What scales, biases and norms are stored as."""
-    floats: Floats = "torch"
-    """What computes the float layers of fused graphs."""
+    floats: Floats | None = None
+    """What computes floats in graphs; None as `pack` has it."""
 
     def pack(self, binary: nn.Module, example: Any = None) -> nn.Module:
         """The packed form of `binary`, proved on `example` where there is one."""
@@ -33,7 +33,7 @@ class PackOptions:
             more["remainder"] = self.remainder
         if self.vectors != "float32":
             more["vectors"] = self.vectors
-        if self.floats != "torch":
+        if self.floats is not None:
             more["floats"] = self.floats
         return proxconnect.pack(binary, inputs=self.inputs, **more)
 
@@ -41,5 +41,5 @@ class PackOptions:
         said = ["float inputs in 8 bits"] if self.inputs == "int8" else []
         said += ["int8 remainder"] if self.remainder == "int8" else []
         said += ["float16 vectors"] if self.vectors == "float16" else []
-        said += ["fast floats"] if self.floats == "fast" else []
+        said += [f"floats by {'kernels' if self.floats == 'fast' else 'torch'}"] if self.floats is not None else []
         return ", ".join(said)

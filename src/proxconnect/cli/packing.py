@@ -18,8 +18,8 @@ def add_to(command: Parser) -> None:
         "default: float")  # fmt: skip
     add("--vectors", choices=get_args(Vectors), default="float32", help="what scales, biases and norms are stored as;\n"
         "default: float32")  # fmt: skip
-    add("--floats", choices=get_args(Floats), default="torch", help="what computes float layers: torch (default), or\n"
-        "kernels that round otherwise")  # fmt: skip
+    add("--floats", choices=get_args(Floats), help="what computes float convolutions and attention here: torch, or\n"
+        "kernels, fast; default: fast where no layer has binary inputs")  # fmt: skip
 
 
 def of(parsed: argparse.Namespace) -> PackOptions:

@@ -68,8 +68,9 @@ def fused_attention(node: Node) -> Fused | None:
     chain = _chain_from_rows(inputs)
     if chain is None:
         return Fused(operation, nodes, inputs)
-    rows, batch, tokens, _, heads, width = chain[0].args
-    return Fused(FusedAttentionOfRows(operation, heads, width), [*chain, *nodes], (rows, batch, tokens))  # type: ignore[arg-type]  # numbers
+    sizes: Any = chain[0].args
+    rows, batch, tokens, _, heads, width = sizes
+    return Fused(FusedAttentionOfRows(operation, heads, width), [*chain, *nodes], (rows, batch, tokens))
 
 
 def _chain_from_rows(inputs: tuple[Node, ...]) -> list[Node] | None:
