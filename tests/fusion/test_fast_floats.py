@@ -198,5 +198,5 @@ def test_large_batches_in_parts() -> None:
 
 
 def test_what_is_neither() -> None:
-    with pytest.raises(ValueError, match="floats must be one of torch, fast"):
+    with pytest.raises(ValueError, match="floats must be 'torch' or 'fast'"):
         pc.pack(hard_net(), floats="quick")

@@ -122,8 +122,3 @@ def test_gradients_are_torchs() -> None:
     with layer_by_layer(small):
         small(x).sum().backward()
     assert x.grad is not None
-
-
-def test_another_word_is_refused() -> None:
-    with pytest.raises(ValueError, match="floats must be 'torch' or 'fast'"):
-        packed(Block(), floats="quick")
