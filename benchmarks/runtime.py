@@ -61,7 +61,11 @@ class Form:
 
 
 FORMS: Mapping[str, Mapping[str, Form]] = {
-    RESNET: {"packed": Form("poly"), "packed, int8 remainder": Form("poly", PackOptions(remainder="int8"))},
+    RESNET: {
+        "packed": Form("poly"),
+        "packed, fast floats": Form("poly", PackOptions(floats="fast")),
+        "packed, int8 remainder": Form("poly", PackOptions(remainder="int8")),
+    },
     DEIT: {
         "packed BW": Form(None),
         "packed BW, int8 inputs": Form(None, PackOptions(inputs="int8")),

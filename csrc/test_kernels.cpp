@@ -13,6 +13,7 @@
 int check_weight_only(int32_t isa, int& runs);  // test_weight_only.cpp
 int check_fused(int32_t isa, int& runs);        // test_fused.cpp
 int check_int8(int32_t isa, int& runs);  // test_int8.cpp
+int check_float_conv(int32_t isa, int& runs);  // test_float_conv.cpp
 
 namespace {
 
@@ -300,6 +301,7 @@ void check_all(int32_t isa) {
     failures += check_weight_only(isa, runs);
     failures += check_fused(isa, runs);
     failures += check_int8(isa, runs);
+    failures += check_float_conv(isa, runs);
     check_quantizer(isa);
 }
 
