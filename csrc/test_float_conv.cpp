@@ -52,8 +52,8 @@ struct Weight {
     }
 };
 
-// Whether a convolution through `max(·, 0)` is as near to sums of doubles as floats are; of the largest under 2 x 2 if it
-// `pools`.
+// Whether a convolution through `max(·, 0)` is as near to sums of doubles as floats are; of the largest under 2 x 2 if
+// it `pools`.
 bool convolves(int32_t isa, const Geometry& g, bool pools, int32_t threads) {
     const bool is_whole = g.dilation[1] == 1 || g.kernel[1] == 1;
     const int64_t n = g.out_channels, taps = g.kernel[0] * g.kernel[1], pixels = g.out_size[0] * g.out_size[1];
