@@ -61,12 +61,17 @@ class Form:
 
 
 FORMS: Mapping[str, Mapping[str, Form]] = {
-    RESNET: {"packed": Form("poly"), "packed, int8 remainder": Form("poly", PackOptions(remainder="int8"))},
+    RESNET: {
+        "packed": Form("poly"),
+        "packed, fast floats": Form("poly", PackOptions(floats="fast")),
+        "packed, int8 remainder": Form("poly", PackOptions(remainder="int8")),
+    },
     DEIT: {
         "packed BW": Form(None),
-        "packed BW, int8 inputs": Form(None, PackOptions(inputs="int8")),
+        "packed BW, int8": Form(None, PackOptions(inputs="int8", remainder="int8")),
         "packed BWA": Form("poly"),
-        "packed BWA, int8 remainder": Form("poly", PackOptions(remainder="int8")),
+        "packed BWA, fast floats": Form("poly", PackOptions(floats="fast")),
+        "packed BWA, int8": Form("poly", PackOptions(remainder="int8", floats="fast")),
     },
 }
 

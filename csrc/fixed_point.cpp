@@ -38,8 +38,8 @@ struct alignas(64) ThreeBytes {
 };
 constexpr ThreeBytes THREE_BYTES;
 
-// Where the digits of sixteen pixels of three planes lie, 48 bytes at a time, in the vectors of the first two planes, or
-// where a mask has a bit in that of the third.
+// Where the digits of sixteen pixels of three planes lie, 48 bytes at a time, in the vectors of the first two planes,
+// or where a mask has a bit in that of the third.
 struct alignas(64) ThreePlanes {
     uint8_t of[3][64] = {};
     uint64_t is_third[3] = {};

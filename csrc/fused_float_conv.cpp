@@ -35,13 +35,15 @@ struct FixedPoint {
 
     // Denied are images of which few entries are much larger than the others: there floats are finer than one step.
     bool take(const float* x, int32_t threads) {
-        constexpr float WHOLE = 8355710.0f, LEAST = 0x1p-60f, MOST = 0x1p60f;  // no digit passes 127; none of it overflows
+        constexpr float WHOLE = 8355710.0f;  // and one more, by rounding, whose digits are 127
+        constexpr float LEAST = 0x1p-60f, MOST = 0x1p60f;  // within which no product overflows
         constexpr double RATIO = 256;
         const Extent extent = extent_of(x, threads);
         float largest;
         std::memcpy(&largest, &extent.largest, sizeof largest);
         const double entries = static_cast<double>(g.channels * g.size[0] * g.size[1]);
-        if (largest != 0 && !(largest >= LEAST && largest <= MOST && largest * entries <= RATIO * extent.sum)) return false;
+        const bool is_within = largest >= LEAST && largest <= MOST && largest * entries <= RATIO * extent.sum;
+        if (largest != 0 && !is_within) return false;
         quantum = largest / WHOLE;
         const float inverse = largest == 0 ? 0 : WHOLE / largest;
         bytes = static_cast<uint8_t*>(scratch<FixedPoint>(image.readable));
@@ -67,7 +69,8 @@ struct FixedPoint {
         in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; ++i) {
                 Extent& mine = of_rows[static_cast<size_t>(i)];
-                for_pieces(g, x + i * g.row_stride, [&](const float* from, int64_t count) { extend(mine, from, count); });
+                const auto add = [&](const float* from, int64_t count) { extend(mine, from, count); };
+                for_pieces(g, x + i * g.row_stride, add);
             }
         });
         Extent all;

@@ -20,8 +20,9 @@ struct FusedImages {
 };
 
 // Product has: take(x, threads), which makes bytes of an image, or denies that it can; Hold, which is made before many
-// of its runs in one thread; run(begin, end, then), output pixels of that image, the first of which goes to where `then`
-// begins; and run_pooled(begin, end, to), rows of the pooled image that begins at `to`. Returns what entry points do.
+// of its runs in one thread; run(begin, end, then), output pixels of that image, the first of which goes to where
+// `then` begins; and run_pooled(begin, end, to), rows of the pooled image that begins at `to`. Returns what entry
+// points do.
 template <class Product>
 int32_t convolve(const FusedImages& images, const Outputs& then, Product& product) {
     const Geometry& g = images.g;

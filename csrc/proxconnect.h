@@ -185,12 +185,12 @@ PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const 
 // Whether this machine has px_fused_float_conv2d.
 PROXCONNECT_API int32_t px_has_float_conv2d(int32_t isa);
 
-// The same of floats as weight, both in fixed point of three bytes, of signed digits: q = d2·2^16 + d1·2^8 + d0. An image
-// has a step of max |x| / 8355710. Of a weight w each block of outputs is four blocks of whole numbers, whose channels are
-// three for each of the image, one after the other: (0, 0, w2), (0, w2, w1), (w2, w1, w0) and (w1, w0, 0). `scale` is 2^8
-// times the weight's steps. At most 2^15 entries are summed. Returns 1 where this machine has it not, and 2 where an image
-// is not for it, which leaves `y` undefined: one that holds inf or NaN, whose largest |x| is no 0 and beyond 2^±60, or
-// more than 256 times the mean |x|.
+// The same of floats as weight, both in fixed point of three bytes, of signed digits: q = d2·2^16 + d1·2^8 + d0. An
+// image has a step of max |x| / 8355710. Of a weight w each block of outputs is four blocks of whole numbers, whose
+// channels are three for each of the image, one after the other: (0, 0, w2), (0, w2, w1), (w2, w1, w0) and (w1, w0, 0).
+// `scale` is 2^8 times the weight's steps. At most 2^15 entries are summed. Returns 1 where this machine has it not,
+// and 2 where an image is not for it, which leaves `y` undefined: one that holds inf or NaN, whose largest |x| is no 0
+// and beyond 2^±60, or more than 256 times the mean |x|.
 PROXCONNECT_API int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
                                               const int8_t* panels, const Fused* fused, const float* const* others,
                                               const Window* pool, float* y, int32_t threads);

@@ -10,10 +10,12 @@
 #include "proxconnect.h"
 #include "test_images.hpp"
 
-int check_weight_only(int32_t isa, int& runs);  // test_weight_only.cpp
-int check_fused(int32_t isa, int& runs);        // test_fused.cpp
-int check_int8(int32_t isa, int& runs);  // test_int8.cpp
-int check_attention(int32_t isa, int& runs);  // test_attention.cpp
+// Of the files of their names.
+int check_weight_only(int32_t isa, int& runs);
+int check_fused(int32_t isa, int& runs);
+int check_int8(int32_t isa, int& runs);
+int check_attention(int32_t isa, int& runs);
+int check_float_conv(int32_t isa, int& runs);
 
 namespace {
 
@@ -302,6 +304,7 @@ void check_all(int32_t isa) {
     failures += check_fused(isa, runs);
     failures += check_int8(isa, runs);
     failures += check_attention(isa, runs);
+    failures += check_float_conv(isa, runs);
     check_quantizer(isa);
 }
 

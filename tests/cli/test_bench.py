@@ -118,13 +118,15 @@ def test_pack_is_told_what_the_command_is(theirs, capsys, monkeypatch):
     told: list[dict] = []
     pack = proxconnect.pack
 
-    def recording(model, *, inputs, remainder="float", vectors="float32"):
-        told.append({"inputs": inputs, "remainder": remainder, "vectors": vectors})
+    def recording(model, *, inputs, remainder="float", vectors="float32", floats="torch"):
+        told.append({"inputs": inputs, "remainder": remainder, "vectors": vectors, "floats": floats})
         return pack(model, inputs=inputs)
 
     monkeypatch.setattr("proxconnect.pack", recording)
-    found = measured(capsys, "theirs:net", "--remainder", "int8", "--vectors", "float16", "--batch", "1")
-    assert told == [{"inputs": "exact", "remainder": "int8", "vectors": "float16"}]
+    found = measured(
+        capsys, "theirs:net", "--remainder", "int8", "--vectors", "float16", "--floats", "fast", "--batch", "1"
+    )
+    assert told == [{"inputs": "exact", "remainder": "int8", "vectors": "float16", "floats": "fast"}]
     assert {name: found[name] for name in told[0]} == told[0]
 
 

@@ -106,13 +106,13 @@ def test_pack_is_told_the_options_and_the_example(theirs, folder, capsys, monkey
 
     monkeypatch.setattr("proxconnect.pack", recording)
     torch.save(theirs["net"]().state_dict(), "float.pt")
-    options = ["--inputs", "int8", "--remainder", "int8", "--vectors", "float16", "--example"]
+    options = ["--inputs", "int8", "--remainder", "int8", "--vectors", "float16", "--floats", "fast", "--example"]
     assert packed("float.pt", "--model", "theirs:net", *options) == 0
     assert "\nproved\nall of it\n" in capsys.readouterr().out
     assert packed("float.pt", "--model", "theirs:net", "--example", "1", "3", "8", "8") == 0
     first, second = told
     assert first.pop("example").shape == theirs["net"].example.shape
-    assert first == {"inputs": "int8", "remainder": "int8", "vectors": "float16"}
+    assert first == {"inputs": "int8", "remainder": "int8", "vectors": "float16", "floats": "fast"}
     assert [t.shape for t in second["example"]] == [(1, 3, 8, 8)]
 
 

@@ -200,3 +200,10 @@ def test_large_batches_in_parts() -> None:
 def test_what_is_neither() -> None:
     with pytest.raises(ValueError, match="floats must be 'torch' or 'fast'"):
         pc.pack(hard_net(), floats="quick")
+
+
+def test_a_machine_without_such_kernels_takes_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxconnect.fusion.float_conv.has_float_conv", lambda: False)
+    model, x = packed(), image(40)
+    assert not fast_calls(model)
+    assert torch.equal(model(x), by_layers(model, x))

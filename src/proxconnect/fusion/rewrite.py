@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.fx import Node
 
@@ -22,6 +23,8 @@ from proxconnect.kernels.attention import has_attention
 from proxconnect.kernels.epilogue import Step
 from proxconnect.packed.int8 import Int8Conv2d, Int8Linear
 from proxconnect.packed.kernels import KernelConv, KernelLayer
+
+_FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.reshape)
 
 
 @dataclass
@@ -66,7 +69,7 @@ def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False
     separate_writes(graph, work.modules)
     graph.eliminate_dead_code(_has_effects)
     changes = [_leave_out_nothing, _fuse_product, _overwrite, _fuse_int8]
-    changes += [_fuse_float_conv] if work.has_images and has_fast_floats else []
+    changes += [_fuse_float_conv] if has_fast_floats else []
     changes += [_fuse_norm] if work.has_images else []
     changes += [_fuse_attention] if has_fast_floats and has_attention() else []
     for change in changes:
@@ -143,7 +146,7 @@ def _fuse_int8(work: Rewriting, head: Node) -> None:
     if isinstance(layer, Int8Linear):
         work.int8 += 1
         _fuse_rows(work, head, layer)
-    elif work.has_images:
+    elif _may_be_turned(work, head):
         work.int8 += 1
         _fuse_conv(work, head, layer, layer.stride_of_seen(), FusedInt8Conv)
 
@@ -160,9 +163,16 @@ def _fuse_rows(work: Rewriting, head: Node, layer: Int8Linear) -> None:
 def _fuse_float_conv(work: Rewriting, head: Node) -> None:
     """The same of a float convolution that kernels take."""
     layer = work.module_of(head)
-    if isinstance(layer, nn.Conv2d) and len(head.args) == 1 and not head.kwargs and can_convolve(layer):
+    if not isinstance(layer, nn.Conv2d) or len(head.args) != 1 or head.kwargs or not _may_be_turned(work, head):
+        return
+    if can_convolve(layer):
         work.float_convs += 1
         _fuse_conv(work, head, layer, stride_of_seen(layer), FusedFloatConv)
+
+
+def _may_be_turned(work: Rewriting, conv: Node) -> bool:
+    """Whether the channels of its output may lie last: in a graph that has them so, or where rows are made of pixels."""
+    return work.has_images or all(user.target in _FLATTENING for user in conv.users)
 
 
 def _fuse_conv(work: Rewriting, head: Node, layer: Any, stride: tuple[int, int], fused_form: Any) -> None:
