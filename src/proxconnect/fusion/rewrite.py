@@ -171,7 +171,7 @@ def _fuse_float_conv(work: Rewriting, head: Node) -> None:
 
 
 def _may_be_turned(work: Rewriting, conv: Node) -> bool:
-    """Whether the channels of its output may lie last: in a graph that has them so, or where rows are made of pixels."""
+    """Whether the channels of its output may lie last: where the graph has them so, or makes rows of pixels."""
     return work.has_images or all(user.target in _FLATTENING for user in conv.users)
 
 
