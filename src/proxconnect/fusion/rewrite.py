@@ -69,7 +69,7 @@ def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False
     separate_writes(graph, work.modules)
     graph.eliminate_dead_code(_has_effects)
     changes = [_leave_out_nothing, _fuse_product, _overwrite, _fuse_int8]
-    changes += [_fuse_float_conv] if has_fast_floats else []
+    changes += [_fuse_float_conv] if work.has_images and has_fast_floats else []
     changes += [_fuse_norm] if work.has_images else []
     changes += [_fuse_attention] if has_fast_floats and has_attention() else []
     for change in changes:
@@ -163,9 +163,7 @@ def _fuse_rows(work: Rewriting, head: Node, layer: Int8Linear) -> None:
 def _fuse_float_conv(work: Rewriting, head: Node) -> None:
     """The same of a float convolution that kernels take."""
     layer = work.module_of(head)
-    if not isinstance(layer, nn.Conv2d) or len(head.args) != 1 or head.kwargs or not _may_be_turned(work, head):
-        return
-    if can_convolve(layer):
+    if isinstance(layer, nn.Conv2d) and len(head.args) == 1 and not head.kwargs and can_convolve(layer):
         work.float_convs += 1
         _fuse_conv(work, head, layer, stride_of_seen(layer), FusedFloatConv)
 
