@@ -6,8 +6,8 @@ rounded to 8 bits, and with binary activations. Then 2 threads by 1, the files, 
 loads one and runs once, over one that does neither. Weights are untrained; speed does not depend on them. The last
 column is by how much the first packed form is faster, round by round.
 
-Run: python benchmarks/runtime.py [--rounds 31] [--json FILE] [--plot FILE] (about five minutes on an idle machine;
-needs timm)
+Run: python benchmarks/runtime.py [--rounds 31] [--only resnet-1] [--json FILE] [--plot FILE] (about five minutes on an
+idle machine; needs timm)
 """
 
 import argparse
@@ -47,6 +47,7 @@ from proxconnect.cli import resident
 from proxconnect.example import tensors_in
 
 RESNET, DEIT = "bireal_resnet18", "deit_tiny_patch16_224"
+CONTESTS = {"resnet-1": (RESNET, 1), "resnet-16": (RESNET, 16), "deit-1": (DEIT, 1)}
 STORED = ("resnet18", RESNET, DEIT)
 """Whose files are measured: ResNet-18 also in the common form, whose shortcuts are binary too."""
 SMALLEST = PackOptions(remainder="int8", vectors="float16")
@@ -170,7 +171,7 @@ def _pin(cores: int) -> None:
 def table(result: Result) -> Table:
     made = Table(title=f"{result.title}, batch {result.batch}", title_justify="left", box=box.SIMPLE_HEAD)
     made.add_column("", no_wrap=True)
-    for heading in ("ms", "quartiles", "x float", "packed is x as fast"):
+    for heading in ("ms", "quartiles", "x float", "packed faster"):
         made.add_column(heading, justify="right", no_wrap=True)
     ours = result.contenders[1].seconds[result.batch]
     for one in result.contenders:
@@ -178,7 +179,7 @@ def table(result: Result) -> Table:
         made.add_row(
             "torch float32" if one.name == FLOAT else one.name, milliseconds(latency.median),
             f"{milliseconds(latency.low)} to {milliseconds(latency.high)}", f"{one.speedup.median:.2f}",
-            f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+            f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})",
         )  # fmt: skip
     return made
 
@@ -191,41 +192,46 @@ def where(result: Result) -> str:
     return f"Of {1e3 * whole:.3g} ms, module by module: {', '.join(told)}"
 
 
-def as_json(results: list[Result], scaled: Spread, measured: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "machine": dataclasses.asdict(Machine.here()),
-        "contests": [dataclasses.asdict(result) for result in results],
-        "two_threads_by_one": dataclasses.asdict(scaled),
-        "sizes": dict(measured),
-    }
+def show_contest(console: Console, name: str, batch: int, rounds: int) -> Result:
+    result = fresh(contest, name, batch, rounds if batch == 1 else max(1, rounds // 3), cores=1)
+    console.print(table(result))
+    for rival, reason in result.absent.items():
+        console.print(f"Without {rival}: {reason}")
+    console.print(where(result), "\n")
+    return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=31, help="of single inputs; batches have a third of them")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--plot", type=Path, metavar="FILE")
-    arguments = parser.parse_args()
-    console = Console(width=80, highlight=False)
-    torch.set_num_threads(1)
-    console.print(str(Machine.here()))
-    results = []
-    for name, batch in ((RESNET, 1), (RESNET, 16), (DEIT, 1)):
-        rounds = arguments.rounds if batch == 1 else max(1, arguments.rounds // 3)
-        results.append(fresh(contest, name, batch, rounds, cores=1))
-        console.print(table(results[-1]))
-        for rival, reason in results[-1].absent.items():
-            console.print(f"Without {rival}: {reason}")
-        console.print(where(results[-1]), "\n")
-    scaled = fresh(scaling, RESNET, 16, max(1, arguments.rounds // 2), cores=2)
+def show_the_rest(console: Console, rounds: int) -> dict[str, Any]:
+    """2 threads by 1, and sizes."""
+    scaled = fresh(scaling, RESNET, 16, max(1, rounds // 2), cores=2)
     console.print(f"2 threads by 1, {RESNET}, batch 16: {scaled.median:.2f} ({scaled.low:.2f} to {scaled.high:.2f})")
     measured = {name: sizes(name) for name in STORED}
     for name, found in measured.items():
         for what, title in (("files", "file"), ("peaks", "peak memory over a bare process")):
             told = ", ".join(f"{kind} {amount / 1e6:.2f} MB" for kind, amount in found[what].items())
             console.print(f"{name}, {title}: {told}")
+    return {"two_threads_by_one": dataclasses.asdict(scaled), "sizes": measured}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=31, help="of single inputs; batches have a third of them")
+    parser.add_argument("--only", nargs="+", choices=CONTESTS, help="these tables, and nothing else")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    console = Console(width=80, highlight=False)
+    torch.set_num_threads(1)
+    console.print(str(Machine.here()))
+    results = [show_contest(console, *CONTESTS[key], arguments.rounds) for key in arguments.only or CONTESTS]
+    report: dict[str, Any] = {
+        "machine": dataclasses.asdict(Machine.here()),
+        "contests": [dataclasses.asdict(one) for one in results],
+    }
+    if not arguments.only:
+        report |= show_the_rest(console, arguments.rounds)
     if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(results, scaled, measured), indent=2))
+        arguments.json.write_text(json.dumps(report, indent=2))
     if arguments.plot:
         shown = {
             f"{result.title}, batch {result.batch}": {c.name: dataclasses.astuple(c.latency) for c in result.contenders}
