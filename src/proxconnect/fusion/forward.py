@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.autograd import forward_ad
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from proxconnect.example import tensors_in
@@ -206,7 +206,8 @@ def are_plain(inputs: tuple[Any, ...]) -> bool:
         or is_in_torch_dispatch_mode()
         or torch._C._is_torch_function_mode_enabled()
         or torch._C._get_tracing_state() is not None
-        or _has_any_global_hook()
+        or _global_forward_hooks
+        or _global_forward_pre_hooks
     )
 
 
