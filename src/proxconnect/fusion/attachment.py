@@ -68,9 +68,11 @@ def _fused_class(base: Any) -> Any:
 
     @functools.wraps(base.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return base.forward(self, *args, **kwargs)
         fused = vars(self).get("_fused")
         # A slice of a container is made by its class, without a graph; a shallow copy holds that of another module.
-        if torch.compiler.is_compiling() or fused is None or fused.module is not self:
+        if fused is None or fused.module is not self:
             return base.forward(self, *args, **kwargs)
         return fused(*args, **kwargs)
 
