@@ -17,8 +17,8 @@ from rich.table import Table
 from torch.nn import functional
 
 import proxconnect as pc
+from proxconnect.demo.experiment import RECIPES, Run, accuracy, batches, build
 from proxconnect.training import data
-from proxconnect.training.experiment import RECIPES, Run, accuracy, batches, build
 
 RECIPE = RECIPES["digits"]
 

@@ -32,7 +32,7 @@ from torch.nn import functional
 import proxconnect as pc
 import rivals
 from proxconnect.extras import require
-from proxconnect.training.models import resnet20
+from proxconnect.training.models.residual import resnet20
 from rivals import Built, Optimize
 
 WARM_UP = 3

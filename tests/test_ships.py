@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import proxconnect as pc
 from networks import NETWORKS
 from proxconnect.example import arguments
-from proxconnect.training.bireal import bireal_resnet18
+from proxconnect.training.models.bireal import bireal_resnet18
 
 MODES: dict[str, dict[str, Any]] = {
     "BW": {},

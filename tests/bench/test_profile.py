@@ -8,7 +8,7 @@ from torch import nn
 
 from proxconnect import binarize, kernels, pack
 from proxconnect.bench.profile import binary_share, by_kind, profile
-from proxconnect.training.bireal import KEEP, BiRealNet
+from proxconnect.training.models.bireal import KEEP, BiRealNet
 
 
 class Sleeper(nn.Module):

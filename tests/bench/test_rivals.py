@@ -11,7 +11,7 @@ from proxconnect import binarize
 from proxconnect.bench import Options, measure
 from proxconnect.bench.report import as_json
 from proxconnect.bench.rivals import RIVALS, CannotRunError, Rival, Task, answers
-from proxconnect.training.bireal import KEEP, BiRealNet
+from proxconnect.training.models.bireal import KEEP, BiRealNet
 
 
 def net() -> nn.Module:

@@ -69,7 +69,7 @@ def test_a_missing_extra_is_one_line_with_its_installation(capsys, absent, tmp_p
     absent(package)
     assert cli.main(["demo", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert "pip install 'proxconnect[train]'" in error
+    assert "pip install 'proxconnect[demo]'" in error
     assert error.count("\n") == 1
 
 

@@ -11,7 +11,7 @@ import proxconnect as pc
 from proxconnect.fusion import batches, layer_by_layer
 from proxconnect.fusion.attachment import fused_forward
 from proxconnect.fusion.trace import trace
-from proxconnect.training.bireal import bireal_resnet18
+from proxconnect.training.models.bireal import bireal_resnet18
 
 pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
 

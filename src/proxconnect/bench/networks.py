@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from proxconnect import extras
 from proxconnect.bench.examples import of_shapes
-from proxconnect.training import bireal
+from proxconnect.training.models import bireal
 
 
 @dataclass(frozen=True)

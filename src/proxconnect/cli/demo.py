@@ -53,10 +53,10 @@ results.json says "complete": false.""",
 def _run(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from proxconnect.demo.demo import Options, demo
+    from proxconnect.demo.shipping import ProofError
+    from proxconnect.demo.workers import WorkerError
     from proxconnect.training.data import DatasetError
-    from proxconnect.training.demo import Options, demo
-    from proxconnect.training.shipping import ProofError
-    from proxconnect.training.workers import WorkerError
 
     given = {name: getattr(parsed, name) for name in Options.__dataclass_fields__ if getattr(parsed, name) is not None}
     for name in ("pairs", "modes", "starts"):

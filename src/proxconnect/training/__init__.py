@@ -1,4 +1,4 @@
-"""Training on real data: data sets, models, runs and the demo. No library module imports this package.
+"""Training on real data: data sets, models. No library module imports this package.
 
 The benches and the command line do.
 """

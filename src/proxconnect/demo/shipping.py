@@ -1,6 +1,6 @@
 """From the best run to a file, and the proof that the file gives the same answers in a process that has only the file.
 
-`python -m proxconnect.training.shipping FILE DATA ROOT ANSWERS THREADS` is that process.
+`python -m proxconnect.demo.shipping FILE DATA ROOT ANSWERS THREADS` is that process.
 """
 
 import subprocess
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from proxconnect import packed
 from proxconnect.bench.timing import Spread, interleaved, threads
+from proxconnect.demo.experiment import Outcome, Run, answers, build, restore
 from proxconnect.packed import PackedLayer
 from proxconnect.training import data
-from proxconnect.training.experiment import Outcome, Run, answers, build, restore
 
 _ROUNDS = 51
 

@@ -13,8 +13,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import NamedTuple
 
+from proxconnect.demo.experiment import Outcome, Recipe, Run, State, train
 from proxconnect.training import data
-from proxconnect.training.experiment import Outcome, Recipe, Run, State, train
 
 OnEpoch = Callable[[], None]
 

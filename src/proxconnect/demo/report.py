@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from proxconnect.atomic import replacing
-from proxconnect.training.experiment import ACTIVATIONS, Outcome
-from proxconnect.training.shipping import Shipment
+from proxconnect.demo.experiment import ACTIVATIONS, Outcome
+from proxconnect.demo.shipping import Shipment
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -49,8 +49,8 @@ def digits() -> Dataset:
 
     The split is the same in every call. Source: UCI, Optical Recognition of Handwritten Digits.
     """
-    datasets = extras.require("sklearn.datasets", "train")
-    selection = extras.require("sklearn.model_selection", "train")
+    datasets = extras.require("sklearn.datasets", "demo")
+    selection = extras.require("sklearn.model_selection", "demo")
     pixels, labels = datasets.load_digits(return_X_y=True)
     split = selection.train_test_split(pixels, labels, test_size=450, random_state=0, stratify=labels)
     train_pixels, test_pixels, train_labels, test_labels = (torch.from_numpy(part) for part in split)

@@ -16,7 +16,7 @@ from proxconnect.hardening import reestimate_batchnorm
 from proxconnect.layers import Accumulator
 from proxconnect.sharpening import Sharpening
 from proxconnect.training.data import Dataset
-from proxconnect.training.models import resnet20, small_cnn
+from proxconnect.training.models.residual import resnet20, small_cnn
 
 Mode = Literal["float", "BW", "BWA", "BWAA"]
 Start = Literal["E2E", "FT"]

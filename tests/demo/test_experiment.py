@@ -6,10 +6,10 @@ import pytest
 import torch
 from small import some_digits
 
+from proxconnect.demo import workers
+from proxconnect.demo.experiment import ARCHITECTURES, RECIPES, Run, accuracy, build, restore, train
 from proxconnect.hardening import hard_state_dict
 from proxconnect.layers import Accumulator, BinaryLayer
-from proxconnect.training import workers
-from proxconnect.training.experiment import ARCHITECTURES, RECIPES, Run, accuracy, build, restore, train
 
 RECIPE = replace(RECIPES["digits"], epochs=2, batch_size=32)
 

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from proxconnect.conversion import binarize
 from proxconnect.layers import BinaryLayer
-from proxconnect.training.models import ResidualConv, resnet20, small_cnn
+from proxconnect.training.models.residual import ResidualConv, resnet20, small_cnn
 
 
 @pytest.mark.parametrize(("stride", "size"), [(1, 6), (2, 6), (2, 7)])

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from proxconnect import BinaryConv2d, binarize
-from proxconnect.training.bireal import KEEP, BiRealNet, bireal_resnet18
+from proxconnect.training.models.bireal import KEEP, BiRealNet, bireal_resnet18
 
 
 def test_it_is_resnet18_with_a_shortcut_around_every_convolution():

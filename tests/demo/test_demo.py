@@ -11,12 +11,13 @@ import torch
 from rich.console import Console
 from small import some_digits
 
+from proxconnect.demo import demo as module
+from proxconnect.demo import report, shipping
+from proxconnect.demo.experiment import ARCHITECTURES, Epoch, Outcome, Run
 from proxconnect.layers import Accumulator
 from proxconnect.packed import load
-from proxconnect.training import data, report, shipping
-from proxconnect.training import demo as module
-from proxconnect.training.experiment import ARCHITECTURES, Epoch, Outcome, Run
-from proxconnect.training.models import small_cnn
+from proxconnect.training import data
+from proxconnect.training.models.residual import small_cnn
 
 FILES = {"results.json", "curves.png", "weights.png", "pairs.png", "best.safetensors"}
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxconnect import extras, plots
+from proxconnect.demo import report, shipping, workers
+from proxconnect.demo.experiment import RECIPES, Mode, Outcome, Recipe, Run, Start, restore
 from proxconnect.layers import Accumulator, BinaryLayer
-from proxconnect.training import data, report, shipping, workers
-from proxconnect.training.experiment import RECIPES, Mode, Outcome, Recipe, Run, Start, restore
+from proxconnect.training import data
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,7 +103,7 @@ def demo(options: Options, console: "Console", dataset: data.Dataset | None = No
     `results.json` is written after every run, so that it holds what is done whatever happens. `dataset` stands for the
     one that `options.data` names; training is then in this process.
     """
-    extras.require("matplotlib", "train")
+    extras.require("matplotlib", "demo")
     parallel = dataset is None
     dataset = data.load(options.data, options.root) if dataset is None else dataset
     if options.out.exists() and not options.out.is_dir():

@@ -1,0 +1,1 @@
+"""The demo: float and binary networks on real data, a table, pictures, and a file that is proved."""

@@ -1,0 +1,1 @@
+"""Networks that serve full precision, binary weights and binary activations alike."""
