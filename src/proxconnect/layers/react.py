@@ -3,6 +3,8 @@
 RSign is a `Shift` before a binary layer, which takes the signs of its input itself; RPReLU is a PReLU between two.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,26 +14,27 @@ class Shift(nn.Module):
 
     Args:
         channels: how many.
-        dim: the dimension of x that they are, 1 as for images, or -1 as for tokens.
+        dim: the dimension of x that they are, 1 as of images, -1 as of tokens, or another that is no batch.
+        device, dtype: of the parameter `shift`, of shape (channels,).
 
-    ValueError for another dimension.
+    ValueError for the dimension 0.
     """
 
-    def __init__(self, channels: int, dim: int = 1) -> None:
+    def __init__(self, channels: int, dim: int = 1, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
-        if dim not in (1, -1):
-            raise ValueError(f"channels are in dimension 1 or -1; got {dim}")
+        if dim == 0:
+            raise ValueError("dimension 0 is the batch: pass dim=1 for images, dim=-1 for tokens")
         self.channels, self.dim = channels, dim
-        self.shift = nn.Parameter(torch.zeros(channels))
+        self.shift = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, …), or (…, channels), to the same shape."""
-        behind = x.dim() - 2 if self.dim == 1 else 0
+        """To the same shape."""
+        behind = (x.dim() if self.dim > 0 else 0) - 1 - self.dim
         return x + self.shift.reshape(-1, *(1,) * behind)
 
     def extra_repr(self) -> str:
-        """Channels, and their dimension where it is not 1."""
-        return f"{self.channels}" if self.dim == 1 else f"{self.channels}, dim={self.dim}"
+        """Channels and their dimension."""
+        return f"{self.channels}, dim={self.dim}"
 
 
 class RPReLU(nn.Sequential):
