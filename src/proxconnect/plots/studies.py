@@ -14,19 +14,19 @@ _SURE, _UNSURE = "#252525", "#969696"
 
 
 def plot_accuracies(
-    panels: Mapping[str, Mapping[str, Sequence[float]]], floats: Mapping[str, Sequence[float]], title: str = ""
+    panels: Mapping[str, Mapping[str, Sequence[float]]], floats: Sequence[float] = (), title: str = ""
 ) -> "Figure":
     """By panel and pair, accuracies in [0, 1] of the seeds: points, and mean ± sd. `floats` are those of fp, a band."""
     names = list(dict.fromkeys(name for values in panels.values() for name in values))
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = new_figure(0.9 + 3.3 * columns, 0.8 + rows * (0.9 + 0.22 * len(names)))
     figure.suptitle(title, fontsize=11)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, (panel, values) in zip(grid, panels.items(), strict=False):
         _draw_spreads(axes, values, names)
-        if panel in floats:
-            _draw_float(axes, floats[panel])
+        if floats:
+            _draw_float(axes, floats)
         axes.set_title(panel, fontsize=10)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
@@ -48,8 +48,8 @@ def _draw_spreads(axes: "Axes", values: Mapping[str, Sequence[float]], names: Se
 
 def _draw_float(axes: "Axes", accuracies: Sequence[float]) -> None:
     mean, sd = _mean_and_sd([100 * accuracy for accuracy in accuracies])
-    axes.axvspan(mean - sd, mean + sd, color="#dddddd", zorder=0, linewidth=0)
-    axes.axvline(mean, color=PAIR_COLOURS["fp"], linewidth=0.9, zorder=0)
+    axes.axvspan(mean - sd, mean + sd, color="#e4e4e4", zorder=-1, linewidth=0)
+    axes.axvline(mean, color=PAIR_COLOURS["fp"], linewidth=0.9, zorder=0.6)
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
@@ -76,7 +76,7 @@ def plot_differences(
             colour = _SURE if is_sure else _UNSURE
             axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=1.6)
             axes.plot(100 * mean, place, "o" if interval else "x", color=colour, markersize=5)
-        axes.axvline(0.0, color="#bbbbbb", linewidth=0.8, zorder=0)
+        axes.axvline(0.0, color="#777777", linewidth=0.8, zorder=0.6)
         axes.set_yticks(range(len(settings)), list(settings))
         axes.set_ylim(len(settings) - 0.4, -0.6)
         axes.set_title(panel, fontsize=10, loc="left")
@@ -90,5 +90,3 @@ def _tidy(axes: "Axes") -> None:
     axes.tick_params(axis="y", length=0)
     axes.tick_params(labelsize=8)
     axes.margins(x=0.08)
-    axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
-    axes.set_axisbelow(True)

@@ -8,29 +8,30 @@ from proxconnect.study.grid import Labels
 from proxconnect.study.ledger import Entry
 from proxconnect.study.rows import described
 from proxconnect.study.statistics import Difference, setting_of
-from proxconnect.study.tables import COLUMNS, FLOAT, LINES, REESTIMATED
+from proxconnect.study.tables import COLUMNS, FLOAT, LINES, REESTIMATED, column_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def accuracies(entries: Sequence[Entry]) -> "Figure | None":
-    """A panel for each setting of all axes but the pair; None without binary rows."""
-    panels: dict[str, dict[str, list[float]]] = {}
-    floats: dict[str, list[float]] = {}
-    for entry in entries:
-        value = entry.figure(REESTIMATED.figure)
-        if value is None:
-            continue
-        if _is_float(entry):
-            floats.setdefault(_part(entry.labels), []).append(value)
-        else:
-            panel = panels.setdefault(described(setting_of(entry.labels, LINES)), {})
-            panel.setdefault(entry.labels.get(LINES, ""), []).append(value)
-    if not panels:
-        return None
-    parts = {described(setting_of(e.labels, LINES)): _part(e.labels) for e in entries if not _is_float(e)}
-    return plots.plot_accuracies(panels, {name: floats[parts[name]] for name in panels if parts[name] in floats})
+def accuracies(entries: Sequence[Entry]) -> dict[str, "Figure"]:
+    """By setting of the axes beside pair, mode and start, a panel for each mode and start of its binary rows."""
+    figures = {}
+    for part in dict.fromkeys(_part(entry.labels) for entry in entries if not _is_float(entry)):
+        panels: dict[str, dict[str, list[float]]] = {}
+        floats: list[float] = []
+        for entry in entries:
+            value = entry.figure(REESTIMATED.figure)
+            if value is None or _part(entry.labels) != part:
+                continue
+            if _is_float(entry):
+                floats.append(value)
+            else:
+                panel = panels.setdefault(column_of(entry.labels), {})
+                panel.setdefault(entry.labels.get(LINES, ""), []).append(value)
+        if panels:
+            figures[part] = plots.plot_accuracies(panels, floats, part)
+    return figures
 
 
 def curves(entries: Sequence[Entry]) -> dict[str, "Figure"]:
@@ -46,13 +47,13 @@ def curves(entries: Sequence[Entry]) -> dict[str, "Figure"]:
     return figures
 
 
-def differences(found: Sequence[Sequence[Difference]]) -> "Figure | None":
-    """The forest of several comparisons; None of none."""
+def differences(found: Sequence[Sequence[Difference]]) -> "Figure":
+    """The forest of several comparisons."""
     panels = {
         f"{group[0].one} against {group[0].other}": {described(d.setting): (d.mean, d.interval) for d in group}
         for group in found
     }
-    return plots.plot_differences(panels) if panels else None
+    return plots.plot_differences(panels)
 
 
 def _courses(entries: Sequence[Entry], name: str) -> dict[str, list[list[float]]]:

@@ -53,14 +53,15 @@ def write(entries: Sequence[Entry], compare: Compare, folder: Path) -> list[Path
 
 
 def _draw(entries: Sequence[Entry], compared: Sequence[Sequence[Difference]], folder: Path) -> list[Path]:
-    figures = {"accuracies": pictures.accuracies(entries), "differences": pictures.differences(compared)}
+    figures = {f"accuracies {part}": figure for part, figure in pictures.accuracies(entries).items()}
+    if compared:
+        figures["differences"] = pictures.differences(compared)
     figures |= {f"curves {setting}": figure for setting, figure in pictures.curves(entries).items()}
     paths = []
     for name, figure in figures.items():
-        if figure is not None:
-            paths.append(folder / "figures" / f"{_file_name(name)}.png")
-            paths[-1].parent.mkdir(exist_ok=True)
-            plots.save(figure, paths[-1])
+        paths.append(folder / "figures" / f"{_file_name(name)}.png")
+        paths[-1].parent.mkdir(exist_ok=True)
+        plots.save(figure, paths[-1])
     return paths
 
 

@@ -6,6 +6,7 @@ and start, and values over seeds; other axes make tables of their own. Rows of m
 
 import csv
 import io
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -77,10 +78,10 @@ def _table(part: Labels, entries: Sequence[Entry], quantity: Quantity) -> Table 
         return None
     floats = {key: spread for key, spread in values.items() if dict(key).get("mode") == FLOAT}
     binary = {key: spread for key, spread in values.items() if key not in floats}
-    placed = {(dict(key).get(LINES, ""), _column(dict(key))): spread for key, spread in binary.items()}
+    placed = {(dict(key).get(LINES, ""), column_of(dict(key))): spread for key, spread in binary.items()}
     columns = list(dict.fromkeys(column for _, column in placed))
     lines = list(dict.fromkeys(line for line, _ in placed))
-    usual = max((spread.count for spread in values.values()), default=0)
+    usual = statistics.mode(spread.count for spread in values.values())
 
     def written(spread: Spread | None) -> str:
         if spread is None:
@@ -98,7 +99,8 @@ def _table(part: Labels, entries: Sequence[Entry], quantity: Quantity) -> Table 
     )
 
 
-def _column(labels: Labels) -> str:
+def column_of(labels: Labels) -> str:
+    """Mode and start, as far as there are such axes."""
     return " ".join(labels[axis] for axis in COLUMNS if axis in labels)
 
 
@@ -112,7 +114,7 @@ def difference_table(differences: Sequence[Difference]) -> Table:
         lines.append((described(d.setting), f"{100 * d.mean:+.2f}", interval, mark, str(d.count)))
     return Table(
         title=f"{first.one} against {first.other}, points of accuracy",
-        heads=("setting", "mean", "95 %", "", "seeds"),
+        heads=("setting", "mean", "95 % interval", "", "seeds"),
         lines=tuple(lines),
         notes=(_verdict(differences),),
     )
@@ -126,7 +128,7 @@ def _verdict(differences: Sequence[Difference]) -> str:
     surely_not = sum(d.excludes_zero and d.mean < 0 for d in differences)
     return (
         f"{one} is better in {better} of {len(differences)} settings; the interval excludes 0 for it in {surely} (+), "
-        f"for {other} in {surely_not} (-)."
+        f"for {other} in {surely_not} (-). Each interval is for its own setting alone."
     )
 
 
@@ -153,10 +155,18 @@ def differences_csv(differences: Sequence[Difference]) -> str:
     """A line for each difference, unrounded, in [-1, 1]."""
     axes = list(dict.fromkeys(axis for d in differences for axis in d.setting))
     lines = [
-        [d.one, d.other, *(d.setting.get(axis, "") for axis in axes), d.count, d.mean, *(d.interval or ("", ""))]
+        [
+            d.axis,
+            d.one,
+            d.other,
+            *(d.setting.get(axis, "") for axis in axes),
+            d.count,
+            d.mean,
+            *(d.interval or ("", "")),
+        ]
         for d in differences
     ]
-    return _csv(["one", "other", *axes, "seeds", "mean", "low", "high"], lines)
+    return _csv(["axis", "one", "other", *axes, "seeds", "mean", "low", "high"], lines)
 
 
 def _csv(heads: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
