@@ -17,7 +17,7 @@ from proxconnect.layers import (
     BinaryMultiheadAttention,
     binarize_parameter,
 )
-from proxconnect.modes import full_precision, hard
+from proxconnect.modes import full_precision, hard, soft
 from proxconnect.overflow import OverflowPenalty
 from proxconnect.packed import PackedFileError, save
 from proxconnect.pairs import PAIRS, Heuristic, Pair
@@ -64,5 +64,6 @@ __all__ = [
     "reestimate_batchnorm",
     "reverse_proxconnect",
     "save",
+    "soft",
     "summary",
 ]
