@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from proxconnect import __version__
-from proxconnect.cli import bench, check, demo, pack, summary, train
+from proxconnect.cli import bench, check, demo, pack, study, summary, train
 from proxconnect.cli.parser import Parser
 
 INTERRUPTED = 130
@@ -54,6 +54,7 @@ def _parser() -> Parser:
     check.add_to(commands)
     demo.add_to(commands)
     bench.add_to(commands)
+    study.add_to(commands)
     pack.add_to(commands)
     summary.add_to(commands)
     train.add_to(commands)

@@ -30,8 +30,8 @@ class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt` in the folder of the run.
 
     It holds the network with its latents and μ, the optimizer with its count of μ's steps, the schedule of the learning
-    rate, where in the data the run stands (the data module says it), and the state of every generator of random numbers. It is written at the end
-    of each epoch, and within one as often as asked.
+    rate, where in the data the run stands, as the data module says, and the state of every generator of random numbers.
+    It is written at the end of each epoch, and within one as often as asked.
 
     Args:
         every_minutes: the longest time between two of them.
