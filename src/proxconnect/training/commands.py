@@ -17,6 +17,7 @@ from proxconnect.layers import Accumulator
 from proxconnect.text import some
 from proxconnect.training.binarization import Binarization, Course
 from proxconnect.training.configuration import Configured
+from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
 from proxconnect.training.objective import Teacher
 from proxconnect.training.runs import fit, last_checkpoint
 from proxconnect.training.shipping import Shipped, ship
@@ -32,6 +33,9 @@ _NESTED: dict[str, Any] = {
     "model.sharpening.activations": Course,
     "model.teacher": Teacher,
 }
+DATA = (Digits, FashionMnist, Cifar10, Cifar100, ImageNet)
+"""The data modules, which --data takes by the name of the class."""
+
 _TITLES = {
     "accuracy": "Accuracy of what ships",
     "accuracy_hard": "before re-estimation",
@@ -98,6 +102,10 @@ def _nested_names() -> Iterator[str]:
     """The options of what may be null, and of the data, which the usage does not list."""
     for where, cls in _NESTED.items():
         yield from (f"{where}.{field.name}" for field in dataclasses.fields(cls))
+    for cls in DATA:
+        for base in cls.__mro__:
+            if issubclass(base, ImageData):
+                yield from (f"data.init_args.{name}" for name in inspect.signature(base).parameters)
 
 
 def _require_files(arguments: Sequence[str]) -> None:
