@@ -4,7 +4,7 @@ from proxconnect.bop import Bop
 from proxconnect.conversion import Plan, binarize, plan
 from proxconnect.fusion import ProofError
 from proxconnect.hardening import hard_state_dict, reestimate_batchnorm
-from proxconnect.inspection import Meters, Summary, summary
+from proxconnect.inspection import Meters, Summary, Trouble, diagnose, summary
 from proxconnect.latents import clip_latents
 from proxconnect.layers import (
     Accumulator,
@@ -51,10 +51,12 @@ __all__ = [
     "Quantizer",
     "Sharpening",
     "Summary",
+    "Trouble",
     "UpdateRule",
     "binarize",
     "binarize_parameter",
     "clip_latents",
+    "diagnose",
     "full_precision",
     "hard",
     "hard_state_dict",
