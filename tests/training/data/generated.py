@@ -63,7 +63,10 @@ def write_imagenet_parquet(
 
     (folder / "data").mkdir(parents=True)
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    features = {"image": {"_type": "Image"}, "label": {"names": [str(n) for n in range(classes)], "_type": "ClassLabel"}}
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": [str(n) for n in range(classes)], "_type": "ClassLabel"},
+    }
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     schema = pa.schema([("image", image), ("label", pa.int64())], metadata=metadata)
     for split, count in (("train", train), ("validation", test)):
