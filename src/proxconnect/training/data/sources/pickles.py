@@ -116,5 +116,5 @@ class _ArraysOnly(pickle._Unpickler):
         return _STAND_INS[module, name]
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else value
+def _text(value: object) -> str:
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)
