@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxconnect.training.data.hashing import Purpose, hashed, seed_of, uniform
+from proxconnect.training.data.hashing import Purpose, hashed, seeds, uniform
 
 MASK = (1 << 64) - 1
 
@@ -26,7 +26,7 @@ def test_equals_the_twin(counters, purpose):
     for counter in counters:
         expected = scrambled((expected + counter) & MASK)
     assert int(hashed(purpose, *counters)) & MASK == expected
-    assert seed_of(purpose, *counters) == expected >> 1
+    assert int(seeds(purpose, *counters)) == expected >> 1
     assert uniform(purpose, *counters).item() == (expected >> 11) / 2**53
 
 

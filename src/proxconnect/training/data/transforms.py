@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from proxconnect import extras
-from proxconnect.training.data.hashing import Purpose, seed_of
+from proxconnect.training.data.hashing import Purpose, seeds
 from proxconnect.training.data.pictures import Pictures
 from proxconnect.training.data.reseeding import generators_restored, reseed
 
@@ -125,9 +125,10 @@ class Augmented:
 
     def __call__(self, rows: Tensor, epoch: int) -> Tensor:
         """The pictures `rows` as float32, as they are seen in this epoch. Global generators are as they were after."""
+        chances = seeds(Purpose.TRANSFORM, self.seed, epoch, rows)
         with generators_restored():
-            return torch.stack([self._seen(row, epoch) for row in rows.tolist()])
+            return torch.stack([self._seen(*pair) for pair in zip(rows.tolist(), chances.tolist(), strict=True)])
 
-    def _seen(self, row: int, epoch: int) -> Tensor:
-        reseed(seed_of(Purpose.TRANSFORM, self.seed, epoch, row))
+    def _seen(self, row: int, chance: int) -> Tensor:
+        reseed(chance)
         return self.transform(self.pictures.open(row))

@@ -113,6 +113,10 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         if self._loader is not None:
             self._loader.start_at(epoch, batch)
 
+    def teardown(self, stage: str | None = None) -> None:
+        """Forget where training was, so that another run begins anew."""
+        self._loader = self._start = None
+
     def train_dataloader(self) -> TrainLoader:
         """Batches to train on, each iteration another epoch; the first is that of `start_at`, else of the trainer."""
         pictures = self._splits.train
