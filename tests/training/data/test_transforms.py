@@ -5,10 +5,12 @@ import random
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from timm.data import create_transform
 
 from proxconnect.training.data.mixing import Mixing, MixupOptions
 from proxconnect.training.data.pictures import TensorPictures
+from proxconnect.training.data.posterizing import posterized
 from proxconnect.training.data.reseeding import generators_restored, reseed
 from proxconnect.training.data.transforms import Augmented, Opened, TransformOptions
 
@@ -46,6 +48,20 @@ def test_a_picture_looks_alike_in_any_batch_and_anew_in_each_epoch(channels):
     assert whole.dtype == torch.float32
     assert torch.equal(view(torch.tensor([4, 1]), epoch=1), whole[[4, 1]])
     assert not torch.equal(view(torch.arange(6), epoch=2), whole)
+
+
+@pytest.mark.parametrize("policy", ["rand-m10-n15-inc1", "rand-m0-n15", "augmix-m10-w1", "v0", "original"])
+def test_policies_go_as_far_as_they_are_published(policy):
+    transform = TransformOptions(image_size=16, auto_augment=policy).for_training(HALF, HALF)
+    assert Augmented(pictures(40), transform, seed=0)(torch.arange(40), epoch=0).isfinite().all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_picture_of_no_bits_is_black(mode):
+    picture = Image.new(mode, (3, 2), "white")
+    assert posterized(picture, 0).getextrema() == Image.new(mode, (3, 2)).getextrema()
+    assert posterized(picture, 3).tobytes() == bytes([0b11100000] * len(picture.tobytes()))
+    assert posterized(picture, 8) is picture
 
 
 def test_evaluation_is_timms(tmp_path):

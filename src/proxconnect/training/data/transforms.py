@@ -10,6 +10,7 @@ from torch import Tensor
 from proxconnect import extras
 from proxconnect.training.data.hashing import Purpose, seeds
 from proxconnect.training.data.pictures import Pictures
+from proxconnect.training.data.posterizing import let_posterize_to_black
 from proxconnect.training.data.reseeding import generators_restored, reseed
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class TransformOptions:
         ValueError where timm does not understand `auto_augment`.
         """
         try:
-            return self._made(
+            transform = self._made(
                 mean,
                 deviation,
                 is_training=True,
@@ -83,6 +84,8 @@ class TransformOptions:
                 f"timm does not understand auto_augment={self.auto_augment!r} ({error or 'no reason given'}): "
                 "examples are rand-m9-mstd0.5-inc1, augmix-m3, original"
             ) from error
+        let_posterize_to_black(transform)
+        return transform
 
     def for_evaluation(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> "Transform":
         """From a picture of PIL to the middle of it, float32 (C, H, W); `mean` and `deviation` are the data set's."""
