@@ -1,13 +1,13 @@
-"""`hard` and `full_precision`: what they show, how they nest, and that they give everything back."""
+"""`hard`, `soft` and `full_precision`: what they show, how they nest, and that they give everything back."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proxconnect import PAIRS, BinaryConv2d, BinaryLinear, Quantizer, full_precision, hard
+from proxconnect import PAIRS, BinaryConv2d, BinaryLinear, Quantizer, full_precision, hard, post_training, soft
 
-CONTEXTS = {"hard": hard, "full_precision": full_precision}
+CONTEXTS = {"hard": hard, "soft": soft, "full_precision": full_precision}
 
 
 def net(weights: str = "bnn++", activations: str | None = "bnn++") -> nn.Sequential:
@@ -58,6 +58,42 @@ def test_full_precision_runs_on_the_latents_in_any_mode(weights: str, training: 
     with_activations = net(weights).train(training)
     with full_precision(with_activations):
         assert torch.equal(with_activations[0].quantize_input(x), x)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("weights", PAIRS)
+def test_soft_in_eval_is_what_train_computes(weights: str, kernels: bool, request: pytest.FixtureRequest) -> None:
+    if not kernels:
+        request.getfixturevalue("by_torch")
+    model, x = net(weights, weights), torch.randn(2, 3, 4, 4)
+    for quantizer in (q for q in model.modules() if isinstance(q, Quantizer)):
+        quantizer.mu.fill_(2.0)
+    expected = model.train()(x)
+    gradient = torch.autograd.grad(expected.sum(), model[0].latent)[0]
+    with soft(model.eval()) as same:
+        assert same is model
+        assert not model.training
+        output = model(x)
+        assert torch.equal(output, expected)
+        assert torch.equal(torch.autograd.grad(output.sum(), model[0].latent)[0], gradient)
+        assert torch.equal(model.train()(x), expected)
+    if weights == "fp":
+        assert torch.equal(model[0].weight, model[0].latent)
+
+
+def test_soft_leaves_batch_norm_and_the_mark_of_training_alone() -> None:
+    model = nn.Sequential(BinaryLinear(4, 3), nn.BatchNorm1d(3)).eval()
+    with soft(model), hard(model), soft(model):
+        model(torch.randn(50, 4))
+        assert torch.equal(model[1].running_mean, torch.zeros(3))
+    assert not model[0].weight_quantizer.trained
+
+
+def test_soft_quantises_no_latent_that_a_rule_trains() -> None:
+    model = BinaryLinear(4, 3)
+    post_training(torch.optim.SGD(model.parameters(), lr=0.1), model)
+    with soft(model.eval()):
+        assert model.weight is model.latent
 
 
 @pytest.mark.parametrize("training", [True, False])

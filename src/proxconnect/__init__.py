@@ -1,5 +1,6 @@
 """Binarize PyTorch networks by ProxConnect++ and ship them as 1-bit models."""
 
+from proxconnect.bop import Bop
 from proxconnect.conversion import Plan, binarize, plan
 from proxconnect.fusion import ProofError
 from proxconnect.hardening import hard_state_dict, reestimate_batchnorm
@@ -17,7 +18,7 @@ from proxconnect.layers import (
     BinaryMultiheadAttention,
     binarize_parameter,
 )
-from proxconnect.modes import full_precision, hard
+from proxconnect.modes import full_precision, hard, soft
 from proxconnect.overflow import OverflowPenalty
 from proxconnect.packed import PackedFileError, save
 from proxconnect.pairs import PAIRS, Heuristic, Pair
@@ -39,6 +40,7 @@ __all__ = [
     "BinaryConvTranspose3d",
     "BinaryLinear",
     "BinaryMultiheadAttention",
+    "Bop",
     "Heuristic",
     "Meters",
     "OverflowPenalty",
@@ -64,5 +66,6 @@ __all__ = [
     "reestimate_batchnorm",
     "reverse_proxconnect",
     "save",
+    "soft",
     "summary",
 ]

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML"}
 """Names of distributions where they differ from the name of the package."""
 
 

@@ -23,6 +23,17 @@ def hard(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
+def soft(model: nn.Module) -> Iterator[nn.Module]:
+    """Run `model` on the weights and activations of `train()`, F at the present μ, even in `eval()`.
+
+    So the accuracy before hardening is measured, with batch norm and dropout as `eval()` has them. The pair `fp` is
+    float, and so are weights that an update rule trains in full precision.
+    """
+    with overridden(model, "soft"):
+        yield model
+
+
+@contextmanager
 def full_precision(model: nn.Module) -> Iterator[nn.Module]:
     """Run `model` on its latents: no weight and no activation is quantised."""
     with overridden(model, "full_precision"):

@@ -19,7 +19,7 @@ from proxconnect.pairs.prox import sign
 from proxconnect.surrogate import Surrogate
 
 Scale = Literal["channel", "tensor", "learned"] | None
-Override = Literal["hard", "full_precision"] | None
+Override = Literal["hard", "soft", "full_precision"] | None
 
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The dtypes of what is quantised."""
@@ -223,7 +223,7 @@ class Quantizer(nn.Module):
             raise ValueError(f"{owner} has a sharpness μ = {mu:g} beyond all use")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy begins anew: without schedule or update rule, and not as `hard()` or `full_precision()` had it."""
+        """A copy begins anew: without schedule, update rule or override."""
         fresh = {"override": None, "scheduled": False, "trained": False, "trains_latent": False}
         super().__setstate__(state | fresh)
 
@@ -238,13 +238,14 @@ class Quantizer(nn.Module):
             self.trained = True
 
     def _fused(self, latent: Tensor, form: fused.Form) -> Tensor | None:
-        """What `forward` answers in `train()`, by the kernels; None where they do not take it."""
-        if not self.training or self.override is not None or self.trains_latent or not fused.is_plain(latent):
+        """What `forward` answers in `train()` and under `soft`, by the kernels; None where they do not take it."""
+        is_soft = self.training if self.override is None else self.override == "soft"
+        if not is_soft or self.trains_latent or not fused.is_plain(latent):
             return None
         rows, mu = fused.rows_of(latent.shape, latent.stride(), self.scale, self.channel_dims), self.mu.item()
         if rows is None or form.pair is not self.pair or not fused.SHARPNESSES[0] <= mu <= fused.SHARPNESSES[1]:
             return None
-        if not self.trained and torch.is_grad_enabled():
+        if not self.trained and self.training and torch.is_grad_enabled():
             self.trained = True
         is_learned = self.scale == "learned"
         value = fused.quantise(latent, form, rows, mu, is_learned)

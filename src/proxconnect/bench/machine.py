@@ -27,7 +27,7 @@ class Machine:
     def here(cls) -> Self:
         """This machine, with the threads that torch has now."""
         best = kernels.instruction_sets()[-1:]
-        return cls(_cpu(), torch.get_num_threads(), best[0] if best else None, torch.__version__)
+        return cls(cpu(), torch.get_num_threads(), best[0] if best else None, torch.__version__)
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
@@ -35,7 +35,7 @@ class Machine:
         return f"{self.cpu}, {threads}, {by}, torch {self.torch}"
 
 
-def _cpu() -> str:
+def cpu() -> str:
     """The model of the processor, as exactly as the system says it."""
     try:
         if sys.platform == "darwin":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from proxconnect.cli.checkpoint import Checkpoint
+from proxconnect.checkpoints import Checkpoint
 from proxconnect.inspection.table import short
 from proxconnect.packed import PackedFileError, container
 from proxconnect.packed.metadata import KEY, Metadata

@@ -14,8 +14,8 @@ from proxconnect.bench import Network
 from proxconnect.bench.answers import require_runs
 from proxconnect.bench.examples import of_shapes
 from proxconnect.bench.profile import by_kind, profile
+from proxconnect.checkpoints import Checkpoint, read
 from proxconnect.cli import packing
-from proxconnect.cli.checkpoint import Checkpoint, read
 from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.network import network
 from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, positive

@@ -10,7 +10,7 @@ import proxconnect
 from proxconnect import extras
 from proxconnect.bench.answers import require_runs
 from proxconnect.bench.examples import of_shapes
-from proxconnect.cli.checkpoint import is_packed, read
+from proxconnect.checkpoints import is_packed, read
 from proxconnect.cli.contents import latents_in, packed_in
 from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.network import network

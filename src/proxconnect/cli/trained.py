@@ -9,8 +9,7 @@ from typing import Any, get_args
 from torch import nn
 
 from proxconnect.bench import Network
-from proxconnect.cli.checkpoint import Checkpoint, CheckpointError
-from proxconnect.cli.matching import Matched, fill, match
+from proxconnect.checkpoints import Checkpoint, CheckpointError, Matched, fill, match
 from proxconnect.cli.parser import Parser, accumulator, pair_name
 from proxconnect.conversion import binarize
 from proxconnect.layers import Accumulator, BinaryLayer

@@ -15,6 +15,7 @@ from proxconnect import extras, plots
 from proxconnect.demo import report, shipping, workers
 from proxconnect.demo.experiment import RECIPES, Mode, Outcome, Recipe, Run, Start, restore
 from proxconnect.layers import Accumulator, BinaryLayer
+from proxconnect.processes import available_cores
 from proxconnect.training import data
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _outcomes(
     session: _Session, runs: Sequence[Run], recipe: Recipe, parallel: bool, on_epoch: workers.OnEpoch
 ) -> Generator[Outcome]:
     options = session.options
-    usual = min(workers.available_cores(), MOST_WORKERS)
+    usual = min(available_cores(), MOST_WORKERS)
     count = min(usual if options.workers is None else options.workers, len(runs))
     if not parallel or count == 1:
         return workers.in_turn(runs, recipe, session.dataset, on_epoch)

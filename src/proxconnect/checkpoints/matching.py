@@ -7,12 +7,12 @@ from difflib import get_close_matches
 
 from torch import Tensor, nn
 
-from proxconnect.cli.checkpoint import Checkpoint, CheckpointError
+from proxconnect.checkpoints.reading import Checkpoint, CheckpointError
 from proxconnect.layers import BinaryLayer
 from proxconnect.text import some
 
 _LATENT = ".latent"
-_FLOAT_NAMES = ((".latent", ".weight"), ("_binary.latent", ""))
+FLOAT_NAMES = ((".latent", ".weight"), ("_binary.latent", ""))
 """What ends the name of a binary weight, and what ends the float one's in its place: of a layer, of a parameter."""
 
 
@@ -74,7 +74,7 @@ def fill(model: nn.Module, matched: Matched, checkpoint: Checkpoint) -> None:
 def _places(names: Iterable[str], wanted: set[str]) -> Iterable[str]:
     """What stands before each name that is one of the network's."""
     for name in names:
-        forms = [name, *(name.removesuffix(end) + instead for end, instead in _FLOAT_NAMES if name.endswith(end))]
+        forms = [name, *(name.removesuffix(end) + instead for end, instead in FLOAT_NAMES if name.endswith(end))]
         for form in forms:
             parts = form.split(".")
             for start in range(len(parts)):

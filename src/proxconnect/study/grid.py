@@ -1,0 +1,205 @@
+"""A grid file: what stays the same in a study, the axes along which its rows differ, and which of them there are.
+
+    base: ../../recipes/small.yaml     # a configuration of `proxconnect fit`, or a file that holds one
+    axes:
+      seed: [0, 1, 2]                  # `seed_everything`
+      pair:                            # a label and what it changes, nested or dotted
+        fp: {}
+        bnn+: {model.weights: bnn+}
+      mode: {float: {}, BW: {}}
+      start:
+        E2E: {}
+        FT:
+          after: {pair: fp, mode: float, start: E2E}   # the row that it starts from, alike in all else
+          checkpoint: model.start.checkpoint           # where the configuration takes its last checkpoint
+          trainer.max_epochs: 2
+    blocks:                            # each the product of its axes; an axis not named has all its labels
+      - {pair: fp, mode: float, start: E2E}
+      - {pair: [bnn+], mode: BW, exclude: [{start: FT, seed: [2]}]}
+    tuned: tuned.yaml                  # settings by label, as --choose writes them
+    compare: {pair: [[bnn++, bnn+]]}   # what the tables compare, seed by seed
+
+Later settings win: base, axes in order, tuned, and `set` of a block.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from proxconnect.study import yaml_files
+from proxconnect.study.names import GridError, require_known
+
+RUN = "proxconnect.training.row:run_row"
+"""What runs a row, unless the grid says otherwise."""
+
+_KEYS = ("base", "axes", "blocks", "tuned", "compare", "folder", "run")
+
+_OF_BLOCKS = ("exclude", "set")
+
+Labels = dict[str, str]
+"""A label for each axis."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a label of an axis changes; `after` names the row that those under it start from."""
+
+    overrides: Mapping[str, Any]
+    after: Labels | None = None
+    checkpoint: str | None = None
+    """The key of the configuration that takes the last checkpoint of that row."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A product of axes, less what is excluded. An axis that the block leaves out (`axis: null`) is absent."""
+
+    axes: Mapping[str, tuple[str, ...]]
+    exclude: tuple[Mapping[str, tuple[str, ...]], ...]
+    overrides: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Overrides of the rows that have these labels."""
+
+    when: Labels
+    overrides: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a grid file says, checked."""
+
+    path: Path
+    folder: Path
+    """Where the ledger, the tables and the pictures lie; by default that of the file."""
+    run: str
+    base: Mapping[str, Any]
+    axes: Mapping[str, Mapping[str, Label]]
+    blocks: tuple[Block, ...]
+    tuned: tuple[Setting, ...]
+    compare: Mapping[str, tuple[tuple[str, str], ...]]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The grid of a YAML file. GridError, in one line, for what it cannot mean."""
+        content = yaml_files.read(path)
+        for key in content:
+            require_known(str(key), _KEYS, f"key of {path}")
+        axes = {str(name): _axis(str(name), labels) for name, labels in _mapping(content.get("axes"), "axes").items()}
+        if not axes:
+            raise GridError(f"{path} needs `axes:`, as in axes: {{seed: [0, 1, 2]}}")
+        run = content.get("run", RUN)
+        if not re.fullmatch(r"[\w.]+:[\w.]+", str(run)):
+            raise GridError(f"run: {run!r} is no MODULE:CALLABLE")
+        return cls(
+            path=path,
+            folder=path.parent / str(content.get("folder", ".")),
+            run=run,
+            base=_base(content.get("base", {}), path.parent),
+            axes=axes,
+            blocks=tuple(_block(block, axes) for block in _list(content.get("blocks", [{}]), "blocks")),
+            tuned=_tuned(path.parent / content["tuned"], axes) if "tuned" in content else (),
+            compare=_comparisons(_mapping(content.get("compare", {}), "compare"), axes),
+        )
+
+
+def _base(base: Any, folder: Path) -> Mapping[str, Any]:
+    return yaml_files.read(folder / base) if isinstance(base, str) else _mapping(base, "base")
+
+
+def _axis(name: str, labels: Any) -> dict[str, Label]:
+    if name in _OF_BLOCKS:
+        raise GridError(f"an axis cannot be called {name!r}, which blocks have a meaning for")
+    if isinstance(labels, list):
+        if name != "seed":
+            raise GridError(f"axes: {name}: only `seed` may be a list; give each label what it changes, as "
+                            f"{name}: {{{(labels or ['one'])[0]}: {{model.key: value}}}}")  # fmt: skip
+        labels = {seed: {"seed_everything": seed} for seed in labels}
+    if not labels:
+        raise GridError(f"axes: {name} has no labels")
+    return {str(label): _label(changes, f"axes: {name}: {label}") for label, changes in _mapping(labels, name).items()}
+
+
+def _label(changes: Any, where: str) -> Label:
+    overrides = dict(_mapping(changes, where))
+    after, checkpoint = overrides.pop("after", None), overrides.pop("checkpoint", None)
+    if (after is None) != (checkpoint is None):
+        raise GridError(f"{where}: `after` (labels of another row) and `checkpoint` (the key that takes its last "
+                        "checkpoint) go together")  # fmt: skip
+    return Label(overrides, None if after is None else _labels(after, f"{where}: after"), checkpoint)
+
+
+def _block(block: Any, axes: Mapping[str, Mapping[str, Label]]) -> Block:
+    content = _mapping(block, "blocks")
+    chosen = {str(name): value for name, value in content.items() if name not in _OF_BLOCKS}
+    for name in chosen:
+        require_known(name, [*axes, *_OF_BLOCKS], "axis in blocks")
+    absent = {name for name, value in chosen.items() if value is None}
+    selected = chosen_labels({n: v for n, v in chosen.items() if v is not None}, axes, "blocks")
+    return Block(
+        axes={name: selected.get(name, tuple(labels)) for name, labels in axes.items() if name not in absent},
+        exclude=tuple(
+            chosen_labels(_mapping(e, "exclude"), axes, "exclude") for e in _list(content.get("exclude", []), "exclude")
+        ),
+        overrides=_mapping(content.get("set", {}), "blocks: set"),
+    )
+
+
+def chosen_labels(
+    chosen: Mapping[Any, Any], axes: Mapping[str, Mapping[str, Label]], where: str
+) -> dict[str, tuple[str, ...]]:
+    """For axes the labels given, one or a list. GridError with near names for those that there are not."""
+    result = {}
+    for name, given in chosen.items():
+        require_known(str(name), axes, f"axis in {where}")
+        labels = tuple(str(label) for label in (given if isinstance(given, list | tuple) else [given]))
+        for label in labels:
+            require_known(label, axes[str(name)], f"label of {name} in {where}")
+        result[str(name)] = labels
+    return result
+
+
+def _tuned(path: Path, axes: Mapping[str, Mapping[str, Label]]) -> tuple[Setting, ...]:
+    """The settings of a file; labels that no axis has are of other grids and stay unused."""
+    settings = []
+    for item in _list(yaml_files.read(path).get("settings"), f"{path}: settings"):
+        content = _mapping(item, f"{path}: settings")
+        when = _labels(content.get("when"), f"{path}: when")
+        for name in when:
+            require_known(name, axes, f"axis in {path}")
+        settings.append(Setting(when, _mapping(content.get("set"), f"{path}: set")))
+    return tuple(settings)
+
+
+def _comparisons(
+    content: Mapping[Any, Any], axes: Mapping[str, Mapping[str, Label]]
+) -> dict[str, tuple[tuple[str, str], ...]]:
+    result = {}
+    for name, couples in content.items():
+        require_known(str(name), axes, "axis in compare")
+        for couple in _list(couples, f"compare: {name}"):
+            if not isinstance(couple, list) or len(couple) != 2:
+                raise GridError(f"compare: {name}: {couple!r} is no couple of labels, as [bnn++, bnn+]")
+            chosen_labels({name: couple}, axes, "compare")
+        result[str(name)] = tuple((str(one), str(other)) for one, other in couples)
+    return result
+
+
+def _labels(content: Any, where: str) -> Labels:
+    return {str(name): str(label) for name, label in _mapping(content, where).items()}
+
+
+def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise GridError(f"{where} must be a mapping, as {{name: value}}, got {value!r}")
+    return value
+
+
+def _list(value: Any, where: str) -> Sequence[Any]:
+    if not isinstance(value, list):
+        raise GridError(f"{where} must be a list, got {value!r}")
+    return value

@@ -1,0 +1,105 @@
+"""What is made of a ledger: tables in Markdown and CSV, pictures, and tables for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxconnect import plots
+from proxconnect.atomic import replacing
+from proxconnect.study import pictures
+from proxconnect.study.ledger import Entry
+from proxconnect.study.statistics import Difference, differences
+from proxconnect.study.tables import (
+    QUANTITIES,
+    REESTIMATED,
+    Table,
+    accuracy_tables,
+    cells_csv,
+    difference_table,
+    differences_csv,
+    markdown,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+Compare = Mapping[str, Sequence[tuple[str, str]]]
+"""By axis, labels of which the first is held against the second."""
+
+
+def comparisons(entries: Sequence[Entry], compare: Compare) -> list[list[Difference]]:
+    """The differences of each comparison for which the ledger has rows."""
+    found = [differences(entries, axis, one, other, REESTIMATED.figure)
+             for axis, couples in compare.items() for one, other in couples]  # fmt: skip
+    return [group for group in found if group]
+
+
+def write(entries: Sequence[Entry], compare: Compare, folder: Path) -> list[Path]:
+    """Write tables.md, cells.csv, differences.csv and pictures beside the ledger; the paths."""
+    compared = comparisons(entries, compare)
+    tables = [table for quantity in QUANTITIES for table in accuracy_tables(entries, quantity)]
+    tables += [difference_table(group) for group in compared]
+    texts = {
+        "tables.md": "\n".join([*map(markdown, tables), _versions(entries)]) + "\n",
+        "cells.csv": cells_csv(entries),
+    }
+    if compared:
+        texts["differences.csv"] = differences_csv([d for group in compared for d in group])
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return [*(folder / name for name in texts), *_draw(entries, compared, folder)]
+
+
+def _draw(entries: Sequence[Entry], compared: Sequence[Sequence[Difference]], folder: Path) -> list[Path]:
+    figures = {f"accuracies {part}": figure for part, figure in pictures.accuracies(entries).items()}
+    if compared:
+        figures["differences"] = pictures.differences(compared)
+    figures |= {f"curves {setting}": figure for setting, figure in pictures.curves(entries).items()}
+    paths = []
+    for name, figure in figures.items():
+        paths.append(folder / "figures" / f"{_file_name(name)}.png")
+        paths[-1].parent.mkdir(exist_ok=True)
+        plots.save(figure, paths[-1])
+    return paths
+
+
+def _file_name(name: str) -> str:
+    return "-".join("".join(c if c.isalnum() or c in "+._" else " " for c in name).split())
+
+
+def _versions(entries: Sequence[Entry]) -> str:
+    """What the rows were computed with, where it is one; else how many there are."""
+    versions = {tuple(sorted((name, str(value)) for name, value in entry.versions.items())) for entry in entries}
+    if len(versions) != 1:
+        names = {name for one in versions for name, _ in one}
+        several = sorted(n for n in names if len({dict(one).get(n) for one in versions}) > 1)
+        return (
+            f"{len(entries)} rows, computed with several of these: {', '.join(several)} (each line of the ledger says)."
+        )
+    return f"{len(entries)} rows, computed with {', '.join(f'{n} {v}' for n, v in versions.pop())}."
+
+
+def show(entries: Sequence[Entry], compare: Compare, console: "Console") -> None:
+    """Print the accuracies and the comparisons."""
+    for table in [*accuracy_tables(entries), *map(difference_table, comparisons(entries, compare))]:
+        console.print(on_terminal(table), highlight=False)
+        for note in table.notes:
+            console.print(note, markup=False, highlight=False)
+        console.print()
+
+
+def on_terminal(table: Table) -> "RichTable":
+    """The table as rich prints it."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    result = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+                       padding=(0, 0, 0, 1))  # fmt: skip
+    for i, head in enumerate(table.heads):
+        result.add_column(head, justify="left" if i == 0 else "right")
+    for line in table.lines:
+        result.add_row(*map(Text, line))
+    return result

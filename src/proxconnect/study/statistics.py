@@ -1,0 +1,102 @@
+"""Means over seeds, and differences paired by seed with their intervals."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from proxconnect import extras
+from proxconnect.study.grid import Labels
+from proxconnect.study.ledger import Entry
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The mean of so many values and their sample standard deviation, None of one value."""
+
+    count: int
+    mean: float
+    sd: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Of at least one value."""
+        return cls(len(values), statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one label has more than another in the same setting: the mean of the differences seed by seed.
+
+    `interval` is that of Student's t for the mean at 95 %, None of one seed.
+    """
+
+    axis: str
+    one: str
+    other: str
+    setting: Labels
+    """The labels of the other axes, but the seed."""
+    count: int
+    mean: float
+    interval: tuple[float, float] | None
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval is on one side of 0."""
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+
+def cells(entries: Iterable[Entry], figure: str) -> dict[tuple[tuple[str, str], ...], list[float]]:
+    """By setting, which is all labels but the seed, the values of the measured `figure` that rows have."""
+    result: dict[tuple[tuple[str, str], ...], list[float]] = {}
+    for entry in entries:
+        value = entry.figure(figure)
+        if value is not None:
+            result.setdefault(tuple(setting_of(entry.labels).items()), []).append(value)
+    return result
+
+
+def setting_of(labels: Mapping[str, str], *apart: str) -> Labels:
+    """The labels but for the seed and the axes `apart`."""
+    return {axis: label for axis, label in labels.items() if axis != "seed" and axis not in apart}
+
+
+def differences(entries: Iterable[Entry], axis: str, one: str, other: str, figure: str) -> list[Difference]:
+    """`one` less `other` on `axis`, in each setting in which both have a seed in common."""
+    values: dict[tuple[tuple[str, str], ...], dict[str, dict[str, float]]] = {}
+    for entry in entries:
+        value = entry.figure(figure)
+        if value is not None and entry.labels.get(axis) in (one, other):
+            setting = values.setdefault(tuple(setting_of(entry.labels, axis).items()), {})
+            setting.setdefault(entry.labels[axis], {})[entry.labels.get("seed", "")] = value
+    result = []
+    for key, sides in values.items():
+        ones, others = sides.get(one, {}), sides.get(other, {})
+        paired = [ones[seed] - others[seed] for seed in ones if seed in others]
+        if paired:
+            spread = Spread.of(paired)
+            result.append(Difference(axis, one, other, dict(key), spread.count, spread.mean, mean_interval(spread)))
+    return result
+
+
+def mean_interval(spread: Spread) -> tuple[float, float] | None:
+    """The interval of the mean, by Student's t; None of one value."""
+    if spread.sd is None:
+        return None
+    half = quantile(spread.count - 1) * spread.sd / math.sqrt(spread.count)
+    return spread.mean - half, spread.mean + half
+
+
+def next_interval(spread: Spread) -> tuple[float, float] | None:
+    """Where one more value lies with 95 % confidence, by Student's t: wider by the spread of that value itself."""
+    if spread.sd is None:
+        return None
+    half = quantile(spread.count - 1) * spread.sd * math.sqrt(1 + 1 / spread.count)
+    return spread.mean - half, spread.mean + half
+
+
+def quantile(freedom: int) -> float:
+    """Student's t that is exceeded on either side with 5 % in all."""
+    return float(extras.require("scipy.stats", "train").t.ppf(0.5 + CONFIDENCE / 2, freedom))

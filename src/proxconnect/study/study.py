@@ -1,0 +1,197 @@
+"""A study: its grid, its ledger and where its rows work, and what can be done with them."""
+
+import random
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Self
+
+from proxconnect.study import choosing, ledger, report
+from proxconnect.study.crew import Crew
+from proxconnect.study.display import Display
+from proxconnect.study.grid import Grid
+from proxconnect.study.ledger import Entry, Ledger
+from proxconnect.study.names import GridError
+from proxconnect.study.rows import Row, described, rows_of, selected
+from proxconnect.study.running import Run
+from proxconnect.study.verification import verdict
+from proxconnect.study.workplace import State, Workplace
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Only = Mapping[str, Sequence[str]]
+"""By axis, the labels of the rows that are meant."""
+
+OpenCrew = Callable[[], AbstractContextManager[Crew]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid, its rows (those that are meant), the ledger's file and the folders where rows work."""
+
+    grid: Grid
+    rows: list[Row]
+    ledger: Path
+    workplace: Workplace
+
+    @classmethod
+    def read(cls, path: Path, only: Only, folder: Path | None = None, work: Path | None = None) -> Self:
+        """The study of a grid file.
+
+        `folder`, where the ledger lies, is by default that of the grid; `work` by default runs/studies/ and its name.
+        GridError for what is wrong with the grid or `only`.
+        """
+        grid = Grid.read(path)
+        folder = grid.folder if folder is None else folder
+        work = Path("runs/studies") / folder.resolve().name if work is None else work
+        rows = selected(rows_of(grid), grid, only)
+        return cls(grid, rows, folder / ledger.NAME, Workplace(work))
+
+    @property
+    def folder(self) -> Path:
+        """Where the ledger, the tables and the pictures lie."""
+        return self.ledger.parent
+
+    def entries(self) -> list[Entry]:
+        """The ledger, of rows with the same labels the newest. LedgerError where it holds what no study wrote."""
+        return ledger.newest(ledger.read(self.ledger))
+
+
+def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: "Console") -> int:
+    """Run the rows that are not in the ledger, at most `limit`, and write what is made of it; 1 where one failed.
+
+    After Ctrl-C the ledger holds what is done, and the next call goes on from there.
+    """
+    _require_callable(study.grid.run)
+    study.workplace.root.mkdir(parents=True, exist_ok=True)
+    with Ledger.writing(study.ledger) as book:
+        _require_same_labels(study.rows, book.entries)
+        pending = study.workplace.pending(study.rows, book.entries)[:limit]
+        console.print(_intention(study, pending, book.entries), highlight=False)
+        failures = _run(study, pending, crew, threads, book, console) if pending else []
+    if book.entries:
+        write_report(study, console)
+    for row in failures:
+        path = study.workplace.error(row)
+        why = f"see {path}" if path.exists() else f"waits for {row.after}"
+        console.print(f"failed: {row} ({why})", markup=False, highlight=False, soft_wrap=True)
+    return 1 if failures else 0
+
+
+def _run(study: Study, rows: list[Row], crew: OpenCrew, threads: int, book: Ledger, console: "Console") -> list[Row]:
+    """The rows that failed."""
+    with crew() as workers, Display(console, len(rows)) as display:
+        display.run = Run(list(rows), workers, book, study.workplace, threads, display)
+        display.run.to_the_end()
+        return list(display.run.failures.values())
+
+
+def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) -> str:
+    """What is done and what will run, in a line or two."""
+    finished = sum(row.key in done for row in study.rows)
+    again = sum(row.key in done for row in pending)
+    words = f"{finished} of {len(study.rows)} rows are done, {len(pending)} to run"
+    words += f", {again} of them again for their checkpoints" if again else ""
+    untuned = [row for row in study.rows if not any(s.when.items() <= row.labels.items() for s in study.grid.tuned)]
+    if study.grid.tuned and untuned:
+        words += f"; {len(untuned)} have no tuned setting, as {untuned[0]}"
+    return words
+
+
+def list_rows(study: Study, console: "Console") -> None:
+    """Print the rows with their states and accuracies."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    done = {entry.key: entry for entry in ledger.read(study.ledger)}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in ("row", "state", "labels", "accuracy"):
+        table.add_column(head, justify="right" if head == "accuracy" else "left")
+    counts: dict[State, int] = {}
+    for row in study.rows:
+        state = study.workplace.state(row, done)
+        counts[state] = counts.get(state, 0) + 1
+        accuracy = done[row.key].figure("accuracy.reestimated") if row.key in done else None
+        cells = (row.key, str(state), str(row), "" if accuracy is None else f"{100 * accuracy:.2f}")
+        table.add_row(*map(Text, cells))
+    console.print(table)
+    words = ", ".join(f"{count} {state}" for state, count in counts.items())
+    console.print(f"{len(study.rows)} rows: {words}", highlight=False)
+
+
+def write_report(study: Study, console: "Console") -> None:
+    """Print tables of the ledger and write them beside it, with pictures; GridError where it is empty."""
+    entries = study.entries()
+    if not entries:
+        raise GridError(f"{study.ledger} has no rows yet: run the grid first")
+    report.show(entries, study.grid.compare, console)
+    paths = report.write(entries, study.grid.compare, study.folder)
+    names = ", ".join(path.relative_to(study.folder).as_posix() for path in paths[:4])
+    more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
+    console.print(f"Wrote {names}{more} in {study.folder}", highlight=False)
+
+
+def verify(study: Study, count: int, crew: OpenCrew, threads: int, console: "Console") -> int:
+    """Run random finished rows again, in folders of their own, and say whether they agree; 1 where one does not.
+
+    What they start from is run again too.
+    """
+    _require_callable(study.grid.run)
+    recorded = ledger.read(study.ledger)
+    by_key = {entry.key: entry for entry in recorded}
+    finished = [row for row in study.rows if row.key in by_key]
+    if not finished:
+        raise GridError(f"none of these rows is in {study.ledger} in this version: run the grid first")
+    chosen = random.sample(finished, min(count, len(finished)))
+    with tempfile.TemporaryDirectory() as place:
+        scratch = Study(study.grid, chosen, Path(place) / ledger.NAME, Workplace(Path(place)))
+        with Ledger.writing(scratch.ledger) as book:
+            pending = scratch.workplace.pending(chosen, ())
+            failures = _run(scratch, pending, crew, threads, book, console)
+    agree = not failures
+    for row in chosen:
+        if row.key in book.entries:
+            found = verdict(by_key[row.key], book.entries[row.key], ledger.newest(recorded))
+            agree = agree and found.agrees
+            words = f"{'agrees' if found.agrees else 'DISAGREES'}: {row}: {found.reason}"
+        else:
+            words = f"failed: {row}"
+        console.print(words, markup=False, highlight=False)
+    return 0 if agree else 1
+
+
+def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: "Console") -> None:
+    """Write the best settings for each label of `axes` into a YAML file. GridError where a choice would not be fair."""
+    entries = {entry.key: entry for entry in ledger.read(study.ledger)}
+    found = choosing.trials(study.rows, entries, study.grid, axes, figure)
+    choosing.write(found, study.grid, axes, figure, path)
+    for key, ranked in found.items():
+        labels, spread = ranked[0]
+        trials = f"the best of {len(ranked)}" if len(ranked) > 1 else "the only trial"
+        console.print(
+            f"{' '.join(key)}: {described(labels)}, {trials}, {spread.mean:.4g}", markup=False, highlight=False
+        )
+    console.print(f"Wrote {path}", highlight=False)
+
+
+def _require_callable(run: str) -> None:
+    try:
+        found: Any = resolve_name(run)
+    except (ImportError, AttributeError) as error:
+        raise GridError(f"run: {run!r}: {error}") from error
+    if not callable(found):
+        raise GridError(f"run: {run!r} cannot be called")
+
+
+def _require_same_labels(rows: Sequence[Row], entries: Mapping[str, Entry]) -> None:
+    """GridError for a row that the ledger knows under other labels, which tables would take for another row."""
+    for row in rows:
+        if row.key in entries and entries[row.key].labels != row.labels:
+            known = described(entries[row.key].labels)
+            raise GridError(f"{str(row)!r} is in the ledger as {known!r}: label it so in the grid, or write another "
+                            "ledger with --folder")  # fmt: skip

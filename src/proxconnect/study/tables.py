@@ -1,0 +1,175 @@
+"""Tables of a ledger: means over seeds, paired differences and costs, as text for Markdown and as CSV.
+
+The axes pair, mode, start and seed have their meaning here: a table has a line for each pair, a column for each mode
+and start, and values over seeds; other axes make tables of their own. Rows of mode `float` stand below, to compare.
+"""
+
+import csv
+import io
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from proxconnect.study.grid import Labels
+from proxconnect.study.ledger import Entry
+from proxconnect.study.rows import described
+from proxconnect.study.statistics import Difference, Spread, cells, setting_of
+
+LINES, COLUMNS = "pair", ("mode", "start")
+
+FLOAT = "float"
+"""The label of `mode` whose rows are the float networks."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, the heads of the columns, the lines, and what a reader must know."""
+
+    title: str
+    heads: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A measured number, what it is called, and how a mean over seeds is written."""
+
+    figure: str
+    title: str
+    write: Callable[[Spread], str]
+
+
+def _percent(spread: Spread) -> str:
+    return _with_sd(spread, 100.0, 1)
+
+
+def _with_sd(spread: Spread, factor: float, decimals: int) -> str:
+    mean = f"{factor * spread.mean:.{decimals}f}"
+    return mean if spread.sd is None else f"{mean}±{factor * spread.sd:.{decimals}f}"
+
+
+REESTIMATED = Quantity("accuracy.reestimated", "Accuracy of the hard network in %, batch norm re-estimated", _percent)
+
+QUANTITIES = (
+    REESTIMATED,
+    Quantity("accuracy.hard", "The same in %, before batch norm was re-estimated", _percent),
+    Quantity("accuracy.soft", "Accuracy in % of the network as trained, soft", _percent),
+    Quantity("seconds", "Seconds of training and validation", lambda spread: _with_sd(spread, 1.0, 0)),
+    Quantity("peak_memory_bytes", "Peak memory in MiB", lambda spread: f"{spread.mean / 2**20:.0f}"),
+    Quantity("packed_bytes", "Bytes of the packed file", lambda spread: f"{spread.mean:,.0f}"),
+)
+"""What has tables."""
+
+
+def accuracy_tables(entries: Sequence[Entry], quantity: Quantity = REESTIMATED) -> list[Table]:
+    """A table of means over seeds for each setting of the axes beside pair, mode and start that has values."""
+    by_part: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
+    for entry in entries:
+        part = setting_of(entry.labels, LINES, *COLUMNS)
+        by_part.setdefault(tuple(part.items()), []).append(entry)
+    tables = [_table(dict(part), members, quantity) for part, members in by_part.items()]
+    return [table for table in tables if table is not None]
+
+
+def _table(part: Labels, entries: Sequence[Entry], quantity: Quantity) -> Table | None:
+    values = {key: Spread.of(found) for key, found in cells(entries, quantity.figure).items()}
+    if not values:
+        return None
+    floats = {key: spread for key, spread in values.items() if dict(key).get("mode") == FLOAT}
+    binary = {key: spread for key, spread in values.items() if key not in floats}
+    placed = {(dict(key).get(LINES, ""), column_of(dict(key))): spread for key, spread in binary.items()}
+    columns = list(dict.fromkeys(column for _, column in placed))
+    lines = list(dict.fromkeys(line for line, _ in placed))
+    usual = statistics.mode(spread.count for spread in values.values())
+
+    def written(spread: Spread | None) -> str:
+        if spread is None:
+            return "-"
+        return quantity.write(spread) + (f" ({spread.count})" if spread.count != usual else "")
+
+    return Table(
+        title=": ".join(filter(None, (described(part), quantity.title))),
+        heads=(LINES, *columns),
+        lines=tuple((line, *(written(placed.get((line, column))) for column in columns)) for line in lines),
+        notes=(
+            *(f"{described(setting_of(dict(key), *part))}: {written(spread)}" for key, spread in floats.items()),
+            f"Mean and standard deviation of {usual} seeds, of others in brackets." if usual > 1 else "One seed.",
+        ),
+    )
+
+
+def column_of(labels: Labels) -> str:
+    """Mode and start, as far as there are such axes."""
+    return " ".join(labels[axis] for axis in COLUMNS if axis in labels)
+
+
+def difference_table(differences: Sequence[Difference]) -> Table:
+    """A line for each difference, in points; those whose interval excludes 0 have a mark."""
+    first = differences[0]
+    lines = []
+    for d in differences:
+        interval = "" if d.interval is None else f"[{100 * d.interval[0]:+.2f}, {100 * d.interval[1]:+.2f}]"
+        mark = "" if not d.excludes_zero else "+" if d.mean > 0 else "-"
+        lines.append((described(d.setting), f"{100 * d.mean:+.2f}", interval, mark, str(d.count)))
+    return Table(
+        title=f"{first.one} against {first.other}, points of accuracy",
+        heads=("setting", "mean", "95 % interval", "", "seeds"),
+        lines=tuple(lines),
+        notes=(_verdict(differences),),
+    )
+
+
+def _verdict(differences: Sequence[Difference]) -> str:
+    """In how many settings which is better."""
+    one, other = differences[0].one, differences[0].other
+    better = sum(d.mean > 0 for d in differences)
+    surely = sum(d.excludes_zero and d.mean > 0 for d in differences)
+    surely_not = sum(d.excludes_zero and d.mean < 0 for d in differences)
+    return (
+        f"{one} is better in {better} of {len(differences)} settings; the interval excludes 0 for it in {surely} (+), "
+        f"for {other} in {surely_not} (-). Each interval is for its own setting alone."
+    )
+
+
+def markdown(table: Table) -> str:
+    """The table in Markdown, its title above and its notes below."""
+    heads = [table.heads, tuple("---" if i == 0 else "---:" for i in range(len(table.heads)))]
+    body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (*heads, *table.lines)]
+    return "\n".join([f"**{table.title}**", "", *(body if table.lines else []), "", *table.notes, ""])
+
+
+def cells_csv(entries: Sequence[Entry]) -> str:
+    """A line for each setting and measured number: count, mean, sd, unrounded; accuracies in [0, 1], seconds, bytes."""
+    axes = list(dict.fromkeys(axis for entry in entries for axis in setting_of(entry.labels)))
+    lines = [
+        [*(dict(key).get(axis, "") for axis in axes), quantity.figure, spread.count, spread.mean, spread.sd]
+        for quantity in QUANTITIES
+        for key, values in cells(entries, quantity.figure).items()
+        for spread in [Spread.of(values)]
+    ]
+    return _csv([*axes, "figure", "seeds", "mean", "sd"], lines)
+
+
+def differences_csv(differences: Sequence[Difference]) -> str:
+    """A line for each difference, unrounded, in [-1, 1]."""
+    axes = list(dict.fromkeys(axis for d in differences for axis in d.setting))
+    lines = [
+        [
+            d.axis,
+            d.one,
+            d.other,
+            *(d.setting.get(axis, "") for axis in axes),
+            d.count,
+            d.mean,
+            *(d.interval or ("", "")),
+        ]
+        for d in differences
+    ]
+    return _csv(["axis", "one", "other", *axes, "seeds", "mean", "low", "high"], lines)
+
+
+def _csv(heads: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([heads, *lines])
+    return text.getvalue()

@@ -1,0 +1,83 @@
+"""What of a network becomes binary, by which pairs, and how their sharpness moves."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from proxconnect.conversion import binarize
+from proxconnect.layers import Accumulator
+from proxconnect.sharpening import Part, Shape, Sharpening
+
+PairNames = str | dict[str, str | None]
+"""The name of a pair, or names by patterns of layers."""
+
+
+@dataclass(frozen=True)
+class Binarization:
+    """The arguments of `proxconnect.binarize`.
+
+    Args:
+        weights: the pair of the weights, or pairs by patterns of layers.
+        activations: that of the inputs of binary layers; null leaves them float.
+        scale: what shares a scale: channel, tensor, learned, or null for none.
+        accumulator: what holds the sums of binary inputs, as {bits: 8, overflow: wrap}; null for no limit.
+        keep: what stays float: edges, or patterns of layers; null for nothing.
+        padding_value: what convolutions of binary inputs pad with: 0, 1 or -1.
+    """
+
+    weights: PairNames = "bnn++"
+    activations: PairNames | None = None
+    scale: Literal["channel", "tensor", "learned"] | None = "channel"
+    accumulator: Accumulator | None = None
+    keep: tuple[str, ...] | None = ("edges",)
+    padding_value: int = 0
+
+    def apply(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
+        """Make `network` binary, in place; `example` is an input of it. Errors are those of `binarize`."""
+        return binarize(
+            network, self.weights, self.activations, scale=self.scale, accumulator=self.accumulator,
+            keep=list(self.keep) if self.keep else None, example=example, padding_value=self.padding_value,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Course:
+    """How μ moves over a run; null for what is usual of the pair.
+
+    Args:
+        start: μ before the first step.
+        end: μ at the end.
+        shape: exponential, linear, cosine, constant or cumulative.
+        hold: the share of all steps, at the end, in which μ stays at its end.
+    """
+
+    start: float | None = None
+    end: float | None = None
+    shape: Shape = "exponential"
+    hold: float = 0.1
+
+    def attach(self, optimizer: Optimizer, network: nn.Module, steps: int, part: Part) -> Sharpening:
+        """A `Sharpening` of `part` for a run of `steps` optimizer steps; errors are those of that class."""
+        if self.shape in ("constant", "cumulative"):
+            return Sharpening(optimizer, network, start=self.start, end=self.end, shape=self.shape, part=part)
+        hold = math.floor(self.hold * steps)
+        return Sharpening(
+            optimizer, network, steps=steps, start=self.start, end=self.end, shape=self.shape, hold=hold, part=part
+        )
+
+
+@dataclass(frozen=True)
+class Courses:
+    """The courses of weights and of activations; null holds those of activations at their usual start.
+
+    Args:
+        weights: how μ of the weights moves.
+        activations: how μ of soft activations moves.
+    """
+
+    weights: Course = field(default_factory=Course)
+    activations: Course | None = None

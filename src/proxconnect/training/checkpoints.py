@@ -1,0 +1,99 @@
+"""Checkpoints from which a run that was killed at any moment goes on as if it had not been."""
+
+import random
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+import numpy
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+
+from proxconnect import atomic
+
+LAST = "last.ckpt"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all: where the disk is full, the last one stays."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write aside, flush, rename; OSError where that fails, with the file that was there untouched."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `last.ckpt` in the folder of the run.
+
+    It holds the network with its latents and μ, the optimizer with its count of μ's steps, the schedule of the learning
+    rate, where in the data the run stands, as the data module says, and the state of every generator of random numbers.
+    It is written at the end of each epoch, and within one as often as asked.
+
+    Args:
+        every_minutes: the longest time between two of them.
+        every_steps: optimizer steps between two of them; null for no such limit.
+    """
+
+    def __init__(self, every_minutes: float = 10.0, every_steps: int | None = None) -> None:
+        if not every_minutes > 0 or (every_steps is not None and every_steps < 1):
+            raise ValueError(
+                f"every_minutes must be positive, every_steps at least 1; got {every_minutes} and {every_steps}"
+            )
+        self.every_minutes, self.every_steps = every_minutes, every_steps
+        self._resumed: dict[str, Any] | None = None
+        self._written = time.monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Give the generators the states of the checkpoint, after all that a start draws from them."""
+        if self._resumed is not None:
+            _restore(self._resumed)
+            self._resumed = None
+        self._written = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write where it is time, but for the last batch, whose epoch's end follows."""
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
+        if due or time.monotonic() - self._written > 60 * self.every_minutes:
+            self._write(trainer)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write."""
+        self._write(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of the generators, as tensors and plain values."""
+        return _states()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep it for the start of training."""
+        self._resumed = state_dict
+
+    def _write(self, trainer: lightning.Trainer) -> None:
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)
+        self._written = time.monotonic()
+
+
+def _states() -> dict[str, Any]:
+    states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    name, keys, *rest = numpy.random.get_state(legacy=True)
+    states["numpy"] = (name, cast(Any, keys).tolist(), *rest)
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def _restore(states: dict[str, Any]) -> None:
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    torch.set_rng_state(states["torch"].cpu())
+    numpy.random.set_state(tuple(states["numpy"]))
+    if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])

@@ -1,0 +1,117 @@
+"""`proxconnect fit | validate | test`, from the arguments of the command line to what is printed."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
+from difflib import get_close_matches
+from io import StringIO
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from proxconnect.text import some
+from proxconnect.training.complaints import complaint
+from proxconnect.training.configuration import Configured
+from proxconnect.training.runs import fit, last_checkpoint
+from proxconnect.training.shipping import Shipped, ship
+
+Verb = Literal["fit", "validate", "test"]
+LAST = "last"
+
+_TITLES = {
+    "accuracy": "Accuracy of what ships",
+    "accuracy_hard": "before re-estimation",
+    "accuracy_soft": "of the soft network",
+}
+
+
+class UsageError(ValueError):
+    """The arguments, or the files that they name, are not what they should be; the message says what to do."""
+
+
+def run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
+    """Do what the arguments of `proxconnect VERB` say and print what came of it.
+
+    UsageError for arguments and files that are not right; ValueError and OSError of what runs.
+    """
+    _require_files(arguments)
+    configured = _configured(verb, arguments)
+    checkpoint = _checkpoint(configured)
+    if verb == "fit":
+        _require_new(configured, checkpoint)
+        fit(configured, checkpoint=checkpoint)
+        _print(console, configured.model.curve[-1], ship(configured.model, configured.folder))
+        return
+    if checkpoint is None:
+        raise UsageError(f"{verb} needs a trained network: give --ckpt_path runs/NAME/last.ckpt")
+    evaluate = configured.trainer.validate if verb == "validate" else configured.trainer.test
+    measured = evaluate(configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False)
+    _print(console, {name.partition("/")[2]: value for name, value in measured[0].items()}, None)
+
+
+def _configured(verb: Verb, arguments: Sequence[str]) -> Configured:
+    """What the arguments say; UsageError in one line, with near names for what is not known."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            return Configured(arguments, f"proxconnect {verb}")
+    except SystemExit as stop:
+        if stop.code in (0, None):  # --help
+            raise
+        raise UsageError(complaint(said.getvalue())) from None
+
+
+def _require_files(arguments: Sequence[str]) -> None:
+    """UsageError where --config names no file, with the near names of those beside it."""
+    for given in _configs(arguments):
+        if not Path(given).is_file():
+            folder = Path(given).parent
+            there = sorted(str(path) for path in folder.rglob("*.yaml")) if folder.is_dir() else []
+            near = get_close_matches(given, there, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"{folder}/ has {some(there) or 'no *.yaml'}"
+            raise UsageError(f"there is no recipe {given}: {hint}")
+
+
+def _configs(arguments: Sequence[str]) -> Iterator[str]:
+    """The files that --config names."""
+    for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+        if word == "--config":
+            yield following
+        elif word.startswith("--config="):
+            yield word.removeprefix("--config=")
+
+
+def _checkpoint(configured: Configured) -> Path | None:
+    """The checkpoint that --ckpt_path names; UsageError where there is none."""
+    given = configured.config_init["ckpt_path"]
+    if given is None:
+        return None
+    path = last_checkpoint(configured) if given == LAST else Path(given)
+    if path is None or not path.exists():
+        raise UsageError(
+            f"there is no checkpoint {given if path else configured.folder / 'last.ckpt'}: name the folder of the run "
+            "by --trainer.default_root_dir, or its checkpoint by --ckpt_path"
+        )
+    return path
+
+
+def _require_new(configured: Configured, checkpoint: Path | None) -> None:
+    """UsageError where a run would begin in the folder of another, whose checkpoint it would replace."""
+    if checkpoint is None and last_checkpoint(configured) is not None:
+        raise UsageError(
+            f"{configured.folder} holds a run already: go on with it by --ckpt_path last, or give another folder by "
+            "--trainer.default_root_dir"
+        )
+
+
+def _print(console: Console, measured: dict[str, float], shipped: Shipped | None) -> None:
+    table = Table(box=None, show_header=False)
+    for name, title in _TITLES.items():
+        if name in measured:
+            table.add_row(title, f"{100 * measured[name]:.2f} %")
+    if shipped is not None:
+        table.add_row("Packed", f"{shipped.packed_bytes:,} bytes of {shipped.float_bytes:,} in {shipped.path}")
+        table.add_row("Stays float", some(list(shipped.stays_float)))
+    console.print(table)

@@ -1,0 +1,74 @@
+"""From a configuration, by YAML files, options or plain data, to a trainer, a module and a data module."""
+
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.strategies import ModelParallelStrategy
+
+from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
+from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the names of its classes alone
+from proxconnect.training.module import Training
+
+DEFAULTS = {
+    "default_root_dir": "runs/default",
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "enable_checkpointing": True,
+}
+"""Where the options of Lightning's Trainer have other defaults here."""
+
+Arguments = Sequence[str] | Mapping[str, Any]
+
+
+class Configured(LightningCLI):
+    """`trainer`, `model` (a `Training`) and `datamodule` as the arguments say; nothing runs.
+
+    The options are `--trainer.*`, those of Lightning's Trainer; `--model.*`, those of `Training`; `--data`, a class of
+    proxconnect.training.data and its options; `--checkpoint.*`, those of `LastCheckpoint`; `--seed_everything`, the one
+    seed of all; and `--config`, files of them, each over the one before.
+    """
+
+    def __init__(self, arguments: Arguments, prog: str = "proxconnect fit") -> None:
+        super().__init__(
+            Training, lightning.LightningDataModule, subclass_mode_data=True, save_config_callback=None,
+            trainer_defaults=dict(DEFAULTS), seed_everything_default=0, auto_configure_optimizers=False,
+            load_from_checkpoint_support=False, parser_kwargs={"prog": prog}, run=False,
+            args=dict(arguments) if isinstance(arguments, Mapping) else list(arguments),
+        )  # fmt: skip
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What Lightning's command line has not."""
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_argument("--ckpt_path", type=str | None, default=None,
+                            help="the checkpoint to go on from or to evaluate; last for the run's own")  # fmt: skip
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
+        """The trainer, with loggers in the folder of the run unless others are given, and whole checkpoints."""
+        given = self.config_init["trainer"]
+        if given.logger in (None, True):
+            kwargs["logger"] = _loggers(Path(given.default_root_dir))
+        trainer = super().instantiate_trainer(**kwargs)
+        if not isinstance(trainer.strategy, ModelParallelStrategy):  # which writes a folder, by a way of its own
+            trainer.strategy.checkpoint_io = WholeFiles()
+        return trainer
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run."""
+        return Path(self.trainer.default_root_dir)
+
+    def text(self) -> str:
+        """The whole configuration as YAML, which `--config` takes."""
+        return str(self.parser.dump(self.config, skip_none=False))
+
+
+def _loggers(folder: Path) -> list[Logger]:
+    """TensorBoard and CSV, in a folder of their own for each time that the run goes on."""
+    version = next(f"logs/{i}" for i in count() if not (folder / "logs" / str(i)).exists())
+    return [kind(folder, name="", version=version) for kind in (TensorBoardLogger, CSVLogger)]

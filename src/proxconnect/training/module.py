@@ -1,0 +1,224 @@
+"""A LightningModule that trains float and binary networks on pictures, by the public names of the library."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, cast
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from proxconnect.latents import clip_latents
+from proxconnect.layers import BinaryLayer
+from proxconnect.rules import post_training, proxquant, reverse_proxconnect
+from proxconnect.training import start as starts
+from proxconnect.training.accuracies import Accuracies
+from proxconnect.training.binarization import Binarization, Courses
+from proxconnect.training.compatibility import require_same_network
+from proxconnect.training.network import Network
+from proxconnect.training.objective import Objective, Teacher, cross_entropy
+from proxconnect.training.parameters import grouped
+from proxconnect.training.schedules import Cosine, ScheduleCallable
+from proxconnect.training.start import Start
+
+OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+Rule = Literal["pc++", "proxquant", "reverse_proxconnect", "post_training"]
+
+RULES = {"proxquant": proxquant, "reverse_proxconnect": reverse_proxconnect, "post_training": post_training}
+"""What attaches each rule but PC++, which needs nothing."""
+
+
+class Training(lightning.LightningModule):
+    """Classification of pictures by a network that is float or binary.
+
+    The network is built when the data is known, for its classes, channels and size. Initial values depend on the seed
+    and the network alone, so that runs of one seed that differ in their pair start from the same ones.
+
+    Args:
+        network: the float network.
+        binary: what of it becomes binary; null for a float run.
+        start: from what values it starts.
+        sharpening: how μ moves.
+        rule: where the gradient is taken and from where a step starts: pc++, proxquant, reverse_proxconnect or
+            post_training.
+        clip: after each step latents are clamped to [-clip, clip], as BinaryConnect and BNN were published with 1;
+            null for no clamp.
+        optimizer: by class path, as torch.optim.AdamW; it is given the parameters.
+        schedule: of the learning rate, by class path: a class of proxconnect.training.schedules or one of torch whose
+            second argument is the number of optimizer steps. It moves after each of them.
+        undecayed: patterns of parameters without weight decay, as "*.bias".
+        label_smoothing: of the cross entropy.
+        teacher: a float network to learn from; null for none.
+        calibration: how many batches batch norm is estimated from for the hard network before it is validated.
+        compile: whether the network runs by torch.compile.
+    """
+
+    def __init__(
+        self, network: Network = Network(), binary: Binarization | None = None, start: Start = Start(),
+        sharpening: Courses = Courses(), rule: Rule = "pc++", clip: float | None = None,
+        optimizer: OptimizerCallable = lambda parameters: AdamW(parameters, lr=5e-3, weight_decay=1e-4),
+        schedule: ScheduleCallable = Cosine, undecayed: tuple[str, ...] = (), label_smoothing: float = 0.0,
+        teacher: Teacher | None = None, calibration: int = 50, compile: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if binary is None and rule != "pc++":
+            raise ValueError(f"rule {rule} is for binary networks: give model.binary, as --model.binary.weights bc")
+        self.float_network, self.binary, self.start = network, binary, start
+        self.sharpening, self.rule, self.clip = sharpening, rule, clip
+        self.make_optimizer, self.make_schedule, self.undecayed = optimizer, schedule, tuple(undecayed)
+        self.label_smoothing, self.teacher, self.calibration = label_smoothing, teacher, calibration
+        self.compiles = compile
+        self.network: nn.Module = nn.Identity()
+        self.curve: list[dict[str, float]] = []
+        """One entry an epoch: "epoch" from 1, "loss" of training, and the accuracies after it."""
+        self._validated: dict[str, float] = {}
+
+    @property
+    def data(self) -> Any:
+        """The data module of the run; RuntimeError where there is none."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            raise RuntimeError("Training takes its data from a data module: trainer.fit(module, datamodule=...)")
+        return data
+
+    def configure_model(self) -> None:
+        """Build the network, make it binary and fill it; once, since Lightning asks at each of fit, validate, test."""
+        if not isinstance(self.network, nn.Identity):
+            return
+        torch.manual_seed(torch.initial_seed())
+        network = self.float_network.build(self.data)
+        resumes = self.trainer.ckpt_path is not None
+        if self.start.checkpoint is not None and not resumes:
+            starts.load(self.start.checkpoint, network)
+        if self.binary is not None:
+            self.binary.apply(network, self._example())
+        self.network = network
+        self.accuracies = Accuracies(network, self.data.classes)
+        self.objective = Objective(self.label_smoothing, self.teacher, self._build_teacher())
+        self._forget_losses()
+        if self.compiles:
+            network.compile()
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer with its update rule, its clamp and the schedules of μ, and that of the learning rate."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        optimizer = self.make_optimizer(grouped(self.network, self.undecayed))
+        if self.binary is not None:
+            if self.rule != "pc++":
+                RULES[self.rule](optimizer, self.network)
+            if self.clip is not None:
+                clip_latents(optimizer, self.network, self.clip)
+            self.sharpening.weights.attach(optimizer, self.network, steps, "weights")
+            if self.sharpening.activations is not None:
+                self.sharpening.activations.attach(optimizer, self.network, steps, "activations")
+        schedule = self.make_schedule(optimizer, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """The loss of a batch of images (N, C, H, W) and labels (N,) or shares of classes (N, classes)."""
+        images, targets = batch
+        loss = self.objective(self.network(images), targets, images)
+        self._losses += loss.detach()
+        self._steps += 1
+        return loss
+
+    def on_fit_start(self) -> None:
+        """Look once at how often to log."""
+        self._log_every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
+        """Show the loss now and then."""
+        if (index + 1) % self._log_every == 0:
+            self.log_dict({"loss": outputs["loss"], **self._sharpness()}, prog_bar=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Add to the curve: the loss of this epoch, and the accuracies where the network was validated after it."""
+        loss = cast(Tensor, self.trainer.strategy.reduce(self._losses / self._steps, reduce_op="mean"))
+        entry = {"epoch": float(self.current_epoch + 1), "loss": loss.item()} | self._validated
+        self.curve.append(entry)
+        self.log_dict({"train/loss": entry["loss"], **self._sharpness()}, prog_bar=False)
+        self._forget_losses()
+
+    def on_validation_epoch_start(self) -> None:
+        """Estimate the batch-norm statistics of the hard network."""
+        self._begin()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        """Count the right answers to a batch."""
+        self._count(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and accuracies."""
+        self._validated = self._end("val")
+
+    def on_test_epoch_start(self) -> None:
+        """As before validation."""
+        self._begin()
+
+    def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        """As in validation."""
+        self._count(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """As after validation."""
+        self._end("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what no state dict holds: the curve, and the losses of the epoch so far."""
+        checkpoint["run"] = {
+            "curve": self.curve, "validated": self._validated, "losses": self._losses, "steps": self._steps,
+        }  # fmt: skip
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network; take back what `on_save_checkpoint` added."""
+        require_same_network(checkpoint["state_dict"], self.state_dict())
+        if "run" in checkpoint:
+            run = checkpoint["run"]
+            self.curve, self._validated = list(run["curve"]), dict(run["validated"])
+            self._losses, self._steps = run["losses"].to(self.device), int(run["steps"])
+
+    def calibration_batches(self) -> Iterable[Tensor]:
+        """The training images by which batch norm is estimated for the hard network, on the device of the network."""
+        return (images.to(self.device) for images, _ in self.data.calibration_batches(self.calibration))
+
+    def _build_teacher(self) -> nn.Module | None:
+        if self.teacher is None:
+            return None
+        path = self.teacher.checkpoint or self.start.checkpoint
+        network = self.teacher.network or self.float_network
+        if path is None and not network.pretrained:
+            raise ValueError("a teacher needs values: give model.teacher.checkpoint, or a start from a checkpoint or a "
+                             "float phase, whose network it then is")  # fmt: skip
+        teacher = network.build(self.data)
+        if path is not None:
+            starts.load(path, teacher)
+        return teacher.eval().requires_grad_(False)
+
+    def _example(self) -> Tensor:
+        size = self.data.image_size
+        return torch.randn(2, self.data.in_channels, size, size, generator=torch.Generator().manual_seed(0))
+
+    def _sharpness(self) -> dict[str, float]:
+        """The mean μ of the weights, where it moves."""
+        quantizers = [m.weight_quantizer for m in self.network.modules() if isinstance(m, BinaryLayer)]
+        moved = [quantizer.mu for quantizer in quantizers if quantizer.scheduled]
+        return {"mu": torch.stack(moved).mean().item()} if moved else {}
+
+    def _forget_losses(self) -> None:
+        self._losses, self._steps = torch.zeros((), device=self.device), 0
+        self._validated = {}
+
+    def _begin(self) -> None:
+        self._evaluated, self._pictures = torch.zeros((), device=self.device), 0
+        self.accuracies.begin(self.calibration_batches())
+
+    def _count(self, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        self._evaluated += cross_entropy(self.accuracies.update(images, labels), labels) * len(images)
+        self._pictures += len(images)
+
+    def _end(self, stage: str) -> dict[str, float]:
+        loss = cast(Tensor, self.trainer.strategy.reduce(self._evaluated / self._pictures, reduce_op="mean"))
+        measured = {"loss": loss.item()} | {name: share.item() for name, share in self.accuracies.end().items()}
+        self.log_dict({f"{stage}/{name}": value for name, value in measured.items()}, prog_bar=stage == "val")
+        return {name: value for name, value in measured.items() if name != "loss"}

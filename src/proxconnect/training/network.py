@@ -1,0 +1,43 @@
+"""The float network that a run begins with."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import nn
+
+from proxconnect.training.models import names
+
+
+class Pictures(Protocol):
+    """What a network must know of its data; every data module here has it."""
+
+    @property
+    def classes(self) -> int: ...  # noqa: D102  # said by their names
+
+    @property
+    def in_channels(self) -> int: ...  # noqa: D102
+
+    @property
+    def image_size(self) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network by its name, made for the classes, channels and size of the data.
+
+    Args:
+        name: one of `proxconnect.training.models`, as resnet20, or a name of torchvision or timm.
+        options: further keyword arguments of what builds it, as width.
+        pretrained: whether torchvision or timm fill it with their weights, which they download.
+    """
+
+    name: str = "resnet20"
+    options: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+
+    def build(self, pictures: Pictures) -> nn.Module:
+        """The network, initialised by torch's global generator; ValueError for an unknown name, with near ones."""
+        return names.build(
+            self.name, classes=pictures.classes, in_channels=pictures.in_channels, image_size=pictures.image_size,
+            pretrained=self.pretrained, **self.options,
+        )  # fmt: skip

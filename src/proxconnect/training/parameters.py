@@ -1,0 +1,25 @@
+"""The parameters of a network as an optimizer takes them."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from proxconnect.text import some
+
+
+def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The trained parameters of `network` as groups: all, and those that a pattern fits without weight decay.
+
+    ValueError for a pattern that fits none.
+    """
+    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    for pattern in undecayed:
+        if not any(fnmatchcase(name, pattern) for name in trained):
+            raise ValueError(f"undecayed: {pattern!r} fits no parameter; there are {some(list(trained))}")
+    spared = {name for name in trained if any(fnmatchcase(name, pattern) for pattern in undecayed)}
+    groups: list[dict[str, Any]] = [{"params": [p for name, p in trained.items() if name not in spared]}]
+    if spared:
+        groups.append({"params": [trained[name] for name in trained if name in spared], "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,81 @@
+"""A run, with the phases before it: trained from its beginning or from where it was stopped, and evaluated."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import yaml
+
+from proxconnect import atomic
+from proxconnect.training.checkpoints import LAST
+from proxconnect.training.configuration import Configured
+
+CONFIG = "config.yaml"
+FLOAT, ACTIVATIONS = "float", "activations"
+"""The phases, and the folders of theirs in that of the run."""
+
+Plain = dict[str, Any]
+
+
+def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoint: Path | None = None) -> None:
+    """Train the run to its end, from `checkpoint` or else from its start, after the phases before it.
+
+    A phase that is done is not run again, and one that was stopped goes on.
+    """
+    if run.model.start.has_phases:
+        _run_phases(run, callbacks)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(run.folder / CONFIG) as temporary:
+        temporary.write_text(run.text())
+    run.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
+    run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint)
+
+
+def last_checkpoint(run: Configured) -> Path | None:
+    """The checkpoint that the folder of the run holds, if it holds one."""
+    path = run.folder / LAST
+    return path if path.exists() else None
+
+
+def phases(configuration: Plain) -> list[tuple[str, Plain]]:
+    """The runs that come before the one of `configuration`, by the names of their folders, each from the one before."""
+    start = configuration["model"]["start"]
+    before: list[tuple[str, Plain]] = []
+    if start["float_epochs"]:
+        before.append((FLOAT, _changed(configuration, FLOAT, start["float_epochs"], {"binary": None})))
+    if start["activation_epochs"]:
+        binary = (configuration["model"]["binary"] or {}) | {"weights": "fp"}
+        if not binary.get("activations"):
+            raise ValueError("activation_epochs is for binary activations: give model.binary.activations")
+        second = _changed(configuration, ACTIVATIONS, start["activation_epochs"], {"binary": binary})
+        if before:
+            second["model"]["start"]["checkpoint"] = str(_folder(before[0][1]) / LAST)
+        before.append((ACTIVATIONS, second))
+    return before
+
+
+def _run_phases(run: Configured, callbacks: Sequence[lightning.Callback]) -> None:
+    path = run.model.start.checkpoint
+    for name, configuration in phases(yaml.safe_load(run.text())):
+        phase = Configured(configuration)
+        fit(phase, callbacks, last_checkpoint(phase))
+        path = last_checkpoint(phase)
+        if name == FLOAT and run.model.teacher is not None and run.model.teacher.checkpoint is None:
+            run.model.teacher = replace(run.model.teacher, checkpoint=path)
+    run.model.start = replace(run.model.start, checkpoint=path, float_epochs=0, activation_epochs=0)
+
+
+def _changed(configuration: Plain, name: str, epochs: int, model: Plain) -> Plain:
+    """The configuration of a phase of that many epochs: the rule is PC++, there is no teacher, the folder is within."""
+    changed = deepcopy(configuration)
+    changed["model"] |= {"rule": "pc++", "teacher": None, "clip": None, **model}
+    changed["model"]["start"] |= {"float_epochs": 0, "activation_epochs": 0}
+    changed["trainer"] |= {"max_epochs": epochs, "default_root_dir": str(_folder(configuration) / name)}
+    return changed
+
+
+def _folder(configuration: Plain) -> Path:
+    return Path(configuration["trainer"]["default_root_dir"])

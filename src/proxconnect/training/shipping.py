@@ -1,0 +1,44 @@
+"""The end of a run: the packed file of what was trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from proxconnect.conversion import Plan
+from proxconnect.packed import save
+from proxconnect.runtime import pack
+from proxconnect.training.module import Training
+
+PACKED = "network.safetensors"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A packed file beside the float network: sizes in bytes, and which layers stayed float."""
+
+    path: Path
+    packed_bytes: int
+    float_bytes: int
+    stays_float: tuple[str, ...]
+
+
+def ship(module: Training, folder: Path) -> Shipped | None:
+    """Write the hard network, batch norm estimated for it, to `folder`/network.safetensors; None for a float network.
+
+    OSError where it cannot be written.
+    """
+    plan = getattr(module.network, "binarization", None)
+    if not isinstance(plan, Plan):
+        return None
+    path = folder / PACKED
+    with module.accuracies.hardened(module.calibration_batches()) as network:
+        save(pack(network.eval()), path)
+    floats = tuple(row.name for row in plan.rows if row.weights is None)
+    return Shipped(path, path.stat().st_size, float_bytes(module.network), floats)
+
+
+def float_bytes(network: nn.Module) -> int:
+    """The bytes of its parameters and batch-norm statistics as they are, without its quantizers."""
+    state = network.state_dict()
+    return sum(t.nbytes for name, t in state.items() if "_quantizer." not in name)

@@ -1,0 +1,60 @@
+"""From what values a run starts: from scratch, from a checkpoint, or from phases of its own before it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from proxconnect.checkpoints import CheckpointError, Matched, fill, match, read
+from proxconnect.checkpoints.matching import FLOAT_NAMES
+
+_QUANTIZERS = (".weight_quantizer.", ".input_quantizer.")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the values of the network come from; without arguments from its initialisation (E2E).
+
+    Args:
+        checkpoint: a file of `fit`, torch or safetensors with the values of the same layers, float or binary (FT).
+        float_epochs: epochs of a float phase of the same run, from whose end this one starts.
+        activation_epochs: epochs of a phase with binary activations and float weights, after the float one if there is
+            one: the first of two steps (Martinez 2020, arXiv 2003.11535).
+    """
+
+    checkpoint: Path | None = None
+    float_epochs: int = 0
+    activation_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.float_epochs, self.activation_epochs) < 0:
+            raise ValueError("float_epochs and activation_epochs must not be negative")
+        if self.checkpoint is not None and self.float_epochs:
+            raise ValueError("a run starts from a checkpoint or from its own float phase: leave one of them out")
+
+    @property
+    def has_phases(self) -> bool:
+        """Whether other runs come before."""
+        return self.float_epochs > 0 or self.activation_epochs > 0
+
+
+def load(path: Path, network: nn.Module) -> None:
+    """Fill the float `network` by what stands of it in the file at `path`; latents become its weights.
+
+    μ and learned scales are left out: they are those of the pairs that it was trained by. CheckpointError says which
+    names do not fit, or that there is no such file.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}: give the file that a run wrote, as runs/float/last.ckpt")
+    checkpoint = read(path)
+    matched = match(checkpoint, network)
+    values = {_float_name(name): tensor for name, tensor in matched.tensors.items() if not _is_quantizers(name)}
+    fill(network, Matched(matched.prefix, values), checkpoint)
+
+
+def _is_quantizers(name: str) -> bool:
+    return any(part in f".{name}" for part in _QUANTIZERS)
+
+
+def _float_name(name: str) -> str:
+    return next((name.removesuffix(end) + instead for end, instead in FLOAT_NAMES if name.endswith(end)), name)
