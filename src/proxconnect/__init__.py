@@ -15,6 +15,7 @@ from proxconnect.layers import (
     BinaryConvTranspose3d,
     BinaryLinear,
     BinaryMultiheadAttention,
+    add_thresholds,
     binarize_parameter,
 )
 from proxconnect.modes import full_precision, hard
@@ -50,6 +51,7 @@ __all__ = [
     "Sharpening",
     "Summary",
     "UpdateRule",
+    "add_thresholds",
     "binarize",
     "binarize_parameter",
     "clip_latents",

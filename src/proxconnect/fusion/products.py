@@ -58,7 +58,7 @@ def channels_of(layer: KernelLayer) -> int:
 
 
 class FusedProduct:
-    """A binary layer and its links, called with the layer's input and what the links add, in their order."""
+    """A binary layer and its links, called with what it takes signs of and what the links add, in their order."""
 
     def __init__(self, layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs) -> None:
         self.layer, self.links = layer, tuple(links)
@@ -71,7 +71,7 @@ class FusedProduct:
 
     def by_layers(self, input: Tensor | Bits, others: Sequence[Tensor]) -> Tensor:
         """The same by the layer itself and torch, as floats."""
-        return run(self.links, self.layer(self.floats(input) if isinstance(input, Bits) else input), others)
+        return run(self.links, self.layer.of_shifted(self.floats(input) if isinstance(input, Bits) else input), others)
 
     def floats(self, bits: Bits) -> Tensor:
         """An input of signs as the layer takes it."""

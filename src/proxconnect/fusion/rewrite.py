@@ -67,7 +67,7 @@ def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False
     work.has_images = any(_is_image_layer(work.module_of(node)) for node in graph.nodes)
     separate_writes(graph, work.modules)
     graph.eliminate_dead_code(_has_effects)
-    changes = [_leave_out_nothing, _fuse_product, _overwrite, _fuse_int8]
+    changes = [_leave_out_nothing, _take_out_shift, _fuse_product, _overwrite, _fuse_int8]
     changes += [_fuse_float_conv] if work.has_images and has_fast_floats else []
     changes += [_fuse_norm] if work.has_images else []
     changes += [_fuse_attention] if has_fast_floats and has_attention() else []
@@ -98,10 +98,26 @@ def _leave_out_nothing(work: Rewriting, node: Node) -> None:
         work.graph.erase_node(node)
 
 
+def _product_of(work: Rewriting, node: Node) -> KernelLayer | None:
+    """The binary layer that a node calls, if it can run with what follows it."""
+    layer = work.module_of(node)
+    if not isinstance(layer, KernelLayer) or not can_fuse(layer) or len(node.args) != 1 or node.kwargs:
+        return None
+    return layer
+
+
+def _take_out_shift(work: Rewriting, head: Node) -> None:
+    """Let what a binary layer adds to its input stand before it, where it may follow another layer."""
+    layer = _product_of(work, head)
+    if layer is not None and layer.input_shift is not None:
+        with work.graph.inserting_before(head):
+            head.args = (work.graph.call_module(f"{head.target}.input_shift", head.args),)
+
+
 def _fuse_product(work: Rewriting, head: Node) -> None:
     """Put one call in the place of a binary layer and its links."""
-    layer = work.module_of(head)
-    if not isinstance(layer, KernelLayer) or not can_fuse(layer) or len(head.args) != 1 or head.kwargs:
+    layer = _product_of(work, head)
+    if layer is None:
         return
     links = chain_from(head, work.modules, channels_of(layer), are_images=isinstance(layer, KernelConv))
     then: Any = output_bits(layer, links) if _leads_to_bits(work, links[-1].node if links else head) else None
