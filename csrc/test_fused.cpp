@@ -152,7 +152,8 @@ bool convolves(int32_t isa, Geometry g, bool has_nan, bool is_shifted, int32_t t
                                               : g.groups * ((outer + 7) / 8) * words_of(taps * inner) * 8);
     const std::vector<float> x = drawn(g.batch * g.image_stride, has_nan), other = drawn(rows * g.out_channels, false);
     std::vector<float> shift = drawn(g.channels + 80, false), sums(other.size());
-    for (int64_t i = 0; i < 80; ++i) shift[static_cast<size_t>(g.channels + i)] = shift[static_cast<size_t>(i % g.channels)];
+    const size_t channels = static_cast<size_t>(g.channels);
+    for (size_t i = 0; i < 80; ++i) shift[channels + i] = shift[i % channels];
     g.input_shift = is_shifted ? shift.data() : nullptr;
     const Output plain = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
     if (px_binary_conv2d(isa, x.data(), &g, layer.panels.data(), &plain, sums.data(), threads) != 0) return false;
