@@ -138,3 +138,12 @@ def test_a_summary_counts_thresholds_as_the_file_has_them(tmp_path):
     found = pc.summary(model, torch.randn(2, 8))
     assert found.packed_bytes == pc.summary(packed).packed_bytes
     assert found.parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_a_threshold_gives_an_input_of_one_sign_both():
+    model = pc.BinaryLinear(4, 4, activations="poly")
+    x = torch.rand(8, 4) + 0.5
+    assert pc.summary(model, x).one_signed == ("",)
+    nn.init.constant_(pc.add_thresholds(model).input_shift.shift, -1.0)
+    assert pc.summary(model, x).one_signed == ()
+    assert pc.summary(pc.pack(model), x).one_signed == ()
