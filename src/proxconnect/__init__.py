@@ -16,6 +16,7 @@ from proxconnect.layers import (
     BinaryConvTranspose3d,
     BinaryLinear,
     BinaryMultiheadAttention,
+    add_thresholds,
     binarize_parameter,
 )
 from proxconnect.modes import full_precision, hard, soft
@@ -53,6 +54,7 @@ __all__ = [
     "Summary",
     "Trouble",
     "UpdateRule",
+    "add_thresholds",
     "binarize",
     "binarize_parameter",
     "clip_latents",
