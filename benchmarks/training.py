@@ -32,7 +32,7 @@ from torch.nn import functional
 import proxconnect as pc
 import rivals
 from proxconnect.extras import require
-from proxconnect.training.models.residual import resnet20
+from proxconnect.training.models.residual import bireal_resnet20
 from rivals import Built, Optimize
 
 WARM_UP = 3
@@ -63,9 +63,7 @@ def deit_tiny() -> nn.Module:
 
 
 WORKLOADS = {
-    "resnet20": Workload(
-        partial(resnet20, in_channels=3), (128, 3, 32, 32), 10, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}
-    ),
+    "resnet20": Workload(bireal_resnet20, (128, 3, 32, 32), 10, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
     "deit-tiny": Workload(deit_tiny, (8, 3, 224, 224), 1000, torch.optim.AdamW, {"lr": 1e-3}),
 }
 

@@ -1,5 +1,6 @@
 """Binarize PyTorch networks by ProxConnect++ and ship them as 1-bit models."""
 
+from proxconnect.bop import Bop
 from proxconnect.conversion import Plan, binarize, plan
 from proxconnect.fusion import ProofError
 from proxconnect.hardening import hard_state_dict, reestimate_batchnorm
@@ -39,6 +40,7 @@ __all__ = [
     "BinaryConvTranspose3d",
     "BinaryLinear",
     "BinaryMultiheadAttention",
+    "Bop",
     "Heuristic",
     "Meters",
     "OverflowPenalty",

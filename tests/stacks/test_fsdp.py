@@ -1,5 +1,7 @@
 """FSDP2 on two processes, against one process with the whole batch; its checkpoints, and the way to what ships."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
@@ -14,7 +16,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
-from proxconnect import Accumulator, Sharpening, clip_latents, hard_state_dict, pack, summary
+from proxconnect import Accumulator, Bop, Sharpening, clip_latents, hard_state_dict, pack, summary
 from stacks.nets import (
     OPTIMIZERS,
     STEPS,
@@ -98,6 +100,29 @@ def resumed(folder):
     return *at_load, state(model)
 
 
+def flipped(folder=None, parts=(fully_shard,)):
+    """By Bop, sharded by `parts`; where there is a folder, saved after two steps and loaded into a fresh net."""
+
+    def start(seed):
+        model = net(seed, weights="bc")
+        for shard in parts:
+            shard(model)
+        return model, Bop(model.parameters(), partial(torch.optim.AdamW, lr=0.01), gamma=0.1, threshold=1e-3)
+
+    data = share(batches()) if parts else batches()
+    model, optimizer = start(0)
+    train(model, optimizer, data[:2])
+    if folder is not None:
+        weights, steps = get_state_dict(model, optimizer)
+        dcp.save({"model": weights, "optimizer": steps}, checkpoint_id=folder / "flipped")
+        model, optimizer = start(1)
+        weights, steps = get_state_dict(model, optimizer)
+        dcp.load({"model": weights, "optimizer": steps}, checkpoint_id=folder / "flipped")
+        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=steps)
+    train(model, optimizer, data[2:])
+    return state(model)
+
+
 def gathered():
     model, optimizer, _ = sharded()
     train(model, optimizer, share(batches()))
@@ -131,6 +156,7 @@ def job(folder):
         "clipped": clipped(),
         "mixed precision": in_mixed_precision(),
         "resumed": resumed(folder),
+        "flipped": flipped(folder),
         "gathered": gathered(),
         "refusal": refusal_of_an_optimizer_made_before(),
         "packing": refusal_to_pack_shards(),
@@ -195,6 +221,12 @@ def test_a_distributed_checkpoint_brings_mu_back_and_goes_on_as_unbroken(ranks):
         assert count == 2
         assert sharpness == pytest.approx([scheduled(2)] * 2)
         assert distance(weights, unbroken) < 1e-6
+
+
+def test_bop_flips_sharded_latents_also_from_a_distributed_checkpoint(ranks):
+    unbroken = flipped(parts=())
+    assert not torch.equal(unbroken["2.latent"].sign(), state(net(weights="bc"))["2.latent"].sign())
+    assert all(distance(rank["flipped"], unbroken) < 1e-6 for rank in ranks)
 
 
 def test_the_gathered_state_loads_into_a_plain_binary_net_which_ships(ranks):

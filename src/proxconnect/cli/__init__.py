@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from proxconnect import __version__
-from proxconnect.cli import bench, check, demo, pack, study, summary
+from proxconnect.cli import bench, check, demo, pack, study, summary, train
 from proxconnect.cli.parser import Parser
 
 INTERRUPTED = 130
@@ -25,8 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # μ and ∘ are in few encodings but UTF-8
     try:
-        parsed = parser.parse_args(arguments)
-        code: int = parsed.run(parsed)
+        code = _run(parser, list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python flush into the pipe once more
@@ -40,6 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _run(parser: Parser, arguments: list[str]) -> int:
+    if arguments and arguments[0] in train.VERBS:
+        return train.run(arguments[0], arguments[1:])
+    parsed = parser.parse_args(arguments)
+    code: int = parsed.run(parsed)
+    return code
+
+
 def _parser() -> Parser:
     parser = Parser(prog="proxconnect", description="Binarize PyTorch networks by ProxConnect++.")
     parser.add_argument("--version", action="version", version=f"proxconnect {__version__}")
@@ -50,4 +57,5 @@ def _parser() -> Parser:
     study.add_to(commands)
     pack.add_to(commands)
     summary.add_to(commands)
+    train.add_to(commands)
     return parser

@@ -35,10 +35,11 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "OpenVINO run it beside them where they are installed: float, in 8 bits, and\n"
         "binary convolutions.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""MODEL is bireal_resnet18, a name of timm, else of torchvision, or code of yours,
-MODULE:CALLABLE, imported as `python -m` does, from the current folder too:
-without arguments it returns a float nn.Module. Its attribute `example`, if it
-has one, is the input: a tensor, a tuple of arguments or a mapping of keyword
+        epilog="""MODEL is one of ours (bireal_resnet18, react_resnet18, small_vit, resnet20, 32, 56
+and bireal_resnet20, 32, 56), a name of timm, else of torchvision, or code of
+yours, MODULE:CALLABLE, imported as `python -m` does, from the current folder
+too: without arguments it returns a float nn.Module. Its attribute `example`, if
+it has one, is the input: a tensor, a tuple of arguments or a mapping of keyword
 arguments.
 
 The weights are untrained: the speed does not depend on them. Every round times

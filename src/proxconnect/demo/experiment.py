@@ -16,7 +16,7 @@ from proxconnect.hardening import reestimate_batchnorm
 from proxconnect.layers import Accumulator
 from proxconnect.sharpening import Sharpening
 from proxconnect.training.data import Dataset
-from proxconnect.training.models.residual import resnet20, small_cnn
+from proxconnect.training.models.residual import bireal_resnet20, small_cnn
 
 Mode = Literal["float", "BW", "BWA", "BWAA"]
 Start = Literal["E2E", "FT"]
@@ -27,7 +27,7 @@ ACTIVATIONS = "poly"
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "digits": small_cnn,
-    "fashion-mnist": partial(resnet20, stem_stride=2),
+    "fashion-mnist": partial(bireal_resnet20, in_channels=1, stem_stride=2),
 }
 """The float network for each data set."""
 

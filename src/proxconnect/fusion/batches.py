@@ -15,6 +15,7 @@ from proxconnect.fusion.int8 import FusedInt8Rows
 from proxconnect.fusion.layout import in_format_of, with_channels_last, with_planes
 from proxconnect.fusion.overwriting import OverwritingGelu
 from proxconnect.fusion.products import FusedProduct
+from proxconnect.layers.react import Shift
 from proxconnect.packed.compact import CompactLayer
 
 _BYTES = 5 << 19
@@ -23,7 +24,7 @@ _BYTES = 5 << 19
 _MODULES = {
     nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ReLU,
     nn.AdaptiveMaxPool2d, nn.ReLU6, nn.Hardtanh, nn.PReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid,
-    nn.Hardsigmoid, nn.Tanh, nn.Identity, nn.Dropout,
+    nn.Hardsigmoid, nn.Tanh, nn.Identity, nn.Dropout, Shift,
 }  # fmt: skip
 """The modules whose answer for an image is the same in any batch, where they have nothing that says otherwise."""
 

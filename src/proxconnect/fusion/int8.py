@@ -44,7 +44,7 @@ class FusedInt8Rows:
 
     def __init__(self, layer: Int8Linear, links: Sequence[Link], steps: tuple[Step, ...]) -> None:
         self.layer, self.links = layer, tuple(links)
-        self.has_channels = any(link.channels is not None for link in links)
+        self.has_channels = any(link.dim == 1 for link in links)
         assert layer.panels is not None
         weight = layer.panels, layer.in_features, layer.out_features
         self.kernel = FusedInt8Linear(*weight, layer.kernel_scale(), layer.kernel_bias(), steps)

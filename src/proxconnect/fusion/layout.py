@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from proxconnect.layers import BinaryMultiheadAttention
+from proxconnect.layers.react import Shift
 from proxconnect.packed.compact import CompactLayer
 
 
@@ -60,6 +61,6 @@ def _convert(graph: fx.Graph, node: Node, call: Any) -> None:
 
 
 def _knows_formats(module: nn.Module) -> bool:
-    return isinstance(module, CompactLayer | BinaryMultiheadAttention) or type(module).__module__.startswith(
+    return isinstance(module, CompactLayer | BinaryMultiheadAttention | Shift) or type(module).__module__.startswith(
         "torch.nn."
     )

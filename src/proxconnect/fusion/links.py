@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from proxconnect.fusion.mutation import is_copy
 from proxconnect.fusion.norms import affine_of, can_fold
-from proxconnect.kernels.epilogue import Add, Clamp, Slope, Step
+from proxconnect.kernels.epilogue import Add, Affine, Clamp, Slope, Step
+from proxconnect.layers.react import Shift
 
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -44,10 +45,23 @@ class Link:
 
     @property
     def channels(self) -> int | None:
-        """For how many channels it has numbers; None where they are the same for all."""
+        """For how many channels it has numbers; None where it has the same for all."""
         if isinstance(self.module, nn.PReLU):
             return self.module.weight.numel() if self.module.weight.numel() > 1 else None
+        if isinstance(self.module, Shift):
+            return self.module.channels
         return self.module.num_features if isinstance(self.module, _NORMS) else None
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension of these channels; None where it has the same numbers for all."""
+        if self.channels is None:
+            return None
+        return self.module.dim if isinstance(self.module, Shift) else 1
+
+    def fits(self, channels: int, *, are_images: bool) -> bool:
+        """Whether its numbers can be those of images, or of rows, of so many channels."""
+        return self.channels is None or (self.channels == channels and self.dim in ((1, -3) if are_images else (1, -1)))
 
     def step(self, channels: int) -> Step | None:
         """How the kernels do it, to the bit as torch does; None where they do not."""
@@ -56,6 +70,8 @@ class Link:
             return Add()
         if isinstance(module, _NORMS):
             return affine_of(module)
+        if isinstance(module, Shift):
+            return Affine(torch.ones(channels), module.shift.detach().float())  # rounded once, as a sum is
         if isinstance(module, nn.Hardtanh):  # ReLU6 is one
             return Clamp(float(module.min_val), float(module.max_val))
         if isinstance(module, nn.ReLU) or (module is None and self.node.target in (*_RELUS, "relu", "relu_")):
@@ -95,7 +111,7 @@ def _may_follow(module: nn.Module) -> bool:
         return False
     if type(module) in _NORMS:
         return can_fold(module)
-    return type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU)
+    return type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU, Shift)
 
 
 def _addition(node: Node, value: Node, targets: tuple[Any, ...]) -> Link | None:
@@ -133,14 +149,18 @@ def _method(name: str) -> Callable[[Tensor], Any]:
     return lambda x: getattr(x, name)()
 
 
-def chain_from(head: Node, modules: dict[str, nn.Module]) -> list[Link]:
-    """The links that follow `head`, as long as each alone reads what the one before gives."""
+def chain_from(head: Node, modules: dict[str, nn.Module], channels: int, *, are_images: bool) -> list[Link]:
+    """The links that follow `head`, images or rows of so many channels.
+
+    Each alone reads what the one before gives, and none has numbers for others than the channels, as a norm behind rows
+    may have.
+    """
     links: list[Link] = []
     value = head
     while len(value.users) == 1:
         (node,) = value.users
         link = link_of(node, value, modules)
-        if link is None:
+        if link is None or not link.fits(channels, are_images=are_images):
             break
         links.append(link)
         value = node

@@ -62,7 +62,7 @@ class FusedProduct:
 
     def __init__(self, layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs) -> None:
         self.layer, self.links = layer, tuple(links)
-        self.has_channels = any(link.channels is not None for link in links)
+        self.has_channels = any(link.dim == 1 for link in links)
         self.kernel: Callable[..., Any] = _kernel(layer, then)
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -104,7 +103,7 @@ def _fuse_product(work: Rewriting, head: Node) -> None:
     layer = work.module_of(head)
     if not isinstance(layer, KernelLayer) or not can_fuse(layer) or len(head.args) != 1 or head.kwargs:
         return
-    links = _fitting(chain_from(head, work.modules), layer)
+    links = chain_from(head, work.modules, channels_of(layer), are_images=isinstance(layer, KernelConv))
     then: Any = output_bits(layer, links) if _leads_to_bits(work, links[-1].node if links else head) else None
     if then is not None:
         work.bits += 1
@@ -115,11 +114,6 @@ def _fuse_product(work: Rewriting, head: Node) -> None:
     work.links += len(links)
     work.read += [layer, *(link.module for link in links if link.module is not None)]
     _replace(work.graph, [head, *(link.node for link in links)], fused(layer, links, then), head.args[0], links)
-
-
-def _fitting(links: Sequence[Link], layer: KernelLayer) -> list[Link]:
-    """The first links, up to one of other channels than the outputs: of rows, which a norm may number instead."""
-    return [*takewhile(lambda link: link.channels in (None, channels_of(layer)), links)]
 
 
 def _leads_to_bits(work: Rewriting, last: Node) -> bool:
@@ -152,7 +146,7 @@ def _fuse_int8(work: Rewriting, head: Node) -> None:
 
 
 def _fuse_rows(work: Rewriting, head: Node, layer: Int8Linear) -> None:
-    links = chain_from(head, work.modules)
+    links = chain_from(head, work.modules, layer.out_features, are_images=False)
     steps = steps_of(links, layer.out_features)
     links = links[: len(steps)]
     work.read += [layer, *(link.module for link in links if link.module is not None)]
@@ -175,7 +169,7 @@ def _may_be_turned(work: Rewriting, conv: Node) -> bool:
 
 def _fuse_conv(work: Rewriting, head: Node, layer: Any, stride: tuple[int, int], fused_form: Any) -> None:
     """Put one call in the place of a convolution, before which `stride` is taken, and of what stands around it."""
-    links = chain_from(head, work.modules)
+    links = chain_from(head, work.modules, layer.out_channels, are_images=True)
     steps = steps_of(links, layer.out_channels)
     links = links[: len(steps)]
     nodes = [head, *(link.node for link in links)]
@@ -212,7 +206,8 @@ def _fuse_norm(work: Rewriting, head: Node) -> None:
     if not isinstance(value, Node):  # it was erased: another norm runs it
         return
     first = link_of(head, value, work.modules)
-    links = [] if first is None else [first, *chain_from(head, work.modules)]
+    following = chain_from(head, work.modules, norm.num_features, are_images=True)
+    links = [] if first is None else [first, *following]
     steps = steps_of(links, norm.num_features)
     if not steps:
         return

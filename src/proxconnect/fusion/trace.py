@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from proxconnect.fusion.attributes import Attributes
 from proxconnect.layers import BinaryMultiheadAttention
+from proxconnect.layers.react import Shift
 from proxconnect.packed.compact import CompactLayer
 
 _LAYOUT = ("stride", "as_strided", "as_strided_", "is_contiguous", "data_ptr", "storage_offset")
@@ -84,7 +85,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether `m` is a node."""
-        if m in self.opaque or isinstance(m, CompactLayer | BinaryMultiheadAttention):
+        if m in self.opaque or isinstance(m, CompactLayer | BinaryMultiheadAttention | Shift):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from proxconnect.layers import guard
+from proxconnect.layers import guard, owners
 from proxconnect.layers.accumulator import Accumulator
 from proxconnect.layers.products import Product
 from proxconnect.pairs import AnyPair
@@ -42,6 +42,7 @@ class BinaryLayer(Product):
         self.input_quantizer = None if inputs is None else inputs.to(device, dtype)
         if accumulator is not None:
             self.accumulator = accumulator
+        owners.enlist(self)
 
     @property
     def has_binary_input(self) -> bool:
@@ -157,6 +158,7 @@ class BinaryLayer(Product):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        owners.enlist(self)
         if not self.training:
             guard.watch(self)
 

@@ -30,8 +30,8 @@ class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt` in the folder of the run.
 
     It holds the network with its latents and μ, the optimizer with its count of μ's steps, the schedule of the learning
-    rate, where in the data the run stands, and the state of every generator of random numbers. It is written at the end
-    of each epoch, and within one as often as asked.
+    rate, where in the data the run stands, as the data module says, and the state of every generator of random numbers.
+    It is written at the end of each epoch, and within one as often as asked.
 
     Args:
         every_minutes: the longest time between two of them.
@@ -46,13 +46,11 @@ class LastCheckpoint(Checkpoint):
         self.every_minutes, self.every_steps = every_minutes, every_steps
         self._resumed: dict[str, Any] | None = None
         self._written = time.monotonic()
-        self._position = (0, 0)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Go to the place in the data, and give the generators their states after all that a start draws from them."""
+        """Give the generators the states of the checkpoint, after all that a start draws from them."""
         if self._resumed is not None:
-            cast(Any, trainer.train_dataloader).start_at(*self._resumed["position"])
-            _restore(self._resumed["generators"])
+            _restore(self._resumed)
             self._resumed = None
         self._written = time.monotonic()
 
@@ -64,22 +62,21 @@ class LastCheckpoint(Checkpoint):
             return
         due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
         if due or time.monotonic() - self._written > 60 * self.every_minutes:
-            self._write(trainer, (trainer.current_epoch, batch_idx + 1))
+            self._write(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write."""
-        self._write(trainer, (trainer.current_epoch + 1, 0))
+        self._write(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch and the batch that come next, and the states of the generators, as tensors and plain values."""
-        return {"position": self._position, "generators": _states()}
+        """The states of the generators, as tensors and plain values."""
+        return _states()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep it for the start of training."""
         self._resumed = state_dict
 
-    def _write(self, trainer: lightning.Trainer, position: tuple[int, int]) -> None:
-        self._position = position
+    def _write(self, trainer: lightning.Trainer) -> None:
         trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)
         self._written = time.monotonic()
 

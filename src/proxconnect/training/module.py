@@ -179,7 +179,7 @@ class Training(lightning.LightningModule):
 
     def calibration_batches(self) -> Iterable[Tensor]:
         """The training images by which batch norm is estimated for the hard network, on the device of the network."""
-        return (images.to(self.device) for images in self.data.calibration_batches(self.calibration))
+        return (images.to(self.device) for images, _ in self.data.calibration_batches(self.calibration))
 
     def _build_teacher(self) -> nn.Module | None:
         if self.teacher is None:

@@ -1,12 +1,15 @@
 """Bi-Real Net (Liu 2018, arXiv 1808.00278): a ResNet with a shortcut around every binary convolution.
 
 The signs of activations say little, so that what a convolution makes of them is added to the real-valued signal before.
-There is no ReLU: batch norm and the sum are the only things between one convolution and the signs of the next.
+There is no ReLU: batch norm and the sum are the only things between one convolution and the signs of the next. ReActNet
+(Liu 2020, arXiv 2003.03488) learns where these signs change and puts RPReLU behind each sum.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
+
+from proxconnect.layers.react import RPReLU, Shift
 
 KEEP = ("edges", "*.shortcut.*")
 """What stays float in the paper, as `binarize` takes it: the stem, the 1 x 1 convolutions of shortcuts, the head."""
@@ -36,16 +39,34 @@ class BiRealConv(nn.Module):
         return output
 
 
+class ReactConv(BiRealConv):
+    """RPReLU(BN(conv3x3(x + a learned shift)) + shortcut(x)), the shortcut as there."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, stride)
+        self.shift = Shift(in_channels)
+        self.activation = RPReLU(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) → (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        output: Tensor = self.activation(self.norm(self.conv(self.shift(x))) + self.shortcut(x))
+        return output
+
+
 class BiRealNet(nn.Module):
-    """A 7 x 7 stem of stride 2, max pooling, stages of `BiRealConv` that double the channels, mean pooling, a head.
+    """A 7 x 7 stem of stride 2, max pooling, stages of blocks that double the channels, mean pooling, a head.
 
     Args:
         convs: binary convolutions in each stage; from the second stage on the first one has stride 2.
         width: channels of the first stage.
         classes, in_channels: of the answer and of the images.
+        block: from input channels, output channels and stride to one convolution and what belongs to it.
     """
 
-    def __init__(self, convs: Sequence[int], width: int = 64, classes: int = 1000, in_channels: int = 3) -> None:
+    def __init__(
+        self, convs: Sequence[int], width: int = 64, classes: int = 1000, in_channels: int = 3,
+        block: Callable[[int, int, int], nn.Module] = BiRealConv,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False),
@@ -57,7 +78,7 @@ class BiRealNet(nn.Module):
         for stage, count in enumerate(convs):
             for number in range(count):
                 stride = 2 if stage > 0 and number == 0 else 1
-                layers.append(BiRealConv(channels, width << stage, stride))
+                layers.append(block(channels, width << stage, stride))
                 channels = width << stage
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(channels, classes)
@@ -71,3 +92,8 @@ class BiRealNet(nn.Module):
 def bireal_resnet18(width: int = 64, classes: int = 1000, in_channels: int = 3) -> BiRealNet:
     """18 layers: the stem, 16 binary convolutions of `width` to 8·`width` channels in four stages, the head."""
     return BiRealNet((4, 4, 4, 4), width, classes, in_channels)
+
+
+def react_resnet18(width: int = 64, classes: int = 1000, in_channels: int = 3) -> BiRealNet:
+    """`bireal_resnet18` with ReActNet's learned thresholds and RPReLU."""
+    return BiRealNet((4, 4, 4, 4), width, classes, in_channels, ReactConv)

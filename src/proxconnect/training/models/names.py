@@ -1,16 +1,107 @@
-"""Networks by name."""
+"""Float networks by name: ours, those of timm and those of torchvision."""
 
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
-from proxconnect.training.models.residual import resnet20, small_cnn
-
-NETWORKS = {"resnet20": resnet20, "small_cnn": small_cnn}
+from proxconnect import extras
+from proxconnect.training.models import bireal, residual, vit
+from proxconnect.training.models.libraries import LIBRARIES
+from proxconnect.training.models.named import EDGES, Named, Size
 
 
 def build(
-    name: str, *, classes: int, in_channels: int, image_size: int, pretrained: bool = False, **options: Any
-) -> nn.Module:
-    """The network of that name."""
-    return NETWORKS[name](in_channels=in_channels, classes=classes, **options)
+    name: str, *, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
+    pretrained: bool = False, **options: Any,
+) -> nn.Module:  # fmt: skip
+    """The float network of a name; what is None is as the network usually has it.
+
+    Args:
+        name: one of `OURS`, else of timm, else of torchvision; "timm/NAME" and "torchvision/NAME" ask there alone.
+        classes, in_channels: size of the answer, channels of the images. Torchvision's take 3 channels.
+        image_size: height and width of the images, which most convolutional networks need not know.
+        pretrained: download and load weights, which timm and torchvision have; a head of other classes starts anew.
+        options: further arguments of the network, as `width` of a ResNet of ours.
+
+    Raises:
+        ValueError: for an unknown name or option, with the near ones, and where it cannot be built so.
+        MissingExtraError: where neither library is installed.
+    """
+    return find(name).build(
+        classes=classes, in_channels=in_channels, image_size=image_size, pretrained=pretrained, **options
+    )
+
+
+def usual_keep(name: str) -> tuple[str, ...]:
+    """What of the network of that name usually stays float, as `binarize` takes it; errors as of `build`."""
+    return find(name).keep
+
+
+def find(name: str) -> Named:
+    """What a name stands for; ValueError with the near ones for an unknown name, MissingExtraError as of `build`."""
+    if name in OURS:
+        return OURS[name]
+    prefix, _, rest = name.rpartition("/")
+    libraries = {library: finder for library, finder in LIBRARIES.items() if prefix in ("", library)}
+    known = [] if prefix else list(OURS)
+    missing: list[extras.MissingExtraError] = []
+    for finder in libraries.values():
+        try:
+            found, names = finder(rest)
+        except extras.MissingExtraError as error:
+            missing.append(error)
+            continue
+        if found is not None:
+            return found
+        known += names
+    if libraries and len(missing) == len(libraries):
+        raise missing[0]
+    lacks = "".join(f" ({error.name} is not installed)" for error in missing)
+    raise ValueError(f"no network {name!r} in {' and '.join(libraries or LIBRARIES)}{lacks}{_near(rest, known)}")
+
+
+def _ours(
+    title: str, make: Callable[..., nn.Module], usual: Size, keep: tuple[str, ...] = EDGES, *, knows_size: bool = False
+) -> Named:
+    """A network of ours, images of whose usual size it takes; one that `knows_size` asks for that."""
+    name = make.__name__
+
+    def build(*, image_size: int | None = None, pretrained: bool = False, **options: Any) -> nn.Module:
+        if pretrained:
+            raise ValueError(f"there are no pretrained weights of {name}: train it, or name a network of timm")
+        given = {**options, "image_size": image_size} if knows_size else options
+        given = {key: value for key, value in given.items() if value is not None}
+        parameters = inspect.signature(make).parameters
+        unknown = [key for key in given if key not in parameters]
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            raise ValueError(f"{name} takes no {unknown[0]!r}{_near(unknown[0], list(parameters))}: it takes "
+                             f"{', '.join(parameters)}")  # fmt: skip
+        try:
+            return make(**given)
+        except TypeError as error:  # of an option that a network hands on
+            raise ValueError(f"{name} cannot be built: {error}") from error
+
+    return Named(title, build, lambda _: usual, keep)
+
+
+OURS = {
+    "small_cnn": _ours("small CNN", residual.small_cnn, (1, 8, 8)),
+    "resnet20": _ours("ResNet-20", residual.resnet20, (3, 32, 32)),
+    "resnet32": _ours("ResNet-32", residual.resnet32, (3, 32, 32)),
+    "resnet56": _ours("ResNet-56", residual.resnet56, (3, 32, 32)),
+    "bireal_resnet20": _ours("Bi-Real ResNet-20", residual.bireal_resnet20, (3, 32, 32)),
+    "bireal_resnet32": _ours("Bi-Real ResNet-32", residual.bireal_resnet32, (3, 32, 32)),
+    "bireal_resnet56": _ours("Bi-Real ResNet-56", residual.bireal_resnet56, (3, 32, 32)),
+    "bireal_resnet18": _ours("Bi-Real ResNet-18", bireal.bireal_resnet18, (3, 224, 224), bireal.KEEP),
+    "react_resnet18": _ours("ReAct ResNet-18", bireal.react_resnet18, (3, 224, 224), bireal.KEEP),
+    "small_vit": _ours("small ViT", vit.small_vit, (1, 28, 28), knows_size=True),
+}
+"""Our own networks."""
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = ", ".join(map(repr, get_close_matches(name, dict.fromkeys(known), n=3, cutoff=0.5)))
+    return f"; near names are {near}" if near else ""

@@ -1,22 +1,46 @@
-"""Residual networks that serve full precision, binary weights and binary activations alike.
+"""Residual networks for small images, in two orders.
 
-Every convolution is followed by batch norm, and all but the first have a shortcut of their own, as in Bi-Real Net (Liu
-2018, arXiv 1808.00278), which carries the real-valued signal past the binary one. PReLU (He 2015, arXiv 1502.01852) is
-the nonlinearity, since a ReLU before a sign would leave +1 alone.
+In the *published order* (He 2016, arXiv 1512.03385) a shortcut spans two convolutions and ReLU is the nonlinearity: for
+binary weights. In *Bi-Real order* (Liu 2018, arXiv 1808.00278) every convolution has a shortcut of its own, which
+carries the real-valued signal past the binary one, and PReLU (He 2015, arXiv 1502.01852) is the nonlinearity, since a
+ReLU before a sign would leave +1 alone: for binary weights and activations alike.
+
+No shortcut has parameters (option A of He 2016): new channels are zeros.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+Block = Callable[[int, int, int], nn.Module]
+"""From input channels, output channels and stride to a part of a stage."""
+
+
+class PublishedBlock(nn.Module):
+    """ReLU(BN(conv3x3(ReLU(BN(conv3x3(x))))) + shortcut(x)); a shortcut of stride 2 takes every other pixel."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.activation1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.activation2 = nn.ReLU()
+        self.stride = stride
+        self.new_channels = out_channels - in_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) → (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        shortcut = x if self.stride == 1 else x[:, :, :: self.stride, :: self.stride]
+        inner = self.activation1(self.norm1(self.conv1(x)))
+        output: Tensor = self.activation2(self.norm2(self.conv2(inner)) + _widened(shortcut, self.new_channels))
+        return output
+
 
 class ResidualConv(nn.Module):
-    """PReLU(BN(conv3x3(x)) + shortcut(x)).
-
-    The shortcut has no parameters (option A of He 2016, arXiv 1512.03385): where the stride is 2 it averages 2 x 2, and
-    new channels are zeros.
-    """
+    """PReLU(BN(conv3x3(x)) + shortcut(x)); a shortcut of stride 2 averages 2 x 2."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -29,36 +53,42 @@ class ResidualConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉)."""
         shortcut = x if self.stride == 1 else functional.avg_pool2d(x, self.stride, ceil_mode=True)
-        if self.new_channels:
-            shortcut = functional.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
-        output: Tensor = self.activation(self.norm(self.conv(x)) + shortcut)
+        output: Tensor = self.activation(self.norm(self.conv(x)) + _widened(shortcut, self.new_channels))
         return output
 
 
+def _widened(image: Tensor, new_channels: int) -> Tensor:
+    """An image with channels of zeros behind its own."""
+    return functional.pad(image, (0, 0, 0, 0, 0, new_channels)) if new_channels else image
+
+
 class ResidualNet(nn.Module):
-    """A 3x3 stem, stages of `ResidualConv` that halve the resolution from the second on, mean pooling, a linear head.
+    """A 3x3 stem, stages of blocks that halve the resolution from the second on, mean pooling, a linear head.
 
     Args:
         in_channels, classes: of the images and of the answer.
+        block: what stages are made of.
+        activation: from channels to the nonlinearity of the stem.
         widths: channels of each stage.
-        convs: convolutions in each stage.
+        blocks: how many each stage has.
         stem_stride: stride of the stem; 2 halves the resolution of everything.
     """
 
     def __init__(
-        self, in_channels: int, classes: int, *, widths: Sequence[int], convs: int, stem_stride: int = 1
-    ) -> None:
+        self, in_channels: int, classes: int, block: Block, activation: Callable[[int], nn.Module], *,
+        widths: Sequence[int], blocks: int, stem_stride: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, widths[0], 3, stride=stem_stride, padding=1, bias=False),
             nn.BatchNorm2d(widths[0]),
-            nn.PReLU(widths[0]),
+            activation(widths[0]),
         )
         stages: list[nn.Module] = []
         for stage, width in enumerate(widths):
             before = widths[max(stage - 1, 0)]
-            stages.append(ResidualConv(before, width, stride=1 if stage == 0 else 2))
-            stages.extend(ResidualConv(width, width) for _ in range(convs - 1))
+            stages.append(block(before, width, 1 if stage == 0 else 2))
+            stages.extend(block(width, width, 1) for _ in range(blocks - 1))
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(widths[-1], classes)
 
@@ -71,9 +101,53 @@ class ResidualNet(nn.Module):
 
 def small_cnn(in_channels: int = 1, classes: int = 10) -> ResidualNet:
     """Six layers for images of 8 x 8: a stem that halves them, two convolutions each of 32 and 64 channels, a head."""
-    return ResidualNet(in_channels, classes, widths=(32, 64), convs=2, stem_stride=2)
+    return ResidualNet(in_channels, classes, ResidualConv, nn.PReLU, widths=(32, 64), blocks=2, stem_stride=2)
 
 
-def resnet20(in_channels: int = 1, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
-    """ResNet-20 in its CIFAR form (three stages of six convolutions; width, 2·width, 4·width), shortcuts as above."""
-    return ResidualNet(in_channels, classes, widths=(width, 2 * width, 4 * width), convs=6, stem_stride=stem_stride)
+def resnet20(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
+    """ResNet-20 for CIFAR in the published order: three stages of three blocks; width, 2·width, 4·width channels."""
+    return _published(3, in_channels, classes, width, stem_stride)
+
+
+def resnet32(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
+    """ResNet-32 for CIFAR in the published order: as `resnet20`, with five blocks a stage."""
+    return _published(5, in_channels, classes, width, stem_stride)
+
+
+def resnet56(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
+    """ResNet-56 for CIFAR in the published order: as `resnet20`, with nine blocks a stage."""
+    return _published(9, in_channels, classes, width, stem_stride)
+
+
+def bireal_resnet20(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
+    """ResNet-20 for CIFAR in Bi-Real order: three stages of six convolutions; width, 2·width, 4·width channels."""
+    return _bireal(6, in_channels, classes, width, stem_stride)
+
+
+def bireal_resnet32(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
+    """ResNet-32 for CIFAR in Bi-Real order: as `bireal_resnet20`, with ten convolutions a stage."""
+    return _bireal(10, in_channels, classes, width, stem_stride)
+
+
+def bireal_resnet56(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
+    """ResNet-56 for CIFAR in Bi-Real order: as `bireal_resnet20`, with eighteen convolutions a stage."""
+    return _bireal(18, in_channels, classes, width, stem_stride)
+
+
+def _published(blocks: int, in_channels: int, classes: int, width: int, stem_stride: int) -> ResidualNet:
+    """With the initial weights of He 2015, as He 2016 has them."""
+    net = ResidualNet(
+        in_channels, classes, PublishedBlock, lambda _: nn.ReLU(),
+        widths=(width, 2 * width, 4 * width), blocks=blocks, stem_stride=stem_stride,
+    )  # fmt: skip
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return net
+
+
+def _bireal(convs: int, in_channels: int, classes: int, width: int, stem_stride: int) -> ResidualNet:
+    widths = width, 2 * width, 4 * width
+    return ResidualNet(
+        in_channels, classes, ResidualConv, nn.PReLU, widths=widths, blocks=convs, stem_stride=stem_stride
+    )

@@ -1,0 +1,39 @@
+"""`proxconnect fit | validate | test`: their options are parsed by Lightning's command line."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from proxconnect.cli.parser import USAGE_ERROR, Parser, complain
+from proxconnect.extras import MissingExtraError, require
+
+VERBS = {
+    "fit": "train a network as a recipe says",
+    "validate": "the accuracies of a trained network on its validation data",
+    "test": "the same on its test data",
+}
+
+
+def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the commands to the help of the parser; `run` takes their arguments as they are."""
+    for verb, meaning in VERBS.items():
+        commands.add_parser(verb, help=meaning, add_help=False)
+
+
+def run(verb: Any, arguments: Sequence[str]) -> int:
+    """Run `proxconnect VERB` with `arguments`; its exit code."""
+    try:
+        require("lightning.pytorch", "train")
+        require("jsonargparse", "train")
+        require("torchmetrics", "train")
+    except MissingExtraError as error:
+        return complain(error, USAGE_ERROR)
+    from rich.console import Console
+
+    from proxconnect.training import commands
+
+    try:
+        commands.run(verb, arguments, Console())
+    except (ValueError, OSError) as error:
+        return complain(error, USAGE_ERROR if isinstance(error, commands.UsageError) else 1)
+    return 0

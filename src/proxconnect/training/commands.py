@@ -1,0 +1,162 @@
+"""`proxconnect fit | validate | test`, from the arguments of the command line to what is printed."""
+
+import dataclasses
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import redirect_stderr
+from difflib import get_close_matches
+from io import StringIO
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from proxconnect.layers import Accumulator
+from proxconnect.text import some
+from proxconnect.training.binarization import Binarization, Course
+from proxconnect.training.configuration import Configured
+from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
+from proxconnect.training.objective import Teacher
+from proxconnect.training.runs import fit, last_checkpoint
+from proxconnect.training.shipping import Shipped, ship
+
+Verb = Literal["fit", "validate", "test"]
+LAST = "last"
+
+_UNKNOWN = re.compile(r"[Oo]ption '([\w.]+)'|unrecognized arguments: --([\w.]+)")
+_LONGEST = 400
+_NESTED: dict[str, Any] = {
+    "model.binary": Binarization,
+    "model.binary.accumulator": Accumulator,
+    "model.sharpening.activations": Course,
+    "model.teacher": Teacher,
+}
+DATA = (Digits, FashionMnist, Cifar10, Cifar100, ImageNet)
+"""The data modules, which --data takes by the name of the class."""
+
+_TITLES = {
+    "accuracy": "Accuracy of what ships",
+    "accuracy_hard": "before re-estimation",
+    "accuracy_soft": "of the soft network",
+}
+
+
+class UsageError(ValueError):
+    """The arguments, or the files that they name, are not what they should be; the message says what to do."""
+
+
+def run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
+    """Do what the arguments of `proxconnect VERB` say and print what came of it.
+
+    UsageError for arguments and files that are not right; ValueError and OSError of what runs.
+    """
+    _require_files(arguments)
+    configured = _configured(verb, arguments)
+    checkpoint = _checkpoint(configured)
+    if verb == "fit":
+        _require_new(configured, checkpoint)
+        fit(configured, checkpoint=checkpoint)
+        _print(console, configured.model.curve[-1], ship(configured.model, configured.folder))
+        return
+    if checkpoint is None:
+        raise UsageError(f"{verb} needs a trained network: give --ckpt_path runs/NAME/last.ckpt")
+    evaluate = configured.trainer.validate if verb == "validate" else configured.trainer.test
+    measured = evaluate(configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False)
+    _print(console, {name.partition("/")[2]: value for name, value in measured[0].items()}, None)
+
+
+def _configured(verb: Verb, arguments: Sequence[str]) -> Configured:
+    """What the arguments say; UsageError in one line, with near names for what is not known."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            return Configured(arguments, f"proxconnect {verb}")
+    except SystemExit as stop:
+        if stop.code in (0, None):  # --help
+            raise
+        raise UsageError(_complaint(said.getvalue())) from None
+
+
+def _complaint(said: str) -> str:
+    """What the parser has said, below its usage, in short."""
+    usage, _, error = said.rpartition("error:")
+    unknown = _UNKNOWN.search(error)
+    if unknown is None:
+        return " ".join(error.split())[:_LONGEST]
+    name = next(group for group in unknown.groups() if group)
+    known = {*re.findall(r"--([\w.]+)", usage), *_nested_names()} - {name}
+    near = get_close_matches(name, known, n=3, cutoff=0.7) or _near_ends(name, known)
+    hint = f"did you mean {' or '.join(near)}?" if near else "proxconnect fit --help lists the options"
+    return f"there is no option {name}: {hint}"
+
+
+def _near_ends(name: str, known: Collection[str]) -> list[str]:
+    """The known names whose last part is near to that of `name`."""
+    ends = {full.rpartition(".")[2]: full for full in sorted(known)}
+    return [ends[end] for end in get_close_matches(name.rpartition(".")[2], ends, n=3, cutoff=0.7)]
+
+
+def _nested_names() -> Iterator[str]:
+    """The options of what may be null, and of the data, which the usage does not list."""
+    for where, cls in _NESTED.items():
+        yield from (f"{where}.{field.name}" for field in dataclasses.fields(cls))
+    for cls in DATA:
+        for base in cls.__mro__:
+            if issubclass(base, ImageData):
+                yield from (f"data.init_args.{name}" for name in inspect.signature(base).parameters)
+
+
+def _require_files(arguments: Sequence[str]) -> None:
+    """UsageError where --config names no file, with the near names of those beside it."""
+    for given in _configs(arguments):
+        if not Path(given).is_file():
+            folder = Path(given).parent
+            there = sorted(str(path) for path in folder.rglob("*.yaml")) if folder.is_dir() else []
+            near = get_close_matches(given, there, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"{folder}/ has {some(there) or 'no *.yaml'}"
+            raise UsageError(f"there is no recipe {given}: {hint}")
+
+
+def _configs(arguments: Sequence[str]) -> Iterator[str]:
+    """The files that --config names."""
+    for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+        if word == "--config":
+            yield following
+        elif word.startswith("--config="):
+            yield word.removeprefix("--config=")
+
+
+def _checkpoint(configured: Configured) -> Path | None:
+    """The checkpoint that --ckpt_path names; UsageError where there is none."""
+    given = configured.config_init["ckpt_path"]
+    if given is None:
+        return None
+    path = last_checkpoint(configured) if given == LAST else Path(given)
+    if path is None or not path.exists():
+        raise UsageError(
+            f"there is no checkpoint {given if path else configured.folder / 'last.ckpt'}: name the folder of the run "
+            "by --trainer.default_root_dir, or its checkpoint by --ckpt_path"
+        )
+    return path
+
+
+def _require_new(configured: Configured, checkpoint: Path | None) -> None:
+    """UsageError where a run would begin in the folder of another, whose checkpoint it would replace."""
+    if checkpoint is None and last_checkpoint(configured) is not None:
+        raise UsageError(
+            f"{configured.folder} holds a run already: go on with it by --ckpt_path last, or give another folder by "
+            "--trainer.default_root_dir"
+        )
+
+
+def _print(console: Console, measured: dict[str, float], shipped: Shipped | None) -> None:
+    table = Table(box=None, show_header=False)
+    for name, title in _TITLES.items():
+        if name in measured:
+            table.add_row(title, f"{100 * measured[name]:.2f} %")
+    if shipped is not None:
+        table.add_row("Packed", f"{shipped.packed_bytes:,} bytes of {shipped.float_bytes:,} in {shipped.path}")
+        table.add_row("Stays float", some(list(shipped.stays_float)))
+    console.print(table)

@@ -1,0 +1,55 @@
+"""Mixup and CutMix: a batch mixed with itself in reverse order, and targets to match."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from proxconnect import extras
+from proxconnect.training.data.hashing import Purpose, seed_of
+from proxconnect.training.data.reseeding import generators_restored, reseed
+
+
+@dataclass(frozen=True)
+class MixupOptions:
+    """How batches are mixed, by timm; the defaults are those of DeiT (arXiv 2012.12877).
+
+    Args:
+        mixup: Alpha of the beta distribution of Mixup's shares (arXiv 1710.09412); 0: no Mixup.
+        cutmix: Alpha of the beta distribution of CutMix's areas (arXiv 1905.04899); 0: no CutMix.
+        prob: How probable it is that a batch is mixed.
+        switch_prob: How probable CutMix is where both are on.
+    """
+
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    prob: float = 1.0
+    switch_prob: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.mixup, self.cutmix) < 0 or max(self.mixup, self.cutmix) == 0:
+            raise ValueError(f"mixup={self.mixup} and cutmix={self.cutmix} must not be negative, nor both 0")
+        if not (0 <= self.prob <= 1 and 0 <= self.switch_prob <= 1):
+            raise ValueError(f"prob={self.prob} and switch_prob={self.switch_prob} must be in [0, 1]")
+
+
+class Mixing:
+    """Mixes batches; what it does is a pure function of (seed, epoch, batch), alike on every rank."""
+
+    def __init__(self, options: MixupOptions, classes: int, seed: int) -> None:
+        self._seed = seed
+        self._mixup: Any = extras.require("timm.data", "train").Mixup(
+            mixup_alpha=options.mixup,
+            cutmix_alpha=options.cutmix,
+            prob=options.prob,
+            switch_prob=options.switch_prob,
+            label_smoothing=0.0,  # which the loss does
+            num_classes=classes,
+        )
+
+    def __call__(self, images: Tensor, labels: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
+        """`images` (N, C, H, W), N even, written over, and their targets, float32 (N, classes), which sum to 1."""
+        with generators_restored():
+            reseed(seed_of(Purpose.MIXING, self._seed, epoch, batch))
+            mixed: tuple[Tensor, Tensor] = self._mixup(images, labels)
+        return mixed

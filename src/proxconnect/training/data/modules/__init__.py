@@ -1,0 +1,19 @@
+"""Lightning data modules, by class path: each data set with its options, and streams that resume to the bit."""
+
+from proxconnect.training.data.mixing import MixupOptions
+from proxconnect.training.data.modules.base import ImageData
+from proxconnect.training.data.modules.imagenet import ImageNet
+from proxconnect.training.data.modules.small import Cifar10, Cifar100, Digits, FashionMnist, SmallImages
+from proxconnect.training.data.transforms import TransformOptions
+
+__all__ = [
+    "Cifar10",
+    "Cifar100",
+    "Digits",
+    "FashionMnist",
+    "ImageData",
+    "ImageNet",
+    "MixupOptions",
+    "SmallImages",
+    "TransformOptions",
+]

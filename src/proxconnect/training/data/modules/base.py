@@ -1,0 +1,204 @@
+"""What all data modules of pictures have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, distributed
+
+from proxconnect.training.data.errors import DatasetError
+from proxconnect.training.data.loaders import Batch, Batches, EvalLoader, TrainLoader, View
+from proxconnect.training.data.mixing import Mixing, MixupOptions
+from proxconnect.training.data.order import InTurn, Shuffled
+from proxconnect.training.data.pictures import Pictures, Splits
+from proxconnect.training.data.selection import select
+
+P = TypeVar("P", bound=Pictures)
+
+
+class ImageData(LightningDataModule, ABC, Generic[P]):
+    """A data set of pictures: what is trained on, validated on and tested on, in batches that are pure functions.
+
+    Batches are images, float32 (N, C, H, W), standardised, and labels, int64 (N,). A batch to train on depends on
+    `seed`, its epoch and its number alone, and so do its pictures' augmentations, whatever the number of workers. Under
+    DDP each rank has its part of joint batches. The position of training is in the state dict, so that a checkpoint of
+    Lightning resumes within an epoch; `start_at` sets it by hand. Files are read when they are first asked for.
+
+    Args:
+        root: The folder that holds the data set.
+        batch_size: Pictures in a batch to train on, on each process; what is left of an epoch is dropped.
+        eval_batch_size: Pictures at most in a batch to validate or test on, on each process.
+        workers: Processes that make batches, on each process; 0: none, which is best where pictures are in memory.
+        validation: So many training pictures are held out, split by class, and validated on; 0: the test set is.
+        split_seed: Decides which pictures are held out and which are the subset.
+        subset: So many of the other training pictures are used, split by class; a larger subset holds each smaller one.
+        seed: Decides the order of each epoch and the augmentation of each picture.
+        mixup: Mixup and CutMix of batches to train on, whose labels then are float32 (N, classes).
+    """
+
+    name: str
+    default_root: Path | None = None
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        workers: int = 0,
+        validation: int = 0,
+        split_seed: int = 0,
+        subset: int | None = None,
+        seed: int = 0,
+        mixup: MixupOptions | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_batch_size < 1 or workers < 0:
+            raise ValueError(
+                f"batch_size={batch_size} and eval_batch_size={eval_batch_size} must be at least 1, "
+                f"and workers={workers} at least 0"
+            )
+        if mixup is not None and batch_size % 2:
+            raise ValueError(f"batch_size={batch_size} must be even with mixup, which mixes pictures in pairs")
+        self.root, self.batch_size, self.eval_batch_size, self.workers = root, batch_size, eval_batch_size, workers
+        self.validation, self.split_seed, self.subset, self.seed = validation, split_seed, subset, seed
+        self.mixup = mixup
+        self._loader: TrainLoader | None = None
+        self._start: tuple[int, int] | None = None
+
+    @property
+    @abstractmethod
+    def classes(self) -> int:
+        """How many classes there are."""
+
+    @property
+    @abstractmethod
+    def in_channels(self) -> int:
+        """How many channels a picture has."""
+
+    @property
+    @abstractmethod
+    def image_size(self) -> int:
+        """Height and width of what the network sees, in pixels."""
+
+    @abstractmethod
+    def read(self) -> Splits[P]:
+        """The published splits, read from `root`; DatasetError where the files are not what they should be."""
+
+    @abstractmethod
+    def plain_view(self, pictures: P) -> View:
+        """How pictures look in evaluation."""
+
+    @abstractmethod
+    def training_view(self, pictures: P) -> View:
+        """How pictures look in training, augmented."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """How many batches each process trains on in an epoch."""
+        return len(self._order(*_place()))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the files, so that what is wrong with them is said now."""
+        _ = self._selection
+
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Let training begin with this batch of this epoch, as when a run was interrupted there."""
+        self._start = (epoch, batch)
+        if self._loader is not None:
+            self._loader.start_at(epoch, batch)
+
+    def train_dataloader(self) -> TrainLoader:
+        """Batches to train on, each iteration another epoch; the first is that of `start_at`, else of the trainer."""
+        pictures = self._splits.train
+        order = self._order(*_place())
+        self._loader = TrainLoader(Batches(self.training_view(pictures), pictures.labels, order), self.workers)
+        self._loader.start_at(*(self._start or (self._epochs_done, 0)))
+        self._start = None
+        return self._loader
+
+    def val_dataloader(self) -> EvalLoader:
+        """The pictures held out of the training set; without such, the test set."""
+        return self._eval_loader(self._splits.train, self._selection[1]) if self.validation else self.test_dataloader()
+
+    def test_dataloader(self) -> EvalLoader:
+        """The test set, once each picture."""
+        pictures = self._splits.test
+        return self._eval_loader(pictures, torch.arange(len(pictures.labels)))
+
+    def calibration_batches(self, count: int) -> Iterator[Batch]:
+        """The first `count` batches of epoch 0 (all, if it has fewer), not augmented: the same on every process.
+
+        They are what batch-norm statistics are estimated on.
+        """
+        pictures = self._splits.train
+        batches = Batches(self.plain_view(pictures), pictures.labels, self._order(rank=0, world=1))
+        return islice(EvalLoader(batches, self.workers), count)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Mix a batch to train on, on its device, if `mixup` says so."""
+        loader = self._loader
+        if self._mixing is None or loader is None or loader.latest is None or not self._trains:
+            return batch
+        (images, labels), (epoch, number) = batch, loader.latest
+        return self._mixing(images, labels, epoch, number)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch and the number of the batch to train on next."""
+        if self._loader is None:
+            return {}
+        epoch, batch = self._loader.position
+        is_over = self.trainer is not None and batch >= self.trainer.num_training_batches  # as limit_train_batches says
+        return {"epoch": epoch + 1, "batch": 0} if is_over else {"epoch": epoch, "batch": batch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the run was that `state_dict` is of."""
+        if state_dict:
+            self.start_at(state_dict["epoch"], state_dict["batch"])
+
+    @property
+    def _root(self) -> Path:
+        root = self.default_root if self.root is None else self.root
+        if root is None:
+            raise DatasetError(f"{type(self).__name__} needs root, the folder that holds {self.name} (--data.root)")
+        return Path(root).expanduser()
+
+    @cached_property
+    def _splits(self) -> Splits[P]:
+        return self.read()
+
+    @cached_property
+    def _selection(self) -> tuple[Tensor, Tensor]:
+        """The numbers of the training pictures that are trained on, and held out."""
+        return select(self._splits.train.labels, self.validation, self.subset, self.split_seed)
+
+    @cached_property
+    def _mixing(self) -> Mixing | None:
+        return None if self.mixup is None else Mixing(self.mixup, self.classes, self.seed)
+
+    def _order(self, rank: int, world: int) -> Shuffled:
+        blocks = self._splits.train.blocks
+        return Shuffled(self._selection[0], self.batch_size, self.seed, rank, world, blocks)
+
+    def _eval_loader(self, pictures: P, rows: Tensor) -> EvalLoader:
+        order = InTurn(rows, self.eval_batch_size, *_place())
+        return EvalLoader(Batches(self.plain_view(pictures), pictures.labels, order), self.workers)
+
+    @property
+    def _epochs_done(self) -> int:
+        return 0 if self.trainer is None else self.trainer.current_epoch
+
+    @property
+    def _trains(self) -> bool:
+        return self.trainer is not None and self.trainer.training
+
+
+def _place() -> tuple[int, int]:
+    """This process's rank and how many there are."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1

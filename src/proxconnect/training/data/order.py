@@ -1,0 +1,100 @@
+"""Which pictures make up which batch: pure functions of (seed, epoch, batch)."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from proxconnect.training.data.errors import DatasetError
+from proxconnect.training.data.hashing import Purpose, hashed
+
+WINDOW = 2048
+"""About so many pictures are in use at a time where they lie in blocks of a disk."""
+
+
+class Order(Protocol):
+    """The batches of every epoch."""
+
+    def __len__(self) -> int:
+        """How many batches an epoch has."""
+
+    def rows(self, epoch: int, batch: int) -> Tensor:
+        """The numbers of the pictures in this batch, int64."""
+
+
+class Shuffled:
+    """Batches of `batch_size` of the pictures `chosen` in an order that `seed` and the epoch decide.
+
+    Each of `world` ranks has its part of joint batches of `batch_size * world`: two ranks together see the batches that
+    one would see with twice the size. What is left of the last joint batch is dropped. `blocks` as in `Pictures`:
+    they come in random order, and pictures are shuffled within windows of several blocks, so that each is read once.
+    DatasetError where there is not one joint batch.
+    """
+
+    def __init__(
+        self, chosen: Tensor, batch_size: int, seed: int, rank: int = 0, world: int = 1, blocks: Tensor | None = None
+    ) -> None:
+        self._chosen, self._joint, self._seed = chosen, batch_size * world, seed
+        self._mine = share(self._joint, rank, world)
+        self._blocks = blocks
+        self._latest: tuple[int, Tensor] | None = None
+        if not len(self):
+            ranks = f" on each of {world} processes" if world > 1 else ""
+            raise DatasetError(
+                f"there are {len(chosen)} pictures to train on, less than one batch of {batch_size}{ranks}: "
+                f"lower batch_size to {len(chosen) // world} or less"
+            )
+
+    def __len__(self) -> int:
+        return len(self._chosen) // self._joint
+
+    def rows(self, epoch: int, batch: int) -> Tensor:
+        """The numbers of the pictures in this rank's part of this batch, int64 (batch_size,)."""
+        if self._latest is None or self._latest[0] != epoch:
+            self._latest = epoch, self._shuffled(epoch)
+        return self._latest[1][batch * self._joint : (batch + 1) * self._joint][self._mine]
+
+    def _shuffled(self, epoch: int) -> Tensor:
+        order = self._chosen[hashed(Purpose.ORDER, self._seed, epoch, self._chosen).argsort()]
+        if self._blocks is None:
+            return order
+        count = int(self._blocks.max()) + 1
+        places = hashed(Purpose.BLOCKS, self._seed, epoch, torch.arange(count)).argsort().argsort()
+        windows = places[self._blocks[order]] // blocks_in_window(self._blocks)
+        return order[windows.argsort(stable=True)]
+
+
+class InTurn:
+    """The pictures `chosen` once each, in their order, in as few batches of at most `batch_size` as do.
+
+    Every rank of `world` has as many batches, since ranks wait for each other, and sizes differ by at most one.
+    DatasetError where there are fewer pictures than ranks.
+    """
+
+    def __init__(self, chosen: Tensor, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        steps = -(-len(chosen) // (batch_size * world))
+        if len(chosen) < max(1, steps * world):
+            raise DatasetError(f"there are {len(chosen)} pictures to evaluate on, fewer than the {world} processes")
+        self._parts = chosen.tensor_split(steps * world)[rank::world]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def rows(self, epoch: int, batch: int) -> Tensor:
+        """The numbers of the pictures in this rank's batch, int64, the same in every epoch."""
+        return self._parts[batch]
+
+
+def share(joint: int, rank: int, world: int) -> Tensor:
+    """The places of a joint batch that are this rank's, int64 (joint // world,), ascending.
+
+    The i-th place from the front and the i-th from the back go to the same rank where its part is even, since mixing
+    joins those two.
+    """
+    ends = torch.stack((torch.arange(joint), joint - 1 - torch.arange(joint)), dim=1).flatten()[:joint]
+    return ends[rank * joint // world : (rank + 1) * joint // world].sort().values
+
+
+def blocks_in_window(blocks: Tensor) -> int:
+    """How many blocks of average size are in use at a time."""
+    return max(1, WINDOW * (int(blocks.max()) + 1) // len(blocks))

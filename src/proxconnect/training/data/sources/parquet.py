@@ -1,0 +1,127 @@
+"""Pictures in parquet shards, as Hugging Face stores them."""
+
+import io
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from proxconnect import extras
+from proxconnect.training.data.errors import DatasetError
+from proxconnect.training.data.order import blocks_in_window
+from proxconnect.training.data.pictures import Pictures, Splits
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class ParquetPictures:
+    """The rows of `shards`, whose row groups are the blocks: a group is read whole, and the latest ones are kept."""
+
+    def __init__(self, shards: Sequence[Path]) -> None:
+        parts = [_Shard(path) for path in shards]
+        self._groups = [(part.path, group) for part in parts for group in range(len(part.sizes))]
+        sizes = torch.tensor([size for part in parts for size in part.sizes])
+        self._first = sizes.cumsum(0) - sizes
+        self.labels: Tensor = torch.cat([part.labels for part in parts])
+        self.blocks: Tensor = torch.arange(len(sizes)).repeat_interleave(sizes)
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._most_kept = blocks_in_window(self.blocks) + 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": OrderedDict()}
+
+    def open(self, index: int) -> "Image.Image":
+        """Picture `index`, RGB."""
+        from proxconnect.training.data.sources.decoding import decoded
+
+        block = int(self.blocks[index])
+        row = index - int(self._first[block])
+        content = self._group(block)[row].as_py()
+        path, group = self._groups[block]
+        where = f"{path}, row {row} of group {group},"
+        if content is None:
+            raise DatasetError(f"{where} has no bytes: the picture must be in the shard, not in a file that it names")
+        return decoded(io.BytesIO(content), where)
+
+    def _group(self, block: int) -> Any:
+        """The compressed pictures of a row group, an array of pyarrow."""
+        if block not in self._kept:
+            path, group = self._groups[block]
+            self._kept[block] = _compressed(path, group)
+            if len(self._kept) > self._most_kept:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(block)
+        return self._kept[block]
+
+
+def read_parquet(folder: Path) -> Splits[Pictures]:
+    """The shards train-*.parquet and validation-*.parquet in `folder`, with columns image {bytes, path} and label.
+
+    DatasetError where a shard is absent (their names tell how many there are), damaged, has other columns or no labels.
+    """
+    train, test = (ParquetPictures(_shards(folder, split)) for split in ("train", "validation"))
+    return Splits(train, test, 1 + int(max(train.labels.max(), test.labels.max())))
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
+    shards = sorted(folder.glob(f"{split}-*.parquet"))
+    if not shards:
+        raise DatasetError(f"{folder} has no shards {split}-*.parquet beside the others: fetch them too")
+    counts = [re.fullmatch(r".*-(\d+)-of-(\d+)\.parquet", shard.name) for shard in shards]
+    expected = max((int(count[2]) for count in counts if count), default=len(shards))
+    if expected != len(shards):
+        raise DatasetError(f"{folder} has {len(shards)} of {expected} shards {split}-*.parquet: fetch the others too")
+    return shards
+
+
+class _Shard:
+    """What is known of a shard without its pictures: the sizes of its row groups, and its labels."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with _opened(path) as file:
+                _check_columns(path, file.schema_arrow)
+                self.sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                column = file.read(["label"], use_threads=False)["label"]
+        except (OSError, _arrow().ArrowException) as error:
+            raise DatasetError(f"{path} is truncated or damaged ({error}): fetch it again") from error
+        if column.null_count:
+            raise DatasetError(f"{path} has pictures without a label: it cannot be trained or tested on")
+        self.labels: Tensor = torch.tensor(column.to_numpy()).to(torch.int64)
+        if len(self.labels) and int(self.labels.min()) < 0:
+            raise DatasetError(f"{path} has labels below 0, which stand for labels kept secret: it cannot be used")
+
+
+def _check_columns(path: Path, schema: Any) -> None:
+    """DatasetError unless there are a column image with a field bytes, and a column label of whole numbers."""
+    types = {field.name: field.type for field in schema}
+    kinds = _arrow().types
+    image, label = types.get("image"), types.get("label")
+    has_images = image is not None and kinds.is_struct(image) and any(field.name == "bytes" for field in image)
+    if not has_images or label is None or not kinds.is_integer(label):
+        columns = ", ".join(f"{name}: {kind}" for name, kind in types.items())
+        raise DatasetError(f"{path} has columns {columns}; expected image: struct<bytes, path> and label: int64")
+
+
+def _compressed(path: Path, group: int) -> Any:
+    try:
+        with _opened(path) as file:
+            column = file.read_row_group(group, ["image"], use_threads=False)["image"]
+            return column.combine_chunks().field("bytes")
+    except (OSError, _arrow().ArrowException) as error:
+        raise DatasetError(f"{path}, row group {group}, is damaged ({error}): fetch the shard again") from error
+
+
+def _opened(path: Path) -> Any:
+    """A shard, opened for one reading: nothing open has to survive the start of a worker process."""
+    return extras.require("pyarrow.parquet", "train").ParquetFile(path, memory_map=True)
+
+
+def _arrow() -> Any:
+    return extras.require("pyarrow", "train")

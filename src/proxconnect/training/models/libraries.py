@@ -1,0 +1,74 @@
+"""Networks of timm and of torchvision, by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from proxconnect import extras
+from proxconnect.training.models.named import Named, Size, built
+
+
+def _of_timm(name: str) -> tuple[Named | None, list[str]]:
+    """What timm has under that name, or None and what else it has."""
+    timm = extras.require("timm", "bench")
+    if not timm.is_model(name):
+        return None, timm.list_models()
+
+    def build(*, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
+              pretrained: bool = False, **options: Any) -> nn.Module:  # fmt: skip
+        given = {"num_classes": classes, "in_chans": in_channels, **options}
+        if image_size is not None and built(name, lambda: timm.get_pretrained_cfg(name).fixed_input_size):
+            given["img_size"] = image_size
+        given = {key: value for key, value in given.items() if value is not None}
+        model: nn.Module = built(name, lambda: timm.create_model(name, pretrained=pretrained, **given))
+        return model
+
+    def input_size(model: nn.Module) -> Size:
+        channels, height, width = timm.data.resolve_model_data_config(model)["input_size"]
+        return channels, height, width
+
+    return Named(f"{name} of timm {timm.__version__}", build, input_size), []
+
+
+def _of_torchvision(name: str) -> tuple[Named | None, list[str]]:
+    """What torchvision has under that name, or None and what else it has."""
+    models = extras.require("torchvision.models", "bench")
+    names = models.list_models(module=models)
+    if name not in names:
+        return None, names
+
+    def build(*, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
+              pretrained: bool = False, **options: Any) -> nn.Module:  # fmt: skip
+        if in_channels not in (None, 3):
+            raise ValueError(f"torchvision's {name} takes images of 3 channels, not {in_channels}: name one of timm")
+        given = {"num_classes": classes, "image_size": image_size if name.startswith("vit_") else None, **options}
+        given = {key: value for key, value in given.items() if value is not None}
+        model: nn.Module = built(name, lambda: models.get_model(name, weights=None, **given))
+        if pretrained:
+            weights = models.get_model_weights(name).DEFAULT
+            state = built(name, lambda: weights.get_state_dict(check_hash=True, weights_only=True))
+            _take(name, model, state, classes)
+        return model
+
+    version = extras.require("torchvision", "bench").__version__
+    return Named(f"{name} of torchvision {version}", build, lambda _: (3, 224, 224)), []
+
+
+LIBRARIES: dict[str, Callable[[str], tuple[Named | None, list[str]]]] = {
+    "timm": _of_timm,
+    "torchvision": _of_torchvision,
+}
+"""Where else names are looked for, in this order."""
+
+
+def _take(name: str, model: nn.Module, state: dict[str, Tensor], classes: int | None) -> None:
+    """Load what has the shape that it has in the model, which all must have but a head of other classes."""
+    own = model.state_dict()
+    others = [key for key, value in state.items() if own[key].shape != value.shape]
+    wrong = [key for key in others if len(own[key]) != classes]
+    if wrong:
+        raise ValueError(f"the pretrained weights of {name} are not of this size: {wrong[0]!r} has shape "
+                         f"{tuple(state[wrong[0]].shape)}, here {tuple(own[wrong[0]].shape)}; leave image_size and "
+                         "other options as they are")  # fmt: skip
+    model.load_state_dict(own | {key: value for key, value in state.items() if key not in others})
