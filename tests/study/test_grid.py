@@ -126,10 +126,15 @@ def test_dotted_overrides_are_nested_ones(base, overrides):
 def test_another_class_drops_the_arguments_of_the_former():
     base = {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"momentum": 0.9}}}
     other = overridden(base, {"optimizer.class_path": "torch.optim.Adam", "optimizer.init_args.lr": 0.1})
+    assert other == overridden(base, {"optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}}})
     assert other == {"optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}}}
     same = overridden(base, {"optimizer.init_args.lr": 0.1})
     assert same["optimizer"]["init_args"] == {"momentum": 0.9, "lr": 0.1}
     assert base["optimizer"]["init_args"] == {"momentum": 0.9}
+
+
+def test_dots_in_inner_keys_are_dots():
+    assert overridden({}, {"model.weights": {"*.conv": "bc"}}) == {"model": {"weights": {"*.conv": "bc"}}}
 
 
 BW = {"pair": "bnn++", "mode": "BW"}

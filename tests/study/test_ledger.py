@@ -12,7 +12,11 @@ from proxconnect.study.rows import Row
 
 def entry(seed: int = 0, accuracy: object = 0.5, **labels) -> Entry:
     row = Row({"seed": str(seed), "pair": "bnn++"} | labels, {"seed_everything": seed, **labels}, "a:b")
-    measured = {"accuracy": {"reestimated": accuracy}, "curve": [], "seconds": 1.0}
+    measured = {
+        "accuracy": {"reestimated": accuracy},
+        "curve": [{"epoch": 1, "loss": 0.5, "accuracy": 0.5}],
+        "seconds": 1.0,
+    }
     return Entry.of(row, measured, {"results": "0.1.0+1"}, "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z")
 
 
