@@ -1,40 +1,24 @@
 """`proxconnect fit | validate | test`, from the arguments of the command line to what is printed."""
 
-import dataclasses
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from difflib import get_close_matches
 from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from proxconnect.layers import Accumulator
 from proxconnect.text import some
-from proxconnect.training.binarization import Binarization, Course
+from proxconnect.training.complaints import complaint
 from proxconnect.training.configuration import Configured
-from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
-from proxconnect.training.objective import Teacher
 from proxconnect.training.runs import fit, last_checkpoint
 from proxconnect.training.shipping import Shipped, ship
 
 Verb = Literal["fit", "validate", "test"]
 LAST = "last"
-
-_UNKNOWN = re.compile(r"[Oo]ption '([\w.]+)'|unrecognized arguments: --([\w.]+)")
-_LONGEST = 400
-_NESTED: dict[str, Any] = {
-    "model.binary": Binarization,
-    "model.binary.accumulator": Accumulator,
-    "model.sharpening.activations": Course,
-    "model.teacher": Teacher,
-}
-DATA = (Digits, FashionMnist, Cifar10, Cifar100, ImageNet)
-"""The data modules, which --data takes by the name of the class."""
 
 _TITLES = {
     "accuracy": "Accuracy of what ships",
@@ -76,36 +60,7 @@ def _configured(verb: Verb, arguments: Sequence[str]) -> Configured:
     except SystemExit as stop:
         if stop.code in (0, None):  # --help
             raise
-        raise UsageError(_complaint(said.getvalue())) from None
-
-
-def _complaint(said: str) -> str:
-    """What the parser has said, below its usage, in short."""
-    usage, _, error = said.rpartition("error:")
-    unknown = _UNKNOWN.search(error)
-    if unknown is None:
-        return " ".join(error.split())[:_LONGEST]
-    name = next(group for group in unknown.groups() if group)
-    known = {*re.findall(r"--([\w.]+)", usage), *_nested_names()} - {name}
-    near = get_close_matches(name, known, n=3, cutoff=0.7) or _near_ends(name, known)
-    hint = f"did you mean {' or '.join(near)}?" if near else "proxconnect fit --help lists the options"
-    return f"there is no option {name}: {hint}"
-
-
-def _near_ends(name: str, known: Collection[str]) -> list[str]:
-    """The known names whose last part is near to that of `name`."""
-    ends = {full.rpartition(".")[2]: full for full in sorted(known)}
-    return [ends[end] for end in get_close_matches(name.rpartition(".")[2], ends, n=3, cutoff=0.7)]
-
-
-def _nested_names() -> Iterator[str]:
-    """The options of what may be null, and of the data, which the usage does not list."""
-    for where, cls in _NESTED.items():
-        yield from (f"{where}.{field.name}" for field in dataclasses.fields(cls))
-    for cls in DATA:
-        for base in cls.__mro__:
-            if issubclass(base, ImageData):
-                yield from (f"data.init_args.{name}" for name in inspect.signature(base).parameters)
+        raise UsageError(complaint(said.getvalue())) from None
 
 
 def _require_files(arguments: Sequence[str]) -> None:
