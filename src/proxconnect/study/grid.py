@@ -16,7 +16,7 @@
     blocks:                            # each the product of its axes; an axis not named has all its labels
       - {pair: fp, mode: float, start: E2E}
       - {pair: [bnn+], mode: BW, exclude: [{start: FT, seed: [2]}]}
-    tuned: tuned.yaml                  # settings by label, as --choose writes them
+    tuned: tuned.yaml                  # settings by label, as --choose writes them; or a list of files
     compare: {pair: [[bnn++, bnn+]]}   # what the tables compare, seed by seed
 
 Later settings win: base, axes in order, tuned, and `set` of a block.
@@ -112,7 +112,7 @@ class Grid:
             base=_base(content.get("base", {}), path.parent),
             axes=axes,
             blocks=tuple(_block(block, axes) for block in _list(content.get("blocks", [{}]), "blocks")),
-            tuned=_tuned(path.parent / content["tuned"], axes) if "tuned" in content else (),
+            tuned=tuple(s for name in _names(content.get("tuned", [])) for s in _tuned(path.parent / name, axes)),
             compare=_comparisons(_mapping(content.get("compare", {}), "compare"), axes),
         )
 
@@ -206,6 +206,11 @@ def _comparisons(
             chosen_labels({name: couple}, axes, "compare")
         result[str(name)] = tuple((str(one), str(other)) for one, other in couples)
     return result
+
+
+def _names(value: Any) -> list[str]:
+    """One name or a list of names."""
+    return [str(name) for name in (value if isinstance(value, list) else [value])]
 
 
 def _labels(content: Any, where: str) -> Labels:
