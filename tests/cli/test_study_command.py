@@ -48,10 +48,12 @@ def test_a_row_that_comes_out_otherwise_is_found(grid, capsys, monkeypatch):
 
 
 def test_the_best_settings_are_written_beside_the_grid(grid, folder, capsys):
-    assert cli.main(["study", grid, "--only", "start=E2E", "mode=BW"]) == 0
-    assert cli.main(["study", grid, "--only", "start=E2E", "mode=BW", "--choose", "pair"]) == 0
-    assert "bnn++: BW E2E, the only trial" in capsys.readouterr().out
+    assert cli.main(["study", grid]) == 0
+    assert cli.main(["study", grid, "--only", "pair=bnn++", "--choose", "pair"]) == 0
+    assert "bnn++: E2E, the best of 2, 0.7997" in capsys.readouterr().out
     assert (folder / "tuned.yaml").exists()
+    assert cli.main(["study", grid, "--only", "start=E2E", "mode=BW", "--choose", "pair"]) == 2
+    assert "the rows differ in nothing but pair and seeds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

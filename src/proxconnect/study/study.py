@@ -130,8 +130,8 @@ def write_report(study: Study, console: "Console") -> None:
     entries = study.entries()
     if not entries:
         raise GridError(f"{study.ledger} has no rows yet: run the grid first")
-    report.show(entries, study.grid.compare, console)
-    paths = report.write(entries, study.grid.compare, study.folder)
+    report.show(entries, study.grid, console)
+    paths = report.write(entries, study.grid, study.folder)
     names = ", ".join(path.relative_to(study.folder).as_posix() for path in paths[:4])
     more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
     console.print(f"Wrote {names}{more} in {study.folder}", highlight=False)
