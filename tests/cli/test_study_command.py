@@ -39,6 +39,24 @@ def test_from_the_list_to_the_check(grid, folder, capsys):
     assert capsys.readouterr().out.count("the same to the bit") == 8
 
 
+def test_ctrl_c_says_what_is_done(grid, monkeypatch, capsys):
+    import fake_rows
+
+    real, calls = fake_rows.run_row, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(fake_rows, "run_row", interrupted)
+    assert cli.main(["study", grid]) == 130
+    assert "stopped: 2 of 8 rows are done; the same command goes on" in capsys.readouterr().out
+    assert cli.main(["study", grid]) == 0
+    assert "2 of 8 rows are done, 6 to run" in capsys.readouterr().out
+
+
 def test_a_row_that_comes_out_otherwise_is_found(grid, capsys, monkeypatch):
     assert cli.main(["study", grid, "--only", "pair=fp"]) == 0
     monkeypatch.setattr("fake_rows.run_row", lambda *_: {"accuracy": {"reestimated": 0.1}})

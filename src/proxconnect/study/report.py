@@ -91,6 +91,7 @@ def show(entries: Sequence[Entry], grid: Grid, console: "Console") -> None:
     entries = telling(entries, grid.layout)
     compared = comparisons(entries, grid.compare)
     for table in [*tables(entries, grid.layout), *map(difference_table, compared)]:
+        console.print(table.title, style="bold", markup=False, highlight=False)
         if table.lines:
             console.print(on_terminal(table), highlight=False)
         for note in table.notes:
@@ -99,13 +100,12 @@ def show(entries: Sequence[Entry], grid: Grid, console: "Console") -> None:
 
 
 def on_terminal(table: Table) -> "RichTable":
-    """The table as rich prints it."""
+    """The lines of the table as rich prints them."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    result = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-                       padding=(0, 0, 0, 1))  # fmt: skip
+    result = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for i, head in enumerate(table.heads):
         result.add_column(head, justify="left" if i == 0 else "right")
     for line in table.lines:
