@@ -193,7 +193,8 @@ def test_a_row_cannot_start_from_itself(tmp_path):
         (f"a: {datetime.date(2026, 1, 2)}", "is a date: put it in quotes"),
         ("a: .nan", "nan is no finite number"),
         ("- a", "must hold a mapping"),
-        ("a: [", "is no YAML that can be read"),
+        ("a: 1\nb: [", "file.yaml, line 2 is no YAML that can be read: expected the node content"),
+        ("a: \x07", "is no YAML that can be read: unacceptable character"),
         ("a: !!python/object:os.system {}", "is no YAML that can be read"),
     ],
 )
