@@ -32,7 +32,7 @@ def finish(folder, callbacks=(), **parts):
     """The run in that folder at its end, from where it got to; its packed file beside its checkpoint."""
     run = configured(folder, **parts)
     fit(run, callbacks, last_checkpoint(run))
-    if run.trainer.is_global_zero and run.model.binary is not None:
+    if run.model.binary is not None:
         ship(run.model, folder)
     return run
 
