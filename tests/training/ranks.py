@@ -1,17 +1,17 @@
 """Processes that train together, as torchrun would start them."""
 
-import multiprocessing
 import os
 import socket
 
 import torch
+
+from training.forks import processes
 
 RANKS = 2
 
 
 def run_on_ranks(job, *arguments):
     """Call `job`, a function of a module, on each rank; AssertionError where one of them fails."""
-    processes = multiprocessing.get_context("forkserver")
     port = _free_port()
     ranks = [processes.Process(target=_run, args=(rank, port, job, arguments)) for rank in range(RANKS)]
     for process in ranks:
