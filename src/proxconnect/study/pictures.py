@@ -38,7 +38,7 @@ def curves(entries: Sequence[Entry]) -> dict[str, "Figure"]:
     """By setting of all axes but the pair, loss and accuracy over epochs of its rows, the float ones among them."""
     by_setting: dict[str, list[Entry]] = {}
     for entry in entries:
-        if not _is_float(entry):
+        if not _is_float(entry) and entry.measured.get("curve"):
             by_setting.setdefault(described(setting_of(entry.labels, LINES)), []).append(entry)
     figures = {}
     for setting, members in by_setting.items():

@@ -37,11 +37,12 @@ class Quantity:
 
     figure: str
     title: str
-    write: Callable[[Spread], str]
+    write: Callable[[Spread, int], str]
+    """From the spread and how many decimals there is room for in percentages."""
 
 
-def _percent(spread: Spread) -> str:
-    return _with_sd(spread, 100.0, 1)
+def _percent(spread: Spread, decimals: int) -> str:
+    return _with_sd(spread, 100.0, decimals)
 
 
 def _with_sd(spread: Spread, factor: float, decimals: int) -> str:
@@ -55,9 +56,9 @@ QUANTITIES = (
     REESTIMATED,
     Quantity("accuracy.hard", "The same in %, before batch norm was re-estimated", _percent),
     Quantity("accuracy.soft", "Accuracy in % of the network as trained, soft", _percent),
-    Quantity("seconds", "Seconds of training and validation", lambda spread: _with_sd(spread, 1.0, 0)),
-    Quantity("peak_memory_bytes", "Peak memory in MiB", lambda spread: f"{spread.mean / 2**20:.0f}"),
-    Quantity("packed_bytes", "Bytes of the packed file", lambda spread: f"{spread.mean:,.0f}"),
+    Quantity("seconds", "Seconds of training and validation", lambda spread, _: _with_sd(spread, 1.0, 0)),
+    Quantity("peak_memory_bytes", "Peak memory in MiB", lambda spread, _: f"{spread.mean / 2**20:.0f}"),
+    Quantity("packed_bytes", "Bytes of the packed file", lambda spread, _: f"{spread.mean:,.0f}"),
 )
 """What has tables."""
 
@@ -81,12 +82,13 @@ def _table(part: Labels, entries: Sequence[Entry], quantity: Quantity) -> Table 
     placed = {(dict(key).get(LINES, ""), column_of(dict(key))): spread for key, spread in binary.items()}
     columns = list(dict.fromkeys(column for _, column in placed))
     lines = list(dict.fromkeys(line for line, _ in placed))
+    decimals = 1 if len(columns) > 4 else 2  # six columns of two are wider than a terminal
     usual = statistics.mode(spread.count for spread in values.values())
 
     def written(spread: Spread | None) -> str:
         if spread is None:
             return "-"
-        return quantity.write(spread) + (f" ({spread.count})" if spread.count != usual else "")
+        return quantity.write(spread, decimals) + (f" ({spread.count})" if spread.count != usual else "")
 
     return Table(
         title=": ".join(filter(None, (described(part), quantity.title))),

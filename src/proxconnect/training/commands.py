@@ -11,6 +11,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
+from proxconnect.loading import importable_folder
 from proxconnect.text import some
 from proxconnect.training.complaints import complaint
 from proxconnect.training.configuration import Configured
@@ -37,6 +38,11 @@ def run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
     UsageError for arguments and files that are not right; ValueError and OSError of what runs.
     """
     _require_files(arguments)
+    with importable_folder():
+        _run(verb, arguments, console)
+
+
+def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
     configured = _configured(verb, arguments)
     checkpoint = _checkpoint(configured)
     if verb == "fit":

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
+from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the names of its classes alone
 from proxconnect.training.module import Training
 
 DEFAULTS = {
