@@ -10,7 +10,7 @@ from typing import Self
 
 from proxconnect import processes
 from proxconnect.processes import Worker
-from proxconnect.study.orders import Event, Failed, Order, Progressed, perform
+from proxconnect.study.orders import DriverGoneError, Event, Failed, Order, Progressed, perform
 
 LOG = "log.txt"
 """What a row prints, in its folder."""
@@ -66,7 +66,7 @@ class Processes:
 
 def _work(connection: Connection) -> None:
     """What a process does: run the rows that it is sent until the pipe closes."""
-    with suppress(EOFError, OSError):
+    with suppress(EOFError, OSError, DriverGoneError):
         while True:
             order = connection.recv()
             _print_into(order)
@@ -95,6 +95,6 @@ def _seldom(connection: Connection) -> Callable[[Progressed], None]:
             try:
                 connection.send(progressed)
             except OSError:
-                raise SystemExit(0) from None
+                raise DriverGoneError from None
 
     return send

@@ -59,6 +59,10 @@ class Failed:
 Event = Progressed | Finished | Failed
 
 
+class DriverGoneError(BaseException):
+    """Nobody waits for the row any longer; no row may catch it, hence not an Exception."""
+
+
 FINISHED = "finished.json"
 """What a finished row answered, in its folder, so that it never runs twice even where the driver did not hear it."""
 
@@ -71,7 +75,7 @@ def perform(order: Order, on_progress: Callable[[Progressed], None]) -> Finished
         # A worker that outlived its driver may be at this row until its next step.
         with locked(order.folder / "lock"):
             return _read(order) or _run(order, on_progress)
-    except Exception:
+    except (Exception, SystemExit):
         return Failed(order.key, traceback.format_exc())
 
 

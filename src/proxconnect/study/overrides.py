@@ -1,4 +1,4 @@
-"""Settings laid over a configuration, which is nested plain data; dots in a key name what lies within."""
+"""Settings laid over a configuration, which is nested plain data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,24 +7,26 @@ Configuration = dict[str, Any]
 
 
 def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configuration:
-    """A copy of `base` with `overrides`, nested, dotted or both, laid over it; lists are replaced whole.
+    """A copy of `base` with `overrides` laid over it: mappings are merged, all else is replaced whole.
 
-    Where an override names another `class_path`, the `init_args` of the former class go with it.
+    Dots in an outer key name what lies within; in inner keys they are dots, as in patterns of layers. Where an override
+    names another `class_path`, the `init_args` of the former class go with it.
     """
     result = dict(base)
     for key, value in overrides.items():
-        name, _, rest = str(key).partition(".")
-        inner = {rest: value} if rest else value
-        if isinstance(inner, Mapping):
-            before = result.get(name)
-            result[name] = overridden(_kept(before, inner) if isinstance(before, Mapping) else {}, inner)
-        else:
-            result[name] = inner
+        first, *rest = str(key).split(".")
+        for name in reversed(rest):
+            value = {name: value}
+        result = _merged(result, {first: value})
     return result
 
 
-def _kept(before: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What of `before` still has a meaning under `overrides`."""
-    if overrides.get("class_path", before.get("class_path")) == before.get("class_path"):
-        return before
-    return {name: value for name, value in before.items() if name != "init_args"}
+def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configuration:
+    result = dict(base)
+    if overrides.get("class_path", base.get("class_path")) != base.get("class_path"):
+        result.pop("init_args", None)
+    for name, value in overrides.items():
+        before = result.get(name)
+        is_mapping = isinstance(value, Mapping)
+        result[name] = _merged(before if isinstance(before, Mapping) else {}, value) if is_mapping else value
+    return result

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from proxconnect import extras
 from proxconnect.study.grid import Labels
@@ -97,6 +98,7 @@ def next_interval(spread: Spread) -> tuple[float, float] | None:
     return spread.mean - half, spread.mean + half
 
 
+@cache
 def quantile(freedom: int) -> float:
     """Student's t that is exceeded on either side with 5 % in all."""
     return float(extras.require("scipy.stats", "train").t.ppf(0.5 + CONFIDENCE / 2, freedom))

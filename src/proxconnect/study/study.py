@@ -1,13 +1,14 @@
 """A study: its grid, its ledger and where its rows work, and what can be done with them."""
 
 import random
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from proxconnect.study import choosing, ledger, report
 from proxconnect.study.crew import Crew
@@ -66,13 +67,20 @@ def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: 
 
     After Ctrl-C the ledger holds what is done, and the next call goes on from there.
     """
-    _require_callable(study.grid.run)
+    _require_runnable(study)
     study.workplace.root.mkdir(parents=True, exist_ok=True)
     with Ledger.writing(study.ledger) as book:
         _require_same_labels(study.rows, book.entries)
         pending = study.workplace.pending(study.rows, book.entries)[:limit]
         console.print(_intention(study, pending, book.entries), highlight=False)
-        failures = _run(study, pending, crew, threads, book, console) if pending else []
+        try:
+            failures = _run(study, pending, crew, threads, book, console) if pending else []
+        except KeyboardInterrupt:
+            done = sum(row.key in book.entries for row in study.rows)
+            console.print(
+                f"stopped: {done} of {len(study.rows)} rows are done; the same command goes on", highlight=False
+            )
+            raise
     if book.entries:
         write_report(study, console)
     for row in failures:
@@ -96,7 +104,7 @@ def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) 
     again = sum(row.key in done for row in pending)
     words = f"{finished} of {len(study.rows)} rows are done, {len(pending)} to run"
     words += f", {again} of them again for their checkpoints" if again else ""
-    untuned = [row for row in study.rows if not any(s.when.items() <= row.labels.items() for s in study.grid.tuned)]
+    untuned = [row for row in study.rows if not study.grid.tuned_for(row.labels)]
     if study.grid.tuned and untuned:
         words += f"; {len(untuned)} have no tuned setting, as {untuned[0]}"
     return words
@@ -129,8 +137,8 @@ def write_report(study: Study, console: "Console") -> None:
     entries = study.entries()
     if not entries:
         raise GridError(f"{study.ledger} has no rows yet: run the grid first")
-    report.show(entries, study.grid.compare, console)
-    paths = report.write(entries, study.grid.compare, study.folder)
+    report.show(entries, study.grid, console)
+    paths = report.write(entries, study.grid, study.folder)
     names = ", ".join(path.relative_to(study.folder).as_posix() for path in paths[:4])
     more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
     console.print(f"Wrote {names}{more} in {study.folder}", highlight=False)
@@ -141,7 +149,7 @@ def verify(study: Study, count: int, crew: OpenCrew, threads: int, console: "Con
 
     What they start from is run again too.
     """
-    _require_callable(study.grid.run)
+    _require_runnable(study)
     recorded = ledger.read(study.ledger)
     by_key = {entry.key: entry for entry in recorded}
     finished = [row for row in study.rows if row.key in by_key]
@@ -179,13 +187,22 @@ def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: 
     console.print(f"Wrote {path}", highlight=False)
 
 
-def _require_callable(run: str) -> None:
+def _require_runnable(study: Study) -> None:
+    """GridError where the row function is not there, or where it says that it cannot run a row.
+
+    It says so by a ValueError of `check_row(configuration)`, if its module has such a function.
+    """
+    run = study.grid.run
     try:
-        found: Any = resolve_name(run)
+        resolve_name(run)
     except (ImportError, AttributeError) as error:
         raise GridError(f"run: {run!r}: {error}") from error
-    if not callable(found):
-        raise GridError(f"run: {run!r} cannot be called")
+    check = getattr(sys.modules[run.partition(":")[0]], "check_row", lambda _: None)
+    for row in study.rows:
+        try:
+            check(row.configuration)
+        except ValueError as error:
+            raise GridError(f"{row}: {error}") from error
 
 
 def _require_same_labels(rows: Sequence[Row], entries: Mapping[str, Entry]) -> None:

@@ -1,0 +1,165 @@
+"""Means, paired differences and their intervals against scipy, and what tables and pictures make of them."""
+
+import csv
+import io
+import re
+import statistics
+
+import numpy
+import pytest
+from grids import write_grid
+from scipy import stats
+from test_ledger import entry
+
+from proxconnect.study import pictures, report
+from proxconnect.study.forecast import Share, remaining
+from proxconnect.study.grid import Grid, Layout
+from proxconnect.study.ledger import Entry
+from proxconnect.study.statistics import Spread, differences, mean_interval, next_interval
+from proxconnect.study.tables import cells_csv, difference_table, markdown, tables, telling
+from proxconnect.study.verification import verdict
+from proxconnect.text import plain
+
+FIGURE = "accuracy.reestimated"
+PAIRS = {"bnn+": 0.84, "bnn++": 0.85}
+
+
+@pytest.fixture
+def entries() -> list[Entry]:
+    """Five seeds of two pairs in two modes, of which bnn+ in BWA lacks one, and three float ones."""
+    random = numpy.random.default_rng(0)
+    found = [entry(s, 0.86 + 0.004 * random.random(), pair="fp", mode="float", start="E2E") for s in range(3)]
+    for mode in ("BW", "BWA"):
+        for pair, level in PAIRS.items():
+            seeds = range(1, 5) if (pair, mode) == ("bnn+", "BWA") else range(5)
+            found += [entry(s, level + 0.01 * random.random(), pair=pair, mode=mode, start="E2E") for s in seeds]
+    return found
+
+
+def values(entries, **labels):
+    chosen = [e for e in entries if labels.items() <= e.labels.items()]
+    return {e.labels["seed"]: e.figure(FIGURE) for e in chosen}
+
+
+def test_paired_differences_are_those_of_scipy(entries):
+    for found in differences(entries, "pair", "bnn++", "bnn+", FIGURE):
+        one, other = (values(entries, pair=pair, mode=found.setting["mode"]) for pair in ("bnn++", "bnn+"))
+        seeds = sorted(one.keys() & other.keys())
+        expected = stats.ttest_rel([one[s] for s in seeds], [other[s] for s in seeds])
+        assert found.count == len(seeds) == (5 if found.setting["mode"] == "BW" else 4)
+        assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+        assert found.excludes_zero == (expected.pvalue < 0.05)
+
+
+def test_one_seed_has_no_interval():
+    rows = [entry(0, 0.8, pair="a"), entry(0, 0.7, pair="b"), entry(1, 0.7, pair="b")]
+    (found,) = differences(rows, "pair", "a", "b", FIGURE)
+    assert (found.count, found.interval, found.excludes_zero) == (1, None, False)
+    assert found.mean == pytest.approx(0.1)
+
+
+def test_intervals_hold_what_they_say():
+    """Of normal values, 95 % of means, and of next values, lie within."""
+    random = numpy.random.default_rng(0)
+    means, nexts, trials = 0, 0, 4000
+    for sample in random.normal(size=(trials, 4)):
+        spread = Spread.of(list(sample[:3]))
+        low, high = mean_interval(spread)
+        means += low <= 0 <= high
+        low, high = next_interval(spread)
+        nexts += low <= sample[3] <= high
+    for share in (means / trials, nexts / trials):
+        assert share == pytest.approx(0.95, abs=4 * (0.05 * 0.95 / trials) ** 0.5)
+
+
+def test_a_table_has_mean_and_sd_of_each_cell(entries):
+    (table,) = tables(entries, Layout())
+    assert table.heads == ("pair", "BW E2E", "BWA E2E")
+    cells = {line[0]: line[1:] for line in table.lines}
+    assert cells.keys() == PAIRS.keys()
+    percent = [100 * v for v in values(entries, pair="bnn+", mode="BWA").values()]
+    assert cells["bnn+"][1] == f"{statistics.mean(percent):.2f}±{statistics.stdev(percent):.2f} (4)"
+    floats = [100 * v for v in values(entries, pair="fp").values()]
+    assert table.notes[0] == f"fp float E2E: {statistics.mean(floats):.2f}±{statistics.stdev(floats):.2f} (3)"
+    assert max(map(len, plain(report.on_terminal(table)).splitlines())) <= 80
+    lines = markdown(table).splitlines()
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("|")}) == 1
+
+
+def test_other_axes_have_tables_of_their_own():
+    rows = [entry(0, 0.8, model=model, mode="BW", pair="bc") for model in ("resnet", "vit")]
+    assert [table.title.partition(":")[0] for table in tables(rows, Layout())] == ["resnet", "vit"]
+    (table,) = tables(rows, Layout("model", ("pair",)))
+    assert (table.heads, [line[0] for line in table.lines]) == (("model", "bc"), ["resnet", "vit"])
+
+
+def test_labels_that_all_rows_have_are_not_said():
+    rows = [entry(0, 0.8, model=model, mode="BW", pictures="held out") for model in ("resnet", "vit")]
+    assert [e.labels.keys() for e in telling(rows, Layout())] == [{"seed", "pair", "mode", "model"}] * 2
+
+
+def test_csv_is_unrounded(entries):
+    lines = list(csv.DictReader(io.StringIO(cells_csv(entries))))
+    (line,) = [x for x in lines if (x["pair"], x["mode"], x["figure"]) == ("bnn++", "BW", FIGURE)]
+    found = list(values(entries, pair="bnn++", mode="BW").values())
+    assert float(line["mean"]) == statistics.fmean(found)
+    assert float(line["sd"]) == statistics.stdev(found)
+    assert line["seeds"] == "5"
+
+
+def test_the_table_of_differences_counts_what_is_sure(entries):
+    found = differences(entries, "pair", "bnn++", "bnn+", FIGURE)
+    table = difference_table(found)
+    assert [line[3] == "+" for line in table.lines] == [d.excludes_zero and d.mean > 0 for d in found]
+    assert table.notes[0].startswith("bnn++ is better in 2 of 2 settings; the interval excludes 0 for it in ")
+
+
+def test_pictures_show_means_and_intervals(entries):
+    (figure,) = pictures.accuracies(entries, Layout()).values()
+    first = figure.axes[0]
+    found = [100 * v for v in values(entries, pair="bnn+", mode="BW").values()]
+    bars = {round(line.get_xdata()[0], 9) for line in first.lines if line.get_marker() == "o"}
+    assert round(statistics.fmean(found), 9) in bars
+    compared = differences(entries, "pair", "bnn++", "bnn+", FIGURE)
+    forest = pictures.differences([compared]).axes[0]
+    drawn = [tuple(line.get_xdata()) for line in forest.lines if len(set(line.get_xdata())) == 2]
+    assert drawn == [pytest.approx(tuple(100 * end for end in d.interval)) for d in compared]
+    assert list(pictures.curves(entries, Layout())) == ["BW E2E", "BWA E2E"]
+
+
+def test_a_report_is_written_beside_the_ledger(entries, tmp_path):
+    grid = Grid.read(write_grid(tmp_path))
+    paths = report.write(entries, grid, tmp_path)
+    assert {path.relative_to(tmp_path).as_posix() for path in paths} == {
+        "tables.md", "cells.csv", "differences.csv", "figures/accuracies.png", "figures/differences.png",
+        "figures/curves-BW-E2E.png", "figures/curves-BWA-E2E.png",
+    }  # fmt: skip
+    assert "bnn++ against bnn+" in (tmp_path / "tables.md").read_text()
+
+
+def test_a_row_agrees_to_the_bit_or_within_the_spread_of_its_seeds(entries):
+    recorded = next(e for e in entries if e.labels["pair"] == "bnn+")
+    labels = {name: label for name, label in recorded.labels.items() if name != "seed"}
+    spread = Spread.of(list(values(entries, **labels).values()))
+    low, high = next_interval(spread)
+
+    def again(accuracy):
+        return verdict(recorded, entry(int(recorded.labels["seed"]), accuracy, **labels), entries)
+
+    assert again(recorded.figure(FIGURE)).reason == "the same to the bit"
+    assert again((low + high) / 2).agrees
+    assert not again(high + 1e-6).agrees
+    assert "outside" in again(low - 1e-6).reason
+    alone = [recorded]
+    assert not verdict(recorded, entry(0, 0.5, **labels), alone).agrees
+
+
+def test_the_end_is_that_of_the_workers_in_turn():
+    done = [entry(0, pair=pair) for pair in ("a", "b")]  # of one second each
+    waiting = [{"seed": "1", "pair": "a"}] * 3
+    assert remaining([], waiting, [], 2) is None
+    assert remaining([], waiting, done, 2) == 2
+    half = Share({"seed": "1", "pair": "c"}, elapsed=10, begun=0.25, done=0.5)  # 40 s in all, 20 to go
+    assert remaining([half], waiting, done, 2) == 20
+    assert remaining([half], [{"seed": "1", "pair": "c"}], done, 1) == 60
+    assert remaining([Share({"seed": "1", "pair": "a"}, elapsed=0.25)], [], done, 1) == 0.75
