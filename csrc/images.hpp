@@ -18,12 +18,15 @@ inline void pack_block(const float* from, int64_t channel_stride, int64_t channe
     }
 }
 
-// Up to 64 channels of a pixel, wherever they lie.
+// Up to 64 channels of a pixel, wherever they lie; `shift`, if not null, is added to them.
 template <class V>
-inline uint64_t pack_pixel(const float* from, int64_t channel_stride, int64_t channels, bool& has_nan) {
-    if (channel_stride == 1 && channels == 64) return V::signs(from, has_nan);
+inline uint64_t pack_pixel(
+    const float* from, int64_t channel_stride, int64_t channels, const float* shift, bool& has_nan
+) {
+    if (channel_stride == 1 && channels == 64 && shift == nullptr) return V::signs(from, has_nan);
     float gathered[64];
     for (int64_t c = 0; c < 64; ++c) gathered[c] = c < channels ? from[c * channel_stride] : -1.0f;
+    for (int64_t c = 0; shift != nullptr && c < channels; ++c) gathered[c] += shift[c];
     return V::signs(gathered, has_nan);
 }
 
@@ -34,7 +37,8 @@ void pack_pixels(const float* x, const Geometry& g, int64_t begin, int64_t end, 
     for (int64_t k = 0; k < width; ++k) {  // the k-th word of each pixel
         const int64_t channels = least(64, g.channels - 64 * k);
         const float* const from = x + 64 * k * g.channel_stride;
-        const bool are_joined = g.pixel_stride == 1 && g.row_stride == g.size[1];
+        const float* const shift = g.input_shift == nullptr ? nullptr : g.input_shift + 64 * k;
+        const bool are_joined = shift == nullptr && g.pixel_stride == 1 && g.row_stride == g.size[1];
         int64_t pixel = begin;
         for (; are_joined && pixel + BLOCK <= end; pixel += BLOCK) {
             uint64_t packed[BLOCK], unknown[BLOCK];
@@ -47,7 +51,7 @@ void pack_pixels(const float* x, const Geometry& g, int64_t begin, int64_t end, 
         for (; pixel < end; ++pixel) {
             bool has_nan = false;
             const float* const there = from + pixel / g.size[1] * g.row_stride + pixel % g.size[1] * g.pixel_stride;
-            words[(pixel - begin) * width + k] = pack_pixel<V>(there, g.channel_stride, channels, has_nan);
+            words[(pixel - begin) * width + k] = pack_pixel<V>(there, g.channel_stride, channels, shift, has_nan);
             nan[pixel] |= has_nan;
         }
     }
@@ -57,15 +61,19 @@ void pack_pixels(const float* x, const Geometry& g, int64_t begin, int64_t end, 
 template <class V>
 void pack_stream(const float* x, const Geometry& g, int64_t at, uint64_t* words, uint8_t* nan, uint64_t* row) {
     const int64_t floats = g.size[1] * g.channels;
-    bool has_nan;
-    if (at % 64 == 0) {
-        has_nan = pack_row<V>(x, floats, row + at / 64);
-        row[words_of(at + floats)] = 0;
-    } else {
-        has_nan = pack_row<V>(x, floats, words);
+    const float* const shift = g.input_shift;
+    uint64_t* const to = at % 64 == 0 ? row + at / 64 : words;
+    const bool has_nan = shift == nullptr ? pack_row<V>(x, floats, to)
+                                          : pack_shifted_row<V>(x, shift, g.channels, floats, to);
+    if (to == words) {
         append_all(words, 0, floats, at, row);
+    } else {
+        row[words_of(at + floats)] = 0;
     }
-    for (int64_t i = 0; has_nan && i < floats; ++i) nan[i / g.channels] |= x[i] != x[i];
+    for (int64_t i = 0; has_nan && i < floats; ++i) {
+        const float value = shift == nullptr ? x[i] : x[i] + shift[i % g.channels];
+        nan[i / g.channels] |= value != value;
+    }
 }
 
 // The pixels of a row, ⌈channels/64⌉ words each that begin `step` apart, one after another from bit `at` on.

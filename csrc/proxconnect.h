@@ -38,11 +38,14 @@ PROXCONNECT_API int32_t px_binary_linear(int32_t isa, const float* x, int64_t m,
 // A convolution over images of `channels` and size (height, width); pairs are of height and width. Channels, pixels,
 // rows and images lie channel_stride, pixel_stride, row_stride and image_stride floats apart; where channels do not
 // follow each other, rows must. The border is nothing where `border` is 0, else of that sign. With `has_planes` outputs
-// are (batch, out channels, out height, out width), else (batch, out height, out width, out channels).
+// are (batch, out channels, out height, out width), else (batch, out height, out width, out channels). What
+// `input_shift` has, if not null, is added to the channels of floats before their signs are taken; it has 80 entries
+// beyond the channels, which are the first again.
 struct Geometry {
     int64_t batch, channels, size[2], out_channels, out_size[2], kernel[2], stride[2], padding[2], dilation[2], groups;
     int64_t image_stride, channel_stride, row_stride, pixel_stride;
     int32_t border, has_planes;
+    const float* input_shift;
 };
 
 // The signs of images x, convolved with a weight of signs, through `output`. A row of the weight is (kernel height,

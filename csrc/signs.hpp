@@ -1,6 +1,8 @@
 // Signs of floats as bits, and bits that are read or written where no word begins.
 #pragma once
 
+#include <algorithm>
+
 #include "outputs.hpp"
 
 namespace proxconnect {
@@ -17,6 +19,23 @@ bool pack_row(const float* x, int64_t columns, uint64_t* words) {
         const int64_t left = columns - j * 64;
         for (int64_t i = 0; i < 64; ++i) rest[i] = i < left ? x[j * 64 + i] : -1.0f;
         words[j] = V::signs(rest, has_nan);
+    }
+    return has_nan;
+}
+
+// The same of x + shift, which begins anew after so many channels.
+template <class V>
+bool pack_shifted_row(const float* x, const float* shift, int64_t channels, int64_t columns, uint64_t* words) {
+    bool has_nan = false;
+    float shifted[64];
+    int64_t channel = 0;
+    for (int64_t j = 0; j < columns; j += 64) {
+        const int64_t count = least(64, columns - j);
+        if (count < 64) std::fill_n(shifted, 64, -1.0f);
+        for (int64_t i = 0; i < count; ++i) shifted[i] = x[j + i] + shift[channel + i];
+        words[j / 64] = V::signs(shifted, has_nan);
+        channel += 64 % channels;
+        if (channel >= channels) channel -= channels;
     }
     return has_nan;
 }

@@ -142,15 +142,19 @@ std::vector<float> drawn(int64_t count, bool has_nan) {
     return values;
 }
 
-// Sums are NaN in all groups where signs are, so that only one group may have NaN.
-bool convolves(int32_t isa, const Geometry& g, bool has_nan, int32_t threads) {
+// Sums are NaN in all groups where signs are, so that only one group may have NaN. With a shift floats take it, and the
+// words that are compared are made of what it leaves.
+bool convolves(int32_t isa, Geometry g, bool has_nan, bool is_shifted, int32_t threads) {
     const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups, taps = g.kernel[0] * g.kernel[1];
     const int64_t in_pixels = g.size[0] * g.size[1], rows = g.batch * g.out_size[0] * g.out_size[1];
     const bool is_thin = g.groups > 1 && inner < 64 && outer < 32;
     const Layer layer(g.out_channels, is_thin ? taps * inner * words_of(g.out_channels)
                                               : g.groups * ((outer + 7) / 8) * words_of(taps * inner) * 8);
     const std::vector<float> x = drawn(g.batch * g.image_stride, has_nan), other = drawn(rows * g.out_channels, false);
-    std::vector<float> sums(other.size());
+    std::vector<float> shift = drawn(g.channels + 80, false), sums(other.size());
+    const size_t channels = static_cast<size_t>(g.channels);
+    for (size_t i = 0; i < 80; ++i) shift[channels + i] = shift[i % channels];
+    g.input_shift = is_shifted ? shift.data() : nullptr;
     const Output plain = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
     if (px_binary_conv2d(isa, x.data(), &g, layer.panels.data(), &plain, sums.data(), threads) != 0) return false;
     const auto by_floats = [&](const Fused& f, const float* const* others, void* to, uint8_t* lost) {
@@ -162,7 +166,11 @@ bool convolves(int32_t isa, const Geometry& g, bool has_nan, int32_t threads) {
     const auto at = [&](int64_t r, int64_t c) {
         return r / in_pixels * g.image_stride + c * g.channel_stride + r % in_pixels * g.pixel_stride;
     };
-    const std::vector<uint64_t> words = words_from(x, g.batch * in_pixels, g.channels, at, nan);
+    std::vector<float> shifted = x;
+    for (int64_t i = 0; is_shifted && i < g.batch * in_pixels * g.channels; ++i) {
+        shifted[static_cast<size_t>(at(i / g.channels, i % g.channels))] += shift[static_cast<size_t>(i % g.channels)];
+    }
+    const std::vector<uint64_t> words = words_from(shifted, g.batch * in_pixels, g.channels, at, nan);
     Geometry of = g;
     of.channel_stride = 1, of.pixel_stride = words_of(g.channels), of.row_stride = g.size[1] * of.pixel_stride;
     of.image_stride = g.size[0] * of.row_stride;
@@ -238,7 +246,7 @@ int check_fused(int32_t isa, int& runs) {
         for (const int64_t step : {1, 2, 3}) {
             Geometry g = larger_images(channels, 40 + 30 * step, step, step != 2);
             for (g.border = -1; g.border <= 1; ++g.border) {
-                check(convolves(isa, g, g.border >= 0, 2), "larger images", channels, step, g.border);
+                check(convolves(isa, g, g.border >= 0, g.border == 0, 2), "larger images", channels, step, g.border);
             }
         }
     }
@@ -248,7 +256,10 @@ int check_fused(int32_t isa, int& runs) {
             for (const int64_t step : {1, 2}) {
                 Geometry g = small_images(channels * groups, groups == 70 ? 70 : 41 * groups, groups, step, step == 1);
                 for (g.border = -1; g.border <= 1; ++g.border) {
-                    const bool is_right = convolves(isa, g, g.border == 1, static_cast<int32_t>(1 + step));
+                    const auto is_so = [&](bool is_shifted) {
+                        return convolves(isa, g, g.border == 1, is_shifted, static_cast<int32_t>(1 + step));
+                    };
+                    const bool is_right = is_so(false) && is_so(true);
                     check(is_right, "channels of a group, groups, border", channels, groups, g.border);
                 }
             }

@@ -4,7 +4,7 @@ from proxconnect.bop import Bop
 from proxconnect.conversion import Plan, binarize, plan
 from proxconnect.fusion import ProofError
 from proxconnect.hardening import hard_state_dict, reestimate_batchnorm
-from proxconnect.inspection import Meters, Summary, summary
+from proxconnect.inspection import Meters, Summary, Trouble, diagnose, summary
 from proxconnect.latents import clip_latents
 from proxconnect.layers import (
     Accumulator,
@@ -16,6 +16,7 @@ from proxconnect.layers import (
     BinaryConvTranspose3d,
     BinaryLinear,
     BinaryMultiheadAttention,
+    add_thresholds,
     binarize_parameter,
 )
 from proxconnect.modes import full_precision, hard, soft
@@ -51,10 +52,13 @@ __all__ = [
     "Quantizer",
     "Sharpening",
     "Summary",
+    "Trouble",
     "UpdateRule",
+    "add_thresholds",
     "binarize",
     "binarize_parameter",
     "clip_latents",
+    "diagnose",
     "full_precision",
     "hard",
     "hard_state_dict",

@@ -15,6 +15,9 @@ from proxconnect.arguments import require_module
 from proxconnect.layers import BinaryLayer
 from proxconnect.modes import hard
 
+_PARTS = ("weight_quantizer", "input_quantizer", "input_shift")
+"""What a binary layer has beside its latent and its bias."""
+
 
 def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     """The state dict of the plain float network with weights ±α: it loads with `strict=True` into that architecture.
@@ -33,14 +36,14 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
         raise ValueError("the model has no binary layer (a packed one has none): call this before pc.pack(model)")
     prefixes = {name: f"{name}." if name else "" for name in layers}
     latents = {prefix + "latent": name for name, prefix in prefixes.items()}
-    quantizers = tuple(f"{p}{part}." for p in prefixes.values() for part in ("weight_quantizer", "input_quantizer"))
+    parts = tuple(f"{p}{part}." for p in prefixes.values() for part in _PARTS)
     for key, tensor in state.items():
         if key in latents:
             name = latents[key]
             hardened[layers[name].float_key(name)] = layers[name].binary_weight
-        elif not key.startswith(quantizers):
+        elif not key.startswith(parts):
             hardened[key] = tensor
-    for key in quantizers:
+    for key in parts:
         metadata.pop(key.removesuffix("."), None)
     if any(layer.input_quantizer is not None for layer in layers.values()):
         warnings.warn(

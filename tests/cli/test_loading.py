@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from proxconnect.cli.loading import LoadError, importable_folder, load
+from proxconnect.loading import LoadError, importable_folder, load
 
 CODE = """
 def surrogate(x):

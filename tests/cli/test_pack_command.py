@@ -45,6 +45,13 @@ def test_latents_say_what_is_binary(theirs, form, folder, capsys):
     assert packed_equals("packed.safetensors", theirs["net"](), binary, theirs["net"].example)
 
 
+def test_thresholds_are_found(theirs, folder):
+    binary = touched(pc.add_thresholds(pc.binarize(theirs["net"](), "bnn++", "poly")))
+    torch.save(binary.state_dict(), "last.ckpt")
+    assert packed("last.ckpt", "--model", "theirs:net") == 0
+    assert packed_equals("packed.safetensors", theirs["net"](), binary, theirs["net"].example)
+
+
 def test_safetensors_are_read(theirs, folder):
     binary = touched(pc.binarize(theirs["net"](), "bc"))
     container.write(folder / "model.safetensors", binary.state_dict(), {})

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from nets import binary, image
+from nets import binary, image, mixer, plain
+from nets import residual as residual_of_blocks
 from torch import nn
 
 import proxconnect as pc
@@ -96,3 +97,54 @@ def test_a_react_net_packs_saves_and_loads_with_its_thresholds(tmp_path):
     assert packed.packing.proof is not None
     pc.save(packed, tmp_path / "react.safetensors")
     assert torch.equal(pc.load(tmp_path / "react.safetensors", build())(example), packed(example))
+
+
+def thresholded(model: nn.Module) -> nn.Module:
+    """Its binary form, whose layers have thresholds of their own."""
+    model = pc.add_thresholds(binary(model))
+    for module in model.modules():
+        if isinstance(module, Shift):
+            nn.init.normal_(module.shift)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("build", [plain, mixer, residual_of_blocks])
+def test_thresholds_of_layers_run_in_the_pass_before_to_the_bit(build):
+    """As many products as without make bits, of sums that took the threshold of the layer that reads them."""
+    model = thresholded(build())
+    packed, without = pc.pack(model), pc.pack(binary(build()))
+    (region,), (other,) = packed.packing.fusion.regions, without.packing.fusion.regions
+    assert (region.products, region.bits) == (other.products, other.bits)
+    assert region.links >= other.links + region.bits
+    for batch in (2, 3):
+        x = image(batch=batch)
+        with layer_by_layer(packed), torch.no_grad():
+            expected = packed(x)
+        assert torch.equal(packed(x), expected)
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+def test_borders_of_thresholds(padding_mode):
+    """Zeros stand beyond the signs, not beyond what is shifted; copies are shifted as what they copy."""
+    layers = [nn.Conv2d(3, 64, 3), *(nn.Conv2d(64, 64, 3, padding=1, padding_mode=padding_mode) for _ in range(2))]
+    model, x = thresholded(nn.Sequential(*layers, nn.Conv2d(64, 2, 1))), image()
+    packed = pc.pack(model, example=x)
+    with layer_by_layer(packed), torch.no_grad():
+        assert torch.equal(packed(x), model(x))
+
+
+def test_layers_that_share_an_input_have_their_own_thresholds():
+    class Twins(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.first = nn.Linear(64, 64), nn.Linear(64, 64)
+            self.one, self.other, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 2)
+
+        def forward(self, x):
+            x = self.first(self.stem(x))
+            return self.head(self.one(x) + self.other(x))
+
+    model, x = thresholded(Twins()), torch.randn(9, 64)
+    packed = pc.pack(model, example=x)
+    assert packed.packing.fusion.regions[0].bits == 0
+    assert torch.equal(packed(x), model(x))

@@ -286,6 +286,24 @@ def test_convolutions_of_any_shape(instruction_set: str, data: st.DataObject) ->
     assert same(unpacked(layer.fused(signs)(x)), expected)
 
 
+@each
+@pytest.mark.parametrize(("inputs", "outputs", "groups"), SHAPES)
+@pytest.mark.parametrize("layout", ["channels last", "planes", "a slice"])
+def test_a_shift_comes_before_the_signs(
+    instruction_set: str, inputs: int, outputs: int, groups: int, layout: str
+) -> None:
+    layer = Layer(inputs, outputs, groups, instruction_set=instruction_set)
+    shift, x = drawn(inputs, seed=4), layer.image()
+    x[1, 0, 2, 3], x[0, 0, 0, 0] = torch.nan, -shift[0]
+    shifted = layer.fused(())(x + shift[:, None, None])
+    x = {"channels last": x, "planes": x.contiguous(), "a slice": torch.cat([x, x], 3)[..., :9]}[layout]
+    rest = (layer.scale, layer.bias, None, (), instruction_set, shift)
+    fused = FusedConv2d(*layer.weight, *layer.how, *rest)
+    torch.testing.assert_close(fused(x), shifted, rtol=0, atol=0, equal_nan=True)
+    bits = packed(layer.image().movedim(1, -1))
+    assert torch.equal(fused(bits), layer.fused(())(bits))  # of signs it is a part already
+
+
 def test_copies_compute_the_same() -> None:
     layer = Layer()
     x, signs = layer.image(), intervals(layer.sums(layer.image()).permute(0, 2, 3, 1))[0]

@@ -1,10 +1,13 @@
-"""ReActNet's modules against their formulas."""
+"""ReActNet's modules and thresholds against their formulas, and what ships of them."""
+
+import copy
 
 import pytest
 import torch
 from torch import nn
 
 import proxconnect as pc
+from layer_kinds import KINDS
 from proxconnect.layers.react import RPReLU, Shift
 
 
@@ -57,3 +60,90 @@ def test_thresholds_learn():
 def test_dimension_0_is_refused():
     with pytest.raises(ValueError, match="dimension 0 is the batch"):
         Shift(3, dim=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_with_a_threshold_are_the_layer_behind_a_shift(kind):
+    layer = KINDS[kind].binary(4, weights="bnn++", activations="poly")
+    x = KINDS[kind].input(4)
+    plain = copy.deepcopy(layer)
+    assert pc.add_thresholds(layer) is layer
+    assert torch.equal(layer(x), plain(x))
+    with torch.no_grad():
+        layer.input_shift.shift.normal_()
+    per_channel = layer.input_shift.shift.reshape(-1, *(1,) * len(KINDS[kind].sizes))
+    assert torch.equal(layer(x), plain(x + per_channel))
+    layer(x).square().sum().backward()
+    assert bool(layer.input_shift.shift.grad.any())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_thresholds_ship(kind, dtype, tmp_path):
+    model = nn.Sequential(KINDS[kind].binary(4, dtype, weights="bnn++", activations="poly"))
+    pc.add_thresholds(model)
+    nn.init.normal_(model[0].input_shift.shift)
+    x = KINDS[kind].input(4, dtype)
+    packed = pc.pack(model, example=x)
+    pc.save(packed, tmp_path / "a")
+    loaded = pc.load(tmp_path / "a", nn.Sequential(KINDS[kind].make(4).to(dtype)))
+    with torch.no_grad():
+        expected = model.eval()(x)
+    assert torch.equal(packed(x), expected)
+    assert torch.equal(loaded(x), expected)
+    assert not any(p.requires_grad for p in (*packed.parameters(), *loaded.parameters()))
+
+
+def thresholded() -> nn.Module:
+    layers = [nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2)]
+    return pc.add_thresholds(pc.binarize(nn.Sequential(*layers), "bc", "poly"))
+
+
+def test_layers_of_float_inputs_get_none_and_a_second_call_changes_nothing():
+    model = thresholded()
+    shifts = [model[1].input_shift, model[2].input_shift]
+    assert pc.add_thresholds(model)[1].input_shift is shifts[0]
+    assert len([m for m in model.modules() if isinstance(m, Shift)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda: nn.Linear(2, 2), "no binary layer: call binarize"),
+        (lambda: pc.binarize(nn.Linear(2, 2), "bc", keep=None), "no layer has binary inputs: call binarize"),
+    ],
+)
+def test_without_binary_inputs_it_is_said(model, words):
+    with pytest.raises(ValueError, match=words):
+        pc.add_thresholds(model())
+
+
+def test_state_dicts_with_and_without_thresholds():
+    model, floats = thresholded(), nn.Sequential(*(nn.Linear(8, 8) for _ in range(3)), nn.Linear(8, 2))
+    nn.init.normal_(model[1].input_shift.shift)
+    before = model[1].input_shift.shift.detach().clone()
+    model.load_state_dict(floats.state_dict())
+    assert torch.equal(model[1].input_shift.shift, before)
+    again = thresholded()
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again[1].input_shift.shift, before)
+    with pytest.warns(UserWarning, match="quantises activations too"):
+        floats.load_state_dict(pc.hard_state_dict(model))
+
+
+def test_a_summary_counts_thresholds_as_the_file_has_them(tmp_path):
+    model = thresholded()
+    packed = pc.pack(model)
+    pc.save(packed, tmp_path / "a")
+    found = pc.summary(model, torch.randn(2, 8))
+    assert found.packed_bytes == pc.summary(packed).packed_bytes
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_a_threshold_gives_an_input_of_one_sign_both():
+    model = pc.BinaryLinear(4, 4, activations="poly")
+    x = torch.rand(8, 4) + 0.5
+    assert pc.summary(model, x).one_signed == ("",)
+    nn.init.constant_(pc.add_thresholds(model).input_shift.shift, -1.0)
+    assert pc.summary(model, x).one_signed == ()
+    assert pc.summary(pc.pack(model), x).one_signed == ()

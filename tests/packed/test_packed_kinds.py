@@ -260,6 +260,8 @@ WRONG_ENTRIES: list[tuple[str, str, object, str]] = [
     ("linear", "type", "transposed_linear", "is a Conv1D in the file, but a Linear"),
     ("linear", "type", "parameter", "has a parameter '0', which the model lacks"),
     ("linear", "channel_dims", [0], "has channel_dims, but is a linear"),
+    ("linear", "input_shift", True, "input_shift must be false, or true where binary_input is"),
+    ("linear", "input_shift", 1, "input_shift must be false"),
     ("linear", "type", "conv4d", "unknown type 'conv4d'"),
     ("linear", "geometry", {"stride": [1]}, "geometry must be null or an object"),
     ("transposed_linear", "padding_value", 1, "cannot pad with 1"),

@@ -75,6 +75,15 @@ def test_tuned_settings_win_over_labels_and_a_block_over_both(tmp_path):
     assert "rate" not in changed["fp"]
 
 
+def test_a_label_may_have_what_was_tuned_for_another(tmp_path):
+    (tmp_path / "tuned.yaml").write_text("settings: [{when: {pair: bnn+}, set: {rate: 1e-3}}]")
+    axes = GRID["axes"] | {"pair": GRID["axes"]["pair"] | {"bnn++": {"tuned_as": {"pair": "bnn+"}}}}
+    found = rows(tmp_path, tuned="tuned.yaml", axes=axes)
+    assert {row.labels["pair"] for row in found if row.configuration.get("rate") == 0.001} == {"bnn+", "bnn++"}
+    with pytest.raises(GridError, match="unknown axis in tuned_as 'pairs': did you mean 'pair'"):
+        rows(tmp_path, axes=GRID["axes"] | {"seed": {"0": {"tuned_as": {"pairs": "bnn+"}}}})
+
+
 def test_a_base_may_be_a_file(tmp_path):
     (tmp_path / "recipe.yaml").write_text("trainer: {max_epochs: 9}\nrate: 1e-3")
     found = rows(tmp_path, base="recipe.yaml")

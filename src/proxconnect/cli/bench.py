@@ -20,9 +20,9 @@ from proxconnect.bench.examples import of_shapes
 from proxconnect.bench.report import as_json, show, title_of
 from proxconnect.bench.results import Say
 from proxconnect.cli import packing, resident
-from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.network import network
 from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, pair_name, picture, positive
+from proxconnect.loading import importable_folder
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:

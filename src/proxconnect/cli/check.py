@@ -8,11 +8,11 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 
 from proxconnect import extras, plots
-from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.mending import Mended, mend
 from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, number, picture
 from proxconnect.cli.report import Report, as_json, deciding, show
 from proxconnect.cli.subject import Subject, catalogue, subject
+from proxconnect.loading import importable_folder
 from proxconnect.theory.decomposition import DOMAIN
 from proxconnect.theory.verdict import Verdict
 

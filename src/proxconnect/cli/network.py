@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from proxconnect.bench import Network, named
-from proxconnect.cli.loading import LoadError, file_of, guarded, load
+from proxconnect.loading import LoadError, file_of, guarded, load
 
 
 def network(path: str) -> Network:

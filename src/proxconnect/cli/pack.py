@@ -16,11 +16,11 @@ from proxconnect.bench.examples import of_shapes
 from proxconnect.bench.profile import by_kind, profile
 from proxconnect.checkpoints import Checkpoint, read
 from proxconnect.cli import packing
-from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.network import network
 from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, positive
 from proxconnect.cli.trained import Trained, choices, trained
 from proxconnect.cli.trained import add_to as add_binarization
+from proxconnect.loading import importable_folder
 
 if TYPE_CHECKING:
     from proxconnect.inspection import Summary

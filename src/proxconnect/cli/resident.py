@@ -16,9 +16,9 @@ from torch import nn
 import proxconnect
 from proxconnect.bench.memory import own_peak
 from proxconnect.bench.results import FILES, FLOAT
-from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.network import network
 from proxconnect.example import arguments
+from proxconnect.loading import importable_folder
 
 BARE = "bare"
 EXAMPLE = "example.pt"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxconnect import extras
-from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, positive
 from proxconnect.extras import MissingExtraError
+from proxconnect.loading import importable_folder
 from proxconnect.processes import available_cores
 
 if TYPE_CHECKING:

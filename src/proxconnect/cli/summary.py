@@ -12,11 +12,11 @@ from proxconnect.bench.answers import require_runs
 from proxconnect.bench.examples import of_shapes
 from proxconnect.checkpoints import is_packed, read
 from proxconnect.cli.contents import latents_in, packed_in
-from proxconnect.cli.loading import importable_folder
 from proxconnect.cli.network import network
 from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, positive
 from proxconnect.cli.trained import add_to as add_binarization
 from proxconnect.cli.trained import choices, trained
+from proxconnect.loading import importable_folder
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -14,6 +14,7 @@ from proxconnect.cli.parser import Parser, accumulator, pair_name
 from proxconnect.conversion import binarize
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.layers.parameter import SUFFIX
+from proxconnect.layers.thresholds import add_thresholds
 from proxconnect.quantizer import Scale
 
 _ANY_PAIR = "bc"
@@ -93,7 +94,7 @@ def _refuse(choices: Choices, why: str, names: Iterable[str]) -> None:
 
 
 def _binarize_as(matched: Matched, model: nn.Module, choices: Choices) -> None:
-    """Make binary what has latents, with binary inputs where the checkpoint has their μ."""
+    """Make binary what has latents, with binary inputs where the checkpoint has their μ, and thresholds as it has."""
     layers = {layer: _converted_name(layer) for layer in matched.binary_layers}
     inputs = {name: _ANY_PAIR for layer, name in layers.items() if matched.has(layer, "input_quantizer.mu")}
     learned = [layer for layer in layers if matched.has(layer, "weight_quantizer.alpha")]
@@ -114,6 +115,8 @@ def _binarize_as(matched: Matched, model: nn.Module, choices: Choices) -> None:
         raise ValueError(
             f"its latents do not fit the network ({first}): name a MODULE:CALLABLE that binarizes as it was trained"
         ) from error
+    if any(matched.has(layer, "input_shift.shift") for layer in layers):
+        add_thresholds(model)
 
 
 def _converted_name(layer: str) -> str:

@@ -14,6 +14,7 @@ from proxconnect.kernels.epilogue import Bits, Signs, Step
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_float_linear import FusedFloatLinear
 from proxconnect.kernels.fused_linear import FusedLinear
+from proxconnect.layers.react import Shift
 from proxconnect.packed.kernels import KernelConv, KernelLayer, KernelLinear
 
 
@@ -58,12 +59,17 @@ def channels_of(layer: KernelLayer) -> int:
 
 
 class FusedProduct:
-    """A binary layer and its links, called with the layer's input and what the links add, in their order."""
+    """A binary layer, a shift of floats that it reads, if any, and its links.
 
-    def __init__(self, layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs) -> None:
-        self.layer, self.links = layer, tuple(links)
+    Called with what it takes signs of, bits after the shift, and with what the links add, in their order.
+    """
+
+    def __init__(
+        self, layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs, shift: Shift | None = None
+    ) -> None:
+        self.layer, self.links, self.shift = layer, tuple(links), shift
         self.has_channels = any(link.dim == 1 for link in links)
-        self.kernel: Callable[..., Any] = _kernel(layer, then)
+        self.kernel: Callable[..., Any] = _kernel(layer, then, shift)
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """Floats, or bits where it was made with `Signs`."""
@@ -71,7 +77,12 @@ class FusedProduct:
 
     def by_layers(self, input: Tensor | Bits, others: Sequence[Tensor]) -> Tensor:
         """The same by the layer itself and torch, as floats."""
-        return run(self.links, self.layer(self.floats(input) if isinstance(input, Bits) else input), others)
+        return run(self.links, self.layer.of_shifted(self._shifted(input)), others)
+
+    def _shifted(self, input: Tensor | Bits) -> Tensor:
+        if isinstance(input, Bits):
+            return self.floats(input)
+        return input if self.shift is None else self.shift(input)
 
     def floats(self, bits: Bits) -> Tensor:
         """An input of signs as the layer takes it."""
@@ -129,13 +140,22 @@ class FusedFloatRows(FusedProduct):
         return self.by_layers(input, others) if output is None else output
 
 
-def fused(layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs) -> FusedProduct:
-    """A layer with what follows it."""
+def can_shift(layer: KernelLayer, shift: Shift) -> bool:
+    """Whether a shift of images can run in the pass of a layer that reads them."""
+    is_plain = shift.shift.dtype is torch.float32 and shift.shift.is_cpu
+    is_of_images = shift.dim in (1, -3) and isinstance(layer, KernelConv) and layer.has_binary_input
+    return is_plain and is_of_images and shift.channels == layer.input_channels(layer.spec.shape)
+
+
+def fused(
+    layer: KernelLayer, links: Sequence[Link], then: tuple[Step, ...] | Signs, shift: Shift | None
+) -> FusedProduct:
+    """A layer with what follows it, and the shift before it."""
     rows = FusedRows if layer.has_binary_input else FusedFloatRows
-    return (FusedConv if isinstance(layer, KernelConv) else rows)(layer, links, then)
+    return FusedConv(layer, links, then, shift) if isinstance(layer, KernelConv) else rows(layer, links, then)
 
 
-def _kernel(layer: KernelLayer, then: tuple[Step, ...] | Signs) -> Any:
+def _kernel(layer: KernelLayer, then: tuple[Step, ...] | Signs, shift: Shift | None) -> Any:
     assert layer.panels is not None
     columns = layer.spec.shape[1 - layer.channel_dims[0]]
     if not layer.has_binary_input:
@@ -144,5 +164,6 @@ def _kernel(layer: KernelLayer, then: tuple[Step, ...] | Signs) -> Any:
         return FusedFloatLinear(*of_weight, then, layer.inputs == "int8")
     output = layer.kernel_scale(), layer.kernel_bias(), layer.accumulator
     if isinstance(layer, KernelConv):
-        return FusedConv2d(layer.panels, *layer.geometry(), layer.padding_value, *output, then)
+        added = None if shift is None else shift.shift
+        return FusedConv2d(layer.panels, *layer.geometry(), layer.padding_value, *output, then, input_shift=added)
     return FusedLinear(layer.panels, columns, channels_of(layer), *output, then)

@@ -17,9 +17,10 @@ from proxconnect.fusion.layout import keep_channels_last
 from proxconnect.fusion.links import Link, chain_from, is_nothing, link_of, steps_of
 from proxconnect.fusion.mutation import separate_writes
 from proxconnect.fusion.overwriting import OverwritingGelu
-from proxconnect.fusion.products import FusedProduct, can_fuse, channels_of, fused, output_bits, takes_bits
+from proxconnect.fusion.products import FusedProduct, can_fuse, can_shift, channels_of, fused, output_bits, takes_bits
 from proxconnect.kernels.attention import has_attention
 from proxconnect.kernels.epilogue import Step
+from proxconnect.layers.react import Shift
 from proxconnect.packed.int8 import Int8Conv2d, Int8Linear
 from proxconnect.packed.kernels import KernelConv, KernelLayer
 
@@ -67,7 +68,7 @@ def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False
     work.has_images = any(_is_image_layer(work.module_of(node)) for node in graph.nodes)
     separate_writes(graph, work.modules)
     graph.eliminate_dead_code(_has_effects)
-    changes = [_leave_out_nothing, _fuse_product, _overwrite, _fuse_int8]
+    changes = [_leave_out_nothing, _take_out_shift, _fuse_product, _overwrite, _fuse_int8]
     changes += [_fuse_float_conv] if work.has_images and has_fast_floats else []
     changes += [_fuse_norm] if work.has_images else []
     changes += [_fuse_attention] if has_fast_floats and has_attention() else []
@@ -98,11 +99,29 @@ def _leave_out_nothing(work: Rewriting, node: Node) -> None:
         work.graph.erase_node(node)
 
 
+def _product_of(work: Rewriting, node: Node) -> KernelLayer | None:
+    """The binary layer that a node calls, if it can run with what follows it."""
+    layer = work.module_of(node)
+    if not isinstance(layer, KernelLayer) or not can_fuse(layer) or len(node.args) != 1 or node.kwargs:
+        return None
+    return layer
+
+
+def _take_out_shift(work: Rewriting, head: Node) -> None:
+    """Let what a binary layer adds to its input stand before it, where it may follow another layer."""
+    layer = _product_of(work, head)
+    if layer is not None and layer.input_shift is not None:
+        with work.graph.inserting_before(head):
+            head.args = (work.graph.call_module(f"{head.target}.input_shift", head.args),)
+
+
 def _fuse_product(work: Rewriting, head: Node) -> None:
-    """Put one call in the place of a binary layer and its links."""
-    layer = work.module_of(head)
-    if not isinstance(layer, KernelLayer) or not can_fuse(layer) or len(head.args) != 1 or head.kwargs:
+    """Put one call in the place of a binary layer, its links and a shift that no layer before it took."""
+    layer = _product_of(work, head)
+    if layer is None:
         return
+    before: Any = head.args[0]
+    shift = _shift_before(work, before, layer)
     links = chain_from(head, work.modules, channels_of(layer), are_images=isinstance(layer, KernelConv))
     then: Any = output_bits(layer, links) if _leads_to_bits(work, links[-1].node if links else head) else None
     if then is not None:
@@ -112,8 +131,20 @@ def _fuse_product(work: Rewriting, head: Node) -> None:
         links = links[: len(then)]
     work.products += 1
     work.links += len(links)
-    work.read += [layer, *(link.module for link in links if link.module is not None)]
-    _replace(work.graph, [head, *(link.node for link in links)], fused(layer, links, then), head.args[0], links)
+    work.read += [layer, *([] if shift is None else [shift])]
+    work.read += [link.module for link in links if link.module is not None]
+    value = before if shift is None else before.args[0]
+    _replace(work.graph, [head, *(link.node for link in links)], fused(layer, links, then, shift), value, links)
+    if shift is not None and not before.users:
+        work.graph.erase_node(before)
+
+
+def _shift_before(work: Rewriting, node: Any, layer: KernelLayer) -> Shift | None:
+    """What `node` calls, if that is a shift which runs in the pass of the layer that reads it."""
+    module = work.module_of(node)
+    if not isinstance(module, Shift) or len(node.args) != 1 or node.kwargs or not can_shift(layer, module):
+        return None
+    return module
 
 
 def _leads_to_bits(work: Rewriting, last: Node) -> bool:

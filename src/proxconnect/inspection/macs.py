@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -28,7 +28,7 @@ class Calls:
     """The dtype of the first tensor of its first input."""
     called: set[nn.Module] = field(default_factory=set)
     of_two_signs: set[nn.Module] = field(default_factory=set)
-    """The modules of which an input had both signs."""
+    """The modules of which an input had both signs, after the shift of a layer that has one."""
 
 
 def count(model: nn.Module, example: Any, watched: tuple[type[nn.Module], ...] = ()) -> Calls:
@@ -91,7 +91,7 @@ class _Counter(TorchDispatchMode):
         inputs = tensors_in((args, kwargs))
         for tensor in inputs[:1]:
             self.calls.input_types.setdefault(module, tensor.dtype)
-        if isinstance(module, self.watched) and not of_one_sign(inputs):
+        if isinstance(module, self.watched) and not of_one_sign(_shifted(module, inputs)):
             self.calls.of_two_signs.add(module)
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -122,3 +122,9 @@ def _hooked(model: nn.Module, counter: _Counter) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _shifted(module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+    """What a binary or packed layer takes the signs of; no hook sees it."""
+    shift = getattr(module, "input_shift", None)
+    return inputs if shift is None else [shift.forward(tensor) for tensor in inputs[:1]]

@@ -17,7 +17,7 @@ from proxconnect.layers.accumulator import Accumulator
 PLANS = 256
 """For how many shapes of inputs a layer remembers what they say."""
 
-_BEYOND = 80
+BEYOND = 80
 """How many entries lie beyond those of the channels, for kernels that read whole vectors."""
 
 
@@ -176,7 +176,7 @@ class Epilogue:
     def _kept(self, values: Tensor) -> Tensor:
         """A copy with the first entries again after the last, of each row."""
         channels = values.shape[-1]
-        whole = values.detach()[..., torch.arange(channels + _BEYOND) % channels].contiguous()
+        whole = values.detach()[..., torch.arange(channels + BEYOND) % channels].contiguous()
         self._alive.append(whole)
         return whole
 

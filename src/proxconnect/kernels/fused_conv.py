@@ -4,12 +4,14 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
+from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.geometry import geometry_of, require_geometry
+from proxconnect.kernels.library import Geometry
 from proxconnect.kernels.operator import loaded, require_float32, require_weight
 from proxconnect.kernels.panels import conv_panels_shape
 from proxconnect.kernels.plan import plan
@@ -39,6 +41,8 @@ class FusedConv2d:
         stride, padding, dilation, groups, padding_value, scale, bias, accumulator, instruction_set: as of
             `binary_conv2d`.
         then: the steps, in order, or which sums become +1.
+        input_shift: what is added to the channels of a float input before its signs are taken, float32 (in,); `Bits`
+            are taken as they are.
 
     Raises:
         ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
@@ -59,10 +63,11 @@ class FusedConv2d:
         accumulator: Accumulator | None = None,
         then: tuple[Step, ...] | Signs = (),
         instruction_set: str | None = None,
+        input_shift: Tensor | None = None,
     ) -> None:
         self._made_of = (
             panels, weight_shape, stride, padding, dilation, groups, padding_value, scale, bias, accumulator, then,
-            instruction_set,
+            instruction_set, input_shift,
         )  # fmt: skip
         weight = tuple(weight_shape)
         if len(weight) != 4 or min(weight) < 1 or groups < 1 or weight[0] % groups:
@@ -75,6 +80,7 @@ class FusedConv2d:
         self._convolve = kernels.px_fused_conv2d
         self._panels, self._at = panels, panels.data_ptr()
         self._how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
+        self._shift = None if input_shift is None else _cyclic(input_shift, weight[1] * groups)
         self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
         self._call = lru_cache(PLANS)(self._plan)
         self._call_of_bits = lru_cache(PLANS)(self._plan_of_bits)
@@ -103,7 +109,8 @@ class FusedConv2d:
     def _plan(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Call:
         planned = plan(tuple(shape), strides, *self._how, has_planes=False, reads_rows_apart=True)
         batch, _, *size = planned.output
-        return _Call(planned.geometry, planned.is_copied, self._epilogue.layout((batch,), tuple(size)))
+        geometry = planned.geometry if self._shift is None else _with_shift(planned.geometry, self._shift)
+        return _Call(geometry, planned.is_copied, self._epilogue.layout((batch,), tuple(size)))
 
     def _plan_of_bits(self, shape: tuple[int, ...], channels: int) -> _Call:
         if len(shape) != 4:
@@ -114,3 +121,18 @@ class FusedConv2d:
         geometry = geometry_of(image, (height * width * words, 1, width * words, words), *self._how)
         layout = self._epilogue.layout((batch,), tuple(geometry.out_size))
         return _Call(ctypes.byref(geometry), False, layout)
+
+
+def _cyclic(shift: Tensor, channels: int) -> Tensor:
+    """A copy with the first entries again after the last; ValueError or TypeError for another shape or dtype."""
+    require_float32("input_shift", shift)
+    if shift.shape != (channels,):
+        raise ValueError(f"input_shift must have {channels} entries, one a channel; got {tuple(shift.shape)}")
+    return shift.detach()[torch.arange(channels + BEYOND) % channels].contiguous()
+
+
+def _with_shift(geometry: Any, shift: Tensor) -> object:
+    """A geometry, by reference, as those of other layers have it, but with this layer's shift."""
+    own = Geometry.from_buffer_copy(geometry._obj)
+    own.input_shift = shift.data_ptr()
+    return ctypes.byref(own)

@@ -84,6 +84,7 @@ class Geometry(ctypes.Structure):
         ("pixel_stride", ctypes.c_int64),
         ("border", ctypes.c_int32),
         ("has_planes", ctypes.c_int32),
+        ("input_shift", ctypes.c_void_p),
     )
 
 

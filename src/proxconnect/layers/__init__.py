@@ -6,6 +6,8 @@ from proxconnect.layers.base import BinaryLayer
 from proxconnect.layers.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d
 from proxconnect.layers.linear import BinaryLinear, BinaryTransposedLinear
 from proxconnect.layers.parameter import BinaryParameter, binarize_parameter
+from proxconnect.layers.react import RPReLU, Shift
+from proxconnect.layers.thresholds import add_thresholds
 from proxconnect.layers.transposed_conv import BinaryConvTranspose1d, BinaryConvTranspose2d, BinaryConvTranspose3d
 
 __all__ = [
@@ -21,5 +23,8 @@ __all__ = [
     "BinaryMultiheadAttention",
     "BinaryParameter",
     "BinaryTransposedLinear",
+    "RPReLU",
+    "Shift",
+    "add_thresholds",
     "binarize_parameter",
 ]

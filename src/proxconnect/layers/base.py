@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from proxconnect.layers import guard, owners
 from proxconnect.layers.accumulator import Accumulator
 from proxconnect.layers.products import Product
+from proxconnect.layers.react import Shift
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
 
@@ -28,6 +29,8 @@ class BinaryLayer(Product):
     bias: Any
     weight_quantizer: Quantizer
     input_quantizer: Quantizer | None
+    input_shift: Shift | None
+    """What is added to the input before it is quantised, where thresholds are learned."""
 
     def _quantise_by(
         self, weights: str | AnyPair, activations: str | AnyPair | None, scale: Scale, accumulator: Accumulator | None
@@ -40,6 +43,7 @@ class BinaryLayer(Product):
         self.weight_quantizer = quantizer.to(device, dtype)
         self.weight_quantizer.start_scale(self.by_channel(self.latent))
         self.input_quantizer = None if inputs is None else inputs.to(device, dtype)
+        self.input_shift = None
         if accumulator is not None:
             self.accumulator = accumulator
         owners.enlist(self)
@@ -122,7 +126,10 @@ class BinaryLayer(Product):
 
     def quantize_input(self, input: Tensor) -> Tensor:
         """The input as the layer multiplies it: quantised where activations are binary."""
-        return input if self.input_quantizer is None else self.input_quantizer(input)
+        if self.input_quantizer is None:
+            return input
+        quantised: Tensor = self.input_quantizer(input if self.input_shift is None else self.input_shift(input))
+        return quantised
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """As torch's, except that "weight" is called `latent` here."""
@@ -176,11 +183,13 @@ class BinaryLayer(Product):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _take_float_weight(self, state_dict: dict[str, Any], prefix: str) -> None:
-        """Read a float layer's `weight` as `latent`, and let a learned scale start at its mean magnitude."""
+        """Read a float layer's `weight` as `latent`, let a learned scale start at its mean magnitude, keep a shift."""
         weight = state_dict[prefix + "latent"] = state_dict.pop(prefix + "weight")
         quantizer, key = self.weight_quantizer, f"{prefix}weight_quantizer.alpha"
         if quantizer.alpha is not None and key not in state_dict and weight.shape == self.latent.shape:
             state_dict[key] = quantizer.starting_scale(self.by_channel(weight))
+        if self.input_shift is not None:
+            state_dict.setdefault(f"{prefix}input_shift.shift", self.input_shift.shift.detach())
 
 
 def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:

@@ -25,8 +25,12 @@ class Product(nn.Module):
 
     @property
     def output_axis(self) -> int:
-        """The dimension of output channels in the output, counted from its end."""
+        """The dimension of channels in the output, and in the input, counted from the end."""
         return -1
+
+    def input_channels(self, weight_shape: tuple[int, ...]) -> int:
+        """How many channels the input of a layer with such a weight has."""
+        return weight_shape[1 - self.channel_dims[0]]
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
         """The product that the layer describes, with a weight of the float layer's shape."""
@@ -137,6 +141,10 @@ class ConvProduct(Product):
         """The channels stand before the sizes."""
         return _before_sizes(self)
 
+    def input_channels(self, weight_shape: tuple[int, ...]) -> int:
+        """Those of all groups."""
+        return _all_input_channels(self)
+
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
         """(N, C_in, *size) → (N, C_out, *size_out), with or without N."""
         layer: Any = self
@@ -157,6 +165,10 @@ class TransposedConvProduct(Product):
     def output_axis(self) -> int:
         """The channels stand before the sizes."""
         return _before_sizes(self)
+
+    def input_channels(self, weight_shape: tuple[int, ...]) -> int:
+        """Those of all groups."""
+        return _all_input_channels(self)
 
     def multiply(
         self, input: Tensor, weight: Tensor, bias: Tensor | None, output_size: list[int] | None = None, *args: Any
@@ -182,6 +194,10 @@ class TransposedConvProduct(Product):
 
 def _before_sizes(layer: Any) -> int:
     return -1 - len(layer.kernel_size)
+
+
+def _all_input_channels(layer: Any) -> int:
+    return int(layer.in_channels)
 
 
 def _is_transformed(sums: Tensor) -> bool:

@@ -13,7 +13,7 @@ from proxconnect.packed.spec import LayerSpec
 
 _REPLACED = (
     "latent", "weight", "weight_quantizer", "input_quantizer", "accumulator", "padding_value", "channel_dims",
-    "overflow_counts", "excesses", "_compiled_call_impl",
+    "input_shift", "overflow_counts", "excesses", "_compiled_call_impl",
 )  # fmt: skip
 
 

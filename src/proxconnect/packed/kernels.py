@@ -31,10 +31,10 @@ class KernelLayer(PanelLayer, PackedLayer):
 
     inputs: Inputs = "exact"
 
-    def forward(self, input: Tensor, *args: Any) -> Tensor:
-        """What the binary layer answers under `hard()`: of signs to the bit, of floats up to the order of a sum."""
+    def of_shifted(self, input: Tensor, *args: Any) -> Tensor:
+        """What `forward` answers to an input to which what is learned was added before, by kernels where they can."""
         if not self.is_by_kernels(input, self.bias):
-            return super().forward(input, *args)
+            return super().of_shifted(input, *args)
         return self.by_kernels(input.float()).to(input.dtype)
 
     def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:

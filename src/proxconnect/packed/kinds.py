@@ -166,6 +166,7 @@ def spec_of(layer: BinaryLayer) -> LayerSpec:
         scale="channel" if layer.weight_quantizer.scale == "learned" else layer.weight_quantizer.scale,
         dtype=layer.latent.dtype,
         binary_input=layer.has_binary_input,
+        input_shift=layer.has_binary_input and layer.input_shift is not None,
         # Inference needs no derivative.
         accumulator=None if layer.accumulator is None else replace(layer.accumulator, derivative="exact"),
         padding_value=int(layer.padding_value) if isinstance(layer, ConvProduct) else 0,

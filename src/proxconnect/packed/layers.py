@@ -6,7 +6,9 @@ from torch import Tensor
 
 from proxconnect.bits import pad_is_zero, unpack_bits
 from proxconnect.layers import Accumulator, BinaryLayer
+from proxconnect.layers.react import Shift
 from proxconnect.packed.compact import CompactLayer
+from proxconnect.packed.spec import LayerSpec
 from proxconnect.pairs.prox import sign
 
 
@@ -23,6 +25,8 @@ class PackedLayer(CompactLayer):
     held = "bits"
 
     bits: Tensor
+    input_shift: Shift | None
+    """What is added to a binary input before its signs are taken."""
 
     @property
     def accumulator(self) -> Accumulator | None:  # type: ignore[override]  # it is read-only here
@@ -35,7 +39,11 @@ class PackedLayer(CompactLayer):
         return self._spec.binary_input
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
-        """What the binary layer answers under `hard()`, to the bit."""
+        """What the binary layer answers under `hard()`: of signs to the bit, of floats up to the order of a sum."""
+        return self.of_shifted(input if self.input_shift is None else self.input_shift(input), *args)
+
+    def of_shifted(self, input: Tensor, *args: Any) -> Tensor:
+        """What `forward` answers to an input to which what is learned was added before."""
         return self.product(self.prepare_input(input), *self.weight_factors(), self.bias, *args)
 
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
@@ -64,6 +72,13 @@ class PackedLayer(CompactLayer):
         """As of every compact layer, and of the bits after the last."""
         pads = pad_is_zero(self.bits, self._spec.entries)
         return super().fault() if pads else "the bits after the last weight are not 0"
+
+    def _specify(self, spec: LayerSpec) -> None:
+        super()._specify(spec)
+        self.input_shift = None
+        if spec.input_shift:
+            channels = self.input_channels(spec.shape)
+            self.input_shift = Shift(channels, self.output_axis, device="meta", dtype=spec.dtype)
 
     def _numbers(self) -> Tensor:
         return unpack_bits(self.bits, self._spec.shape, self.scale.dtype)

@@ -69,6 +69,8 @@ def _give_tensors(form: PackedLayer, layer: BinaryLayer) -> None:
         form.scale = form.scale.to(layer.latent.device)
     else:
         form.scale = scale.to(layer.latent.dtype).reshape(form.scale.shape)
+    if form.input_shift is not None and layer.input_shift is not None:
+        form.input_shift.shift = nn.Parameter(layer.input_shift.shift.detach().to(layer.latent.dtype, copy=True))
     if isinstance(form, KernelLayer):
         form.make_panels()
 

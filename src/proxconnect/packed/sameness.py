@@ -47,9 +47,10 @@ def require_same_parameter(name: str, modules: Mapping[str, nn.Module], spec: La
         raise ValueError(f"{name!r} is a projection in the file, but no in-projection of an nn.MultiheadAttention in "
                          "the model: pass the architecture that was packed")  # fmt: skip
     _require_same_weight(name, parameter, spec)
-    if spec.geometry is not None or spec.padding_value or (spec.channel_dims is None) != is_projection:
-        raise ValueError(f"{name!r} must have channel_dims as a parameter or none as a projection, no geometry and no "
-                         "padding: the file is damaged")  # fmt: skip
+    has_none_of = spec.geometry is None and not spec.padding_value and not spec.input_shift
+    if not has_none_of or (spec.channel_dims is None) != is_projection:
+        raise ValueError(f"{name!r} must have channel_dims as a parameter or none as a projection, no geometry, no "
+                         "padding and no input_shift: the file is damaged")  # fmt: skip
     if spec.binary_input and not is_projection:
         raise ValueError(f"{name!r} is a parameter and has no input that could be binary: the file is damaged")
     return owner_name, parameter_name

@@ -18,11 +18,12 @@ PackedScale = Literal["channel", "tensor"] | None
 
 _KEYS = (
     "type", "shape", "scale", "dtype", "binary_input", "accumulator", "padding_value", "geometry", "channel_dims",
+    "input_shift",
 )  # fmt: skip
 
 _USUAL = {
     "scale": "channel", "dtype": "float32", "binary_input": False, "accumulator": None, "padding_value": 0,
-    "geometry": None, "channel_dims": None,
+    "geometry": None, "channel_dims": None, "input_shift": False,
 }  # fmt: skip
 """What a key stands for that an entry lacks."""
 
@@ -46,6 +47,7 @@ class LayerSpec:
     padding_value: int
     geometry: Geometry | None
     channel_dims: tuple[int, ...] | None
+    input_shift: bool = False
 
     @property
     def entries(self) -> int:
@@ -91,7 +93,7 @@ class LayerSpec:
             self.kind, list(self.shape), self.scale, name, self.binary_input,
             self._accumulator_to_json(), self.padding_value,
             None if self.geometry is None else self.geometry.to_json(),
-            None if self.channel_dims is None else list(self.channel_dims),
+            None if self.channel_dims is None else list(self.channel_dims), self.input_shift,
         )  # fmt: skip
         entry = dict(zip(_KEYS, values, strict=True))
         return {key: value for key, value in entry.items() if key not in _USUAL or value != _USUAL[key]}
@@ -117,13 +119,15 @@ class LayerSpec:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, is {dtype!r}")
         if type(entry["binary_input"]) is not bool:
             raise ValueError(f"binary_input must be true or false, is {entry['binary_input']!r}")
+        if type(entry["input_shift"]) is not bool or entry["input_shift"] > entry["binary_input"]:
+            raise ValueError(f"input_shift must be false, or true where binary_input is; is {entry['input_shift']!r}")
         if type(entry["padding_value"]) is not int or entry["padding_value"] not in (-1, 0, 1):
             raise ValueError(f"padding_value must be -1, 0 or 1, is {entry['padding_value']!r}")
         return cls(
             entry["type"], tuple(shape), entry["scale"], DTYPES[dtype], entry["binary_input"],
             _accumulator(entry["accumulator"], entry["binary_input"]), entry["padding_value"],
             None if entry["geometry"] is None else Geometry.from_json(entry["geometry"], len(shape) - 2),
-            _channel_dims(entry["channel_dims"], len(shape)),
+            _channel_dims(entry["channel_dims"], len(shape)), entry["input_shift"],
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@
       pair:                            # a label and what it changes, nested or dotted
         fp: {}
         bnn+: {model.weights: bnn+}
-      mode: {float: {}, BW: {}}
+      mode: {float: {}, BW: {}, BWA: {tuned_as: {mode: BW}}}   # BWA has what was tuned for BW
       start:
         E2E: {}
         FT:
@@ -25,7 +25,7 @@ Later settings win: base, axes in order, tuned, and `set` of a block.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,6 +51,8 @@ class Label:
     after: Labels | None = None
     checkpoint: str | None = None
     """The key of the configuration that takes the last checkpoint of that row."""
+    tuned_as: Mapping[str, str] = field(default_factory=dict)
+    """The labels whose tuned settings it has, in place of the row's own."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,13 @@ class Grid:
     compare: Mapping[str, tuple[tuple[str, str], ...]]
     layout: Layout
 
+    def tuned_for(self, labels: Labels) -> list[Setting]:
+        """The tuned settings of a row with these labels."""
+        asked = dict(labels)
+        for axis, label in labels.items():
+            asked |= self.axes[axis][label].tuned_as
+        return [setting for setting in self.tuned if setting.when.items() <= asked.items()]
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """The grid of a YAML file. GridError, in one line, for what it cannot mean."""
@@ -100,6 +109,7 @@ class Grid:
         for key in content:
             require_known(str(key), _KEYS, f"key of {path}")
         axes = {str(name): _axis(str(name), labels) for name, labels in _mapping(content.get("axes"), "axes").items()}
+        _require_tuned_as(axes)
         if not axes:
             raise GridError(f"{path} needs `axes:`, as in axes: {{seed: [0, 1, 2]}}")
         run = content.get("run", RUN)
@@ -135,13 +145,22 @@ def _axis(name: str, labels: Any) -> dict[str, Label]:
     return {str(label): _label(changes, f"axes: {name}: {label}") for label, changes in _mapping(labels, name).items()}
 
 
+def _require_tuned_as(axes: Mapping[str, Mapping[str, Label]]) -> None:
+    """GridError where `tuned_as` names an axis that there is not; its labels may be of the tuning grid alone."""
+    for labels in axes.values():
+        for label in labels.values():
+            for axis in label.tuned_as:
+                require_known(axis, axes, "axis in tuned_as")
+
+
 def _label(changes: Any, where: str) -> Label:
     overrides = dict(_mapping(changes, where))
     after, checkpoint = overrides.pop("after", None), overrides.pop("checkpoint", None)
+    tuned_as = _labels(overrides.pop("tuned_as", {}), f"{where}: tuned_as")
     if (after is None) != (checkpoint is None):
         raise GridError(f"{where}: `after` (labels of another row) and `checkpoint` (the key that takes its last "
                         "checkpoint) go together")  # fmt: skip
-    return Label(overrides, None if after is None else _labels(after, f"{where}: after"), checkpoint)
+    return Label(overrides, None if after is None else _labels(after, f"{where}: after"), checkpoint, tuned_as)
 
 
 def _block(block: Any, axes: Mapping[str, Mapping[str, Label]]) -> Block:

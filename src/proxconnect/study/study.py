@@ -103,7 +103,7 @@ def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) 
     again = sum(row.key in done for row in pending)
     words = f"{finished} of {len(study.rows)} rows are done, {len(pending)} to run"
     words += f", {again} of them again for their checkpoints" if again else ""
-    untuned = [row for row in study.rows if not any(s.when.items() <= row.labels.items() for s in study.grid.tuned)]
+    untuned = [row for row in study.rows if not study.grid.tuned_for(row.labels)]
     if study.grid.tuned and untuned:
         words += f"; {len(untuned)} have no tuned setting, as {untuned[0]}"
     return words

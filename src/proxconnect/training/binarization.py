@@ -2,18 +2,21 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from proxconnect.conversion import binarize
+from proxconnect.conversion.patterns import PairChoice
 from proxconnect.layers import Accumulator
+from proxconnect.loading import load
+from proxconnect.pairs import AnyPair
 from proxconnect.sharpening import Part, Shape, Sharpening
 
 PairNames = str | dict[str, str | None]
-"""The name of a pair, or names by patterns of layers."""
+"""The name of a pair, or names by patterns of layers; MODULE:NAME names a pair of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Binarization:
     """The arguments of `proxconnect.binarize`.
 
     Args:
-        weights: the pair of the weights, or pairs by patterns of layers.
+        weights: the pair of the weights, by its name or, your own, as MODULE:NAME; or such names by patterns of layers.
         activations: that of the inputs of binary layers; null leaves them float.
         scale: what shares a scale: channel, tensor, learned, or null for none.
         accumulator: what holds the sums of binary inputs, as {bits: 8, overflow: wrap}; null for no limit.
@@ -39,9 +42,20 @@ class Binarization:
     def apply(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
         """Make `network` binary, in place; `example` is an input of it. Errors are those of `binarize`."""
         return binarize(
-            network, self.weights, self.activations, scale=self.scale, accumulator=self.accumulator,
+            network, _pairs(self.weights), _pairs(self.activations), scale=self.scale, accumulator=self.accumulator,
             keep=list(self.keep) if self.keep else None, example=example, padding_value=self.padding_value,
         )  # fmt: skip
+
+
+def _pairs(names: PairNames | None) -> PairChoice:
+    if isinstance(names, dict):
+        return {pattern: _pair(name) for pattern, name in names.items()}
+    return None if names is None else _pair(names)
+
+
+def _pair(name: str | None) -> str | AnyPair | None:
+    """The pair that MODULE:NAME names, which `binarize` checks, or the name that it knows."""
+    return cast(AnyPair, load(name)) if name is not None and ":" in name else name
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
+from proxconnect.loading import importable_folder
 from proxconnect.text import some
 from proxconnect.training.complaints import complaint
 from proxconnect.training.configuration import Configured
@@ -37,6 +38,11 @@ def run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
     UsageError for arguments and files that are not right; ValueError and OSError of what runs.
     """
     _require_files(arguments)
+    with importable_folder():
+        _run(verb, arguments, console)
+
+
+def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
     configured = _configured(verb, arguments)
     checkpoint = _checkpoint(configured)
     if verb == "fit":
@@ -77,7 +83,7 @@ def _require_files(arguments: Sequence[str]) -> None:
 def _configs(arguments: Sequence[str]) -> Iterator[str]:
     """The files that --config names."""
     for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
-        if word == "--config":
+        if word in ("--config", "-c"):
             yield following
         elif word.startswith("--config="):
             yield word.removeprefix("--config=")

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from proxconnect.loading import load
 from proxconnect.training.models import names
 
 
@@ -26,7 +27,8 @@ class Network:
     """A network by its name, made for the classes, channels and size of the data.
 
     Args:
-        name: one of `proxconnect.training.models`, as resnet20, or a name of torchvision or timm.
+        name: one of `proxconnect.training.models`, as resnet20, a name of torchvision or timm, or MODULE:CALLABLE,
+            which is called with the options alone.
         options: further keyword arguments of what builds it, as width.
         pretrained: whether torchvision or timm fill it with their weights, which they download.
     """
@@ -37,6 +39,9 @@ class Network:
 
     def build(self, pictures: Pictures) -> nn.Module:
         """The network, initialised by torch's global generator; ValueError for an unknown name, with near ones."""
+        if ":" in self.name:
+            own: nn.Module = load(self.name)(**self.options)
+            return own
         return names.build(
             self.name, classes=pictures.classes, in_channels=pictures.in_channels, image_size=pictures.image_size,
             pretrained=self.pretrained, **self.options,

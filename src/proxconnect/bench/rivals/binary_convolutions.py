@@ -34,7 +34,8 @@ def twin_of(task: Task) -> tuple[nn.Module, int]:
 
 def _fits(layer: BinaryLayer) -> bool:
     return (
-        isinstance(layer, BinaryConv2d) and layer.input_quantizer is not None and layer.accumulator is None
+        isinstance(layer, BinaryConv2d) and layer.input_quantizer is not None and layer.input_shift is None
+        and layer.accumulator is None
         and layer.groups == 1 and layer.padding_mode == "zeros" and layer.padding_value == 0
         and layer.latent.numel() % 8 == 0
     )  # fmt: skip

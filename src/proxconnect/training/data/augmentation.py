@@ -19,7 +19,7 @@ class Plain:
 
     def __call__(self, rows: Tensor, epoch: int) -> Tensor:
         """The pictures `rows` as float32, in every epoch the same."""
-        return self.standardise(self.images[rows])
+        return self.standardise(self.images.index_select(0, rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class FlippedAndCropped:
         chance = uniform(Purpose.FLIP_AND_CROP, self.seed, epoch, rows.unsqueeze(1), torch.arange(3)).unbind(1)
         mirrored = chance[0] < 0.5 if self.flip else torch.zeros(len(rows), dtype=torch.bool)
         down, right = ((draw * (2 * self.crop + 1)).long() for draw in chance[1:])
-        return self.standardise(windows(self.images[rows], self.crop, down, right, mirrored))
+        return self.standardise(windows(self.images.index_select(0, rows), self.crop, down, right, mirrored))
 
 
 def windows(images: Tensor, border: int, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:

@@ -38,9 +38,9 @@ def uniform(purpose: Purpose, *counters: int | Tensor) -> Tensor:
     return _shifted(hashed(purpose, *counters), 11).double() * 2**-53
 
 
-def seed_of(purpose: Purpose, *counters: int) -> int:
-    """A seed for a generator that must be had: 63 bits."""
-    return int(_shifted(hashed(purpose, *counters), 1))
+def seeds(purpose: Purpose, *counters: int | Tensor) -> Tensor:
+    """Seeds for generators that must be had: int64, not negative, as `hashed`."""
+    return _shifted(hashed(purpose, *counters), 1)
 
 
 def _scrambled(state: Tensor) -> Tensor:

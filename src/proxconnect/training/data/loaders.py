@@ -1,6 +1,7 @@
 """Batches, made by worker processes or here; what trains knows where it is and can start anywhere."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -43,12 +44,14 @@ class Batches(Dataset[Batch]):
 class TrainLoader:
     """Epoch after epoch of `batches`: each iteration is the next epoch, from its first batch on.
 
-    No DataLoader, in which Lightning would put a sampler of its own; `Batches` knows the ranks.
+    `used` says how many batches of an epoch are used, if not all, so that the position after the last of them is the
+    next epoch. This is no DataLoader, in which Lightning would put a sampler of its own; `Batches` knows the ranks.
     """
 
-    def __init__(self, batches: Batches, workers: int = 0) -> None:
+    def __init__(self, batches: Batches, workers: int = 0, used: Callable[[], float] = lambda: math.inf) -> None:
         self.batches, self.workers = batches, workers
-        self._start = self._position = (0, 0)
+        self._used = used
+        self._start = self._next = (0, 0)
         self.latest: tuple[int, int] | None = None
         """The epoch and number of the batch that was yielded last."""
 
@@ -59,12 +62,23 @@ class TrainLoader:
         """
         if epoch < 0 or not 0 <= batch <= len(self):
             raise ValueError(f"start_at({epoch}, {batch}): an epoch has batches 0 to {len(self) - 1}, not {batch}")
-        self._start = self._position = (epoch, batch) if batch < len(self) else (epoch + 1, 0)
+        self._next = epoch, batch
+        self._start = self.position
 
     @property
     def position(self) -> tuple[int, int]:
         """The epoch and number of the batch after the one that was yielded last."""
-        return self._position
+        epoch, batch = self._next
+        return (epoch, batch) if batch < min(len(self), self._used()) else (epoch + 1, 0)
+
+    def state_dict(self) -> dict[str, int]:
+        """The position, which checkpoints of Lightning hold."""
+        epoch, batch = self.position
+        return {"epoch": epoch, "batch": batch}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Start at the position of `state_dict`."""
+        self.start_at(state_dict["epoch"], state_dict["batch"])
 
     def __len__(self) -> int:
         """The batches of a whole epoch, wherever the next iteration begins."""
@@ -76,8 +90,7 @@ class TrainLoader:
         for place, batch in zip(places, self.batches.stream(places, self.workers), strict=True):
             if place == places[0]:
                 self._start = (epoch + 1, 0)  # only now, since an iteration that yields nothing is no epoch
-            self.latest = place
-            self._position = (epoch, place[1] + 1) if place[1] + 1 < len(self) else (epoch + 1, 0)
+            self.latest, self._next = place, (epoch, place[1] + 1)
             yield batch
 
 

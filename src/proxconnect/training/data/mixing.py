@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from proxconnect import extras
-from proxconnect.training.data.hashing import Purpose, seed_of
+from proxconnect.training.data.hashing import Purpose, seeds
 from proxconnect.training.data.reseeding import generators_restored, reseed
 
 
@@ -50,6 +50,6 @@ class Mixing:
     def __call__(self, images: Tensor, labels: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
         """`images` (N, C, H, W), N even, written over, and their targets, float32 (N, classes), which sum to 1."""
         with generators_restored():
-            reseed(seed_of(Purpose.MIXING, self._seed, epoch, batch))
+            reseed(int(seeds(Purpose.MIXING, self._seed, epoch, batch)))
             mixed: tuple[Tensor, Tensor] = self._mixup(images, labels)
         return mixed

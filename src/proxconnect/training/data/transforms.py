@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from proxconnect import extras
-from proxconnect.training.data.hashing import Purpose, seed_of
+from proxconnect.training.data.hashing import Purpose, seeds
 from proxconnect.training.data.pictures import Pictures
+from proxconnect.training.data.posterizing import let_posterize_to_black
 from proxconnect.training.data.reseeding import generators_restored, reseed
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class TransformOptions:
         ValueError where timm does not understand `auto_augment`.
         """
         try:
-            return self._made(
+            transform = self._made(
                 mean,
                 deviation,
                 is_training=True,
@@ -83,6 +84,8 @@ class TransformOptions:
                 f"timm does not understand auto_augment={self.auto_augment!r} ({error or 'no reason given'}): "
                 "examples are rand-m9-mstd0.5-inc1, augmix-m3, original"
             ) from error
+        let_posterize_to_black(transform)
+        return transform
 
     def for_evaluation(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> "Transform":
         """From a picture of PIL to the middle of it, float32 (C, H, W); `mean` and `deviation` are the data set's."""
@@ -125,9 +128,10 @@ class Augmented:
 
     def __call__(self, rows: Tensor, epoch: int) -> Tensor:
         """The pictures `rows` as float32, as they are seen in this epoch. Global generators are as they were after."""
+        chances = seeds(Purpose.TRANSFORM, self.seed, epoch, rows)
         with generators_restored():
-            return torch.stack([self._seen(row, epoch) for row in rows.tolist()])
+            return torch.stack([self._seen(*pair) for pair in zip(rows.tolist(), chances.tolist(), strict=True)])
 
-    def _seen(self, row: int, epoch: int) -> Tensor:
-        reseed(seed_of(Purpose.TRANSFORM, self.seed, epoch, row))
+    def _seen(self, row: int, chance: int) -> Tensor:
+        reseed(chance)
         return self.transform(self.pictures.open(row))

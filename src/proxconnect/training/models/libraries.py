@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from proxconnect import extras
 from proxconnect.training.models.named import Named, Size, built
 
+_IN_TIMM = {"classes": "num_classes", "in_channels": "in_chans"}
+
 
 def _of_timm(name: str) -> tuple[Named | None, list[str]]:
     """What timm has under that name, or None and what else it has."""
@@ -15,12 +17,10 @@ def _of_timm(name: str) -> tuple[Named | None, list[str]]:
     if not timm.is_model(name):
         return None, timm.list_models()
 
-    def build(*, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
-              pretrained: bool = False, **options: Any) -> nn.Module:  # fmt: skip
-        given = {"num_classes": classes, "in_chans": in_channels, **options}
+    def build(*, pretrained: bool = False, image_size: int | None = None, **told: Any) -> nn.Module:
+        given = {_IN_TIMM.get(key, key): value for key, value in told.items()}
         if image_size is not None and built(name, lambda: timm.get_pretrained_cfg(name).fixed_input_size):
             given["img_size"] = image_size
-        given = {key: value for key, value in given.items() if value is not None}
         model: nn.Module = built(name, lambda: timm.create_model(name, pretrained=pretrained, **given))
         return model
 
@@ -38,17 +38,19 @@ def _of_torchvision(name: str) -> tuple[Named | None, list[str]]:
     if name not in names:
         return None, names
 
-    def build(*, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
-              pretrained: bool = False, **options: Any) -> nn.Module:  # fmt: skip
-        if in_channels not in (None, 3):
+    def build(
+        *, pretrained: bool = False, in_channels: int = 3, image_size: int | None = None, **told: Any
+    ) -> nn.Module:
+        if in_channels != 3:
             raise ValueError(f"torchvision's {name} takes images of 3 channels, not {in_channels}: name one of timm")
-        given = {"num_classes": classes, "image_size": image_size if name.startswith("vit_") else None, **options}
-        given = {key: value for key, value in given.items() if value is not None}
+        given = {"num_classes" if key == "classes" else key: value for key, value in told.items()}
+        if image_size is not None and name.startswith("vit_"):
+            given["image_size"] = image_size
         model: nn.Module = built(name, lambda: models.get_model(name, weights=None, **given))
         if pretrained:
             weights = models.get_model_weights(name).DEFAULT
             state = built(name, lambda: weights.get_state_dict(check_hash=True, weights_only=True))
-            _take(name, model, state, classes)
+            _take(name, model, state, told.get("classes"))
         return model
 
     version = extras.require("torchvision", "bench").__version__

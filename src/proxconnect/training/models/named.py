@@ -18,7 +18,7 @@ class Named:
 
     title: str
     build: Callable[..., nn.Module]
-    """The network, from the keyword arguments of `build`."""
+    """The network, from those keyword arguments of `names.build` that are told."""
     input_size: Callable[[nn.Module], Size]
     """The size of the images that such a network usually takes."""
     keep: tuple[str, ...] = EDGES

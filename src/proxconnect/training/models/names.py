@@ -30,9 +30,9 @@ def build(
         ValueError: for an unknown name or option, with the near ones, and where it cannot be built so.
         MissingExtraError: where neither library is installed.
     """
-    return find(name).build(
-        classes=classes, in_channels=in_channels, image_size=image_size, pretrained=pretrained, **options
-    )
+    sizes = {"classes": classes, "in_channels": in_channels, "image_size": image_size}
+    told = {key: value for key, value in sizes.items() if value is not None}
+    return find(name).build(pretrained=pretrained, **told, **options)
 
 
 def usual_keep(name: str) -> tuple[str, ...]:
@@ -69,18 +69,18 @@ def _ours(
     """A network of ours, images of whose usual size it takes; one that `knows_size` asks for that."""
     name = make.__name__
 
-    def build(*, image_size: int | None = None, pretrained: bool = False, **options: Any) -> nn.Module:
+    def build(*, pretrained: bool = False, **told: Any) -> nn.Module:
         if pretrained:
             raise ValueError(f"there are no pretrained weights of {name}: train it, or name a network of timm")
-        given = {**options, "image_size": image_size} if knows_size else options
-        given = {key: value for key, value in given.items() if value is not None}
+        if not knows_size:
+            told.pop("image_size", None)
         parameters = inspect.signature(make).parameters
-        unknown = [key for key in given if key not in parameters]
+        unknown = [key for key in told if key not in parameters]
         if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             raise ValueError(f"{name} takes no {unknown[0]!r}{_near(unknown[0], list(parameters))}: it takes "
                              f"{', '.join(parameters)}")  # fmt: skip
         try:
-            return make(**given)
+            return make(**told)
         except TypeError as error:  # of an option that a network hands on
             raise ValueError(f"{name} cannot be built: {error}") from error
 

@@ -1,5 +1,6 @@
 """What all data modules of pictures have in common."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
@@ -112,11 +113,16 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         if self._loader is not None:
             self._loader.start_at(epoch, batch)
 
+    def teardown(self, stage: str | None = None) -> None:
+        """Forget where training was, so that another run begins anew."""
+        self._loader = self._start = None
+
     def train_dataloader(self) -> TrainLoader:
         """Batches to train on, each iteration another epoch; the first is that of `start_at`, else of the trainer."""
         pictures = self._splits.train
         order = self._order(*_place())
-        self._loader = TrainLoader(Batches(self.training_view(pictures), pictures.labels, order), self.workers)
+        batches = Batches(self.training_view(pictures), pictures.labels, order)
+        self._loader = TrainLoader(batches, self.workers, self._batches_used)
         self._loader.start_at(*(self._start or (self._epochs_done, 0)))
         self._start = None
         return self._loader
@@ -148,15 +154,15 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return self._mixing(images, labels, epoch, number)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch and the number of the batch to train on next."""
-        if self._loader is None:
-            return {}
-        epoch, batch = self._loader.position
-        is_over = self.trainer is not None and batch >= self.trainer.num_training_batches  # as limit_train_batches says
-        return {"epoch": epoch + 1, "batch": 0} if is_over else {"epoch": epoch, "batch": batch}
+        """The position of the loader to train on.
+
+        Lightning takes that from the loader too, but gives it back to a loader that it made late enough alone, which is
+        not so where `trainer.estimated_stepping_batches` was asked for.
+        """
+        return {} if self._loader is None else self._loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the run was that `state_dict` is of."""
+        """Let training begin at that position."""
         if state_dict:
             self.start_at(state_dict["epoch"], state_dict["batch"])
 
@@ -191,6 +197,10 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     @property
     def _epochs_done(self) -> int:
         return 0 if self.trainer is None else self.trainer.current_epoch
+
+    def _batches_used(self) -> float:
+        """How many batches of an epoch the trainer uses, which limit_train_batches says."""
+        return math.inf if self.trainer is None else self.trainer.num_training_batches
 
     @property
     def _trains(self) -> bool:

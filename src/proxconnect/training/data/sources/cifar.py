@@ -95,4 +95,4 @@ def _pictures(path: Path, key: str, classes: int) -> TensorPictures:
 
 
 def _shape(value: object) -> str:
-    return f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    return f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else "no array"

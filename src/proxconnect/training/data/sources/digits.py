@@ -7,7 +7,7 @@ from proxconnect.training.data.pictures import Splits, TensorPictures
 
 
 def read_digits() -> Splits[TensorPictures]:
-    """1797 handwritten digits, 8 x 8, ink from 0 to 16: 1347 to train, 450 to test, split by class, always alike.
+    """1797 handwritten digits, 8 x 8, ink from 0 to 240: 1347 to train, 450 to test, split by class, always alike.
 
     Source: UCI, Optical Recognition of Handwritten Digits.
     """
@@ -17,7 +17,7 @@ def read_digits() -> Splits[TensorPictures]:
     split = selection.train_test_split(pixels, labels, test_size=450, random_state=0, stratify=labels)
     train_pixels, test_pixels, train_labels, test_labels = (torch.from_numpy(part) for part in split)
     train, test = (
-        TensorPictures(pixels.to(torch.uint8).reshape(-1, 1, 8, 8), labels.long())
+        TensorPictures((pixels * 15).to(torch.uint8).reshape(-1, 1, 8, 8), labels.long())
         for pixels, labels in ((train_pixels, train_labels), (test_pixels, test_labels))
     )
     return Splits(train, test, classes=10)

@@ -5,6 +5,7 @@ stand-ins of ours, which only note what they are given, and any other name is re
 `__setstate__`, since a pickle may set any attribute of what has none.
 """
 
+import io
 import math
 import pickle
 from pathlib import Path
@@ -27,8 +28,7 @@ def read_batch(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST_PICKLE:
             raise DatasetError(f"{path} is too large to be a batch of CIFAR")
-        with path.open("rb") as file:
-            content = _ArraysOnly(file, encoding="bytes").load()
+        content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         if not isinstance(content, dict):
             raise DatasetError(f"{path} is no batch of CIFAR: it holds a {type(content).__name__}, expected a dict")
         return {_text(key): value.tensor() if isinstance(value, _Array) else value for key, value in content.items()}
@@ -107,12 +107,14 @@ _STAND_INS: dict[tuple[str, str], type] = {
 }
 
 
-class _ArraysOnly(pickle.Unpickler):
+class _ArraysOnly(pickle._Unpickler):
+    """The unpickler in Python, since the one in C makes as much room as any number in the file says."""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of an array; refused")
         return _STAND_INS[module, name]
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else value
+def _text(value: object) -> str:
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)
