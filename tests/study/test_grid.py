@@ -23,6 +23,17 @@ def axes(**changes):
     return {"axes": GRID["axes"] | changes}
 
 
+def test_the_grid_of_the_documentation_is_one(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "grids.md").read_text(encoding="utf-8")
+    path = tmp_path / "grid.yaml"
+    path.write_text(text.partition("```yaml\n")[2].partition("```")[0].replace("../../recipes/small.yaml", "base.yaml"))
+    (tmp_path / "base.yaml").write_text("trainer: {max_epochs: 4}")
+    (tmp_path / "tuned.yaml").write_text("settings: [{when: {pair: bnn++}, set: {trainer.max_epochs: 7}}]")
+    found = rows_of(Grid.read(path))
+    assert len(found) == 3 * (1 + 2 + 2 - 1)
+    assert {str(row.after) for row in found if row.after} == {f"seed {seed} fp float E2E" for seed in range(3)}
+
+
 def test_rows_are_the_products_of_blocks_less_what_is_excluded(tmp_path):
     found = rows(tmp_path)
     assert {str(row) for row in found} == {
@@ -191,7 +202,8 @@ def test_a_row_cannot_start_from_itself(tmp_path):
         (f"a: {datetime.date(2026, 1, 2)}", "is a date: put it in quotes"),
         ("a: .nan", "nan is no finite number"),
         ("- a", "must hold a mapping"),
-        ("a: [", "is no YAML that can be read"),
+        ("a: 1\nb: [", "file.yaml, line 2 is no YAML that can be read: expected the node content"),
+        ("a: \x07", "is no YAML that can be read: unacceptable character"),
         ("a: !!python/object:os.system {}", "is no YAML that can be read"),
     ],
 )

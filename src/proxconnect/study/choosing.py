@@ -21,7 +21,7 @@ Trials = Mapping[tuple[str, ...], list[tuple[Labels, Spread]]]
 def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str) -> Trials:
     """The trials for each combination of labels of `axes`, the best first, by `figure`, the larger the better.
 
-    They differ in the other axes, but the seed; an axis on which all rows have one label was not tried, and is left out.
+    They differ in the other axes, but the seed. An axis on which all rows have one label was not tried: it is left out.
 
     GridError where rows are not finished, or where one has other trials or more seeds than another: a choice is fair
     only where each had the same.
@@ -32,6 +32,8 @@ def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: 
     if missing:
         raise GridError(f"{len(missing)} of {len(rows)} rows are not finished, as {missing[0]!r}: run the grid first")
     same = [axis for axis in grid.axes if len({row.labels.get(axis) for row in rows}) == 1]
+    if set(grid.axes) <= {"seed", *axes, *same}:
+        raise GridError(f"the rows differ in nothing but {', '.join(axes)} and seeds: there is nothing to choose")
     values: dict[tuple[str, ...], dict[tuple[tuple[str, str], ...], list[float]]] = {}
     for row in rows:
         value = entries[row.key].figure(figure)

@@ -18,6 +18,7 @@
       - {pair: [bnn+], mode: BW, exclude: [{start: FT, seed: [2]}]}
     tuned: tuned.yaml                  # settings by label, as --choose writes them; or a list of files
     compare: {pair: [[bnn++, bnn+]]}   # what the tables compare, seed by seed
+    tables: {lines: pair, columns: [mode, start]}      # so they are by default
 
 Later settings win: base, axes in order, tuned, and `set` of a block.
 """
@@ -34,7 +35,7 @@ from proxconnect.study.names import GridError, require_known
 RUN = "proxconnect.training.row:run_row"
 """What runs a row, unless the grid says otherwise."""
 
-_KEYS = ("base", "axes", "blocks", "tuned", "compare", "folder", "run")
+_KEYS = ("base", "axes", "blocks", "tuned", "compare", "tables", "folder", "run")
 
 _OF_BLOCKS = ("exclude", "set")
 
@@ -72,6 +73,14 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Which axis has a line for each of its labels in tables, and which have the columns. Others make tables apart."""
+
+    lines: str = "pair"
+    columns: tuple[str, ...] = ("mode", "start")
+
+
+@dataclass(frozen=True)
 class Grid:
     """What a grid file says, checked."""
 
@@ -84,6 +93,7 @@ class Grid:
     blocks: tuple[Block, ...]
     tuned: tuple[Setting, ...]
     compare: Mapping[str, tuple[tuple[str, str], ...]]
+    layout: Layout
 
     def tuned_for(self, labels: Labels) -> list[Setting]:
         """The tuned settings of a row with these labels."""
@@ -114,6 +124,7 @@ class Grid:
             blocks=tuple(_block(block, axes) for block in _list(content.get("blocks", [{}]), "blocks")),
             tuned=tuple(s for name in _names(content.get("tuned", [])) for s in _tuned(path.parent / name, axes)),
             compare=_comparisons(_mapping(content.get("compare", {}), "compare"), axes),
+            layout=_layout(_mapping(content.get("tables", {}), "tables"), axes),
         )
 
 
@@ -211,6 +222,16 @@ def _comparisons(
 def _names(value: Any) -> list[str]:
     """One name or a list of names."""
     return [str(name) for name in (value if isinstance(value, list) else [value])]
+
+
+def _layout(content: Mapping[Any, Any], axes: Mapping[str, Mapping[str, Label]]) -> Layout:
+    for key in content:
+        require_known(str(key), ("lines", "columns"), "key of tables")
+    usual = Layout()
+    lines, columns = content.get("lines", usual.lines), _names(content.get("columns", list(usual.columns)))
+    for axis in (lines, *columns) if content else ():
+        require_known(str(axis), axes, "axis in tables")
+    return Layout(str(lines), tuple(columns))
 
 
 def _labels(content: Any, where: str) -> Labels:

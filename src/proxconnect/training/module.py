@@ -99,10 +99,12 @@ class Training(lightning.LightningModule):
         """The network with the values that it starts from, float or binary."""
         torch.manual_seed(torch.initial_seed())
         network = self.float_network.build(self.data)
-        resumes = self.trainer.ckpt_path is not None
-        if self.start.checkpoint is not None and not resumes:
-            starts.load(self.start.checkpoint, network)
-        return network if self.binary is None else self.binary.apply(network, self._example())
+        path = None if self.trainer.ckpt_path else self.start.checkpoint
+        thresholds = {} if path is None else starts.load(path, network)
+        if self.binary is not None:
+            self.binary.apply(network, self._example())
+            starts.take_thresholds(network, thresholds)
+        return network
 
     def configure_optimizers(self) -> Any:
         """The optimizer with its update rule, its clamp and the schedules of μ, and that of the learning rate."""
