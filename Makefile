@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-asan test-arm format clean
+.PHONY: demo test check study-small test-asan test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -21,6 +21,10 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Three random rows of the study of record again (Debian: dataset-fashion-mnist): do they agree with its ledger?
+study-small: $(VENV)/ready
+	$(BIN)/proxconnect study studies/fashion-mnist/core.yaml --verify 3 --only model=resnet mode=float,BW start=E2E
 
 # The kernels alone: under sanitizers, and for 64-bit ARM under qemu-user (Debian: g++-aarch64-linux-gnu, qemu-user).
 test-asan:

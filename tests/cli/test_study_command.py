@@ -39,6 +39,24 @@ def test_from_the_list_to_the_check(grid, folder, capsys):
     assert capsys.readouterr().out.count("the same to the bit") == 8
 
 
+def test_ctrl_c_says_what_is_done(grid, monkeypatch, capsys):
+    import fake_rows
+
+    real, calls = fake_rows.run_row, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(fake_rows, "run_row", interrupted)
+    assert cli.main(["study", grid]) == 130
+    assert "stopped: 2 of 8 rows are done; the same command goes on" in capsys.readouterr().out
+    assert cli.main(["study", grid]) == 0
+    assert "2 of 8 rows are done, 6 to run" in capsys.readouterr().out
+
+
 def test_a_row_that_comes_out_otherwise_is_found(grid, capsys, monkeypatch):
     assert cli.main(["study", grid, "--only", "pair=fp"]) == 0
     monkeypatch.setattr("fake_rows.run_row", lambda *_: {"accuracy": {"reestimated": 0.1}})
@@ -48,10 +66,12 @@ def test_a_row_that_comes_out_otherwise_is_found(grid, capsys, monkeypatch):
 
 
 def test_the_best_settings_are_written_beside_the_grid(grid, folder, capsys):
-    assert cli.main(["study", grid, "--only", "start=E2E", "mode=BW"]) == 0
-    assert cli.main(["study", grid, "--only", "start=E2E", "mode=BW", "--choose", "pair"]) == 0
-    assert "bnn++: BW E2E, the only trial" in capsys.readouterr().out
+    assert cli.main(["study", grid]) == 0
+    assert cli.main(["study", grid, "--only", "pair=bnn++", "--choose", "pair"]) == 0
+    assert "bnn++: E2E, the best of 2, 0.7997" in capsys.readouterr().out
     assert (folder / "tuned.yaml").exists()
+    assert cli.main(["study", grid, "--only", "start=E2E", "mode=BW", "--choose", "pair"]) == 2
+    assert "the rows differ in nothing but pair and seeds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

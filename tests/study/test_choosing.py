@@ -16,6 +16,7 @@ AXES = {
     "pair": {"bnn+": {"model.weights": "bnn+"}, "bnn++": {"model.weights": "bnn++"}},
     "rate": {"0.01": {"optimizer.lr": 0.01}, "0.1": {"optimizer.lr": 0.1}},
     "end": {"10": {"mu.end": 10}, "30": {"mu.end": 30}},
+    "pictures": {"held out": {"data.validation": 5000}},
 }
 
 BEST = {"bnn+": ("0.01", "10"), "bnn++": ("0.1", "30")}
@@ -47,14 +48,18 @@ def test_the_best_mean_is_chosen_and_another_grid_takes_it(grid, tmp_path):
     assert len(content["trials"]) == 8
     assert "The best by accuracy.reestimated of 4 trials for each, of 2 seeds" in path.read_text()
     (tmp_path / "next").mkdir()
-    changes = {"axes": {"pair": AXES["pair"]}, "blocks": [{}], "compare": {}, "tuned": "../tuned.yaml"}
+    changes = {"axes": {"pair": AXES["pair"]}, "blocks": [{}], "compare": {}, "tuned": ["../tuned.yaml"]}
     rows = rows_of(Grid.read(write_grid(tmp_path / "next", **changes)))
     assert {row.labels["pair"]: row.configuration["mu"]["end"] for row in rows} == {"bnn+": 10, "bnn++": 30}
 
 
 def test_a_choice_among_unequal_trials_is_refused(grid):
     entries, rows = finished(grid), rows_of(grid)
-    fewer = [row for row in rows if row.labels != {"seed": "1", "pair": "bnn+", "rate": "0.1", "end": "30"}]
+    fewer = [
+        row
+        for row in rows
+        if row.labels != {"seed": "1", "pair": "bnn+", "rate": "0.1", "end": "30", "pictures": "held out"}
+    ]
     with pytest.raises(GridError, match=r"bnn\+\+ has 4 trials of 8 rows, bnn\+ 4 of 7: give each the same"):
         choosing.trials(fewer, entries, grid, ["pair"], "accuracy.reestimated")
     with pytest.raises(GridError, match="1 of 16 rows are not finished, as 'seed 0"):

@@ -23,6 +23,17 @@ def axes(**changes):
     return {"axes": GRID["axes"] | changes}
 
 
+def test_the_grid_of_the_documentation_is_one(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "grids.md").read_text(encoding="utf-8")
+    path = tmp_path / "grid.yaml"
+    path.write_text(text.partition("```yaml\n")[2].partition("```")[0].replace("../../recipes/small.yaml", "base.yaml"))
+    (tmp_path / "base.yaml").write_text("trainer: {max_epochs: 4}")
+    (tmp_path / "tuned.yaml").write_text("settings: [{when: {pair: bnn++}, set: {trainer.max_epochs: 7}}]")
+    found = rows_of(Grid.read(path))
+    assert len(found) == 3 * (1 + 2 + 2 - 1)
+    assert {str(row.after) for row in found if row.after} == {f"seed {seed} fp float E2E" for seed in range(3)}
+
+
 def test_rows_are_the_products_of_blocks_less_what_is_excluded(tmp_path):
     found = rows(tmp_path)
     assert {str(row) for row in found} == {
@@ -62,6 +73,15 @@ def test_tuned_settings_win_over_labels_and_a_block_over_both(tmp_path):
     assert changed["bnn++"]["rate"] == 5
     assert changed["bnn+"]["trainer"] == {"max_epochs": 3}
     assert "rate" not in changed["fp"]
+
+
+def test_a_label_may_have_what_was_tuned_for_another(tmp_path):
+    (tmp_path / "tuned.yaml").write_text("settings: [{when: {pair: bnn+}, set: {rate: 1e-3}}]")
+    axes = GRID["axes"] | {"pair": GRID["axes"]["pair"] | {"bnn++": {"tuned_as": {"pair": "bnn+"}}}}
+    found = rows(tmp_path, tuned="tuned.yaml", axes=axes)
+    assert {row.labels["pair"] for row in found if row.configuration.get("rate") == 0.001} == {"bnn+", "bnn++"}
+    with pytest.raises(GridError, match="unknown axis in tuned_as 'pairs': did you mean 'pair'"):
+        rows(tmp_path, axes=GRID["axes"] | {"seed": {"0": {"tuned_as": {"pairs": "bnn+"}}}})
 
 
 def test_a_base_may_be_a_file(tmp_path):
@@ -182,7 +202,8 @@ def test_a_row_cannot_start_from_itself(tmp_path):
         (f"a: {datetime.date(2026, 1, 2)}", "is a date: put it in quotes"),
         ("a: .nan", "nan is no finite number"),
         ("- a", "must hold a mapping"),
-        ("a: [", "is no YAML that can be read"),
+        ("a: 1\nb: [", "file.yaml, line 2 is no YAML that can be read: expected the node content"),
+        ("a: \x07", "is no YAML that can be read: unacceptable character"),
         ("a: !!python/object:os.system {}", "is no YAML that can be read"),
     ],
 )

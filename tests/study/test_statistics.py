@@ -7,14 +7,16 @@ import statistics
 
 import numpy
 import pytest
+from grids import write_grid
 from scipy import stats
 from test_ledger import entry
 
 from proxconnect.study import pictures, report
 from proxconnect.study.forecast import Share, remaining
+from proxconnect.study.grid import Grid, Layout
 from proxconnect.study.ledger import Entry
 from proxconnect.study.statistics import Spread, differences, mean_interval, next_interval
-from proxconnect.study.tables import accuracy_tables, cells_csv, difference_table, markdown
+from proxconnect.study.tables import cells_csv, difference_table, markdown, tables, telling
 from proxconnect.study.verification import verdict
 from proxconnect.text import plain
 
@@ -71,7 +73,7 @@ def test_intervals_hold_what_they_say():
 
 
 def test_a_table_has_mean_and_sd_of_each_cell(entries):
-    (table,) = accuracy_tables(entries)
+    (table,) = tables(entries, Layout())
     assert table.heads == ("pair", "BW E2E", "BWA E2E")
     cells = {line[0]: line[1:] for line in table.lines}
     assert cells.keys() == PAIRS.keys()
@@ -86,7 +88,14 @@ def test_a_table_has_mean_and_sd_of_each_cell(entries):
 
 def test_other_axes_have_tables_of_their_own():
     rows = [entry(0, 0.8, model=model, mode="BW", pair="bc") for model in ("resnet", "vit")]
-    assert [table.title.partition(":")[0] for table in accuracy_tables(rows)] == ["resnet", "vit"]
+    assert [table.title.partition(":")[0] for table in tables(rows, Layout())] == ["resnet", "vit"]
+    (table,) = tables(rows, Layout("model", ("pair",)))
+    assert (table.heads, [line[0] for line in table.lines]) == (("model", "bc"), ["resnet", "vit"])
+
+
+def test_labels_that_all_rows_have_are_not_said():
+    rows = [entry(0, 0.8, model=model, mode="BW", pictures="held out") for model in ("resnet", "vit")]
+    assert [e.labels.keys() for e in telling(rows, Layout())] == [{"seed", "pair", "mode", "model"}] * 2
 
 
 def test_csv_is_unrounded(entries):
@@ -106,7 +115,7 @@ def test_the_table_of_differences_counts_what_is_sure(entries):
 
 
 def test_pictures_show_means_and_intervals(entries):
-    (figure,) = pictures.accuracies(entries).values()
+    (figure,) = pictures.accuracies(entries, Layout()).values()
     first = figure.axes[0]
     found = [100 * v for v in values(entries, pair="bnn+", mode="BW").values()]
     bars = {round(line.get_xdata()[0], 9) for line in first.lines if line.get_marker() == "o"}
@@ -115,11 +124,12 @@ def test_pictures_show_means_and_intervals(entries):
     forest = pictures.differences([compared]).axes[0]
     drawn = [tuple(line.get_xdata()) for line in forest.lines if len(set(line.get_xdata())) == 2]
     assert drawn == [pytest.approx(tuple(100 * end for end in d.interval)) for d in compared]
-    assert list(pictures.curves(entries)) == ["BW E2E", "BWA E2E"]
+    assert list(pictures.curves(entries, Layout())) == ["BW E2E", "BWA E2E"]
 
 
 def test_a_report_is_written_beside_the_ledger(entries, tmp_path):
-    paths = report.write(entries, {"pair": [("bnn++", "bnn+")]}, tmp_path)
+    grid = Grid.read(write_grid(tmp_path))
+    paths = report.write(entries, grid, tmp_path)
     assert {path.relative_to(tmp_path).as_posix() for path in paths} == {
         "tables.md", "cells.csv", "differences.csv", "figures/accuracies.png", "figures/differences.png",
         "figures/curves-BW-E2E.png", "figures/curves-BWA-E2E.png",

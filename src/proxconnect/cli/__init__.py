@@ -53,9 +53,9 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     check.add_to(commands)
     demo.add_to(commands)
-    bench.add_to(commands)
+    train.add_to(commands)
     study.add_to(commands)
     pack.add_to(commands)
     summary.add_to(commands)
-    train.add_to(commands)
+    bench.add_to(commands)
     return parser

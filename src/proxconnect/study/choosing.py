@@ -21,6 +21,8 @@ Trials = Mapping[tuple[str, ...], list[tuple[Labels, Spread]]]
 def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str) -> Trials:
     """The trials for each combination of labels of `axes`, the best first, by `figure`, the larger the better.
 
+    They differ in the other axes, but the seed. An axis on which all rows have one label was not tried: it is left out.
+
     GridError where rows are not finished, or where one has other trials or more seeds than another: a choice is fair
     only where each had the same.
     """
@@ -29,6 +31,9 @@ def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: 
     missing = [str(row) for row in rows if row.key not in entries]
     if missing:
         raise GridError(f"{len(missing)} of {len(rows)} rows are not finished, as {missing[0]!r}: run the grid first")
+    same = [axis for axis in grid.axes if len({row.labels.get(axis) for row in rows}) == 1]
+    if set(grid.axes) <= {"seed", *axes, *same}:
+        raise GridError(f"the rows differ in nothing but {', '.join(axes)} and seeds: there is nothing to choose")
     values: dict[tuple[str, ...], dict[tuple[tuple[str, str], ...], list[float]]] = {}
     for row in rows:
         value = entries[row.key].figure(figure)
@@ -36,7 +41,7 @@ def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: 
             known = ", ".join(f"accuracy.{name}" for name in entries[row.key].measured["accuracy"])
             raise GridError(f"{row} has no number {figure!r}: choose by one of {known}, or by another that it measured")
         choice = values.setdefault(tuple(row.labels.get(axis, "") for axis in axes), {})
-        choice.setdefault(tuple(setting_of(row.labels, *axes).items()), []).append(value)
+        choice.setdefault(tuple(setting_of(row.labels, *axes, *same).items()), []).append(value)
     _require_fair({key: {trial: len(v) for trial, v in found.items()} for key, found in values.items()})
     return {
         key: sorted(((dict(t), Spread.of(v)) for t, v in found.items()), key=lambda trial: -trial[1].mean)

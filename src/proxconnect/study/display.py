@@ -42,7 +42,7 @@ class Display:
 
     def started(self, row: Row) -> None:
         """A bar for the row."""
-        self._tasks[row.key] = self._bars.add_task(f"  {row}", total=None, note="")
+        self._tasks[row.key] = self._bars.add_task(f"  {row}", total=None, note="starts")
         self._starts[row.key] = time.monotonic()
 
     def progressed(self, row: Row, done: int, total: int) -> None:

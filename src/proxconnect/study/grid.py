@@ -6,7 +6,7 @@
       pair:                            # a label and what it changes, nested or dotted
         fp: {}
         bnn+: {model.weights: bnn+}
-      mode: {float: {}, BW: {}}
+      mode: {float: {}, BW: {}, BWA: {tuned_as: {mode: BW}}}   # BWA has what was tuned for BW
       start:
         E2E: {}
         FT:
@@ -16,15 +16,16 @@
     blocks:                            # each the product of its axes; an axis not named has all its labels
       - {pair: fp, mode: float, start: E2E}
       - {pair: [bnn+], mode: BW, exclude: [{start: FT, seed: [2]}]}
-    tuned: tuned.yaml                  # settings by label, as --choose writes them
+    tuned: tuned.yaml                  # settings by label, as --choose writes them; or a list of files
     compare: {pair: [[bnn++, bnn+]]}   # what the tables compare, seed by seed
+    tables: {lines: pair, columns: [mode, start]}      # so they are by default
 
 Later settings win: base, axes in order, tuned, and `set` of a block.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,7 +35,7 @@ from proxconnect.study.names import GridError, require_known
 RUN = "proxconnect.training.row:run_row"
 """What runs a row, unless the grid says otherwise."""
 
-_KEYS = ("base", "axes", "blocks", "tuned", "compare", "folder", "run")
+_KEYS = ("base", "axes", "blocks", "tuned", "compare", "tables", "folder", "run")
 
 _OF_BLOCKS = ("exclude", "set")
 
@@ -50,6 +51,8 @@ class Label:
     after: Labels | None = None
     checkpoint: str | None = None
     """The key of the configuration that takes the last checkpoint of that row."""
+    tuned_as: Mapping[str, str] = field(default_factory=dict)
+    """The labels whose tuned settings it has, in place of the row's own."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,14 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Which axis has a line for each of its labels in tables, and which have the columns. Others make tables apart."""
+
+    lines: str = "pair"
+    columns: tuple[str, ...] = ("mode", "start")
+
+
+@dataclass(frozen=True)
 class Grid:
     """What a grid file says, checked."""
 
@@ -82,6 +93,14 @@ class Grid:
     blocks: tuple[Block, ...]
     tuned: tuple[Setting, ...]
     compare: Mapping[str, tuple[tuple[str, str], ...]]
+    layout: Layout
+
+    def tuned_for(self, labels: Labels) -> list[Setting]:
+        """The tuned settings of a row with these labels."""
+        asked = dict(labels)
+        for axis, label in labels.items():
+            asked |= self.axes[axis][label].tuned_as
+        return [setting for setting in self.tuned if setting.when.items() <= asked.items()]
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -90,6 +109,7 @@ class Grid:
         for key in content:
             require_known(str(key), _KEYS, f"key of {path}")
         axes = {str(name): _axis(str(name), labels) for name, labels in _mapping(content.get("axes"), "axes").items()}
+        _require_tuned_as(axes)
         if not axes:
             raise GridError(f"{path} needs `axes:`, as in axes: {{seed: [0, 1, 2]}}")
         run = content.get("run", RUN)
@@ -102,8 +122,9 @@ class Grid:
             base=_base(content.get("base", {}), path.parent),
             axes=axes,
             blocks=tuple(_block(block, axes) for block in _list(content.get("blocks", [{}]), "blocks")),
-            tuned=_tuned(path.parent / content["tuned"], axes) if "tuned" in content else (),
+            tuned=tuple(s for name in _names(content.get("tuned", [])) for s in _tuned(path.parent / name, axes)),
             compare=_comparisons(_mapping(content.get("compare", {}), "compare"), axes),
+            layout=_layout(_mapping(content.get("tables", {}), "tables"), axes),
         )
 
 
@@ -124,13 +145,22 @@ def _axis(name: str, labels: Any) -> dict[str, Label]:
     return {str(label): _label(changes, f"axes: {name}: {label}") for label, changes in _mapping(labels, name).items()}
 
 
+def _require_tuned_as(axes: Mapping[str, Mapping[str, Label]]) -> None:
+    """GridError where `tuned_as` names an axis that there is not; its labels may be of the tuning grid alone."""
+    for labels in axes.values():
+        for label in labels.values():
+            for axis in label.tuned_as:
+                require_known(axis, axes, "axis in tuned_as")
+
+
 def _label(changes: Any, where: str) -> Label:
     overrides = dict(_mapping(changes, where))
     after, checkpoint = overrides.pop("after", None), overrides.pop("checkpoint", None)
+    tuned_as = _labels(overrides.pop("tuned_as", {}), f"{where}: tuned_as")
     if (after is None) != (checkpoint is None):
         raise GridError(f"{where}: `after` (labels of another row) and `checkpoint` (the key that takes its last "
                         "checkpoint) go together")  # fmt: skip
-    return Label(overrides, None if after is None else _labels(after, f"{where}: after"), checkpoint)
+    return Label(overrides, None if after is None else _labels(after, f"{where}: after"), checkpoint, tuned_as)
 
 
 def _block(block: Any, axes: Mapping[str, Mapping[str, Label]]) -> Block:
@@ -187,6 +217,21 @@ def _comparisons(
             chosen_labels({name: couple}, axes, "compare")
         result[str(name)] = tuple((str(one), str(other)) for one, other in couples)
     return result
+
+
+def _names(value: Any) -> list[str]:
+    """One name or a list of names."""
+    return [str(name) for name in (value if isinstance(value, list) else [value])]
+
+
+def _layout(content: Mapping[Any, Any], axes: Mapping[str, Mapping[str, Label]]) -> Layout:
+    for key in content:
+        require_known(str(key), ("lines", "columns"), "key of tables")
+    usual = Layout()
+    lines, columns = content.get("lines", usual.lines), _names(content.get("columns", list(usual.columns)))
+    for axis in (lines, *columns) if content else ():
+        require_known(str(axis), axes, "axis in tables")
+    return Layout(str(lines), tuple(columns))
 
 
 def _labels(content: Any, where: str) -> Labels:

@@ -4,46 +4,44 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from proxconnect import plots
-from proxconnect.study.grid import Labels
+from proxconnect.study.grid import Layout
 from proxconnect.study.ledger import Entry
 from proxconnect.study.rows import described
 from proxconnect.study.statistics import Difference, setting_of
-from proxconnect.study.tables import COLUMNS, FLOAT, LINES, REESTIMATED, column_of
+from proxconnect.study.tables import REESTIMATED, column_of, is_float, part_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def accuracies(entries: Sequence[Entry]) -> dict[str, "Figure"]:
-    """By setting of the axes beside pair, mode and start, a panel for each mode and start of its binary rows."""
-    figures = {}
-    for part in dict.fromkeys(_part(entry.labels) for entry in entries if not _is_float(entry)):
-        panels: dict[str, dict[str, list[float]]] = {}
-        floats: list[float] = []
-        for entry in entries:
-            value = entry.figure(REESTIMATED.figure)
-            if value is None or _part(entry.labels) != part:
-                continue
-            if _is_float(entry):
-                floats.append(value)
-            else:
-                panel = panels.setdefault(column_of(entry.labels), {})
-                panel.setdefault(entry.labels.get(LINES, ""), []).append(value)
-        if panels:
-            figures[part] = plots.plot_accuracies(panels, floats, part)
-    return figures
+def accuracies(entries: Sequence[Entry], layout: Layout) -> dict[str, "Figure"]:
+    """By setting of the axes beside those of the layout, a panel for each column; the float rows are a band."""
+    panels: dict[str, dict[str, dict[str, list[float]]]] = {}
+    floats: dict[str, list[float]] = {}
+    for entry in entries:
+        value, part = entry.figure(REESTIMATED.figure), described(part_of(entry, layout))
+        if value is None:
+            continue
+        if is_float(entry):
+            floats.setdefault(part, []).append(value)
+        else:
+            panel = panels.setdefault(part, {}).setdefault(column_of(entry.labels, layout), {})
+            panel.setdefault(entry.labels.get(layout.lines, ""), []).append(value)
+    return {part: plots.plot_accuracies(found, floats.get(part, []), part) for part, found in panels.items()}
 
 
-def curves(entries: Sequence[Entry]) -> dict[str, "Figure"]:
-    """By setting of all axes but the pair, loss and accuracy over epochs of its rows, the float ones among them."""
+def curves(entries: Sequence[Entry], layout: Layout) -> dict[str, "Figure"]:
+    """By setting of all axes but that of the lines, loss and accuracy over epochs, with those of the float rows."""
     by_setting: dict[str, list[Entry]] = {}
     for entry in entries:
-        if not _is_float(entry) and entry.measured.get("curve"):
-            by_setting.setdefault(described(setting_of(entry.labels, LINES)), []).append(entry)
+        if not is_float(entry) and entry.measured.get("curve"):
+            by_setting.setdefault(described(setting_of(entry.labels, layout.lines)), []).append(entry)
     figures = {}
     for setting, members in by_setting.items():
-        shown = [e for e in entries if _is_float(e) and _part(e.labels) == _part(members[0].labels)] + members
-        figures[setting] = plots.plot_curves(_courses(shown, "loss"), _courses(shown, "accuracy"), setting)
+        part = part_of(members[0], layout)
+        shown = [e for e in entries if is_float(e) and part_of(e, layout) == part] + members
+        losses, shares = (_courses(shown, name, layout.lines) for name in ("loss", "accuracy"))
+        figures[setting] = plots.plot_curves(losses, shares, setting)
     return figures
 
 
@@ -56,21 +54,12 @@ def differences(found: Sequence[Sequence[Difference]]) -> "Figure":
     return plots.plot_differences(panels)
 
 
-def _courses(entries: Sequence[Entry], name: str) -> dict[str, list[list[float]]]:
-    """By pair, the runs' numbers of that name over epochs, as far as each is finite."""
+def _courses(entries: Sequence[Entry], name: str, lines: str) -> dict[str, list[list[float]]]:
+    """By label of the lines, the runs' numbers of that name over epochs, as far as each is finite."""
     courses: dict[str, list[list[float]]] = {}
     for entry in entries:
         course = [epoch.get(name) for epoch in entry.measured.get("curve", [])]
         if None in course:
             course = course[: course.index(None)]
-        courses.setdefault(entry.labels.get(LINES, ""), []).append(course)
+        courses.setdefault(entry.labels.get(lines, ""), []).append(course)
     return courses
-
-
-def _is_float(entry: Entry) -> bool:
-    return entry.labels.get("mode") == FLOAT
-
-
-def _part(labels: Labels) -> str:
-    """The setting of the axes that a float row has in common with the binary ones."""
-    return described(setting_of(labels, LINES, *COLUMNS))

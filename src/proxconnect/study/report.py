@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 from proxconnect import plots
 from proxconnect.atomic import replacing
 from proxconnect.study import pictures
+from proxconnect.study.grid import Grid, Layout
 from proxconnect.study.ledger import Entry
 from proxconnect.study.statistics import Difference, differences
 from proxconnect.study.tables import (
     QUANTITIES,
     REESTIMATED,
     Table,
-    accuracy_tables,
     cells_csv,
     difference_table,
     differences_csv,
     markdown,
+    tables,
+    telling,
 )
 
 if TYPE_CHECKING:
@@ -35,28 +37,31 @@ def comparisons(entries: Sequence[Entry], compare: Compare) -> list[list[Differe
     return [group for group in found if group]
 
 
-def write(entries: Sequence[Entry], compare: Compare, folder: Path) -> list[Path]:
+def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
     """Write tables.md, cells.csv, differences.csv and pictures beside the ledger; the paths."""
-    compared = comparisons(entries, compare)
-    tables = [table for quantity in QUANTITIES for table in accuracy_tables(entries, quantity)]
-    tables += [difference_table(group) for group in compared]
+    csv, entries = cells_csv(entries), telling(entries, grid.layout)
+    compared = comparisons(entries, grid.compare)
+    found = [table for quantity in QUANTITIES for table in tables(entries, grid.layout, quantity)]
+    found += [difference_table(group) for group in compared]
     texts = {
-        "tables.md": "\n".join([*map(markdown, tables), _versions(entries)]) + "\n",
-        "cells.csv": cells_csv(entries),
+        "tables.md": "\n".join([*map(markdown, found), _versions(entries)]) + "\n",
+        "cells.csv": csv,
     }
     if compared:
         texts["differences.csv"] = differences_csv([d for group in compared for d in group])
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return [*(folder / name for name in texts), *_draw(entries, compared, folder)]
+    return [*(folder / name for name in texts), *_draw(entries, compared, grid.layout, folder)]
 
 
-def _draw(entries: Sequence[Entry], compared: Sequence[Sequence[Difference]], folder: Path) -> list[Path]:
-    figures = {f"accuracies {part}": figure for part, figure in pictures.accuracies(entries).items()}
+def _draw(
+    entries: Sequence[Entry], compared: Sequence[Sequence[Difference]], layout: Layout, folder: Path
+) -> list[Path]:
+    figures = {f"accuracies {part}": figure for part, figure in pictures.accuracies(entries, layout).items()}
     if compared:
         figures["differences"] = pictures.differences(compared)
-    figures |= {f"curves {setting}": figure for setting, figure in pictures.curves(entries).items()}
+    figures |= {f"curves {setting}": figure for setting, figure in pictures.curves(entries, layout).items()}
     paths = []
     for name, figure in figures.items():
         paths.append(folder / "figures" / f"{_file_name(name)}.png")
@@ -81,23 +86,26 @@ def _versions(entries: Sequence[Entry]) -> str:
     return f"{len(entries)} rows, computed with {', '.join(f'{n} {v}' for n, v in versions.pop())}."
 
 
-def show(entries: Sequence[Entry], compare: Compare, console: "Console") -> None:
+def show(entries: Sequence[Entry], grid: Grid, console: "Console") -> None:
     """Print the accuracies and the comparisons."""
-    for table in [*accuracy_tables(entries), *map(difference_table, comparisons(entries, compare))]:
-        console.print(on_terminal(table), highlight=False)
+    entries = telling(entries, grid.layout)
+    compared = comparisons(entries, grid.compare)
+    for table in [*tables(entries, grid.layout), *map(difference_table, compared)]:
+        console.print(table.title, style="bold", markup=False, highlight=False)
+        if table.lines:
+            console.print(on_terminal(table), highlight=False)
         for note in table.notes:
             console.print(note, markup=False, highlight=False)
         console.print()
 
 
 def on_terminal(table: Table) -> "RichTable":
-    """The table as rich prints it."""
+    """The lines of the table as rich prints them."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    result = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-                       padding=(0, 0, 0, 1))  # fmt: skip
+    result = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for i, head in enumerate(table.heads):
         result.add_column(head, justify="left" if i == 0 else "right")
     for line in table.lines:

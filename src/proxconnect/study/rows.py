@@ -92,7 +92,7 @@ def _drafts(grid: Grid, block: Block) -> Iterator[_Draft]:
         if any(_matches(labels, excluded) for excluded in block.exclude):
             continue
         chosen = [grid.axes[axis][label] for axis, label in labels.items()]
-        tuned = [s.overrides for s in grid.tuned if s.when.items() <= labels.items()]
+        tuned = [setting.overrides for setting in grid.tuned_for(labels)]
         configuration = dict(grid.base)
         for overrides in (*(label.overrides for label in chosen), *tuned, block.overrides):
             configuration = overridden(configuration, overrides)

@@ -73,7 +73,14 @@ def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: 
         _require_same_labels(study.rows, book.entries)
         pending = study.workplace.pending(study.rows, book.entries)[:limit]
         console.print(_intention(study, pending, book.entries), highlight=False)
-        failures = _run(study, pending, crew, threads, book, console) if pending else []
+        try:
+            failures = _run(study, pending, crew, threads, book, console) if pending else []
+        except KeyboardInterrupt:
+            done = sum(row.key in book.entries for row in study.rows)
+            console.print(
+                f"stopped: {done} of {len(study.rows)} rows are done; the same command goes on", highlight=False
+            )
+            raise
     if book.entries:
         write_report(study, console)
     for row in failures:
@@ -97,7 +104,7 @@ def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) 
     again = sum(row.key in done for row in pending)
     words = f"{finished} of {len(study.rows)} rows are done, {len(pending)} to run"
     words += f", {again} of them again for their checkpoints" if again else ""
-    untuned = [row for row in study.rows if not any(s.when.items() <= row.labels.items() for s in study.grid.tuned)]
+    untuned = [row for row in study.rows if not study.grid.tuned_for(row.labels)]
     if study.grid.tuned and untuned:
         words += f"; {len(untuned)} have no tuned setting, as {untuned[0]}"
     return words
@@ -130,8 +137,8 @@ def write_report(study: Study, console: "Console") -> None:
     entries = study.entries()
     if not entries:
         raise GridError(f"{study.ledger} has no rows yet: run the grid first")
-    report.show(entries, study.grid.compare, console)
-    paths = report.write(entries, study.grid.compare, study.folder)
+    report.show(entries, study.grid, console)
+    paths = report.write(entries, study.grid, study.folder)
     names = ", ".join(path.relative_to(study.folder).as_posix() for path in paths[:4])
     more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
     console.print(f"Wrote {names}{more} in {study.folder}", highlight=False)

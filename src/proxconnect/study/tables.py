@@ -1,21 +1,19 @@
 """Tables of a ledger: means over seeds, paired differences and costs, as text for Markdown and as CSV.
 
-The axes pair, mode, start and seed have their meaning here: a table has a line for each pair, a column for each mode
-and start, and values over seeds; other axes make tables of their own. Rows of mode `float` stand below, to compare.
+A layout says which axis has a line for each of its labels, and which have the columns; values are over seeds. Rows
+whose label of `mode` is `float` stand below, to compare with.
 """
 
 import csv
 import io
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from proxconnect.study.grid import Labels
+from proxconnect.study.grid import Labels, Layout
 from proxconnect.study.ledger import Entry
 from proxconnect.study.rows import described
 from proxconnect.study.statistics import Difference, Spread, cells, setting_of
-
-LINES, COLUMNS = "pair", ("mode", "start")
 
 FLOAT = "float"
 """The label of `mode` whose rows are the float networks."""
@@ -63,23 +61,40 @@ QUANTITIES = (
 """What has tables."""
 
 
-def accuracy_tables(entries: Sequence[Entry], quantity: Quantity = REESTIMATED) -> list[Table]:
-    """A table of means over seeds for each setting of the axes beside pair, mode and start that has values."""
+def tables(entries: Sequence[Entry], layout: Layout, quantity: Quantity = REESTIMATED) -> list[Table]:
+    """A table of means over seeds for each setting of the axes beside those of the layout that has values."""
     by_part: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
     for entry in entries:
-        part = setting_of(entry.labels, LINES, *COLUMNS)
-        by_part.setdefault(tuple(part.items()), []).append(entry)
-    tables = [_table(dict(part), members, quantity) for part, members in by_part.items()]
-    return [table for table in tables if table is not None]
+        by_part.setdefault(tuple(part_of(entry, layout).items()), []).append(entry)
+    found = [_table(dict(part), members, layout, quantity) for part, members in by_part.items()]
+    return [table for table in found if table is not None]
 
 
-def _table(part: Labels, entries: Sequence[Entry], quantity: Quantity) -> Table | None:
+def part_of(entry: Entry, layout: Layout) -> Labels:
+    """The setting of the axes beside those of the layout: one table."""
+    return setting_of(entry.labels, layout.lines, *layout.columns)
+
+
+def is_float(entry: Entry) -> bool:
+    """Whether the row trained the float network."""
+    return entry.labels.get("mode") == FLOAT
+
+
+def telling(entries: Sequence[Entry], layout: Layout) -> list[Entry]:
+    """The entries without the labels that are the same for all, but for the axes of the layout and the seed."""
+    kept = {"seed", layout.lines, *layout.columns}
+    axes = {axis for entry in entries for axis in entry.labels}
+    same = {axis for axis in axes - kept if len({entry.labels.get(axis) for entry in entries}) == 1}
+    return [replace(e, labels={a: label for a, label in e.labels.items() if a not in same}) for e in entries]
+
+
+def _table(part: Labels, entries: Sequence[Entry], layout: Layout, quantity: Quantity) -> Table | None:
     values = {key: Spread.of(found) for key, found in cells(entries, quantity.figure).items()}
     if not values:
         return None
     floats = {key: spread for key, spread in values.items() if dict(key).get("mode") == FLOAT}
     binary = {key: spread for key, spread in values.items() if key not in floats}
-    placed = {(dict(key).get(LINES, ""), column_of(dict(key))): spread for key, spread in binary.items()}
+    placed = {(dict(key).get(layout.lines, ""), column_of(dict(key), layout)): spread for key, spread in binary.items()}
     columns = list(dict.fromkeys(column for _, column in placed))
     lines = list(dict.fromkeys(line for line, _ in placed))
     decimals = 1 if len(columns) > 4 else 2  # six columns of two are wider than a terminal
@@ -92,7 +107,7 @@ def _table(part: Labels, entries: Sequence[Entry], quantity: Quantity) -> Table 
 
     return Table(
         title=": ".join(filter(None, (described(part), quantity.title))),
-        heads=(LINES, *columns),
+        heads=(layout.lines, *columns),
         lines=tuple((line, *(written(placed.get((line, column))) for column in columns)) for line in lines),
         notes=(
             *(f"{described(setting_of(dict(key), *part))}: {written(spread)}" for key, spread in floats.items()),
@@ -101,9 +116,9 @@ def _table(part: Labels, entries: Sequence[Entry], quantity: Quantity) -> Table 
     )
 
 
-def column_of(labels: Labels) -> str:
-    """Mode and start, as far as there are such axes."""
-    return " ".join(labels[axis] for axis in COLUMNS if axis in labels)
+def column_of(labels: Labels, layout: Layout) -> str:
+    """The labels of the axes of the columns in words."""
+    return described({axis: labels[axis] for axis in layout.columns if axis in labels})
 
 
 def difference_table(differences: Sequence[Difference]) -> Table:

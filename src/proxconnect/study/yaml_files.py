@@ -19,7 +19,10 @@ def read(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise GridError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    except yaml.YAMLError as error:
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise GridError(f"{path}{line} is no YAML that can be read: {error.problem}") from error
+    except yaml.YAMLError as error:  # characters that YAML has not
         raise GridError(f"{path} is no YAML that can be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise GridError(f"{path} must hold a mapping, as `base: recipe.yaml`, not {type(content).__name__}")

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from proxconnect.conversion import binarize
 from proxconnect.conversion.patterns import PairChoice
 from proxconnect.layers import Accumulator
+from proxconnect.layers.thresholds import add_thresholds
 from proxconnect.loading import load
 from proxconnect.pairs import AnyPair
 from proxconnect.sharpening import Part, Shape, Sharpening
@@ -30,6 +31,7 @@ class Binarization:
         accumulator: what holds the sums of binary inputs, as {bits: 8, overflow: wrap}; null for no limit.
         keep: what stays float: edges, or patterns of layers; null for nothing.
         padding_value: what convolutions of binary inputs pad with: 0, 1 or -1.
+        thresholds: whether binary inputs have learned thresholds, one a channel (RSign, arXiv 2003.03488).
     """
 
     weights: PairNames = "bnn++"
@@ -38,13 +40,18 @@ class Binarization:
     accumulator: Accumulator | None = None
     keep: tuple[str, ...] | None = ("edges",)
     padding_value: int = 0
+    thresholds: bool = False
 
     def apply(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
-        """Make `network` binary, in place; `example` is an input of it. Errors are those of `binarize`."""
-        return binarize(
+        """Make `network` binary, in place; `example` is an input of it.
+
+        Errors are those of `binarize` and `add_thresholds`.
+        """
+        binarize(
             network, _pairs(self.weights), _pairs(self.activations), scale=self.scale, accumulator=self.accumulator,
             keep=list(self.keep) if self.keep else None, example=example, padding_value=self.padding_value,
         )  # fmt: skip
+        return add_thresholds(network) if self.thresholds else network
 
 
 def _pairs(names: PairNames | None) -> PairChoice:

@@ -83,7 +83,7 @@ def _require_files(arguments: Sequence[str]) -> None:
 def _configs(arguments: Sequence[str]) -> Iterator[str]:
     """The files that --config names."""
     for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
-        if word == "--config":
+        if word in ("--config", "-c"):
             yield following
         elif word.startswith("--config="):
             yield word.removeprefix("--config=")

@@ -1,5 +1,6 @@
 """From a configuration, by YAML files, options or plain data, to a trainer, a module and a data module."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 import lightning
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.strategies import ModelParallelStrategy
 
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
 from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the names of its classes alone
@@ -48,14 +48,19 @@ class Configured(LightningCLI):
                             help="the checkpoint to go on from or to evaluate; last for the run's own")  # fmt: skip
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """As Lightning's, but for its warning where the process has arguments too: those of a phase are ours."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+            super().parse_arguments(parser, args)
+
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """The trainer, with loggers in the folder of the run unless others are given, and whole checkpoints."""
         given = self.config_init["trainer"]
         if given.logger in (None, True):
             kwargs["logger"] = _loggers(Path(given.default_root_dir))
         trainer = super().instantiate_trainer(**kwargs)
-        if not isinstance(trainer.strategy, ModelParallelStrategy):  # which writes a folder, by a way of its own
-            trainer.strategy.checkpoint_io = WholeFiles()
+        trainer.strategy.checkpoint_io = WholeFiles()
         return trainer
 
     @property

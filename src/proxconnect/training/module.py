@@ -19,6 +19,7 @@ from proxconnect.training.network import Network
 from proxconnect.training.objective import Objective, Teacher, cross_entropy
 from proxconnect.training.parameters import grouped
 from proxconnect.training.schedules import Cosine, ScheduleCallable
+from proxconnect.training.sharding import shard
 from proxconnect.training.start import Start
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
@@ -82,22 +83,28 @@ class Training(lightning.LightningModule):
         return data
 
     def configure_model(self) -> None:
-        """Build the network, make it binary and fill it; once, since Lightning asks at each of fit, validate, test."""
+        """Build the network, once, since Lightning asks at each of fit, validate, test; shard it where asked."""
         if not isinstance(self.network, nn.Identity):
             return
-        torch.manual_seed(torch.initial_seed())
-        network = self.float_network.build(self.data)
-        resumes = self.trainer.ckpt_path is not None
-        if self.start.checkpoint is not None and not resumes:
-            starts.load(self.start.checkpoint, network)
-        if self.binary is not None:
-            self.binary.apply(network, self._example())
-        self.network = network
-        self.accuracies = Accuracies(network, self.data.classes)
+        network = self.build()
+        mesh = getattr(self.trainer.strategy, "device_mesh", None)
+        self.network = network if mesh is None else shard(network, mesh)
+        self.accuracies = Accuracies(self.network, self.data.classes)
         self.objective = Objective(self.label_smoothing, self.teacher, self._build_teacher())
         self._forget_losses()
         if self.compiles:
-            network.compile()
+            self.network.compile()
+
+    def build(self) -> nn.Module:
+        """The network with the values that it starts from, float or binary."""
+        torch.manual_seed(torch.initial_seed())
+        network = self.float_network.build(self.data)
+        path = None if self.trainer.ckpt_path else self.start.checkpoint
+        thresholds = {} if path is None else starts.load(path, network)
+        if self.binary is not None:
+            self.binary.apply(network, self._example())
+            starts.take_thresholds(network, thresholds)
+        return network
 
     def configure_optimizers(self) -> Any:
         """The optimizer with its update rule, its clamp and the schedules of μ, and that of the learning rate."""
@@ -133,8 +140,7 @@ class Training(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Add to the curve: the loss of this epoch, and the accuracies where the network was validated after it."""
-        loss = cast(Tensor, self.trainer.strategy.reduce(self._losses / self._steps, reduce_op="mean"))
-        entry = {"epoch": float(self.current_epoch + 1), "loss": loss.item()} | self._validated
+        entry = {"epoch": float(self.current_epoch + 1), "loss": self.mean_loss().item()} | self._validated
         self.curve.append(entry)
         self.log_dict({"train/loss": entry["loss"], **self._sharpness()}, prog_bar=False)
         self._forget_losses()
@@ -165,17 +171,23 @@ class Training(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what no state dict holds: the curve, and the losses of the epoch so far."""
+        losses = cast(Tensor, self.trainer.strategy.reduce(self._losses, reduce_op="mean"))
         checkpoint["run"] = {
-            "curve": self.curve, "validated": self._validated, "losses": self._losses, "steps": self._steps,
+            "curve": self.curve, "validated": self._validated, "losses": losses, "steps": self._steps,
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network; take back what `on_save_checkpoint` added."""
-        require_same_network(checkpoint["state_dict"], self.state_dict())
+        if "state_dict" in checkpoint:  # a strategy that shards has loaded it before
+            require_same_network(checkpoint["state_dict"], self.state_dict())
         if "run" in checkpoint:
             run = checkpoint["run"]
             self.curve, self._validated = list(run["curve"]), dict(run["validated"])
             self._losses, self._steps = run["losses"].to(self.device), int(run["steps"])
+
+    def mean_loss(self) -> Tensor:
+        """The mean loss of this epoch so far, of all processes; NaN where there was no step."""
+        return cast(Tensor, self.trainer.strategy.reduce(self._losses / self._steps, reduce_op="mean"))
 
     def calibration_batches(self) -> Iterable[Tensor]:
         """The training images by which batch norm is estimated for the hard network, on the device of the network."""

@@ -9,6 +9,7 @@ from proxconnect.conversion import Plan
 from proxconnect.packed import save
 from proxconnect.runtime import pack
 from proxconnect.training.module import Training
+from proxconnect.training.sharding import gathered
 
 PACKED = "network.safetensors"
 
@@ -24,7 +25,8 @@ class Shipped:
 
 
 def ship(module: Training, folder: Path) -> Shipped | None:
-    """Write the hard network, batch norm estimated for it, to `folder`/network.safetensors; None for a float network.
+    """Write the hard network, batch norm estimated for it, to `folder`/network.safetensors; None for a float network,
+    and on all processes but the first.
 
     OSError where it cannot be written.
     """
@@ -33,7 +35,10 @@ def ship(module: Training, folder: Path) -> Shipped | None:
         return None
     path = folder / PACKED
     with module.accuracies.hardened(module.calibration_batches()) as network:
-        save(pack(network.eval()), path)
+        whole = gathered(network, module.build)
+        if not module.trainer.is_global_zero:
+            return None
+        save(pack(whole.eval()), path)
     floats = tuple(row.name for row in plan.rows if row.weights is None)
     return Shipped(path, path.stat().st_size, float_bytes(module.network), floats)
 

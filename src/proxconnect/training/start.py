@@ -1,14 +1,16 @@
 """From what values a run starts: from scratch, from a checkpoint, or from phases of its own before it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from proxconnect.checkpoints import CheckpointError, Matched, fill, match, read
 from proxconnect.checkpoints.matching import FLOAT_NAMES
 
 _QUANTIZERS = (".weight_quantizer.", ".input_quantizer.")
+_THRESHOLDS = ".input_shift."
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,28 @@ class Start:
         return self.float_epochs > 0 or self.activation_epochs > 0
 
 
-def load(path: Path, network: nn.Module) -> None:
+def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
     """Fill the float `network` by what stands of it in the file at `path`; latents become its weights.
 
-    μ and learned scales are left out: they are those of the pairs that it was trained by. CheckpointError says which
-    names do not fit, or that there is no such file.
+    μ and learned scales are left out: they are those of the pairs that it was trained by. Learned thresholds, which a
+    float network has no place for, are returned, for `take_thresholds`. CheckpointError says which names do not fit, or
+    that there is no such file.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}: give the file that a run wrote, as runs/float/last.ckpt")
     checkpoint = read(path)
     matched = match(checkpoint, network)
-    values = {_float_name(name): tensor for name, tensor in matched.tensors.items() if not _is_quantizers(name)}
+    tensors = {name: tensor for name, tensor in matched.tensors.items() if not _is_quantizers(name)}
+    thresholds = {name: tensors.pop(name) for name in list(tensors) if _THRESHOLDS in name}
+    values = {_float_name(name): tensor for name, tensor in tensors.items()}
     fill(network, Matched(matched.prefix, values), checkpoint)
+    return thresholds
+
+
+def take_thresholds(network: nn.Module, thresholds: Mapping[str, Tensor]) -> None:
+    """Give the binary `network` those learned thresholds that it has a place for."""
+    state = network.state_dict()
+    network.load_state_dict(state | {name: t for name, t in thresholds.items() if name in state})
 
 
 def _is_quantizers(name: str) -> bool:

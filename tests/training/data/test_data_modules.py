@@ -127,8 +127,9 @@ def test_nothing_is_fetched_unless_asked(tmp_path, monkeypatch):
 class Recorder(LightningModule):
     """Trains nothing to speak of, and notes the batches that it sees."""
 
-    def __init__(self) -> None:
+    def __init__(self, asks_for_steps: bool) -> None:
         super().__init__()
+        self.asks_for_steps = asks_for_steps
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.seen: list[tuple[int, int, float, float]] = []
         self.validated: list[torch.dtype] = []
@@ -143,28 +144,42 @@ class Recorder(LightningModule):
         self.validated.append(batch[1].dtype)
 
     def configure_optimizers(self):
+        if self.asks_for_steps:
+            assert self.trainer.estimated_stepping_batches
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(folder, resume=None, **options) -> tuple[Recorder, Trainer]:
-    model, every_step = Recorder(), ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+def fit(folder, resume=None, asks_for_steps=False, at_the_end=False, **options) -> Recorder:
+    often = {"every_n_train_steps": None if at_the_end else 1, "save_on_train_epoch_end": at_the_end}
+    model, every_step = Recorder(asks_for_steps), ModelCheckpoint(folder, filename="{step}", save_top_k=-1, **often)
     data = Digits(batch_size=64, subset=200, flip=True, crop=1, mixup=MixupOptions())
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = Trainer(max_epochs=3, callbacks=[every_step], num_sanity_val_steps=0, **quiet, **options)
     trainer.fit(model, data, ckpt_path=resume)
-    return model, trainer
+    return model
 
 
-@pytest.mark.parametrize("options", [{}, {"limit_train_batches": 2}, {"val_check_interval": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"asks_for_steps": True},
+        {"at_the_end": True, "limit_train_batches": 2},
+        {"limit_train_batches": 2},
+        {"val_check_interval": 2},
+    ],
+)
 @pytest.mark.filterwarnings("error:You're resuming")
 @pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory", "ignore:.*LeafSpec")
 def test_lightning_resumes_from_any_checkpoint_as_if_unbroken(tmp_path, options):
-    unbroken, _ = fit(tmp_path, **options)
+    unbroken = fit(tmp_path, **options)
     length = options.get("limit_train_batches", 3)
     assert [place[:2] for place in unbroken.seen] == [divmod(number, length) for number in range(3 * length)]
     assert set(unbroken.validated) == {torch.int64}
-    for step in range(1, 3 * length):
-        resumed, _ = fit(tmp_path / "other", resume=tmp_path / f"step={step}.ckpt", **options)
+    steps = [step for step in range(1, 3 * length) if (tmp_path / f"step={step}.ckpt").exists()]
+    assert len(steps) == (2 if "at_the_end" in options else 3 * length - 1)
+    for step in steps:
+        resumed = fit(tmp_path / "other", tmp_path / f"step={step}.ckpt", **options)
         assert resumed.seen == unbroken.seen[step:], step
 
 

@@ -27,7 +27,7 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
 
     Batches are images, float32 (N, C, H, W), standardised, and labels, int64 (N,). A batch to train on depends on
     `seed`, its epoch and its number alone, and so do its pictures' augmentations, whatever the number of workers. Under
-    DDP each rank has its part of joint batches. The loader's position is in its state dict, so that a checkpoint of
+    DDP each rank has its part of joint batches. The position of training is in the state dict, so that a checkpoint of
     Lightning resumes within an epoch; `start_at` sets it by hand. Files are read when they are first asked for.
 
     Args:
@@ -152,6 +152,19 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
             return batch
         (images, labels), (epoch, number) = batch, loader.latest
         return self._mixing(images, labels, epoch, number)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position of the loader to train on.
+
+        Lightning takes that from the loader too, but gives it back to a loader that it made late enough alone, which is
+        not so where `trainer.estimated_stepping_batches` was asked for.
+        """
+        return {} if self._loader is None else self._loader.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let training begin at that position."""
+        if state_dict:
+            self.start_at(state_dict["epoch"], state_dict["batch"])
 
     @property
     def _root(self) -> Path:

@@ -1,0 +1,52 @@
+"""FSDP2: latents, gradients and the state of the optimizer lie in parts on all processes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from proxconnect.layers import BinaryLayer
+
+NAME = "fsdp2"
+
+
+class FullySharded(ModelParallelStrategy):
+    """`--trainer.strategy fsdp2`: each process has its part of every parameter, and of each batch.
+
+    Checkpoints are one file, written by the first process, which any number of processes, one included, goes on from.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, **kwargs)
+
+    def setup_environment(self) -> None:
+        """All processes share the data."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+
+def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """Shard each binary layer by itself, then the rest, over all processes of `mesh`; in place."""
+    data_parallel = mesh["data_parallel"]
+    for module in network.modules():
+        if isinstance(module, BinaryLayer):
+            fully_shard(module, mesh=data_parallel)
+    fully_shard(network, mesh=data_parallel)
+    return network
+
+
+def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
+    """The network whole, on each process: itself where it is not sharded, else what `build` makes, with its values."""
+    if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
+        return network
+    whole = build()
+    whole.load_state_dict(get_model_state_dict(network, options=StateDictOptions(full_state_dict=True)))
+    return whole
+
+
+StrategyRegistry.register(NAME, FullySharded, "FSDP2")

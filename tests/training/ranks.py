@@ -1,0 +1,37 @@
+"""Processes that train together, as torchrun would start them."""
+
+import os
+import socket
+
+import torch
+
+from training.forks import processes
+
+RANKS = 2
+
+
+def run_on_ranks(job, *arguments):
+    """Call `job`, a function of a module, on each rank; AssertionError where one of them fails."""
+    port = _free_port()
+    ranks = [processes.Process(target=_run, args=(rank, port, job, arguments)) for rank in range(RANKS)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0] * RANKS
+
+
+def _run(rank, port, job, arguments):
+    torch.set_num_threads(1)
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank),
+        "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS), "LOCAL_WORLD_SIZE": str(RANKS), "GROUP_RANK": "0",
+    }  # fmt: skip
+    job(*arguments)
+    os._exit(0)  # at once: threads of torch's may outlive what they use, and abort a process that has done its work
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]

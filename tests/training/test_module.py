@@ -1,0 +1,112 @@
+"""`Training` against the loop of a few lines that it stands for, bit for bit."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
+
+import proxconnect as pc
+from proxconnect.training.checkpoints import LAST
+from proxconnect.training.models.residual import small_cnn
+from proxconnect.training.schedules import Cosine
+from training.pictures import GeneratedPictures
+from training.small_runs import finish
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*LeafSpec")
+
+EPOCHS = 2
+
+
+def adamw(parameters):
+    return torch.optim.AdamW(parameters, lr=5e-3, weight_decay=1e-4)
+
+
+class Loop:
+    """Two epochs in plain PyTorch; `network`, and its loss and the accuracy of what ships after each epoch."""
+
+    def __init__(self, *, pair="bnn++", make=adamw, attach=None, loss=cross_entropy, accumulate=1, norm=None, **course):
+        data = GeneratedPictures(batch_size=32)
+        data.setup()
+        loader = data.train_dataloader()
+        steps = EPOCHS * len(loader) // accumulate
+        torch.manual_seed(0)
+        self.network = pc.binarize(small_cnn(1, 4), pair, example=torch.randn(2, 1, 8, 8))
+        optimizer = make(self.network.parameters())
+        if attach is not None:
+            attach(optimizer, self.network)
+        pc.Sharpening(optimizer, self.network, steps=steps, **course)
+        schedule = Cosine(optimizer, steps)
+        self.curve = []
+        for _ in range(EPOCHS):
+            losses = torch.zeros(())
+            for number, (images, labels) in enumerate(loader):
+                value = loss(self.network(images), labels)
+                losses += value.detach()
+                (value / accumulate).backward()
+                if (number + 1) % accumulate == 0:
+                    if norm is not None:
+                        nn.utils.clip_grad_norm_(self.network.parameters(), norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    schedule.step()
+            self.curve.append((losses.item() / len(loader), accuracy(self.network, data)))
+
+
+def accuracy(network, data):
+    shipped = copy.deepcopy(network)
+    pc.reestimate_batchnorm(shipped, [images for images, _ in data.calibration_batches(50)])
+    [(images, labels)] = data.val_dataloader()
+    return (shipped.eval()(images).argmax(1) == labels).double().mean().item()
+
+
+def assert_equal_to(loop, run):
+    expected, state = loop.network.state_dict(), run.model.network.state_dict()
+    assert state.keys() == expected.keys()
+    assert [name for name in state if not torch.equal(state[name], expected[name])] == []
+    assert [(entry["loss"], entry["accuracy"]) for entry in run.model.curve] == [
+        pytest.approx(entry) for entry in loop.curve
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "loop"),
+    [
+        ({}, {}),
+        ({"trainer": {"accumulate_grad_batches": 3}}, {"accumulate": 3}),
+        ({"trainer": {"gradient_clip_val": 0.5}}, {"norm": 0.5}),
+        ({"model": {"label_smoothing": 0.1}}, {"loss": partial(cross_entropy, label_smoothing=0.1)}),
+        ({"model": {"clip": 0.05}}, {"attach": partial(pc.clip_latents, bound=0.05)}),
+        ({"model": {"rule": "proxquant", "binary": {"weights": "binaryrelax"}}},
+         {"pair": "binaryrelax", "attach": pc.proxquant}),
+        ({"model": {"rule": "reverse_proxconnect"}}, {"attach": pc.reverse_proxconnect}),
+        ({"model": {"rule": "post_training"}}, {"attach": pc.post_training}),
+        ({"model": {"sharpening": {"weights": {"start": 2.0, "end": 8.0, "shape": "linear", "hold": 0.34}}}},
+         {"start": 2.0, "end": 8.0, "shape": "linear", "hold": 2}),
+    ],
+    ids=["defaults", "accumulated", "norm clipped", "smoothed", "latents clipped", "proxquant", "reverse", "ptq", "mu"],
+)  # fmt: skip
+def test_a_run_is_the_plain_loop_to_the_last_bit(parts, loop, tmp_path):
+    assert_equal_to(Loop(**loop), finish(tmp_path, **parts))
+
+
+def test_bop_by_its_class_path_is_bop(tmp_path):
+    optimizer = {"class_path": "proxconnect.Bop", "init_args": {"threshold": 1e-5, "gamma": 1e-2}}
+    model = {"binary": {"weights": "bc"}, "optimizer": optimizer}
+    make = partial(pc.Bop, threshold=1e-5, gamma=1e-2)
+    assert_equal_to(Loop(pair="bc", make=make), finish(tmp_path, model=model))
+
+
+def test_a_teacher_has_its_share_of_the_loss(tmp_path):
+    teacher = {"share": 0.3, "temperature": 2.0}
+    run = finish(tmp_path, model={"start": {"float_epochs": 1}, "teacher": teacher, "label_smoothing": 0.1})
+    trained = torch.load(tmp_path / "float" / LAST, weights_only=True)["state_dict"]
+    network = small_cnn(1, 4)
+    network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in trained.items()})
+    images, labels, answers = torch.randn(24, 1, 8, 8), torch.randint(4, (24,)), torch.randn(24, 4)
+    wanted = network.eval()(images)
+    divergence = kl_div(log_softmax(answers / 2, 1), softmax(wanted / 2, 1), reduction="batchmean")
+    expected = 0.7 * cross_entropy(answers, labels, label_smoothing=0.1) + 0.3 * 4 * divergence
+    torch.testing.assert_close(run.model.objective(answers, labels, images), expected)
