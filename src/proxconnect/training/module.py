@@ -196,8 +196,8 @@ class Training(lightning.LightningModule):
     def _build_teacher(self) -> nn.Module | None:
         if self.teacher is None:
             return None
-        path = self.teacher.checkpoint or self.start.checkpoint
         network = self.teacher.network or self.float_network
+        path = self.teacher.checkpoint or (None if network.pretrained else self.start.checkpoint)
         if path is None and not network.pretrained:
             raise ValueError("a teacher needs values: give model.teacher.checkpoint, or a start from a checkpoint or a "
                              "float phase, whose network it then is")  # fmt: skip
