@@ -231,6 +231,8 @@ class Training(lightning.LightningModule):
 
     def _end(self, stage: str) -> dict[str, float]:
         loss = cast(Tensor, self.trainer.strategy.reduce(self._evaluated / self._pictures, reduce_op="mean"))
-        measured = {"loss": loss.item()} | {name: share.item() for name, share in self.accuracies.end().items()}
+        measured = {"loss": loss.item()} | {
+            name: round(share.item(), 7) for name, share in self.accuracies.end().items()
+        }
         self.log_dict({f"{stage}/{name}": value for name, value in measured.items()})
         return {name: value for name, value in measured.items() if name != "loss"}
