@@ -72,7 +72,8 @@ def _require_fair(counts: Mapping[tuple[str, ...], Mapping[Any, int]]) -> None:
         if sorted(found.values()) != sorted(usual.values()):
             raise GridError(
                 f"{' '.join(key)} has {len(found)} trials of {sum(found.values())} rows, {' '.join(first)} "
-                f"{len(usual)} of {sum(usual.values())}: give each the same number"
+                f"{len(usual)} of {sum(usual.values())}: give each the same number, or choose for each apart, "
+                "with --only and -o"
             )
 
 

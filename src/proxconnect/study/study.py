@@ -1,6 +1,5 @@
 """A study: its grid, its ledger and where its rows work; running them and writing what is made of them."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: 
 
     After Ctrl-C the ledger holds what is done, and the next call goes on from there.
     """
-    require_runnable(study)
+    require_runnable(study.grid.run)
     study.workplace.root.mkdir(parents=True, exist_ok=True)
     with Ledger.writing(study.ledger) as book:
         _require_same_labels(study.rows, book.entries)
@@ -121,22 +120,12 @@ def write_report(study: Study, console: "Console") -> None:
     console.print(f"Wrote {names}{more} in {study.folder}", highlight=False)
 
 
-def require_runnable(study: Study) -> None:
-    """GridError where the row function is not there, or where it says that it cannot run a row.
-
-    It says so by a ValueError of `check_row(configuration)`, if its module has such a function.
-    """
-    run = study.grid.run
+def require_runnable(run: str) -> None:
+    """GridError where the row function is not there, before each row fails of it."""
     try:
         resolve_name(run)
     except (ImportError, AttributeError) as error:
         raise GridError(f"run: {run!r}: {error}") from error
-    check = getattr(sys.modules[run.partition(":")[0]], "check_row", lambda _: None)
-    for row in study.rows:
-        try:
-            check(row.configuration)
-        except ValueError as error:
-            raise GridError(f"{row}: {error}") from error
 
 
 def _require_same_labels(rows: Sequence[Row], entries: Mapping[str, Entry]) -> None:

@@ -33,7 +33,7 @@ def verify(study: Study, count: int, crew: OpenCrew, threads: int, console: "Con
 
     What they start from is run again too.
     """
-    require_runnable(study)
+    require_runnable(study.grid.run)
     recorded = {entry.key: entry for entry in ledger.read(study.ledger)}
     finished = [row for row in study.rows if row.key in recorded]
     if not finished:
