@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from rich.table import Table
 
@@ -67,6 +68,11 @@ def _configured(verb: Verb, arguments: Sequence[str]) -> Configured:
         if stop.code in (0, None):  # --help
             raise
         raise UsageError(complaint(said.getvalue())) from None
+    except MisconfigurationException as error:  # devices that are not there, above all
+        raise UsageError(
+            f"Lightning's trainer cannot be made here: {' '.join(str(error).split())} Say what this machine has by "
+            "--trainer.accelerator and --trainer.devices"
+        ) from None
 
 
 def _require_files(arguments: Sequence[str]) -> None:
