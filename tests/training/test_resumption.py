@@ -11,7 +11,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore
 
 WITH_DROPOUT = {**TRANSFORMER, "options": {**TRANSFORMER["options"], "proj_drop_rate": 0.3}}
 RUNS = {
-    "a convolutional network": {},
+    "a convolutional network and the average of its weights": {
+        "trainer": {"callbacks": [{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}]}
+    },
     "accumulated gradients, dropout and mixup": {
         "model": {
             "network": WITH_DROPOUT,

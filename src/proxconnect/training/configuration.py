@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from proxconnect.training.bar import Bar
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
 from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the names of its classes alone
+from proxconnect.training.health import Health
 from proxconnect.training.module import Training
 
 DEFAULTS = {
@@ -46,6 +49,8 @@ class Configured(LightningCLI):
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_argument("--ckpt_path", type=str | None, default=None,
                             help="the checkpoint to go on from or to evaluate; last for the run's own")  # fmt: skip
+        parser.add_argument("--health", type=bool, default=True,
+                            help="log how the binary layers fare, and warn of what goes wrong")  # fmt: skip
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -55,11 +60,14 @@ class Configured(LightningCLI):
             super().parse_arguments(parser, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """The trainer, with loggers in the folder of the run unless others are given, and whole checkpoints."""
+        """The trainer, with whole checkpoints, and unless turned off with our loggers, bar and watch over the health.
+
+        The loggers are in the folder of the run.
+        """
         given = self.config_init["trainer"]
         if given.logger in (None, True):
             kwargs["logger"] = _loggers(Path(given.default_root_dir))
-        trainer = super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs, callbacks=_watched(given, self.config_init["health"]))
         trainer.strategy.checkpoint_io = WholeFiles()
         return trainer
 
@@ -70,7 +78,14 @@ class Configured(LightningCLI):
 
     def text(self) -> str:
         """The whole configuration as YAML, which `--config` takes."""
-        return str(self.parser.dump(self.config, skip_none=False))
+        return str(self.parser.dump(self.config, skip_unset=False))
+
+
+def _watched(given: Any, health: bool) -> list[lightning.Callback]:
+    """The callbacks that are given, with a bar and a watch over the health where these are wanted."""
+    callbacks = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] * bool(given.callbacks)
+    has_bar = given.enable_progress_bar is False or any(isinstance(callback, ProgressBar) for callback in callbacks)
+    return [*callbacks, *([] if has_bar else [Bar()]), *([Health()] if health else [])]
 
 
 def _loggers(folder: Path) -> list[Logger]:

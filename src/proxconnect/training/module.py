@@ -134,15 +134,15 @@ class Training(lightning.LightningModule):
         self._log_every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it
 
     def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
-        """Show the loss now and then."""
+        """Log the loss now and then."""
         if (index + 1) % self._log_every == 0:
-            self.log_dict({"loss": outputs["loss"], **self._sharpness()}, prog_bar=True)
+            self.log_dict({"loss": outputs["loss"], **self._sharpness()})
 
     def on_train_epoch_end(self) -> None:
         """Add to the curve: the loss of this epoch, and the accuracies where the network was validated after it."""
         entry = {"epoch": float(self.current_epoch + 1), "loss": self.mean_loss().item()} | self._validated
         self.curve.append(entry)
-        self.log_dict({"train/loss": entry["loss"], **self._sharpness()}, prog_bar=False)
+        self.log_dict({"train/loss": entry["loss"], **self._sharpness()})
         self._forget_losses()
 
     def on_validation_epoch_start(self) -> None:
@@ -186,8 +186,8 @@ class Training(lightning.LightningModule):
             self._losses, self._steps = run["losses"].to(self.device), int(run["steps"])
 
     def mean_loss(self) -> Tensor:
-        """The mean loss of this epoch so far, of all processes; NaN where there was no step."""
-        return cast(Tensor, self.trainer.strategy.reduce(self._losses / self._steps, reduce_op="mean"))
+        """The mean loss of this epoch so far, of all processes; 0 before its first step."""
+        return cast(Tensor, self.trainer.strategy.reduce(self._losses / max(1, self._steps), reduce_op="mean"))
 
     def calibration_batches(self) -> Iterable[Tensor]:
         """The training images by which batch norm is estimated for the hard network, on the device of the network."""
@@ -232,5 +232,5 @@ class Training(lightning.LightningModule):
     def _end(self, stage: str) -> dict[str, float]:
         loss = cast(Tensor, self.trainer.strategy.reduce(self._evaluated / self._pictures, reduce_op="mean"))
         measured = {"loss": loss.item()} | {name: share.item() for name, share in self.accuracies.end().items()}
-        self.log_dict({f"{stage}/{name}": value for name, value in measured.items()}, prog_bar=stage == "val")
+        self.log_dict({f"{stage}/{name}": value for name, value in measured.items()})
         return {name: value for name, value in measured.items() if name != "loss"}

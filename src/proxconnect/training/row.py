@@ -42,7 +42,7 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
     reset_peak()
     trainer = configuration.get("trainer", {}) | QUIET | {"default_root_dir": str(folder)}
     with _quiet():
-        run = Configured(configuration | {"trainer": trainer})
+        run = Configured(configuration | {"trainer": trainer, "health": False})
         fit(run, [_Reporting(on_progress)], last_checkpoint(run))
         last = run.model.curve[-1]
         shipped = ship(run.model, folder)
