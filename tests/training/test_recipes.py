@@ -24,11 +24,14 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 OVERLAYS = sorted(path.stem for path in (FOLDER / "overlays").glob("*.yaml"))
-README = (FOLDER / "README.md").read_text()
+README, MANUAL = (FOLDER / "README.md").read_text(), (ROOT / "docs" / "training.md").read_text()
 DATA = {"digits": (1, 8), "fashion_mnist": (1, 28), "cifar10": (3, 32), "imagenet": (3, 224)}
 """Channels and size of the pictures."""
 
 COMMANDS = re.findall(r"`proxconnect (fit --config [^`]*)`", README)
+MORE_COMMANDS = re.findall(
+    r"^proxconnect (fit .*?)(?: {2}|$)", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE
+)
 
 
 def parts(recipe):
@@ -41,7 +44,7 @@ def modes(recipe):
     """The overlay that makes its inputs binary, and what may go over that."""
     own = f"bwa_{parts(recipe)[0]}"
     bwa = own if own in OVERLAYS else "bwa"
-    return [(bwa,), (bwa, "bwaa"), (bwa, "two_step"), (bwa, "ft")]
+    return [(bwa,), (bwa, "bwaa", "thresholds"), (bwa, "two_step"), (bwa, "ft")]
 
 
 def chains(recipe):
@@ -170,7 +173,7 @@ def test_runs(recipe, pictures, tmp_path, small_torchvision):
 
 OWN_NETWORKS = [(recipe, modes(recipe)[0]) for recipe in RECIPES if modes(recipe)[0] != ("bwa",)]
 TRANSFORMER = [("small_vit_fashion_mnist", overlays) for overlays in longest("small_vit_fashion_mnist")]
-BATCH_NORM = [("small_cnn_digits", overlays) for overlays in [("bwa", "bwaa"), ("unscaled",), ("bop",)]]
+BATCH_NORM = [("small_cnn_digits", overlays) for overlays in [("bwa", "bwaa", "thresholds"), ("unscaled",), ("bop",)]]
 
 
 @pytest.mark.parametrize(("recipe", "overlays"), [*OWN_NETWORKS, *TRANSFORMER, *BATCH_NORM])
@@ -211,6 +214,11 @@ def test_near_names(tmp_path):
         commands.run("fit", [*files("small_cnn_digits", ()), "--config", str(wrong)], Console(file=io.StringIO()))
 
 
+def test_devices_that_are_not_there():
+    with pytest.raises(commands.UsageError, match=r"Say what this machine has by --trainer.accelerator"):
+        commands.run("fit", [*files("deit_t_imagenet", ()), "--trainer.devices=999"], Console(file=io.StringIO()))
+
+
 def test_the_table_names_every_file_and_no_other():
     assert set(re.findall(r"recipes/(\w+)\.yaml", README)) == set(RECIPES)
     assert set(re.findall(r"overlays/(\w+)\.yaml", README)) == set(OVERLAYS)
@@ -225,7 +233,7 @@ def test_the_commands_of_the_table_parse(parser, monkeypatch):
         assert words[1].endswith(".yaml"), command
         kinds[tuple(word for word in words[2:] if word.startswith("--") or "overlays/" in word)] = words
     assert len(COMMANDS) >= 5 * len(RECIPES)
-    for words in kinds.values():
+    for words in [*kinds.values(), *(shlex.split(command)[1:] for command in MORE_COMMANDS)]:
         parser.parse_args(words)
 
 

@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from io import StringIO
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
 from proxconnect.layers import Accumulator
 from proxconnect.training.binarization import Binarization, Course
 from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
@@ -41,6 +43,11 @@ def complaining() -> Iterator[None]:
         if stop.code in (0, None):  # --help
             raise
         raise UsageError(_complaint(said.getvalue())) from None
+    except MisconfigurationException as error:  # devices that are not there, above all
+        raise UsageError(
+            f"Lightning's trainer cannot be made here: {' '.join(str(error).split())} Say what this machine has by "
+            "--trainer.accelerator and --trainer.devices"
+        ) from None
 
 
 def _complaint(said: str) -> str:
