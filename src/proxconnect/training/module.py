@@ -5,6 +5,7 @@ from typing import Any, Literal, cast
 
 import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -70,6 +71,7 @@ class Training(lightning.LightningModule):
         self.label_smoothing, self.teacher, self.calibration = label_smoothing, teacher, calibration
         self.compiles = compile
         self.network: nn.Module = nn.Identity()
+        self.objective: Objective | None = None
         self.curve: list[dict[str, float]] = []
         """One entry an epoch: "epoch" from 1, "loss" of training, and the accuracies after it."""
         self._validated: dict[str, float] = {}
@@ -84,16 +86,16 @@ class Training(lightning.LightningModule):
 
     def configure_model(self) -> None:
         """Build the network, once, since Lightning asks at each of fit, validate, test; shard it where asked."""
-        if not isinstance(self.network, nn.Identity):
-            return
-        network = self.build()
-        mesh = getattr(self.trainer.strategy, "device_mesh", None)
-        self.network = network if mesh is None else shard(network, mesh)
-        self.accuracies = Accuracies(self.network, self.data.classes)
-        self.objective = Objective(self.label_smoothing, self.teacher, self._build_teacher())
-        self._forget_losses()
-        if self.compiles:
-            self.network.compile()
+        if isinstance(self.network, nn.Identity):
+            network = self.build()
+            mesh = getattr(self.trainer.strategy, "device_mesh", None)
+            self.network = network if mesh is None else shard(network, mesh)
+            self.accuracies = Accuracies(self.network, self.data.classes)
+            self._forget_losses()
+            if self.compiles:
+                self.network.compile()
+        if self.objective is None and self.trainer.state.fn == TrainerFn.FITTING:  # none else needs the teacher's file
+            self.objective = Objective(self.label_smoothing, self.teacher, self._build_teacher())
 
     def build(self) -> nn.Module:
         """The network with the values that it starts from, float or binary."""
@@ -123,6 +125,7 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """The loss of a batch of images (N, C, H, W) and labels (N,) or shares of classes (N, classes)."""
+        assert self.objective is not None
         images, targets = batch
         loss = self.objective(self.network(images), targets, images)
         self._losses += loss.detach()
@@ -197,13 +200,14 @@ class Training(lightning.LightningModule):
         if self.teacher is None:
             return None
         network = self.teacher.network or self.float_network
-        path = self.teacher.checkpoint or (None if network.pretrained else self.start.checkpoint)
+        is_other = self.teacher.network is not None and network.pretrained
+        path = self.teacher.checkpoint or (None if is_other else self.start.checkpoint)
         if path is None and not network.pretrained:
             raise ValueError("a teacher needs values: give model.teacher.checkpoint, or a start from a checkpoint or a "
                              "float phase, whose network it then is")  # fmt: skip
         teacher = network.build(self.data)
         if path is not None:
-            starts.load(path, teacher)
+            starts.load_float(path, teacher)
         return teacher.eval().requires_grad_(False)
 
     def _example(self) -> Tensor:

@@ -58,14 +58,15 @@ def phases(configuration: Plain) -> list[tuple[str, Plain]]:
 
 
 def _run_phases(run: Configured, callbacks: Sequence[lightning.Callback]) -> None:
-    path = run.model.start.checkpoint
+    path = floats = run.model.start.checkpoint
     for name, configuration in phases(yaml.safe_load(run.text())):
         phase = Configured(configuration)
         fit(phase, callbacks, last_checkpoint(phase))
         path = last_checkpoint(phase)
-        teacher = run.model.teacher
-        if name == FLOAT and teacher is not None and teacher.network is None and teacher.checkpoint is None:
-            run.model.teacher = replace(teacher, checkpoint=path)
+        floats = path if name == FLOAT else floats
+    teacher = run.model.teacher
+    if teacher is not None and teacher.network is None and teacher.checkpoint is None:
+        run.model.teacher = replace(teacher, network=run.model.float_network, checkpoint=floats)
     run.model.start = replace(run.model.start, checkpoint=path, float_epochs=0, activation_epochs=0)
 
 
