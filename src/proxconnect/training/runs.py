@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning
 import yaml
+from lightning.pytorch.callbacks import WeightAveraging
 
 from proxconnect import atomic
 from proxconnect.training.checkpoints import LAST
@@ -32,12 +33,22 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
         temporary.write_text(run.text())
     run.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
     run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint)
+    for callback in run.trainer.callbacks:  # type: ignore[attr-defined]  # as above
+        if isinstance(callback, WeightAveraging):
+            callback.on_train_end(run.trainer, run.model)  # which Lightning leaves out where the run was at its end
 
 
 def last_checkpoint(run: Configured) -> Path | None:
     """The checkpoint that the folder of the run holds, if it holds one."""
     path = run.folder / LAST
     return path if path.exists() else None
+
+
+def has_begun(run: Configured) -> bool:
+    """Whether the folder of the run holds a checkpoint, of the run or of a phase before it."""
+    start = run.model.start
+    places = {"": True, FLOAT: start.float_epochs > 0, ACTIVATIONS: start.activation_epochs > 0}
+    return any(is_its and (run.folder / place / LAST).exists() for place, is_its in places.items())
 
 
 def phases(configuration: Plain) -> list[tuple[str, Plain]]:
