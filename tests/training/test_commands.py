@@ -42,3 +42,8 @@ def test_a_run_that_was_stopped_in_its_float_phase_goes_on_and_no_other_takes_th
 def test_a_checkpoint_that_is_no_file_is_told_so(given, tmp_path):
     with pytest.raises(UsageError, match=r"there is no checkpoint .*name the folder of the run"):
         run("fit", tmp_path, f"--ckpt_path={given}")
+
+
+def test_a_run_that_ends_without_a_validation_says_so(tmp_path):
+    assert "not measured after the last epoch" in run("fit", tmp_path, "--trainer.check_val_every_n_epoch=2")
+    assert "not measured after the last epoch" in run("fit", tmp_path / "none", "--trainer.max_epochs=0")

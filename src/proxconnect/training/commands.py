@@ -43,7 +43,8 @@ def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
     checkpoint = _checkpoint(configured, verb)
     if verb == "fit":
         fit(configured, checkpoint=checkpoint)
-        _print(console, configured.model.curve[-1], ship(configured.model, configured.folder))
+        measured = configured.model.curve[-1] if configured.model.curve else {}
+        _print(console, measured, ship(configured.model, configured.folder))
         return
     if checkpoint is None:
         raise UsageError(f"{verb} needs a trained network: give --ckpt_path runs/NAME/last.ckpt")
@@ -103,6 +104,8 @@ def _require_new(configured: Configured) -> None:
 
 def _print(console: Console, measured: dict[str, float], shipped: Shipped | None) -> None:
     table = Table(box=None, show_header=False)
+    if "accuracy" not in measured:
+        table.add_row(_TITLES["accuracy"], "not measured after the last epoch: proxconnect validate does it")
     for name, title in _TITLES.items():
         if name in measured:
             table.add_row(title, f"{100 * measured[name]:.2f} %")
