@@ -45,6 +45,13 @@ def run(study: Study, crew=InTurn, limit=None):
     return code, console.file.getvalue()
 
 
+def shown(study: Study):
+    """What is printed of the ledger as it is."""
+    console = Console(file=io.StringIO(), width=200)
+    module.write_report(study, console)
+    return console.file.getvalue()
+
+
 def results(study: Study):
     """What the ledger holds but for times and versions, which are not of the rows."""
     return {e.key: (e.labels, e.measured, e.configuration, e.after) for e in ledger.read(study.ledger)}
@@ -208,6 +215,20 @@ def test_two_studies_do_not_mix(tmp_path):
     study = study_of(tmp_path)
     with Ledger.writing(study.ledger), pytest.raises(LockedError, match=r"another study writes .*--folder"):
         run(study)
+
+
+def test_tables_are_of_the_grid_as_it_is_and_say_where_rows_are_not(tmp_path):
+    first = study_of(tmp_path)
+    run(first)
+    floats = [{"pair": "fp", "mode": "float", "start": "E2E"}]
+    longer = study_of(tmp_path, base={"trainer": {"max_epochs": 4}}, blocks=floats)
+    assert "2 rows are of other settings, or an older version, than grid.yaml now has, as seed 0 fp" in shown(longer)
+    assert "of other settings" not in run(longer)[1]
+    newest = [entry.key for entry in longer.entries() if entry.labels["pair"] == "fp"]
+    assert newest == [row.key for row in longer.rows]
+    again = study_of(tmp_path)
+    assert {entry.key for entry in again.entries()} == {row.key for row in first.rows}
+    assert "of other settings" not in shown(again)
 
 
 def test_a_row_that_the_ledger_calls_otherwise_is_refused(tmp_path):

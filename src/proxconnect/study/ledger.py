@@ -7,7 +7,7 @@ it. Who writes holds a lock; who reads needs none.
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,9 +133,13 @@ def read(path: Path) -> list[Entry]:
     return entries
 
 
-def newest(entries: list[Entry]) -> list[Entry]:
-    """Of entries with the same labels the last, in the order of the first."""
-    by_labels = {tuple(sorted(entry.labels.items())): entry for entry in entries}
+def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
+    """Of entries with the same labels one with a `current` key, else the last; in the order of the first."""
+    by_labels: dict[tuple[tuple[str, str], ...], Entry] = {}
+    for entry in entries:
+        known = by_labels.setdefault(tuple(sorted(entry.labels.items())), entry)
+        if entry.key in current or known.key not in current:
+            by_labels[tuple(sorted(entry.labels.items()))] = entry
     return list(by_labels.values())
 
 

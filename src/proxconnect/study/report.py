@@ -9,6 +9,7 @@ from proxconnect.atomic import replacing
 from proxconnect.study import pictures
 from proxconnect.study.grid import Grid, Layout
 from proxconnect.study.ledger import Entry
+from proxconnect.study.rows import described, rows_of
 from proxconnect.study.statistics import Difference, differences
 from proxconnect.study.tables import (
     QUANTITIES,
@@ -39,12 +40,13 @@ def comparisons(entries: Sequence[Entry], compare: Compare) -> list[list[Differe
 
 def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
     """Write tables.md, cells.csv, differences.csv and pictures beside the ledger; the paths."""
-    csv, entries = cells_csv(entries), telling(entries, grid.layout)
+    csv, notes = cells_csv(entries), outdated(entries, grid)
+    entries = telling(entries, grid.layout)
     compared = comparisons(entries, grid.compare)
     found = [table for quantity in QUANTITIES for table in tables(entries, grid.layout, quantity)]
     found += [difference_table(group) for group in compared]
     texts = {
-        "tables.md": "\n".join([*map(markdown, found), _versions(entries)]) + "\n",
+        "tables.md": "\n".join([*map(markdown, found), *notes, _versions(entries)]) + "\n",
         "cells.csv": csv,
     }
     if compared:
@@ -88,6 +90,7 @@ def _versions(entries: Sequence[Entry]) -> str:
 
 def show(entries: Sequence[Entry], grid: Grid, console: "Console") -> None:
     """Print the accuracies and the comparisons."""
+    notes = outdated(entries, grid)
     entries = telling(entries, grid.layout)
     compared = comparisons(entries, grid.compare)
     for table in [*tables(entries, grid.layout), *map(difference_table, compared)]:
@@ -97,6 +100,18 @@ def show(entries: Sequence[Entry], grid: Grid, console: "Console") -> None:
         for note in table.notes:
             console.print(note, markup=False, highlight=False)
         console.print()
+    for note in notes:
+        console.print(note, markup=False, highlight=False)
+
+
+def outdated(entries: Sequence[Entry], grid: Grid) -> list[str]:
+    """A sentence where rows have the labels of the grid's, but other settings or an older version of the results."""
+    keys = {tuple(sorted(row.labels.items())): row.key for row in rows_of(grid)}
+    others = [e for e in entries if keys.get(tuple(sorted(e.labels.items())), e.key) != e.key]
+    if not others:
+        return []
+    return [f"{len(others)} rows are of other settings, or an older version, than {grid.path.name} now has, as "
+            f"{described(others[0].labels)}: run the grid."]  # fmt: skip
 
 
 def on_terminal(table: Table) -> "RichTable":

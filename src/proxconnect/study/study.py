@@ -54,8 +54,11 @@ class Study:
         return self.ledger.parent
 
     def entries(self) -> list[Entry]:
-        """The ledger, of rows with the same labels the newest. LedgerError where it holds what no study wrote."""
-        return ledger.newest(ledger.read(self.ledger))
+        """The ledger, of rows with the same labels that of the grid, else the newest.
+
+        LedgerError where it holds what no study wrote.
+        """
+        return ledger.newest(ledger.read(self.ledger), {row.key for row in rows_of(self.grid)})
 
 
 def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: "Console") -> int:
