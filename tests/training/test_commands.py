@@ -47,3 +47,24 @@ def test_a_checkpoint_that_is_no_file_is_told_so(given, tmp_path):
 def test_a_run_that_ends_without_a_validation_says_so(tmp_path):
     assert "not measured after the last epoch" in run("fit", tmp_path, "--trainer.check_val_every_n_epoch=2")
     assert "not measured after the last epoch" in run("fit", tmp_path / "none", "--trainer.max_epochs=0")
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--model.sharpening.weights.hold=1.0", "hold is a share of all steps"),
+        ("--model.calibration=0", "calibration must be at least 1 batch"),
+        ("--model.label_smoothing=1.5", "label_smoothing from 0 to 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_told_before_anything_runs(option, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        run("fit", tmp_path, option)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_configuration_of_a_run_that_went_on_begins_anew(tmp_path):
+    run("fit", tmp_path, "--trainer.max_epochs=1")
+    run("fit", tmp_path, "--trainer.max_epochs=2", "--ckpt_path=last")
+    with pytest.raises(UsageError, match="holds a run already"):
+        commands.run("fit", ["--config", str(tmp_path / "config.yaml")], Console(file=io.StringIO()))

@@ -81,6 +81,10 @@ class Course:
     shape: Shape = "exponential"
     hold: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.hold < 1:
+            raise ValueError(f"hold is a share of all steps, from 0 to below 1; got {self.hold}")
+
     def attach(self, optimizer: Optimizer, network: nn.Module, steps: int, part: Part) -> Sharpening:
         """A `Sharpening` of `part` for a run of `steps` optimizer steps; errors are those of that class."""
         if self.shape in ("constant", "cumulative"):

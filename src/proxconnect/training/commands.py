@@ -44,13 +44,16 @@ def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
     if verb == "fit":
         fit(configured, checkpoint=checkpoint)
         measured = configured.model.curve[-1] if configured.model.curve else {}
-        _print(console, measured, ship(configured.model, configured.folder))
+        shipped = ship(configured.model, configured.folder)
+        if configured.trainer.is_global_zero:
+            _print(console, measured, shipped)
         return
     if checkpoint is None:
         raise UsageError(f"{verb} needs a trained network: give --ckpt_path runs/NAME/last.ckpt")
     evaluate = configured.trainer.validate if verb == "validate" else configured.trainer.test
     measured = evaluate(configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False)
-    _print(console, {name.partition("/")[2]: value for name, value in measured[0].items()}, None)
+    if configured.trainer.is_global_zero:
+        _print(console, {name.partition("/")[2]: value for name, value in measured[0].items()}, None)
 
 
 def _configured(verb: Verb, arguments: Sequence[str]) -> Configured:

@@ -77,8 +77,10 @@ class Configured(LightningCLI):
         return Path(self.trainer.default_root_dir)
 
     def text(self) -> str:
-        """The whole configuration as YAML, which `--config` takes."""
-        return str(self.parser.dump(self.config, skip_unset=False))
+        """The whole configuration as YAML, which `--config` takes; it begins anew, wherever this run went on from."""
+        anew = self.config.clone()
+        anew["ckpt_path"] = None
+        return str(self.parser.dump(anew, skip_unset=False))
 
 
 def _watched(given: Any, health: bool) -> list[lightning.Callback]:
@@ -91,4 +93,5 @@ def _watched(given: Any, health: bool) -> list[lightning.Callback]:
 def _loggers(folder: Path) -> list[Logger]:
     """TensorBoard and CSV, in a folder of their own for each time that the run goes on."""
     version = next(f"logs/{i}" for i in count() if not (folder / "logs" / str(i)).exists())
-    return [kind(folder, name="", version=version) for kind in (TensorBoardLogger, CSVLogger)]
+    kinds = (CSVLogger, TensorBoardLogger)  # CSV would warn of what the other has put there
+    return [kind(folder, name="", version=version) for kind in kinds]

@@ -66,6 +66,9 @@ class Training(lightning.LightningModule):
         super().__init__()
         if binary is None and rule != "pc++":
             raise ValueError(f"rule {rule} is for binary networks: give model.binary, as --model.binary.weights bc")
+        if calibration < 1 or not 0 <= label_smoothing <= 1:
+            raise ValueError(f"calibration must be at least 1 batch and label_smoothing from 0 to 1; got {calibration} "
+                             f"and {label_smoothing}")  # fmt: skip
         self.float_network, self.binary, self.start = network, binary, start
         self.sharpening, self.rule, self.clip = sharpening, rule, clip
         self.make_optimizer, self.make_schedule, self.undecayed = optimizer, schedule, tuple(undecayed)
