@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torch.optim import lr_scheduler
 
-from proxconnect.training.schedules import Constant, Cosine, Steps
+from proxconnect.training.schedules import Constant, Cosine, Steps, scheduled
 
 
 def rates(kind, steps, **options):
@@ -42,3 +43,25 @@ def test_cosine_rises_first():
 
 def test_steps_fall_at_their_shares():
     assert rates(Steps, 8, at=[0.5, 0.75], gamma=0.5) == [2.0] * 4 + [1.0] * 2 + [0.5] * 2
+
+
+@pytest.mark.parametrize("kind", [lr_scheduler.ExponentialLR, lr_scheduler.StepLR, lr_scheduler.ReduceLROnPlateau])
+def test_a_schedule_that_would_take_the_steps_for_something_else_is_refused(kind):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    with pytest.raises(ValueError, match="take CosineAnnealingLR or PolynomialLR of torch"):
+        scheduled(kind, optimizer, 10)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Cosine,
+        lr_scheduler.CosineAnnealingLR,
+        lr_scheduler.PolynomialLR,
+        lambda o, _: lr_scheduler.ExponentialLR(o, 0.9),
+    ],
+    ids=["ours", "cosine", "polynomial", "function"],
+)
+def test_a_schedule_that_knows_the_steps_is_taken(make):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    assert scheduled(make, optimizer, 10).get_last_lr() == [2.0]

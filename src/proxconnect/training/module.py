@@ -20,7 +20,7 @@ from proxconnect.training.compatibility import require_same_network
 from proxconnect.training.network import Network
 from proxconnect.training.objective import Objective, Teacher, cross_entropy
 from proxconnect.training.parameters import grouped
-from proxconnect.training.schedules import Cosine, ScheduleCallable
+from proxconnect.training.schedules import Cosine, ScheduleCallable, scheduled
 from proxconnect.training.sharding import shard
 from proxconnect.training.start import Start
 
@@ -124,7 +124,7 @@ class Training(lightning.LightningModule):
             self.sharpening.weights.attach(optimizer, self.network, steps, "weights")
             if self.sharpening.activations is not None:
                 self.sharpening.activations.attach(optimizer, self.network, steps, "activations")
-        schedule = self.make_schedule(optimizer, steps)
+        schedule = scheduled(self.make_schedule, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:

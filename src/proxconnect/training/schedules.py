@@ -4,14 +4,37 @@ Each class takes the optimizer and the number of optimizer steps first, as `torc
 and `PolynomialLR` do, which serve as well.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 
-from torch.optim import Optimizer
+from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
 """From an optimizer and the number of its steps to a schedule that is moved after each of them."""
+
+_LENGTHS = {"T_max", "T_0", "total_iters"}
+"""What torch calls a number of steps that a schedule takes second."""
+
+
+def scheduled(make: ScheduleCallable, optimizer: Optimizer, steps: int) -> LRScheduler:
+    """The schedule that `make` makes for so many steps.
+
+    ValueError for one of torch that takes another number second, as ExponentialLR its gamma, which steps would be.
+    """
+    try:
+        schedule = make(optimizer, steps)
+    except TypeError as error:
+        raise ValueError(f"no schedule of an optimizer and a number of steps: {error}: {_ADVICE}") from error
+    taken = list(inspect.signature(type(schedule)).parameters)[1]
+    is_torchs = type(schedule).__module__ == lr_scheduler.__name__
+    if is_torchs and taken not in _LENGTHS and getattr(schedule, taken, None) == steps:
+        raise ValueError(f"{type(schedule).__name__} takes {taken} second, not a number of steps: {_ADVICE}")
+    return schedule
+
+
+_ADVICE = "take CosineAnnealingLR or PolynomialLR of torch, or a class of proxconnect.training.schedules"
 
 
 class Constant(LambdaLR):
