@@ -26,6 +26,12 @@ def test_the_examples_of_the_theory_print_what_it_says(capsys):
     assert re.sub(rounding, "", printed).endswith(re.sub(rounding, "", shown))
 
 
+def test_the_example_of_training_runs(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "training.md", "exec"), {})
+
+
 def test_import_is_light():
     """Nothing is imported but torch and what torch imports."""
     listing = "import sys, torch; before = set(sys.modules); import proxconnect; print(*(set(sys.modules) - before))"

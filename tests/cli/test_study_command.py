@@ -39,6 +39,14 @@ def test_from_the_list_to_the_check(grid, folder, capsys):
     assert capsys.readouterr().out.count("the same to the bit") == 8
 
 
+def test_help_has_examples_that_parse(capsys):
+    assert cli.main(["study", "--help"]) == 0
+    examples = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  proxconnect study")]
+    assert len(examples) == 7
+    for example in examples:
+        cli._parser().parse_args(example.split()[1:])
+
+
 def test_ctrl_c_says_what_is_done(grid, monkeypatch, capsys):
     import fake_rows
 

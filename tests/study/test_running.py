@@ -227,17 +227,6 @@ def test_a_callable_that_is_not_there_stops_before_any_row(tmp_path):
     assert not (tmp_path / "ledger.jsonl").exists()
 
 
-def test_a_configuration_that_cannot_run_stops_before_any_row(tmp_path, monkeypatch):
-    def check_row(configuration):
-        if configuration["model"]["weights"] == "fp":
-            raise ValueError("there is no option model.wieghts: did you mean model.weights?")
-
-    monkeypatch.setattr(fake_rows, "check_row", check_row, raising=False)
-    with pytest.raises(GridError, match="seed 0 fp float E2E: there is no option"):
-        run(study_of(tmp_path))
-    assert not (tmp_path / "ledger.jsonl").exists()
-
-
 def test_the_checkpoint_is_the_one_that_training_writes():
     from proxconnect.training.checkpoints import LAST
 

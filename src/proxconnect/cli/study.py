@@ -101,20 +101,23 @@ def _do(study: "Study", parsed: argparse.Namespace) -> int:
     """What the arguments ask for."""
     from rich.console import Console
 
-    from proxconnect.study import study as doing
+    from proxconnect.study.choosing import choose
+    from proxconnect.study.listing import list_rows
+    from proxconnect.study.study import run, write_report
+    from proxconnect.study.verification import verify
 
     console = Console()
     if parsed.list:
-        doing.list_rows(study, console)
+        list_rows(study, console)
     elif parsed.tables:
-        doing.write_report(study, console)
+        write_report(study, console)
     elif parsed.choose:
         path = parsed.output or study.grid.path.with_name("tuned.yaml")
-        doing.choose(study, parsed.choose, parsed.by, path, console)
+        choose(study, parsed.choose, parsed.by, path, console)
     elif parsed.verify:
-        return doing.verify(study, parsed.verify, _crew(parsed), parsed.threads, console)
+        return verify(study, parsed.verify, _crew(parsed), parsed.threads, console)
     else:
-        return doing.run(study, _crew(parsed), parsed.threads, parsed.limit, console)
+        return run(study, _crew(parsed), parsed.threads, parsed.limit, console)
     return 0
 
 

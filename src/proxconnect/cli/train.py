@@ -31,9 +31,10 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from proxconnect.training import commands
+    from proxconnect.training.complaints import UsageError
 
     try:
         commands.run(verb, arguments, Console())
     except (ValueError, OSError) as error:
-        return complain(error, USAGE_ERROR if isinstance(error, commands.UsageError) else 1)
+        return complain(error, USAGE_ERROR if isinstance(error, UsageError) else 1)
     return 0

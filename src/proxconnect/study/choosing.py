@@ -2,20 +2,37 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from proxconnect.atomic import replacing
+from proxconnect.study import ledger
 from proxconnect.study.grid import Grid, Labels
 from proxconnect.study.ledger import Entry
 from proxconnect.study.names import GridError, require_known
 from proxconnect.study.overrides import overridden
 from proxconnect.study.rows import Row, described
 from proxconnect.study.statistics import Spread, setting_of
+from proxconnect.study.study import Study
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Trials = Mapping[tuple[str, ...], list[tuple[Labels, Spread]]]
 """For each choice of labels of some axes its trials: the labels of the other axes, and what they gave."""
+
+
+def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: "Console") -> None:
+    """Write the best settings for each label of `axes` into a YAML file. GridError where a choice would not be fair."""
+    entries = {entry.key: entry for entry in ledger.read(study.ledger)}
+    found = trials(study.rows, entries, study.grid, axes, figure)
+    write(found, study.grid, axes, figure, path)
+    for key, ranked in found.items():
+        labels, spread = ranked[0]
+        words = f"{' '.join(key)}: {described(labels)}, the best of {len(ranked)}, {spread.mean:.4g}"
+        console.print(words, markup=False, highlight=False)
+    console.print(f"Wrote {path}", highlight=False)
 
 
 def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str) -> Trials:
@@ -55,7 +72,8 @@ def _require_fair(counts: Mapping[tuple[str, ...], Mapping[Any, int]]) -> None:
         if sorted(found.values()) != sorted(usual.values()):
             raise GridError(
                 f"{' '.join(key)} has {len(found)} trials of {sum(found.values())} rows, {' '.join(first)} "
-                f"{len(usual)} of {sum(usual.values())}: give each the same number"
+                f"{len(usual)} of {sum(usual.values())}: give each the same number, or choose for each apart, "
+                "with --only and -o"
             )
 
 

@@ -1,8 +1,5 @@
-"""A study: its grid, its ledger and where its rows work, and what can be done with them."""
+"""A study: its grid, its ledger and where its rows work; running them and writing what is made of them."""
 
-import random
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Self
 
-from proxconnect.study import choosing, ledger, report
+from proxconnect.study import ledger, report
 from proxconnect.study.crew import Crew
 from proxconnect.study.display import Display
 from proxconnect.study.grid import Grid
@@ -18,8 +15,7 @@ from proxconnect.study.ledger import Entry, Ledger
 from proxconnect.study.names import GridError
 from proxconnect.study.rows import Row, described, rows_of, selected
 from proxconnect.study.running import Run
-from proxconnect.study.verification import verdict
-from proxconnect.study.workplace import State, Workplace
+from proxconnect.study.workplace import Workplace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,14 +63,14 @@ def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: 
 
     After Ctrl-C the ledger holds what is done, and the next call goes on from there.
     """
-    _require_runnable(study)
+    require_runnable(study.grid.run)
     study.workplace.root.mkdir(parents=True, exist_ok=True)
     with Ledger.writing(study.ledger) as book:
         _require_same_labels(study.rows, book.entries)
         pending = study.workplace.pending(study.rows, book.entries)[:limit]
         console.print(_intention(study, pending, book.entries), highlight=False)
         try:
-            failures = _run(study, pending, crew, threads, book, console) if pending else []
+            failures = run_rows(study, pending, crew, threads, book, console) if pending else []
         except KeyboardInterrupt:
             done = sum(row.key in book.entries for row in study.rows)
             console.print(
@@ -90,8 +86,10 @@ def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: 
     return 1 if failures else 0
 
 
-def _run(study: Study, rows: list[Row], crew: OpenCrew, threads: int, book: Ledger, console: "Console") -> list[Row]:
-    """The rows that failed."""
+def run_rows(
+    study: Study, rows: list[Row], crew: OpenCrew, threads: int, book: Ledger, console: "Console"
+) -> list[Row]:
+    """Run `rows`, with a display; those that failed, or would have started from one that did."""
     with crew() as workers, Display(console, len(rows)) as display:
         display.run = Run(list(rows), workers, book, study.workplace, threads, display)
         display.run.to_the_end()
@@ -110,28 +108,6 @@ def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) 
     return words
 
 
-def list_rows(study: Study, console: "Console") -> None:
-    """Print the rows with their states and accuracies."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    done = {entry.key: entry for entry in ledger.read(study.ledger)}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for head in ("row", "state", "labels", "accuracy"):
-        table.add_column(head, justify="right" if head == "accuracy" else "left")
-    counts: dict[State, int] = {}
-    for row in study.rows:
-        state = study.workplace.state(row, done)
-        counts[state] = counts.get(state, 0) + 1
-        accuracy = done[row.key].figure("accuracy.reestimated") if row.key in done else None
-        cells = (row.key, str(state), str(row), "" if accuracy is None else f"{100 * accuracy:.2f}")
-        table.add_row(*map(Text, cells))
-    console.print(table)
-    words = ", ".join(f"{count} {state}" for state, count in counts.items())
-    console.print(f"{len(study.rows)} rows: {words}", highlight=False)
-
-
 def write_report(study: Study, console: "Console") -> None:
     """Print tables of the ledger and write them beside it, with pictures; GridError where it is empty."""
     entries = study.entries()
@@ -144,65 +120,12 @@ def write_report(study: Study, console: "Console") -> None:
     console.print(f"Wrote {names}{more} in {study.folder}", highlight=False)
 
 
-def verify(study: Study, count: int, crew: OpenCrew, threads: int, console: "Console") -> int:
-    """Run random finished rows again, in folders of their own, and say whether they agree; 1 where one does not.
-
-    What they start from is run again too.
-    """
-    _require_runnable(study)
-    recorded = ledger.read(study.ledger)
-    by_key = {entry.key: entry for entry in recorded}
-    finished = [row for row in study.rows if row.key in by_key]
-    if not finished:
-        raise GridError(f"none of these rows is in {study.ledger} in this version: run the grid first")
-    chosen = random.sample(finished, min(count, len(finished)))
-    with tempfile.TemporaryDirectory() as place:
-        scratch = Study(study.grid, chosen, Path(place) / ledger.NAME, Workplace(Path(place)))
-        with Ledger.writing(scratch.ledger) as book:
-            pending = scratch.workplace.pending(chosen, ())
-            failures = _run(scratch, pending, crew, threads, book, console)
-    agree = not failures
-    for row in chosen:
-        if row.key in book.entries:
-            found = verdict(by_key[row.key], book.entries[row.key], ledger.newest(recorded))
-            agree = agree and found.agrees
-            words = f"{'agrees' if found.agrees else 'DISAGREES'}: {row}: {found.reason}"
-        else:
-            words = f"failed: {row}"
-        console.print(words, markup=False, highlight=False)
-    return 0 if agree else 1
-
-
-def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: "Console") -> None:
-    """Write the best settings for each label of `axes` into a YAML file. GridError where a choice would not be fair."""
-    entries = {entry.key: entry for entry in ledger.read(study.ledger)}
-    found = choosing.trials(study.rows, entries, study.grid, axes, figure)
-    choosing.write(found, study.grid, axes, figure, path)
-    for key, ranked in found.items():
-        labels, spread = ranked[0]
-        trials = f"the best of {len(ranked)}" if len(ranked) > 1 else "the only trial"
-        console.print(
-            f"{' '.join(key)}: {described(labels)}, {trials}, {spread.mean:.4g}", markup=False, highlight=False
-        )
-    console.print(f"Wrote {path}", highlight=False)
-
-
-def _require_runnable(study: Study) -> None:
-    """GridError where the row function is not there, or where it says that it cannot run a row.
-
-    It says so by a ValueError of `check_row(configuration)`, if its module has such a function.
-    """
-    run = study.grid.run
+def require_runnable(run: str) -> None:
+    """GridError where the row function is not there, before each row fails of it."""
     try:
         resolve_name(run)
     except (ImportError, AttributeError) as error:
         raise GridError(f"run: {run!r}: {error}") from error
-    check = getattr(sys.modules[run.partition(":")[0]], "check_row", lambda _: None)
-    for row in study.rows:
-        try:
-            check(row.configuration)
-        except ValueError as error:
-            raise GridError(f"{row}: {error}") from error
 
 
 def _require_same_labels(rows: Sequence[Row], entries: Mapping[str, Entry]) -> None:

@@ -52,8 +52,8 @@ REESTIMATED = Quantity("accuracy.reestimated", "Accuracy of the hard network in 
 
 QUANTITIES = (
     REESTIMATED,
-    Quantity("accuracy.hard", "The same in %, before batch norm was re-estimated", _percent),
-    Quantity("accuracy.soft", "Accuracy in % of the network as trained, soft", _percent),
+    Quantity("accuracy.hard", "Accuracy of the hard network in %, batch norm as trained", _percent),
+    Quantity("accuracy.soft", "Accuracy of the soft network in %, as trained", _percent),
     Quantity("seconds", "Seconds of training and validation", lambda spread, _: _with_sd(spread, 1.0, 0)),
     Quantity("peak_memory_bytes", "Peak memory in MiB", lambda spread, _: f"{spread.mean / 2**20:.0f}"),
     Quantity("packed_bytes", "Bytes of the packed file", lambda spread, _: f"{spread.mean:,.0f}"),

@@ -1,12 +1,23 @@
 """Finished rows run again: do they agree with the ledger?"""
 
+import random
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from proxconnect.study.ledger import Entry
+from proxconnect.study import ledger
+from proxconnect.study.ledger import Entry, Ledger
+from proxconnect.study.names import GridError
 from proxconnect.study.provenance import differences
 from proxconnect.study.statistics import Spread, next_interval, setting_of
+from proxconnect.study.study import OpenCrew, Study, require_runnable, run_rows
 from proxconnect.study.tables import REESTIMATED
+from proxconnect.study.workplace import Workplace
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -17,7 +28,33 @@ class Verdict:
     reason: str
 
 
-def verdict(recorded: Entry, again: Entry, ledger: Sequence[Entry]) -> Verdict:
+def verify(study: Study, count: int, crew: OpenCrew, threads: int, console: "Console") -> int:
+    """Run random finished rows again, in folders of their own, and say whether they agree; 1 where one does not.
+
+    What they start from is run again too.
+    """
+    require_runnable(study.grid.run)
+    recorded = {entry.key: entry for entry in ledger.read(study.ledger)}
+    finished = [row for row in study.rows if row.key in recorded]
+    if not finished:
+        raise GridError(f"none of these rows is in {study.ledger} in this version: run the grid first")
+    chosen = random.sample(finished, min(count, len(finished)))
+    study.workplace.root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=study.workplace.root) as place:  # which a cluster shares
+        scratch = Study(study.grid, chosen, Path(place) / ledger.NAME, Workplace(Path(place)))
+        with Ledger.writing(scratch.ledger) as book:
+            run_rows(scratch, scratch.workplace.pending(chosen, ()), crew, threads, book, console)
+    agree = True
+    for row in chosen:
+        again = book.entries.get(row.key)
+        found = Verdict(False, "it failed") if again is None else verdict(recorded[row.key], again, study.entries())
+        agree = agree and found.agrees
+        words = f"{'agrees' if found.agrees else 'DISAGREES'}: {row}: {found.reason}"
+        console.print(words, markup=False, highlight=False)
+    return 0 if agree else 1
+
+
+def verdict(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Verdict:
     """A row agrees whose accuracies are the same to the bit, or else whose re-estimated accuracy is one of its setting.
 
     That is: it lies where, by the other seeds of the ledger and its own line, one more seed lies with 95 % confidence
@@ -25,7 +62,7 @@ def verdict(recorded: Entry, again: Entry, ledger: Sequence[Entry]) -> Verdict:
     """
     if recorded.measured["accuracy"] == again.measured["accuracy"]:
         return Verdict(True, "the same to the bit")
-    seeds = [e for e in ledger if setting_of(e.labels) == setting_of(recorded.labels)]
+    seeds = [e for e in entries if setting_of(e.labels) == setting_of(recorded.labels)]
     values = [value for e in seeds if (value := e.figure(REESTIMATED.figure)) is not None]
     before, now = recorded.figure(REESTIMATED.figure), again.figure(REESTIMATED.figure)
     changed = ", ".join(differences(recorded.versions, again.versions)) or "everything as it was"

@@ -1,9 +1,7 @@
 """`proxconnect fit | validate | test`, from the arguments of the command line to what is printed."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr
 from difflib import get_close_matches
-from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
@@ -13,7 +11,7 @@ from rich.table import Table
 
 from proxconnect.loading import importable_folder
 from proxconnect.text import some
-from proxconnect.training.complaints import complaint
+from proxconnect.training.complaints import UsageError, complaining
 from proxconnect.training.configuration import Configured
 from proxconnect.training.runs import fit, last_checkpoint
 from proxconnect.training.shipping import Shipped, ship
@@ -26,10 +24,6 @@ _TITLES = {
     "accuracy_hard": "before re-estimation",
     "accuracy_soft": "of the soft network",
 }
-
-
-class UsageError(ValueError):
-    """The arguments, or the files that they name, are not what they should be; the message says what to do."""
 
 
 def run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
@@ -59,14 +53,8 @@ def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
 
 def _configured(verb: Verb, arguments: Sequence[str]) -> Configured:
     """What the arguments say; UsageError in one line, with near names for what is not known."""
-    said = StringIO()
-    try:
-        with redirect_stderr(said):
-            return Configured(arguments, f"proxconnect {verb}")
-    except SystemExit as stop:
-        if stop.code in (0, None):  # --help
-            raise
-        raise UsageError(complaint(said.getvalue())) from None
+    with complaining():
+        return Configured(arguments, f"proxconnect {verb}")
 
 
 def _require_files(arguments: Sequence[str]) -> None:

@@ -4,8 +4,12 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager, redirect_stderr
 from difflib import get_close_matches
+from io import StringIO
 from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from proxconnect.layers import Accumulator
 from proxconnect.training.binarization import Binarization, Course
@@ -24,7 +28,29 @@ DATA = (Digits, FashionMnist, Cifar10, Cifar100, ImageNet)
 """The data modules, which --data takes by the name of the class."""
 
 
-def complaint(said: str) -> str:
+class UsageError(ValueError):
+    """The arguments, or the files that they name, are not what they should be; the message says what to do."""
+
+
+@contextmanager
+def complaining() -> Iterator[None]:
+    """Turn what the parser says before it ends the process into a UsageError of one line, with near names."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            yield
+    except SystemExit as stop:
+        if stop.code in (0, None):  # --help
+            raise
+        raise UsageError(_complaint(said.getvalue())) from None
+    except MisconfigurationException as error:  # devices that are not there, above all
+        raise UsageError(
+            f"Lightning's trainer cannot be made here: {' '.join(str(error).split())} Say what this machine has by "
+            "--trainer.accelerator and --trainer.devices"
+        ) from None
+
+
+def _complaint(said: str) -> str:
     """What the parser has said, below its usage, in short."""
     usage, _, error = said.rpartition("error:")
     unknown = _UNKNOWN.search(error)

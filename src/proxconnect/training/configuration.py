@@ -78,7 +78,7 @@ class Configured(LightningCLI):
 
     def text(self) -> str:
         """The whole configuration as YAML, which `--config` takes."""
-        return str(self.parser.dump(self.config, skip_none=False))
+        return str(self.parser.dump(self.config, skip_unset=False))
 
 
 def _watched(given: Any, health: bool) -> list[lightning.Callback]:

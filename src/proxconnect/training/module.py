@@ -196,8 +196,8 @@ class Training(lightning.LightningModule):
     def _build_teacher(self) -> nn.Module | None:
         if self.teacher is None:
             return None
-        path = self.teacher.checkpoint or self.start.checkpoint
         network = self.teacher.network or self.float_network
+        path = self.teacher.checkpoint or (None if network.pretrained else self.start.checkpoint)
         if path is None and not network.pretrained:
             raise ValueError("a teacher needs values: give model.teacher.checkpoint, or a start from a checkpoint or a "
                              "float phase, whose network it then is")  # fmt: skip
@@ -231,6 +231,8 @@ class Training(lightning.LightningModule):
 
     def _end(self, stage: str) -> dict[str, float]:
         loss = cast(Tensor, self.trainer.strategy.reduce(self._evaluated / self._pictures, reduce_op="mean"))
-        measured = {"loss": loss.item()} | {name: share.item() for name, share in self.accuracies.end().items()}
+        measured = {"loss": loss.item()} | {
+            name: round(share.item(), 7) for name, share in self.accuracies.end().items()
+        }
         self.log_dict({f"{stage}/{name}": value for name, value in measured.items()})
         return {name: value for name, value in measured.items() if name != "loss"}

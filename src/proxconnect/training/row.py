@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import lightning
 
 from proxconnect.bench.memory import own_peak, reset_peak
+from proxconnect.training.complaints import complaining
 from proxconnect.training.configuration import Configured
 from proxconnect.training.runs import fit, last_checkpoint
 from proxconnect.training.shipping import float_bytes, ship
@@ -36,13 +37,14 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
     Returns accuracies from 0 to 1 on what validates, "accuracy" ("reestimated", "hard", "soft": the first is of what
     ships; a float network has it alone), the "curve" by epoch, "steps", "seconds" of this process (of the whole run
     only where it was not stopped), "peak_memory_bytes" of the process, "packed_bytes" (None for a float network),
-    "float_bytes" and "stays_float".
+    "float_bytes" and "stays_float". UsageError for a configuration that the parser does not know.
     """
     began = time.perf_counter()
     reset_peak()
     trainer = configuration.get("trainer", {}) | QUIET | {"default_root_dir": str(folder)}
     with _quiet():
-        run = Configured(configuration | {"trainer": trainer, "health": False})
+        with complaining():
+            run = Configured(configuration | {"trainer": trainer, "health": False})
         fit(run, [_Reporting(on_progress)], last_checkpoint(run))
         last = run.model.curve[-1]
         shipped = ship(run.model, folder)

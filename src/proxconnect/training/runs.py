@@ -63,8 +63,9 @@ def _run_phases(run: Configured, callbacks: Sequence[lightning.Callback]) -> Non
         phase = Configured(configuration)
         fit(phase, callbacks, last_checkpoint(phase))
         path = last_checkpoint(phase)
-        if name == FLOAT and run.model.teacher is not None and run.model.teacher.checkpoint is None:
-            run.model.teacher = replace(run.model.teacher, checkpoint=path)
+        teacher = run.model.teacher
+        if name == FLOAT and teacher is not None and teacher.network is None and teacher.checkpoint is None:
+            run.model.teacher = replace(teacher, checkpoint=path)
     run.model.start = replace(run.model.start, checkpoint=path, float_epochs=0, activation_epochs=0)
 
 
