@@ -42,13 +42,13 @@ def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
     if verb == "fit":
         _require_new(configured, checkpoint)
         fit(configured, checkpoint=checkpoint)
-        _print(console, configured.model.curve[-1], ship(configured.model, configured.folder))
+        _print(console, configured, configured.model.curve[-1], ship(configured.model, configured.folder))
         return
     if checkpoint is None:
         raise UsageError(f"{verb} needs a trained network: give --ckpt_path runs/NAME/last.ckpt")
     evaluate = configured.trainer.validate if verb == "validate" else configured.trainer.test
     measured = evaluate(configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False)
-    _print(console, {name.partition("/")[2]: value for name, value in measured[0].items()}, None)
+    _print(console, configured, {name.partition("/")[2]: value for name, value in measured[0].items()})
 
 
 def _configured(verb: Verb, arguments: Sequence[str]) -> Configured:
@@ -100,7 +100,12 @@ def _require_new(configured: Configured, checkpoint: Path | None) -> None:
         )
 
 
-def _print(console: Console, measured: dict[str, float], shipped: Shipped | None) -> None:
+def _print(
+    console: Console, configured: Configured, measured: dict[str, float], shipped: Shipped | None = None
+) -> None:
+    """What was measured and made, by the first process alone."""
+    if not configured.trainer.is_global_zero:
+        return
     table = Table(box=None, show_header=False)
     for name, title in _TITLES.items():
         if name in measured:
