@@ -4,6 +4,7 @@ import datetime
 from pathlib import Path
 
 import pytest
+import yaml
 from grids import GRID, write_grid
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +90,11 @@ def test_a_base_may_be_a_file(tmp_path):
     found = rows(tmp_path, base="recipe.yaml")
     assert found[0].configuration["trainer"] == {"max_epochs": 9}
     assert found[0].configuration["rate"] == 0.001
+
+
+def test_axes_may_be_a_file(tmp_path):
+    (tmp_path / "axes.yaml").write_text(yaml.safe_dump(GRID["axes"], sort_keys=False))
+    assert [row.key for row in rows(tmp_path, axes="axes.yaml")] == [row.key for row in rows(tmp_path)]
 
 
 def test_only_selects(tmp_path):

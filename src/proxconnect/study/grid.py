@@ -1,7 +1,7 @@
 """A grid file: what stays the same in a study, the axes along which its rows differ, and which of them there are.
 
     base: ../../recipes/small.yaml     # a configuration of `proxconnect fit`, or a file that holds one
-    axes:
+    axes:                              # or a file that holds them, for several grids of one ledger
       seed: [0, 1, 2]                  # `seed_everything`
       pair:                            # a label and what it changes, nested or dotted
         fp: {}
@@ -108,7 +108,7 @@ class Grid:
         content = yaml_files.read(path)
         for key in content:
             require_known(str(key), _KEYS, f"key of {path}")
-        axes = {str(name): _axis(str(name), labels) for name, labels in _mapping(content.get("axes"), "axes").items()}
+        axes = _axes(content.get("axes"), path.parent)
         _require_tuned_as(axes)
         if not axes:
             raise GridError(f"{path} needs `axes:`, as in axes: {{seed: [0, 1, 2]}}")
@@ -130,6 +130,12 @@ class Grid:
 
 def _base(base: Any, folder: Path) -> Mapping[str, Any]:
     return yaml_files.read(folder / base) if isinstance(base, str) else _mapping(base, "base")
+
+
+def _axes(axes: Any, folder: Path) -> dict[str, dict[str, Label]]:
+    """The axes, which may be a file of their own, for several grids of one ledger."""
+    content = yaml_files.read(folder / axes) if isinstance(axes, str) else _mapping(axes, "axes")
+    return {str(name): _axis(str(name), labels) for name, labels in content.items()}
 
 
 def _axis(name: str, labels: Any) -> dict[str, Label]:
