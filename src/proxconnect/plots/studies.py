@@ -32,7 +32,8 @@ def plot_accuracies(
         axes.set_axis_off()
     grid[0].set_yticks(range(len(names)), names)
     grid[0].set_ylim(len(names) - 0.4, -0.6)
-    figure.supxlabel("accuracy of the hard network, %: each seed, mean ± sd; grey: the float network", fontsize=9)
+    fold = "\n" if columns == 1 else " "
+    figure.supxlabel(f"accuracy of the hard network, %:{fold}each seed, mean ± sd; grey: the float network", fontsize=9)
     return figure
 
 
