@@ -66,3 +66,16 @@ def test_a_checkpoint_of_another_shape_is_refused_by_the_shapes_that_differ(tmp_
 def test_a_time_between_checkpoints_that_is_none_is_refused(arguments):
     with pytest.raises(ValueError, match="must be positive"):
         LastCheckpoint(**arguments)
+
+
+class Malicious:
+    def __reduce__(self):
+        return eval, ("open('executed', 'w').close()",)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {}, "epoch": Malicious()}, tmp_path / LAST)
+    with pytest.raises(CheckpointError, match="is no checkpoint of a run, or a damaged one"):
+        finish(tmp_path)
+    assert not (tmp_path / "executed").exists()

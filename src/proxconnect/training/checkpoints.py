@@ -3,6 +3,7 @@
 import random
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import lightning
@@ -12,6 +13,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from proxconnect import atomic
+from proxconnect.checkpoints import CheckpointError
 
 LAST = "last.ckpt"
 
@@ -24,6 +26,20 @@ class WholeFiles(TorchCheckpointIO):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(path) as temporary:
             torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        """Tensors and plain values, whatever is asked: no code of the file runs.
+
+        CheckpointError for a file that is no checkpoint, holds other objects or is damaged.
+        """
+        try:
+            return super().load_checkpoint(path, map_location, weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(
+                f"{path} is no checkpoint of a run, or a damaged one ({reason}): give another by --ckpt_path, or begin "
+                "anew in another folder by --trainer.default_root_dir"
+            ) from error
 
 
 class LastCheckpoint(Checkpoint):

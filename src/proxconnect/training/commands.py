@@ -47,7 +47,9 @@ def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
     if checkpoint is None:
         raise UsageError(f"{verb} needs a trained network: give --ckpt_path runs/NAME/last.ckpt")
     evaluate = configured.trainer.validate if verb == "validate" else configured.trainer.test
-    measured = evaluate(configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False)
+    measured = evaluate(
+        configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
+    )
     _print(console, configured, {name.partition("/")[2]: value for name, value in measured[0].items()})
 
 

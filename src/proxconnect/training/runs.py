@@ -31,7 +31,7 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
     with atomic.replacing(run.folder / CONFIG) as temporary:
         temporary.write_text(run.text())
     run.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
-    run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint)
+    run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
 
 
 def last_checkpoint(run: Configured) -> Path | None:
