@@ -73,6 +73,13 @@ class Malicious:
         return eval, ("open('executed', 'w').close()",)
 
 
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk"])
+def test_a_damaged_checkpoint_is_told(content, tmp_path):
+    (tmp_path / LAST).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is no checkpoint of a run, or a damaged one"):
+        finish(tmp_path)
+
+
 def test_a_checkpoint_runs_no_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {}, "epoch": Malicious()}, tmp_path / LAST)
