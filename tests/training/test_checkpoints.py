@@ -1,12 +1,14 @@
 """Checkpoints of `fit`: whole or not written, and refused by another network."""
 
 import errno
+import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from proxconnect.checkpoints import CheckpointError
-from proxconnect.training.checkpoints import LAST, LastCheckpoint
+from proxconnect.training.checkpoints import AGREE_EVERY, LAST, LastCheckpoint
 from training.small_runs import TRANSFORMER, configured, differences, finish, outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*LeafSpec")
@@ -68,21 +70,59 @@ def test_a_time_between_checkpoints_that_is_none_is_refused(arguments):
         LastCheckpoint(**arguments)
 
 
-class Malicious:
+class Harmful:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
     def __reduce__(self):
-        return eval, ("open('executed', 'w').close()",)
+        return os.mkdir, (str(self.mark),)
 
 
-@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk"])
-def test_a_damaged_checkpoint_is_told(content, tmp_path):
-    (tmp_path / LAST).write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"last\.ckpt is no checkpoint of a run, or a damaged one"):
+def test_a_checkpoint_that_would_run_code_is_refused_in_words_and_runs_none(tmp_path):
+    checkpoint = torch.load(finish(tmp_path).folder / LAST)
+    torch.save(checkpoint | {"more": Harmful(tmp_path / "made")}, tmp_path / LAST)
+    with pytest.raises(CheckpointError, match=r"cannot go on from .*last\.ckpt: .* could run code"):
+        finish(tmp_path)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("kept", [0, 11, 5000, -100])
+def test_a_checkpoint_that_was_cut_is_told_so(kept, tmp_path):
+    path = finish(tmp_path).folder / LAST
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match="it is no checkpoint of torch, or damaged"):
         finish(tmp_path)
 
 
-def test_a_checkpoint_runs_no_code(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": {}, "epoch": Malicious()}, tmp_path / LAST)
-    with pytest.raises(CheckpointError, match="is no checkpoint of a run, or a damaged one"):
+def test_tensors_that_are_no_run_are_told_how_to_start_one(tmp_path):
+    torch.save(finish(tmp_path).model.network.state_dict(), tmp_path / LAST)
+    with pytest.raises(CheckpointError, match=r"fit did not write it; a run starts .* by model\.start\.checkpoint"):
         finish(tmp_path)
-    assert not (tmp_path / "executed").exists()
+
+
+def fake_trainer(step, world_size, others_are_late):
+    strategy = SimpleNamespace(reduce_boolean_decision=lambda late, all: late or others_are_late)
+    return SimpleNamespace(
+        is_last_batch=False, accumulate_grad_batches=1, global_step=step, world_size=world_size, strategy=strategy
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "world_size", "own_clock", "others_are_late", "writes"),
+    [
+        (1, 1, 0.0, False, False),
+        (1, 1, 601.0, False, True),
+        (AGREE_EVERY, 2, 0.0, True, True),
+        (AGREE_EVERY, 2, 0.0, False, False),
+        (AGREE_EVERY + 1, 2, 601.0, True, False),
+    ],
+)
+def test_processes_write_together(step, world_size, own_clock, others_are_late, writes, monkeypatch):
+    callback, written = LastCheckpoint(every_minutes=10), []
+    callback._written -= own_clock
+    monkeypatch.setattr(callback, "_write", written.append)
+    trainer = fake_trainer(step, world_size, others_are_late)
+    callback.on_train_batch_end(trainer, None, None, None, step - 1)
+    assert len(written) == writes

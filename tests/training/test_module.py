@@ -3,6 +3,7 @@
 import copy
 from functools import partial
 
+import lightning
 import pytest
 import torch
 from torch import nn
@@ -110,3 +111,27 @@ def test_a_teacher_has_its_share_of_the_loss(tmp_path):
     divergence = kl_div(log_softmax(answers / 2, 1), softmax(wanted / 2, 1), reduction="batchmean")
     expected = 0.7 * cross_entropy(answers, labels, label_smoothing=0.1) + 0.3 * 4 * divergence
     torch.testing.assert_close(run.model.objective(answers, labels, images), expected)
+
+
+@pytest.mark.parametrize("trainer", [{"max_epochs": -1}, {"limit_train_batches": 0}])
+def test_a_run_of_no_known_length_is_refused(trainer, tmp_path):
+    with pytest.raises(ValueError, match=r"need the number of steps: give --trainer\.max_epochs"):
+        finish(tmp_path, trainer=trainer)
+
+
+def test_mu_is_at_its_end_for_the_steps_of_its_hold_where_the_last_gradients_of_an_epoch_are_fewer(tmp_path):
+    """Three batches by two are two steps an epoch, in the second of which one batch is alone."""
+    seen = []
+
+    class Watching(lightning.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            seen.append(module.network.stages[0].conv.weight_quantizer.mu.item())
+
+    course = {"start": 1.0, "end": 16.0, "hold": 0.5}
+    parts = {"model": {"sharpening": {"weights": course}}, "trainer": {"accumulate_grad_batches": 2}}
+    finish(tmp_path, [Watching()], **parts)
+    assert seen == pytest.approx([1.0, 4.0, 16.0, 16.0])
+
+
+def test_nothing_is_logged_within_an_epoch_where_the_trainer_says_never(tmp_path):
+    finish(tmp_path, trainer={"log_every_n_steps": 0})

@@ -56,6 +56,8 @@ def test_from_every_checkpoint_the_end_is_that_of_the_unbroken_run(parts, tmp_pa
     finish(whole, [copying], **parts)
     expected = outcome(whole)
     assert copying.count >= 6
+    finish(whole, **parts)
+    assert not differences(expected, outcome(whole)), "stopped after its end"
     for number in range(copying.count):
         finish(copies / str(number), **parts)
         assert not differences(expected, outcome(copies / str(number))), f"stopped before batch {number}"

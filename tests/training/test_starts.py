@@ -77,6 +77,34 @@ def test_the_float_phase_is_the_teacher_of_the_run(tmp_path):
     assert all(torch.equal(tensor, saved(tmp_path / FLOAT / LAST)[name]) for name, tensor in teacher.items())
 
 
+def test_the_float_network_that_an_activation_phase_started_from_is_the_teacher(float_run, tmp_path):
+    start = {"checkpoint": str(float_run), "activation_epochs": 1}
+    run = configured(tmp_path, model={"binary": BWA, "start": start, "teacher": {}}, trainer={"max_epochs": 0})
+    fit(run)
+    values = saved(float_run)
+    assert all(torch.equal(tensor, values[name]) for name, tensor in run.model.objective.teacher.state_dict().items())
+
+
+def test_a_binary_network_is_no_teacher(tmp_path):
+    with pytest.raises(CheckpointError, match=r"is of a binary network: a teacher is a float one"):
+        built(tmp_path, model={"binary": BWA, "start": {"activation_epochs": 1}, "teacher": {}})
+
+
+def test_what_was_distilled_is_validated_without_its_teacher(tmp_path):
+    model = {"start": {"float_epochs": 1}, "teacher": {}}
+    trained = finish(tmp_path, model=model)
+    run = configured(tmp_path, model=model)
+    [measured] = run.trainer.validate(run.model, run.datamodule, tmp_path / LAST, verbose=False)
+    assert measured["val/accuracy"] == pytest.approx(trained.model.curve[-1]["accuracy"])
+
+
+def test_of_a_run_with_an_average_of_the_weights_the_average_starts_another(tmp_path):
+    averaging = {"callbacks": [{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}]}
+    first = finish(tmp_path / "first", model={"binary": None}, trainer=averaging).folder / LAST
+    network = built(tmp_path / "second", model={"binary": {"weights": "bc"}, "start": {"checkpoint": str(first)}})
+    assert torch.equal(network.stages[0].conv.latent, saved(first)["stages.0.conv.weight"])
+
+
 def test_a_phase_that_is_done_is_not_run_again(tmp_path):
     finish(tmp_path, model={"start": {"float_epochs": 1}})
     written = (tmp_path / FLOAT / LAST).stat().st_mtime_ns

@@ -41,7 +41,7 @@ def read(path: Path) -> Checkpoint:
     with path.open("rb") as file:
         is_torch = not _is_safetensors(file.read(9))
     try:
-        content = _read_torch(path) if is_torch else _read_safetensors(path)
+        content = read_torch(path) if is_torch else _read_safetensors(path)
         found = dict(_flattened(content, ""))
         _require_plain(found)
     except RecursionError:
@@ -70,13 +70,17 @@ def _is_safetensors(start: bytes) -> bool:
     return not start.startswith(_ZIP) and start[8:9] == b"{"
 
 
-def _read_torch(path: Path) -> object:
+def read_torch(path: Path, *, mmap: bool = True) -> object:
+    """What `torch.save` wrote, mapped or copied, on the CPU; ValueError, without the path, for all else.
+
+    No code of the file runs.
+    """
     if path.suffix == ".safetensors":  # which torch takes for one
         raise ValueError("it is no safetensors file, though it is called one: rename what torch wrote to .pt")
     with path.open("rb") as file:
         is_zip = file.read(4) == _ZIP
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip and mmap)
     except UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         what = f" such as {named[1]}," if named else ""
@@ -84,7 +88,7 @@ def _read_torch(path: Path) -> object:
             f"it is no checkpoint, or it holds objects beside tensors,{what} which could run code and are not read: "
             "save the state dict alone, torch.save(model.state_dict(), path)"
         ) from error
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError) as error:  # whatever a damaged file makes of torch
+    except Exception as error:  # whatever a damaged file makes of torch
         said = str(error).splitlines()
         raise ValueError(f"it is no checkpoint of torch, or damaged ({said[0] if said else error!r})") from error
 

@@ -13,12 +13,16 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from proxconnect import atomic
 from proxconnect.checkpoints import CheckpointError
+from proxconnect.checkpoints.reading import read_torch
 
 LAST = "last.ckpt"
 
+AGREE_EVERY = 20
+"""Optimizer steps after which several processes ask each other whether it is time for a checkpoint."""
+
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all: where the disk is full, the last one stays."""
+    """Writes a checkpoint whole or not at all: where the disk is full, the last one stays. Reads no code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write aside, flush, rename; OSError where that fails, with the file that was there untouched."""
@@ -26,19 +30,12 @@ class WholeFiles(TorchCheckpointIO):
         with atomic.replacing(path) as temporary:
             torch.save(checkpoint, temporary)
 
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Tensors and plain values, whatever is asked: no code of the file runs.
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """What the file holds, on the CPU, without running any code of it.
 
-        CheckpointError for a file that is no checkpoint, holds other objects or is damaged.
+        CheckpointError where it is damaged, no file of `fit`, or holds more than tensors and plain values.
         """
-        try:
-            return super().load_checkpoint(path, map_location, weights_only=True)
-        except Exception as error:  # whatever a damaged file makes of torch
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CheckpointError(
-                f"{path} is no checkpoint of a run, or a damaged one ({reason}): give another by --ckpt_path, or begin "
-                "anew in another folder by --trainer.default_root_dir"
-            ) from error
+        return read_run(Path(path))
 
 
 class LastCheckpoint(Checkpoint):
@@ -76,7 +73,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
-        if due or time.monotonic() - self._written > 60 * self.every_minutes:
+        if due or self._is_late(trainer):
             self._write(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -91,9 +88,31 @@ class LastCheckpoint(Checkpoint):
         """Keep it for the start of training."""
         self._resumed = state_dict
 
+    def _is_late(self, trainer: lightning.Trainer) -> bool:
+        """Whether the time is up on one process, and so for all: they write together, and their clocks differ.
+
+        Several ask each other now and then alone, since an answer is a wait for all of them.
+        """
+        if trainer.world_size > 1 and trainer.global_step % AGREE_EVERY:
+            return False
+        late = time.monotonic() - self._written > 60 * self.every_minutes
+        return trainer.strategy.reduce_boolean_decision(late, all=False)
+
     def _write(self, trainer: lightning.Trainer) -> None:
-        trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST, weights_only=False)
         self._written = time.monotonic()
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The checkpoint of `fit` at `path`; CheckpointError where it is none."""
+    try:
+        content = read_torch(path, mmap=False)
+    except ValueError as error:
+        raise CheckpointError(f"cannot go on from {path}: {error}") from error
+    if not isinstance(content, dict) or not {"state_dict", "global_step"} <= content.keys():
+        raise CheckpointError(f"cannot go on from {path}: fit did not write it; a run starts from the tensors of any "
+                              "file by model.start.checkpoint")  # fmt: skip
+    return content
 
 
 def _states() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from proxconnect.loading import importable_folder
 from proxconnect.text import some
 from proxconnect.training.complaints import UsageError, complaining
 from proxconnect.training.configuration import Configured
-from proxconnect.training.runs import fit, last_checkpoint
+from proxconnect.training.runs import fit, has_begun, last_checkpoint
 from proxconnect.training.shipping import Shipped, ship
 
 Verb = Literal["fit", "validate", "test"]
@@ -38,11 +38,13 @@ def run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
 
 def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
     configured = _configured(verb, arguments)
-    checkpoint = _checkpoint(configured)
     if verb == "fit":
-        _require_new(configured, checkpoint)
+        _require_new(configured)
+    checkpoint = _checkpoint(configured, verb)
+    if verb == "fit":
         fit(configured, checkpoint=checkpoint)
-        _print(console, configured, configured.model.curve[-1], ship(configured.model, configured.folder))
+        measured = configured.model.curve[-1] if configured.model.curve else {}
+        _print(console, configured, measured, ship(configured.model, configured.folder))
         return
     if checkpoint is None:
         raise UsageError(f"{verb} needs a trained network: give --ckpt_path runs/NAME/last.ckpt")
@@ -79,13 +81,13 @@ def _configs(arguments: Sequence[str]) -> Iterator[str]:
             yield word.removeprefix("--config=")
 
 
-def _checkpoint(configured: Configured) -> Path | None:
-    """The checkpoint that --ckpt_path names; UsageError where there is none."""
+def _checkpoint(configured: Configured, verb: Verb) -> Path | None:
+    """The checkpoint that --ckpt_path names, None where a phase before the run goes on; UsageError for no such file."""
     given = configured.config_init["ckpt_path"]
-    if given is None:
+    path = last_checkpoint(configured) if given == LAST else given and Path(given)
+    if given is None or (verb == "fit" and given == LAST and path is None and has_begun(configured)):
         return None
-    path = last_checkpoint(configured) if given == LAST else Path(given)
-    if path is None or not path.exists():
+    if path is None or not path.is_file():
         raise UsageError(
             f"there is no checkpoint {given if path else configured.folder / 'last.ckpt'}: name the folder of the run "
             "by --trainer.default_root_dir, or its checkpoint by --ckpt_path"
@@ -93,9 +95,9 @@ def _checkpoint(configured: Configured) -> Path | None:
     return path
 
 
-def _require_new(configured: Configured, checkpoint: Path | None) -> None:
-    """UsageError where a run would begin in the folder of another, whose checkpoint it would replace."""
-    if checkpoint is None and last_checkpoint(configured) is not None:
+def _require_new(configured: Configured) -> None:
+    """UsageError where a run would begin in the folder of another, whose checkpoint, or float phase, it would take."""
+    if configured.config_init["ckpt_path"] is None and has_begun(configured):
         raise UsageError(
             f"{configured.folder} holds a run already: go on with it by --ckpt_path last, or give another folder by "
             "--trainer.default_root_dir"
@@ -109,6 +111,8 @@ def _print(
     if not configured.trainer.is_global_zero:
         return
     table = Table(box=None, show_header=False)
+    if "accuracy" not in measured:
+        table.add_row(_TITLES["accuracy"], "not measured after the last epoch: proxconnect validate does it")
     for name, title in _TITLES.items():
         if name in measured:
             table.add_row(title, f"{100 * measured[name]:.2f} %")

@@ -37,7 +37,7 @@ class Health(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the loss where it is logged, since to look costs a wait for the device."""
-        if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # a connector sets it
+        if _training(pl_module).is_logged(batch_idx):
             _require_finite(pl_module)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

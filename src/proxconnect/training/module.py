@@ -1,10 +1,12 @@
 """A LightningModule that trains float and binary networks on pictures, by the public names of the library."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, cast
 
 import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -70,6 +72,7 @@ class Training(lightning.LightningModule):
         self.label_smoothing, self.teacher, self.calibration = label_smoothing, teacher, calibration
         self.compiles = compile
         self.network: nn.Module = nn.Identity()
+        self.objective: Objective | None = None
         self.curve: list[dict[str, float]] = []
         """One entry an epoch: "epoch" from 1, "loss" of training, and the accuracies after it."""
         self._validated: dict[str, float] = {}
@@ -84,16 +87,16 @@ class Training(lightning.LightningModule):
 
     def configure_model(self) -> None:
         """Build the network, once, since Lightning asks at each of fit, validate, test; shard it where asked."""
-        if not isinstance(self.network, nn.Identity):
-            return
-        network = self.build()
-        mesh = getattr(self.trainer.strategy, "device_mesh", None)
-        self.network = network if mesh is None else shard(network, mesh)
-        self.accuracies = Accuracies(self.network, self.data.classes)
-        self.objective = Objective(self.label_smoothing, self.teacher, self._build_teacher())
-        self._forget_losses()
-        if self.compiles:
-            self.network.compile()
+        if isinstance(self.network, nn.Identity):
+            network = self.build()
+            mesh = getattr(self.trainer.strategy, "device_mesh", None)
+            self.network = network if mesh is None else shard(network, mesh)
+            self.accuracies = Accuracies(self.network, self.data.classes)
+            self._forget_losses()
+            if self.compiles:
+                self.network.compile()
+        if self.objective is None and self.trainer.state.fn == TrainerFn.FITTING:  # none else needs the teacher's file
+            self.objective = Objective(self.label_smoothing, self.teacher, self._build_teacher())
 
     def build(self) -> nn.Module:
         """The network with the values that it starts from, float or binary."""
@@ -108,7 +111,7 @@ class Training(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer with its update rule, its clamp and the schedules of μ, and that of the learning rate."""
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self._steps_of_run()
         optimizer = self.make_optimizer(grouped(self.network, self.undecayed))
         if self.binary is not None:
             if self.rule != "pc++":
@@ -123,19 +126,21 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """The loss of a batch of images (N, C, H, W) and labels (N,) or shares of classes (N, classes)."""
+        assert self.objective is not None
         images, targets = batch
         loss = self.objective(self.network(images), targets, images)
         self._losses += loss.detach()
         self._steps += 1
         return loss
 
-    def on_fit_start(self) -> None:
-        """Look once at how often to log."""
-        self._log_every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it
+    def is_logged(self, index: int) -> bool:
+        """Whether the loss of the batch of that number in its epoch is logged."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it
+        return every > 0 and (index + 1) % every == 0
 
     def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
         """Log the loss now and then."""
-        if (index + 1) % self._log_every == 0:
+        if self.is_logged(index):
             self.log_dict({"loss": outputs["loss"], **self._sharpness()})
 
     def on_train_epoch_end(self) -> None:
@@ -197,14 +202,23 @@ class Training(lightning.LightningModule):
         if self.teacher is None:
             return None
         network = self.teacher.network or self.float_network
-        path = self.teacher.checkpoint or (None if network.pretrained else self.start.checkpoint)
+        is_other = self.teacher.network is not None and network.pretrained
+        path = self.teacher.checkpoint or (None if is_other else self.start.checkpoint)
         if path is None and not network.pretrained:
             raise ValueError("a teacher needs values: give model.teacher.checkpoint, or a start from a checkpoint or a "
                              "float phase, whose network it then is")  # fmt: skip
         teacher = network.build(self.data)
         if path is not None:
-            starts.load(path, teacher)
+            starts.load_float(path, teacher)
         return teacher.eval().requires_grad_(False)
+
+    def _steps_of_run(self) -> int:
+        """How many optimizer steps there are; ValueError where the trainer's options do not say."""
+        steps = self.trainer.estimated_stepping_batches
+        if not 1 <= steps < math.inf:
+            raise ValueError("the schedules of the learning rate and of μ need the number of steps: give "
+                             "--trainer.max_epochs, or max_steps, and some batches in each epoch")  # fmt: skip
+        return int(steps)
 
     def _example(self) -> Tensor:
         size = self.data.image_size
@@ -221,17 +235,17 @@ class Training(lightning.LightningModule):
         self._validated = {}
 
     def _begin(self) -> None:
-        self._evaluated, self._pictures = torch.zeros((), device=self.device), 0
+        self._evaluated = torch.zeros(2, device=self.device)  # the sum of the losses, and of how many pictures
         self.accuracies.begin(self.calibration_batches())
 
     def _count(self, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch
-        self._evaluated += cross_entropy(self.accuracies.update(images, labels), labels) * len(images)
-        self._pictures += len(images)
+        self._evaluated[0] += cross_entropy(self.accuracies.update(images, labels), labels) * len(images)
+        self._evaluated[1] += len(images)
 
     def _end(self, stage: str) -> dict[str, float]:
-        loss = cast(Tensor, self.trainer.strategy.reduce(self._evaluated / self._pictures, reduce_op="mean"))
-        measured = {"loss": loss.item()} | {
+        loss, pictures = cast(Tensor, self.trainer.strategy.reduce(self._evaluated, reduce_op="sum"))
+        measured = {"loss": (loss / pictures).item()} | {
             name: round(share.item(), 7) for name, share in self.accuracies.end().items()
         }
         self.log_dict({f"{stage}/{name}": value for name, value in measured.items()}, sync_dist=True)

@@ -35,24 +35,25 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
     """Train and measure what `configuration` says, in `folder`, from where a run that was stopped there got to.
 
     Returns accuracies from 0 to 1 on what validates, "accuracy" ("reestimated", "hard", "soft": the first is of what
-    ships; a float network has it alone), the "curve" by epoch, "steps", "seconds" of this process (of the whole run
-    only where it was not stopped), "peak_memory_bytes" of the process, "packed_bytes" (None for a float network),
-    "float_bytes" and "stays_float". UsageError for a configuration that the parser does not know.
+    ships; a float network has it alone), the "curve" by epoch, "steps", "seconds" of the whole run, wherever it was
+    stopped, but for what was lost after its last checkpoint, "peak_memory_bytes" of the process, "packed_bytes" (None
+    for a float network), "float_bytes" and "stays_float". UsageError for a configuration that the parser does not know;
+    ValueError where the last epoch was not validated.
     """
-    began = time.perf_counter()
+    stopwatch = _Stopwatch()
     reset_peak()
     trainer = configuration.get("trainer", {}) | QUIET | {"default_root_dir": str(folder)}
     with _quiet():
         with complaining():
             run = Configured(configuration | {"trainer": trainer, "health": False})
-        fit(run, [_Reporting(on_progress)], last_checkpoint(run))
-        last = run.model.curve[-1]
+        fit(run, [stopwatch, _Reporting(on_progress)], last_checkpoint(run))
+        accuracies = _accuracies(run.model.curve)
         shipped = ship(run.model, folder)
     return {
-        "accuracy": {_short(name): share for name, share in last.items() if name.startswith("accuracy")},
+        "accuracy": accuracies,
         "curve": run.model.curve,
         "steps": run.trainer.global_step,
-        "seconds": time.perf_counter() - began,
+        "seconds": stopwatch.seconds,
         "peak_memory_bytes": own_peak(),
         "packed_bytes": None if shipped is None else shipped.packed_bytes,
         "float_bytes": float_bytes(run.model.network),
@@ -60,8 +61,36 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
     }
 
 
+def _accuracies(curve: list[dict[str, float]]) -> dict[str, float]:
+    """Those of the last epoch; ValueError without any."""
+    found = {_short(name): share for name, share in (curve or [{}])[-1].items() if name.startswith("accuracy")}
+    if not found:
+        raise ValueError(
+            "the run was not validated after its last epoch: let trainer.max_epochs be a multiple of "
+            "trainer.check_val_every_n_epoch, and leave max_steps and limit_val_batches out"
+        )
+    return found
+
+
 def _short(name: str) -> str:
     return {"accuracy": "reestimated"}.get(name, name.removeprefix("accuracy_"))
+
+
+class _Stopwatch(lightning.Callback):
+    """Counts seconds, and goes on from those of the checkpoint where a run was stopped."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._began = time.perf_counter() - state_dict["seconds"]
 
 
 class _Reporting(lightning.Callback):

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning
 import yaml
+from lightning.pytorch.callbacks import WeightAveraging
 
 from proxconnect import atomic
 from proxconnect.training.checkpoints import LAST
@@ -32,12 +33,22 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
         temporary.write_text(run.text())
     run.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
     run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
+    for callback in run.trainer.callbacks:  # type: ignore[attr-defined]  # as above
+        if isinstance(callback, WeightAveraging):
+            callback.on_train_end(run.trainer, run.model)  # which Lightning leaves out where the run was at its end
 
 
 def last_checkpoint(run: Configured) -> Path | None:
     """The checkpoint that the folder of the run holds, if it holds one."""
     path = run.folder / LAST
     return path if path.exists() else None
+
+
+def has_begun(run: Configured) -> bool:
+    """Whether the folder of the run holds a checkpoint, of the run or of a phase before it."""
+    start = run.model.start
+    places = {"": True, FLOAT: start.float_epochs > 0, ACTIVATIONS: start.activation_epochs > 0}
+    return any(is_its and (run.folder / place / LAST).exists() for place, is_its in places.items())
 
 
 def phases(configuration: Plain) -> list[tuple[str, Plain]]:
@@ -58,14 +69,15 @@ def phases(configuration: Plain) -> list[tuple[str, Plain]]:
 
 
 def _run_phases(run: Configured, callbacks: Sequence[lightning.Callback]) -> None:
-    path = run.model.start.checkpoint
+    path = floats = run.model.start.checkpoint
     for name, configuration in phases(yaml.safe_load(run.text())):
         phase = Configured(configuration)
         fit(phase, callbacks, last_checkpoint(phase))
         path = last_checkpoint(phase)
-        teacher = run.model.teacher
-        if name == FLOAT and teacher is not None and teacher.network is None and teacher.checkpoint is None:
-            run.model.teacher = replace(teacher, checkpoint=path)
+        floats = path if name == FLOAT else floats
+    teacher = run.model.teacher
+    if teacher is not None and teacher.network is None and teacher.checkpoint is None:
+        run.model.teacher = replace(teacher, network=run.model.float_network, checkpoint=floats)
     run.model.start = replace(run.model.start, checkpoint=path, float_epochs=0, activation_epochs=0)
 
 

@@ -24,6 +24,10 @@ class FullySharded(ModelParallelStrategy):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, **kwargs)
 
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Fill the sharded network and the optimizers; no code of the file runs."""
+        return super().load_checkpoint(checkpoint_path, weights_only=True)
+
     def setup_environment(self) -> None:
         """All processes share the data."""
         self._data_parallel_size = self.num_nodes * self.num_processes

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from proxconnect.checkpoints import CheckpointError, Matched, fill, match, read
+from proxconnect.checkpoints import Checkpoint, CheckpointError, Matched, fill, match, read
 from proxconnect.checkpoints.matching import FLOAT_NAMES
 
 _QUANTIZERS = (".weight_quantizer.", ".input_quantizer.")
 _THRESHOLDS = ".input_shift."
+_OURS = "state_dict.network."
+"""Where a file of `fit` has the network. An average of the weights stands there, the weights themselves elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,7 @@ def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
     float network has no place for, are returned, for `take_thresholds`. CheckpointError says which names do not fit, or
     that there is no such file.
     """
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}: give the file that a run wrote, as runs/float/last.ckpt")
-    checkpoint = read(path)
-    matched = match(checkpoint, network)
+    checkpoint, matched = _found(path, network)
     tensors = {name: tensor for name, tensor in matched.tensors.items() if not _is_quantizers(name)}
     thresholds = {name: tensors.pop(name) for name in list(tensors) if _THRESHOLDS in name}
     values = {_float_name(name): tensor for name, tensor in tensors.items()}
@@ -58,10 +57,28 @@ def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
     return thresholds
 
 
+def load_float(path: Path, network: nn.Module) -> None:
+    """As `load`; CheckpointError for the file of a binary network too, whose latents alone answer otherwise."""
+    _, matched = _found(path, network)
+    if matched.binary_layers:
+        raise CheckpointError(f"{path} is of a binary network: a teacher is a float one, the last.ckpt of a run with "
+                              "--model.binary null; name it by model.teacher.checkpoint")  # fmt: skip
+    load(path, network)
+
+
 def take_thresholds(network: nn.Module, thresholds: Mapping[str, Tensor]) -> None:
     """Give the binary `network` those learned thresholds that it has a place for."""
     state = network.state_dict()
     network.load_state_dict(state | {name: t for name, t in thresholds.items() if name in state})
+
+
+def _found(path: Path, network: nn.Module) -> tuple[Checkpoint, Matched]:
+    """The checkpoint and what of it is the network's: of a run with an average of the weights, the average."""
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}: give the file that a run wrote, as runs/float/last.ckpt")
+    checkpoint = read(path)
+    is_ours = any(name.startswith(_OURS) for name in checkpoint.tensors)
+    return checkpoint, match(checkpoint, network, _OURS if is_ours else None)
 
 
 def _is_quantizers(name: str) -> bool:
