@@ -77,10 +77,12 @@ def test_tuned_settings_win_over_labels_and_a_block_over_both(tmp_path):
 
 
 def test_a_label_may_have_what_was_tuned_for_another(tmp_path):
-    (tmp_path / "tuned.yaml").write_text("settings: [{when: {pair: bnn+}, set: {rate: 1e-3}}]")
+    settings = "[{when: {pair: bnn+}, set: {rate: 1e-3}}, {when: {pair: bnn++, start: FT}, set: {rate: 5}}]"
+    (tmp_path / "tuned.yaml").write_text(f"settings: {settings}")
     axes = GRID["axes"] | {"pair": GRID["axes"]["pair"] | {"bnn++": {"tuned_as": {"pair": "bnn+"}}}}
     found = rows(tmp_path, tuned="tuned.yaml", axes=axes)
-    assert {row.labels["pair"] for row in found if row.configuration.get("rate") == 0.001} == {"bnn+", "bnn++"}
+    rates = {(row.labels["pair"], row.labels["start"]): row.configuration.get("rate") for row in found}
+    assert rates == {("fp", "E2E"): None, ("bnn+", "E2E"): 0.001, ("bnn++", "E2E"): 0.001, ("bnn++", "FT"): 5}
     with pytest.raises(GridError, match="unknown axis in tuned_as 'pairs': did you mean 'pair'"):
         rows(tmp_path, axes=GRID["axes"] | {"seed": {"0": {"tuned_as": {"pairs": "bnn+"}}}})
 

@@ -6,7 +6,7 @@
       pair:                            # a label and what it changes, nested or dotted
         fp: {}
         bnn+: {model.weights: bnn+}
-      mode: {float: {}, BW: {}, BWA: {tuned_as: {mode: BW}}}   # BWA has what was tuned for BW
+      mode: {float: {}, BW: {}, BWA: {tuned_as: {mode: BW}}}   # BWA has BW's where it was not tuned
       start:
         E2E: {}
         FT:
@@ -52,7 +52,7 @@ class Label:
     checkpoint: str | None = None
     """The key of the configuration that takes the last checkpoint of that row."""
     tuned_as: Mapping[str, str] = field(default_factory=dict)
-    """The labels whose tuned settings it has, in place of the row's own."""
+    """The labels whose tuned settings its rows have where nothing was tuned for their own."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,12 @@ class Grid:
     layout: Layout
 
     def tuned_for(self, labels: Labels) -> list[Setting]:
-        """The tuned settings of a row with these labels."""
+        """The tuned settings of a row with these labels; where there are none, those of what they are `tuned_as`."""
         asked = dict(labels)
         for axis, label in labels.items():
             asked |= self.axes[axis][label].tuned_as
-        return [setting for setting in self.tuned if setting.when.items() <= asked.items()]
+        own, others = ([s for s in self.tuned if s.when.items() <= of.items()] for of in (labels, asked))
+        return own or others
 
     @classmethod
     def read(cls, path: Path) -> Self:
