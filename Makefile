@@ -15,7 +15,7 @@ demo: $(VENV)/ready
 	$(BIN)/proxconnect demo
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ import datetime
 from pathlib import Path
 
 import pytest
+import yaml
 from grids import GRID, write_grid
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,10 +77,12 @@ def test_tuned_settings_win_over_labels_and_a_block_over_both(tmp_path):
 
 
 def test_a_label_may_have_what_was_tuned_for_another(tmp_path):
-    (tmp_path / "tuned.yaml").write_text("settings: [{when: {pair: bnn+}, set: {rate: 1e-3}}]")
+    settings = "[{when: {pair: bnn+}, set: {rate: 1e-3}}, {when: {pair: bnn++, start: FT}, set: {rate: 5}}]"
+    (tmp_path / "tuned.yaml").write_text(f"settings: {settings}")
     axes = GRID["axes"] | {"pair": GRID["axes"]["pair"] | {"bnn++": {"tuned_as": {"pair": "bnn+"}}}}
     found = rows(tmp_path, tuned="tuned.yaml", axes=axes)
-    assert {row.labels["pair"] for row in found if row.configuration.get("rate") == 0.001} == {"bnn+", "bnn++"}
+    rates = {(row.labels["pair"], row.labels["start"]): row.configuration.get("rate") for row in found}
+    assert rates == {("fp", "E2E"): None, ("bnn+", "E2E"): 0.001, ("bnn++", "E2E"): 0.001, ("bnn++", "FT"): 5}
     with pytest.raises(GridError, match="unknown axis in tuned_as 'pairs': did you mean 'pair'"):
         rows(tmp_path, axes=GRID["axes"] | {"seed": {"0": {"tuned_as": {"pairs": "bnn+"}}}})
 
@@ -89,6 +92,11 @@ def test_a_base_may_be_a_file(tmp_path):
     found = rows(tmp_path, base="recipe.yaml")
     assert found[0].configuration["trainer"] == {"max_epochs": 9}
     assert found[0].configuration["rate"] == 0.001
+
+
+def test_axes_may_be_a_file(tmp_path):
+    (tmp_path / "axes.yaml").write_text(yaml.safe_dump(GRID["axes"], sort_keys=False))
+    assert [row.key for row in rows(tmp_path, axes="axes.yaml")] == [row.key for row in rows(tmp_path)]
 
 
 def test_only_selects(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from torchvision.models import vision_transformer
 
@@ -70,18 +71,43 @@ def files(recipe, overlays):
     return [word for path in paths for word in ("--config", str(path))]
 
 
+def read(recipe):
+    return yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text())
+
+
 @pytest.fixture(scope="module")
 def parser():
     """The one of `proxconnect fit`, for all that is parsed and not run."""
     return Configured(["--data", "Digits", "--trainer.accelerator", "cpu", "--trainer.logger", "false"]).parser
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+ALIKE = {
+    "resnet56_cifar10": "resnet20_cifar10",
+    "resnet50_imagenet": "resnet18_imagenet",
+    "deit_s_imagenet": "deit_t_imagenet",
+    "deit_b_imagenet": "deit_t_imagenet",
+}
+"""Recipes that say other names and numbers alone, so that what may go over one may go over the other."""
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe not in ALIKE])
 def test_parses_with_what_may_go_over_it(parser, recipe):
     for overlays in longest(recipe):
         parsed = parser.parse_args(files(recipe, overlays))
         assert parsed.trainer.default_root_dir == f"runs/{recipe}"
         assert (parsed.model.binary is None) == (overlays == ("fp",))
+
+
+def keys(plain, path=""):
+    """The paths of all values, and whose options they are."""
+    if not isinstance(plain, dict):
+        return {path}
+    return {plain.get("class_path", "")}.union(*(keys(value, f"{path}.{key}") for key, value in plain.items()))
+
+
+@pytest.mark.parametrize("recipe", ALIKE)
+def test_is_like_another(recipe):
+    assert keys(read(recipe)) == keys(read(ALIKE[recipe]))
 
 
 def test_every_overlay_goes_over_some_recipe():
@@ -171,7 +197,10 @@ def test_runs(recipe, pictures, tmp_path, small_torchvision):
     assert shipped(tmp_path) == (3, True)
 
 
-OWN_NETWORKS = [(recipe, modes(recipe)[0]) for recipe in RECIPES if modes(recipe)[0] != ("bwa",)]
+OWN_NETWORKS = [
+    (f"resnet{depth}_{data}", (f"bwa_resnet{depth}",))
+    for depth, data in [(18, "imagenet"), (20, "cifar10"), (50, "imagenet"), (56, "cifar10")]
+]
 TRANSFORMER = [("small_vit_fashion_mnist", overlays) for overlays in longest("small_vit_fashion_mnist")]
 BATCH_NORM = [("small_cnn_digits", overlays) for overlays in [("bwa", "bwaa", "thresholds"), ("unscaled",), ("bop",)]]
 

@@ -20,7 +20,7 @@ RUNS = {
             "binary": {"weights": "bnn++", "activations": "poly+"},
             "sharpening": {"activations": {}},
         },
-        "data": {"batch_size": 16, "flip": True, "mixup": {}},
+        "data": {"flip": True, "mixup": {}},
         "trainer": {"accumulate_grad_batches": 2},
     },
     "phases with a teacher": {
@@ -29,6 +29,7 @@ RUNS = {
             "start": {"float_epochs": 1, "activation_epochs": 1},
             "teacher": {},
         },
+        "data": {"batch_size": 48},
         "trainer": {"max_epochs": 1},
     },
 }

@@ -1,12 +1,12 @@
 """A grid file: what stays the same in a study, the axes along which its rows differ, and which of them there are.
 
     base: ../../recipes/small.yaml     # a configuration of `proxconnect fit`, or a file that holds one
-    axes:
+    axes:                              # or a file that holds them, for several grids of one ledger
       seed: [0, 1, 2]                  # `seed_everything`
       pair:                            # a label and what it changes, nested or dotted
         fp: {}
         bnn+: {model.weights: bnn+}
-      mode: {float: {}, BW: {}, BWA: {tuned_as: {mode: BW}}}   # BWA has what was tuned for BW
+      mode: {float: {}, BW: {}, BWA: {tuned_as: {mode: BW}}}   # BWA has BW's where it was not tuned
       start:
         E2E: {}
         FT:
@@ -52,7 +52,7 @@ class Label:
     checkpoint: str | None = None
     """The key of the configuration that takes the last checkpoint of that row."""
     tuned_as: Mapping[str, str] = field(default_factory=dict)
-    """The labels whose tuned settings it has, in place of the row's own."""
+    """The labels whose tuned settings its rows have where nothing was tuned for their own."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,12 @@ class Grid:
     layout: Layout
 
     def tuned_for(self, labels: Labels) -> list[Setting]:
-        """The tuned settings of a row with these labels."""
+        """The tuned settings of a row with these labels; where there are none, those of what they are `tuned_as`."""
         asked = dict(labels)
         for axis, label in labels.items():
             asked |= self.axes[axis][label].tuned_as
-        return [setting for setting in self.tuned if setting.when.items() <= asked.items()]
+        own, others = ([s for s in self.tuned if s.when.items() <= of.items()] for of in (labels, asked))
+        return own or others
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -108,7 +109,7 @@ class Grid:
         content = yaml_files.read(path)
         for key in content:
             require_known(str(key), _KEYS, f"key of {path}")
-        axes = {str(name): _axis(str(name), labels) for name, labels in _mapping(content.get("axes"), "axes").items()}
+        axes = _axes(content.get("axes"), path.parent)
         _require_tuned_as(axes)
         if not axes:
             raise GridError(f"{path} needs `axes:`, as in axes: {{seed: [0, 1, 2]}}")
@@ -130,6 +131,12 @@ class Grid:
 
 def _base(base: Any, folder: Path) -> Mapping[str, Any]:
     return yaml_files.read(folder / base) if isinstance(base, str) else _mapping(base, "base")
+
+
+def _axes(axes: Any, folder: Path) -> dict[str, dict[str, Label]]:
+    """The axes, which may be a file of their own, for several grids of one ledger."""
+    content = yaml_files.read(folder / axes) if isinstance(axes, str) else _mapping(axes, "axes")
+    return {str(name): _axis(str(name), labels) for name, labels in content.items()}
 
 
 def _axis(name: str, labels: Any) -> dict[str, Label]:

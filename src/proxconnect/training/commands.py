@@ -44,16 +44,15 @@ def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
     if verb == "fit":
         fit(configured, checkpoint=checkpoint)
         measured = configured.model.curve[-1] if configured.model.curve else {}
-        shipped = ship(configured.model, configured.folder)
-        if configured.trainer.is_global_zero:
-            _print(console, measured, shipped)
+        _print(console, configured, measured, ship(configured.model, configured.folder))
         return
     if checkpoint is None:
         raise UsageError(f"{verb} needs a trained network: give --ckpt_path runs/NAME/last.ckpt")
     evaluate = configured.trainer.validate if verb == "validate" else configured.trainer.test
-    measured = evaluate(configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False)
-    if configured.trainer.is_global_zero:
-        _print(console, {name.partition("/")[2]: value for name, value in measured[0].items()}, None)
+    measured = evaluate(
+        configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
+    )
+    _print(console, configured, {name.partition("/")[2]: value for name, value in measured[0].items()})
 
 
 def _configured(verb: Verb, arguments: Sequence[str]) -> Configured:
@@ -105,7 +104,12 @@ def _require_new(configured: Configured) -> None:
         )
 
 
-def _print(console: Console, measured: dict[str, float], shipped: Shipped | None) -> None:
+def _print(
+    console: Console, configured: Configured, measured: dict[str, float], shipped: Shipped | None = None
+) -> None:
+    """What was measured and made, by the first process alone."""
+    if not configured.trainer.is_global_zero:
+        return
     table = Table(box=None, show_header=False)
     if "accuracy" not in measured:
         table.add_row(_TITLES["accuracy"], "not measured after the last epoch: proxconnect validate does it")

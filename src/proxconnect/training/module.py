@@ -150,7 +150,7 @@ class Training(lightning.LightningModule):
         """Add to the curve: the loss of this epoch, and the accuracies where the network was validated after it."""
         entry = {"epoch": float(self.current_epoch + 1), "loss": self.mean_loss().item()} | self._validated
         self.curve.append(entry)
-        self.log_dict({"train/loss": entry["loss"], **self._sharpness()})
+        self.log_dict({"train/loss": entry["loss"], **self._sharpness()}, sync_dist=True)
         self._forget_losses()
 
     def on_validation_epoch_start(self) -> None:
@@ -251,5 +251,5 @@ class Training(lightning.LightningModule):
         measured = {"loss": (loss / pictures).item()} | {
             name: round(share.item(), 7) for name, share in self.accuracies.end().items()
         }
-        self.log_dict({f"{stage}/{name}": value for name, value in measured.items()})
+        self.log_dict({f"{stage}/{name}": value for name, value in measured.items()}, sync_dist=True)
         return {name: value for name, value in measured.items() if name != "loss"}

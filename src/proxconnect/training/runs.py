@@ -32,7 +32,7 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
     with atomic.replacing(run.folder / CONFIG) as temporary:
         temporary.write_text(run.text())
     run.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
-    run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint)
+    run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]  # as above
         if isinstance(callback, WeightAveraging):
             callback.on_train_end(run.trainer, run.model)  # which Lightning leaves out where the run was at its end
