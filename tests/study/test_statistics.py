@@ -15,7 +15,7 @@ from proxconnect.study import pictures, report
 from proxconnect.study.forecast import Share, remaining
 from proxconnect.study.grid import Grid, Layout
 from proxconnect.study.ledger import Entry
-from proxconnect.study.statistics import Spread, differences, mean_interval, next_interval
+from proxconnect.study.statistics import Pooled, Spread, cells, differences, mean_interval, next_interval
 from proxconnect.study.tables import cells_csv, difference_table, markdown, tables, telling
 from proxconnect.study.verification import verdict
 from proxconnect.text import plain
@@ -59,15 +59,15 @@ def test_one_seed_has_no_interval():
 
 
 def test_intervals_hold_what_they_say():
-    """Of normal values, 95 % of means, and of next values, lie within."""
+    """Of normal values, 95 % of means, and of next values by the spread of three settings, lie within."""
     random = numpy.random.default_rng(0)
     means, nexts, trials = 0, 0, 4000
-    for sample in random.normal(size=(trials, 4)):
-        spread = Spread.of(list(sample[:3]))
-        low, high = mean_interval(spread)
+    for sample in random.normal(size=(trials, 10)):
+        spreads = [Spread.of(list(setting)) for setting in sample[:9].reshape(3, 3)]
+        low, high = mean_interval(spreads[0])
         means += low <= 0 <= high
-        low, high = next_interval(spread)
-        nexts += low <= sample[3] <= high
+        low, high = next_interval(spreads[0], Pooled.of(spreads))
+        nexts += low <= sample[9] <= high
     for share in (means / trials, nexts / trials):
         assert share == pytest.approx(0.95, abs=4 * (0.05 * 0.95 / trials) ** 0.5)
 
@@ -75,10 +75,10 @@ def test_intervals_hold_what_they_say():
 def test_a_table_has_mean_and_sd_of_each_cell(entries):
     (table,) = tables(entries, Layout())
     assert table.heads == ("pair", "BW E2E", "BWA E2E")
-    cells = {line[0]: line[1:] for line in table.lines}
-    assert cells.keys() == PAIRS.keys()
+    found = {line[0]: line[1:] for line in table.lines}
+    assert found.keys() == PAIRS.keys()
     percent = [100 * v for v in values(entries, pair="bnn+", mode="BWA").values()]
-    assert cells["bnn+"][1] == f"{statistics.mean(percent):.2f}±{statistics.stdev(percent):.2f} (4)"
+    assert found["bnn+"][1] == f"{statistics.mean(percent):.2f}±{statistics.stdev(percent):.2f} (4)"
     floats = [100 * v for v in values(entries, pair="fp").values()]
     assert table.notes[0] == f"fp float E2E: {statistics.mean(floats):.2f}±{statistics.stdev(floats):.2f} (3)"
     assert max(map(len, plain(report.on_terminal(table)).splitlines())) <= 80
@@ -140,8 +140,8 @@ def test_a_report_is_written_beside_the_ledger(entries, tmp_path):
 def test_a_row_agrees_to_the_bit_or_within_the_spread_of_its_seeds(entries):
     recorded = next(e for e in entries if e.labels["pair"] == "bnn+")
     labels = {name: label for name, label in recorded.labels.items() if name != "seed"}
-    spread = Spread.of(list(values(entries, **labels).values()))
-    low, high = next_interval(spread)
+    spreads = [Spread.of(found) for found in cells(entries, FIGURE).values()]
+    low, high = next_interval(Spread.of(list(values(entries, **labels).values())), Pooled.of(spreads))
 
     def again(accuracy):
         return verdict(recorded, entry(int(recorded.labels["seed"]), accuracy, **labels), entries)

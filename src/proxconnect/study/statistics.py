@@ -28,6 +28,23 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Pooled:
+    """The standard deviation within settings that have one in common, and its degrees of freedom."""
+
+    sd: float
+    freedom: int
+
+    @classmethod
+    def of(cls, spreads: Iterable[Spread]) -> "Pooled | None":
+        """Of the settings of two seeds or more, √(Σ (n - 1)·sd² / Σ (n - 1)); None without one."""
+        known = [(spread.count - 1, spread.sd) for spread in spreads if spread.sd is not None]
+        freedom = sum(count for count, _ in known)
+        if not freedom:
+            return None
+        return cls(math.sqrt(math.fsum(count * sd * sd for count, sd in known) / freedom), freedom)
+
+
+@dataclass(frozen=True)
 class Difference:
     """What one label has more than another in the same setting: the mean of the differences seed by seed.
 
@@ -90,11 +107,9 @@ def mean_interval(spread: Spread) -> tuple[float, float] | None:
     return spread.mean - half, spread.mean + half
 
 
-def next_interval(spread: Spread) -> tuple[float, float] | None:
-    """Where one more value lies with 95 % confidence, by Student's t: wider by the spread of that value itself."""
-    if spread.sd is None:
-        return None
-    half = quantile(spread.count - 1) * spread.sd * math.sqrt(1 + 1 / spread.count)
+def next_interval(spread: Spread, pooled: Pooled) -> tuple[float, float]:
+    """Where one more value lies with 95 % confidence, by Student's t: mean ± t·sd·√(1 + 1/n), sd the pooled one."""
+    half = quantile(pooled.freedom) * pooled.sd * math.sqrt(1 + 1 / spread.count)
     return spread.mean - half, spread.mean + half
 
 

@@ -11,7 +11,7 @@ from proxconnect.study import ledger
 from proxconnect.study.ledger import Entry, Ledger
 from proxconnect.study.names import GridError
 from proxconnect.study.provenance import differences
-from proxconnect.study.statistics import Spread, next_interval, setting_of
+from proxconnect.study.statistics import Pooled, Spread, cells, next_interval, setting_of
 from proxconnect.study.study import OpenCrew, Study, require_runnable, run_rows
 from proxconnect.study.tables import REESTIMATED
 from proxconnect.study.workplace import Workplace
@@ -57,23 +57,23 @@ def verify(study: Study, count: int, crew: OpenCrew, threads: int, console: "Con
 def verdict(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Verdict:
     """A row agrees whose accuracies are the same to the bit, or else whose re-estimated accuracy is one of its setting.
 
-    That is: it lies where, by the other seeds of the ledger and its own line, one more seed lies with 95 % confidence
-    (mean ± t·sd·√(1 + 1/n)). Where the ledger has one seed, nothing tells the spread, and only the same bits agree.
+    That is: it lies where one more seed lies with 95 % confidence, by the mean of the n seeds of its setting and the
+    standard deviation that all settings of its network are taken to have in common (mean ± t·sd·√(1 + 1/n)), since few
+    seeds alone say too little to fail. Without a setting of two seeds only the same bits agree.
     """
     if recorded.measured["accuracy"] == again.measured["accuracy"]:
         return Verdict(True, "the same to the bit")
-    seeds = [e for e in entries if setting_of(e.labels) == setting_of(recorded.labels)]
-    values = [value for e in seeds if (value := e.figure(REESTIMATED.figure)) is not None]
+    alike = [e for e in entries if e.labels.get("model") == recorded.labels.get("model")]
+    spreads = {key: Spread.of(values) for key, values in cells(alike, REESTIMATED.figure).items()}
     before, now = recorded.figure(REESTIMATED.figure), again.figure(REESTIMATED.figure)
     changed = ", ".join(differences(recorded.versions, again.versions)) or "everything as it was"
     if before is None or now is None:
         return Verdict(False, f"{before} then, {now} now ({changed})")
     words = f"{100 * before:.2f} % then, {100 * now:.2f} % now"
-    interval = next_interval(Spread.of(values))
-    if interval is None:
+    pooled, own = Pooled.of(spreads.values()), spreads[tuple(setting_of(recorded.labels).items())]
+    if pooled is None:
         return Verdict(False, f"{words}; one seed tells no spread ({changed})")
-    agrees = interval[0] <= now <= interval[1]
-    where = (
-        f"{'within' if agrees else 'outside'} {100 * interval[0]:.2f} to {100 * interval[1]:.2f} of {len(values)} seeds"
-    )
+    low, high = next_interval(own, pooled)
+    agrees = low <= now <= high
+    where = f"{'within' if agrees else 'outside'} {100 * low:.2f} to {100 * high:.2f} of {own.count} seeds"
     return Verdict(agrees, f"{words}, {where} ({changed})")
