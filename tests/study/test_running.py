@@ -133,7 +133,7 @@ def test_killed_at_random_moments_the_ledger_is_the_same(tmp_path, unbroken):
 
 def _slowly(study: Study) -> None:
     """The whole study with a pause in each step, which is not of the configuration."""
-    fake_rows.time.sleep, sleep = lambda _: sleep(0.01), time.sleep
+    fake_rows.time.sleep, sleep = lambda _: sleep(0.02), time.sleep
     sys.exit(run(study)[0])
 
 
