@@ -13,13 +13,19 @@ class Pictures(Protocol):
     """What a network must know of its data; every data module here has it."""
 
     @property
-    def classes(self) -> int: ...  # noqa: D102  # said by their names
+    def classes(self) -> int:
+        """How many classes there are."""
+        ...
 
     @property
-    def in_channels(self) -> int: ...  # noqa: D102
+    def in_channels(self) -> int:
+        """How many channels a picture has."""
+        ...
 
     @property
-    def image_size(self) -> int: ...  # noqa: D102
+    def image_size(self) -> int:
+        """Height and width of a picture, in pixels."""
+        ...
 
 
 @dataclass(frozen=True)
