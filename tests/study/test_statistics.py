@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import statistics
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -16,7 +17,7 @@ from proxconnect.study.forecast import Share, remaining
 from proxconnect.study.grid import Grid, Layout
 from proxconnect.study.ledger import Entry
 from proxconnect.study.statistics import Pooled, Spread, cells, differences, mean_interval, next_interval
-from proxconnect.study.tables import cells_csv, difference_table, markdown, tables, telling
+from proxconnect.study.tables import QUANTITIES, cells_csv, difference_table, markdown, tables, telling
 from proxconnect.study.verification import verdict
 from proxconnect.text import plain
 
@@ -84,6 +85,15 @@ def test_a_table_has_mean_and_sd_of_each_cell(entries):
     assert max(map(len, plain(report.on_terminal(table)).splitlines())) <= 80
     lines = markdown(table).splitlines()
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("|")}) == 1
+
+
+def test_what_hardening_loses_is_measured_row_by_row():
+    rows = [entry(seed, hard, mode="BW", pair="a") for seed, hard in enumerate((0.80, 0.84))]
+    rows = [replace(e, measured={"accuracy": e.measured["accuracy"] | {"soft": soft}})
+            for e, soft in zip(rows, (0.82, 0.83), strict=True)]  # fmt: skip
+    (quantity,) = [q for q in QUANTITIES if q.less]
+    (table,) = tables([*rows, entry(2, 0.8, mode="BW", pair="a")], Layout(), quantity)
+    assert table.lines == (("a", "0.50±2.12"),)
 
 
 def test_other_axes_have_tables_of_their_own():

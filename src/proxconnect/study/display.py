@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from proxconnect.study.running import Run
 
+_SECONDS_BETWEEN_ESTIMATES = 2.0
+
 
 class Display:
     """Bars on a terminal, and a line for each row that ended, there and elsewhere. A context manager."""
@@ -30,6 +32,7 @@ class Display:
         self._tasks: dict[str, TaskID] = {}
         self._shares: dict[str, Share] = {}
         self._starts: dict[str, float] = {}
+        self._estimated = -_SECONDS_BETWEEN_ESTIMATES
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -63,7 +66,10 @@ class Display:
         self._end(row, f"failed: {error.strip().splitlines()[-1]}")
 
     def waited(self) -> None:
-        """Say when all ends."""
+        """Say when all ends, every few seconds, since an estimate looks at every row."""
+        if time.monotonic() - self._estimated < _SECONDS_BETWEEN_ESTIMATES and self._ended < self._total:
+            return
+        self._estimated = time.monotonic()
         left = self._left()
         note = "" if left is None else f"{_duration(left)} left"
         self._bars.update(

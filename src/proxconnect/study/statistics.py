@@ -66,13 +66,18 @@ class Difference:
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
-def cells(entries: Iterable[Entry], figure: str) -> dict[tuple[tuple[str, str], ...], list[float]]:
-    """By setting, which is all labels but the seed, the values of the measured `figure` that rows have."""
+def cells(
+    entries: Iterable[Entry], figure: str, less: str | None = None
+) -> dict[tuple[tuple[str, str], ...], list[float]]:
+    """By setting, which is all labels but the seed, the values of the measured `figure` that rows have.
+
+    With `less`, by how much it exceeds that figure of the same row.
+    """
     result: dict[tuple[tuple[str, str], ...], list[float]] = {}
     for entry in entries:
-        value = entry.figure(figure)
-        if value is not None:
-            result.setdefault(tuple(setting_of(entry.labels).items()), []).append(value)
+        value, subtracted = entry.figure(figure), 0.0 if less is None else entry.figure(less)
+        if value is not None and subtracted is not None:
+            result.setdefault(tuple(setting_of(entry.labels).items()), []).append(value - subtracted)
     return result
 
 

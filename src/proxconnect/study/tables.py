@@ -37,6 +37,17 @@ class Quantity:
     title: str
     write: Callable[[Spread, int], str]
     """From the spread and how many decimals there is room for in percentages."""
+    less: str | None = None
+    """The figure that is subtracted from it."""
+
+    @property
+    def name(self) -> str:
+        """What a CSV calls it."""
+        return self.figure if self.less is None else f"{self.figure} - {self.less}"
+
+    def cells(self, entries: Sequence[Entry]) -> dict[tuple[tuple[str, str], ...], list[float]]:
+        """Its values by setting."""
+        return cells(entries, self.figure, self.less)
 
 
 def _percent(spread: Spread, decimals: int) -> str:
@@ -54,6 +65,12 @@ QUANTITIES = (
     REESTIMATED,
     Quantity("accuracy.hard", "Accuracy of the hard network in %, batch norm as trained", _percent),
     Quantity("accuracy.soft", "Accuracy of the soft network in %, as trained", _percent),
+    Quantity(
+        "accuracy.soft",
+        "Points lost by hardening: soft less hard, batch norm re-estimated",
+        _percent,
+        less=REESTIMATED.figure,
+    ),
     Quantity("seconds", "Seconds of training and validation", lambda spread, _: _with_sd(spread, 1.0, 0)),
     Quantity("peak_memory_bytes", "Peak memory in MiB", lambda spread, _: f"{spread.mean / 2**20:.0f}"),
     Quantity("packed_bytes", "Bytes of the packed file", lambda spread, _: f"{spread.mean:,.0f}"),
@@ -89,7 +106,7 @@ def telling(entries: Sequence[Entry], layout: Layout) -> list[Entry]:
 
 
 def _table(part: Labels, entries: Sequence[Entry], layout: Layout, quantity: Quantity) -> Table | None:
-    values = {key: Spread.of(found) for key, found in cells(entries, quantity.figure).items()}
+    values = {key: Spread.of(found) for key, found in quantity.cells(entries).items()}
     if not values:
         return None
     floats = {key: spread for key, spread in values.items() if dict(key).get("mode") == FLOAT}
@@ -160,9 +177,9 @@ def cells_csv(entries: Sequence[Entry]) -> str:
     """A line for each setting and measured number: count, mean, sd, unrounded; accuracies in [0, 1], seconds, bytes."""
     axes = list(dict.fromkeys(axis for entry in entries for axis in setting_of(entry.labels)))
     lines = [
-        [*(dict(key).get(axis, "") for axis in axes), quantity.figure, spread.count, spread.mean, spread.sd]
+        [*(dict(key).get(axis, "") for axis in axes), quantity.name, spread.count, spread.mean, spread.sd]
         for quantity in QUANTITIES
-        for key, values in cells(entries, quantity.figure).items()
+        for key, values in quantity.cells(entries).items()
         for spread in [Spread.of(values)]
     ]
     return _csv([*axes, "figure", "seeds", "mean", "sd"], lines)
