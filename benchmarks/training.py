@@ -65,6 +65,13 @@ def deit_tiny() -> nn.Module:
 WORKLOADS = {
     "resnet20": Workload(bireal_resnet20, (128, 3, 32, 32), 10, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
     "deit-tiny": Workload(deit_tiny, (8, 3, 224, 224), 1000, torch.optim.AdamW, {"lr": 1e-3}),
+    "study": Workload(
+        partial(bireal_resnet20, in_channels=1, width=8, stem_stride=2),
+        (128, 1, 28, 28),
+        10,
+        torch.optim.AdamW,
+        {"lr": 0.01},
+    ),
 }
 
 
@@ -81,15 +88,15 @@ def ours(model: nn.Module, names: Sequence[str], optimize: Optimize, *, pair: st
 
 CONTENDERS: dict[str, Callable[[nn.Module, Sequence[str], Optimize], Built]] = {
     "fp": full_precision,
-    "bc": partial(ours, pair="bc"),
-    "bnn+": partial(ours, pair="bnn+"),
-    "bnn++": partial(ours, pair="bnn++"),
+    **{name: partial(ours, pair=name) for name in pc.PAIRS if name != "fp"},
     "straight-through": rivals.straight_through,
     "brevitas": rivals.brevitas,
     "torchao-parq": partial(rivals.parq, hard=False),
     "torchao-hard": partial(rivals.parq, hard=True),
 }
 """From a float model, the names of the layers to make binary and what makes an optimizer: what to train."""
+
+USUAL_CONTENDERS = ("bc", "bnn+", "bnn++", "straight-through", "brevitas", "torchao-parq", "torchao-hard")
 
 
 class Contender:
@@ -350,10 +357,15 @@ FRAMES = "frames: compiled in warm-up + in the timed steps; 0 where another one'
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=[*WORKLOADS, "both"], default="both")
+    parser.add_argument(
+        "--model",
+        choices=[*WORKLOADS, "both"],
+        default="both",
+        help="both: without `study`, the network of the study of record",
+    )
     parser.add_argument("--rounds", type=int, default=9, help="timed steps of each contender, 2 or more (9)")
     parser.add_argument("--threads", type=int, default=1, help="torch.set_num_threads (1)")
-    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME",
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=USUAL_CONTENDERS, metavar="NAME",
                         help=f"beside fp, of {', '.join(CONTENDERS)}")  # fmt: skip
     parser.add_argument("--cpu-time", action="store_true", help="time by the CPU, which a busy machine disturbs less")
     parser.add_argument("--compile", action="store_true", help="torch.compile the models, and count the frames")
@@ -379,7 +391,7 @@ def main() -> None:
     measure = weigh_steps if options.memory else time_denormal_steps if options.denormal else time_steps
     numbers: dict[str, Any] = {"torch": torch.__version__, "threads": options.threads, "compiled": options.compile}
     console = Console(width=80, highlight=False)
-    for model in WORKLOADS if options.model == "both" else [options.model]:
+    for model in ("resnet20", "deit-tiny") if options.model == "both" else (options.model,):
         table, numbers[model] = measure(model, options)
         console.print(title(model, options), table, MEASURES[measure], sep="\n")
         if options.compile and measure is time_steps:

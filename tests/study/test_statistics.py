@@ -17,7 +17,7 @@ from proxconnect.study.forecast import Share, remaining
 from proxconnect.study.grid import Grid, Layout
 from proxconnect.study.ledger import Entry
 from proxconnect.study.statistics import Pooled, Spread, cells, differences, mean_interval, next_interval
-from proxconnect.study.tables import QUANTITIES, cells_csv, difference_table, markdown, tables, telling
+from proxconnect.study.tables import QUANTITIES, cells_csv, difference_table, markdown, parts, tables, telling
 from proxconnect.study.verification import verdict
 from proxconnect.text import plain
 
@@ -85,6 +85,21 @@ def test_a_table_has_mean_and_sd_of_each_cell(entries):
     assert max(map(len, plain(report.on_terminal(table)).splitlines())) <= 80
     lines = markdown(table).splitlines()
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("|")}) == 1
+
+
+def test_a_wide_table_is_shown_in_parts_that_fit_and_lose_no_cell(entries):
+    modes = [f"mode {n}" for n in range(12)]
+    wide = [entry(seed, 0.8, pair=pair, mode=mode, start="E2E") for mode in modes for pair in "ab" for seed in (0, 1)]
+    (table,) = tables([*wide, entry(0, 0.9, pair="alone", mode="mode 11", start="E2E")], Layout())
+    found = parts(table, 79)
+    assert len(found) > 1
+    assert all(max(map(len, plain(report.on_terminal(part)).splitlines())) <= 80 for part in found)
+    assert [head for part in found for head in part.heads[1:]] == list(table.heads[1:])
+    assert [[line[0] for line in part.lines] for part in found] == [["a", "b"]] * (len(found) - 1) + [
+        ["a", "b", "alone"]
+    ]
+    assert [part.notes for part in found] == [()] * (len(found) - 1) + [table.notes]
+    assert parts(tables(entries, Layout())[0], 79) == tables(entries, Layout())
 
 
 def test_what_hardening_loses_is_measured_row_by_row():

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_TITLE_LINES = 3
+"""What the title and the axis of a panel take, in lines."""
 _SURE, _UNSURE = "#252525", "#969696"
 
 
@@ -17,33 +19,46 @@ def plot_accuracies(
     panels: Mapping[str, Mapping[str, Sequence[float]]], floats: Sequence[float] = (), title: str = ""
 ) -> "Figure":
     """By panel and pair, accuracies in [0, 1] of the seeds: points, and mean ± sd. `floats` are those of fp, a band."""
-    names = list(dict.fromkeys(name for values in panels.values() for name in values))
-    columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = new_figure(0.9 + 3.3 * columns, 0.8 + rows * (0.9 + 0.22 * len(names)))
+    heights = {panel: len(values) + _TITLE_LINES for panel, values in panels.items()}
+    columns = _in_columns(heights, min(2, len(panels)))
+    highest = max(sum(heights[panel] for panel in column) for column in columns)
+    figure = new_figure(0.5 + 4.2 * len(columns), 0.8 + 0.23 * highest)
     figure.suptitle(title, fontsize=11)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for axes, (panel, values) in zip(grid, panels.items(), strict=False):
-        _draw_spreads(axes, values, names)
-        if floats:
-            _draw_float(axes, floats)
-        axes.set_title(panel, fontsize=10)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
-    grid[0].set_yticks(range(len(names)), names)
-    grid[0].set_ylim(len(names) - 0.4, -0.6)
-    fold = "\n" if columns == 1 else " "
-    figure.supxlabel(f"accuracy of the hard network, %:{fold}each seed, mean ± sd; grey: the float network", fontsize=9)
+    for part, column in zip(figure.subfigures(1, len(columns), squeeze=False)[0], columns, strict=True):
+        rest = highest - sum(heights[panel] for panel in column)
+        lines = [heights[panel] for panel in column] + [rest] * (rest > 0)
+        places = part.subplots(len(lines), 1, height_ratios=lines, squeeze=False)[:, 0]
+        for axes, panel in zip(places, column, strict=False):
+            _draw_spreads(axes, panels[panel])
+            if floats:
+                _draw_float(axes, floats)
+            axes.set_title(panel, fontsize=10, loc="left")
+        for axes in places[len(column) :]:
+            axes.set_axis_off()
+    figure.supxlabel("accuracy of the hard network, %: each seed, mean ± sd; grey: the float network", fontsize=9)
     return figure
 
 
-def _draw_spreads(axes: "Axes", values: Mapping[str, Sequence[float]], names: Sequence[str]) -> None:
-    for name, accuracies in values.items():
-        place, colour = names.index(name), PAIR_COLOURS.get(name, "#444444")
+def _in_columns(heights: Mapping[str, float], count: int) -> list[list[str]]:
+    """The names in their order, in columns of about the same height."""
+    columns: list[list[str]] = [[]]
+    share = sum(heights.values()) / count
+    for name in heights:
+        if sum(heights[held] for held in columns[-1]) + heights[name] / 2 > share and len(columns) < count:
+            columns.append([])
+        columns[-1].append(name)
+    return columns
+
+
+def _draw_spreads(axes: "Axes", values: Mapping[str, Sequence[float]]) -> None:
+    for place, (name, accuracies) in enumerate(values.items()):
+        colour = PAIR_COLOURS.get(name, "#444444")
         percent = [100 * accuracy for accuracy in accuracies]
         mean, sd = _mean_and_sd(percent)
         axes.plot(percent, [place + 0.22] * len(percent), ".", color=colour, markersize=4, alpha=0.6)
         axes.errorbar(mean, place, xerr=sd, fmt="o", color=colour, markersize=5, capsize=3, linewidth=1.3)
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set_ylim(len(values) - 0.4, -0.6)
     _tidy(axes)
 
 

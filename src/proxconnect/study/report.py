@@ -19,6 +19,7 @@ from proxconnect.study.tables import (
     difference_table,
     differences_csv,
     markdown,
+    parts,
     tables,
     telling,
 )
@@ -93,7 +94,8 @@ def show(entries: Sequence[Entry], grid: Grid, console: "Console") -> None:
     notes = outdated(entries, grid)
     entries = telling(entries, grid.layout)
     compared = comparisons(entries, grid.compare)
-    for table in [*tables(entries, grid.layout), *map(difference_table, compared)]:
+    whole = [*tables(entries, grid.layout), *map(difference_table, compared)]
+    for table in [part for one in whole for part in parts(one, console.width - 1)]:
         console.print(table.title, style="bold", markup=False, highlight=False)
         if table.lines:
             console.print(on_terminal(table), highlight=False)

@@ -72,7 +72,6 @@ QUANTITIES = (
         less=REESTIMATED.figure,
     ),
     Quantity("seconds", "Seconds of training and validation", lambda spread, _: _with_sd(spread, 1.0, 0)),
-    Quantity("peak_memory_bytes", "Peak memory in MiB", lambda spread, _: f"{spread.mean / 2**20:.0f}"),
     Quantity("packed_bytes", "Bytes of the packed file", lambda spread, _: f"{spread.mean:,.0f}"),
 )
 """What has tables."""
@@ -164,6 +163,28 @@ def _verdict(differences: Sequence[Difference]) -> str:
         f"{one} is better in {better} of {len(differences)} settings; the interval excludes 0 for it in {surely} (+), "
         f"for {other} in {surely_not} (-). Each interval is for its own setting alone."
     )
+
+
+def parts(table: Table, width: int) -> list[Table]:
+    """The table in parts of at most `width` characters, each with the lines that say something in it.
+
+    Each part has the title, the last one the notes. A column is as wide as its longest cell and two blanks.
+    """
+    first, *widths = (max(map(len, column)) + 2 for column in zip(table.heads, *table.lines, strict=True))
+    groups: list[list[int]] = [[]]
+    for index, wide in enumerate(widths, 1):
+        if groups[-1] and first + sum(widths[i - 1] for i in groups[-1]) + wide > width:
+            groups.append([])
+        groups[-1].append(index)
+    found = [
+        Table(
+            table.title,
+            (table.heads[0], *(table.heads[i] for i in group)),
+            tuple((line[0], *(line[i] for i in group)) for line in table.lines if {line[i] for i in group} != {"-"}),
+        )
+        for group in groups
+    ]
+    return [*found[:-1], replace(found[-1], notes=table.notes)]
 
 
 def markdown(table: Table) -> str:

@@ -36,9 +36,9 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
 
     Returns accuracies from 0 to 1 on what validates, "accuracy" ("reestimated", "hard", "soft": the first is of what
     ships; a float network has it alone), the "curve" by epoch, "steps", "seconds" of the whole run, wherever it was
-    stopped, but for what was lost after its last checkpoint, "peak_memory_bytes" of the process, "packed_bytes" (None
-    for a float network), "float_bytes" and "stays_float". UsageError for a configuration that the parser does not know;
-    ValueError where the last epoch was not validated.
+    stopped, but for what was lost after its last checkpoint, "peak_memory_bytes" of the process, with what earlier rows
+    left in it, "packed_bytes" (None for a float network), "float_bytes" and "stays_float". UsageError for a
+    configuration that the parser does not know; ValueError where the last epoch was not validated.
     """
     stopwatch = _Stopwatch()
     reset_peak()
