@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from proxconnect import __version__
-from proxconnect.cli import bench, check, demo, pack, study, summary, train
+from proxconnect.cli import bench, check, demo, export, pack, study, summary, train
 from proxconnect.cli.parser import Parser
 
 INTERRUPTED = 130
@@ -57,5 +57,6 @@ def _parser() -> Parser:
     study.add_to(commands)
     pack.add_to(commands)
     summary.add_to(commands)
+    export.add_to(commands)
     bench.add_to(commands)
     return parser

@@ -14,7 +14,7 @@ from proxconnect import kernels
 from proxconnect.bench.machine import cpu
 from proxconnect.study.version import results_version
 
-_NO_PART = {"bench", "cli", "demo", "plots", "study"}
+_NO_PART = {"bench", "cli", "demo", "export", "huggingface", "plots", "study"}
 """Rooms of the package that no row runs."""
 
 

@@ -1,0 +1,135 @@
+"""transformers: networks that `from_pretrained` makes binary, or loads binary as `save_pretrained` wrote them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from proxconnect.conversion import binarize
+from proxconnect.conversion.keep import Keep
+from proxconnect.layers import Accumulator, BinaryLayer
+from proxconnect.pairs import PAIRS
+from proxconnect.quantizer import Scale
+from proxconnect.text import some
+
+METHOD = "proxconnect"
+"""What `quant_method` says in a config.json."""
+
+Names = str | Mapping[str, str | None] | None
+"""A pair by its name in `PAIRS`, or names by patterns on layers."""
+
+
+@register_quantization_config(METHOD)
+class ProxConnectConfig(QuantizationConfigMixin):
+    """How `from_pretrained(name, quantization_config=...)` makes a network binary, as `binarize` takes it.
+
+    Importing this module is what tells transformers of it. A float checkpoint is loaded and then made binary. A binary
+    one, written by `save_pretrained`, says all of this itself, and which layers are binary: it needs no argument.
+
+    Args:
+        weights, activations: names of `PAIRS`, or mappings from patterns on layers to names, as JSON holds them.
+        scale, keep, padding_value: as of `binarize`.
+        accumulator: an `Accumulator`, or its fields as a mapping.
+        layers: by the name of each binary layer, the pairs of its weights and inputs; `save_pretrained` writes it.
+
+    ValueError for what JSON cannot hold or no pair has as its name.
+    """
+
+    def __init__(
+        self, weights: Names = "bnn++", activations: Names = None, *, scale: Scale = "channel",
+        keep: str | Sequence[str] | None = "edges", accumulator: Accumulator | Mapping[str, Any] | None = None,
+        padding_value: int = 0, layers: Mapping[str, Sequence[str | None]] | None = None, **unknown: Any,
+    ) -> None:  # fmt: skip
+        unknown.pop("quant_method", None)
+        if unknown:
+            raise ValueError(
+                f"ProxConnectConfig knows no {', '.join(sorted(unknown))}: this file may be of a newer version"
+            )
+        self.quant_method = METHOD  # type: ignore[assignment]  # it is typed as one of transformers' own
+        self.weights, self.activations = _names("weights", weights), _names("activations", activations)
+        self.scale, self.keep, self.padding_value = scale, keep, padding_value
+        self.accumulator = asdict(accumulator) if isinstance(accumulator, Accumulator) else accumulator
+        self.layers = None if layers is None else {name: list(pairs) for name, pairs in layers.items()}
+
+    def binarize(self, model: nn.Module) -> None:
+        """Make a float network binary, and note the pairs of each layer in `layers`."""
+        self._binarize(model, self.weights, self.activations, self.keep)
+        plan: Any = model.binarization
+        self.layers = {row.name: [row.weights, row.activations] for row in plan.rows if row.weights is not None}
+
+    def binarize_again(self, model: nn.Module) -> None:
+        """Make a float network binary as `layers` says."""
+        layers = self.layers or {}
+        weights, inputs = ({_exactly(name): pairs[i] for name, pairs in layers.items()} for i in (0, 1))
+        self._binarize(model, weights, inputs if any(inputs.values()) else None, None)
+
+    def _binarize(self, model: nn.Module, weights: Names, activations: Names, keep: Keep) -> None:
+        accumulator = None if self.accumulator is None else Accumulator(**self.accumulator)
+        binarize(model, weights, activations, scale=self.scale, accumulator=accumulator, keep=keep,
+                 padding_value=self.padding_value)  # fmt: skip
+
+
+def _names(part: str, choice: Names) -> Names:
+    """A choice of pairs that JSON holds."""
+    named = list(choice.values()) if isinstance(choice, Mapping) else [choice]
+    for name in named:
+        if name is not None and name not in PAIRS:
+            raise ValueError(f"{part} of a configuration are names of pairs ({', '.join(PAIRS)}); got {name!r}: for a "
+                             "pair of your own load the float network and call binarize")  # fmt: skip
+    return dict(choice) if isinstance(choice, Mapping) else choice
+
+
+def _exactly(name: str) -> str:
+    """A pattern that fits this name alone."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+@register_quantizer(METHOD)
+class ProxConnectQuantizer(HfQuantizer):
+    """What transformers calls while it loads such a network."""
+
+    quantization_config: ProxConnectConfig
+
+    def _process_model_before_weight_loading(self, model: nn.Module, **_: Any) -> None:
+        if self.pre_quantized:
+            self.quantization_config.binarize_again(model)
+
+    def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
+        if not self.pre_quantized:
+            self.quantization_config.binarize(model)
+        _require_loaded(model, self.pre_quantized)
+        return model
+
+    def is_serializable(self, **_: Any) -> bool:
+        """Latents and μ are tensors as others are."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """That is what they are for."""
+        return True
+
+    @property
+    def is_qat_trainable(self) -> bool:
+        """By transformers' Trainer too."""
+        return True
+
+
+def _require_loaded(model: nn.Module, is_binary: bool) -> None:
+    """ValueError where a checkpoint that should be binary was float, or the other way round."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
+    missing = [name for name, layer in layers.items() if not getattr(layer.latent, "_is_hf_initialized", False)]
+    if is_binary and missing:
+        raise ValueError(
+            f"the checkpoint has no latents for {some(missing)}: it is that of a float network, though its config.json "
+            "says that it is binary. Remove quantization_config from config.json, and pass it to from_pretrained"
+        )
+    if len(missing) == len(layers):
+        raise ValueError(
+            f"the checkpoint has no weights for {some(missing)}, nor for any layer that would become binary: if it is "
+            "that of a binary network, its config.json must have the quantization_config that save_pretrained wrote"
+        )

@@ -1,0 +1,39 @@
+"""torch's own ways out of Python take packed models, kernels included."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import proxconnect as pc
+
+BATCH = torch.export.Dim("batch", min=1, max=64)
+
+
+@pytest.fixture(params=[None, "bnn"], ids=["BW", "BWA"])
+def packed(request: pytest.FixtureRequest) -> nn.Module:
+    layers = [nn.Conv2d(3, 64, 3, padding=1), nn.BatchNorm2d(64), nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64)]
+    head = [nn.Flatten(), nn.Linear(64 * 64, 128), nn.Linear(128, 5)]
+    return pc.pack(pc.binarize(nn.Sequential(*layers, *head), activations=request.param).eval())
+
+
+def test_an_exported_program_is_saved_and_answers_alike(packed: nn.Module, tmp_path: Path) -> None:
+    image = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        program = torch.export.export(packed, (image,), dynamic_shapes=({0: BATCH},))
+    assert any("proxconnect" in str(node.target) for node in program.graph.nodes)
+    torch.export.save(program, tmp_path / "net.pt2")
+    loaded = torch.export.load(tmp_path / "net.pt2").module()
+    for size in (1, 5):
+        image = torch.randn(size, 3, 8, 8)
+        torch.testing.assert_close(loaded(image), packed(image), rtol=1e-6, atol=1e-6)
+
+
+def test_a_compiled_package_answers_alike(packed: nn.Module, tmp_path: Path) -> None:
+    image = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        program = torch.export.export(packed, (image,))
+        package = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "net.pt2"))
+        compiled = torch._inductor.aoti_load_package(package)
+    torch.testing.assert_close(compiled(image), packed(image), rtol=1e-5, atol=1e-5)

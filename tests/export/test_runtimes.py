@@ -1,0 +1,161 @@
+"""Files of other formats answer as the packed network does, each run by the runtime that it is for."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+import proxconnect as pc
+from networks import NETWORKS
+from proxconnect.bench.answers import difference, run
+from proxconnect.bench.examples import with_batch
+from proxconnect.example import tensors_in
+from proxconnect.export import to_onnx, to_openvino, to_qonnx
+from proxconnect.export.formats import FORMATS
+from proxconnect.export.writing import OPSET
+from proxconnect.training.models.bireal import bireal_resnet18
+
+BOTH = {"activations": "bnn"}
+WRAPPED = BOTH | {"accumulator": pc.Accumulator(3, "wrap")}
+TOLERANCE = 2e-5
+
+
+class Small(nn.Module):
+    """A binary convolution of each kind that formats tell apart, and a binary head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.plain = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1, stride=2), nn.BatchNorm2d(16), nn.PReLU())
+        self.grouped = nn.Conv2d(16, 12, 3, padding=1, groups=2, dilation=2)
+        self.up = nn.ConvTranspose2d(12, 6, 3, stride=2, groups=3)
+        self.head = nn.Sequential(nn.Linear(6, 7), nn.Linear(7, 5))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.up(self.grouped(self.plain(self.stem(image)))).mean((2, 3)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, how it is made binary, and how it is packed."""
+
+    name: str
+    mode: dict[str, Any]
+    packing: dict[str, Any]
+
+    def packed(self) -> tuple[nn.Module, Any]:
+        model, example = self._built()
+        pc.binarize(model.train(), example=example, **self.mode)
+        with torch.no_grad():
+            run(model, example)  # batch norms see something
+        return pc.pack(model.eval(), **self.packing), example
+
+    def _built(self) -> tuple[nn.Module, Any]:
+        if self.name == "Small":
+            return Small(), torch.randn(3, 3, 8, 8)
+        return NETWORKS[self.name].build(), NETWORKS[self.name].example()
+
+
+CASES = {
+    "BW": Case("Small", {}, {}),
+    "BW without scale": Case("Small", {"scale": None}, {}),
+    "BW of one scale": Case("Small", {"scale": "tensor"}, {}),
+    "BWA": Case("Small", BOTH, {}),
+    "BWA padded by signs": Case("Small", BOTH | {"padding_value": -1}, {}),
+    "BWAA": Case("Small", WRAPPED, {}),
+    "BWAA saturated": Case("Small", BOTH | {"accumulator": pc.Accumulator(3, "saturate")}, {}),
+    "BWAA cyclic": Case("Small", BOTH | {"accumulator": pc.Accumulator(3, "cyclic")}, {}),
+    "8-bit remainder": Case("Small", {}, {"remainder": "int8", "vectors": "float16"}),
+    "DeiT": Case("DeiT", {}, {}),
+    "DeiT, BWA": Case("DeiT", BOTH, {}),
+    "BERT": Case("BERT", {}, {}),
+    "Wave": Case("Wave", {}, {}),
+}
+
+
+def near(model: nn.Module, example: Any, answers: list[Tensor]) -> None:
+    """Up to the order of a float sum."""
+    with torch.no_grad():
+        expected = tensors_in(run(model, example))
+    size = max(float(tensor.abs().max()) for tensor in expected)
+    assert difference(expected, answers) <= TOLERANCE * size
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_onnx_runtime_answers_alike_for_any_batch(name: str, tmp_path: Path) -> None:
+    packed, example = CASES[name].packed()
+    to_onnx(packed, with_batch(example, 1), tmp_path / "net.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "net.onnx"), full_check=True)
+    run_file = FORMATS["onnx"].run(tmp_path / "net.onnx")
+    for size in (1, 4):
+        near(packed, with_batch(example, size), run_file(with_batch(example, size)))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if name not in ("8-bit remainder", "BERT", "DeiT", "DeiT, BWA")]
+)
+def test_qonnx_answers_alike(name: str, tmp_path: Path) -> None:
+    packed, example = CASES[name].packed()
+    to_qonnx(packed, example, tmp_path / "net.onnx")
+    near(packed, example, FORMATS["qonnx"].run(tmp_path / "net.onnx")(example))
+    counts = Counter(node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node)
+    layers = len(packed.binarization.binary)
+    assert counts["BipolarQuant"] == layers * (2 if "activations" in CASES[name].mode else 1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_openvino_answers_alike(name: str, tmp_path: Path) -> None:
+    packed, example = CASES[name].packed()
+    for any_batch in (False, True):
+        to_openvino(packed, example, tmp_path / "net.xml", any_batch=any_batch)
+        near(packed, example, FORMATS["openvino"].run(tmp_path / "net.xml")(example))
+
+
+def test_the_onnx_file_has_standard_operators_alone(tmp_path: Path) -> None:
+    packed, example = CASES["BWAA"].packed()
+    to_onnx(packed, example, tmp_path / "net.onnx")
+    model = onnx.load(tmp_path / "net.onnx")
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", OPSET)]
+    assert not model.functions
+
+
+@pytest.fixture(scope="module")
+def resnet() -> tuple[nn.Module, Tensor]:
+    """A network large enough for sizes to count."""
+    torch.manual_seed(0)
+    example = torch.randn(2, 3, 32, 32)
+    model = pc.binarize(bireal_resnet18().train(), example=example, **BOTH)
+    with torch.no_grad():
+        model(example)
+    return model.eval(), example
+
+
+@pytest.mark.parametrize("packing", [{}, {"vectors": "float16"}, {"vectors": "float16", "remainder": "int8"}], ids=str)
+def test_an_onnx_file_is_as_small_as_the_packed_one(resnet: Any, packing: dict[str, Any], tmp_path: Path) -> None:
+    model, example = resnet
+    packed = pc.pack(model, **packing)
+    pc.save(packed, tmp_path / "net.safetensors")
+    to_onnx(packed, example, tmp_path / "net.onnx")
+    size, expected = ((tmp_path / f"net.{suffix}").stat().st_size for suffix in ("onnx", "safetensors"))
+    assert size <= 1.05 * expected
+    near(packed, example, FORMATS["onnx"].run(tmp_path / "net.onnx")(example))
+
+
+def test_openvino_has_a_binary_convolution_for_each(resnet: Any, tmp_path: Path) -> None:
+    import openvino
+
+    model, example = resnet
+    packed = pc.pack(model, vectors="float16")
+    pc.save(packed, tmp_path / "net.safetensors")
+    to_openvino(packed, example, tmp_path / "net.xml")
+    network = openvino.Core().read_model(tmp_path / "net.xml")
+    counts = Counter(node.get_type_name() for node in network.get_ops())
+    assert (counts["BinaryConvolution"], counts["Convolution"]) == (len(model.binarization.binary), 1)
+    near(packed, example, FORMATS["openvino"].run(tmp_path / "net.xml")(example))
+    assert FORMATS["openvino"].size(tmp_path / "net.xml") <= 1.1 * (tmp_path / "net.safetensors").stat().st_size

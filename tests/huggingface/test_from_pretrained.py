@@ -1,0 +1,114 @@
+"""transformers loads what it saved, binary or to be made so; both wrong orders are refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import proxconnect as pc
+from networks import bert, sentences
+from proxconnect.huggingface import ProxConnectConfig
+from proxconnect.layers import BinaryLayer
+
+CLASS = transformers.BertForSequenceClassification
+KEEP = ["edges", "classifier"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A float network, and a binary one after a step, as `save_pretrained` wrote them."""
+    root = tmp_path_factory.mktemp("pretrained")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        bert().save_pretrained(root / "float")
+        model = CLASS.from_pretrained(root / "float", quantization_config=ProxConnectConfig("bnn++", keep=KEEP))
+        optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-2)
+        pc.Sharpening(optimizer, model, steps=4)
+        model(**sentences()).logits.sum().backward()
+        optimizer.step()
+        example = sentences()
+        torch.save((example, model.eval()(**example).logits, sharpness(model)), root / "expected.pt")
+        model.save_pretrained(root / "binary")
+    return root
+
+
+def sharpness(model: nn.Module) -> list[float]:
+    return [float(m.weight_quantizer.mu) for m in model.modules() if isinstance(m, BinaryLayer)]
+
+
+def copied(folders: Path, tensors: str, configuration: str, place: Path) -> Path:
+    shutil.copytree(folders / tensors, place)
+    shutil.copy(folders / configuration / "config.json", place)
+    return place
+
+
+def test_a_float_checkpoint_is_loaded_before_it_is_made_binary(folders: Path) -> None:
+    plain = CLASS.from_pretrained(folders / "float")
+    model = CLASS.from_pretrained(folders / "float", quantization_config=ProxConnectConfig("bc", keep=KEEP))
+    for name, layer in model.named_modules():
+        if isinstance(layer, BinaryLayer):
+            assert torch.equal(layer.latent, plain.get_submodule(name).weight)
+    assert "classifier" in model.binarization.floats
+
+
+def test_a_binary_checkpoint_needs_no_argument(folders: Path) -> None:
+    example, expected, mus = torch.load(folders / "expected.pt", weights_only=True)
+    model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folders / "binary", output_loading_info=True
+    )
+    assert not any(report.values())
+    assert sharpness(model) == mus
+    assert len(set(mus)) == 1
+    assert mus[0] > pc.PAIRS["bnn++"].sharpness.start
+    assert torch.equal(model(**example).logits, expected)
+    torch.testing.assert_close(pc.pack(model)(**example).logits, expected)
+
+
+def test_it_trains_on_and_is_saved_again(folders: Path, tmp_path: Path) -> None:
+    model = CLASS.from_pretrained(folders / "binary").train()
+    before = model.state_dict()["bert.pooler.dense.latent"].clone()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    model(**sentences()).logits.sum().backward()
+    optimizer.step()
+    assert not torch.equal(model.state_dict()["bert.pooler.dense.latent"], before)
+    model.save_pretrained(tmp_path)
+    again = CLASS.from_pretrained(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_accumulators_and_pairs_by_layer_come_back(folders: Path, tmp_path: Path) -> None:
+    config = ProxConnectConfig(
+        {"*query": "bc", "*key": "poly", "*.intermediate.dense": None, "*.output.dense": "bnn"}, {"*query": "bnn"},
+        accumulator=pc.Accumulator(6, "saturate"), scale="tensor", keep=None,
+    )  # fmt: skip
+    model = CLASS.from_pretrained(folders / "float", quantization_config=config)
+    model.save_pretrained(tmp_path)
+    again = CLASS.from_pretrained(tmp_path)
+    assert [str(m) for m in again.modules() if isinstance(m, BinaryLayer)] == [
+        str(m) for m in model.modules() if isinstance(m, BinaryLayer)
+    ]
+    example = sentences()
+    assert torch.equal(again(**example).logits, model(**example).logits)
+
+
+def test_a_float_checkpoint_that_is_said_to_be_binary_is_refused(folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"binarize|latents"):
+        CLASS.from_pretrained(copied(folders, "float", "binary", tmp_path / "wrong"))
+
+
+def test_a_binary_checkpoint_that_is_said_to_be_float_is_refused(folders: Path, tmp_path: Path) -> None:
+    wrong = copied(folders, "binary", "float", tmp_path / "wrong")
+    with pytest.raises(ValueError, match=r"no weights for bert\.encoder.*config\.json must have"):
+        CLASS.from_pretrained(wrong, quantization_config=ProxConnectConfig("bnn++"))
+
+
+def test_what_json_cannot_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="names of pairs"):
+        ProxConnectConfig(pc.PAIRS["bc"].at(1.0))
+    with pytest.raises(ValueError, match="knows no later"):
+        ProxConnectConfig(later=1)
+    assert json.loads(ProxConnectConfig(accumulator=pc.Accumulator(8)).to_json_string())["accumulator"]["bits"] == 8
