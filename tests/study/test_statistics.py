@@ -17,7 +17,17 @@ from proxconnect.study.forecast import Share, remaining
 from proxconnect.study.grid import Grid, Layout
 from proxconnect.study.ledger import Entry
 from proxconnect.study.statistics import Pooled, Spread, cells, differences, mean_interval, next_interval
-from proxconnect.study.tables import QUANTITIES, cells_csv, difference_table, markdown, parts, tables, telling
+from proxconnect.study.tables import (
+    AGAINST_FLOAT,
+    QUANTITIES,
+    cells_csv,
+    difference_table,
+    less_float,
+    markdown,
+    parts,
+    tables,
+    telling,
+)
 from proxconnect.study.verification import verdict
 from proxconnect.text import plain
 
@@ -109,6 +119,17 @@ def test_what_hardening_loses_is_measured_row_by_row():
     (quantity,) = [q for q in QUANTITIES if q.less]
     (table,) = tables([*rows, entry(2, 0.8, mode="BW", pair="a")], Layout(), quantity)
     assert table.lines == (("a", "0.50±2.12"),)
+
+
+def test_binary_rows_are_held_against_the_float_one_of_their_seed(entries):
+    floats = values(entries, pair="fp")
+    found = less_float(entries, Layout())
+    assert {e.labels["seed"] for e in found} == set(floats)
+    for mode, pair in (("BW", "bnn++"), ("BWA", "bnn+")):
+        expected = {s: v - floats[s] for s, v in values(entries, pair=pair, mode=mode).items() if s in floats}
+        assert values(found, pair=pair, mode=mode) == pytest.approx(expected)
+    (table,) = tables(found, Layout(), AGAINST_FLOAT)
+    assert all(cell.startswith("-") for line in table.lines for cell in line[1:])
 
 
 def test_other_axes_have_tables_of_their_own():

@@ -12,12 +12,14 @@ from proxconnect.study.ledger import Entry
 from proxconnect.study.rows import described, rows_of
 from proxconnect.study.statistics import Difference, differences
 from proxconnect.study.tables import (
+    AGAINST_FLOAT,
     QUANTITIES,
     REESTIMATED,
     Table,
     cells_csv,
     difference_table,
     differences_csv,
+    less_float,
     markdown,
     parts,
     tables,
@@ -44,7 +46,8 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
     csv, notes = cells_csv(entries), outdated(entries, grid)
     entries = telling(entries, grid.layout)
     compared = comparisons(entries, grid.compare)
-    found = [table for quantity in QUANTITIES for table in tables(entries, grid.layout, quantity)]
+    found = [*tables(entries, grid.layout), *tables(less_float(entries, grid.layout), grid.layout, AGAINST_FLOAT)]
+    found += [table for quantity in QUANTITIES[1:] for table in tables(entries, grid.layout, quantity)]
     found += [difference_table(group) for group in compared]
     texts = {
         "tables.md": "\n".join([*map(markdown, found), *notes, _versions(entries)]) + "\n",

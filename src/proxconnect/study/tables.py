@@ -61,6 +61,9 @@ def _with_sd(spread: Spread, factor: float, decimals: int) -> str:
 
 REESTIMATED = Quantity("accuracy.reestimated", "Accuracy of the hard network in %, batch norm re-estimated", _percent)
 
+AGAINST_FLOAT = replace(REESTIMATED, title="Points of the hard network less those of the float one of its seed")
+"""Of what `less_float` returns."""
+
 QUANTITIES = (
     REESTIMATED,
     Quantity("accuracy.hard", "Accuracy of the hard network in %, batch norm as trained", _percent),
@@ -84,6 +87,21 @@ def tables(entries: Sequence[Entry], layout: Layout, quantity: Quantity = REESTI
         by_part.setdefault(tuple(part_of(entry, layout).items()), []).append(entry)
     found = [_table(dict(part), members, layout, quantity) for part, members in by_part.items()]
     return [table for table in found if table is not None]
+
+
+def less_float(entries: Sequence[Entry], layout: Layout) -> list[Entry]:
+    """The binary rows, with their accuracy less that of the float row of the same part and seed, where there is one."""
+    floats = {_place(entry, layout): entry.figure(REESTIMATED.figure) for entry in entries if is_float(entry)}
+    found = []
+    for entry in entries:
+        before, value = floats.get(_place(entry, layout)), entry.figure(REESTIMATED.figure)
+        if before is not None and value is not None and not is_float(entry):
+            found.append(replace(entry, measured={"accuracy": {"reestimated": value - before}}))
+    return found
+
+
+def _place(entry: Entry, layout: Layout) -> tuple[tuple[str, str], ...]:
+    return (*part_of(entry, layout).items(), ("seed", entry.labels.get("seed", "")))
 
 
 def part_of(entry: Entry, layout: Layout) -> Labels:
