@@ -103,24 +103,13 @@ class _Signs:
 
     def make_binary(self, node: Any) -> None:
         """Replace a convolution if it multiplies signs by signs that it can be given as bits."""
-        import openvino
-        from openvino import opset1
-
         image, weight_mark = node.input_value(0), _mark(node.input_value(1).get_node())
         if not weight_mark.isdecimal() or not _are_signs(image.get_node()):
             return
         bits = self._weights[int(weight_mark)]
         if bits.dim() != 4 or bits.numel() % 8:
             return
-        # Its kernels read each byte from the lowest bit, where constants begin with the highest.
-        weight = openvino.op.Constant(
-            openvino.Type.u1, openvino.Shape(list(bits.shape)), bits.view(-1, 8).flip(1).flatten().tolist()
-        )
-        how = node.get_attributes()
-        binary = opset1.binary_convolution(
-            _as_bits(image), weight, how["strides"], how["pads_begin"], how["pads_end"], how["dilations"],
-            "xnor-popcount", 0.0, "explicit",
-        )  # fmt: skip
+        binary = binary_convolution(node, bits)
         node.output(0).replace(binary.output(0))
 
 
@@ -138,9 +127,28 @@ def _mark(node: Any) -> str:
     return str(marks[_MARK].astype(str)) if _MARK in marks else ""
 
 
+def binary_convolution(node: Any, bits: torch.Tensor) -> Any:
+    """What a convolution by ±1 is as a binary one: of its input's signs, and 1 for +1 and 0 for -1 as its weight."""
+    from openvino import opset1
+
+    how = node.get_attributes()
+    return opset1.binary_convolution(
+        _as_bits(node.input_value(0)), _constant(bits), how["strides"], how["pads_begin"], how["pads_end"],
+        how["dilations"], "xnor-popcount", 0.0, "explicit",
+    )  # fmt: skip
+
+
 def _as_bits(values: Any) -> Any:
     """1 for what is at least 0, else 0, since of -1 and 1 the compiler makes floats before a binary convolution."""
     from openvino import opset1
 
     threshold, zero, one = (opset1.constant(np.full((1, 1, 1, 1), v, np.float32)) for v in (_BELOW_ZERO, 0.0, 1.0))
     return opset1.fake_quantize(values, threshold, threshold, zero, one, 2)
+
+
+def _constant(bits: torch.Tensor) -> Any:
+    """A multiple of 8 bits. Kernels read each byte from the lowest one, where constants begin with the highest."""
+    import openvino
+
+    turned = bits.view(-1, 8).flip(1).flatten().tolist()
+    return openvino.op.Constant(openvino.Type.u1, openvino.Shape(list(bits.shape)), turned)

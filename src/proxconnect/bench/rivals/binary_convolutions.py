@@ -12,11 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.bench.rivals.rival import CannotRunError, Task
+from proxconnect.export.openvino import binary_convolution
 from proxconnect.hardening import hard_state_dict
 from proxconnect.layers import BinaryConv2d, BinaryLayer
-
-_BELOW_ZERO = -float(torch.finfo(torch.float32).tiny)
-"""The greatest normal number below 0: inputs above it are +1, both zeros too."""
 
 
 def twin_of(task: Task) -> tuple[nn.Module, int]:
@@ -60,11 +58,7 @@ def _replace(node: Any) -> bool:
     weight = torch.tensor(constant.data)
     if not is_binary(weight):
         return False
-    how = node.get_attributes()
-    product = opset1.binary_convolution(
-        _signs(node.input_value(0)), _bits(weight), how["strides"], how["pads_begin"], how["pads_end"],
-        how["dilations"], "xnor-popcount", 0.0, "explicit",
-    )  # fmt: skip
+    product = binary_convolution(node, (weight > 0).to(torch.uint8))
     scale = weight[:, 0, 0, 0].abs().view(1, -1, 1, 1)
     scaled = opset1.multiply(product, opset1.constant(scale.numpy()))
     node.output(0).replace(scaled.output(0))
@@ -75,25 +69,3 @@ def is_binary(weight: Tensor) -> bool:
     """Whether a weight (out, in, height, width) is ±α, α one for each output."""
     magnitude = weight.abs().flatten(1)
     return bool((magnitude == magnitude[:, :1]).all())
-
-
-def _signs(values: Any) -> Any:
-    """1 for +1 and 0 for -1: of -1 and +1 its compiler would make floats first."""
-    from openvino import opset1
-
-    threshold, zero, one = (_number(value) for value in (_BELOW_ZERO, 0.0, 1.0))
-    return opset1.fake_quantize(values, threshold, threshold, zero, one, 2)
-
-
-def _number(value: float) -> Any:
-    from openvino import opset1
-
-    return opset1.constant(torch.full((1, 1, 1, 1), value).numpy())
-
-
-def _bits(weight: Tensor) -> Any:
-    """A constant of bits, whose kernels read each byte from its lowest bit, where constants begin with the highest."""
-    import openvino
-
-    bits = (weight > 0).to(torch.uint8).view(-1, 8).flip(1).flatten().tolist()
-    return openvino.op.Constant(openvino.Type.u1, openvino.Shape(list(weight.shape)), bits)
