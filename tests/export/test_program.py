@@ -11,29 +11,29 @@ import proxconnect as pc
 BATCH = torch.export.Dim("batch", min=1, max=64)
 
 
-@pytest.fixture(params=[None, "bnn"], ids=["BW", "BWA"])
-def packed(request: pytest.FixtureRequest) -> nn.Module:
+def packed(activations: str | None) -> nn.Module:
     layers = [nn.Conv2d(3, 64, 3, padding=1), nn.BatchNorm2d(64), nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64)]
     head = [nn.Flatten(), nn.Linear(64 * 64, 128), nn.Linear(128, 5)]
-    return pc.pack(pc.binarize(nn.Sequential(*layers, *head), activations=request.param).eval())
+    return pc.pack(pc.binarize(nn.Sequential(*layers, *head), activations=activations).eval())
 
 
-def test_an_exported_program_is_saved_and_answers_alike(packed: nn.Module, tmp_path: Path) -> None:
-    image = torch.randn(2, 3, 8, 8)
+@pytest.mark.parametrize("activations", [None, "bnn"], ids=["BW", "BWA"])
+def test_an_exported_program_is_saved_and_answers_alike(activations: str | None, tmp_path: Path) -> None:
+    model, image = packed(activations), torch.randn(2, 3, 8, 8)
     with torch.no_grad():
-        program = torch.export.export(packed, (image,), dynamic_shapes=({0: BATCH},))
+        program = torch.export.export(model, (image,), dynamic_shapes=({0: BATCH},))
     assert any("proxconnect" in str(node.target) for node in program.graph.nodes)
     torch.export.save(program, tmp_path / "net.pt2")
     loaded = torch.export.load(tmp_path / "net.pt2").module()
     for size in (1, 5):
         image = torch.randn(size, 3, 8, 8)
-        torch.testing.assert_close(loaded(image), packed(image), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(loaded(image), model(image), rtol=1e-6, atol=1e-6)
 
 
-def test_a_compiled_package_answers_alike(packed: nn.Module, tmp_path: Path) -> None:
-    image = torch.randn(2, 3, 8, 8)
+def test_a_compiled_package_answers_alike(tmp_path: Path) -> None:
+    model, image = packed("bnn"), torch.randn(2, 3, 8, 8)  # binary weights alone are in examples/export_program.py
     with torch.no_grad():
-        program = torch.export.export(packed, (image,))
+        program = torch.export.export(model, (image,))
         package = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "net.pt2"))
         compiled = torch._inductor.aoti_load_package(package)
-    torch.testing.assert_close(compiled(image), packed(image), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(compiled(image), model(image), rtol=1e-5, atol=1e-5)
