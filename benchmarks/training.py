@@ -57,6 +57,10 @@ class Workload:
     settings: dict[str, float]
 
 
+def study_network() -> nn.Module:
+    return bireal_resnet20(in_channels=1, width=8, stem_stride=2)
+
+
 def deit_tiny() -> nn.Module:
     model: nn.Module = require("timm", "test").create_model("deit_tiny_patch16_224")
     return model
@@ -65,13 +69,7 @@ def deit_tiny() -> nn.Module:
 WORKLOADS = {
     "resnet20": Workload(bireal_resnet20, (128, 3, 32, 32), 10, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
     "deit-tiny": Workload(deit_tiny, (8, 3, 224, 224), 1000, torch.optim.AdamW, {"lr": 1e-3}),
-    "study": Workload(
-        partial(bireal_resnet20, in_channels=1, width=8, stem_stride=2),
-        (128, 1, 28, 28),
-        10,
-        torch.optim.AdamW,
-        {"lr": 0.01},
-    ),
+    "study": Workload(study_network, (128, 1, 28, 28), 10, torch.optim.AdamW, {"lr": 0.01}),
 }
 
 
@@ -357,12 +355,8 @@ FRAMES = "frames: compiled in warm-up + in the timed steps; 0 where another one'
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--model",
-        choices=[*WORKLOADS, "both"],
-        default="both",
-        help="both: without `study`, the network of the study of record",
-    )
+    parser.add_argument("--model", choices=[*WORKLOADS, "both"], default="both",
+                        help="both: without `study`, the network of the study of record")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=9, help="timed steps of each contender, 2 or more (9)")
     parser.add_argument("--threads", type=int, default=1, help="torch.set_num_threads (1)")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=USUAL_CONTENDERS, metavar="NAME",
