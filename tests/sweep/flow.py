@@ -1,0 +1,100 @@
+"""What every network must go through, from a float one to what is loaded from a file."""
+
+import copy
+import fnmatch
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import proxconnect as pc
+from proxconnect.example import arguments, tensors_in
+from proxconnect.layers import BinaryLayer
+from sweep.subject import Subject
+
+MODES: dict[str, dict[str, Any]] = {"BW": {}, "BWA": {"activations": "bnn"}}
+CLOSE = 1e-4
+"""How far sums in another order may be off, relative to the largest answer."""
+
+
+def go_through(subject: Subject, mode: str, folder: Path) -> str:
+    """Binarize, step, harden, pack, save, load; AssertionError where a step fails. What to say of it, or nothing."""
+    torch.manual_seed(0)
+    floats, example = shaken(subject.build()), subject.example()
+    model = pc.binarize(copy.deepcopy(floats), example=example, **MODES[mode], **subject.options)
+    model.load_state_dict(floats.state_dict(), strict=True)
+    said = bypassed(model, mode)
+    step(model.train(), subject.training or (lambda: example), subject.idle)
+    model.eval().requires_grad_(False)
+    expected = answer(model, example)
+    assert expected, "it answers no tensor"
+    if mode == "BW":
+        floats.load_state_dict(pc.hard_state_dict(model), strict=True)
+        near(answer(floats.eval().requires_grad_(False), example), expected, "the float network of hard weights")
+    packed = pc.pack(model, example=example)  # which compares it layer by layer, and as a whole
+    answered = answer(packed, example)
+    if mode == "BW":
+        near(answered, expected, "the packed network")
+    pc.save(packed, folder / "net.safetensors")
+    loaded = pc.load(folder / "net.safetensors", subject.build())
+    same(answer(loaded, example), answered, "the loaded network")
+    return said
+
+
+@torch.no_grad()
+def shaken(model: nn.Module) -> nn.Module:
+    """With noise on every parameter, since heads and scales that start at 0 let no gradient through."""
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    return model
+
+
+def bypassed(model: nn.Module, mode: str) -> str:
+    """The layers whose inputs stay float, though binary ones were asked for."""
+    if mode == "BW":
+        return ""
+    names = [row.name for row in model.binarization.rows if row.weights is not None and row.activations is None]
+    return f"inputs of {len(names)} layers stay float, as {names[0]}" if names else ""
+
+
+def step(model: nn.Module, example: Any, idle: tuple[str, ...]) -> None:
+    """One optimizer step on all that the network answers; every binary layer must get a gradient."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    args, kwargs = arguments(model, example())
+    answers = [t for t in tensors_in(model(*args, **kwargs)) if t.requires_grad]
+    sum((t * torch.randn_like(t)).sum() / math.sqrt(t.numel()) for t in answers).backward()
+    for name, layer in layers_of(model).items():
+        if any(fnmatch.fnmatch(name, pattern) for pattern in idle):
+            continue
+        assert layer.latent.grad is not None, f"{name} gets no gradient"
+        assert bool(layer.latent.grad.isfinite().all()), f"{name} gets a gradient that is not finite"
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+
+
+def layers_of(model: nn.Module) -> dict[str, BinaryLayer]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
+
+
+@torch.no_grad()
+def answer(model: nn.Module, example: Any) -> list[Tensor]:
+    """Every tensor of floats that a network answers."""
+    torch.manual_seed(1)
+    args, kwargs = arguments(model, copy.deepcopy(example))
+    return [t for t in tensors_in(model(*args, **kwargs)) if t.is_floating_point() and t.numel()]
+
+
+def near(found: list[Tensor], expected: list[Tensor], what: str) -> None:
+    assert [t.shape for t in found] == [t.shape for t in expected], f"{what} answers in other shapes"
+    for one, other in zip(found, expected, strict=True):
+        size = float(other.abs().max())
+        apart = float((one - other).abs().max())
+        assert apart <= CLOSE * max(size, 1e-6), f"{what} is off by {apart:.2g} of {size:.2g}"
+
+
+def same(found: list[Tensor], expected: list[Tensor], what: str) -> None:
+    assert [t.shape for t in found] == [t.shape for t in expected], f"{what} answers in other shapes"
+    equal = all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip(found, expected, strict=True))
+    assert equal, f"{what} does not answer to the bit"

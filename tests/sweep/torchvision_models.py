@@ -1,0 +1,94 @@
+"""All models of torchvision: classification, detection, segmentation, optical flow and video, without weights."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor
+
+from sweep.subject import Subject
+
+LABELS = 5
+SIZES = {"inception_v3": 96, "alexnet": 64, "squeezenet1_0": 64, "squeezenet1_1": 64}
+"""Of images, where 64 or less is too small, or another size is right."""
+FIXED = ("vit_", "maxvit")
+"""What takes images of 224 alone."""
+
+
+def images(size: int) -> Tensor:
+    return torch.randn(2, 3, size, size)
+
+
+def video(frames: int, size: int) -> Tensor:
+    return torch.randn(2, 3, frames, size, size)
+
+
+def scenes() -> tuple[list[Tensor]]:
+    return ([torch.rand(3, 96, 96), torch.rand(3, 96, 96)],)
+
+
+def labelled(name: str) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    boxes = torch.tensor([[8.0, 8.0, 60.0, 60.0], [30.0, 20.0, 90.0, 80.0]])
+    target = {"boxes": boxes, "labels": torch.tensor([1, 2])}
+    if name.startswith("mask"):
+        target["masks"] = torch.ones(2, 96, 96, dtype=torch.uint8)
+    if name.startswith("keypoint"):
+        target |= {"labels": torch.tensor([1, 1]), "keypoints": torch.full((2, 17, 3), 40.0)}
+    return scenes()[0], [target, target]
+
+
+def detector(name: str, **options: Any) -> Subject:
+    build = partial(torchvision.models.get_model, name, weights=None, weights_backbone=None, **options)
+    return Subject(build, scenes, training=partial(labelled, name))
+
+
+def classifier(name: str) -> Subject:
+    size = SIZES.get(name, 224 if name.startswith(FIXED) else 64)
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return Subject(partial(torchvision.models.get_model, name, weights=None, **options), partial(images, size))
+
+
+def of(module: Any, make: Callable[[str], Subject]) -> dict[str, Subject]:
+    return {name: make(name) for name in torchvision.models.list_models(module=module)}
+
+
+def segmenter(name: str) -> Subject:
+    build = partial(torchvision.models.get_model, name, weights=None, weights_backbone=None, num_classes=LABELS)
+    return Subject(build, partial(images, 64))
+
+
+def filmed(name: str) -> Subject:
+    frames, size = (16, 224) if name.startswith("mvit") else (8, 64) if name.startswith("swin3d") else (14, 112)
+    return Subject(partial(torchvision.models.get_model, name, weights=None), partial(video, frames, size))
+
+
+def flow() -> Subject:
+    build = partial(torchvision.models.get_model, "raft_small", weights=None, num_flow_updates=1)
+    return Subject(build, lambda: (images(128), images(128)))
+
+
+def small_detector(name: str) -> Subject:
+    options: dict[str, Any] = {"num_classes": 2 if name.startswith("keypoint") else LABELS}
+    if name.startswith(("faster", "mask", "keypoint")):
+        options |= {"min_size": 96, "max_size": 96, "rpn_post_nms_top_n_test": 20, "rpn_post_nms_top_n_train": 20}
+    elif name.startswith(("fcos", "retina")):
+        options |= {"min_size": 96, "max_size": 96}
+    return detector(name, **options)
+
+
+MODELS: dict[str, Subject] = {
+    **of(torchvision.models, classifier),
+    **of(torchvision.models.detection, small_detector),
+    **of(torchvision.models.segmentation, segmenter),
+    **of(torchvision.models.video, filmed),
+    "raft_small": flow(),
+}
+
+
+def module_names() -> list[str]:
+    """What torchvision has, quantised ones apart, which are 8-bit networks."""
+    return torchvision.models.list_models(
+        exclude=["quantized_*", *torchvision.models.list_models(module=torchvision.models.quantization), "raft_large"]
+    )
