@@ -27,15 +27,17 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         description="Write the network of a packed file for another runtime, and have that runtime\n"
         "answer, where it is installed.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""FILE is what `proxconnect pack` or `pc.save` wrote. MODEL is code, for a file never
-builds an architecture: a name as of `proxconnect bench`, or MODULE:CALLABLE.
+        epilog="""FILE is what `proxconnect pack` or `pc.save` wrote. MODEL is code, for a file
+never builds an architecture: a name as of `proxconnect bench`, or
+MODULE:CALLABLE.
 
   onnx      operators of the standard, 1 bit a weight on disk; any batch
   qonnx     BipolarQuant, for FINN and hls4ml; one batch
   openvino  BinaryConvolution where inputs are binary; one batch
 
 examples:
-  proxconnect export r18.safetensors --model bireal_resnet18 --to onnx -o r18.onnx
+  proxconnect export r18.safetensors --model bireal_resnet18 --to onnx \\
+      -o r18.onnx
   proxconnect export net.safetensors --model my_module:net --to openvino \\
       -o net.xml --input 1 3 64 64
 
