@@ -12,6 +12,7 @@ import proxconnect as pc
 from networks import NETWORKS, Network
 from proxconnect.example import arguments
 from proxconnect.layers import BinaryLayer
+from sweep.flow import layers_of, shaken
 
 MODES: dict[str, dict[str, Any]] = {
     "BW": {},
@@ -62,14 +63,6 @@ def stepped(name: str, mode: str) -> Run:
     return Run(network, mode, example, model, sharpening, gradients, hard_answer(model, example))
 
 
-@torch.no_grad()
-def shaken(model: nn.Module) -> nn.Module:
-    """With noise on every parameter, since heads and scales that start at 0 let no gradient through."""
-    for parameter in model.parameters():
-        parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    return model
-
-
 def answer(model: nn.Module, example: Any) -> Tensor:
     args, kwargs = arguments(model, example)
     output = model(*args, **kwargs)
@@ -79,10 +72,6 @@ def answer(model: nn.Module, example: Any) -> Tensor:
 @torch.no_grad()
 def hard_answer(model: nn.Module, example: Any) -> Tensor:
     return answer(model.eval(), example)
-
-
-def layers_of(model: nn.Module) -> dict[str, BinaryLayer]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
 
 
 def size_of(model: nn.Module) -> int:

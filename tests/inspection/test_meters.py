@@ -21,6 +21,7 @@ from pairs.published import PUBLISHED
 from proxconnect import Accumulator, BinaryLinear, Quantizer, binarize, pack
 from proxconnect.inspection.meters import BINS, EDGES, Meters
 from proxconnect.layers import BinaryLayer
+from sweep.flow import layers_of
 
 NARROW = Accumulator(bits=3)
 NAMES = ["1", "3", "6"]
@@ -41,10 +42,6 @@ def images(size: int = 8) -> torch.Tensor:
 
 def binary_input_net(**choices) -> nn.Sequential:
     return net(activations="poly+", accumulator=NARROW, **choices)
-
-
-def layers_of(model: nn.Module) -> dict[str, BinaryLayer]:
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, BinaryLayer)}
 
 
 def output_channels(layer: BinaryLayer) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import proxconnect as pc
 from proxconnect.example import arguments, tensors_in
@@ -26,7 +27,10 @@ def go_through(subject: Subject, mode: str, folder: Path) -> str:
     model = pc.binarize(copy.deepcopy(floats), example=example, **MODES[mode], **subject.options)
     model.load_state_dict(floats.state_dict(), strict=True)
     said = bypassed(model, mode)
-    step(model.train(), subject.training or (lambda: example), subject.idle)
+    model.train()
+    if mode == "BWA":
+        norms_at_rest(model)
+    step(model, subject.training or (lambda: example), subject.idle)
     model.eval().requires_grad_(False)
     expected = answer(model, example)
     assert expected, "it answers no tensor"
@@ -57,6 +61,14 @@ def bypassed(model: nn.Module, mode: str) -> str:
         return ""
     names = [row.name for row in model.binarization.rows if row.weights is not None and row.activations is None]
     return f"inputs of {len(names)} layers stay float, as {names[0]}" if names else ""
+
+
+def norms_at_rest(model: nn.Module) -> None:
+    """Batch norms use their running statistics: behind signs of a ReLU all values are equal, and the gradient of what
+    divides by their deviation grows by 1 / √ε from norm to norm."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
 
 
 def step(model: nn.Module, example: Any, idle: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""All models of torchvision: classification, detection, segmentation, optical flow and video, without weights."""
+"""All models of torchvision: classification, detection, segmentation, video and optical flow, without weights."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,10 +11,8 @@ from torch import Tensor
 from sweep.subject import Subject
 
 LABELS = 5
-SIZES = {"inception_v3": 96, "alexnet": 64, "squeezenet1_0": 64, "squeezenet1_1": 64}
-"""Of images, where 64 or less is too small, or another size is right."""
-FIXED = ("vit_", "maxvit")
-"""What takes images of 224 alone."""
+SIZES = {"inception_v3": 96, "maxvit_t": 224}
+"""Of images, where 64 are too few, or another size is fixed."""
 
 
 def images(size: int) -> Tensor:
@@ -45,8 +43,12 @@ def detector(name: str, **options: Any) -> Subject:
 
 
 def classifier(name: str) -> Subject:
-    size = SIZES.get(name, 224 if name.startswith(FIXED) else 64)
-    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    size, options = SIZES.get(name, 64), {}
+    if name in ("googlenet", "inception_v3"):
+        options = {"init_weights": False}
+    elif name.startswith("vit_"):
+        size = 2 * int(name.split("_")[2])  # its patches
+        options = {"image_size": size}
     return Subject(partial(torchvision.models.get_model, name, weights=None, **options), partial(images, size))
 
 
@@ -64,9 +66,12 @@ def filmed(name: str) -> Subject:
     return Subject(partial(torchvision.models.get_model, name, weights=None), partial(video, frames, size))
 
 
-def flow() -> Subject:
-    build = partial(torchvision.models.get_model, "raft_small", weights=None, num_flow_updates=1)
-    return Subject(build, lambda: (images(128), images(128)))
+def pairs() -> dict[str, Any]:
+    return {"image1": images(128), "image2": images(128), "num_flow_updates": 2}
+
+
+def flow(name: str) -> Subject:
+    return Subject(partial(torchvision.models.get_model, name, weights=None), pairs)
 
 
 def small_detector(name: str) -> Subject:
@@ -83,12 +88,12 @@ MODELS: dict[str, Subject] = {
     **of(torchvision.models.detection, small_detector),
     **of(torchvision.models.segmentation, segmenter),
     **of(torchvision.models.video, filmed),
-    "raft_small": flow(),
+    **of(torchvision.models.optical_flow, flow),
 }
 
 
 def module_names() -> list[str]:
     """What torchvision has, quantised ones apart, which are 8-bit networks."""
     return torchvision.models.list_models(
-        exclude=["quantized_*", *torchvision.models.list_models(module=torchvision.models.quantization), "raft_large"]
+        exclude=["quantized_*", *torchvision.models.list_models(module=torchvision.models.quantization)]
     )
