@@ -48,7 +48,7 @@ def measure(name: str, rounds: int) -> Table:
             with torch.inference_mode(False):
                 FORMATS[form].write(packed, example, Path(folder, file))
             sizes[form] = FORMATS[form].size(Path(folder, file))
-            works[form] = _bound(FORMATS[form].run(Path(folder, file)), example)
+            works[form] = _bound(FORMATS[form].run(Path(folder, file), network.build), example)
             apart[form] = difference(expected, works[form]())
         seconds = interleaved(works, rounds, turn=0.1)
     made = Table(title=network.title, title_justify="left", box=box.SIMPLE_HEAD)

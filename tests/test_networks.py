@@ -126,11 +126,13 @@ def test_the_hard_state_dict_makes_the_float_network_answer_alike(run):
         torch.testing.assert_close(hard_answer(twin.requires_grad_(False), run.example), run.answer, **close)
 
 
-def hard_state_dict(run: Run) -> dict[str, Tensor]:
+def hard_state_dict(run: Run, packed: nn.Module | None = None) -> dict[str, Tensor]:
+    """That of the binary network, or of what became of it."""
+    model = run.model if packed is None else packed
     if run.mode == "BW":
-        return pc.hard_state_dict(run.model)
+        return dict(pc.hard_state_dict(model))
     with pytest.warns(UserWarning, match="quantises activations too"):
-        return pc.hard_state_dict(run.model)
+        return dict(pc.hard_state_dict(model))
 
 
 def two_valued(layer: BinaryLayer, weight: Tensor) -> bool:
@@ -181,7 +183,9 @@ def test_packed_and_loaded_it_answers_the_same(run, tmp_path):
     torch.testing.assert_close(answer, run.answer, **close)
     pc.save(packed, path)
     assert path.stat().st_size < size_of(architecture)
-    assert torch.equal(hard_answer(pc.load(path, architecture), run.example), answer)
+    loaded = pc.load(path, architecture)
+    assert torch.equal(hard_answer(loaded, run.example), answer)
+    torch.testing.assert_close(hard_state_dict(run, loaded), hard_state_dict(run), rtol=0, atol=0)
     with torch.device("meta"):
         blank = run.fresh()
     if run.network.has_unstored_buffers:

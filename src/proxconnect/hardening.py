@@ -14,45 +14,56 @@ from torch.optim.swa_utils import update_bn
 from proxconnect.arguments import require_module
 from proxconnect.layers import BinaryLayer
 from proxconnect.modes import hard
+from proxconnect.packed.compact import CompactLayer
 
-_PARTS = ("weight_quantizer", "input_quantizer", "input_shift")
-"""What a binary layer has beside its latent and its bias."""
+
+class BinaryInputsWarning(UserWarning):
+    """A float network is given the weights of one whose layers multiply by the signs of their inputs."""
 
 
 def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     """The state dict of the plain float network with weights ±α: it loads with `strict=True` into that architecture.
 
-    The float network then gives the answers of `hard(model)` where inputs are float. Modules under several names appear
-    under each, and version metadata is kept. The weights of binary layers are new tensors, all others the model's own.
-    Warns where inputs of layers are binary too, which the float network would not know of. ValueError without a binary
-    layer.
+    `model` is binary or packed. The float network then gives the answers of `hard(model)`, or up to the order of a
+    float sum those of the packed model, where inputs are float. 8-bit layers of a packed model become their weights
+    scale · levels, in the layer's dtype, and no input is rounded any more. Modules under several names appear under
+    each, and version metadata is kept. The weights of binary and packed layers are new tensors, all others the model's
+    own. Warns, by `BinaryInputsWarning`, where inputs of layers are binary too, which the float network would not know
+    of. ValueError without a binary or packed layer.
+
+    A float network that ties the weight of a binary layer to one that stays float, as a head to an embedding, has room
+    for one of the two alone: untie them in it before it loads.
     """
     require_module(model, "hard_state_dict(model)")
+    layers = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, BinaryLayer | CompactLayer)}
+    if not layers:
+        raise ValueError("the model has no binary layer and no packed one: call pc.binarize(model) and train it first")
+    weights = {layer: _hard_weight(layer) for layer in set(layers.values())}
+    own = {f"{name}.{part}" if name else part: name for name, layer in layers.items() for part in layer.own_state}
     state = model.state_dict()
     metadata = OrderedDict(state._metadata)  # type: ignore[attr-defined]  # torch keeps versions there
     hardened: OrderedDict[str, Tensor] = OrderedDict()
-    layers = {name: m for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, BinaryLayer)}
-    if not layers:
-        raise ValueError("the model has no binary layer (a packed one has none): call this before pc.pack(model)")
-    prefixes = {name: f"{name}." if name else "" for name in layers}
-    latents = {prefix + "latent": name for name, prefix in prefixes.items()}
-    parts = tuple(f"{p}{part}." for p in prefixes.values() for part in _PARTS)
     for key, tensor in state.items():
-        if key in latents:
-            name = latents[key]
-            hardened[layers[name].float_key(name)] = layers[name].binary_weight
-        elif not key.startswith(parts):
+        name = own.get(key, own.get(key.rpartition(".")[0]))  # a tensor of the layer itself, or of a child
+        if name is None:
             hardened[key] = tensor
-    for key in parts:
-        metadata.pop(key.removesuffix("."), None)
-    if any(layer.input_quantizer is not None for layer in layers.values()):
+        else:
+            hardened[layers[name].float_key(name)] = weights[layers[name]]
+    for key in own:
+        metadata.pop(key, None)
+    if any(layer.has_binary_input for layer in layers.values()):
         warnings.warn(
             "this model quantises activations too, which a float network does not: with these weights alone it will "
-            "answer differently. proxconnect.pack keeps both",
+            "answer differently. A packed file keeps both",
+            BinaryInputsWarning,
             stacklevel=2,
         )
     hardened._metadata = metadata  # type: ignore[attr-defined]  # as above
     return hardened
+
+
+def _hard_weight(layer: BinaryLayer | CompactLayer) -> Tensor:
+    return layer.binary_weight if isinstance(layer, BinaryLayer) else layer.weight
 
 
 def reestimate_batchnorm(

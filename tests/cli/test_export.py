@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import proxconnect as pc
@@ -17,6 +18,9 @@ def net():
     return nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3), nn.Flatten(), nn.Linear(256, 5))
 
 net.example = torch.ones(2, 3, 8, 8)
+
+def blind():
+    return net()
 """
 
 
@@ -34,7 +38,7 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("form", "out", "runtime"), [("onnx", "net.onnx", "ONNX Runtime"), ("openvino", "net.xml", "OpenVINO")]
 )
 def test_a_file_is_written_and_answered(packed: Path, form: str, out: str, runtime: str, capsys) -> None:
-    assert main(["export", str(packed), "--model", "exported_net:net", "--to", form, "-o", out]) == 0
+    assert main(command(packed, form, out)) == 0
     written, answered = capsys.readouterr().out.strip().splitlines()
     size = sum(path.stat().st_size for path in Path().glob("net.*") if path != packed)
     assert f"{out}: {size:,} bytes, {size / packed.stat().st_size:.2f} times the packed file" in written
@@ -42,10 +46,45 @@ def test_a_file_is_written_and_answered(packed: Path, form: str, out: str, runti
     assert float(answered.split()[-5]) < 1e-4
 
 
+def command(file: Path | str, form: str, out: str, model: str = "net") -> list[str]:
+    return ["export", str(file), "--model", f"exported_net:{model}", "--to", form, "-o", out]
+
+
+def test_floats_are_written_for_binary_weights(packed: Path, capsys) -> None:
+    layers = [nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3), nn.Flatten(), nn.Linear(256, 5)]
+    model = pc.binarize(nn.Sequential(*layers)).eval()
+    pc.save(pc.pack(model), packed)
+    assert main(command(packed, "float", "net.float.safetensors")) == 0
+    written, answered = capsys.readouterr().out.strip().splitlines()
+    size = Path("net.float.safetensors").stat().st_size
+    assert written.startswith(f"net.float.safetensors: {size:,} bytes")
+    assert answered.startswith("the float network answers within ")
+    assert float(answered.split()[-5]) < 1e-4
+    assert torch.equal(load_file("net.float.safetensors")["1.weight"], model[1].binary_weight)
+
+
+def test_floats_need_no_input_and_say_that_signs_of_inputs_are_lost(packed: Path, capsys) -> None:
+    assert main(command(packed, "float", "net.float.safetensors", "blind")) == 0
+    captured = capsys.readouterr()
+    written, warned, answered = captured.out.strip().splitlines()
+    assert written.startswith("net.float.safetensors: ")
+    assert warned.startswith("this model quantises activations too, which a float network does not")
+    assert answered == "not run: give the shape of an input, as --input 1 3 224 224"
+    assert captured.err == ""
+    assert main(command(packed, "onnx", "net.onnx", "blind")) == 2
+    assert "give the shape of what exported_net:blind takes" in capsys.readouterr().err
+
+
+def test_the_packed_file_is_not_overwritten(packed: Path, capsys) -> None:
+    before = packed.read_bytes()
+    assert main(command(packed, "float", str(packed))) == 2
+    assert "is the packed file itself" in capsys.readouterr().err
+    assert packed.read_bytes() == before
+
+
 def test_bad_input_is_one_line(packed: Path, capsys) -> None:
-    command = ["export", str(packed), "--model", "exported_net:net", "--to", "openvino", "-o", "net.onnx"]
-    assert main(command) == 2
+    assert main(command(packed, "openvino", "net.onnx")) == 2
     assert capsys.readouterr().err.count("\n") == 1
     torch.save({}, "other.pt")
-    assert main(["export", "other.pt", *command[2:]]) == 2
+    assert main(command("other.pt", "openvino", "net.onnx")) == 2
     assert "cannot load other.pt" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from proxconnect.bench.examples import with_batch
 from proxconnect.example import tensors_in
 from proxconnect.export import to_onnx, to_openvino, to_qonnx
 from proxconnect.export.formats import FORMATS
+from proxconnect.export.runtimes import by_onnx_runtime, by_openvino, by_qonnx
 from proxconnect.export.writing import OPSET
 from proxconnect.training.models.bireal import bireal_resnet18
 
@@ -90,7 +91,7 @@ def test_onnx_runtime_answers_alike_for_any_batch(name: str, tmp_path: Path) -> 
     packed, example = CASES[name].packed()
     to_onnx(packed, with_batch(example, 1), tmp_path / "net.onnx")
     onnx.checker.check_model(onnx.load(tmp_path / "net.onnx"), full_check=True)
-    run_file = FORMATS["onnx"].run(tmp_path / "net.onnx")
+    run_file = by_onnx_runtime(tmp_path / "net.onnx")
     for size in (1, 4):
         near(packed, with_batch(example, size), run_file(with_batch(example, size)))
 
@@ -101,7 +102,7 @@ def test_onnx_runtime_answers_alike_for_any_batch(name: str, tmp_path: Path) -> 
 def test_qonnx_answers_alike(name: str, tmp_path: Path) -> None:
     packed, example = CASES[name].packed()
     to_qonnx(packed, example, tmp_path / "net.onnx")
-    near(packed, example, FORMATS["qonnx"].run(tmp_path / "net.onnx")(example))
+    near(packed, example, by_qonnx(tmp_path / "net.onnx")(example))
     counts = Counter(node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node)
     layers = len(packed.binarization.binary)
     assert counts["BipolarQuant"] == layers * (2 if "activations" in CASES[name].mode else 1)
@@ -111,13 +112,13 @@ def test_qonnx_answers_alike(name: str, tmp_path: Path) -> None:
 def test_openvino_answers_alike(name: str, tmp_path: Path) -> None:
     packed, example = CASES[name].packed()
     to_openvino(packed, example, tmp_path / "net.xml")
-    near(packed, example, FORMATS["openvino"].run(tmp_path / "net.xml")(example))
+    near(packed, example, by_openvino(tmp_path / "net.xml")(example))
 
 
 def test_openvino_takes_any_batch_where_it_is_asked_to(tmp_path: Path) -> None:
     packed, example = CASES["BWA"].packed()
     to_openvino(packed, example, tmp_path / "net.xml", any_batch=True)
-    run_file = FORMATS["openvino"].run(tmp_path / "net.xml")
+    run_file = by_openvino(tmp_path / "net.xml")
     for size in (1, 4):
         near(packed, with_batch(example, size), run_file(with_batch(example, size)))
 
@@ -150,7 +151,7 @@ def test_an_onnx_file_is_as_small_as_the_packed_one(resnet: Any, packing: dict[s
     to_onnx(packed, example, tmp_path / "net.onnx")
     size, expected = ((tmp_path / f"net.{suffix}").stat().st_size for suffix in ("onnx", "safetensors"))
     assert size <= 1.05 * expected
-    near(packed, example, FORMATS["onnx"].run(tmp_path / "net.onnx")(example))
+    near(packed, example, by_onnx_runtime(tmp_path / "net.onnx")(example))
 
 
 def test_openvino_has_a_binary_convolution_for_each(resnet: Any, tmp_path: Path) -> None:
@@ -163,5 +164,5 @@ def test_openvino_has_a_binary_convolution_for_each(resnet: Any, tmp_path: Path)
     network = openvino.Core().read_model(tmp_path / "net.xml")
     counts = Counter(node.get_type_name() for node in network.get_ops())
     assert (counts["BinaryConvolution"], counts["Convolution"]) == (len(model.binarization.binary), 1)
-    near(packed, example, FORMATS["openvino"].run(tmp_path / "net.xml")(example))
+    near(packed, example, by_openvino(tmp_path / "net.xml")(example))
     assert FORMATS["openvino"].size(tmp_path / "net.xml") <= 1.1 * (tmp_path / "net.safetensors").stat().st_size

@@ -18,7 +18,8 @@ from transformers.pytorch_utils import Conv1D
 
 import proxconnect as pc
 from layer_kinds import KINDS
-from proxconnect.layers import Accumulator, binarize_parameter
+from proxconnect.hardening import BinaryInputsWarning
+from proxconnect.layers import Accumulator, BinaryLayer, binarize_parameter
 from proxconnect.packed import PackedFileError, PackedLayer, load, pack, save
 from shipping import assert_ships
 
@@ -150,6 +151,37 @@ def test_another_reader_rebuilds_the_float_network(case: str, scale: Any, dtype:
         assert np.array_equal(weight, expected.pop(float_name).double().numpy())
         assert spec["type"] == ("linear" if name.endswith("out_proj") else case.removeprefix("separate ").rstrip("s"))
     assert {name: t.tolist() for name, t in tensors.items()} == {name: t.tolist() for name, t in expected.items()}
+
+
+@every_case
+@pytest.mark.parametrize("scale", ["channel", "tensor", "learned", None])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_loaded_model_gives_the_floats_of_the_binary_one(
+    case: str, scale: Any, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    model = CASES[case].binary(dtype, scale=scale)
+    save(pack(model), tmp_path / "a")
+    floats, x = CASES[case].make().to(dtype).eval(), torch.randn(2, *CASES[case].sizes).to(dtype)
+    loaded = load(tmp_path / "a", floats)
+    state = pc.hard_state_dict(loaded)
+    torch.testing.assert_close(dict(state), dict(pc.hard_state_dict(model)), rtol=0, atol=0)
+    floats.load_state_dict(state, strict=True)
+    assert_ships(floats(x), loaded(x), signs=False)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "parameter"])
+def test_what_belongs_to_binary_inputs_is_left_out_of_floats(case: str) -> None:
+    model = CASES[case].binary(activations="bnn", accumulator=Accumulator(4))
+    if "projection" not in case:
+        pc.add_thresholds(model)
+    with pytest.warns(BinaryInputsWarning, match="quantises activations too"):
+        state = pc.hard_state_dict(pack(model))
+    CASES[case].make().load_state_dict(state, strict=True)
+    weights = {layer.float_key(name): layer.binary_weight for name, layer in model.named_modules()
+               if isinstance(layer, BinaryLayer)}  # fmt: skip
+    assert weights
+    for name, weight in weights.items():
+        assert torch.equal(state[name], weight)
 
 
 OTHERS: dict[str, dict[str, Callable[[], nn.Module]]] = {

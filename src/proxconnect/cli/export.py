@@ -1,6 +1,7 @@
 """`proxconnect export`: from a packed file to the files of other runtimes."""
 
 import argparse
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from torch import nn
 
 import proxconnect
 from proxconnect import extras
+from proxconnect.bench import Network
 from proxconnect.bench.answers import difference, require_runs, run
 from proxconnect.bench.examples import of_shapes
 from proxconnect.cli.network import network
 from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, positive
 from proxconnect.example import tensors_in
 from proxconnect.export.formats import FORMATS, Format
+from proxconnect.hardening import BinaryInputsWarning
 from proxconnect.loading import importable_folder
 
 
@@ -34,12 +37,16 @@ MODULE:CALLABLE.
   onnx      operators of the standard, 1 bit a weight on disk; any batch
   qonnx     BipolarQuant, for FINN and hls4ml; one batch
   openvino  BinaryConvolution where inputs are binary; one batch
+  float     ±α under the names of the float network, for any tool that knows it,
+            as safetensors; it does not know that inputs of layers are binary
 
 examples:
   proxconnect export r18.safetensors --model bireal_resnet18 --to onnx \\
       -o r18.onnx
   proxconnect export net.safetensors --model my_module:net --to openvino \\
       -o net.xml --input 1 3 64 64
+  proxconnect export net.safetensors --model my_module:net --to float \\
+      -o net.float.safetensors
 
 exit status:
   0  written
@@ -73,21 +80,42 @@ def _export(parsed: argparse.Namespace) -> Iterator[str]:
     """Write, and say what there is to say."""
     subject, target = network(parsed.model), FORMATS[parsed.to]
     model = proxconnect.load(parsed.file, subject.build())
-    if not parsed.input and subject.example is None:
+    if parsed.out.exists() and parsed.out.samefile(parsed.file):
+        raise ValueError(f"{parsed.out} is the packed file itself: write to another one")
+    example = _example(parsed, subject, model)
+    if target.is_graph and example is None:
         raise ValueError(f"give the shape of what {parsed.model} takes, as --input 1 3 224 224")
-    example = of_shapes(parsed.input) if parsed.input else subject.example(model)  # type: ignore[misc]  # it is there
     with torch.no_grad():
-        require_runs(subject.title, model, example)
-        target.write(model, example, parsed.out)
+        if example is not None:
+            require_runs(subject.title, model, example)
+        warned = _write(target, model, example, parsed.out)
         size, packed = target.size(parsed.out), parsed.file.stat().st_size
         yield f"{parsed.out}: {size:,} bytes, {size / packed:.2f} times the packed file"
-        yield _answer(target, parsed.out, model, example)
+        yield from warned
+        yield _answer(target, parsed.out, subject, model, example)
 
 
-def _answer(target: Format, path: Path, model: nn.Module, example: Any) -> str:
+def _example(parsed: argparse.Namespace, subject: Network, model: nn.Module) -> Any:
+    """What the network takes, None where that is unknown."""
+    if parsed.input:
+        return of_shapes(parsed.input)
+    return None if subject.example is None else subject.example(model)
+
+
+def _write(target: Format, model: nn.Module, example: Any, path: Path) -> list[str]:
+    """Write the file; what it cannot keep of the model."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", BinaryInputsWarning)
+        target.write(model, example, path)
+    return [str(warning.message) for warning in caught if issubclass(warning.category, BinaryInputsWarning)]
+
+
+def _answer(target: Format, path: Path, subject: Network, model: nn.Module, example: Any) -> str:
     """How far the runtime's answer is from the model's."""
+    if example is None:
+        return "not run: give the shape of an input, as --input 1 3 224 224"
     try:
-        runtime = target.run(path)
+        runtime = target.run(path, subject.build)
     except extras.MissingExtraError as error:
         return f"not run: {error}"
     apart = difference(tensors_in(run(model, example)), runtime(example))

@@ -5,13 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from proxconnect import extras
-from proxconnect.example import tensors_in
+from proxconnect.example import arguments, tensors_in
 
 Runtime = Callable[[Any], list[Tensor]]
 """From an example, as `to_onnx` takes it, to the outputs."""
+
+Build = Callable[[], nn.Module]
+"""What makes the float network, with any weights."""
 
 
 def by_onnx_runtime(path: str | os.PathLike[str]) -> Runtime:
@@ -45,6 +48,21 @@ def by_openvino(path: str | os.PathLike[str]) -> Runtime:
     options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     network = openvino.Core().compile_model(os.fspath(path), "CPU", options)
     return lambda example: _tensors(list(network([t.numpy() for t in tensors_in(example)]).values()))
+
+
+def by_torch(path: str | os.PathLike[str], build: Build) -> Runtime:
+    """A file of plain floats by torch, in a network that `build` makes and that takes all of its weights from it."""
+    from safetensors.torch import load_file
+
+    model = build().eval()
+    model.load_state_dict(load_file(path), strict=True)
+
+    def run(example: Any) -> list[Tensor]:
+        args, kwargs = arguments(model, example)
+        with torch.no_grad():
+            return tensors_in(model(*args, **kwargs))
+
+    return run
 
 
 def _feed(names: list[str], example: Any) -> dict[str, Any]:

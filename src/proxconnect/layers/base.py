@@ -1,7 +1,7 @@
 """What every binary layer shares: the latent parameter, the property `weight`, conversion, loading."""
 
 import warnings
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ class BinaryLayer(Product):
     A state dict of the float layer loads: its `weight` is read as `latent`, and a missing μ is kept as it is.
     """
 
+    own_state: ClassVar[tuple[str, ...]] = ("latent", "weight_quantizer", "input_quantizer", "input_shift")
     latent: Tensor
     bias: Any
     weight_quantizer: Quantizer
@@ -119,10 +120,6 @@ class BinaryLayer(Product):
         if self.accumulator is not None:
             return not weights.is_float
         return inputs is not None and weights.is_hard and inputs.is_hard
-
-    def float_key(self, name: str) -> str:
-        """How a state dict of the float network calls the weight of this layer, whose qualified name is `name`."""
-        return f"{name}.weight" if name else "weight"
 
     def quantize_input(self, input: Tensor) -> Tensor:
         """The input as the layer multiplies it: quantised where activations are binary."""

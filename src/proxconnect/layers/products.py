@@ -1,7 +1,7 @@
 """How each kind of layer multiplies its input by a weight, whoever computes that weight."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,12 @@ class Product(nn.Module):
     from one rank to all."""
     excesses: list[Tensor] | None = None
     """The mean excess of each pass that trains, for an `OverflowPenalty`; None without one."""
+    own_state: ClassVar[tuple[str, ...]] = ()
+    """The tensors and children that the float layer does not have: what its weight is made of, and what is more."""
+
+    def float_key(self, name: str) -> str:
+        """How a state dict of the float network calls the weight of this layer, whose qualified name is `name`."""
+        return f"{name}.weight" if name else "weight"
 
     @property
     def output_axis(self) -> int:

@@ -56,6 +56,11 @@ class CompactLayer(Product):
     def weight(self, value: object) -> None:
         raise TypeError("the weight of a packed layer is read-only: change the binary model and pack it again")
 
+    @property
+    def has_binary_input(self) -> bool:
+        """Whether the layer multiplies by the signs of its input."""
+        return self._spec.binary_input
+
     @classmethod
     def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
         """The float layer that `candidate` is, if this form can stand for it; else None."""

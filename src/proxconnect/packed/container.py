@@ -23,6 +23,15 @@ _ALIGNMENT = 64  # of the first tensor, as allocations of torch's have it
 _LONGEST_HEADER = 100_000_000  # the bound that safetensors sets
 
 
+def storable(name: str, tensor: Tensor) -> Tensor:
+    """A tensor in main memory, as `write` takes it; ValueError for one without values, TypeError for its dtype."""
+    if tensor.is_meta:
+        raise ValueError(f"tensor {name!r} is on the meta device and has no values: load them first")
+    if tensor.dtype not in CODES:
+        raise TypeError(f"tensor {name!r} is {tensor.dtype}, which no file holds: register it with persistent=False")
+    return tensor.detach().cpu()
+
+
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file: one tensor after the other, wide dtypes first, so that all are aligned.
 

@@ -76,14 +76,8 @@ def _stored_once(modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], d
     first: dict[int, str] = {}
     stored, aliases = {}, {}
     for name, tensor in persistent(modules):
-        if tensor.is_meta:
-            raise ValueError(f"tensor {name!r} is on the meta device and has no values: load them first")
-        if tensor.dtype not in container.CODES:
-            raise TypeError(
-                f"tensor {name!r} is {tensor.dtype}, which no file holds: register it with persistent=False"
-            )
         if first.setdefault(id(tensor), name) == name:
-            stored[name] = tensor.detach().cpu()
+            stored[name] = container.storable(name, tensor)
         else:
             aliases[name] = first[id(tensor)]
     return stored, aliases

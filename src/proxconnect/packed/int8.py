@@ -32,6 +32,7 @@ class Int8Layer(PanelLayer):
     """
 
     held = "levels"
+    own_state = ("levels", "scale")
     levels: Tensor
     float_type: ClassVar[type[nn.Module]]
     """The class of the float layer, subclasses excepted."""

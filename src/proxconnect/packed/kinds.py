@@ -121,6 +121,10 @@ class PackedParameter(PackedLayer):
     def mode(self) -> None:
         """It gives one weight only."""
 
+    def float_key(self, name: str) -> str:
+        """The name of the parameter in its owner."""
+        return name.removesuffix(parameter.SUFFIX)
+
     def forward(self) -> Tensor:  # type: ignore[override]  # it has no input
         """The weight."""
         return self.weight

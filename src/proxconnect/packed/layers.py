@@ -23,6 +23,7 @@ class PackedLayer(CompactLayer):
     binary_type: ClassVar[type[BinaryLayer]]
     """The binary layer that this one is the packed form of."""
     held = "bits"
+    own_state = ("bits", "scale", "input_shift")
 
     bits: Tensor
     input_shift: Shift | None
@@ -32,11 +33,6 @@ class PackedLayer(CompactLayer):
     def accumulator(self) -> Accumulator | None:  # type: ignore[override]  # it is read-only here
         """What holds the sums; None for one that never overflows."""
         return self._spec.accumulator
-
-    @property
-    def has_binary_input(self) -> bool:
-        """Whether the layer multiplies by the signs of its input."""
-        return self._spec.binary_input
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
         """What the binary layer answers under `hard()`: of signs to the bit, of floats up to the order of a sum."""
