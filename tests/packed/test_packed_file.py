@@ -153,6 +153,29 @@ def test_attention_round_trip(tmp_path: Path) -> None:
     assert torch.equal(loaded.self_attn.out_proj.weight, model.self_attn.out_proj.binary_weight)
 
 
+class Recurrent(nn.Module):
+    """Recurrent layers keep lists of their weights, and weak references to them."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.recurrent, self.head = kind(4, 6, bidirectional=True), nn.Linear(12, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.recurrent(x)[0])
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_recurrent_layers_beside_binary_ones(tmp_path: Path, kind: type[nn.RNNBase], device: str) -> None:
+    model, x = Recurrent(kind), torch.randn(5, 2, 4)
+    BinaryLinear.convert(model.head)
+    loaded = round_trip(model, Recurrent(kind).to(device), tmp_path / "a")
+    assert torch.equal(loaded(x), pack(model)(x))
+    with torch.no_grad():
+        loaded.recurrent.weight_ih_l0.zero_()
+    assert not torch.equal(loaded(x), pack(model)(x))  # the list holds the very weights
+
+
 def test_views_of_one_storage_are_stored_apart(tmp_path: Path) -> None:
     storage = torch.arange(6.0)
 

@@ -1,7 +1,8 @@
 """The packed file: one safetensors file that holds the whole packed network, but for its architecture."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +105,30 @@ def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
         _require_same_tensor(name, tensor, file.get_slice(source[name]), may_be_half=metadata.vectors == "float16")
     loaded = {name: container.tensor_of(file, name) for name in file.keys()}  # noqa: SIM118
     blanks = {id(tensor): (tensor, source[name]) for name, tensor in expected.items()}
-    for blank, stored in blanks.values():
-        values = loaded[stored].to(blank.dtype)
-        # Swapping the contents reaches every holder of a tied tensor; detach() lets aliases share their memory.
-        is_parameter = isinstance(blank, nn.Parameter)
-        full = nn.Parameter(values, requires_grad=False) if is_parameter else values.detach()
-        swap_tensors(blank, full)
+    with _without_weak_references(modules.values()):
+        for blank, stored in blanks.values():
+            values = loaded[stored].to(blank.dtype)
+            # Swapping the contents reaches every holder of a tied tensor; detach() lets aliases share their memory.
+            is_parameter = isinstance(blank, nn.Parameter)
+            full = nn.Parameter(values, requires_grad=False) if is_parameter else values.detach()
+            swap_tensors(blank, full)
     for name, module in modules.items():
         if isinstance(module, CompactLayer) and (fault := module.fault()):
             raise ValueError(f"layer {name!r} is damaged: {fault}")
     for module in modules.values():
         if isinstance(module, PanelLayer):
             module.make_panels()
+
+
+@contextmanager
+def _without_weak_references(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """While this lasts, recurrent modules of torch's keep none to their weights, which can be swapped only so."""
+    recurrent = [module for module in modules if isinstance(module, nn.RNNBase)]
+    for module in recurrent:
+        module._flat_weight_refs = []
+    yield
+    for module in recurrent:
+        module._init_flat_weights()
 
 
 def _require_same_names(expected: Iterable[str], stored: set[str], aliases: Mapping[str, str]) -> None:
