@@ -39,9 +39,10 @@ def pack(
         inputs: how kernels multiply float inputs, "exact" or "int8": rounded to 8 bits, each row of a linear layer's
             input and each patch of a convolution's by its own step s = max|x|/127, which is faster. An output is then
             off by at most scale · n · s/2, in the root mean square by scale · s · √(n/12), where n entries are summed.
-        remainder: what becomes of the `nn.Linear` and `nn.Conv2d` that are not binary, "float" or "int8": weights and
-            inputs of 8 bits, an `Int8Linear` or `Int8Conv2d`, whose error `proxconnect.packed.int8.Int8Layer` bounds.
-            Subclasses stay float, and so do layers whose weight is shared or taken by other modules. Files keep it.
+        remainder: what becomes of the `nn.Linear`, `nn.Conv2d` and `nn.Embedding` that are not binary, "float" or
+            "int8": weights and inputs of 8 bits, rows of 8 bits for embeddings. `proxconnect.packed.int8.Int8Product`
+            and `proxconnect.packed.embedding.Int8Embedding` bound the error. Subclasses stay float, and so do layers
+            whose weight is shared or taken by other modules. Files keep it.
         vectors: "float32", or "float16" to round every float32 vector (scales, biases, norms, position embeddings) to
             the nearest values that float16 has, but for those that it cannot hold to 2⁻¹⁰. They stay float32 in
             memory; the file stores them in 16 bits.

@@ -41,6 +41,20 @@ class Small(nn.Module):
         return self.head(self.up(self.grouped(self.plain(self.stem(image)))).mean((2, 3)))
 
 
+class Words(nn.Module):
+    """An embedding, and a binary layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.inner = nn.Embedding(11, 6), nn.Linear(6, 4)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return self.inner(self.words(numbers))
+
+
+OWN = {"Small": (Small, lambda: torch.randn(3, 3, 8, 8)), "Words": (Words, lambda: torch.randint(11, (3, 5)))}
+
+
 @dataclass(frozen=True)
 class Case:
     """A network, how it is made binary, and how it is packed."""
@@ -57,8 +71,9 @@ class Case:
         return pc.pack(model.eval(), **self.packing), example
 
     def _built(self) -> tuple[nn.Module, Any]:
-        if self.name == "Small":
-            return Small(), torch.randn(3, 3, 8, 8)
+        if self.name in OWN:
+            build, example = OWN[self.name]
+            return build(), example()
         return NETWORKS[self.name].build(), NETWORKS[self.name].example()
 
 
@@ -71,6 +86,7 @@ CASES = {
     "BWAA saturated": Case("Small", BOTH | {"accumulator": pc.Accumulator(3, "saturate")}, {}),
     "BWAA cyclic": Case("Small", BOTH | {"accumulator": pc.Accumulator(3, "cyclic")}, {}),
     "8-bit remainder": Case("Small", {}, {"remainder": "int8", "vectors": "float16"}),
+    "8-bit embedding": Case("Words", {"keep": ()}, {"remainder": "int8"}),
     "DeiT": Case("DeiT", {}, {}),
     "DeiT, BWA": Case("DeiT", BOTH, {}),
     "BERT": Case("BERT", {}, {}),

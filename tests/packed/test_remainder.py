@@ -16,7 +16,8 @@ import proxconnect as pc
 from proxconnect import kernels
 from proxconnect.layers import BinaryConv2d, BinaryLinear
 from proxconnect.packed import PackedFileError, load, pack, save
-from proxconnect.packed.int8 import Int8Conv2d, Int8Layer, Int8Linear, error, levels_of, scale_of
+from proxconnect.packed.int8 import Int8Conv2d, Int8Linear
+from proxconnect.packed.levels import Int8Layer, error, levels_of, scale_of
 
 
 class Net(nn.Module):
@@ -185,6 +186,62 @@ def test_levels_that_change_change_the_answer() -> None:
     form.load_state_dict({"levels": torch.zeros(4, 6, dtype=torch.int8), "scale": form.scale})
     with torch.inference_mode():
         assert not form(input).any()
+
+
+class Words(nn.Module):
+    """Embeddings of several kinds, and a binary layer."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.words = nn.Embedding(11, 6, padding_idx=0, **options)
+        self.bounded = nn.Embedding(11, 6, max_norm=1.0, **options)
+        self.inner = nn.Linear(6, 4, **options)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return self.inner(self.words(numbers) + self.bounded(numbers))
+
+
+def binary_words(**options: Any) -> Words:
+    model = Words(**options)
+    BinaryLinear.convert(model.inner)
+    return model.eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("vectors", ["float32", "float16"])
+def test_embeddings(dtype: torch.dtype, vectors: Any, tmp_path: Path) -> None:
+    model, numbers = binary_words(dtype=dtype), torch.randint(11, (3, 7))
+    packed = pack(model, remainder="int8", vectors=vectors)
+    assert type(packed.bounded) is nn.Embedding  # which its forward writes to
+    by_the_book = (packed.words.levels.to(dtype) * packed.words.scale[:, None])[numbers]
+    assert torch.equal(packed.words(numbers), by_the_book)
+    off = (by_the_book.double() - model.words(numbers).double()).abs()
+    most = model.words.weight.double().abs().amax(1)[numbers][..., None]
+    rounding = max(torch.finfo(dtype).eps, torch.finfo(torch.float16).eps if vectors == "float16" else 0.0)
+    assert bool((off <= most * (1 / 254 + rounding)).all())
+    assert not packed.words.levels[0].any()  # the row of padding
+    measured, bound = error(packed.words, model.words, numbers)
+    assert 0 < measured <= bound + rounding
+    with pytest.raises(IndexError):
+        packed.words(torch.tensor([-1]))
+    save(packed, tmp_path / "a")
+    loaded = load(tmp_path / "a", Words(dtype=dtype, device="meta"))
+    assert torch.equal(loaded(numbers), packed(numbers))
+    assert pc.hard_state_dict(packed)["words.weight"].equal(packed.words.weight)
+
+
+def test_an_embedding_that_is_tied_stays_float() -> None:
+    model = binary_words()
+    model.again = nn.Linear(6, 11, bias=False)
+    model.again.weight = model.words.weight
+    assert type(pack(model, remainder="int8").words) is nn.Embedding
+
+
+def test_an_embedding_is_within_its_bound_in_a_proof() -> None:
+    model = binary_words()
+    proof = pc.pack(model, remainder="int8", example=torch.randint(11, (3, 7))).packing.proof
+    assert proof.rounded == 1
+    assert 0 < proof.rounded_gap < 1 / 254 + 1e-6
 
 
 @pytest.mark.parametrize(("remainder", "vectors"), list(product(["float", "int8"], ["float32", "float16"])))

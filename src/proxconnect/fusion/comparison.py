@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from proxconnect.example import tensors_in
 from proxconnect.layers import BinaryLayer
 from proxconnect.packed import PackedLayer
-from proxconnect.packed.int8 import Int8Layer, error
 from proxconnect.packed.kernels import KernelLayer
+from proxconnect.packed.levels import Int8Layer, error
 
 ROUNDING = 1e-4
 """By how much of its largest entry a sum of floats may change with its order."""

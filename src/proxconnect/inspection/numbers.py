@@ -13,7 +13,7 @@ from proxconnect.inspection.table import rich_table, text
 from proxconnect.layers import BinaryLayer
 from proxconnect.packed.compact import CompactLayer
 from proxconnect.packed.halves import Vectors, as_half, vectors_of
-from proxconnect.packed.int8 import Int8Layer
+from proxconnect.packed.int8 import Int8Product
 from proxconnect.packed.kinds import spec_of
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import LayerSpec
@@ -191,7 +191,7 @@ def _row(name: str, module: nn.Module, size: _Size, calls: Calls | None) -> Laye
         kind=type(module).__name__,
         output_shape=None if calls is None else calls.output_shapes.get(module),
         weight_bits=_bits(own) if spec is None else spec.weight_bits,
-        input_bits=1 if binary_input else 8 if isinstance(module, Int8Layer) else _bits(input_type),
+        input_bits=1 if binary_input else 8 if isinstance(module, Int8Product) else _bits(input_type),
         parameters=size.parameters,
         float_bytes=size.float_bytes,
         packed_bytes=size.packed_bytes,

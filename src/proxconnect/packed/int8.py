@@ -1,4 +1,4 @@
-"""Layers of 8-bit weights, for what stays float in a binary network: the stem, shortcuts, the head."""
+"""Linear layers and convolutions of 8-bit weights: the stem, shortcuts, the head of a binary network."""
 
 from contextlib import nullcontext
 from typing import Any, ClassVar
@@ -10,9 +10,8 @@ from torch.nn import functional
 from proxconnect import kernels
 from proxconnect.kernels.int8_panels import MOST_ENTRIES
 from proxconnect.layers.products import ConvProduct, LinearProduct
-from proxconnect.packed.geometry import geometry_of
+from proxconnect.packed.levels import Int8Layer
 from proxconnect.packed.panels import PanelLayer
-from proxconnect.packed.spec import LayerSpec
 
 _FAST_SETS = ("avx2", "avx512")
 """The instruction sets whose kernels are faster than torch's float32."""
@@ -20,34 +19,17 @@ _FAST_SETS = ("avx2", "avx512")
 _LEAST = 2.0**-100  # 127 divided by less might be infinite
 
 
-class Int8Layer(PanelLayer):
-    """Mixin over a float layer of torch's: whole numbers within ±127 as weight and as input, summed as integers.
+class Int8Product(Int8Layer, PanelLayer):
+    """An 8-bit layer that multiplies: its input is rounded too, and the products are summed as integers.
 
-    `levels` is int8, of the weight's shape; the weight is `scale · levels`, with `scale` of shape (out,), max|w| / 127
-    of each output channel, so that an entry of the weight is off by at most scale / 2. The input is rounded to steps of
-    t = max|x| / 127, halves to even, of each row of a linear layer and each image of a convolution, and off by at most
-    t / 2. An output so differs from the float layer's by at most (scale / 2) · Σ|x| + (t / 2) · Σ|scale · levels|, sums
-    of the entries that it is a sum of, up to the rounding of float32 and of a scale that is rounded to float16; `error`
-    measures it. Gradients pass as if nothing were rounded.
+    The input is rounded to steps of t = max|x| / 127, halves to even, of each row of a linear layer and each image of a
+    convolution, and off by at most t / 2. An output so differs from the float layer's by at most
+    (scale / 2) · Σ|x| + (t / 2) · Σ|scale · levels|, sums of the entries that it is a sum of, up to the rounding of
+    float32 and of a scale that is rounded to float16. Gradients pass as if nothing were rounded.
     """
 
-    held = "levels"
-    own_state = ("levels", "scale")
-    levels: Tensor
-    float_type: ClassVar[type[nn.Module]]
-    """The class of the float layer, subclasses excepted."""
     rounded_together: ClassVar[tuple[int, ...]]
     """The dimensions of the input whose entries share a step."""
-
-    @classmethod
-    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """The float layer's class for itself alone."""
-        return cls.float_type if candidate is cls.float_type else None
-
-    @classmethod
-    def float_name(cls) -> str:
-        """The name of the float layer's class."""
-        return cls.float_type.__name__
 
     def forward(self, input: Tensor) -> Tensor:
         """What the float layer answers, within the bound above, by kernels and by torch alike."""
@@ -62,18 +44,14 @@ class Int8Layer(PanelLayer):
         """What of an input is rounded."""
         return input
 
-    def fault(self) -> str:
-        """As of every compact layer, and of scales and levels that are no scales and levels."""
-        if bool((self.scale < 0).any()):
-            return "a scale is negative"
-        return "a weight is -128, beyond ±127" if bool((self.levels == -128).any()) else super().fault()
-
-    def extra_repr(self) -> str:
-        """The float layer's, and what is packed."""
-        return f"{super().extra_repr()}, 8 bits"
-
-    def _numbers(self) -> Tensor:
-        return self.levels.to(self.scale.dtype)
+    def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
+        """As of every 8-bit layer."""
+        x = self.seen(input.double())
+        half_step = (x.abs().amax(self.rounded_together, keepdim=True) / 254).expand_as(x).contiguous()
+        scale = self.scale.double().view(-1, *(1,) * (weight.dim() - 1)).expand_as(weight)
+        held = self.levels.double() * scale
+        bound = self.multiply(x.abs(), scale / 2, None) + self.multiply(half_step, held.abs(), None)
+        return self.multiply(x, weight, bias), bound
 
     def _by_kernels(self, input: Tensor) -> Tensor:
         raise NotImplementedError
@@ -102,7 +80,7 @@ class Int8Layer(PanelLayer):
         return torch.round(input * (torch.full_like(most, 127) / most)), most / torch.full_like(most, 127)
 
 
-class Int8Linear(Int8Layer, LinearProduct, nn.Linear):
+class Int8Linear(Int8Product, LinearProduct, nn.Linear):
     """`nn.Linear` with 8-bit weights and inputs; `layer.weight` unpacks the weights."""
 
     kind = "int8_linear"
@@ -119,7 +97,7 @@ class Int8Linear(Int8Layer, LinearProduct, nn.Linear):
         return kernels.int8_panels(self.levels) if _are_fast() and self._spec.shape[1] <= MOST_ENTRIES else None
 
 
-class Int8Conv2d(Int8Layer, ConvProduct, nn.Conv2d):
+class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
     """`nn.Conv2d` with 8-bit weights and inputs; `layer.weight` unpacks the weights.
 
     Where a patch is one pixel, pixels that the stride passes over do not count for the step of their image.
@@ -174,52 +152,6 @@ class Int8Conv2d(Int8Layer, ConvProduct, nn.Conv2d):
     def _panels(self) -> Tensor | None:
         can = self.groups == 1 and self.levels[0].numel() <= MOST_ENTRIES
         return kernels.int8_panels(self.levels, self.dilation) if can and _are_fast() else None
-
-
-INT8: dict[type[nn.Module], type[Int8Layer]] = {form.float_type: form for form in (Int8Linear, Int8Conv2d)}
-"""The 8-bit form of a float layer, by its exact class."""
-
-
-def int8_spec(layer: nn.Module) -> LayerSpec:
-    """What the 8-bit form of an `nn.Linear` or `nn.Conv2d` is."""
-    weight = layer._parameters["weight"]
-    assert weight is not None
-    return LayerSpec(
-        INT8[type(layer)].kind, tuple(weight.shape), "channel", weight.dtype, False, None, 0, geometry_of(layer), None
-    )
-
-
-def levels_of(weight: Tensor, scale: Tensor) -> Tensor:
-    """The whole numbers within ±127 that are nearest to weight / scale, one of each output; halves go to even."""
-    steps = scale.double().view(-1, *(1,) * (weight.dim() - 1))
-    levels = torch.where(steps > 0, weight.double() / steps, 0.0)
-    return levels.round_().clamp_(-127, 127).to(torch.int8)
-
-
-def scale_of(weight: Tensor) -> Tensor:
-    """max|w| / 127 of each output, (out,), in the weight's dtype; 0 for weights of 0."""
-    return (weight.double().abs().flatten(1).amax(1) / 127).to(weight.dtype)
-
-
-@torch.no_grad()
-def error(layer: Int8Layer, float_layer: nn.Linear | nn.Conv2d, input: Tensor) -> tuple[float, float]:
-    """How far an 8-bit layer is from its float one on an input, and how far it may be, relative to the largest output.
-
-    Returns max|y − y'| and the largest bound of an output, as `Int8Layer` states it, both over max|y'|, where y' is the
-    float layer's output in float64. ValueError where there is no output other than 0.
-    """
-    weight, bias = float_layer.weight.double(), None if float_layer.bias is None else float_layer.bias.double()
-    x = layer.seen(input.double())
-    exact = layer.multiply(x, weight, bias)
-    largest = exact.abs().max() if exact.numel() else torch.zeros(())
-    if not largest > 0:
-        raise ValueError("an error is relative to the largest output, and there is none but 0: pass another input")
-    half_step = (x.abs().amax(layer.rounded_together, keepdim=True) / 254).expand_as(x).contiguous()
-    scale = layer.scale.double().view(-1, *(1,) * (weight.dim() - 1)).expand_as(weight)
-    held = layer.levels.double() * scale
-    bound = layer.multiply(x.abs(), scale / 2, None) + layer.multiply(half_step, held.abs(), None)
-    measured = (layer(input).double() - exact).abs().max()
-    return float(measured / largest), float(bound.max() / largest)
 
 
 def _are_fast() -> bool:

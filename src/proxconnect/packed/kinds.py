@@ -15,8 +15,8 @@ from proxconnect.layers.products import (
     TransposedLinearProduct,
 )
 from proxconnect.packed.compact import CompactLayer
+from proxconnect.packed.eight_bits import INT8
 from proxconnect.packed.geometry import geometry_of
-from proxconnect.packed.int8 import INT8
 from proxconnect.packed.kernels import KernelConv, KernelLinear, KernelProjection
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.spec import LayerSpec

@@ -10,10 +10,10 @@ from proxconnect.bits import pack_bits
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.packed.halves import Vectors, halve, note_vectors
-from proxconnect.packed.int8 import Int8Layer
 from proxconnect.packed.kernels import Inputs, KernelLayer, let_inputs_be, warn_unless_built
 from proxconnect.packed.kinds import spec_of
 from proxconnect.packed.layers import PackedLayer
+from proxconnect.packed.levels import Int8Layer
 from proxconnect.packed.remainder import Remainder, give_levels, remaining
 from proxconnect.packed.spec import DTYPES, LayerSpec
 from proxconnect.packed.transplant import transplant

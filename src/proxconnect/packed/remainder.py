@@ -6,20 +6,23 @@ from typing import Literal
 from torch import nn
 
 from proxconnect.conversion.bypass import takers
+from proxconnect.packed.eight_bits import INT8, int8_spec
 from proxconnect.packed.halves import Vectors, halved, is_vector
-from proxconnect.packed.int8 import INT8, Int8Layer, int8_spec, levels_of, scale_of
+from proxconnect.packed.levels import Int8Layer, levels_of, scale_of
+from proxconnect.packed.panels import PanelLayer
 from proxconnect.packed.spec import LayerSpec
 from proxconnect.quantizer import FLOAT_TYPES
 
 Remainder = Literal["float", "int8"]
-"""What becomes of the linear layers and convolutions that are not binary."""
+"""What becomes of the linear layers, convolutions and embeddings that are not binary."""
 
 
 def remaining(model: nn.Module) -> dict[nn.Module, LayerSpec]:
-    """What the 8-bit forms of the float `nn.Linear` and `nn.Conv2d` of `model` are, by layer.
+    """What the 8-bit forms of the float `nn.Linear`, `nn.Conv2d` and `nn.Embedding` of `model` are, by layer.
 
-    Left out are subclasses, layers whose weight is shared or no plain parameter, and those whose weight other modules
-    are known to take. ValueError for a weight that has NaN or infinite entries, or no values yet.
+    Left out are subclasses, layers whose weight is shared or no plain parameter, those whose weight other modules are
+    known to take, and embeddings with `max_norm`, which write to their weight. ValueError for a weight that has NaN or
+    infinite entries, or no values yet.
     """
     owners = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     bypassed = takers(model)
@@ -45,12 +48,13 @@ def give_levels(form: Int8Layer, layer: nn.Module, vectors: Vectors) -> None:
     scale = scale_of(weight)
     form.scale = halved(scale) if vectors == "float16" and is_vector(scale) else scale
     form.levels = levels_of(weight, form.scale)
-    form.make_panels()
+    if isinstance(form, PanelLayer):
+        form.make_panels()
 
 
 def _is_plain(layer: nn.Module) -> bool:
     weight = layer._parameters.get("weight")
-    if "forward" in vars(layer) or type(weight) is not nn.Parameter:
+    if "forward" in vars(layer) or type(weight) is not nn.Parameter or getattr(layer, "max_norm", None) is not None:
         return False
     padding = getattr(layer, "padding", ())
     is_cropping = isinstance(padding, tuple) and any(size < 0 for size in padding)

@@ -31,6 +31,9 @@ def require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     if spec.weight_bits == 8 and (spec.scale != "channel" or spec.binary_input):
         raise ValueError(f"layer {name!r} has 8-bit weights, but no scale for each output or a binary input: the file "
                          "is damaged")  # fmt: skip
+    if spec.weight_bits == 8 and getattr(layer, "max_norm", None) is not None:
+        raise ValueError(f"layer {name!r} has 8-bit weights in the file and a max_norm in the model, which writes to "
+                         "its weight: pass the architecture that was packed")  # fmt: skip
     if spec.channel_dims is not None:
         raise ValueError(f"layer {name!r} has channel_dims, but is a {spec.kind}: the file is damaged")
 
