@@ -45,6 +45,18 @@ attending.example = (torch.randn(1, 6, 4),)
 deep.example = [1]
 
 
+def writing():
+    import transformers
+
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        vocab_size=50, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=96,
+        max_position_embeddings=64,
+    ))
+
+
+writing.example = {"input_ids": torch.randint(50, (1, 8))}
+
+
 def takes(width):
     return nn.Linear(width, 2)
 
@@ -97,6 +109,7 @@ def test_json_has_everything(theirs, capsys):
     assert float_one["speedup"]["median"] == 1
     assert packed["largest_difference"] <= 1e-4 * found["largest_answer"]
     assert 0 < found["binary_share_of_time"] < 1
+    assert found["generation"] is None
     assert {part["name"] for part in found["profile"]} >= {"", "0", "5"}
     assert all(part["calls"] == 1 and is_spread(part["seconds"]) for part in found["profile"])
     (layer,) = found["layers"]
@@ -146,6 +159,23 @@ def test_an_attention_is_one_layer_with_its_projections(theirs, capsys):
     assert attention["calls"] == 1
 
 
+def test_a_language_model_writes(theirs, capsys):
+    found = measured(capsys, "theirs:writing", "--prompt", "6", "--tokens", "3", "--batch", "1")
+    assert (found["input_shapes"], found["binary_layers"], found["weight_layers"]) == ([[1, 8]], 14, 16)
+    assert all(network["peak_memory"] is not None for network in found["networks"])
+    writing = found["generation"]
+    assert (writing["prompt"], writing["tokens"]) == (6, 3)
+    assert [writer["name"] for writer in writing["writers"]] == ["float", "packed"]
+    for writer in writing["writers"]:
+        assert all(is_spread(writer[name]) for name in ("first_token", "first_speedup", "rate", "rate_speedup"))
+
+
+def test_the_named_language_model_needs_transformers(capsys, absent):
+    absent("transformers")
+    assert cli.main(["bench", "small_llama"]) == 2
+    assert "pip install 'proxconnect[huggingface]'" in capsys.readouterr().err
+
+
 def test_long_networks_fit_80_columns(theirs, capsys):
     arguments = ["theirs:deep", "--input", "2", "4", "--mode", "BWAA", "--rounds", "2", "--plot", "picture.svg"]
     assert cli.main(["bench", *arguments, "--profile", "--batch", *map(str, range(1, 9))]) == 0
@@ -173,6 +203,8 @@ def test_long_networks_fit_80_columns(theirs, capsys):
         (["theirs:net", "--input", "1", "0"], "a positive whole number is needed"),
         (["theirs:net", "--keep", "tail"], "the pattern 'tail' fits no layer"),
         (["theirs:net", "--threads", "1000000"], "more than the"),
+        (["theirs:writing"], "theirs:writing has 64 positions: --prompt 128 and --tokens 32 are more together"),
+        (["small_lama"], "small_llama writes text, and one of your own is MODULE:CALLABLE"),
         (["theirs:mesh"], "has no 'mesh'"),
         (["theirs:takes"], "must be callable without arguments: missing a required argument: 'width'"),
         (["theirs:wrong"], "must return a float nn.Module; it returned int"),

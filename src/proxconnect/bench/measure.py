@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import proxconnect
-from proxconnect.bench import layers
+from proxconnect.bench import generation, layers
 from proxconnect.bench.answers import difference, require_runs, run
 from proxconnect.bench.contest import Contest, Networks
 from proxconnect.bench.examples import shapes_of
@@ -34,6 +34,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
     `example` is what `pc.summary` takes; `say` is told what is going on. ValueError where the model does not take it
     and for what cannot be binarized or packed.
     """
+    generation.require_room(title, model, options.prompt, options.tokens)
     say("binarizing and packing")
     model.eval().requires_grad_(False)
     with torch.no_grad():
@@ -52,6 +53,11 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
         networks = Networks(title, model, binary, {PACKED: small}, {PACKED: packed_difference})
         contest = Contest(networks, options.threads, options.rounds, folder, say)
         contenders = contest.contenders(example, options.batches)
+        writing = None
+        if generation.can_write(model):
+            say(f"writing {options.tokens} tokens, again and again")
+            writers = {FLOAT: model, PACKED: small}
+            writing = generation.measure(writers, options.prompt, options.tokens, options.rounds)
         return Bench(
             title=title,
             options=options,
@@ -65,6 +71,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
             layers=tuple(by_layer),
             share=binary_share(parts),
             files={name: (folder / file).stat().st_size for name, file in FILES.items()},
+            generation=writing,
             absent=contest.absent,
         )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from proxconnect.bench import language_models
 from proxconnect.bench.examples import of_shapes
 from proxconnect.training.models import names
 from proxconnect.training.models.named import EDGES
@@ -23,10 +24,19 @@ class Network:
     """What of it usually stays float, as `binarize` takes it."""
 
 
+LANGUAGE_MODELS = {
+    "small_llama": Network("LLaMA, 768 wide, 12 layers", language_models.small_llama, language_models.prompt),
+}
+"""Those that have a name here, by transformers."""
+
+
 def named(name: str) -> Network:
     """A network with untrained weights: one of ours, else of timm, else of torchvision; errors as of `names.find`."""
+    if name in LANGUAGE_MODELS:
+        return LANGUAGE_MODELS[name]
     try:
         found = names.find(name)
     except ValueError as error:
-        raise ValueError(f"{error}; one of your own is MODULE:CALLABLE") from None
+        written = ", ".join(LANGUAGE_MODELS)
+        raise ValueError(f"{error}; {written} writes text, and one of your own is MODULE:CALLABLE") from None
     return Network(found.title, found.build, lambda model: of_shapes([(1, *found.input_size(model))]), found.keep)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxconnect.bench import rivals
 from proxconnect.bench.examples import shown
+from proxconnect.bench.generation import Generation
 from proxconnect.bench.layers import LayerTimes
 from proxconnect.bench.results import FLOAT, PACKED, Bench, Contender
 from proxconnect.bench.timing import Spread
@@ -43,6 +44,9 @@ def show(bench: Bench, console: "Console", profiled: bool = False) -> None:
     for start in range(0, len(bench.options.batches), MOST_BATCHES):
         console.print(_throughput(bench, bench.options.batches[start : start + MOST_BATCHES]))
         console.print()
+    if bench.generation is not None:
+        console.print(generation(bench.generation))
+        console.print()
     say(_agreement(bench))
     for name, why in bench.absent.items():
         say(f"Without {name}: {why}", "dim")
@@ -74,9 +78,28 @@ def contest(
     return table
 
 
+def generation(found: Generation) -> "Table":
+    """A line for each network that writes."""
+    table = _table()
+    table.add_column(f"{found.tokens} tokens after\na prompt of {found.prompt}", no_wrap=True)
+    for title in ("first token\nms", "x as\nfast", "then\ntokens/s", "quartiles", "x as\nfast"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in found.writers:
+        table.add_row(
+            _title(one.name), milliseconds(one.first_token.median), f"{one.first_speedup.median:.2f}",
+            _three(one.rate.median), f"{_three(one.rate.low)} to {_three(one.rate.high)}",
+            f"{one.rate_speedup.median:.2f}",
+        )  # fmt: skip
+    return table
+
+
 def title_of(contender: Contender) -> str:
     """What a table calls it."""
-    return _NAMES.get(contender.name, contender.name)
+    return _title(contender.name)
+
+
+def _title(name: str) -> str:
+    return _NAMES.get(name, name)
 
 
 def _throughput(bench: Bench, sizes: Sequence[int]) -> "Table":
@@ -220,6 +243,7 @@ def as_json(bench: Bench) -> dict[str, Any]:
         "binary_share_of_time": bench.share,
         "profile": [dataclasses.asdict(part) for part in bench.parts],
         "layers": [_layer(layer) for layer in bench.layers],
+        "generation": None if bench.generation is None else dataclasses.asdict(bench.generation),
         "absent": dict(bench.absent),
     }  # fmt: skip
 

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import torch
 
+from proxconnect.bench.generation import Generation
 from proxconnect.bench.layers import LayerTimes
 from proxconnect.bench.machine import Machine
 from proxconnect.bench.pack_options import PackOptions
@@ -37,6 +38,10 @@ class Options:
     rounds: int = 11
     batches: tuple[int, ...] = (1, 8)
     """The batches whose throughput is measured."""
+    prompt: int = 128
+    """The tokens that a language model is given to go on from."""
+    tokens: int = 32
+    """Those that it then writes, 2 or more."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class Bench:
     """The part of a run of the packed network that its binary layers take, with what is fused into them."""
     files: Mapping[str, int]
     """Bytes on disk of the float state dict and of the packed file."""
+    generation: Generation | None
+    """How fast it writes; None where it is no causal language model of transformers."""
     absent: Mapping[str, str]
     """Why an engine has no row: how to install it, or how it failed."""
     peaks: Mapping[str, int] = field(default_factory=dict)

@@ -5,13 +5,16 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from time import perf_counter
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 
 Work = Callable[[], object]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -32,20 +35,32 @@ class Spread:
 def interleaved(works: Mapping[str, Work], rounds: int, turn: float = 0.0) -> dict[str, tuple[float, ...]]:
     """The seconds that a call of each work takes, one value a round.
 
-    In every round each work has its turn, each time another one first, so that whatever else the machine does meets all
-    alike. A turn begins with a call that is not timed, after which the caches hold what they would if nothing else ran,
-    and goes on for about `turn` seconds, or for one call.
+    A turn begins with a call that is not timed, after which the caches hold what they would if nothing else ran, and
+    goes on for about `turn` seconds, or for one call.
     """
-    names = list(works)
     calls = {name: _calls(work, turn) for name, work in works.items()}
-    times: dict[str, list[float]] = {name: [] for name in names}
+
+    def seconds(name: str) -> float:
+        works[name]()
+        return _seconds(works[name], calls[name]) / calls[name]
+
+    return in_turn({name: partial(seconds, name) for name in works}, rounds)
+
+
+def in_turn(measurements: Mapping[str, Callable[[], _T]], rounds: int) -> dict[str, tuple[_T, ...]]:
+    """What each measurement returns, one value a round.
+
+    In every round each has its turn, each time another one first, so that whatever else the machine does meets all
+    alike.
+    """
+    names = list(measurements)
+    found: dict[str, list[_T]] = {name: [] for name in names}
     with _collector_off():
         for number in range(rounds):
             first = number % len(names)
             for name in names[first:] + names[:first]:
-                works[name]()
-                times[name].append(_seconds(works[name], calls[name]) / calls[name])
-    return {name: tuple(taken) for name, taken in times.items()}
+                found[name].append(measurements[name]())
+    return {name: tuple(values) for name, values in found.items()}
 
 
 def quotients(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:

@@ -33,14 +33,14 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         description="Binarize and pack a network, and measure it beside its float form: latency,\n"
         "throughput, memory, file, and each binary layer by itself. ONNX Runtime and\n"
         "OpenVINO run it beside them where they are installed: float, in 8 bits, and\n"
-        "binary convolutions.",
+        "binary convolutions. A causal language model of transformers also writes.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""MODEL is one of ours (bireal_resnet18, react_resnet18, small_vit, resnet20, 32, 56
-and bireal_resnet20, 32, 56), a name of timm, else of torchvision, or code of
-yours, MODULE:CALLABLE, imported as `python -m` does, from the current folder
-too: without arguments it returns a float nn.Module. Its attribute `example`, if
-it has one, is the input: a tensor, a tuple of arguments or a mapping of keyword
-arguments.
+and bireal_resnet20, 32, 56; small_llama, by transformers), a name of timm, else
+of torchvision, or code of yours, MODULE:CALLABLE, imported as `python -m` does,
+from the current folder too: without arguments it returns a float nn.Module. Its
+attribute `example`, if it has one, is the input: a tensor, a tuple of arguments
+or a mapping of keyword arguments.
 
 The weights are untrained: the speed does not depend on them. Every round times
 each network once, in turn; figures are medians.
@@ -50,6 +50,7 @@ examples:
   proxconnect bench resnet18 --mode BWA --threads 1 --batch 1 32 --plot r18.png
   proxconnect bench bireal_resnet18 --mode BWA --remainder int8 --profile
   proxconnect bench vit_tiny_patch16_224 --keep edges '*.mlp.*' --json
+  proxconnect bench small_llama --remainder int8 --batch 1 --tokens 64
   proxconnect bench my_module:my_network --input 1 3 64 64
 
 exit status:
@@ -67,6 +68,8 @@ exit status:
     add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first;\n"
         "again for a second one; default: the network's own")  # fmt: skip
     add("--batch", nargs="+", type=positive, default=[1, 8], metavar="N", help="for throughput; default: 1 8")
+    add("--prompt", type=positive, default=128, metavar="N", help="tokens a language model goes on from; default: 128")
+    add("--tokens", type=positive, default=32, metavar="N", help="tokens that it writes; default: 32")
     add("--threads", type=positive, metavar="N", help="default: torch's")
     add("--rounds", type=positive, default=11, metavar="N", help="default: 11")
     add("--profile", action="store_true", help="where the packed network's time goes, module by module")
@@ -114,6 +117,7 @@ def _bench(parsed: argparse.Namespace, say: Say) -> Bench:
         weights=parsed.weights, mode=parsed.mode, packing=packing.of(parsed),
         keep=tuple(subject.keep if parsed.keep is None else parsed.keep) or None, rounds=parsed.rounds,
         threads=parsed.threads or torch.get_num_threads(), batches=tuple(dict.fromkeys(parsed.batch)),
+        prompt=parsed.prompt, tokens=parsed.tokens,
     )  # fmt: skip
     with TemporaryDirectory() as place:
         folder = Path(place)

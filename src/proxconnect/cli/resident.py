@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import proxconnect
 from proxconnect.bench.memory import own_peak
@@ -51,7 +52,9 @@ def _be(path: str, kind: str, place: str, threads: str) -> None:
     folder = Path(place)
     with importable_folder():
         subject = network(path)
-        if kind != BARE:
+        if kind == BARE:
+            _without_memory(subject.build)  # which may import more
+        else:
             example = torch.load(folder / EXAMPLE)
             model = _loaded(subject.build, kind, folder / FILES[kind])
             args, kwargs = arguments(model, example)
@@ -61,22 +64,38 @@ def _be(path: str, kind: str, place: str, threads: str) -> None:
 
 
 def _loaded(build: Callable[[], nn.Module], kind: str, file: Path) -> nn.Module:
-    model = _architecture(build)
+    model = _without_memory(build) or build()
     if kind != FLOAT:
         return proxconnect.load(file, model)
     model.load_state_dict(torch.load(file, mmap=True), assign=True)
     return model.eval().requires_grad_(False)
 
 
-def _architecture(build: Callable[[], nn.Module]) -> nn.Module:
-    """The network without memory for its tensors, where it can be built so and loses none that no file has."""
-    try:
-        with torch.device("meta"):
-            model = build()
-    except Exception:  # whatever code that reads values raises where there are none
-        return build()
-    unstored = (m._buffers[name] for m in model.modules() for name in m._non_persistent_buffers_set)
-    return build() if any(buffer is not None and buffer.is_meta for buffer in unstored) else model
+def _without_memory(build: Callable[[], nn.Module]) -> nn.Module | None:
+    """The network without memory for all or most of its tensors; None where it would lose one that no file has."""
+    for place in (torch.device("meta"), _EmptyOnMeta()):
+        try:
+            with place:
+                model = build()
+        except Exception:  # whatever code that reads values raises where there are none
+            continue
+        unstored = (m._buffers[name] for m in model.modules() for name in m._non_persistent_buffers_set)
+        if not any(buffer is not None and buffer.is_meta for buffer in unstored):
+            return model
+    return None
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Has what is made without values, as the weights of torch's layers are, on the meta device.
+
+    What is made with values, as frequencies of positions are, keeps these.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
 
 
 if __name__ == "__main__":
