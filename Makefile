@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check study-small test-asan test-arm format clean
+.PHONY: demo test test-sweep check study-small test-asan test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -21,6 +21,10 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Every network of the sweep from `binarize` to a loaded file, into docs/networks.md; goes on where it was stopped.
+test-sweep: $(VENV)/ready
+	cd tests && ../$(BIN)/python -m sweep.run
 
 # Three random rows of the study of record again (Debian: dataset-fashion-mnist): do they agree with its ledger?
 study-small: $(VENV)/ready

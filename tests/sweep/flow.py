@@ -20,10 +20,19 @@ CLOSE = 1e-4
 """How far sums in another order may be off, relative to the largest answer."""
 
 
-def go_through(subject: Subject, mode: str, folder: Path) -> str:
-    """Binarize, step, harden, pack, save, load; AssertionError where a step fails. What to say of it, or nothing."""
+def started(subject: Subject) -> nn.Module:
+    """The float network, of random weights."""
     torch.manual_seed(0)
-    floats, example = shaken(subject.build()), subject.example()
+    return shaken(subject.build())
+
+
+def go_through(subject: Subject, floats: nn.Module, mode: str, folder: Path) -> str:
+    """Binarize, step, harden, pack, save, load; AssertionError where a step fails. What to say of it, or nothing.
+
+    `floats` is what `started` gave, and stays as it is.
+    """
+    torch.manual_seed(0)
+    example = subject.example()
     model = pc.binarize(copy.deepcopy(floats), example=example, **MODES[mode], **subject.options)
     model.load_state_dict(floats.state_dict(), strict=True)
     said = bypassed(model, mode)
@@ -35,14 +44,15 @@ def go_through(subject: Subject, mode: str, folder: Path) -> str:
     expected = answer(model, example)
     assert expected, "it answers no tensor"
     if mode == "BW":
-        floats.load_state_dict(pc.hard_state_dict(model), strict=True)
-        near(answer(floats.eval().requires_grad_(False), example), expected, "the float network of hard weights")
+        hard = copy.deepcopy(floats)
+        hard.load_state_dict(pc.hard_state_dict(model), strict=True)
+        near(answer(hard.eval().requires_grad_(False), example), expected, "the float network of hard weights")
     packed = pc.pack(model, example=example)  # which compares it layer by layer, and as a whole
     answered = answer(packed, example)
     if mode == "BW":
         near(answered, expected, "the packed network")
     pc.save(packed, folder / "net.safetensors")
-    loaded = pc.load(folder / "net.safetensors", subject.build())
+    loaded = pc.load(folder / "net.safetensors", floats)
     same(answer(loaded, example), answered, "the loaded network")
     return said
 
@@ -51,7 +61,7 @@ def go_through(subject: Subject, mode: str, folder: Path) -> str:
 def shaken(model: nn.Module) -> nn.Module:
     """With noise on every parameter, since heads and scales that start at 0 let no gradient through."""
     for parameter in model.parameters():
-        parameter.add_(torch.randn_like(parameter), alpha=0.02)
+        parameter.add_(torch.rand_like(parameter).sub_(0.5), alpha=0.06)
     return model
 
 

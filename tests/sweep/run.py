@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from proxconnect.study.provenance import sources
-from sweep.flow import MODES, go_through
+from sweep.flow import MODES, go_through, started
 from sweep.subject import Subject
 from sweep.table import written
 
 LIBRARIES = ("timm", "torchvision", "transformers")
 DOCS = Path(__file__).parents[2] / "docs"
 REPORT, TABLE = DOCS / "networks.jsonl", DOCS / "networks.md"
-ROWS_OF_A_PROCESS = 12
+NETWORKS_OF_A_PROCESS = 24
 """After which another one takes its place, as memory grows."""
 
 
@@ -36,17 +37,23 @@ def subjects(library: str) -> dict[str, Subject]:
     return found
 
 
-def attempt(library: str, name: str, mode: str) -> dict[str, Any]:
-    """One line of the report."""
+def attempt(library: str, name: str) -> list[dict[str, Any]]:
+    """The lines of a network, one a mode."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    subject = subjects(library)[name]
+    floats = started(subject)
+    return [line(library, name, mode, **outcome(subject, floats, mode)) for mode in MODES]
+
+
+def outcome(subject: Subject, floats: nn.Module, mode: str) -> dict[str, Any]:
     begun, said, error = time.perf_counter(), "", None
     try:
         with tempfile.TemporaryDirectory() as folder:
-            said = go_through(subjects(library)[name], mode, Path(folder))
+            said = go_through(subject, floats, mode, Path(folder))
     except Exception as fault:  # that is what the report is for
         error = f"{type(fault).__name__}: {' '.join(str(fault).split())[:300]}"
-    return line(library, name, mode, said=said, error=error, seconds=round(time.perf_counter() - begun, 1))
+    return {"said": said, "error": error, "seconds": round(time.perf_counter() - begun, 1)}
 
 
 def line(library: str, name: str, mode: str, **found: Any) -> dict[str, Any]:
@@ -62,35 +69,37 @@ def reported() -> list[dict[str, Any]]:
     return [json.loads(text) for text in REPORT.read_text().splitlines()] if REPORT.exists() else []
 
 
-def left(libraries: list[str]) -> list[tuple[str, str, str]]:
-    """What the report lacks, or has as a failure."""
+def left(libraries: list[str]) -> list[tuple[str, str]]:
+    """The networks of which the report lacks a mode, or has one as a failure."""
     done = {key(entry) for entry in reported() if entry["error"] is None}
-    rows = [(library, name, mode) for library in libraries for name in subjects(library) for mode in MODES]
-    return [row for row in rows if key(line(*row)) not in done]
+    networks = [(library, name) for library in libraries for name in subjects(library)]
+    return [network for network in networks if not all(key(line(*network, mode)) in done for mode in MODES)]
 
 
-def sweep(rows: list[tuple[str, str, str]], workers: int) -> None:
-    """Run the rows, each lot by new processes; one that dies takes its row along, and the rest goes on."""
-    rows = list(rows)
-    while rows:
-        lot = rows[: ROWS_OF_A_PROCESS * workers]
+def sweep(networks: list[tuple[str, str]], workers: int) -> None:
+    """Run them, each lot by new processes; one that dies takes its network along, and the rest goes on."""
+    networks = list(networks)
+    while networks:
+        lot = networks[: NETWORKS_OF_A_PROCESS * workers]
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            futures = {pool.submit(attempt, *row): row for row in lot}
+            futures = {pool.submit(attempt, *network): network for network in lot}
             for future in as_completed(futures):
                 try:
                     note(future.result())
                 except BrokenProcessPool:
                     continue
-                rows.remove(futures[future])
-        if rows and rows[0] == lot[0]:
-            note(line(*rows.pop(0), said="", error="its process died", seconds=0.0))
+                networks.remove(futures[future])
+        if networks and networks[0] == lot[0]:
+            died = networks.pop(0)
+            note([line(*died, mode, said="", error="its process died", seconds=0.0) for mode in MODES])
 
 
-def note(entry: dict[str, Any]) -> None:
+def note(entries: list[dict[str, Any]]) -> None:
     with REPORT.open("a", encoding="utf-8") as report:
-        report.write(json.dumps(entry) + "\n")
-    outcome = entry["error"] or entry["said"] or "passed"
-    print(f"{entry['library']} {entry['name']} {entry['mode']}: {outcome} ({entry['seconds']} s)", flush=True)
+        report.write("".join(json.dumps(entry) + "\n" for entry in entries))
+    for entry in entries:
+        outcome = entry["error"] or entry["said"] or "passed"
+        print(f"{entry['library']} {entry['name']} {entry['mode']}: {outcome} ({entry['seconds']} s)", flush=True)
 
 
 def settle() -> list[dict[str, Any]]:
