@@ -35,7 +35,7 @@ def go_through(subject: Subject, floats: nn.Module, mode: str, folder: Path) -> 
     example = subject.example()
     model = pc.binarize(copy.deepcopy(floats), example=example, **MODES[mode], **subject.options)
     model.load_state_dict(floats.state_dict(), strict=True)
-    said = bypassed(model, mode)
+    said = remarks(model, mode)
     model.train()
     if mode == "BWA":
         norms_at_rest(model)
@@ -65,12 +65,15 @@ def shaken(model: nn.Module) -> nn.Module:
     return model
 
 
-def bypassed(model: nn.Module, mode: str) -> str:
-    """The layers whose inputs stay float, though binary ones were asked for."""
-    if mode == "BW":
-        return ""
-    names = [row.name for row in model.binarization.rows if row.weights is not None and row.activations is None]
-    return f"inputs of {len(names)} layers stay float, as {names[0]}" if names else ""
+def remarks(model: nn.Module, mode: str) -> str:
+    """How many layers are binary, where most are not; whose inputs stay float, where binary ones were asked for."""
+    binary = [row for row in model.binarization.rows if row.weights is not None]
+    layers = len(model.binarization.rows)
+    said = [f"{len(binary)} of {layers} layers binary"] if len(binary) < layers / 2 else []
+    names = [row.name for row in binary if row.activations is None]
+    if mode != "BW" and names:
+        said.append(f"inputs of {len(names)} layers stay float, as {names[0]}")
+    return "; ".join(said)
 
 
 def norms_at_rest(model: nn.Module) -> None:

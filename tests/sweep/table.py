@@ -10,8 +10,8 @@ HEAD = """# Networks that were tried
 the same answers to the bit.
 
 BW: binary weights. BWA: binary inputs too; a layer whose weight other code takes keeps float inputs, and `binarize`
-says which. Of timm the smallest model of each family is tried, of torchvision all but 8-bit ones, of transformers tiny
-configurations.
+says which. Convolutions that standardise their weights (`ScaledStdConv2d` of NFNets) stay float in both. Of timm the
+smallest model of each family is tried, of torchvision all but 8-bit ones, of transformers tiny configurations.
 """
 
 
@@ -23,7 +23,7 @@ def written(entries: list[dict[str, Any]]) -> str:
     failed = [f"- {_place(entry)}: {entry['error']}" for entry in entries if entry["error"]]
     parts += ["## What fails\n", *failed] if failed else []
     said = [f"- {_place(entry)}: {entry['said']}" for entry in entries if entry["said"] and not entry["error"]]
-    parts += ["\n## Where inputs stay float\n", *said] if said else []
+    parts += ["\n## What stays float\n", *said] if said else []
     for library in libraries:
         names = dict.fromkeys(entry["name"] for entry in entries if entry["library"] == library)
         parts.append(f"\n## {library}\n\n{', '.join(names)}")
@@ -39,7 +39,8 @@ def _counts(entries: list[dict[str, Any]], libraries: list[str], modes: list[str
             cells.append(f"{sum(e['error'] is None for e in found)} of {len(found)}")
         version = next(e["versions"][library] for e in entries if e["library"] == library)
         lines.append(f"| {library} {version} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    minutes = sum(entry["seconds"] for entry in entries) / 60
+    return "\n".join(lines) + f"\n\nIt took {minutes:.0f} minutes of one thread, without imports and first weights.\n"
 
 
 def _place(entry: dict[str, Any]) -> str:

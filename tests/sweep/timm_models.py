@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -12,6 +13,10 @@ from sweep.subject import Subject
 
 NAMES = Path(__file__).with_name("timm_models.txt")
 """A line each: the name, the size of its images, and "resized" where the model is told that size."""
+
+
+OPTIONS: dict[str, dict[str, Any]] = {"nf_resnet26": {"keep": ()}}
+"""Of `binarize`: of that one the head alone multiplies by a plain weight, its convolutions standardise theirs."""
 
 
 def images(size: int) -> Tensor:
@@ -25,7 +30,7 @@ def built(name: str, size: int | None) -> nn.Module:
 def of(line: str) -> tuple[str, Subject]:
     name, size, *how = line.split()
     build: Callable[[], nn.Module] = partial(built, name, int(size) if how else None)
-    return name, Subject(build, partial(images, int(size)))
+    return name, Subject(build, partial(images, int(size)), options=OPTIONS.get(name, {}))
 
 
 MODELS: dict[str, Subject] = dict(of(line) for line in NAMES.read_text().splitlines())
