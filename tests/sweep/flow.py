@@ -44,10 +44,9 @@ def go_through(subject: Subject, floats: nn.Module, mode: str, folder: Path) -> 
     expected = answer(model, example)
     assert expected, "it answers no tensor"
     if mode == "BW":
-        hard = copy.deepcopy(floats)
-        hard.load_state_dict(pc.hard_state_dict(model), strict=True)
-        near(answer(hard.eval().requires_grad_(False), example), expected, "the float network of hard weights")
+        near(answer(hard_floats(floats, model), example), expected, "the float network of hard weights")
     packed = pc.pack(model, example=example)  # which compares it layer by layer, and as a whole
+    del model  # the largest networks fill the memory
     answered = answer(packed, example)
     if mode == "BW":
         near(answered, expected, "the packed network")
@@ -97,6 +96,14 @@ def step(model: nn.Module, example: Any, idle: tuple[str, ...]) -> None:
         assert bool(layer.latent.grad.isfinite().all()), f"{name} gets a gradient that is not finite"
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
+    optimizer.zero_grad()
+
+
+def hard_floats(floats: nn.Module, model: nn.Module) -> nn.Module:
+    """The float network with the hard weights of the binary one."""
+    hard = copy.deepcopy(floats)
+    hard.load_state_dict(pc.hard_state_dict(model), strict=True)
+    return hard.eval().requires_grad_(False)
 
 
 def layers_of(model: nn.Module) -> dict[str, BinaryLayer]:

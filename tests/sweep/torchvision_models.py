@@ -11,8 +11,8 @@ from torch import Tensor
 from sweep.subject import Subject
 
 LABELS = 5
-SIZES = {"inception_v3": 96, "maxvit_t": 224}
-"""Of images, where 64 are too few, or another size is fixed."""
+SIZES = {"inception_v3": 299, "maxvit_t": 224}
+"""Of images, where 64 are too few for its auxiliary head, or another size is fixed."""
 
 
 def images(size: int) -> Tensor:
