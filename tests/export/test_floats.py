@@ -15,7 +15,7 @@ from proxconnect.bench.answers import run
 from proxconnect.example import tensors_in
 from proxconnect.export import to_floats
 from proxconnect.export.formats import FORMATS
-from proxconnect.packed.int8 import levels_of, scale_of
+from proxconnect.packed.levels import levels_of, scale_of
 
 
 class Tied(nn.Module):
