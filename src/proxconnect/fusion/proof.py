@@ -31,7 +31,7 @@ class Proof:
     rounded: int
     """Float layers that became int8."""
     rounded_gap: float
-    """Their largest gap, which is within the bound that `Int8Layer` states."""
+    """Their largest gap, which is within the bound that each class of 8-bit layers states."""
     graph_gap: float
     """That of the fused graph to the same layers one after another."""
     answer_gap: float
