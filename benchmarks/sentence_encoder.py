@@ -177,19 +177,19 @@ def made(pair: str, path: Path, sentences: list[str], steps: int, encoder: Encod
     return pc.load(path, teacher())
 
 
-def report(
-    models: dict[str, nn.Module], files: dict[str, int], rounds: int, held: list[Entry], encoder: Encoder
-) -> None:
-    """Two tables: size and time, and what is kept."""
-    console = Console(width=80)
+def costs(models: dict[str, nn.Module], files: dict[str, int], lots: list[dict[str, Tensor]], rounds: int) -> Table:
+    """Bytes of files, and times of one sentence and of 32."""
     table = table_of("", "file, MB", "one sentence, ms", "x as fast", "32 sentences, ms", "x as fast")
-    lots = [encoder.tokens([entry.definition for entry in held[:size]]) for size in (1, 32)]
     seconds = [interleaved({name: bound(model, lot) for name, model in models.items()}, rounds) for lot in lots]
     for name in models:
         times = [(Spread.of(t[name]), Spread.of(quotients(t["float"], t[name]))) for t in seconds]
         cells = [f"{value:.3g}" for t, faster in times for value in (1000 * t.median, faster.median)]
         table.add_row(name, f"{files[name] / 1e6:.1f}", *cells)
-    console.print(table)
+    return table
+
+
+def qualities(models: dict[str, nn.Module], held: list[Entry], encoder: Encoder) -> Table:
+    """What is kept of similarities, and whether definitions are found."""
     table = table_of("", "ρ", "10 nearest", "ρ, manual", "10 nearest, manual", "definition found")
     texts = [[entry.definition for entry in held], manual()]
     right = [encoder.embed(models["float"], text) for text in texts]
@@ -197,7 +197,7 @@ def report(
         mine = [encoder.embed(model, text) for text in texts]
         cells = [f"{value:.3f}" for both in zip(right, mine, strict=True) for value in kept(*both)]
         table.add_row(name, *cells, f"{100 * found(model, held, encoder):.1f} %")
-    console.print(table)
+    return table
 
 
 def table_of(*heads: str) -> Table:
@@ -232,7 +232,11 @@ def main() -> None:
     models = {pair: made(pair, path, sentences, parsed.steps, encoder) for pair, path in paths.items()}
     files = {"float": folder_of_teacher() / "model.safetensors"} | paths
     sizes = {name: path.stat().st_size for name, path in files.items()}
-    report({"float": teacher(), **models}, sizes, parsed.rounds, held, encoder)
+    models = {"float": teacher(), **models}
+    lots = [encoder.tokens([entry.definition for entry in held[:size]]) for size in (1, 32)]
+    console = Console(width=80)
+    console.print(costs(models, sizes, lots, parsed.rounds))
+    console.print(qualities(models, held, encoder))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ from math import prod
 import torch
 from torch import Tensor
 
+_GATHER = sum(1 << 56 - 7 * i for i in range(8))
+"""The factor that brings 8 bytes, each 0 or 1, together in the highest: bit 8i goes to bit 56 + i, and no two meet."""
+
 
 def byte_count(entries: int) -> int:
     """The bytes that `entries` signs take, ⌈entries/8⌉."""
@@ -21,14 +24,11 @@ def pack_bits(tensor: Tensor) -> Tensor:
     if not tensor.dtype.is_signed or tensor.is_complex():
         raise TypeError(f"signs are those of a float or signed integer tensor; got {tensor.dtype}")
     flat = tensor.detach().flatten()
-    if not flat.is_meta and bool(flat.isnan().any()):
+    if flat.is_floating_point() and flat.numel() and not flat.is_meta and bool(torch.aminmax(flat).min.isnan()):
         raise ValueError("NaN has no sign to pack")
-    rows = torch.zeros(byte_count(flat.numel()), 8, dtype=torch.uint8, device=flat.device)
-    rows.view(-1)[: flat.numel()] = flat >= 0
-    packed = rows[:, 0].clone()
-    for i in range(1, 8):
-        packed |= rows[:, i] << i
-    return packed
+    signs = torch.zeros(8 * byte_count(flat.numel()), dtype=torch.bool, device=flat.device)
+    torch.ge(flat, 0, out=signs[: flat.numel()])
+    return (signs.view(torch.int64) * _GATHER >> 56).to(torch.uint8)
 
 
 def unpack_bits(bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:

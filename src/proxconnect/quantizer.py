@@ -117,7 +117,7 @@ class Quantizer(nn.Module):
         if alpha_bar is None:
             return self._surrogate(latent, self._quantised(weights), None, None)
         if self._gives_signs and self.scale != "learned":
-            value = torch.copysign(alpha_bar, weights + 0.0).to(latent.dtype)  # -0 + 0 is +0
+            value = _signed(alpha_bar, weights).to(latent.dtype)
             return self._surrogate(latent, value, None if self._slope == "one" else _Scales.of(alpha_bar), None)
         scales = _Scales.of(alpha_bar)
         quantised, alpha, ratio = self._fitted(weights, scales)
@@ -161,16 +161,18 @@ class Quantizer(nn.Module):
             magnitudes = magnitudes.float()
         return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch takes no dimension for all of them
 
-    def hard_factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
-        """±1 and the scale, broadcastable, of the hard tensor, without gradient, whatever the mode."""
+    def hard_scale(self, latent: Tensor) -> Tensor | None:
+        """The scale of the hard tensor, broadcastable over `latent`, without gradient, whatever the mode."""
         latent = latent.detach()
-        scale = self._learned(latent).detach() if self.scale == "learned" else self.mean_magnitude(latent)
-        return sign(latent, self.mu), scale
+        return self._learned(latent).detach() if self.scale == "learned" else self.mean_magnitude(latent)
 
     def hard(self, latent: Tensor) -> Tensor:
         """Scale times sign(w*), without gradient, whatever the mode."""
-        signs, scale = self.hard_factors(latent)
-        return signs if scale is None else (scale * signs).to(latent.dtype)
+        scale, weights = self.hard_scale(latent), latent.detach()
+        if scale is None:
+            return sign(weights, self.mu)
+        signed = scale * sign(weights, self.mu) if self.scale == "learned" else _signed(scale, weights)
+        return signed.to(latent.dtype)
 
     def start_scale(self, latent: Tensor) -> None:
         """Let a learned scale, the parameter `alpha`, start at ᾱ, and make it where it is not yet; else do nothing."""
@@ -354,6 +356,11 @@ def overridden(module: nn.Module, override: Override) -> Iterator[None]:
     finally:
         for quantizer, previous in zip(quantizers, before, strict=True):
             quantizer.override = previous
+
+
+def _signed(scale: Tensor, weights: Tensor) -> Tensor:
+    """scale · sign(w*), of scales that are not negative, and NaN where a weight of theirs is."""
+    return torch.copysign(scale, weights + 0.0)  # -0 + 0 is +0
 
 
 def _inverse(divisor: Tensor) -> Tensor:

@@ -32,6 +32,14 @@ def test_a_packed_network_writes_what_the_hard_one_does():
     assert written(pc.pack(binary), prompt) == written(binary, prompt)
 
 
+def test_in_8_bits_the_next_word_stays_about_as_likely():
+    prompt = torch.randint(50, (2, 12))
+    binary = pc.binarize(llama(), "bnn++", example={"input_ids": prompt}).eval()
+    packed = pc.pack(binary, remainder="int8", example={"input_ids": prompt})  # whose bounds each layer keeps
+    expected, found = (model(input_ids=prompt).logits for model in (binary, packed))
+    assert 0 < (found - expected).abs().max() <= 0.03 * expected.abs().max()
+
+
 def test_the_prompt_runs_once_and_then_every_token_alone():
     model, lengths = llama(), []
     hook = model.model.register_forward_pre_hook(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from proxconnect.fusion.mutation import separate_writes
 from proxconnect.fusion.trace import UntraceableError, trace
@@ -171,6 +171,40 @@ class Scaled(nn.Module):
 
 def test_what_is_made_of_a_buffer_is_made_in_each_run():
     assert [n.target for n in graph_of(Scaled()).nodes if n.op == "get_attr"] == ["scale"]
+
+
+class Shared(nn.Module):
+    """Several modules that decide by values, and a parameter that all of them take."""
+
+    def __init__(self, calls: list[nn.Module]) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(3))
+
+        class Part(Deciding):
+            def forward(part, x: Tensor) -> Tensor:  # noqa: N805  # the outer one is self
+                calls.append(part)
+                return super().forward(x * part.factor)
+
+        self.parts = nn.ModuleList(Part() for _ in range(5))
+        for part in self.parts:
+            part.factor = self.factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.parts:
+            x = part(x)
+        return x * self.factor
+
+
+def test_what_a_module_began_is_forgotten_where_it_is_no_graph():
+    calls: list[nn.Module] = []
+    model = Shared(calls)
+    graph = graph_of(model)
+    graph.lint()
+    assert calls == [*model.parts]  # each once
+    assert [n.target for n in graph.nodes if n.op == "call_module"] == [f"parts.{i}" for i in range(5)]
+    assert len([n for n in graph.nodes if n.op == "get_attr"]) == 1
+    x = torch.randn(2, 3)
+    assert torch.equal(fx.GraphModule(model, graph)(x), model(x))
 
 
 def test_other_threads_run_their_modules_meanwhile():

@@ -20,3 +20,5 @@ class Subject:
     """Of `binarize`."""
     idle: tuple[str, ...] = ()
     """Patterns on layers that get no gradient by design, in a step of this network."""
+    telling: str = ""
+    """The part whose answers count, where the whole has none, or they turn with the order of nearly equal scores."""

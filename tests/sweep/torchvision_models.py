@@ -20,7 +20,7 @@ def images(size: int) -> Tensor:
 
 
 def video(frames: int, size: int) -> Tensor:
-    return torch.randn(2, 3, frames, size, size)
+    return torch.randn(1, 3, frames, size, size)
 
 
 def scenes() -> tuple[list[Tensor]]:
@@ -38,8 +38,10 @@ def labelled(name: str) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
 
 
 def detector(name: str, **options: Any) -> Subject:
+    """Of random weights those of one stage find nothing, or boxes whose scores are equal to 1e-8."""
     build = partial(torchvision.models.get_model, name, weights=None, weights_backbone=None, **options)
-    return Subject(build, scenes, training=partial(labelled, name))
+    telling = "head" if name.startswith(("fcos", "retina", "ssd")) else ""
+    return Subject(build, scenes, training=partial(labelled, name), telling=telling)
 
 
 def classifier(name: str) -> Subject:
@@ -62,7 +64,8 @@ def segmenter(name: str) -> Subject:
 
 
 def filmed(name: str) -> Subject:
-    frames, size = (16, 224) if name.startswith("mvit") else (8, 64) if name.startswith("swin3d") else (14, 112)
+    kind = name.split("_")[0]
+    frames, size = {"mvit": (16, 224), "s3d": (13, 224)}.get(kind, (8, 64))
     return Subject(partial(torchvision.models.get_model, name, weights=None), partial(video, frames, size))
 
 
@@ -78,6 +81,7 @@ def small_detector(name: str) -> Subject:
     options: dict[str, Any] = {"num_classes": 2 if name.startswith("keypoint") else LABELS}
     if name.startswith(("faster", "mask", "keypoint")):
         options |= {"min_size": 96, "max_size": 96, "rpn_post_nms_top_n_test": 20, "rpn_post_nms_top_n_train": 20}
+        options |= {"box_detections_per_img": 10}
     elif name.startswith(("fcos", "retina")):
         options |= {"min_size": 96, "max_size": 96}
     return detector(name, **options)

@@ -3,11 +3,12 @@
 import inspect
 import operator
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from proxconnect.fusion.attributes import Attributes
 from proxconnect.layers import BinaryMultiheadAttention
@@ -52,19 +53,15 @@ def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
 
 
 def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module]) -> fx.Graph | None:
-    """The graph; None where modules turned out to be none by themselves, which `opaque` has then."""
-    tracer = _Tracer(forward, opaque)
+    """The graph; None where modules turned out to set attributes, which `opaque` has then."""
+    tracer = _Tracer(module, forward, opaque)
     attributes = Attributes(m for m in module.modules() if m is module or not tracer.is_leaf_module(m, ""))
-    graph: fx.Graph | None = None
     try:
         with torch.no_grad():
             graph = tracer.trace(module)
-    except Exception as error:  # whatever their code raises when it meets a proxy
-        culprit = tracer.innermost
-        if culprit is module or culprit in opaque or culprit not in {*module.modules()}:  # or it is new each time
-            attributes.put_back()
-            raise UntraceableError(_reason(error)) from error
-        opaque.add(culprit)
+    except Exception as error:  # whatever its code raises when it meets a proxy
+        attributes.put_back()
+        raise UntraceableError(_reason(error)) from error
     were_set = attributes.put_back()
     if module in were_set:
         raise UntraceableError(f"its forward sets or changes self.{were_set[module]}")
@@ -73,14 +70,13 @@ def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Modu
 
 
 class _Tracer(fx.Tracer):
-    """Passes through containers and modules of others, not through layers; remembers where it was when it failed."""
+    """Passes through containers and modules of others, not through layers, nor through what fails: `opaque` gets it."""
 
-    proxy_buffer_attributes = True
-
-    def __init__(self, forward: Callable[..., Any], opaque: Collection[nn.Module]) -> None:
+    def __init__(self, module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module]) -> None:
         super().__init__()
         self.forward, self.opaque = forward, opaque
-        self.innermost: nn.Module | None = None
+        self.name_of = {tensor: name for name, tensor in (*module.named_buffers(), *module.named_parameters())}
+        self.proxies: dict[str, fx.Proxy] = {}
         self.thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -93,17 +89,35 @@ class _Tracer(fx.Tracer):
         """Called for every module that a forward calls, whichever thread it runs in."""
         if threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
+        nodes, stack = len(self.graph.nodes), self.module_stack.copy()
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
-            self.innermost = self.innermost or m
-            raise
+            is_part = m in {*self.root.modules()}  # not one that is made anew in each call
+            if not is_part or m is self.root or m in self.opaque:
+                raise
+        self._forget(nodes)
+        self.module_stack = stack
+        self.opaque.add(m)
+        return super().call_module(m, forward, args, kwargs)
+
+    def _forget(self, count: int) -> None:
+        """Leave so many nodes."""
+        for node in list(islice(reversed(self.graph.nodes), len(self.graph.nodes) - count)):
+            self.graph.erase_node(node)
+            self.proxies.pop(str(node.target), None)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Called for every parameter, buffer and module that is asked for, in whichever thread."""
-        if threading.get_ident() != self.thread:
+        """Called for every parameter, buffer and module that is asked for, in whichever thread.
+
+        torch.fx would search all parameters each time.
+        """
+        if threading.get_ident() != self.thread or not isinstance(attr_val, Tensor) or attr_val not in self.name_of:
             return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
+        name = self.name_of[attr_val]
+        if name not in self.proxies:
+            self.proxies[name] = self.create_proxy("get_attr", name, (), {})
+        return self.proxies[name]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """What stands for a value while a forward is traced."""

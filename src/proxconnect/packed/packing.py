@@ -63,8 +63,8 @@ def _require_one_of(name: str, value: object, choices: Any) -> None:
 
 def _give_tensors(form: PackedLayer, layer: BinaryLayer) -> None:
     """Fill the packed form of `layer`; rounding the scale to the layer's dtype first commutes with the signs."""
-    signs, scale = layer.weight_quantizer.hard_factors(layer.by_channel(layer.latent))
-    form.bits = pack_bits(signs)
+    latent = layer.by_channel(layer.latent)
+    form.bits, scale = pack_bits(latent), layer.weight_quantizer.hard_scale(latent)
     if scale is None:
         form.scale = form.scale.to(layer.latent.device)
     else:
@@ -100,7 +100,7 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
             f"{name}: `latent` is {latent.dtype} of shape {spec.shape}; packed are {', '.join(DTYPES)} with at "
             "least one entry: convert it or keep the layer float"
         )
-    if not bool(latent.isfinite().all()):
+    if not all(bool(end.isfinite()) for end in torch.aminmax(latent.detach())):
         raise ValueError(f"{name}: `latent` has NaN or infinite entries: go back to a checkpoint before it diverged")
     if spec.geometry is not None and isinstance(spec.geometry.padding, tuple) and min(spec.geometry.padding) < 0:
         raise ValueError(
@@ -117,7 +117,7 @@ def _require_plain_quantizers(name: str, layer: BinaryLayer) -> None:
                          f"weight_quantizer.channel_dims={layer.channel_dims} to pack it")  # fmt: skip
     if inputs is not None and inputs.scale is not None:
         raise ValueError(f"{name}: its input_quantizer has scale={inputs.scale!r}: set scale=None to pack it")
-    scale = weights.hard_factors(layer.by_channel(layer.latent))[1]
+    scale = weights.hard_scale(layer.by_channel(layer.latent))
     if scale is not None and not bool(scale.to(layer.latent.dtype).isfinite().all()):
         raise ValueError(f"{name}: its scale is NaN, or overflows {layer.latent.dtype} as the mean of |latent|: divide "
                          "the latents by a number")  # fmt: skip
