@@ -11,15 +11,16 @@ from sweep.torchvision_models import module_names
 
 CHOSEN = {
     "timm": (
-        "coat_lite_tiny", "coat_tiny", "convit_tiny", "convnext_atto_rms", "deit_tiny_patch16_224", "dla46x_c",
+        "coat_lite_tiny", "convit_tiny", "convnext_atto_rms", "deit_tiny_patch16_224", "dla46x_c",
         "efficientnet_cc_b0_4e", "efficientnet_lite0", "eva02_tiny_patch14_224", "ghostnet_050", "inception_next_atto",
         "legacy_seresnet18", "levit_128s", "mambaout_femto", "mixer_s16_224", "mnasnet_small", "mobilevit_xxs",
-        "nf_resnet26", "pit_ti_distilled_224", "poolformer_s12", "resnetv2_18", "sequencer2d_s", "skresnet18",
+        "nf_resnet26", "pit_ti_distilled_224", "poolformer_s12", "resnetv2_18", "sequencer2d_s", "starnet_s050",
+        "vit_tiny_patch16_dinov3_qkvb",
     ),
     "torchvision": (
-        "deeplabv3_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "inception_v3",
-        "lraspp_mobilenet_v3_large", "mnasnet0_5", "r3d_18", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1",
-        "squeezenet1_0", "swin_t",
+        "deeplabv3_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "googlenet",
+        "lraspp_mobilenet_v3_large", "mnasnet0_5", "r3d_18", "raft_small", "resnet18", "shufflenet_v2_x0_5",
+        "ssdlite320_mobilenet_v3_large", "swin_t",
     ),
     "transformers": ("BERT", "GPT-2", "Mamba", "Mixtral", "T5", "wav2vec 2"),
 }  # fmt: skip

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from proxconnect import extras
 from proxconnect.atomic import replacing
 from proxconnect.bits import unpack_bits
 from proxconnect.export import marked
+from proxconnect.export.openvino_package import openvino_package
 from proxconnect.export.portable import signs_of_bytes
 from proxconnect.export.writing import require_onnx, translated, write
 
@@ -32,7 +32,7 @@ def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *
     on CPUs. Other weights are bits in the file, and floats once it is loaded. An input that is not 0 but less than
     float32's smallest normal number in size is +1 to `BinaryConvolution`.
     """
-    openvino = extras.require("openvino", "export")
+    openvino = openvino_package()
     target = Path(path)
     if target.suffix != ".xml":
         raise ValueError(f"OpenVINO's files are NAME.xml and NAME.bin: give the first; got {target}")
@@ -43,7 +43,7 @@ def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *
 
 def openvino_network(packed: nn.Module, example: Any, *, any_batch: bool = False) -> Any:
     """The `openvino.Model` that `to_openvino` writes, in memory."""
-    openvino = extras.require("openvino", "export")
+    openvino = openvino_package()
     require_onnx()
     signs = _Signs()
     with tempfile.TemporaryDirectory() as folder:
@@ -148,7 +148,6 @@ def _as_bits(values: Any) -> Any:
 
 def _constant(bits: torch.Tensor) -> Any:
     """A multiple of 8 bits. Kernels read each byte from the lowest one, where constants begin with the highest."""
-    import openvino
-
+    openvino = openvino_package()
     turned = bits.view(-1, 8).flip(1).flatten().tolist()
     return openvino.op.Constant(openvino.Type.u1, openvino.Shape(list(bits.shape)), turned)
