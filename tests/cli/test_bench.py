@@ -178,7 +178,7 @@ def test_the_named_language_model_needs_transformers(capsys, absent):
 
 def test_long_networks_fit_80_columns(theirs, capsys):
     arguments = ["theirs:deep", "--input", "2", "4", "--mode", "BWAA", "--rounds", "2", "--plot", "picture.svg"]
-    assert cli.main(["bench", *arguments, "--profile", "--batch", *map(str, range(1, 9))]) == 0
+    assert cli.main(["bench", *arguments, "--profile", "--batch", "1", "9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert any("22 of 24 layers binary, BWAA by bnn++" in line for line in lines)

@@ -172,7 +172,7 @@ def resnet() -> tuple[nn.Module, Tensor]:
     return model.eval(), example
 
 
-@pytest.mark.parametrize("packing", [{}, {"vectors": "float16"}, {"vectors": "float16", "remainder": "int8"}], ids=str)
+@pytest.mark.parametrize("packing", [{}, {"vectors": "float16", "remainder": "int8"}], ids=str)
 def test_an_onnx_file_is_as_small_as_the_packed_one(resnet: Any, packing: dict[str, Any], tmp_path: Path) -> None:
     model, example = resnet
     packed = pc.pack(model, **packing)
