@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-sweep check study-small test-asan test-arm format clean
+.PHONY: demo test test-sweep test-writers check study-small test-asan test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -25,6 +25,10 @@ check: $(VENV)/ready
 # Every network of the sweep from `binarize` to a loaded file, into docs/networks.md; goes on where it was stopped.
 test-sweep: $(VENV)/ready
 	cd tests && ../$(BIN)/python -m sweep.run
+
+# Every writer of files with every fault of a disk at every call, on full disks (as root), killed and in crowds (Linux, cc).
+test-writers: $(VENV)/ready
+	cd tests && ../$(BIN)/python -m writing.run
 
 # Three random rows of the study of record again (Debian: dataset-fashion-mnist): do they agree with its ledger?
 study-small: $(VENV)/ready

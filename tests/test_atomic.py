@@ -1,5 +1,6 @@
 """A file is there whole or not at all."""
 
+import errno
 import os
 import stat
 import tempfile
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxconnect.atomic import replacing
+from proxconnect.atomic import replacing, replacing_together
 
 
 def names(directory: Path) -> list[str]:
@@ -114,3 +115,67 @@ def test_a_read_only_directory_is_named() -> None:
             os.seteuid(user)
             directory.chmod(0o755)
         assert names(directory) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.ENOSPC, "make room on its disk"), (errno.EDQUOT, "make room in your quota")]
+)
+def test_a_disk_without_room_is_named_by_the_file_that_a_user_knows(tmp_path: Path, number: int, advice: str) -> None:
+    with pytest.raises(OSError, match=f"cannot write 'a': {advice}") as raised, replacing(tmp_path / "a"):
+        raise OSError(number, os.strerror(number))
+    assert raised.value.errno == number
+    assert raised.value.filename == str(tmp_path / "a")
+
+
+def test_an_error_of_another_file_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="elsewhere"), replacing(tmp_path / "a"):
+        (tmp_path / "elsewhere").read_bytes()
+
+
+def put(head: Path, tail: Path, text: str) -> None:
+    with replacing_together(head, tail) as temporaries:
+        for temporary in temporaries:
+            temporary.write_text(text)
+
+
+def test_two_files_are_replaced_together(tmp_path: Path) -> None:
+    head, tail = tmp_path / "net.xml", tmp_path / "net.bin"
+    for text in ("old", "new"):
+        put(head, tail, text)
+        assert names(tmp_path) == ["net.bin", "net.xml"]
+        assert (head.read_text(), tail.read_text()) == (text, text)
+
+
+@pytest.mark.parametrize("has_old", [False, True])
+@pytest.mark.parametrize("has_links", [False, True])
+@pytest.mark.parametrize("fails", range(5))
+def test_both_are_as_they_were_where_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_old: bool, has_links: bool, fails: int
+) -> None:
+    """Whichever renaming fails, on disks with hard links and without."""
+    head, tail = tmp_path / "net.xml", tmp_path / "net.bin"
+    if has_old:
+        put(head, tail, "old")
+    before, real, calls = names(tmp_path), Path.replace, []
+
+    def replace(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == fails + 1:
+            raise OSError(errno.EIO, "broken")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_link)
+    try:
+        put(head, tail, "new")
+    except OSError:
+        assert names(tmp_path) == before
+        assert not has_old or (head.read_text(), tail.read_text()) == ("old", "old")
+    else:
+        assert len(calls) <= fails
+        assert (head.read_text(), tail.read_text()) == ("new", "new")
+
+
+def no_link(*_: object) -> None:
+    raise OSError(errno.EPERM, "no links here")

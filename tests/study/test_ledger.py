@@ -98,7 +98,7 @@ def test_a_full_disk_leaves_the_ledger_as_it_was(tmp_path, monkeypatch):
     write(path, entry(0))
     before = path.read_bytes()
     monkeypatch.setattr(ledger.os, "write", lambda descriptor, line: real(descriptor, line[:100]))
-    with pytest.raises(OSError, match="the disk is full"):
+    with pytest.raises(OSError, match=r"cannot write 'ledger\.jsonl': make room on its disk"):
         write(path, entry(1))
     assert path.read_bytes() == before
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,15 +18,16 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore
 def test_a_full_disk_stops_the_run_and_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     save, written = torch.save, []
 
-    def save_until_full(checkpoint, path):
-        save(checkpoint, path)
+    def save_until_full(checkpoint, file):
+        save(checkpoint, file)
         if len(written) == 3:
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        written.append(path.read_bytes())
+            raise OSError(errno.ENOSPC, "No space left on device")
+        file.flush()
+        written.append(Path(file.name).read_bytes())
 
     every_step = {"every_steps": 1}
     monkeypatch.setattr(torch, "save", save_until_full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"cannot write 'last\.ckpt': make room"):
         finish(tmp_path / "full", checkpoint=every_step)
     monkeypatch.setattr(torch, "save", save)
     assert (tmp_path / "full" / LAST).read_bytes() == written[-1]

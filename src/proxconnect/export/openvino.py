@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from proxconnect.atomic import replacing
+from proxconnect.atomic import replacing_together
 from proxconnect.bits import unpack_bits
 from proxconnect.export import marked
 from proxconnect.export.openvino_package import openvino_package
@@ -32,13 +32,24 @@ def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *
     on CPUs. Other weights are bits in the file, and floats once it is loaded. An input that is not 0 but less than
     float32's smallest normal number in size is +1 to `BinaryConvolution`.
     """
-    openvino = openvino_package()
+    openvino_package()
     target = Path(path)
     if target.suffix != ".xml":
         raise ValueError(f"OpenVINO's files are NAME.xml and NAME.bin: give the first; got {target}")
-    network = openvino_network(packed, example, any_batch=any_batch)
-    with replacing(target) as xml, replacing(target.with_suffix(".bin")) as weights:
-        openvino.serialize(network, xml, weights)
+    write_network(openvino_network(packed, example, any_batch=any_batch), target)
+
+
+def write_network(network: Any, path: Path) -> None:
+    """Write an `openvino.Model` as `path` and the .bin beside it; OSError where either cannot be written."""
+    openvino = openvino_package()
+    with replacing_together(path, path.with_suffix(".bin")) as (xml, weights):
+        try:
+            openvino.serialize(network, xml, weights)
+        except RuntimeError as error:  # of a C++ stream, which does not say why
+            raise OSError(
+                f"cannot write {str(path)!r} and its .bin: is there room on the disk? OpenVINO says "
+                f"{' '.join(str(error).split())!r}; nothing there has changed"
+            ) from error
 
 
 def openvino_network(packed: nn.Module, example: Any, *, any_batch: bool = False) -> Any:

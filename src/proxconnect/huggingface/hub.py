@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from proxconnect import extras
-from proxconnect.atomic import replacing
+from proxconnect.atomic import replacing_together
 from proxconnect.inspection import summary
 from proxconnect.packed import save
 from proxconnect.runtime import load
@@ -37,11 +37,11 @@ def save_pretrained(
     hub = extras.require("huggingface_hub", "huggingface")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    save(packed, place / FILE)
     head = hub.ModelCardData(library_name="proxconnect", tags=["binarized", "1-bit"], **data)
-    parts = [f"# {title}", _sentence(pair), _table(packed, place / FILE, measured or {}), _code(architecture)]
-    with replacing(place / CARD) as temporary:
-        temporary.write_text("\n\n".join([f"---\n{head}\n---", *parts]) + "\n", encoding="utf-8")
+    with replacing_together(place / CARD, place / FILE) as (card, file):
+        save(packed, file)
+        parts = [f"# {title}", _sentence(pair), _table(packed, file, measured or {}), _code(architecture)]
+        card.write_text("\n\n".join([f"---\n{head}\n---", *parts]) + "\n", encoding="utf-8")
 
 
 def from_pretrained(

@@ -4,6 +4,7 @@ A line is written by one call and flushed to the disk. What a crash left of a la
 it. Who writes holds a lock; who reads needs none.
 """
 
+import errno
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from proxconnect import atomic
 from proxconnect.study.grid import Labels
 from proxconnect.study.locks import locked
 from proxconnect.study.overrides import Configuration
@@ -95,21 +97,13 @@ class Ledger:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path, f"another study writes {path}: wait for its end, or give it another --folder"):
+            atomic.flush_directory(path.parent)  # it may be new
             _mend(path)
             yield cls(path, {entry.key: entry for entry in read(path)})
 
     def append(self, entry: Entry) -> None:
-        """Write one line, whole or not at all."""
-        line = (entry.line() + "\n").encode()
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-        try:
-            before = os.fstat(descriptor).st_size
-            if os.write(descriptor, line) != len(line):
-                os.ftruncate(descriptor, before)
-                raise OSError(f"cannot write {self.path}: the disk is full")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        """Write one line, whole or not at all. OSError, with the ledger as it was, where the disk refuses it."""
+        _append(self.path, (entry.line() + "\n").encode())
         self.entries[entry.key] = entry
 
 
@@ -152,12 +146,29 @@ def _mend(path: Path) -> None:
     try:
         Entry.parse(tail.decode())
     except ValueError:
-        with path.with_suffix(".torn").open("ab") as torn:
-            torn.write(tail + b"\n")
+        torn = path.with_suffix(".torn")
+        torn.touch()
+        _append(torn, tail + b"\n")
+        atomic.flush_directory(path.parent)
         os.truncate(path, len(whole))
     else:
-        with path.open("ab") as file:
-            file.write(b"\n")
+        _append(path, b"\n")
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Add to the end of a file and flush it; OSError, with the file as it was, where the disk refuses it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            if os.write(descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except OSError as error:
+            os.ftruncate(descriptor, before)
+            raise atomic.said(error, path) from error
+    finally:
+        os.close(descriptor)
 
 
 def _require_fields(content: Any) -> None:

@@ -27,8 +27,13 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write aside, flush, rename; OSError where that fails, with the file that was there untouched."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+        with atomic.replacing(path) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)  # a file of Python's, whose errors say what is wrong, as C++'s do not
+            except RuntimeError as error:  # torch's, on closing what is not whole
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """What the file holds, on the CPU, without running any code of it.
