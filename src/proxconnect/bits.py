@@ -21,6 +21,7 @@ def pack_bits(tensor: Tensor) -> Tensor:
     Entries go in C order; sign(±0) = +1; the bits after the last entry are 0. TypeError for unsigned and boolean
     tensors, which have no signs; ValueError for NaN.
     """
+    _require_tensor(tensor)
     if not tensor.dtype.is_signed or tensor.is_complex():
         raise TypeError(f"signs are those of a float or signed integer tensor; got {tensor.dtype}")
     flat = tensor.detach().flatten()
@@ -42,10 +43,16 @@ def unpack_bits(bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.f
 
 def require_bits(bits: Tensor, entries: int) -> None:
     """Raise ValueError unless `bits` is what `pack_bits` makes of so many entries."""
+    _require_tensor(bits)
     if bits.dtype != torch.uint8 or bits.shape != (byte_count(entries),):
         raise ValueError(
             f"{entries} signs are {byte_count(entries)} bytes of uint8; got {bits.dtype} of shape {tuple(bits.shape)}"
         )
+
+
+def _require_tensor(value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"a tensor is needed; got {type(value).__name__}")
 
 
 def pad_is_zero(bits: Tensor, entries: int) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from proxconnect.arguments import require_number
 from proxconnect.layers.owners import owners
 
 
@@ -45,6 +46,11 @@ class Bop(Optimizer):
         self, params: Iterable[Any], others: Callable[[list[dict[str, Any]]], Optimizer] | None = None, *,
         threshold: float = 1e-8, gamma: float = 1e-4,
     ) -> None:  # fmt: skip
+        if others is not None and not callable(others):
+            raise TypeError(
+                "others takes what makes an optimizer from parameter groups, as functools.partial(torch.optim.AdamW, "
+                f"lr=3e-3); got {type(others).__name__}"
+            )
         self.others = None
         self._make_others = others or torch.optim.Adam
         self._usual = {"gamma": gamma, "threshold": threshold}
@@ -130,6 +136,8 @@ def _part(group: dict[str, Any], chosen: list[bool]) -> dict[str, Any]:
 
 
 def _require_sense(gamma: float, threshold: float) -> None:
+    require_number(gamma, "gamma")
+    require_number(threshold, "threshold")
     if not 0 < gamma <= 1:
         raise ValueError(f"gamma must be above 0 and at most 1; got {gamma}")
     if not (math.isfinite(threshold) and threshold >= 0):

@@ -119,6 +119,8 @@ def rows_of(
     outermost_first = sorted(sized, key=lambda d: -strides[d])
     if [strides[d] for d in outermost_first] != _strides([shape[d] for d in outermost_first]):
         return None
+    if not all(-len(shape) <= d < len(shape) for d in channel_dims):
+        return None
     channels = [] if scale in (None, "tensor") else sorted({d % len(shape) for d in channel_dims} & set(sized))
     if outermost_first[: len(channels)] != channels:
         return None

@@ -76,6 +76,9 @@ def reestimate_batchnorm(
     Frozen batch norms are estimated too. On any exception, an empty `batches` included, the statistics and the mode are
     what they were.
     """
+    require_module(model, "reestimate_batchnorm(model, batches)")
+    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
+        raise TypeError(f"batches takes an iterable of inputs, as a loader or [images]; got {type(batches).__name__}")
     with _restored_on_error(model), hard(model):
         update_bn(_at_least_one(batches), model, device)
     return model

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from proxconnect.arguments import require_module
+from proxconnect.arguments import require_module, require_number
 from proxconnect.layers import BinaryLayer
 from proxconnect.text import some
 
@@ -77,6 +77,7 @@ def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> 
     that wraps another (Accelerate, Lightning) stands for that one. Returns a handle whose `remove()` ends it.
     ValueError where the optimizer moves no latent of the model.
     """
+    require_number(bound, "bound")
     if not (math.isfinite(bound) and bound > 0):
         raise ValueError(f"bound must be positive and finite; got {bound}")
     optimizer = unwrapped(optimizer)

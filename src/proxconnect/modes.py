@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from proxconnect.arguments import require_module
 from proxconnect.layers import BinaryLayer, guard
 from proxconnect.quantizer import overridden
 
@@ -15,6 +16,7 @@ def hard(model: nn.Module) -> Iterator[nn.Module]:
 
     Gradients flow with each pair's B. An optimizer step inside raises RuntimeError.
     """
+    require_module(model, "hard(model)")
     for module in model.modules():
         if isinstance(module, BinaryLayer):
             guard.watch(module)
@@ -29,6 +31,7 @@ def soft(model: nn.Module) -> Iterator[nn.Module]:
     So the accuracy before hardening is measured, with batch norm and dropout as `eval()` has them. The pair `fp` is
     float, and so are weights that an update rule trains in full precision.
     """
+    require_module(model, "soft(model)")
     with overridden(model, "soft"):
         yield model
 
@@ -36,5 +39,6 @@ def soft(model: nn.Module) -> Iterator[nn.Module]:
 @contextmanager
 def full_precision(model: nn.Module) -> Iterator[nn.Module]:
     """Run `model` on its latents: no weight and no activation is quantised."""
+    require_module(model, "full_precision(model)")
     with overridden(model, "full_precision"):
         yield model

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect import fused
+from proxconnect.arguments import require_number
 from proxconnect.pairs import AnyPair, Sharpness, resolve
 from proxconnect.pairs.prox import sign
 from proxconnect.surrogate import Surrogate
@@ -75,6 +76,11 @@ class Quantizer(nn.Module):
         self.pair = resolve(pair)
         if scale == "learned" and self.pair.is_identity:
             raise ValueError(f"pair {self.pair.name!r} is float in train() and learns no scale: take scale='channel'")
+        if not isinstance(channel_dims, tuple):
+            raise TypeError(f"channel_dims takes a tuple of dimensions, as (0, 1); got {channel_dims!r}")
+        require_number(magnitude, "magnitude")
+        if not magnitude > 0:
+            raise ValueError(f"magnitude must be positive; got {magnitude}")
         self.scale: Scale = scale
         self.channel_dims = channel_dims
         domain = self.pair.sharpness
@@ -234,8 +240,9 @@ class Quantizer(nn.Module):
         return f"{self.pair.name!r}, scale={self.scale!r}"
 
     def _begin(self, latent: Tensor) -> None:
-        if latent.dtype not in FLOAT_TYPES:
-            raise TypeError(f"a Quantizer takes a float tensor; got {latent.dtype}")
+        if not isinstance(latent, Tensor) or latent.dtype not in FLOAT_TYPES:
+            got = latent.dtype if isinstance(latent, Tensor) else type(latent).__name__
+            raise TypeError(f"a Quantizer takes a float tensor; got {got}")
         if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled() and not self.trains_latent:
             self.trained = True
 
@@ -297,8 +304,15 @@ class Quantizer(nn.Module):
 
     def _channels(self, latent: Tensor) -> list[int]:
         """The dimensions of `latent` whose indices have a scale each."""
-        count = latent.dim()
-        return [d % count for d in self.channel_dims] if count and self.scale != "tensor" else []
+        if not latent.dim() or self.scale == "tensor":
+            return []
+        dims = range(latent.dim())
+        try:
+            return [dims[d] for d in self.channel_dims]
+        except IndexError:
+            raise ValueError(
+                f"channel_dims {self.channel_dims} are no dimensions of a tensor of shape {tuple(latent.shape)}"
+            ) from None
 
     def _shared_dims(self, latent: Tensor) -> list[int]:
         channels = self._channels(latent)

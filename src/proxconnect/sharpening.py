@@ -58,8 +58,8 @@ class Sharpening:
 
     Raises:
         ValueError: no binary layer, none whose latent the optimizer holds, no binary activations to move, a start or
-            end outside a pair's domain, arguments that make no schedule, or a Sharpening of the same part on the same
-            optimizer.
+            end outside a pair's domain, an end below the start, arguments that make no schedule, or a Sharpening of the
+            same part on the same optimizer.
     """
 
     def __init__(
@@ -124,6 +124,11 @@ class Sharpening:
                 for mu in (course.start, course.end):
                     if mu is not None:
                         quantizer.sharpness.require(mu, f"{name}: pair {quantizer.pair.name!r}")
+                if self.shape != "constant" and course.end is not None and course.end < course.start:
+                    raise ValueError(
+                        f"{name}: μ would fall from {course.start:g} to {course.end:g}, so soften: give an end that "
+                        "is not below the start"
+                    )
                 courses.append(course)
         if not quantised:
             raise ValueError("no layer has binary activations: pass activations= to binarize(), or part='weights'")
@@ -184,7 +189,7 @@ def _require_sense(shape: str, part: str, steps: int | None, end: float | None, 
     shapes = get_args(Shape)
     if shape not in shapes:
         raise ValueError(f"unknown shape {shape!r}: known are {', '.join(shapes)}")
-    if part not in _PARTS:
+    if part not in get_args(Part):
         raise ValueError(f"unknown part {part!r}: known are {', '.join(_PARTS)}")
     if shape == "constant" and end is not None:
         raise ValueError("a constant sharpness has a start and no end; choose another shape to move it")
@@ -192,7 +197,7 @@ def _require_sense(shape: str, part: str, steps: int | None, end: float | None, 
         if steps is not None or hold:
             raise ValueError(f"shape {shape!r} takes neither steps nor hold: leave them out")
         return
-    if not isinstance(steps, int) or steps <= 0:
+    if type(steps) is not int or steps <= 0:
         raise ValueError(f"shape {shape!r} needs steps=, the number of optimizer steps of the run; got {steps}")
     if not isinstance(hold, int) or not 0 <= hold < steps:
         raise ValueError(f"hold must be from 0 to steps - 1 = {steps - 1}; got {hold}")

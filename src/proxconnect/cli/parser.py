@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,13 +18,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the arguments, and stop."""
-        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        _say(f"{self.prog}: {message} (see {self.prog} --help)")
+        self.exit(USAGE_ERROR)
 
 
 def complain(error: Exception, code: int) -> int:
     """Print the error in one line on stderr; the exit code."""
-    print(f"proxconnect: {' '.join(str(error).split())}", file=sys.stderr)
+    _say(f"proxconnect: {' '.join(str(error).split())}")
     return code
+
+
+def _say(message: str) -> None:
+    """Print one line on stderr; on a terminal it is broken between words, at 80 columns."""
+    if sys.stderr.isatty():
+        message = textwrap.fill(message, 80, break_long_words=False, break_on_hyphens=False)
+    print(message, file=sys.stderr)
 
 
 def positive(text: str) -> int:

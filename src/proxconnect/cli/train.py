@@ -30,11 +30,14 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
         return complain(error, USAGE_ERROR)
     from rich.console import Console
 
+    from proxconnect.checkpoints import CheckpointError
     from proxconnect.training import commands
     from proxconnect.training.complaints import UsageError
 
     try:
         commands.run(verb, arguments, Console())
+    except (UsageError, CheckpointError, MissingExtraError) as error:
+        return complain(error, USAGE_ERROR)
     except (ValueError, OSError) as error:
-        return complain(error, USAGE_ERROR if isinstance(error, UsageError) else 1)
+        return complain(error, 1)
     return 0

@@ -174,7 +174,7 @@ def _plan(decisions: list[_Decision], scale: Scale, accumulator: Accumulator | N
 
 
 def _checked_include(include: Include) -> tuple[type[nn.Module], ...]:
-    classes = (include,) if isinstance(include, type) else tuple(include)
+    classes = tuple(include) if isinstance(include, tuple | list) else (include,)
     for cls in classes:
         if not isinstance(cls, type) or binary_form(cls) is None:
             raise TypeError(f"include takes subclasses of the layers that have a binary form; got {cls!r}")

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from proxconnect.arguments import require_module
 from proxconnect.bits import unpack_bits
 from proxconnect.fusion.attachment import layer_by_layer
 from proxconnect.packed.compact import CompactLayer
@@ -47,6 +48,7 @@ def portable(model: nn.Module) -> nn.Module:
 
     ValueError for a model that is not packed.
     """
+    require_module(model, "export of a packed model")
     if not any(isinstance(module, PackedLayer) for module in model.modules()):
         raise ValueError("the model is not packed: export pc.pack(model)")
     with layer_by_layer(model):

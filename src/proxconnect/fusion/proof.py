@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx, nn
 from torch.utils._pytree import tree_map
 
-from proxconnect.example import run
+from proxconnect.example import run, tensors_in
 from proxconnect.fusion.attachment import fused_forward, graphs_run_by, layer_by_layer
 from proxconnect.fusion.comparison import ROUNDING, Comparison, ProofError, gap
 from proxconnect.fusion.float_conv import FusedFloatConv
@@ -62,8 +62,10 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
     order before a sign, that sign may turn at values near 0, which no equality of layers excludes: the gap of the whole
     says it. Images have their channels last where the graph has, since torch rounds otherwise in C order.
 
-    ProofError where a layer or the graph differs by more than rounding.
+    ProofError where a layer or the graph differs by more than rounding; ValueError for an example without entries.
     """
+    if any(tensor.numel() == 0 for tensor in tensors_in(example)):
+        raise ValueError("a tensor of the example is empty, which proves nothing: give at least one input")
     if (fused := fused_forward(packed)) is not None and fused.has_images:
         example = _laid_out(packed, example)
     gaps = Comparison(has_halves=vectors_of(packed) == "float16")

@@ -52,6 +52,8 @@ class ProxConnectConfig(QuantizationConfigMixin):
         self.quant_method = METHOD  # type: ignore[assignment]  # it is typed as one of transformers' own
         self.weights, self.activations = _names("weights", weights), _names("activations", activations)
         self.scale, self.keep, self.padding_value = scale, keep, padding_value
+        if accumulator is not None and not isinstance(accumulator, Accumulator | Mapping):
+            raise TypeError(f"accumulator takes an Accumulator or its fields; got {type(accumulator).__name__}")
         self.accumulator = asdict(accumulator) if isinstance(accumulator, Accumulator) else accumulator
         self.layers = None if layers is None else {name: list(pairs) for name, pairs in layers.items()}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from proxconnect.arguments import require_number
 from proxconnect.inspection.meters import EDGES, LayerHealth
 from proxconnect.text import some
 
@@ -57,10 +58,15 @@ def diagnose(
         progress: the share of the run that is done, in [0, 1]. What is wrong early alone (gradients that do not pass,
             signs that do not flip) is told without it too, what is wrong late alone (weights that are soft) is not.
 
-    ValueError where there is no reading, or `progress` is outside [0, 1].
+    ValueError where there is no reading, or `progress` is outside [0, 1]; TypeError for other readings.
     """
     if not readings:
         raise ValueError("diagnose takes what Meters.layers() gave after a read(): pass at least one reading")
+    for reading in readings:
+        if not isinstance(reading, Mapping) or not all(isinstance(health, LayerHealth) for health in reading.values()):
+            raise TypeError(f"diagnose takes what Meters.layers() gave after a read(); got {type(reading).__name__}")
+    if loss is not None:
+        require_number(loss, "loss")
     if progress is not None and not 0 <= progress <= 1:
         raise ValueError(f"progress must be from 0 to 1; got {progress}")
     layers = {name: [reading[name] for reading in readings if name in reading] for name in readings[-1]}

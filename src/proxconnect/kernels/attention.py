@@ -51,6 +51,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
 def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Tensor:
     """`attention` of (batch, tokens, 3 · heads · width), the queries of all heads, then the keys, then the values."""
     batch, tokens, entries = qkv.shape
+    if heads < 1 or entries % (3 * heads):
+        raise ValueError(f"rows of 3 · heads · width entries are needed, heads at least 1; got {entries}, {heads}")
     if qkv.dtype is torch.float32 and qkv.is_cpu and has_attention():
         call = _plan_of_rows(batch, tokens, entries, qkv.stride(), heads, scale)
         if call is not None:

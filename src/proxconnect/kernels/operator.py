@@ -24,6 +24,8 @@ def how(scale: Tensor | None, bias: Tensor | None, accumulator: Accumulator | No
     """`HOW`, as values."""
     if accumulator is None:
         return scale, bias, 0, 8, 1.0, instruction_set
+    if not isinstance(accumulator, Accumulator):
+        raise TypeError(f"accumulator takes an Accumulator, as Accumulator(bits=8); got {type(accumulator).__name__}")
     return scale, bias, _OVERFLOWS[accumulator.overflow], accumulator.bits, accumulator.slope, instruction_set
 
 
@@ -98,6 +100,8 @@ def require_weight(
     dtype: torch.dtype = torch.int64,
 ) -> None:  # fmt: skip
     """The same without an input."""
+    if not isinstance(panels, Tensor):
+        raise TypeError(f"panels must be a tensor; got {type(panels).__name__}")
     if panels.dtype is not dtype or not panels.is_cpu or not panels.is_contiguous():
         name = str(dtype).removeprefix("torch.")
         raise TypeError(f"panels must be contiguous {name} on the CPU; got {panels.dtype} on {panels.device}")

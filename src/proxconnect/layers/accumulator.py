@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from proxconnect.arguments import require_number
+
 Overflow = Literal["wrap", "saturate", "cyclic"]
 Derivative = Literal["exact", "clamp"]
 
@@ -46,6 +48,7 @@ class Accumulator:
             raise ValueError(f"bits must be an integer from 2 to {MOST_BITS}; got {self.bits!r}")
         if self.overflow not in get_args(Overflow):
             raise ValueError(f"overflow must be one of {', '.join(get_args(Overflow))}; got {self.overflow!r}")
+        require_number(self.slope, "slope")
         if not 0 < self.slope <= STEEPEST:
             raise ValueError(f"slope must be positive and at most {STEEPEST}; got {self.slope!r}")
         if self.derivative not in get_args(Derivative):

@@ -146,6 +146,8 @@ def computed(name: str) -> property:
 def _plain_parameter(module: nn.Module, name: str) -> nn.Parameter:
     parameter = module._parameters.get(name)
     kind = type(module).__name__
+    if not isinstance(name, str):
+        raise TypeError(f"binarize_parameter(module, name) takes the name of a parameter; got {type(name).__name__}")
     if parametrize.is_parametrized(module, name):
         raise TypeError(f"{name!r} of {kind} is parametrized: torch.nn.utils.parametrize.remove_parametrizations first")
     if isinstance(module, nn.RNNBase):

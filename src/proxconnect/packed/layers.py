@@ -55,7 +55,12 @@ class PackedLayer(CompactLayer):
 
     def prepare_input(self, input: Tensor) -> Tensor:
         """The input as the layer multiplies it: its signs where activations are binary."""
-        return sign(input, 1.0) if self._spec.binary_input else input
+        if not self._spec.binary_input:
+            return input
+        if not isinstance(input, Tensor) or not input.is_floating_point():
+            got = input.dtype if isinstance(input, Tensor) else type(input).__name__
+            raise TypeError(f"a packed layer with binary input takes the signs of a float tensor; got {got}")
+        return sign(input, 1.0)
 
     def extra_repr(self) -> str:
         """The float layer's, and what is packed."""

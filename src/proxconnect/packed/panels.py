@@ -41,6 +41,8 @@ class PanelLayer(CompactLayer):
         """Whether the kernels can compute the product with this input: without derivatives, which they do not have."""
         if forward_ad._current_level >= 0:  # a tangent does not show in requires_grad
             return False
+        if not isinstance(input, Tensor):  # which torch refuses
+            return False
         if self.panels is None or input.device.type != "cpu" or input.dtype not in DTYPES:
             return False
         if not torch.compiler.is_compiling():

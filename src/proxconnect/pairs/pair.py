@@ -70,7 +70,10 @@ class ForwardBackward(ABC):
         return not torch.equal(self.forward(probe, start).abs(), torch.ones_like(probe))
 
     def _checked(self, mu: float | Tensor | None, x: Tensor) -> float | Tensor:
-        """μ in the dtype of x, after a check of its domain."""
+        """μ in the dtype of x, after a check of its domain; TypeError unless x is a float tensor."""
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"pair {self.name!r} takes a float tensor; got {got}")
         if isinstance(mu, Tensor):
             return mu.to(x.dtype)
         if self.sharpness is None:
@@ -94,6 +97,13 @@ class Pair(ForwardBackward):
     doc: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        _require_name(self.name, "Pair(name, prox, transform)")
+        for part, kind, usual in ((self.prox, Prox, "prox.parq"), (self.transform, Transform, "transform.hardtanh")):
+            if not isinstance(part, kind):
+                raise TypeError(
+                    f"pair {self.name!r} takes a {kind.__name__} of proxconnect.pairs, as {usual}; got {part!r}: "
+                    "theory.synthesize(transform, prox, name) makes a Pair of callables"
+                )
         if self.doc:
             object.__setattr__(self, "__doc__", self.doc)
 
@@ -184,6 +194,12 @@ class Heuristic(ForwardBackward):
     def __init__(
         self, name: str, forward: Map, backward: Map, sharpness: Sharpness | None = None, doc: str = ""
     ) -> None:
+        _require_name(name, "Heuristic(name, forward, backward)")
+        for given_as, given in (("forward", forward), ("backward", backward)):
+            if not callable(given):
+                raise TypeError(f"{given_as} of {name!r} takes a callable of (x, μ), as prox.sign; got {given!r}")
+        if sharpness is not None and not isinstance(sharpness, Sharpness):
+            raise TypeError(f"sharpness of {name!r} takes a Sharpness(lowest, start, end) or None; got {sharpness!r}")
         # In the order of the fields, from which torch.compile builds it again.
         values = (name, _comparable(forward), _comparable(backward), sharpness, doc)
         for part, value in zip(fields(self), values, strict=True):
@@ -219,6 +235,11 @@ class Heuristic(ForwardBackward):
             backward=FixedMap(self.backward_map, mu),
             doc=self.doc,
         )
+
+
+def _require_name(name: object, call: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"{call} takes a string as name; got {name!r}")
 
 
 def _comparable(given: Map) -> Map:

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from proxconnect.arguments import require_number
+
 
 @dataclass(frozen=True)
 class Sharpness:
@@ -20,7 +22,8 @@ class Sharpness:
         return math.isfinite(mu) and mu > 0 and mu >= self.lowest
 
     def require(self, mu: float, owner: str) -> None:
-        """Raise ValueError unless μ lies in the domain; `owner` names the pair in the message."""
+        """Raise ValueError unless μ lies in the domain, TypeError unless it is a number; `owner` names the pair."""
+        require_number(mu, f"{owner}: μ")
         if not self.contains(mu):
             bound = f"μ >= {self.lowest:g}" if self.lowest > 0 else "μ > 0"
             raise ValueError(f"{owner} needs a finite sharpness {bound}; got μ = {mu:g}")

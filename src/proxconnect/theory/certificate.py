@@ -167,6 +167,11 @@ def certificate(
         TooRoughError: P or T has more jumps and kinks than can be told apart.
     """
     pair = resolve(pair)
+    if not isinstance(trajectory, Trajectory):
+        raise TypeError(
+            f"certificate takes a Trajectory first, as recorder.trajectory(...) or Trajectory.from_latents(...); got "
+            f"{type(trajectory).__name__}"
+        )
     if pair.sharpness is not None:
         for mu in (float(trajectory.mu.min()), float(trajectory.mu.max())):
             pair.sharpness.require(mu, f"pair {pair.name!r}")
@@ -202,6 +207,8 @@ def _usual_points(trajectory: Trajectory, potentials: Potentials, p: Tensor, com
 
 def _given_points(at: Tensor, potentials: Potentials, p: Tensor) -> Tensor:
     """The comparison points `at`, (m, n), in the domain of every Φ."""
+    if not isinstance(at, Tensor):
+        raise TypeError(f"at takes a tensor of shape (n,) or (m, n); got {type(at).__name__}")
     points: Tensor = torch.atleast_2d(at.detach().to("cpu", torch.float64))
     if points.shape[1:] != p.shape[1:]:
         raise ValueError(f"at must have shape (n,) or (m, n) with n = {p.shape[1]}; got {tuple(at.shape)}")

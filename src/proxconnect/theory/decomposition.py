@@ -60,7 +60,10 @@ def decompose(
         ProbeError: a callable that raises, mixes entries, is random, changes shape or dtype, or is NaN or infinite.
         ValueError: a `mu` outside the pair's domain, an empty domain. TypeError: neither a pair nor a callable.
     """
-    low, high = domain
+    try:
+        low, high = map(float, domain)
+    except (TypeError, ValueError):
+        raise TypeError(f"domain takes two numbers, (low, high); got {domain!r}") from None
     if not (-float("inf") < low < high < float("inf")):
         raise ValueError(f"domain must be (low, high) with low < high, both finite; got {domain}")
     subject = _subject(pair_or_forward, backward, mu, low, high)

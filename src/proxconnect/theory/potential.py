@@ -42,6 +42,8 @@ def potential(prox: Prox, mu: float = 1.0, reach: float = REACH) -> Potential:
         ProbeError: P gives no finite float64 values.
         TooRoughError: P has more jumps and kinks than can be told apart.
     """
+    if not isinstance(prox, Prox):
+        raise TypeError(f"potential takes a Prox, as that of a pair, PAIRS['bnn'].prox; got {type(prox).__name__}")
     try:
         prox.regularizer(torch.zeros(1, dtype=torch.float64), mu)
     except NotImplementedError:

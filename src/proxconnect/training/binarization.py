@@ -1,6 +1,7 @@
 """What of a network becomes binary, by which pairs, and how their sharpness moves."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -13,7 +14,7 @@ from proxconnect.conversion.patterns import PairChoice
 from proxconnect.layers import Accumulator
 from proxconnect.layers.thresholds import add_thresholds
 from proxconnect.loading import load
-from proxconnect.pairs import AnyPair
+from proxconnect.pairs import AnyPair, resolve
 from proxconnect.sharpening import Part, Shape, Sharpening
 
 PairNames = str | dict[str, str | None]
@@ -22,7 +23,7 @@ PairNames = str | dict[str, str | None]
 
 @dataclass(frozen=True)
 class Binarization:
-    """The arguments of `proxconnect.binarize`.
+    """The arguments of `proxconnect.binarize`; ValueError for an unknown pair.
 
     Args:
         weights: the pair of the weights, by its name or, your own, as MODULE:NAME; or such names by patterns of layers.
@@ -41,6 +42,12 @@ class Binarization:
     keep: tuple[str, ...] | None = ("edges",)
     padding_value: int = 0
     thresholds: bool = False
+
+    def __post_init__(self) -> None:
+        for names in (self.weights, self.activations):
+            for name in names.values() if isinstance(names, Mapping) else (names,):
+                if name is not None and ":" not in name:
+                    resolve(name)
 
     def apply(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
         """Make `network` binary, in place; `example` is an input of it.

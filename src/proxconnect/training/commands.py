@@ -13,6 +13,7 @@ from proxconnect.loading import importable_folder
 from proxconnect.text import some
 from proxconnect.training.complaints import UsageError, complaining
 from proxconnect.training.configuration import Configured
+from proxconnect.training.models import names
 from proxconnect.training.runs import fit, has_begun, last_checkpoint
 from proxconnect.training.shipping import Shipped, ship
 
@@ -58,7 +59,11 @@ def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
 def _configured(verb: Verb, arguments: Sequence[str]) -> Configured:
     """What the arguments say; UsageError in one line, with near names for what is not known."""
     with complaining():
-        return Configured(arguments, f"proxconnect {verb}")
+        configured = Configured(arguments, f"proxconnect {verb}")
+        network = configured.config.model.network.name
+        if ":" not in network:
+            names.find(network)
+        return configured
 
 
 def _require_files(arguments: Sequence[str]) -> None:
@@ -96,7 +101,12 @@ def _checkpoint(configured: Configured, verb: Verb) -> Path | None:
 
 
 def _require_new(configured: Configured) -> None:
-    """UsageError where a run would begin in the folder of another, whose checkpoint, or float phase, it would take."""
+    """UsageError where a run would begin in the folder of another, whose checkpoint, or float phase, it would take.
+
+    So it is where that is no folder.
+    """
+    if configured.folder.exists() and not configured.folder.is_dir():
+        raise UsageError(f"{configured.folder} is a file: give a folder by --trainer.default_root_dir")
     if configured.config_init["ckpt_path"] is None and has_begun(configured):
         raise UsageError(
             f"{configured.folder} holds a run already: go on with it by --ckpt_path last, or give another folder by "

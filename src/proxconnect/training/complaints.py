@@ -17,6 +17,18 @@ from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, Fashion
 from proxconnect.training.objective import Teacher
 
 _UNKNOWN = re.compile(r"[Oo]ption '([\w.]+)'|unrecognized arguments: --([\w.]+)")
+_OR_NULL = re.compile(
+    r"Does not validate against any of the Union subtypes\s*Subtypes:.*?Errors:\s*- (.*)\s*- Expected a "
+    r"<class 'NoneType'>.*",
+    re.DOTALL,
+)
+_NO_RECIPE = ". --config takes a YAML file of options, as recipes/small_cnn_digits.yaml"
+_HINTS = {
+    "required: data": ": give a recipe by --config, as recipes/small_cnn_digits.yaml, or a data set by --data",
+    "Unexpected config": _NO_RECIPE,
+    "Problems parsing config": _NO_RECIPE,
+}
+"""What to do, by what the parser says."""
 _LONGEST = 400
 _NESTED: dict[str, Any] = {
     "model.binary": Binarization,
@@ -43,7 +55,9 @@ def complaining() -> Iterator[None]:
         if stop.code in (0, None):  # --help
             raise
         raise UsageError(_complaint(said.getvalue())) from None
-    except MisconfigurationException as error:  # devices that are not there, above all
+    except ValueError as error:
+        raise UsageError(_short(str(error))) from error
+    except (MisconfigurationException, ModuleNotFoundError) as error:  # devices that are not there, above all
         raise UsageError(
             f"Lightning's trainer cannot be made here: {' '.join(str(error).split())} Say what this machine has by "
             "--trainer.accelerator and --trainer.devices"
@@ -55,12 +69,20 @@ def _complaint(said: str) -> str:
     usage, _, error = said.rpartition("error:")
     unknown = _UNKNOWN.search(error)
     if unknown is None:
-        return " ".join(error.split())[:_LONGEST]
+        hint = next((hint for sign, hint in _HINTS.items() if sign in error), "")
+        return _short(error)[:_LONGEST] + hint
     name = next(group for group in unknown.groups() if group)
     known = {*re.findall(r"--([\w.]+)", usage), *_nested_names()} - {name}
     near = get_close_matches(name, known, n=3, cutoff=0.7) or _near_ends(name, known)
     hint = f"did you mean {' or '.join(near)}?" if near else "proxconnect fit --help lists the options"
     return f"there is no option {name}: {hint}"
+
+
+def _short(error: str) -> str:
+    """One line, and of what may be null only what is wrong with it where it is not."""
+    while (shorter := _OR_NULL.sub(r"\1", error)) != error:
+        error = shorter
+    return " ".join(error.split())
 
 
 def _near_ends(name: str, known: Collection[str]) -> list[str]:

@@ -23,12 +23,12 @@ class Dataset:
     test_labels: Tensor
 
 
-def load(name: str, root: Path | None = None) -> Dataset:
+def load(name: str, root: str | Path | None = None) -> Dataset:
     """The data set called "digits" or "fashion-mnist"; `root` is the folder of the latter's files."""
     if name == "digits":
         return digits()
     if name == "fashion-mnist":
-        return fashion_mnist(FASHION_MNIST_ROOT if root is None else root)
+        return fashion_mnist(FASHION_MNIST_ROOT if root is None else Path(root))
     raise DatasetError(f"unknown data set {name!r}: known are 'digits' and 'fashion-mnist'")
 
 
