@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from proxconnect.regular import require_regular
 from proxconnect.training.data.errors import DatasetError
 
 _LARGEST_PICKLE = 1 << 30
@@ -26,6 +27,7 @@ def read_batch(path: Path) -> dict[str, Any]:
     DatasetError where the file is absent, damaged, no dict, or names anything but arrays of bytes. Nothing in it runs.
     """
     try:
+        require_regular(path)
         if path.stat().st_size > _LARGEST_PICKLE:
             raise DatasetError(f"{path} is too large to be a batch of CIFAR")
         content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
