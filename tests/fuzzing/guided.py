@@ -1,7 +1,7 @@
 """Readers under files that atheris makes, guided by what of the readers' code each one reaches.
 
 Run from tests/: python -m fuzzing.guided --reader packed --runs 100000 [--corpus FOLDER] [--seed 1], after
-`pip install atheris`. Half of the changes know the parts of the file, as those of `fuzzing.seeded` do. The first
+`pip install atheris`. Most changes know the parts of the file, as those of `fuzzing.seeded` do. The first
 finding ends the run, its file is written as `crash-…` where the program runs, and the exit status is not 0.
 What was reached stays in the folder of the corpus, from which another run goes on.
 """
@@ -23,6 +23,9 @@ with atheris.instrument_imports(include=["proxconnect", "yaml", "json"]):
     from fuzzing.readers import READERS
     from fuzzing.seeded import warm
 
+_SHORTEST = 16
+"""Bytes of a file worth a change that knows its parts; atheris tends to keep shorter ones."""
+
 
 def guide(reader: Reader, runs: int, seed: int, corpus: Path, folder: Path) -> None:
     """Let the reader read; does not come back."""
@@ -36,11 +39,19 @@ def guide(reader: Reader, runs: int, seed: int, corpus: Path, folder: Path) -> N
 
     def change(data: bytes, most: int, number: int) -> bytes:
         random = Random(number)
-        if random.random() < 0.5:
+        if random.random() < 0.2:
             return bytes(atheris.Mutate(data, most))
-        return reader.mutate(data, random, seeds)[:most]
+        whole = data if len(data) > _SHORTEST and random.random() < 0.5 else random.choice(seeds)
+        return reader.mutate(whole, random, seeds)[:most]
 
-    options = [f"-runs={runs}", f"-seed={seed}", f"-max_len={LARGEST}", f"-timeout={2 * HUNG}", "-rss_limit_mb=0"]
+    options = [
+        f"-runs={runs}",
+        f"-seed={seed}",
+        f"-max_len={LARGEST}",
+        f"-timeout={2 * HUNG}",
+        "-rss_limit_mb=0",
+        "-mutate_depth=1",
+    ]
     atheris.Setup(
         [sys.argv[0], *options, "-print_final_stats=1", "-verbosity=0", str(corpus)], look, custom_mutator=change
     )
