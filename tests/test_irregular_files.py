@@ -169,3 +169,8 @@ def test_a_compressed_file_of_bytes_says_its_size_first(tmp_path: Path) -> None:
     reader = READERS["idx"]
     (tmp_path / "a").write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x04" + bytes(100 << 20), compresslevel=6, mtime=0))
     assert "a" in str(refused(reader, tmp_path / "a"))
+
+
+def test_an_array_of_a_pickle_that_says_it_is_large(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"\x80\x05\x96" + (2**30).to_bytes(8, "little") + b"1.")
+    assert "a" in str(refused(READERS["cifar"], tmp_path / "a"))
