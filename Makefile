@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-sweep test-writers check study-small test-asan test-arm format clean
+.PHONY: demo test fuzz test-sweep test-writers check study-small test-asan test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -21,6 +21,16 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Every reader of files under so many changed files, first by chance alone, then guided by what they reach in the code.
+FUZZ_RUNS ?= 20000
+FUZZ_READERS := packed checkpoint run yaml grid ledger configuration idx cifar
+
+fuzz: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	cd tests && ../$(BIN)/python -m fuzzing.seeded --runs $(FUZZ_RUNS)
+	cd tests && for reader in $(FUZZ_READERS); do \
+	  ../$(BIN)/python -m fuzzing.guided --reader $$reader --runs $(FUZZ_RUNS) || exit 1; done
 
 # Every network of the sweep from `binarize` to a loaded file, into docs/networks.md; goes on where it was stopped.
 test-sweep: $(VENV)/ready

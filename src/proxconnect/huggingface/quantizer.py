@@ -1,7 +1,6 @@
 """transformers: networks that `from_pretrained` makes binary, or loads binary as `save_pretrained` wrote them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -11,6 +10,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from proxconnect.conversion import binarize
 from proxconnect.conversion.keep import Keep
+from proxconnect.huggingface import plain
+from proxconnect.huggingface.plain import Names
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.pairs import PAIRS
 from proxconnect.quantizer import Scale
@@ -18,9 +19,6 @@ from proxconnect.text import some
 
 METHOD = "proxconnect"
 """What `quant_method` says in a config.json."""
-
-Names = str | Mapping[str, str | None] | None
-"""A pair by its name in `PAIRS`, or names by patterns on layers."""
 
 
 @register_quantization_config(METHOD)
@@ -36,11 +34,11 @@ class ProxConnectConfig(QuantizationConfigMixin):
         accumulator: an `Accumulator`, or its fields as a mapping.
         layers: by the name of each binary layer, the pairs of its weights and inputs; `save_pretrained` writes it.
 
-    ValueError for what JSON cannot hold or no pair has as its name.
+    ValueError for what JSON cannot hold, no pair has as its name, or no such argument can be.
     """
 
     def __init__(
-        self, weights: Names = "bnn++", activations: Names = None, *, scale: Scale = "channel",
+        self, /, weights: Names = "bnn++", activations: Names = None, *, scale: Scale = "channel",
         keep: str | Sequence[str] | None = "edges", accumulator: Accumulator | Mapping[str, Any] | None = None,
         padding_value: int = 0, layers: Mapping[str, Sequence[str | None]] | None = None, **unknown: Any,
     ) -> None:  # fmt: skip
@@ -50,12 +48,11 @@ class ProxConnectConfig(QuantizationConfigMixin):
                 f"ProxConnectConfig knows no {', '.join(sorted(unknown))}: this file may be of a newer version"
             )
         self.quant_method = METHOD  # type: ignore[assignment]  # it is typed as one of transformers' own
-        self.weights, self.activations = _names("weights", weights), _names("activations", activations)
-        self.scale, self.keep, self.padding_value = scale, keep, padding_value
-        if accumulator is not None and not isinstance(accumulator, Accumulator | Mapping):
-            raise TypeError(f"accumulator takes an Accumulator or its fields; got {type(accumulator).__name__}")
-        self.accumulator = asdict(accumulator) if isinstance(accumulator, Accumulator) else accumulator
-        self.layers = None if layers is None else {name: list(pairs) for name, pairs in layers.items()}
+        self.weights, self.activations = plain.names("weights", weights), plain.names("activations", activations)
+        if weights is None:
+            raise ValueError(f"weights of a configuration is null: name a pair ({', '.join(PAIRS)})")
+        self.scale, self.keep, self.padding_value = scale, plain.kept(keep), padding_value
+        self.accumulator, self.layers = plain.accumulator(accumulator), plain.layers(layers)
 
     def binarize(self, model: nn.Module) -> None:
         """Make a float network binary, and note the pairs of each layer in `layers`."""
@@ -73,16 +70,6 @@ class ProxConnectConfig(QuantizationConfigMixin):
         accumulator = None if self.accumulator is None else Accumulator(**self.accumulator)
         binarize(model, weights, activations, scale=self.scale, accumulator=accumulator, keep=keep,
                  padding_value=self.padding_value)  # fmt: skip
-
-
-def _names(part: str, choice: Names) -> Names:
-    """A choice of pairs that JSON holds."""
-    named = list(choice.values()) if isinstance(choice, Mapping) else [choice]
-    for name in named:
-        if name is not None and name not in PAIRS:
-            raise ValueError(f"{part} of a configuration are names of pairs ({', '.join(PAIRS)}); got {name!r}: for a "
-                             "pair of your own load the float network and call binarize")  # fmt: skip
-    return dict(choice) if isinstance(choice, Mapping) else choice
 
 
 def _exactly(name: str) -> str:

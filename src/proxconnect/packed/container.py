@@ -1,6 +1,7 @@
 """Safetensors files: written without numpy, opened with an answer to what is wrong with them."""
 
 import ctypes
+import errno
 import json
 import os
 import sys
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from proxconnect.regular import require_regular
 
 CODES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -62,6 +65,7 @@ def open_checked(path: Path) -> Any:
     """
     from safetensors import SafetensorError, safe_open
 
+    require_regular(path)
     with path.open("rb") as file:
         start = file.read(_LENGTH_BYTES + 1)
         size = os.fstat(file.fileno()).st_size
@@ -72,6 +76,8 @@ def open_checked(path: Path) -> Any:
         if size < _described_size(path):
             raise ValueError("it is truncated within its tensors: copy or save it again") from None
         raise ValueError(f"it is damaged ({error}): copy or save it again") from None
+    except RuntimeError as error:  # torch's, of the system's refusal
+        raise OSError(errno.ENOMEM, f"it has {size} bytes, more than can be mapped here", str(path)) from error
 
 
 def tensor_of(file: Any, name: str) -> Tensor:
@@ -93,7 +99,7 @@ def _described_size(path: Path) -> int:
     try:
         tensors = [entry for name, entry in json.loads(text).items() if name != "__metadata__"]
         return _LENGTH_BYTES + length + max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
         return 0
 
 

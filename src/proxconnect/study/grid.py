@@ -146,6 +146,9 @@ def _axis(name: str, labels: Any) -> dict[str, Label]:
         if name != "seed":
             raise GridError(f"axes: {name}: only `seed` may be a list; give each label what it changes, as "
                             f"{name}: {{{(labels or ['one'])[0]}: {{model.key: value}}}}")  # fmt: skip
+        for seed in labels:
+            if isinstance(seed, dict | list):
+                raise GridError(f"axes: seed: {seed!r} is no seed: give whole numbers, as seed: [0, 1, 2]")
         labels = {seed: {"seed_everything": seed} for seed in labels}
     if not labels:
         raise GridError(f"axes: {name} has no labels")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from proxconnect import atomic
+from proxconnect.regular import require_regular
 from proxconnect.study.grid import Labels
 from proxconnect.study.locks import locked
 from proxconnect.study.overrides import Configuration
@@ -61,9 +62,13 @@ class Entry:
     @classmethod
     def parse(cls, line: str) -> Self:
         """The entry of a line. ValueError with the reason where it is none, or its key is not its content's."""
-        content = json.loads(line, parse_constant=_refuse)
-        _require_fields(content)
-        expected = address(content["configuration"], content["run"], content["after"], content["versions"]["results"])
+        try:
+            content = json.loads(line, parse_constant=_refuse)
+            _require_fields(content)
+            results = content["versions"]["results"]
+            expected = address(content["configuration"], content["run"], content["after"], results)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
         if content["key"] != expected:
             raise ValueError(f"its key is {content['key']!r}, its content has the address {expected!r}: it was edited")
         return cls(**{name: content[name] for name in cls.__dataclass_fields__})
@@ -114,6 +119,7 @@ def read(path: Path) -> list[Entry]:
     """
     if not path.exists():
         return []
+    require_regular(path)
     entries, wrong = [], []
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):
@@ -139,6 +145,7 @@ def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
 
 def _mend(path: Path) -> None:
     """Move what follows the last end of a line aside, or end it where only the end is missing."""
+    require_regular(path)
     content = path.read_bytes()
     whole, tail = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
     if not tail:
@@ -176,11 +183,11 @@ def _require_fields(content: Any) -> None:
     if not isinstance(content, dict):
         raise ValueError("it is no JSON object")
     for name, kind in _KINDS.items():
-        if not isinstance(content.get(name), kind):
+        if name not in content or not isinstance(content[name], kind):
             raise ValueError(f"{name!r} is {'wrong' if name in content else 'missing'}")
     if not all(isinstance(label, str) for label in content["labels"].values()):
         raise ValueError(f"its labels are not text: {content['labels']}")
-    if content.get("after") is not None and set(content["after"]) != {"row", "checkpoint"}:
+    if content["after"] is not None and set(content["after"]) != {"row", "checkpoint"}:
         raise ValueError("'after' is wrong")
     if not isinstance(content["versions"].get("results"), str):
         raise ValueError("'versions' lacks 'results'")

@@ -9,11 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from proxconnect.regular import require_regular
 from proxconnect.training.data.errors import DatasetError
 
 _UNSIGNED_BYTE = 0x08
 _LARGEST_IDX = 1 << 30
 """No IDX file read here is larger; a header that says otherwise is refused before anything is allocated."""
+
+_LONGEST_HEADER = 4 + 4 * 4
+"""Of four dimensions, the most that are read."""
 
 
 def read_idx(path: Path) -> Tensor:
@@ -22,15 +26,25 @@ def read_idx(path: Path) -> Tensor:
     DatasetError unless the magic number says unsigned bytes and the length is the one that the dimensions give.
     """
     try:
+        require_regular(path)
         with path.open("rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if compressed else path.open("rb") as stream:
-            content = stream.read(_LARGEST_IDX + 1)
+            start = stream.read(_LONGEST_HEADER)
+            content = start + stream.read(max(0, min(_size(start), _LARGEST_IDX) + 1 - len(start)))
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DatasetError(f"{path} is truncated or damaged ({error}): fetch it again") from error
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
     return _parse_idx(content, path)
+
+
+def _size(start: bytes) -> int:
+    """The bytes of a file that starts so, as its sizes say; beyond them a compressed file may go on without end."""
+    header = 4 + 4 * start[3] if len(start) > 3 else 0
+    sizes = start[4:header]
+    lengths: tuple[int, ...] = struct.unpack(f">{len(sizes) // 4}I", sizes[: len(sizes) // 4 * 4])
+    return header + math.prod(lengths)
 
 
 def _parse_idx(content: bytes, path: Path) -> Tensor:

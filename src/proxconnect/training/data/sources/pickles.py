@@ -9,11 +9,12 @@ import io
 import math
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from proxconnect.regular import require_regular
 from proxconnect.training.data.errors import DatasetError
 
 _LARGEST_PICKLE = 1 << 30
@@ -26,6 +27,7 @@ def read_batch(path: Path) -> dict[str, Any]:
     DatasetError where the file is absent, damaged, no dict, or names anything but arrays of bytes. Nothing in it runs.
     """
     try:
+        require_regular(path)
         if path.stat().st_size > _LARGEST_PICKLE:
             raise DatasetError(f"{path} is too large to be a batch of CIFAR")
         content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
@@ -114,6 +116,13 @@ class _ArraysOnly(pickle._Unpickler):
         if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of an array; refused")
         return _STAND_INS[module, name]
+
+    def load_bytearray8(self: Any) -> None:  # what the base class has is in no stub
+        """As the base class, which makes as much room as the file says before it looks whether there is as much."""
+        size = int.from_bytes(self.read(8), "little")
+        self.append(bytearray(self.read(size)))
+
+    dispatch: ClassVar[Any] = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: load_bytearray8}
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,15 @@
+"""What is read must be a file: a pipe would be waited for without end, and a device has no end."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+def require_regular(path: Path) -> None:
+    """OSError unless `path` is a regular file, or a symbolic link to one."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device: copy what it gives to a file", str(path))

@@ -1,0 +1,65 @@
+"""Every reader of files, with what it is given to read and what must stay as it was."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import proxconnect as pc
+from fuzzing import checkpoint_files, data_files, packed_files, text_files
+from fuzzing.law import Reader
+from proxconnect import checkpoints
+from proxconnect.huggingface.quantizer import ProxConnectConfig
+from proxconnect.study import ledger, yaml_files
+from proxconnect.study.grid import Grid
+from proxconnect.study.rows import rows_of
+from proxconnect.training.checkpoints import read_run
+from proxconnect.training.data.sources.idx import read_idx
+from proxconnect.training.data.sources.pickles import read_batch
+
+
+def state_of(model: nn.Module) -> list[tuple[object, ...]]:
+    """The names, classes and values of a model."""
+    values = [(name, tensor.tolist()) for name, tensor in model.state_dict().items()]
+    return [*values, *((name, type(module)) for name, module in model.named_modules())]
+
+
+def read_grid(path: Path, _: Any) -> object:
+    """The rows of a grid."""
+    return rows_of(Grid.read(path))
+
+
+def read_checkpoint(path: Path, _: Any) -> object:
+    """Whether it is packed, and what it holds."""
+    return checkpoints.is_packed(path) or checkpoints.read(path)
+
+
+def read_configuration(path: Path, _: Any) -> object:
+    """A network that is binary as the configuration under `quantization_config` says, in either way."""
+    try:
+        content = dict(json.loads(path.read_text()).items())
+    except (AttributeError, RecursionError) as error:
+        raise ValueError("it is transformers that reads this file, and these errors are its own") from error
+    configuration = ProxConnectConfig.from_dict(content)
+    model = packed_files.Small()
+    (configuration.binarize if configuration.layers is None else configuration.binarize_again)(model)
+    return model
+
+
+READERS = {
+    reader.name: reader
+    for reader in (
+        Reader("packed", lambda path, model: pc.load(path, model), packed_files.seeds, packed_files.mutate,
+               packed_files.Small(), state_of, ".safetensors"),
+        Reader("checkpoint", read_checkpoint, checkpoint_files.seeds, checkpoint_files.mutate),
+        Reader("run", lambda path, _: read_run(path), checkpoint_files.seeds, checkpoint_files.mutate),
+        Reader("yaml", lambda path, _: yaml_files.read(path), text_files.yaml_seeds, text_files.mutate_yaml),
+        Reader("grid", read_grid, text_files.yaml_seeds, text_files.mutate_yaml, suffix=".yaml"),
+        Reader("ledger", lambda path, _: ledger.read(path), text_files.ledger_seeds, text_files.mutate_ledger),
+        Reader("configuration", read_configuration, text_files.configuration_seeds, text_files.mutate_configuration),
+        Reader("idx", lambda path, _: read_idx(path), data_files.idx_seeds, data_files.mutate_idx),
+        Reader("cifar", lambda path, _: read_batch(path), data_files.cifar_seeds, data_files.mutate_cifar),
+    )
+}  # fmt: skip
+"""By the names that the programs take."""
