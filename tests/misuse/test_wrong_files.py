@@ -145,7 +145,7 @@ def test_a_wrong_use_of_files_is_refused(name, tmp_path, monkeypatch):
     ("options", "error", "words"),
     [
         ({"weights": "bnn-"}, ValueError, "are names of pairs"),
-        ({"accumulator": 8}, ValueError, "accumulator of a configuration has activation, bits, slope; got 8"),
+        ({"accumulator": 8}, ValueError, "accumulator of a configuration has bits, derivative, overflow, slope; got 8"),
         ({"weight": "bnn"}, ValueError, "knows no weight"),
     ],
     ids=["unknown pair", "bits alone", "misspelt keyword"],
