@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from proxconnect import Accumulator, kernels
 from proxconnect.bits import pack_bits
+from proxconnect.export.openvino_runtime import compiled
 
 SHAPES = ((2048, 2048, 2048), (197, 768, 192), (16, 4096, 4096), (1, 4096, 4096), (1, 11008, 4096))
 """M, N, K."""
@@ -155,8 +156,8 @@ def openvino_convolution(c: Convolution, threads: int) -> Callable[[], object]:
     weight = Constant(ov.Tensor(bits, ov.Shape(shape), ov.Type.u1), shared_memory=False)
     stride, padding = [c.stride] * 2, [c.padding] * 2
     node = opset1.binary_convolution(signs, weight, stride, padding, padding, [1, 1], "xnor-popcount", 0.0)
-    options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-    request = ov.Core().compile_model(ov.Model([node], [x], "conv"), "CPU", options).create_infer_request()
+    network = compiled(ov.Model([node], [x], "conv"), INFERENCE_NUM_THREADS=threads, NUM_STREAMS=1)
+    request = network.create_infer_request()
     request.set_input_tensor(ov.Tensor(np.random.randn(1, c.channels, c.size, c.size).astype(np.float32)))
     return request.infer
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from proxconnect import extras
 from proxconnect.atomic import replacing_together
 from proxconnect.bits import unpack_bits
 from proxconnect.export import marked
+from proxconnect.export.openvino_runtime import openvino_package
 from proxconnect.export.portable import signs_of_bytes
 from proxconnect.export.writing import require_onnx, translated, write
 
@@ -32,7 +32,7 @@ def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *
     on CPUs. Other weights are bits in the file, and floats once it is loaded. An input that is not 0 but less than
     float32's smallest normal number in size is +1 to `BinaryConvolution`.
     """
-    extras.require("openvino", "export")
+    openvino_package()
     target = Path(path)
     if target.suffix != ".xml":
         raise ValueError(f"OpenVINO's files are NAME.xml and NAME.bin: give the first; got {target}")
@@ -41,7 +41,7 @@ def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *
 
 def write_network(network: Any, path: Path) -> None:
     """Write an `openvino.Model` as `path` and the .bin beside it; OSError where either cannot be written."""
-    openvino = extras.require("openvino", "export")
+    openvino = openvino_package()
     with replacing_together(path, path.with_suffix(".bin")) as (xml, weights):
         try:
             openvino.serialize(network, xml, weights)
@@ -54,7 +54,7 @@ def write_network(network: Any, path: Path) -> None:
 
 def openvino_network(packed: nn.Module, example: Any, *, any_batch: bool = False) -> Any:
     """The `openvino.Model` that `to_openvino` writes, in memory."""
-    openvino = extras.require("openvino", "export")
+    openvino = openvino_package()
     require_onnx()
     signs = _Signs()
     with tempfile.TemporaryDirectory() as folder:
@@ -159,6 +159,6 @@ def _as_bits(values: Any) -> Any:
 
 def _constant(bits: torch.Tensor) -> Any:
     """A multiple of 8 bits. Kernels read each byte from the lowest one, where constants begin with the highest."""
-    openvino = extras.require("openvino", "export")
+    openvino = openvino_package()
     turned = bits.view(-1, 8).flip(1).flatten().tolist()
     return openvino.op.Constant(openvino.Type.u1, openvino.Shape(list(bits.shape)), turned)

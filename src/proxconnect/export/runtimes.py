@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from proxconnect import extras
 from proxconnect.example import arguments, tensors_in
+from proxconnect.export.openvino_runtime import compiled
 
 Runtime = Callable[[Any], list[Tensor]]
 """From an example, as `to_onnx` takes it, to the outputs."""
@@ -44,9 +45,7 @@ def by_qonnx(path: str | os.PathLike[str]) -> Runtime:
 
 def by_openvino(path: str | os.PathLike[str]) -> Runtime:
     """An OpenVINO network by its runtime, on one thread and in float32, where processors offer bfloat16 too."""
-    openvino = extras.require("openvino", "export")
-    options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    network = openvino.Core().compile_model(os.fspath(path), "CPU", options)
+    network = compiled(path, INFERENCE_NUM_THREADS=1)
     return lambda example: _tensors(list(network([t.numpy() for t in tensors_in(example)]).values()))
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import nn
 
-from proxconnect import extras
 from proxconnect.bench.rivals import onnx_files
 from proxconnect.bench.rivals.binary_convolutions import is_binary, make_binary, twin_of
 from proxconnect.bench.rivals.rival import Run, Task
+from proxconnect.export.openvino_runtime import compiled, openvino_package
 
 
 def floats(task: Task) -> Run:
@@ -18,7 +18,7 @@ def floats(task: Task) -> Run:
 
 def int8(task: Task) -> Run:
     """The network in 8 bits, ranges of activations fixed."""
-    openvino = extras.require("openvino", "export")
+    openvino = openvino_package()
     return _run(openvino.Core().read_model(task.static_int8_file), task)
 
 
@@ -30,7 +30,7 @@ def binary(task: Task) -> Run:
 
 def binary_in_int8(task: Task) -> Run:
     """The binary network, its convolutions `BinaryConvolution` and its float layers in 8 bits."""
-    openvino = extras.require("openvino", "export")
+    openvino = openvino_package()
     twin, count = twin_of(task)
     floats = onnx_files.write_floats(twin, task.inputs, task.folder / "twin.onnx")
     file = onnx_files.write_static_int8(floats, task.inputs, task.folder / "binary.onnx", is_binary)
@@ -38,17 +38,15 @@ def binary_in_int8(task: Task) -> Run:
 
 
 def _converted(model: nn.Module, task: Task) -> Any:
-    openvino = extras.require("openvino", "export")
+    openvino = openvino_package()
     converted = openvino.convert_model(copy.deepcopy(model), example_input=task.inputs)  # it may patch the model
     converted.reshape({index: list(tensor.shape) for index, tensor in enumerate(task.inputs)})
     return converted
 
 
 def _run(network: Any, task: Task) -> Run:
-    openvino = extras.require("openvino", "export")
-    # Where the processor can, it would else compute in bfloat16.
-    options = {"INFERENCE_NUM_THREADS": task.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    request = openvino.Core().compile_model(network, "CPU", options).create_infer_request()
+    openvino = openvino_package()
+    request = compiled(network, INFERENCE_NUM_THREADS=task.threads, NUM_STREAMS=1).create_infer_request()
     for index, tensor in enumerate(task.inputs):
         request.set_input_tensor(index, openvino.Tensor(tensor.numpy()))
     return lambda: request.infer().values()
