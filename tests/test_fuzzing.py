@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from fuzzing import law
 from fuzzing.law import LawBroken, Reader, was_read

@@ -83,6 +83,18 @@ def theirs(folder):
     return folder
 
 
+@pytest.fixture
+def without_engines(monkeypatch):
+    """Ours alone: what others would do here, another test tells."""
+    monkeypatch.setattr("proxconnect.bench.rivals.RIVALS", ())
+
+
+@pytest.fixture
+def without_memory(monkeypatch):
+    """No processes that measure it."""
+    monkeypatch.setattr("proxconnect.cli.resident.peaks", lambda *_: "it was not asked")
+
+
 def measured(capsys, *arguments: str) -> dict:
     assert cli.main(["bench", *arguments, "--rounds", "2", "--json"]) == 0
     return json.loads(capsys.readouterr().out)
@@ -120,6 +132,7 @@ def test_json_has_everything(theirs, capsys):
     assert all(is_spread(layer[name]) for name in ("float_seconds", "packed_seconds", "speedup"))
 
 
+@pytest.mark.usefixtures("without_engines", "without_memory")
 def test_float_inputs_may_be_rounded(theirs, capsys):
     found = measured(capsys, "theirs:attending", "--inputs", "int8", "--batch", "1")
     assert (found["mode"], found["inputs"]) == ("BW", "int8")
@@ -127,6 +140,7 @@ def test_float_inputs_may_be_rounded(theirs, capsys):
     assert (packed["largest_difference"] > 1e-5) == kernels.is_built()
 
 
+@pytest.mark.usefixtures("without_engines", "without_memory")
 def test_pack_is_told_what_the_command_is(theirs, capsys, monkeypatch):
     told: list[dict] = []
     pack = proxconnect.pack
@@ -143,6 +157,7 @@ def test_pack_is_told_what_the_command_is(theirs, capsys, monkeypatch):
     assert {name: found[name] for name in told[0]} == told[0]
 
 
+@pytest.mark.usefixtures("without_engines", "without_memory")
 def test_shapes_on_the_command_line_come_first(theirs, capsys):
     found = measured(capsys, "theirs:net", "--input", "1", "3", "8", "8", "--batch", "1", "--keep")
     assert found["input_shapes"] == [[1, 3, 8, 8]]
@@ -150,6 +165,7 @@ def test_shapes_on_the_command_line_come_first(theirs, capsys):
     assert [layer["name"] for layer in found["layers"]] == ["0", "2", "5"]
 
 
+@pytest.mark.usefixtures("without_engines", "without_memory")
 def test_an_attention_is_one_layer_with_its_projections(theirs, capsys):
     found = measured(capsys, "theirs:attending", "--mode", "BWA", "--batch", "1")
     assert found["binary_layers"] == 4
@@ -159,6 +175,7 @@ def test_an_attention_is_one_layer_with_its_projections(theirs, capsys):
     assert attention["calls"] == 1
 
 
+@pytest.mark.usefixtures("without_engines")
 def test_a_language_model_writes(theirs, capsys):
     found = measured(capsys, "theirs:writing", "--prompt", "6", "--tokens", "3", "--batch", "1")
     assert (found["input_shapes"], found["binary_layers"], found["weight_layers"]) == ([[1, 8]], 14, 16)
@@ -176,6 +193,7 @@ def test_the_named_language_model_needs_transformers(capsys, absent):
     assert "pip install 'proxconnect[huggingface]'" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("without_memory")
 def test_long_networks_fit_80_columns(theirs, capsys):
     arguments = ["theirs:deep", "--input", "2", "4", "--mode", "BWAA", "--rounds", "2", "--plot", "picture.svg"]
     assert cli.main(["bench", *arguments, "--profile", "--batch", "1", "9"]) == 0
