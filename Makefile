@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz test-sweep test-writers check study-small test-asan test-arm format clean
+.PHONY: demo test fuzz test-sweep test-writers test-lives check study-small test-asan test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -39,6 +39,12 @@ test-sweep: $(VENV)/ready
 # Every writer of files with every fault of a disk at every call, on full disks (as root), killed and in crowds (Linux, cc).
 test-writers: $(VENV)/ready
 	cd tests && ../$(BIN)/python -m writing.run
+
+# Lives of binary models by chance, from `binarize` through training, copies and files, against a table of what must hold.
+LIVES ?= 2000
+
+test-lives: $(VENV)/ready
+	cd tests && ../$(BIN)/python -m lives.run --lives $(LIVES)
 
 # Three random rows of the study of record again (Debian: dataset-fashion-mnist): do they agree with its ledger?
 study-small: $(VENV)/ready

@@ -125,6 +125,15 @@ def test_hooks_and_attributes_move_along() -> None:
     assert packed.first.note == "mine"
 
 
+def test_a_packed_copy_keeps_its_learned_scale_while_the_model_trains_on() -> None:
+    layer = BinaryLinear(8, 4, weights="bc", scale="learned")
+    packed, input = pack(layer), torch.randn(2, 8)
+    answer = packed(input)
+    with torch.no_grad():
+        layer.weight_quantizer.alpha.mul_(2)
+    assert torch.equal(packed(input), answer)
+
+
 def test_shared_and_tied_modules_stay_so() -> None:
     _, model = binary_shared()
     BinaryLinear.convert(model.output)

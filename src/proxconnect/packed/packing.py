@@ -68,7 +68,8 @@ def _give_tensors(form: PackedLayer, layer: BinaryLayer) -> None:
     if scale is None:
         form.scale = form.scale.to(layer.latent.device)
     else:
-        form.scale = scale.to(layer.latent.dtype).reshape(form.scale.shape)
+        own = scale.to(layer.latent.dtype, copy=True)  # a learned one is the layer's parameter
+        form.scale = own.reshape(form.scale.shape)
     if form.input_shift is not None and layer.input_shift is not None:
         form.input_shift.shift = nn.Parameter(layer.input_shift.shift.detach().to(layer.latent.dtype, copy=True))
     if isinstance(form, KernelLayer):
