@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz test-sweep test-writers check study-small test-asan test-arm format clean
+.PHONY: demo test fuzz test-sweep test-writers test-kills check study-small test-asan test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -39,6 +39,10 @@ test-sweep: $(VENV)/ready
 # Every writer of files with every fault of a disk at every call, on full disks (as root), killed and in crowds (Linux, cc).
 test-writers: $(VENV)/ready
 	cd tests && ../$(BIN)/python -m writing.run
+
+# Training that is killed fifty times in each stack, against runs that are not.
+test-kills: $(VENV)/ready
+	cd tests && ../$(BIN)/python -m kills.run
 
 # Three random rows of the study of record again (Debian: dataset-fashion-mnist): do they agree with its ledger?
 study-small: $(VENV)/ready
