@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz test-sweep test-writers test-lives check study-small test-asan test-arm format clean
+.PHONY: demo test fuzz test-sweep test-writers test-lives test-kills check study-small test-asan test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -45,6 +45,10 @@ LIVES ?= 2000
 
 test-lives: $(VENV)/ready
 	cd tests && ../$(BIN)/python -m lives.run --lives $(LIVES)
+
+# Training that is killed fifty times in each stack, against runs that are not.
+test-kills: $(VENV)/ready
+	cd tests && ../$(BIN)/python -m kills.run
 
 # Three random rows of the study of record again (Debian: dataset-fashion-mnist): do they agree with its ledger?
 study-small: $(VENV)/ready

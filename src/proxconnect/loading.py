@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import proxconnect
+from proxconnect.termination import TerminatedError
 
 _NOT_THEIRS = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in (proxconnect, torch, importlib))
 
@@ -58,11 +59,11 @@ def load(path: str) -> Any:
 def guarded(what: str) -> Iterator[None]:
     """Turn whatever their code raises, SystemExit too, into a LoadError with the type, the message and the line.
 
-    Ctrl-C passes, and so does an error that none of their code has part in.
+    Ctrl-C and SIGTERM pass, and so does an error that none of their code has part in.
     """
     try:
         yield
-    except (KeyboardInterrupt, LoadError):
+    except (KeyboardInterrupt, TerminatedError, LoadError):
         raise
     except BaseException as error:
         place = line_of(error)

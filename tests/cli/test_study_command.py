@@ -1,5 +1,6 @@
 """`proxconnect study`: each thing that it does, on rows that train nothing, and errors in one line."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ def test_help_has_examples_that_parse(capsys):
         cli._parser().parse_args(example.split()[1:])
 
 
-def test_ctrl_c_says_what_is_done(grid, monkeypatch, capsys):
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
+def test_ctrl_c_and_sigterm_say_what_is_done(grid, monkeypatch, capsys, sent, status):
     import fake_rows
 
     real, calls = fake_rows.run_row, []
@@ -55,11 +57,11 @@ def test_ctrl_c_says_what_is_done(grid, monkeypatch, capsys):
     def interrupted(*arguments):
         calls.append(arguments)
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(sent)
         return real(*arguments)
 
     monkeypatch.setattr(fake_rows, "run_row", interrupted)
-    assert cli.main(["study", grid]) == 130
+    assert cli.main(["study", grid]) == status
     assert "stopped: 2 of 8 rows are done; the same command goes on" in capsys.readouterr().out
     assert cli.main(["study", grid]) == 0
     assert "2 of 8 rows are done, 6 to run" in capsys.readouterr().out

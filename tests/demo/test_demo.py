@@ -16,6 +16,7 @@ from proxconnect.demo import report, shipping
 from proxconnect.demo.experiment import ARCHITECTURES, Epoch, Outcome, Run
 from proxconnect.layers import Accumulator
 from proxconnect.packed import load
+from proxconnect.termination import TerminatedError
 from proxconnect.training import data
 from proxconnect.training.models.residual import small_cnn
 
@@ -110,12 +111,13 @@ def test_other_answers_are_found_and_fail(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("runs_done", [0, 2])
-def test_ctrl_c_keeps_what_is_done_and_what_was_there(tmp_path, monkeypatch, runs_done):
+@pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt, 130), (TerminatedError, 143)], ids=["INT", "TERM"])
+def test_ctrl_c_and_sigterm_keep_what_is_done_and_what_was_there(tmp_path, monkeypatch, runs_done, stop, status):
     real, calls = module.workers.train, []
 
     def interrupted(*args, **kwargs):
         if len(calls) == runs_done:
-            raise KeyboardInterrupt
+            raise stop
         calls.append(args)
         return real(*args, **kwargs)
 
@@ -123,7 +125,7 @@ def test_ctrl_c_keeps_what_is_done_and_what_was_there(tmp_path, monkeypatch, run
         (tmp_path / name).write_text("of an earlier demo")
     monkeypatch.setattr(module.workers, "train", interrupted)
     screen = console()
-    assert module.demo(options(tmp_path), screen, some_digits()) == 130
+    assert module.demo(options(tmp_path), screen, some_digits()) == status
     assert (tmp_path / "best.safetensors").read_text() == "of an earlier demo"
     if runs_done:
         assert read(tmp_path)["complete"] is False

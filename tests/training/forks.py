@@ -3,4 +3,6 @@
 import multiprocessing
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["proxconnect.training.row", "proxconnect.training.data.modules"])
+processes.set_forkserver_preload(
+    ["proxconnect.training.row", "proxconnect.training.data.modules", "proxconnect.study.study", "torch._dynamo"]
+)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from multiprocessing.connection import wait
 
 import torch
 
@@ -11,14 +12,23 @@ RANKS = 2
 
 
 def run_on_ranks(job, *arguments):
-    """Call `job`, a function of a module, on each rank; AssertionError where one of them fails."""
+    """Call `job`, a function of a module, on each rank; AssertionError where one fails, which ends the others."""
+    ranks = start_ranks(job, *arguments)
+    while all(process.exitcode in (None, 0) for process in ranks) and any(process.is_alive() for process in ranks):
+        wait([process.sentinel for process in ranks if process.is_alive()])
+    for process in ranks:
+        process.kill()
+        process.join()
+    assert [process.exitcode for process in ranks] == [0] * RANKS
+
+
+def start_ranks(job, *arguments):
+    """The processes, started."""
     port = _free_port()
     ranks = [processes.Process(target=_run, args=(rank, port, job, arguments)) for rank in range(RANKS)]
     for process in ranks:
         process.start()
-    for process in ranks:
-        process.join()
-    assert [process.exitcode for process in ranks] == [0] * RANKS
+    return ranks
 
 
 def _run(rank, port, job, arguments):

@@ -7,6 +7,7 @@ from proxconnect.training.configuration import Configured
 from proxconnect.training.row import QUIET
 from proxconnect.training.runs import fit, last_checkpoint
 from proxconnect.training.shipping import PACKED, ship
+from training.forks import processes
 
 PICTURES = "training.pictures.GeneratedPictures"
 TRANSFORMER = {"name": "small_vit", "options": {"patch": 4, "dim": 16, "depth": 2, "heads": 2}}
@@ -23,8 +24,8 @@ def configuration(model=None, trainer=None, data=None, checkpoint=None):
     }
 
 
-def configured(folder, **parts):
-    plain = configuration(**parts)
+def configured(folder, plain=None, **parts):
+    plain = plain or configuration(**parts)
     return Configured(plain | {"trainer": QUIET | plain["trainer"] | {"default_root_dir": str(folder)}})
 
 
@@ -37,15 +38,32 @@ def finish(folder, callbacks=(), **parts):
     return run
 
 
+def started(work, *arguments):
+    """A process that does `work`, a function of a module, on one thread."""
+    process = processes.Process(target=_work, args=(work, arguments))
+    process.start()
+    return process
+
+
+def _work(work, arguments):
+    torch.set_num_threads(1)
+    work(*arguments)
+
+
 def outcome(folder):
     """All that the last checkpoint holds, by path, and the bytes of the packed file."""
     checkpoint = torch.load(folder / LAST, weights_only=True)
-    return dict(_flat(checkpoint)) | {"packed": (folder / PACKED).read_bytes()}
+    return flat(checkpoint) | {"packed": (folder / PACKED).read_bytes()}
 
 
 def differences(outcomes, others):
     """The names of what is not the same to the last bit in both."""
     return {name for name in {*outcomes, *others} if not _same(outcomes.get(name), others.get(name))}
+
+
+def flat(value):
+    """What nested plain data holds, by path."""
+    return dict(_flat(value))
 
 
 def _flat(value, path=""):

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from proxconnect.checkpoints import CheckpointError
-from proxconnect.training.checkpoints import AGREE_EVERY, LAST, LastCheckpoint
+from proxconnect.training import agreement
+from proxconnect.training.agreement import MOST
+from proxconnect.training.checkpoints import LAST, LastCheckpoint
 from training.small_runs import TRANSFORMER, configured, differences, finish, outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*LeafSpec")
@@ -104,27 +106,43 @@ def test_tensors_that_are_no_run_are_told_how_to_start_one(tmp_path):
         finish(tmp_path)
 
 
-def fake_trainer(step, world_size, others_are_late):
-    strategy = SimpleNamespace(reduce_boolean_decision=lambda late, all: late or others_are_late)
+def fake_trainer(world_size, others_are_late):
+    """Of processes that are asked, the others say the same of everything else."""
+
+    def reduce(told, reduce_op):
+        assert reduce_op == "max"
+        return torch.maximum(told, torch.tensor([float(others_are_late), 0.0, 0.0]))
+
+    strategy = SimpleNamespace(reduce=reduce, root_device="cpu")
     return SimpleNamespace(
-        is_last_batch=False, accumulate_grad_batches=1, global_step=step, world_size=world_size, strategy=strategy
+        is_last_batch=False, accumulate_grad_batches=1, global_step=1, world_size=world_size, strategy=strategy
     )
 
 
 @pytest.mark.parametrize(
-    ("step", "world_size", "own_clock", "others_are_late", "writes"),
+    ("world_size", "own_clock", "others_are_late", "writes"),
     [
-        (1, 1, 0.0, False, False),
-        (1, 1, 601.0, False, True),
-        (AGREE_EVERY, 2, 0.0, True, True),
-        (AGREE_EVERY, 2, 0.0, False, False),
-        (AGREE_EVERY + 1, 2, 601.0, True, False),
+        (1, 0.0, False, False),
+        (1, 601.0, False, True),
+        (2, 0.0, True, True),
+        (2, 601.0, False, True),
+        (2, 0.0, False, False),
     ],
 )
-def test_processes_write_together(step, world_size, own_clock, others_are_late, writes, monkeypatch):
+def test_processes_write_together(world_size, own_clock, others_are_late, writes, monkeypatch):
     callback, written = LastCheckpoint(every_minutes=10), []
     callback._written -= own_clock
     monkeypatch.setattr(callback, "_write", written.append)
-    trainer = fake_trainer(step, world_size, others_are_late)
-    callback.on_train_batch_end(trainer, None, None, None, step - 1)
+    callback.on_train_batch_end(fake_trainer(world_size, others_are_late), None, None, None, 0)
     assert len(written) == writes
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.001, MOST), (0.5, 2), (3.0, 1)])
+def test_processes_ask_about_once_a_second_and_at_least_every_few_calls(seconds, calls, monkeypatch):
+    clock = 0.0
+    monkeypatch.setattr(agreement.time, "monotonic", lambda: clock)
+    asked, answers = agreement.Agreement(), []
+    for _ in range(1 + 2 * calls):
+        clock += seconds
+        answers += asked.of(fake_trainer(2, others_are_late=True), False, False)[:1]
+    assert [i for i, answer in enumerate(answers) if answer] == [0, calls, 2 * calls]

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from proxconnect import __version__
 from proxconnect.cli import bench, check, demo, export, pack, study, summary, train
 from proxconnect.cli.parser import Parser
-
-INTERRUPTED = 130
+from proxconnect.termination import INTERRUPTED, raising
 
 UNREAD = 141
 """What a shell says of a program that SIGPIPE ends."""
@@ -19,13 +18,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of the process) and return its exit code.
 
     0: done; 1: a check failed; 2: wrong arguments, an absent file or package, in one line on stderr; 130: Ctrl-C;
-    141: nobody reads the output to its end, as `| head` does not.
+    141: nobody reads the output to its end, as `| head` does not; 143: SIGTERM.
     """
     parser = _parser()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # μ and ∘ are in few encodings but UTF-8
     try:
-        code = _run(parser, list(sys.argv[1:] if arguments is None else arguments))
+        with raising():
+            code = _run(parser, list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python flush into the pipe once more
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse's, after --help, --version or an error; or rich's, at a closed pipe
         if isinstance(stop.__context__, BrokenPipeError):
             return UNREAD
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's status for it is 1
+            return INTERRUPTED
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         return INTERRUPTED

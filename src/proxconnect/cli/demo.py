@@ -27,8 +27,8 @@ fashion-mnist trains ResNet-20 (stem stride 2, 14 x 14) for 6 epochs a run; an
 epoch takes one to two minutes on a core, all 31 runs four to five hours on two.
 
 Writes into DIR: results.json, curves.png, weights.png, pairs.png and
-best.safetensors. Ctrl-C keeps what is done: the table is printed and
-results.json says "complete": false.""",
+best.safetensors. Ctrl-C (exit status 130) and SIGTERM (143) keep what is done:
+the table is printed and results.json says "complete": false.""",
     )
     add = command.add_argument
     add("--data", choices=("digits", "fashion-mnist"), default="digits", help="default: digits, 8 x 8, from sklearn")

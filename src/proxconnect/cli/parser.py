@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR)
 
 
-def complain(error: Exception, code: int) -> int:
+def complain(error: BaseException, code: int) -> int:
     """Print the error in one line on stderr; the exit code."""
     _say(f"proxconnect: {' '.join(str(error).split())}")
     return code

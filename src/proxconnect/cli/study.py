@@ -42,7 +42,8 @@ exit status:
   0  done; --verify: all rows agree
   1  a row failed (the others ran), or does not agree
   2  bad input (one line on stderr)
-  130  Ctrl-C: the ledger holds what is done""",
+  130  Ctrl-C: the ledger holds what is done
+  143  SIGTERM: as Ctrl-C, and rows that run keep what they did""",
     )
     add = command.add_argument
     add("grid", type=Path, metavar="GRID.yaml", help="the grid file")

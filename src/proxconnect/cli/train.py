@@ -6,6 +6,7 @@ from typing import Any
 
 from proxconnect.cli.parser import USAGE_ERROR, Parser, complain
 from proxconnect.extras import MissingExtraError, require
+from proxconnect.termination import TerminatedError
 
 VERBS = {
     "fit": "train a network as a recipe says",
@@ -40,4 +41,6 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
         return complain(error, USAGE_ERROR)
     except (ValueError, OSError) as error:
         return complain(error, 1)
+    except TerminatedError as stop:
+        return complain(stop, stop.code) if str(stop) else stop.code
     return 0

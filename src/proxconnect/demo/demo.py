@@ -16,6 +16,7 @@ from proxconnect.demo import report, shipping, workers
 from proxconnect.demo.experiment import RECIPES, Mode, Outcome, Recipe, Run, Start, restore
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.processes import available_cores
+from proxconnect.termination import INTERRUPTED, TERMINATED, TerminatedError
 from proxconnect.training import data
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class _Session:
 
 
 def demo(options: Options, console: "Console", dataset: data.Dataset | None = None) -> int:
-    """Run the demo and return its exit code: 0, 1 where the file answers otherwise than the network, 130 after Ctrl-C.
+    """Run the demo and return its exit code: 0, 1 where the file answers otherwise than the network, 130 after Ctrl-C,
+    143 after SIGTERM.
 
     `results.json` is written after every run, so that it holds what is done whatever happens. `dataset` stands for the
     one that `options.data` names; training is then in this process.
@@ -117,7 +119,9 @@ def demo(options: Options, console: "Console", dataset: data.Dataset | None = No
         _draw(session)
         code = _ship(session)
     except KeyboardInterrupt:
-        return _stopped(session)
+        return _stopped(session, INTERRUPTED)
+    except TerminatedError:
+        return _stopped(session, TERMINATED)
     session.write(complete=True)
     took = time.perf_counter() - session.began
     console.print(f"Wrote {', '.join(session.written)} in {options.out} ({took:.0f} s)")
@@ -203,14 +207,14 @@ def _ship(session: _Session) -> int:
     return 0 if session.shipment.is_same else 1
 
 
-def _stopped(session: _Session) -> int:
-    """After Ctrl-C: show and keep what is done."""
+def _stopped(session: _Session, status: int) -> int:
+    """After Ctrl-C or SIGTERM: show and keep what is done."""
     done, total, say = len(session.outcomes), len(session.options.runs()), session.console.print
     if not session.outcomes:
         say(f"Interrupted: 0 of {total} runs are done, and nothing was written.")
-        return 130
+        return status
     session.write(complete=False)
     if done < total:  # else it was printed already
         _print_table(session)
     say(f"Interrupted: {done} of {total} runs are done; {session.path('results.json')} holds them, complete: false.")
-    return 130
+    return status

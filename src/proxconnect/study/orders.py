@@ -15,6 +15,7 @@ from proxconnect.atomic import replacing
 from proxconnect.study.locks import locked
 from proxconnect.study.overrides import Configuration
 from proxconnect.study.provenance import here
+from proxconnect.termination import TerminatedError
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def perform(order: Order, on_progress: Callable[[Progressed], None]) -> Finished
         # A worker that outlived its driver may be at this row until its next step.
         with locked(order.folder / "lock"):
             return _read(order) or _run(order, on_progress)
+    except TerminatedError:
+        raise
     except (Exception, SystemExit):
         return Failed(order.key, traceback.format_exc())
 

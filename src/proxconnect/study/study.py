@@ -16,6 +16,7 @@ from proxconnect.study.names import GridError
 from proxconnect.study.rows import Row, described, rows_of, selected
 from proxconnect.study.running import Run
 from proxconnect.study.workplace import Workplace
+from proxconnect.termination import TerminatedError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +65,7 @@ class Study:
 def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: "Console") -> int:
     """Run the rows that are not in the ledger, at most `limit`, and write what is made of it; 1 where one failed.
 
-    After Ctrl-C the ledger holds what is done, and the next call goes on from there.
+    After Ctrl-C and SIGTERM the ledger holds what is done, and the next call goes on from there.
     """
     require_runnable(study.grid.run)
     study.workplace.root.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,7 @@ def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: 
         console.print(_intention(study, pending, book.entries), highlight=False)
         try:
             failures = run_rows(study, pending, crew, threads, book, console) if pending else []
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TerminatedError):
             done = sum(row.key in book.entries for row in study.rows)
             console.print(
                 f"stopped: {done} of {len(study.rows)} rows are done; the same command goes on", highlight=False

@@ -9,16 +9,16 @@ import lightning
 import numpy
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 
 from proxconnect import atomic
 from proxconnect.checkpoints import CheckpointError
 from proxconnect.checkpoints.reading import read_torch
+from proxconnect.termination import Notice, TerminatedError
+from proxconnect.training.agreement import Agreement
 
 LAST = "last.ckpt"
-
-AGREE_EVERY = 20
-"""Optimizer steps after which several processes ask each other whether it is time for a checkpoint."""
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -48,7 +48,9 @@ class LastCheckpoint(Checkpoint):
 
     It holds the network with its latents and μ, the optimizer with its count of μ's steps, the schedule of the learning
     rate, where in the data the run stands, as the data module says, and the state of every generator of random numbers.
-    It is written at the end of each epoch, and within one as often as asked.
+    It is written at the end of each epoch, and within one as often as asked. After a SIGTERM, to whichever process, it
+    is written after the optimizer step under way, and the run ends by a TerminatedError that says how to go on. In one
+    process validation ends at its next batch, without a checkpoint of its own.
 
     Args:
         every_minutes: the longest time between two of them.
@@ -63,9 +65,14 @@ class LastCheckpoint(Checkpoint):
         self.every_minutes, self.every_steps = every_minutes, every_steps
         self._resumed: dict[str, Any] | None = None
         self._written = time.monotonic()
+        self._sigterm, self._agreement = Notice(), Agreement()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Give the generators the states of the checkpoint, after all that a start draws from them."""
+        """Give the generators the states of the checkpoint, after all that a start draws from them; wait for SIGTERM.
+
+        Lightning gives the handler that was there before back when it ends.
+        """
+        self._sigterm.take()
         if self._resumed is not None:
             _restore(self._resumed)
             self._resumed = None
@@ -78,12 +85,23 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
-        if due or self._is_late(trainer):
+        late = time.monotonic() - self._written > 60 * self.every_minutes
+        late, ends = self._agreement.of(trainer, late, self._sigterm.came)
+        if due or late or ends:
             self._write(trainer)
+        if ends:
+            raise _terminated(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write."""
         self._write(trainer)
+        if any(self._agreement.of(trainer, self._sigterm.came)):
+            raise _terminated(trainer)
+
+    def on_validation_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Leave validation after SIGTERM; where there are several processes, they have unequal numbers of batches."""
+        if self._sigterm.came and trainer.world_size == 1:
+            raise _terminated(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The states of the generators, as tensors and plain values."""
@@ -92,16 +110,6 @@ class LastCheckpoint(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep it for the start of training."""
         self._resumed = state_dict
-
-    def _is_late(self, trainer: lightning.Trainer) -> bool:
-        """Whether the time is up on one process, and so for all: they write together, and their clocks differ.
-
-        Several ask each other now and then alone, since an answer is a wait for all of them.
-        """
-        if trainer.world_size > 1 and trainer.global_step % AGREE_EVERY:
-            return False
-        late = time.monotonic() - self._written > 60 * self.every_minutes
-        return trainer.strategy.reduce_boolean_decision(late, all=False)
 
     def _write(self, trainer: lightning.Trainer) -> None:
         trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST, weights_only=False)
@@ -118,6 +126,22 @@ def read_run(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot go on from {path}: fit did not write it; a run starts from the tensors of any "
                               "file by model.start.checkpoint")  # fmt: skip
     return content
+
+
+def _terminated(trainer: lightning.Trainer) -> TerminatedError:
+    """The end of this process: with a message on the first alone.
+
+    The others, where Lightning started them, end with 0, since for anything else it kills the first.
+    """
+    path = Path(trainer.default_root_dir) / LAST
+    if trainer.is_global_zero:
+        step = trainer.global_step
+        return TerminatedError(
+            f"stopped by SIGTERM after {step} optimizer steps; go on by --ckpt_path last (from {path})"
+            if path.exists() else f"stopped by SIGTERM after {step} optimizer steps, of which nothing is kept"
+        )  # fmt: skip
+    environment = trainer._accelerator_connector.cluster_environment
+    return TerminatedError(status=0) if isinstance(environment, LightningEnvironment) else TerminatedError()
 
 
 def _states() -> dict[str, Any]:

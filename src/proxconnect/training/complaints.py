@@ -12,6 +12,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from proxconnect.layers import Accumulator
+from proxconnect.termination import TerminatedError
 from proxconnect.training.binarization import Binarization, Course
 from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
 from proxconnect.training.objective import Teacher
@@ -51,6 +52,8 @@ def complaining() -> Iterator[None]:
     try:
         with redirect_stderr(said):
             yield
+    except TerminatedError:
+        raise
     except SystemExit as stop:
         if stop.code in (0, None):  # --help
             raise

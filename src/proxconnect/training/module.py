@@ -15,6 +15,7 @@ from proxconnect.layers import BinaryLayer
 from proxconnect.rules import post_training, proxquant, reverse_proxconnect
 from proxconnect.training import start as starts
 from proxconnect.training.accuracies import Accuracies
+from proxconnect.training.batch import require_batch
 from proxconnect.training.binarization import Binarization, Courses
 from proxconnect.training.compatibility import require_same_network
 from proxconnect.training.network import Network
@@ -131,6 +132,7 @@ class Training(lightning.LightningModule):
         """The loss of a batch of images (N, C, H, W) and labels (N,) or shares of classes (N, classes)."""
         assert self.objective is not None
         images, targets = batch
+        require_batch(images, targets)
         loss = self.objective(self.network(images), targets, images)
         self._losses += loss.detach()
         self._steps += 1
@@ -243,6 +245,7 @@ class Training(lightning.LightningModule):
 
     def _count(self, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch
+        require_batch(images, labels)
         self._evaluated[0] += cross_entropy(self.accuracies.update(images, labels), labels) * len(images)
         self._evaluated[1] += len(images)
 

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from proxconnect import atomic
 from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured
+from proxconnect.training.lost_ranks import telling
 
 CONFIG = "config.yaml"
 FLOAT, ACTIVATIONS = "float", "activations"
@@ -24,7 +25,8 @@ Plain = dict[str, Any]
 def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoint: Path | None = None) -> None:
     """Train the run to its end, from `checkpoint` or else from its start, after the phases before it.
 
-    A phase that is done is not run again, and one that was stopped goes on.
+    A phase that is done is not run again, and one that was stopped goes on. TerminatedError after SIGTERM, and
+    LostRankError where another process of the run has ended, both with a checkpoint from which it goes on.
     """
     if run.model.start.has_phases:
         _run_phases(run, callbacks)
@@ -32,7 +34,8 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
     with atomic.replacing(run.folder / CONFIG) as temporary:
         temporary.write_text(run.text())
     run.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
-    run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
+    with telling(run.trainer, run.folder / LAST):
+        run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]  # as above
         if isinstance(callback, WeightAveraging):
             callback.on_train_end(run.trainer, run.model)  # which Lightning leaves out where the run was at its end

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from proxconnect.termination import pass_over_one
 from proxconnect.training.data.order import Order
 
 Batch = tuple[Tensor, Tensor]
@@ -37,8 +38,9 @@ class Batches(Dataset[Batch]):
         own_generator = torch.Generator()  # else the loader would draw its seed from the global one
         pinned = torch.cuda.is_available()
         yield from DataLoader(
-            self, batch_size=None, sampler=places, num_workers=workers, pin_memory=pinned, generator=own_generator
-        )
+            self, batch_size=None, sampler=places, num_workers=workers, pin_memory=pinned, generator=own_generator,
+            worker_init_fn=_begin_to_work,
+        )  # fmt: skip
 
 
 class TrainLoader:
@@ -92,6 +94,10 @@ class TrainLoader:
                 self._start = (epoch + 1, 0)  # only now, since an iteration that yields nothing is no epoch
             self.latest, self._next = place, (epoch, place[1] + 1)
             yield batch
+
+
+def _begin_to_work(_: int) -> None:
+    pass_over_one()  # else the batches under way would be lost, and the run with them, before it can write a checkpoint
 
 
 class EvalLoader:

@@ -1,0 +1,54 @@
+"""A run that is killed, whenever, goes on and ends as if it had not been, in each training stack."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from kills.killing import is_killed, killed_at_random, unbroken
+from kills.resumable import RESUMABLE, lightning_run
+from training.small_runs import differences, outcome, started
+
+KILLS = {"plain loop": 4, "Lightning": 10, "study": 3, "DDP": 2}
+"""`make test-kills` does more."""
+
+_save = torch.save
+
+
+class DiesWriting:
+    """Stands for `torch.save`, and has written half of the file of that number when SIGKILL comes."""
+
+    def __init__(self, number):
+        self.left = number
+
+    def __call__(self, checkpoint, file):
+        _save(checkpoint, file)
+        self.left -= 1
+        if self.left == 0:
+            file.truncate(file.tell() // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying(folder, number):
+    torch.save = DiesWriting(number)
+    lightning_run(folder)
+
+
+@pytest.mark.parametrize("name", RESUMABLE)
+def test_runs_killed_at_random_moments_end_as_the_unbroken_one(name, tmp_path):
+    count = killed_at_random(RESUMABLE[name], tmp_path, KILLS[name])
+    assert count.kills >= KILLS[name]
+    assert not count.differences
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return unbroken(RESUMABLE["Lightning"], tmp_path_factory.mktemp("whole") / "run")[0]
+
+
+@pytest.mark.parametrize("number", [2, 6])
+def test_a_run_killed_while_it_writes_goes_on_from_the_checkpoint_before(number, expected, tmp_path):
+    assert is_killed([started(dying, tmp_path, number)])[0]
+    assert not is_killed([started(lightning_run, tmp_path)])[0]
+    assert not differences(expected, outcome(tmp_path))
