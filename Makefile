@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz test-sweep test-writers test-lives test-kills check study-small test-asan test-arm format clean
+.PHONY: demo test fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills check study-small test-asan test-tsan \
+  test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -55,11 +56,43 @@ study-small: $(VENV)/ready
 	$(BIN)/proxconnect study studies/fashion-mnist/core.yaml --verify 3 --only model=resnet mode=float,BW start=E2E
 
 # The kernels alone: under sanitizers, and for 64-bit ARM under qemu-user (Debian: g++-aarch64-linux-gnu, qemu-user).
+SANITIZED := -O1 -g -fno-sanitize-recover=all
+# GCC 12 puts vectors of 64 bytes anywhere in frames that AddressSanitizer keeps after their function.
+ASAN := ASAN_OPTIONS=detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1
+
 test-asan:
 	cmake -S . -B build/asan -DCMAKE_BUILD_TYPE=Debug -DPROXCONNECT_TESTS=ON \
-	  -DCMAKE_CXX_FLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
-	cmake --build build/asan
-	build/asan/test_kernels
+	  -DCMAKE_CXX_FLAGS="$(SANITIZED) -fsanitize=address,undefined"
+	cmake --build build/asan --target test_kernels fuzz_seeded
+	$(ASAN) build/asan/test_kernels
+	$(ASAN) build/asan/fuzz_seeded 5000
+
+test-tsan:
+	cmake -S . -B build/tsan -DCMAKE_BUILD_TYPE=Debug -DPROXCONNECT_TESTS=ON \
+	  -DCMAKE_CXX_FLAGS="$(SANITIZED) -fsanitize=thread,undefined"
+	cmake --build build/tsan --target test_kernels
+	build/tsan/test_kernels
+
+# Every function of the C interface with so many drawn arguments, in memory of the exact size, each answer held against
+# a few lines that say the same: by chance alone, and where there is clang, guided by what they reach in the code.
+KERNEL_RUNS ?= 100000
+CLANG := $(firstword $(shell for name in clang++ clang++-19 clang++-16 clang++-14; do command -v $$name; done))
+FUZZER := $(if $(CLANG),-DPROXCONNECT_LIBFUZZER=ON -DCMAKE_CXX_COMPILER=$(CLANG),-DPROXCONNECT_TESTS=ON)
+
+fuzz-kernels:
+	cmake -S . -B build/fuzz -DCMAKE_BUILD_TYPE=Debug $(FUZZER) \
+	  -DCMAKE_CXX_FLAGS="$(SANITIZED) -fsanitize=address,undefined"
+	cmake --build build/fuzz --target fuzz_seeded $(if $(CLANG),fuzz_guided)
+	$(ASAN) build/fuzz/fuzz_seeded $(KERNEL_RUNS)
+	mkdir -p build/fuzz/corpus
+	$(if $(CLANG),$(ASAN) build/fuzz/fuzz_guided -max_len=128 -len_control=0 -runs=$(KERNEL_RUNS) build/fuzz/corpus)
+
+# Packed networks that answer for MINUTES minutes (Linux): equal bits, flat memory, requests a second; into runs/.
+MINUTES ?= 120
+
+soak: $(VENV)/ready
+	mkdir -p runs
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --log runs/soak.jsonl
 
 test-arm:
 	cmake -S . -B build/arm -DPROXCONNECT_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \

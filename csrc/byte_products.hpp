@@ -38,8 +38,13 @@ struct ByteProducts {
         }
     }
 
-    // A row as bytes, with zeros up to `size`; returns its sum.
+    // A row as bytes, with zeros up to `size`; returns its sum. Of inf and NaN, whose inverse is 0 and which become NaN by
+    // their step, there is none.
     static int32_t round(const float* x, int64_t entries, float inverse, int8_t* to, int64_t size) {
+        if (inverse == 0) {
+            std::memset(to, 0, static_cast<size_t>(size));
+            return 0;
+        }
         const __m512 factor = _mm512_set1_ps(inverse);
         __m512i total = _mm512_setzero_si512();
         for (int64_t k = 0; k < size; k += 16) {

@@ -36,8 +36,9 @@ inline bool meets_nan(const float* x, const uint8_t* nan, const Geometry& g, con
             if (nan[y * g.size[1] + at] == 0) continue;
             if (x == nullptr) return true;
             const float* const pixel = x + y * g.row_stride + at * g.pixel_stride + group * inner * g.channel_stride;
+            const float* const shift = g.input_shift == nullptr ? nullptr : g.input_shift + group * inner;
             for (int64_t c = 0; c < inner; ++c) {
-                if (std::isnan(pixel[c * g.channel_stride])) return true;
+                if (std::isnan(pixel[c * g.channel_stride] + (shift == nullptr ? 0.0f : shift[c]))) return true;
             }
         }
     }

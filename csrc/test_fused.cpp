@@ -204,6 +204,26 @@ bool multiplies(int32_t isa, int64_t m, int64_t n, int64_t entries, bool has_nan
     return true;
 }
 
+// inf is not NaN, but what a shift of -inf leaves of it is.
+bool nan_of_a_shift_stays(int32_t isa) {
+    Geometry g = small_images(8, 9, 1, 1, true);
+    const std::vector<float> shift(8 + BEYOND, -INFINITY);
+    g.border = 1, g.input_shift = shift.data();
+    std::vector<float> x(static_cast<size_t>(g.batch * g.image_stride), 1.0f);
+    x[0] = INFINITY;
+    const std::vector<uint64_t> panels(2 * 8);
+    const Output plain = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
+    const int64_t pixels = g.out_size[0] * g.out_size[1];
+    std::vector<float> y(static_cast<size_t>(g.batch * pixels * 9));
+    px_binary_conv2d(isa, x.data(), &g, panels.data(), &plain, y.data(), 1);
+    for (int64_t i = 0; i < g.batch * pixels * 9; ++i) {
+        bool meets = false;
+        for (int64_t tap = 0; tap < 6; ++tap) meets |= i < pixels * 9 && pixel_met(g, i / 9 % pixels, tap) == 0;
+        if (std::isnan(y[static_cast<size_t>(i)]) != meets) return false;
+    }
+    return true;
+}
+
 // In place.
 bool finishes(int32_t isa, int64_t m, int64_t channels, int32_t threads) {
     const Layer layer(channels, 0);
@@ -242,6 +262,7 @@ int check_fused(int32_t isa, int& runs) {
     }
     check(multiplies(isa, 65, 600, 700, false, 3), "threads", 65, 600, 700);
     for (const int64_t n : {16, 70, 130}) check(multiplies(isa, 131, n, 200, true, 2), "tiles", 131, n, 200);
+    check(nan_of_a_shift_stays(isa), "NaN of a shift", 8, 9, 1);
     for (const int64_t channels : {16, 64, 200}) {
         for (const int64_t step : {1, 2, 3}) {
             Geometry g = larger_images(channels, 40 + 30 * step, step, step != 2);

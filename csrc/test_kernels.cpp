@@ -1,5 +1,5 @@
 // The kernels against integers, one entry at a time, for every instruction set that this machine runs: a program, so
-// that it runs under sanitizers and under qemu-user. `make test-asan`, `make test-arm`.
+// that it runs under sanitizers and under qemu-user. `make test-asan`, `make test-tsan`, `make test-arm`.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -16,6 +16,7 @@ int check_fused(int32_t isa, int& runs);
 int check_int8(int32_t isa, int& runs);
 int check_attention(int32_t isa, int& runs);
 int check_float_conv(int32_t isa, int& runs);
+int check_threads(int32_t isa, int& runs);
 
 namespace {
 
@@ -306,6 +307,7 @@ void check_all(int32_t isa) {
     failures += check_attention(isa, runs);
     failures += check_float_conv(isa, runs);
     check_quantizer(isa);
+    failures += check_threads(isa, runs);
 }
 
 }  // namespace

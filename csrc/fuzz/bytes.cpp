@@ -1,0 +1,226 @@
+// Products of floats, rounded to 8 bits, with whole numbers of 8 bits.
+#include "epilogues.hpp"
+#include "geometries.hpp"
+
+namespace fuzz {
+namespace {
+
+// Levels of (outputs, pieces, length), and their panels.
+class Levels {
+  public:
+    Levels(Draws& draws, int64_t n, int64_t pieces, int64_t length)
+        : length_(length), steps_((length + 63) / 64), entries_(pieces * length),
+          levels_(static_cast<size_t>(n * entries_)), block_(pieces * steps_ * 1024 + 64),
+          panels_((n + 15) / 16 * block_, draws.coin()) {
+        std::fill(panels_.begin(), panels_.end(), 0);
+        for (size_t i = 0; i < levels_.size(); ++i) put(static_cast<int64_t>(i), draws.random() % 255);
+    }
+
+    const int8_t* panels() const { return panels_.data(); }
+
+    int64_t dot(const int64_t* x, int64_t output) const {
+        int64_t sum = 0;
+        for (int64_t k = 0; k < entries_; ++k) sum += x[k] * levels_[static_cast<size_t>(output * entries_ + k)];
+        return sum;
+    }
+
+  private:
+    void put(int64_t i, uint64_t byte) {
+        const int64_t output = i / entries_, piece = i % entries_ / length_, k = i % length_;
+        const int8_t level = static_cast<int8_t>(static_cast<int64_t>(byte) - 127);
+        int8_t* const block = panels_.data() + output / 16 * block_;
+        int8_t* const total = block + block_ - 64 + output % 16 * 4;
+        levels_[static_cast<size_t>(i)] = level;
+        block[(piece * steps_ + k / 64) * 1024 + k % 64 / 4 * 64 + output % 16 * 4 + k % 4] = level;
+        int32_t sum;
+        std::memcpy(&sum, total, sizeof sum);
+        sum += 128 * level;
+        std::memcpy(total, &sum, sizeof sum);
+    }
+
+    int64_t length_, steps_, entries_;
+    std::vector<int8_t> levels_;
+    int64_t block_;
+    Guarded<int8_t> panels_;
+};
+
+// Floats that are rounded by one step.
+struct Rounded {
+    std::vector<int64_t> whole;
+    float step;
+
+    explicit Rounded(const std::vector<float>& x) {
+        float most = 0x1p-100f;
+        bool is_finite = true;
+        for (const float v : x) most = std::fmax(most, std::fabs(v)), is_finite &= std::isfinite(v);
+        const float inverse = 127.0f / most;
+        step = is_finite ? most / 127.0f : NAN;
+        for (const float v : x) {
+            const float scaled = v * inverse;
+            whole.push_back(is_finite ? static_cast<int64_t>(std::rint(scaled)) : 0);
+        }
+    }
+
+    float product(int64_t sum) const { return static_cast<float>(sum) * step; }
+};
+
+struct Product {
+    int64_t m, n, entries, stride;
+    Guarded<float> x;
+    Levels levels;
+
+    static Product drawn(Draws& draws) {
+        int64_t m = draws.rarely() ? 0 : draws.size(100), n = draws.size(150), entries = draws.size(300);
+        if (m > 0) bound(draws, {&m, &n, &entries}, 30000);
+        const int64_t stride = entries + draws.one_of<int64_t>({0, 0, 1, 7});
+        Guarded<float> x = floats(draws, m == 0 ? 0 : (m - 1) * stride + entries, draws.mood());
+        for (int64_t i = 0; i < x.size(); ++i) x[i] = i % stride < entries ? x[i] : NAN;
+        return {m, n, entries, stride, std::move(x), Levels(draws, n, 1, entries)};
+    }
+
+    Rounded row(int64_t r) const {
+        return Rounded(std::vector<float>(x.data() + r * stride, x.data() + r * stride + entries));
+    }
+
+    // Holds y against what becomes of each product by of(product, channel, place).
+    template <class Of> void check(const Guarded<float>& y, const char* what, const Of& of) const {
+        for (int64_t i = 0; i < m * n; i += n) {
+            const Rounded row = this->row(i / n);
+            for (int64_t c = 0; c < n; ++c) {
+                const float expected = of(row.product(levels.dot(row.whole.data(), c)), c, i + c);
+                require(equal(expected, y[i + c]), what, i + c, expected, y[i + c]);
+            }
+        }
+    }
+};
+
+}  // namespace
+
+void int8_linear(Draws& draws) {
+    const Machine machine(draws);
+    const Product p = Product::drawn(draws);
+    const Scaling scaling(draws, p.n);
+    const Affine affine = scaling.affine();
+    Guarded<float> y(p.m * p.n, draws.coin());
+    const int32_t code = px_int8_linear(machine.isa, p.x.data(), p.m, p.entries, p.stride, p.levels.panels(), p.n,
+                                        &affine, y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_int8_linear: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_int8_linear writes though it refuses");
+    p.check(y, "px_int8_linear", [&](float product, int64_t c, int64_t) { return scaling.of(product, c); });
+}
+
+void fused_int8_linear(Draws& draws) {
+    const Machine machine(draws);
+    const Product p = Product::drawn(draws);
+    const Epilogue epilogue(draws, p.m, p.n, true);
+    const Fused fused = epilogue.fused();
+    Guarded<float> y(p.m * p.n, draws.coin());
+    const int32_t code = px_fused_int8_linear(machine.isa, p.x.data(), p.m, p.entries, p.stride, p.levels.panels(), p.n,
+                                              &fused, epilogue.others(), y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_fused_int8_linear: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_fused_int8_linear writes though it refuses");
+    p.check(y, "px_fused_int8_linear", [&](float v, int64_t c, int64_t at) { return epilogue.of(v, c, at); });
+}
+
+namespace {
+
+Levels levels_of(Draws& draws, const Geometry& g) {
+    const bool is_whole = g.dilation[1] == 1 || g.kernel[1] == 1;
+    return Levels(draws, g.out_channels, is_whole ? g.kernel[0] : taps_of(g),
+                  g.channels * (is_whole ? g.kernel[1] : 1));
+}
+
+// What the products of all images are, (batch, out height, out width, out channels), of images that lie channels last.
+std::vector<float> products(const Geometry& g, const Levels& levels, const std::vector<float>& x) {
+    const int64_t entries = g.size[0] * g.size[1] * g.channels;
+    std::vector<float> all;
+    for (int64_t image = 0; image < g.batch; ++image) {
+        const Rounded rounded(std::vector<float>(x.begin() + image * entries, x.begin() + (image + 1) * entries));
+        std::vector<int64_t> patch(static_cast<size_t>(taps_of(g) * g.channels));
+        for (int64_t pixel = 0; pixel < out_pixels(g); ++pixel) {
+            for (int64_t k = 0; k < taps_of(g) * g.channels; ++k) {
+                const int64_t met = pixel_met(g, pixel, k / g.channels), at = met * g.channels + k % g.channels;
+                patch[static_cast<size_t>(k)] = met < 0 ? 0 : rounded.whole[static_cast<size_t>(at)];
+            }
+            for (int64_t c = 0; c < g.out_channels; ++c) all.push_back(rounded.product(levels.dot(patch.data(), c)));
+        }
+    }
+    return all;
+}
+
+// The means of windows, channels last.
+std::vector<float> means(const Geometry& g, const Window& w, const std::vector<float>& x) {
+    std::vector<float> all;
+    for (int64_t i = 0; i < g.batch * w.out_size[0] * w.out_size[1] * g.channels; ++i) {
+        const int64_t c = i % g.channels, pixel = i / g.channels % (w.out_size[0] * w.out_size[1]);
+        const int64_t image = i / g.channels / (w.out_size[0] * w.out_size[1]);
+        float sum = 0, count = 0;
+        for_met(w, pixel / w.out_size[1], pixel % w.out_size[1], [&](int64_t row, int64_t column) {
+            sum += x[static_cast<size_t>(((image * w.size[0] + row) * w.size[1] + column) * g.channels + c)];
+            count += 1;
+        });
+        all.push_back(sum / count);
+    }
+    return all;
+}
+
+}  // namespace
+
+void int8_conv2d(Draws& draws) {
+    const Machine machine(draws);
+    Geometry g = geometry(draws, false, Lies::AS_GEOMETRY_SAYS, 30000);
+    g.has_planes = draws.coin();
+    const Guarded<float> x = images(draws, g, draws.mood());
+    const Levels levels = levels_of(draws, g);
+    const Scaling scaling(draws, g.out_channels);
+    const Affine affine = scaling.affine();
+    const int64_t pixels = out_pixels(g), n = g.out_channels;
+    Guarded<float> y(g.batch * pixels * n, draws.coin());
+    const int32_t code = px_int8_conv2d(machine.isa, x.data(), &g, levels.panels(), &affine, y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_int8_conv2d: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_int8_conv2d writes though it refuses");
+    const std::vector<float> expected = products(g, levels, without_gaps(g, x));
+    for (int64_t i = 0; i < y.size(); ++i) {
+        const int64_t image = i / (pixels * n), pixel = i / n % pixels, c = i % n;
+        const float right = scaling.of(expected[static_cast<size_t>(i)], c);
+        const float found = y[g.has_planes ? image * pixels * n + c * pixels + pixel : i];
+        require(equal(right, found), "px_int8_conv2d", i, right, found);
+    }
+}
+
+void fused_int8_conv2d(Draws& draws) {
+    const Machine machine(draws);
+    const Geometry of_x = geometry(draws, false, Lies::ANYHOW, 30000);
+    const bool takes_means = draws.coin(), pools = draws.coin();
+    Geometry g = of_x;
+    const Window mean = window(draws, of_x.size, false);
+    for (int i = 0; takes_means && i < 2; ++i) {
+        g.size[i] = mean.out_size[i];
+        g.padding[i] = std::max(g.padding[i], (g.dilation[i] * (g.kernel[i] - 1) + 2 - g.size[i]) / 2);
+    }
+    find_out_size(g);
+    const Guarded<float> x = images(draws, of_x, draws.mood());
+    const Levels levels = levels_of(draws, g);
+    const Window pool = window(draws, g.out_size, true);
+    const int64_t n = g.out_channels, rows = g.batch * out_pixels(g);
+    const Epilogue epilogue(draws, rows, n, !pools);
+    const Fused fused = epilogue.fused();
+    Guarded<float> y(n * (pools ? g.batch * pool.out_size[0] * pool.out_size[1] : rows), draws.coin());
+    const int32_t code =
+        px_fused_int8_conv2d(machine.isa, x.data(), takes_means ? &mean : nullptr, &g, levels.panels(), &fused,
+                             epilogue.others(), pools ? &pool : nullptr, y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_fused_int8_conv2d: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_fused_int8_conv2d writes though it refuses");
+    const std::vector<float> seen = without_gaps(of_x, x);
+    std::vector<float> expected = products(g, levels, takes_means ? means(of_x, mean, seen) : seen);
+    for (size_t i = 0; i < expected.size(); ++i) {
+        expected[i] = epilogue.of(expected[i], static_cast<int64_t>(i) % n, static_cast<int64_t>(i));
+    }
+    if (pools) expected = pooled(pool, g.batch, n, expected);
+    for (int64_t i = 0; i < y.size(); ++i) {
+        const float right = expected[static_cast<size_t>(i)];
+        require(equal(right, y[i]), "px_fused_int8_conv2d", i, right, y[i]);
+    }
+}
+
+}  // namespace fuzz

@@ -1,0 +1,48 @@
+#include "entries.hpp"
+
+#include "../amx.hpp"
+
+namespace fuzz {
+
+Machine::Machine(Draws& draws) {
+    isa = static_cast<int32_t>(draws.within(PORTABLE, NEON));
+    const bool is_wrong = draws.rarely();
+    if (!px_supports(isa) && !is_wrong) isa = PORTABLE;
+    if (is_wrong && draws.coin()) isa = draws.one_of<int32_t>({-1, 4, 1000, INT32_MIN, INT32_MAX});
+    proxconnect::deny_amx(false);
+    has_amx = proxconnect::has_amx() && draws.coin();
+    proxconnect::deny_amx(!has_amx);
+    threads = draws.one_of<int32_t>({1, 1, 1, 2, 3, 5, 0, -3});
+}
+
+void require(bool holds, const char* what, int64_t at, double expected, double found) {
+    if (holds) return;
+    std::fprintf(stderr, "%s: at %lld: expected %.9g, found %.9g\n", what, (long long)at, expected, found);
+    std::abort();
+}
+
+bool same(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0 || (std::isnan(a) && std::isnan(b)); }
+
+Guarded<float> floats(Draws& draws, int64_t count, Mood mood, int64_t after) {
+    Guarded<float> values(count + after, draws.coin());
+    for (int64_t i = 0; i < count; ++i) values[i] = draws.number(mood);
+    for (int64_t i = count; i < count + after; ++i) values[i] = values[i - count];
+    return values;
+}
+
+void bound(Draws& draws, std::initializer_list<int64_t*> sizes, int64_t most) {
+    const auto is_smaller = [](const int64_t* a, const int64_t* b) { return *a < *b; };
+    const auto product = [&] {
+        int64_t all = 1;
+        for (const int64_t* const size : sizes) all *= *size;
+        return all;
+    };
+    if (draws.below(64) == 63) {
+        while (product() < 150 * most) **std::min_element(sizes.begin(), sizes.end(), is_smaller) *= 2;
+        return;
+    }
+    if (draws.rarely()) most *= 16;
+    while (product() > most) **std::max_element(sizes.begin(), sizes.end(), is_smaller) /= 2;
+}
+
+}  // namespace fuzz

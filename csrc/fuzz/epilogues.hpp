@@ -1,0 +1,98 @@
+// What becomes of sums: accumulators, scales, steps and signs, drawn, and what they should make of one number.
+#pragma once
+
+#include <vector>
+
+#include "entries.hpp"
+
+namespace fuzz {
+
+constexpr int64_t BEYOND = 80;  // entries after those of all channels, as proxconnect.h asks for
+
+// What an accumulator holds of a sum, before a cyclic one falls.
+int64_t held_integer(int64_t sum, const Output& output);
+float held(int64_t sum, const Output& output);
+
+Output accumulator(Draws& draws);
+
+// A scale and a bias for the functions without steps, whose arrays have no entry beyond the channels.
+class Scaling {
+  public:
+    Scaling(Draws& draws, int64_t channels);
+
+    Affine affine() const {
+        return {scales_, scales_ == 0 ? nullptr : scale_.data(), has_bias_ ? bias_.data() : nullptr};
+    }
+
+    float scale(int64_t channel) const { return scales_ == 0 ? 1.0f : scale_[scales_ == 1 ? 0 : channel]; }
+    float bias(int64_t channel) const { return has_bias_ ? bias_[channel] : -0.0f; }
+    float of(float sum, int64_t channel) const {
+        const float product = sum * scale(channel);
+        return product + bias(channel);
+    }
+
+  private:
+    int64_t scales_;
+    bool has_bias_;
+    Guarded<float> scale_, bias_;
+};
+
+// What comes after sums: `rows` rows of `channels` outputs take steps.
+class Epilogue {
+  public:
+    Epilogue(Draws& draws, int64_t rows, int64_t channels, bool may_add);
+
+    Fused fused() const;
+    const float* const* others() const { return others_at_.empty() ? nullptr : others_at_.data(); }
+    float scale(int64_t channel) const { return scale_[channel]; }
+    float bias(int64_t channel) const { return bias_[channel]; }
+
+    // What a sum becomes, and what a number becomes by the steps alone, that goes to place `at` of the outputs.
+    float of(float sum, int64_t channel, int64_t at) const;
+    float stepped(float value, int64_t channel, int64_t at) const;
+
+    // By how much a number may be off after the steps that was off by `error` before, and no larger than `most`.
+    double error_after(double error, double most, int64_t channel, int64_t at) const;
+
+    Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
+
+  private:
+    void add_step(Draws& draws, int64_t rows, int64_t kinds);
+    const float* vector(Draws& draws);
+
+    int64_t channels_;
+    Guarded<float> scale_, bias_;
+    std::vector<Guarded<float>> vectors_, others_;
+    std::vector<const float*> others_at_;
+    std::vector<Step> steps_;
+};
+
+// Intervals of sums, as signs.
+class Intervals {
+  public:
+    Intervals(Draws& draws, int64_t channels);
+
+    Signs signs() const { return {count_, low_.data(), width_.data()}; }
+    uint64_t bit(int64_t held_sum, int64_t channel) const;
+
+  private:
+    int64_t count_, channels_;
+    Guarded<int32_t> low_;
+    Guarded<uint32_t> width_;
+};
+
+// Windows over images of `size`; without a border they may end beyond the image, and with one begin there too.
+Window window(Draws& draws, const int64_t* size, bool has_border);
+
+// Calls work(row, column) for the pixels of an image that a window meets.
+template <class Work> void for_met(const Window& w, int64_t out_row, int64_t out_column, const Work& work) {
+    const int64_t top = out_row * w.stride[0] - w.padding[0], left = out_column * w.stride[1] - w.padding[1];
+    for (int64_t y = std::max<int64_t>(top, 0); y < std::min(top + w.kernel[0], w.size[0]); ++y) {
+        for (int64_t x = std::max<int64_t>(left, 0); x < std::min(left + w.kernel[1], w.size[1]); ++x) work(y, x);
+    }
+}
+
+// The largest under each window of images (batch, height, width, channels), or NaN where one is.
+std::vector<float> pooled(const Window& w, int64_t batch, int64_t channels, const std::vector<float>& x);
+
+}  // namespace fuzz

@@ -1,0 +1,169 @@
+// Products of floats with signs, exact or of rows rounded to 8 bits.
+#include "epilogues.hpp"
+#include "geometries.hpp"
+#include "sign_weights.hpp"
+
+namespace fuzz {
+namespace {
+
+// One row as it is multiplied: what its numbers are, and what is known of them.
+struct Row {
+    std::vector<float> x;
+    double size = 0;  // Σ|x| of what is finite
+    float most = 0x1p-100f;
+    bool is_finite = true;
+
+    explicit Row(std::vector<float> entries) : x(std::move(entries)) {
+        for (const float v : x) {
+            if (std::isfinite(v)) size += std::fabs(static_cast<double>(v));
+            most = std::fmax(most, std::fabs(v));
+            is_finite &= std::isfinite(v);
+        }
+    }
+
+    double sum(const int8_t* signs) const {
+        double total = 0;
+        for (size_t k = 0; k < x.size(); ++k) total += static_cast<double>(x[k]) * signs[k];
+        return total;
+    }
+
+    // Of whole numbers within ±127.
+    float rounded_sum(const int8_t* signs) const {
+        if (!is_finite) return NAN;
+        const float inverse = 127.0f / most;
+        int64_t total = 0;
+        for (size_t k = 0; k < x.size(); ++k) {
+            const float scaled = x[k] * inverse;
+            total += static_cast<int64_t>(std::rint(scaled)) * signs[k];
+        }
+        return static_cast<float>(total) * (most / 127.0f);
+    }
+};
+
+// Sums of floats come in any order, so that they are near the sum of doubles, as far as no order overflows.
+void check_near(const Row& row, const int8_t* signs, float scale, float bias, float found, int64_t at) {
+    const double sum = row.sum(signs), expected = sum * scale + bias, entries = static_cast<double>(row.x.size());
+    const double slack = (std::fabs(scale) * row.size * (entries + 4) + std::fabs(bias)) * 0x1p-23 +
+                         (std::fabs(scale) * entries + 4) * 0x1p-148;
+    const double most = std::fmax(row.size, std::fabs(scale) * row.size + std::fabs(bias));
+    const bool overflows = most > FLT_MAX / 4;
+    if (overflows || !std::isfinite(scale) || !std::isfinite(bias) || (scale == 0 && !row.is_finite)) return;
+    if (row.is_finite) return require(std::fabs(found - expected) <= slack, "floats times signs", at, expected, found);
+    require(equal(static_cast<float>(expected), found), "inf or NaN times signs", at, expected, found);
+}
+
+void check_rounded(const Row& row, const int8_t* signs, const Scaling& scaling, int64_t channel, float found,
+                   int64_t at) {
+    const float expected = scaling.of(row.rounded_sum(signs), channel);
+    require(equal(expected, found), "rounded floats times signs", at, expected, found);
+}
+
+struct Product {
+    int64_t m, n, entries, stride;
+    Guarded<float> x;
+    SignWeight weight;
+
+    static Product drawn(Draws& draws) {
+        int64_t m = draws.rarely() ? 0 : draws.size(100), n = draws.size(150), entries = draws.size(300);
+        if (m > 0) bound(draws, {&m, &n, &entries}, 30000);
+        const int64_t stride = entries + draws.one_of<int64_t>({0, 0, 1, 7});
+        Guarded<float> x = floats(draws, m == 0 ? 0 : (m - 1) * stride + entries, draws.mood());
+        for (int64_t i = 0; i < x.size(); ++i) x[i] = i % stride < entries ? x[i] : NAN;
+        return {m, n, entries, stride, std::move(x), SignWeight(draws, 1, n, entries)};
+    }
+
+    Row row(int64_t r) const {
+        return Row(std::vector<float>(x.data() + r * stride, x.data() + r * stride + entries));
+    }
+};
+
+using Linear = decltype(px_weight_only_linear);
+using Conv = decltype(px_weight_only_conv2d);
+
+void multiply(Draws& draws, Linear* function, bool rounds) {
+    const Machine machine(draws);
+    const Product p = Product::drawn(draws);
+    const Scaling scaling(draws, p.n);
+    const Affine affine = scaling.affine();
+    Guarded<float> y(p.m * p.n, draws.coin());
+    const int32_t code = function(machine.isa, p.x.data(), p.m, p.entries, p.stride, p.weight.panels(), p.n, &affine,
+                                  y.data(), machine.threads);
+    require(code == !machine.is_known(), "floats times signs: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "floats times signs: writes though it refuses");
+    for (int64_t r = 0; r < p.m; ++r) {
+        const Row row = p.row(r);
+        for (int64_t c = 0; c < p.n; ++c) {
+            const int64_t at = r * p.n + c;
+            if (rounds) check_rounded(row, p.weight.row(c), scaling, c, y[at], at);
+            else check_near(row, p.weight.row(c), scaling.scale(c), scaling.bias(c), y[at], at);
+        }
+    }
+}
+
+// What an output pixel sees of a group, zeros beyond the border.
+Row patch(const Geometry& g, const std::vector<float>& x, int64_t image, int64_t out_pixel, int64_t group) {
+    const int64_t inner = g.channels / g.groups;
+    std::vector<float> entries;
+    for (int64_t k = 0; k < taps_of(g) * inner; ++k) {
+        const int64_t met = pixel_met(g, out_pixel, k / inner), c = group * inner + k % inner;
+        const int64_t from = (image * g.size[0] * g.size[1] + met) * g.channels + c;
+        entries.push_back(met < 0 ? 0.0f : x[static_cast<size_t>(from)]);
+    }
+    return Row(std::move(entries));
+}
+
+void convolve(Draws& draws, Conv* function, bool rounds) {
+    const Machine machine(draws);
+    const Geometry g = geometry(draws, true, Lies::IN_ROWS, 30000);
+    const Guarded<float> x = images(draws, g, draws.mood());
+    const int64_t outer = g.out_channels / g.groups, n = g.out_channels;
+    const SignWeight weight(draws, g.groups, outer, taps_of(g) * (g.channels / g.groups));
+    const Scaling scaling(draws, n);
+    const Affine affine = scaling.affine();
+    Guarded<float> y(g.batch * out_pixels(g) * n, draws.coin());
+    const int32_t code = function(machine.isa, x.data(), &g, weight.panels(), &affine, y.data(), machine.threads);
+    require(code == !machine.is_known(), "floats convolved with signs: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "floats convolved with signs: writes though it refuses");
+    const std::vector<float> all = without_gaps(g, x);
+    for (int64_t i = 0; i < y.size(); i += outer) {
+        const int64_t pixel = i / n;
+        const Row row = patch(g, all, pixel / out_pixels(g), pixel % out_pixels(g), i % n / outer);
+        for (int64_t at = i; at < i + outer; ++at) {
+            const int64_t c = at % n;
+            if (rounds) check_rounded(row, weight.row(c), scaling, c, y[at], at);
+            else check_near(row, weight.row(c), scaling.scale(c), scaling.bias(c), y[at], at);
+        }
+    }
+}
+
+}  // namespace
+
+void weight_only_linear(Draws& draws) { multiply(draws, px_weight_only_linear, false); }
+void dynamic_int8_linear(Draws& draws) { multiply(draws, px_dynamic_int8_linear, true); }
+void weight_only_conv2d(Draws& draws) { convolve(draws, px_weight_only_conv2d, false); }
+void dynamic_int8_conv2d(Draws& draws) { convolve(draws, px_dynamic_int8_conv2d, true); }
+
+// Its products are those of the functions above, to the bit.
+void fused_float_linear(Draws& draws) {
+    const Machine machine(draws);
+    const Product p = Product::drawn(draws);
+    const Epilogue epilogue(draws, p.m, p.n, true);
+    const Fused fused = epilogue.fused();
+    const bool rounds = draws.coin();
+    Guarded<float> plain(p.m * p.n), y(p.m * p.n, draws.coin());
+    const Affine affine = {p.n, fused.output.scale, fused.output.bias};
+    (rounds ? px_dynamic_int8_linear : px_weight_only_linear)(machine.isa, p.x.data(), p.m, p.entries, p.stride,
+                                                              p.weight.panels(), p.n, &affine, plain.data(),
+                                                              machine.threads);
+    const int32_t code =
+        px_fused_float_linear(machine.isa, rounds, p.x.data(), p.m, p.entries, p.stride, p.weight.panels(), p.n, &fused,
+                              epilogue.others(), y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_fused_float_linear: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_fused_float_linear writes though it refuses");
+    for (int64_t i = 0; i < y.size(); ++i) {
+        const float expected = epilogue.stepped(plain[i], i % p.n, i);
+        require(equal(expected, y[i]), "px_fused_float_linear", i, expected, y[i]);
+    }
+}
+
+}  // namespace fuzz

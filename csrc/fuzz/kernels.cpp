@@ -1,0 +1,36 @@
+// What libFuzzer calls, and driver.cpp where there is none: the first byte names an entry point.
+#include "entries.hpp"
+
+namespace {
+
+void (*const ENTRIES[])(fuzz::Draws&) = {
+    fuzz::binary_linear,
+    fuzz::fused_linear,
+    fuzz::binary_conv2d,
+    fuzz::fused_conv2d,
+    fuzz::finish,
+    fuzz::finish_max_pool2d,
+    fuzz::weight_only_linear,
+    fuzz::dynamic_int8_linear,
+    fuzz::fused_float_linear,
+    fuzz::weight_only_conv2d,
+    fuzz::dynamic_int8_conv2d,
+    fuzz::int8_linear,
+    fuzz::fused_int8_linear,
+    fuzz::int8_conv2d,
+    fuzz::fused_int8_conv2d,
+    fuzz::fused_float_conv2d,
+    fuzz::attention,
+    fuzz::quantize,
+    fuzz::quantize_backward,
+};
+constexpr size_t COUNT = sizeof ENTRIES / sizeof *ENTRIES;
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
+    if (size == 0) return 0;
+    fuzz::Draws draws(bytes + 1, size - 1);
+    ENTRIES[*bytes % COUNT](draws);
+    return 0;
+}

@@ -1,0 +1,132 @@
+// Products of signs with signs.
+#include "epilogues.hpp"
+#include "sign_weights.hpp"
+
+namespace fuzz {
+namespace {
+
+// Rows of floats or of words, and a weight.
+struct Product {
+    int64_t m, n, entries, stride;
+    Guarded<float> x;
+    SignWeight weight;
+
+    static Product drawn(Draws& draws) {
+        int64_t m = draws.rarely() ? 0 : draws.size(150), n = draws.size(200), entries = draws.size(400);
+        if (m > 0) bound(draws, {&m, &n, &entries}, 50000);
+        const int64_t stride = entries + draws.one_of<int64_t>({0, 0, 1, 7});
+        Guarded<float> x = floats(draws, m == 0 ? 0 : (m - 1) * stride + entries, draws.mood());
+        for (int64_t i = 0; i < x.size(); ++i) x[i] = i % stride < entries ? x[i] : NAN;
+        return {m, n, entries, stride, std::move(x), SignWeight(draws, 1, n, entries)};
+    }
+
+    const float* row(int64_t r) const { return x.data() + r * stride; }
+
+    bool is_nan(int64_t r) const {
+        return std::any_of(row(r), row(r) + entries, [](float v) { return std::isnan(v); });
+    }
+
+    int64_t sum(int64_t r, int64_t channel) const {
+        const int8_t* const signs = weight.row(channel);
+        int64_t total = 0;
+        for (int64_t k = 0; k < entries; ++k) total += row(r)[k] >= 0 ? signs[k] : -signs[k];
+        return total;
+    }
+
+    // The rows as words, and which are NaN.
+    Guarded<uint64_t> words(Draws& draws) const {
+        Guarded<uint64_t> words(m * words_of(entries), draws.coin());
+        std::fill(words.begin(), words.end(), 0);
+        for (int64_t i = 0; i < m * entries; ++i) {
+            const int64_t r = i / entries, k = i % entries;
+            words[r * words_of(entries) + k / 64] |= static_cast<uint64_t>(row(r)[k] >= 0) << (k % 64);
+        }
+        return words;
+    }
+
+    Guarded<uint8_t> nan(Draws& draws) const {
+        Guarded<uint8_t> nan(m, draws.coin());
+        for (int64_t r = 0; r < m; ++r) nan[r] = is_nan(r);
+        return nan;
+    }
+};
+
+}  // namespace
+
+void binary_linear(Draws& draws) {
+    const Machine machine(draws);
+    const Product p = Product::drawn(draws);
+    const Scaling scaling(draws, p.n);
+    Output output = accumulator(draws);
+    output.scales = scaling.affine().scales, output.scale = scaling.affine().scale, output.bias = scaling.affine().bias;
+    Guarded<float> y(p.m * p.n, draws.coin());
+    const int32_t code = px_binary_linear(machine.isa, p.x.data(), p.m, p.entries, p.stride, p.weight.panels(), p.n,
+                                          &output, y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_binary_linear: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_binary_linear writes though it refuses");
+    for (int64_t r = 0; r < p.m; ++r) {
+        const bool is_nan = p.is_nan(r);
+        for (int64_t c = 0; c < p.n; ++c) {
+            const float expected = is_nan ? NAN : scaling.of(held(p.sum(r, c), output), c);
+            require(same(expected, y[r * p.n + c]), "px_binary_linear", r * p.n + c, expected, y[r * p.n + c]);
+        }
+    }
+}
+
+namespace {
+
+void check_floats(const Product& p, const Epilogue& epilogue, const std::vector<uint8_t>& is_nan,
+                  const Guarded<float>& y) {
+    for (int64_t i = 0; i < p.m * p.n; ++i) {
+        const int64_t r = i / p.n, c = i % p.n;
+        const bool is_lost = is_nan[static_cast<size_t>(r)] != 0;
+        const float expected = is_lost ? NAN : epilogue.of(held(p.sum(r, c), epilogue.output), c, i);
+        require(same(expected, y[i]), "px_fused_linear", i, expected, y[i]);
+    }
+}
+
+void check_words(const Product& p, const Output& output, const Intervals& intervals,
+                 const std::vector<uint8_t>& is_nan, const Guarded<uint64_t>& words) {
+    for (int64_t i = 0; i < p.m * words_of(p.n) * 64; ++i) {
+        const int64_t r = i / 64 / words_of(p.n), c = i % (words_of(p.n) * 64);
+        if (is_nan[static_cast<size_t>(r)] != 0) continue;
+        const uint64_t expected = c < p.n ? intervals.bit(held_integer(p.sum(r, c), output), c) : 0;
+        require(expected == (words[i / 64] >> (i % 64) & 1), "px_fused_linear: bit", i, expected == 1, expected == 0);
+    }
+}
+
+}  // namespace
+
+void fused_linear(Draws& draws) {
+    const Machine machine(draws);
+    const Product p = Product::drawn(draws);
+    const bool takes_words = draws.coin(), has_nan = draws.coin(), makes_signs = draws.coin(), tells_nan = draws.coin();
+    const Guarded<uint64_t> words = p.words(draws);
+    const Guarded<uint8_t> nan = p.nan(draws);
+    std::vector<uint8_t> is_nan = nan.copy();
+    if (takes_words && !has_nan) std::fill(is_nan.begin(), is_nan.end(), 0);
+    Epilogue epilogue(draws, p.m, p.n, true);
+    epilogue.output = accumulator(draws);
+    const Intervals intervals(draws, p.n);
+    const Signs signs = intervals.signs();
+    Fused fused = epilogue.fused();
+    if (makes_signs) fused.signs = &signs, fused.step_count = 0, fused.steps = nullptr;
+    Guarded<float> y(makes_signs ? 0 : p.m * p.n, draws.coin());
+    Guarded<uint64_t> bits(makes_signs ? p.m * words_of(p.n) : 0, draws.coin());
+    Guarded<uint8_t> told(makes_signs && tells_nan ? p.m : 0, draws.coin());
+    void* const output = makes_signs ? static_cast<void*>(bits.data()) : y.data();
+    const int32_t code = px_fused_linear(
+        machine.isa, takes_words ? nullptr : p.x.data(), takes_words ? words.data() : nullptr,
+        takes_words && has_nan ? nan.data() : nullptr, p.m, p.entries, p.stride, p.weight.panels(), p.n, &fused,
+        epilogue.others(), output, told.size() > 0 ? told.data() : nullptr, machine.threads);
+    const bool is_lost = makes_signs && !tells_nan && std::count(is_nan.begin(), is_nan.end(), 1) > 0;
+    const int32_t right = !machine.is_known() ? 1 : is_lost ? 2 : 0;
+    require(code == right, "px_fused_linear: code", -1, right, code);
+    if (code == 1) require(is_untouched(y) && is_untouched(bits) && is_untouched(told), "px_fused_linear writes");
+    if (code != 0) return;
+    if (!makes_signs) return check_floats(p, epilogue, is_nan, y);
+    check_words(p, epilogue.output, intervals, is_nan, bits);
+    require(told.size() == 0 || told.is_still(is_nan), "px_fused_linear: rows of NaN");
+}
+
+}  // namespace fuzz

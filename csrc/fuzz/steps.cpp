@@ -1,0 +1,47 @@
+// Steps by themselves, and with a pool behind them.
+#include "epilogues.hpp"
+
+namespace fuzz {
+
+void finish(Draws& draws) {
+    const Machine machine(draws);
+    int64_t m = draws.rarely() ? 0 : draws.size(300), channels = draws.size(200);
+    if (m > 0) bound(draws, {&m, &channels}, 4000);
+    const Epilogue epilogue(draws, m, channels, true);
+    const Fused fused = epilogue.fused();
+    Guarded<float> x = floats(draws, m * channels, draws.mood()), apart(m * channels, draws.coin());
+    const std::vector<float> before = x.copy();
+    Guarded<float>& y = draws.coin() ? x : apart;
+    const int32_t code =
+        px_finish(machine.isa, x.data(), m, channels, &fused, epilogue.others(), y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_finish: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(x.is_still(before) && is_untouched(apart), "px_finish writes though it refuses");
+    for (int64_t i = 0; i < y.size(); ++i) {
+        const float expected = epilogue.stepped(before[static_cast<size_t>(i)], i % channels, i);
+        require(same(expected, y[i]), "px_finish", i, expected, y[i]);
+    }
+}
+
+void finish_max_pool2d(Draws& draws) {
+    const Machine machine(draws);
+    int64_t batch = draws.within(0, 3), channels = draws.size(100), size[] = {draws.size(16), draws.size(16)};
+    if (batch > 0) bound(draws, {&channels, &size[0], &size[1]}, 2000);
+    const Window w = window(draws, size, true);
+    const Epilogue epilogue(draws, 0, channels, false);
+    const Fused fused = epilogue.fused();
+    const Guarded<float> x = floats(draws, batch * size[0] * size[1] * channels, draws.mood());
+    Guarded<float> y(batch * w.out_size[0] * w.out_size[1] * channels, draws.coin());
+    const int32_t code =
+        px_finish_max_pool2d(machine.isa, x.data(), batch, channels, &w, &fused, y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_finish_max_pool2d: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_finish_max_pool2d writes though it refuses");
+    std::vector<float> stepped;
+    for (int64_t i = 0; i < x.size(); ++i) stepped.push_back(epilogue.stepped(x[i], i % channels, i));
+    const std::vector<float> expected = pooled(w, batch, channels, stepped);
+    for (int64_t i = 0; i < y.size(); ++i) {
+        const float right = expected[static_cast<size_t>(i)];
+        require(equal(right, y[i]), "px_finish_max_pool2d", i, right, y[i]);
+    }
+}
+
+}  // namespace fuzz
