@@ -209,7 +209,7 @@ template <class I, class T, class C> void quantize_scaled(const Quantization& q,
     }
     if (q.inside != nullptr) mark_inside<I, T>(x, row.entries, divisor, q.inside + row.begin);
     q.divisor[number] = divisor;
-    q.factor[number] = static_cast<float>(q.is_unit ? ratio / std::max(divisor, 0x1p-126f) : ratio);
+    q.factor[number] = static_cast<float>(q.is_unit ? ratio / std::max(divisor, 0x1p-100f) : ratio);
 }
 
 template <class I, class T, class C> void quantize_rows(const Quantization& q, int64_t first, int64_t last) {

@@ -17,7 +17,8 @@ class Bop(Optimizer):
 
     m ← (1 - γ)·m + γ·g, and w ← -w where |m| > τ and sign(m) = sign(w). The sign of a latent is its weight here, as by
     the pair "bc": a flip negates the latent, whose magnitude, and so the scale, stays as it is. Nothing else moves it,
-    weight decay included. The parameters that are no latents are stepped by an optimizer of their own.
+    weight decay included, but a gradient that is NaN or infinite, which makes it NaN. The parameters that are no
+    latents are stepped by an optimizer of their own.
 
     Latents are found among `params` by the living binary layers that hold them: binarize (and shard) the model first. A
     parameter group that holds both is split in two, the latents' first. The learning rate of a latents' group is γ, so
@@ -98,6 +99,7 @@ class Bop(Optimizer):
             latent.copy_(torch.where(latent == 0, torch.finfo(latent.dtype).tiny, latent))  # 0 has no opposite
         average = state["average"].lerp_(latent.grad, gamma)
         latent.copysign_(torch.where(average.abs() > threshold, -average, latent))  # a flip, or the sign that it has
+        latent.add_(average - average)  # NaN where the average is lost, which would never flip again
 
     def _added_to_others(self, group: dict[str, Any]) -> dict[str, Any]:
         """The group as the optimizer of the others holds it, which shares groups and state with this one."""

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from proxconnect.arguments import require_module
+from proxconnect.finite import STATISTICS, is_finite, require_finite
 from proxconnect.layers import BinaryLayer
 from proxconnect.modes import hard
 from proxconnect.packed.compact import CompactLayer
@@ -29,7 +30,8 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     scale · levels, in the layer's dtype, and no input is rounded any more. Modules under several names appear under
     each, and version metadata is kept. The weights of binary and packed layers are new tensors, all others the model's
     own. Warns, by `BinaryInputsWarning`, where inputs of layers are binary too, which the float network would not know
-    of. ValueError without a binary or packed layer.
+    of. ValueError without a binary or packed layer, and for latents, biases, shifts and batch norms of a binary model
+    that are NaN or infinite.
 
     A float network that ties the weight of a binary layer to one that stays float, as a head to an embedding, has room
     for one of the two alone: untie them in it before it loads.
@@ -38,6 +40,7 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     layers = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, BinaryLayer | CompactLayer)}
     if not layers:
         raise ValueError("the model has no binary layer and no packed one: call pc.binarize(model) and train it first")
+    require_finite(model)
     weights = {layer: _hard_weight(layer) for layer in set(layers.values())}
     own = {f"{name}.{part}" if name else part: name for name, layer in layers.items() for part in layer.own_state}
     state = model.state_dict()
@@ -74,14 +77,27 @@ def reestimate_batchnorm(
     A net trained with soft weights carries statistics of the soft net. `batches` yields inputs, or tuples and lists
     that begin with one, as `torch.optim.swa_utils.update_bn` takes them, moved to `device` first if it is given.
     Frozen batch norms are estimated too. On any exception, an empty `batches` included, the statistics and the mode are
-    what they were.
+    what they were. ValueError where an estimate is NaN or infinite.
     """
     require_module(model, "reestimate_batchnorm(model, batches)")
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
         raise TypeError(f"batches takes an iterable of inputs, as a loader or [images]; got {type(batches).__name__}")
     with _restored_on_error(model), hard(model):
         update_bn(_at_least_one(batches), model, device)
+        _require_finite_estimates(model)
     return model
+
+
+def _require_finite_estimates(model: nn.Module) -> None:
+    for name, norm in model.named_modules():
+        if isinstance(norm, _BatchNorm):
+            for key in STATISTICS:
+                estimate = getattr(norm, key)
+                if estimate is not None and not is_finite(estimate):
+                    raise ValueError(
+                        f"{name}.{key} became NaN or infinite: look for such numbers in the batches and in the "
+                        "latents, where pc.Meters(model) counts them"
+                    )
 
 
 def _at_least_one(batches: Iterable[Any]) -> Iterator[Any]:

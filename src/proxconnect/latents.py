@@ -74,8 +74,9 @@ def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> 
     """Clamp the latents to [-bound, bound] after every step of `optimizer`; stands for `weight.data.clamp_`.
 
     BinaryConnect (arXiv 1511.00363) and BNN (arXiv 1602.02830) were published with bound 1 and no scale. An optimizer
-    that wraps another (Accelerate, Lightning) stands for that one. Returns a handle whose `remove()` ends it.
-    ValueError where the optimizer moves no latent of the model.
+    that wraps another (Accelerate, Lightning) stands for that one. A latent that a step made infinite becomes NaN,
+    which is seen, where ±bound would not be. Returns a handle whose `remove()` ends it. ValueError where the optimizer
+    moves no latent of the model.
     """
     require_number(bound, "bound")
     if not (math.isfinite(bound) and bound > 0):
@@ -86,6 +87,7 @@ def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> 
     @torch.no_grad()
     def clamp(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for layer in layers:
-            layer.latent.clamp_(-bound, bound)
+            lost = layer.latent - layer.latent  # 0, or NaN where no number is left to clamp
+            layer.latent.clamp_(-bound, bound).add_(lost)
 
     return optimizer.register_step_post_hook(clamp)

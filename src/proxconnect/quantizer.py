@@ -28,8 +28,8 @@ FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PLAUSIBLE = (1e-6, 1e9)
 """Values of μ outside are taken for uninitialised memory."""
 
-SMALLEST_NORMAL = 2.0**-126
-"""Of float32."""
+SMALLEST_INVERTED = 2.0**-100
+"""A smaller ᾱ counts as this where gradients are divided by it, so that α/ᾱ² and its multiples are within float32."""
 
 UNSCALED_MAGNITUDE = 0.1
 """The mean magnitude assumed of latents without a scale, which their sharpness must make up for: a convention (torch's
@@ -379,7 +379,7 @@ def _signed(scale: Tensor, weights: Tensor) -> Tensor:
 
 def _inverse(divisor: Tensor) -> Tensor:
     """1/ᾱ, finite where ᾱ is denormal too."""
-    return torch.reciprocal(divisor.clamp(min=SMALLEST_NORMAL))
+    return torch.reciprocal(divisor.clamp(min=SMALLEST_INVERTED))
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

@@ -179,7 +179,8 @@ def prox_point(quantizer: Quantizer, latent: Tensor) -> Tensor:
     assert isinstance(pair, Pair)  # the rule refused any other
     alpha_bar = quantizer.mean_magnitude(latent)
     if alpha_bar is None:
-        return pair.prox(latent, quantizer.mu.to(latent.device, latent.dtype))
+        point = pair.prox(latent, quantizer.mu.to(latent.device, latent.dtype))
+        return point + (latent - latent)  # NaN where the latent is infinite, as with a scale
     x = latent / torch.where(alpha_bar == 0, 1.0, alpha_bar)
     mu = quantizer.mu.to(x.device, x.dtype)  # FSDP2 may keep latents alone on the host
     return (alpha_bar * pair.prox(x, mu)).to(latent.dtype)

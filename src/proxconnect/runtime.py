@@ -54,8 +54,9 @@ def pack(
             With it, `packing.proof` of the new model says how near each layer, the graph and the whole come to `model`.
 
     Raises:
-        ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, for another
-            `inputs`, `remainder`, `vectors` or `floats`, and for a model wrapped by `torch.compile(model)` or the like.
+        ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, for NaN or
+            infinity in latents, their biases and shifts or in batch norms, for another `inputs`, `remainder`, `vectors`
+            or `floats`, and for a model wrapped by `torch.compile(model)` or the like.
             TypeError: for such types of layers. ProofError: where on the example a layer or the graph differs by more
             than rounding.
     """

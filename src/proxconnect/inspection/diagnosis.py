@@ -136,8 +136,12 @@ def _has_soft_input(readings: Readings) -> bool:
 
 
 def _has_lost_input(readings: Readings) -> bool:
-    softness = readings[-1].input_softness
-    return softness is not None and not math.isfinite(softness)
+    return bool(readings[-1].input_nonfinite_share)
+
+
+def _has_lost_gradient(readings: Readings) -> bool:
+    """Whether gradients are lost and latents not yet."""
+    return _is_finite(readings) and bool(readings[-1].gradient_nonfinite_share)
 
 
 def _overflows(readings: Readings) -> bool:
@@ -156,6 +160,12 @@ _SYMPTOMS = (
         _has_lost_input,
         "Inputs of {layers} are NaN or infinite.",
         "Look at the data and at what stands before the first of them; with float16 take bfloat16.",
+    ),
+    _Symptom(
+        _has_lost_gradient,
+        "Gradients of {layers} are NaN or infinite.",
+        "A GradScaler leaves such a step out, now and then; without one the latents are lost next: lower the learning "
+        "rate, warm it up, clip gradients, or take bfloat16 for float16.",
     ),
     _Symptom(
         lambda readings: _gets_no_gradient(readings) and not _is_far(readings),

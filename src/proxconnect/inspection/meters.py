@@ -50,6 +50,10 @@ class LayerHealth:
     """The softness of the input's entries, in the first batch since the last reading; None where there was none."""
     input_dead_share: float | None = None
     """The share of entries of that input through which no gradient passes: B = 0."""
+    input_nonfinite_share: float | None = None
+    """The share of entries of that input that are NaN, or infinite, which count by their sign."""
+    gradient_nonfinite_share: float | None = None
+    """The share of the latent's gradient, as the reading finds it, that is NaN or infinite; None where it has none."""
     overflow_share: float | None = None
     """The share of sums that the accumulator could not hold since the last reading; None where it held none."""
 
@@ -140,7 +144,8 @@ class _Gauge:
         softness, dead = _quality(quantizer, x)
         bins, nonfinite = _histogram(x)
         shares = {"dead_share": dead, "nonfinite_share": nonfinite, "histogram": bins}
-        return {"softness": softness} | shares | self._flips(latent) | self._input() | self._overflows()
+        spans = self._flips(latent) | self._input() | self._overflows()
+        return {"softness": softness} | shares | self._gradient() | spans
 
     def remove(self) -> None:
         """Take the hook and the counts from the layer."""
@@ -158,7 +163,14 @@ class _Gauge:
 
     def _input(self) -> dict[str, Tensor]:
         seen, self.probe.seen = self.probe.seen, None
-        return {} if seen is None else {"input_softness": seen[0], "input_dead_share": seen[1]}
+        names = ("input_softness", "input_dead_share", "input_nonfinite_share")
+        return {} if seen is None else dict(zip(names, seen, strict=True))
+
+    def _gradient(self) -> dict[str, Tensor]:
+        gradient = self.layer.latent.grad
+        if gradient is None or _local(gradient).numel() == 0:
+            return {}
+        return {"gradient_nonfinite_share": _nonfinite(_local(gradient))}
 
     def _overflows(self) -> dict[str, Tensor]:
         counts = self.layer.overflow_counts
@@ -173,13 +185,13 @@ class _Probe:
     """A hook before an input quantizer, which measures the first input that it meets."""
 
     def __init__(self) -> None:
-        self.seen: tuple[Tensor, Tensor] | None = None
+        self.seen: tuple[Tensor, ...] | None = None
 
     def __call__(self, quantizer: Quantizer, args: tuple[Any, ...]) -> None:
         if torch.compiler.is_compiling() or self.seen is not None or not _has_values(args[0]):
             return
         with torch.no_grad():
-            self.seen = _quality(quantizer, _normalised(quantizer, args[0]))
+            self.seen = (*_quality(quantizer, _normalised(quantizer, args[0])), _nonfinite(args[0]))
 
 
 def _has_values(input: Tensor) -> bool:
@@ -207,8 +219,14 @@ def _histogram(x: Tensor) -> tuple[Tensor, Tensor]:
     most = torch.finfo(x.dtype).max
     below = [torch.stack([*(torch.count_nonzero(part < edge) for edge in (-most, *EDGES)),
                           torch.count_nonzero(part <= most)]) for part in _parts(x)]  # fmt: skip
-    shares = _share(below, x)
-    return shares.diff(), 1 - (shares[-1] - shares[0])
+    counts = torch.stack(below).sum(0)
+    return _share([counts.diff()], x), _share([x.numel() - (counts[-1] - counts[0])], x)  # one of many is no 0
+
+
+def _nonfinite(tensor: Tensor) -> Tensor:
+    """The share of entries that are NaN or infinite."""
+    most = torch.finfo(tensor.dtype).max
+    return _share([part.numel() - torch.count_nonzero(part.abs() <= most) for part in _parts(tensor)], tensor)
 
 
 def _parts(x: Tensor) -> tuple[Tensor, ...]:

@@ -7,6 +7,7 @@ from torch import nn
 
 from proxconnect.arguments import require_module
 from proxconnect.bits import pack_bits
+from proxconnect.finite import require_finite, require_own_finite
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.packed.halves import Vectors, halve, note_vectors
@@ -37,6 +38,7 @@ def pack(
     specs: dict[nn.Module, LayerSpec] = {
         layer: _packable(f"layer {name!r}" if name else "the model", layer) for name, layer in layers.items()
     }
+    require_finite(model)
     if remainder == "int8":
         specs |= remaining(model)
     copy, packed = transplant(model, specs, {})
@@ -101,8 +103,7 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
             f"{name}: `latent` is {latent.dtype} of shape {spec.shape}; packed are {', '.join(DTYPES)} with at "
             "least one entry: convert it or keep the layer float"
         )
-    if not all(bool(end.isfinite()) for end in torch.aminmax(latent.detach())):
-        raise ValueError(f"{name}: `latent` has NaN or infinite entries: go back to a checkpoint before it diverged")
+    require_own_finite(name, layer)
     if spec.geometry is not None and isinstance(spec.geometry.padding, tuple) and min(spec.geometry.padding) < 0:
         raise ValueError(
             f"{name}: its padding {spec.geometry.padding} is negative: crop the input of the layer instead"
