@@ -2,9 +2,9 @@
 
 A step is forward, backward and SGD of one layer. In each round every layer takes a step with normal numbers and one
 with denormal ones in each place; what is printed are the medians of the quotients of these two, over rounds. Time is
-that of the processor, which a busy machine disturbs less.
+that of the processor, which a busy machine disturbs less. With `--flush` torch takes denormal numbers for 0.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/denormals.py [--rounds 9] [--layer linear conv]
+Run: OMP_NUM_THREADS=1 python benchmarks/denormals.py [--rounds 9] [--layer linear conv] [--flush]
 """
 
 import argparse
@@ -24,7 +24,8 @@ from proxconnect.bench.timing import Spread, in_turn, quotients
 
 DENORMAL = 1e-39  # times a normal number; the least normal one is 1.2e-38
 USUAL = 0.02  # mean |latent|
-PLACES = ("latents", "gradients", "inputs")
+HALF = "half the latents"
+PLACES = (HALF, "latents", "gradients", "inputs")
 PAIRS = ("bc", "bnn+", "bnn++")
 
 
@@ -57,6 +58,7 @@ class Step:
         with torch.no_grad():
             weight = self.layer[0].weight
             weight.mul_(self._size("latents", place) * USUAL / weight.abs().mean())
+            weight.flatten()[::2] *= self._size(HALF, place)
         if pairs is not None:
             pc.binarize(self.layer, pairs[0], pairs[1], keep=None)
         self.input = (torch.randn(task.input) * self._size("inputs", place)).requires_grad_()
@@ -113,8 +115,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="timed steps of each (9)")
     parser.add_argument("--layer", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--flush", action="store_true", help="under torch.set_flush_denormal(True)")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(options.flush)
     console = Console(width=120, highlight=False)
     for name in options.layer:
         shape = "x".join(map(str, TASKS[name].input))

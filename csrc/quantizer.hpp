@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "curves.hpp"
+#include "flush.hpp"
 #include "kernels.hpp"
 #include "scratch.hpp"
 
@@ -117,7 +119,9 @@ struct Stretch {
         lift = static_cast<float>(by), inner = static_cast<float>(inner_ / (divisor * by));
     }
 
-    template <class V> V operator()(V x) const { return x * lift * inner; }
+    template <class I> typename I::Floats of(typename I::Floats x) const {
+        return (lift == 1 ? normal<I>(x) : x) * lift * inner;
+    }
 };
 
 // f = C(u) of a row; returns ⟨u, f⟩/⟨f, f⟩, where 0/0 is 0.
@@ -129,7 +133,7 @@ double fit(const typename T::Entry* x, int64_t n, Stretch stretch, float jump, f
         V products = {}, squares = {};
         by_vectors<I>(begin, std::min(begin + SUMMED, n), [&](int64_t at, int count) {
             fetch(x + at, n), fetch_to_write(f + at, n);
-            const V u = stretch(load<I, T>(x + at, count)), value = C::value(u, jump);
+            const V u = stretch.of<I>(load<I, T>(x + at, count)), value = C::value(u, jump);
             store<I, Float32>(value, f + at, count);
             const V inside = load<I, Float32>(f + at, count);  // 0 beyond the last entry, where C may jump
             products = I::fma(u, inside, products), squares = I::fma(inside, inside, squares);
@@ -148,7 +152,7 @@ template <class I, class T> void multiply(const float* f, int64_t n, float by, t
 template <class I, class T, class C>
 void map(const typename T::Entry* x, int64_t n, Stretch stretch, float jump, float by, typename T::Entry* y) {
     by_vectors<I>(0, n, [&](int64_t at, int count) {
-        store<I, T>(C::value(stretch(load<I, T>(x + at, count)), jump) * by, y + at, count);
+        store<I, T>(C::value(stretch.of<I>(load<I, T>(x + at, count)), jump) * by, y + at, count);
     });
 }
 
@@ -186,6 +190,7 @@ struct Constants {
 template <class I, class T, class C> void quantize_unscaled(const Quantization& q, int64_t number) {
     const Constants k(q.curve, q.mu);
     const Row<T, Quantization> row(q, number);
+    const Flush flush(true);
     map<I, T, C>(row.of(q.x), row.entries, Stretch(k.inner, 1.0), k.jump, k.gain, row.of(q.y));
     if (q.inside != nullptr) mark_inside<I, T>(row.of(q.x), row.entries, 1.0f, q.inside + row.begin);
 }
@@ -198,6 +203,7 @@ template <class I, class T, class C> void quantize_scaled(const Quantization& q,
     const float mean = static_cast<float>(magnitude<I, T>(x, row.entries) / static_cast<double>(row.entries));
     const float divisor = mean == 0 ? 1.0f : mean;
     const double scale = q.is_unit ? 1.0 : mean;
+    const Flush flush(mean >= std::numeric_limits<float>::min());
     double ratio = 1;  // α/ᾱ
     if (std::is_same<C, SignCurve<I>>::value) {  // of x itself, since u may underflow
         map<I, T, C>(x, row.entries, Stretch(1.0, 1.0), 0.0f, static_cast<float>(scale), y);
@@ -240,11 +246,12 @@ template <class I, class T, class C> void slope_rows(const Slope& s, int64_t fir
         const Row<T, Slope> row(s, number);
         const Stretch stretch(k.inner, s.divisor == nullptr ? 1.0 : s.divisor[number]);
         const float by = k.inner * k.gain * (s.factor == nullptr ? 1.0f : s.factor[number]);
+        const Flush flush(true);
         const typename T::Entry *const x = row.of(s.x), *const g = row.of(s.g);
         typename T::Entry* const y = row.of(s.y);
         by_vectors<I>(0, row.entries, [&](int64_t at, int count) {
             fetch(x + at, 512), fetch(g + at, 512), fetch_to_write(y + at, 512);
-            const typename I::Floats slope = C::slope(stretch(load<I, T>(x + at, count))) * by;
+            const typename I::Floats slope = C::slope(stretch.of<I>(load<I, T>(x + at, count))) * by;
             store<I, T>(load<I, T>(g + at, count) * slope, y + at, count);
         });
     }

@@ -69,9 +69,10 @@ def test_the_first_raises_and_what_ends_is_not_disturbed():
 
 def test_a_loaders_process_works_on_after_one():
     data = GeneratedPictures(batch_size=8, workers=1)
+    before = set(multiprocessing.active_children())
     batches = iter(data.train_dataloader())
     first = next(batches)
-    (worker,) = multiprocessing.active_children()
+    (worker,) = set(multiprocessing.active_children()) - before
     os.kill(worker.pid, signal.SIGTERM)
     rest = list(batches)
     whole = list(GeneratedPictures(batch_size=8).train_dataloader())

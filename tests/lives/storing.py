@@ -17,7 +17,7 @@ import proxconnect as pc
 from lives import reference
 from lives.facts import Facts, differences, facts, memory, of, same
 from lives.small_networks import NETWORKS, floats
-from lives.training import RULES, Training
+from lives.stepping import RULES, Training
 
 
 class Uncopyable:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import proxconnect as pc
-from proxconnect import PAIRS, BinaryLinear, Quantizer
+from proxconnect import PAIRS, BinaryLinear, Quantizer, fused
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 SCALES = ("channel", "tensor", "learned", None)
@@ -74,3 +74,25 @@ def test_extreme_inputs_count_by_their_signs(dtype):
     for run in (model, pc.pack(model)):
         for size in sizes(dtype).values():
             assert torch.equal(run(signs * size), run(signs))
+
+
+@each_pair
+@pytest.mark.parametrize("scale", SCALES)
+def test_denormal_latents_among_others_are_as_by_torch(scale, pair, monkeypatch):
+    made = Quantizer(pair, scale)
+    latent = torch.randn(3, 40).sign() * 0.02
+    latent[:, ::2] *= 1e-38
+    made.start_scale(latent)
+    weight, gradient = answer(made, latent)
+    monkeypatch.setattr(fused, "is_plain", lambda _: False)
+    for found, expected in zip((weight, gradient), answer(made, latent), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-12)
+
+
+def answer(made: Quantizer, latent: Tensor) -> tuple[Tensor, Tensor]:
+    """The weight, and the gradient of its sum of alternating signs."""
+    latent = latent.clone().requires_grad_()
+    weight = made(latent)
+    weight.backward(torch.tensor([1.0, -0.5]).repeat(20).expand(3, 40))
+    assert latent.grad is not None
+    return weight.detach(), latent.grad

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import lightning
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from proxconnect.inspection import Meters, diagnose
@@ -38,6 +39,11 @@ class Health(lightning.Callback):
     ) -> None:
         """Look at the loss where it is logged, since to look costs a wait for the device."""
         if _training(pl_module).is_logged(batch_idx):
+            _require_finite(pl_module)
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Look before statistics are estimated, which would not be finite either."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             _require_finite(pl_module)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
