@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from every_command import COMMANDS
 
 from proxconnect import cli
@@ -14,10 +15,17 @@ HERE = Path(__file__).parent
 ASK = """
 import socket
 try:
-    socket.create_connection(("localhost", 9))
+    {}
 except OSError:
     pass
 """
+WAYS = {
+    "socket.getaddrinfo": "socket.create_connection(('localhost', 9))",
+    "socket.gethostbyname": "socket.gethostbyname('localhost')",
+    "socket.connect": "socket.socket().connect(('127.0.0.1', 9))",
+    "socket.sendto": "socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('127.0.0.1', 9))",
+}
+"""By the audit events that they are."""
 
 
 def said(folder: Path, *arguments: str) -> tuple[list[str], str]:
@@ -57,10 +65,12 @@ def test_every_verb_is_among_these_commands():
     assert {command.split()[0] for command in COMMANDS} == set(verbs)
 
 
-def test_whoever_asks_for_the_network_is_seen(tmp_path):
-    assert "socket.getaddrinfo" in said(tmp_path, "-c", ASK)[1]
+@pytest.mark.parametrize("event", WAYS)
+def test_whoever_asks_for_the_network_is_seen(event, tmp_path):
+    assert said(tmp_path, "-c", ASK.format(WAYS[event]))[1].startswith(event)
 
 
 def test_a_child_that_asks_for_the_network_is_seen_too(tmp_path):
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ASK!r}], check=True)"
-    assert "socket.getaddrinfo" in said(tmp_path, "-c", code)[1]
+    ask = ASK.format(WAYS["socket.connect"])
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ask!r}], check=True)"
+    assert "socket.connect" in said(tmp_path, "-c", code)[1]

@@ -3,14 +3,15 @@
 import os
 import sys
 
-EVENTS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
+NAMES = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+ADDRESSES = ("socket.connect", "socket.sendto", "socket.sendmsg")
 
 
 def refuse(event, arguments):
     """Note and refuse what leaves the machine; sockets that are files, by which processes talk, stay."""
-    if event in EVENTS and not isinstance(arguments[-1], str | bytes):
+    if event in NAMES or (event in ADDRESSES and isinstance(arguments[-1], tuple)):
         with open(os.environ["ASKED"], "a") as asked:
-            asked.write(f"{event} {arguments[-1]!r} by {sys.argv}\n")
+            asked.write(f"{event} {arguments!r} by {sys.argv}\n")
         raise OSError(f"{event} in a test without network")
 
 
