@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz test-sweep test-writers test-lives check study-small test-asan test-arm format clean
+.PHONY: demo test fuzz test-sweep test-writers test-lives check study-small wheel-twice test-asan test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -49,6 +49,17 @@ test-lives: $(VENV)/ready
 # Three random rows of the study of record again (Debian: dataset-fashion-mnist): do they agree with its ledger?
 study-small: $(VENV)/ready
 	$(BIN)/proxconnect study studies/fashion-mnist/core.yaml --verify 3 --only model=resnet mode=float,BW start=E2E
+
+# Wheel and source archive of this commit, made in two folders, one after the other: the same byte for byte.
+wheel-twice: $(VENV)/ready
+	rm -rf build/twice
+	for place in one another/folder; do \
+	  git clone --quiet . build/twice/$$place && mkdir -p build/twice/made/$$place && \
+	  (cd build/twice/$$place && made=$(CURDIR)/build/twice/made/$$place && $(CURDIR)/$(BIN)/python -c \
+	    "from scikit_build_core import build; build.build_sdist('$$made'); build.build_wheel('$$made')") || exit 1; \
+	done
+	cd build/twice/made && sha256sum one/* another/folder/*
+	diff --recursive build/twice/made/one build/twice/made/another/folder
 
 # The kernels alone: under sanitizers, and for 64-bit ARM under qemu-user (Debian: g++-aarch64-linux-gnu, qemu-user).
 test-asan:
