@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills check study-small test-asan test-tsan \
-  test-arm format clean
+.PHONY: demo test fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills check study-small wheel-twice \
+  test-asan test-tsan test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -25,7 +25,7 @@ check: $(VENV)/ready
 
 # Every reader of files under so many changed files, first by chance alone, then guided by what they reach in the code.
 FUZZ_RUNS ?= 20000
-FUZZ_READERS := packed checkpoint run yaml grid ledger configuration idx cifar
+FUZZ_READERS := packed checkpoint run yaml grid ledger configuration idx cifar picture parquet
 
 fuzz: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
@@ -54,6 +54,17 @@ test-kills: $(VENV)/ready
 # Three random rows of the study of record again (Debian: dataset-fashion-mnist): do they agree with its ledger?
 study-small: $(VENV)/ready
 	$(BIN)/proxconnect study studies/fashion-mnist/core.yaml --verify 3 --only model=resnet mode=float,BW start=E2E
+
+# Wheel and source archive of this commit, made in two folders, one after the other: the same byte for byte.
+wheel-twice: $(VENV)/ready
+	rm -rf build/twice
+	for place in one another/folder; do \
+	  git clone --quiet . build/twice/$$place && mkdir -p build/twice/made/$$place && \
+	  (cd build/twice/$$place && made=$(CURDIR)/build/twice/made/$$place && $(CURDIR)/$(BIN)/python -c \
+	    "from scikit_build_core import build; build.build_sdist('$$made'); build.build_wheel('$$made')") || exit 1; \
+	done
+	cd build/twice/made && sha256sum one/* another/folder/*
+	diff --recursive build/twice/made/one build/twice/made/another/folder
 
 # The kernels alone: under sanitizers, and for 64-bit ARM under qemu-user (Debian: g++-aarch64-linux-gnu, qemu-user).
 SANITIZED := -O1 -g -fno-sanitize-recover=all

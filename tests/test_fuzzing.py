@@ -18,7 +18,7 @@ from fuzzing.seeded import files, findings
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")
 
 RUNS = {"packed": 700, "checkpoint": 500, "run": 300, "yaml": 60, "grid": 60, "ledger": 500, "configuration": 150,
-        "idx": 300, "cifar": 500}  # fmt: skip
+        "idx": 300, "cifar": 500, "picture": 80, "parquet": 80}  # fmt: skip
 """A few seconds each."""
 
 

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from torch import nn
 
 import proxconnect as pc
-from fuzzing import checkpoint_files, data_files, packed_files, text_files
+from fuzzing import checkpoint_files, data_files, packed_files, picture_files, text_files
 from fuzzing.law import Reader
 from proxconnect import checkpoints
 from proxconnect.huggingface.quantizer import ProxConnectConfig
@@ -15,7 +16,9 @@ from proxconnect.study import ledger, yaml_files
 from proxconnect.study.grid import Grid
 from proxconnect.study.rows import rows_of
 from proxconnect.training.checkpoints import read_run
+from proxconnect.training.data.sources import decoding
 from proxconnect.training.data.sources.idx import read_idx
+from proxconnect.training.data.sources.parquet import ParquetPictures
 from proxconnect.training.data.sources.pickles import read_batch
 
 
@@ -47,6 +50,19 @@ def read_configuration(path: Path, _: Any) -> object:
     return model
 
 
+def read_picture(path: Path, _: Any) -> object:
+    """A picture, of no more pixels than are read in the memory that the law allows."""
+    with patch.object(decoding, "MOST_PIXELS", 1_000_000):
+        return decoding.decoded(path, str(path))
+
+
+def read_shard(path: Path, _: Any) -> object:
+    """The first pictures of a shard of ImageNet, each as `read_picture` reads it."""
+    with patch.object(decoding, "MOST_PIXELS", 1_000_000):
+        pictures = ParquetPictures([path])
+        return [pictures.open(index) for index in range(min(8, len(pictures.labels)))]
+
+
 READERS = {
     reader.name: reader
     for reader in (
@@ -60,6 +76,9 @@ READERS = {
         Reader("configuration", read_configuration, text_files.configuration_seeds, text_files.mutate_configuration),
         Reader("idx", lambda path, _: read_idx(path), data_files.idx_seeds, data_files.mutate_idx),
         Reader("cifar", lambda path, _: read_batch(path), data_files.cifar_seeds, data_files.mutate_cifar),
+        Reader("picture", read_picture, picture_files.picture_seeds,
+               picture_files.mutate_picture, suffix=".jpeg"),
+        Reader("parquet", read_shard, picture_files.parquet_seeds, picture_files.mutate_parquet, suffix=".parquet"),
     )
 }  # fmt: skip
 """By the names that the programs take."""

@@ -1,50 +1,76 @@
-"""Nothing warns, and nothing goes to the network, in what a user does with the core of the library."""
+"""Nothing warns, and nothing goes to the network, in what a user does with the library and with every command."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-FLOW = Path(__file__).with_name("short_flow.py")
+import pytest
+from every_command import COMMANDS
 
-OFFLINE = """
-import runpy, sys
+from proxconnect import cli
 
-asked = []
+HERE = Path(__file__).parent
 
-def watch(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
-        asked.append((event, arguments))
-        raise OSError(f"{event} in a test without network")
-
-sys.addaudithook(watch)
-if sys.argv[1] == "ask":
-    import socket
-    try:
-        socket.create_connection(("localhost", 9))
-    except OSError:
-        pass
-else:
-    sys.argv = sys.argv[1:]
-    runpy.run_path(sys.argv[0], run_name="__main__")
-print("asked", asked)
+ASK = """
+import socket
+try:
+    {}
+except OSError:
+    pass
 """
-"""Audit hooks see what every library does, in C too, and cannot be taken off; an error that is swallowed is kept."""
+WAYS = {
+    "socket.getaddrinfo": "socket.create_connection(('localhost', 9))",
+    "socket.gethostbyname": "socket.gethostbyname('localhost')",
+    "socket.connect": "socket.socket().connect(('127.0.0.1', 9))",
+    "socket.sendto": "socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('127.0.0.1', 9))",
+}
+"""By the audit events that they are."""
 
 
-def said(*arguments: str) -> str:
-    """What Python prints for these arguments; fails with what it says on stderr."""
-    run = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, check=False)
+def said(folder: Path, *arguments: str) -> tuple[list[str], str]:
+    """The lines that Python prints for these arguments, and what was asked of the network.
+
+    An audit hook (`offline/sitecustomize.py`) sees what this process and those that it starts ask of Python's sockets;
+    it cannot be taken off, and keeps an error that is swallowed. Fails with what is said on stderr.
+    """
+    asked = folder / "asked"
+    asked.touch()
+    environment = os.environ | {"ASKED": str(asked), "PYTHONPATH": str(HERE / "offline"), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=400, check=False, env=environment
+    )
     assert run.returncode == 0, run.stderr
-    return run.stdout
+    return run.stdout.splitlines(), asked.read_text()
 
 
-def test_import_the_short_flow_and_commands_warn_of_nothing_and_ask_for_no_network():
-    out = said("-W", "error", "-c", OFFLINE, str(FLOW), "demo --help", "check bnn+", "check bnn++ --mu 2")
-    assert [line for line in out.splitlines() if line.startswith("exit status")] == [
+def test_import_the_short_flow_and_commands_warn_of_nothing_and_ask_for_no_network(tmp_path):
+    flow = str(HERE / "short_flow.py")
+    lines, asked = said(tmp_path, "-W", "error", flow, "demo --help", "check bnn+", "check bnn++ --mu 2")
+    assert [line for line in lines if line.startswith("exit status")] == [
         "exit status 0", "exit status 1", "exit status 0"
     ]  # fmt: skip
-    assert out.splitlines()[-1] == "asked []"
+    assert asked == ""
 
 
-def test_whoever_asks_for_the_network_is_seen():
-    assert "socket.getaddrinfo" in said("-c", OFFLINE, "ask")
+def test_no_command_asks_for_the_network(tmp_path):
+    lines, asked = said(tmp_path, str(HERE / "every_command.py"))
+    expected = [f"exit status 0 of {command}" for command in COMMANDS]
+    assert [line for line in lines if line.startswith("exit status")] == expected
+    assert asked == ""
+
+
+def test_every_verb_is_among_these_commands():
+    (verbs,) = (action.choices for action in cli._parser()._actions if action.metavar == "COMMAND")
+    assert {command.split()[0] for command in COMMANDS} == set(verbs)
+
+
+@pytest.mark.parametrize("event", WAYS)
+def test_whoever_asks_for_the_network_is_seen(event, tmp_path):
+    assert said(tmp_path, "-c", ASK.format(WAYS[event]))[1].startswith(event)
+
+
+def test_a_child_that_asks_for_the_network_is_seen_too(tmp_path):
+    ask = ASK.format(WAYS["socket.connect"])
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ask!r}], check=True)"
+    assert "socket.connect" in said(tmp_path, "-c", code)[1]

@@ -55,7 +55,7 @@ def _be(path: str, kind: str, place: str, threads: str) -> None:
         if kind == BARE:
             _without_memory(subject.build)  # which may import more
         else:
-            example = torch.load(folder / EXAMPLE)
+            example = torch.load(folder / EXAMPLE, weights_only=True)
             model = _loaded(subject.build, kind, folder / FILES[kind])
             args, kwargs = arguments(model, example)
             with torch.inference_mode():
@@ -67,7 +67,7 @@ def _loaded(build: Callable[[], nn.Module], kind: str, file: Path) -> nn.Module:
     model = _without_memory(build) or build()
     if kind != FLOAT:
         return proxconnect.load(file, model)
-    model.load_state_dict(torch.load(file, mmap=True), assign=True)
+    model.load_state_dict(torch.load(file, weights_only=True, mmap=True), assign=True)
     return model.eval().requires_grad_(False)
 
 

@@ -1,15 +1,24 @@
 """ImageNet as folders and as parquet shards: the pictures that were written, and what is said of wrong ones."""
 
+import io
+import os
 import shutil
+import struct
+import zlib
+from contextlib import suppress
 
 import generated
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from pyarrow import parquet
 
+from fuzzing import picture_files
 from proxconnect.training.data.errors import DatasetError
+from proxconnect.training.data.sources.decoding import decoded
 from proxconnect.training.data.sources.imagenet import read_imagenet
+from proxconnect.training.data.sources.parquet import ParquetPictures
 
 
 def brightness(pictures) -> torch.Tensor:
@@ -119,3 +128,66 @@ def test_shards_that_are_missing_damaged_or_of_something_else(tmp_path):
         parquet.write_table(pa.table({"image": image, "label": pa.array([label], pa.int64())}), last)
         with pytest.raises(DatasetError, match=match):
             read_imagenet(tmp_path)
+
+
+def test_a_program_that_calls_itself_a_picture_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # where Pillow looks for it anew
+    path = tmp_path / "picture.jpeg"
+    path.write_bytes(picture_files.POSTSCRIPT)
+    with pytest.raises(DatasetError, match="is no picture"):
+        decoded(path, "picture")
+    assert not (tmp_path / "ran").exists()
+    with suppress(OSError), Image.open(path) as image:  # Pillow by itself
+        image.load()
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["iCCP", "PLTE"])
+def test_a_png_of_which_pillow_fails_in_errors_of_its_own(name):
+    data = picture_files.picture_seeds()[4]
+    profile = struct.pack(">I4sI", 0, b"iCCP", zlib.crc32(b"iCCP"))
+    begin = data.index(b"PLTE") - 4
+    end = begin + 12 + int.from_bytes(data[begin : begin + 4], "big")
+    damaged = data[:-12] + profile + data[-12:] if name == "iCCP" else data[:begin] + data[end:]
+    with pytest.raises(DatasetError, match=r"picture is no picture or is damaged \(.+\)"):
+        decoded(io.BytesIO(damaged), "picture")
+
+
+def test_a_picture_that_claims_too_many_pixels_is_refused_before_there_is_room_for_it():
+    picture = picture_files.picture_seeds()[4]
+    size = struct.pack(">2I", 9460, 9460)
+    header = b"IHDR" + size + picture[24:29]
+    large = picture[:12] + header + struct.pack(">I", zlib.crc32(header)) + picture[33:]
+    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(DatasetError, match="9460 x 9460 pixels, more"):
+        decoded(io.BytesIO(large), "picture")
+
+
+def test_a_picture_in_many_rows_is_held_once(tmp_path):
+    picture = generated._jpeg(0, 0) + bytes(100_000)  # what follows a picture's end is not looked at
+    path = tmp_path / "train-0.parquet"
+    image = pa.array([{"bytes": picture, "path": None}] * 2000)
+    parquet.write_table(pa.table({"image": image, "label": pa.array([0] * 2000)}), path)
+    pictures = ParquetPictures([path])
+    assert pictures.open(1999).mode == "RGB"
+    assert pictures._group(0).nbytes < 2 * len(picture)
+
+
+@pytest.mark.parametrize(("rows", "match"), [(0, "hold no picture"), (10**6, "claims 1000000 pictures in")])
+def test_shards_without_pictures(tmp_path, rows, match):
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.nulls(rows, kind), "label": pa.repeat(pa.scalar(0), rows)})
+    path = tmp_path / "train-0.parquet"
+    parquet.write_table(table, path)
+    with pytest.raises(DatasetError, match=match):
+        ParquetPictures([path])
+
+
+@pytest.mark.parametrize("content", ["text", 1, [b"a"]], ids=str)
+def test_shards_whose_pictures_are_no_bytes(tmp_path, content):
+    path = tmp_path / "train-0.parquet"
+    parquet.write_table(pa.table({"image": pa.array([{"bytes": content}]), "label": pa.array([0])}), path)
+    with pytest.raises(DatasetError, match="expected image: struct<bytes"):
+        ParquetPictures([path])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from proxconnect import extras
+from proxconnect.regular import require_regular
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.order import blocks_in_window
 from proxconnect.training.data.pictures import Pictures, Splits
@@ -28,6 +29,8 @@ class ParquetPictures:
         sizes = torch.tensor([size for part in parts for size in part.sizes])
         self._first = sizes.cumsum(0) - sizes
         self.labels: Tensor = torch.cat([part.labels for part in parts])
+        if not len(self.labels):
+            raise DatasetError(f"{shards[0]} and all shards beside it hold no picture: fetch them again")
         self.blocks: Tensor = torch.arange(len(sizes)).repeat_interleave(sizes)
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._most_kept = blocks_in_window(self.blocks) + 1
@@ -87,6 +90,7 @@ class _Shard:
         try:
             with _opened(path) as file:
                 _check_columns(path, file.schema_arrow)
+                _check_rows(path, file.metadata.num_rows)
                 self.sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
                 column = file.read(["label"], use_threads=False)["label"]
         except (OSError, _arrow().ArrowException) as error:
@@ -103,24 +107,39 @@ def _check_columns(path: Path, schema: Any) -> None:
     types = {field.name: field.type for field in schema}
     kinds = _arrow().types
     image, label = types.get("image"), types.get("label")
-    has_images = image is not None and kinds.is_struct(image) and any(field.name == "bytes" for field in image)
+    has_images = image is not None and kinds.is_struct(image) and any(_holds_pictures(field) for field in image)
     if not has_images or label is None or not kinds.is_integer(label):
         columns = ", ".join(f"{name}: {kind}" for name, kind in types.items())
         raise DatasetError(f"{path} has columns {columns}; expected image: struct<bytes, path> and label: int64")
 
 
+def _holds_pictures(field: Any) -> bool:
+    kinds = _arrow().types
+    kind = field.type.value_type if kinds.is_dictionary(field.type) else field.type
+    return field.name == "bytes" and bool(kinds.is_binary(kind) or kinds.is_large_binary(kind))
+
+
+def _check_rows(path: Path, rows: int) -> None:
+    """DatasetError where there are more pictures than bytes: rows that are all alike take no room in a shard."""
+    size = path.stat().st_size
+    if rows > size:
+        raise DatasetError(f"{path} claims {rows} pictures in {size} bytes: it is damaged, fetch it again")
+
+
 def _compressed(path: Path, group: int) -> Any:
+    """The pictures of a row group; one that stands in many rows is in memory once, as it is in the file."""
     try:
-        with _opened(path) as file:
+        with _opened(path, shared=["image.bytes"]) as file:
             column = file.read_row_group(group, ["image"], use_threads=False)["image"]
             return column.combine_chunks().field("bytes")
     except (OSError, _arrow().ArrowException) as error:
         raise DatasetError(f"{path}, row group {group}, is damaged ({error}): fetch the shard again") from error
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path, shared: Sequence[str] = ()) -> Any:
     """A shard, opened for one reading: nothing open has to survive the start of a worker process."""
-    return extras.require("pyarrow.parquet", "train").ParquetFile(path, memory_map=True)
+    require_regular(path)
+    return extras.require("pyarrow.parquet", "train").ParquetFile(path, memory_map=True, read_dictionary=shared)
 
 
 def _arrow() -> Any:

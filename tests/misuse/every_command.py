@@ -1,0 +1,67 @@
+"""Every verb of the command in one process and a folder of its own, as small as it goes."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from proxconnect import cli
+
+MODULE = """
+import torch
+from torch import nn
+
+
+def net():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 5))
+
+
+def row(configuration, folder, on_progress):
+    return {"accuracy": {"hard": 0.5, "soft": 0.5, "reestimated": 0.5}, "curve": [], "seconds": 1.0, "steps": 1}
+
+
+net.example = torch.ones(1, 3, 8, 8)
+"""
+GRID = {"run": "small_net:row", "base": {}, "axes": {"seed": [0], "pair": {"bc": {}}}}
+RECIPE = {
+    "data": {"class_path": "Digits", "init_args": {"batch_size": 512}}, "seed_everything": 1,
+    "model": {"network": {"name": "small_cnn"}, "binary": {"weights": "bnn"}},
+    "trainer": {"max_epochs": 1, "accelerator": "cpu", "default_root_dir": "run", "enable_progress_bar": False},
+}  # fmt: skip
+"""Both JSON, which YAML can read."""
+
+COMMANDS = [
+    "check bnn", "fit --config recipe.yaml", "validate --config recipe.yaml --ckpt_path last",
+    "test --config recipe.yaml --ckpt_path last", "summary run/last.ckpt", "summary run/network.safetensors",
+    "study grid.yaml --workers 1", "study grid.yaml --verify 1 --workers 1",
+    "demo --pairs bnn --modes BW --starts E2E --seeds 1 --epochs 1 --workers 1 --out demo",
+    "bench small_net:net --rounds 1 --batch 1", "pack net.pt --model small_net:net -o net.safetensors",
+    "export net.safetensors --model small_net:net --to onnx -o net.onnx",
+    "export net.safetensors --model small_net:net --to qonnx -o net.q.onnx",
+    "export net.safetensors --model small_net:net --to openvino -o net.xml",
+    "export net.safetensors --model small_net:net --to float -o floats.safetensors",
+]  # fmt: skip
+
+
+def prepare() -> None:
+    """Files of the current folder: the module, the grid, the recipe, a checkpoint."""
+    import torch
+
+    import proxconnect as pc
+
+    Path("small_net.py").write_text(MODULE)
+    Path("grid.yaml").write_text(json.dumps(GRID))
+    Path("recipe.yaml").write_text(json.dumps(RECIPE))
+    sys.path.insert(0, "")
+    import small_net  # type: ignore[import-not-found]  # it was written above
+
+    torch.save(pc.binarize(small_net.net(), "bnn").state_dict(), "net.pt")
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as folder:
+        os.chdir(folder)
+        prepare()
+        for command in COMMANDS:
+            print("exit status", cli.main(command.split()), "of", command, flush=True)
