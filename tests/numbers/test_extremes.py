@@ -86,7 +86,7 @@ def test_denormal_latents_among_others_are_as_by_torch(scale, pair, monkeypatch)
     weight, gradient = answer(made, latent)
     monkeypatch.setattr(fused, "is_plain", lambda _: False)
     for found, expected in zip((weight, gradient), answer(made, latent), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-12)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-12)
 
 
 def answer(made: Quantizer, latent: Tensor) -> tuple[Tensor, Tensor]:
