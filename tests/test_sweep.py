@@ -19,7 +19,7 @@ CHOSEN = {
     ),
     "torchvision": (
         "deeplabv3_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "googlenet",
-        "lraspp_mobilenet_v3_large", "mnasnet0_5", "r3d_18", "raft_small", "resnet18", "shufflenet_v2_x0_5",
+        "lraspp_mobilenet_v3_large", "mnasnet0_5", "resnet34", "raft_small", "resnet18", "shufflenet_v2_x0_5",
         "ssdlite320_mobilenet_v3_large", "swin_t",
     ),
     "transformers": ("BERT", "GPT-2", "Mamba", "Mixtral", "T5", "wav2vec 2"),

@@ -335,7 +335,7 @@ def test_errors_of_a_user_are_one_line(capsys, theirs, arguments, message):
     assert out in ("", "noise of their module\n")
 
 
-@pytest.mark.parametrize("arguments", [["bnn+"], ["--all"], ["bnn", "--json"]])
+@pytest.mark.parametrize("arguments", [["bnn+"], ["bnn", "--json"]])
 def test_output_that_nobody_reads_is_no_verdict(arguments):
     command = [sys.executable, "-c", "import sys; from proxconnect import cli; sys.exit(cli.main())", "check"]
     process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
