@@ -9,7 +9,7 @@ from hypothesis import settings
 from proxconnect import fused
 
 torch.set_num_threads(1)
-settings.register_profile("proxconnect", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile("proxconnect", derandomize=True, deadline=None, max_examples=30)
 settings.load_profile("proxconnect")
 
 

@@ -105,7 +105,7 @@ def is_spread(value) -> bool:
 
 
 def test_json_has_everything(theirs, capsys):
-    found = measured(capsys, "theirs:net", "--mode", "BWA", "--threads", "1", "--batch", "1", "2", "3")
+    found = measured(capsys, "theirs:net", "--mode", "BWA", "--threads", "1", "--batch", "1", "2")
     assert (found["model"], found["mode"], found["weights"], found["keep"]) == ("theirs:net", "BWA", "bnn++", ["edges"])
     assert found["input_shapes"] == [[2, 3, 8, 8]]
     assert (found["binary_layers"], found["weight_layers"]) == (1, 3)
@@ -114,7 +114,7 @@ def test_json_has_everything(theirs, capsys):
     for network in (float_one, packed):
         assert is_spread(network["latency"])
         assert is_spread(network["speedup"])
-        assert set(network["throughput"]) == {"1", "2", "3"}
+        assert set(network["throughput"]) == {"1", "2"}
         assert network["throughput"]["2"] == pytest.approx(2 / network["latency"]["median"])
         assert 0 < network["file"] < 100_000
         assert network["peak_memory"] > 0
@@ -175,11 +175,10 @@ def test_an_attention_is_one_layer_with_its_projections(theirs, capsys):
     assert attention["calls"] == 1
 
 
-@pytest.mark.usefixtures("without_engines")
+@pytest.mark.usefixtures("without_engines", "without_memory")
 def test_a_language_model_writes(theirs, capsys):
     found = measured(capsys, "theirs:writing", "--prompt", "6", "--tokens", "3", "--batch", "1")
     assert (found["input_shapes"], found["binary_layers"], found["weight_layers"]) == ([[1, 8]], 14, 16)
-    assert all(network["peak_memory"] is not None for network in found["networks"])
     writing = found["generation"]
     assert (writing["prompt"], writing["tokens"]) == (6, 3)
     assert [writer["name"] for writer in writing["writers"]] == ["float", "packed"]

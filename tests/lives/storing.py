@@ -236,10 +236,10 @@ class Shipping(Training):
         self.attach_again()
         self.optimizer.load_state_dict(saved["optimizer"])
         for module, old_module in zip(self.model.modules(), last.modules(), strict=True):
-            module.training = old_module.training
+            module.train(old_module.training)
         for parameter, old_parameter in zip(self.model.parameters(), last.parameters(), strict=True):
             parameter.requires_grad_(old_parameter.requires_grad)
-        self.see("parameter", "gradient")
+        self.see("parameter", "gradient", "hooks")
         if self.sharpening:
             self.expect_mu()
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from torch import nn
 
+from lives.small_networks import Way
 from lives.storing import Shipping
 from proxconnect.layers import guard
 from proxconnect.quantizer import Quantizer
@@ -23,15 +24,33 @@ def test_nothing_changes_but_what_was_asked_for() -> None:
     run_state_machine_as_test(Shipping, settings=FEW)
 
 
-FAULTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
-    "no guard of hard weights": (guard, "watch", lambda layer: None),
-    "copies that stay in a context": (Quantizer, "__setstate__", nn.Module.__setstate__),
+def stepped(life: Shipping) -> None:
+    life.make_optimizer("sgd")
+    life.set_mode(is_training=False)
+    life.step(seed=0, has_closure=False)
+
+
+def copied(life: Shipping) -> None:
+    life.enter("hard")
+    life.copy_it("deepcopy", goes_on=False)
+
+
+FAULTS: dict[str, tuple[Any, str, Callable[..., Any], Callable[[Shipping], None]]] = {
+    "no guard of hard weights": (guard, "watch", lambda layer: None, stepped),
+    "copies that stay in a context": (Quantizer, "__setstate__", nn.Module.__setstate__, copied),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_wrong_library_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(*FAULTS[fault])
-    quick = settings(FEW, max_examples=60, phases=[Phase.generate])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_wrong_library_is_caught(is_there: bool, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    *wrong, happens = FAULTS[fault]
+    if is_there:
+        monkeypatch.setattr(*wrong)
+    life = Shipping()
+    life.birth("dense", Way("bnn++", "poly", "channel", None, "edges", has_thresholds=False), 0)
+    if not is_there:
+        happens(life)
+        return
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        run_state_machine_as_test(Shipping, settings=quick)
+        happens(life)
