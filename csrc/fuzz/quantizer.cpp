@@ -153,6 +153,7 @@ void quantize(Draws& draws) {
         if (!is_common) continue;
         const double alpha = fitted(x, row, c, divisor), unit = is_unit ? divisor : 1;
         const double by = !is_scaled ? 1 : mean == 0 ? (is_unit ? 1 : 0) : alpha / unit;
+        if (std::fabs(by) > 1e37) continue;  // α is beyond float32
         check_row(x, y, row, c, by, divisor);
         if (!is_scaled || mean == 0) continue;
         const double factor = alpha / mean / unit;
