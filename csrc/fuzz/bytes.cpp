@@ -64,18 +64,13 @@ struct Rounded {
     float product(int64_t sum) const { return static_cast<float>(sum) * step; }
 };
 
-struct Product {
-    int64_t m, n, entries, stride;
-    Guarded<float> x;
+struct Product : Rows {
     Levels levels;
 
     static Product drawn(Draws& draws) {
-        int64_t m = draws.rarely() ? 0 : draws.size(100), n = draws.size(150), entries = draws.size(300);
-        if (m > 0) bound(draws, {&m, &n, &entries}, 30000);
-        const int64_t stride = entries + draws.one_of<int64_t>({0, 0, 1, 7});
-        Guarded<float> x = floats(draws, m == 0 ? 0 : (m - 1) * stride + entries, draws.mood());
-        for (int64_t i = 0; i < x.size(); ++i) x[i] = i % stride < entries ? x[i] : NAN;
-        return {m, n, entries, stride, std::move(x), Levels(draws, n, 1, entries)};
+        Rows rows = Rows::drawn(draws, {100, 150, 300}, 30000);
+        const int64_t n = rows.n, entries = rows.entries;
+        return {std::move(rows), Levels(draws, n, 1, entries)};
     }
 
     Rounded row(int64_t r) const {

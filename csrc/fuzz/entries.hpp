@@ -2,6 +2,8 @@
 // lines that say the same. What differs ends the process.
 #pragma once
 
+#include <array>
+
 #include "../proxconnect.h"
 #include "draws.hpp"
 #include "guarded.hpp"
@@ -59,6 +61,15 @@ template <class T> bool is_untouched(const Guarded<T>& array) {
 
 // An array of floats at either end of its room; `after` entries more are the first again.
 Guarded<float> floats(Draws& draws, int64_t count, Mood mood, int64_t after = 0);
+
+// Rows of floats, between which there may be NaN, for a product with n outputs.
+struct Rows {
+    int64_t m, n, entries, stride;
+    Guarded<float> x;
+
+    // `most` rows, outputs and entries, and products of all three.
+    static Rows drawn(Draws& draws, const std::array<int64_t, 3>& most, int64_t work);
+};
 
 // Halves the largest of sizes until their product is `most` at most, rarely sixteen times that; or, more rarely still,
 // doubles the smallest until there is enough work for threads.

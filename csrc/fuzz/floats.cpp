@@ -58,18 +58,13 @@ void check_rounded(const Row& row, const int8_t* signs, const Scaling& scaling, 
     require(equal(expected, found), "rounded floats times signs", at, expected, found);
 }
 
-struct Product {
-    int64_t m, n, entries, stride;
-    Guarded<float> x;
+struct Product : Rows {
     SignWeight weight;
 
     static Product drawn(Draws& draws) {
-        int64_t m = draws.rarely() ? 0 : draws.size(100), n = draws.size(150), entries = draws.size(300);
-        if (m > 0) bound(draws, {&m, &n, &entries}, 30000);
-        const int64_t stride = entries + draws.one_of<int64_t>({0, 0, 1, 7});
-        Guarded<float> x = floats(draws, m == 0 ? 0 : (m - 1) * stride + entries, draws.mood());
-        for (int64_t i = 0; i < x.size(); ++i) x[i] = i % stride < entries ? x[i] : NAN;
-        return {m, n, entries, stride, std::move(x), SignWeight(draws, 1, n, entries)};
+        Rows rows = Rows::drawn(draws, {100, 150, 300}, 30000);
+        const int64_t n = rows.n, entries = rows.entries;
+        return {std::move(rows), SignWeight(draws, 1, n, entries)};
     }
 
     Row row(int64_t r) const {
