@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills check study-small wheel-twice \
+.PHONY: demo test docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills check study-small wheel-twice \
   test-asan test-tsan test-arm format clean
 .DELETE_ON_ERROR:
 
@@ -22,6 +22,15 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The site, into build/docs, by what is installed and no network: tutorials run, warnings are errors, pages are held
+# against the code. `docs-links` looks at links to elsewhere, which needs a network.
+docs: $(VENV)/ready
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs build/docs
+	cd docs && ../$(BIN)/python -m checks ../build/docs
+
+docs-links: $(VENV)/ready
+	$(BIN)/sphinx-build --quiet --builder linkcheck --define nb_execution_mode=off docs build/docs-links
 
 # Every reader of files under so many changed files, first by chance alone, then guided by what they reach in the code.
 FUZZ_RUNS ?= 20000

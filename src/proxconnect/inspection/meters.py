@@ -58,7 +58,7 @@ class LayerHealth:
     """The share of sums that the accumulator could not hold since the last reading; None where it held none."""
 
     def numbers(self) -> dict[str, float]:
-        """The numbers that are known, by name, without `weights`; bins are called "latents_-1_to_-0.5" and so on."""
+        """The numbers that are known, by name, without `weights`; bins are called `latents_-1_to_-0.5` and so on."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         del named["weights"], named["histogram"]
         bins = {f"latents_{name}": share for name, share in zip(BINS, self.histogram, strict=True)}

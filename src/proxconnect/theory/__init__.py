@@ -1,6 +1,7 @@
 """Theory that runs: verdicts on pairs, corrections, new pairs, certificates.
 
 The files in the order to read them:
+
 - verdicts: `blackbox`, `mesh`, `sampling`, then the rules in `findings`, `plateaus`, `jumps` and `divergence`, then
   `reconstruction`, `curves`, `declaration`; `decomposition` joins them to a `verdict`, which `words` puts in words;
 - new pairs: `synthesis`, `composition`, `correction` and `argmin`, the last two with tables of `interpolant`;

@@ -1,0 +1,107 @@
+"""Each check of the pages finds what is wrong: every test here breaks something."""
+
+import zlib
+from pathlib import Path
+
+import pytest
+
+from checks import code_blocks, links, public_names
+from checks.pages import ROOT, blocks
+
+FENCE = "`" * 3
+
+
+def page(folder: Path, *parts: tuple[str, str]) -> Path:
+    """A page of fenced blocks, each (kind, code)."""
+    (folder / "docs").mkdir(exist_ok=True)
+    path = folder / "docs" / "page.md"
+    path.write_text("\n".join(f"{FENCE}{kind}\n{code}\n{FENCE}\n" for kind, code in parts))
+    for name in ("Makefile", "pyproject.toml"):
+        (folder / name).write_text((ROOT / name).read_text())
+    return path
+
+
+def test_blocks_are_found_with_their_lines_and_what_readers_do_not_see(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text(f"# A\n\n<!-- python\nx = 1\n-->\n\n{FENCE}python\nprint(x)\n{FENCE}\n\n{FENCE}text\n1\n{FENCE}\n")
+    found = [(block.line, block.kind, block.code, block.hidden) for block in blocks(path)]
+    assert found == [(4, "python", "x = 1\n", True), (8, "python", "print(x)\n", False), (12, "text", "1\n", False)]
+
+
+def test_a_page_whose_code_runs_has_no_fault(tmp_path):
+    path = page(tmp_path, ("python", "x = 2"), ("python", "print(x, 'and', id(x))"), ("text", "2 and ..."))
+    assert code_blocks.run_page(path) == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ([("python", "x = 1"), ("python", "x.no_such_thing")], "no_such_thing"),
+        ([("python", "print(1)"), ("text", "2")], "prints something else"),
+        ([("python", "print(1)\nraise ValueError('late')")], "late"),
+    ],
+    ids=["raises", "prints", "late"],
+)
+def test_code_that_fails_or_prints_something_else_is_found(tmp_path, parts, words):
+    (fault,) = code_blocks.run_page(page(tmp_path, *parts))
+    assert words in fault
+    assert "page.md:" in fault
+
+
+def test_code_that_ends_its_process_is_found(tmp_path):
+    (fault,) = code_blocks.run_apart(page(tmp_path, ("python", "import os; os._exit(3)")))
+    assert "ended the process (3)" in fault
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "words"),
+    [
+        ("", "x = 1", "neither run nor marked"),
+        ("py", "x = 1", "neither run nor marked"),
+        ("sh", "proxconnect check bnn+ --no-such-option", "no-such-option"),
+        ("sh", "proxconnect check no-such-pair --mu", "--mu"),
+        ("sh", "proxconnect no-such-verb", "no-such-verb"),
+        ("sh", "make no-such-target", "no target no-such-target"),
+        ("sh", "pip install '.[demo,no-such-extra]'", "no extra no-such-extra"),
+        ("sh", "python benchmarks/no_such_file.py", "no benchmarks/no_such_file.py"),
+        ("sh", "proxconnect fit --config recipes/no_such.yaml", "no_such.yaml"),
+        ("sh", "no-such-program", "no command that is checked"),
+    ],
+    ids=["nameless", "py", "option", "value", "verb", "target", "extra", "file", "recipe", "program"],
+)
+def test_a_block_that_nobody_could_run_is_found(tmp_path, kind, code, words):
+    page(tmp_path, (kind, code))
+    (fault,) = code_blocks.faults(tmp_path)
+    assert words in fault
+
+
+def test_real_commands_have_no_fault(tmp_path):
+    page(tmp_path, ("sh", "X=1 make demo  # a comment\npip install '.[demo]'\nproxconnect check \\\n  bnn+ --mu 1 2"))
+    assert code_blocks.faults(tmp_path) == []
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<h1 id="here"></h1><a href="b.html#there"></a><a href="#here"></a><a href="https://example.org/x"></a>'
+    )
+    (tmp_path / "b.html").write_text('<p id="there"></p><a href="a.html"></a>')
+    assert links.faults(tmp_path) == []
+    (tmp_path / "b.html").write_text('<p id="elsewhere"></p><a href="c.html"></a><img src="gone.png">')
+    faults = links.faults(tmp_path)
+    assert [fault.split(": ", 1)[1].split(":")[0] for fault in faults] == ["b.html#there", "c.html", "gone.png"]
+
+
+def inventory(folder: Path, names: list[str]) -> None:
+    """An `objects.inv` with these names."""
+    entries = "".join(f"{name} py:function 1 page.html#$ -\n" for name in names)
+    head = ["# Sphinx inventory version 2", "# Project: p", "# Version: 0", "# The rest is compressed using zlib", ""]
+    (folder / "objects.inv").write_bytes("\n".join(head).encode() + zlib.compress(entries.encode()))
+
+
+def test_a_public_name_that_no_page_describes_is_found(tmp_path):
+    names = sorted(set(public_names.shortest_names().values()))
+    assert {"proxconnect.binarize", "proxconnect.theory.decompose", "proxconnect.kernels.PANEL"} <= set(names)
+    inventory(tmp_path, names)
+    assert public_names.faults(tmp_path) == []
+    inventory(tmp_path, [name for name in names if name != "proxconnect.binarize"])
+    assert public_names.faults(tmp_path) == ["proxconnect.binarize is public, and no page describes it"]
