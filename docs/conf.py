@@ -1,5 +1,6 @@
 """The site: `make docs` builds it into build/docs, with no network and warnings as errors."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import proxconnect
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
+# Tutorials call the command of the environment that builds the site, print plainly and draw their pictures in the page.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ |= {"COLUMNS": "80", "NO_COLOR": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 project = "proxconnect"
 author = "the proxconnect developers"
@@ -37,6 +41,7 @@ myst_heading_anchors = 4
 
 # Tutorials run anew at each build, whose outputs are thus real; a cell that fails, or takes longer, fails the build.
 nb_execution_mode = "force"
+nb_execution_in_temp = True
 nb_execution_timeout = 180
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
