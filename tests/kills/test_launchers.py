@@ -13,8 +13,8 @@ from training.small_runs import finish, started
 
 SAID, ENDS = "said", "the process that started rank 1 has ended"
 SOON = LOOK + GRACE
-PATIENCE = 30
-"""Seconds for what takes less than one on a machine that does nothing else."""
+PATIENCE = 120
+"""Seconds for what takes a few on a machine that does nothing else."""
 
 
 def first_rank(folder, dies_at_once):

@@ -54,7 +54,7 @@ def one_breaks(folder, breaks, kind):
 def test_where_one_of_two_ranks_breaks_the_other_ends(breaks, kind, status, says, tmp_path):
     ranks = start_ranks(one_breaks, tmp_path, breaks, kind)
     for process in ranks:
-        process.join(60)
+        process.join(120)
         process.kill()
     other = 1 - breaks
     assert (ranks[breaks].exitcode, ranks[other].exitcode) == (status, 1)
