@@ -32,5 +32,13 @@ template <class I> inline typename I::Floats normal(typename I::Floats x) {
     return (typename I::Floats)((bits & ~is_denormal) | (is_denormal & ((bits & 0x80000000u) | least)));
 }
 
+// 0 in place of a denormal number, with its sign.
+template <class I> inline typename I::Floats normal_or_0(typename I::Floats x) {
+    using Words = typename I::Words;
+    const Words bits = (Words)x, magnitude = bits & 0x7fffffffu;
+    const Words is_normal = (Words)(magnitude >= Words{} + 0x00800000u);
+    return (typename I::Floats)(bits & (is_normal | 0x80000000u));
+}
+
 }  // namespace
 }  // namespace proxconnect

@@ -110,17 +110,19 @@ template <class I, class T> double magnitude(const typename T::Entry* x, int64_t
     return sum;
 }
 
-// inner·x/divisor as two factors of x, because 1/divisor is beyond float32 where the divisor is denormal.
+// inner·x/divisor as two factors of x, because 1/divisor is beyond float32 where the divisor is denormal. Where it is
+// not, a denormal x is 0, unless the curve jumps there: what it became would make denormal products of a layer.
 struct Stretch {
     float lift, inner;
+    bool jumps;
 
-    Stretch(double inner_, double divisor) {
+    Stretch(double inner_, double divisor, bool jumps_) : jumps(jumps_) {
         const double by = divisor < 0x1p-90 ? 0x1p100 : divisor > 0x1p90 ? 0x1p-100 : 1.0;
         lift = static_cast<float>(by), inner = static_cast<float>(inner_ / (divisor * by));
     }
 
     template <class I> typename I::Floats of(typename I::Floats x) const {
-        return (lift == 1 ? normal<I>(x) : x) * lift * inner;
+        return (lift != 1 ? x : jumps ? normal<I>(x) : normal_or_0<I>(x)) * lift * inner;
     }
 };
 
@@ -178,20 +180,23 @@ template <class T, class Rows> struct Row {
 // F(x) = gain·C(inner·x) with a parameter `jump` of C, and B(x) = inner·gain·C'(inner·x).
 struct Constants {
     float inner = 1, gain = 1, jump = 0;
+    bool is_sign;
 
-    Constants(int32_t curve, float mu) {
+    Constants(int32_t curve, float mu) : is_sign(curve == SIGN) {
         if (curve == CLIP || curve == POLYNOMIAL || curve == TANH || curve == SIGN_SWISH) inner = mu;
         if (curve == ERROR_DECAY) inner = mu, gain = 1 / std::min(mu, 1.0f);
         if (curve == PROXCONNECT) jump = 1 - 1 / mu;
         if (curve == BINARYRELAX) inner = 1 / mu, jump = 1 - 1 / mu;
     }
+
+    bool jumps() const { return is_sign || jump > 0; }
 };
 
 template <class I, class T, class C> void quantize_unscaled(const Quantization& q, int64_t number) {
     const Constants k(q.curve, q.mu);
     const Row<T, Quantization> row(q, number);
     const Flush flush(true);
-    map<I, T, C>(row.of(q.x), row.entries, Stretch(k.inner, 1.0), k.jump, k.gain, row.of(q.y));
+    map<I, T, C>(row.of(q.x), row.entries, Stretch(k.inner, 1.0, k.jumps()), k.jump, k.gain, row.of(q.y));
     if (q.inside != nullptr) mark_inside<I, T>(row.of(q.x), row.entries, 1.0f, q.inside + row.begin);
 }
 
@@ -206,10 +211,10 @@ template <class I, class T, class C> void quantize_scaled(const Quantization& q,
     const Flush flush(mean >= std::numeric_limits<float>::min());
     double ratio = 1;  // α/ᾱ
     if (std::is_same<C, SignCurve<I>>::value) {  // of x itself, since u may underflow
-        map<I, T, C>(x, row.entries, Stretch(1.0, 1.0), 0.0f, static_cast<float>(scale), y);
+        map<I, T, C>(x, row.entries, Stretch(1.0, 1.0, true), 0.0f, static_cast<float>(scale), y);
     } else {
         float* const f = T::room(y, row.entries);
-        const double fitted = fit<I, T, C>(x, row.entries, Stretch(k.inner, divisor), k.jump, f);
+        const double fitted = fit<I, T, C>(x, row.entries, Stretch(k.inner, divisor, k.jumps()), k.jump, f);
         if (mean != 0) ratio = fitted / (static_cast<double>(k.inner) * k.gain);
         multiply<I, T>(f, row.entries, static_cast<float>(ratio * k.gain * scale), y);
     }
@@ -244,7 +249,7 @@ template <class I, class T, class C> void slope_rows(const Slope& s, int64_t fir
     const Constants k(s.curve, s.mu);
     for (int64_t number = first; number < last; ++number) {
         const Row<T, Slope> row(s, number);
-        const Stretch stretch(k.inner, s.divisor == nullptr ? 1.0 : s.divisor[number]);
+        const Stretch stretch(k.inner, s.divisor == nullptr ? 1.0 : s.divisor[number], k.jumps());
         const float by = k.inner * k.gain * (s.factor == nullptr ? 1.0f : s.factor[number]);
         const Flush flush(true);
         const typename T::Entry *const x = row.of(s.x), *const g = row.of(s.g);

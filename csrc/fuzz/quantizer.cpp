@@ -108,15 +108,16 @@ double fitted(const Latents& x, int64_t row, const Curved& c, double mean) {
     return energy == 0 ? mean : correlation / energy;
 }
 
-// A denormal number counts as the least normal one, where the scale is not so small too.
-double counted(double x, double divisor) {
+// A denormal number counts as 0 where the scale is not so small too, or as the least normal one where F jumps at 0.
+double counted(double x, double divisor, const Curved& c) {
     constexpr double least = std::numeric_limits<float>::min();
-    return x != 0 && std::fabs(x) < least && divisor >= 0x1p-90 ? std::copysign(least, x) : x;
+    if (x == 0 || std::fabs(x) >= least || divisor < 0x1p-90) return x;
+    return std::copysign(c.curve == SIGN || (c.curve >= PROXCONNECT && c.mu > 1) ? least : 0.0, x);
 }
 
 void check_row(const Latents& x, const Latents& y, int64_t row, const Curved& c, double by, double divisor) {
     for (int64_t i = row * x.columns; i < x.end(row); ++i) {
-        const double point = counted(x[i], divisor) / divisor, expected = by * value_of(c.curve, point, c.mu);
+        const double point = counted(x[i], divisor, c) / divisor, expected = by * value_of(c.curve, point, c.mu);
         if (point != 0 && std::fabs(point) < 1e-30) continue;  // which underflows, on whose sign F may depend
         const double error = y.rounding() * std::fabs(expected) + 1e-34;
         require(std::fabs(y[i] - expected) <= error, "px_quantize", i, expected, y[i]);

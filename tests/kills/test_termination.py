@@ -79,13 +79,26 @@ def test_a_loaders_process_works_on_after_one():
     assert all(torch.equal(a[0], b[0]) for a, b in zip([first, *rest], whole, strict=True))
 
 
-def on_ranks(folder):
-    finish(folder, [Sends(rank=1)], trainer={"strategy": "ddp", "devices": RANKS}, data={"batch_size": 8})
+def on_ranks(folder, hook, number, rank):
+    """The first rank has three batches of validation, the second two."""
+    two = {"strategy": "ddp", "devices": RANKS}
+    data = {"batch_size": 8, "eval_batch_size": 16 if os.environ["RANK"] == "1" else 8}
+    finish(folder, [Sends(hook, number, rank)], trainer=two | {"max_epochs": 50}, data=data)
 
 
-def test_one_of_two_ranks_ends_both(tmp_path):
-    ranks = start_ranks(on_ranks, tmp_path)
+@pytest.mark.parametrize(
+    ("hook", "number", "rank", "steps"),
+    [
+        ("on_train_batch_start", 2, 1, range(2, 300)),
+        ("on_validation_batch_start", 1, 1, None),
+        ("on_validation_batch_start", 3, 0, range(6, 300)),  # where the other waits for it
+    ],
+    ids=["training", "validation", "a batch more"],
+)
+def test_one_of_two_ranks_ends_both(hook, number, rank, steps, tmp_path):
+    ranks = start_ranks(on_ranks, tmp_path, hook, number, rank)
     for process in ranks:
         process.join(120)
     assert [process.exitcode for process in ranks] == [143, 143]
-    assert 2 <= read_run(tmp_path / LAST)["global_step"] < 12
+    last = tmp_path / LAST
+    assert (read_run(last)["global_step"] in steps) if steps else not last.exists()  # which the epoch's end writes

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import proxconnect as pc
-from proxconnect import PAIRS, BinaryLinear, Quantizer, fused
+from proxconnect import PAIRS, BinaryLinear, Quantizer, fused, kernels
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 SCALES = ("channel", "tensor", "learned", None)
@@ -87,6 +87,20 @@ def test_denormal_latents_among_others_are_as_by_torch(scale, pair, monkeypatch)
     monkeypatch.setattr(fused, "is_plain", lambda _: False)
     for found, expected in zip((weight, gradient), answer(made, latent), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
+@pytest.mark.parametrize("pair", ["pc", "binaryrelax", "md", "bnn++", "poly+", "ede+", "bc"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_denormal_latent_among_others_makes_no_number_near_the_denormal_ones(scale, dtype, pair):
+    made = Quantizer(pair, scale)
+    latent = (torch.randn(3, 40).sign() * 0.02).to(dtype)
+    latent[:, ::2] *= 1e-37
+    made.start_scale(latent)
+    weight = made(latent).detach()
+    assert weight[weight != 0].abs().min() > 1e-3
+    assert (weight[:, ::2] != 0).all() == (pair == "bc")
 
 
 def answer(made: Quantizer, latent: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ def run_on_ranks(job, *arguments):
 
 def start_ranks(job, *arguments):
     """The processes, started."""
-    port = _free_port()
+    port = free_port()
     ranks = [processes.Process(target=_run, args=(rank, port, job, arguments)) for rank in range(RANKS)]
     for process in ranks:
         process.start()
@@ -41,7 +41,7 @@ def _run(rank, port, job, arguments):
     os._exit(0)  # at once: threads of torch's may outlive what they use, and abort a process that has done its work
 
 
-def _free_port():
+def free_port():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         return free.getsockname()[1]

@@ -11,12 +11,14 @@ from torch.utils import swap_tensors
 
 from proxconnect.arguments import require_module
 from proxconnect.atomic import replacing
+from proxconnect.finite import require_finite
 from proxconnect.layers import BinaryLayer
 from proxconnect.packed import container
 from proxconnect.packed.architecture import called, persistent, require_float, skeleton_of
 from proxconnect.packed.compact import CompactLayer
 from proxconnect.packed.halves import as_half, is_vector, note_vectors, vectors_of
 from proxconnect.packed.kernels import Inputs, let_inputs_be, warn_unless_built
+from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.metadata import KEY, Metadata
 from proxconnect.packed.panels import PanelLayer
 from proxconnect.packed.wrappers import require_unwrapped
@@ -115,6 +117,7 @@ def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
     for name, module in modules.items():
         if isinstance(module, CompactLayer) and (fault := module.fault()):
             raise ValueError(f"layer {name!r} is damaged: {fault}")
+    require_finite(skeleton, PackedLayer, "no packing makes that, so pack the trained model again")
     for module in modules.values():
         if isinstance(module, PanelLayer):
             module.make_panels()

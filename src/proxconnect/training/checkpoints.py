@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 
 from proxconnect import atomic
 from proxconnect.checkpoints import CheckpointError
@@ -49,8 +50,8 @@ class LastCheckpoint(Checkpoint):
     It holds the network with its latents and μ, the optimizer with its count of μ's steps, the schedule of the learning
     rate, where in the data the run stands, as the data module says, and the state of every generator of random numbers.
     It is written at the end of each epoch, and within one as often as asked. After a SIGTERM, to whichever process, it
-    is written after the optimizer step under way, and the run ends by a TerminatedError that says how to go on. In one
-    process validation ends at its next batch, without a checkpoint of its own.
+    is written after the optimizer step under way, and the run ends by a TerminatedError that says how to go on.
+    Validation ends at its next batch, without a checkpoint of its own.
 
     Args:
         every_minutes: the longest time between two of them.
@@ -66,6 +67,7 @@ class LastCheckpoint(Checkpoint):
         self._resumed: dict[str, Any] | None = None
         self._written = time.monotonic()
         self._sigterm, self._agreement = Notice(), Agreement()
+        self._validating, self._common = Agreement(), 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Give the generators the states of the checkpoint, after all that a start draws from them; wait for SIGTERM.
@@ -98,9 +100,24 @@ class LastCheckpoint(Checkpoint):
         if any(self._agreement.of(trainer, self._sigterm.came)):
             raise _terminated(trainer)
 
-    def on_validation_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Leave validation after SIGTERM; where there are several processes, they have unequal numbers of batches."""
-        if self._sigterm.came and trainer.world_size == 1:
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Let all processes know how many batches the one with the fewest has, in which they can ask each other."""
+        self._common = min(map(float, trainer.num_val_batches), default=0.0)
+        if trainer.world_size > 1:
+            told = torch.tensor(self._common, device=trainer.strategy.root_device)
+            self._common = cast(Tensor, trainer.strategy.reduce(told, reduce_op="min")).item()
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Leave validation after SIGTERM, all processes together."""
+        if batch_idx < self._common and any(self._validating.of(trainer, self._sigterm.came)):
             raise _terminated(trainer)
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from proxconnect.loading import importable_folder
 from proxconnect.text import some
 from proxconnect.training.complaints import UsageError, complaining
 from proxconnect.training.configuration import Configured
+from proxconnect.training.launchers import ending_with_launcher
+from proxconnect.training.lost_ranks import telling
 from proxconnect.training.models import names
 from proxconnect.training.runs import fit, has_begun, last_checkpoint
 from proxconnect.training.shipping import Shipped, ship
@@ -50,9 +52,10 @@ def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
     if checkpoint is None:
         raise UsageError(f"{verb} needs a trained network: give --ckpt_path runs/NAME/last.ckpt")
     evaluate = configured.trainer.validate if verb == "validate" else configured.trainer.test
-    measured = evaluate(
-        configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
-    )
+    with ending_with_launcher(configured.trainer), telling(configured.trainer):
+        measured = evaluate(
+            configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
+        )
     _print(console, configured, {name.partition("/")[2]: value for name, value in measured[0].items()})
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from proxconnect import atomic
 from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured
+from proxconnect.training.launchers import ending_with_launcher
 from proxconnect.training.lost_ranks import telling
 
 CONFIG = "config.yaml"
@@ -34,7 +35,8 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
     with atomic.replacing(run.folder / CONFIG) as temporary:
         temporary.write_text(run.text())
     run.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
-    with telling(run.trainer, run.folder / LAST):
+    last = run.folder / LAST
+    with ending_with_launcher(run.trainer, last), telling(run.trainer, last):
         run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]  # as above
         if isinstance(callback, WeightAveraging):
