@@ -43,7 +43,7 @@ def wrong_training(words: list[str], root: Path) -> str:
     with contextlib.chdir(root):
         try:
             with complaining():
-                Configured(words[1:], f"proxconnect {words[0]}")
+                Configured([word for word in words[1:] if word != "--json"], {"prog": f"proxconnect {words[0]}"})
         except UsageError as error:
             return str(error)
     return ""

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from proxconnect.study import local, report
+
+STUDY = Path(__file__).parent.parent / "study"
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
@@ -30,6 +34,17 @@ def absent(monkeypatch) -> Callable[[str], None]:
         monkeypatch.setattr(sys, "meta_path", [_Absent(package), *sys.meta_path])
 
     return make
+
+
+@pytest.fixture
+def grid(folder, monkeypatch) -> str:
+    """A grid in the current folder, whose rows run in this process."""
+    monkeypatch.syspath_prepend(STUDY)
+    from grids import InTurn, write_grid
+
+    monkeypatch.setattr(local, "Processes", lambda _: InTurn())
+    monkeypatch.setattr(report, "_draw", lambda *_: [])
+    return str(write_grid(folder))
 
 
 class _Absent:

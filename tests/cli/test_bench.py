@@ -247,11 +247,3 @@ def test_a_missing_extra_is_one_line_with_its_installation(capsys, monkeypatch):
     monkeypatch.setattr(extras, "require", require)
     assert cli.main(["bench", "resnet18"]) == 2
     assert "pip install 'proxconnect[bench]'" in capsys.readouterr().err
-
-
-def test_examples_of_the_help_parse(capsys):
-    assert cli.main(["bench", "--help"]) == 0
-    examples = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  proxconnect bench")]
-    assert len(examples) >= 3
-    for example in examples:
-        cli._parser().parse_args(example[1:])

@@ -24,14 +24,6 @@ def test_the_entry_point_is_main():
     assert script.load() is cli.main
 
 
-def test_help_has_examples_that_parse(capsys):
-    assert cli.main(["demo", "--help"]) == 0
-    examples = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  proxconnect demo")]
-    assert len(examples) >= 3
-    for example in examples:
-        cli._parser().parse_args(example.split("   ")[0].split()[1:])
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

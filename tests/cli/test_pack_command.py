@@ -196,13 +196,3 @@ def test_the_checkpoint_is_never_overwritten(theirs, folder, capsys):
     assert packed("packed.safetensors", "--model", "theirs:net") == 2
     assert "is the checkpoint itself" in capsys.readouterr().err
     assert (folder / "packed.safetensors").read_bytes() == before
-
-
-def test_examples_of_the_help_parse(capsys):
-    for command in ("pack", "summary"):
-        assert cli.main([command, "--help"]) == 0
-        text = capsys.readouterr().out.replace("\\\n", "")
-        examples = [line.split() for line in text.splitlines() if line.startswith(f"  proxconnect {command}")]
-        assert len(examples) >= 3
-        for example in examples:
-            cli._parser().parse_args(example[1:])

@@ -1,25 +1,10 @@
 """`proxconnect study`: each thing that it does, on rows that train nothing, and errors in one line."""
 
 import signal
-from pathlib import Path
 
 import pytest
 
 from proxconnect import cli
-from proxconnect.study import local, report
-
-STUDY = Path(__file__).parent.parent / "study"
-
-
-@pytest.fixture
-def grid(folder, monkeypatch) -> str:
-    """A grid in the current folder, whose rows run in this process."""
-    monkeypatch.syspath_prepend(STUDY)
-    from grids import InTurn, write_grid
-
-    monkeypatch.setattr(local, "Processes", lambda _: InTurn())
-    monkeypatch.setattr(report, "_draw", lambda *_: [])
-    return str(write_grid(folder))
 
 
 def test_from_the_list_to_the_check(grid, folder, capsys):
@@ -38,14 +23,6 @@ def test_from_the_list_to_the_check(grid, folder, capsys):
     assert "2 rows: 2 done" in capsys.readouterr().out
     assert cli.main(["study", grid, "--verify", "8"]) == 0
     assert capsys.readouterr().out.count("the same to the bit") == 8
-
-
-def test_help_has_examples_that_parse(capsys):
-    assert cli.main(["study", "--help"]) == 0
-    examples = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  proxconnect study")]
-    assert len(examples) == 7
-    for example in examples:
-        cli._parser().parse_args(example.split()[1:])
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])

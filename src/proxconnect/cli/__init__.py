@@ -6,20 +6,26 @@ import sys
 from collections.abc import Sequence
 
 from proxconnect import __version__
-from proxconnect.cli import bench, check, demo, export, pack, study, summary, train
+from proxconnect.cli import bench, check, completion, demo, export, pack, study, summary, train
+from proxconnect.cli.exits import MEANINGS, Exit
+from proxconnect.cli.manual import epilog
 from proxconnect.cli.parser import Parser
-from proxconnect.termination import INTERRUPTED, raising
+from proxconnect.termination import raising
 
-UNREAD = 141
-"""What a shell says of a program that SIGPIPE ends."""
+_ABOUT = """
+`proxconnect COMMAND --help` has the options of each, with examples. With --json
+stdout is one JSON document; docs/command-line.md says what is in it.
+"""
+_EXAMPLES = """
+proxconnect demo
+proxconnect check bnn+
+proxconnect fit --config recipes/small_cnn_digits.yaml
+proxconnect bench bireal_resnet18 --mode BWA
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments` (default: those of the process) and return its exit code.
-
-    0: done; 1: a check failed; 2: wrong arguments, an absent file or package, in one line on stderr; 130: Ctrl-C;
-    141: nobody reads the output to its end, as `| head` does not; 143: SIGTERM.
-    """
+    """Run the command with `arguments` (default: those of the process) and return its exit code, one of `Exit`."""
     parser = _parser()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # μ and ∘ are in few encodings but UTF-8
@@ -29,15 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python flush into the pipe once more
-        return UNREAD
+        return Exit.UNREAD
     except SystemExit as stop:  # argparse's, after --help, --version or an error; or rich's, at a closed pipe
         if isinstance(stop.__context__, BrokenPipeError):
-            return UNREAD
+            return Exit.UNREAD
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's status for it is 1
-            return INTERRUPTED
+            return Exit.INTERRUPTED
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     return code
 
 
@@ -50,7 +56,11 @@ def _run(parser: Parser, arguments: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="proxconnect", description="Binarize PyTorch networks by ProxConnect++.")
+    parser = Parser(
+        prog="proxconnect",
+        description="Binarize PyTorch networks by ProxConnect++, and ship them with 1 bit a weight.",
+        epilog=epilog(_EXAMPLES, MEANINGS, _ABOUT),
+    )
     parser.add_argument("--version", action="version", version=f"proxconnect {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     check.add_to(commands)
@@ -61,4 +71,5 @@ def _parser() -> Parser:
     summary.add_to(commands)
     export.add_to(commands)
     bench.add_to(commands)
+    completion.add_to(commands, parser)
     return parser

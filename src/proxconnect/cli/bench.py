@@ -2,11 +2,7 @@
 
 import argparse
 import dataclasses
-import json
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,62 +15,66 @@ from proxconnect.bench import MODES, Bench, Network, Options, measure
 from proxconnect.bench.examples import of_shapes
 from proxconnect.bench.report import as_json, show, title_of
 from proxconnect.bench.results import Say
-from proxconnect.cli import packing, resident
+from proxconnect.cli import document, packing, resident
+from proxconnect.cli.exits import Exit
+from proxconnect.cli.manual import epilog
 from proxconnect.cli.network import network
-from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, pair_name, picture, positive
+from proxconnect.cli.parser import Parser, complain, pair_name, picture, positive
 from proxconnect.loading import importable_folder
+
+_ABOUT = """
+MODEL is one of ours (bireal_resnet18, react_resnet18, small_vit, resnet20, 32,
+56 and bireal_resnet20, 32, 56; small_llama, by transformers), a name of timm,
+else of torchvision, or code of yours, MODULE:CALLABLE, imported as `python -m`
+does, from the current folder too: without arguments it returns a float
+nn.Module. Its attribute `example`, if it has one, is the input: a tensor, a
+tuple of arguments or a mapping of keyword arguments.
+
+The weights are untrained: the speed does not depend on them. Every round times
+each network once, in turn; figures are medians.
+"""
+_EXAMPLES = """
+proxconnect bench resnet18
+proxconnect bench resnet18 --mode BWA --threads 1 --batch 1 32 --plot r18.png
+proxconnect bench bireal_resnet18 --mode BWA --remainder int8 --profile
+proxconnect bench vit_tiny_patch16_224 --keep edges '*.mlp.*' --json
+proxconnect bench small_llama --remainder int8 --batch 1 --tokens 64
+proxconnect bench my_module:my_network --input 1 3 64 64
+"""
+_EXITS = {Exit.DONE: "measured", Exit.MISUSE: "wrong use (one line on stderr)"}
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add the command to those of the parser."""
     command = commands.add_parser(
         "bench",
-        help="how fast and how small is a network when packed, on this machine?",
+        help="how fast and small is a network when packed, on this machine?",
         description="Binarize and pack a network, and measure it beside its float form: latency,\n"
         "throughput, memory, file, and each binary layer by itself. ONNX Runtime and\n"
         "OpenVINO run it beside them where they are installed: float, in 8 bits, and\n"
         "binary convolutions. A causal language model of transformers also writes.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""MODEL is one of ours (bireal_resnet18, react_resnet18, small_vit, resnet20, 32, 56
-and bireal_resnet20, 32, 56; small_llama, by transformers), a name of timm, else
-of torchvision, or code of yours, MODULE:CALLABLE, imported as `python -m` does,
-from the current folder too: without arguments it returns a float nn.Module. Its
-attribute `example`, if it has one, is the input: a tensor, a tuple of arguments
-or a mapping of keyword arguments.
-
-The weights are untrained: the speed does not depend on them. Every round times
-each network once, in turn; figures are medians.
-
-examples:
-  proxconnect bench resnet18
-  proxconnect bench resnet18 --mode BWA --threads 1 --batch 1 32 --plot r18.png
-  proxconnect bench bireal_resnet18 --mode BWA --remainder int8 --profile
-  proxconnect bench vit_tiny_patch16_224 --keep edges '*.mlp.*' --json
-  proxconnect bench small_llama --remainder int8 --batch 1 --tokens 64
-  proxconnect bench my_module:my_network --input 1 3 64 64
-
-exit status:
-  0  measured
-  2  bad input (one line on stderr)""",
+        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
-    add = command.add_argument
-    add("model", metavar="MODEL", help="what to measure")
+    command.add_argument("model", metavar="MODEL", help="what to measure")
+    add = command.add_argument_group("what is binary").add_argument
     add("--weights", type=pair_name, default="bnn++", metavar="PAIR", help="of the weights; default: bnn++")
-    add("--mode", choices=MODES, default="BW", help="binary weights (default); activations too; and the sums of\n"
+    add("--mode", choices=MODES, default="BW", help="binary weights (default); activations too; and the sums of "
         "their products in an accumulator of 8 bits that wraps")  # fmt: skip
-    add("--keep", nargs="*", metavar="NAME", help="layers that stay float, globs, `edges` among\n"
-        "them; alone: none; default: edges, and the network's own")  # fmt: skip
+    add("--keep", nargs="*", metavar="NAME", help="layers that stay float, globs, `edges` among them; alone: none; "
+        "default: edges, and the network's own")  # fmt: skip
     packing.add_to(command)
-    add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first;\n"
+    add = command.add_argument_group("what is measured").add_argument
+    add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first; "
         "again for a second one; default: the network's own")  # fmt: skip
     add("--batch", nargs="+", type=positive, default=[1, 8], metavar="N", help="for throughput; default: 1 8")
     add("--prompt", type=positive, default=128, metavar="N", help="tokens a language model goes on from; default: 128")
     add("--tokens", type=positive, default=32, metavar="N", help="tokens that it writes; default: 32")
     add("--threads", type=positive, metavar="N", help="default: torch's")
     add("--rounds", type=positive, default=11, metavar="N", help="default: 11")
+    add = command.add_argument_group("what is shown").add_argument
     add("--profile", action="store_true", help="where the packed network's time goes, module by module")
     add("--plot", type=picture, metavar="FILE", help="draw the latencies as .png or .svg")
-    add("--json", action="store_true", help="print one JSON object and nothing else")
+    add("--json", action="store_true", help=document.HELP)
     command.set_defaults(run=_run)
 
 
@@ -88,24 +88,17 @@ def _run(parsed: argparse.Namespace) -> int:
         if parsed.plot:
             extras.require("matplotlib.figure", "plots")
             _require_folder(parsed.plot)
-        with _printing(parsed.json), importable_folder(), Console(stderr=True).status("building") as status:
+        with document.alone(parsed), importable_folder(), Console(stderr=True).status("building") as status:
             bench = _bench(parsed, status.update)
         if parsed.plot:
             _draw(bench, parsed.plot)
     except (ValueError, OSError, extras.MissingExtraError) as error:
-        return complain(error, USAGE_ERROR)
+        return complain(error, Exit.MISUSE)
     if parsed.json:
-        print(json.dumps(as_json(bench), indent=2, allow_nan=False))
+        document.write(as_json(bench))
     else:
         show(bench, console, parsed.profile)
-    return 0
-
-
-@contextmanager
-def _printing(json: bool) -> Iterator[None]:
-    """What code of the user and converters print leaves JSON alone."""
-    with redirect_stdout(sys.stderr) if json else nullcontext():
-        yield
+    return Exit.DONE
 
 
 def _bench(parsed: argparse.Namespace, say: Say) -> Bench:

@@ -1,20 +1,43 @@
 """`proxconnect check`: is a forward-backward pair legitimate, why, and what mends it?"""
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from proxconnect import extras, plots
+from proxconnect.cli import document
+from proxconnect.cli.exits import Exit
+from proxconnect.cli.manual import epilog
 from proxconnect.cli.mending import Mended, mend
-from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, number, picture
+from proxconnect.cli.parser import Parser, complain, number, picture
 from proxconnect.cli.report import Report, as_json, deciding, show
 from proxconnect.cli.subject import Subject, catalogue, subject
 from proxconnect.loading import importable_folder
 from proxconnect.theory.decomposition import DOMAIN
 from proxconnect.theory.verdict import Verdict
+
+_ABOUT = """
+PAIR is a name of the catalogue or of a surrogate (--all lists them), or code of
+yours, MODULE:NAME, imported as `python -m` does, from the current folder too:
+  a Pair or a Heuristic; a torch.autograd.Function, or a function F of a tensor,
+  whose B is then autograd's; F and B, as MODULE:F MODULE:B.
+"""
+_EXAMPLES = """
+proxconnect check bnn+
+proxconnect check pc --mu 1 2 50 --plot pc.png
+proxconnect check my_module:my_pair --json
+proxconnect check my_module:my_forward my_module:my_backward
+proxconnect check --backward my_module:my_surrogate
+proxconnect check torch.nn.functional:hardtanh
+proxconnect check --all
+"""
+_EXITS = {
+    Exit.DONE: "legitimate at every μ asked (or --all alone)",
+    Exit.NO: "not legitimate at some, or legitimate but not as a Pair declares it",
+    Exit.MISUSE: "wrong use (one line on stderr)",
+    Exit.UNDECIDED: "could not tell",
+}
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -24,25 +47,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="is a forward-backward pair legitimate, why, and what mends it?",
         description="Say whether (F, B) = (T∘P, T'∘P) for a transform T and a proximal quantiser P,\n"
         "which gives it ProxConnect's convergence theory; where not, make the pair that\nkeeps B.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""PAIR is a name of the catalogue or of a surrogate (--all lists them), or code of
-yours, MODULE:NAME, imported as `python -m` does, from the current folder too:
-  a Pair or a Heuristic; a torch.autograd.Function, or a function F of a tensor,
-  whose B is then autograd's; F and B, as MODULE:F MODULE:B.
-
-examples:
-  proxconnect check bnn+
-  proxconnect check pc --mu 1 2 50 --plot pc.png
-  proxconnect check my_module:my_pair --json
-  proxconnect check my_module:my_forward my_module:my_backward
-  proxconnect check --backward my_module:my_surrogate
-  proxconnect check torch.nn.functional:hardtanh
-  proxconnect check --all
-
-exit status:
-  0  legitimate at every μ asked (or --all alone)
-  1  not legitimate at some, or legitimate but not as a Pair declares it
-  2  could not tell, or bad input (one line on stderr)""",
+        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
     add = command.add_argument
     add("pair", nargs="*", metavar="PAIR", help="what to check; F and B are two")
@@ -51,7 +56,7 @@ exit status:
     add("--domain", nargs=2, type=number, metavar=("LOW", "HIGH"), help="of x, plain decimals; default: -1000 1000")
     add("--all", action="store_true", help="the table of the catalogue beside it, or alone")
     add("--plot", type=picture, metavar="FILE", help="draw the deciding verdict as .png or .svg")
-    add("--json", action="store_true", help="print one JSON object and nothing else")
+    document.add_to(command)
     command.set_defaults(run=_run)
 
 
@@ -59,9 +64,9 @@ def _run(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     if not (parsed.pair or parsed.backward or parsed.all):
-        return complain(ValueError("name a pair to check, or give --all (see proxconnect check --help)"), USAGE_ERROR)
+        return complain(ValueError("name a pair to check, or give --all (see proxconnect check --help)"), Exit.MISUSE)
     if parsed.plot and not (parsed.pair or parsed.backward):
-        return complain(ValueError("--plot draws a verdict: name the pair"), USAGE_ERROR)
+        return complain(ValueError("--plot draws a verdict: name the pair"), Exit.MISUSE)
     console = Console(highlight=False)
     console.width = min(console.width, 80)
     try:
@@ -69,22 +74,21 @@ def _run(parsed: argparse.Namespace) -> int:
             extras.require("matplotlib.figure", "plots")
         with _for_their_code(parsed):
             report = _report(parsed)
-            data = as_json(report) if parsed.json else None
+            data = as_json(report) if parsed.json else None  # which calls their code
     except (ValueError, OSError, extras.MissingExtraError) as error:
-        return complain(error, USAGE_ERROR)
+        return complain(error, Exit.MISUSE)
     if data is None:
         show(report, console)
     else:
-        print(json.dumps(data, indent=2, allow_nan=False))
+        document.write(data)
     return report.status
 
 
 @contextmanager
 def _for_their_code(parsed: argparse.Namespace) -> Iterator[None]:
-    """Where code of the user is asked for, let the current folder be imported from, and its prints leave JSON alone."""
+    """Where code of the user is asked for, let the current folder be imported from; its prints leave JSON alone."""
     is_asked_for = parsed.backward or any(":" in name for name in parsed.pair)
-    printing = redirect_stdout(sys.stderr) if parsed.json else nullcontext()
-    with printing, importable_folder() if is_asked_for else nullcontext():
+    with document.alone(parsed), importable_folder() if is_asked_for else nullcontext():
         yield
 
 

@@ -1,7 +1,8 @@
 """`proxconnect pack`: from a training checkpoint to the packed file."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,59 @@ from proxconnect.bench.answers import require_runs
 from proxconnect.bench.examples import of_shapes
 from proxconnect.bench.profile import by_kind, profile
 from proxconnect.checkpoints import Checkpoint, read
-from proxconnect.cli import packing
+from proxconnect.cli import document, packing
+from proxconnect.cli.exits import Exit
+from proxconnect.cli.manual import epilog
 from proxconnect.cli.network import network
-from proxconnect.cli.parser import USAGE_ERROR, Parser, complain, positive
+from proxconnect.cli.parser import Parser, complain, positive
 from proxconnect.cli.trained import Trained, choices, trained
 from proxconnect.cli.trained import add_to as add_binarization
 from proxconnect.loading import importable_folder
 
 if TYPE_CHECKING:
     from proxconnect.inspection import Summary
+    from proxconnect.runtime import Packing
 
-UNEQUAL = 1
 _ROUNDS = 5
 _MOST_KINDS = 5
+
+_ABOUT = """
+CHECKPOINT is what torch.save or safetensors wrote: a state dict, or a dict with
+one in it, under whatever name or prefix, as Lightning's. No code in it runs.
+
+MODEL is code, for a file never builds an architecture: a name as of
+`proxconnect bench`, or MODULE:CALLABLE, which returns the float network, or the
+binarized one. Which layers are binary the latents in the checkpoint say. It
+does not say what shares a scale, accumulators or padding values: give the first
+two as options, or all of them by a MODULE:CALLABLE that binarizes.
+"""
+_EXAMPLES = """
+proxconnect pack last.ckpt --model my_module:net -o net.safetensors
+proxconnect pack float.pt --model my_module:net -o net.safetensors \\
+    --activations bnn --accumulator 8:wrap --vectors float16 --example
+proxconnect pack last.ckpt --model my_module:net -o net.safetensors --json
+proxconnect pack r18.ckpt --model bireal_resnet18 -o r18.safetensors \\
+    --remainder int8
+"""
+_EXITS = {
+    Exit.DONE: "packed",
+    Exit.NO: "the packed network does not answer as the binary one (--example)",
+    Exit.MISUSE: "wrong use (one line on stderr)",
+}
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What `proxconnect pack` made, and of what."""
+
+    checkpoint: Checkpoint
+    source: Trained
+    title: str
+    out: Path
+    summary: "Summary"
+    packing: "Packing"
+    seconds: Mapping[str, float]
+    """Of a run on the network's own input, or the example, by classes of modules; empty without an input."""
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -36,36 +77,17 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "pack",
         help="from a training checkpoint to the packed file",
         description="Pack the network of a checkpoint: 1 bit a weight, one file that is written whole\nor not at all.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""CHECKPOINT is what torch.save or safetensors wrote: a state dict, or a dict with
-one in it, under whatever name or prefix, as Lightning's. No code in it runs.
-
-MODEL is code, for a file never builds an architecture: a name as of
-`proxconnect bench`, or MODULE:CALLABLE, which returns the float network, or the
-binarized one. Which layers are binary the latents in the checkpoint say. It does
-not say what shares a scale, accumulators or padding values: give the first two
-as options, or all of them by a MODULE:CALLABLE that binarizes.
-
-examples:
-  proxconnect pack last.ckpt --model bireal_resnet18 -o r18.safetensors
-  proxconnect pack run/model.pt --model my_module:net -o net.safetensors \\
-      --accumulator 8:wrap --remainder int8 --vectors float16 --example
-  proxconnect pack vit.safetensors --model my_module:binarized -o vit.safetensors
-
-exit status:
-  0  packed
-  1  the packed network does not answer as the binary one (--example)
-  2  bad input (one line on stderr)""",
+        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
     add = command.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="what was trained")
     add("--model", required=True, metavar="MODEL", help="what builds its architecture")
     add("-o", "--out", type=Path, required=True, metavar="FILE", help="the file to write, as net.safetensors")
+    add("--example", nargs="*", type=positive, action="append", metavar="N", help="prove that the packed network "
+        "answers as the binary one, on an input of this shape, again for a second one; alone: its own")  # fmt: skip
+    document.add_to(command)
     add_binarization(command)
     packing.add_to(command)
-    add("--example", nargs="*", type=positive, action="append", metavar="N", help="prove that the packed network\n"
-        "answers as the binary one, on an input of this shape, again\n"
-        "for a second one; alone: on the network's own")  # fmt: skip
     command.set_defaults(run=_run)
 
 
@@ -73,20 +95,23 @@ def _run(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     try:
-        with importable_folder():
-            lines = _pack(parsed)
+        with document.alone(parsed), importable_folder():
+            made = _pack(parsed)
     except (ValueError, TypeError, OSError, extras.MissingExtraError) as error:
-        return complain(error, USAGE_ERROR)
+        return complain(error, Exit.MISUSE)
     except RuntimeError as error:  # a proof that fails
-        return complain(error, UNEQUAL)
+        return complain(error, Exit.NO)
+    if parsed.json:
+        document.write(_as_json(made))
+        return Exit.DONE
     console = Console(highlight=False, soft_wrap=True)
-    for line in lines:
+    for line in [*_found(made), *_sizes(made), *str(made.packing).splitlines(), *_times(made)]:
         console.print(line, markup=False)
-    return 0
+    return Exit.DONE
 
 
-def _pack(parsed: argparse.Namespace) -> list[str]:
-    """Pack, save, and say what there is to say."""
+def _pack(parsed: argparse.Namespace) -> Packed:
+    """Pack, save, and measure a run."""
     checkpoint = read(parsed.checkpoint)
     if parsed.out.exists() and parsed.out.samefile(parsed.checkpoint):
         raise ValueError(f"{parsed.out} is the checkpoint itself, which training needs: write to another file")
@@ -96,12 +121,10 @@ def _pack(parsed: argparse.Namespace) -> list[str]:
     packed = packing.of(parsed).pack(source.model, example)
     proxconnect.save(packed, parsed.out)
     own = None if subject.example is None else subject.example(source.model)
-    return [
-        *_found(subject, checkpoint, source),
-        *_sizes(parsed.out, proxconnect.summary(packed)),
-        *str(getattr(packed, "packing", "")).splitlines(),
-        *_times(packed, own if example is None else example),
-    ]
+    seconds = _seconds(packed, own if example is None else example)
+    return Packed(
+        checkpoint, source, subject.title, parsed.out, proxconnect.summary(packed), vars(packed)["packing"], seconds
+    )
 
 
 def _example(parsed: argparse.Namespace, subject: Network, model: nn.Module) -> Any:
@@ -114,34 +137,70 @@ def _example(parsed: argparse.Namespace, subject: Network, model: nn.Module) -> 
     return example
 
 
-def _found(subject: Network, checkpoint: Checkpoint, source: Trained) -> Iterator[str]:
-    under = f" under {source.matched.prefix!r}" if source.matched.prefix else ""
-    yield f"{checkpoint.path}: {subject.title}, {len(source.matched.tensors)} tensors{under}; {source.how}"
-    said = [
-        f"{name} {checkpoint.values[name]}" for name in ("epoch", "global_step", "step") if name in checkpoint.values
-    ]
-    if said:
-        yield f"of {', '.join(said)}"
-
-
-def _sizes(file: Path, packed: "Summary") -> Iterator[str]:
-    binary = [row for row in packed.rows if row.weight_bits == 1]
-    inputs = sum(row.input_bits == 1 for row in binary)
-    yield (
-        f"{len(binary)} layers with {packed.binary_parameters:,} of {packed.parameters:,} parameters are binary, "
-        f"{inputs} of them with binary inputs"
-    )
-    size, before = file.stat().st_size, packed.float_bytes
-    yield f"{file}: {size:,} bytes, {before / size:.1f} times smaller than the {before:,} of float"
-
-
-def _times(packed: nn.Module, example: Any) -> Iterator[str]:
+def _seconds(packed: nn.Module, example: Any) -> dict[str, float]:
     """Where the time goes, by classes of modules, if there is an input."""
     if example is None:
-        return
+        return {}
     with torch.inference_mode():
-        parts = profile(packed, example, _ROUNDS)
-    seconds = by_kind(parts)
-    whole = sum(seconds.values())
-    most = list(seconds.items())[:_MOST_KINDS]
-    yield f"a run takes {1e3 * whole:.3g} ms here: {', '.join(f'{k} {100 * s / whole:.0f} %' for k, s in most)}"
+        return by_kind(profile(packed, example, _ROUNDS))
+
+
+def _found(made: Packed) -> Iterator[str]:
+    source = made.source
+    under = f" under {source.matched.prefix!r}" if source.matched.prefix else ""
+    yield f"{made.checkpoint.path}: {made.title}, {len(source.matched.tensors)} tensors{under}; {source.how}"
+    progress = _progress(made)
+    if progress:
+        yield f"of {', '.join(f'{name} {value}' for name, value in progress.items())}"
+
+
+def _progress(made: Packed) -> dict[str, object]:
+    """How far training was."""
+    values = made.checkpoint.values
+    return {name: values[name] for name in ("epoch", "global_step", "step") if name in values}
+
+
+def _sizes(made: Packed) -> Iterator[str]:
+    layers, inputs = _binary(made.summary)
+    yield (
+        f"{layers} layers with {made.summary.binary_parameters:,} of {made.summary.parameters:,} parameters are "
+        f"binary, {inputs} of them with binary inputs"
+    )
+    size, before = made.out.stat().st_size, made.summary.float_bytes
+    yield f"{made.out}: {size:,} bytes, {before / size:.1f} times smaller than the {before:,} of float"
+
+
+def _binary(summary: "Summary") -> tuple[int, int]:
+    """How many layers are binary, and how many of these have binary inputs."""
+    binary = [row for row in summary.rows if row.weight_bits == 1]
+    return len(binary), sum(row.input_bits == 1 for row in binary)
+
+
+def _times(made: Packed) -> Iterator[str]:
+    whole = sum(made.seconds.values())
+    most = list(made.seconds.items())[:_MOST_KINDS]
+    if most:
+        yield f"a run takes {1e3 * whole:.3g} ms here: {', '.join(f'{k} {100 * s / whole:.0f} %' for k, s in most)}"
+
+
+def _as_json(made: Packed) -> dict[str, Any]:
+    """What was made as plain data, in bytes and seconds."""
+    layers, inputs = _binary(made.summary)
+    return {
+        "checkpoint": made.checkpoint.path,
+        "prefix": made.source.matched.prefix,
+        "progress": _progress(made),
+        "network": made.title,
+        "binarized": made.source.how,
+        "file": made.out,
+        "bytes": made.out.stat().st_size,
+        "float_bytes": made.summary.float_bytes,
+        "parameters": made.summary.parameters,
+        "binary_parameters": made.summary.binary_parameters,
+        "binary_layers": layers,
+        "binary_inputs": inputs,
+        "proof": made.packing.proof,
+        "packing": str(made.packing).splitlines(),
+        "seconds": sum(made.seconds.values()) if made.seconds else None,
+        "seconds_by_kind": made.seconds,
+    }

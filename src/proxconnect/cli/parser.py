@@ -4,22 +4,24 @@ import argparse
 import sys
 import textwrap
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from proxconnect import plots
+from proxconnect.cli.exits import Exit
 from proxconnect.layers import Accumulator
 from proxconnect.pairs import resolve
 
-USAGE_ERROR = 2
-
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and whose help keeps the lines of its description and of its end."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs})
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the arguments, and stop."""
         _say(f"{self.prog}: {message} (see {self.prog} --help)")
-        self.exit(USAGE_ERROR)
+        self.exit(Exit.MISUSE)
 
 
 def complain(error: BaseException, code: int) -> int:

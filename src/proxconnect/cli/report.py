@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from proxconnect.cli.exits import Exit
 from proxconnect.cli.mending import Mended
 from proxconnect.theory import words
 from proxconnect.theory.verdict import TOLERANCE, Verdict
@@ -35,11 +36,11 @@ class Report:
     """Which verdict was drawn, and where."""
 
     @property
-    def status(self) -> int:
-        """0 legitimate at every μ, 1 not at some or not as declared, 2 could not tell; 0 where nothing was asked."""
+    def status(self) -> Exit:
+        """DONE legitimate at every μ, NO not at some or not as declared, UNDECIDED; DONE where nothing was asked."""
         if any(v.legitimate is False or (v.legitimate and v.declared is False) for v in self.verdicts):
-            return 1
-        return 2 if any(v.legitimate is None for v in self.verdicts) else 0
+            return Exit.NO
+        return Exit.UNDECIDED if any(v.legitimate is None for v in self.verdicts) else Exit.DONE
 
 
 def deciding(verdicts: Sequence[Verdict]) -> Verdict:

@@ -44,16 +44,16 @@ class Trained:
 
 def add_to(command: Parser) -> None:
     """Add the options of `Choices` and the architecture's."""
-    add = command.add_argument
-    add("--prefix", metavar="NAME.", help="what stands before the network's names in the file;\ndefault: found")
+    add = command.add_argument_group("how it was binarized").add_argument
+    add("--prefix", metavar="NAME.", help="what stands before the network's names in the file; default: found")
     add("--weights", type=pair_name, metavar="PAIR", help="of float weights, which are made binary; default: bnn++")
     add("--activations", type=pair_name, metavar="PAIR", help="of the inputs, beside float weights; default: float")
-    add("--keep", nargs="*", metavar="NAME", help="layers that stay float, beside float weights, as of\n"
+    add("--keep", nargs="*", metavar="NAME", help="layers that stay float, beside float weights, as of "
         "`proxconnect bench`")  # fmt: skip
     add("--scale", choices=[str(scale).lower() for scale in get_args(get_args(Scale)[0])] + ["none"], default="channel",
-        help="what shares a scale; default: channel, or learned where\nthe file has learned ones")  # fmt: skip
+        help="what shares a scale; default: channel, or learned where the file has learned ones")  # fmt: skip
     add("--accumulator", type=accumulator, metavar="BITS[:OVERFLOW]", help="of the sums of binary inputs; OVERFLOW is "
-        "wrap,\nsaturate or cyclic; default: none")  # fmt: skip
+        "wrap, saturate or cyclic; default: none")  # fmt: skip
 
 
 def choices(parsed: argparse.Namespace) -> Choices:

@@ -23,16 +23,20 @@ Trials = Mapping[tuple[str, ...], list[tuple[Labels, Spread]]]
 """For each choice of labels of some axes its trials: the labels of the other axes, and what they gave."""
 
 
-def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: "Console") -> None:
-    """Write the best settings for each label of `axes` into a YAML file. GridError where a choice would not be fair."""
+def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: "Console") -> dict[str, Any]:
+    """Write the best settings for each label of `axes` into a YAML file, and return what is in it.
+
+    GridError where a choice would not be fair.
+    """
     entries = {entry.key: entry for entry in ledger.read(study.ledger)}
     found = trials(study.rows, entries, study.grid, axes, figure)
-    write(found, study.grid, axes, figure, path)
+    content = write(found, study.grid, axes, figure, path)
     for key, ranked in found.items():
         labels, spread = ranked[0]
         words = f"{' '.join(key)}: {described(labels)}, the best of {len(ranked)}, {spread.mean:.4g}"
         console.print(words, markup=False, highlight=False)
     console.print(f"Wrote {path}", highlight=False)
+    return content
 
 
 def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str) -> Trials:
@@ -77,8 +81,8 @@ def _require_fair(counts: Mapping[tuple[str, ...], Mapping[Any, int]]) -> None:
             )
 
 
-def write(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Path) -> None:
-    """Write the best settings, and below them all trials, as YAML."""
+def write(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Path) -> dict[str, Any]:
+    """Write the best settings, and below them all trials, as YAML; what was written."""
     settings, tried = [], []
     for key, ranked in found.items():
         when = dict(zip(axes, key, strict=True))
@@ -93,6 +97,7 @@ def write(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Pat
     content = {"settings": settings, "trials": tried}
     with replacing(path) as temporary:
         temporary.write_text(text + yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True), "utf-8")
+    return content
 
 
 def _overrides(grid: Grid, labels: Labels) -> dict[str, Any]:

@@ -62,8 +62,8 @@ class Study:
         return ledger.newest(ledger.read(self.ledger), {row.key for row in rows_of(self.grid)})
 
 
-def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: "Console") -> int:
-    """Run the rows that are not in the ledger, at most `limit`, and write what is made of it; 1 where one failed.
+def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: "Console") -> dict[Row, str]:
+    """Run the rows that are not in the ledger, at most `limit`, and write what is made of it; those that failed, why.
 
     After Ctrl-C and SIGTERM the ledger holds what is done, and the next call goes on from there.
     """
@@ -83,11 +83,15 @@ def run(study: Study, crew: OpenCrew, threads: int, limit: int | None, console: 
             raise
     if book.entries:
         write_report(study, console)
-    for row in failures:
-        path = study.workplace.error(row)
-        why = f"see {path}" if path.exists() else f"waits for {row.after}"
+    reasons = {row: _why(study, row) for row in failures}
+    for row, why in reasons.items():
         console.print(f"failed: {row} ({why})", markup=False, highlight=False, soft_wrap=True)
-    return 1 if failures else 0
+    return reasons
+
+
+def _why(study: Study, row: Row) -> str:
+    path = study.workplace.error(row)
+    return f"see {path}" if path.exists() else f"waits for {row.after}"
 
 
 def run_rows(
@@ -112,8 +116,8 @@ def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) 
     return words
 
 
-def write_report(study: Study, console: "Console") -> None:
-    """Print tables of the ledger and write them beside it, with pictures; GridError where it is empty."""
+def write_report(study: Study, console: "Console") -> list[Path]:
+    """Print tables of the ledger and write them beside it, with pictures; the paths. GridError where it is empty."""
     entries = study.entries()
     if not entries:
         raise GridError(f"{study.ledger} has no rows yet: run the grid first")
@@ -122,6 +126,7 @@ def write_report(study: Study, console: "Console") -> None:
     names = ", ".join(path.relative_to(study.folder).as_posix() for path in paths[:4])
     more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
     console.print(f"Wrote {names}{more} in {study.folder}", highlight=False)
+    return paths
 
 
 def require_runnable(run: str) -> None:

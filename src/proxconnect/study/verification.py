@@ -11,6 +11,7 @@ from proxconnect.study import ledger
 from proxconnect.study.ledger import Entry, Ledger
 from proxconnect.study.names import GridError
 from proxconnect.study.provenance import differences
+from proxconnect.study.rows import Row
 from proxconnect.study.statistics import Pooled, Spread, cells, next_interval, setting_of
 from proxconnect.study.study import OpenCrew, Study, require_runnable, run_rows
 from proxconnect.study.tables import REESTIMATED
@@ -28,8 +29,8 @@ class Verdict:
     reason: str
 
 
-def verify(study: Study, count: int, crew: OpenCrew, threads: int, console: "Console") -> int:
-    """Run random finished rows again, in folders of their own, and say whether they agree; 1 where one does not.
+def verify(study: Study, count: int, crew: OpenCrew, threads: int, console: "Console") -> dict[Row, Verdict]:
+    """Run random finished rows again, in folders of their own, and say whether they agree.
 
     What they start from is run again too.
     """
@@ -44,14 +45,14 @@ def verify(study: Study, count: int, crew: OpenCrew, threads: int, console: "Con
         scratch = Study(study.grid, chosen, Path(place) / ledger.NAME, Workplace(Path(place)))
         with Ledger.writing(scratch.ledger) as book:
             run_rows(scratch, scratch.workplace.pending(chosen, ()), crew, threads, book, console)
-    agree = True
+    verdicts = {}
     for row in chosen:
         again = book.entries.get(row.key)
         found = Verdict(False, "it failed") if again is None else verdict(recorded[row.key], again, study.entries())
-        agree = agree and found.agrees
+        verdicts[row] = found
         words = f"{'agrees' if found.agrees else 'DISAGREES'}: {row}: {found.reason}"
         console.print(words, markup=False, highlight=False)
-    return 0 if agree else 1
+    return verdicts
 
 
 def verdict(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Verdict:

@@ -1,10 +1,11 @@
 """`proxconnect fit | validate | test`, from the arguments of the command line to what is printed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -29,26 +30,49 @@ _TITLES = {
 }
 
 
-def run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
-    """Do what the arguments of `proxconnect VERB` say and print what came of it.
+@dataclass(frozen=True)
+class Outcome:
+    """What a run measured and made."""
+
+    measured: Mapping[str, float]
+    shipped: Shipped | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """It as plain data: accuracies in [0, 1], None for what was not measured; bytes."""
+        return {
+            **{name: self.measured.get(name) for name in _TITLES},
+            "packed": None if self.shipped is None else asdict(self.shipped),
+        }
+
+
+def run(
+    verb: Verb, arguments: Sequence[str], console: Console, manual: Mapping[str, str] | None = None
+) -> Outcome | None:
+    """Do what the arguments of `proxconnect VERB` say and print what came of it; `manual` as of `Configured`.
+
+    None in all processes but the first, which print nothing.
 
     UsageError for arguments and files that are not right; ValueError and OSError of what runs.
     """
     _require_files(arguments)
     with importable_folder():
-        _run(verb, arguments, console)
+        configured = _configured(verb, arguments, manual)
+        outcome = (_fit if verb == "fit" else _evaluate)(verb, configured)
+    if not configured.trainer.is_global_zero:
+        return None
+    _print(console, outcome)
+    return outcome
 
 
-def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
-    configured = _configured(verb, arguments)
-    if verb == "fit":
-        _require_new(configured)
+def _fit(verb: Verb, configured: Configured) -> Outcome:
+    _require_new(configured)
+    fit(configured, checkpoint=_checkpoint(configured, verb))
+    measured = configured.model.curve[-1] if configured.model.curve else {}
+    return Outcome(measured, ship(configured.model, configured.folder))
+
+
+def _evaluate(verb: Verb, configured: Configured) -> Outcome:
     checkpoint = _checkpoint(configured, verb)
-    if verb == "fit":
-        fit(configured, checkpoint=checkpoint)
-        measured = configured.model.curve[-1] if configured.model.curve else {}
-        _print(console, configured, measured, ship(configured.model, configured.folder))
-        return
     if checkpoint is None:
         raise UsageError(f"{verb} needs a trained network: give --ckpt_path runs/NAME/last.ckpt")
     evaluate = configured.trainer.validate if verb == "validate" else configured.trainer.test
@@ -56,13 +80,13 @@ def _run(verb: Verb, arguments: Sequence[str], console: Console) -> None:
         measured = evaluate(
             configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
         )
-    _print(console, configured, {name.partition("/")[2]: value for name, value in measured[0].items()})
+    return Outcome({name.partition("/")[2]: value for name, value in measured[0].items()})
 
 
-def _configured(verb: Verb, arguments: Sequence[str]) -> Configured:
+def _configured(verb: Verb, arguments: Sequence[str], manual: Mapping[str, str] | None) -> Configured:
     """What the arguments say; UsageError in one line, with near names for what is not known."""
     with complaining():
-        configured = Configured(arguments, f"proxconnect {verb}")
+        configured = Configured(arguments, {"prog": f"proxconnect {verb}", **(manual or {})})
         network = configured.config.model.network.name
         if ":" not in network:
             names.find(network)
@@ -117,12 +141,9 @@ def _require_new(configured: Configured) -> None:
         )
 
 
-def _print(
-    console: Console, configured: Configured, measured: dict[str, float], shipped: Shipped | None = None
-) -> None:
-    """What was measured and made, by the first process alone."""
-    if not configured.trainer.is_global_zero:
-        return
+def _print(console: Console, outcome: Outcome) -> None:
+    """What was measured and made."""
+    measured, shipped = outcome.measured, outcome.shipped
     table = Table(box=None, show_header=False)
     if "accuracy" not in measured:
         table.add_row(_TITLES["accuracy"], "not measured after the last epoch: proxconnect validate does it")

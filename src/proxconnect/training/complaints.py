@@ -75,7 +75,7 @@ def _complaint(said: str) -> str:
         hint = next((hint for sign, hint in _HINTS.items() if sign in error), "")
         return _short(error)[:_LONGEST] + hint
     name = next(group for group in unknown.groups() if group)
-    known = {*re.findall(r"--([\w.]+)", usage), *_nested_names()} - {name}
+    known = {*re.findall(r"--([\w.]+)", usage), *nested_names()} - {name}
     near = get_close_matches(name, known, n=3, cutoff=0.7) or _near_ends(name, known)
     hint = f"did you mean {' or '.join(near)}?" if near else "proxconnect fit --help lists the options"
     return f"there is no option {name}: {hint}"
@@ -94,7 +94,7 @@ def _near_ends(name: str, known: Collection[str]) -> list[str]:
     return [ends[end] for end in get_close_matches(name.rpartition(".")[2], ends, n=3, cutoff=0.7)]
 
 
-def _nested_names() -> Iterator[str]:
+def nested_names() -> Iterator[str]:
     """The options of what may be null, and of the data, which the usage does not list."""
     for where, cls in _NESTED.items():
         yield from (f"{where}.{field.name}" for field in dataclasses.fields(cls))

@@ -16,6 +16,7 @@ from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
 from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the names of its classes alone
 from proxconnect.training.health import Health
 from proxconnect.training.module import Training
+from proxconnect.training.parser import TrainingParser
 
 DEFAULTS = {
     "default_root_dir": "runs/default",
@@ -33,14 +34,16 @@ class Configured(LightningCLI):
 
     The options are `--trainer.*`, those of Lightning's Trainer; `--model.*`, those of `Training`; `--data`, a class of
     proxconnect.training.data and its options; `--checkpoint.*`, those of `LastCheckpoint`; `--seed_everything`, the one
-    seed of all; and `--config`, files of them, each over the one before.
+    seed of all; and `--config`, files of them, each over the one before. `manual` is what the help has besides options:
+    prog, description and epilog, as argparse takes them.
     """
 
-    def __init__(self, arguments: Arguments, prog: str = "proxconnect fit") -> None:
+    def __init__(self, arguments: Arguments, manual: Mapping[str, str] | None = None) -> None:
         super().__init__(
             Training, lightning.LightningDataModule, subclass_mode_data=True, save_config_callback=None,
             trainer_defaults=dict(DEFAULTS), seed_everything_default=0, auto_configure_optimizers=False,
-            load_from_checkpoint_support=False, parser_kwargs={"prog": prog}, run=False,
+            load_from_checkpoint_support=False, run=False, parser_class=TrainingParser,
+            parser_kwargs={"prog": "proxconnect fit", **(manual or {})},
             args=dict(arguments) if isinstance(arguments, Mapping) else list(arguments),
         )  # fmt: skip
 
@@ -81,6 +84,29 @@ class Configured(LightningCLI):
         anew = self.config.clone()
         anew["ckpt_path"] = None
         return str(self.parser.dump(anew, skip_unset=False))
+
+
+def parser() -> LightningArgumentParser:
+    """The parser of the options, which takes none."""
+    try:
+        _Unparsed([])
+    except _BuiltError as built:
+        return built.parser
+    raise AssertionError("Lightning's command line parses no arguments any more")
+
+
+class _BuiltError(Exception):
+    """The parser is built, which was all that was wanted."""
+
+    def __init__(self, parser: LightningArgumentParser) -> None:
+        self.parser = parser
+
+
+class _Unparsed(Configured):
+    """What stops before it parses."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        raise _BuiltError(parser)
 
 
 def _watched(given: Any, health: bool) -> list[lightning.Callback]:

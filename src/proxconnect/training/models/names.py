@@ -63,6 +63,17 @@ def find(name: str) -> Named:
     raise ValueError(f"no network {name!r} in {' and '.join(libraries or LIBRARIES)}{lacks}{_near(rest, known)}")
 
 
+def of_libraries() -> list[str]:
+    """The names that timm and torchvision have, where they are installed."""
+    found: list[str] = []
+    for finder in LIBRARIES.values():
+        try:
+            found += finder("")[1]
+        except extras.MissingExtraError:
+            continue
+    return list(dict.fromkeys(found))
+
+
 def _ours(
     title: str, make: Callable[..., nn.Module], usual: Size, keep: tuple[str, ...] = EDGES, *, knows_size: bool = False
 ) -> Named:
