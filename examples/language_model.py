@@ -1,6 +1,6 @@
 """A small LLaMA with binary weights learns from Python's own manual, is packed, and writes by `generate`.
 
-`python language_model.py fp` trains its float twin; "packed" then says what it costs to round it without training.
+`python language_model.py fp 200` trains its float twin, for 200 steps; "packed" then says what rounding alone costs.
 """
 
 import sys
@@ -15,7 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import proxconnect as pc
 
 PAIR = sys.argv[1] if len(sys.argv) > 1 else "bc"
-STEPS, BATCH, LENGTH, WORDS = 200, 16, 64, 512
+STEPS = int(sys.argv[2]) if len(sys.argv) > 2 else 200
+BATCH, LENGTH, WORDS = 16, 64, 512
 
 
 def network() -> LlamaForCausalLM:
@@ -32,8 +33,7 @@ torch.manual_seed(0)
 tokenizer = ByteLevelBPETokenizer()
 tokenizer.train_from_iterator(topics.values(), vocab_size=WORDS, show_progress=False)
 text = torch.tensor(tokenizer.encode("\n".join(topics.values())).ids)
-windows = text[: len(text) // LENGTH * LENGTH].view(-1, LENGTH)
-windows, held_out = windows[:-128], windows[-128:]
+windows, held_out = text.unfold(0, LENGTH, LENGTH).tensor_split([-128])
 
 model = pc.binarize(network(), PAIR, example={"input_ids": windows[:1]})  # all but the embedding and the head
 print(f"loss a token, held out: {held_out_loss(model):.2f} at first")

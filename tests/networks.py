@@ -9,6 +9,7 @@ import torch
 import torchvision
 import transformers
 from torch import Tensor, nn
+from torchvision.models.video import resnet
 
 from proxconnect import binarize_parameter
 
@@ -88,6 +89,14 @@ class Translator(nn.Module):
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1], device=target.device)
         return self.head(self.transformer(self.embedding(source), self.embedding(target), tgt_mask=mask))
+
+
+def r3d() -> nn.Module:
+    """R3D-18 of one block a stage, without the stage that holds three quarters of the weights."""
+    stages, blocks = [resnet.Conv3DSimple] * 4, [1] * 4
+    model = resnet.VideoResNet(resnet.BasicBlock, stages, blocks, resnet.BasicStem)
+    model.layer4, model.fc = nn.Identity(), nn.Linear(256, 5)
+    return model
 
 
 def with_prelu(model: nn.Module) -> nn.Module:
@@ -174,7 +183,7 @@ NETWORKS = {
         bypassed=tuple(f"{block}.{name}" for block in SWIN_BLOCKS for name in ("qkv", "proj")),
     ),
     "R3D-18": Network(
-        lambda: torchvision.models.video.r3d_18(num_classes=5), lambda: torch.randn(2, 3, 4, 16, 16),
+        r3d, lambda: torch.randn(2, 3, 4, 16, 16),
         {"stem.0": RAW, "fc": OUTPUT}, signed=with_prelu,
     ),
     "DeiT": Network(

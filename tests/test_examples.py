@@ -13,10 +13,14 @@ from training.forks import processes
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
+SHORTER = {"language_model": ("bc", "8"), "sentence_encoder": ("bnn++", "2")}
+"""Arguments, of which the second is the number of steps of training."""
+
+
 def be(example: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     os.chdir(folder)
-    sys.argv = [str(example)]
+    sys.argv = [str(example), *SHORTER.get(example.stem, ())]
     runpy.run_path(str(example), run_name="__main__")
 
 

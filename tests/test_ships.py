@@ -11,6 +11,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
 
 import proxconnect as pc
 from networks import NETWORKS
@@ -44,8 +45,8 @@ def of(name: str) -> tuple[Callable[[], nn.Module], Callable[[], Any]]:
 
 
 SHIPPED: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
-    "ResNet-18": (lambda: with_two_signs(torchvision.models.resnet18(num_classes=5)), images(40)),
-    "Bi-Real ResNet-18": (lambda: bireal_resnet18(classes=5), images(40)),
+    "ResNet of 8 convolutions": (lambda: with_two_signs(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5)), images(40)),
+    "Bi-Real ResNet-18": (lambda: bireal_resnet18(classes=5, width=16), images(40)),
     "MobileNet": (lambda: with_two_signs(torchvision.models.mobilenet_v2(num_classes=5, width_mult=0.25)), images(64)),
     **{name: of(name) for name in ("DeiT", "ViT", "Swin", "BERT", "LLaMA")},
 }

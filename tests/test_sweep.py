@@ -1,8 +1,10 @@
 """A tenth of the sweep: what went wrong once, and one of most kinds; `make test-sweep` runs all of it."""
 
+import functools
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from sweep.flow import MODES, go_through, started
 from sweep.run import LIBRARIES, subjects
@@ -27,11 +29,16 @@ CHOSEN = {
 NETWORKS = [(library, name) for library, names in CHOSEN.items() for name in names]
 
 
+@functools.lru_cache(maxsize=1)
+def floats(library: str, name: str) -> nn.Module:
+    """The float network, which both modes start from and neither changes."""
+    return started(subjects(library)[name])
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("library", "name"), NETWORKS)
 def test_a_network_goes_all_the_way(library: str, name: str, mode: str, tmp_path: Path) -> None:
-    subject = subjects(library)[name]
-    go_through(subject, started(subject), mode, tmp_path)
+    go_through(subjects(library)[name], floats(library, name), mode, tmp_path)
 
 
 def test_a_tenth_is_chosen() -> None:

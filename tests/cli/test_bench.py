@@ -7,6 +7,7 @@ import pytest
 
 import proxconnect
 from proxconnect import cli, kernels
+from proxconnect.bench.rivals import RIVALS, Rival
 
 THEIRS = """
 import torch
@@ -90,6 +91,17 @@ def without_engines(monkeypatch):
 
 
 @pytest.fixture
+def quick_engines(monkeypatch):
+    """As many as there are, by the same names, that answer at once."""
+
+    def prepare(task):
+        return lambda: [task.model(*task.inputs).numpy()]
+
+    engines = tuple(Rival(rival.name, ("torch",), prepare) for rival in RIVALS)
+    monkeypatch.setattr("proxconnect.bench.rivals.RIVALS", engines)
+
+
+@pytest.fixture
 def without_memory(monkeypatch):
     """No processes that measure it."""
     monkeypatch.setattr("proxconnect.cli.resident.peaks", lambda *_: "it was not asked")
@@ -104,6 +116,16 @@ def is_spread(value) -> bool:
     return set(value) == {"low", "median", "high"} and 0 < value["low"] <= value["median"] <= value["high"]
 
 
+@pytest.mark.usefixtures("without_memory")
+def test_engines_stand_beside_ours(theirs, capsys):
+    found = measured(capsys, "theirs:net", "--mode", "BWA", "--threads", "1", "--batch", "2")
+    engines = [network for network in found["networks"] if network["name"] not in ("float", "packed")]
+    assert {engine["name"] for engine in engines} | set(found["absent"]) >= {rival.name for rival in RIVALS}
+    assert not [why for why in found["absent"].values() if "Error:" in why]
+    assert all(is_spread(engine["latency"]) and is_spread(engine["speedup"]) for engine in engines)
+
+
+@pytest.mark.usefixtures("without_engines")
 def test_json_has_everything(theirs, capsys):
     found = measured(capsys, "theirs:net", "--mode", "BWA", "--threads", "1", "--batch", "1", "2")
     assert (found["model"], found["mode"], found["weights"], found["keep"]) == ("theirs:net", "BWA", "bnn++", ["edges"])
@@ -192,7 +214,7 @@ def test_the_named_language_model_needs_transformers(capsys, absent):
     assert "pip install 'proxconnect[huggingface]'" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("without_memory")
+@pytest.mark.usefixtures("quick_engines", "without_memory")
 def test_long_networks_fit_80_columns(theirs, capsys):
     arguments = ["theirs:deep", "--input", "2", "4", "--mode", "BWAA", "--rounds", "2", "--plot", "picture.svg"]
     assert cli.main(["bench", *arguments, "--profile", "--batch", "1", "9"]) == 0

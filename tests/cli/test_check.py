@@ -1,11 +1,13 @@
 """`proxconnect check`: exit codes, what is said, JSON, pictures, and printed code that runs."""
 
+import functools
 import json
 import math
 import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -82,6 +84,14 @@ LEGITIMATE = {
     "fp", "bc", "pc", "parq", "binaryrelax", "md", "bnn", "bnn++", "poly+", "ede+", "clip+", "erf+", "rectangle",
 }  # fmt: skip
 """At μ = 2, of the catalogue and the surrogates; the others are not."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def decomposed_once() -> Iterator[None]:
+    """What a test has found of a pair, others are told again: most ask for the same few of the catalogue."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("proxconnect.cli.subject.decompose", functools.cache(decompose))
+        yield
 
 
 @pytest.fixture

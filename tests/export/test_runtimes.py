@@ -1,17 +1,19 @@
 """Files of other formats answer as the packed network does, each run by the runtime that it is for."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 import proxconnect as pc
-from networks import NETWORKS
+from networks import NETWORKS, SIZES, Wave, images, of_timm, sentences
 from proxconnect.bench.answers import difference, run
 from proxconnect.bench.examples import with_batch
 from proxconnect.example import tensors_in
@@ -19,10 +21,12 @@ from proxconnect.export import to_onnx, to_openvino, to_qonnx
 from proxconnect.export.formats import FORMATS
 from proxconnect.export.runtimes import by_onnx_runtime, by_openvino, by_qonnx
 from proxconnect.export.writing import OPSET
-from proxconnect.training.models.bireal import bireal_resnet18
+from proxconnect.training.models.bireal import BiRealNet
 
 BOTH = {"activations": "bnn"}
-WRAPPED = BOTH | {"accumulator": pc.Accumulator(3, "wrap")}
+OVERFLOWS = {"plain.0": "wrap", "grouped": "saturate", "up": "cyclic", "head.0": "wrap"}
+"""Each on a layer of `Small`: whoever writes one of them writes it behind any layer."""
+
 TOLERANCE = 2e-5
 
 
@@ -52,29 +56,39 @@ class Words(nn.Module):
         return self.inner(self.words(numbers))
 
 
-OWN = {"Small": (Small, lambda: torch.randn(3, 3, 8, 8)), "Words": (Words, lambda: torch.randint(11, (3, 5)))}
+def bert() -> nn.Module:
+    config = transformers.BertConfig(num_labels=5, **SIZES | {"num_hidden_layers": 1})
+    return transformers.BertForSequenceClassification(config)
+
+
+BUILT = {
+    "Small": (Small, lambda: torch.randn(3, 3, 8, 8)),
+    "Words": (Words, lambda: torch.randint(11, (3, 5))),
+    "DeiT": (of_timm("deit_tiny_patch16_224", img_size=32, depth=1, embed_dim=24), images(32)),
+    "BERT": (bert, sentences),
+    "Wave": (Wave, NETWORKS["Wave"].example),
+}
+"""Of one block each, as a second one is written like the first."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network, how it is made binary, and how it is packed."""
+    """A network, how it is made binary, how it is packed, and what happens where the sums of a layer overflow."""
 
     name: str
     mode: dict[str, Any]
     packing: dict[str, Any]
+    overflows: Mapping[str, str] = field(default_factory=dict)
 
     def packed(self) -> tuple[nn.Module, Any]:
-        model, example = self._built()
+        build, example_of = BUILT[self.name]
+        model, example = build(), example_of()
         pc.binarize(model.train(), example=example, **self.mode)
+        for name, overflow in self.overflows.items():
+            model.get_submodule(name).accumulator = pc.Accumulator(3, overflow)
         with torch.no_grad():
             run(model, example)  # batch norms see something
         return pc.pack(model.eval(), **self.packing), example
-
-    def _built(self) -> tuple[nn.Module, Any]:
-        if self.name in OWN:
-            build, example = OWN[self.name]
-            return build(), example()
-        return NETWORKS[self.name].build(), NETWORKS[self.name].example()
 
 
 CASES = {
@@ -82,9 +96,7 @@ CASES = {
     "BW without scale": Case("Small", {"scale": None}, {}),
     "BWA": Case("Small", BOTH, {}),
     "BWA padded by signs": Case("Small", BOTH | {"padding_value": -1}, {}),
-    "BWAA": Case("Small", WRAPPED, {}),
-    "BWAA saturated": Case("Small", BOTH | {"accumulator": pc.Accumulator(3, "saturate")}, {}),
-    "BWAA cyclic": Case("Small", BOTH | {"accumulator": pc.Accumulator(3, "cyclic")}, {}),
+    "BWAA": Case("Small", BOTH, {}, OVERFLOWS),
     "8-bit remainder": Case("Small", {}, {"remainder": "int8", "vectors": "float16"}),
     "8-bit embedding": Case("Words", {"keep": ()}, {"remainder": "int8"}),
     "DeiT": Case("DeiT", {}, {}),
@@ -150,10 +162,10 @@ def test_the_onnx_file_has_standard_operators_alone(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def resnet() -> tuple[nn.Module, Tensor]:
-    """A network large enough for sizes to count."""
+    """A network large enough for sizes to count: a Bi-Real ResNet-18 with the first block of each stage."""
     torch.manual_seed(0)
     example = torch.randn(2, 3, 32, 32)
-    model = pc.binarize(bireal_resnet18().train(), example=example, **BOTH)
+    model = pc.binarize(BiRealNet((1, 1, 1, 1)).train(), example=example, **BOTH)
     with torch.no_grad():
         model(example)
     return model.eval(), example

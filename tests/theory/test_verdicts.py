@@ -1,5 +1,6 @@
 """Verdicts on the catalogue, on surrogates of the literature and on pairs by hand, with their P, T and r."""
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -70,6 +71,12 @@ def inside(x: Tensor, half_width: float = 1.0) -> Tensor:
     return (x.abs() <= half_width).to(x)
 
 
+@functools.cache
+def found(name: str, mu: float | None) -> Verdict:
+    """The verdict on a pair of the catalogue, which several laws are about."""
+    return decompose(name, mu=mu)
+
+
 def answer(verdict: Verdict) -> tuple[bool | None, bool]:
     return verdict.legitimate, verdict.by_convention
 
@@ -88,7 +95,7 @@ def test_the_tables_are_of_what_there_is() -> None:
 
 @pytest.mark.parametrize(("name", "mu"), every)
 def test_the_catalogue(name: str, mu: float | None) -> None:
-    verdict = decompose(name, mu=mu)
+    verdict = found(name, mu)
     legitimate, _ = CATALOGUE[name]
     assert answer(verdict) == (legitimate, False), str(verdict)
     assert verdict.declared is (True if legitimate else None)
@@ -116,7 +123,7 @@ def test_surrogates_of_the_literature(name: str, which: int) -> None:
 @pytest.mark.parametrize(("name", "mu"), declared)
 def test_they_come_back_as_they_are_declared(name: str, mu: float | None) -> None:
     """P everywhere, T and T' at every P(x), r there up to a constant."""
-    pair, verdict, x = PAIRS[name], decompose(name, mu=mu), points()
+    pair, verdict, x = PAIRS[name], found(name, mu), points()
     assert isinstance(pair, Pair)
     sharpness = 1.0 if mu is None else mu
     p = pair.prox(x, sharpness)
