@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills check study-small wheel-twice \
-  test-asan test-tsan test-arm format clean
+.PHONY: demo test test-lowest docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills check study-small \
+  wheel-twice test-asan test-tsan test-arm format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -31,6 +31,19 @@ docs: $(VENV)/ready
 
 docs-links: $(VENV)/ready
 	$(BIN)/sphinx-build --quiet --builder linkcheck --define nb_execution_mode=off docs build/docs-links
+
+# The tests with the lowest versions that pyproject.toml allows, in an environment of their own: 7 GB, most of it CUDA.
+LOWEST := build/lowest/venv
+
+$(LOWEST)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/python -m uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+	  --editable '.[test]'
+	touch $@
+
+test-lowest: $(LOWEST)/ready
+	$(LOWEST)/bin/python -m pytest -n auto --dist loadfile
 
 # Every reader of files under so many changed files, first by chance alone, then guided by what they reach in the code.
 FUZZ_RUNS ?= 20000

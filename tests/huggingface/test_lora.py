@@ -45,12 +45,12 @@ def test_adapters_train_while_the_binary_base_stays() -> None:
     assert all(torch.equal(layer.latent, latent) for layer, latent in zip(layers, before, strict=True))
 
 
-@pytest.mark.parametrize("is_safe", [False, True])
-def test_merging_is_refused_and_loses_nothing(is_safe: bool) -> None:
+@pytest.mark.parametrize("merge", ["merge_adapter", "merge_and_unload"])
+def test_merging_is_refused_and_loses_nothing(merge: str) -> None:
     model, image = adapted("linear", init_lora_weights=False).eval(), torch.randn(2, 3, 8, 8)
     before = model(image)
     with pytest.raises(TypeError, match="±α"):
-        model.merge_adapter(safe_merge=is_safe)
+        getattr(model, merge)()
     assert torch.equal(model(image), before)
 
 
