@@ -174,11 +174,12 @@ def test_pages_of_the_site_load_without_a_complaint(browser: Any, site: Path, na
     assert [url for url in requests(browser) if not url.startswith((site.as_uri(), "data:"))] == []
 
 
-def test_the_gallery_has_the_page_with_the_slider_in_it(browser: Any, site: Path) -> None:
+@pytest.mark.parametrize("width", [1280, 800, 390], ids=["desktop", "tablet", "phone"])
+def test_the_gallery_has_the_page_with_the_slider_in_it(browser: Any, site: Path, width: int) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.wait import WebDriverWait
 
-    show(browser, site / "gallery" / "index.html")
+    show(browser, site / "gallery" / "index.html", width)
     frame = browser.find_element(By.TAG_NAME, "iframe")
     browser.execute_script("arguments[0].scrollIntoView()", frame)
     browser.switch_to.frame(frame)
