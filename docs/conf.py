@@ -22,10 +22,11 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
     "extensions.docstrings",
+    "extensions.gallery",
     "extensions.mathml",
     "extensions.outside",
 ]
-exclude_patterns = ["checks", "extensions", "**/.ipynb_checkpoints"]
+exclude_patterns = ["checks", "extensions", "gallery/pairs/cards.md", "**/.ipynb_checkpoints"]
 
 html_theme = "furo"
 html_title = "proxconnect"

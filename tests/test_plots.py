@@ -1,5 +1,6 @@
 """The pictures draw what they claim: their lines against the functions they are of."""
 
+import re
 import sys
 
 import pytest
@@ -185,3 +186,27 @@ def test_the_suffix_says_the_kind_of_file(tmp_path):
     assert b"<svg" in (tmp_path / "bc.svg").read_bytes()
     with pytest.raises(ValueError, match=r"give a file that ends in \.png or \.svg, got .*bc\.pdf"):
         plots.save(figure, tmp_path / "bc.pdf")
+
+
+def test_the_page_with_a_slider_holds_all_that_it_needs(tmp_path):
+    mine = Heuristic("mine", PAIRS["bc"].prox, PAIRS["bnn"].transform.derivative)
+    plots.interactive_catalogue(tmp_path / "pairs.html", ["bnn++", mine])
+    text = (tmp_path / "pairs.html").read_text()
+    body = re.sub(r"<script.*?</script>", lambda script: script[0].partition(">")[0] + ">", text, flags=re.DOTALL)
+    assert re.findall(r"""(?:src|href)=["']([^"']*)""", body) == ["data:,"]
+    assert re.findall(r'"name":"([^"]*)"', text)[-6:] == ["bnn++"] * 4 + ["mine"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs", "words"),
+    [
+        ("a.png", ["bc"], r"ends in \.html, got .*a\.png"),
+        ("a.html", [], "at least one pair"),
+        ("a.html", ["bcc"], "'bc'"),
+    ],
+    ids=["suffix", "none", "unknown"],
+)
+def test_a_page_that_cannot_be_is_refused(tmp_path, name, pairs, words):
+    with pytest.raises(ValueError, match=words):
+        plots.interactive_catalogue(tmp_path / name, pairs)
+    assert not list(tmp_path.iterdir())

@@ -12,10 +12,10 @@ from sphinx.util.typing import ExtensionMetadata
 from checks.public_names import shortest_names
 
 
-def read_sections(app: Sphinx, what: Any, name: str, value: object, options: Any, lines: list[str]) -> None:
+def read_sections(_app: Sphinx, what: Any, name: str, value: object, options: Any, lines: list[str]) -> None:
     """Read Args, Returns and Raises by napoleon, which in an attribute would take what precedes a colon for a type."""
     if what not in {"attribute", "data", "property"}:
-        lines[:] = GoogleDocstring(lines, None, app, what, name, value, options).lines()
+        lines[:] = GoogleDocstring(lines, None, None, what, name, value, options).lines()
 
 
 def keep_bars(_app: Sphinx, _what: str, _name: str, _object: object, _options: Any, lines: list[str]) -> None:

@@ -64,6 +64,11 @@ def picture(suffix: str) -> Write:
     return lambda folder, version: plots.save(figures[version], folder / f"a{suffix}")
 
 
+def interactive_page() -> Write:
+    pairs = (["bc"], ["bnn"])
+    return lambda folder, version: plots.interactive_catalogue(folder / "pairs.html", pairs[version])
+
+
 def read_widths(folder: Path) -> dict[str, str | None]:
     """What tells one from the other, as an SVG file has its date and random names in it; it must be whole."""
     return {name: ElementTree.fromstring(text).get("width") for name, text in contents(folder).items()}
@@ -198,6 +203,7 @@ WRITERS = {
     "results.json of the demo": Writer(report_of_demo),
     "picture .png": Writer(lambda: picture(".png")),
     "picture .svg": Writer(lambda: picture(".svg"), read_widths),
+    "interactive_catalogue": Writer(interactive_page),
     "to_onnx": Writer(onnx),
     "to_openvino": Writer(openvino, may_be=is_no_mix("net.xml", "net.bin")),
     "save_pretrained": Writer(hub, may_be=is_no_mix("README.md", "model.safetensors")),

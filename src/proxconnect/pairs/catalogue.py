@@ -116,7 +116,8 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         sharpness=sign_swish.sharpness,
         doc="""BNN+: F(x) = sign(x), B(x) = SS'_μ(x), μ > 0.
 
-    It solves no prox problem: B varies where P would have to be flat. Darabi 2018 (arXiv 1812.11800).
+    SS'_μ(x) = μ(2 - μx·tanh(μx/2))/(1 + cosh μx). It solves no prox problem: B varies where P would have to be flat.
+    Darabi 2018 (arXiv 1812.11800).
     """,
     ),
     Heuristic(

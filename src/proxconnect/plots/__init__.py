@@ -4,6 +4,7 @@ Needs the extra `plots`. Every function returns a `matplotlib.figure.Figure`; `s
 """
 
 from proxconnect.plots.figures import PAIR_COLOURS, SHADES, SUFFIXES, save
+from proxconnect.plots.interactive import interactive_catalogue
 from proxconnect.plots.latencies import plot_contests, plot_latencies
 from proxconnect.plots.pairs import plot_catalogue, plot_pair
 from proxconnect.plots.runs import plot_curves, plot_excesses, plot_latents
@@ -14,6 +15,7 @@ __all__ = [
     "PAIR_COLOURS",
     "SHADES",
     "SUFFIXES",
+    "interactive_catalogue",
     "plot_accuracies",
     "plot_catalogue",
     "plot_contests",

@@ -1,0 +1,171 @@
+"""The pages of the gallery, in Markdown: one for each pair of the catalogue, and the cards that lead there."""
+
+import inspect
+from collections.abc import Iterable, Sequence
+
+from extensions.gallery import accuracies
+from extensions.gallery.formulas import clauses, prose, tex
+from extensions.gallery.names import link, page_of
+from extensions.gallery.verdicts import corrected_by, correction, is_legitimate, verdicts
+from proxconnect.pairs import PAIRS, AnyPair, Pair
+from proxconnect.study.tables import markdown
+from proxconnect.theory import Verdict, words
+
+FENCE = "`" * 3
+
+
+def page(name: str) -> str:
+    """The page of a pair."""
+    pair = PAIRS[name]
+    title, shown, conditions, rest = _read(pair)
+    parts = [
+        f"# {name}\n\n{_badge(name)} {title}.\n",
+        _use(name),
+        "## F and B\n",
+        *map(_display, shown),
+        *([f"{prose(', '.join(conditions))}.\n"] if conditions else []),
+        f"{rest}\n",
+        _picture(name, "curves", f"F and B of {name}, from soft to sharp"),
+        *(_problem(pair) if isinstance(pair, Pair) else []),
+        "## Verdict\n",
+        _verdict(name),
+        _picture(name, "verdict", f"What decides: F and B of {name}, and P, T and r where they exist"),
+        f"The same, and more, in a terminal:\n\n{FENCE}sh\nproxconnect check {name}\n{FENCE}\n",
+        f"## Sharpness\n\n{_sharpness(pair)}\n",
+        "## Accuracies\n",
+        *_accuracies(name),
+    ]
+    return "\n".join(parts)
+
+
+def _read(pair: AnyPair) -> tuple[str, list[str], list[str], str]:
+    """What the pair is called, the formulas of F and B, what else its first sentence says, and all others."""
+    first, *others = inspect.cleandoc(pair.doc or type(pair).__doc__ or "").split("\n\n")
+    said = clauses(" ".join(first.split()))
+    shown = [clause for clause in said if clause.startswith(("F(", "B(", "B ="))]
+    before = said.index(shown[0]) if shown else len(said)
+    conditions = [clause for clause in said[before:] if clause not in shown]
+    return ", ".join(said[:before]), shown, conditions, prose("\n\n".join(others))
+
+
+def _badge(name: str) -> str:
+    return "{bdg-success}`legitimate`" if is_legitimate(name) else "{bdg-secondary}`heuristic`"
+
+
+MODEL = """import torch
+import proxconnect as pc
+
+model = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(3)))"""
+"""What the code of a page needs and readers do not see."""
+
+
+def _use(name: str) -> str:
+    return f'<!-- python\n{MODEL}\n-->\n\n{FENCE}python\nmodel = pc.binarize(model, weights="{name}")\n{FENCE}\n'
+
+
+def _display(formula: str) -> str:
+    return f"$$\n{tex(formula)}\n$$\n"
+
+
+def _picture(name: str, what: str, description: str) -> str:
+    return f":::{{div}} picture\n![{description}]({page_of(name)}-{what}.svg)\n:::\n"
+
+
+def _problem(pair: Pair) -> Iterable[str]:
+    """P as the minimum that its docstring says, then r and T."""
+    yield "## The prox problem\n"
+    first, _, _ = inspect.cleandoc(type(pair.prox).__doc__ or "").partition("\n\n")
+    minimum = clauses(" ".join(first.split()))[0]
+    if "argmin" in minimum:
+        yield _display(minimum)
+    yield f"The regulariser $r(z)$ is {prose(type(pair.prox).regularizer.__doc__ or '')}\n"
+    yield f"The transform: {prose(type(pair.transform).__doc__ or '')}\n"
+
+
+def _verdict(name: str) -> str:
+    """The answers and why; the correction of a heuristic, or whose correction this is."""
+    text = _answers(verdicts(name))
+    mended, corrected = correction(name), corrected_by(name)
+    if mended and mended.twin:
+        (forward, *_) = _read(PAIRS[mended.name])[1]
+        text += f"\nThe correction is {link(mended.name)}, which keeps B and takes its integral for F:\n\n"
+        text += _display(forward)
+    elif mended:
+        text += f"\nThe correction keeps B:\n\n{FENCE}python\n{mended.code}\n{FENCE}\n"
+    if corrected:
+        text += f"\nIt corrects {' and '.join(map(link, corrected))}: it has the same B, and for F the integral of B.\n"
+    return text
+
+
+def _answers(found: Sequence[Verdict]) -> str:
+    """The verdicts at each μ and what follows from them; once where it is the same at all."""
+    whys, follows = [_why(verdict) for verdict in found], [prose(words.consequence(verdict)) for verdict in found]
+    mus = ["" if verdict.mu is None else f"{verdict.mu:g}" for verdict in found]
+    if len({*zip(whys, follows, strict=True)}) == 1:
+        at = f" It is so at μ = {', '.join(mus[:-1])} and {mus[-1]}." if len(mus) > 1 else ""
+        return f"{whys[0]}{f' {follows[0]}.' if follows[0] else ''}{at}\n"
+    if len({*whys}) == 1:
+        return f"{whys[0]}\n\n" + "".join(f"- μ = {mu}: {line}.\n" for mu, line in zip(mus, follows, strict=True))
+    return "".join(f"- μ = {mu}: {line}\n" for mu, line in zip(mus, whys, strict=True))
+
+
+def _why(verdict: Verdict) -> str:
+    """The answer in words, why, and where it is decided."""
+    where = f", {place}" if (place := words.place(verdict)) else ""
+    answer = words.answer(verdict)
+    return prose(f"{answer[0].upper()}{answer[1:]}: {verdict.reason}{where}.")
+
+
+def _sharpness(pair: AnyPair) -> str:
+    if pair.sharpness is None:
+        return "The pair does not depend on μ, and a schedule passes over it."
+    domain = f"$\\mu \\geq {pair.sharpness.lowest:g}$" if pair.sharpness.lowest else "$\\mu > 0$"
+    return (
+        f"{domain}. Unless it is told otherwise, `pc.Sharpening` takes μ from {pair.sharpness.start:g} to "
+        f"{pair.sharpness.end:g} where the layer has a scale, in units of which F sees the weights."
+    )
+
+
+LEGEND = (
+    "BW: binary weights. BWA: and inputs, by bnn+ at μ = 2. BWAA: and sums in 8 bits that wrap. E2E: from scratch. FT: "
+    "fine-tuned from the float network. Means with standard deviations over seeds, intervals of the means by Student's "
+    "t; *less float* is against the float network of the same seed."
+)
+
+
+def _accuracies(name: str) -> Iterable[str]:
+    table, study = accuracies.table(name), "[study on Fashion-MNIST](../../study.md)"
+    if table is None:
+        yield f"The {study} has no run of it.\n"
+        return
+    yield f"From the ledger of the {study}, which says what was run and what it does not show.\n"
+    yield from map(markdown, [table])
+    yield f"{LEGEND}\n"
+    yield from map(markdown, accuracies.compared(name))
+
+
+def cards() -> str:
+    """Cards of all pairs, legitimate ones and heuristics apart, and the hidden list of their pages."""
+    groups = {
+        "Legitimate": [name for name in PAIRS if is_legitimate(name)],
+        "Heuristics": [name for name in PAIRS if not is_legitimate(name)],
+    }
+    parts = [f"## {head}\n\n{_grid(names)}" for head, names in groups.items() if names]
+    pages = "\n".join(f"pairs/{page_of(name)}" for name in PAIRS)
+    return "\n".join([*parts, f"{FENCE}{{toctree}}\n:hidden:\n\n{pages}\n{FENCE}\n"])
+
+
+def _grid(names: Iterable[str]) -> str:
+    return "\n".join(["::::{grid} 2 3 4 4", ":gutter: 2", "", *map(_card, names), "::::", ""])
+
+
+def _card(name: str) -> str:
+    return f""":::{{grid-item-card}} {name}
+:link: pairs/{page_of(name)}
+:link-type: doc
+:img-bottom: pairs/{page_of(name)}-card.svg
+:img-alt: F and B of {name}
+:class-card: {"legitimate" if is_legitimate(name) else "heuristic"}
+
+{_read(PAIRS[name])[0]}
+:::"""
