@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon import Config
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.typing import ExtensionMetadata
@@ -15,7 +16,8 @@ from checks.public_names import shortest_names
 def read_sections(app: Sphinx, what: Any, name: str, value: object, options: Any, lines: list[str]) -> None:
     """Read Args, Returns and Raises by napoleon, which in an attribute would take what precedes a colon for a type."""
     if what not in {"attribute", "data", "property"}:
-        lines[:] = GoogleDocstring(lines, None, app, what, name, value, options).lines()
+        config: Any = Config()  # napoleon's own, of values that Sphinx's has only where napoleon is an extension
+        lines[:] = GoogleDocstring(lines, config, app, what, name, value, options).lines()
 
 
 def keep_bars(_app: Sphinx, _what: str, _name: str, _object: object, _options: Any, lines: list[str]) -> None:
