@@ -1,5 +1,6 @@
 """The site can be built, without the cells of its tutorials, and its pages keep what they say."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -40,4 +41,14 @@ PAGES = code_blocks.with_code()
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_the_code_of_a_page_runs_and_prints_what_it_says(page):
+    assert code_blocks.run_apart(page) == []
+
+
+OF_OTHERS = code_blocks.of_others()
+
+
+@pytest.mark.parametrize(("page", "package"), OF_OTHERS, ids=[package for _, package in OF_OTHERS])
+def test_the_code_of_another_library_runs(page, package):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed, whose code {page.name} shows")
     assert code_blocks.run_apart(page) == []
