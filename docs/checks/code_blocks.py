@@ -1,14 +1,15 @@
 """Does the code on the pages run, and print what they say it prints?
 
 A `python` block is run, after those above it on its page; a comment `<!-- python ... -->` is run too, which readers do
-not see. A `text` block behind one is what it prints, where `...` stands for anything. A `sh` block is held against the
-command's own parser, the Makefile and the extras. Cells of tutorials are run by the build. Any other block is output or
-data, and says which.
+not see, and one of `python larq` where larq is installed. A `text` block behind one is what it prints, where `...`
+stands for anything. A `sh` block is held against the command's own parser, the Makefile and the extras. Cells of
+tutorials are run by the build. Any other block is output or data, and says which.
 """
 
 import contextlib
 import difflib
 import doctest
+import importlib.util
 import io
 import itertools
 import linecache
@@ -39,6 +40,11 @@ def differences(block: Block, printed: str) -> list[str]:
     return ["\n".join([f"{block.place}: the code above prints something else", *lines])]
 
 
+def is_runnable(block: Block) -> bool:
+    """Whether it is code, and the packages are installed that it needs."""
+    return block.kind == "python" and all(importlib.util.find_spec(package) for package in block.needs)
+
+
 def run_page(page: Path) -> list[str]:
     """The faults of the `python` blocks of one page, run in an empty folder; for a process of its own."""
     found: list[str] = []
@@ -49,7 +55,7 @@ def run_page(page: Path) -> list[str]:
             if block.kind == "text" and printed is not None:
                 found += differences(block, printed)
             printed = None
-            if block.kind != "python":
+            if not is_runnable(block):
                 continue
             linecache.cache[block.place] = (len(block.code), None, block.code.splitlines(keepends=True), block.place)
             with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -94,6 +100,16 @@ def unmarked(root: Path = ROOT) -> list[str]:
 def with_code(root: Path = ROOT) -> list[Path]:
     """The pages that have code to run."""
     return [page for page in pages(root) if any(block.kind == "python" for block in blocks(page))]
+
+
+def of_others(root: Path = ROOT) -> list[tuple[Path, str]]:
+    """The pages with code of other packages, which are not among what is installed for tests, each with one of them."""
+    return sorted({(page, package) for page in pages(root) for block in blocks(page) for package in needed(block)})
+
+
+def needed(block: Block) -> tuple[str, ...]:
+    """The packages that a block of code needs."""
+    return block.needs if block.kind == "python" else ()
 
 
 def faults(root: Path = ROOT) -> list[str]:

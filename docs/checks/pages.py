@@ -29,6 +29,8 @@ class Block:
     """Of its first line of code, from 1."""
     kind: str
     """The first word after the fence; empty where there is none."""
+    needs: tuple[str, ...]
+    """The other words: packages without which it does not run."""
     code: str
     hidden: bool
 
@@ -51,7 +53,7 @@ def blocks(page: Path) -> list[Block]:
     for match in FENCED.finditer(text):
         group = "code" if match["hidden"] is None else "hidden"
         line = text.count("\n", 0, match.start(group)) + 1
-        kind = match["kind"].split()[0] if match["kind"] and match["kind"].strip() else ""
         hidden = match["hidden"] is not None
-        found.append(Block(page, line, "python" if hidden else kind, match[group], hidden))
+        kind, *needs = ["python"] if hidden else match["kind"].split() or [""]
+        found.append(Block(page, line, kind, tuple(needs), match[group], hidden))
     return found

@@ -28,6 +28,16 @@ def test_blocks_are_found_with_their_lines_and_what_readers_do_not_see(tmp_path)
     assert found == [(4, "python", "x = 1\n", True), (8, "python", "print(x)\n", False), (12, "text", "1\n", False)]
 
 
+def test_code_of_other_packages_runs_where_they_are_installed(tmp_path):
+    path = page(
+        tmp_path, ("python torch", "print(1)"), ("text", "2"), ("python not_there", "1 / 0"), ("text", "what it prints")
+    )
+    assert [block.needs for block in blocks(path)] == [("torch",), (), ("not_there",), ()]
+    (fault,) = code_blocks.faults(tmp_path)
+    assert "the code above prints something else" in fault
+    assert code_blocks.of_others(tmp_path) == [(path, "not_there"), (path, "torch")]
+
+
 def test_a_page_whose_code_runs_has_no_fault(tmp_path):
     path = page(tmp_path, ("python", "x = 2"), ("python", "print(x, 'and', id(x))"), ("text", "2 and ..."))
     assert code_blocks.run_page(path) == []
