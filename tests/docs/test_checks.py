@@ -1,11 +1,13 @@
 """Each check of the pages finds what is wrong: every test here breaks something."""
 
+import shutil
 import zlib
 from pathlib import Path
 
 import pytest
 
-from checks import code_blocks, links, public_names
+from checks import code_blocks, links, numbers, public_names
+from checks.claims import claims
 from checks.pages import ROOT, blocks
 
 FENCE = "`" * 3
@@ -115,3 +117,46 @@ def test_a_public_name_that_no_page_describes_is_found(tmp_path):
     assert public_names.faults(tmp_path) == []
     inventory(tmp_path, [name for name in names if name != "proxconnect.binarize"])
     assert public_names.faults(tmp_path) == ["proxconnect.binarize is public, and no page describes it"]
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """The pages that claim numbers, and what these were recorded in."""
+    folder = tmp_path_factory.mktemp("copied")
+    for name in [*claims(ROOT), "docs/networks.jsonl", "studies/fashion-mnist/ledger.jsonl"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def test_the_numbers_of_all_pages_are_those_that_were_recorded(copied):
+    assert numbers.faults(copied) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("README.md", "264 runs", "265 runs"),
+        ("docs/choosing.md", "(+0.03 to +0.73)", "(+0.03 to +0.74)"),
+        ("docs/study.md", "| **−0.48** |", "| −0.48 |"),
+    ],
+    ids=["README", "choosing", "study"],
+)
+def test_a_number_that_was_not_recorded_is_found(copied, name, before, after):
+    path = copied / name
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    faults = numbers.faults(copied)
+    path.write_text(text)
+    assert len(faults) == 1
+    assert after.strip("| ") in faults[0]
+
+
+def test_a_record_that_grew_is_found(copied):
+    ledger = copied / "studies" / "fashion-mnist" / "ledger.jsonl"
+    text = ledger.read_text()
+    ledger.write_text("".join(text.splitlines(keepends=True)[:-1]))
+    faults = numbers.faults(copied)
+    ledger.write_text(text)
+    assert any("263 runs" in fault for fault in faults)

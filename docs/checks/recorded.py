@@ -1,0 +1,92 @@
+"""What was measured and is kept in files, as pages write it."""
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from proxconnect.study import statistics
+from proxconnect.study.ledger import Entry, newest, read
+
+FIGURE = "accuracy.reestimated"
+
+
+def signed(points: float, digits: int = 2) -> str:
+    """A difference, with the minus sign of print; 0 has no sign."""
+    text = f"{points:+.{digits}f}"
+    return text.replace("-", "\N{MINUS SIGN}") if float(text) else text[1:]
+
+
+class Lead(NamedTuple):
+    """What one pair has more than another, in points of accuracy: the mean over seeds and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """The ledger of the study."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, root: Path) -> "Study":
+        """That of this repository."""
+        return cls(tuple(newest(read(root / "studies" / "fashion-mnist" / "ledger.jsonl"))))
+
+    def chosen(self, labels: str) -> list[Entry]:
+        """The rows that have all of these labels, by the rule PC++ where none is named."""
+        wanted = labels.split()
+        rules = {entry.labels.get("rule") for entry in self.entries}
+        if not rules & set(wanted):
+            wanted.append("PC++")
+        return [entry for entry in self.entries if set(wanted) <= set(entry.labels.values())]
+
+    def spread(self, labels: str, less: str = "") -> tuple[float, float]:
+        """Mean and standard deviation of the accuracy in %, or of what it is above that of other rows, by seed."""
+        below = {entry.labels["seed"]: self._value(entry) for entry in self.chosen(less)} if less else {}
+        spread = statistics.Spread.of(
+            [self._value(entry) - below.get(entry.labels["seed"], 0.0) for entry in self.chosen(labels)]
+        )
+        assert spread.sd is not None
+        return spread.mean, spread.sd
+
+    def accuracy(self, labels: str) -> str:
+        """As 84.8 ± 0.5."""
+        mean, sd = self.spread(labels)
+        return f"{mean:.1f} ± {sd:.1f}"
+
+    def lost(self, labels: str, less: str) -> str:
+        """The same of what rows lose against others."""
+        mean, sd = self.spread(labels, less)
+        return f"{-mean:.1f} ± {sd:.1f}"
+
+    def lead(self, one: str, other: str, labels: str) -> Lead:
+        """What a pair has more than another, seed by seed."""
+        pairs = [replace(entry, labels={"pair": entry.labels["pair"], "seed": entry.labels["seed"]})
+                 for entry in self.chosen(labels)]  # fmt: skip
+        (found,) = statistics.differences(pairs, "pair", one, other, FIGURE)
+        low, high = found.interval or (math.nan, math.nan)
+        return Lead(100 * found.mean, 100 * low, 100 * high, found.count)
+
+    def ahead(self, one: str, other: str, labels: str) -> str:
+        """As +0.38 (+0.03 to +0.73)."""
+        lead = self.lead(one, other, labels)
+        return f"{signed(lead.mean)} ({signed(lead.low)} to {signed(lead.high)})"
+
+    @staticmethod
+    def _value(entry: Entry) -> float:
+        value = entry.figure(FIGURE)
+        assert value is not None
+        return 100 * value
+
+
+def networks(root: Path) -> int:
+    """How many networks of others went from floats to a loaded file."""
+    lines = (root / "docs" / "networks.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return len({(row["library"], row["name"]) for row in rows if row["error"] is None})
