@@ -10,7 +10,13 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 # Tutorials call the command of the environment that builds the site, print plainly and draw their pictures in the page.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ |= {"COLUMNS": "80", "NO_COLOR": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+os.environ |= {
+    "COLUMNS": "80",
+    "NO_COLOR": "1",
+    "TTY_COMPATIBLE": "0",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "ignore",
+}
 
 project = "proxconnect"
 author = "the proxconnect developers"
