@@ -14,6 +14,7 @@ os.environ |= {
     "COLUMNS": "80",
     "NO_COLOR": "1",
     "TTY_COMPATIBLE": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
     "OMP_NUM_THREADS": "1",
     "PYTHONWARNINGS": "ignore",
 }

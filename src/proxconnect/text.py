@@ -21,7 +21,10 @@ def plain(renderable: "RenderableType", width: int = 80) -> str:
     from rich.console import Console
 
     buffer = StringIO()
-    Console(file=buffer, width=width, color_system=None, force_terminal=False, legacy_windows=False).print(renderable)
+    text = Console(
+        file=buffer, width=width, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
+    )
+    text.print(renderable)
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().split("\n"))
 
 
