@@ -19,6 +19,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
+import torch
+
 from checks.commands import wrong_commands
 from checks.pages import ROOT, Block, blocks, pages
 
@@ -69,6 +71,7 @@ def run_page(page: Path) -> list[str]:
 
 def _answer(page: Path, results: "multiprocessing.SimpleQueue[list[str]]") -> None:
     os.environ["MPLBACKEND"] = "agg"
+    torch.set_num_threads(1)  # several pages run side by side
     results.put(run_page(page))
 
 
