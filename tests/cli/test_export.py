@@ -39,7 +39,7 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_a_file_is_written_and_answered(packed: Path, form: str, out: str, runtime: str, capsys) -> None:
     assert main(command(packed, form, out)) == 0
-    written, answered = capsys.readouterr().out.strip().splitlines()
+    written, answered = capsys.readouterr().out.strip().splitlines()[-2:]  # onnxscript 0.6 says before what it rewrote
     size = sum(path.stat().st_size for path in Path().glob("net.*") if path != packed)
     assert f"{out}: {size:,} bytes, {size / packed.stat().st_size:.2f} times the packed file" in written
     assert answered.startswith(f"{runtime} answers within ")
@@ -55,7 +55,7 @@ def test_floats_are_written_for_binary_weights(packed: Path, capsys) -> None:
     model = pc.binarize(nn.Sequential(*layers)).eval()
     pc.save(pc.pack(model), packed)
     assert main(command(packed, "float", "net.float.safetensors")) == 0
-    written, answered = capsys.readouterr().out.strip().splitlines()
+    written, answered = capsys.readouterr().out.strip().splitlines()[-2:]  # onnxscript 0.6 says before what it rewrote
     size = Path("net.float.safetensors").stat().st_size
     assert written.startswith(f"net.float.safetensors: {size:,} bytes")
     assert answered.startswith("the float network answers within ")
