@@ -39,7 +39,7 @@ $(LOWEST)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOWEST)/bin/python -m uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
-	  --editable '.[test]'
+	  --editable '.[test,docs]'
 	touch $@
 
 test-lowest: $(LOWEST)/ready
