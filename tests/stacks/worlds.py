@@ -11,6 +11,8 @@ import torch.distributed as dist
 from stacks.nets import Batch
 
 RANKS = 2
+FSDP_ON_CPUS = torch.__version__ >= (2, 8)
+"""Older ones need an accelerator, or sum over gloo the gradients that they should average (2.7.0 does)."""
 
 
 def results_of(job: Callable[[Path], Any], folder: Path) -> list[Any]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.distributed.tensor import DTensor
 
+from stacks.worlds import FSDP_ON_CPUS
 from training.ranks import RANKS, run_on_ranks
 from training.small_runs import TRANSFORMER, finish, outcome
 
@@ -14,8 +15,7 @@ BATCH = 32
 SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
 """Adam would make steps out of rounding where gradients are next to nothing."""
 MODEL = {"network": TRANSFORMER, "optimizer": SGD}
-STRATEGIES = ["ddp", "fsdp2"] if hasattr(torch.cpu.Stream, "record_event") else ["ddp"]
-"""FSDP2 of an older torch needs an accelerator."""
+STRATEGIES = ["ddp", "fsdp2"] if FSDP_ON_CPUS else ["ddp"]
 
 
 class StopError(Exception):
