@@ -117,11 +117,15 @@ def test_what_does_not_fit() -> None:
 
 def test_compiled_and_exported() -> None:
     levels, scale, bias = weights(5, 6, 3, 3)
-    panels = kernels.int8_panels(levels)
 
     class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, tensor in {"panels": kernels.int8_panels(levels), "scale": scale, "bias": bias}.items():
+                self.register_buffer(name, tensor)
+
         def forward(self, image: Tensor) -> Tensor:
-            return kernels.int8_conv2d(image, panels, levels.shape, (2, 2), (1, 1), (1, 1), scale, bias)
+            return kernels.int8_conv2d(image, self.panels, levels.shape, (2, 2), (1, 1), (1, 1), self.scale, self.bias)
 
     for image in (torch.randn(2, 6, 8, 8), torch.randn(2, 6, 8, 8).to(memory_format=torch.channels_last)):
         expected = Net()(image)
