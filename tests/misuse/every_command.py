@@ -32,7 +32,7 @@ RECIPE = {
 """Both JSON, which YAML can read."""
 
 COMMANDS = [
-    "check bnn", "fit --config recipe.yaml", "validate --config recipe.yaml --ckpt_path last",
+    "check bnn", "completion bash", "fit --config recipe.yaml", "validate --config recipe.yaml --ckpt_path last",
     "test --config recipe.yaml --ckpt_path last", "summary run/last.ckpt", "summary run/network.safetensors",
     "study grid.yaml --workers 1", "study grid.yaml --verify 1 --workers 1",
     "demo --pairs bnn --modes BW --starts E2E --seeds 1 --epochs 1 --workers 1 --out demo",
