@@ -14,6 +14,11 @@ class Finish:
     channels_last, and with what the steps `Add` add, which lie as x does. Returns the same, in `out` where that is
     given, which may be x. No gradient goes through. Several threads may call at once.
 
+    Args:
+        steps: in order.
+        channels: of x, at least 1.
+        instruction_set: one of `instruction_sets()`, by default the best.
+
     Raises:
         ValueError: a shape or a layout that does not fit. TypeError: another dtype or device. RuntimeError: the kernels
             were not built.
