@@ -12,7 +12,7 @@ from proxconnect.conversion import binarize
 from proxconnect.conversion.keep import Keep
 from proxconnect.huggingface import plain
 from proxconnect.huggingface.plain import Names
-from proxconnect.layers import Accumulator, BinaryLayer
+from proxconnect.layers import Accumulator, BinaryLayer, add_thresholds
 from proxconnect.pairs import PAIRS
 from proxconnect.quantizer import Scale
 from proxconnect.text import some
@@ -33,6 +33,8 @@ class ProxConnectConfig(QuantizationConfigMixin):
         scale, keep, padding_value: as of `binarize`.
         accumulator: an `Accumulator`, or its fields as a mapping.
         layers: by the name of each binary layer, the pairs of its weights and inputs; `save_pretrained` writes it.
+        thresholds: the names of the layers whose inputs have learned thresholds, which `add_thresholds` made;
+            `save_pretrained` writes it.
 
     ValueError for what JSON cannot hold, no pair has as its name, or no such argument can be.
     """
@@ -40,7 +42,8 @@ class ProxConnectConfig(QuantizationConfigMixin):
     def __init__(
         self, /, weights: Names = "bnn++", activations: Names = None, *, scale: Scale = "channel",
         keep: str | Sequence[str] | None = "edges", accumulator: Accumulator | Mapping[str, Any] | None = None,
-        padding_value: int = 0, layers: Mapping[str, Sequence[str | None]] | None = None, **unknown: Any,
+        padding_value: int = 0, layers: Mapping[str, Sequence[str | None]] | None = None,
+        thresholds: Sequence[str] | None = None, **unknown: Any,
     ) -> None:  # fmt: skip
         unknown.pop("quant_method", None)
         if unknown:
@@ -53,6 +56,7 @@ class ProxConnectConfig(QuantizationConfigMixin):
             raise ValueError(f"weights of a configuration is null: name a pair ({', '.join(PAIRS)})")
         self.scale, self.keep, self.padding_value = scale, plain.kept(keep), padding_value
         self.accumulator, self.layers = plain.accumulator(accumulator), plain.layers(layers)
+        self.thresholds = plain.thresholds(thresholds)
 
     def binarize(self, model: nn.Module) -> None:
         """Make a float network binary, and note the pairs of each layer in `layers`."""
@@ -66,10 +70,24 @@ class ProxConnectConfig(QuantizationConfigMixin):
         weights, inputs = ({_exactly(name): pairs[i] for name, pairs in layers.items()} for i in (0, 1))
         self._binarize(model, weights, inputs if any(inputs.values()) else None, None)
 
+    def note_thresholds(self, model: nn.Module) -> None:
+        """Note which layers of a binary network have learned thresholds, in `thresholds`."""
+        layers = ((name, module) for name, module in model.named_modules() if isinstance(module, BinaryLayer))
+        self.thresholds = [name for name, layer in layers if layer.input_shift is not None] or None
+
     def _binarize(self, model: nn.Module, weights: Names, activations: Names, keep: Keep) -> None:
         accumulator = None if self.accumulator is None else Accumulator(**self.accumulator)
         binarize(model, weights, activations, scale=self.scale, accumulator=accumulator, keep=keep,
                  padding_value=self.padding_value)  # fmt: skip
+        modules = dict(model.named_modules())
+        for name in self.thresholds or ():
+            layer = modules.get(name)
+            if not isinstance(layer, BinaryLayer) or not layer.has_binary_input:
+                raise ValueError(
+                    f"the configuration has thresholds of {name!r}, which is no layer with binary inputs here: load "
+                    "the network that was saved, with the config.json that was saved with it"
+                )
+            add_thresholds(layer)
 
 
 def _exactly(name: str) -> str:
@@ -92,6 +110,11 @@ class ProxConnectQuantizer(HfQuantizer):
             self.quantization_config.binarize(model)
         _require_loaded(model, self.pre_quantized)
         return model
+
+    def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[None, dict[str, Any]]:
+        """Called before config.json is written: thresholds are made after the network was loaded."""
+        self.quantization_config.note_thresholds(model)
+        return None, {}
 
     def is_serializable(self, **_: Any) -> bool:
         """Latents and μ are tensors as others are."""
