@@ -5,9 +5,10 @@ from torch import Tensor
 
 from proxconnect.kernels.epilogue import Epilogue, Step
 from proxconnect.kernels.operator import loaded, require_float32
+from proxconnect.kernels.remade import Remade
 
 
-class Finish:
+class Finish(Remade):
     """Steps in one pass over an array of floats, as they follow a binary layer in `FusedConv2d`.
 
     Called with x, float32 on the CPU, (…, channels) contiguous or (N, channels, H, W) in the memory format
@@ -33,10 +34,6 @@ class Finish:
         self._rows, self._images = (
             Epilogue(channels, steps, memory_format=kind) for kind in (torch.contiguous_format, torch.channels_last)
         )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """What copies are made of, since addresses are no part of them."""
-        return type(self), self._made_of
 
     def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
         """The floats after all steps."""
