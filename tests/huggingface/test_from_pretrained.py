@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,16 @@ def test_learned_thresholds_come_back(folders: Path, tmp_path: Path) -> None:
     again.save_pretrained(tmp_path / "second")
     written = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("first", "second")]
     assert written[0]["quantization_config"] == written[1]["quantization_config"]
+
+
+def test_what_became_binary_later_is_warned_of(folders: Path, tmp_path: Path) -> None:
+    model = CLASS.from_pretrained(folders / "binary")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save_pretrained(tmp_path / "as_it_was")
+    pc.binarize_parameter(model.bert.embeddings.LayerNorm, "weight", "bc")
+    with pytest.warns(UserWarning, match=r"LayerNorm\.weight_binary.* became binary after the network was loaded"):
+        model.save_pretrained(tmp_path / "more")
 
 
 def test_thresholds_of_what_has_none_are_refused(folders: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """transformers: networks that `from_pretrained` makes binary, or loads binary as `save_pretrained` wrote them."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -70,10 +71,22 @@ class ProxConnectConfig(QuantizationConfigMixin):
         weights, inputs = ({_exactly(name): pairs[i] for name, pairs in layers.items()} for i in (0, 1))
         self._binarize(model, weights, inputs if any(inputs.values()) else None, None)
 
-    def note_thresholds(self, model: nn.Module) -> None:
-        """Note which layers of a binary network have learned thresholds, in `thresholds`."""
-        layers = ((name, module) for name, module in model.named_modules() if isinstance(module, BinaryLayer))
-        self.thresholds = [name for name, layer in layers if layer.input_shift is not None] or None
+    def note_later_changes(self, model: nn.Module) -> None:
+        """Note which layers of a binary network have learned thresholds, in `thresholds`.
+
+        Warns of layers that became binary after the network was loaded, which `layers` does not have: whoever holds the
+        network, as a Trainer does, goes on from what is saved, but `from_pretrained` cannot load it.
+        """
+        binary = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
+        unknown = [name for name in binary if not _is_within(name, self.layers or {})]
+        if unknown:
+            warnings.warn(
+                f"{some(unknown)} became binary after the network was loaded, which its config.json does not say: "
+                "from_pretrained cannot load what is saved. Let ProxConnectConfig choose the layers, or save a network "
+                "with binary parameters by torch.save(model.state_dict(), path), or packed by pc.save",
+                stacklevel=4,
+            )
+        self.thresholds = [name for name, layer in binary.items() if layer.input_shift is not None] or None
 
     def _binarize(self, model: nn.Module, weights: Names, activations: Names, keep: Keep) -> None:
         accumulator = None if self.accumulator is None else Accumulator(**self.accumulator)
@@ -88,6 +101,12 @@ class ProxConnectConfig(QuantizationConfigMixin):
                     "the network that was saved, with the config.json that was saved with it"
                 )
             add_thresholds(layer)
+
+
+def _is_within(name: str, layers: Collection[str]) -> bool:
+    """Whether it is the name of one of `layers`, or of a module in one, as a projection is of an attention."""
+    parts = name.split(".")
+    return any(".".join(parts[:end]) in layers for end in range(len(parts) + 1))
 
 
 def _exactly(name: str) -> str:
@@ -112,8 +131,8 @@ class ProxConnectQuantizer(HfQuantizer):
         return model
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[None, dict[str, Any]]:
-        """Called before config.json is written: thresholds are made after the network was loaded."""
-        self.quantization_config.note_thresholds(model)
+        """Called before config.json is written."""
+        self.quantization_config.note_later_changes(model)
         return None, {}
 
     def is_serializable(self, **_: Any) -> bool:
