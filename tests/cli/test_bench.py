@@ -167,7 +167,7 @@ def test_pack_is_told_what_the_command_is(theirs, capsys, monkeypatch):
     told: list[dict] = []
     pack = proxconnect.pack
 
-    def recording(model, *, inputs, remainder="float", vectors="float32", floats="torch"):
+    def recording(model, *, inputs, remainder, vectors, floats, example):
         told.append({"inputs": inputs, "remainder": remainder, "vectors": vectors, "floats": floats})
         return pack(model, inputs=inputs)
 

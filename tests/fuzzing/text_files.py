@@ -91,7 +91,8 @@ CONFIGURATIONS: list[dict[str, Any]] = [
      "keep": "edges", "padding_value": 0, "accumulator": {"bits": 8, "overflow": "wrap", "slope": 2.0,
      "derivative": "exact"}, "layers": None},
     {"quant_method": "proxconnect", "weights": "bnn", "activations": "poly", "scale": "tensor", "keep": ["last"],
-     "padding_value": 1, "accumulator": None, "layers": {"first": ["bnn", "poly"], "last": ["bc", None]}},
+     "padding_value": 1, "accumulator": None, "layers": {"first": ["bnn", "poly"], "last": ["bc", None]},
+     "thresholds": ["first"]},
 ]  # fmt: skip
 
 

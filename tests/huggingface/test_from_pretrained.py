@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,45 @@ def test_it_trains_on_and_is_saved_again(folders: Path, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     again = CLASS.from_pretrained(tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_learned_thresholds_come_back(folders: Path, tmp_path: Path) -> None:
+    config = ProxConnectConfig("bnn++", {"*query": "bnn", "*.output.dense": "poly"}, keep=KEEP)
+    model = CLASS.from_pretrained(folders / "float", quantization_config=config)
+    pc.add_thresholds(model.bert.encoder.layer[0])
+    shifts = [m.shift for name, m in model.named_modules() if name.endswith("input_shift")]
+    assert shifts
+    for shift in shifts:
+        nn.init.normal_(shift)
+    model.save_pretrained(tmp_path / "first")
+    again, report = CLASS.from_pretrained(tmp_path / "first", output_loading_info=True)
+    assert not any(report.values())
+    example = sentences()
+    assert torch.equal(again(**example).logits, model(**example).logits)
+    again.save_pretrained(tmp_path / "second")
+    written = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("first", "second")]
+    assert written[0]["quantization_config"] == written[1]["quantization_config"]
+
+
+def test_what_became_binary_later_is_warned_of(folders: Path, tmp_path: Path) -> None:
+    model = CLASS.from_pretrained(folders / "binary")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save_pretrained(tmp_path / "as_it_was")
+    pc.binarize_parameter(model.bert.embeddings.LayerNorm, "weight", "bc")
+    with pytest.warns(UserWarning, match=r"LayerNorm\.weight_binary.* became binary after the network was loaded"):
+        model.save_pretrained(tmp_path / "more")
+
+
+def test_thresholds_of_what_has_none_are_refused(folders: Path, tmp_path: Path) -> None:
+    place = copied(folders, "binary", "binary", tmp_path / "binary")
+    content = json.loads((place / "config.json").read_text())
+    content["quantization_config"]["thresholds"] = ["bert.pooler.dense"]
+    (place / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"thresholds of 'bert\.pooler\.dense', which is no layer with binary inputs"):
+        CLASS.from_pretrained(place)
+    with pytest.raises(ValueError, match="a list of names of layers, or null; got 'bert'"):
+        ProxConnectConfig(thresholds="bert")
 
 
 def test_accumulators_and_pairs_by_layer_come_back(folders: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ CORE = {
     "demo --epochs 0": "a positive whole number is needed, got '0'",
     "demo --accumulator 99": "an integer from 2 to 24; got 99",
     "demo --modes BW --accumulator 8": "add that to --modes",
-    "demo --data fashion-mnist --root nowhere": "Pass their folder with --root",
+    "demo --data fashion-mnist --root nowhere": "Give their folder as root",
     "demo --out text.txt --epochs 1": "give a folder with --out",
     "pack": "required: CHECKPOINT, --model, -o/--out",
     "pack nowhere.ckpt --model theirs:network -o out": "No such file or directory: 'nowhere.ckpt'",

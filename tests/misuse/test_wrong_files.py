@@ -129,7 +129,7 @@ WRONG = {
     ),
     "data: unknown": Wrong(lambda: data.load("mnist"), data.DatasetError, "known are 'digits' and 'fashion-mnist'"),
     "data: nowhere": Wrong(
-        lambda: data.load("fashion-mnist", "nowhere"), data.DatasetError, "Pass their folder with --root"
+        lambda: data.load("fashion-mnist", "nowhere"), data.DatasetError, "Give their folder as root"
     ),
     "data: no IDX file": Wrong(lambda: data.read_idx(Path(file(b"xx"))), data.DatasetError, "it starts with 78 78"),
 }  # fmt: skip

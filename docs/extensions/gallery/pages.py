@@ -139,7 +139,7 @@ def _accuracies(name: str) -> Iterable[str]:
         yield f"The {study} has no run of it.\n"
         return
     yield f"From the ledger of the {study}, which says what was run and what it does not show.\n"
-    yield from map(markdown, [table])
+    yield markdown(table)
     yield f"{LEGEND}\n"
     yield from map(markdown, accuracies.compared(name))
 

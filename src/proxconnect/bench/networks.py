@@ -31,7 +31,10 @@ LANGUAGE_MODELS = {
 
 
 def named(name: str) -> Network:
-    """A network with untrained weights: one of ours, else of timm, else of torchvision; errors as of `names.find`."""
+    """A network with untrained weights: one of ours, else of timm, else of torchvision.
+
+    ValueError with the near names for an unknown one; MissingExtraError where neither library is installed.
+    """
     if name in LANGUAGE_MODELS:
         return LANGUAGE_MODELS[name]
     try:

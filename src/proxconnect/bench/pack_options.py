@@ -1,16 +1,13 @@
 """How a network is packed."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 import proxconnect
 from proxconnect.fusion import Floats
-from proxconnect.packed import Inputs
-
-Remainder = Literal["float", "int8"]
-Vectors = Literal["float32", "float16"]
+from proxconnect.packed import Inputs, Remainder, Vectors
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,10 @@ class PackOptions:
 
     def pack(self, binary: nn.Module, example: Any = None) -> nn.Module:
         """The packed form of `binary`, proved on `example` where there is one."""
-        more: dict[str, Any] = {} if example is None else {"example": example}
-        if self.remainder != "float":
-            more["remainder"] = self.remainder
-        if self.vectors != "float32":
-            more["vectors"] = self.vectors
-        if self.floats is not None:
-            more["floats"] = self.floats
-        return proxconnect.pack(binary, inputs=self.inputs, **more)
+        return proxconnect.pack(
+            binary, inputs=self.inputs, remainder=self.remainder, vectors=self.vectors, floats=self.floats,
+            example=example,
+        )  # fmt: skip
 
     def __str__(self) -> str:
         said = ["float inputs in 8 bits"] if self.inputs == "int8" else []

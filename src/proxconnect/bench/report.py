@@ -13,6 +13,7 @@ from proxconnect.bench.layers import LayerTimes
 from proxconnect.bench.results import FLOAT, PACKED, Bench, Contender
 from proxconnect.bench.timing import Spread
 from proxconnect.inspection.table import short
+from proxconnect.json_numbers import finite
 from proxconnect.text import shortened, some
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def as_json(bench: Bench) -> dict[str, Any]:
         "weight_layers": bench.weight_layers,
         "machine": dataclasses.asdict(bench.machine),
         "networks": [_contender(bench, contender) for contender in bench.contenders],
-        "largest_answer": _finite(bench.largest_answer),
+        "largest_answer": finite(bench.largest_answer),
         "binary_share_of_time": bench.share,
         "profile": [dataclasses.asdict(part) for part in bench.parts],
         "layers": [_layer(layer) for layer in bench.layers],
@@ -255,7 +256,7 @@ def _contender(bench: Bench, contender: Contender) -> dict[str, Any]:
         "latency": _spread(contender.latency),
         "speedup": _spread(contender.speedup),
         "throughput": {str(size): contender.throughput(size) for size in contender.seconds},
-        "largest_difference": _finite(contender.difference),
+        "largest_difference": finite(contender.difference),
         "peak_memory": bench.peaks.get(contender.name),
         "file": bench.files.get(contender.name),
     }
@@ -267,9 +268,4 @@ def _layer(layer: LayerTimes) -> dict[str, Any]:
 
 
 def _spread(spread: Spread | None) -> dict[str, float | None] | None:
-    return None if spread is None else {name: _finite(value) for name, value in dataclasses.asdict(spread).items()}
-
-
-def _finite(number: float) -> float | None:
-    """The number, or None for NaN and infinity, which JSON has not."""
-    return number if math.isfinite(number) else None
+    return None if spread is None else {name: finite(value) for name, value in dataclasses.asdict(spread).items()}

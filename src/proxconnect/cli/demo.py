@@ -66,7 +66,7 @@ def _run(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from proxconnect.demo.demo import Options, demo
-    from proxconnect.demo.shipping import ProofError
+    from proxconnect.demo.shipping import FreshProcessError
     from proxconnect.demo.workers import WorkerError
     from proxconnect.training.data import DatasetError
 
@@ -82,7 +82,7 @@ def _run(parsed: argparse.Namespace) -> int:
             code = demo(options, Console(stderr=parsed.json))
     except (DatasetError, MissingExtraError, OSError) as error:
         return complain(error, Exit.MISUSE)
-    except (WorkerError, ProofError) as error:
+    except (FreshProcessError, WorkerError) as error:
         return complain(error, Exit.NO)
     if parsed.json and code in (Exit.DONE, Exit.NO):
         document.write(json.loads((options.out / "results.json").read_text()))

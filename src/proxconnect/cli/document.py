@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from proxconnect.cli.parser import Parser
+from proxconnect.json_numbers import finite
 
 HELP = "print one JSON document, and all else on stderr"
 
@@ -46,7 +46,7 @@ def write(document: Mapping[str, Any]) -> None:
 def _plain(value: Any) -> Any:
     """The value as JSON has it."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite(value)
     if isinstance(value, str | int | None):
         return value
     if isinstance(value, Path):

@@ -1,4 +1,4 @@
-"""What `proxconnect bench` is asked about."""
+"""The float network that a command is asked about, by its name or by the code that builds it."""
 
 import inspect
 from collections.abc import Callable, Mapping

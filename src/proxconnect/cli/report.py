@@ -1,6 +1,5 @@
 """The answer of `proxconnect check`, for people and for programs."""
 
-import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import torch
 
 from proxconnect.cli.exits import Exit
 from proxconnect.cli.mending import Mended
+from proxconnect.json_numbers import finite
 from proxconnect.theory import words
 from proxconnect.theory.verdict import TOLERANCE, Verdict
 
@@ -184,9 +184,4 @@ def _curves(verdict: Verdict) -> dict[str, list[float | None]]:
     if verdict.prox is not None and verdict.regularizer is not None:
         curves["P"] = verdict.prox(x)
         curves["r"] = verdict.regularizer(curves["P"])
-    return {name: [_finite(value) for value in values.tolist()] for name, values in curves.items()}
-
-
-def _finite(number: float) -> float | None:
-    """The number, or None for NaN and infinity, which JSON has not."""
-    return number if math.isfinite(number) else None
+    return {name: [finite(value) for value in values.tolist()] for name, values in curves.items()}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import torch
 from proxconnect.atomic import replacing
 from proxconnect.demo.experiment import ACTIVATIONS, Outcome
 from proxconnect.demo.shipping import Shipment
+from proxconnect.json_numbers import finite
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -128,13 +128,8 @@ def results(
 
 
 def _proof(shipment: Shipment) -> dict[str, Any]:
-    difference = {"largest_difference": _finite(shipment.largest_difference), "same": shipment.is_same}
+    difference = {"largest_difference": finite(shipment.largest_difference), "same": shipment.is_same}
     return dataclasses.asdict(shipment) | difference
-
-
-def _finite(number: float) -> float | None:
-    """The number, or None for NaN and infinity, which JSON has not."""
-    return number if math.isfinite(number) else None
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:
@@ -142,7 +137,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "accuracy": outcome.accuracy_after,
         "accuracy_before_reestimation": outcome.accuracy_before,
         "seconds": outcome.seconds,
-        "epochs": [{"loss": _finite(epoch.loss), "accuracy": epoch.accuracy} for epoch in outcome.epochs],
+        "epochs": [{"loss": finite(epoch.loss), "accuracy": epoch.accuracy} for epoch in outcome.epochs],
     }
 
 

@@ -21,7 +21,7 @@ from proxconnect.training import data
 _ROUNDS = 51
 
 
-class ProofError(RuntimeError):
+class FreshProcessError(RuntimeError):
     """The fresh process could not answer from the file; the message holds what it printed."""
 
 
@@ -57,7 +57,7 @@ class Shipment:
 def ship(outcome: Outcome, dataset: data.Dataset, root: Path | None, path: Path) -> Shipment:
     """Pack the network of `outcome`, save it to `path`, and compare the answers of a fresh process.
 
-    ProofError where that process fails.
+    FreshProcessError where that process fails.
     """
     from safetensors.torch import save
 
@@ -103,7 +103,7 @@ def _answers_elsewhere(path: Path, name: str, root: Path | None) -> Tensor:
         threads = str(torch.get_num_threads())
         done = subprocess.run([*command, threads], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise ProofError(f"the fresh process failed to answer from {path}:\n{done.stderr.strip()}")
+            raise FreshProcessError(f"the fresh process failed to answer from {path}:\n{done.stderr.strip()}")
         return load_file(written)["answers"]
 
 

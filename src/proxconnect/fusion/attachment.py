@@ -14,7 +14,7 @@ from proxconnect.fusion.trace import UntraceableError
 
 
 def let_forward_be_fused(module: nn.Module, *, has_fast_floats: bool = False) -> Rewriting:
-    """Have `module` run as a fused graph from now on, in place; what was fused. UntraceableError where it has none."""
+    """Have `module` run as a fused graph from now on, in place; what that fuses. UntraceableError where it has none."""
     if "forward" in vars(module):
         raise UntraceableError("its forward was replaced")
     own: Any = type(module).forward

@@ -58,9 +58,9 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
 
     Every packed layer gets what its binary layer gets in the hard model and must answer the same; the fused graph must
     answer as its layers do one after another, its float convolutions by torch, beside which those of kernels are held
-    one by one; and the whole answers are compared. Where floats are rounded in another
-    order before a sign, that sign may turn at values near 0, which no equality of layers excludes: the gap of the whole
-    says it. Images have their channels last where the graph has, since torch rounds otherwise in C order.
+    one by one; and the whole answers are compared. Where floats are rounded in another order before a sign, that sign
+    may turn at values near 0, which no equality of layers excludes: the gap of the whole says it. Images have their
+    channels last where the graph has, since torch rounds otherwise in C order.
 
     ProofError where a layer or the graph differs by more than rounding; ValueError for an example without entries.
     """

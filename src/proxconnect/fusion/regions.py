@@ -58,8 +58,8 @@ class Fusion:
 def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
     """Let a packed model, or those of its parts that are graphs, run fused, in place; what could be is in the answer.
 
-    `floats` says what computes their float layers. ValueError for another.
-    Nothing that the model holds changes, so that it saves as before; `forward.FusedForward` says when a graph runs.
+    `floats` says what computes their float layers; ValueError unless it is one of `Floats`, or None. Nothing that the
+    model holds changes, so that it saves as before; `forward.FusedForward` says when a graph runs.
     """
     has_fast_floats = are_fast(model, floats)
     if not kernels.is_built():

@@ -177,6 +177,7 @@ def _fuse_int8(work: Rewriting, head: Node) -> None:
 
 
 def _fuse_rows(work: Rewriting, head: Node, layer: Int8Linear) -> None:
+    """Put one call in the place of an 8-bit linear layer and its links."""
     links = chain_from(head, work.modules, layer.out_features, are_images=False)
     steps = steps_of(links, layer.out_features)
     links = links[: len(steps)]
@@ -186,7 +187,7 @@ def _fuse_rows(work: Rewriting, head: Node, layer: Int8Linear) -> None:
 
 
 def _fuse_float_conv(work: Rewriting, head: Node) -> None:
-    """The same of a float convolution that kernels take."""
+    """Put one call in the place of a float convolution that kernels take, and of what stands around it."""
     layer = work.module_of(head)
     if isinstance(layer, nn.Conv2d) and len(head.args) == 1 and not head.kwargs and can_convolve(layer):
         work.float_convs += 1

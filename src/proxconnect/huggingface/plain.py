@@ -43,6 +43,15 @@ def accumulator(given: Accumulator | Mapping[str, Any] | None) -> dict[str, Any]
     return asdict(Accumulator(**given))
 
 
+def thresholds(given: Sequence[str] | None) -> list[str] | None:
+    """The names of layers; ValueError for all else."""
+    if given is None:
+        return None
+    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"thresholds of a configuration are a list of names of layers, or null; got {given!r}")
+    return list(given)
+
+
 def layers(given: Mapping[str, Sequence[str | None]] | None) -> dict[str, list[str | None]] | None:
     """By the name of each binary layer the pairs of its weights and inputs; ValueError for all else."""
     if given is None:

@@ -49,7 +49,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
 
 
 def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Tensor:
-    """`attention` of (batch, tokens, 3 · heads · width), the queries of all heads, then the keys, then the values."""
+    """`attention` of rows that hold the queries of all heads, then the keys, then the values.
+
+    qkv is (batch, tokens, 3 · heads · width). Returns (batch, tokens, heads, width); what the kernel does not take goes
+    by torch, as there. ValueError where `heads` does not divide the rows so.
+    """
     batch, tokens, entries = qkv.shape
     if heads < 1 or entries % (3 * heads):
         raise ValueError(f"rows of 3 · heads · width entries are needed, heads at least 1; got {entries}, {heads}")

@@ -5,14 +5,20 @@ from torch import Tensor
 
 from proxconnect.kernels.epilogue import Epilogue, Step
 from proxconnect.kernels.operator import loaded, require_float32
+from proxconnect.kernels.remade import Remade
 
 
-class Finish:
+class Finish(Remade):
     """Steps in one pass over an array of floats, as they follow a binary layer in `FusedConv2d`.
 
     Called with x, float32 on the CPU, (…, channels) contiguous or (N, channels, H, W) in the memory format
     channels_last, and with what the steps `Add` add, which lie as x does. Returns the same, in `out` where that is
     given, which may be x. No gradient goes through. Several threads may call at once.
+
+    Args:
+        steps: in order.
+        channels: of x, at least 1.
+        instruction_set: one of `instruction_sets()`, by default the best.
 
     Raises:
         ValueError: a shape or a layout that does not fit. TypeError: another dtype or device. RuntimeError: the kernels
@@ -28,10 +34,6 @@ class Finish:
         self._rows, self._images = (
             Epilogue(channels, steps, memory_format=kind) for kind in (torch.contiguous_format, torch.channels_last)
         )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """What copies are made of, since addresses are no part of them."""
-        return type(self), self._made_of
 
     def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
         """The floats after all steps."""

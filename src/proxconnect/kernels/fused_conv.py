@@ -15,6 +15,7 @@ from proxconnect.kernels.library import Geometry
 from proxconnect.kernels.operator import loaded, require_float32, require_weight
 from proxconnect.kernels.panels import conv_panels_shape
 from proxconnect.kernels.plan import plan
+from proxconnect.kernels.remade import Remade
 from proxconnect.layers.accumulator import Accumulator
 
 
@@ -27,7 +28,7 @@ class _Call:
     layout: Layout
 
 
-class FusedConv2d:
+class FusedConv2d(Remade):
     """sign(input) convolved with a weight of signs; the sums held, scaled and shifted, then through steps or as signs.
 
     Called with an input (N, in, H, W), float32 on the CPU in any layout, or with `Bits` of one. Returns (N, out, H',
@@ -84,10 +85,6 @@ class FusedConv2d:
         self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
         self._call = lru_cache(PLANS)(self._plan)
         self._call_of_bits = lru_cache(PLANS)(self._plan_of_bits)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """What copies are made of, since addresses are no part of them."""
-        return type(self), self._made_of
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """The output, floats or signs."""

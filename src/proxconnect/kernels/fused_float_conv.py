@@ -11,6 +11,7 @@ from proxconnect.kernels.image_pass import ImagePass
 from proxconnect.kernels.int8_panels import int8_panels
 from proxconnect.kernels.library import has_float_conv
 from proxconnect.kernels.operator import loaded, require_float32, require_weight
+from proxconnect.kernels.remade import Remade
 
 MOST_ENTRIES = 2**15
 """How many entries a patch may have, so that 32 bits hold the sums of their digits."""
@@ -21,7 +22,7 @@ _WHOLE = 0x7F7F7F
 _LEAST, _MOST = 2.0**-60, 2.0**60  # within which nothing becomes infinite or loses bits
 
 
-class FusedFloatConv2d(ImagePass):
+class FusedFloatConv2d(Remade, ImagePass):
     """`conv2d` of an input, or of the means of its windows, then through steps and a max pool, about as near as torch.
 
     Called with an input (N, in, H, W), float32 on the CPU in any layout. Returns (N, out, H', W'), float32 in the
@@ -69,10 +70,6 @@ class FusedFloatConv2d(ImagePass):
         convolve = kernels.px_fused_float_conv2d, number
         shape = tuple(weight.shape)
         super().__init__(convolve, panels, shape, stride, padding, dilation, scale, bias, then, mean, pool)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """What copies are made of, since addresses are no part of them."""
-        return type(self), self._made_of
 
 
 def can_be_fixed(weight: Tensor) -> bool:

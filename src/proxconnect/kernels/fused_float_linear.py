@@ -10,6 +10,7 @@ from torch import Tensor
 from proxconnect.kernels.epilogue import PLANS, Epilogue, Step
 from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
 from proxconnect.kernels.panels import panels_shape
+from proxconnect.kernels.remade import Remade
 from proxconnect.kernels.weight_only import MOST_INT8
 
 
@@ -22,7 +23,7 @@ class _Call:
     is_empty: bool
 
 
-class FusedFloatLinear:
+class FusedFloatLinear(Remade):
     """input, exact or rounded to 8 bits by row, times a weight of signs, scaled and shifted, then through steps.
 
     Called with an input (…, in), float32 on the CPU. Returns (…, out), float32: what `weight_only_linear`, or with
@@ -63,10 +64,6 @@ class FusedFloatLinear:
         self._in_features, self._out_features = in_features, out_features
         self._epilogue = Epilogue(out_features, then, scale, bias)
         self._call = lru_cache(PLANS)(self._plan)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """What copies are made of, since addresses are no part of them."""
-        return type(self), self._made_of
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         """The output."""

@@ -10,9 +10,10 @@ from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.image_pass import ImagePass
 from proxconnect.kernels.int8_panels import MOST_ENTRIES, int8_panels_shape
 from proxconnect.kernels.operator import loaded, require_weight
+from proxconnect.kernels.remade import Remade
 
 
-class FusedInt8Conv2d(ImagePass):
+class FusedInt8Conv2d(Remade, ImagePass):
     """`int8_conv2d` of an input, or of the means of its windows, then through steps and a max pool, to the bit.
 
     Called with an input (N, in, H, W), float32 on the CPU in any layout. Returns (N, out, H', W'), float32 in the
@@ -57,7 +58,3 @@ class FusedInt8Conv2d(ImagePass):
         kernels, number = loaded(instruction_set)
         convolve = kernels.px_fused_int8_conv2d, number
         super().__init__(convolve, panels, weight, stride, padding, dilation, scale, bias, then, mean, pool)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """What copies are made of, since addresses are no part of them."""
-        return type(self), self._made_of

@@ -8,9 +8,10 @@ from torch import Tensor
 from proxconnect.kernels.epilogue import PLANS, Epilogue, Layout, Step
 from proxconnect.kernels.int8_panels import MOST_ENTRIES, int8_panels_shape
 from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
+from proxconnect.kernels.remade import Remade
 
 
-class FusedInt8Linear:
+class FusedInt8Linear(Remade):
     """`int8_linear` of an input, then through steps, to the bit.
 
     Called with an input (…, in), float32 on the CPU. Returns (…, out), float32. `others` are what the steps `Add` add:
@@ -48,10 +49,6 @@ class FusedInt8Linear:
         bias = torch.zeros(out_features) if bias is None else bias  # as `int8_linear` adds it, which makes 0 of -0
         self._epilogue = Epilogue(out_features, then, scale, bias)
         self._layout = lru_cache(PLANS)(self._layout_of)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """What copies are made of, since addresses are no part of them."""
-        return type(self), self._made_of
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         """The output."""

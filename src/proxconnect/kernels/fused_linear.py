@@ -10,6 +10,7 @@ from torch import Tensor
 from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
 from proxconnect.kernels.panels import panels_shape
+from proxconnect.kernels.remade import Remade
 from proxconnect.layers.accumulator import Accumulator
 
 
@@ -21,7 +22,7 @@ class _Call:
     layout: Layout
 
 
-class FusedLinear:
+class FusedLinear(Remade):
     """sign(input) times a weight of signs; the sums held, scaled and shifted, then through steps or as signs.
 
     Called with an input (…, in), float32 on the CPU, or with `Bits` of one. Returns (…, out), float32, or with `Signs`
@@ -62,10 +63,6 @@ class FusedLinear:
         self._in_features, self._out_features = in_features, out_features
         self._epilogue = Epilogue(out_features, then, scale, bias, accumulator)
         self._call = lru_cache(PLANS)(self._plan)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """What copies are made of, since addresses are no part of them."""
-        return type(self), self._made_of
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """The output, floats or signs."""

@@ -29,8 +29,8 @@ def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
 
     They are (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8): the panels of each group's rows (height, width,
     in/groups). Several groups, each of fewer than 64 channels and 32 outputs, as depthwise ones, are (height·width·
-    in/groups, ⌈out/64⌉): the bits of all outputs, for each tap and channel.
-    ValueError for another number of bits, or a shape of other dimensions.
+    in/groups, ⌈out/64⌉): the bits of all outputs, for each tap and channel. ValueError for another number of bits, or a
+    shape of other dimensions.
     """
     rows = _rows_of_groups(bits, shape, groups)
     return _words(rows.flatten(0, 1).T) if _is_thin(shape, groups) else _panelled_by_group(rows)

@@ -11,7 +11,7 @@ Vectors = Literal["float32", "float16"]
 _NOTE = "packed_vectors"
 
 TOLERANCE = 2.0**-10
-"""How far a rounded entry may be off, relative to itself, or to the largest where there are entries of both signs."""
+"""How far a rounded entry may be off, relative to itself, or to the largest where one is negative."""
 
 
 def is_vector(tensor: Tensor) -> bool:

@@ -15,9 +15,7 @@ from proxconnect.pairs.prox import sign
 class PackedLayer(CompactLayer):
     """Mixin over a torch layer: its weight is `scale`·±1, the signs held as `bits`; `pack` and `load` make it.
 
-    `bits` is uint8 of shape (⌈n/8⌉,), laid out as `pack_bits` does. `scale` is a float buffer with one value for each
-    output channel, one of shape (), or a 1 that is no part of the state dict where the layer has no scale; its dtype is
-    that of the layer.
+    `bits` is uint8 of shape (⌈n/8⌉,), laid out as `pack_bits` does; `scale` is as of every `CompactLayer`.
     """
 
     binary_type: ClassVar[type[BinaryLayer]]

@@ -11,7 +11,7 @@ from proxconnect import kernels
 from proxconnect.packed.compact import CompactLayer
 from proxconnect.packed.spec import LayerSpec
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+INPUT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """The dtypes of an input that the kernels compute with, in float32."""
 
 
@@ -43,7 +43,7 @@ class PanelLayer(CompactLayer):
             return False
         if not isinstance(input, Tensor):  # which torch refuses
             return False
-        if self.panels is None or input.device.type != "cpu" or input.dtype not in DTYPES:
+        if self.panels is None or input.device.type != "cpu" or input.dtype not in INPUT_DTYPES:
             return False
         if not torch.compiler.is_compiling():
             self.follow()

@@ -24,7 +24,6 @@ class Display:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self.run: Run | None = None
-        self._console = console
         self._ended, self._total = 0, total
         self._bars = Progress(TextColumn("{task.description}", markup=False), BarColumn(20),
                               TextColumn("{task.fields[note]}"), console=console, transient=True)  # fmt: skip

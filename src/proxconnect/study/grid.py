@@ -1,26 +1,6 @@
 """A grid file: what stays the same in a study, the axes along which its rows differ, and which of them there are.
 
-    base: ../../recipes/small.yaml     # a configuration of `proxconnect fit`, or a file that holds one
-    axes:                              # or a file that holds them, for several grids of one ledger
-      seed: [0, 1, 2]                  # `seed_everything`
-      pair:                            # a label and what it changes, nested or dotted
-        fp: {}
-        bnn+: {model.weights: bnn+}
-      mode: {float: {}, BW: {}, BWA: {tuned_as: {mode: BW}}}   # BWA has BW's where it was not tuned
-      start:
-        E2E: {}
-        FT:
-          after: {pair: fp, mode: float, start: E2E}   # the row that it starts from, alike in all else
-          checkpoint: model.start.checkpoint           # where the configuration takes its last checkpoint
-          trainer.max_epochs: 2
-    blocks:                            # each the product of its axes; an axis not named has all its labels
-      - {pair: fp, mode: float, start: E2E}
-      - {pair: [bnn+], mode: BW, exclude: [{start: FT, seed: [2]}]}
-    tuned: tuned.yaml                  # settings by label, as --choose writes them; or a list of files
-    compare: {pair: [[bnn++, bnn+]]}   # what the tables compare, seed by seed
-    tables: {lines: pair, columns: [mode, start]}      # so they are by default
-
-Later settings win: base, axes in order, tuned, and `set` of a block.
+docs/grids.md has an example with every key, and says which setting wins.
 """
 
 import re

@@ -6,7 +6,6 @@ it. Who writes holds a lock; who reads needs none.
 
 import errno
 import json
-import math
 import os
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from proxconnect import atomic
+from proxconnect.json_numbers import finite
 from proxconnect.regular import require_regular
 from proxconnect.study.grid import Labels
 from proxconnect.study.locks import locked
@@ -217,4 +217,4 @@ def _finite(value: Any) -> Any:
         return {name: _finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return finite(value) if isinstance(value, float) else value

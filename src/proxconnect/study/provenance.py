@@ -15,7 +15,7 @@ from proxconnect.bench.machine import cpu
 from proxconnect.study.version import results_version
 
 _NO_PART = {"bench", "cli", "demo", "export", "huggingface", "plots", "study"}
-"""Rooms of the package that no row runs."""
+"""Rooms of the package on which no result of a row hangs; of `bench` a row has its memory measured."""
 
 
 def here(threads: int) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 @cache
 def sources() -> str:
-    """The digest of the package's Python files that a row may run, 16 hex digits."""
+    """The digest of the package's Python files on which results may hang, 16 hex digits."""
     root = Path(proxconnect.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Training on real data: data sets, models. No library module imports this package.
+"""Training on real data: data sets, models, and runs by Lightning of what a recipe says.
 
-The benches and the command line do.
+What makes and packs binary networks knows nothing of it; the bench, the demo, studies and the command line do.
 """

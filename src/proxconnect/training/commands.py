@@ -12,6 +12,7 @@ from rich.table import Table
 
 from proxconnect.loading import importable_folder
 from proxconnect.text import some
+from proxconnect.training.checkpoints import LAST
 from proxconnect.training.complaints import UsageError, complaining
 from proxconnect.training.configuration import Configured
 from proxconnect.training.launchers import ending_with_launcher
@@ -21,7 +22,8 @@ from proxconnect.training.runs import fit, has_begun, last_checkpoint
 from proxconnect.training.shipping import Shipped, ship
 
 Verb = Literal["fit", "validate", "test"]
-LAST = "last"
+_LAST = "last"
+"""What --ckpt_path takes for the checkpoint of the run itself."""
 
 _TITLES = {
     "accuracy": "Accuracy of what ships",
@@ -116,12 +118,12 @@ def _configs(arguments: Sequence[str]) -> Iterator[str]:
 def _checkpoint(configured: Configured, verb: Verb) -> Path | None:
     """The checkpoint that --ckpt_path names, None where a phase before the run goes on; UsageError for no such file."""
     given = configured.config_init["ckpt_path"]
-    path = last_checkpoint(configured) if given == LAST else given and Path(given)
-    if given is None or (verb == "fit" and given == LAST and path is None and has_begun(configured)):
+    path = last_checkpoint(configured) if given == _LAST else given and Path(given)
+    if given is None or (verb == "fit" and given == _LAST and path is None and has_begun(configured)):
         return None
     if path is None or not path.is_file():
         raise UsageError(
-            f"there is no checkpoint {given if path else configured.folder / 'last.ckpt'}: name the folder of the run "
+            f"there is no checkpoint {given if path else configured.folder / LAST}: name the folder of the run "
             "by --trainer.default_root_dir, or its checkpoint by --ckpt_path"
         )
     return path
@@ -130,7 +132,7 @@ def _checkpoint(configured: Configured, verb: Verb) -> Path | None:
 def _require_new(configured: Configured) -> None:
     """UsageError where a run would begin in the folder of another, whose checkpoint, or float phase, it would take.
 
-    So it is where that is no folder.
+    UsageError too where a file is in the place of the folder.
     """
     if configured.folder.exists() and not configured.folder.is_dir():
         raise UsageError(f"{configured.folder} is a file: give a folder by --trainer.default_root_dir")

@@ -33,9 +33,10 @@ class Configured(LightningCLI):
     """`trainer`, `model` (a `Training`) and `datamodule` as the arguments say; nothing runs.
 
     The options are `--trainer.*`, those of Lightning's Trainer; `--model.*`, those of `Training`; `--data`, a class of
-    proxconnect.training.data and its options; `--checkpoint.*`, those of `LastCheckpoint`; `--seed_everything`, the one
-    seed of all; and `--config`, files of them, each over the one before. `manual` is what the help has besides options:
-    prog, description and epilog, as argparse takes them.
+    proxconnect.training.data.modules and its options; `--checkpoint.*`, those of `LastCheckpoint`; `--seed_everything`,
+    the one seed of all; `--ckpt_path`, the checkpoint to go on from; `--health`, whether the binary layers are watched;
+    and `--config`, files of them, each over the one before. `manual` is what the help has besides options: prog,
+    description and epilog, as argparse takes them.
     """
 
     def __init__(self, arguments: Arguments, manual: Mapping[str, str] | None = None) -> None:

@@ -9,7 +9,7 @@ from proxconnect.loading import load
 from proxconnect.training.models import names
 
 
-class Pictures(Protocol):
+class PictureData(Protocol):
     """What a network must know of its data; every data module here has it."""
 
     @property
@@ -43,12 +43,12 @@ class Network:
     options: dict[str, Any] = field(default_factory=dict)
     pretrained: bool = False
 
-    def build(self, pictures: Pictures) -> nn.Module:
+    def build(self, data: PictureData) -> nn.Module:
         """The network, initialised by torch's global generator; ValueError for an unknown name, with near ones."""
         if ":" in self.name:
             own: nn.Module = load(self.name)(**self.options)
             return own
         return names.build(
-            self.name, classes=pictures.classes, in_channels=pictures.in_channels, image_size=pictures.image_size,
+            self.name, classes=data.classes, in_channels=data.in_channels, image_size=data.image_size,
             pretrained=self.pretrained, **self.options,
         )  # fmt: skip

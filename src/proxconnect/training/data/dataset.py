@@ -24,7 +24,11 @@ class Dataset:
 
 
 def load(name: str, root: str | Path | None = None) -> Dataset:
-    """The data set called "digits" or "fashion-mnist"; `root` is the folder of the latter's files."""
+    """The data set called "digits" or "fashion-mnist"; `root` is the folder of the latter's files.
+
+    DatasetError for another name, and as `fashion_mnist`; MissingExtraError where digits are asked for without
+    `pip install 'proxconnect[demo]'`.
+    """
     if name == "digits":
         return digits()
     if name == "fashion-mnist":
@@ -43,7 +47,7 @@ def digits() -> Dataset:
 def fashion_mnist(root: Path = FASHION_MNIST_ROOT) -> Dataset:
     """70000 articles of clothing, 28 x 28: 60000 to train, 10000 to test, from the four IDX files in `root`.
 
-    Source: Xiao 2017 (arXiv 1708.07747).
+    DatasetError where one is absent, damaged or of other shapes or labels. Source: Xiao 2017 (arXiv 1708.07747).
     """
     return _standardised("fashion-mnist", read_fashion_mnist(root))
 

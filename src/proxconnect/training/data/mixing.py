@@ -15,10 +15,10 @@ class MixupOptions:
     """How batches are mixed, by timm; the defaults are those of DeiT (arXiv 2012.12877).
 
     Args:
-        mixup: Alpha of the beta distribution of Mixup's shares (arXiv 1710.09412); 0: no Mixup.
-        cutmix: Alpha of the beta distribution of CutMix's areas (arXiv 1905.04899); 0: no CutMix.
-        prob: How probable it is that a batch is mixed.
-        switch_prob: How probable CutMix is where both are on.
+        mixup: alpha of the beta distribution of Mixup's shares (arXiv 1710.09412); 0: no Mixup.
+        cutmix: alpha of the beta distribution of CutMix's areas (arXiv 1905.04899); 0: no CutMix.
+        prob: how probable it is that a batch is mixed.
+        switch_prob: how probable CutMix is where both are on.
     """
 
     mixup: float = 0.8

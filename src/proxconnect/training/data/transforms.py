@@ -22,19 +22,19 @@ class TransformOptions:
     """What timm's `create_transform` does to pictures; the defaults are those of ResNets on ImageNet.
 
     Args:
-        image_size: Height and width of what the network sees, in pixels.
-        scale: Smallest and largest share of the picture's area that a random crop takes.
-        ratio: Narrowest and widest ratio of width to height of a random crop.
-        flip: How probable mirroring left to right is.
-        color_jitter: How far brightness, contrast and saturation move; without effect where auto_augment is given.
-        auto_augment: A policy in timm's words, as rand-m9-mstd0.5-inc1 (RandAugment), augmix-m3 or original.
-        interpolation: How pictures are resized; random is one of the two by chance, for training only.
-        erasing: How probable erasing a random rectangle is.
-        erasing_mode: What fills it: zeros, one random colour, or a random colour for each pixel.
-        erasing_count: How many rectangles at most.
-        crop_share: For evaluation the shorter side becomes image_size / crop_share, and the middle is taken.
-        mean: What is subtracted from each channel, in units of full brightness; by default that of the data set.
-        deviation: What each channel is divided by; by default that of the data set.
+        image_size: height and width of what the network sees, in pixels.
+        scale: smallest and largest share of the picture's area that a random crop takes.
+        ratio: narrowest and widest ratio of width to height of a random crop.
+        flip: how probable mirroring left to right is.
+        color_jitter: how far brightness, contrast and saturation move; without effect where auto_augment is given.
+        auto_augment: a policy in timm's words, as rand-m9-mstd0.5-inc1 (RandAugment), augmix-m3 or original.
+        interpolation: how pictures are resized; random is one of the two by chance, for training only.
+        erasing: how probable erasing a random rectangle is.
+        erasing_mode: what fills it: zeros, one random colour, or a random colour for each pixel.
+        erasing_count: how many rectangles at most.
+        crop_share: for evaluation the shorter side becomes image_size / crop_share, and the middle is taken.
+        mean: what is subtracted from each channel, in units of full brightness; by default that of the data set.
+        deviation: what each channel is divided by; by default that of the data set.
     """
 
     image_size: int = 224

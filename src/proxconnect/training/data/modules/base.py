@@ -31,14 +31,14 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     Lightning resumes within an epoch; `start_at` sets it by hand. Files are read when they are first asked for.
 
     Args:
-        root: The folder that holds the data set.
-        batch_size: Pictures in a batch to train on, on each process; what is left of an epoch is dropped.
-        eval_batch_size: Pictures at most in a batch to validate or test on, on each process.
-        workers: Processes that make batches, on each process; 0: none, which is best where pictures are in memory.
-        validation: So many training pictures are held out, split by class, and validated on; 0: the test set is.
-        split_seed: Decides which pictures are held out and which are the subset.
-        subset: So many of the other training pictures are used, split by class; a larger subset holds each smaller one.
-        seed: Decides the order of each epoch and the augmentation of each picture.
+        root: the folder that holds the data set.
+        batch_size: pictures in a batch to train on, on each process; what is left of an epoch is dropped.
+        eval_batch_size: pictures at most in a batch to validate or test on, on each process.
+        workers: processes that make batches, on each process; 0: none, which is best where pictures are in memory.
+        validation: so many training pictures are held out, split by class, and validated on; 0: the test set is.
+        split_seed: decides which pictures are held out and which are the subset.
+        subset: so many of the other training pictures are used, split by class; a larger subset holds each smaller one.
+        seed: decides the order of each epoch and the augmentation of each picture.
         mixup: Mixup and CutMix of batches to train on, whose labels then are float32 (N, classes).
     """
 

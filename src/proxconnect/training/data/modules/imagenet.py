@@ -21,8 +21,8 @@ class ImageNet(ImageData[Pictures]):
     Its validation pictures are the test set.
 
     Args:
-        transform: How pictures are cropped and augmented.
-        kwargs: As of ImageData.
+        transform: how pictures are cropped and augmented.
+        kwargs: as of ImageData.
     """
 
     name, in_channels = "imagenet", 3

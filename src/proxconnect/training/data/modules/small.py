@@ -26,10 +26,10 @@ class SmallImages(ImageData[TensorPictures]):
     They have zero mean and unit variance in each channel over the whole training set as it is published.
 
     Args:
-        flip: Mirror half of the pictures left to right.
-        crop: Shift pictures by up to so many pixels; what comes in is black.
-        transform: What timm does to each picture by itself, in place of the two; far slower.
-        kwargs: As of ImageData.
+        flip: mirror half of the pictures left to right.
+        crop: shift pictures by up to so many pixels; what comes in is black.
+        transform: what timm does to each picture by itself, in place of the two; far slower.
+        kwargs: as of ImageData.
     """
 
     published_size: int
@@ -83,8 +83,8 @@ class _Downloadable(SmallImages):
     """Files that torchvision knows where to get.
 
     Args:
-        download: Fetch the files into root if they are not there.
-        kwargs: As of SmallImages.
+        download: fetch the files into root if they are not there.
+        kwargs: as of SmallImages.
     """
 
     def __init__(self, download: bool = False, **kwargs: Any) -> None:

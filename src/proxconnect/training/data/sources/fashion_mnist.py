@@ -57,6 +57,6 @@ def _find(root: Path, name: str) -> Path:
         root,
         f"{name}[.gz] is missing",
         LAYOUT,
-        "Pass their folder with --root, have them fetched with download=True (--data.download true), "
-        "or on Debian run: apt install dataset-fashion-mnist",
+        "Give their folder as root (--root of the demo, --data.root of fit), have fit fetch them with download=True "
+        "(--data.download true), or on Debian run: apt install dataset-fashion-mnist",
     )
