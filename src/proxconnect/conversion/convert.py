@@ -36,7 +36,8 @@ def binarize(
 
     Linear layers, convolutions, transposed ones, `nn.MultiheadAttention` and transformers' `Conv1D` turn into
     `BinaryLinear`, `BinaryConv2d` and so on, and stay the same modules; their parameter `weight` becomes the parameter
-    `latent`, the same object. For other parameters see `binarize_parameter`. On any error the model is as it was.
+    `latent`, the same object. For other parameters see `binarize_parameter`. On any error the model is as it was. Warns
+    of layers whose binary input has one sign only on the example, as behind a ReLU.
 
     Args:
         model: a float model.
