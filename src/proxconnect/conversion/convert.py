@@ -207,6 +207,6 @@ def _warn_of_one_sign(names: list[str]) -> None:
 
 def _advice(decisions: list[_Decision]) -> str:
     if not any(decision.layer.eligible for decision in decisions):
-        known = ", ".join(form.__name__.removeprefix("Binary") for form in FORMS)
+        known = ", ".join(form.float_name() for form in FORMS)
         return f"only layers ({known}) whose weight is a plain float parameter of their own can be binary"
     return "pass keep=None to binarize the edges too, or patterns that fit other layers"

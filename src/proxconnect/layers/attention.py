@@ -99,6 +99,11 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         return nn.MultiheadAttention if issubclass(candidate, nn.MultiheadAttention) else None
 
     @classmethod
+    def float_name(cls) -> str:
+        """How the float layer is called."""
+        return cls.float_type.__name__
+
+    @classmethod
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
         """The names of the in-projections."""
         return FUSED if getattr(layer, "_qkv_same_embed_dim", True) else SEPARATE
