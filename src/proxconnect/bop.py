@@ -1,4 +1,4 @@
-"""Bop, the optimizer of binary weights without latents: it flips them, and another one steps everything else."""
+"""Bop, the optimizer that flips binary weights instead of moving latents; another one steps everything else."""
 
 import math
 from collections.abc import Callable, Iterable

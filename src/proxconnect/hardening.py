@@ -77,7 +77,7 @@ def reestimate_batchnorm(
     A net trained with soft weights carries statistics of the soft net. `batches` yields inputs, or tuples and lists
     that begin with one, as `torch.optim.swa_utils.update_bn` takes them, moved to `device` first if it is given.
     Frozen batch norms are estimated too. On any exception, an empty `batches` included, the statistics and the mode are
-    what they were. ValueError where an estimate is NaN or infinite.
+    what they were. ValueError where an estimate is NaN or infinite, TypeError for `batches` that are one tensor.
     """
     require_module(model, "reestimate_batchnorm(model, batches)")
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):

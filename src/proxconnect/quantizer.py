@@ -1,8 +1,8 @@
 """Quantizer: a pair, a scale and a sharpness as one module from tensor to tensor.
 
 w = α·F_μ(x) with x = w*/ᾱ, ᾱ = mean |w*| and α = ⟨w*, F(x)⟩/⟨F(x), F(x)⟩ over the entries that share a scale; both are
-held constant within the step, so the backward factor is (α/ᾱ)·B_μ(x). A learned scale s stands in the place of ᾱ:
-w = s·(α/ᾱ)·F_μ(x), where α/ᾱ brings a soft F to the magnitude of a hard one.
+held constant within the step, so the backward factor is (α/ᾱ)·B_μ(x). A learned scale s, the parameter `alpha`, stands
+in the place of ᾱ: w = s·(α/ᾱ)·F_μ(x), where α/ᾱ brings a soft F to the magnitude of a hard one.
 """
 
 import math
@@ -51,15 +51,25 @@ class Quantizer(nn.Module):
         channel_dims: the dimensions of output channels; several where a tensor stacks the weights of many layers.
         magnitude: the mean magnitude of what is quantised where `scale` is None; it sets the usual range of μ.
 
-    `trains_latent`, which an update rule sets, leaves the latent as it is in `train()`, with gradient factor 1.
-
-    `mu` is a 0-dim buffer of the state dict. A state dict without it, as a float network's, leaves it as it is; one
-    with a value that the pair does not allow is refused.
+    Raises:
+        ValueError: an unknown pair or scale, a learned scale for a pair that is float in `train()`, a μ outside the
+            pair's domain, or a magnitude that is not positive.
+        TypeError: for anything that is no pair, number or tuple of dimensions.
     """
 
     mu: Tensor
+    """The sharpness, a 0-dim buffer of the state dict. A state dict without it, as a float network's, leaves it as it
+    is; one with a value that the pair does not allow is refused."""
     alpha: nn.Parameter | None
-    """The learned scale, with the sizes of the channel dims and the latent's dtype; None without one."""
+    """The learned scale s, with the sizes of the channel dims and the latent's dtype; None without one."""
+    override: Override
+    """What it is within `overridden`, whatever its mode; None outside."""
+    scheduled: bool
+    """Whether a `Sharpening` moves μ."""
+    trained: bool
+    """Whether training used this μ: a pass in `train()` with gradients, or an update rule that takes prox points."""
+    trains_latent: bool
+    """Whether it leaves the latent as it is in `train()`, with gradient factor 1; an update rule sets it."""
 
     def __init__(
         self,
@@ -92,7 +102,7 @@ class Quantizer(nn.Module):
         with torch.inference_mode(False):  # a schedule must be able to move it
             self.register_buffer("mu", torch.tensor(float(mu)))
         self.register_parameter("alpha", None)
-        self.override: Override = None
+        self.override = None
         self.scheduled = self.trained = self.trains_latent = False
         self._stays_float, self._is_sign, self._slope = self.pair.is_identity, self.pair.is_sign, self.pair.slope
         self._form = fused.form_of(self.pair)

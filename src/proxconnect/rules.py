@@ -149,8 +149,9 @@ class UpdateRule:
 def proxquant(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     """ProxQuant: the gradient at the quantised weights, and each step from the prox point, w* ← ᾱ·P(w*/ᾱ) - η·g.
 
-    With P = sign, a latent changes its sign only by a step longer than ᾱ. For pairs whose P is the identity (bnn++,
-    poly+, ede+, fp) it is PC++. Errors are those of `UpdateRule`. Source: Bai 2019 (arXiv 1810.00861).
+    With P = sign, a latent changes its sign only by a step longer than ᾱ. For pairs whose P is the identity (fp,
+    bnn++ and whatever else `theory.correct` makes) it is PC++. Errors are those of `UpdateRule`. Source: Bai 2019
+    (arXiv 1810.00861).
     """
     return UpdateRule(optimizer, model, quantises=True, overwrites=True)
 
@@ -158,8 +159,8 @@ def proxquant(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 def reverse_proxconnect(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     """Reverse ProxConnect: the gradient at the latents w* themselves, and each step from the prox point ᾱ·P(w*/ᾱ).
 
-    For pairs whose P is the identity (bnn++, poly+, ede+, fp) it is `post_training`. Errors are those of `UpdateRule`.
-    Source: Dockhorn 2021 (arXiv 2110.13220).
+    For pairs whose P is the identity (fp, bnn++ and whatever else `theory.correct` makes) it is `post_training`. Errors
+    are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
     """
     return UpdateRule(optimizer, model, quantises=False, overwrites=True)
 

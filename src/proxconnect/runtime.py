@@ -57,8 +57,8 @@ def pack(
         ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, for NaN or
             infinity in latents, their biases and shifts or in batch norms, for another `inputs`, `remainder`, `vectors`
             or `floats`, and for a model wrapped by `torch.compile(model)` or the like.
-            TypeError: for such types of layers. ProofError: where on the example a layer or the graph differs by more
-            than rounding.
+        TypeError: for such types of layers.
+        ProofError: where on the example a layer or the graph differs by more than rounding.
     """
     small = packed.pack(model, inputs=inputs, remainder=remainder, vectors=vectors)
     fusion = fuse(small, floats)

@@ -1,4 +1,4 @@
-"""The forward-backward step as one autograd function."""
+"""The forward-backward step of any pair as one autograd function; surrogates of papers are in `pairs.surrogates`."""
 
 import inspect
 from typing import Any

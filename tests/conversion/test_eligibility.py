@@ -211,9 +211,10 @@ def test_packed_models_are_refused():
 
 def test_a_model_without_eligible_layer_says_why():
     model = nn.Sequential(nn.Embedding(4, 4), nn.Bilinear(4, 4, 3))
-    with pytest.raises(
-        ValueError, match=r"(?s)no layer would become binary.*no binary form of.*Bilinear.*only layers .Linear, Conv1d"
-    ):
+    because = (
+        r"(?s)no layer would become binary.*no binary form of Bilinear.*only layers .Linear, Conv1d.*Attention, Conv1D"
+    )
+    with pytest.raises(ValueError, match=because):
         binarize(model)
     with pytest.raises(ValueError, match="no layer would become binary"):
         binarize(nn.ReLU())

@@ -36,7 +36,8 @@ def binarize(
 
     Linear layers, convolutions, transposed ones, `nn.MultiheadAttention` and transformers' `Conv1D` turn into
     `BinaryLinear`, `BinaryConv2d` and so on, and stay the same modules; their parameter `weight` becomes the parameter
-    `latent`, the same object. For other parameters see `binarize_parameter`. On any error the model is as it was.
+    `latent`, the same object. For other parameters see `binarize_parameter`. On any error the model is as it was. Warns
+    of layers whose binary input has one sign only on the example, as behind a ReLU.
 
     Args:
         model: a float model.
@@ -206,6 +207,6 @@ def _warn_of_one_sign(names: list[str]) -> None:
 
 def _advice(decisions: list[_Decision]) -> str:
     if not any(decision.layer.eligible for decision in decisions):
-        known = ", ".join(form.__name__.removeprefix("Binary") for form in FORMS)
+        known = ", ".join(form.float_name() for form in FORMS)
         return f"only layers ({known}) whose weight is a plain float parameter of their own can be binary"
     return "pass keep=None to binarize the edges too, or patterns that fit other layers"

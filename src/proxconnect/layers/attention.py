@@ -49,6 +49,10 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one per
             channel.
         accumulator: what holds the sums of binary inputs, or None for one that never overflows.
+
+    Raises:
+        ValueError: an unknown pair or scale, a scale that the pair cannot learn, or an accumulator without activations.
+        TypeError: for anything that is no pair or `Accumulator`.
     """
 
     float_type = nn.MultiheadAttention
@@ -95,6 +99,11 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         return nn.MultiheadAttention if issubclass(candidate, nn.MultiheadAttention) else None
 
     @classmethod
+    def float_name(cls) -> str:
+        """How the float layer is called."""
+        return cls.float_type.__name__
+
+    @classmethod
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
         """The names of the in-projections."""
         return FUSED if getattr(layer, "_qkv_same_embed_dim", True) else SEPARATE
@@ -127,7 +136,7 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
             k, v = (functional.pad(x, (0, 0, 0, 1)) for x in (k, v))
             mask = None if mask is None else functional.pad(mask, (0, 1))
         answer, weights = self._attend(q, k, v, mask, need_weights)
-        output = self.out_proj(_batch_first(answer.transpose(1, 2).flatten(-2), batch_axis, inverse=True))
+        output = self.out_proj(_batch_back(answer.transpose(1, 2).flatten(-2), batch_axis))
         if weights is not None and average_attn_weights:
             weights = weights.mean(1)
         return output, weights if weights is None or batch_axis is not None else weights[0]
@@ -156,9 +165,10 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         if k.shape[0] != batch:
             raise ValueError(f"query has a batch of {batch}, key and value one of {k.shape[0]}")
         if attn_mask is not None and attn_mask.shape not in (shape, (batch * self.num_heads, *shape)):
-            raise ValueError(f"attn_mask must be {shape} or {(batch * self.num_heads, *shape)}; got {attn_mask.shape}")
+            known = f"{shape} or {(batch * self.num_heads, *shape)}"
+            raise ValueError(f"attn_mask must be {known}; got {tuple(attn_mask.shape)}")
         if padding is not None and padding.numel() != batch * keys:
-            raise ValueError(f"key_padding_mask must be {(batch, keys)}; got {padding.shape}")
+            raise ValueError(f"key_padding_mask must be {(batch, keys)}; got {tuple(padding.shape)}")
         if attn_mask is not None:
             added = _additive(attn_mask, q.dtype)
             merged = added[None, None] if added.dim() == 2 else added.unflatten(0, (-1, self.num_heads))
@@ -199,11 +209,14 @@ class _FloatProjection:
         return tuple(map(functional.linear, inputs, self.weight.chunk(blocks), biases))
 
 
-def _batch_first(x: Tensor, batch_axis: int | None, inverse: bool = False) -> Tensor:
-    """(N, L, E) from a tensor whose batch is at `batch_axis`, None for none; or back."""
-    if batch_axis is None:
-        return x[0] if inverse else x[None]
-    return x.transpose(0, batch_axis)
+def _batch_first(x: Tensor, batch_axis: int | None) -> Tensor:
+    """(N, L, E) from a tensor whose batch is at `batch_axis`; N = 1 where that is None, for no batch."""
+    return x[None] if batch_axis is None else x.transpose(0, batch_axis)
+
+
+def _batch_back(x: Tensor, batch_axis: int | None) -> Tensor:
+    """What `_batch_first` made (N, L, E) of."""
+    return x[0] if batch_axis is None else x.transpose(0, batch_axis)
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -26,10 +26,14 @@ class BinaryLayer(Product):
     """
 
     own_state: ClassVar[tuple[str, ...]] = ("latent", "weight_quantizer", "input_quantizer", "input_shift")
+    """What a state dict has of the layer beyond the float layer's."""
     latent: Tensor
+    """The parameter, real, with the shape and dtype of the float layer's `weight`."""
     bias: Any
     weight_quantizer: Quantizer
+    """What makes `weight` of `latent`."""
     input_quantizer: Quantizer | None
+    """What quantises the input; None for a float one."""
     input_shift: Shift | None
     """What is added to the input before it is quantised, where thresholds are learned."""
 

@@ -24,6 +24,11 @@ class BinaryConv(ConvertedLayer, ConvProduct):
         accumulator: what holds the sums of binary inputs, or None for one that never overflows.
         padding_value: what `padding_mode="zeros"` pads a binary input with, 0, 1 or -1. Zeros leave the border's sums
             shorter; ±1 keeps every input of the layer in {-1, +1}, which some engines need.
+
+    Raises:
+        ValueError: an unknown pair or scale, a scale that the pair cannot learn, an accumulator without activations, or
+            a padding value that is none of these, has no binary input to pad or another `padding_mode`.
+        TypeError: for anything that is no pair or `Accumulator`.
     """
 
     padding_mode: Any

@@ -151,7 +151,7 @@ def _plain_parameter(module: nn.Module, name: str) -> nn.Parameter:
     if parametrize.is_parametrized(module, name):
         raise TypeError(f"{name!r} of {kind} is parametrized: torch.nn.utils.parametrize.remove_parametrizations first")
     if isinstance(module, nn.RNNBase):
-        raise TypeError(f"{kind} keeps its weights in a list of its own, past the names of its parameters")
+        raise TypeError(f"{kind} keeps its weights in a list of its own, past their names: leave it float")
     if isinstance(module, BinaryLayer) or (isinstance(module, Owner) and name + SUFFIX in module._modules):
         raise TypeError(f"{name!r} of {kind} is binary already")
     if hasattr(module, name + SUFFIX):

@@ -24,6 +24,10 @@ class BinaryConvTranspose(ConvertedLayer, TransposedConvProduct):
         scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one per
             channel.
         accumulator: what holds the sums of binary inputs, or None for one that never overflows.
+
+    Raises:
+        ValueError: an unknown pair or scale, a scale that the pair cannot learn, or an accumulator without activations.
+        TypeError: for anything that is no pair or `Accumulator`.
     """
 
     def __init__(

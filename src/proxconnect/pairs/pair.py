@@ -60,7 +60,7 @@ class ForwardBackward(ABC):
         return False
 
     def support(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Where B_μ(x) is not 0, as booleans; NaN counts as that."""
+        """Where B_μ(x) is not 0, as booleans, True where it is NaN."""
         return self.backward(x, mu) != 0
 
     def is_soft(self) -> bool:
@@ -89,6 +89,15 @@ class Pair(ForwardBackward):
     """A legitimate pair, declared by its decomposition: F = T∘P and B = T'∘P for a prox P and a transform T.
 
     PC++ with it is ProxConnect on ℓ∘T, so it inherits ProxConnect's convergence theory (`T` fixed over time).
+
+    Args:
+        name: what messages, tables and `PAIRS` call it.
+        prox, transform: P and T, by default the identity.
+        doc: the docstring of this pair.
+
+    Raises:
+        TypeError: a name that is no string, or parts that are no `Prox` and `Transform`; `theory.synthesize` takes
+            callables.
     """
 
     name: str
@@ -131,7 +140,7 @@ class Pair(ForwardBackward):
         )
 
     def support(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Where B_μ(x) is not 0, as booleans; NaN counts as that."""
+        """Where B_μ(x) is not 0, as booleans, True where it is NaN."""
         mu = self._checked(mu, x)
         return self.transform.support(self.prox(x, mu), mu)
 
@@ -183,6 +192,16 @@ class Heuristic(ForwardBackward):
     """A pair given by two maps of (x, μ) that no decomposition joins; it carries no guarantee.
 
     To be pickled with a model, the maps must be functions of a module or methods of such objects as `sign_swish`.
+
+    Args:
+        name: what messages, tables and `PAIRS` call it.
+        forward, backward: F and B, elementwise; kept as `forward_map` and `backward_map`.
+        sharpness: the range of μ; None where neither map depends on it.
+        doc: the docstring of this pair.
+
+    Raises:
+        TypeError: a name that is no string, maps that cannot be called, or a sharpness that is neither a `Sharpness`
+            nor None.
     """
 
     name: str

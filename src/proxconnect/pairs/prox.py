@@ -235,7 +235,7 @@ def _finite_where(allowed: Tensor, z: Tensor) -> Tensor:
 
 identity = Identity()
 sign = Sign()
-linear = Linear
+linear = Linear  # a family: prox.linear(rho, varrho) is a member
 proxconnect = ProxConnect()
 parq = PARQ()
 binaryrelax = BinaryRelax()

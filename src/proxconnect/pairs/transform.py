@@ -28,7 +28,7 @@ class Transform(Part):
         """T'_μ(p), with the shape and dtype of `p`."""
 
     def support(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Where T'_μ(p) is not 0, as booleans; NaN counts as that."""
+        """Where T'_μ(p) is not 0, as booleans, True where it is NaN."""
         return self.derivative(p, mu) != 0
 
     def at(self, mu: float) -> "Transform":

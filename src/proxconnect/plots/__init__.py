@@ -1,6 +1,7 @@
 """Pictures of pairs, verdicts, training runs, studies, latents and latencies, as figures that no window shows.
 
-Needs the extra `plots`. Every function returns a `matplotlib.figure.Figure`; `save` writes one as a PNG or SVG file.
+Needs the extra `plots`. Every `plot_` function returns a `matplotlib.figure.Figure`; `save` writes one as a PNG or SVG
+file. `interactive_catalogue` writes a page of its own, by plotly.
 """
 
 from proxconnect.plots.figures import PAIR_COLOURS, SHADES, SUFFIXES, save

@@ -30,9 +30,7 @@ def plot_latencies(
     _draw_networks(above, networks, "the whole network, ms")
     _draw_layers(below, layers)
     for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.invert_yaxis()
-        axes.tick_params(axis="y", length=0, labelsize=8)
+        _tidy(axes)
     return figure
 
 
@@ -46,9 +44,7 @@ def plot_contests(contests: Mapping[str, Mapping[str, Quartiles]]) -> "Figure":
     panels = figure.subplots(len(contests), 1, height_ratios=rows, squeeze=False)[:, 0]
     for axes, (title, networks) in zip(panels, contests.items(), strict=True):
         _draw_networks(axes, networks, f"{title}, ms")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.invert_yaxis()
-        axes.tick_params(axis="y", length=0, labelsize=8)
+        _tidy(axes)
     return figure
 
 
@@ -81,3 +77,10 @@ def _draw_layers(axes: "Axes", layers: Mapping[str, tuple[float, float]]) -> Non
     if layers:
         axes.set_ylim(-0.6, len(layers) - 0.4)
         axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
+
+
+def _tidy(axes: "Axes") -> None:
+    """The first bar at the top, and no frame at the top and the right."""
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0, labelsize=8)

@@ -57,8 +57,9 @@ def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = (
         points: the isolated points at which r is finite, but for multiples of 1/256 within ±4, which the grid has.
 
     Raises:
-        ProbeError: r raises, mixes entries, changes shape or dtype, is NaN or -∞. ValueError: r is +∞ everywhere, or so
-            low far away that P leaves ±4000, or that there is no least value. TypeError: no callable.
+        ProbeError: r raises, mixes entries, changes shape or dtype, is NaN or -∞.
+        ValueError: r is +∞ everywhere, or so low far away that P leaves ±4000, or that there is no least value.
+        TypeError: no callable.
     """
     if not callable(regularizer):
         raise TypeError(f"regularizer must be a callable of one tensor; got {type(regularizer).__name__}")

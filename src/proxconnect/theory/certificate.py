@@ -39,8 +39,11 @@ class Certificate:
     """
 
     pair: str
+    """Its name."""
     steps: int
+    """t."""
     entries: int
+    """n, the number of latents."""
     identity: Check
     """Both sides agree, whatever the pair."""
     proximality: Check
@@ -165,6 +168,7 @@ def certificate(
         ValueError: a μ outside the pair's domain, or points `at` outside that of Φ.
         ProbeError: P, T or a heuristic gives no finite float64 values.
         TooRoughError: P or T has more jumps and kinks than can be told apart.
+        TypeError: another trajectory, pair or `at`.
     """
     pair = resolve(pair)
     if not isinstance(trajectory, Trajectory):

@@ -74,7 +74,7 @@ def forward(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
         weights = torch.cat([pair.forward(row, float(m))[None] for row, m in zip(latents, mu, strict=True)])
     misses = (weights - transformed).abs()
     allowed = max(SAME, 64 * trajectory.resolution) * (1 + transformed.abs().amax(1, keepdim=True))
-    step, entry = worst(misses / allowed)
+    step, entry = _worst(misses / allowed)
     moves = pair.transform.sharpness is not None and bool((trajectory.mu[:-1] != trajectory.mu[0]).any())
     reason = "T moves with μ, by" if moves else "greatest miss"
     holds = bool((misses <= allowed).all())
@@ -106,7 +106,7 @@ def _missed(trajectory: Trajectory, composite: Composite, gradients: Tensor, rea
     allowed = max(SAME, 64 * trajectory.resolution)
     size = largest + 8 * trajectory.resolution / allowed * reach  # g is known to the rounding of latents over η
     misses = (updates - expected).abs() * stepped[:, None] / size.clamp(min=torch.finfo(torch.float64).tiny)[:, None]
-    step, entry = worst(misses)
+    step, entry = _worst(misses)
     value = float(misses[step, entry])
     return Check("gradient", value <= allowed, value, reason, step + 1, entry)
 
@@ -116,12 +116,12 @@ def convexity(excess: Excess | None) -> Check:
     if excess is None:
         return Check("convexity", None, math.nan, "it needs a loss")
     allowed = CONVEX * (1 + excess.slacks.abs() + excess.values.abs())
-    point, step = worst(-excess.slacks / allowed)
+    point, step = _worst(-excess.slacks / allowed)
     holds = bool((excess.slacks >= -allowed).all())
     return Check("convexity", holds, float(excess.slacks[point, step]), "least slack", step + 1, point)
 
 
-def worst(values: Tensor) -> tuple[int, int]:
+def _worst(values: Tensor) -> tuple[int, int]:
     """The indices of the largest entry of (m, n)."""
     return divmod(int(values.argmax()), values.shape[1])
 

@@ -108,7 +108,7 @@ class Average(Prox):
 
 
 def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> Pair:
-    """The pair of T₂∘T₁ and the same P: F = T₂∘F₁, B = (T₂'∘F₁)·B₁. Legitimate, since P is.
+    """The pair of T₂∘T₁ and the same P: F = T₂∘F₁, B = (T₂'∘F₁)·B₁. Legitimate, as P stays the same.
 
     `name` is by default the pair's with ∘ and the transform's before it. TypeError for no `Transform`, or a heuristic.
     """
@@ -141,7 +141,7 @@ def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: s
     """F(x) ↦ outer·F(inner·x), B(x) ↦ outer·inner·B(inner·x); inner > 0, outer ≠ 0. Legitimate.
 
     T(p) becomes outer·T(inner·p), and P(x) becomes P(inner·x)/inner, the prox of r(inner·z)/inner². TypeError for a
-    heuristic.
+    heuristic, ValueError for another `inner` or `outer`.
     """
     pair = _decomposed(pair, "rescale")
     if not (math.isfinite(inner) and inner > 0 and math.isfinite(outer) and outer != 0):

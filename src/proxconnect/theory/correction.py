@@ -16,9 +16,10 @@ from proxconnect.theory.interpolant import Half, Interpolant, fit, hermite, inte
 from proxconnect.theory.mesh import TO_COEFFICIENTS, Mesh, mesh
 
 FAR = 1e6
-"""B is integrated over [-FAR, FAR] at μ = 1; beyond, it stays as there, or is 0 where it is below `VANISHED`."""
+"""B is integrated over [-FAR, FAR] at μ = 1; beyond, it stays as there."""
 
 VANISHED = 1e-10
+"""A smaller |B| at ±`FAR` counts as 0 beyond."""
 
 TABLE_ERROR = 1e-12
 """What a table of F is refined to, relative to max(1, |F|)."""
@@ -27,11 +28,13 @@ SAMPLED = 1.05
 """By how much more a table may err than at the points where it was looked at."""
 
 STATED_ERROR = 1e-6
+"""What a table of F may err by, relative to max(1, |F|); a B that takes more is refused."""
 
 NEAR_SIGN = 0.01
 """How far from ±1 F may end without a warning."""
 
 USUAL = Sharpness(lowest=0.0, start=0.1, end=30.0)
+"""The range of μ of a B that has none of its own."""
 
 
 class UnboundedForwardWarning(UserWarning):
@@ -84,9 +87,10 @@ def correct(
 ) -> Pair:
     """The legitimate pair that keeps B and takes F(x) = ∫₀ˣ B: P is the identity, T = F.
 
-    A heuristic whose B is the derivative of a known transform gets that transform, exactly: bnn+, poly and ede become
-    bnn++, poly+ and ede+. Any other B is integrated by an adaptive quadrature into a table of cubics (error below 1e-6,
-    stated by `pair.transform`). Sharpness enters a B that has none as F_μ(x) = F(μx), B_μ(x) = μB(μx).
+    A heuristic whose B is the derivative of a known transform gets that transform, exactly: bnn+, poly, ede and erf
+    become bnn++, poly+, ede+ and erf+. Any other B is integrated by an adaptive quadrature into a table of cubics
+    (error below 1e-6, stated by `pair.transform`). Sharpness enters a B that has none as
+    F_μ(x) = F(μx), B_μ(x) = μB(μx).
 
     Args:
         backward: a `Heuristic` or its name in `PAIRS`, or B itself, a callable of one tensor that acts on each entry
@@ -96,8 +100,10 @@ def correct(
             (`UnboundedForwardWarning`): sharpening such a pair makes no signs.
 
     Raises:
-        ProbeError: a callable that is no such function. ValueError: a heuristic whose B depends on μ otherwise than as
-            μB(μx), or an F that cannot be normalised. TypeError: neither a heuristic nor a callable.
+        ProbeError: a callable that is no such function.
+        ValueError: a heuristic whose B depends on μ otherwise than as μB(μx), an F that cannot be normalised, or a B
+            too rough for a table.
+        TypeError: neither a heuristic nor a callable.
     """
     given: AnyPair | Function = resolve(backward) if isinstance(backward, str) else backward
     if isinstance(given, Pair):

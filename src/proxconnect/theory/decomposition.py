@@ -46,7 +46,7 @@ def decompose(
     """Whether a pair is legitimate, why, and its P, T and r.
 
     F and B are closed in on where they jump, bend or vanish, in float64, to about 1e-15·max(1, |x|). What is narrower
-    than 1/500 of max(1, |x|) may be missed, as may jumps and variations below `TOLERANCE` of their size.
+    than 1/500 of max(1, |x|) may be missed, as may jumps and variations below 1e-10 of their size.
 
     Args:
         pair_or_forward: a name of `PAIRS`, a `Pair` or a `Heuristic`; or F, a callable from a float64 tensor to one of
@@ -58,7 +58,8 @@ def decompose(
 
     Raises:
         ProbeError: a callable that raises, mixes entries, is random, changes shape or dtype, or is NaN or infinite.
-        ValueError: a `mu` outside the pair's domain, an empty domain. TypeError: neither a pair nor a callable.
+        ValueError: a `mu` outside the pair's domain, an empty domain.
+        TypeError: neither a pair nor a callable.
     """
     try:
         low, high = map(float, domain)

@@ -27,6 +27,7 @@ REACH = 1000.0
 """Pairs, and their P and T, are looked at on [-REACH, REACH], in units of the latents' mean magnitude."""
 
 MOST_LEAVES = 300_000
+"""A function that takes more of them is too rough."""
 
 
 class TooRoughError(ValueError):

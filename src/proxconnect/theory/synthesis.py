@@ -70,7 +70,8 @@ def synthesize(
 
     Raises:
         ValueError: a prox that falls, a derivative that is not that of T, or a kink of T at a point where P stays and
-            autograd has to choose. TypeError: a derivative beside a `Transform`, which has its own.
+            autograd has to choose.
+        TypeError: a derivative beside a `Transform`, which has its own.
         ProbeError: a callable that is no function of one variable.
     """
     if isinstance(transform, Transform) and derivative is not None:

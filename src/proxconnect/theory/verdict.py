@@ -9,6 +9,7 @@ from torch import Tensor
 from proxconnect.theory.blackbox import Function
 from proxconnect.theory.curves import ProxCurve, TransformCurve
 from proxconnect.theory.declaration import DeclaredTransform
+from proxconnect.theory.plateaus import CONSTANT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 ANSWERS = {True: "legitimate", False: "not legitimate", None: "cannot tell"}
 """`legitimate` in words."""
 
-TOLERANCE = 1e-10
+TOLERANCE = CONSTANT
 """What a verdict rests on: jumps of F and variations of B on a plateau below this share of their size go unseen."""
 
 
@@ -29,15 +30,17 @@ class Verdict:
     legitimate: bool | None
     """None where float64 cannot decide."""
     reason: str
-    """One sentence, which names the rule that fails."""
+    """One sentence: the rule that fails, or why none does."""
     interval: tuple[float, float] | None
-    """Where it fails, the ends equal for a point."""
+    """Where it fails, or where a legitimate pair rests on the convention, the ends equal for a point; else None."""
     by_convention: bool
-    """Whether only the convention decides that T crosses a gap of P with the slope that B has at the jump."""
+    """Whether only the convention decides, by which T crosses a gap of P with the slope that B has at the jump."""
     domain: tuple[float, float]
     """The part of the line that was looked at."""
     forward: Function = field(repr=False)
+    """F at that μ."""
     backward: Function = field(repr=False)
+    """B at that μ."""
     prox: ProxCurve | None = field(default=None, repr=False)
     """P with F = T∘P and B = T'∘P; None where there is none."""
     transform: TransformCurve | DeclaredTransform | None = field(default=None, repr=False)
