@@ -15,9 +15,9 @@ def plain(text: str) -> str:
 
 def nearest(claim: str, text: str) -> str:
     """What of the text is most like the claim."""
-    length = len(claim)
-    pieces = [text[start : start + length] for start in range(0, max(1, len(text) - length), 4)]
-    return max(pieces, key=lambda piece: SequenceMatcher(None, piece, claim, autojunk=False).quick_ratio())
+    starts = [0, *(match.end() for match in re.finditer(" ", text))]
+    pieces = [text[start : start + len(claim)] for start in starts]
+    return max(pieces, key=lambda piece: SequenceMatcher(None, piece, claim, autojunk=False).ratio())
 
 
 def faults(root: Path = ROOT) -> list[str]:
