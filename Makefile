@@ -16,7 +16,7 @@ demo: $(VENV)/ready
 	$(BIN)/proxconnect demo
 
 test: check
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
@@ -43,7 +43,7 @@ $(LOWEST)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 	touch $@
 
 test-lowest: $(LOWEST)/ready
-	$(LOWEST)/bin/python -m pytest -n auto --dist loadfile
+	$(LOWEST)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Every reader of files under so many changed files, first by chance alone, then guided by what they reach in the code.
 FUZZ_RUNS ?= 20000

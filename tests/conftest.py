@@ -13,6 +13,20 @@ settings.register_profile("proxconnect", derandomize=True, deadline=None, max_ex
 settings.load_profile("proxconnect")
 
 
+LONGEST = ("kills/test_kills", "docs/", "export/test_runtimes", "misuse/", "test_examples", "test_sweep", "training/")
+"""Files that would keep one worker busy when the other is done: they come first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files in front; what is as long stays in its order."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.nodeid.removeprefix("tests/")
+        return next((index for index, start in enumerate(LONGEST) if name.startswith(start)), len(LONGEST))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):

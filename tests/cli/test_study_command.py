@@ -38,7 +38,9 @@ def test_ctrl_c_and_sigterm_say_what_is_done(grid, monkeypatch, capsys, sent, st
         return real(*arguments)
 
     monkeypatch.setattr(fake_rows, "run_row", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts aside ignores it
     assert cli.main(["study", grid]) == status
+    signal.signal(signal.SIGINT, before)
     assert "stopped: 2 of 8 rows are done; the same command goes on" in capsys.readouterr().out
     assert cli.main(["study", grid]) == 0
     assert "2 of 8 rows are done, 6 to run" in capsys.readouterr().out

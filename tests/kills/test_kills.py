@@ -10,7 +10,7 @@ from kills.killing import is_killed, killed_at_random, unbroken
 from kills.resumable import RESUMABLE, lightning_run
 from training.small_runs import differences, outcome, started
 
-KILLS = {"plain loop": 4, "Lightning": 5, "study": 2, "DDP": 1}
+KILLS = {"plain loop": 2, "Lightning": 2, "study": 1, "DDP": 1}
 """`make test-kills` does more."""
 
 _save = torch.save
@@ -47,7 +47,7 @@ def expected(tmp_path_factory):
     return unbroken(RESUMABLE["Lightning"], tmp_path_factory.mktemp("whole") / "run")[0]
 
 
-@pytest.mark.parametrize("number", [2, 6])
+@pytest.mark.parametrize("number", [6])
 def test_a_run_killed_while_it_writes_goes_on_from_the_checkpoint_before(number, expected, tmp_path):
     assert is_killed([started(dying, tmp_path, number)])[0]
     assert not is_killed([started(lightning_run, tmp_path)])[0]
