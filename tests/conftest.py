@@ -18,7 +18,7 @@ LONGEST = ("kills/test_kills", "docs/", "export/test_runtimes", "misuse/", "test
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files in front; what is as long stays in its order."""
+    """Put the longest files in front; the others stay in their order."""
 
     def place(item: pytest.Item) -> int:
         name = item.nodeid.removeprefix("tests/")
