@@ -3,12 +3,13 @@
 import sys
 from pathlib import Path
 
-from checks import code_blocks, links, numbers, public_names
+from checks import code_blocks, docstrings, links, numbers, public_names
 
 
 def main(site: Path) -> int:
     """What the head of this file says."""
-    found = [*public_names.faults(site), *links.faults(site), *numbers.faults(), *code_blocks.faults()]
+    found = [*public_names.faults(site), *links.faults(site), *numbers.faults()]
+    found += [*docstrings.faults(), *code_blocks.faults()]
     print(*found, sep="\n", file=sys.stderr)
     print(f"{len(found)} faults of pages")
     return 1 if found else 0

@@ -38,6 +38,17 @@ class Bop(Optimizer):
             a threshold below 0, or a γ outside (0, 1].
 
     Source: Helvegen 2019 (arXiv 1906.02107), with the defaults of larq, where weights have no scale.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
+        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
+        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
+        <All keys matched successfully>
+        >>> optimizer = pc.Bop(model.parameters(), threshold=0.1, gamma=0.5)
+        >>> model(torch.tensor([1.0, 1.0])).backward()
+        >>> optimizer.step()
+        >>> model[0].latent.data  # the first has the sign of its gradient
+        tensor([[-0.3000, -0.2000]])
     """
 
     others: Optimizer | None

@@ -35,6 +35,14 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
 
     A float network that ties the weight of a binary layer to one that stays float, as a head to an embedding, has room
     for one of the two alone: untie them in it before it loads.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> binary = pc.binarize(copy.deepcopy(model), "bnn++")
+        >>> model.load_state_dict(pc.hard_state_dict(binary))
+        <All keys matched successfully>
+        >>> model[1].weight[0].abs().unique().numel()  # α of the first output
+        1
     """
     require_module(model, "hard_state_dict(model)")
     layers = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, BinaryLayer | CompactLayer)}
@@ -78,6 +86,12 @@ def reestimate_batchnorm(
     that begin with one, as `torch.optim.swa_utils.update_bn` takes them, moved to `device` first if it is given.
     Frozen batch norms are estimated too. On any exception, an empty `batches` included, the statistics and the mode are
     what they were. ValueError where an estimate is NaN or infinite, TypeError for `batches` that are one tensor.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+        >>> batches = [torch.randn(64, 4) for _ in range(3)]
+        >>> pc.reestimate_batchnorm(pc.binarize(model, "bnn++"), batches)[2].num_batches_tracked
+        tensor(3)
     """
     require_module(model, "reestimate_batchnorm(model, batches)")
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):

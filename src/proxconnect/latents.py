@@ -77,6 +77,18 @@ def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> 
     that wraps another (Accelerate, Lightning) stands for that one. A latent that a step made infinite becomes NaN,
     which is seen, where ±bound would not be. Returns a handle whose `remove()` ends it. ValueError where the optimizer
     moves no latent of the model.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
+        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
+        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
+        <All keys matched successfully>
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        >>> handle = pc.clip_latents(optimizer, model)
+        >>> model(torch.tensor([2.0, -0.5])).backward()
+        >>> optimizer.step()
+        >>> model[0].latent.data  # not -1.7 and 0.3
+        tensor([[-1.0000,  0.3000]])
     """
     require_number(bound, "bound")
     if not (math.isfinite(bound) and bound > 0):

@@ -20,6 +20,14 @@ class OverflowPenalty:
     repeats; checkpoints with `use_reentrant=True` run without gradients and so are not seen at all.
 
     ValueError where no layer of `model` has an accumulator, or one has a penalty already.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> model = pc.binarize(model, "bc", "poly", accumulator=pc.Accumulator(bits=2))
+        >>> penalty = pc.OverflowPenalty(model)
+        >>> loss = model(torch.randn(16, 4)).square().mean()
+        >>> bool(penalty() > 0)
+        True
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -55,6 +55,12 @@ class Quantizer(nn.Module):
         ValueError: an unknown pair or scale, a learned scale for a pair that is float in `train()`, a μ outside the
             pair's domain, or a magnitude that is not positive.
         TypeError: for anything that is no pair, number or tuple of dimensions.
+
+    Example:
+        >>> quantizer = pc.Quantizer("bc")
+        >>> quantizer(torch.tensor([[0.5, -0.25], [1.0, 3.0]]))
+        tensor([[ 0.3750, -0.3750],
+                [ 2.0000,  2.0000]])
     """
 
     mu: Tensor

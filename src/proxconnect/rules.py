@@ -152,6 +152,18 @@ def proxquant(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     With P = sign, a latent changes its sign only by a step longer than ᾱ. For pairs whose P is the identity (fp,
     bnn++ and whatever else `theory.correct` makes) it is PC++. Errors are those of `UpdateRule`. Source: Bai 2019
     (arXiv 1810.00861).
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
+        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
+        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
+        <All keys matched successfully>
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> rule = pc.proxquant(optimizer, model)
+        >>> model(torch.tensor([0.5, 0.5])).backward()
+        >>> optimizer.step()
+        >>> model[0].latent.data  # ±1 less 0.1 · 0.5
+        tensor([[ 0.9500, -1.0500]])
     """
     return UpdateRule(optimizer, model, quantises=True, overwrites=True)
 
@@ -161,6 +173,21 @@ def reverse_proxconnect(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 
     For pairs whose P is the identity (fp, bnn++ and whatever else `theory.correct` makes) it is `post_training`. Errors
     are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
+        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
+        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
+        <All keys matched successfully>
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> rule = pc.reverse_proxconnect(optimizer, model)
+        >>> y = model(torch.tensor([0.5, 0.5]))
+        >>> round(y.item(), 6)  # of the latents
+        0.05
+        >>> y.backward()
+        >>> optimizer.step()
+        >>> model[0].latent.data  # ±1 less 0.1 · 0.5
+        tensor([[ 0.9500, -1.0500]])
     """
     return UpdateRule(optimizer, model, quantises=False, overwrites=True)
 
@@ -170,6 +197,16 @@ def post_training(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 
     For pairs with or without a prox. `remove()` it before another optimizer trains the model on by PC++. Errors are
     those of `UpdateRule`.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
+        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
+        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
+        <All keys matched successfully>
+        >>> rule = pc.post_training(torch.optim.SGD(model.parameters(), lr=0.1), model)
+        >>> x = torch.tensor([1.0, 0.0])
+        >>> round(model.train()(x).item(), 6), model.eval()(x).item()
+        (0.3, 1.0)
     """
     return UpdateRule(optimizer, model, quantises=False, overwrites=False)
 

@@ -59,6 +59,12 @@ def pack(
             or `floats`, and for a model wrapped by `torch.compile(model)` or the like.
         TypeError: for such types of layers.
         ProofError: where on the example a layer or the graph differs by more than rounding.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> packed = pc.pack(pc.binarize(model, "bnn++"))
+        >>> x = torch.randn(3, 4)
+        >>> torch.testing.assert_close(packed(x), model.eval()(x))
     """
     small = packed.pack(model, inputs=inputs, remainder=remainder, vectors=vectors)
     fusion = fuse(small, floats)
@@ -75,6 +81,14 @@ def load(
     not persistent are, so they must have values. `inputs` and `floats` are as of `pack`, and in no file; what runs
     fused is found anew. PackedFileError for a damaged, foreign or newer file and for a model of another architecture,
     OSError for a file that cannot be read.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> packed = pc.pack(pc.binarize(copy.deepcopy(model), "bnn++"))
+        >>> pc.save(packed, "model.safetensors")
+        >>> x = torch.randn(3, 4)
+        >>> torch.equal(pc.load("model.safetensors", model)(x), packed(x))
+        True
     """
     model = packed.load(path, float_model, inputs=inputs)
     vars(model)["packing"] = Packing(fuse(model, floats), None)

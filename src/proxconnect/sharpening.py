@@ -60,6 +60,18 @@ class Sharpening:
         ValueError: no binary layer, none whose latent the optimizer holds, no binary activations to move, a start or
             end outside a pair's domain, an end below the start, arguments that make no schedule, or a Sharpening of the
             same part on the same optimizer.
+
+    Example:
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> sharpening = pc.Sharpening(optimizer, model, steps=4, start=1.0, end=16.0)
+        >>> for _ in range(4):
+        ...     optimizer.step()
+        ...     print(model[0].weight_quantizer.mu.item())
+        2.0
+        4.0
+        8.0
+        16.0
     """
 
     def __init__(

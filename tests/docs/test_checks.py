@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from checks import code_blocks, links, numbers, public_names
+from checks import code_blocks, docstrings, links, numbers, public_names
 from checks.claims import claims
 from checks.pages import ROOT, blocks
 
@@ -117,6 +117,22 @@ def test_a_public_name_that_no_page_describes_is_found(tmp_path):
     assert public_names.faults(tmp_path) == []
     inventory(tmp_path, [name for name in names if name != "proxconnect.binarize"])
     assert public_names.faults(tmp_path) == ["proxconnect.binarize is public, and no page describes it"]
+
+
+def test_examples_that_print_something_else_and_functions_without_one_are_found(monkeypatch):
+    def documented():
+        """Example:
+        >>> pc.__name__
+        'proxconnect'
+        >>> torch.zeros(1)
+        tensor([1.])
+        """
+
+    (fault,) = docstrings.run("documented", documented)
+    assert "tensor([0.])" in fault
+    assert "__name__" not in fault
+    monkeypatch.setattr("proxconnect.binarize.__doc__", "Make the layers binary.")
+    assert docstrings.faults() == ["proxconnect.binarize has no example in its docstring"]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from checks import code_blocks, links, public_names
+from checks import code_blocks, docstrings, links, public_names
 from checks.pages import ROOT
 
 
@@ -30,6 +30,10 @@ def test_every_public_name_is_described(site):
 
 def test_no_link_leads_nowhere(site):
     assert links.faults(site) == []
+
+
+def test_every_example_of_a_docstring_prints_what_it_says():
+    assert docstrings.faults() == []
 
 
 def test_every_block_is_run_or_is_output():

@@ -27,7 +27,9 @@ def axes(**changes):
 def test_the_grid_of_the_documentation_is_one(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "grids.md").read_text(encoding="utf-8")
     path = tmp_path / "grid.yaml"
-    path.write_text(text.partition("```yaml\n")[2].partition("```")[0].replace("../../recipes/small_cnn_digits.yaml", "base.yaml"))
+    path.write_text(
+        text.partition("```yaml\n")[2].partition("```")[0].replace("../../recipes/small_cnn_digits.yaml", "base.yaml")
+    )
     (tmp_path / "base.yaml").write_text("trainer: {max_epochs: 4}")
     (tmp_path / "tuned.yaml").write_text("settings: [{when: {pair: bnn++}, set: {trainer.max_epochs: 7}}]")
     found = rows_of(Grid.read(path))

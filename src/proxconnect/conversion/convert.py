@@ -61,6 +61,16 @@ def binarize(
             or has no binary inputs to pad, an accumulator without binary inputs, a model that is binary, lazy or
             integer, or one of which nothing would become binary.
         TypeError: for anything that is no pair, pattern, accumulator, `keep` or `include`.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> pc.binarize(model, "bnn++")[1]
+        BinaryLinear(
+          in_features=8, out_features=8, bias=True, weight=bnn++(latent), scale=channel
+          (weight_quantizer): Quantizer('bnn++', scale='channel')
+        )
+        >>> [name for name, _ in model[1].named_parameters()]
+        ['latent', 'bias']
     """
     require_module(model, "binarize(model, weights)")
     require_binary_input(accumulator, activations)
@@ -81,7 +91,19 @@ def plan(
     accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
     include: Include = (),
 ) -> Plan:  # fmt: skip
-    """What `binarize` would do with the same arguments, which it takes and checks likewise; changes nothing."""
+    """What `binarize` would do with the same arguments, which it takes and checks likewise; changes nothing.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> print(pc.plan(model, "bnn++"))
+        1 of 3 layers binary, scale channel
+        <BLANKLINE>
+         layer   type     weights, inputs
+         ────────────────────────────────────────────────────────
+         0       Linear   float: edge: the first layer registered
+         1       Linear   bnn++, float
+         2       Linear   float: edge: the last layer registered
+    """
     require_module(model, "plan(model, weights)")
     require_binary_input(accumulator, activations)
     decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)

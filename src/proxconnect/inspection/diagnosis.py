@@ -59,6 +59,17 @@ def diagnose(
             signs that do not flip) is told without it too, what is wrong late alone (weights that are soft) is not.
 
     ValueError where there is no reading, or `progress` is outside [0, 1]; TypeError for other readings.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> meters = pc.Meters(pc.binarize(model, "bc"))
+        >>> for batch in torch.randn(3, 16, 4):
+        ...     model(batch).square().mean().backward()
+        ...     numbers = meters.read()
+        >>> for trouble in pc.diagnose(meters.layers(), progress=0.2):
+        ...     print(trouble)
+        No signs flip in the only binary layer. See that the optimizer holds the latents (parameters whose names end in
+        'latent'), raise its learning rate, or let Sharpening start at a lower μ.
     """
     if not readings:
         raise ValueError("diagnose takes what Meters.layers() gave after a read(): pass at least one reading")

@@ -79,6 +79,13 @@ class Meters:
     Raises:
         TypeError: `model` is no module.
         ValueError: it has no binary layer, or one on the meta device.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> meters = pc.Meters(pc.binarize(model, "bnn++"))
+        >>> model(torch.randn(16, 4)).square().mean().backward()
+        >>> meters.read()["1/dead_share"]  # of layer "1"
+        0.0
     """
 
     def __init__(self, model: nn.Module) -> None:

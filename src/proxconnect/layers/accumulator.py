@@ -36,6 +36,12 @@ class Accumulator:
 
     ValueError for `bits` that are no integer from 2 to 24, an unknown `overflow` or `derivative` and a slope outside
     (0, 1000].
+
+    Example:
+        >>> pc.Accumulator(bits=8)(torch.tensor([100.0, 127.0, 128.0]))
+        tensor([ 100.,  127., -128.])
+        >>> pc.Accumulator(bits=8, overflow="saturate")(torch.tensor([100.0, 127.0, 128.0]))
+        tensor([100., 127., 127.])
     """
 
     bits: int = 8

@@ -25,6 +25,13 @@ class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):
     Raises:
         ValueError: an unknown pair or scale, a scale that the pair cannot learn, or an accumulator without activations.
         TypeError: for anything that is no pair or `Accumulator`.
+
+    Example:
+        >>> layer = pc.BinaryLinear(2, 1, weights="bc")
+        >>> layer.load_state_dict({"latent": torch.tensor([[0.5, -0.25]]), "bias": torch.zeros(1)})
+        <All keys matched successfully>
+        >>> layer(torch.tensor([1.0, 3.0])).item()  # 0.375 · (1 - 3)
+        -0.75
     """
 
     float_type = nn.Linear

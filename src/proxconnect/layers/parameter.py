@@ -95,6 +95,14 @@ def binarize_parameter(
             dimensions that it does not have, an unknown pair or scale, or where `<name>_binary` is taken.
         TypeError: for a parameter that is binary already, parametrized or lazy, and for one of a recurrent layer, which
             holds it twice.
+
+    Example:
+        >>> layer = nn.Bilinear(4, 4, 2)
+        >>> pc.binarize_parameter(layer, "weight", "bnn++").latent.shape
+        torch.Size([2, 4, 4])
+        >>> with pc.hard(layer):
+        ...     print(layer.weight.unique().numel())  # ±α of each of two outputs
+        4
     """
     require_module(module, "binarize_parameter(module, name)")
     parameter = _plain_parameter(module, name)

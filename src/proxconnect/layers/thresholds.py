@@ -17,6 +17,11 @@ def add_thresholds(model: nn.Module) -> nn.Module:
     `BinaryMultiheadAttention` get none.
 
     ValueError without a layer of binary inputs.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> pc.add_thresholds(pc.binarize(model, "bnn++", "poly"))[1].input_shift
+        Shift(8, dim=-1)
     """
     require_module(model, "add_thresholds(model)")
     layers = [m for m in model.modules() if isinstance(m, ConvertedLayer) and m.has_binary_input]

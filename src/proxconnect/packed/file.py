@@ -34,6 +34,11 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     The file holds every parameter and every persistent buffer; tensors under two names are stored once. ValueError for
     a model that is not packed, that is wrapped or that keeps state which is no tensor, TypeError for a dtype that no
     file can hold, OSError where `path` cannot be written.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> packed = pc.pack(pc.binarize(model, "bnn++"))
+        >>> pc.save(packed, "model.safetensors")
     """
     require_module(model, "save(model, path)")
     require_unwrapped(model, "pc.save({}, path)")

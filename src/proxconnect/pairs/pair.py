@@ -98,6 +98,13 @@ class Pair(ForwardBackward):
     Raises:
         TypeError: a name that is no string, or parts that are no `Prox` and `Transform`; `theory.synthesize` takes
             callables.
+
+    Example:
+        >>> pair = pc.PAIRS["bnn++"]
+        >>> pair
+        Pair(name='bnn++', prox=Identity(), transform=SignSwish())
+        >>> pair.forward(torch.tensor([-1.0, 0.5]), 1.0)
+        tensor([-0.8553,  0.4799])
     """
 
     name: str
@@ -202,6 +209,11 @@ class Heuristic(ForwardBackward):
     Raises:
         TypeError: a name that is no string, maps that cannot be called, or a sharpness that is neither a `Sharpness`
             nor None.
+
+    Example:
+        >>> pair = pc.Heuristic("mine", lambda x, mu: x.sign(), lambda x, mu: 1 / (1 + x * x))
+        >>> pair.backward(torch.tensor([0.0, 1.0]), 1.0)
+        tensor([1.0000, 0.5000])
     """
 
     name: str

@@ -60,6 +60,12 @@ def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = (
         ProbeError: r raises, mixes entries, changes shape or dtype, is NaN or -∞.
         ValueError: r is +∞ everywhere, or so low far away that P leaves ±4000, or that there is no least value.
         TypeError: no callable.
+
+    Example:
+        >>> from proxconnect import theory
+        >>> prox = theory.prox_of(lambda z: (1 - z.abs()).abs())  # least at ±1
+        >>> prox(torch.tensor([-0.3, 0.5, 3.0]), 1.0)
+        tensor([-1.,  1.,  2.])
     """
     if not callable(regularizer):
         raise TypeError(f"regularizer must be a callable of one tensor; got {type(regularizer).__name__}")

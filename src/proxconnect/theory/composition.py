@@ -128,6 +128,12 @@ def average(proxes: Sequence[Prox | Callable[[Tensor], Tensor]], weights: Sequen
     """The convex combination of prox maps or nondecreasing callables, by default the mean: nondecreasing as they are.
 
     ValueError for a callable that falls, and unless there are as many weights as maps, none negative, with sum 1.
+
+    Example:
+        >>> from proxconnect import theory
+        >>> prox = theory.average([pc.PAIRS["bc"].prox, pc.PAIRS["fp"].prox])
+        >>> prox(torch.tensor([0.5, -2.0]), 1.0)
+        tensor([ 0.7500, -1.5000])
     """
     if not proxes:
         raise ValueError("average takes at least one prox")

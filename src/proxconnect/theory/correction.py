@@ -104,6 +104,14 @@ def correct(
         ValueError: a heuristic whose B depends on μ otherwise than as μB(μx), an F that cannot be normalised, or a B
             too rough for a table.
         TypeError: neither a heuristic nor a callable.
+
+    Example:
+        >>> from proxconnect import theory
+        >>> pair = theory.correct(lambda x: (1 - x.abs()).clamp(min=0), "triangle", normalise=True)
+        >>> pair.forward(torch.tensor([-2.0, 0.5]), 1.0)
+        tensor([-1.0000,  0.7500])
+        >>> theory.decompose(pair, mu=1.0).legitimate
+        True
     """
     given: AnyPair | Function = resolve(backward) if isinstance(backward, str) else backward
     if isinstance(given, Pair):

@@ -60,6 +60,15 @@ def decompose(
         ProbeError: a callable that raises, mixes entries, is random, changes shape or dtype, or is NaN or infinite.
         ValueError: a `mu` outside the pair's domain, an empty domain.
         TypeError: neither a pair nor a callable.
+
+    Example:
+        >>> from proxconnect import theory
+        >>> verdict = theory.decompose("bnn+", mu=5.0)
+        >>> verdict.legitimate
+        False
+        >>> print(verdict)
+        bnn+ at μ = 5: not legitimate. F stays at 1, so P is flat there, but B is not constant: it goes
+        from -0.3691 to 5
     """
     try:
         low, high = map(float, domain)

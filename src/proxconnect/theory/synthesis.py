@@ -73,6 +73,14 @@ def synthesize(
             autograd has to choose.
         TypeError: a derivative beside a `Transform`, which has its own.
         ProbeError: a callable that is no function of one variable.
+
+    Example:
+        >>> from proxconnect import theory
+        >>> pair = theory.synthesize(torch.tanh, lambda x: x.clamp(-1, 1), "tanh")
+        >>> pair.forward(torch.tensor([0.5, 2.0]), 1.0)
+        tensor([0.4621, 0.7616])
+        >>> pair.backward(torch.tensor([0.5, 2.0]), 1.0)  # T'(P(x))
+        tensor([0.7864, 0.4200])
     """
     if isinstance(transform, Transform) and derivative is not None:
         raise TypeError("a Transform has a derivative of its own: pass derivative= with a callable only")
