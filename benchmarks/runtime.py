@@ -6,8 +6,8 @@ rounded to 8 bits, and with binary activations. Then 2 threads by 1, the files, 
 loads one and runs once, over one that does neither. Weights are untrained; speed does not depend on them. The last
 column is by how much the first packed form is faster, round by round.
 
-Run: python benchmarks/runtime.py [--rounds 31] [--only resnet-1] [--json FILE] [--plot FILE] (about five minutes on an
-idle machine; needs timm)
+Run: python benchmarks/runtime.py [--rounds 31] [--only resnet-1] [--record FILE] [--plot FILE] (about five minutes on
+an idle machine; needs timm). README's table is of benchmarks/recorded/runtime.jsonl.
 """
 
 import argparse
@@ -217,7 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=31, help="of single inputs; batches have a third of them")
     parser.add_argument("--only", nargs="+", choices=CONTESTS, help="these tables, and nothing else")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="add all numbers to it as a line of JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     console = Console(width=80, highlight=False)
@@ -230,8 +230,9 @@ def main() -> None:
     }
     if not arguments.only:
         report |= show_the_rest(console, arguments.rounds)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2))
+    if arguments.record:
+        with arguments.record.open("a") as record:
+            print(json.dumps(report), file=record)
     if arguments.plot:
         shown = {
             f"{result.title}, batch {result.batch}": {c.name: dataclasses.astuple(c.latency) for c in result.contenders}

@@ -153,7 +153,8 @@ def test_an_illegitimate_pair_has_its_interval_shaded_its_reason_and_the_forward
     assert len(figure.axes) == 2
     for axes in figure.axes:
         (band,) = axes.patches
-        assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx(verdict.interval)
+        extents = band.get_path().get_extents(band.get_patch_transform())
+        assert (extents.x0, extents.x1) == pytest.approx(verdict.interval)
         low, high = axes.get_xlim()
         assert low < verdict.interval[0] < high
     x, y, _ = drawn(figure.axes[0], "--")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import proxconnect as pc
 from checks.recorded import Study, networks, signed
+from checks.speeds import Runs, table
 
 CNN, VIT = "resnet BW E2E", "vit BW E2E"
 
@@ -30,6 +31,7 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
             f"{rows} runs, in which",
             f"lists {networks(root)} networks of timm",
             f"{spelled(len(pc.PAIRS)).capitalize()} pairs from BinaryConnect to BNN++",
+            *speeds_and_sizes(Runs.of(root)),
         ],
         "docs/index.md": [f"proxconnect has {spelled(len(pc.PAIRS))} of them"],
         "docs/reliability.md": [f"{networks(root)} networks of timm"],
@@ -37,6 +39,20 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
         "docs/legitimate.md": in_words(study),
         "docs/choosing.md": when_choosing(study),
     }
+
+
+def speeds_and_sizes(runs: Runs) -> list[str]:
+    """Whole networks beside other engines, and their files."""
+    resnet, deit = (
+        [runs.megabytes(network, form) for form in ("float", "packed", "packed, int8 and float16")]
+        for network in ("resnet18", "deit_tiny_patch16_224")
+    )
+    return [
+        "\n".join(table(runs)),
+        f"With two threads 16 images are {runs.scaling()}",
+        f"takes {resnet[0]} MB in float32 takes {resnet[1]} MB, or {resnet[2]} MB with",
+        f"DeiT-tiny takes {deit[0]}, {deit[1]} and {deit[2]} MB",
+    ]
 
 
 def in_the_study(study: Study) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from checks import code_blocks, docstrings, links, numbers, public_names
+from checks import code_blocks, docstrings, links, numbers, public_names, speeds
 from checks.claims import claims
 from checks.pages import ROOT, blocks
 
@@ -139,7 +139,7 @@ def test_examples_that_print_something_else_and_functions_without_one_are_found(
 def copied(tmp_path_factory):
     """The pages that claim numbers, and what these were recorded in."""
     folder = tmp_path_factory.mktemp("copied")
-    for name in [*claims(ROOT), "docs/networks.jsonl", "studies/fashion-mnist/ledger.jsonl"]:
+    for name in [*claims(ROOT), "docs/networks.jsonl", "studies/fashion-mnist/ledger.jsonl", str(speeds.RECORD)]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
@@ -155,8 +155,11 @@ def test_the_numbers_of_all_pages_are_those_that_were_recorded(copied):
         ("README.md", "264 runs", "265 runs"),
         ("docs/choosing.md", "(+0.03 to +0.73)", "(+0.03 to +0.74)"),
         ("docs/study.md", "| **−0.48** |", "| −0.48 |"),
+        ("README.md", "| **3.39** |", "| **3.38** |"),
+        ("README.md", "| torch float32 | 49.2 |", "| torch float32 | 50.2 |"),
+        ("README.md", "or 1.98 MB with", "or 1.89 MB with"),
     ],
-    ids=["README", "choosing", "study"],
+    ids=["runs", "choosing", "study", "ours", "theirs", "file"],
 )
 def test_a_number_that_was_not_recorded_is_found(copied, name, before, after):
     path = copied / name

@@ -41,7 +41,7 @@ class Living(RuleBasedStateMachine):
 
     model: nn.Module
     optimizer: Optimizer | None = None
-    lives = rules = 0
+    lives = rules_run = 0
     """How many machines there were, and of how many rules."""
 
     @initialize(name=st.sampled_from(list(NETWORKS)), way=ways(), seed=st.integers(0, 3))
@@ -62,7 +62,7 @@ class Living(RuleBasedStateMachine):
     def all_else_is_as_it_was(self) -> None:
         if not hasattr(self, "expected"):
             return
-        Living.rules += 1
+        Living.rules_run += 1
         wrong = differences(self.expected, self.found())
         assert not wrong, "\n".join(wrong)
 

@@ -31,7 +31,8 @@ def main() -> None:
     try:
         run_state_machine_as_test(seed(options.seed)(Shipping), settings=usual)
     finally:
-        print(f"{Living.lives:,} lives of {Living.rules:,} rules in {time.perf_counter() - begun:.0f} s", flush=True)
+        seconds = time.perf_counter() - begun
+        print(f"{Living.lives:,} lives of {Living.rules_run:,} rules in {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def read(path):  # the tensors by name, and the layers, each with those of its o
 
 def numbers(layer):  # ±1, or levels of 8 bits
     bits = layer["own"].get("bits", np.empty(0, "u1"))
-    held = layer["own"].get("levels", np.unpackbits(bits, bitorder="little") * np.int8(2) - 1)
+    held = layer["own"].get("levels", np.unpackbits(bits, bitorder="little").astype("i1") * 2 - 1)
     return held.ravel()[: np.prod(layer["shape"])].reshape(layer["shape"]).astype(layer["dtype"])
 
 

@@ -83,8 +83,8 @@ def answer(verdict: Verdict) -> tuple[bool | None, bool]:
 
 def points(low: float = -1000.0, high: float = 1000.0) -> Tensor:
     """Points of every size, among them 0, ±½ and ±1."""
-    sizes = torch.logspace(-12, 3, 3001, dtype=torch.float64)
-    x = torch.cat([sizes, -sizes, torch.arange(-2048, 2049, dtype=torch.float64) / 512])
+    sizes = torch.logspace(-12, 3, 301, dtype=torch.float64)
+    x = torch.cat([sizes, -sizes, torch.arange(-256, 257, dtype=torch.float64) / 64])
     return x[(x >= low) & (x <= high)]
 
 
