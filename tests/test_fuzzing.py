@@ -50,7 +50,7 @@ BAD: dict[str, tuple[Callable[[Path, Any], object], str]] = {
     "no message": (_raise(ValueError("")), "without a message"),
     "a deed": (lambda path, into: os.mkdir(path.with_name("made")), "os.mkdir"),
     "a command": (lambda path, into: os.system("true"), "os.system"),
-    "memory": (lambda path, into: _touch(100 << 20), "MiB for"),
+    "memory": (lambda path, into: _touch(256 << 20), "MiB for"),
     "a claim": (lambda path, into: bytearray(1 << 40), "MemoryError"),
     "time": (lambda path, into: _compute(law.LONGEST + 0.1), " s for"),
     "a change": (lambda path, into: into.append(1), "not as it was"),

@@ -47,9 +47,20 @@ def write_dynamic_int8(source: Path, file: Path) -> Path:
 
     folded = file.with_name("folded.onnx")
     with _silent_log():
-        quant_pre_process(source, folded, skip_symbolic_shape=True)
+        quant_pre_process(_without_shapes(source), folded, skip_symbolic_shape=True)
         quantize_dynamic(folded, file, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
     return file
+
+
+def _without_shapes(source: Path) -> Path:
+    """The network without the shapes that it names: those of weights by torch 2.7 contradict their quantised forms."""
+    import onnx
+
+    model = onnx.load(source)
+    del model.graph.value_info[:]
+    shapeless = source.with_name("shapeless.onnx")
+    onnx.save(model, shapeless)
+    return shapeless
 
 
 def _convolutions(file: Path, chosen: Callable[[Tensor], bool]) -> list[str]:
