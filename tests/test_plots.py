@@ -211,3 +211,27 @@ def test_a_page_that_cannot_be_is_refused(tmp_path, name, pairs, words):
     with pytest.raises(ValueError, match=words):
         plots.interactive_catalogue(tmp_path / name, pairs)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("draw", "given", "words"),
+    [
+        (plots.plot_latencies, ({}, {}), "one of the networks"),
+        (plots.plot_contests, ({},), "one of the contests"),
+        (plots.plot_accuracies, ({},), "one of the panels"),
+        (plots.plot_differences, ({},), "one of the panels"),
+        (plots.plot_excesses, ({},), "one of the panels"),
+        (plots.plot_excesses, ({"bnn++": {}},), "one of the runs of 'bnn\\+\\+'"),
+        (plots.plot_curves, ({}, {}), "one of the runs"),
+        (plots.plot_latents, ({},), "at least one layer"),
+    ],
+    ids=["latencies", "contests", "accuracies", "differences", "excesses", "excesses of none", "curves", "latents"],
+)
+def test_nothing_to_draw_is_refused_in_words(draw, given, words):
+    with pytest.raises(ValueError, match=words):
+        draw(*given)
+
+
+def test_a_path_may_be_a_text(tmp_path):
+    plots.save(plots.plot_pair("bc"), f"{tmp_path}/bc.svg")
+    assert (tmp_path / "bc.svg").read_text().startswith("<?xml")

@@ -48,7 +48,7 @@ def speeds_and_sizes(runs: Runs) -> list[str]:
         for network in ("resnet18", "deit_tiny_patch16_224")
     )
     return [
-        "\n".join(table(runs)),
+        *table(runs),
         f"With two threads 16 images are {runs.scaling()}",
         f"takes {resnet[0]} MB in float32 takes {resnet[1]} MB, or {resnet[2]} MB with",
         f"DeiT-tiny takes {deit[0]}, {deit[1]} and {deit[2]} MB",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from proxconnect.pairs import AnyPair, Heuristic, surrogates
+from proxconnect.pairs import AnyPair, Heuristic, squashing
 from proxconnect.pairs import prox as proxes
 from proxconnect.pairs import transform as transforms
 from proxconnect.pairs.pair import FixedMap, MethodMap
@@ -52,7 +52,7 @@ _PROXES: dict[type, Curve] = {
     proxes.BinaryRelax: _BINARYRELAX,
 }
 _TRANSFORMS: dict[type, Curve] = {
-    surrogates.Clip: _CLIP,
+    squashing.Clip: _CLIP,
     transforms.Polynomial: _POLYNOMIAL,
     transforms.ErrorDecay: _ERROR_DECAY,
     transforms.SignSwish: _SIGN_SWISH,

@@ -5,18 +5,19 @@ held constant within the step, so the backward factor is (α/ᾱ)·B_μ(x). A le
 in the place of ᾱ: w = s·(α/ᾱ)·F_μ(x), where α/ᾱ brings a soft F to the magnitude of a hard one.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from proxconnect import fused
 from proxconnect.arguments import require_number
-from proxconnect.pairs import AnyPair, Sharpness, resolve
+from proxconnect.mu import HoldsMu
+from proxconnect.pairs import AnyPair, resolve
 from proxconnect.pairs.prox import sign
+from proxconnect.scales import Scales, least_squares, mean_magnitude, signed, wide
 from proxconnect.surrogate import Surrogate
 
 Scale = Literal["channel", "tensor", "learned"] | None
@@ -25,18 +26,12 @@ Override = Literal["hard", "soft", "full_precision"] | None
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The dtypes of what is quantised."""
 
-PLAUSIBLE = (1e-6, 1e9)
-"""Values of μ outside are taken for uninitialised memory."""
-
-SMALLEST_INVERTED = 2.0**-100
-"""A smaller ᾱ counts as this where gradients are divided by it, so that α/ᾱ² and its multiples are within float32."""
-
 UNSCALED_MAGNITUDE = 0.1
 """The mean magnitude assumed of latents without a scale, which their sharpness must make up for: a convention (torch's
 default initialisation gives 1/(2√fan_in))."""
 
 
-class Quantizer(nn.Module):
+class Quantizer(HoldsMu):
     """Quantises by a forward-backward pair: forward α·F_μ(w*/ᾱ), backward (α/ᾱ)·B_μ(w*/ᾱ).
 
     In `train()` F is the pair's; in `eval()` it is hard, ᾱ·sign(w*), because what is validated must be what is shipped
@@ -63,17 +58,10 @@ class Quantizer(nn.Module):
                 [ 2.0000,  2.0000]])
     """
 
-    mu: Tensor
-    """The sharpness, a 0-dim buffer of the state dict. A state dict without it, as a float network's, leaves it as it
-    is; one with a value that the pair does not allow is refused."""
     alpha: nn.Parameter | None
     """The learned scale s, with the sizes of the channel dims and the latent's dtype; None without one."""
     override: Override
     """What it is within `overridden`, whatever its mode; None outside."""
-    scheduled: bool
-    """Whether a `Sharpening` moves μ."""
-    trained: bool
-    """Whether training used this μ: a pass in `train()` with gradients, or an update rule that takes prox points."""
     trains_latent: bool
     """Whether it leaves the latent as it is in `train()`, with gradient factor 1; an update rule sets it."""
 
@@ -86,30 +74,23 @@ class Quantizer(nn.Module):
         channel_dims: tuple[int, ...] = (0,),
         magnitude: float = 1.0,
     ) -> None:
-        super().__init__()
         if scale not in ("channel", "tensor", "learned", None):
             raise ValueError(f"scale must be 'channel', 'tensor', 'learned' or None; got {scale!r}")
-        self.pair = resolve(pair)
-        if scale == "learned" and self.pair.is_identity:
-            raise ValueError(f"pair {self.pair.name!r} is float in train() and learns no scale: take scale='channel'")
+        pair = resolve(pair)
+        if scale == "learned" and pair.is_identity:
+            raise ValueError(f"pair {pair.name!r} is float in train() and learns no scale: take scale='channel'")
         if not isinstance(channel_dims, tuple):
             raise TypeError(f"channel_dims takes a tuple of dimensions, as (0, 1); got {channel_dims!r}")
         require_number(magnitude, "magnitude")
         if not magnitude > 0:
             raise ValueError(f"magnitude must be positive; got {magnitude}")
+        domain = pair.sharpness
+        super().__init__(pair, domain.for_magnitude(magnitude) if domain and scale is None else domain, mu)
         self.scale: Scale = scale
         self.channel_dims = channel_dims
-        domain = self.pair.sharpness
-        self.sharpness = domain.for_magnitude(magnitude) if domain and scale is None else domain
-        if mu is None:
-            mu = self.sharpness.start if self.sharpness else 1.0
-        elif domain:
-            domain.require(mu, f"pair {self.pair.name!r}")
-        with torch.inference_mode(False):  # a schedule must be able to move it
-            self.register_buffer("mu", torch.tensor(float(mu)))
         self.register_parameter("alpha", None)
         self.override = None
-        self.scheduled = self.trained = self.trains_latent = False
+        self.trains_latent = False
         self._stays_float, self._is_sign, self._slope = self.pair.is_identity, self.pair.is_sign, self.pair.slope
         self._form = fused.form_of(self.pair)
 
@@ -139,13 +120,13 @@ class Quantizer(nn.Module):
         if alpha_bar is None:
             return self._surrogate(latent, self._quantised(weights), None, None)
         if self._gives_signs and self.scale != "learned":
-            value = _signed(alpha_bar, weights).to(latent.dtype)
-            return self._surrogate(latent, value, None if self._slope == "one" else _Scales.of(alpha_bar), None)
-        scales = _Scales.of(alpha_bar)
+            value = signed(alpha_bar, weights).to(latent.dtype)
+            return self._surrogate(latent, value, None if self._slope == "one" else Scales.of(alpha_bar), None)
+        scales = Scales.of(alpha_bar)
         quantised, alpha, ratio = self._fitted(weights, scales)
         if self.scale != "learned":
             return self._surrogate(latent, (alpha * quantised).to(latent.dtype), scales, ratio)
-        unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales, ratio * _inverse(scales.divisor))
+        unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales, ratio * scales.inverse())
         return (self._learned(latent) * unit).to(latent.dtype)
 
     def factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -161,9 +142,9 @@ class Quantizer(nn.Module):
         alpha_bar = self.mean_magnitude(weights)
         if alpha_bar is None:
             return self._surrogate(latent, self._quantised(weights), None, None), None
-        scales = _Scales.of(alpha_bar)
+        scales = Scales.of(alpha_bar)
         quantised, alpha, ratio = self._fitted(weights, scales)
-        inverse = _inverse(scales.divisor)
+        inverse = scales.inverse()
         if self.scale == "learned":
             return self._surrogate(latent, quantised, scales, inverse), self._learned(latent) * ratio
         if self.is_hard:
@@ -176,12 +157,7 @@ class Quantizer(nn.Module):
 
         float32 or wider, whatever the dtype of `latent`.
         """
-        if self.scale is None:
-            return None
-        dims, magnitudes = self._shared_dims(latent), latent.abs()
-        if latent.dtype.itemsize < 4:
-            magnitudes = magnitudes.float()
-        return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch takes no dimension for all of them
+        return None if self.scale is None else mean_magnitude(latent, self._shared_dims(latent))
 
     def hard_scale(self, latent: Tensor) -> Tensor | None:
         """The scale of the hard tensor, broadcastable over `latent`, without gradient, whatever the mode."""
@@ -193,8 +169,8 @@ class Quantizer(nn.Module):
         scale, weights = self.hard_scale(latent), latent.detach()
         if scale is None:
             return sign(weights, self.mu)
-        signed = scale * sign(weights, self.mu) if self.scale == "learned" else _signed(scale, weights)
-        return signed.to(latent.dtype)
+        value = scale * sign(weights, self.mu) if self.scale == "learned" else signed(scale, weights)
+        return value.to(latent.dtype)
 
     def start_scale(self, latent: Tensor) -> None:
         """Let a learned scale, the parameter `alpha`, start at ᾱ, and make it where it is not yet; else do nothing."""
@@ -212,39 +188,6 @@ class Quantizer(nn.Module):
         magnitude = self.mean_magnitude(latent.detach())
         assert magnitude is not None
         return magnitude.to(latent.dtype).reshape([latent.shape[d] for d in self._channels(latent)])
-
-    def train(self, mode: bool = True) -> "Quantizer":
-        """As `nn.Module.train`, after a check that μ was not left uninitialised by a loader."""
-        self.require_plausible_mu()
-        return super().train(mode)
-
-    def is_soft_and_unmoved(self) -> bool:
-        """Whether it trained by an F of other values than ±1 at a μ that still stands where it began, unscheduled."""
-        return (
-            self.trained
-            and self.sharpness is not None
-            and not self.scheduled
-            and math.isclose(float(self.mu), self.sharpness.start, rel_tol=1e-2)  # the buffer may be bfloat16
-            and self.pair.is_soft()
-        )
-
-    def require_plausible_mu(self) -> None:
-        """Raise ValueError where μ cannot be meant, as where a loader left it uninitialised."""
-        if self.mu.is_meta:
-            return
-        try:
-            self._require_plausible(float(self.mu), f"pair {self.pair.name!r}")
-        except ValueError as error:
-            raise ValueError(
-                f"{error}, which no schedule makes: it was probably never initialised. Load the weights into the float "
-                "network first and call binarize() after"
-            ) from None
-
-    def _require_plausible(self, mu: float, owner: str) -> None:
-        (self.sharpness or Sharpness()).require(mu, owner)
-        low, high = PLAUSIBLE
-        if not low <= mu <= high:
-            raise ValueError(f"{owner} has a sharpness μ = {mu:g} beyond all use")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy begins anew: without schedule, update rule or override."""
@@ -284,15 +227,15 @@ class Quantizer(nn.Module):
         """F(x), or the signs of x."""
         return sign(x, self.mu) if self._gives_signs else self.pair.forward(x, self.mu)
 
-    def _fitted(self, weights: Tensor, scales: "_Scales") -> tuple[Tensor, Tensor, Tensor]:
+    def _fitted(self, weights: Tensor, scales: Scales) -> tuple[Tensor, Tensor, Tensor]:
         """F(x), the α that fits it to the weights by least squares, and α/ᾱ (1 where ᾱ = 0); for signs α is ᾱ."""
         if self._gives_signs:  # of the weights, since those of x would differ where the division underflows
             return self._quantised(weights), scales.alpha_bar, torch.ones_like(scales.alpha_bar)
         quantised = self._quantised(weights / scales.divisor)
-        alpha = self._least_squares(weights, quantised)
+        alpha = least_squares(weights, quantised, self._shared_dims(weights))
         return quantised, alpha, torch.where(scales.is_zero, 1.0, alpha / scales.divisor)
 
-    def _surrogate(self, latent: Tensor, value: Tensor, scales: "_Scales | None", factor: Tensor | None) -> Tensor:
+    def _surrogate(self, latent: Tensor, value: Tensor, scales: Scales | None, factor: Tensor | None) -> Tensor:
         """`value`, with the gradient factor·B_μ(x)."""
         divisor = None if scales is None else scales.divisor
         mask = None
@@ -308,15 +251,7 @@ class Quantizer(nn.Module):
             raise RuntimeError("a learned scale needs its start: call start_scale(latent) on this Quantizer first")
         channels = self._channels(latent)
         shape = [latent.shape[d] if d in channels else 1 for d in range(latent.dim())]
-        return self.alpha.to(_wide(latent)).reshape(shape)
-
-    def _least_squares(self, latent: Tensor, quantised: Tensor) -> Tensor:
-        """α = ⟨w*, F⟩/⟨F, F⟩."""
-        dims = self._shared_dims(latent)
-        correlation, energy = latent * quantised, quantised.square()
-        if dims:
-            correlation, energy = correlation.sum(dims, keepdim=True), energy.sum(dims, keepdim=True)
-        return correlation / torch.where(energy == 0, 1.0, energy)
+        return self.alpha.to(wide(latent)).reshape(shape)
 
     def _channels(self, latent: Tensor) -> list[int]:
         """The dimensions of `latent` whose indices have a scale each."""
@@ -334,45 +269,6 @@ class Quantizer(nn.Module):
         channels = self._channels(latent)
         return [d for d in range(latent.dim()) if d not in channels]
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool,
-        missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str],
-    ) -> None:  # fmt: skip
-        loaded = state_dict.setdefault(prefix + "mu", self._mu_to_keep())
-        if isinstance(loaded, Tensor) and not loaded.is_meta and loaded.numel() == 1:
-            try:
-                self._require_plausible(float(loaded), f"{prefix}mu, of pair {self.pair.name!r},")
-            except ValueError as error:
-                error_msgs.append(str(error))
-                state_dict[prefix + "mu"] = self.mu
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
-
-    def _mu_to_keep(self) -> Tensor:
-        """μ where a state dict has none: the present one, or the usual start where there is no value yet."""
-        try:
-            self.require_plausible_mu()
-        except ValueError:
-            pass
-        else:
-            if not self.mu.is_meta:
-                return self.mu
-        return torch.tensor(self.sharpness.start if self.sharpness else 1.0, dtype=self.mu.dtype)
-
-
-class _Scales(NamedTuple):
-    """ᾱ; where it is 0 (then x = 0); and ᾱ with 1 put there, to divide by."""
-
-    alpha_bar: Tensor
-    is_zero: Tensor
-    divisor: Tensor
-
-    @classmethod
-    def of(cls, alpha_bar: Tensor) -> "_Scales":
-        is_zero = alpha_bar == 0
-        return cls(alpha_bar, is_zero, torch.where(is_zero, 1.0, alpha_bar))
-
 
 @contextmanager
 def overridden(module: nn.Module, override: Override) -> Iterator[None]:
@@ -386,17 +282,3 @@ def overridden(module: nn.Module, override: Override) -> Iterator[None]:
     finally:
         for quantizer, previous in zip(quantizers, before, strict=True):
             quantizer.override = previous
-
-
-def _signed(scale: Tensor, weights: Tensor) -> Tensor:
-    """scale · sign(w*), of scales that are not negative, and NaN where a weight of theirs is."""
-    return torch.copysign(scale, weights + 0.0)  # -0 + 0 is +0
-
-
-def _inverse(divisor: Tensor) -> Tensor:
-    """1/ᾱ, finite where ᾱ is denormal too."""
-    return torch.reciprocal(divisor.clamp(min=SMALLEST_INVERTED))
-
-
-def _wide(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)

@@ -125,7 +125,7 @@ def test_pack_is_told_the_options_and_the_example(theirs, folder, capsys, monkey
 
 def test_a_proof_that_fails_leaves_no_file(theirs, folder, capsys, monkeypatch):
     def failing(model, **_):
-        raise RuntimeError("layer '2' is apart")
+        raise pc.ProofError("layer '2' is apart")
 
     monkeypatch.setattr("proxconnect.pack", failing)
     torch.save(theirs["net"]().state_dict(), "float.pt")

@@ -1,4 +1,4 @@
-"""Ten thousand inferences from eight threads: equal answers, flat memory."""
+"""Five thousand inferences from eight threads: equal answers, flat memory."""
 
 import gc
 import threading
@@ -11,9 +11,9 @@ from torch import nn
 
 import proxconnect as pc
 
-THREADS, ROUNDS = 8, 1250
+THREADS, ROUNDS = 8, 625
 SLACK = 4 << 20
-"""Bytes by which a process may grow, of which 10,000 outputs of any layer would take many times as much."""
+"""Bytes by which a process may grow, of which 5,000 outputs of any layer would take many times as much."""
 
 pytestmark = [
     pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built"),

@@ -99,7 +99,7 @@ def _run(parsed: argparse.Namespace) -> int:
             made = _pack(parsed)
     except (ValueError, TypeError, OSError, extras.MissingExtraError) as error:
         return complain(error, Exit.MISUSE)
-    except RuntimeError as error:  # a proof that fails
+    except proxconnect.ProofError as error:
         return complain(error, Exit.NO)
     if parsed.json:
         document.write(_as_json(made))

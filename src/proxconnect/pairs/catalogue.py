@@ -4,7 +4,7 @@ from difflib import get_close_matches
 
 from proxconnect.pairs.pair import AnyPair, Heuristic, Pair
 from proxconnect.pairs.prox import binaryrelax, outward, parq, proxconnect, sign, tanh
-from proxconnect.pairs.surrogates import clip, gaussian_error
+from proxconnect.pairs.squashing import clip, gaussian_error
 from proxconnect.pairs.transform import error_decay, hardtanh, polynomial, sign_swish
 
 _CATALOGUE: tuple[AnyPair, ...] = (

@@ -1,5 +1,7 @@
 """What all pictures share: figures that no window shows, their colours, and how they are written."""
 
+import os
+from collections.abc import Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,15 +29,22 @@ REACH = 2.5
 """How far from 0 functions are drawn."""
 
 
-def save(figure: "Figure", path: Path) -> None:
+def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Write `figure` as the PNG or SVG file that the suffix of `path` says, aside first and then renamed.
 
     ValueError for another suffix.
     """
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
         raise ValueError(f"give a file that ends in {' or '.join(SUFFIXES)}, got {str(path)!r}")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=130)
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format=suffix[1:], dpi=130)
+
+
+def require_some(given: Sized, what: str) -> None:
+    """ValueError where there is nothing to draw."""
+    if not given:
+        raise ValueError(f"there is nothing to draw: give at least one of the {what}")
 
 
 def new_figure(width: float, height: float) -> "Figure":

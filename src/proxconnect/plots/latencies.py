@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from proxconnect.plots.figures import SHADES, new_figure
+from proxconnect.plots.figures import SHADES, new_figure, require_some
 from proxconnect.text import shortened
 
 if TYPE_CHECKING:
@@ -21,8 +21,10 @@ def plot_latencies(
 ) -> "Figure":
     """Seconds of whole networks by name, quartiles as whiskers, and of layers by name, (float, packed), in order.
 
-    Names of networks that begin with "packed" have the colour of packed ones, "float" that of float ones.
+    Names of networks that begin with "packed" have the colour of packed ones, "float" that of float ones. ValueError
+    without a network.
     """
+    require_some(networks, "networks")
     height = 1.6 + 0.3 * len(networks) + 0.27 * len(layers)
     figure = new_figure(8.0, max(3.2, height))
     figure.suptitle(title, fontsize=11)
@@ -37,8 +39,10 @@ def plot_latencies(
 def plot_contests(contests: Mapping[str, Mapping[str, Quartiles]]) -> "Figure":
     """Seconds of whole networks, by contest and by name, quartiles as whiskers: a panel for each contest.
 
-    Names that begin with "packed" have the colour of packed ones, "float" that of the float one.
+    Names that begin with "packed" have the colour of packed ones, "float" that of the float one. ValueError without a
+    contest.
     """
+    require_some(contests, "contests")
     rows = [0.8 + len(networks) for networks in contests.values()]
     figure = new_figure(8.0, 0.5 + 0.3 * sum(rows))
     panels = figure.subplots(len(contests), 1, height_ratios=rows, squeeze=False)[:, 0]

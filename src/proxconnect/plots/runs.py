@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from proxconnect import extras
-from proxconnect.plots.figures import PAIR_COLOURS, SHADES, new_figure
+from proxconnect.plots.figures import PAIR_COLOURS, SHADES, new_figure, require_some
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +21,10 @@ def plot_curves(
 ) -> "Figure":
     """Training loss and hard test accuracy over epochs: by pair, a list of runs; the mean, and the range as a band.
 
-    Losses are in nats, accuracies in [0, 1]; where no run has any, there is no panel of theirs.
+    Losses are in nats, accuracies in [0, 1]; where no run has any, there is no panel of theirs. ValueError without a
+    run.
     """
+    require_some(losses, "runs")
     figure = new_figure(9.6 if _any(accuracies) else 5.2, 4.0)
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(1, 2 if _any(accuracies) else 1, squeeze=False)[0]
@@ -61,8 +63,12 @@ def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]
     """By title and pair, the average excess loss of a run at every horizon, (t,), and what bounds it, dashed.
 
     On logarithmic axes. Dotted where the bound is None. What follows a comma in the name of a pair tells its runs
-    apart. The rate of a convex potential, log t/√t, is drawn from the first run's bound on.
+    apart. The rate of a convex potential, log t/√t, is drawn from the first run's bound on. ValueError
+    without a panel, or without a run in one.
     """
+    require_some(panels, "panels")
+    for title, runs in panels.items():
+        require_some(runs, f"runs of {title!r}")
     figure = new_figure(4.2 * len(panels), 4.8)
     for axes, (title, runs) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for name, (excess, bound) in runs.items():

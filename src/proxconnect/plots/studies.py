@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from proxconnect.plots.figures import PAIR_COLOURS, new_figure
+from proxconnect.plots.figures import PAIR_COLOURS, new_figure, require_some
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,11 @@ _SURE, _UNSURE = "#252525", "#969696"
 def plot_accuracies(
     panels: Mapping[str, Mapping[str, Sequence[float]]], floats: Sequence[float] = (), title: str = ""
 ) -> "Figure":
-    """By panel and pair, accuracies in [0, 1] of the seeds: points, and mean ± sd. `floats` are those of fp, a band."""
+    """By panel and pair, accuracies in [0, 1] of the seeds: points, and mean ± sd. `floats` are those of fp, a band.
+
+    ValueError without a panel.
+    """
+    require_some(panels, "panels")
     heights = {panel: len(values) + _TITLE_LINES for panel, values in panels.items()}
     columns = _in_columns(heights, min(2, len(panels)))
     highest = max(sum(heights[panel] for panel in column) for column in columns)
@@ -79,8 +83,9 @@ def plot_differences(
 ) -> "Figure":
     """A forest: by panel ("bnn++ against bnn+") and setting, the mean difference in [-1, 1] and its 95 % interval.
 
-    Dark where the interval excludes 0.
+    Dark where the interval excludes 0. ValueError without a panel.
     """
+    require_some(panels, "panels")
     lines = [0.8 + len(settings) for settings in panels.values()]
     figure = new_figure(7.2, 0.6 + 0.28 * sum(lines))
     for axes, (panel, settings) in zip(
