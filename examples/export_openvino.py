@@ -8,7 +8,7 @@ from proxconnect.export import to_openvino
 from proxconnect.training.models.bireal import bireal_resnet18
 
 image = torch.randn(1, 3, 64, 64)
-packed = pc.pack(pc.binarize(bireal_resnet18(), activations="bnn", example=image).eval())
+packed = pc.pack(pc.binarize(bireal_resnet18(width=16), activations="bnn", example=image).eval())
 to_openvino(packed, image, "bireal.xml")
 
 network = openvino.Core().compile_model("bireal.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -5,8 +5,9 @@ from torch import nn
 
 import proxconnect as pc  # whoever loads the file imports it, too: the kernels are its operators
 
-layers = [nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 10)]
-packed = pc.pack(pc.binarize(nn.Sequential(*layers)).eval())
+inner = [nn.Linear(256, 256), nn.BatchNorm1d(256), nn.Linear(256, 256), nn.GELU()]
+network = nn.Sequential(nn.Linear(64, 256), nn.GELU(), *inner, nn.Linear(256, 10))
+packed = pc.pack(pc.binarize(network, activations={"4": "bnn"}).eval())  # the second of the inner ones takes signs
 rows = torch.randn(4, 64)
 with torch.no_grad():
     program = torch.export.export(packed, (rows,))

@@ -28,12 +28,3 @@ def test_an_exported_program_is_saved_and_answers_alike(activations: str | None,
     for size in (1, 5):
         image = torch.randn(size, 3, 8, 8)
         torch.testing.assert_close(loaded(image), model(image), rtol=1e-6, atol=1e-6)
-
-
-def test_a_compiled_package_answers_alike(tmp_path: Path) -> None:
-    model, image = packed("bnn"), torch.randn(2, 3, 8, 8)  # binary weights alone are in examples/export_program.py
-    with torch.no_grad():
-        program = torch.export.export(model, (image,))
-        package = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "net.pt2"))
-        compiled = torch._inductor.aoti_load_package(package)
-    torch.testing.assert_close(compiled(image), model(image), rtol=1e-5, atol=1e-5)

@@ -50,34 +50,34 @@ def test_a_latent_that_is_nan_is_nan_in_every_mode_and_spoils_its_scale_alone(wa
 
 @each_pair
 @each_scale
-@pytest.mark.parametrize("number", [INF, -INF], ids=["inf", "-inf"])
 @pytest.mark.parametrize("way", ["kernels", "torch"])
-def test_an_infinite_latent_is_lost_where_it_makes_a_scale_and_else_keeps_its_sign(way, number, scale, pair, request):
+def test_an_infinite_latent_is_lost_where_it_makes_a_scale_and_else_keeps_its_sign(way, scale, pair, request):
     if way == "torch":
         request.getfixturevalue("by_torch")
-    made, latent = quantizer(pair, scale)
-    with spoiled(latent, number):
-        weights = made(latent).detach(), made.hard(latent)
-    for weight in weights:
-        if scale in ("channel", "tensor"):
-            assert not weight[0].isfinite().any()
-        elif weight[0, 0].isfinite():
-            assert weight[0, 0].sign() == torch.tensor(number).sign()
+    for number in (INF, -INF):
+        made, latent = quantizer(pair, scale)
+        with spoiled(latent, number):
+            weights = made(latent).detach(), made.hard(latent)
+        for weight in weights:
+            if scale in ("channel", "tensor"):
+                assert not weight[0].isfinite().any()
+            elif weight[0, 0].isfinite():
+                assert weight[0, 0].sign() == torch.tensor(number).sign()
 
 
 @each_pair
 @each_scale
-@each_number
 @pytest.mark.parametrize("way", ["kernels", "torch"])
-def test_a_gradient_that_is_lost_stays_so_where_b_is_0_too(way, number, scale, pair, request):
+def test_a_gradient_that_is_lost_stays_so_where_b_is_0_too(way, scale, pair, request):
     if way == "torch":
         request.getfixturevalue("by_torch")
-    made, latent = quantizer(pair, scale)
-    gradient = torch.ones(latent.shape)
-    gradient[0] = number
-    made(latent).backward(gradient)
-    assert not latent.grad[0].isfinite().any()
-    assert latent.grad[1:].isfinite().all()
+    for number in BAD.values():
+        made, latent = quantizer(pair, scale)
+        gradient = torch.ones(latent.shape)
+        gradient[0] = number
+        made(latent).backward(gradient)
+        assert not latent.grad[0].isfinite().any(), number
+        assert latent.grad[1:].isfinite().all(), number
 
 
 Step = Callable[[nn.Module], torch.optim.Optimizer]

@@ -16,11 +16,11 @@ from proxconnect.pairs import PAIRS, AnyPair, Pair, prox, resolve
 from proxconnect.pairs.surrogates import SURROGATES
 from theory.made import MADE
 
+PARTS = ("forward", "backward")
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 EVERY: dict[str, AnyPair] = PAIRS | SURROGATES | MADE
 every_pair = pytest.mark.parametrize("pair", EVERY.values(), ids=EVERY)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
-both_parts = pytest.mark.parametrize("part", ["forward", "backward"])
 decomposed = pytest.mark.parametrize("pair", [p for p in EVERY.values() if isinstance(p, Pair)], ids=lambda p: p.name)
 
 
@@ -46,42 +46,42 @@ def matches(values: Tensor, expected: Tensor, ulps: float = 0.0, floor: float = 
 
 @every_pair
 @every_dtype
-@both_parts
-def test_keeps_shape_and_dtype(pair: AnyPair, dtype: torch.dtype, part: str) -> None:
-    whole = torch.randn(4, 6, dtype=torch.float64).to(dtype)
-    for mu in (pair.sharpness.start if pair.sharpness else 1.0, torch.tensor(2.0), torch.tensor(2.0).double()):
-        for x in (whole, whole[0, 0], whole[:0], whole.t(), whole[:, ::2], torch.empty(0, dtype=dtype)):
-            values = getattr(pair, part)(x, mu)
-            assert (values.shape, values.dtype) == (x.shape, dtype)
-            assert matches(values, getattr(pair, part)(x.contiguous(), mu), ulps=4, floor=2.0)
+def test_keeps_shape_and_dtype(pair: AnyPair, dtype: torch.dtype) -> None:
+    for part in PARTS:
+        whole = torch.randn(4, 6, dtype=torch.float64).to(dtype)
+        for mu in (pair.sharpness.start if pair.sharpness else 1.0, torch.tensor(2.0), torch.tensor(2.0).double()):
+            for x in (whole, whole[0, 0], whole[:0], whole.t(), whole[:, ::2], torch.empty(0, dtype=dtype)):
+                values = getattr(pair, part)(x, mu)
+                assert (values.shape, values.dtype) == (x.shape, dtype)
+                assert matches(values, getattr(pair, part)(x.contiguous(), mu), ulps=4, floor=2.0)
 
 
 @every_pair
 @every_dtype
-@both_parts
-def test_no_finite_input_overflows(pair: AnyPair, dtype: torch.dtype, part: str) -> None:
-    for mu in sharpnesses(pair):
-        for given_as in (mu, torch.tensor(mu)):
-            assert getattr(pair, part)(ladder(dtype), given_as).isfinite().all(), mu
+def test_no_finite_input_overflows(pair: AnyPair, dtype: torch.dtype) -> None:
+    for part in PARTS:
+        for mu in sharpnesses(pair):
+            for given_as in (mu, torch.tensor(mu)):
+                assert getattr(pair, part)(ladder(dtype), given_as).isfinite().all(), mu
 
 
 @every_pair
 @every_dtype
-@both_parts
-def test_no_tiny_sharpness_makes_nan(pair: AnyPair, dtype: torch.dtype, part: str) -> None:
-    mu = torch.tensor(max(1e-6, pair.sharpness.lowest if pair.sharpness else 0.0))
-    assert not getattr(pair, part)(ladder(dtype), mu).isnan().any()
-    assert not getattr(pair, part)(ladder(dtype), float(mu)).isnan().any()
+def test_no_tiny_sharpness_makes_nan(pair: AnyPair, dtype: torch.dtype) -> None:
+    for part in PARTS:
+        mu = torch.tensor(max(1e-6, pair.sharpness.lowest if pair.sharpness else 0.0))
+        assert not getattr(pair, part)(ladder(dtype), mu).isnan().any()
+        assert not getattr(pair, part)(ladder(dtype), float(mu)).isnan().any()
 
 
 @every_pair
 @every_dtype
-@both_parts
-def test_nan_stays_nan(pair: AnyPair, dtype: torch.dtype, part: str) -> None:
-    x = torch.tensor([torch.nan, 0.5, -torch.nan], dtype=dtype)
-    for mu in sharpnesses(pair):
-        for given_as in (mu, torch.tensor(mu)):
-            assert getattr(pair, part)(x, given_as).isnan().tolist() == [True, False, True]
+def test_nan_stays_nan(pair: AnyPair, dtype: torch.dtype) -> None:
+    for part in PARTS:
+        x = torch.tensor([torch.nan, 0.5, -torch.nan], dtype=dtype)
+        for mu in sharpnesses(pair):
+            for given_as in (mu, torch.tensor(mu)):
+                assert getattr(pair, part)(x, given_as).isnan().tolist() == [True, False, True]
 
 
 @every_pair
@@ -156,13 +156,13 @@ def test_is_softest_at_the_lowest_sharpness(pair: AnyPair) -> None:
 
 @every_pair
 @every_dtype
-@both_parts
-def test_float_and_tensor_sharpness_agree(pair: AnyPair, dtype: torch.dtype, part: str) -> None:
+def test_float_and_tensor_sharpness_agree(pair: AnyPair, dtype: torch.dtype) -> None:
     """Exactly where μ is exact in the dtype."""
-    x = torch.linspace(-3, 3, 301, dtype=torch.float64).to(dtype)
-    for mu in (1.0, 2.0, 16.0):
-        of_float, of_tensor = (getattr(pair, part)(x, given_as) for given_as in (mu, torch.tensor(mu)))
-        assert matches(of_float, of_tensor, ulps=4, floor=mu)
+    for part in PARTS:
+        x = torch.linspace(-3, 3, 301, dtype=torch.float64).to(dtype)
+        for mu in (1.0, 2.0, 16.0):
+            of_float, of_tensor = (getattr(pair, part)(x, given_as) for given_as in (mu, torch.tensor(mu)))
+            assert matches(of_float, of_tensor, ulps=4, floor=mu)
 
 
 @decomposed
@@ -182,12 +182,12 @@ def test_is_frozen(pair: AnyPair) -> None:
 
 @every_pair
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@both_parts
-def test_low_precision_is_float64_to_a_few_ulp(pair: AnyPair, dtype: torch.dtype, part: str) -> None:
-    x = torch.linspace(-4, 4, 401, dtype=torch.float64).to(dtype)
-    for mu in (1.0, 2.0, 4.0):
-        exact = getattr(pair, part)(x.double(), mu)
-        assert matches(getattr(pair, part)(x, mu), exact, ulps=6, floor=max(1.0, mu if part == "backward" else 1.0))
+def test_low_precision_is_float64_to_a_few_ulp(pair: AnyPair, dtype: torch.dtype) -> None:
+    for part in PARTS:
+        x = torch.linspace(-4, 4, 401, dtype=torch.float64).to(dtype)
+        for mu in (1.0, 2.0, 4.0):
+            exact = getattr(pair, part)(x.double(), mu)
+            assert matches(getattr(pair, part)(x, mu), exact, ulps=6, floor=max(1.0, mu if part == "backward" else 1.0))
 
 
 @decomposed

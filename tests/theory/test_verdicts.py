@@ -511,7 +511,7 @@ transforms = st.tuples(st.sampled_from([-1.0, 1.0, 0.3]), st.sampled_from([0.0, 
 """T(p) = a(p + b·tanh p), whose slope is never 0."""
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(monotone(), transforms)
 def test_what_is_synthesized_decomposes_again(
     parts: tuple[list[float], list[float], list[float]], form: tuple[float, float]
