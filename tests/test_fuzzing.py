@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measu
 
 RUNS = {"packed": 2800, "checkpoint": 2000, "run": 1200, "yaml": 240, "grid": 240, "ledger": 2000, "configuration": 600,
         "idx": 1200, "cifar": 2000, "picture": 320, "parquet": 320}  # fmt: skip
-"""A minute in all."""
+"""Half a minute to a minute in all."""
 
 
 @pytest.mark.parametrize("name", READERS)
