@@ -83,6 +83,7 @@ def test_a_float_checkpoint_has_no_latents(theirs, folder, capsys):
         (["absent.pt"], "No such file"),
         (["theirs.py"], "it is no checkpoint"),
         (["cut.safetensors"], "cut.safetensors: it is truncated"),
+        (["flipped.safetensors"], "flipped.safetensors: it is damaged (its checksum"),
         (["half.pt"], "cannot read half.pt: it is no checkpoint of torch, or damaged"),
         (["sparse.pt"], "cannot read sparse.pt: tensor 'a' is sparse"),
         (["itself.pt"], "cannot read itself.pt: what it holds is nested too deeply, or holds itself"),
@@ -93,7 +94,9 @@ def test_a_float_checkpoint_has_no_latents(theirs, folder, capsys):
 )
 def test_errors_of_a_user_are_one_line(theirs, folder, capsys, arguments, message):
     pc.save(pc.pack(theirs["binary"]()), "net.safetensors")
-    (folder / "cut.safetensors").write_bytes((folder / "net.safetensors").read_bytes()[:-9])
+    whole = (folder / "net.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(whole[:-9])
+    (folder / "flipped.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     torch.save(theirs["net"]().state_dict(), "float.pt")
     (folder / "half.pt").write_bytes((folder / "float.pt").read_bytes()[:5000])
     torch.save({"a": torch.eye(3).to_sparse()}, "sparse.pt")

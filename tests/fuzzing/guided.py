@@ -20,6 +20,7 @@ import torch
 
 from fuzzing.changes import LARGEST
 from fuzzing.law import HUNG, Reader, was_read
+from fuzzing.packed_files import resealed
 from fuzzing.readers import READERS
 from fuzzing.seeded import warm
 
@@ -60,7 +61,7 @@ def guide(reader: Reader, runs: int, seed: int, corpus: Path, folder: Path) -> N
     def change(data: bytes, most: int, number: int) -> bytes:
         random = Random(number)
         if random.random() < 0.2:
-            return bytes(atheris.Mutate(data, most))
+            return resealed(bytes(atheris.Mutate(data, most)))
         whole = data if len(data) > _SHORTEST and random.random() < 0.5 else random.choice(seeds)
         return reader.mutate(whole, random, seeds)[:most]
 

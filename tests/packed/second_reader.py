@@ -1,6 +1,7 @@
 """A packed file by numpy alone: the weights of its linear layers and convolutions, and what these answer."""
 
 import json
+import zlib
 
 import numpy as np
 
@@ -14,6 +15,10 @@ def read(path):  # the tensors by name, and the layers, each with those of its o
     data, tensors, layers = np.fromfile(path, "u1").tobytes(), {}, {}
     header = json.loads(data[8 : (start := 8 + int.from_bytes(data[:8], "little"))])
     content = json.loads(header.pop("__metadata__")["proxconnect"])
+    place = len('01234567{"__metadata__":{"proxconnect.crc32":"')
+    computed = zlib.crc32(data[:place] + b"00000000" + data[place + 8 :])
+    if content["version"] >= 3 and data[place : place + 8] != f"{computed:08x}".encode():
+        raise ValueError(f"{path} is damaged")
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
         tensors[name] = np.frombuffer(data[start + begin : start + end], DTYPES[entry["dtype"]]).reshape(entry["shape"])

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from packed_nets import MLP, Shared, binary_mlp, binary_shared
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
+from fuzzing.packed_files import resealed
 from proxconnect.layers import BinaryConv2d
 from proxconnect.packed import PackedFileError, load, pack, save
 
@@ -44,8 +48,9 @@ def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def joined(header: dict[str, Any], tensors: bytes) -> bytes:
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + tensors
+    """A file with a matching checksum, as damage would not leave it, for the checks behind that."""
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return resealed(len(text).to_bytes(8, "little") + text + tensors)
 
 
 def with_metadata(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
@@ -97,6 +102,45 @@ def test_a_damaged_header_never_gives_another_model(path: Path, whole: bytes, pl
     except PackedFileError:
         return
     assert all(torch.equal(value, expected[name]) for name, value in loaded.items())
+
+
+def test_a_copy_by_another_program_is_refused(path: Path, whole: bytes) -> None:
+    """The library of safetensors reads the file; what it writes has another order of bytes, so another checksum."""
+    path.write_bytes(whole)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    assert all(torch.equal(value, tensors[name]) for name, value in load(path, MLP()).state_dict().items())
+    save_file(tensors, path, metadata)
+    refused(path, path.read_bytes(), r"its checksum does not match.*pc\.save if another program rewrote")
+    save_file(tensors, path, {"proxconnect": metadata["proxconnect"]})
+    refused(path, path.read_bytes(), r"its checksum is missing.*pc\.save if another program rewrote")
+
+
+OLD = b64decode(
+    "uAEAAAAAAAB7Il9fbWV0YWRhdGFfXyI6eyJwcm94Y29ubmVjdCI6IntcInZlcnNpb25cIjoyLFwibGF5ZXJzXCI6e1wiMFwiOntc"
+    "InR5cGVcIjpcImxpbmVhclwiLFwic2hhcGVcIjpbMiw1XSxcImJpbmFyeV9pbnB1dFwiOnRydWUsXCJhY2N1bXVsYXRvclwiOntc"
+    "ImJpdHNcIjozLFwib3ZlcmZsb3dcIjpcIndyYXBcIixcInNsb3BlXCI6Mi4wfX19LFwiYWxpYXNlc1wiOnt9LFwidmVjdG9yc1wi"
+    "OlwiZmxvYXQzMlwifSJ9LCIwLmJpYXMiOnsiZHR5cGUiOiJGMzIiLCJzaGFwZSI6WzJdLCJkYXRhX29mZnNldHMiOlswLDhdfSwi"
+    "MC5zY2FsZSI6eyJkdHlwZSI6IkYzMiIsInNoYXBlIjpbMl0sImRhdGFfb2Zmc2V0cyI6WzgsMTZdfSwiMC5iaXRzIjp7ImR0eXBl"
+    "IjoiVTgiLCJzaGFwZSI6WzJdLCJkYXRhX29mZnNldHMiOlsxNiwxOF19fSAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIAAA"
+    "gD4AAIC/AACAPwAAAD/tAw=="
+)
+"""A file of version 2, as it was written before files had a checksum."""
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_old_files_are_read(path: Path, version: int) -> None:
+    """A linear layer whose sums wrap in three bits: 5 and -5 become -3 and 3, while 1 and -1 stay."""
+
+    def as_version_1(metadata: dict[str, Any]) -> None:
+        metadata["version"] = 1
+        del metadata["vectors"]
+
+    path.write_bytes(OLD if version == 2 else with_metadata(OLD, as_version_1))
+    loaded = load(path, nn.Sequential(nn.Linear(5, 2)))
+    answers = loaded(torch.tensor([[1.0, 1, 1, 1, 1], [-1, 1, -1, -1, 1]]))
+    assert answers.tolist() == [[1.25, -2.5], [3.25, -1.5]]
 
 
 @pytest.mark.parametrize(("name", "used"), [("first.bits", 35 % 8), ("last.bits", 21 % 8)])
@@ -212,7 +256,7 @@ def test_incomplete_geometries(path: Path, whole_convolution: bytes, key: str) -
 
 
 WRONG_METADATA: list[tuple[dict[str, Any], str]] = [
-    ({"version": 3}, "newer proxconnect.*upgrade"),
+    ({"version": 4}, "newer proxconnect.*upgrade"),
     ({"version": 0}, "no valid version"),
     ({"version": True}, "no valid version"),
     ({"version": "1"}, "no valid version"),
@@ -259,7 +303,7 @@ JSON = st.recursive(
 @given(content=JSON, key=st.sampled_from(["version", "layers", "aliases"]))
 def test_any_metadata(path: Path, whole: bytes, content: object, key: str) -> None:
     change = with_metadata(whole, lambda metadata: metadata.update({key: content}))
-    harmless = content == {} if key == "aliases" else key == "version" and type(content) is int and content == 2
+    harmless = content == {} if key == "aliases" else key == "version" and type(content) is int and 1 <= content <= 3
     if not harmless:
         refused(path, change)
 

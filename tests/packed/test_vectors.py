@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from packed_nets import MLP, Shared, binary_mlp, binary_shared
 from torch import Tensor, nn
 
+from fuzzing.packed_files import resealed
 from proxconnect.packed import PackedFileError, load, pack, save
 from proxconnect.packed.halves import as_half, halved, is_vector
 
@@ -104,7 +105,7 @@ def test_halves_where_nothing_says_so_are_refused(tmp_path: Path) -> None:
         data = path.read_bytes()
         length = int.from_bytes(data[:8], "little")
         text = data[8 : 8 + length].replace(b'\\"vectors\\":\\"float16\\"', f'\\"vectors\\":\\"{vectors}\\"'.encode())
-        path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+        path.write_bytes(resealed(len(text).to_bytes(8, "little") + text + data[8 + length :]))
 
     save(pack(binary_mlp(), vectors="float16"), tmp_path / "a")
     claim(tmp_path / "a", "float16")

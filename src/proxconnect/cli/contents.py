@@ -11,7 +11,7 @@ from torch import Tensor
 
 from proxconnect.checkpoints import Checkpoint
 from proxconnect.packed import PackedFileError, container
-from proxconnect.packed.metadata import KEY, Metadata
+from proxconnect.packed.metadata import Metadata
 from proxconnect.packed.spec import LayerSpec
 
 _QUANTIZERS = ("weight_quantizer.mu", "weight_quantizer.alpha", "input_quantizer.mu")
@@ -54,7 +54,7 @@ def packed_in(path: Path) -> PackedContents:
     """The layers of a packed file from its metadata and tensors; PackedFileError for one that is damaged."""
     try:
         with container.open_checked(path) as file:
-            metadata = Metadata.from_json(file.metadata()[KEY])
+            metadata = Metadata.of(file.metadata() or {})
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
             tensors = [Stored(n, s.get_dtype(), tuple(s.get_shape())) for n, s in slices.items()]
     except ValueError as fault:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from proxconnect.packed import checksum
 from proxconnect.regular import require_regular
 
 CODES = {
@@ -61,23 +62,27 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 def open_checked(path: Path) -> Any:
     """The open `safetensors.safe_open` file, a context manager; ValueError that says what else the file is.
 
-    Its header has been checked against the file's size by safetensors. OSError where it cannot be read at all.
+    Its header has been checked against the file's size by safetensors, and all its bytes against the checksum where it
+    has one. OSError where it cannot be read at all.
     """
     from safetensors import SafetensorError, safe_open
 
     require_regular(path)
-    with path.open("rb") as file:
-        start = file.read(_LENGTH_BYTES + 1)
-        size = os.fstat(file.fileno()).st_size
+    with path.open("rb") as beginning:
+        start = beginning.read(_LENGTH_BYTES + 1)
+        size = os.fstat(beginning.fileno()).st_size
     _refuse_foreign(start, size)
     try:
-        return safe_open(path, "pt", device="cpu")
+        file = safe_open(path, "pt", device="cpu")
     except SafetensorError as error:
         if size < _described_size(path):
             raise ValueError("it is truncated within its tensors: copy or save it again") from None
         raise ValueError(f"it is damaged ({error}): copy or save it again") from None
     except RuntimeError as error:  # torch's, of the system's refusal
         raise OSError(errno.ENOMEM, f"it has {size} bytes, more than can be mapped here", str(path)) from error
+    if checksum.KEY in (file.metadata() or {}):
+        checksum.require_match(path)
+    return file
 
 
 def tensor_of(file: Any, name: str) -> Tensor:

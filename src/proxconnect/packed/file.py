@@ -13,7 +13,7 @@ from proxconnect.arguments import require_module
 from proxconnect.atomic import replacing
 from proxconnect.finite import require_finite
 from proxconnect.layers import BinaryLayer
-from proxconnect.packed import container
+from proxconnect.packed import checksum, container
 from proxconnect.packed.architecture import called, persistent, require_float, skeleton_of
 from proxconnect.packed.compact import CompactLayer
 from proxconnect.packed.halves import as_half, is_vector, note_vectors, vectors_of
@@ -54,7 +54,9 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     if vectors == "float16":
         stored = {name: tensor if (half := as_half(tensor)) is None else half for name, tensor in stored.items()}
     with replacing(path) as temporary:
-        container.write(temporary, stored, {KEY: Metadata(specs, aliases, vectors).to_json()})
+        metadata = Metadata(specs, aliases, vectors)
+        container.write(temporary, stored, {checksum.KEY: checksum.BLANK, KEY: metadata.to_json()})
+        checksum.seal(temporary)
 
 
 def load(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
@@ -64,7 +66,7 @@ def load(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs
     try:
         require_float(float_model)
         with container.open_checked(Path(path)) as file:
-            metadata = _metadata(file)
+            metadata = Metadata.of(file.metadata() or {})
             skeleton = skeleton_of(float_model, metadata)
             _fill(skeleton, file, metadata)
     except ValueError as fault:
@@ -89,13 +91,6 @@ def _stored_once(modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], d
         else:
             aliases[name] = first[id(tensor)]
     return stored, aliases
-
-
-def _metadata(file: Any) -> Metadata:
-    text = (file.metadata() or {}).get(KEY)
-    if text is None:
-        raise ValueError("it is a safetensors file, but no packed model: save one with pc.save(pc.pack(model), path)")
-    return Metadata.from_json(text)
 
 
 def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:

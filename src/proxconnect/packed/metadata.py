@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from proxconnect.packed import checksum
 from proxconnect.packed.halves import Vectors
 from proxconnect.packed.spec import LayerSpec
 
 KEY = "proxconnect"
 """The metadata key of the safetensors file."""
-VERSION = 2
-"""The version of the layout that this code writes; it reads that and 1."""
+VERSION = 3
+"""The version of the layout that this code writes; it reads that and older ones."""
 
+_FIRST_WITH_CHECKSUM = 3
 _KEYS = {"version", "layers", "aliases", "vectors"}
 
 
@@ -32,15 +34,15 @@ class Metadata:
         return json.dumps(content, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> "Metadata":
-        """What the text says; ValueError that says what is wrong with it."""
-        try:
-            content = json.loads(text, object_pairs_hook=_without_duplicates)
-        except RecursionError:
-            raise ValueError("its metadata is nested too deeply: the file is damaged") from None
-        except ValueError as error:
-            raise ValueError(f"its metadata is no valid JSON ({error}): the file is damaged") from None
-        _check_version(content)
+    def of(cls, entries: Mapping[str, str]) -> "Metadata":
+        """Read the metadata of a safetensors file; ValueError that says what is wrong with it."""
+        if KEY not in entries:
+            raise ValueError(
+                "it is a safetensors file, but no packed model: save one with pc.save(pc.pack(model), path)"
+            )
+        content = _content(entries[KEY])
+        if content["version"] >= _FIRST_WITH_CHECKSUM and checksum.KEY not in entries:
+            raise ValueError(f"it is damaged (its checksum is missing): {checksum.REMEDY}")
         if content["version"] == 1:
             content.setdefault("vectors", "float32")
         if set(content) != _KEYS:
@@ -54,6 +56,18 @@ class Metadata:
         if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
             raise ValueError("the aliases in its metadata must be an object of strings: the file is damaged")
         return cls({name: _spec(name, entry) for name, entry in layers.items()}, aliases, content["vectors"])
+
+
+def _content(text: str) -> dict[str, Any]:
+    """Parse the text under the metadata key, an object of a version that is known."""
+    try:
+        content: dict[str, Any] = json.loads(text, object_pairs_hook=_without_duplicates)
+    except RecursionError:
+        raise ValueError("its metadata is nested too deeply: the file is damaged") from None
+    except ValueError as error:
+        raise ValueError(f"its metadata is no valid JSON ({error}): the file is damaged") from None
+    _check_version(content)
+    return content
 
 
 def _check_version(content: object) -> None:
