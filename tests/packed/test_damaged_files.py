@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
+import proxconnect as pc
 from fuzzing.packed_files import resealed
 from proxconnect.layers import BinaryConv2d
 from proxconnect.packed import PackedFileError, load, pack, save
@@ -88,20 +89,39 @@ def test_truncated_at_the_edges(path: Path, whole: bytes) -> None:
     refused(path, whole + b"\0", "is damaged")
 
 
-@given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
-def test_a_damaged_header_never_gives_another_model(path: Path, whole: bytes, place: float, flip: int) -> None:
-    """Some bytes mean nothing, such as padding; all others are caught."""
-    header = 8 + int.from_bytes(whole[:8], "little")
-    data = bytearray(whole)
-    data[int(place * header)] ^= flip
-    path.write_bytes(whole)
-    expected = load(path, MLP()).state_dict()
-    path.write_bytes(bytes(data))
-    try:
-        loaded = load(path, MLP()).state_dict()
-    except PackedFileError:
-        return
-    assert all(torch.equal(value, expected[name]) for name, value in loaded.items())
+def architecture() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 5), nn.Linear(5, 3))
+
+
+@pytest.fixture(scope="module")
+def varied(path: Path) -> bytes:
+    """The bytes of a file with thresholds, accumulators and an 8-bit layer."""
+    torch.manual_seed(0)
+    binary = pc.binarize(architecture(), "bnn++", "poly", keep=["2"], accumulator=pc.Accumulator(bits=3))
+    save(pack(pc.add_thresholds(binary).eval(), remainder="int8"), path)
+    assert all(part in path.read_bytes() for part in (b"0.input_shift.shift", b'"bits\\":3', b"2.levels"))
+    return path.read_bytes()
+
+
+def test_a_damaged_header_never_gives_another_model(path: Path, varied: bytes) -> None:
+    """Each byte of the file is changed, and each bit up to the checksum: all are refused, meaningless ones too."""
+    for place in range(len(varied)):
+        for bit in range(8) if place < 64 else (place % 8,):
+            damaged = bytearray(varied)
+            damaged[place] ^= 1 << bit
+            refused(path, bytes(damaged), model=architecture())
+
+
+@pytest.mark.parametrize(("old", "new"), [(b'bits\\":3', b'bits\\":4'), (b'version\\":3', b'version\\":2')])
+def test_damage_that_the_checksum_alone_finds(path: Path, varied: bytes, old: bytes, new: bytes) -> None:
+    """With a checksum of its own the changed file is valid: one of a wider accumulator, or of an older version."""
+    x = torch.randn(64, 6)
+    path.write_bytes(varied)
+    expected = load(path, architecture())(x)
+    damaged = varied.replace(old, new, 1)
+    refused(path, damaged, "its checksum does not match", architecture())
+    path.write_bytes(resealed(damaged))
+    assert torch.equal(load(path, architecture())(x), expected) == (b"version" in old)
 
 
 def test_a_copy_by_another_program_is_refused(path: Path, whole: bytes) -> None:

@@ -1,6 +1,7 @@
 """docs/file-format.md suffices to read a packed file: `second_reader.py`, written by it, answers as `pc.load` does."""
 
 import ast
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -129,13 +130,19 @@ def test_tensors_of_the_remainder_and_aliases(tmp_path: Path) -> None:
         np.testing.assert_array_equal(tensors[name], tensor)
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    pc.save(pc.pack(nn.Sequential(BinaryLinear(21, 5)).eval()), tmp_path / "file")
-    whole = (tmp_path / "file").read_bytes()
-    for place in (whole.index(b"float32"), len(whole) - 1):
-        (tmp_path / "file").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(ValueError, match="is damaged"):
-            second_reader.read(tmp_path / "file")
+def test_damage_is_found_by_both_readers_anywhere_in_a_large_file(tmp_path: Path) -> None:
+    path, architecture = tmp_path / "file", nn.Sequential(nn.Linear(8, 400), nn.Linear(400, 400))
+    binary = pc.binarize(copy.deepcopy(architecture), keep=["1"])
+    pc.save(pc.pack(binary.eval()), path)
+    whole = path.read_bytes()
+    assert len(whole) > 600_000
+    for reader in (second_reader.read, lambda path: pc.load(path, architecture)):
+        path.write_bytes(whole)
+        reader(path)
+        for place in (whole.index(b"linear"), len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            with pytest.raises(ValueError, match="is damaged"):
+                reader(path)
 
 
 def test_the_reader_is_short_and_needs_numpy_alone() -> None:
