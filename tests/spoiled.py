@@ -1,6 +1,6 @@
 """Networks with a number in them that is none, for tests of what becomes of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,25 +47,22 @@ def net(kind: str, inputs: str, weights: str = "bnn++", **options: Any) -> nn.Mo
 
 
 @contextmanager
-def spoiled(tensor: Tensor | None, number: float) -> Iterator[bool]:
-    """Have its first entry be that number; whether there is a tensor at all."""
-    if tensor is None:
-        yield False
-        return
+def spoiled(tensor: Tensor, number: float) -> Iterator[None]:
+    """Have its first entry be that number."""
     first, before = (0,) * tensor.dim(), tensor.detach().clone()
     with torch.no_grad():
         tensor[first] = number
-    yield True
+    yield
     with torch.no_grad():
         tensor.copy_(before)
 
 
-Place = Callable[[Any], Tensor | None]
-"""A tensor of a `net`; None where it has none."""
+Place = Callable[[Any], Tensor]
+"""A tensor of a `net`."""
 
 _BESIDE_WEIGHTS: dict[str, Place] = {
     "bias": lambda model: model[0].bias,
-    "shift": lambda model: None if model[0].input_shift is None else model[0].input_shift.shift,
+    "shift": lambda model: model[0].input_shift.shift,
     "norm's weight": lambda model: model[1].weight,
     "norm's bias": lambda model: model[1].bias,
     "norm's mean": lambda model: model[1].running_mean,
@@ -76,8 +73,15 @@ PLACES: dict[str, Place] = {
     "second latent": lambda model: model[3].latent,
     **_BESIDE_WEIGHTS,
 }
+"""Those of a binary one."""
 PACKED_PLACES: dict[str, Place] = {
     "scale": lambda model: model[0].scale,
     "second scale": lambda model: model[3].scale,
     **_BESIDE_WEIGHTS,
 }
+"""Those of a packed one."""
+
+
+def places(all_of: Mapping[str, Place], inputs: str) -> dict[str, Place]:
+    """Those that a `net` with such inputs has: a shift only if they are "shifted"."""
+    return {name: place for name, place in all_of.items() if name != "shift" or inputs == "shifted"}

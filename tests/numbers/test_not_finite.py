@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from layer_kinds import KINDS
-from spoiled import BAD, CHANNELS, INPUTS, LARGE, NAN, PACKED_PLACES, PLACES, Net, net, spoiled
+from spoiled import BAD, CHANNELS, INPUTS, LARGE, NAN, PACKED_PLACES, PLACES, Net, net, places, spoiled
 
 SAYS_WHERE = "has NaN or infinite entries: go back to a checkpoint before it diverged"
+FILE_SAYS_WHERE = r"layer '.*(scale is infinite or NaN|has NaN or infinite)"
 
 Stage = Callable[[Tensor], Tensor]
 
@@ -86,12 +87,12 @@ def test_nan_in_a_batch_that_trains_reaches_every_answer_and_gradient(kind, inpu
 @torch.no_grad()
 def test_nan_that_a_model_holds_reaches_every_answer(kind, inputs):
     model, x = net(kind, inputs), two_examples(kind)
-    for place, its_tensor in PLACES.items():
+    for place, its_tensor in places(PLACES, inputs).items():
         for is_training in (True, False):
             if is_training and place in ("norm's mean", "norm's variance"):  # which eval() alone uses
                 continue
-            with spoiled(its_tensor(model.train(is_training)), NAN) as is_there:
-                assert not is_there or model(x).isnan().any(1).all(), (place, is_training)
+            with spoiled(its_tensor(model.train(is_training)), NAN):
+                assert model(x).isnan().any(1).all(), (place, is_training)
             model[1].reset_running_stats()  # of which training makes NaN
         assert model.eval()(x).isfinite().all(), place
 
@@ -100,10 +101,10 @@ def test_nan_that_a_model_holds_reaches_every_answer(kind, inputs):
 @each_input
 def test_what_a_model_holds_is_not_shipped(kind, inputs):
     model = net(kind, inputs, scale=None)
-    for its_tensor in PLACES.values():
+    for its_tensor in places(PLACES, inputs).values():
         for number in BAD.values():
-            with spoiled(its_tensor(model), number) as is_there:
-                for ship in (pc.pack, pc.hard_state_dict) if is_there else ():
+            with spoiled(its_tensor(model), number):
+                for ship in (pc.pack, pc.hard_state_dict):
                     with pytest.raises(ValueError, match=SAYS_WHERE):
                         ship(model)
 
@@ -113,9 +114,9 @@ def test_what_a_model_holds_is_not_shipped(kind, inputs):
 @torch.no_grad()
 def test_nan_that_a_packed_model_holds_reaches_every_answer(kind, inputs, tmp_path):
     packed, x = pc.pack(net(kind, inputs)), two_examples(kind)
-    for place, its_tensor in PACKED_PLACES.items():
-        with spoiled(its_tensor(packed), NAN) as is_there:
-            for stage, run in stages(packed).items() if is_there else ():
+    for place, its_tensor in places(PACKED_PLACES, inputs).items():
+        with spoiled(its_tensor(packed), NAN):
+            for stage, run in stages(packed).items():
                 assert run(x).isnan().any(1).all(), (place, stage)
 
 
@@ -124,12 +125,10 @@ def test_nan_that_a_packed_model_holds_reaches_every_answer(kind, inputs, tmp_pa
 @torch.no_grad()
 def test_what_pack_refuses_is_not_loaded(kind, inputs, tmp_path):
     packed = pc.pack(net(kind, inputs))
-    for its_tensor in PACKED_PLACES.values():
+    for its_tensor in places(PACKED_PLACES, inputs).values():
         for number in BAD.values():
-            with spoiled(its_tensor(packed), number) as is_there:
-                for _ in range(is_there):
-                    with pytest.raises(pc.PackedFileError, match=r"layer '.*(scale is infinite or NaN|has NaN or inf)"):
-                        loaded(packed, kind, tmp_path)
+            with spoiled(its_tensor(packed), number), pytest.raises(pc.PackedFileError, match=FILE_SAYS_WHERE):
+                loaded(packed, kind, tmp_path)
 
 
 @torch.no_grad()
