@@ -2,11 +2,13 @@
 
 import gc
 import statistics
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxconnect.bench import timing
 from proxconnect.bench.timing import Spread, interleaved, quotients
 
 
@@ -19,11 +21,18 @@ def test_every_round_has_every_work_another_one_first():
     assert rounds == "aabbcc" + "bbccaa" + "ccaabb" + "aabbcc"
 
 
-def test_a_turn_is_many_calls_of_a_short_work():
-    calls: list[int] = []
-    (times,) = interleaved({"short": lambda: calls.append(1)}, rounds=2, turn=0.001).values()
-    assert len(calls) > 20
-    assert all(0 < seconds < 0.001 for seconds in times)
+def test_a_turn_is_many_calls_of_a_short_work(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(timing, "perf_counter", lambda: clock[0])
+    calls = {0.25: 0, 2.0: 0}
+
+    def work(seconds: float) -> None:
+        clock[0] += seconds
+        calls[seconds] += 1
+
+    times = interleaved({name: partial(work, name) for name in calls}, rounds=2, turn=1.0)
+    assert times == {0.25: (0.25, 0.25), 2.0: (2.0, 2.0)}
+    assert calls == {0.25: 2 + 2 * (1 + 4), 2.0: 2 + 2 * (1 + 1)}
 
 
 def test_the_collector_is_on_again_whatever_happens():
