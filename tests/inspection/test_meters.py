@@ -220,7 +220,7 @@ def test_latents_that_are_not_finite_are_counted_and_spoil_what_shares_their_sca
     alone = 1 / 13 if math.isinf(latent) else 1  # finite latents are 0 beside an infinite ᾱ
     assert health.nonfinite_share == pytest.approx(1 / 52 if scale is None else alone / 4)
     assert sum(health.histogram) + health.nonfinite_share == pytest.approx(1)
-    assert scale is None or math.isnan(health.softness)
+    assert math.isnan(health.softness) == (scale is not None)
 
 
 def test_a_dead_channel_has_x_0():

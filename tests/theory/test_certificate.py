@@ -423,7 +423,7 @@ def test_a_transform_whose_derivative_is_not_its_own_fails_the_second_condition(
     run, _ = descend(pair, gradient, torch.tensor([start, -0.4], dtype=torch.float64), *steady(30, rate=0.1))
     found = certificate(run, pair)
     assert failing(found) == (["gradient"] if wrong else [])
-    assert "the declared T' is" in found.gradient.detail or not wrong
+    assert ("the declared T' is" in found.gradient.detail) == wrong
 
 
 class Steps(Prox):
