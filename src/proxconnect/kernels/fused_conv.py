@@ -79,7 +79,7 @@ class FusedConv2d(Remade):
         require_weight(panels, conv_panels_shape(weight, groups), weight[0], scale, bias)
         kernels, self._number = loaded(instruction_set)
         self._convolve = kernels.px_fused_conv2d
-        self._panels, self._at = panels, panels.data_ptr()
+        self._panels = panels
         self._how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
         self._shift = None if input_shift is None else _cyclic(input_shift, weight[1] * groups)
         self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
@@ -94,13 +94,13 @@ class FusedConv2d(Remade):
         if input.dtype is not torch.float32 or not input.is_cpu:
             require_float32("input", input)
         image = input.contiguous() if call.is_copied else input
-        arguments = (self._number, image.data_ptr(), None, None, call.geometry, self._at)
+        arguments = (self._number, image.data_ptr(), None, None, call.geometry, self._panels.data_ptr())
         return self._epilogue.run(self._convolve, arguments, call.layout, others)
 
     def _of_bits(self, input: Bits, others: tuple[Tensor, ...]) -> Tensor | Bits:
         words, nan = words_and_nan(input)
         call = self._call_of_bits(words.shape, input.channels)
-        arguments = (self._number, None, words.data_ptr(), nan, call.geometry, self._at)
+        arguments = (self._number, None, words.data_ptr(), nan, call.geometry, self._panels.data_ptr())
         return self._epilogue.run(self._convolve, arguments, call.layout, others)
 
     def _plan(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Call:

@@ -60,7 +60,7 @@ class FusedFloatLinear(Remade):
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, number = loaded(instruction_set)
         self._multiply = kernels.px_fused_float_linear
-        self._how, self._panels, self._at = (number, int(rounds)), panels, panels.data_ptr()
+        self._how, self._panels = (number, int(rounds)), panels
         self._in_features, self._out_features = in_features, out_features
         self._epilogue = Epilogue(out_features, then, scale, bias)
         self._call = lru_cache(PLANS)(self._plan)
@@ -77,8 +77,8 @@ class FusedFloatLinear(Remade):
         output = torch.empty(call.output, dtype=torch.float32)
         if not call.is_empty:
             self._multiply(
-                *self._how, input.data_ptr(), call.rows, self._in_features, stride, self._at, self._out_features,
-                self._epilogue.address, added, output.data_ptr(), torch.get_num_threads(),
+                *self._how, input.data_ptr(), call.rows, self._in_features, stride, self._panels.data_ptr(),
+                self._out_features, self._epilogue.address, added, output.data_ptr(), torch.get_num_threads(),
             )  # fmt: skip
         return output
 

@@ -44,7 +44,7 @@ class FusedInt8Linear(Remade):
             panels, int8_panels_shape((out_features, in_features)), out_features, scale, bias, torch.int8
         )  # fmt: skip
         kernels, self._number = loaded(instruction_set)
-        self._multiply, self._panels, self._at = kernels.px_fused_int8_linear, panels, panels.data_ptr()
+        self._multiply, self._panels = kernels.px_fused_int8_linear, panels
         self._in_features, self._out_features = in_features, out_features
         bias = torch.zeros(out_features) if bias is None else bias  # as `int8_linear` adds it, which makes 0 of -0
         self._epilogue = Epilogue(out_features, then, scale, bias)
@@ -59,8 +59,9 @@ class FusedInt8Linear(Remade):
         output = torch.empty(layout.shape)
         if not layout.is_empty:
             self._multiply(
-                self._number, rows.data_ptr(), rows.shape[0], self._in_features, rows.stride(0), self._at,
-                self._out_features, self._epilogue.address, added, output.data_ptr(), torch.get_num_threads(),
+                self._number, rows.data_ptr(), rows.shape[0], self._in_features, rows.stride(0),
+                self._panels.data_ptr(), self._out_features, self._epilogue.address, added, output.data_ptr(),
+                torch.get_num_threads(),
             )  # fmt: skip
         return output
 

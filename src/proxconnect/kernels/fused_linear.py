@@ -59,7 +59,7 @@ class FusedLinear(Remade):
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, self._number = loaded(instruction_set)
         self._multiply = kernels.px_fused_linear
-        self._panels, self._at = panels, panels.data_ptr()
+        self._panels = panels
         self._in_features, self._out_features = in_features, out_features
         self._epilogue = Epilogue(out_features, then, scale, bias, accumulator)
         self._call = lru_cache(PLANS)(self._plan)
@@ -80,7 +80,7 @@ class FusedLinear(Remade):
     def _run(
         self, call: _Call, source: tuple[int | None, ...], stride: int, others: tuple[Tensor, ...]
     ) -> Tensor | Bits:
-        arguments = (*source, call.rows, self._in_features, stride, self._at, self._out_features)
+        arguments = (*source, call.rows, self._in_features, stride, self._panels.data_ptr(), self._out_features)
         return self._epilogue.run(self._multiply, arguments, call.layout, others)
 
     def _plan(self, lead: tuple[int, ...], entries: int) -> _Call:

@@ -57,7 +57,7 @@ class ImagePass:
         if pool is not None and (not can_take_the_largest(pool) or any(isinstance(step, Add) for step in then)):
             raise ValueError(f"a pool must have neither dilation nor indices, and no Add before it; got {pool}, {then}")
         self._convolve, self._number = convolve
-        self._panels, self._at = panels, panels.data_ptr()
+        self._panels = panels
         self._how = (weight, tuple(stride), tuple(padding), tuple(dilation), 1)
         self._mean, self._pool = mean, pool
         if bias is None:  # as torch adds it, which makes 0 of -0
@@ -75,8 +75,8 @@ class ImagePass:
         if output.is_empty:
             return y
         left = self._convolve(
-            self._number, input.data_ptr(), call.mean, call.geometry, self._at, self._epilogue.address, added,
-            call.pool, y.data_ptr(), torch.get_num_threads(),
+            self._number, input.data_ptr(), call.mean, call.geometry, self._panels.data_ptr(),
+            self._epilogue.address, added, call.pool, y.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return None if left else y
 

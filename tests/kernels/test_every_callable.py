@@ -1,0 +1,40 @@
+"""What holds for every callable of the kernels, however its tensors lie in memory."""
+
+import pytest
+import torch
+from callables import OTHERS, SUBJECTS, tensors
+from torch import Tensor
+
+from proxconnect import kernels
+
+pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
+
+every = pytest.mark.parametrize("name", SUBJECTS)
+
+
+def are_equal(found: list[Tensor], expected: list[Tensor]) -> bool:
+    return len(found) == len(expected) and all(map(torch.equal, found, expected))
+
+
+def test_no_callable_is_left_out() -> None:
+    callables = {name for name in kernels.__all__ if callable(getattr(kernels, name))}
+    assert callables == (SUBJECTS.keys() & set(kernels.__all__)) | OTHERS
+
+
+@every
+def test_tensors_may_move_between_calls(name: str) -> None:
+    """As `share_memory_()` and queues of torch.multiprocessing move them."""
+    subject, t = SUBJECTS[name], tensors()
+    expected = subject(t)
+    made = subject.make(t)
+    before = {key: _moved(tensor) for key, tensor in t.items()}
+    for old in before.values():
+        old.fill_(-77)
+    assert are_equal(subject.answer(made, t), expected)
+
+
+def _moved(tensor: Tensor) -> Tensor:
+    """Where a tensor lay before it was moved in place, so that nothing else is put there."""
+    old = tensor.detach()
+    tensor.data = tensor.detach().clone(memory_format=torch.preserve_format)
+    return old
