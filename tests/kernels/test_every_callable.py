@@ -1,5 +1,8 @@
 """What holds for every callable of the kernels, however its tensors lie in memory."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from callables import OTHERS, SUBJECTS, tensors
@@ -38,3 +41,19 @@ def _moved(tensor: Tensor) -> Tensor:
     old = tensor.detach()
     tensor.data = tensor.detach().clone(memory_format=torch.preserve_format)
     return old
+
+
+@every
+def test_nothing_keeps_it_alive(name: str) -> None:
+    """Its memory goes with the last reference, not when the garbage collector runs."""
+    subject, t = SUBJECTS[name], tensors()
+    gc.collect()
+    gc.disable()
+    try:
+        made = subject.make(t)
+        subject.answer(made, t)
+        is_alive = weakref.ref(made)
+        del made
+        assert is_alive() is None
+    finally:
+        gc.enable()

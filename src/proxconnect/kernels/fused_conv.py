@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -26,6 +26,10 @@ class _Call:
     geometry: object
     is_copied: bool
     layout: Layout
+
+
+_How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
+"""A weight's shape, stride, padding and dilation, all of height and width, groups and padding value."""
 
 
 class FusedConv2d(Remade):
@@ -80,11 +84,11 @@ class FusedConv2d(Remade):
         kernels, self._number = loaded(instruction_set)
         self._convolve = kernels.px_fused_conv2d
         self._panels = panels
-        self._how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
-        self._shift = None if input_shift is None else _cyclic(input_shift, weight[1] * groups)
+        how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
+        shift = None if input_shift is None else _cyclic(input_shift, weight[1] * groups)
         self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
-        self._call = lru_cache(PLANS)(self._plan)
-        self._call_of_bits = lru_cache(PLANS)(self._plan_of_bits)
+        self._call = lru_cache(PLANS)(partial(_plan, how, shift, self._epilogue))
+        self._call_of_bits = lru_cache(PLANS)(partial(_plan_of_bits, how, self._epilogue))
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """The output, floats or signs."""
@@ -103,21 +107,26 @@ class FusedConv2d(Remade):
         arguments = (self._number, None, words.data_ptr(), nan, call.geometry, self._panels.data_ptr())
         return self._epilogue.run(self._convolve, arguments, call.layout, others)
 
-    def _plan(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Call:
-        planned = plan(tuple(shape), strides, *self._how, has_planes=False, reads_rows_apart=True)
-        batch, _, *size = planned.output
-        geometry = planned.geometry if self._shift is None else _with_shift(planned.geometry, self._shift)
-        return _Call(geometry, planned.is_copied, self._epilogue.layout((batch,), tuple(size)))
 
-    def _plan_of_bits(self, shape: tuple[int, ...], channels: int) -> _Call:
-        if len(shape) != 4:
-            raise ValueError(f"words of images are (N, H, W, words); got {tuple(shape)}")
-        batch, height, width, words = shape
-        image = (batch, channels, height, width)
-        require_geometry(image, *self._how)
-        geometry = geometry_of(image, (height * width * words, 1, width * words, words), *self._how)
-        layout = self._epilogue.layout((batch,), tuple(geometry.out_size))
-        return _Call(ctypes.byref(geometry), False, layout)
+def _plan(
+    how: _How, shift: Tensor | None, epilogue: Epilogue, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> _Call:
+    """The call for float images, with the address of the shift: whoever keeps the call keeps the shift."""
+    planned = plan(tuple(shape), strides, *how, has_planes=False, reads_rows_apart=True)
+    batch, _, *size = planned.output
+    geometry = planned.geometry if shift is None else _with_shift(planned.geometry, shift)
+    return _Call(geometry, planned.is_copied, epilogue.layout((batch,), tuple(size)))
+
+
+def _plan_of_bits(how: _How, epilogue: Epilogue, shape: tuple[int, ...], channels: int) -> _Call:
+    if len(shape) != 4:
+        raise ValueError(f"words of images are (N, H, W, words); got {tuple(shape)}")
+    batch, height, width, words = shape
+    image = (batch, channels, height, width)
+    require_geometry(image, *how)
+    geometry = geometry_of(image, (height * width * words, 1, width * words, words), *how)
+    layout = epilogue.layout((batch,), tuple(geometry.out_size))
+    return _Call(ctypes.byref(geometry), False, layout)
 
 
 def _cyclic(shift: Tensor, channels: int) -> Tensor:

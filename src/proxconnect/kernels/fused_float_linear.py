@@ -1,7 +1,7 @@
 """A product of floats with signs and what follows it in one pass, called without torch's dispatcher."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 
 import torch
@@ -63,7 +63,7 @@ class FusedFloatLinear(Remade):
         self._how, self._panels = (number, int(rounds)), panels
         self._in_features, self._out_features = in_features, out_features
         self._epilogue = Epilogue(out_features, then, scale, bias)
-        self._call = lru_cache(PLANS)(self._plan)
+        self._call = lru_cache(PLANS)(partial(_plan, in_features, out_features))
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         """The output."""
@@ -82,8 +82,9 @@ class FusedFloatLinear(Remade):
             )  # fmt: skip
         return output
 
-    def _plan(self, shape: tuple[int, ...]) -> _Call:
-        if shape[-1:] != (self._in_features,):
-            raise ValueError(f"input must be (…, {self._in_features}); got {tuple(shape)}")
-        output = (*shape[:-1], self._out_features)
-        return _Call(prod(shape[:-1]), output, 0 in output)
+
+def _plan(in_features: int, out_features: int, shape: tuple[int, ...]) -> _Call:
+    if shape[-1:] != (in_features,):
+        raise ValueError(f"input must be (…, {in_features}); got {tuple(shape)}")
+    output = (*shape[:-1], out_features)
+    return _Call(prod(shape[:-1]), output, 0 in output)

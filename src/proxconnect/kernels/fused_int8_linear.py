@@ -1,6 +1,6 @@
 """A product of rounded rows with whole numbers and what follows it in one pass, called without torch's dispatcher."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ class FusedInt8Linear(Remade):
         self._in_features, self._out_features = in_features, out_features
         bias = torch.zeros(out_features) if bias is None else bias  # as `int8_linear` adds it, which makes 0 of -0
         self._epilogue = Epilogue(out_features, then, scale, bias)
-        self._layout = lru_cache(PLANS)(self._layout_of)
+        self._layout = lru_cache(PLANS)(partial(_layout, in_features, self._epilogue))
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         """The output."""
@@ -65,7 +65,8 @@ class FusedInt8Linear(Remade):
             )  # fmt: skip
         return output
 
-    def _layout_of(self, shape: tuple[int, ...]) -> Layout:
-        if shape[-1:] != (self._in_features,):
-            raise ValueError(f"input must be (…, {self._in_features}); got {tuple(shape)}")
-        return self._epilogue.layout(tuple(shape[:-1]), ())
+
+def _layout(in_features: int, epilogue: Epilogue, shape: tuple[int, ...]) -> Layout:
+    if shape[-1:] != (in_features,):
+        raise ValueError(f"input must be (…, {in_features}); got {tuple(shape)}")
+    return epilogue.layout(tuple(shape[:-1]), ())

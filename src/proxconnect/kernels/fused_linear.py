@@ -1,7 +1,7 @@
 """A product of signs with all that follows it up to the next layer, called without torch's dispatcher."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 
 import torch
@@ -62,7 +62,7 @@ class FusedLinear(Remade):
         self._panels = panels
         self._in_features, self._out_features = in_features, out_features
         self._epilogue = Epilogue(out_features, then, scale, bias, accumulator)
-        self._call = lru_cache(PLANS)(self._plan)
+        self._call = lru_cache(PLANS)(partial(_plan, in_features, self._epilogue))
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """The output, floats or signs."""
@@ -83,7 +83,8 @@ class FusedLinear(Remade):
         arguments = (*source, call.rows, self._in_features, stride, self._panels.data_ptr(), self._out_features)
         return self._epilogue.run(self._multiply, arguments, call.layout, others)
 
-    def _plan(self, lead: tuple[int, ...], entries: int) -> _Call:
-        if entries != self._in_features:
-            raise ValueError(f"input must be (…, {self._in_features}); got (…, {entries})")
-        return _Call(prod(lead), self._epilogue.layout(tuple(lead), ()))
+
+def _plan(in_features: int, epilogue: Epilogue, lead: tuple[int, ...], entries: int) -> _Call:
+    if entries != in_features:
+        raise ValueError(f"input must be (…, {in_features}); got (…, {entries})")
+    return _Call(prod(lead), epilogue.layout(tuple(lead), ()))

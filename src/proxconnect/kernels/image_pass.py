@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,10 @@ class _Call:
     added: tuple[int, ...]
     """The shape of what is added."""
     output: Layout
+
+
+_How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
+"""A weight's shape, stride, padding and dilation, all of height and width, and groups."""
 
 
 class ImagePass:
@@ -58,12 +62,11 @@ class ImagePass:
             raise ValueError(f"a pool must have neither dilation nor indices, and no Add before it; got {pool}, {then}")
         self._convolve, self._number = convolve
         self._panels = panels
-        self._how = (weight, tuple(stride), tuple(padding), tuple(dilation), 1)
-        self._mean, self._pool = mean, pool
         if bias is None:  # as torch adds it, which makes 0 of -0
             bias = torch.zeros(weight[0], dtype=torch.float32, device="cpu")
         self._epilogue = Epilogue(weight[0], then, scale, bias, memory_format=torch.channels_last)
-        self._call = lru_cache(PLANS)(self._plan)
+        how = weight, tuple(stride), tuple(padding), tuple(dilation), 1
+        self._call = lru_cache(PLANS)(partial(_plan, how, mean, pool, self._epilogue))
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor | None:
         """The output; None for images that the function does not take."""
@@ -80,20 +83,25 @@ class ImagePass:
         )  # fmt: skip
         return None if left else y
 
-    def _plan(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Call:
-        require_geometry(shape, (self._how[0][0], shape[1], 1, 1), (1, 1), (0, 0), (1, 1), 1)  # that it is of images
-        mean = pool = None
-        size = shape[2], shape[3]
-        if self._mean is not None:
-            mean, size = window_of(self._mean, size)
-        image = (*shape[:2], *size)
-        require_geometry(image, *self._how)
-        geometry = geometry_of(image, _told(shape, strides), *self._how)
-        size = geometry.out_size[0], geometry.out_size[1]
-        added = (shape[0], self._how[0][0], *size)
-        if self._pool is not None:
-            pool, size = window_of(self._pool, size)
-        return _Call(mean, ctypes.byref(geometry), pool, added, self._epilogue.layout((shape[0],), size))
+
+def _plan(
+    how: _How, mean: nn.AvgPool2d | None, pool: nn.MaxPool2d | None, epilogue: Epilogue, shape: tuple[int, ...],
+    strides: tuple[int, ...],
+) -> _Call:  # fmt: skip
+    outputs = how[0][0]
+    require_geometry(shape, (outputs, shape[1], 1, 1), (1, 1), (0, 0), (1, 1), 1)  # that it is of images
+    means = windows = None
+    size = shape[2], shape[3]
+    if mean is not None:
+        means, size = window_of(mean, size)
+    image = (*shape[:2], *size)
+    require_geometry(image, *how)
+    geometry = geometry_of(image, _told(shape, strides), *how)
+    size = geometry.out_size[0], geometry.out_size[1]
+    added = (shape[0], outputs, *size)
+    if pool is not None:
+        windows, size = window_of(pool, size)
+    return _Call(means, ctypes.byref(geometry), windows, added, epilogue.layout((shape[0],), size))
 
 
 def _told(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
