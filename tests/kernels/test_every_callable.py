@@ -57,3 +57,27 @@ def test_nothing_keeps_it_alive(name: str) -> None:
         assert is_alive() is None
     finally:
         gc.enable()
+
+
+@every
+def test_a_negative_bit_counts(name: str) -> None:
+    """That of `z.conj().imag`, whose memory holds the numbers with the other sign."""
+    subject, t = SUBJECTS[name], tensors()
+    negated = {key: torch._neg_view(-tensor) if tensor.is_floating_point() else tensor for key, tensor in t.items()}
+    torch.testing.assert_close(subject(negated), subject(t))
+    (first, *_) = subject.inputs
+    imaginary = torch.complex(torch.zeros_like(t[first]), -t[first]).conj().imag  # with a stride of two as well
+    if name not in ("Finish", "FinishMaxPool2d"):  # which take no such strides
+        torch.testing.assert_close(subject(t | {first: imaginary}), subject(t))
+
+
+def test_an_output_may_have_a_negative_bit() -> None:
+    subject, t = SUBJECTS["Finish"], tensors()
+    finish, other = subject.make(t), t["other image"]
+    for x in (t["image"], torch._neg_view(-t["image"])):
+        (expected,) = subject(t)
+        out = torch._neg_view(torch.empty_like(x))
+        assert finish(x, other, out=out) is out
+        assert torch.equal(out, expected)
+    assert finish(x, other, out=x) is x
+    assert torch.equal(x, expected)

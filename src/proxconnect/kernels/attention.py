@@ -38,6 +38,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
     that a score might come near a million, and machines without AMX for bfloat16. No gradient goes through the kernel.
     """
     if q.dtype is k.dtype is v.dtype is torch.float32 and q.is_cpu and k.is_cpu and v.is_cpu and has_attention():
+        q, k, v = (part.resolve_neg() if part.is_neg() else part for part in (q, k, v))
         call = _plan(q.shape, k.shape, v.shape, q.stride(), k.stride(), v.stride(), scale)
         if call is not None:
             answer = _run(
@@ -58,6 +59,7 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
     if heads < 1 or entries % (3 * heads):
         raise ValueError(f"rows of 3 · heads · width entries are needed, heads at least 1; got {entries}, {heads}")
     if qkv.dtype is torch.float32 and qkv.is_cpu and has_attention():
+        qkv = qkv.resolve_neg() if qkv.is_neg() else qkv
         call = _plan_of_rows(batch, tokens, entries, qkv.stride(), heads, scale)
         if call is not None:
             at, part = qkv.data_ptr(), entries // 3 * qkv.element_size()

@@ -115,7 +115,6 @@ class Epilogue:
         self.channels, self.memory_format = channels, memory_format
         self.makes_signs = isinstance(then, Signs)
         self._adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
-        self._addresses = ctypes.c_void_p * self._adds
         self._alive: list[object] = []
         scale = torch.ones(channels, dtype=torch.float32) if scale is None else scale.reshape(-1).expand(channels)
         bias = torch.full((channels,), -0.0, dtype=torch.float32) if bias is None else bias  # −0 changes no number
@@ -142,7 +141,8 @@ class Epilogue:
         self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...]
     ) -> Tensor | Bits:
         """Have the function write an output, of which it takes what `Fused` and all after it are."""
-        added = self.added(others, layout.shape)
+        others = self.added(others, layout.shape)
+        added = addresses(others)
         if not self.makes_signs:
             output = torch.empty_strided(layout.shape, layout.strides, dtype=torch.float32)
             if not layout.is_empty:
@@ -156,12 +156,12 @@ class Epilogue:
         function(*arguments, self.address, added, words.data_ptr(), nan.data_ptr(), threads)
         return Bits(words, nan if nan.any() else None, self.channels)
 
-    def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> object:
-        """Where the other tensors begin, which `Add` adds; ValueError for another number or layout of them."""
+    def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """The other tensors, which `Add` adds, as a kernel reads them; ValueError for another number or layout."""
         if len(others) != self._adds:
             raise ValueError(f"the steps add {self._adds} other tensors; got {len(others)}")
         if not others:
-            return None
+            return others
         for other in others:
             if other.dtype is not torch.float32 or not other.is_cpu:
                 require_float32("what is added", other)
@@ -171,7 +171,7 @@ class Epilogue:
                     f"{tuple(other.shape)} with strides {other.stride()}: use .contiguous(memory_format="
                     f"{self.memory_format})"
                 )
-        return self._addresses(*[other.data_ptr() for other in others])
+        return tuple([other.resolve_neg() for other in others]) if any(map(Tensor.is_neg, others)) else others
 
     def _kept(self, values: Tensor) -> Tensor:
         """A copy with the first entries again after the last, of each row."""
@@ -217,6 +217,11 @@ class Epilogue:
     def _require_channels(self, name: str, values: Tensor) -> None:
         if values.numel() != self.channels:
             raise ValueError(f"{name} must have {self.channels} entries, one a channel; got {tuple(values.shape)}")
+
+
+def addresses(others: tuple[Tensor, ...]) -> object:
+    """Where the tensors begin, for a kernel to add them; they must outlive its call."""
+    return (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others]) if others else None
 
 
 def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Step
-from proxconnect.kernels.operator import loaded, require_float32
+from proxconnect.kernels.operator import loaded, resolved
 from proxconnect.kernels.window import can_take_the_largest, window_of
 
 
@@ -33,8 +33,7 @@ class FinishMaxPool2d:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The largest of what the steps make of x."""
-        if x.dtype is not torch.float32 or not x.is_cpu:
-            require_float32("x", x)
+        x = resolved("x", x)
         if x.dim() != 4 or x.shape[1] != self._channels or not x.is_contiguous(memory_format=torch.channels_last):
             raise ValueError(
                 f"x must be (N, {self._channels}, H, W) in the memory format channels_last; got {tuple(x.shape)} with "

@@ -12,7 +12,7 @@ from torch import Tensor
 from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.geometry import geometry_of, require_geometry
 from proxconnect.kernels.library import Geometry
-from proxconnect.kernels.operator import loaded, require_float32, require_weight
+from proxconnect.kernels.operator import loaded, require_float32, require_weight, resolved
 from proxconnect.kernels.panels import conv_panels_shape
 from proxconnect.kernels.plan import plan
 from proxconnect.kernels.remade import Remade
@@ -94,9 +94,8 @@ class FusedConv2d(Remade):
         """The output, floats or signs."""
         if isinstance(input, Bits):
             return self._of_bits(input, others)
+        input = resolved("input", input)
         call = self._call(input.shape, input.stride())
-        if input.dtype is not torch.float32 or not input.is_cpu:
-            require_float32("input", input)
         image = input.contiguous() if call.is_copied else input
         arguments = (self._number, image.data_ptr(), None, None, call.geometry, self._panels.data_ptr())
         return self._epilogue.run(self._convolve, arguments, call.layout, others)

@@ -7,8 +7,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.epilogue import PLANS, Epilogue, Step
-from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
+from proxconnect.kernels.epilogue import PLANS, Epilogue, Step, addresses
+from proxconnect.kernels.operator import as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.panels import panels_shape
 from proxconnect.kernels.remade import Remade
 from proxconnect.kernels.weight_only import MOST_INT8
@@ -67,18 +67,18 @@ class FusedFloatLinear(Remade):
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         """The output."""
-        if input.dtype is not torch.float32 or not input.is_cpu:
-            require_float32("input", input)
+        input = resolved("input", input)
         call, stride = self._call(input.shape), self._in_features
         if not input.is_contiguous():
             input = as_rows(input)
             stride = input.stride(0)
-        added = self._epilogue.added(others, call.output)
+        others = self._epilogue.added(others, call.output)
         output = torch.empty(call.output, dtype=torch.float32)
         if not call.is_empty:
             self._multiply(
                 *self._how, input.data_ptr(), call.rows, self._in_features, stride, self._panels.data_ptr(),
-                self._out_features, self._epilogue.address, added, output.data_ptr(), torch.get_num_threads(),
+                self._out_features, self._epilogue.address, addresses(others), output.data_ptr(),
+                torch.get_num_threads(),
             )  # fmt: skip
         return output
 

@@ -5,9 +5,9 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.epilogue import PLANS, Epilogue, Layout, Step
+from proxconnect.kernels.epilogue import PLANS, Epilogue, Layout, Step, addresses
 from proxconnect.kernels.int8_panels import MOST_ENTRIES, int8_panels_shape
-from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
+from proxconnect.kernels.operator import as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.remade import Remade
 
 
@@ -52,16 +52,15 @@ class FusedInt8Linear(Remade):
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         """The output."""
-        if input.dtype is not torch.float32 or not input.is_cpu:
-            require_float32("input", input)
+        input = resolved("input", input)
         layout, rows = self._layout(input.shape), as_rows(input)
-        added = self._epilogue.added(others, layout.shape)
+        others = self._epilogue.added(others, layout.shape)
         output = torch.empty(layout.shape)
         if not layout.is_empty:
             self._multiply(
                 self._number, rows.data_ptr(), rows.shape[0], self._in_features, rows.stride(0),
-                self._panels.data_ptr(), self._out_features, self._epilogue.address, added, output.data_ptr(),
-                torch.get_num_threads(),
+                self._panels.data_ptr(), self._out_features, self._epilogue.address, addresses(others),
+                output.data_ptr(), torch.get_num_threads(),
             )  # fmt: skip
         return output
 

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import prod
 
-import torch
 from torch import Tensor
 
 from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
-from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
+from proxconnect.kernels.operator import as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.panels import panels_shape
 from proxconnect.kernels.remade import Remade
 from proxconnect.layers.accumulator import Accumulator
@@ -70,8 +69,7 @@ class FusedLinear(Remade):
             words, nan = words_and_nan(input)
             call = self._call(words.shape[:-1], input.channels)
             return self._run(call, (self._number, None, words.data_ptr(), nan), 0, others)
-        if input.dtype is not torch.float32 or not input.is_cpu:
-            require_float32("input", input)
+        input = resolved("input", input)
         *lead, entries = input.shape or (0,)
         call = self._call(tuple(lead), entries)
         rows = as_rows(input)

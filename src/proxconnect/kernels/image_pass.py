@@ -8,9 +8,9 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor, nn
 
-from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Layout, Step
+from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Layout, Step, addresses
 from proxconnect.kernels.geometry import geometry_of, require_geometry
-from proxconnect.kernels.operator import require_float32
+from proxconnect.kernels.operator import resolved
 from proxconnect.kernels.window import can_take_means, can_take_the_largest, window_of
 
 
@@ -70,16 +70,15 @@ class ImagePass:
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor | None:
         """The output; None for images that the function does not take."""
+        input = resolved("input", input)
         call = self._call(input.shape, input.stride())
-        if input.dtype is not torch.float32 or not input.is_cpu:
-            require_float32("input", input)
-        added, output = self._epilogue.added(others, call.added), call.output
+        others, output = self._epilogue.added(others, call.added), call.output
         y = torch.empty_strided(output.shape, output.strides, dtype=torch.float32)
         if output.is_empty:
             return y
         left = self._convolve(
             self._number, input.data_ptr(), call.mean, call.geometry, self._panels.data_ptr(),
-            self._epilogue.address, added, call.pool, y.data_ptr(), torch.get_num_threads(),
+            self._epilogue.address, addresses(others), call.pool, y.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return None if left else y
 

@@ -122,6 +122,17 @@ def require_weight(
             raise ValueError(f"bias must have {channels} entries; got {tuple(bias.shape)}")
 
 
+def resolved(name: str, values: Tensor) -> Tensor:
+    """Return the values with the sign that their memory has, a copy where torch negates them lazily.
+
+    `z.conj().imag` is such a tensor. Operators of torch get resolved tensors from its dispatcher; call this wherever a
+    kernel is called without it. Raises TypeError unless the values are float32 on the CPU.
+    """
+    if values.dtype is not torch.float32 or not values.is_cpu:
+        require_float32(name, values)
+    return values.resolve_neg() if values.is_neg() else values
+
+
 def require_float32(name: str, values: Tensor) -> None:
     """Raise TypeError unless `values` are float32 on the CPU."""
     if values.dtype is not torch.float32 or not values.is_cpu:
