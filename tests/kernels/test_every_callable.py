@@ -1,6 +1,8 @@
 """What holds for every callable of the kernels, however its tensors lie in memory."""
 
+import ctypes
 import gc
+import sys
 import weakref
 
 import pytest
@@ -9,6 +11,8 @@ from callables import OTHERS, SUBJECTS, tensors
 from torch import Tensor
 
 from proxconnect import kernels
+from proxconnect.kernels import library
+from proxconnect.kernels.statuses import LACKING, NO_MEMORY
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
@@ -81,3 +85,30 @@ def test_an_output_may_have_a_negative_bit() -> None:
         assert torch.equal(out, expected)
     assert finish(x, other, out=x) is x
     assert torch.equal(x, expected)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "advice"),
+    [(NO_MEMORY, MemoryError, "a smaller batch"), (LACKING, RuntimeError, r"kernels.instruction_sets\(\)")],
+)
+@every
+def test_a_failure_in_c_is_raised(
+    name: str, status: int, error: type[Exception], advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = library.library()
+    assert loaded is not None
+    failing = []
+    for function in library._ARGUMENTS:
+        real = getattr(loaded, function)
+        fake = ctypes.CFUNCTYPE(real.restype, *real.argtypes)(lambda *_: status)
+        fake.__name__ = function
+        if real.errcheck is not None:
+            fake.errcheck = real.errcheck
+        failing.append((function, fake))
+    subject, t = SUBJECTS[name], tensors()
+    monkeypatch.setattr(sys.modules[kernels.attention.__module__], "has_attention", lambda: True)
+    kernels.instruction_sets()  # before its question is answered with a status
+    for function, fake in failing:
+        monkeypatch.setattr(loaded, function, fake)
+    with pytest.raises(error, match=advice):
+        subject(t)

@@ -14,18 +14,19 @@ _LEAST_KEYS, _MOST_KEYS, _MOST_WIDTH = 16, 1024, 256
 """Fewer keys do not fill a tile; more, or wider heads, do not stay in the second cache."""
 
 _NUMBER = NUMBERS["avx512"]
-_LACKING = 1
-"""What the library answers where the machine lacks what it needs."""
 
 
 @cache
 def has_attention() -> bool:
     """Whether this machine multiplies by bfloat16 in AMX, as `attention` does."""
     kernels = library()
-    empty = Attention(0, 1, 1, 16, 16)
-    return kernels is not None and kernels.px_attention(
-        _NUMBER, None, None, None, ctypes.byref(empty), None, 1
-    ) != _LACKING  # fmt: skip
+    if kernels is None:
+        return False
+    try:
+        kernels.px_attention(_NUMBER, None, None, None, ctypes.byref(Attention(0, 1, 1, 16, 16)), None, 1)
+    except RuntimeError:
+        return False
+    return True
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:

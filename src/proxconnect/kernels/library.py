@@ -4,6 +4,8 @@ import ctypes
 from functools import cache
 from pathlib import Path
 
+from proxconnect.kernels.statuses import checked
+
 FILE = "kernels.so"
 
 NUMBERS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
@@ -163,6 +165,9 @@ _ARGUMENTS = {
     ),
 }  # fmt: skip
 
+_QUESTIONS = {"px_supports", "px_has_float_conv2d"}
+"""The functions that answer yes or no; the others return a status."""
+
 
 @cache
 def library() -> ctypes.CDLL | None:
@@ -176,6 +181,8 @@ def library() -> ctypes.CDLL | None:
             for name, arguments in _ARGUMENTS.items():
                 function = getattr(loaded, name)
                 function.argtypes, function.restype = arguments, ctypes.c_int32
+                if name not in _QUESTIONS:
+                    function.errcheck = checked
             return loaded
     return None
 
