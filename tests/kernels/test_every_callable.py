@@ -51,7 +51,6 @@ def _moved(tensor: Tensor) -> Tensor:
 def test_nothing_keeps_it_alive(name: str) -> None:
     """Its memory goes with the last reference, not when the garbage collector runs."""
     subject, t = SUBJECTS[name], tensors()
-    gc.collect()
     gc.disable()
     try:
         made = subject.make(t)
@@ -112,3 +111,43 @@ def test_a_failure_in_c_is_raised(
         monkeypatch.setattr(loaded, function, fake)
     with pytest.raises(error, match=advice):
         subject(t)
+
+
+def _columns(count: int) -> Tensor:
+    return torch.zeros(1, 1).expand(1, count)
+
+
+_NO_PANELS = torch.empty(0, dtype=torch.int64)
+TOO_MANY = {
+    "binary_linear": (2**31, lambda n: kernels.binary_linear(_columns(n), _NO_PANELS, 8)),
+    "dynamic_int8_linear": (2**24 + 1, lambda n: kernels.dynamic_int8_linear(_columns(n), _NO_PANELS, 8)),
+    "int8_linear": (2**17 + 1, lambda n: kernels.int8_linear(_columns(n), _NO_PANELS, 8)),
+    "binary_conv2d": (
+        2**31, lambda n: kernels.binary_conv2d(_columns(n)[..., None, None], _NO_PANELS, (8, n, 1, 1))
+    ),
+    "dynamic_int8_conv2d": (
+        2**24 + 1, lambda n: kernels.dynamic_int8_conv2d(_columns(n)[..., None, None], _NO_PANELS, (8, n, 1, 1))
+    ),
+    "int8_conv2d": (
+        2**17 + 1, lambda n: kernels.int8_conv2d(_columns(n)[..., None, None], _NO_PANELS, (8, n, 1, 1))
+    ),
+    "FusedLinear": (2**31, lambda n: kernels.FusedLinear(_NO_PANELS, n, 8)),
+    "FusedFloatLinear": (2**24 + 1, lambda n: kernels.FusedFloatLinear(_NO_PANELS, n, 8, rounds=True)),
+    "FusedInt8Linear": (2**17 + 1, lambda n: kernels.FusedInt8Linear(_NO_PANELS, n, 8)),
+    "FusedConv2d": (2**31, lambda n: kernels.FusedConv2d(_NO_PANELS, (8, n, 1, 1))),
+    "FusedInt8Conv2d": (2**17 + 1, lambda n: kernels.FusedInt8Conv2d(_NO_PANELS, (8, n, 1, 1))),
+    "FusedFloatConv2d": (
+        2**15 + 1, lambda n: kernels.FusedFloatConv2d(torch.zeros(1, 1, 1, 1).expand(8, n, 1, 1))
+    ),
+}  # fmt: skip
+"""The fewest entries whose sum no longer fits 32 bits, as csrc/proxconnect.h says them, and a call with so many."""
+
+
+@pytest.mark.parametrize("name", TOO_MANY)
+def test_sums_that_32_bits_do_not_hold_are_refused(name: str) -> None:
+    entries, call = TOO_MANY[name]
+    with pytest.raises(ValueError, match=f"at most {entries - 1} entries|0 < in <= {entries - 1}, "):
+        call(entries)
+    if name != "FusedFloatConv2d":  # which makes its own panels
+        with pytest.raises((ValueError, TypeError), match="panels"):
+            call(entries - 1)

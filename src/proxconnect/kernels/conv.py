@@ -2,10 +2,12 @@
 
 import ctypes
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.geometry import out_size
 from proxconnect.kernels.operator import (
     HOW,
@@ -82,6 +84,7 @@ def _binary_conv2d(
         tuple(input.shape), input.stride(), tuple(weight_shape), tuple(stride), tuple(padding), tuple(dilation), groups,
         padding_value, has_planes=input.is_contiguous(), reads_rows_apart=True,
     )  # fmt: skip
+    require_entries(prod(weight_shape[1:]), SIGNS)
     require_fitting(input, panels, conv_panels_shape(tuple(weight_shape), groups), weight_shape[0], scale, bias)
     kernels, number = loaded(instruction_set)
     image = input.contiguous() if planned.is_copied else input

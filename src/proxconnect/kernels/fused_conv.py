@@ -4,11 +4,13 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.geometry import geometry_of, require_geometry
 from proxconnect.kernels.library import Geometry
@@ -80,6 +82,7 @@ class FusedConv2d(Remade):
                 "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
                 f"{weight} and {groups} groups"
             )
+        require_entries(prod(weight[1:]), SIGNS)
         require_weight(panels, conv_panels_shape(weight, groups), weight[0], scale, bias)
         kernels, self._number = loaded(instruction_set)
         self._convolve = kernels.px_fused_conv2d

@@ -7,11 +7,11 @@ from math import prod
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.entries import ROUNDED, require_entries
 from proxconnect.kernels.epilogue import PLANS, Epilogue, Step, addresses
 from proxconnect.kernels.operator import as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.panels import panels_shape
 from proxconnect.kernels.remade import Remade
-from proxconnect.kernels.weight_only import MOST_INT8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,7 @@ class FusedFloatLinear(Remade):
         instruction_set: str | None = None,
     ) -> None:
         self._made_of = (panels, in_features, out_features, scale, bias, then, rounds, instruction_set)
-        most = MOST_INT8 if rounds else float("inf")
-        if not 0 < in_features <= most:
-            raise ValueError(f"in_features must be within 1 and {most}; got {in_features}")
+        require_entries(in_features, ROUNDED if rounds else None)
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, number = loaded(instruction_set)
         self._multiply = kernels.px_fused_float_linear

@@ -5,8 +5,9 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.entries import INT8, require_entries
 from proxconnect.kernels.epilogue import PLANS, Epilogue, Layout, Step, addresses
-from proxconnect.kernels.int8_panels import MOST_ENTRIES, int8_panels_shape
+from proxconnect.kernels.int8_panels import int8_panels_shape
 from proxconnect.kernels.operator import as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.remade import Remade
 
@@ -38,8 +39,7 @@ class FusedInt8Linear(Remade):
         instruction_set: str | None = None,
     ) -> None:
         self._made_of = (panels, in_features, out_features, scale, bias, then, instruction_set)
-        if not 0 < in_features <= MOST_ENTRIES:
-            raise ValueError(f"in_features must be within 1 and {MOST_ENTRIES}; got {in_features}")
+        require_entries(in_features, INT8)
         require_weight(
             panels, int8_panels_shape((out_features, in_features)), out_features, scale, bias, torch.int8
         )  # fmt: skip

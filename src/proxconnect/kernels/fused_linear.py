@@ -6,6 +6,7 @@ from math import prod
 
 from torch import Tensor
 
+from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.operator import as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.panels import panels_shape
@@ -53,8 +54,7 @@ class FusedLinear(Remade):
         self._made_of = (
             panels, in_features, out_features, scale, bias, accumulator, then, instruction_set,
         )  # fmt: skip
-        if in_features < 1:
-            raise ValueError(f"a weight has at least 1 input; got {in_features}")
+        require_entries(in_features, SIGNS)
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, self._number = loaded(instruction_set)
         self._multiply = kernels.px_fused_linear

@@ -61,6 +61,11 @@ def _addresses(scale: Tensor | None, bias: Tensor | None) -> tuple[int, int | No
     return scales, scale_at, None if bias is None else bias.data_ptr()
 
 
+def columns_of(input: Tensor) -> int:
+    """The entries of a row; 0 where the input has no rows."""
+    return input.shape[-1] if input.dim() else 0
+
+
 def as_rows(input: Tensor) -> Tensor:
     """(…, in) → (m, in), where the entries of a row follow each other; a copy only where they do not."""
     rows = input if input.dim() == 2 else input.reshape(-1, input.shape[-1])
