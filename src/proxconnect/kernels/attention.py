@@ -8,19 +8,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from proxconnect.kernels.epilogue import PLANS
-from proxconnect.kernels.library import NUMBERS, Attention, library
+from proxconnect.kernels.library import NUMBERS, Attention, instruction_sets, library
 
 _LEAST_KEYS, _MOST_KEYS, _MOST_WIDTH = 16, 1024, 256
 """Fewer keys do not fill a tile; more, or wider heads, do not stay in the second cache."""
 
-_NUMBER = NUMBERS["avx512"]
+_SET = "avx512"
+_NUMBER = NUMBERS[_SET]
 
 
 @cache
 def has_attention() -> bool:
     """Whether this machine multiplies by bfloat16 in AMX, as `attention` does."""
     kernels = library()
-    if kernels is None:
+    if kernels is None or _SET not in instruction_sets():
         return False
     try:
         kernels.px_attention(_NUMBER, None, None, None, ctypes.byref(Attention(0, 1, 1, 16, 16)), None, 1)

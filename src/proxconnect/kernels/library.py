@@ -4,6 +4,7 @@ import ctypes
 from functools import cache
 from pathlib import Path
 
+from proxconnect.kernels.limit import allowed
 from proxconnect.kernels.statuses import checked
 
 FILE = "kernels.so"
@@ -194,9 +195,17 @@ def is_built() -> bool:
 
 @cache
 def instruction_sets() -> tuple[str, ...]:
-    """The instruction sets that this machine runs, the best last; none where the kernels were not built."""
+    """The instruction sets that the kernels may use on this machine, the best last; none if they were not built.
+
+    The environment variable PROXCONNECT_INSTRUCTION_SET names the best that they may use. It is read once.
+
+    Raises:
+        ValueError: the variable names a set that this machine lacks.
+    """
     loaded = library()
-    return () if loaded is None else tuple(name for name, number in NUMBERS.items() if loaded.px_supports(number))
+    if loaded is None:
+        return ()
+    return allowed(tuple(name for name, number in NUMBERS.items() if loaded.px_supports(number)))
 
 
 @cache
