@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
+from proxconnect.kernels.absence import ADVICE, NOT_BUILT
 from proxconnect.kernels.library import NUMBERS, Affine, Output, instruction_sets, library
 from proxconnect.layers.accumulator import Accumulator
 
@@ -36,10 +37,7 @@ def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
     """
     kernels, known = library(), instruction_sets()
     if kernels is None:
-        raise RuntimeError(
-            "proxconnect was installed without its kernels: install it again where a C++17 compiler is, or compute by "
-            "torch"
-        )
+        raise RuntimeError(f"{NOT_BUILT}. {ADVICE}, or compute with torch")
     if instruction_set is not None and instruction_set not in known:
         raise ValueError(f"this machine runs {', '.join(known)}; got instruction_set={instruction_set!r}")
     return kernels, NUMBERS[known[-1] if instruction_set is None else instruction_set]
