@@ -86,6 +86,28 @@ def test_an_output_may_have_a_negative_bit() -> None:
     assert torch.equal(x, expected)
 
 
+@every
+def test_torchs_defaults_do_not_matter(name: str) -> None:
+    """As `torch.set_default_device` and `torch.set_default_dtype` set them."""
+    subject, t = SUBJECTS[name], tensors()
+    expected = subject(t)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = subject(t)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert are_equal(found, expected)
+
+
+@every
+def test_vectors_of_any_shape(name: str) -> None:
+    """One entry for each channel is enough."""
+    subject, t = SUBJECTS[name], tensors()
+    columns = {key: t[key][:, None] for key in ("scale", "bias", "a", "b")}
+    assert are_equal(subject(t | columns), subject(t))
+
+
 @pytest.mark.parametrize(
     ("status", "error", "advice"),
     [(NO_MEMORY, MemoryError, "a smaller batch"), (LACKING, RuntimeError, r"kernels.instruction_sets\(\)")],

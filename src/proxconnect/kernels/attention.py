@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from proxconnect.kernels.epilogue import PLANS
 from proxconnect.kernels.library import NUMBERS, Attention, instruction_sets, library
+from proxconnect.kernels.operator import CPU
 
 _LEAST_KEYS, _MOST_KEYS, _MOST_WIDTH = 16, 1024, 256
 """Fewer keys do not fill a tile; more, or wider heads, do not stay in the second cache."""
@@ -74,7 +75,7 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
 
 def _run(call: object, shape: tuple[int, ...], q: int, k: int, v: int) -> Tensor | None:
     """The answer of the kernel to what lies at these addresses; None where it does not take these numbers."""
-    y = torch.empty(shape, dtype=torch.float32)
+    y = torch.empty(shape, dtype=torch.float32, device=CPU)
     kernels = library()
     assert kernels is not None
     return None if kernels.px_attention(_NUMBER, q, k, v, call, y.data_ptr(), torch.get_num_threads()) else y

@@ -10,6 +10,7 @@ from torch import Tensor
 from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.geometry import out_size
 from proxconnect.kernels.operator import (
+    CPU,
     HOW,
     beyond,
     contiguous,
@@ -88,7 +89,7 @@ def _binary_conv2d(
     require_fitting(input, panels, conv_panels_shape(tuple(weight_shape), groups), weight_shape[0], scale, bias)
     kernels, number = loaded(instruction_set)
     image = input.contiguous() if planned.is_copied else input
-    output = torch.empty(planned.output, dtype=torch.float32, device="cpu", memory_format=planned.memory_format)
+    output = torch.empty(planned.output, dtype=torch.float32, device=CPU, memory_format=planned.memory_format)
     if planned.is_empty:
         return output
     scale, bias = contiguous(scale), contiguous(bias)

@@ -11,7 +11,7 @@ from torch import Tensor
 from proxconnect.kernels.library import Fused
 from proxconnect.kernels.library import Signs as CSigns
 from proxconnect.kernels.library import Step as CStep
-from proxconnect.kernels.operator import how, output_of, require_float32
+from proxconnect.kernels.operator import CPU, how, output_of, require_float32
 from proxconnect.layers.accumulator import Accumulator
 
 PLANS = 256
@@ -83,7 +83,7 @@ class Bits(NamedTuple):
 
     def floats(self) -> Tensor:
         """±1 and NaN, (…, channels) for rows and images alike."""
-        bits = (self.words[..., None] >> torch.arange(64)) & 1
+        bits = (self.words[..., None] >> torch.arange(64, device=self.words.device)) & 1
         signs = (2 * bits - 1).flatten(-2)[..., : self.channels].to(torch.float32)
         return signs if self.nan is None else torch.where(self.nan[..., None] != 0, torch.nan, signs)
 
@@ -116,10 +116,12 @@ class Epilogue:
         self.makes_signs = isinstance(then, Signs)
         self._adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
         self._alive: list[object] = []
-        scale = torch.ones(channels, dtype=torch.float32) if scale is None else scale.reshape(-1).expand(channels)
-        bias = torch.full((channels,), -0.0, dtype=torch.float32) if bias is None else bias  # −0 changes no number
+        scale = torch.ones(1, dtype=torch.float32, device=CPU) if scale is None else scale
+        if bias is None:  # −0 changes no number
+            bias = torch.full((channels,), -0.0, dtype=torch.float32, device=CPU)
         overflow = how(None, None, accumulator, None)[2:5]
-        self._fused = Fused(output_of(self._kept(scale), self._kept(bias), *overflow), 0, None, None)
+        vectors = self._kept(scale.reshape(-1).expand(channels)), self._kept(bias.reshape(-1))
+        self._fused = Fused(output_of(*vectors, *overflow), 0, None, None)
         if isinstance(then, Signs):
             self._fused.signs = ctypes.pointer(self._intervals(then))
         elif then:
@@ -144,15 +146,16 @@ class Epilogue:
         others = self.added(others, layout.shape)
         added = addresses(others)
         if not self.makes_signs:
-            output = torch.empty_strided(layout.shape, layout.strides, dtype=torch.float32)
+            output = torch.empty_strided(layout.shape, layout.strides, dtype=torch.float32, device=CPU)
             if not layout.is_empty:
                 function(*arguments, self.address, added, output.data_ptr(), None, torch.get_num_threads())
             return output
-        words = torch.empty_strided(layout.shape, layout.strides, dtype=torch.int64)
+        words = torch.empty_strided(layout.shape, layout.strides, dtype=torch.int64, device=CPU)
         threads = torch.get_num_threads()
         if layout.is_empty or not function(*arguments, self.address, added, words.data_ptr(), None, threads):
             return Bits(words, None, self.channels)
-        nan = torch.zeros(layout.shape[:-1], dtype=torch.uint8)  # inputs hold NaN: once more, to learn what it reaches
+        # Inputs hold NaN: once more, to learn what it reaches.
+        nan = torch.zeros(layout.shape[:-1], dtype=torch.uint8, device=CPU)
         function(*arguments, self.address, added, words.data_ptr(), nan.data_ptr(), threads)
         return Bits(words, nan if nan.any() else None, self.channels)
 
@@ -176,7 +179,7 @@ class Epilogue:
     def _kept(self, values: Tensor) -> Tensor:
         """A copy with the first entries again after the last, of each row."""
         channels = values.shape[-1]
-        whole = values.detach()[..., torch.arange(channels + BEYOND) % channels].contiguous()
+        whole = values.detach()[..., torch.arange(channels + BEYOND, device=CPU) % channels].contiguous()
         self._alive.append(whole)
         return whole
 
@@ -233,8 +236,11 @@ def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
         raise ValueError(f"{channels} channels are {-(-channels // 64)} words; got words {tuple(words.shape)}")
     if nan is None:
         return words.contiguous(), None
-    if nan.dtype is not torch.uint8 or not nan.is_contiguous() or nan.shape != words.shape[:-1]:
-        raise ValueError(f"nan must be contiguous uint8 {tuple(words.shape[:-1])}; got {nan.dtype} {tuple(nan.shape)}")
+    if nan.dtype is not torch.uint8 or not nan.is_cpu or not nan.is_contiguous() or nan.shape != words.shape[:-1]:
+        raise ValueError(
+            f"nan must be contiguous uint8 {tuple(words.shape[:-1])} on the CPU; got {nan.dtype} {tuple(nan.shape)} on "
+            f"{nan.device}"
+        )
     return words.contiguous(), nan.data_ptr()
 
 

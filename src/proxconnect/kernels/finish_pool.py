@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Step
-from proxconnect.kernels.operator import loaded, resolved
+from proxconnect.kernels.operator import CPU, loaded, resolved
 from proxconnect.kernels.window import can_take_the_largest, window_of
 
 
@@ -41,7 +41,7 @@ class FinishMaxPool2d:
             )
         batch, channels, height, width = x.shape
         window, size = self._windows(height, width)
-        y = torch.empty((batch, channels, *size), dtype=torch.float32, memory_format=torch.channels_last)
+        y = torch.empty((batch, channels, *size), dtype=torch.float32, device=CPU, memory_format=torch.channels_last)
         if y.numel() > 0:
             self._pool(
                 self._number, x.data_ptr(), batch, channels, window, self._epilogue.address, y.data_ptr(),

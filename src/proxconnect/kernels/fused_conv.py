@@ -14,7 +14,7 @@ from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.geometry import geometry_of, require_geometry
 from proxconnect.kernels.library import Geometry
-from proxconnect.kernels.operator import loaded, require_float32, require_weight, resolved
+from proxconnect.kernels.operator import CPU, loaded, require_float32, require_weight, resolved
 from proxconnect.kernels.panels import conv_panels_shape
 from proxconnect.kernels.plan import plan
 from proxconnect.kernels.remade import Remade
@@ -136,7 +136,7 @@ def _cyclic(shift: Tensor, channels: int) -> Tensor:
     require_float32("input_shift", shift)
     if shift.shape != (channels,):
         raise ValueError(f"input_shift must have {channels} entries, one a channel; got {tuple(shift.shape)}")
-    return shift.detach()[torch.arange(channels + BEYOND) % channels].contiguous()
+    return shift.detach()[torch.arange(channels + BEYOND, device=CPU) % channels].contiguous()
 
 
 def _with_shift(geometry: Any, shift: Tensor) -> object:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from proxconnect.kernels.entries import ROUNDED, require_entries
 from proxconnect.kernels.epilogue import PLANS, Epilogue, Step, addresses
-from proxconnect.kernels.operator import as_rows, loaded, require_weight, resolved
+from proxconnect.kernels.operator import CPU, as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.panels import panels_shape
 from proxconnect.kernels.remade import Remade
 
@@ -71,7 +71,7 @@ class FusedFloatLinear(Remade):
             input = as_rows(input)
             stride = input.stride(0)
         others = self._epilogue.added(others, call.output)
-        output = torch.empty(call.output, dtype=torch.float32)
+        output = torch.empty(call.output, dtype=torch.float32, device=CPU)
         if not call.is_empty:
             self._multiply(
                 *self._how, input.data_ptr(), call.rows, self._in_features, stride, self._panels.data_ptr(),

@@ -8,7 +8,7 @@ from torch import Tensor
 from proxconnect.kernels.entries import INT8, require_entries
 from proxconnect.kernels.epilogue import PLANS, Epilogue, Layout, Step, addresses
 from proxconnect.kernels.int8_panels import int8_panels_shape
-from proxconnect.kernels.operator import as_rows, loaded, require_weight, resolved
+from proxconnect.kernels.operator import CPU, as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.remade import Remade
 
 
@@ -46,7 +46,8 @@ class FusedInt8Linear(Remade):
         kernels, self._number = loaded(instruction_set)
         self._multiply, self._panels = kernels.px_fused_int8_linear, panels
         self._in_features, self._out_features = in_features, out_features
-        bias = torch.zeros(out_features) if bias is None else bias  # as `int8_linear` adds it, which makes 0 of -0
+        if bias is None:  # as `int8_linear` adds it, which makes 0 of -0
+            bias = torch.zeros(out_features, dtype=torch.float32, device=CPU)
         self._epilogue = Epilogue(out_features, then, scale, bias)
         self._layout = lru_cache(PLANS)(partial(_layout, in_features, self._epilogue))
 
@@ -55,7 +56,7 @@ class FusedInt8Linear(Remade):
         input = resolved("input", input)
         layout, rows = self._layout(input.shape), as_rows(input)
         others = self._epilogue.added(others, layout.shape)
-        output = torch.empty(layout.shape)
+        output = torch.empty(layout.shape, dtype=torch.float32, device=CPU)
         if not layout.is_empty:
             self._multiply(
                 self._number, rows.data_ptr(), rows.shape[0], self._in_features, rows.stride(0),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Layout, Step, addresses
 from proxconnect.kernels.geometry import geometry_of, require_geometry
-from proxconnect.kernels.operator import resolved
+from proxconnect.kernels.operator import CPU, resolved
 from proxconnect.kernels.window import can_take_means, can_take_the_largest, window_of
 
 
@@ -63,7 +63,7 @@ class ImagePass:
         self._convolve, self._number = convolve
         self._panels = panels
         if bias is None:  # as torch adds it, which makes 0 of -0
-            bias = torch.zeros(weight[0], dtype=torch.float32, device="cpu")
+            bias = torch.zeros(weight[0], dtype=torch.float32, device=CPU)
         self._epilogue = Epilogue(weight[0], then, scale, bias, memory_format=torch.channels_last)
         how = weight, tuple(stride), tuple(padding), tuple(dilation), 1
         self._call = lru_cache(PLANS)(partial(_plan, how, mean, pool, self._epilogue))
@@ -73,7 +73,7 @@ class ImagePass:
         input = resolved("input", input)
         call = self._call(input.shape, input.stride())
         others, output = self._epilogue.added(others, call.added), call.output
-        y = torch.empty_strided(output.shape, output.strides, dtype=torch.float32)
+        y = torch.empty_strided(output.shape, output.strides, dtype=torch.float32, device=CPU)
         if output.is_empty:
             return y
         left = self._convolve(

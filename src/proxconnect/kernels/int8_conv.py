@@ -11,7 +11,7 @@ from proxconnect.kernels.conv import KEEPS_STRIDES
 from proxconnect.kernels.entries import INT8, require_entries
 from proxconnect.kernels.geometry import out_size
 from proxconnect.kernels.int8_panels import int8_panels_shape
-from proxconnect.kernels.operator import affine_of, contiguous, loaded, operators, require_fitting
+from proxconnect.kernels.operator import CPU, affine_of, contiguous, loaded, operators, require_fitting
 from proxconnect.kernels.plan import memory_format, plan
 
 operators.define(
@@ -68,7 +68,7 @@ def _int8_conv2d(
     require_fitting(input, panels, shape, weight_shape[0], scale, bias, torch.int8)
     kernels, number = loaded(instruction_set)
     image = input.contiguous() if planned.is_copied else input
-    output = torch.empty(planned.output, dtype=torch.float32, device="cpu", memory_format=planned.memory_format)
+    output = torch.empty(planned.output, dtype=torch.float32, device=CPU, memory_format=planned.memory_format)
     if planned.is_empty:
         return output
     scale, bias = contiguous(scale), contiguous(bias)

@@ -18,6 +18,9 @@ HOW = "Tensor? scale, Tensor? bias, int overflow, int bits, float slope, str? in
 
 How = tuple[Tensor | None, Tensor | None, int, int, float, str | None]
 
+CPU = torch.device("cpu")
+"""Where the kernels write, whatever the default device of torch is."""
+
 _OVERFLOWS = {"wrap": 1, "saturate": 2, "cyclic": 3}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from proxconnect.kernels.entries import ROUNDED, require_entries
 from proxconnect.kernels.geometry import out_size
-from proxconnect.kernels.operator import affine_of, contiguous, loaded, operators, require_fitting
+from proxconnect.kernels.operator import CPU, affine_of, contiguous, loaded, operators, require_fitting
 from proxconnect.kernels.panels import panels_shape
 from proxconnect.kernels.plan import plan
 
@@ -101,7 +101,7 @@ def _implementation(function: str, most: int | None) -> Callable[..., Tensor]:
         require_fitting(input, panels, shape, channels, scale, bias)
         kernels, number = loaded(instruction_set)
         image = input.contiguous() if planned.is_copied else input
-        output = torch.empty(planned.output, dtype=torch.float32, device="cpu", memory_format=planned.memory_format)
+        output = torch.empty(planned.output, dtype=torch.float32, device=CPU, memory_format=planned.memory_format)
         if planned.is_empty:
             return output
         scale, bias = contiguous(scale), contiguous(bias)
