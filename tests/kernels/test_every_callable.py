@@ -1,5 +1,6 @@
 """What holds for every callable of the kernels, however its tensors lie in memory."""
 
+import copy
 import ctypes
 import gc
 import sys
@@ -98,6 +99,13 @@ def test_torchs_defaults_do_not_matter(name: str) -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     assert are_equal(found, expected)
+
+
+@every
+def test_copies_answer_the_same(name: str) -> None:
+    subject, t = SUBJECTS[name], tensors()
+    made = subject.make(t)
+    assert are_equal(subject.answer(copy.deepcopy(made), t), subject.answer(made, t))
 
 
 @every

@@ -12,7 +12,9 @@ from proxconnect.kernels.limit import VARIABLE
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
-SETS = kernels.instruction_sets()
+LIBRARY = library.library()
+SETS = tuple(name for name, number in NUMBERS.items() if LIBRARY is not None and LIBRARY.px_supports(number))
+"""Those of the machine, even if the variable is set for the tests too."""
 CACHED = library.instruction_sets, library.has_float_conv, has_attention
 
 
@@ -55,9 +57,9 @@ def test_an_empty_variable_limits_nothing(limit: Callable[[str], None]) -> None:
 def test_kernels_of_floats_follow(limit: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that would run every set of x86."""
     *_, best = (name for name in NUMBERS if name != "neon")
-    monkeypatch.setattr(library.library(), "px_supports", lambda number: number != NUMBERS["neon"])
-    monkeypatch.setattr(library.library(), "px_has_float_conv2d", lambda number: number == NUMBERS[best])
-    monkeypatch.setattr(library.library(), "px_attention", lambda *_: 0)
+    monkeypatch.setattr(LIBRARY, "px_supports", lambda number: number != NUMBERS["neon"])
+    monkeypatch.setattr(LIBRARY, "px_has_float_conv2d", lambda number: number == NUMBERS[best])
+    monkeypatch.setattr(LIBRARY, "px_attention", lambda *_: 0)
     limit(best)
     assert (kernels.has_float_conv(), kernels.has_attention()) == (True, True)
     limit("avx2")

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Step
 from proxconnect.kernels.operator import CPU, loaded, resolved
+from proxconnect.kernels.remade import Remade
 from proxconnect.kernels.window import can_take_the_largest, window_of
 
 
-class FinishMaxPool2d:
+class FinishMaxPool2d(Remade):
     """Steps and `nn.MaxPool2d` in one pass over images of floats; NaN makes NaN of every window that meets it.
 
     Called with x, float32 on the CPU, (N, channels, H, W) in the memory format channels_last; returns (N, channels, H',
@@ -24,6 +25,7 @@ class FinishMaxPool2d:
     def __init__(
         self, steps: tuple[Step, ...], channels: int, pool: nn.MaxPool2d, instruction_set: str | None = None
     ) -> None:
+        self._made_of = (steps, channels, pool, instruction_set)
         if any(isinstance(step, Add) for step in steps) or not can_take_the_largest(pool):
             raise ValueError("there must be no Add among the steps, and neither dilation nor indices in the pool")
         kernels, self._number = loaded(instruction_set)
