@@ -132,6 +132,7 @@ def test_json_has_everything(theirs, capsys):
     assert found["input_shapes"] == [[2, 3, 8, 8]]
     assert (found["binary_layers"], found["weight_layers"]) == (1, 3)
     assert found["machine"]["threads"] == 1
+    assert found["machine"]["instruction_set"] == (kernels.instruction_sets() or (None,))[-1]
     float_one, packed = (next(n for n in found["networks"] if n["name"] == name) for name in ("float", "packed"))
     for network in (float_one, packed):
         assert is_spread(network["latency"])

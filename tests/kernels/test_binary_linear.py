@@ -196,7 +196,7 @@ GOOD = {"input": drawn(3, 70), "panels": kernels.panels(pack_bits(drawn(20, 70))
     ("wrong", "error", "said"),
     [
         ({"input": drawn(3, 70).double()}, TypeError, "input must be float32 on the CPU"),
-        ({"input": drawn(3, 0)}, ValueError, "in > 0"),
+        ({"input": drawn(3, 0)}, ValueError, "0 < in"),
         ({"input": drawn(3, 129)}, ValueError, r"panels of such a weight are \(3, 3, 8\)"),
         ({"out_features": 0}, ValueError, "at least 1 output"),
         ({"out_features": 30}, ValueError, r"panels of such a weight are \(4, 2, 8\)"),

@@ -451,3 +451,12 @@ def test_sharing_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:
     save(pack(model), tmp_path / "a")
     with pytest.raises(PackedFileError, match=r"'1.weight' and '2.weight' are one tensor in the model"):
         load(tmp_path / "a", build(shared=True))
+
+
+def test_a_lazily_negated_tensor_is_stored_as_it_reads(tmp_path):
+    packed = pack(binary_mlp())
+    packed.register_buffer("shift", torch.randn(1, dtype=torch.complex64).conj().imag)
+    save(packed, tmp_path / "net.safetensors")
+    assert np.array_equal(
+        read_by_the_book(tmp_path / "net.safetensors")[1]["shift"], packed.shift.resolve_neg().numpy()
+    )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect import kernels
+from proxconnect.bench.machine import Machine
 from proxconnect.kernels import library
 from proxconnect.packed import pack
 from proxconnect.packed.kernels import KernelLayer, warn_unless_built
@@ -53,9 +54,12 @@ def image() -> Tensor:
 def no_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An installation without the kernels."""
     monkeypatch.setattr(library, "library", lambda: None)
-    warn_unless_built.cache_clear()
+    cached = warn_unless_built, library.instruction_sets
+    for function in cached:
+        function.cache_clear()
     yield
-    warn_unless_built.cache_clear()
+    for function in cached:
+        function.cache_clear()
 
 
 def kernel_layers(model: nn.Module) -> dict[str, KernelLayer]:
@@ -80,8 +84,17 @@ def test_the_kernels_compute_the_layers(image: Tensor, accumulator: pc.Accumulat
 
 def test_without_the_kernels_torch_computes_the_same(image: Tensor, no_kernels: None) -> None:
     model = binary()
-    with pytest.warns(UserWarning, match="without its kernels"):
+    with pytest.warns(
+        UserWarning, match=r"without its kernels: .* the right answers .* C\+\+17 .*pip install"
+    ) as warned:
         packed = pc.pack(model)
+    assert warned[0].filename == __file__
+    assert "WITHOUT ITS KERNELS" in str(packed.packing)
+    assert "pip install --force-reinstall" in str(packed.packing)
+    numbers = pc.summary(packed)
+    assert numbers.kernels == "not built"
+    assert "kernels     NOT BUILT: packed layers give the right answers with torch" in str(numbers)
+    assert "KERNELS NOT BUILT" in str(Machine.here())
     assert all(layer.panels is None for layer in kernel_layers(packed).values())
     assert torch.equal(packed(image), model(image))
 
@@ -91,6 +104,19 @@ def test_it_says_so_once(no_kernels: None) -> None:
     with pytest.warns(UserWarning, match="without its kernels"):
         pc.pack(binary())
     pc.pack(binary())
+
+
+@pytest.mark.filterwarnings("error:.*without its kernels")
+def test_it_says_nothing_where_no_kernels_can_be(no_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxconnect.packed.kernels.IS_SUPPORTED", False)
+    pc.pack(binary())
+
+
+@built
+def test_a_summary_names_the_instruction_set() -> None:
+    best = kernels.instruction_sets()[-1]
+    assert f"kernels     {best}\n" in f"{pc.summary(pc.pack(binary()))}\n"
+    assert pc.summary(binary()).kernels is None
 
 
 @built

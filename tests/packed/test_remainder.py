@@ -88,7 +88,8 @@ def test_convolutions(
     layer = nn.Conv2d(**CONVOLUTIONS[case])
     form = packed_alone(layer)
     assert isinstance(form, Int8Conv2d)
-    assert (form.panels is None) == (by_torch or case == "groups" or kernels.instruction_sets()[-1:] == ("neon",))
+    is_slow = kernels.instruction_sets()[-1:] in (("portable",), ("neon",))  # slower than torch
+    assert (form.panels is None) == (by_torch or case == "groups" or is_slow)
     image = torch.randn(2, layer.in_channels, 9, 10).to(memory_format=memory_format)
     with torch.inference_mode():
         output = form(image)

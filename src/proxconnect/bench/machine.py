@@ -31,7 +31,7 @@ class Machine:
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        by = "torch (kernels not built)" if self.instruction_set is None else f"kernels {self.instruction_set}"
+        by = "KERNELS NOT BUILT" if self.instruction_set is None else f"kernels {self.instruction_set}"
         return f"{self.cpu}, {threads}, {by}, torch {self.torch}"
 
 

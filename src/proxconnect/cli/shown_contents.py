@@ -126,7 +126,7 @@ def summary_as_json(summary: Summary) -> dict[str, Any]:
     totals = ("parameters", "binary_parameters", "float_bytes", "packed_bytes", "binary_macs", "float_macs")
     return {
         "kind": "network",
-        **{name: getattr(summary, name) for name in (*totals, "uncalled", "one_signed")},
+        **{name: getattr(summary, name) for name in (*totals, "uncalled", "one_signed", "kernels")},
         "layers": [asdict(row) for row in summary.rows],
     }
 

@@ -8,6 +8,7 @@ from proxconnect import kernels
 from proxconnect.fusion.attachment import let_forward_be_fused
 from proxconnect.fusion.fast_floats import Floats, are_fast
 from proxconnect.fusion.trace import UntraceableError
+from proxconnect.kernels.absence import ADVICE, NOT_BUILT, ON_TORCH
 from proxconnect.packed import PackedLayer
 
 
@@ -63,7 +64,7 @@ def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
     """
     has_fast_floats = are_fast(model, floats)
     if not kernels.is_built():
-        return Fusion((), {"": "proxconnect was installed without its kernels"})
+        return Fusion((), {"": f"{NOT_BUILT.upper()}: {ON_TORCH}. {ADVICE}"})
     regions: list[Region] = []
     reasons: dict[str, str] = {}
     _visit("", model, regions, reasons, has_fast_floats)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from proxconnect import kernels
 from proxconnect.arguments import require_module
 from proxconnect.inspection.macs import Calls, count
 from proxconnect.inspection.table import rich_table, text
@@ -62,6 +63,8 @@ class Summary:
     """The binary layers whose forward was never called, so that their inputs stay float; None without example."""
     one_signed: tuple[str, ...] | None
     """The layers whose binary input has one sign only, as after a ReLU, and so says nothing; None without example."""
+    kernels: str | None
+    """The best instruction set that packed layers may use, or "not built"; None for a model that is not packed."""
 
     @property
     def parameters(self) -> int:
@@ -126,7 +129,13 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
         uncalled = tuple(names[module] for module in takes_input if module not in calls.called)
         silent = calls.called - calls.of_two_signs
         one_signed = tuple(names[module] for module, spec in specs.items() if spec.binary_input and module in silent)
-    return Summary(tuple(rows), sum(spec.entries for spec in specs.values()), uncalled, one_signed)
+    packed = any(isinstance(module, CompactLayer) for module in names)
+    binary_parameters = sum(spec.entries for spec in specs.values())
+    return Summary(tuple(rows), binary_parameters, uncalled, one_signed, _best_set() if packed else None)
+
+
+def _best_set() -> str:
+    return kernels.instruction_sets()[-1] if kernels.is_built() else "not built"
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from proxconnect.kernels.absence import ON_TORCH
 from proxconnect.text import shortened
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ def _totals(summary: "Summary") -> list[str]:
         f"parameters  {summary.parameters:,}, {summary.binary_parameters:,} of them binary",
         f"bytes       {summary.float_bytes:,} float, {summary.packed_bytes:,} packed: {ratio:.1f} times smaller",
     ]
+    if summary.kernels == "not built":
+        lines.append(f"kernels     NOT BUILT: {ON_TORCH}")
+    elif summary.kernels is not None:
+        lines.append(f"kernels     {summary.kernels}")
     if summary.uncalled is not None:
         lines.append(f"MACs        {summary.binary_macs:,} of 1-bit weights and inputs, {summary.float_macs:,} float")
     if summary.uncalled:

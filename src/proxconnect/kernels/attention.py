@@ -8,24 +8,27 @@ from torch import Tensor
 from torch.nn import functional
 
 from proxconnect.kernels.epilogue import PLANS
-from proxconnect.kernels.library import NUMBERS, Attention, library
+from proxconnect.kernels.library import NUMBERS, Attention, instruction_sets, library
+from proxconnect.kernels.operator import CPU
 
 _LEAST_KEYS, _MOST_KEYS, _MOST_WIDTH = 16, 1024, 256
 """Fewer keys do not fill a tile; more, or wider heads, do not stay in the second cache."""
 
-_NUMBER = NUMBERS["avx512"]
-_LACKING = 1
-"""What the library answers where the machine lacks what it needs."""
+_SET = "avx512"
+_NUMBER = NUMBERS[_SET]
 
 
 @cache
 def has_attention() -> bool:
     """Whether this machine multiplies by bfloat16 in AMX, as `attention` does."""
     kernels = library()
-    empty = Attention(0, 1, 1, 16, 16)
-    return kernels is not None and kernels.px_attention(
-        _NUMBER, None, None, None, ctypes.byref(empty), None, 1
-    ) != _LACKING  # fmt: skip
+    if kernels is None or _SET not in instruction_sets():
+        return False
+    try:
+        kernels.px_attention(_NUMBER, None, None, None, ctypes.byref(Attention(0, 1, 1, 16, 16)), None, 1)
+    except RuntimeError:
+        return False
+    return True
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
@@ -38,6 +41,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
     that a score might come near a million, and machines without AMX for bfloat16. No gradient goes through the kernel.
     """
     if q.dtype is k.dtype is v.dtype is torch.float32 and q.is_cpu and k.is_cpu and v.is_cpu and has_attention():
+        q, k, v = (part.resolve_neg() if part.is_neg() else part for part in (q, k, v))
         call = _plan(q.shape, k.shape, v.shape, q.stride(), k.stride(), v.stride(), scale)
         if call is not None:
             answer = _run(
@@ -58,6 +62,7 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
     if heads < 1 or entries % (3 * heads):
         raise ValueError(f"rows of 3 · heads · width entries are needed, heads at least 1; got {entries}, {heads}")
     if qkv.dtype is torch.float32 and qkv.is_cpu and has_attention():
+        qkv = qkv.resolve_neg() if qkv.is_neg() else qkv
         call = _plan_of_rows(batch, tokens, entries, qkv.stride(), heads, scale)
         if call is not None:
             at, part = qkv.data_ptr(), entries // 3 * qkv.element_size()
@@ -70,7 +75,7 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
 
 def _run(call: object, shape: tuple[int, ...], q: int, k: int, v: int) -> Tensor | None:
     """The answer of the kernel to what lies at these addresses; None where it does not take these numbers."""
-    y = torch.empty(shape, dtype=torch.float32)
+    y = torch.empty(shape, dtype=torch.float32, device=CPU)
     kernels = library()
     assert kernels is not None
     return None if kernels.px_attention(_NUMBER, q, k, v, call, y.data_ptr(), torch.get_num_threads()) else y

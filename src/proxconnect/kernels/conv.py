@@ -2,12 +2,15 @@
 
 import ctypes
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.geometry import out_size
 from proxconnect.kernels.operator import (
+    CPU,
     HOW,
     beyond,
     contiguous,
@@ -82,10 +85,11 @@ def _binary_conv2d(
         tuple(input.shape), input.stride(), tuple(weight_shape), tuple(stride), tuple(padding), tuple(dilation), groups,
         padding_value, has_planes=input.is_contiguous(), reads_rows_apart=True,
     )  # fmt: skip
+    require_entries(prod(weight_shape[1:]), SIGNS)
     require_fitting(input, panels, conv_panels_shape(tuple(weight_shape), groups), weight_shape[0], scale, bias)
     kernels, number = loaded(instruction_set)
     image = input.contiguous() if planned.is_copied else input
-    output = torch.empty(planned.output, dtype=torch.float32, device="cpu", memory_format=planned.memory_format)
+    output = torch.empty(planned.output, dtype=torch.float32, device=CPU, memory_format=planned.memory_format)
     if planned.is_empty:
         return output
     scale, bias = contiguous(scale), contiguous(bias)

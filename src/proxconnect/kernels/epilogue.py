@@ -11,7 +11,7 @@ from torch import Tensor
 from proxconnect.kernels.library import Fused
 from proxconnect.kernels.library import Signs as CSigns
 from proxconnect.kernels.library import Step as CStep
-from proxconnect.kernels.operator import how, output_of, require_float32
+from proxconnect.kernels.operator import CPU, how, output_of, require_float32
 from proxconnect.layers.accumulator import Accumulator
 
 PLANS = 256
@@ -83,7 +83,7 @@ class Bits(NamedTuple):
 
     def floats(self) -> Tensor:
         """±1 and NaN, (…, channels) for rows and images alike."""
-        bits = (self.words[..., None] >> torch.arange(64)) & 1
+        bits = (self.words[..., None] >> torch.arange(64, device=self.words.device)) & 1
         signs = (2 * bits - 1).flatten(-2)[..., : self.channels].to(torch.float32)
         return signs if self.nan is None else torch.where(self.nan[..., None] != 0, torch.nan, signs)
 
@@ -115,12 +115,13 @@ class Epilogue:
         self.channels, self.memory_format = channels, memory_format
         self.makes_signs = isinstance(then, Signs)
         self._adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
-        self._addresses = ctypes.c_void_p * self._adds
         self._alive: list[object] = []
-        scale = torch.ones(channels, dtype=torch.float32) if scale is None else scale.reshape(-1).expand(channels)
-        bias = torch.full((channels,), -0.0, dtype=torch.float32) if bias is None else bias  # −0 changes no number
+        scale = torch.ones(1, dtype=torch.float32, device=CPU) if scale is None else scale
+        if bias is None:  # −0 changes no number
+            bias = torch.full((channels,), -0.0, dtype=torch.float32, device=CPU)
         overflow = how(None, None, accumulator, None)[2:5]
-        self._fused = Fused(output_of(self._kept(scale), self._kept(bias), *overflow), 0, None, None)
+        vectors = self._kept(scale.reshape(-1).expand(channels)), self._kept(bias.reshape(-1))
+        self._fused = Fused(output_of(*vectors, *overflow), 0, None, None)
         if isinstance(then, Signs):
             self._fused.signs = ctypes.pointer(self._intervals(then))
         elif then:
@@ -142,26 +143,28 @@ class Epilogue:
         self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...]
     ) -> Tensor | Bits:
         """Have the function write an output, of which it takes what `Fused` and all after it are."""
-        added = self.added(others, layout.shape)
+        others = self.added(others, layout.shape)
+        added = addresses(others)
         if not self.makes_signs:
-            output = torch.empty_strided(layout.shape, layout.strides, dtype=torch.float32)
+            output = torch.empty_strided(layout.shape, layout.strides, dtype=torch.float32, device=CPU)
             if not layout.is_empty:
                 function(*arguments, self.address, added, output.data_ptr(), None, torch.get_num_threads())
             return output
-        words = torch.empty_strided(layout.shape, layout.strides, dtype=torch.int64)
+        words = torch.empty_strided(layout.shape, layout.strides, dtype=torch.int64, device=CPU)
         threads = torch.get_num_threads()
         if layout.is_empty or not function(*arguments, self.address, added, words.data_ptr(), None, threads):
             return Bits(words, None, self.channels)
-        nan = torch.zeros(layout.shape[:-1], dtype=torch.uint8)  # inputs hold NaN: once more, to learn what it reaches
+        # Inputs hold NaN: once more, to learn what it reaches.
+        nan = torch.zeros(layout.shape[:-1], dtype=torch.uint8, device=CPU)
         function(*arguments, self.address, added, words.data_ptr(), nan.data_ptr(), threads)
         return Bits(words, nan if nan.any() else None, self.channels)
 
-    def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> object:
-        """Where the other tensors begin, which `Add` adds; ValueError for another number or layout of them."""
+    def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """The other tensors, which `Add` adds, as a kernel reads them; ValueError for another number or layout."""
         if len(others) != self._adds:
             raise ValueError(f"the steps add {self._adds} other tensors; got {len(others)}")
         if not others:
-            return None
+            return others
         for other in others:
             if other.dtype is not torch.float32 or not other.is_cpu:
                 require_float32("what is added", other)
@@ -171,12 +174,12 @@ class Epilogue:
                     f"{tuple(other.shape)} with strides {other.stride()}: use .contiguous(memory_format="
                     f"{self.memory_format})"
                 )
-        return self._addresses(*[other.data_ptr() for other in others])
+        return tuple([other.resolve_neg() for other in others]) if any(map(Tensor.is_neg, others)) else others
 
     def _kept(self, values: Tensor) -> Tensor:
         """A copy with the first entries again after the last, of each row."""
         channels = values.shape[-1]
-        whole = values.detach()[..., torch.arange(channels + BEYOND) % channels].contiguous()
+        whole = values.detach()[..., torch.arange(channels + BEYOND, device=CPU) % channels].contiguous()
         self._alive.append(whole)
         return whole
 
@@ -219,6 +222,11 @@ class Epilogue:
             raise ValueError(f"{name} must have {self.channels} entries, one a channel; got {tuple(values.shape)}")
 
 
+def addresses(others: tuple[Tensor, ...]) -> object:
+    """Where the tensors begin, for a kernel to add them; they must outlive its call."""
+    return (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others]) if others else None
+
+
 def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
     """The words, laid out in order, and where the bytes that mark NaN lie; ValueError or TypeError for other ones."""
     words, nan, channels = bits
@@ -228,8 +236,11 @@ def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
         raise ValueError(f"{channels} channels are {-(-channels // 64)} words; got words {tuple(words.shape)}")
     if nan is None:
         return words.contiguous(), None
-    if nan.dtype is not torch.uint8 or not nan.is_contiguous() or nan.shape != words.shape[:-1]:
-        raise ValueError(f"nan must be contiguous uint8 {tuple(words.shape[:-1])}; got {nan.dtype} {tuple(nan.shape)}")
+    if nan.dtype is not torch.uint8 or not nan.is_cpu or not nan.is_contiguous() or nan.shape != words.shape[:-1]:
+        raise ValueError(
+            f"nan must be contiguous uint8 {tuple(words.shape[:-1])} on the CPU; got {nan.dtype} {tuple(nan.shape)} on "
+            f"{nan.device}"
+        )
     return words.contiguous(), nan.data_ptr()
 
 

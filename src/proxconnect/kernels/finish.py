@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.epilogue import Epilogue, Step
-from proxconnect.kernels.operator import loaded, require_float32
+from proxconnect.kernels.epilogue import Epilogue, Step, addresses
+from proxconnect.kernels.operator import loaded, require_float32, resolved
 from proxconnect.kernels.remade import Remade
 
 
@@ -37,10 +37,11 @@ class Finish(Remade):
 
     def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
         """The floats after all steps."""
-        if x.dtype is not torch.float32 or not x.is_cpu:
-            require_float32("x", x)
+        if out is not None and out.is_neg():  # its memory would be read with the other sign
+            return out.copy_(self(x, *others))
+        x = resolved("x", x)
         epilogue = self._epilogue_of(x)
-        added = epilogue.added(others, x.shape)
+        others = epilogue.added(others, x.shape)
         if out is None:
             out = torch.empty_like(x)
         elif out is not x:
@@ -48,8 +49,8 @@ class Finish(Remade):
             if out.shape != x.shape or not out.is_contiguous(memory_format=epilogue.memory_format):
                 raise ValueError(f"out must lie as x does, {tuple(x.shape)}; got {tuple(out.shape)}, {out.stride()}")
         self._finish(
-            self._number, x.data_ptr(), x.numel() // self._channels, self._channels, epilogue.address, added,
-            out.data_ptr(), torch.get_num_threads(),
+            self._number, x.data_ptr(), x.numel() // self._channels, self._channels, epilogue.address,
+            addresses(others), out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return out
 

@@ -3,16 +3,18 @@
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.geometry import geometry_of, require_geometry
 from proxconnect.kernels.library import Geometry
-from proxconnect.kernels.operator import loaded, require_float32, require_weight
+from proxconnect.kernels.operator import CPU, loaded, require_float32, require_weight, resolved
 from proxconnect.kernels.panels import conv_panels_shape
 from proxconnect.kernels.plan import plan
 from proxconnect.kernels.remade import Remade
@@ -26,6 +28,10 @@ class _Call:
     geometry: object
     is_copied: bool
     layout: Layout
+
+
+_How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
+"""A weight's shape, stride, padding and dilation, all of height and width, groups and padding value."""
 
 
 class FusedConv2d(Remade):
@@ -76,48 +82,53 @@ class FusedConv2d(Remade):
                 "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
                 f"{weight} and {groups} groups"
             )
+        require_entries(prod(weight[1:]), SIGNS)
         require_weight(panels, conv_panels_shape(weight, groups), weight[0], scale, bias)
         kernels, self._number = loaded(instruction_set)
         self._convolve = kernels.px_fused_conv2d
-        self._panels, self._at = panels, panels.data_ptr()
-        self._how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
-        self._shift = None if input_shift is None else _cyclic(input_shift, weight[1] * groups)
+        self._panels = panels
+        how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
+        shift = None if input_shift is None else _cyclic(input_shift, weight[1] * groups)
         self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
-        self._call = lru_cache(PLANS)(self._plan)
-        self._call_of_bits = lru_cache(PLANS)(self._plan_of_bits)
+        self._call = lru_cache(PLANS)(partial(_plan, how, shift, self._epilogue))
+        self._call_of_bits = lru_cache(PLANS)(partial(_plan_of_bits, how, self._epilogue))
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """The output, floats or signs."""
         if isinstance(input, Bits):
             return self._of_bits(input, others)
+        input = resolved("input", input)
         call = self._call(input.shape, input.stride())
-        if input.dtype is not torch.float32 or not input.is_cpu:
-            require_float32("input", input)
         image = input.contiguous() if call.is_copied else input
-        arguments = (self._number, image.data_ptr(), None, None, call.geometry, self._at)
+        arguments = (self._number, image.data_ptr(), None, None, call.geometry, self._panels.data_ptr())
         return self._epilogue.run(self._convolve, arguments, call.layout, others)
 
     def _of_bits(self, input: Bits, others: tuple[Tensor, ...]) -> Tensor | Bits:
         words, nan = words_and_nan(input)
         call = self._call_of_bits(words.shape, input.channels)
-        arguments = (self._number, None, words.data_ptr(), nan, call.geometry, self._at)
+        arguments = (self._number, None, words.data_ptr(), nan, call.geometry, self._panels.data_ptr())
         return self._epilogue.run(self._convolve, arguments, call.layout, others)
 
-    def _plan(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Call:
-        planned = plan(tuple(shape), strides, *self._how, has_planes=False, reads_rows_apart=True)
-        batch, _, *size = planned.output
-        geometry = planned.geometry if self._shift is None else _with_shift(planned.geometry, self._shift)
-        return _Call(geometry, planned.is_copied, self._epilogue.layout((batch,), tuple(size)))
 
-    def _plan_of_bits(self, shape: tuple[int, ...], channels: int) -> _Call:
-        if len(shape) != 4:
-            raise ValueError(f"words of images are (N, H, W, words); got {tuple(shape)}")
-        batch, height, width, words = shape
-        image = (batch, channels, height, width)
-        require_geometry(image, *self._how)
-        geometry = geometry_of(image, (height * width * words, 1, width * words, words), *self._how)
-        layout = self._epilogue.layout((batch,), tuple(geometry.out_size))
-        return _Call(ctypes.byref(geometry), False, layout)
+def _plan(
+    how: _How, shift: Tensor | None, epilogue: Epilogue, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> _Call:
+    """The call for float images, with the address of the shift: whoever keeps the call keeps the shift."""
+    planned = plan(tuple(shape), strides, *how, has_planes=False, reads_rows_apart=True)
+    batch, _, *size = planned.output
+    geometry = planned.geometry if shift is None else _with_shift(planned.geometry, shift)
+    return _Call(geometry, planned.is_copied, epilogue.layout((batch,), tuple(size)))
+
+
+def _plan_of_bits(how: _How, epilogue: Epilogue, shape: tuple[int, ...], channels: int) -> _Call:
+    if len(shape) != 4:
+        raise ValueError(f"words of images are (N, H, W, words); got {tuple(shape)}")
+    batch, height, width, words = shape
+    image = (batch, channels, height, width)
+    require_geometry(image, *how)
+    geometry = geometry_of(image, (height * width * words, 1, width * words, words), *how)
+    layout = epilogue.layout((batch,), tuple(geometry.out_size))
+    return _Call(ctypes.byref(geometry), False, layout)
 
 
 def _cyclic(shift: Tensor, channels: int) -> Tensor:
@@ -125,7 +136,7 @@ def _cyclic(shift: Tensor, channels: int) -> Tensor:
     require_float32("input_shift", shift)
     if shift.shape != (channels,):
         raise ValueError(f"input_shift must have {channels} entries, one a channel; got {tuple(shift.shape)}")
-    return shift.detach()[torch.arange(channels + BEYOND) % channels].contiguous()
+    return shift.detach()[torch.arange(channels + BEYOND, device=CPU) % channels].contiguous()
 
 
 def _with_shift(geometry: Any, shift: Tensor) -> object:

@@ -6,15 +6,13 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from proxconnect.kernels.entries import FIXED_POINT
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.image_pass import ImagePass
 from proxconnect.kernels.int8_panels import int8_panels
 from proxconnect.kernels.library import has_float_conv
 from proxconnect.kernels.operator import loaded, require_float32, require_weight
 from proxconnect.kernels.remade import Remade
-
-MOST_ENTRIES = 2**15
-"""How many entries a patch may have, so that 32 bits hold the sums of their digits."""
 
 _WHOLE = 0x7F7F7F
 """The largest number of three digits within ±127."""
@@ -59,7 +57,7 @@ class FusedFloatConv2d(Remade, ImagePass):
         require_float32("weight", weight)
         if not can_be_fixed(weight):
             raise ValueError(
-                f"a weight is (out, in, height, width), of at most {MOST_ENTRIES} entries a patch, and finite, the "
+                f"a weight is (out, in, height, width), of at most {FIXED_POINT} entries a patch, and finite, the "
                 f"largest of an output 0 or within 2^±60; got {tuple(weight.shape)}"
             )
         kernels, number = loaded(None)
@@ -74,7 +72,7 @@ class FusedFloatConv2d(Remade, ImagePass):
 
 def can_be_fixed(weight: Tensor) -> bool:
     """Whether a weight has a fixed point of three bytes that the kernels take."""
-    if weight.dim() != 4 or min(weight.shape) < 1 or prod(weight.shape[1:]) > MOST_ENTRIES:
+    if weight.dim() != 4 or min(weight.shape) < 1 or prod(weight.shape[1:]) > FIXED_POINT:
         return False
     largest = weight.detach().abs().flatten(1).amax(1)
     return bool(((largest == 0) | ((largest >= _LEAST) & (largest <= _MOST))).all())

@@ -1,17 +1,17 @@
 """A product of floats with signs and what follows it in one pass, called without torch's dispatcher."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.epilogue import PLANS, Epilogue, Step
-from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
+from proxconnect.kernels.entries import ROUNDED, require_entries
+from proxconnect.kernels.epilogue import PLANS, Epilogue, Step, addresses
+from proxconnect.kernels.operator import CPU, as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.panels import panels_shape
 from proxconnect.kernels.remade import Remade
-from proxconnect.kernels.weight_only import MOST_INT8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +54,35 @@ class FusedFloatLinear(Remade):
         instruction_set: str | None = None,
     ) -> None:
         self._made_of = (panels, in_features, out_features, scale, bias, then, rounds, instruction_set)
-        most = MOST_INT8 if rounds else float("inf")
-        if not 0 < in_features <= most:
-            raise ValueError(f"in_features must be within 1 and {most}; got {in_features}")
+        require_entries(in_features, ROUNDED if rounds else None)
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, number = loaded(instruction_set)
         self._multiply = kernels.px_fused_float_linear
-        self._how, self._panels, self._at = (number, int(rounds)), panels, panels.data_ptr()
+        self._how, self._panels = (number, int(rounds)), panels
         self._in_features, self._out_features = in_features, out_features
         self._epilogue = Epilogue(out_features, then, scale, bias)
-        self._call = lru_cache(PLANS)(self._plan)
+        self._call = lru_cache(PLANS)(partial(_plan, in_features, out_features))
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         """The output."""
-        if input.dtype is not torch.float32 or not input.is_cpu:
-            require_float32("input", input)
+        input = resolved("input", input)
         call, stride = self._call(input.shape), self._in_features
         if not input.is_contiguous():
             input = as_rows(input)
             stride = input.stride(0)
-        added = self._epilogue.added(others, call.output)
-        output = torch.empty(call.output, dtype=torch.float32)
+        others = self._epilogue.added(others, call.output)
+        output = torch.empty(call.output, dtype=torch.float32, device=CPU)
         if not call.is_empty:
             self._multiply(
-                *self._how, input.data_ptr(), call.rows, self._in_features, stride, self._at, self._out_features,
-                self._epilogue.address, added, output.data_ptr(), torch.get_num_threads(),
+                *self._how, input.data_ptr(), call.rows, self._in_features, stride, self._panels.data_ptr(),
+                self._out_features, self._epilogue.address, addresses(others), output.data_ptr(),
+                torch.get_num_threads(),
             )  # fmt: skip
         return output
 
-    def _plan(self, shape: tuple[int, ...]) -> _Call:
-        if shape[-1:] != (self._in_features,):
-            raise ValueError(f"input must be (…, {self._in_features}); got {tuple(shape)}")
-        output = (*shape[:-1], self._out_features)
-        return _Call(prod(shape[:-1]), output, 0 in output)
+
+def _plan(in_features: int, out_features: int, shape: tuple[int, ...]) -> _Call:
+    if shape[-1:] != (in_features,):
+        raise ValueError(f"input must be (…, {in_features}); got {tuple(shape)}")
+    output = (*shape[:-1], out_features)
+    return _Call(prod(shape[:-1]), output, 0 in output)

@@ -6,9 +6,10 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from proxconnect.kernels.entries import INT8, require_entries
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.image_pass import ImagePass
-from proxconnect.kernels.int8_panels import MOST_ENTRIES, int8_panels_shape
+from proxconnect.kernels.int8_panels import int8_panels_shape
 from proxconnect.kernels.operator import loaded, require_weight
 from proxconnect.kernels.remade import Remade
 
@@ -50,10 +51,9 @@ class FusedInt8Conv2d(Remade, ImagePass):
             panels, weight_shape, stride, padding, dilation, scale, bias, then, mean, pool, instruction_set,
         )  # fmt: skip
         weight = tuple(weight_shape)
-        if len(weight) != 4 or min(weight) < 1 or prod(weight[1:]) > MOST_ENTRIES:
-            raise ValueError(
-                f"a weight is (out, in, height, width), of at most {MOST_ENTRIES} entries a patch; got {weight}"
-            )
+        if len(weight) != 4 or min(weight) < 1:
+            raise ValueError(f"a weight is (out, in, height, width), none of them 0; got {weight}")
+        require_entries(prod(weight[1:]), INT8)
         require_weight(panels, int8_panels_shape(weight, dilation), weight[0], scale, bias, torch.int8)
         kernels, number = loaded(instruction_set)
         convolve = kernels.px_fused_int8_conv2d, number

@@ -1,13 +1,14 @@
 """A product of rounded rows with whole numbers and what follows it in one pass, called without torch's dispatcher."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.epilogue import PLANS, Epilogue, Layout, Step
-from proxconnect.kernels.int8_panels import MOST_ENTRIES, int8_panels_shape
-from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
+from proxconnect.kernels.entries import INT8, require_entries
+from proxconnect.kernels.epilogue import PLANS, Epilogue, Layout, Step, addresses
+from proxconnect.kernels.int8_panels import int8_panels_shape
+from proxconnect.kernels.operator import CPU, as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.remade import Remade
 
 
@@ -38,33 +39,34 @@ class FusedInt8Linear(Remade):
         instruction_set: str | None = None,
     ) -> None:
         self._made_of = (panels, in_features, out_features, scale, bias, then, instruction_set)
-        if not 0 < in_features <= MOST_ENTRIES:
-            raise ValueError(f"in_features must be within 1 and {MOST_ENTRIES}; got {in_features}")
+        require_entries(in_features, INT8)
         require_weight(
             panels, int8_panels_shape((out_features, in_features)), out_features, scale, bias, torch.int8
         )  # fmt: skip
         kernels, self._number = loaded(instruction_set)
-        self._multiply, self._panels, self._at = kernels.px_fused_int8_linear, panels, panels.data_ptr()
+        self._multiply, self._panels = kernels.px_fused_int8_linear, panels
         self._in_features, self._out_features = in_features, out_features
-        bias = torch.zeros(out_features) if bias is None else bias  # as `int8_linear` adds it, which makes 0 of -0
+        if bias is None:  # as `int8_linear` adds it, which makes 0 of -0
+            bias = torch.zeros(out_features, dtype=torch.float32, device=CPU)
         self._epilogue = Epilogue(out_features, then, scale, bias)
-        self._layout = lru_cache(PLANS)(self._layout_of)
+        self._layout = lru_cache(PLANS)(partial(_layout, in_features, self._epilogue))
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         """The output."""
-        if input.dtype is not torch.float32 or not input.is_cpu:
-            require_float32("input", input)
+        input = resolved("input", input)
         layout, rows = self._layout(input.shape), as_rows(input)
-        added = self._epilogue.added(others, layout.shape)
-        output = torch.empty(layout.shape)
+        others = self._epilogue.added(others, layout.shape)
+        output = torch.empty(layout.shape, dtype=torch.float32, device=CPU)
         if not layout.is_empty:
             self._multiply(
-                self._number, rows.data_ptr(), rows.shape[0], self._in_features, rows.stride(0), self._at,
-                self._out_features, self._epilogue.address, added, output.data_ptr(), torch.get_num_threads(),
+                self._number, rows.data_ptr(), rows.shape[0], self._in_features, rows.stride(0),
+                self._panels.data_ptr(), self._out_features, self._epilogue.address, addresses(others),
+                output.data_ptr(), torch.get_num_threads(),
             )  # fmt: skip
         return output
 
-    def _layout_of(self, shape: tuple[int, ...]) -> Layout:
-        if shape[-1:] != (self._in_features,):
-            raise ValueError(f"input must be (…, {self._in_features}); got {tuple(shape)}")
-        return self._epilogue.layout(tuple(shape[:-1]), ())
+
+def _layout(in_features: int, epilogue: Epilogue, shape: tuple[int, ...]) -> Layout:
+    if shape[-1:] != (in_features,):
+        raise ValueError(f"input must be (…, {in_features}); got {tuple(shape)}")
+    return epilogue.layout(tuple(shape[:-1]), ())

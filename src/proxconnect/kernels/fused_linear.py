@@ -1,14 +1,14 @@
 """A product of signs with all that follows it up to the next layer, called without torch's dispatcher."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 
-import torch
 from torch import Tensor
 
+from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
-from proxconnect.kernels.operator import as_rows, loaded, require_float32, require_weight
+from proxconnect.kernels.operator import as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.panels import panels_shape
 from proxconnect.kernels.remade import Remade
 from proxconnect.layers.accumulator import Accumulator
@@ -54,15 +54,14 @@ class FusedLinear(Remade):
         self._made_of = (
             panels, in_features, out_features, scale, bias, accumulator, then, instruction_set,
         )  # fmt: skip
-        if in_features < 1:
-            raise ValueError(f"a weight has at least 1 input; got {in_features}")
+        require_entries(in_features, SIGNS)
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, self._number = loaded(instruction_set)
         self._multiply = kernels.px_fused_linear
-        self._panels, self._at = panels, panels.data_ptr()
+        self._panels = panels
         self._in_features, self._out_features = in_features, out_features
         self._epilogue = Epilogue(out_features, then, scale, bias, accumulator)
-        self._call = lru_cache(PLANS)(self._plan)
+        self._call = lru_cache(PLANS)(partial(_plan, in_features, self._epilogue))
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
         """The output, floats or signs."""
@@ -70,8 +69,7 @@ class FusedLinear(Remade):
             words, nan = words_and_nan(input)
             call = self._call(words.shape[:-1], input.channels)
             return self._run(call, (self._number, None, words.data_ptr(), nan), 0, others)
-        if input.dtype is not torch.float32 or not input.is_cpu:
-            require_float32("input", input)
+        input = resolved("input", input)
         *lead, entries = input.shape or (0,)
         call = self._call(tuple(lead), entries)
         rows = as_rows(input)
@@ -80,10 +78,11 @@ class FusedLinear(Remade):
     def _run(
         self, call: _Call, source: tuple[int | None, ...], stride: int, others: tuple[Tensor, ...]
     ) -> Tensor | Bits:
-        arguments = (*source, call.rows, self._in_features, stride, self._at, self._out_features)
+        arguments = (*source, call.rows, self._in_features, stride, self._panels.data_ptr(), self._out_features)
         return self._epilogue.run(self._multiply, arguments, call.layout, others)
 
-    def _plan(self, lead: tuple[int, ...], entries: int) -> _Call:
-        if entries != self._in_features:
-            raise ValueError(f"input must be (…, {self._in_features}); got (…, {entries})")
-        return _Call(prod(lead), self._epilogue.layout(tuple(lead), ()))
+
+def _plan(in_features: int, epilogue: Epilogue, lead: tuple[int, ...], entries: int) -> _Call:
+    if entries != in_features:
+        raise ValueError(f"input must be (…, {in_features}); got (…, {entries})")
+    return _Call(prod(lead), epilogue.layout(tuple(lead), ()))

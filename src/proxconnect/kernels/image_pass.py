@@ -3,14 +3,14 @@
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
 
-from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Layout, Step
+from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Layout, Step, addresses
 from proxconnect.kernels.geometry import geometry_of, require_geometry
-from proxconnect.kernels.operator import require_float32
+from proxconnect.kernels.operator import CPU, resolved
 from proxconnect.kernels.window import can_take_means, can_take_the_largest, window_of
 
 
@@ -24,6 +24,10 @@ class _Call:
     added: tuple[int, ...]
     """The shape of what is added."""
     output: Layout
+
+
+_How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
+"""A weight's shape, stride, padding and dilation, all of height and width, and groups."""
 
 
 class ImagePass:
@@ -57,43 +61,46 @@ class ImagePass:
         if pool is not None and (not can_take_the_largest(pool) or any(isinstance(step, Add) for step in then)):
             raise ValueError(f"a pool must have neither dilation nor indices, and no Add before it; got {pool}, {then}")
         self._convolve, self._number = convolve
-        self._panels, self._at = panels, panels.data_ptr()
-        self._how = (weight, tuple(stride), tuple(padding), tuple(dilation), 1)
-        self._mean, self._pool = mean, pool
+        self._panels = panels
         if bias is None:  # as torch adds it, which makes 0 of -0
-            bias = torch.zeros(weight[0], dtype=torch.float32, device="cpu")
+            bias = torch.zeros(weight[0], dtype=torch.float32, device=CPU)
         self._epilogue = Epilogue(weight[0], then, scale, bias, memory_format=torch.channels_last)
-        self._call = lru_cache(PLANS)(self._plan)
+        how = weight, tuple(stride), tuple(padding), tuple(dilation), 1
+        self._call = lru_cache(PLANS)(partial(_plan, how, mean, pool, self._epilogue))
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor | None:
         """The output; None for images that the function does not take."""
+        input = resolved("input", input)
         call = self._call(input.shape, input.stride())
-        if input.dtype is not torch.float32 or not input.is_cpu:
-            require_float32("input", input)
-        added, output = self._epilogue.added(others, call.added), call.output
-        y = torch.empty_strided(output.shape, output.strides, dtype=torch.float32)
+        others, output = self._epilogue.added(others, call.added), call.output
+        y = torch.empty_strided(output.shape, output.strides, dtype=torch.float32, device=CPU)
         if output.is_empty:
             return y
         left = self._convolve(
-            self._number, input.data_ptr(), call.mean, call.geometry, self._at, self._epilogue.address, added,
-            call.pool, y.data_ptr(), torch.get_num_threads(),
+            self._number, input.data_ptr(), call.mean, call.geometry, self._panels.data_ptr(),
+            self._epilogue.address, addresses(others), call.pool, y.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return None if left else y
 
-    def _plan(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Call:
-        require_geometry(shape, (self._how[0][0], shape[1], 1, 1), (1, 1), (0, 0), (1, 1), 1)  # that it is of images
-        mean = pool = None
-        size = shape[2], shape[3]
-        if self._mean is not None:
-            mean, size = window_of(self._mean, size)
-        image = (*shape[:2], *size)
-        require_geometry(image, *self._how)
-        geometry = geometry_of(image, _told(shape, strides), *self._how)
-        size = geometry.out_size[0], geometry.out_size[1]
-        added = (shape[0], self._how[0][0], *size)
-        if self._pool is not None:
-            pool, size = window_of(self._pool, size)
-        return _Call(mean, ctypes.byref(geometry), pool, added, self._epilogue.layout((shape[0],), size))
+
+def _plan(
+    how: _How, mean: nn.AvgPool2d | None, pool: nn.MaxPool2d | None, epilogue: Epilogue, shape: tuple[int, ...],
+    strides: tuple[int, ...],
+) -> _Call:  # fmt: skip
+    outputs = how[0][0]
+    require_geometry(shape, (outputs, shape[1], 1, 1), (1, 1), (0, 0), (1, 1), 1)  # that it is of images
+    means = windows = None
+    size = shape[2], shape[3]
+    if mean is not None:
+        means, size = window_of(mean, size)
+    image = (*shape[:2], *size)
+    require_geometry(image, *how)
+    geometry = geometry_of(image, _told(shape, strides), *how)
+    size = geometry.out_size[0], geometry.out_size[1]
+    added = (shape[0], outputs, *size)
+    if pool is not None:
+        windows, size = window_of(pool, size)
+    return _Call(means, ctypes.byref(geometry), windows, added, epilogue.layout((shape[0],), size))
 
 
 def _told(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:

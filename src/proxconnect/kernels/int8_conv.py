@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.conv import KEEPS_STRIDES
+from proxconnect.kernels.entries import INT8, require_entries
 from proxconnect.kernels.geometry import out_size
-from proxconnect.kernels.int8_panels import MOST_ENTRIES, int8_panels_shape
-from proxconnect.kernels.operator import affine_of, contiguous, loaded, operators, require_fitting
+from proxconnect.kernels.int8_panels import int8_panels_shape
+from proxconnect.kernels.operator import CPU, affine_of, contiguous, loaded, operators, require_fitting
 from proxconnect.kernels.plan import memory_format, plan
 
 operators.define(
@@ -62,13 +63,12 @@ def _int8_conv2d(
         tuple(input.shape), input.stride(), tuple(weight_shape), tuple(stride), tuple(padding), tuple(dilation), 1,
         has_planes=input.is_contiguous(), reads_rows_apart=True,
     )  # fmt: skip
-    if prod(weight_shape[1:]) > MOST_ENTRIES:
-        raise ValueError(f"a patch must have at most {MOST_ENTRIES} entries; got a weight {tuple(weight_shape)}")
+    require_entries(prod(weight_shape[1:]), INT8)
     shape = int8_panels_shape(weight_shape, dilation)
     require_fitting(input, panels, shape, weight_shape[0], scale, bias, torch.int8)
     kernels, number = loaded(instruction_set)
     image = input.contiguous() if planned.is_copied else input
-    output = torch.empty(planned.output, dtype=torch.float32, device="cpu", memory_format=planned.memory_format)
+    output = torch.empty(planned.output, dtype=torch.float32, device=CPU, memory_format=planned.memory_format)
     if planned.is_empty:
         return output
     scale, bias = contiguous(scale), contiguous(bias)

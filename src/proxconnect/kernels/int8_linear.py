@@ -5,8 +5,9 @@ import ctypes
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.int8_panels import MOST_ENTRIES, int8_panels_shape
-from proxconnect.kernels.operator import affine_of, as_rows, contiguous, loaded, operators, require_fitting
+from proxconnect.kernels.entries import INT8, require_entries
+from proxconnect.kernels.int8_panels import int8_panels_shape
+from proxconnect.kernels.operator import affine_of, as_rows, columns_of, contiguous, loaded, operators, require_fitting
 
 operators.define(
     "int8_linear(Tensor input, Tensor panels, int out_features, Tensor? scale, Tensor? bias, str? instruction_set) "
@@ -49,9 +50,8 @@ def _int8_linear(
     input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None, bias: Tensor | None,
     instruction_set: str | None,
 ) -> Tensor:  # fmt: skip
-    if input.dim() == 0 or not 0 < input.shape[-1] <= MOST_ENTRIES:
-        raise ValueError(f"input must be (…, in) with 0 < in <= {MOST_ENTRIES}; got {tuple(input.shape)}")
-    columns = input.shape[-1]
+    columns = columns_of(input)
+    require_entries(columns, INT8)
     require_fitting(
         input, panels, int8_panels_shape((out_features, columns)), out_features, scale, bias, torch.int8
     )  # fmt: skip

@@ -7,8 +7,6 @@ from torch import Tensor
 from torch.nn import functional
 
 BLOCK, STEP = 16, 64
-MOST_ENTRIES = 2**17
-"""How many entries a product may sum, so that 32 bits hold the sum."""
 
 
 def int8_panels(levels: Tensor, dilation: Sequence[int] = (1, 1)) -> Tensor:

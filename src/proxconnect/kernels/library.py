@@ -4,6 +4,9 @@ import ctypes
 from functools import cache
 from pathlib import Path
 
+from proxconnect.kernels.limit import allowed
+from proxconnect.kernels.statuses import checked
+
 FILE = "kernels.so"
 
 NUMBERS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
@@ -163,6 +166,9 @@ _ARGUMENTS = {
     ),
 }  # fmt: skip
 
+_QUESTIONS = {"px_supports", "px_has_float_conv2d"}
+"""The functions that answer yes or no; the others return a status."""
+
 
 @cache
 def library() -> ctypes.CDLL | None:
@@ -176,6 +182,8 @@ def library() -> ctypes.CDLL | None:
             for name, arguments in _ARGUMENTS.items():
                 function = getattr(loaded, name)
                 function.argtypes, function.restype = arguments, ctypes.c_int32
+                if name not in _QUESTIONS:
+                    function.errcheck = checked
             return loaded
     return None
 
@@ -187,9 +195,17 @@ def is_built() -> bool:
 
 @cache
 def instruction_sets() -> tuple[str, ...]:
-    """The instruction sets that this machine runs, the best last; none where the kernels were not built."""
+    """The instruction sets that the kernels may use on this machine, the best last; none if they were not built.
+
+    The environment variable PROXCONNECT_INSTRUCTION_SET names the best that they may use. It is read once.
+
+    Raises:
+        ValueError: the variable names a set that this machine lacks.
+    """
     loaded = library()
-    return () if loaded is None else tuple(name for name, number in NUMBERS.items() if loaded.px_supports(number))
+    if loaded is None:
+        return ()
+    return allowed(tuple(name for name, number in NUMBERS.items() if loaded.px_supports(number)))
 
 
 @cache

@@ -5,10 +5,12 @@ import ctypes
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.operator import (
     HOW,
     as_rows,
     beyond,
+    columns_of,
     contiguous,
     how,
     loaded,
@@ -61,9 +63,8 @@ def _binary_linear(
     input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None, bias: Tensor | None, overflow: int,
     bits: int, slope: float, instruction_set: str | None,
 ) -> Tensor:  # fmt: skip
-    if input.dim() == 0 or input.shape[-1] == 0:
-        raise ValueError(f"input must be (…, in) with in > 0; got {tuple(input.shape)}")
-    columns = input.shape[-1]
+    columns = columns_of(input)
+    require_entries(columns, SIGNS)
     require_fitting(input, panels, panels_shape(out_features, columns), out_features, scale, bias)
     kernels, number = loaded(instruction_set)
     rows = as_rows(input)

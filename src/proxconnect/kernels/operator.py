@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
+from proxconnect.kernels.absence import ADVICE, NOT_BUILT
 from proxconnect.kernels.library import NUMBERS, Affine, Output, instruction_sets, library
 from proxconnect.layers.accumulator import Accumulator
 
@@ -16,6 +17,9 @@ HOW = "Tensor? scale, Tensor? bias, int overflow, int bits, float slope, str? in
 """The last arguments of the operators whose inputs are signs."""
 
 How = tuple[Tensor | None, Tensor | None, int, int, float, str | None]
+
+CPU = torch.device("cpu")
+"""Where the kernels write, whatever the default device of torch is."""
 
 _OVERFLOWS = {"wrap": 1, "saturate": 2, "cyclic": 3}
 
@@ -36,10 +40,7 @@ def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
     """
     kernels, known = library(), instruction_sets()
     if kernels is None:
-        raise RuntimeError(
-            "proxconnect was installed without its kernels: install it again where a C++17 compiler is, or compute by "
-            "torch"
-        )
+        raise RuntimeError(f"{NOT_BUILT}. {ADVICE}, or compute with torch")
     if instruction_set is not None and instruction_set not in known:
         raise ValueError(f"this machine runs {', '.join(known)}; got instruction_set={instruction_set!r}")
     return kernels, NUMBERS[known[-1] if instruction_set is None else instruction_set]
@@ -59,6 +60,11 @@ def _addresses(scale: Tensor | None, bias: Tensor | None) -> tuple[int, int | No
     """How many scales there are, and where scales and biases lie."""
     scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
     return scales, scale_at, None if bias is None else bias.data_ptr()
+
+
+def columns_of(input: Tensor) -> int:
+    """The entries of a row; 0 where the input has no rows."""
+    return input.shape[-1] if input.dim() else 0
 
 
 def as_rows(input: Tensor) -> Tensor:
@@ -120,6 +126,17 @@ def require_weight(
         require_float32("bias", bias)
         if bias.numel() != channels:
             raise ValueError(f"bias must have {channels} entries; got {tuple(bias.shape)}")
+
+
+def resolved(name: str, values: Tensor) -> Tensor:
+    """Return the values with the sign that their memory has, a copy where torch negates them lazily.
+
+    `z.conj().imag` is such a tensor. Operators of torch get resolved tensors from its dispatcher; call this wherever a
+    kernel is called without it. Raises TypeError unless the values are float32 on the CPU.
+    """
+    if values.dtype is not torch.float32 or not values.is_cpu:
+        require_float32(name, values)
+    return values.resolve_neg() if values.is_neg() else values
 
 
 def require_float32(name: str, values: Tensor) -> None:

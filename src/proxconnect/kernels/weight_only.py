@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.operator import affine_of, as_rows, contiguous, loaded, operators, require_fitting
+from proxconnect.kernels.entries import ROUNDED, require_entries
+from proxconnect.kernels.operator import affine_of, as_rows, columns_of, contiguous, loaded, operators, require_fitting
 from proxconnect.kernels.panels import panels_shape
 
 _ARGUMENTS = (
@@ -16,9 +17,6 @@ operators.define(f"weight_only_linear{_ARGUMENTS}")
 operators.define(f"dynamic_int8_linear{_ARGUMENTS}")
 _exact = torch.ops.proxconnect.weight_only_linear.default  # looked up once, which takes longer than the call
 _rounded = torch.ops.proxconnect.dynamic_int8_linear.default
-
-MOST_INT8 = 2**24
-"""How many entries an 8-bit product may sum, so that 32 bits hold the sum."""
 
 
 def weight_only_linear(
@@ -79,14 +77,13 @@ def dynamic_int8_linear(
     return output
 
 
-def _implementation(function: str, most: float) -> Callable[..., Tensor]:
+def _implementation(function: str, most: int | None) -> Callable[..., Tensor]:
     def multiply(
         input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None, bias: Tensor | None,
         instruction_set: str | None,
     ) -> Tensor:  # fmt: skip
-        if input.dim() == 0 or not 0 < input.shape[-1] <= most:
-            raise ValueError(f"input must be (…, in) with 0 < in <= {most}; got {tuple(input.shape)}")
-        columns = input.shape[-1]
+        columns = columns_of(input)
+        require_entries(columns, most)
         require_fitting(input, panels, panels_shape(out_features, columns), out_features, scale, bias)
         kernels, number = loaded(instruction_set)
         rows = as_rows(input)
@@ -105,6 +102,6 @@ def _fake(input: Tensor, panels: Tensor, out_features: int, *rest: object) -> Te
     return input.new_empty(*input.shape[:-1], out_features)
 
 
-for name, most in (("weight_only_linear", float("inf")), ("dynamic_int8_linear", MOST_INT8)):
+for name, most in (("weight_only_linear", None), ("dynamic_int8_linear", ROUNDED)):
     operators.impl(name, _implementation(f"px_{name}", most), "CPU")
     torch.library.register_fake(f"proxconnect::{name}", _fake, lib=operators)

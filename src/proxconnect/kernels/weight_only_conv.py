@@ -7,11 +7,11 @@ from math import prod
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.entries import ROUNDED, require_entries
 from proxconnect.kernels.geometry import out_size
-from proxconnect.kernels.operator import affine_of, contiguous, loaded, operators, require_fitting
+from proxconnect.kernels.operator import CPU, affine_of, contiguous, loaded, operators, require_fitting
 from proxconnect.kernels.panels import panels_shape
 from proxconnect.kernels.plan import plan
-from proxconnect.kernels.weight_only import MOST_INT8
 
 _ARGUMENTS = (
     "(Tensor input, Tensor panels, int[4] weight_shape, int[2] stride, int[2] padding, int[2] dilation, int groups, "
@@ -86,7 +86,7 @@ def dynamic_int8_conv2d(
     return output
 
 
-def _implementation(function: str, most: float) -> Callable[..., Tensor]:
+def _implementation(function: str, most: int | None) -> Callable[..., Tensor]:
     def convolve(
         input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int],
         dilation: list[int], groups: int, scale: Tensor | None, bias: Tensor | None, instruction_set: str | None,
@@ -96,13 +96,12 @@ def _implementation(function: str, most: float) -> Callable[..., Tensor]:
             groups, has_planes=False, reads_rows_apart=False,
         )  # fmt: skip
         channels, *patch = weight_shape
-        if prod(patch) > most:
-            raise ValueError(f"a patch must have at most {most} entries; got a weight {tuple(weight_shape)}")
+        require_entries(prod(patch), most)
         shape = panels_shape(channels // groups, prod(patch), groups)
         require_fitting(input, panels, shape, channels, scale, bias)
         kernels, number = loaded(instruction_set)
         image = input.contiguous() if planned.is_copied else input
-        output = torch.empty(planned.output, dtype=torch.float32, device="cpu", memory_format=planned.memory_format)
+        output = torch.empty(planned.output, dtype=torch.float32, device=CPU, memory_format=planned.memory_format)
         if planned.is_empty:
             return output
         scale, bias = contiguous(scale), contiguous(bias)
@@ -123,6 +122,6 @@ def _fake(
     return input.new_empty(input.shape[0], *size, weight_shape[0]).permute(0, 3, 1, 2)
 
 
-for name, most in (("weight_only_conv2d", float("inf")), ("dynamic_int8_conv2d", MOST_INT8)):
+for name, most in (("weight_only_conv2d", None), ("dynamic_int8_conv2d", ROUNDED)):
     operators.impl(name, _implementation(f"px_{name}", most), "CPU")
     torch.library.register_fake(f"proxconnect::{name}", _fake, lib=operators)

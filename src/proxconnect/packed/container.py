@@ -33,7 +33,7 @@ def storable(name: str, tensor: Tensor) -> Tensor:
         raise ValueError(f"tensor {name!r} is on the meta device and has no values: load them first")
     if tensor.dtype not in CODES:
         raise TypeError(f"tensor {name!r} is {tensor.dtype}, which no file holds: register it with persistent=False")
-    return tensor.detach().cpu()
+    return tensor.detach().cpu().resolve_neg()
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

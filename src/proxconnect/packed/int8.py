@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from proxconnect import kernels
-from proxconnect.kernels.int8_panels import MOST_ENTRIES
+from proxconnect.kernels.entries import INT8
 from proxconnect.layers.products import ConvProduct, LinearProduct
 from proxconnect.packed.levels import Int8Layer
 from proxconnect.packed.panels import PanelLayer
@@ -94,7 +94,7 @@ class Int8Linear(Int8Product, LinearProduct, nn.Linear):
         return kernels.int8_linear(input, self.panels, self._spec.shape[0], self.kernel_scale(), self.kernel_bias())
 
     def _panels(self) -> Tensor | None:
-        return kernels.int8_panels(self.levels) if _are_fast() and self._spec.shape[1] <= MOST_ENTRIES else None
+        return kernels.int8_panels(self.levels) if _are_fast() and self._spec.shape[1] <= INT8 else None
 
 
 class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
@@ -150,7 +150,7 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
         return output if batch is input else output[0]
 
     def _panels(self) -> Tensor | None:
-        can = self.groups == 1 and self.levels[0].numel() <= MOST_ENTRIES
+        can = self.groups == 1 and self.levels[0].numel() <= INT8
         return kernels.int8_panels(self.levels, self.dilation) if can and _are_fast() else None
 
 

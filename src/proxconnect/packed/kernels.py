@@ -1,5 +1,6 @@
 """Packed layers that the kernels compute, where they take the input; torch computes the rest."""
 
+import os
 import warnings
 from functools import cache
 from math import prod
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.bits import pack_bits, unpack_bits
+from proxconnect.kernels.absence import ADVICE, NOT_BUILT, ON_TORCH
 from proxconnect.packed.layers import PackedLayer
 from proxconnect.packed.panels import PanelLayer
 
@@ -24,6 +26,9 @@ longer than the product. It holds for one group."""
 
 Inputs = Literal["exact", "int8"]
 """How kernels multiply float inputs: as they are, or each row rounded to 8 bits by its own step, which is faster."""
+
+IS_SUPPORTED = os.name == "posix"
+"""Whether the kernels can be built on this system at all."""
 
 
 class KernelLayer(PanelLayer, PackedLayer):
@@ -187,10 +192,6 @@ def let_inputs_be(model: nn.Module, inputs: Inputs) -> None:
 
 @cache  # once is enough
 def warn_unless_built() -> None:
-    """Say that packed models compute by torch where the kernels were not built."""
-    if not kernels.is_built():
-        warnings.warn(
-            "proxconnect was installed without its kernels, so that packed layers unpack their weights and compute by "
-            "torch, more slowly than float ones: install it again where a C++17 compiler is, or from a wheel",
-            stacklevel=3,
-        )
+    """Warn that packed models run on torch alone if the kernels were not built, on systems that could have them."""
+    if IS_SUPPORTED and not kernels.is_built():
+        warnings.warn(f"{NOT_BUILT}: {ON_TORCH}. {ADVICE}.", stacklevel=4)

@@ -1,0 +1,66 @@
+"""The environment limits which instruction sets the kernels use."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from proxconnect import kernels
+from proxconnect.kernels import library, operator
+from proxconnect.kernels.attention import has_attention
+from proxconnect.kernels.library import NUMBERS
+from proxconnect.kernels.limit import VARIABLE
+
+pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
+
+LIBRARY = library.library()
+SETS = tuple(name for name, number in NUMBERS.items() if LIBRARY is not None and LIBRARY.px_supports(number))
+"""Those of the machine, even if the variable is set for the tests too."""
+CACHED = library.instruction_sets, library.has_float_conv, has_attention
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the variable, as for a process that has not read it yet."""
+
+    def set_to(name: str) -> None:
+        monkeypatch.setenv(VARIABLE, name)
+        for function in CACHED:
+            function.cache_clear()
+
+    yield set_to
+    for function in CACHED:
+        function.cache_clear()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_better_sets_are_not_used(name: str, limit: Callable[[str], None]) -> None:
+    limit(name)
+    assert kernels.instruction_sets() == SETS[: SETS.index(name) + 1]
+    assert operator.loaded(None)[1] == NUMBERS[name]
+    for better in SETS[SETS.index(name) + 1 :]:
+        with pytest.raises(ValueError, match="this machine runs"):
+            operator.loaded(better)
+
+
+@pytest.mark.parametrize("name", ["AVX-512", "vax"])
+def test_a_set_that_the_machine_lacks_is_refused(name: str, limit: Callable[[str], None]) -> None:
+    limit(name)
+    with pytest.raises(ValueError, match=f"{VARIABLE} is '{name}', and this machine runs {', '.join(SETS)}: set it"):
+        kernels.Finish((), 8)
+
+
+def test_an_empty_variable_limits_nothing(limit: Callable[[str], None]) -> None:
+    limit("")
+    assert kernels.instruction_sets() == SETS
+
+
+def test_kernels_of_floats_follow(limit: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that would run every set of x86."""
+    *_, best = (name for name in NUMBERS if name != "neon")
+    monkeypatch.setattr(LIBRARY, "px_supports", lambda number: number != NUMBERS["neon"])
+    monkeypatch.setattr(LIBRARY, "px_has_float_conv2d", lambda number: number == NUMBERS[best])
+    monkeypatch.setattr(LIBRARY, "px_attention", lambda *_: 0)
+    limit(best)
+    assert (kernels.has_float_conv(), kernels.has_attention()) == (True, True)
+    limit("avx2")
+    assert (kernels.has_float_conv(), kernels.has_attention()) == (False, False)
