@@ -25,6 +25,10 @@ struct Output {
     const float* bias;
 };
 
+// Writes the size of Output, Step, Signs, Fused, Window, Affine, Geometry and Attention, each followed by the offsets
+// of its fields in order, but at most `count` numbers. Returns how many numbers there are.
+PROXCONNECT_API int32_t px_layout(int64_t* numbers, int32_t count);
+
 // Whether this machine runs an instruction set.
 PROXCONNECT_API int32_t px_supports(int32_t isa);
 
