@@ -1,13 +1,19 @@
-"""The compiled library: which one is loaded."""
+"""The compiled library: which one is loaded, and whose threads it takes."""
 
 import ctypes
+import os
 import shutil
+import signal
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from proxconnect import kernels
-from proxconnect.kernels import library
+from proxconnect.bits import pack_bits
+from proxconnect.kernels import library, operator
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
@@ -37,3 +43,38 @@ def test_a_library_without_a_function_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(library._ARGUMENTS, "px_of_tomorrow", ())
     with pytest.raises(RuntimeError, match="built from other sources"):
         library._require_same_interface(loaded)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs fork, and Linux to count threads")
+def test_threads_of_a_library_that_a_forked_process_loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The child starts a thread, since it would wait without end for OpenMP's; the parent uses OpenMP's."""
+    x, made = torch.randn(200, 1000), kernels.panels(pack_bits(torch.randn(301, 1000)), 301, 1000)
+    expected = kernels.binary_linear(x, made, 301)  # which starts the threads of OpenMP
+
+    def new_threads() -> int | None:
+        """Count the threads that start when a newly loaded library answers; None for a wrong answer."""
+        before, loaded = len(os.listdir("/proc/self/task")), another(tmp_path)
+        monkeypatch.setattr(operator, "library", lambda: loaded)
+        is_right = bool((kernels.binary_linear(x, made, 301).numpy() == expected.numpy()).all())
+        return len(os.listdir("/proc/self/task")) - before if is_right else None
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads at a fork, which are what is tested
+        child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            os._exit(0 if new_threads() == 1 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert new_threads() == 0
