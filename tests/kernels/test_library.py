@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import warnings
@@ -78,3 +79,30 @@ def test_threads_of_a_library_that_a_forked_process_loads(monkeypatch: pytest.Mo
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert new_threads() == 0
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs fork, and Linux to limit memory")
+@pytest.mark.parametrize("kind", ["signs", "rounded", "levels"])
+def test_memory_does_not_grow_with_the_number_of_rows(kind: str) -> None:
+    """A row that is repeated, so that the input takes no memory itself."""
+    rows, entries = 100_000 if kind == "signs" else 12_000, 1 << 16
+    x, latent = torch.randn(1, entries), torch.randn(1, entries)
+    made = kernels.panels(pack_bits(latent), 1, entries)
+    levels = kernels.int8_panels(latent.sign().to(torch.int8))
+    calls = {
+        "signs": lambda x: kernels.binary_linear(x, made, 1),
+        "rounded": lambda x: kernels.dynamic_int8_linear(x, made, 1),
+        "levels": lambda x: kernels.int8_linear(x, levels, 1),
+    }
+    expected = calls[kind](x).item()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        try:
+            size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (size + (400 << 20),) * 2)
+            os._exit(0 if (calls[kind](x.expand(rows, entries)).numpy() == expected).all() else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
