@@ -96,15 +96,17 @@ ASAN := ASAN_OPTIONS=detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktr
 test-asan:
 	cmake -S . -B build/asan -DCMAKE_BUILD_TYPE=Debug -DPROXCONNECT_TESTS=ON \
 	  -DCMAKE_CXX_FLAGS="$(SANITIZED) -fsanitize=address,undefined"
-	cmake --build build/asan --target test_kernels fuzz_seeded
+	cmake --build build/asan --target test_kernels test_memory fuzz_seeded
 	$(ASAN) build/asan/test_kernels
+	$(ASAN) build/asan/test_memory
 	$(ASAN) build/asan/fuzz_seeded 5000
 
 test-tsan:
 	cmake -S . -B build/tsan -DCMAKE_BUILD_TYPE=Debug -DPROXCONNECT_TESTS=ON \
 	  -DCMAKE_CXX_FLAGS="$(SANITIZED) -fsanitize=thread,undefined"
-	cmake --build build/tsan --target test_kernels
+	cmake --build build/tsan --target test_kernels test_memory
 	build/tsan/test_kernels
+	build/tsan/test_memory
 
 # Every function of the C interface with so many drawn arguments, in memory of the exact size, each answer held against
 # a few lines that say the same: by chance alone, and where there is clang, guided by what they reach in the code.

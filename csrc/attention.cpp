@@ -2,20 +2,23 @@
 #include <atomic>
 
 #include "attention_amx.hpp"
+#include "status.hpp"
 #include "threads.hpp"
 
 using namespace proxconnect;
 
 PROXCONNECT_API int32_t px_attention(int32_t isa, const float* q, const float* k, const float* v,
                                      const Attention* attention, float* y, int32_t threads) {
-    if (isa != AVX512 || !can_attend_by_amx()) return 1;
-    const Heads heads = {q, k, v, *attention, y};
-    constexpr int64_t PRODUCTS_WORTH_A_THREAD = 1 << 20;
-    const int64_t products = heads.count() * QUERIES_AT_ONCE * attention->keys * attention->width;
-    if (products < PRODUCTS_WORTH_A_THREAD) threads = 1;
-    std::atomic<bool> is_done{true};
-    in_parallel(heads.count(), 1, threads, [&](int64_t first, int64_t last) {
-        if (!attend_by_amx(heads, first, last)) is_done = false;
+    if (isa != AVX512 || !can_attend_by_amx()) return LACKS_INSTRUCTIONS;
+    return status_of([&] {
+        const Heads heads = {q, k, v, *attention, y};
+        constexpr int64_t PRODUCTS_WORTH_A_THREAD = 1 << 20;
+        const double products = 1.0 * heads.count() * QUERIES_AT_ONCE * attention->keys * attention->width;
+        const int32_t crew = threads_for(products, PRODUCTS_WORTH_A_THREAD, threads);
+        std::atomic<bool> is_done{true};
+        in_parallel(heads.count(), 1, crew, [&](int64_t first, int64_t last) {
+            if (!attend_by_amx(heads, first, last)) is_done = false;
+        });
+        return is_done ? DONE : NOT_TAKEN;
     });
-    return is_done ? 0 : 2;
 }

@@ -9,6 +9,7 @@
 #include "fused.hpp"
 #include "kernels.hpp"
 #include "sizes.hpp"
+#include "status.hpp"
 #include "threads.hpp"
 
 using namespace proxconnect;
@@ -195,9 +196,9 @@ Signed image_of(const Signed& from, const Geometry& g, int64_t k) {
 }
 
 // The words to xor for an image, or as much work on bytes.
-int64_t words_of_image(const Geometry& g, bool is_thin) {
+double words_of_image(const Geometry& g, bool is_thin) {
     const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1];
-    return g.out_size[0] * g.out_size[1] * g.out_channels *
+    return 1.0 * g.out_size[0] * g.out_size[1] * g.out_channels *
            (is_thin ? ceil_div(taps * ceil_div(inner, 8), 8) : words_of(taps * inner));
 }
 
@@ -206,7 +207,7 @@ bool convolve_all(const Kernels& kernels, const Signed& from, const Geometry& ge
                   const Outputs& outputs, int32_t threads) {
     const Geometry g = without_strides(geometry);
     const bool is_thin = g.groups > 1 && g.channels / g.groups < 64 && g.out_channels / g.groups < 32;
-    const int64_t work = words_of_image(g, is_thin);
+    const double work = words_of_image(g, is_thin);
     std::atomic<bool> has_nan{false};
     const auto convolve_images = [&](int64_t begin, int64_t end, int32_t for_each) {
         for (int64_t k = begin; k < end; ++k) {
@@ -217,10 +218,10 @@ bool convolve_all(const Kernels& kernels, const Signed& from, const Geometry& ge
             }
         }
     };
-    if (work * g.batch < WORDS_WORTH_A_THREAD || threads < 1) threads = 1;
+    threads = std::max(threads_for(work * g.batch, WORDS_WORTH_A_THREAD, threads), 1);
     const int64_t alone = g.batch / threads * threads;
     in_parallel(alone, 1, threads, [&](int64_t begin, int64_t end) { convolve_images(begin, end, 1); });
-    convolve_images(alone, g.batch, work < WORDS_WORTH_A_THREAD ? 1 : threads);
+    convolve_images(alone, g.batch, threads_for(work, WORDS_WORTH_A_THREAD, threads));
     return has_nan;
 }
 
@@ -229,19 +230,23 @@ bool convolve_all(const Kernels& kernels, const Signed& from, const Geometry& ge
 int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                          const Output* output, float* y, int32_t threads) {
     const Kernels* kernels = kernels_of(isa);
-    if (kernels == nullptr) return 1;
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
     const int64_t n = geometry->out_channels;
-    const Outputs outputs = outputs_of(with_all_channels(*output, n), n, y);
-    convolve_all(*kernels, {x, nullptr, nullptr}, *geometry, panels, outputs, threads);
-    return 0;
+    return status_of([&] {
+        const Outputs outputs = outputs_of(with_all_channels(*output, n), n, y);
+        convolve_all(*kernels, {x, nullptr, nullptr}, *geometry, panels, outputs, threads);
+        return DONE;
+    });
 }
 
 int32_t px_fused_conv2d(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
                         const Geometry* geometry, const uint64_t* panels, const Fused* fused,
                         const float* const* others, void* output, uint8_t* nan, int32_t threads) {
     const Kernels* kernels = kernels_of(isa);
-    if (kernels == nullptr) return 1;
-    const Outputs outputs = outputs_of(*fused, geometry->out_channels, others, output, nan);
-    const bool has_nan = convolve_all(*kernels, {x, words, input_nan}, *geometry, panels, outputs, threads);
-    return is_nan_lost(outputs, has_nan) ? 2 : 0;
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
+    return status_of([&] {
+        const Outputs outputs = outputs_of(*fused, geometry->out_channels, others, output, nan);
+        const bool has_nan = convolve_all(*kernels, {x, words, input_nan}, *geometry, panels, outputs, threads);
+        return is_nan_lost(outputs, has_nan) ? NOT_TAKEN : DONE;
+    });
 }

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 
 #include <unistd.h>
@@ -49,7 +49,7 @@ class Crew {
     // As many as the system allows: those who share the work do it with fewer, or alone.
     void hire(int32_t helpers) try {
         for (; hired_ < helpers; ++hired_) std::thread([this] { serve(); }).detach();
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {
     }
 
     void serve() {

@@ -5,7 +5,8 @@
 
 namespace proxconnect {
 
-// Calls work(begin, end) for each part of [0, count) on up to `threads` threads, this one among them.
+// Calls work(begin, end), which must not throw, for each part of [0, count) on up to `threads` threads, this one among
+// them.
 void share_with_crew(int64_t count, int64_t part, int32_t threads, const Work& work);
 
 }  // namespace proxconnect

@@ -1,6 +1,7 @@
 // The steps of an epilogue by themselves.
 #include "fused.hpp"
 #include "kernels.hpp"
+#include "status.hpp"
 #include "threads.hpp"
 
 using namespace proxconnect;
@@ -8,10 +9,13 @@ using namespace proxconnect;
 int32_t px_finish(int32_t isa, const float* x, int64_t m, int64_t channels, const Fused* fused,
                   const float* const* others, float* y, int32_t threads) {
     const Kernels* kernels = kernels_of(isa);
-    if (kernels == nullptr) return 1;
-    const Outputs outputs = outputs_of(*fused, channels, others, y, nullptr);
-    in_parallel(m, 1, m * channels < LATENTS_WORTH_A_THREAD ? 1 : threads, [&](int64_t begin, int64_t end) {
-        kernels->finish(x, outputs, begin * channels, end * channels);
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
+    return status_of([&] {
+        const Outputs outputs = outputs_of(*fused, channels, others, y, nullptr);
+        const int32_t crew = threads_for(1.0 * m * channels, LATENTS_WORTH_A_THREAD, threads);
+        in_parallel(m, 1, crew, [&](int64_t begin, int64_t end) {
+            kernels->finish(x, outputs, begin * channels, end * channels);
+        });
+        return DONE;
     });
-    return 0;
 }

@@ -6,6 +6,7 @@
 #include "fused.hpp"
 #include "fused_images.hpp"
 #include "int8_image.hpp"
+#include "status.hpp"
 
 using namespace proxconnect;
 
@@ -98,11 +99,13 @@ int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, c
                               const int8_t* panels, const Fused* fused, const float* const* others, const Window* pool,
                               float* y, int32_t threads) {
     const Int8Kernels* const bytes = int8_kernels_of(isa);
-    if (bytes == nullptr || isa != AVX512 || !has_amx()) return 1;
+    if (bytes == nullptr || isa != AVX512 || !has_amx()) return LACKS_INSTRUCTIONS;
     const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
     const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
-    FixedPoint product = {*kernels_of(isa), g, panels, pool, then};
-    return convolve({*bytes, x, mean, *geometry, g, pool, y, threads}, then, product);
+    return status_of([&] {
+        FixedPoint product = {*kernels_of(isa), g, panels, pool, then};
+        return convolve({*bytes, x, mean, *geometry, g, pool, y, threads}, then, product);
+    });
 }
 
 int32_t px_has_float_conv2d(int32_t isa) { return isa == AVX512 && px_supports(isa) && has_amx(); }

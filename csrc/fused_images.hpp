@@ -21,19 +21,18 @@ struct FusedImages {
 
 // Product has: take(x, threads), which makes bytes of an image, or denies that it can; Hold, which is made before many
 // of its runs in one thread; run(begin, end, then), output pixels of that image, the first of which goes to where
-// `then` begins; and run_pooled(begin, end, to), rows of the pooled image that begins at `to`. Returns what entry
-// points do.
+// `then` begins; and run_pooled(begin, end, to), rows of the pooled image that begins at `to`.
 template <class Product>
-int32_t convolve(const FusedImages& images, const Outputs& then, Product& product) {
+Status convolve(const FusedImages& images, const Outputs& then, Product& product) {
     const Geometry& g = images.g;
     const Window* const pool = images.pool;
     const int64_t n = g.out_channels, pixels = g.out_size[0] * g.out_size[1];
-    const bool is_little = pixels * n * g.kernel[0] * g.kernel[1] * g.channels < FLOATS_WORTH_A_THREAD;
-    const int32_t threads = is_little ? 1 : images.threads;
+    const double work = 1.0 * pixels * n * g.kernel[0] * g.kernel[1] * g.channels;
+    const int32_t threads = threads_for(work, FLOATS_WORTH_A_THREAD, images.threads);
     for (int64_t k = 0; k < g.batch; ++k) {
         const float* from = images.x + k * g.image_stride;
         if (images.mean != nullptr) from = Means{images.bytes, images.geometry, *images.mean}.of(from, threads);
-        if (!product.take(from, threads)) return 2;
+        if (!product.take(from, threads)) return NOT_TAKEN;
         if (pool == nullptr) {
             in_parallel(pixels, BLOCK, threads, [&](int64_t begin, int64_t end) {
                 const typename Product::Hold hold(product);
@@ -49,7 +48,7 @@ int32_t convolve(const FusedImages& images, const Outputs& then, Product& produc
             product.run_pooled(begin, end, to);
         });
     }
-    return 0;
+    return DONE;
 }
 
 // Rows [begin, end) of the pooled image at `to`, by floats that have taken all steps.

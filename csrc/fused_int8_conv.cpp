@@ -5,6 +5,7 @@
 #include "fused.hpp"
 #include "fused_images.hpp"
 #include "int8_image.hpp"
+#include "status.hpp"
 
 using namespace proxconnect;
 
@@ -109,9 +110,11 @@ int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, co
                              const int8_t* panels, const Fused* fused, const float* const* others, const Window* pool,
                              float* y, int32_t threads) {
     const Int8Kernels* const bytes = int8_kernels_of(isa);
-    if (bytes == nullptr) return 1;
+    if (bytes == nullptr) return LACKS_INSTRUCTIONS;
     const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
     const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
-    WholeNumbers product = {isa, *kernels_of(isa), *bytes, g, panels, pool, then};
-    return convolve({*bytes, x, mean, *geometry, g, pool, y, threads}, then, product);
+    return status_of([&] {
+        WholeNumbers product = {isa, *kernels_of(isa), *bytes, g, panels, pool, then};
+        return convolve({*bytes, x, mean, *geometry, g, pool, y, threads}, then, product);
+    });
 }

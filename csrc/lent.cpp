@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
+#include <cstring>
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 namespace proxconnect {
@@ -17,7 +20,30 @@ Start start() {
     return found;
 }
 
-const pid_t owner = getpid();  // of this library: a child of fork() has none of its parent's threads
+// Whether this process is a child of fork() that has not called exec since. If its parent had started threads of GCC's
+// runtime, the runtime waits for them in the child without end, and nothing says whether it had. Linux marks such
+// children in /proc/self/stat, field 9. A process that cannot read its mark counts as one. Other systems have Clang's
+// runtime, which starts new threads in a child.
+bool is_forked() {
+#if defined(__linux__)
+    constexpr unsigned FORKED_NO_EXEC = 0x40;  // PF_FORKNOEXEC
+    char text[512];
+    const int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return true;
+    const ssize_t size = read(file, text, sizeof text - 1);
+    close(file);
+    text[size < 0 ? 0 : size] = 0;
+    const char* const name_end = std::strrchr(text, ')');  // the name may hold anything
+    unsigned flags = 0;
+    if (name_end == nullptr || std::sscanf(name_end + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1) return true;
+    return (flags & FORKED_NO_EXEC) != 0;
+#else
+    return false;
+#endif
+}
+
+// The process in which this library was loaded, or 0 if that one is forked. A later child of it has another id.
+const pid_t owner = is_forked() ? 0 : getpid();
 
 struct Parts {
     std::atomic<int64_t> next;

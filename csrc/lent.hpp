@@ -9,7 +9,8 @@ namespace proxconnect {
 // Whether there is such a runtime whose threads we may use: GCC's, or one that answers by its names.
 bool has_lent_threads();
 
-// Calls work(begin, end) for each part of [0, count) on up to `threads` of them, this one among them.
+// Calls work(begin, end), which must not throw, for each part of [0, count) on up to `threads` of them, this one among
+// them.
 void share_with_lent_threads(int64_t count, int64_t part, int32_t threads, const Work& work);
 
 }  // namespace proxconnect

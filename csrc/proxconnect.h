@@ -1,6 +1,9 @@
 // The C interface of the kernels. Rows of signs are words of 64 bits: bit i of word j is entry 64j + i, 1 for +1, and
-// the bits after the last entry are 0. Every function takes the instruction set that it is to use, and all but
-// px_supports return 0, or 1 where this machine lacks that one.
+// the bits after the last entry are 0. Every function that computes takes the instruction set that it is to use and
+// returns a Status. No function throws.
+//
+// Arrays and padded images have fewer than 2^48 entries. Where sums are of 32 bits, the length of a row of the weight has
+// a bound, which the comment of each function names. The functions check neither.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +13,13 @@
 #else
 #define PROXCONNECT_API extern "C" __attribute__((visibility("default")))
 #endif
+
+enum Status {
+    DONE = 0,
+    LACKS_INSTRUCTIONS = 1,  // of this machine; outputs are as they were
+    NOT_TAKEN = 2,           // inputs that the function's comment excludes; outputs are undefined
+    OUT_OF_MEMORY = 3        // outputs are undefined; the next call works
+};
 
 enum InstructionSet { PORTABLE = 0, AVX2 = 1, AVX512 = 2, NEON = 3 };
 enum Overflow { NEVER = 0, WRAP = 1, SATURATE = 2, CYCLIC = 3 };
@@ -24,6 +34,10 @@ struct Output {
     const float* scale;
     const float* bias;
 };
+
+// Writes the size of Output, Step, Signs, Fused, Window, Affine, Geometry and Attention, each followed by the offsets
+// of its fields in order, but at most `count` numbers. Returns how many numbers there are.
+PROXCONNECT_API int32_t px_layout(int64_t* numbers, int32_t count);
 
 // Whether this machine runs an instruction set.
 PROXCONNECT_API int32_t px_supports(int32_t isa);
@@ -51,7 +65,8 @@ struct Geometry {
 // The signs of images x, convolved with a weight of signs, through `output`. A row of the weight is (kernel height,
 // kernel width, channels of a group), and lies in panels for each group, (groups, ⌈out/groups/8⌉, words, 8). But where
 // there are several groups, each of fewer than 64 channels and 32 outputs, the weight is (kernel height, kernel width,
-// channels of a group, ⌈out/64⌉): bits of all output channels. NaN makes NaN of every output that it reaches.
+// channels of a group, ⌈out/64⌉): bits of all output channels. NaN makes NaN of every output that it reaches. A row of
+// the weight has fewer than 2^31 entries.
 PROXCONNECT_API int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                                          const Output* output, float* y, int32_t threads);
 
@@ -98,8 +113,8 @@ struct Signed {
 // px_binary_linear and px_binary_conv2d of either, and into either: `output` is floats, or words, which lie as those of
 // inputs do, and `nan`, if not null, tells which rows or pixels of words are NaN. Rows of words follow each other;
 // strides of images of words count words, and their channel_stride is 1. `others` are where the tensors that are added
-// begin, which lie as the output does; `has_planes` must be 0. Returns 2 where words are written, inputs hold NaN and
-// `nan` is null.
+// begin, which lie as the output does; `has_planes` must be 0. The bounds are those of the two functions. Returns
+// NOT_TAKEN where words are written, inputs hold NaN and `nan` is null.
 PROXCONNECT_API int32_t px_fused_linear(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
                                         int64_t m, int64_t entries, int64_t stride, const uint64_t* panels, int64_t n,
                                         const Fused* fused, const float* const* others, void* output, uint8_t* nan,
@@ -131,7 +146,7 @@ struct Affine {
 
 // Floats x (m, entries), `stride` from row to row, times the n rows of a weight of signs, which lies in panels as
 // above: y is (m, n), through `affine`. Sums are of floats, in any order, or of whole steps of a row, to which its
-// entries are rounded: 2^-22 of the power of two at or below the largest.
+// entries are rounded: 2^-22 of the power of two at or below the largest. `entries` has no bound.
 PROXCONNECT_API int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                                               const uint64_t* panels, int64_t n, const Affine* affine, float* y,
                                               int32_t threads);
@@ -143,7 +158,7 @@ PROXCONNECT_API int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int6
                                                int32_t threads);
 
 // Either of them, of x rounded if `rounds`, whose outputs take steps: `fused` has no signs and no accumulator, `others`
-// are as of px_fused_linear.
+// are as of px_fused_linear. `entries` is at most 2^24 if `rounds`.
 PROXCONNECT_API int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries,
                                               int64_t stride, const uint64_t* panels, int64_t n, const Fused* fused,
                                               const float* const* others, float* y, int32_t threads);
@@ -154,7 +169,7 @@ PROXCONNECT_API int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const
 PROXCONNECT_API int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry,
                                               const uint64_t* panels, const Affine* affine, float* y, int32_t threads);
 
-// The same of x rounded: each patch of an image, of one group, is a row of px_dynamic_int8_linear.
+// The same of x rounded: each patch of an image, of one group, is a row of px_dynamic_int8_linear, with its bound.
 PROXCONNECT_API int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry,
                                                const uint64_t* panels, const Affine* affine, float* y,
                                                int32_t threads);
@@ -167,20 +182,22 @@ PROXCONNECT_API int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, i
                                        const int8_t* panels, int64_t n, const Affine* affine, float* y,
                                        int32_t threads);
 
-// The same, whose outputs take steps: `fused` without signs and accumulator, `others` as of px_fused_linear.
+// The same, whose outputs take steps: `fused` without signs and accumulator, `others` as of px_fused_linear. `entries`
+// is at most 2^17.
 PROXCONNECT_API int32_t px_fused_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                                              const int8_t* panels, int64_t n, const Fused* fused,
                                              const float* const* others, float* y, int32_t threads);
 
 // Images of floats, each rounded by one step, convolved in one group with such a weight. The pieces of a patch are the
-// rows of the kernel, (kernel width, channels), or its taps where they lie apart. `border` must be 0.
+// rows of the kernel, (kernel width, channels), or its taps where they lie apart. `border` must be 0. A row of the weight
+// has at most 2^17 entries.
 PROXCONNECT_API int32_t px_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const int8_t* panels,
                                        const Affine* affine, float* y, int32_t threads);
 
 // The same of the means of windows of the images, if `mean` is not null, within which no window has a border, in one pass
 // with what follows: `fused` without signs and accumulator, and if `pool` is not null the largest under its windows; then
 // no step may add another tensor. The geometry has the size of the means, but the strides of x, any of them; `has_planes`
-// must be 0.
+// must be 0. The bound is the same.
 PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
                                              const int8_t* panels, const Fused* fused, const float* const* others,
                                              const Window* pool, float* y, int32_t threads);
@@ -191,9 +208,9 @@ PROXCONNECT_API int32_t px_has_float_conv2d(int32_t isa);
 // The same of floats as weight, both in fixed point of three bytes, of signed digits: q = d2·2^16 + d1·2^8 + d0. An
 // image has a step of max |x| / 8355710. Of a weight w each block of outputs is four blocks of whole numbers, whose
 // channels are three for each of the image, one after the other: (0, 0, w2), (0, w2, w1), (w2, w1, w0) and (w1, w0, 0).
-// `scale` is 2^8 times the weight's steps. At most 2^15 entries are summed. Returns 1 where this machine has it not,
-// and 2 where an image is not for it, which leaves `y` undefined: one that holds inf or NaN, whose largest |x| is no 0
-// and beyond 2^±60, or more than 256 times the mean |x|.
+// `scale` is 2^8 times the weight's steps. At most 2^15 entries are summed. Returns LACKS_INSTRUCTIONS where this
+// machine has it not, and NOT_TAKEN for an image that holds inf or NaN, or whose largest |x| is no 0 and beyond 2^±60,
+// or more than 256 times the mean |x|.
 PROXCONNECT_API int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
                                               const int8_t* panels, const Fused* fused, const float* const* others,
                                               const Window* pool, float* y, int32_t threads);
@@ -208,8 +225,9 @@ struct Attention {
 
 // softmax(scale · Q Kᵀ) V of each head: y is (batch, queries, heads, width). Each factor of a product is split into
 // three of 8 bits, of whose nine products the six largest are summed in float32; an error is that of sums of floats.
-// `keys` is above 0, `width` a multiple of 16 and `scale` above 0. Returns 1 where the machine has no AMX with bfloat16,
-// and 2 where an entry is NaN, or so large that a score might reach 2^20/log2(e), or an entry of V 1e30.
+// `keys` is above 0, `width` a multiple of 16 and `scale` above 0. Returns LACKS_INSTRUCTIONS where the machine has no AMX
+// with bfloat16, and NOT_TAKEN where an entry is NaN, or so large that a score might reach 2^20/log2(e), or an entry of
+// V 1e30.
 PROXCONNECT_API int32_t px_attention(int32_t isa, const float* q, const float* k, const float* v,
                                      const Attention* attention, float* y, int32_t threads);
 

@@ -9,12 +9,12 @@
 namespace proxconnect {
 namespace {
 
-// A buffer that begins where a cache line does. Each Tag has its own.
+// A buffer that begins where a cache line does; each Tag has its own. Throws std::bad_alloc and is then empty.
 template <class Tag>
 inline void* scratch(int64_t bytes) {
     static thread_local struct Buffer {
         void* memory = nullptr;
-        int64_t size = 0;
+        size_t size = 0;
 
         void release() {
             operator delete(memory, std::align_val_t{64});
@@ -23,10 +23,11 @@ inline void* scratch(int64_t bytes) {
 
         ~Buffer() { release(); }
     } buffer;
-    if (buffer.size < bytes) {
+    const size_t needed = static_cast<size_t>(bytes);  // huge if that is negative, because a product overflowed
+    if (buffer.size < needed) {
         buffer.release();
-        buffer.memory = operator new(static_cast<size_t>(bytes), std::align_val_t{64});
-        buffer.size = bytes;
+        buffer.memory = operator new(needed, std::align_val_t{64});
+        buffer.size = needed;
     }
     return buffer.memory;
 }

@@ -55,11 +55,11 @@ class SignProducts {
     void multiply(int64_t first, int64_t last) {
         constexpr int64_t BYTES = 1 << 20;
         const int64_t block = spans_.count * SpreadWeight::TILE_BYTES, part = most(BYTES / block, 1) * PANELS;
+        bytes_ = static_cast<int8_t*>(scratch<SpreadWeight>(block * ceil_div(least(part, last - first), PANELS)));
         const TileConfiguration configuration;
         _tile_loadconfig(&configuration);
         for (first_ = first; first_ < last; first_ = last_) {
             last_ = least(first_ + part, last);
-            bytes_ = static_cast<int8_t*>(scratch<SpreadWeight>(block * ceil_div(last_ - first_, PANELS)));
             is_spread_ = false;
             for (int64_t band = 0; band < source_.count(); ++band) multiply(source_.bytes_of(band));
         }

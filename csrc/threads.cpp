@@ -1,6 +1,8 @@
 #include "threads.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <new>
 
 #include "crew.hpp"
 #include "lent.hpp"
@@ -13,7 +15,16 @@ void in_parallel(int64_t count, int64_t grain, int32_t threads, const Work& work
     const int64_t parts = std::min<int64_t>(std::max(threads, 1), grains);
     if (parts == 1) return work(0, count);
     const int64_t part = (grains + parts - 1) / parts * grain;
-    (has_lent_threads() ? share_with_lent_threads : share_with_crew)(count, part, static_cast<int32_t>(parts), work);
+    std::atomic<bool> has_failed{false};
+    const Work guarded = [&](int64_t begin, int64_t end) noexcept {
+        try {
+            work(begin, end);
+        } catch (...) {
+            has_failed = true;
+        }
+    };
+    (has_lent_threads() ? share_with_lent_threads : share_with_crew)(count, part, static_cast<int32_t>(parts), guarded);
+    if (has_failed) throw std::bad_alloc();
 }
 
 }  // namespace proxconnect

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "fused.hpp"
+#include "row_blocks.hpp"
+#include "status.hpp"
 #include "threads.hpp"
 
 namespace proxconnect {
@@ -42,11 +44,11 @@ using namespace proxconnect;
 
 namespace {
 
-// All rows, split by rows where these are many, else by outputs.
-void multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads) {
+// A block of rows, split by rows where these are many, else by outputs.
+void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
+                    int32_t threads) {
     const int64_t m = rows.count;
-    if (m == 0) return;
-    if (m * outputs.n * rows.entries < FLOATS_WORTH_A_THREAD) threads = 1;
+    threads = threads_for(1.0 * m * outputs.n * rows.entries, FLOATS_WORTH_A_THREAD, threads);
     if (m >= 32 * threads) {
         in_parallel(m, 16, threads, [&](int64_t begin, int64_t end) {
             FloatRows mine = from_row(rows, begin);
@@ -62,32 +64,46 @@ void multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const Flo
     }
 }
 
+// What any of the kernels keeps for a row: the bytes and the sums of byte_products.hpp, or whether it is fit for AMX.
+int64_t bytes_of_row(const FloatRows& rows) {
+    constexpr int64_t SUMS = 512;
+    return rows.rounds ? words_of(rows.entries) * 64 + SUMS : 1;
+}
+
+Status multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads) {
+    in_row_blocks(rows.count, bytes_of_row(rows), [&](int64_t begin, int64_t end) {
+        FloatRows mine = from_row(rows, begin);
+        mine.count = end - begin;
+        multiply_block(kernels, mine, from_row(outputs, begin), threads);
+    });
+    return DONE;
+}
+
 }  // namespace
 
 int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                               const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
     const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
-    if (kernels == nullptr) return 1;
-    multiply(*kernels, {x, m, entries, stride, false}, {panels, 0, panels_of(n), n, *affine, y, n}, threads);
-    return 0;
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
+    const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+    return status_of([&] { return multiply(*kernels, {x, m, entries, stride, false}, outputs, threads); });
 }
 
 int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                                const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
     const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
-    if (kernels == nullptr) return 1;
-    multiply(*kernels, {x, m, entries, stride, true}, {panels, 0, panels_of(n), n, *affine, y, n}, threads);
-    return 0;
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
+    const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+    return status_of([&] { return multiply(*kernels, {x, m, entries, stride, true}, outputs, threads); });
 }
 
 int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries, int64_t stride,
                               const uint64_t* panels, int64_t n, const Fused* fused, const float* const* others,
                               float* y, int32_t threads) {
     const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
-    if (kernels == nullptr) return 1;
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
     const Outputs then = outputs_of(*fused, n, others, y, nullptr);
     const Affine affine = {n, fused->output.scale, fused->output.bias};
     const FloatOutputs outputs = {panels, 0, panels_of(n), n, affine, y, n, then.step_count > 0 ? &then : nullptr};
-    multiply(*kernels, {x, m, entries, stride, rounds != 0}, outputs, threads);
-    return 0;
+    return status_of([&] { return multiply(*kernels, {x, m, entries, stride, rounds != 0}, outputs, threads); });
 }

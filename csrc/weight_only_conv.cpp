@@ -1,5 +1,6 @@
 // Convolutions as products: patches of an image are gathered into rows, a block at a time.
 #include "four.hpp"
+#include "status.hpp"
 #include "threads.hpp"
 #include "weight_only.hpp"
 
@@ -105,11 +106,12 @@ struct Conv {
     }
 };
 
-void convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
+Status convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
     const Geometry& g = conv.g;
     const int64_t pixels = g.size[0] * g.size[1], out_pixels = g.out_size[0] * g.out_size[1];
     const int64_t taps = g.kernel[0] * g.kernel[1];
-    if (out_pixels * g.out_channels * taps * (g.channels / g.groups) < FLOATS_WORTH_A_THREAD) threads = 1;
+    const double work = 1.0 * out_pixels * g.out_channels * taps * (g.channels / g.groups);
+    threads = threads_for(work, FLOATS_WORTH_A_THREAD, threads);
     const bool is_last = g.channel_stride == 1 || g.channels == 1;
     auto* const copy = static_cast<float*>(scratch<Image>(is_last ? 0 : pixels * g.channels * sizeof(float)));
     for (int64_t k = 0; k < g.batch; ++k) {
@@ -124,6 +126,7 @@ void convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
             conv.run(image, y + k * out_pixels * g.out_channels, begin, end);
         });
     }
+    return DONE;
 }
 
 }  // namespace
@@ -131,15 +134,13 @@ void convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
 int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                               const Affine* affine, float* y, int32_t threads) {
     const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
-    if (kernels == nullptr) return 1;
-    convolve({*kernels, *geometry, panels, *affine, false}, x, y, threads);
-    return 0;
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
+    return status_of([&] { return convolve({*kernels, *geometry, panels, *affine, false}, x, y, threads); });
 }
 
 int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                                const Affine* affine, float* y, int32_t threads) {
     const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
-    if (kernels == nullptr) return 1;
-    convolve({*kernels, *geometry, panels, *affine, true}, x, y, threads);
-    return 0;
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
+    return status_of([&] { return convolve({*kernels, *geometry, panels, *affine, true}, x, y, threads); });
 }

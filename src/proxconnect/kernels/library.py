@@ -101,8 +101,11 @@ class Attention(ctypes.Structure):
     )
 
 
+_STRUCTURES = (Output, Step, Signs, Fused, Window, Affine, Geometry, Attention)
+
 _INT, _LONG, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 _ARGUMENTS = {
+    "px_layout": (ctypes.POINTER(_LONG), _INT),
     "px_supports": (_INT,),
     "px_binary_linear": (
         _INT, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG, ctypes.POINTER(Output), _POINTER, _INT,
@@ -166,26 +169,53 @@ _ARGUMENTS = {
     ),
 }  # fmt: skip
 
-_QUESTIONS = {"px_supports", "px_has_float_conv2d"}
-"""The functions that answer yes or no; the others return a status."""
+_QUESTIONS = {"px_layout", "px_supports", "px_has_float_conv2d"}
+"""The functions that answer with a number, or yes or no; the others return a status."""
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The library, or None where it was not built."""
+    """Load the library, or return None where it was not built.
+
+    Raises:
+        RuntimeError: The library was built from other sources than this package.
+    """
     import proxconnect.kernels
 
     for folder in proxconnect.kernels.__path__:
         file = Path(folder) / FILE
         if file.is_file():
             loaded = ctypes.CDLL(str(file))
-            for name, arguments in _ARGUMENTS.items():
-                function = getattr(loaded, name)
-                function.argtypes, function.restype = arguments, ctypes.c_int32
-                if name not in _QUESTIONS:
-                    function.errcheck = checked
+            _require_same_interface(loaded)
             return loaded
     return None
+
+
+def _require_same_interface(loaded: ctypes.CDLL) -> None:
+    """Declare the library's functions; raise RuntimeError unless it has them and the structures above."""
+    expected = _layout()
+    found = (ctypes.c_int64 * len(expected))()
+    try:
+        for name, arguments in _ARGUMENTS.items():
+            function = getattr(loaded, name)
+            function.argtypes, function.restype = arguments, ctypes.c_int32
+            if name not in _QUESTIONS:
+                function.errcheck = checked
+        is_same = loaded.px_layout(found, len(found)) == len(found) and list(found) == expected
+    except AttributeError:
+        is_same = False
+    if not is_same:
+        raise RuntimeError(
+            f"{loaded._name} was built from other sources than this version of proxconnect: install proxconnect again"
+        )
+
+
+def _layout() -> list[int]:
+    """Return the size of each structure and the offsets of its fields, as `px_layout` writes them."""
+    numbers = []
+    for structure in _STRUCTURES:
+        numbers += [ctypes.sizeof(structure), *(getattr(structure, field[0]).offset for field in structure._fields_)]
+    return numbers
 
 
 def is_built() -> bool:
