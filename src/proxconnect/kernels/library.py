@@ -182,10 +182,15 @@ def library() -> ctypes.CDLL | None:
             for name, arguments in _ARGUMENTS.items():
                 function = getattr(loaded, name)
                 function.argtypes, function.restype = arguments, ctypes.c_int32
-                if name not in _QUESTIONS:
-                    function.errcheck = checked
+            _check_statuses(loaded)
             return loaded
     return None
+
+
+def _check_statuses(loaded: ctypes.CDLL) -> None:
+    """Have the functions of the library raise what their statuses say."""
+    for name in _ARGUMENTS.keys() - _QUESTIONS:
+        getattr(loaded, name).errcheck = checked
 
 
 def is_built() -> bool:
