@@ -170,6 +170,12 @@ _QUESTIONS = {"px_supports", "px_has_float_conv2d"}
 """The functions that answer yes or no; the others return a status."""
 
 
+def _check_statuses(loaded: ctypes.CDLL) -> None:
+    """Have the functions of the library raise what their statuses say."""
+    for name in _ARGUMENTS.keys() - _QUESTIONS:
+        getattr(loaded, name).errcheck = checked
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The library, or None where it was not built."""
@@ -185,12 +191,6 @@ def library() -> ctypes.CDLL | None:
             _check_statuses(loaded)
             return loaded
     return None
-
-
-def _check_statuses(loaded: ctypes.CDLL) -> None:
-    """Have the functions of the library raise what their statuses say."""
-    for name in _ARGUMENTS.keys() - _QUESTIONS:
-        getattr(loaded, name).errcheck = checked
 
 
 def is_built() -> bool:
