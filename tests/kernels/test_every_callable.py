@@ -13,7 +13,7 @@ from torch import Tensor
 
 from proxconnect import kernels
 from proxconnect.kernels import library
-from proxconnect.kernels.statuses import LACKING, NO_MEMORY
+from proxconnect.kernels.statuses import LACKS_INSTRUCTIONS, OUT_OF_MEMORY
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
@@ -118,7 +118,10 @@ def test_vectors_of_any_shape(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("status", "error", "advice"),
-    [(NO_MEMORY, MemoryError, "a smaller batch"), (LACKING, RuntimeError, r"kernels.instruction_sets\(\)")],
+    [
+        (OUT_OF_MEMORY, MemoryError, "a smaller batch"),
+        (LACKS_INSTRUCTIONS, RuntimeError, r"kernels.instruction_sets\(\)"),
+    ],
 )
 @every
 def test_a_failure_in_c_is_raised(

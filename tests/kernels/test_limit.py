@@ -58,7 +58,7 @@ def test_kernels_of_floats_follow(limit: Callable[[str], None], monkeypatch: pyt
     """On a machine that would run every set of x86."""
     *_, best = (name for name in NUMBERS if name != "neon")
     monkeypatch.setattr(LIBRARY, "px_supports", lambda number: number != NUMBERS["neon"])
-    monkeypatch.setattr(LIBRARY, "px_has_float_conv2d", lambda number: number == NUMBERS[best])
+    monkeypatch.setattr(LIBRARY, "px_has_float_conv2d", lambda number: number == NUMBERS[best], raising=False)
     monkeypatch.setattr(LIBRARY, "px_attention", lambda *_: 0)
     limit(best)
     assert (kernels.has_float_conv(), kernels.has_attention()) == (True, True)

@@ -120,8 +120,8 @@ class Epilogue:
         if bias is None:  # −0 changes no number
             bias = torch.full((channels,), -0.0, dtype=torch.float32, device=CPU)
         overflow = how(None, None, accumulator, None)[2:5]
-        vectors = self._kept(scale.reshape(-1).expand(channels)), self._kept(bias.reshape(-1))
-        self._fused = Fused(output_of(*vectors, *overflow), 0, None, None)
+        scale, bias = self._kept(scale.reshape(-1).expand(channels)), self._kept(bias.reshape(-1))
+        self._fused = Fused(output_of(scale, bias, *overflow), 0, None, None)
         if isinstance(then, Signs):
             self._fused.signs = ctypes.pointer(self._intervals(then))
         elif then:

@@ -173,6 +173,12 @@ _QUESTIONS = {"px_layout", "px_supports", "px_has_float_conv2d"}
 """The functions that answer with a number, or yes or no; the others return a status."""
 
 
+def _check_statuses(loaded: ctypes.CDLL) -> None:
+    """Have the functions of the library raise what their statuses say."""
+    for name in _ARGUMENTS.keys() - _QUESTIONS:
+        getattr(loaded, name).errcheck = checked
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """Load the library, or return None where it was not built.
@@ -187,6 +193,7 @@ def library() -> ctypes.CDLL | None:
         if file.is_file():
             loaded = ctypes.CDLL(str(file))
             _require_same_interface(loaded)
+            _check_statuses(loaded)
             return loaded
     return None
 
@@ -199,8 +206,6 @@ def _require_same_interface(loaded: ctypes.CDLL) -> None:
         for name, arguments in _ARGUMENTS.items():
             function = getattr(loaded, name)
             function.argtypes, function.restype = arguments, ctypes.c_int32
-            if name not in _QUESTIONS:
-                function.errcheck = checked
         is_same = loaded.px_layout(found, len(found)) == len(found) and list(found) == expected
     except AttributeError:
         is_same = False

@@ -2,19 +2,19 @@
 
 from typing import Any
 
-DONE, LACKING, LEFT, NO_MEMORY = range(4)
-"""Statuses, as `csrc/proxconnect.h` numbers them; LEFT is what a function does not take as it was called."""
+DONE, LACKS_INSTRUCTIONS, NOT_TAKEN, OUT_OF_MEMORY = range(4)
+"""Statuses, as `csrc/proxconnect.h` numbers them; NOT_TAKEN is for inputs that a function leaves to its caller."""
 
 
 def checked(status: int, function: Any, arguments: tuple[Any, ...]) -> int:
-    """Return DONE or LEFT, and raise for every other status; an `errcheck` of ctypes.
+    """Return DONE or NOT_TAKEN, and raise for every other status; an `errcheck` of ctypes.
 
     Raises:
         MemoryError: the function found no memory for its scratch. RuntimeError: this machine lacks the instruction set.
     """
-    if status in (DONE, LEFT):
+    if status in (DONE, NOT_TAKEN):
         return status
-    if status == NO_MEMORY:
+    if status == OUT_OF_MEMORY:
         raise MemoryError(
             f"{function.__name__} found no memory to work in: call with a smaller batch, or with fewer threads "
             "(torch.set_num_threads)"
