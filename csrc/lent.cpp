@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 namespace proxconnect {
@@ -27,12 +26,11 @@ Start start() {
 bool is_forked() {
 #if defined(__linux__)
     constexpr unsigned FORKED_NO_EXEC = 0x40;  // PF_FORKNOEXEC
-    char text[512];
-    const int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    if (file < 0) return true;
-    const ssize_t size = read(file, text, sizeof text - 1);
-    close(file);
-    text[size < 0 ? 0 : size] = 0;
+    char text[512] = {};
+    std::FILE* const file = std::fopen("/proc/self/stat", "re");
+    if (file == nullptr) return true;
+    std::fread(text, 1, sizeof text - 1, file);
+    std::fclose(file);
     const char* const name_end = std::strrchr(text, ')');  // the name may hold anything
     unsigned flags = 0;
     if (name_end == nullptr || std::sscanf(name_end + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1) return true;

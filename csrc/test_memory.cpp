@@ -104,7 +104,7 @@ void check_parts() {
 
 int check(const char* whose) {
     check_parts();
-    for (int32_t isa = PORTABLE; isa <= NEON; ++isa) {
+    for (int32_t isa = PORTABLE; isa < 8; ++isa) {  // more numbers than there are sets
         if (px_supports(isa)) check_allocations(isa);
     }
     require(failed_allocations > 100, "far fewer allocations than there are", -1, 0, failed_allocations);
