@@ -1,6 +1,7 @@
 // softmax(scale · Q Kᵀ) V of each head.
 #include <atomic>
 
+#include "amx.hpp"
 #include "attention_amx.hpp"
 #include "threads.hpp"
 
@@ -8,7 +9,7 @@ using namespace proxconnect;
 
 PROXCONNECT_API int32_t px_attention(int32_t isa, const float* q, const float* k, const float* v,
                                      const Attention* attention, float* y, int32_t threads) {
-    if (isa != AVX512 || !can_attend_by_amx()) return 1;
+    if (isa != AMX || !px_supports(isa) || !has_bfloat_tiles()) return 1;
     const Heads heads = {q, k, v, *attention, y};
     constexpr int64_t PRODUCTS_WORTH_A_THREAD = 1 << 20;
     const int64_t products = heads.count() * QUERIES_AT_ONCE * attention->keys * attention->width;

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from proxconnect.kernels.epilogue import PLANS
-from proxconnect.kernels.library import NUMBERS, Attention, library
+from proxconnect.kernels.library import NUMBERS, Attention, instruction_sets, library
 
 _LEAST_KEYS, _MOST_KEYS, _MOST_WIDTH = 16, 1024, 256
 """Fewer keys do not fill a tile; more, or wider heads, do not stay in the second cache."""
 
-_NUMBER = NUMBERS["avx512"]
+_NUMBER = NUMBERS["amx"]
 _LACKING = 1
 """What the library answers where the machine lacks what it needs."""
 
@@ -22,10 +22,10 @@ _LACKING = 1
 def has_attention() -> bool:
     """Whether this machine multiplies by bfloat16 in AMX, as `attention` does."""
     kernels = library()
+    if kernels is None or "amx" not in instruction_sets():
+        return False
     empty = Attention(0, 1, 1, 16, 16)
-    return kernels is not None and kernels.px_attention(
-        _NUMBER, None, None, None, ctypes.byref(empty), None, 1
-    ) != _LACKING  # fmt: skip
+    return bool(kernels.px_attention(_NUMBER, None, None, None, ctypes.byref(empty), None, 1) != _LACKING)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
