@@ -1,6 +1,15 @@
 #include "amx.hpp"
 
-#if defined(PROXCONNECT_HAS_TILES)
+#if defined(PROXCONNECT_EMULATED_TILES)
+
+namespace proxconnect {
+
+bool has_amx() { return true; }
+bool has_bfloat_tiles() { return true; }
+
+}  // namespace proxconnect
+
+#elif defined(PROXCONNECT_HAS_TILES)
 
 #include <cpuid.h>
 #include <sys/syscall.h>

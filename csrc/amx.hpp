@@ -1,5 +1,5 @@
 // AMX, which multiplies 16 rows by 16 columns of 64 bytes in one instruction. It is used on Linux alone, which lends
-// the tiles to processes that ask.
+// the tiles to processes that ask, or emulated.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,9 @@ struct alignas(64) TileConfiguration {
 }  // namespace proxconnect
 
 // Files that use tiles are empty without this.
-#if defined(__linux__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
+#if defined(PROXCONNECT_EMULATED_TILES)
+#include "emulated_tiles.hpp"
+#define PROXCONNECT_HAS_TILES 1
+#elif defined(__linux__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
 #define PROXCONNECT_HAS_TILES 1
 #endif
