@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-lowest docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills check study-small \
-  wheel-twice test-asan test-tsan test-arm format clean
+  wheel-twice test-asan test-tsan test-amx test-arm emulated format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
@@ -107,6 +107,26 @@ test-tsan:
 	cmake --build build/tsan --target test_kernels test_memory
 	build/tsan/test_kernels
 	build/tsan/test_memory
+
+# AMX's kernels on tiles in software, for which AVX-512 is enough: sanitizers see what tiles read and write.
+EMULATED := -DPROXCONNECT_EMULATED_TILES=ON
+HAS_AVX512 := $(shell grep -m1 -ow avx512_bitalg /proc/cpuinfo 2>/dev/null)
+
+test-amx:
+ifeq ($(HAS_AVX512),)
+	@echo "skipped: test_kernels and fuzz_seeded with emulated tiles, which need a processor with AVX-512"
+else
+	cmake -S . -B build/amx -DCMAKE_BUILD_TYPE=Debug -DPROXCONNECT_TESTS=ON $(EMULATED) \
+	  -DCMAKE_CXX_FLAGS="$(SANITIZED) -fsanitize=address,undefined"
+	cmake --build build/amx --target test_kernels fuzz_seeded
+	$(ASAN) build/amx/test_kernels amx
+	$(ASAN) build/amx/fuzz_seeded 20000
+endif
+
+# The library with such tiles: copied to src/proxconnect/kernels/, it lets the tests in Python run AMX's kernels.
+emulated:
+	cmake -S . -B build/emulated $(EMULATED)
+	cmake --build build/emulated --target proxconnect_kernels
 
 # Every function of the C interface with so many drawn arguments, in memory of the exact size, each answer held against
 # a few lines that say the same: by chance alone, and where there is clang, guided by what they reach in the code.

@@ -1,8 +1,15 @@
 #include "amx.hpp"
 
-#include <atomic>
+#if defined(PROXCONNECT_EMULATED_TILES)
 
-#if defined(__linux__) && defined(__AMX_INT8__)
+namespace proxconnect {
+
+bool has_amx() { return true; }
+bool has_bfloat_tiles() { return true; }
+
+}  // namespace proxconnect
+
+#elif defined(PROXCONNECT_HAS_TILES)
 
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -11,24 +18,28 @@
 namespace proxconnect {
 namespace {
 
-bool ask_for_tiles() {
-    constexpr long REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+// Bits of the processor's extended features: AMX's are 22 for bfloat16, 24 for tiles and 25 for bytes.
+bool has_feature(int bit) {
     unsigned a, b, c, d;
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
-    const bool has_tiles = d >> 24 & 1, has_bytes = d >> 25 & 1;
-    return has_tiles && has_bytes && syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> bit & 1) != 0;
 }
 
-std::atomic<bool> is_denied{false};
+bool ask_for_tiles() {
+    constexpr long REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return has_feature(24) && has_feature(25) && syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+}
 
 }  // namespace
 
 bool has_amx() {
     static const bool has = ask_for_tiles();
-    return has && !is_denied;
+    return has;
 }
 
-void deny_amx(bool denies) { is_denied = denies; }
+bool has_bfloat_tiles() {
+    static const bool has = has_feature(22);
+    return has;
+}
 
 }  // namespace proxconnect
 
@@ -37,7 +48,7 @@ void deny_amx(bool denies) { is_denied = denies; }
 namespace proxconnect {
 
 bool has_amx() { return false; }
-void deny_amx(bool) {}
+bool has_bfloat_tiles() { return false; }
 
 }  // namespace proxconnect
 

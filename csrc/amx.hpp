@@ -1,5 +1,5 @@
-// AMX, which multiplies 16 rows by 16 columns of 64 bytes in one instruction. AVX-512's kernels decide on it at run
-// time, on Linux alone, which lends the tiles to processes that ask.
+// AMX, which multiplies 16 rows by 16 columns of 64 bytes in one instruction. It is used on Linux alone, which lends
+// the tiles to processes that ask, or emulated.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@ namespace proxconnect {
 // Whether this machine has AMX and the system lets us use it.
 bool has_amx();
 
-// Has has_amx() deny it, so that what does without is tested where there is AMX too.
-void deny_amx(bool denies);
+// Whether its tiles multiply bfloat16 too.
+bool has_bfloat_tiles();
 
 // How large the eight tiles are: 16 rows of 64 bytes, unless changed.
 struct alignas(64) TileConfiguration {
@@ -20,3 +20,11 @@ struct alignas(64) TileConfiguration {
 };
 
 }  // namespace proxconnect
+
+// Files that use tiles are empty without this.
+#if defined(PROXCONNECT_EMULATED_TILES)
+#include "emulated_tiles.hpp"
+#define PROXCONNECT_HAS_TILES 1
+#elif defined(__linux__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
+#define PROXCONNECT_HAS_TILES 1
+#endif

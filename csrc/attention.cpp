@@ -1,6 +1,7 @@
 // softmax(scale · Q Kᵀ) V of each head.
 #include <atomic>
 
+#include "amx.hpp"
 #include "attention_amx.hpp"
 #include "status.hpp"
 #include "threads.hpp"
@@ -9,7 +10,7 @@ using namespace proxconnect;
 
 PROXCONNECT_API int32_t px_attention(int32_t isa, const float* q, const float* k, const float* v,
                                      const Attention* attention, float* y, int32_t threads) {
-    if (isa != AVX512 || !can_attend_by_amx()) return LACKS_INSTRUCTIONS;
+    if (isa != AMX || !px_supports(isa) || !has_bfloat_tiles()) return LACKS_INSTRUCTIONS;
     return status_of([&] {
         const Heads heads = {q, k, v, *attention, y};
         constexpr int64_t PRODUCTS_WORTH_A_THREAD = 1 << 20;

@@ -1,20 +1,14 @@
 #include "attention_amx.hpp"
 
-#if defined(__linux__) && defined(__AMX_BF16__)
-
-#include <cpuid.h>
-
 #include "amx.hpp"
+
+#if defined(PROXCONNECT_HAS_TILES)
+
 #include "scratch.hpp"
 #include "weighing.hpp"
 
 namespace proxconnect {
 namespace {
-
-bool has_bfloats() {
-    unsigned a, b, c, d;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 22 & 1) != 0;
-}
 
 // What runs beside products: so many calls of a weighing each time.
 struct Beside {
@@ -147,11 +141,6 @@ bool attend(Head& room, const Heads& heads, int64_t first, int64_t last) {
 
 }  // namespace
 
-bool can_attend_by_amx() {
-    static const bool has = has_bfloats();
-    return has && has_amx();
-}
-
 bool attend_by_amx(const Heads& heads, int64_t first, int64_t last) {
     Head room(heads.shape);
     const TileConfiguration configuration;
@@ -167,7 +156,6 @@ bool attend_by_amx(const Heads& heads, int64_t first, int64_t last) {
 
 namespace proxconnect {
 
-bool can_attend_by_amx() { return false; }
 bool attend_by_amx(const Heads&, int64_t, int64_t) { return false; }
 
 }  // namespace proxconnect

@@ -1,10 +1,11 @@
 #include "fixed_point.hpp"
 
-#if defined(__linux__) && defined(__AMX_INT8__)
+#include "amx.hpp"
+
+#if defined(PROXCONNECT_HAS_TILES)
 
 #include <immintrin.h>
 
-#include "amx.hpp"
 #include "finished_numbers.hpp"
 
 namespace proxconnect {

@@ -2,7 +2,7 @@
 // step for an image and one for each output of a weight. Of the nine products of digits all but that of both d0 are
 // summed, exactly, those of a place of the result together: where digits of a pixel follow each other as d0, d1, d2, a
 // weight is four rows of whole numbers, (0, 0, w2), (0, w2, w1), (w2, w1, w0) and (w1, w0, 0), of places 2^32 down to
-// 2^8. It is done by AMX alone; without has_amx() nothing here may be called.
+// 2^8. It is done by AMX alone; nothing here may be called without has_amx().
 #pragma once
 
 #include "int8.hpp"

@@ -1,7 +1,6 @@
 // Images of floats convolved with floats, both in fixed point, in one pass with means, steps and a pool.
 #include <vector>
 
-#include "amx.hpp"
 #include "fixed_point.hpp"
 #include "fused.hpp"
 #include "fused_images.hpp"
@@ -99,7 +98,7 @@ int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, c
                               const int8_t* panels, const Fused* fused, const float* const* others, const Window* pool,
                               float* y, int32_t threads) {
     const Int8Kernels* const bytes = int8_kernels_of(isa);
-    if (bytes == nullptr || isa != AVX512 || !has_amx()) return LACKS_INSTRUCTIONS;
+    if (bytes == nullptr || isa != AMX) return LACKS_INSTRUCTIONS;
     const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
     const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
     return status_of([&] {
@@ -107,5 +106,3 @@ int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, c
         return convolve({*bytes, x, mean, *geometry, g, pool, y, threads}, then, product);
     });
 }
-
-int32_t px_has_float_conv2d(int32_t isa) { return isa == AVX512 && px_supports(isa) && has_amx(); }

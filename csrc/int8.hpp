@@ -85,7 +85,7 @@ class Held {
 
 extern const Int8Kernels portable_int8;
 #if defined(__x86_64__)
-extern const Int8Kernels avx2_int8, avx512_int8;
+extern const Int8Kernels avx2_int8, avx512_int8, amx_int8;
 #endif
 
 // Nameless, so that each instruction set keeps its own copy of what follows.

@@ -2,7 +2,7 @@
 
 #include "amx.hpp"
 
-#if defined(__linux__) && defined(__AMX_INT8__)
+#if defined(PROXCONNECT_HAS_TILES)
 
 #include <immintrin.h>
 

@@ -1,4 +1,4 @@
-// Products of bytes with bytes by AMX, where has_amx() says that there is that.
+// Products of bytes with bytes by AMX, of which nothing may be called without has_amx().
 #pragma once
 
 #include <cstdint>

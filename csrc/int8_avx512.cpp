@@ -1,7 +1,7 @@
-// AVX-512: VNNI multiplies four pairs of bytes for each output in one instruction; AMX takes 16 rows at a time.
+// AVX-512: VNNI multiplies four pairs of bytes for each output in one instruction. AMX takes 16 rows at a time, and
+// leaves to VNNI those that are less than half a tile.
 #include <immintrin.h>
 
-#include "amx.hpp"
 #include "int8_amx.hpp"
 #include "int8_inputs.hpp"
 #include "int8_outputs.hpp"
@@ -76,17 +76,25 @@ struct Vnni {
         for (; row < rows.count; ++row) add_tile<1, COUNT>(rows, row, panels, sums + row * TILE);
     }
 
-    static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
-        int64_t done = 0;
-        if (has_amx()) {
-            done = (rows.count + BLOCK / 2) / BLOCK * BLOCK;  // half a tile is worth one
-            if (done > 0) multiply_by_amx(rows, done, panels, blocks, sums);
-        }
-        if (done >= rows.count) return;
-        if (blocks == BLOCKS) return add_rows<BLOCKS>(rows, done, panels, sums);
+    // Rows [first, rows.count).
+    static void add_from(const ByteRows& rows, int64_t first, const int8_t* panels, int64_t blocks, int32_t* sums) {
+        if (first >= rows.count) return;
+        if (blocks == BLOCKS) return add_rows<BLOCKS>(rows, first, panels, sums);
         for (int64_t i = 0; i < blocks; ++i) {
-            add_rows<1>(rows, done, panels + i * block_bytes(rows.step_count), sums + i * BLOCK);
+            add_rows<1>(rows, first, panels + i * block_bytes(rows.step_count), sums + i * BLOCK);
         }
+    }
+
+    static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
+        add_from(rows, 0, panels, blocks, sums);
+    }
+};
+
+struct Tiles : Vnni {
+    static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
+        const int64_t whole = (rows.count + BLOCK / 2) / BLOCK * BLOCK;
+        if (whole > 0) multiply_by_amx(rows, whole, panels, blocks, sums);
+        add_from(rows, whole, panels, blocks, sums);
     }
 };
 
@@ -94,7 +102,12 @@ struct Vnni {
 
 const Int8Kernels avx512_int8 = {
     round_bytes, round_planes<Vnni>, mean<Vnni>,      multiply_bytes<Vnni>,
-    Vnni::add,   finish_sums<Vnni>,  pool_sums<Vnni>, hold_tiles,
+    Vnni::add,   finish_sums<Vnni>,  pool_sums<Vnni>, nullptr,
+};
+
+const Int8Kernels amx_int8 = {
+    round_bytes, round_planes<Vnni>, mean<Vnni>,      multiply_bytes<Tiles>,
+    Tiles::add,  finish_sums<Vnni>,  pool_sums<Vnni>, hold_tiles,
 };
 
 }  // namespace proxconnect

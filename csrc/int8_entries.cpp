@@ -8,6 +8,7 @@ const Int8Kernels* int8_kernels_of(int32_t isa) {
 #if defined(__x86_64__)
         case AVX2: return &avx2_int8;
         case AVX512: return &avx512_int8;
+        case AMX: return &amx_int8;
 #endif
         default: return &portable_int8;
     }

@@ -10,7 +10,7 @@ namespace {
 // Floats of V::outputs channels; the first where both are equal.
 template <class V>
 inline Floats<V> larger(Floats<V> a, Floats<V> b) {
-    return (b > a) | (b != b) ? b : a;
+    return ((b > a) | (b != b)) ? b : a;
 }
 
 // The largest of V::outputs channels of the pixels that one window meets; load(pixel) are those of one.

@@ -11,12 +11,13 @@
 namespace proxconnect {
 namespace {
 
-// The integers that an accumulator holds of the sums; a cyclic one those that it wraps.
-template <class V, int OVERFLOW>
+// The integers that an accumulator holds of the sums; a cyclic one those that it wraps. (The parameter is not called
+// OVERFLOW, which is a macro in Apple's <math.h>.)
+template <class V, int ON_OVERFLOW>
 inline Ints<V> held_integers(Ints<V> sums, const Output& output) {
-    if (OVERFLOW == NEVER) return sums;
+    if (ON_OVERFLOW == NEVER) return sums;
     const int32_t bound = int32_t{1} << (output.bits - 1);
-    if (OVERFLOW == SATURATE) {
+    if (ON_OVERFLOW == SATURATE) {
         const Ints<V> low = Ints<V>{} - bound, high = Ints<V>{} + (bound - 1);
         sums = sums < low ? low : sums;
         return sums > high ? high : sums;
@@ -26,10 +27,10 @@ inline Ints<V> held_integers(Ints<V> sums, const Output& output) {
 }
 
 // What an accumulator makes of the sums.
-template <class V, int OVERFLOW>
+template <class V, int ON_OVERFLOW>
 inline Floats<V> held(Ints<V> sums, const Output& output) {
-    const Floats<V> values = __builtin_convertvector((held_integers<V, OVERFLOW>(sums, output)), Floats<V>);
-    if (OVERFLOW != CYCLIC) return values;
+    const Floats<V> values = __builtin_convertvector((held_integers<V, ON_OVERFLOW>(sums, output)), Floats<V>);
+    if (ON_OVERFLOW != CYCLIC) return values;
     const float bound = static_cast<float>(int32_t{1} << (output.bits - 1));
     const Floats<V> size = values < 0.0f ? -values : values;
     const Floats<V> falling = output.slope * (bound - size);
@@ -58,30 +59,30 @@ inline int64_t place_of(const Outputs& outputs, int64_t row, int64_t channel) {
 }
 
 // The floats of V::outputs channels from `channel` on.
-template <class V, int OVERFLOW>
+template <class V, int ON_OVERFLOW>
 inline Floats<V> scaled(Ints<V> sums, const Output& output, int64_t channel) {
-    return held<V, OVERFLOW>(sums, output) * loaded<Floats<V>>(output.scale + channel) +
+    return held<V, ON_OVERFLOW>(sums, output) * loaded<Floats<V>>(output.scale + channel) +
            loaded<Floats<V>>(output.bias + channel);
 }
 
 // Floats of one row. `output` is a copy, lest what is written might change it.
-template <class V, int OVERFLOW, class Sums>
+template <class V, int ON_OVERFLOW, class Sums>
 inline void put_floats(const Sums& sums, Output output, Channels of, float* y) {
     int64_t c = 0;
     for (; c + V::outputs <= of.count(); c += V::outputs) {
-        const Floats<V> values = scaled<V, OVERFLOW>(sums(c), output, of.begin + c);
+        const Floats<V> values = scaled<V, ON_OVERFLOW>(sums(c), output, of.begin + c);
         std::memcpy(y + c, &values, sizeof values);
     }
-    if (c < of.count()) store_part(scaled<V, OVERFLOW>(sums(c), output, of.begin + c), of.count() - c, y + c);
+    if (c < of.count()) store_part(scaled<V, ON_OVERFLOW>(sums(c), output, of.begin + c), of.count() - c, y + c);
 }
 
-template <class V, int OVERFLOW, int ROWS, int SIZE, class Sums>
+template <class V, int ON_OVERFLOW, int ROWS, int SIZE, class Sums>
 inline void put_finished(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
     Block<V, ROWS, SIZE> block;
     block.channel = of.begin;
     block.fill([&](int r, int part) {
         const int64_t c = part * V::outputs;
-        return scaled<V, OVERFLOW>(sums(r, c), outputs.output, of.begin + c);
+        return scaled<V, ON_OVERFLOW>(sums(r, c), outputs.output, of.begin + c);
     });
     int64_t at[ROWS];
     for (int r = 0; r < ROWS; ++r) at[r] = place_of(outputs, rows[r], of.begin);
@@ -114,7 +115,7 @@ inline void put_bits(const uint64_t (&bits)[ROWS], const Outputs& outputs, const
     for (int r = 0; r < ROWS; ++r) words[rows[r] * width] |= (bits[r] & mask) << shift;
 }
 
-template <class V, int OVERFLOW, int ROWS, int SIZE, class Sums>
+template <class V, int ON_OVERFLOW, int ROWS, int SIZE, class Sums>
 inline void put_signs(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
     static_assert(SIZE <= 64);
     uint64_t bits[ROWS] = {};
@@ -124,7 +125,8 @@ inline void put_signs(const Sums& sums, const Outputs& outputs, const int64_t* r
             const Ints<V> low = loaded<Ints<V>>(outputs.signs->low + at);
             const Words<V> width = loaded<Words<V>>(outputs.signs->width + at);
             for (int r = 0; r < ROWS; ++r) {
-                const Words<V> above = (Words<V>)held_integers<V, OVERFLOW>(sums(r, c), outputs.output) - (Words<V>)low;
+                const Ints<V> held = held_integers<V, ON_OVERFLOW>(sums(r, c), outputs.output);
+                const Words<V> above = (Words<V>)held - (Words<V>)low;
                 bits[r] ^= static_cast<uint64_t>(V::below(above, width)) << c;
             }
         }
@@ -132,12 +134,12 @@ inline void put_signs(const Sums& sums, const Outputs& outputs, const int64_t* r
     put_bits(bits, outputs, rows, of);
 }
 
-template <class V, int OVERFLOW, int ROWS, int SIZE, class Sums>
+template <class V, int ON_OVERFLOW, int ROWS, int SIZE, class Sums>
 inline void put_held(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
-    if (outputs.signs != nullptr) return put_signs<V, OVERFLOW, ROWS, SIZE>(sums, outputs, rows, of);
-    if (outputs.step_count > 0) return put_finished<V, OVERFLOW, ROWS, SIZE>(sums, outputs, rows, of);
+    if (outputs.signs != nullptr) return put_signs<V, ON_OVERFLOW, ROWS, SIZE>(sums, outputs, rows, of);
+    if (outputs.step_count > 0) return put_finished<V, ON_OVERFLOW, ROWS, SIZE>(sums, outputs, rows, of);
     for (int r = 0; r < ROWS; ++r) {
-        put_floats<V, OVERFLOW>([&](int64_t c) { return sums(r, c); }, outputs.output, of,
+        put_floats<V, ON_OVERFLOW>([&](int64_t c) { return sums(r, c); }, outputs.output, of,
                                 outputs.y + place_of(outputs, rows[r], of.begin));
     }
 }

@@ -21,7 +21,8 @@ enum Status {
     OUT_OF_MEMORY = 3        // outputs are undefined; the next call works
 };
 
-enum InstructionSet { PORTABLE = 0, AVX2 = 1, AVX512 = 2, NEON = 3 };
+// AMX is AVX-512 and tiles; AVX512 never uses tiles.
+enum InstructionSet { PORTABLE = 0, AVX2 = 1, AVX512 = 2, NEON = 3, AMX = 4 };
 enum Overflow { NEVER = 0, WRAP = 1, SATURATE = 2, CYCLIC = 3 };
 
 // How the integer sum z of ±1 products becomes an output of channel n: what an accumulator of `bits` bits holds of it,
@@ -202,9 +203,6 @@ PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const 
                                              const int8_t* panels, const Fused* fused, const float* const* others,
                                              const Window* pool, float* y, int32_t threads);
 
-// Whether this machine has px_fused_float_conv2d.
-PROXCONNECT_API int32_t px_has_float_conv2d(int32_t isa);
-
 // The same of floats as weight, both in fixed point of three bytes, of signed digits: q = d2·2^16 + d1·2^8 + d0. An
 // image has a step of max |x| / 8355710. Of a weight w each block of outputs is four blocks of whole numbers, whose
 // channels are three for each of the image, one after the other: (0, 0, w2), (0, w2, w1), (w2, w1, w0) and (w1, w0, 0).
@@ -225,9 +223,9 @@ struct Attention {
 
 // softmax(scale · Q Kᵀ) V of each head: y is (batch, queries, heads, width). Each factor of a product is split into
 // three of 8 bits, of whose nine products the six largest are summed in float32; an error is that of sums of floats.
-// `keys` is above 0, `width` a multiple of 16 and `scale` above 0. Returns LACKS_INSTRUCTIONS where the machine has no AMX
-// with bfloat16, and NOT_TAKEN where an entry is NaN, or so large that a score might reach 2^20/log2(e), or an entry of
-// V 1e30.
+// `keys` is above 0, `width` a multiple of 16 and `scale` above 0. Returns LACKS_INSTRUCTIONS for every set but AMX, and
+// where the machine has no AMX with bfloat16, and NOT_TAKEN where an entry is NaN, or so large that a score might reach
+// 2^20/log2(e), or an entry of V 1e30.
 PROXCONNECT_API int32_t px_attention(int32_t isa, const float* q, const float* k, const float* v,
                                      const Attention* attention, float* y, int32_t threads);
 

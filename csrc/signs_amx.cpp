@@ -1,6 +1,8 @@
 #include "signs_amx.hpp"
 
-#if defined(__linux__) && defined(__AMX_INT8__)
+#include "amx.hpp"
+
+#if defined(PROXCONNECT_HAS_TILES)
 
 #include "sign_image.hpp"
 #include "inside.hpp"
@@ -11,7 +13,7 @@ namespace {
 
 // Fewer rows do not pay for spreading the weight, fewer entries or outputs not for what fills up a tile.
 bool is_worth_it(int64_t rows, int64_t entries, int64_t outputs) {
-    return rows >= 48 && entries >= 16 && outputs > PANEL && has_amx();
+    return rows >= 48 && entries >= 16 && outputs > PANEL;
 }
 
 // Memory for rows of bytes, and for what may be read after them: a tile.

@@ -1,4 +1,4 @@
-// Products of signs by AMX, as bytes of ±1. Each returns whether it did them: not without AMX, nor what is too little.
+// Products of signs by AMX, as bytes of ±1. Each returns whether it did them: not what is too little for tiles.
 #pragma once
 
 #include "kernels.hpp"

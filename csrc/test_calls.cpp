@@ -98,7 +98,7 @@ std::vector<Call> images_of_floats(int32_t isa, const Shared& s) {
                                {"8-bit convolution", inputs, outputs, levels},
                                {"fused 8-bit convolution", inputs, outputs, fused},
                                {"8-bit convolution with a pool", inputs, fewer, pooled}};
-    if (px_has_float_conv2d(isa)) calls.push_back({"float convolution", inputs, outputs, fixed});
+    if (isa == AMX) calls.push_back({"float convolution", inputs, outputs, fixed});
     return calls;
 }
 

@@ -16,6 +16,7 @@ const WeightOnlyKernels* weight_only_kernels_of(int32_t isa) {
 #if defined(__x86_64__)
         case AVX2: return &avx2_weight_only;
         case AVX512: return &avx512_weight_only;
+        case AMX: return &amx_weight_only;
 #endif
         default: return &portable_weight_only;
     }

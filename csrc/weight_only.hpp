@@ -42,7 +42,7 @@ struct WeightOnlyKernels {
 
 extern const WeightOnlyKernels portable_weight_only;
 #if defined(__x86_64__)
-extern const WeightOnlyKernels avx2_weight_only, avx512_weight_only;
+extern const WeightOnlyKernels avx2_weight_only, avx512_weight_only, amx_weight_only;
 #endif
 
 const WeightOnlyKernels* weight_only_kernels_of(int32_t isa);  // null where this machine lacks it

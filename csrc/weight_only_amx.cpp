@@ -1,10 +1,11 @@
 #include "weight_only_amx.hpp"
 
-#if defined(__linux__) && defined(__AMX_INT8__)
+#include "amx.hpp"
+
+#if defined(PROXCONNECT_HAS_TILES)
 
 #include <immintrin.h>
 
-#include "amx.hpp"
 #include "epilogue.hpp"
 
 namespace proxconnect {
@@ -342,7 +343,7 @@ bool multiply(const FloatRows& rows, const FloatOutputs& o, uint8_t* unfit) {
 
 bool is_for_amx(const FloatRows& rows) {
     constexpr int64_t FEW = 8, MOST = 1 << 15;  // rows that tables do as fast; entries whose sums 32 bits hold
-    return rows.count >= (rows.rounds ? 1 : FEW) && rows.entries <= MOST && has_amx();
+    return rows.count >= (rows.rounds ? 1 : FEW) && rows.entries <= MOST;
 }
 
 bool multiply_by_amx(const FloatRows& rows, const FloatOutputs& outputs, uint8_t* unfit) {

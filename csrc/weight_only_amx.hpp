@@ -7,7 +7,7 @@
 
 namespace proxconnect {
 
-// Whether AMX is to multiply these rows, which it does faster than other instructions.
+// Whether tiles multiply these rows faster than other instructions.
 bool is_for_amx(const FloatRows& rows);
 
 // The outputs, with their steps, of rows that have a step; unfit[r] is set for those that have none, and 0 for others.

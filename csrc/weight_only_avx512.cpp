@@ -1,4 +1,4 @@
-// AVX-512: vpermps takes one of sixteen floats for each lane; VNNI multiplies bytes, and AMX tiles of them.
+// AVX-512: vpermps takes one of sixteen floats for each lane, and VNNI multiplies bytes; AMX multiplies tiles of them.
 #include "byte_products.hpp"
 #include "register_tables.hpp"
 #include "weight_only_amx.hpp"
@@ -49,25 +49,26 @@ struct Avx512 {
 };
 
 void multiply(const FloatRows& rows, const FloatOutputs& outputs) {
-    if (is_for_amx(rows)) {
-        auto* const unfit = static_cast<uint8_t*>(scratch<WeightOnlyKernels>(rows.count));
-        if (!multiply_by_amx(rows, outputs, unfit)) return;
-        for (int64_t r = 0; r < rows.count; ++r) {
-            if (unfit[r] == 0) continue;
-            FloatRows row = from_row(rows, r);
-            row.count = 1;
-            multiply_by_register_tables<Avx512>(row, from_row(outputs, r));
-            take_steps(avx512_kernels, 1, from_row(outputs, r));
-        }
-        return;
-    }
     rows.rounds ? ByteProducts::multiply(with_quanta(rows), outputs)
                 : multiply_by_register_tables<Avx512>(rows, outputs);
     take_steps(avx512_kernels, rows.count, outputs);
 }
 
+void multiply_with_tiles(const FloatRows& rows, const FloatOutputs& outputs) {
+    if (!is_for_amx(rows)) return multiply(rows, outputs);
+    auto* const unfit = static_cast<uint8_t*>(scratch<WeightOnlyKernels>(rows.count));
+    if (!multiply_by_amx(rows, outputs, unfit)) return;
+    for (int64_t r = 0; r < rows.count; ++r) {
+        if (unfit[r] == 0) continue;
+        FloatRows row = from_row(rows, r);
+        row.count = 1;
+        multiply_by_register_tables<Avx512>(row, from_row(outputs, r));
+        take_steps(avx512_kernels, 1, from_row(outputs, r));
+    }
+}
+
 }  // namespace
 
-const WeightOnlyKernels avx512_weight_only = {multiply, largest};
+const WeightOnlyKernels avx512_weight_only = {multiply, largest}, amx_weight_only = {multiply_with_tiles, largest};
 
 }  // namespace proxconnect

@@ -1,6 +1,7 @@
 """What every test starts from: one thread, a fixed seed, deterministic properties."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 import pytest
 import torch
@@ -13,7 +14,16 @@ settings.register_profile("proxconnect", derandomize=True, deadline=None, max_ex
 settings.load_profile("proxconnect")
 
 
-LONGEST = ("kills/test_kills", "docs/", "export/test_runtimes", "misuse/", "test_examples", "test_sweep", "training/")
+LONGEST = (
+    "kernels/test_in_cpp",
+    "kills/test_kills",
+    "docs/",
+    "export/test_runtimes",
+    "misuse/",
+    "test_examples",
+    "test_sweep",
+    "training/",
+)
 """Files that would keep one worker busy when the other is done: they come first."""
 
 
@@ -25,6 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((index for index, start in enumerate(LONGEST) if name.startswith(start)), len(LONGEST))
 
     items.sort(key=place)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which C++ programs ran, and which did not and why: dots do not tell."""
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        if getattr(report, "when", None) == "call":
+            for name, value in report.user_properties:
+                terminalreporter.write_line(f"{name}: {value}")
 
 
 @pytest.fixture(autouse=True)

@@ -90,7 +90,7 @@ void attention(Draws& draws) {
     Guarded<float> y(rows * shape.width, draws.coin());
     const int32_t code =
         px_attention(machine.isa, q.x.data(), k.x.data(), v.x.data(), &shape, y.data(), machine.threads);
-    if (machine.isa != AVX512 || !machine.has_amx) {
+    if (machine.isa != AMX || !machine.is_known()) {
         return require(code == 1 && is_untouched(y), "px_attention: code", -1, 1, code);
     }
     constexpr double MOST_SCORE = 1 << 20, LOG2_E = 1.44269504;

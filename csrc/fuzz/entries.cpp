@@ -1,17 +1,12 @@
 #include "entries.hpp"
 
-#include "../amx.hpp"
-
 namespace fuzz {
 
 Machine::Machine(Draws& draws) {
-    isa = static_cast<int32_t>(draws.within(PORTABLE, NEON));
+    isa = static_cast<int32_t>(draws.within(PORTABLE, AMX));
     const bool is_wrong = draws.rarely();
     if (!px_supports(isa) && !is_wrong) isa = PORTABLE;
-    if (is_wrong && draws.coin()) isa = draws.one_of<int32_t>({-1, 4, 1000, INT32_MIN, INT32_MAX});
-    proxconnect::deny_amx(false);
-    has_amx = proxconnect::has_amx() && draws.coin();
-    proxconnect::deny_amx(!has_amx);
+    if (is_wrong && draws.coin()) isa = draws.one_of<int32_t>({-1, AMX + 1, 1000, INT32_MIN, INT32_MAX});
     threads = draws.one_of<int32_t>({1, 1, 1, 2, 3, 5, 0, -3});
 }
 

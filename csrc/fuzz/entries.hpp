@@ -30,11 +30,10 @@ void attention(Draws& draws);
 void quantize(Draws& draws);
 void quantize_backward(Draws& draws);
 
-// What all of them draw: an instruction set that this machine runs, with AMX or, for the same one, without; rarely one
-// that it does not run, or that there is none of.
+// What all of them draw: an instruction set that this machine runs; rarely one that it does not run, or that there is
+// none of.
 struct Machine {
     int32_t isa, threads;
-    bool has_amx;
 
     explicit Machine(Draws& draws);
 

@@ -118,7 +118,7 @@ void fused_float_conv2d(Draws& draws) {
     const int32_t code =
         px_fused_float_conv2d(machine.isa, x.data(), nullptr, &g, numbers.panels(), &fused, epilogue.others(),
                               pools ? &pool : nullptr, y.data(), machine.threads);
-    if (machine.isa != AVX512 || !machine.has_amx) {
+    if (machine.isa != AMX || !machine.is_known()) {
         return require(code == 1 && is_untouched(y), "px_fused_float_conv2d: code", -1, 1, code);
     }
     const std::vector<float> all = without_gaps(g, x);

@@ -15,7 +15,7 @@ from proxconnect.fusion.int8 import FusedInt8Conv, FusedInt8Rows
 from proxconnect.fusion.layout import with_channels_last
 
 pytestmark = pytest.mark.skipif(
-    not pc.kernels.is_built() or pc.kernels.instruction_sets()[-1] not in ("avx2", "avx512"),
+    not pc.kernels.is_built() or pc.kernels.instruction_sets()[-1] not in ("avx2", "avx512", "amx"),
     reason="8-bit layers have no fast kernels here",
 )
 

@@ -14,7 +14,7 @@ from proxconnect.kernels.operator import CPU
 _LEAST_KEYS, _MOST_KEYS, _MOST_WIDTH = 16, 1024, 256
 """Fewer keys do not fill a tile; more, or wider heads, do not stay in the second cache."""
 
-_SET = "avx512"
+_SET = "amx"
 _NUMBER = NUMBERS[_SET]
 
 

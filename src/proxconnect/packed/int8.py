@@ -13,7 +13,7 @@ from proxconnect.layers.products import ConvProduct, LinearProduct
 from proxconnect.packed.levels import Int8Layer
 from proxconnect.packed.panels import PanelLayer
 
-_FAST_SETS = ("avx2", "avx512")
+_FAST_SETS = ("avx2", "avx512", "amx")
 """The instruction sets whose kernels are faster than torch's float32."""
 
 _LEAST = 2.0**-100  # 127 divided by less might be infinite
