@@ -24,6 +24,7 @@ def gap(expected: Any, answer: Any) -> float:
     return max((outside(b, [a]) for a, b in zip(rights, mine, strict=True)), default=0.0)
 
 
+@torch.no_grad()
 def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = None) -> float:
     """How far an answer lies beyond the lowest and the highest of the bounds, by the largest entry of the first one.
 
@@ -40,6 +41,7 @@ def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = Non
     return _by_largest(beyond.clamp(min=0.0), right, channels)  # NaN stays NaN
 
 
+@torch.no_grad()
 def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
     """The largest float whose sign the bits do not have, by the largest entry of its channel; channels are last."""
     signs = bits.floats().double()
