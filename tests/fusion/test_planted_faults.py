@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import binary
+from nets import Block, binary
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -339,3 +339,28 @@ def test_the_proof_finds(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(pc.ProofError) as caught:
         prove(hard(Centred) if isinstance(model, Centred) else hard(), model, image())
     assert where in str(caught.value)
+
+
+class Parts(nn.Module):
+    """No graph as a whole, for it decides by values, but its blocks are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.blocks = nn.Conv2d(3, 16, 3), nn.ModuleList([Block(16, nn.PReLU()), Block(16, nn.PReLU())])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks if x.sum() > -torch.inf else ():
+            x = block(x)
+        return x
+
+
+def test_the_proof_says_in_which_part_a_fault_is() -> None:
+    model: Any = binary(Parts(), keep=("stem",))
+    small: Any = pc.pack(model, example=image())
+    assert small.packing.proof.operations == 2
+    found = node_of(small.blocks[1], "conv").target
+    kernel = found.kernel
+    found.kernel = lambda *args: kernel(*args) * 1.001
+    with pytest.raises(pc.ProofError, match=r"in the graph of blocks\.1, the fused operation of the layers conv, "):
+        prove(model, small, image())
