@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import Block, binary, image, mixer, plain, residual
+from nets import Block, binary, folds_norms, image, mixer, plain, residual
 from torch import Tensor, nn
 
 import proxconnect as pc
@@ -78,6 +78,7 @@ def test_nan_goes_as_far_as_layer_by_layer():
     assert answer.isnan().any(1).tolist() == [False, True, False]
 
 
+@folds_norms
 def test_what_is_fused_is_told():
     assert str(packed().packing) == (
         "by graph: the model: 2 binary layers with 6 norms, activations and additions, 1 norms of floats"
@@ -86,6 +87,7 @@ def test_what_is_fused_is_told():
     assert (fusion.regions[0].products, fusion.regions[0].bits) == (6, 4)
 
 
+@folds_norms
 @pytest.mark.parametrize("inputs", ["exact", "int8"])
 def test_products_of_floats(inputs):
     """What follows them is in their pass, as it is layer by layer to the bit."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import Block, binary
+from nets import Block, binary, folds_norms
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,7 +23,7 @@ from proxconnect.fusion.proof import Proof, prove
 from proxconnect.kernels.epilogue import Affine, Clamp, Slope
 from proxconnect.layers.react import Shift
 
-pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
+pytestmark = [pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built"), folds_norms]
 
 Plant = Callable[[Callable[..., None]], Any]
 """Takes `monkeypatch.setattr` and gives a packed model that is wrong."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import binary, image, plain, residual
+from nets import binary, folds_norms, image, plain, residual
 from torch import Tensor, nn
 
 import proxconnect as pc
@@ -13,6 +13,7 @@ from proxconnect.fusion.attachment import fused_forward
 from proxconnect.fusion.finishes import FusedNorm
 
 
+@folds_norms
 def test_signs_are_equal_to_the_bit():
     proof = pc.pack(binary(residual()), example=image()).packing.proof
     assert (proof.signs, proof.signs_gap, proof.floats, proof.rounded, proof.fast) == (2, 0.0, 0, 0, 0)
@@ -138,6 +139,7 @@ def ranking(monkeypatch: pytest.MonkeyPatch, noise: float) -> nn.Module:
     return model
 
 
+@folds_norms
 @pytest.mark.filterwarnings("error")
 def test_a_right_model_is_proved_though_rounding_swaps_near_ties(monkeypatch: pytest.MonkeyPatch) -> None:
     x = image()
@@ -149,6 +151,7 @@ def test_a_right_model_is_proved_though_rounding_swaps_near_ties(monkeypatch: py
     assert not fused_forward(small)._is_given_up
 
 
+@folds_norms
 def test_what_is_more_than_rounding_is_found_though_a_sort_hides_it(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = ranking(monkeypatch, 1e-3), image()
     with pytest.raises(ProofError, match="in the graph of the model, the fused operation of the layers norm and"):
