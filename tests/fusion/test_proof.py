@@ -158,3 +158,21 @@ def test_what_is_more_than_rounding_is_found_though_a_sort_hides_it(monkeypatch:
         pc.pack(model, example=x)
     with pytest.warns(UserWarning, match="given up.*the fused operation of the layers norm"):
         pc.pack(model)(x)
+
+
+@folds_norms
+@torch.no_grad()
+def test_rounding_that_a_norm_blows_up_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel of ones, of which a norm takes their mean, so that nothing but rounding is left."""
+    layers = [nn.Conv2d(3, 16, 1), nn.BatchNorm2d(16), nn.PReLU(), nn.Conv2d(16, 16, 1), nn.Conv2d(16, 4, 1)]
+    model: Any = binary(nn.Sequential(*layers), activations=None)
+    model[0].weight.zero_()
+    model[0].bias.fill_(1)
+    model[1].load_state_dict(nn.BatchNorm2d(16).state_dict() | {"running_mean": torch.ones(16)})
+    model[1].running_var.zero_()
+    own = FusedNorm.__call__
+    monkeypatch.setattr(FusedNorm, "__call__", lambda self, *args: own(self, *args) + 3e-5)
+    assert pc.pack(model, example=image()).packing.proof.operations == 1
+    monkeypatch.setattr(FusedNorm, "__call__", lambda self, *args: own(self, *args) + 1e-3)
+    with pytest.raises(ProofError, match="layers 1, 2 and"):
+        pc.pack(model, example=image())

@@ -8,12 +8,10 @@ from torch import Tensor, nn
 
 from proxconnect.fusion.image_conv import FusedImageConv
 from proxconnect.fusion.links import Link
+from proxconnect.fusion.products import ORDER
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fused_float_conv import FusedFloatConv2d, can_be_fixed
 from proxconnect.kernels.library import has_float_conv
-
-_ROUNDING = 2.0**-17
-"""By how much of the sum of all |x·w| a sum of floats may change with its order."""
 
 
 def can_convolve(layer: nn.Module | None) -> bool:
@@ -53,7 +51,7 @@ class FusedFloatConv(FusedImageConv):
         for parameter in layer.parameters():
             parameter.abs_()
         sizes: Tensor = layer((input if self.mean is None else self.mean(input)).abs())
-        return sizes * _ROUNDING
+        return sizes * ORDER
 
 
 def _padding(layer: nn.Conv2d) -> tuple[int, int]:

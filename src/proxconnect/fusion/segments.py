@@ -21,7 +21,7 @@ from proxconnect.fusion.int8 import FusedInt8Conv, FusedInt8Rows
 from proxconnect.fusion.layout import in_format_of, with_channels_last, with_planes
 from proxconnect.fusion.origins import layer_of, origins
 from proxconnect.fusion.overwriting import OverwritingGelu
-from proxconnect.fusion.products import FusedConv, FusedProduct
+from proxconnect.fusion.products import FusedConv, FusedFloatRows, FusedProduct
 from proxconnect.fusion.recording import Recording
 from proxconnect.fusion.rewrite import Rewriting
 from proxconnect.kernels.epilogue import Bits
@@ -126,7 +126,7 @@ class Segments:
         twin = self._traced.get(name)
         if others or twin is None or (twin.op, twin.target) != (node.op, node.target):
             return True
-        mine = map_arg((node.args, node.kwargs), lambda value: self._traced[self._source(origins(value)[-1])])
+        mine = map_arg((node.args, node.kwargs), lambda value: self._traced.get(self._source(origins(value)[-1])))
         return bool(mine != map_arg((twin.args, twin.kwargs), lambda value: self._traced[self._source(value.name)]))
 
     def _source(self, name: str) -> str:
@@ -197,8 +197,8 @@ class _Beside:
         heads = [place for place, name in enumerate(names) if self._is_layer(name)]
         head, behind = (names[heads[0]], names[heads[0] + 1 :]) if heads else (first.name, names)
         sums = self._recorded(head)
-        is_float = isinstance(node.target, FusedFloatConv)
-        change = node.target.rounding(input) if is_float else sums.abs() * _IN_FLOATS  # type: ignore[union-attr]
+        sums_floats = isinstance(node.target, FusedFloatConv | FusedFloatRows)
+        change = node.target.rounding(input) if sums_floats else sums.abs() * _IN_FLOATS  # type: ignore[union-attr]
         return [expected, *(self._follow(head, sums + sign * change, behind) for sign in (-1, 1))]
 
     def _is_layer(self, name: str) -> bool:
