@@ -29,10 +29,12 @@ def pack(
 ) -> nn.Module:  # fmt: skip
     """A new model, in `eval()` and without gradients, whose binary layers hold 1 bit a weight plus scales.
 
-    It computes what `model` does with hard weights and hard activations: layers with binary inputs to the bit, those
-    with float inputs up to the order of a sum. Layers of the pair `fp` are made binary too. `model` stays as it is. The
-    kernels compute where they were built, on CPUs, and torch everywhere else. Where the model, or a part of it, is a
-    fixed graph, it runs fused (docs/runtime.md); `packing` of the new model says what does.
+    It computes what `model` does with hard weights and hard activations. On equal inputs, layers with binary inputs
+    answer equal to the bit on every machine, and those with float inputs up to the order of a sum. Whole answers are
+    equal up to how torch rounds float layers, unless that turns a sign or a sort behind them (docs/runtime.md). Layers
+    of the pair `fp` are made binary too. `model` stays as it is. The kernels compute where they were built, on CPUs,
+    and torch everywhere else. Where the model, or a part of it, is a fixed graph, it runs fused (docs/runtime.md);
+    `packing` of the new model says what does.
 
     Args:
         model: a binary model.
@@ -51,14 +53,15 @@ def pack(
             turn by that, as it may where torch sums in another order; hence by default "fast" where no layer has binary
             inputs, else "torch". In no file.
         example: what `model` takes, as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments.
-            With it, `packing.proof` of the new model says how near each layer, the graph and the whole come to `model`.
+            With it, every layer and every fused operation is compared with its original on equal inputs, and
+            `packing.proof` of the new model says how near these and the whole answer come to `model`.
 
     Raises:
         ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, for NaN or
             infinity in latents, their biases and shifts or in batch norms, for another `inputs`, `remainder`, `vectors`
             or `floats`, and for a model wrapped by `torch.compile(model)` or the like.
         TypeError: for such types of layers.
-        ProofError: where on the example a layer or the graph differs by more than rounding.
+        ProofError: if a layer or a fused operation differs on the example by more than rounding; the message names it.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
@@ -87,8 +90,7 @@ def load(
         >>> packed = pc.pack(pc.binarize(copy.deepcopy(model), "bnn++"))
         >>> pc.save(packed, "model.safetensors")
         >>> x = torch.randn(3, 4)
-        >>> torch.equal(pc.load("model.safetensors", model)(x), packed(x))
-        True
+        >>> torch.testing.assert_close(pc.load("model.safetensors", model)(x), packed(x))
     """
     model = packed.load(path, float_model, inputs=inputs)
     vars(model)["packing"] = Packing(fuse(model, floats), None)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nets import binary, image
+from nets import binary, folds_norms, image
 from torch import Tensor, nn
 
 import proxconnect as pc
@@ -74,6 +74,7 @@ def test_norms_of_rows_in_another_dimension(build, count, activations):
     same(model, torch.randn(3, count, 8))
 
 
+@folds_norms
 def test_two_norms_of_floats_are_one_pass():
     stem = [nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.BatchNorm2d(16), nn.Hardtanh()]
     model = pc.pack(binary(nn.Sequential(*stem, nn.Conv2d(16, 8, 3), nn.Conv2d(8, 8, 3))))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import Block, binary, image, mixer, plain, residual
+from nets import Block, binary, folds_norms, image, mixer, plain, residual
 from torch import Tensor, nn
 
 import proxconnect as pc
@@ -61,7 +61,7 @@ def test_equal_to_the_layers_to_the_bit(build, overflow):
 @pytest.mark.parametrize("padding_value", [0, 1, -1])
 def test_borders(padding_mode, padding_value):
     layers = [nn.Conv2d(3, 64, 3), *(nn.Conv2d(64, 64, 3, padding=1, padding_mode=padding_mode) for _ in range(2))]
-    model = binary(nn.Sequential(*layers, nn.Conv2d(64, 2, 1)))
+    model = binary(nn.Sequential(*layers), keep=("0",))  # a float layer behind would round by the layout of its input
     for layer in model[1:3]:
         if padding_mode == "zeros":
             layer.set_padding_value(padding_value)
@@ -78,6 +78,7 @@ def test_nan_goes_as_far_as_layer_by_layer():
     assert answer.isnan().any(1).tolist() == [False, True, False]
 
 
+@folds_norms
 def test_what_is_fused_is_told():
     assert str(packed().packing) == (
         "by graph: the model: 2 binary layers with 6 norms, activations and additions, 1 norms of floats"
@@ -86,6 +87,7 @@ def test_what_is_fused_is_told():
     assert (fusion.regions[0].products, fusion.regions[0].bits) == (6, 4)
 
 
+@folds_norms
 @pytest.mark.parametrize("inputs", ["exact", "int8"])
 def test_products_of_floats(inputs):
     """What follows them is in their pass, as it is layer by layer to the bit."""
@@ -401,3 +403,12 @@ def test_slices_and_shallow_copies_of_a_fused_model_run():
     assert runs(twin) == 0
     twin(x)
     assert runs(twin) == 1
+
+
+def test_rows_of_images_are_read_along_another_dimension_than_channels():
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1), nn.Linear(16, 16), nn.Conv2d(16, 4, 1)]
+    model, x = pc.pack(binary(nn.Sequential(*layers), keep=None)), image(16)
+    assert model.packing.fusion.regions[0].bits == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(model(x), by_layers(model, x))

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from nets import binary, image
+from nets import binary, folds_norms, image
 from torch import Tensor, nn
 
 import proxconnect as pc
@@ -82,6 +82,7 @@ def test_equal_to_the_layers_to_the_bit(kind, size):
     assert not fused_forward(model)._is_given_up
 
 
+@folds_norms
 def test_what_is_fused():
     model = packed()
     (region,) = model.packing.fusion.regions
@@ -121,6 +122,7 @@ def test_an_addition_that_repeats_what_is_added():
     assert not fused_forward(model)._is_given_up
 
 
+@folds_norms
 def test_rows():
     model = pc.pack(binary(Rows(), keep=("edges", "mixed")), remainder="int8")
     (region,) = model.packing.fusion.regions

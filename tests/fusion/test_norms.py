@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from nets import folds_norms
 from torch import Tensor, nn
 
 from proxconnect.fusion.norms import affine_of, can_fold
@@ -22,6 +23,7 @@ def fma(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     return (x.double() * a + b).float()
 
 
+@folds_norms
 @pytest.mark.parametrize("variance", [0.0, 1e-12, 1.0, 1e6])
 @pytest.mark.parametrize("gamma", [0.0, -1.0, 1e-30, -1e-30, 3.0])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -32,6 +34,7 @@ def test_it_equals_the_norm_to_the_bit(gamma, variance, memory_format):
         assert torch.equal(fma(norm, x), norm(x))
 
 
+@folds_norms
 def test_a_norm_without_numbers_of_its_own():
     norm = nn.BatchNorm2d(5, affine=False).eval()
     norm.running_mean.normal_()
@@ -46,6 +49,7 @@ def test_numbers_that_are_not_finite_are_left_to_torch():
     assert affine_of(unknown) is None
 
 
+@folds_norms
 def test_what_cannot_be_folded():
     assert can_fold(nn.BatchNorm2d(3).eval())
     assert not can_fold(nn.BatchNorm2d(3))

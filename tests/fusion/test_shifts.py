@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nets import binary, image, mixer, plain
+from nets import binary, folds_norms, image, mixer, plain
 from nets import residual as residual_of_blocks
 from torch import nn
 
@@ -47,6 +47,7 @@ def residual() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), RPReLU(16), *blocks, nn.Conv2d(16, 2, 1))
 
 
+@folds_norms
 @pytest.mark.parametrize(("build", "links", "bits"), [(chain, 10, 3), (tokens, 4, 2), (residual, 10, 0)])
 def test_they_run_in_the_pass_of_a_product_to_the_bit(build, links, bits):
     model = pc.pack(shifted(build()))

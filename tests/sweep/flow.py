@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import proxconnect as pc
 from proxconnect.example import arguments, tensors_in
+from proxconnect.fusion import prove
 from proxconnect.layers import BinaryLayer
 from sweep.subject import Subject
 
@@ -47,14 +48,11 @@ def go_through(subject: Subject, floats: nn.Module, mode: str, folder: Path) -> 
         hard = hard_floats(floats, model)
         near(answers(hard, example, subject.telling), expected, "the float network of hard weights")
         del hard
-    packed = pc.pack(model, example=example)  # which compares it layer by layer, and as a whole
-    del model  # the largest networks fill the memory
-    answered = answers(packed, example, subject.telling)
+    packed = pc.pack(model, example=example)  # which compares it layer by layer
     if mode == "BW":
-        near(answered, expected, "the packed network")
+        near(answers(packed, example, subject.telling), expected, "the packed network")
     pc.save(packed, folder / "net.safetensors")
-    loaded = pc.load(folder / "net.safetensors", floats)
-    same(answers(loaded, example, subject.telling), answered, "the loaded network")
+    prove(model, pc.load(folder / "net.safetensors", floats), example)
     return said
 
 
@@ -130,9 +128,3 @@ def near(found: list[Tensor], expected: list[Tensor], what: str) -> None:
         size = float(other.abs().max())
         apart = float((one - other).abs().max())
         assert apart <= CLOSE * max(size, 1e-6), f"{what} is off by {apart:.2g} of {size:.2g}"
-
-
-def same(found: list[Tensor], expected: list[Tensor], what: str) -> None:
-    assert [t.shape for t in found] == [t.shape for t in expected], f"{what} answers in other shapes"
-    equal = all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip(found, expected, strict=True))
-    assert equal, f"{what} does not answer to the bit"

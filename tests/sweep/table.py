@@ -7,7 +7,7 @@ HEAD = """# Networks that were tried
 `make test-sweep` writes this page from `networks.jsonl` beside it. Each network has random weights and goes through:
 `binarize`; the float state dict loads with `strict=True`; a training step in which every binary layer gets a gradient;
 `eval`; `hard_state_dict`, by which the float network answers alike; `pack`, proved layer by layer; `save`, `load`, and
-the same answers to the bit.
+the same proof of what was loaded.
 
 BW: binary weights. BWA: binary inputs too; a layer whose weight other code takes keeps float inputs, and `binarize`
 says which. Convolutions that standardise their weights (`ScaledStdConv2d` of NFNets) stay float in both. Of timm the

@@ -58,10 +58,15 @@ def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
 
 def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
     """What `run` answers to a batch of images, part by part where it is large."""
-    part = max(_BYTES // max(images[:1].nbytes, 1), 1) if images.dim() == 4 else len(images)
+    part = part_of(images)
     if len(images) <= part:
         return run(images)
     return torch.cat([run(some) for some in images.split(part)])
+
+
+def part_of(images: Tensor) -> int:
+    """How many images of a batch run at a time."""
+    return max(_BYTES // max(images[:1].nbytes, 1), 1) if images.dim() == 4 else len(images)
 
 
 def _is_apart(node: Node, modules: dict[str, nn.Module], rank: int) -> bool:

@@ -5,17 +5,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from proxconnect.example import tensors_in
+from proxconnect.fusion.closeness import ROUNDING, gap
 from proxconnect.layers import BinaryLayer
 from proxconnect.packed import PackedLayer
+from proxconnect.packed.compact import CompactLayer
+from proxconnect.packed.halves import TOLERANCE
 from proxconnect.packed.kernels import KernelLayer
 from proxconnect.packed.levels import Int8Layer, error
-
-ROUNDING = 1e-4
-"""By how much of its largest entry a sum of floats may change with its order."""
 
 _HALF = 2.0**-9
 """What scales and biases in 16 bits may change at most of the largest entry of an output."""
@@ -84,18 +83,19 @@ def _bound(layer: KernelLayer, inputs: tuple[Any, ...], expected: Any) -> float:
     return float(layer.scale.abs().max()) * entries * most_input / 254 / most_output if most_output else float("inf")
 
 
-def gap(expected: Any, answer: Any) -> float:
-    """The largest |Δ| of all tensors by the largest entry; infinite for other shapes, and where only one is NaN."""
-    rights, mine = tensors_in(expected), tensors_in(answer)
-    if [t.shape for t in rights] != [t.shape for t in mine]:
-        return float("inf")
-    return max((_gap_of(a, b) for a, b in zip(rights, mine, strict=True)), default=0.0)
+def remainder_fault(model: nn.Module, packed: nn.Module, *, has_halves: bool) -> str:
+    """What of a packed model but its packed layers holds other numbers than the model; empty where nothing does.
 
-
-def _gap_of(expected: Tensor, answer: Tensor) -> float:
-    right, mine = expected.double(), answer.double()
-    same = (right == mine) | (right.isnan() & mine.isnan())
-    if bool(same.all()):
-        return 0.0
-    largest = right.abs().nan_to_num(0.0).max()
-    return float((torch.where(same, 0.0, (right - mine).abs()).max() / largest).nan_to_num(float("inf")))
+    Buffers that are in no state dict are left out: a forward may make them anew.
+    """
+    for name, module in packed.named_modules():
+        if isinstance(module, CompactLayer):
+            continue
+        right = model.get_submodule(name)
+        for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            twin = right._parameters.get(key, right._buffers.get(key))
+            if key in module._non_persistent_buffers_set or twin is None:
+                continue
+            if not gap(twin, tensor) <= (TOLERANCE if has_halves else 0.0):
+                return f"{key} of {name or 'the model'} is not what it is in the model that was packed"
+    return ""

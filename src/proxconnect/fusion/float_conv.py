@@ -1,13 +1,14 @@
 """Float convolutions and what stands around them in one pass, by kernels that round otherwise than torch does."""
 
+import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, nn
 
 from proxconnect.fusion.image_conv import FusedImageConv
 from proxconnect.fusion.links import Link
+from proxconnect.fusion.products import ORDER
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fused_float_conv import FusedFloatConv2d, can_be_fixed
 from proxconnect.kernels.library import has_float_conv
@@ -44,13 +45,13 @@ class FusedFloatConv(FusedImageConv):
         kernel = FusedFloatConv2d(weight, stride, _padding(layer), layer.dilation, bias, steps, mean, pool)
         super().__init__(layer, kernel, seen, mean, links, pool)
 
-
-class ByTorch(fx.Interpreter):
-    """Runs a graph with its float convolutions by torch."""
-
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """As the graph does, but for those."""
-        return super().call_function(target.by_layers if isinstance(target, FusedFloatConv) else target, args, kwargs)
+    def rounding(self, input: Tensor) -> Tensor:
+        """By how much the sums of an input may change with their order, of both signs."""
+        layer = copy.deepcopy(self.layer)
+        for parameter in layer.parameters():
+            parameter.abs_()
+        sizes: Tensor = layer((input if self.mean is None else self.mean(input)).abs())
+        return sizes * ORDER
 
 
 def _padding(layer: nn.Conv2d) -> tuple[int, int]:

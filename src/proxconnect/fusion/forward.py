@@ -14,9 +14,10 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from proxconnect.example import tensors_in
 from proxconnect.fusion.attention import FastAttention
 from proxconnect.fusion.batches import are_apart, in_parts
-from proxconnect.fusion.float_conv import ByTorch
+from proxconnect.fusion.examination import Examination, examination
 from proxconnect.fusion.layout import with_channels_last
 from proxconnect.fusion.rewrite import Rewriting, rewrite
+from proxconnect.fusion.segments import Segments
 from proxconnect.fusion.sources import Sources
 from proxconnect.fusion.trace import UntraceableError, one_at_a_time, required_parameters, trace
 
@@ -29,8 +30,9 @@ class FusedForward:
 
     The graph is for plain inputs on the CPU, in `eval()` and without derivatives; whatever compiles, traces, transforms
     or watches the module, and every other input, gets its own forward. A graph is made anew where what it was made of
-    has changed. Its first answer is compared with that of the module's own forward: a forward that decides by what a
-    graph does not show has no graph, and one that differs is given up with a warning.
+    has changed. Its first answer is compared with that of the module's own forward. If they differ, an examination
+    decides: a graph is given up with a warning if the forward decides by what no graph shows, or if an operation
+    differs from its layers, but not if a sign or a sort merely amplifies rounding.
 
     UntraceableError for a module that has no graph.
     """
@@ -43,6 +45,7 @@ class FusedForward:
         self.module, self._own, self._has_fast_floats = module, own, has_fast_floats
         self.names = required_parameters(own)
         self.is_paused = False
+        self._examinations: list[Examination] | None = None
         self._fuse()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -51,7 +54,7 @@ class FusedForward:
         if not inputs or not are_plain(inputs):
             return self.own(*args, **kwargs)
         if self.is_paused:
-            return self._by_layers(inputs)
+            return self._by_layers(*inputs)
         if self._is_outdated():
             self._fuse_again()
         sources = self._sources
@@ -59,6 +62,9 @@ class FusedForward:
         if self._is_given_up or sources.are_watched() or sources.need_gradients() or not sources.are_evaluating():
             return self.own(*args, **kwargs)
         assert self._run is not None
+        if self._examinations is not None:
+            self._examinations.append(self._examination(inputs))
+            return self._examinations[-1].answer
         if not self._is_checked:
             return self._checked(inputs)
         try:
@@ -72,14 +78,19 @@ class FusedForward:
         """Whether the graph has its images with their channels last."""
         return self.work.has_images
 
-    @property
-    def has_fast_convs(self) -> bool:
-        """Whether kernels compute float convolutions that torch would."""
-        return self.work.float_convs > 0
-
     def own(self, *args: Any, **kwargs: Any) -> Any:
         """What the module's own forward answers."""
         return self._own(self.module, *args, **kwargs)
+
+    @contextmanager
+    def examined(self) -> Iterator[list[Examination]]:
+        """While this lasts, have the layers answer, and the graph examined on all that they get."""
+        before = self._examinations
+        try:
+            self._examinations = []
+            yield self._examinations
+        finally:
+            self._examinations = before
 
     @contextmanager
     def run_by(self, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
@@ -101,6 +112,7 @@ class FusedForward:
         sources = Sources(self.module, graph, self.work.read)
         self._graph = fx.GraphModule(self.module, graph)
         self._are_apart = are_apart(graph, self.work.modules)
+        self._segments = Segments(self.module, self.work, is_apart=self._are_apart)
         self._is_checked = self._is_given_up = False
         self._run = self._graph.forward
         self._sources = sources  # last, since other threads take the rest to fit it
@@ -128,21 +140,19 @@ class FusedForward:
         return (*args, *(kwargs[name] for name in rest)) if all(name in kwargs for name in rest) else None
 
     def _checked(self, inputs: tuple[Any, ...]) -> Any:
-        """The first answer of the graph, or where it is another that of the module itself.
+        """The first answer of the graph, or that of the module itself where the graph is wrong.
 
-        Float convolutions are compared by torch's, since signs may turn where kernels round otherwise. An answer that
-        holds NaN proves nothing, and NaN may reach more by the graph: then the next one is compared, too.
+        An answer that holds NaN proves nothing, and NaN may reach more by the graph: then the next one is compared too.
         """
-        expected = self._as_the_graph(inputs)
+        _, expected = self._as_the_graph(inputs, self._by_layers)
         try:
             answer = self._run(*inputs)  # type: ignore[misc]  # it was made
-            by_torch = answer
-            if self.work.float_convs:
-                by_torch = ByTorch(self._graph).run(*inputs)
-            fault = _difference(tensors_in(expected), tensors_in(by_torch))
+            fault = _difference(tensors_in(expected), tensors_in(answer))
         except Exception as error:  # whatever the operations raise
-            fault = f"it raises {type(error).__name__}: {error}"
+            answer, fault = None, f"it raises {type(error).__name__}: {error}"
         is_lost = any(tensor.isnan().any() for tensor in tensors_in(expected))
+        if fault and answer is not None and not is_lost:
+            fault = self._examination(inputs).fault(fault)
         if not fault:
             self._is_checked = not is_lost
             return answer
@@ -150,14 +160,22 @@ class FusedForward:
             self._give_up(fault)
         return self.own(*inputs)
 
-    def _as_the_graph(self, inputs: tuple[Any, ...]) -> Any:
-        """What the layers answer, images laid out as the graph has them, unless the forward cannot view them so."""
+    def _examination(self, inputs: tuple[Any, ...]) -> Examination:
+        """What these inputs show of the graph."""
+        with torch.no_grad():
+            laid_out, answer = self._as_the_graph(inputs, self.own)
+            return examination(self._segments, inputs, laid_out, answer)
+
+    def _as_the_graph(self, inputs: tuple[Any, ...], answer_to: Callable[..., Any]) -> tuple[tuple[Any, ...], Any]:
+        """The inputs and what the layers answer, images laid out as the graph has them unless these cannot view them
+        so."""
         if self.has_images:
             with suppress(RuntimeError):
-                return self._by_layers(tuple(map(with_channels_last, inputs)))
-        return self._by_layers(inputs)
+                laid_out = tuple(map(with_channels_last, inputs))
+                return laid_out, answer_to(*laid_out)
+        return inputs, answer_to(*inputs)
 
-    def _by_layers(self, inputs: tuple[Any, ...]) -> Any:
+    def _by_layers(self, *inputs: Any) -> Any:
         """What the module's own forward answers, its attention that of the graph."""
         with FastAttention() if self._has_fast_floats else nullcontext():
             return self.own(*inputs)
@@ -183,7 +201,7 @@ class FusedForward:
     def __getstate__(self) -> dict[str, Any]:
         """What copies take: the graph is made anew."""
         kept = {name: vars(self)[name] for name in ("module", "names", "_has_fast_floats")}
-        return {**kept, "is_paused": False}
+        return {**kept, "is_paused": False, "_examinations": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state

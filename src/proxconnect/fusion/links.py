@@ -30,7 +30,8 @@ _POINTWISE_FUNCTIONS: tuple[Any, ...] = (
     functional.tanh, functional.sigmoid, torch.tanh, torch.sigmoid,
 )  # fmt: skip
 _ADDITIONS: tuple[Any, ...] = (operator.add, operator.iadd, torch.add)
-_METHODS = {"relu", "relu_", "tanh", "tanh_", "sigmoid", "sigmoid_"}
+_CURVES = {"tanh", "tanh_", "sigmoid", "sigmoid_"}
+_METHODS = {"relu", "relu_", *_CURVES}
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ class Link:
         if self.channels is None:
             return None
         return self.module.dim if isinstance(self.module, Shift) else 1
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the kernels and torch round it alike on every machine, so that equal inputs give equal bits."""
+        module, target = self.module, self.node.target
+        is_norm_or_curve = isinstance(module, (*_NORMS, *_POINTWISE)) or target in _POINTWISE_FUNCTIONS
+        return not (is_norm_or_curve or target in _CURVES)
 
     def fits(self, channels: int, *, are_images: bool) -> bool:
         """Whether its numbers can be those of images, or of rows, of so many channels."""

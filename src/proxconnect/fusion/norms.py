@@ -15,7 +15,7 @@ def can_fold(norm: nn.Module) -> bool:
     if not isinstance(norm, _BatchNorm) or norm.training or norm.running_mean is None or norm.running_var is None:
         return False
     tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    return all(t is None or (t.dtype is torch.float32 and t.is_cpu) for t in tensors) and _adds_in_one_step()
+    return all(t is None or (t.dtype is torch.float32 and t.is_cpu) for t in tensors) and adds_in_one_step()
 
 
 def affine_of(norm: _BatchNorm) -> Affine | None:
@@ -41,7 +41,7 @@ def _at(x: float, norm: _BatchNorm, mean: Tensor, bias: Tensor | None) -> Tensor
 
 
 @cache
-def _adds_in_one_step() -> bool:
+def adds_in_one_step() -> bool:
     """Whether torch rounds a norm once, as fma does, on this machine; where it rounds twice, norms stay torch's."""
     generator = torch.Generator().manual_seed(0)
     x, mean, weight, bias = (torch.randn(64, generator=generator, dtype=torch.float32) for _ in range(4))

@@ -17,6 +17,9 @@ from proxconnect.kernels.fused_linear import FusedLinear
 from proxconnect.layers.react import Shift
 from proxconnect.packed.kernels import KernelConv, KernelLayer, KernelLinear
 
+ORDER = 2.0**-17
+"""By how much of the sum of all |x·w| a sum of floats may change with its order."""
+
 
 def can_fuse(layer: nn.Module) -> bool:
     """Whether kernels multiply by the signs of this layer, in float32, and can finish the sums in one pass."""
@@ -138,6 +141,10 @@ class FusedFloatRows(FusedProduct):
             return self.by_layers(input, others)
         output: Tensor | None = finished(self.kernel, input, others, torch.contiguous_format)
         return self.by_layers(input, others) if output is None else output
+
+    def rounding(self, input: Tensor) -> Tensor:
+        """By how much the sums of an input may change with their order, of both signs."""
+        return input.abs().sum(-1, keepdim=True) * self.layer.scale.abs().reshape(-1) * ORDER
 
 
 def can_shift(layer: KernelLayer, shift: Shift) -> bool:

@@ -1,5 +1,6 @@
 """From the graph of a module to one whose binary layers run with all that follows them."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from proxconnect.fusion.int8 import FusedInt8Conv, FusedInt8Rows, can_multiply
 from proxconnect.fusion.layout import keep_channels_last
 from proxconnect.fusion.links import Link, chain_from, is_nothing, link_of, steps_of
 from proxconnect.fusion.mutation import separate_writes
+from proxconnect.fusion.origins import note_names, note_shifted, origins, stand_for
 from proxconnect.fusion.overwriting import OverwritingGelu
 from proxconnect.fusion.products import FusedProduct, can_fuse, can_shift, channels_of, fused, output_bits, takes_bits
 from proxconnect.kernels.attention import has_attention
@@ -33,6 +35,10 @@ class Rewriting:
 
     graph: fx.Graph
     modules: dict[str, nn.Module]
+    traced: fx.Graph
+    """The graph as it was before."""
+    nothing: dict[str, str] = field(default_factory=dict)
+    """By the name of a traced node that was left out, the name of the node whose value it gives back."""
     read: list[nn.Module] = field(default_factory=list)
     """The modules whose numbers went into operations, or that were left out."""
     has_images: bool = False
@@ -64,7 +70,8 @@ class Rewriting:
 
 def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) -> Rewriting:
     """Rewrite the graph of `module` in place; UntraceableError where it writes into what it reads later."""
-    work = Rewriting(graph, dict(module.named_modules()))
+    work = Rewriting(graph, dict(module.named_modules()), copy.deepcopy(graph))
+    note_names(graph, work.traced)
     work.has_images = any(_is_image_layer(work.module_of(node)) for node in graph.nodes)
     separate_writes(graph, work.modules)
     graph.eliminate_dead_code(_has_effects)
@@ -94,8 +101,10 @@ def _has_effects(node: Node) -> bool:
 def _leave_out_nothing(work: Rewriting, node: Node) -> None:
     module = work.module_of(node)
     if module is not None and is_nothing(module) and len(node.args) == 1 and not node.kwargs:
+        value: Any = node.args[0]
         work.read.append(module)
-        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]  # what a module is called with
+        work.nothing[origins(node)[-1]] = origins(value)[-1]
+        node.replace_all_uses_with(value)
         work.graph.erase_node(node)
 
 
@@ -112,7 +121,9 @@ def _take_out_shift(work: Rewriting, head: Node) -> None:
     layer = _product_of(work, head)
     if layer is not None and layer.input_shift is not None:
         with work.graph.inserting_before(head):
-            head.args = (work.graph.call_module(f"{head.target}.input_shift", head.args),)
+            shift = work.graph.call_module(f"{head.target}.input_shift", head.args)
+        note_shifted(shift, head)
+        head.args = (shift,)
 
 
 def _fuse_product(work: Rewriting, head: Node) -> None:
@@ -123,7 +134,7 @@ def _fuse_product(work: Rewriting, head: Node) -> None:
     before: Any = head.args[0]
     shift = _shift_before(work, before, layer)
     links = chain_from(head, work.modules, channels_of(layer), are_images=isinstance(layer, KernelConv))
-    then: Any = output_bits(layer, links) if _leads_to_bits(work, links[-1].node if links else head) else None
+    then: Any = output_bits(layer, links) if _leads_to_bits(work, layer, links[-1].node if links else head) else None
     if then is not None:
         work.bits += 1
     else:
@@ -147,10 +158,12 @@ def _shift_before(work: Rewriting, node: Any, layer: KernelLayer) -> Shift | Non
     return module
 
 
-def _leads_to_bits(work: Rewriting, last: Node) -> bool:
-    """Whether all that reads a value takes it as bits."""
+def _leads_to_bits(work: Rewriting, layer: KernelLayer, last: Node) -> bool:
+    """Whether all that reads a value takes it as bits of channels where `layer` has them."""
     readers = [(user, work.module_of(user)) for user in last.users]
-    return bool(readers) and all(m is not None and takes_bits(m) and user.args == (last,) for user, m in readers)
+    has_channels = isinstance(layer, KernelConv)  # not in the last dimension, where a linear layer reads them
+    fits = [m is not None and takes_bits(m) and isinstance(m, KernelConv) == has_channels for _, m in readers]
+    return bool(readers) and all(fits) and all(user.args == (last,) for user, _ in readers)
 
 
 def _overwrite(work: Rewriting, node: Node) -> None:
@@ -276,6 +289,7 @@ def _put_call(graph: fx.Graph, nodes: Sequence[Node], operation: Any, arguments:
     name_for_code(operation, nodes[0].name)
     with graph.inserting_after(nodes[-1]):
         call = graph.call_function(operation, arguments)
+    stand_for(call, nodes)
     nodes[-1].replace_all_uses_with(call)
     for node in reversed(nodes):
         graph.erase_node(node)

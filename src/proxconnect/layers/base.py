@@ -120,10 +120,15 @@ class BinaryLayer(Product):
     @property
     def scales_sums(self) -> bool:
         """Whether the scale multiplies sums: of an accumulator, not in full precision, and of hard signs alone."""
-        weights, inputs = self.weight_quantizer, self.input_quantizer
         if self.accumulator is not None:
-            return not weights.is_float
-        return inputs is not None and weights.is_hard and inputs.is_hard
+            return not self.weight_quantizer.is_float
+        return self.sums_integers
+
+    @property
+    def sums_integers(self) -> bool:
+        """Whether weights and inputs are hard signs."""
+        inputs = self.input_quantizer
+        return inputs is not None and self.weight_quantizer.is_hard and inputs.is_hard
 
     def quantize_input(self, input: Tensor) -> Tensor:
         """The input as the layer multiplies it: quantised where activations are binary."""

@@ -54,6 +54,11 @@ class Product(nn.Module):
         """
         return self.accumulator is not None
 
+    @property
+    def sums_integers(self) -> bool:
+        """Whether the sums are of hard signs alone."""
+        return False
+
     def product(self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any) -> Tensor:
         """`multiply`, or `accumulate` where α multiplies sums, not the weight."""
         if self.scales_sums:
@@ -70,6 +75,8 @@ class Product(nn.Module):
         wide = torch.promote_types(input.dtype, torch.float32)
         with _without_autocast(input.device.type):
             result = self.multiply(input.to(wide), weight.to(wide), None, *args)
+            if self.sums_integers and not _sums_exactly(result):
+                result = _nearest_integers(result)
             if self.accumulator is not None:
                 self._note_overflows(result, self.accumulator)
                 result = self.accumulator(result)
@@ -196,6 +203,22 @@ class TransposedConvProduct(Product):
         layer: Any = self
         view: Tensor = weight.unflatten(0, (layer.groups, -1))
         return view
+
+
+def _sums_exactly(result: Tensor) -> bool:
+    """Whether the engine of a product adds signs one by one, as oneDNN and products of matrices do.
+
+    Others transform patches (NNPACK, and so torch on CPUs without oneDNN, from 16 images on), which rounds.
+    """
+    onednn = torch.backends.mkldnn
+    is_by_onednn = result.device.type == "cpu" and bool(onednn.enabled) and onednn.is_available()
+    return is_by_onednn or torch.compiler.is_compiling()
+
+
+def _nearest_integers(sums: Tensor) -> Tensor:
+    """Sums without what an engine's rounding added, with the gradient of the sums."""
+    rounded = sums.detach().round()
+    return sums + (rounded - sums.detach()) if sums.requires_grad else rounded
 
 
 def _before_sizes(layer: Any) -> int:

@@ -51,6 +51,11 @@ class PackedLayer(CompactLayer):
         """Whether the scale multiplies sums, which are of signs alone where the input is binary."""
         return self._spec.binary_input
 
+    @property
+    def sums_integers(self) -> bool:
+        """Whether the sums are of signs alone."""
+        return self._spec.binary_input
+
     def prepare_input(self, input: Tensor) -> Tensor:
         """The input as the layer multiplies it: its signs where activations are binary."""
         if not self._spec.binary_input:
