@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lowest docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills check study-small \
+.PHONY: demo test test-lowest docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills test-machines check study-small \
   wheel-twice test-asan test-tsan test-amx test-arm emulated format clean
 .DELETE_ON_ERROR:
 
@@ -154,6 +154,10 @@ test-arm:
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
 	cmake --build build/arm
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/arm/test_kernels
+
+# The tests that compute, as on other machines: with less of torch, of its libraries and of our kernels.
+test-machines: $(VENV)/ready $(if $(HAS_AVX512),emulated)
+	cd tests && ../$(BIN)/python -m machines.run
 
 format: $(VENV)/ready
 	$(BIN)/ruff format .

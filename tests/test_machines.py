@@ -1,0 +1,29 @@
+"""A few tests as on another machine, a different one each day; `make test-machines` runs more of them on all."""
+
+import datetime
+
+import pytest
+
+from machines.rows import ROWS, Row
+from machines.run import run
+
+FEW = (
+    "kernels/test_fused_layers.py",
+    "kernels/test_int8.py",
+    "fusion/test_int8_remainder.py",
+    "fusion/test_random_graphs.py",
+)
+
+
+def test_a_row_of_the_day_passes() -> None:
+    name, row = list(ROWS.items())[datetime.date.today().toordinal() % len(ROWS)]
+    if lack := row.missing():
+        pytest.skip(f"{name}: {lack}")
+    outcome = run(row, FEW, workers=0)
+    assert outcome.passed > 100
+    assert not outcome.failures, name
+
+
+def test_a_row_reaches_torch_and_the_kernels() -> None:
+    row = Row({"ATEN_CPU_CAPABILITY": "default"}, ("--threads", "2", "--without-onednn"), "portable")
+    assert run(row, ["machines/as_told.py"], workers=0).failures == ()
