@@ -7,7 +7,7 @@
 #include <system_error>
 #include <thread>
 
-#include <unistd.h>
+#include "posix.hpp"
 
 namespace proxconnect {
 namespace {

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include <dlfcn.h>
-#include <unistd.h>
+#include "posix.hpp"
 
 namespace proxconnect {
 namespace {
