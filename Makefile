@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@ls $(VENV)/lib/python*/site-packages/proxconnect/kernels/kernels.so > /dev/null 2>&1 || \
+	  echo "The kernels did not compile: packed layers compute with torch. 'pip install --verbose .' says why."
 	touch $@
 
 demo: $(VENV)/ready
