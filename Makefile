@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-lowest docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills test-machines check study-small \
-  wheel-twice test-asan test-tsan test-amx test-arm emulated format clean
+  wheel-twice test-asan test-tsan test-amx test-arm emulated cross format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@ls $(VENV)/lib/python*/site-packages/proxconnect/kernels/kernels.so > /dev/null 2>&1 || \
+	  echo "The kernels did not compile: packed layers compute with torch. 'pip install --verbose .' says why."
 	touch $@
 
 demo: $(VENV)/ready
@@ -127,6 +129,18 @@ endif
 emulated:
 	cmake -S . -B build/emulated $(EMULATED)
 	cmake --build build/emulated --target proxconnect_kernels
+
+# The library for systems that are not at hand: zig is a Clang with the headers and libraries of each.
+CROSS := Darwin/aarch64-macos Linux/x86_64-linux-musl Linux/aarch64-linux-gnu Windows/x86_64-windows-gnu
+
+cross: export ZIG_GLOBAL_CACHE_DIR := $(CURDIR)/build/cross/cache
+cross: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ziglang
+	for system in $(CROSS); do \
+	  target=$${system#*/} && CXX="$(CURDIR)/$(BIN)/python -m ziglang c++ -target $$target" \
+	    cmake -S . -B build/cross/$$target -DCMAKE_SYSTEM_NAME=$${system%/*} \
+	    -DCMAKE_SYSTEM_PROCESSOR=$${target%%-*} -DCMAKE_CXX_FLAGS_RELEASE=-O1 && \
+	  cmake --build build/cross/$$target --target proxconnect_kernels || exit 1; done
 
 # Every function of the C interface with so many drawn arguments, in memory of the exact size, each answer held against
 # a few lines that say the same: by chance alone, and where there is clang, guided by what they reach in the code.

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <thread>
 
-#include <unistd.h>
+#include "posix.hpp"
 
 namespace proxconnect {
 namespace {

@@ -5,8 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include <dlfcn.h>
-#include <unistd.h>
+#include "posix.hpp"
 
 namespace proxconnect {
 namespace {
