@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lowest docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills check study-small \
+.PHONY: demo test test-full test-lowest docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills check study-small \
   wheel-twice test-asan test-tsan test-arm format clean
 .DELETE_ON_ERROR:
 

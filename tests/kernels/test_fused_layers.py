@@ -115,6 +115,7 @@ def same(a: Tensor | Bits, b: Tensor) -> bool:
     return a.shape == b.shape and torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
+@pytest.mark.covering
 @each
 @pytest.mark.parametrize(("inputs", "outputs", "groups"), SHAPES)
 @pytest.mark.parametrize("accumulator", ACCUMULATORS, ids=str)
@@ -155,6 +156,7 @@ def intervals(sums: Tensor, seed: int = 0) -> tuple[Signs, Tensor]:
     return made, torch.where(positive ^ flip, 1.0, -1.0).masked_fill(sums.isnan().any(-1, keepdim=True), torch.nan)
 
 
+@pytest.mark.covering
 @each
 @pytest.mark.parametrize(("inputs", "outputs", "groups"), SHAPES)
 @pytest.mark.parametrize("accumulator", ACCUMULATORS, ids=str)
@@ -175,6 +177,7 @@ def test_signs_are_intervals_of_the_sums(
         assert same(unpacked(got), expected)
 
 
+@pytest.mark.covering
 @each
 @pytest.mark.parametrize(("inputs", "outputs", "groups"), SHAPES)
 @pytest.mark.parametrize("stride", [1, 2])
@@ -286,6 +289,7 @@ def test_convolutions_of_any_shape(instruction_set: str, data: st.DataObject) ->
     assert same(unpacked(layer.fused(signs)(x)), expected)
 
 
+@pytest.mark.covering
 @each
 @pytest.mark.parametrize(("inputs", "outputs", "groups"), SHAPES)
 @pytest.mark.parametrize("layout", ["channels last", "planes", "a slice"])
