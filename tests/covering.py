@@ -1,4 +1,4 @@
-"""Covering sets: a few cases of a test in which every pair of values of two parameters occurs that occurs in any case."""
+"""Covering sets: a few cases of a test in which every pair of values of two parameters still occurs."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
