@@ -14,7 +14,10 @@ settings.register_profile("proxconnect", derandomize=True, deadline=None, max_ex
 settings.load_profile("proxconnect")
 
 
-LONGEST = ("kills/test_kills", "docs/", "export/test_runtimes", "misuse/", "test_examples", "test_sweep", "training/")
+LONGEST = (
+    "kills/test_kills", "docs/", "export/test_runtimes", "misuse/", "test_examples", "test_sweep", "training/",
+    "test_fuzzing", "writing/", "cli/", "study/", "theory/", "demo/",
+)  # fmt: skip
 """Files that would keep one worker busy when the other is done: they come first."""
 
 
