@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lowest docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills test-machines check study-small \
+.PHONY: demo test tests test-full test-lowest docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills test-machines check study-small \
   wheel-twice test-asan test-tsan test-amx test-arm emulated cross format clean
 .DELETE_ON_ERROR:
 
@@ -17,8 +17,18 @@ $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 demo: $(VENV)/ready
 	$(BIN)/proxconnect demo
 
-test: check
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# The checks, of which mypy needs one processor for a minute, run beside the tests.
+test: $(VENV)/ready
+	$(MAKE) --jobs=2 check tests
+
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+tests: $(VENV)/ready
+	$(PYTEST)
+
+# Every case of the tests that otherwise run covering sets of their parameters, and more changed files.
+test-full: $(VENV)/ready
+	$(PYTEST) --full
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from covering import left_out
 from proxconnect import fused
 
 torch.set_num_threads(1)
@@ -15,20 +16,23 @@ settings.load_profile("proxconnect")
 
 
 LONGEST = (
-    "kernels/test_in_cpp",
-    "kills/test_kills",
-    "docs/",
-    "export/test_runtimes",
-    "misuse/",
-    "test_examples",
-    "test_sweep",
-    "training/",
-)
+    "kernels/test_in_cpp", "kills/test_kills", "docs/", "export/test_runtimes", "misuse/", "test_examples", "test_sweep",
+    "training/", "test_fuzzing", "writing/", "cli/", "study/", "theory/", "demo/",
+)  # fmt: skip
 """Files that would keep one worker busy when the other is done: they come first."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files in front; the others stay in their order."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run every case of tests marked with covering")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the covering sets and put the longest files in front; the others stay in their order."""
+    if not config.getoption("full"):
+        out = left_out(items)
+        config.hook.pytest_deselected(items=out)
+        kept = set(items) - set(out)
+        items[:] = [item for item in items if item in kept]
 
     def place(item: pytest.Item) -> int:
         name = item.nodeid.removeprefix("tests/")

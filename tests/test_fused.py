@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
+from looped import looped
 from proxconnect import PAIRS, Heuristic, Pair, Quantizer, fused, kernels
 from proxconnect.kernels import operator
 from proxconnect.pairs import SURROGATES, transform
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were
 
 FUSED = [name for name, pair in PAIRS.items() if fused.form_of(pair) is not None]
 every_name = pytest.mark.parametrize("name", FUSED)
-every_scale = pytest.mark.parametrize("scale", ["channel", "tensor", None])
+SCALES = ("channel", "tensor", None)
+every_scale = pytest.mark.parametrize("scale", SCALES)
 SHAPES = ((1, 1), (3, 1), (2, 15), (5, 17), (4, 2, 3, 3), (3, 1025), (2, 4097))
 """Of one entry, below and above the lanes of a vector, and beyond what is summed in float32."""
 
@@ -84,6 +86,7 @@ def require_agreement(latent: Tensor, name: str, scale: Any, mu: float) -> None:
     assert (off <= rounding.abs() + 1e-6 * (greatest * g.double()).abs() + tiny)[sure].all()
 
 
+@pytest.mark.covering
 @every_name
 @every_scale
 def test_value_and_gradient_are_the_twin_s(instruction_set: str, name: str, scale: str | None) -> None:
@@ -91,6 +94,7 @@ def test_value_and_gradient_are_the_twin_s(instruction_set: str, name: str, scal
         require_agreement(drawn(*shape), name, scale, mu)
 
 
+@pytest.mark.covering
 @every_name
 @every_scale
 def test_bfloat16_is_rounded_once(instruction_set: str, name: str, scale: str | None) -> None:
@@ -125,8 +129,8 @@ def test_denormal_latents(instruction_set: str, name: str) -> None:
 
 
 @every_name
-@every_scale
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@looped(scale=SCALES)
+@looped(dtype=[torch.float32, torch.bfloat16])
 def test_zeros(instruction_set: str, name: str, scale: Any, dtype: torch.dtype) -> None:
     """Weight 0 and factor B(0) where ᾱ = 0; both zeros are alike elsewhere too."""
     latent = torch.zeros(2, 19, dtype=dtype)
@@ -143,8 +147,8 @@ def test_zeros(instruction_set: str, name: str, scale: Any, dtype: torch.dtype) 
 
 
 @every_name
-@every_scale
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@looped(scale=SCALES)
+@looped(dtype=[torch.float32, torch.bfloat16])
 def test_what_is_not_finite_is_as_by_torch(
     instruction_set: str, name: str, scale: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +171,7 @@ def value_and_gradient(latent: Tensor, quantizer: Quantizer) -> tuple[Tensor, Te
 
 
 @every_name
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@looped(dtype=[torch.float32, torch.bfloat16])
 def test_a_learned_scale(instruction_set: str, name: str, dtype: torch.dtype) -> None:
     latent = drawn(4, 37, dtype=dtype).requires_grad_()
     quantizer, g = Quantizer(name, "learned", mu=3.0), torch.randn(4, 37).to(dtype)
@@ -187,6 +191,7 @@ def test_a_learned_scale(instruction_set: str, name: str, dtype: torch.dtype) ->
         assert ((a - b).abs() <= tolerance * b.abs().max())[sure].all()
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("name", ["bc", "bnn", "bnn++", "pc"])
 @every_scale
 def test_any_layout(instruction_set: str, name: str, scale: Any) -> None:
@@ -238,7 +243,7 @@ def test_what_makes_rows(
 
 
 @every_name
-@every_scale
+@looped(scale=SCALES)
 def test_derivatives_of_the_gradient(name: str, scale: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the latent and by the gradient, as by torch."""
     latent, g, v = drawn(3, 7).requires_grad_(), torch.randn(3, 7).requires_grad_(), torch.randn(3, 7)
@@ -262,7 +267,7 @@ def test_a_stack_of_gradients(name: str) -> None:
 
 
 @every_name
-@every_scale
+@looped(scale=SCALES)
 def test_what_is_remembered_may_be_packed_and_computed_again(name: str, scale: Any) -> None:
     latent, g, quantizer = drawn(4, 3, 3, 3).requires_grad_(), torch.randn(4, 3, 3, 3), Quantizer(name, scale, mu=2.0)
     (expected,) = torch.autograd.grad(quantizer(latent), latent, g)

@@ -30,6 +30,7 @@ def learned(kind: str, dtype: torch.dtype = torch.float64, **options: Any) -> Bi
     return KINDS[kind].binary(4, dtype, scale="learned", **options)
 
 
+@pytest.mark.covering(together=("kind accumulator", "name accumulator"))
 @every_kind
 @every_pair
 @with_and_without
@@ -67,6 +68,7 @@ def test_its_shape_is_that_of_the_channels() -> None:
     assert attention.out_proj.weight_quantizer.alpha.shape == (4,)
 
 
+@pytest.mark.covering
 @every_kind
 @pytest.mark.parametrize("name", ["bnn++", "bnn", "poly+"])
 @pytest.mark.parametrize("training", [True, False])
@@ -87,6 +89,7 @@ def test_the_gradient_of_the_scale_is_its_finite_difference(
         assert abs((losses[0] - losses[1]) / (2 * h) - float(gradient.view(-1)[place])) < 1e-6 * (1 + abs(losses[0]))
 
 
+@pytest.mark.covering(together=("kind training", "name training"))
 @every_kind
 @every_pair
 @pytest.mark.parametrize("training", [True, False])
@@ -194,6 +197,7 @@ def odd_scales(layer: BinaryLayer) -> None:
     alpha[:3] = torch.tensor([-0.7, 0.0, 300.0])
 
 
+@pytest.mark.covering
 @every_kind
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("activations", [None, "bnn"])

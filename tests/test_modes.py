@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from looped import looped
 from proxconnect import PAIRS, BinaryConv2d, BinaryLinear, Quantizer, full_precision, hard, post_training, soft
 
 CONTEXTS = {"hard": hard, "soft": soft, "full_precision": full_precision}
@@ -34,7 +35,7 @@ def run_float(model: nn.Sequential, x: Tensor, weights: list[Tensor], binary_inp
 
 
 @pytest.mark.parametrize("weights", PAIRS)
-@pytest.mark.parametrize("training", [True, False])
+@looped(training=[True, False])
 def test_hard_runs_on_signs_in_any_mode(weights: str, training: bool) -> None:
     model, x = net(weights).train(training), torch.randn(2, 3, 4, 4)
     with hard(model) as same:
@@ -47,7 +48,7 @@ def test_hard_runs_on_signs_in_any_mode(weights: str, training: bool) -> None:
 
 
 @pytest.mark.parametrize("weights", PAIRS)
-@pytest.mark.parametrize("training", [True, False])
+@looped(training=[True, False])
 def test_full_precision_runs_on_the_latents_in_any_mode(weights: str, training: bool) -> None:
     model, x = net(weights, None).train(training), torch.randn(2, 3, 4, 4)
     with full_precision(model) as same:
@@ -95,7 +96,7 @@ def test_soft_quantises_no_latent_that_a_rule_trains() -> None:
         assert model.weight is model.latent
 
 
-@pytest.mark.parametrize("training", [True, False])
+@looped(training=[True, False])
 @pytest.mark.parametrize("outer", CONTEXTS)
 @pytest.mark.parametrize("inner", CONTEXTS)
 def test_contexts_nest(outer: str, inner: str, training: bool) -> None:

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from looped import looped
 from proxconnect import PAIRS, Heuristic, Pair, Quantizer
 from proxconnect.pairs import prox, transform
 
 every_name = pytest.mark.parametrize("name", PAIRS)
-every_scale = pytest.mark.parametrize("scale", ["channel", "tensor", None])
+every_scale = looped(scale=["channel", "tensor", None])
 
 
 def latents(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -26,8 +27,8 @@ def entries_by_scale(tensor: Tensor, scale: str | None) -> list[Tensor]:
 
 
 @every_name
-@pytest.mark.parametrize("scale", ["channel", "tensor"])
-@pytest.mark.parametrize("shape", [(4, 6), (3, 2, 3, 3)])
+@looped(scale=["channel", "tensor"])
+@looped(shape=[(4, 6), (3, 2, 3, 3)])
 def test_alpha_is_the_least_squares_scale(name: str, scale: str, shape: tuple[int, ...]) -> None:
     """Against numpy's lstsq: no other multiple of F(x) lies nearer to the latents."""
     quantizer = Quantizer(name, scale, mu=2.0).double()  # type: ignore[arg-type]
@@ -41,7 +42,7 @@ def test_alpha_is_the_least_squares_scale(name: str, scale: str, shape: tuple[in
 
 
 @pytest.mark.parametrize("name", ["bnn++", "poly+", "ede+", "md"])
-@pytest.mark.parametrize("scale", ["channel", "tensor"])
+@looped(scale=["channel", "tensor"])
 def test_a_soft_start_is_full_precision(name: str, scale: str) -> None:
     """αF(w*/ᾱ) → w* and the factor → 1 as μ → 0, where B is the slope of F (md, with B = 1, is off by (α/ᾱ) = 1/μ)."""
     quantizer = Quantizer(name, scale, mu=1e-5).double()  # type: ignore[arg-type]
@@ -70,7 +71,7 @@ def test_hard_is_the_mean_magnitude_times_the_sign(name: str, scale: str | None)
 
 
 @every_name
-@pytest.mark.parametrize("scale", ["channel", "tensor"])
+@looped(scale=["channel", "tensor"])
 def test_alpha_of_a_sign_is_the_mean_magnitude(name: str, scale: str) -> None:
     if PAIRS[name].is_soft():
         return
@@ -80,7 +81,7 @@ def test_alpha_of_a_sign_is_the_mean_magnitude(name: str, scale: str) -> None:
 
 @every_name
 @every_scale
-@pytest.mark.parametrize("mode", ["train", "eval", "hard"])
+@looped(mode=["train", "eval", "hard"])
 def test_the_scales_are_constant_in_the_backward_pass(name: str, scale: str | None, mode: str) -> None:
     """The factor is (α/ᾱ)B(x) with nothing of α's own derivative; in hard modes α = ᾱ."""
     quantizer, w = Quantizer(name, scale, mu=2.0).double(), latents()  # type: ignore[arg-type]
@@ -97,9 +98,9 @@ def test_the_scales_are_constant_in_the_backward_pass(name: str, scale: str | No
 
 
 @every_name
-@pytest.mark.parametrize("scale", ["channel", "tensor"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("training", [True, False])
+@looped(scale=["channel", "tensor"])
+@looped(dtype=[torch.float32, torch.float16, torch.bfloat16])
+@looped(training=[True, False])
 def test_a_channel_of_zeros(name: str, scale: str, dtype: torch.dtype, training: bool) -> None:
     """Weight 0 and gradient B(0)·g, never NaN."""
     quantizer = Quantizer(name, scale, mu=2.0).train(training)  # type: ignore[arg-type]
@@ -119,7 +120,7 @@ def test_a_channel_of_zeros(name: str, scale: str, dtype: torch.dtype, training:
 
 @every_name
 @every_scale
-@pytest.mark.parametrize("training", [True, False])
+@looped(training=[True, False])
 def test_remembers_only_what_backward_needs(name: str, scale: str | None, training: bool) -> None:
     saved: list[Tensor] = []
 
@@ -155,7 +156,7 @@ def test_moving_mu_before_the_backward_pass_changes_no_gradient(name: str, scale
 
 @every_name
 @every_scale
-@pytest.mark.parametrize("training", [True, False])
+@looped(training=[True, False])
 def test_nan_is_never_a_quiet_weight(name: str, scale: str | None, training: bool) -> None:
     quantizer, w = Quantizer(name, scale, mu=2.0).train(training), torch.randn(2, 3)  # type: ignore[arg-type]
     w[0, 1] = torch.nan
@@ -192,7 +193,7 @@ def test_vmap_is_a_loop(name: str, scale: str | None) -> None:
 
 @every_name
 @every_scale
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@looped(dtype=[torch.float16, torch.bfloat16])
 def test_low_precision_latents(name: str, scale: str | None, dtype: torch.dtype) -> None:
     """Value and gradient keep the latents' dtype and are those of float64 to a few ulp."""
     quantizer, w = Quantizer(name, scale, mu=2.0), latents(dtype=dtype)  # type: ignore[arg-type]
@@ -274,7 +275,7 @@ def test_the_usual_start_allows_for_the_magnitude(name: str) -> None:
     assert Quantizer(name, "channel", magnitude=0.1).sharpness == usual
 
 
-@pytest.mark.parametrize("mu", [float("nan"), 0.0, -3.0, float("inf")])
+@looped(mu=[float("nan"), 0.0, -3.0, float("inf")])
 @every_name
 def test_an_implausible_sharpness_is_refused(name: str, mu: float) -> None:
     quantizer = Quantizer(name)
@@ -296,8 +297,8 @@ def test_the_state_dict_holds_mu_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, pair in PAIRS.items() if pair.sharpness])
-@pytest.mark.parametrize("mu", [float("nan"), 0.0, -1.0, float("inf")])
-@pytest.mark.parametrize("assign", [False, True])
+@looped(mu=[float("nan"), 0.0, -1.0, float("inf")])
+@looped(assign=[False, True])
 def test_a_state_dict_with_an_implausible_mu_is_refused(name: str, mu: float, assign: bool) -> None:
     quantizer = Quantizer(name, mu=3.0)
     loaded = {"mu": torch.tensor(mu)}
@@ -366,7 +367,7 @@ def test_is_a_module_without_parameters() -> None:
     assert repr(Quantizer("bnn++", None)) == "Quantizer('bnn++', scale=None)"
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+@looped(dtype=[torch.int64, torch.bool, torch.complex64])
 def test_only_float_tensors_are_quantised(dtype: torch.dtype) -> None:
     with pytest.raises(TypeError, match="takes a float tensor"):
         Quantizer("bc", "tensor")(torch.ones(2, 2, dtype=dtype))

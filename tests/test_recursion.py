@@ -78,6 +78,7 @@ def run_twin(name: str, scale: str | None, optimizer: str) -> list[Tensor]:
     return latents
 
 
+@pytest.mark.covering(together=("scale optimizer",))
 @every_setting
 def test_equals_the_torch_twin_to_the_bit(name: str, scale: str | None, optimizer: str) -> None:
     ours, twin = run_library(name, scale, optimizer), run_twin(name, scale, optimizer)
@@ -130,6 +131,7 @@ def run_numpy(name: str, scale: str | None, optimizer: str) -> list[np.ndarray]:
     return latents
 
 
+@pytest.mark.covering
 @every_setting
 def test_equals_an_independent_recursion(name: str, scale: str | None, optimizer: str) -> None:
     if name not in PUBLISHED:

@@ -126,6 +126,7 @@ def run_naively(rule: str, pair: str, scale: Any, optimizer: str) -> list[Tensor
     return latents
 
 
+@pytest.mark.covering
 @every_rule
 @pytest.mark.parametrize("pair", PROX)
 @pytest.mark.parametrize("scale", ["channel", None])

@@ -6,11 +6,12 @@ import sys
 import pytest
 import torch
 
+from proxconnect.bench import memory
 from proxconnect.bench.memory import own_peak
 
 PROGRAM = """
-import sys
-from proxconnect.bench.memory import own_peak
+import runpy, sys
+own_peak = runpy.run_path(sys.argv[2])["own_peak"]  # without the package, which would import torch
 held = bytearray(int(sys.argv[1]))
 held[::1024] = b"x" * len(held[::1024])
 del held
@@ -19,7 +20,7 @@ print(own_peak())
 
 
 def peak_after(held: int) -> int:
-    command = [sys.executable, "-c", PROGRAM, str(held)]
+    command = [sys.executable, "-c", PROGRAM, str(held), str(memory.__file__)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 

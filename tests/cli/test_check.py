@@ -375,9 +375,3 @@ def test_no_code_of_the_folder_is_imported_for_a_name_of_the_catalogue(capsys, f
         (folder / f"{name}.py").write_text("raise SystemExit(9)")
     assert run(capsys, "bnn")[0] == 0
     assert str(folder) not in sys.path
-
-
-def test_importing_the_library_imports_no_theory_and_no_picture():
-    code = "import sys, proxconnect; print({'proxconnect.theory', 'proxconnect.cli', 'matplotlib'} & set(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert found.stdout == "set()\n"

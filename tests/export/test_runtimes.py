@@ -122,6 +122,13 @@ def test_onnx_runtime_answers_alike_for_any_batch(name: str, tmp_path: Path) -> 
     run_file = by_onnx_runtime(tmp_path / "net.onnx")
     for size in (1, 4):
         near(packed, with_batch(example, size), run_file(with_batch(example, size)))
+    require_standard_operators(onnx.load(tmp_path / "net.onnx"))
+
+
+def require_standard_operators(model: onnx.ModelProto) -> None:
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", OPSET)]
+    assert not model.functions
 
 
 @pytest.mark.parametrize(
@@ -149,15 +156,6 @@ def test_openvino_takes_any_batch_where_it_is_asked_to(tmp_path: Path) -> None:
     run_file = by_openvino(tmp_path / "net.xml")
     for size in (1, 4):
         near(packed, with_batch(example, size), run_file(with_batch(example, size)))
-
-
-def test_the_onnx_file_has_standard_operators_alone(tmp_path: Path) -> None:
-    packed, example = CASES["BWAA"].packed()
-    to_onnx(packed, example, tmp_path / "net.onnx")
-    model = onnx.load(tmp_path / "net.onnx")
-    assert {node.domain for node in model.graph.node} == {""}
-    assert [(o.domain, o.version) for o in model.opset_import] == [("", OPSET)]
-    assert not model.functions
 
 
 @pytest.fixture(scope="module")

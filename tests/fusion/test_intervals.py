@@ -41,6 +41,7 @@ def assert_right(functions, scale, bias, low=-ENTRIES, high=ENTRIES, accumulator
     assert torch.equal(bits_of(signs, sums), torch.where(values[:, :, 0, 0] >= 0, 1.0, -1.0))
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("gamma", [1.0, -1.0, 0.0, 1e-30, -1e-30])
 @pytest.mark.parametrize("variance", [0.0, 1e-9, 1.0])
 @pytest.mark.parametrize("activation", [nn.Identity(), nn.ReLU(), nn.Hardtanh(), nn.PReLU(init=-0.5), nn.Hardswish()])

@@ -24,6 +24,7 @@ def fma(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 @folds_norms
+@pytest.mark.covering
 @pytest.mark.parametrize("variance", [0.0, 1e-12, 1.0, 1e6])
 @pytest.mark.parametrize("gamma", [0.0, -1.0, 1e-30, -1e-30, 3.0])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

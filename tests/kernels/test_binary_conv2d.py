@@ -41,6 +41,7 @@ def exact(x: Tensor, weight: Tensor, **options: object) -> Tensor:
     return functional.conv2d(padded, signs(weight), None, o["stride"], 0, o["dilation"], o["groups"])  # type: ignore[call-overload]  # pairs
 
 
+@pytest.mark.covering(strength=3)
 @each
 @pytest.mark.parametrize("channels", [1, 3, 63, 64, 65, 130])
 @pytest.mark.parametrize(
@@ -80,6 +81,7 @@ def test_images_that_fill_tiles(
         assert torch.equal(out, exact(x, weight, **options)), (kernel, options)
 
 
+@pytest.mark.covering(together=("inner outer groups", "inner instruction_set", "inner kernel"))
 @each
 @pytest.mark.parametrize("inner", [1, 2, 3, 4, 7, 8, 16, 31, 32, 33, 63, 64, 65])
 @pytest.mark.parametrize(("groups", "outer"), [(3, 1), (3, 5), (2, 40)])
@@ -91,6 +93,7 @@ def test_groups_of_any_size(instruction_set: str, inner: int, groups: int, outer
         assert torch.equal(out, exact(x, weight, groups=groups, **options)), options
 
 
+@pytest.mark.covering(strength=3)
 @each
 @pytest.mark.parametrize("channels", [1, 2, 16, 63, 64, 65, 130])
 @pytest.mark.parametrize("multiplier", [1, 2])
@@ -132,6 +135,7 @@ def test_any_geometry(instruction_set: str, data: st.DataObject) -> None:
     assert torch.equal(convolved(x, weight, instruction_set, **options), exact(x, weight, **options))
 
 
+@pytest.mark.covering
 @each
 @pytest.mark.parametrize(
     "accumulator", [None, Accumulator(8, "wrap"), Accumulator(6, "saturate"), Accumulator(7, "cyclic")]

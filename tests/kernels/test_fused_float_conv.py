@@ -91,6 +91,7 @@ def test_it_is_about_as_near_as_torch(shape: Any, size: int, geometry: Any, draw
     assert mine <= 2 * torchs
 
 
+@pytest.mark.covering(strength=3)
 @pytest.mark.parametrize("has_planes", [True, False])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("window", [None, nn.AvgPool2d(2), nn.AvgPool2d((1, 3), ceil_mode=True)])

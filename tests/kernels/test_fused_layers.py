@@ -122,6 +122,7 @@ def rounded_once(images: Tensor, step: Affine) -> Tensor:
     return (images.double() * a + b).float()
 
 
+@pytest.mark.covering
 @each
 @pytest.mark.parametrize(("inputs", "outputs", "groups"), SHAPES)
 @pytest.mark.parametrize("accumulator", ACCUMULATORS, ids=str)
@@ -164,6 +165,7 @@ def intervals(sums: Tensor, seed: int = 0) -> tuple[Signs, Tensor]:
     return made, torch.where(positive ^ flip, 1.0, -1.0).masked_fill(sums.isnan().any(-1, keepdim=True), torch.nan)
 
 
+@pytest.mark.covering
 @each
 @pytest.mark.parametrize(("inputs", "outputs", "groups"), SHAPES)
 @pytest.mark.parametrize("accumulator", ACCUMULATORS, ids=str)
@@ -184,6 +186,7 @@ def test_signs_are_intervals_of_the_sums(
         assert same(unpacked(got), expected)
 
 
+@pytest.mark.covering
 @each
 @pytest.mark.parametrize(("inputs", "outputs", "groups"), SHAPES)
 @pytest.mark.parametrize("stride", [1, 2])
@@ -295,6 +298,7 @@ def test_convolutions_of_any_shape(instruction_set: str, data: st.DataObject) ->
     assert same(unpacked(layer.fused(signs)(x)), expected)
 
 
+@pytest.mark.covering
 @each
 @pytest.mark.parametrize(("inputs", "outputs", "groups"), SHAPES)
 @pytest.mark.parametrize("layout", ["channels last", "planes", "a slice"])

@@ -65,6 +65,7 @@ def of_patches(
     return torch.cat(outputs, 1).unflatten(2, size)
 
 
+@pytest.mark.covering(strength=3)
 @each
 @pytest.mark.parametrize("channels", [1, 3, 8, 65])
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ def expected(tmp_path_factory):
         ("nan", 0, "The loss is nan"),
     ],
 )
-def test_it_is_told_and_the_mended_run_goes_on_to_the_bit(kind, workers, says, expected, tmp_path):
+def test_it_is_told_and_the_mended_run_goes_on_to_the_bit(kind, workers, says, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.5)  # torch waits for workers that long
     (tmp_path / "broken").touch()
     with pytest.raises((OSError, ValueError), match=says):
         run(tmp_path, kind, workers)

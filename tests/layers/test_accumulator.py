@@ -86,6 +86,7 @@ def test_float32_is_exact_at_the_edges(overflow: Any, bits: int) -> None:
     assert accumulator(torch.tensor(z, dtype=torch.float32)).tolist() == [held(value, accumulator) for value in z]
 
 
+@pytest.mark.covering
 @every_overflow
 @pytest.mark.parametrize("bits", [2, 8, 16, 24])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -187,6 +188,7 @@ def scaled(sums: Tensor, kind: Kind, layer: BinaryLayer, scale: Any) -> Tensor:
     return sums * over_channels(torch.tensor(alpha).double(), sums, kind) + over_channels(bias, sums, kind)
 
 
+@pytest.mark.covering
 @every_kind
 @every_scale
 @pytest.mark.parametrize("accumulator", [*(Accumulator(8, o) for o in OVERFLOWS), Accumulator(5, "cyclic", 0.5)])  # type: ignore[arg-type]
@@ -201,6 +203,7 @@ def test_hard_layers_hold_integer_sums(kind: str, scale: Any, accumulator: Accum
         assert torch.equal(layer(x), expected)
 
 
+@pytest.mark.covering
 @every_kind
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @every_scale
@@ -285,6 +288,7 @@ def answers_and_gradients(layer: BinaryLayer, x: Tensor, g: Tensor) -> list[Tens
     return [output, *torch.autograd.grad(output, [x, *layer.parameters()], g)]
 
 
+@pytest.mark.covering(together=("kind scale", "name scale"))
 @every_kind
 @every_scale
 @pytest.mark.parametrize("name", [name for name in PAIRS if name != "fp"])
@@ -329,6 +333,7 @@ def test_full_precision_has_no_accumulator(kind: str) -> None:
             assert torch.equal(free(x), plain(x))
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("accumulator", [None, WIDE])
 @pytest.mark.parametrize("scale", ["channel", "learned"])
 @pytest.mark.parametrize("name", [name for name in PAIRS if name != "fp"])
@@ -351,6 +356,7 @@ def test_a_channel_of_zeros_weighs_nothing_and_has_the_factor_at_0(
     assert all(p.grad.isfinite().all() for p in layer.parameters())
 
 
+@pytest.mark.covering
 @every_kind
 @every_scale
 @every_overflow

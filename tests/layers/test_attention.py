@@ -96,6 +96,7 @@ def agree(binary: BinaryMultiheadAttention, inputs: list[Tensor], ours: Any, the
     assert all(torch.allclose(a, b, rtol=1e-11, atol=1e-12) for a, b in zip(*grads, strict=True))
 
 
+@pytest.mark.covering
 @pytest.mark.filterwarnings("ignore:Support for mismatched")
 @pytest.mark.parametrize("options", KINDS, ids=str)
 @pytest.mark.parametrize("layout", ["batch_first", "sequence_first", "unbatched"])
@@ -110,6 +111,7 @@ def test_every_option_mask_and_layout_is_torch_s(options: dict[str, Any], layout
         agree(binary, inputs, binary(*inputs, **call), torch_s_answer(binary, options, *inputs, **call))
 
 
+@pytest.mark.covering
 @every_mode
 @pytest.mark.parametrize("scale", ["channel", "tensor", "learned", None])
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -175,6 +177,7 @@ def projected(binary: nn.MultiheadAttention, inputs: list[Tensor]) -> list[Tenso
     return [x @ w.T + b for x, w, b in zip(inputs, weights, binary.in_proj_bias.chunk(3), strict=True)]
 
 
+@pytest.mark.covering
 @every_mode
 @pytest.mark.parametrize("options", [{}, {"kdim": 6, "vdim": 7}], ids=str)
 @pytest.mark.parametrize("need_weights", [True, False])

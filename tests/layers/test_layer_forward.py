@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from looped import looped
 from proxconnect import PAIRS, BinaryConv2d, BinaryLinear
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -45,8 +46,8 @@ def agree(
 
 
 @every_name
-@pytest.mark.parametrize("scale", ["channel", "tensor", None])
-@pytest.mark.parametrize("activations", [None, "bnn++", "bnn"])
+@looped(scale=["channel", "tensor", None])
+@looped(activations=[None, "bnn++", "bnn"])
 def test_linear(name: str, scale: str | None, activations: str | None) -> None:
     layer = BinaryLinear(6, 4, dtype=torch.float64, weights=name, scale=scale, activations=activations)  # type: ignore[arg-type]
     layer.weight_quantizer.mu.fill_(2.0)
@@ -59,6 +60,7 @@ def test_linear(name: str, scale: str | None, activations: str | None) -> None:
     agree(layer, layer.latent, x, layer(x), expected, latent)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("padding_mode", PADDING_MODES)
 @pytest.mark.parametrize("activations", [None, "bnn++"])
@@ -76,6 +78,7 @@ def test_convolution(geometry: dict[str, Any], padding_mode: str, activations: s
         agree(layer, layer.latent, x, layer(x), expected, latent)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("value", [-1, 0, 1])
 @pytest.mark.parametrize(
     ("geometry", "border"),
@@ -139,7 +142,7 @@ def test_fp_is_the_float_layer_to_the_bit(training: bool, scale: str | None) -> 
 
 
 @every_name
-@pytest.mark.parametrize("scale", ["channel", "tensor", None])
+@looped(scale=["channel", "tensor", None])
 def test_eval_is_hard(name: str, scale: str | None) -> None:
     layer = BinaryLinear(6, 4, weights=name, scale=scale, activations="bnn++").eval()  # type: ignore[arg-type]
     x = torch.randn(5, 6)

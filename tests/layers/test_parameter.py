@@ -101,6 +101,7 @@ def test_the_module_finds_the_quantised_tensor_and_its_parameter_is_the_latent()
     assert torch.equal(child(), child.weight)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dims", [(0, 1), (0,), (1,), (-1,), (0, 1, 2), (2, 0)])
 @pytest.mark.parametrize("scale", ["channel", "tensor", None])
 @pytest.mark.parametrize("name", ["bnn++", "bnn", "poly", "pc"])
@@ -281,6 +282,7 @@ def test_shared_owners_and_tied_parameters(make: Any, tmp_path: Path) -> None:
         assert loaded.first is loaded.second
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("scale", ["channel", "tensor", "learned", None])
 @pytest.mark.parametrize("dims", [(0, 1), (1,), (-1,)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

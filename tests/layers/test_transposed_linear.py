@@ -39,6 +39,7 @@ def twin_weight(latent: Tensor, name: str, mu: float, hard: bool) -> Tensor:
     return torch.stack(columns, 1)
 
 
+@pytest.mark.covering(together=("name training", "sizes training"))
 @pytest.mark.parametrize("name", [name for name in PAIRS if name != "fp"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("sizes", [(), (4,), (2, 4), (2, 0)])
@@ -56,6 +57,7 @@ def test_it_is_conv1d_on_the_twin_s_weight(name: str, training: bool, sizes: tup
     assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-12) for a, b in zip(*grads, strict=True))
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("activations", [None, "bnn"])
 @pytest.mark.parametrize("scale", ["channel", "tensor", "learned", None])
 @pytest.mark.parametrize("training", [True, False])

@@ -19,6 +19,7 @@ each_input = pytest.mark.parametrize("inputs", INPUTS)
 each_pair = pytest.mark.parametrize("pair", [name for name in PAIRS if name != "fp"])
 
 
+@pytest.mark.covering
 @each_kind
 @each_input
 @pytest.mark.parametrize("value", [0.0, -0.3])
@@ -54,6 +55,7 @@ def test_a_channel_of_zeros_has_weight_0_and_finite_gradients(way, pair, request
             assert torch.equal(made.hard(latent)[1], torch.zeros(40))
 
 
+@pytest.mark.covering(strength=1)
 @each_pair
 @each_input
 def test_a_layer_of_one_weight_trains_and_ships(inputs, pair):
@@ -92,6 +94,7 @@ def test_no_rows_train_and_leave_every_latent_where_it_is(inputs):
     assert not any(map(math.isnan, meters.read().values()))
 
 
+@pytest.mark.covering(strength=1)
 @each_kind
 @each_input
 def test_a_batch_of_one_is_refused_by_batch_norm_in_training_alone(kind, inputs):

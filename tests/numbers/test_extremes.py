@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 import proxconnect as pc
+from looped import looped
 from proxconnect import PAIRS, BinaryLinear, Quantizer, fused, kernels
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 SCALES = ("channel", "tensor", "learned", None)
 
 each_pair = pytest.mark.parametrize("pair", [name for name in PAIRS if name != "fp"])
-each_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+each_dtype = looped(dtype=DTYPES.values())
 
 
 def sizes(dtype: torch.dtype) -> dict[str, float]:
@@ -92,7 +93,7 @@ def test_denormal_latents_among_others_are_as_by_torch(scale, pair, monkeypatch)
 @pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 @pytest.mark.parametrize("pair", ["pc", "binaryrelax", "md", "bnn++", "poly+", "ede+", "bc"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("scale", SCALES)
+@looped(scale=SCALES)
 def test_a_denormal_latent_among_others_makes_no_number_near_the_denormal_ones(scale, dtype, pair):
     made = Quantizer(pair, scale)
     latent = (torch.randn(3, 40).sign() * 0.02).to(dtype)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import proxconnect as pc
+from looped import looped
 from proxconnect import PAIRS, BinaryLinear, Meters, Quantizer
 from spoiled import BAD, INF, NAN, spoiled
 
@@ -14,7 +15,7 @@ QUANTIZED = [name for name in PAIRS if name != "fp"]
 
 each_number = pytest.mark.parametrize("number", BAD.values(), ids=BAD)
 each_pair = pytest.mark.parametrize("pair", QUANTIZED)
-each_scale = pytest.mark.parametrize("scale", ["channel", "tensor", "learned", None])
+each_scale = looped(scale=["channel", "tensor", "learned", None])
 
 
 def latents() -> Tensor:
@@ -112,7 +113,7 @@ STEPS: dict[str, Step] = {
 
 
 @each_number
-@pytest.mark.parametrize("scale", ["channel", None])
+@looped(scale=["channel", None])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_by_a_lost_gradient_loses_the_latent_and_is_counted(step, scale, number):
     model = nn.Sequential(BinaryLinear(8, 4, weights="bc", scale=scale))

@@ -51,6 +51,7 @@ def assert_packs(layer: BinaryLayer, input: Tensor) -> None:
     assert pc.summary(layer).packed_bytes == sum(tensor.nbytes for tensor in packed.state_dict().values())
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("activations", [None, "poly"])

@@ -57,6 +57,7 @@ def round_trip(model: nn.Module, float_model: nn.Module, path: Path) -> nn.Modul
     return load(path, float_model)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", ["channel", "tensor", None])
 @pytest.mark.parametrize("activations", [None, "poly"])
@@ -80,6 +81,7 @@ def test_another_reader_rebuilds_the_weights(
         assert spec["binary_input"] == (activations is not None)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activations", [None, "poly"])
 @pytest.mark.parametrize("scale", ["channel", "tensor", None])

@@ -95,6 +95,7 @@ COMBINATIONS = [
 ]
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize(("case", "activations", "accumulator"), COMBINATIONS)
 @pytest.mark.parametrize("scale", ["channel", "tensor", "learned", None])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -135,6 +136,7 @@ def weight_by_the_book(spec: dict[str, Any], bits: np.ndarray, scale: np.ndarray
     return weight
 
 
+@pytest.mark.covering
 @every_case
 @pytest.mark.parametrize("scale", ["channel", "tensor", "learned", None])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
@@ -153,6 +155,7 @@ def test_another_reader_rebuilds_the_float_network(case: str, scale: Any, dtype:
     assert {name: t.tolist() for name, t in tensors.items()} == {name: t.tolist() for name, t in expected.items()}
 
 
+@pytest.mark.covering
 @every_case
 @pytest.mark.parametrize("scale", ["channel", "tensor", "learned", None])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -337,6 +340,7 @@ WRONG_ACCUMULATORS: list[tuple[object, str]] = [
 ]
 
 
+@pytest.mark.covering(together=("entry",))
 @pytest.mark.parametrize("case", ["linear", "conv_transpose2d", "projection"])
 @pytest.mark.parametrize(("entry", "words"), WRONG_ACCUMULATORS)
 def test_tampered_accumulators_are_refused(case: str, entry: object, words: str, tmp_path: Path) -> None:

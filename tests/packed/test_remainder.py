@@ -77,6 +77,7 @@ def by_the_book(layer: Any, input: Tensor) -> Tensor:
     return output if layer.bias is None else output + layer.bias.view(along)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("by_torch", [False, True])

@@ -4,6 +4,7 @@ from the pair, so that a new one passes unedited.
 
 import copy
 import pickle
+from itertools import product
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from looped import looped
 from proxconnect import Quantizer
 from proxconnect.pairs import PAIRS, AnyPair, Pair, prox, resolve
 from proxconnect.pairs.surrogates import SURROGATES
@@ -19,9 +21,9 @@ from theory.made import MADE
 PARTS = ("forward", "backward")
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 EVERY: dict[str, AnyPair] = PAIRS | SURROGATES | MADE
-every_pair = pytest.mark.parametrize("pair", EVERY.values(), ids=EVERY)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
-decomposed = pytest.mark.parametrize("pair", [p for p in EVERY.values() if isinstance(p, Pair)], ids=lambda p: p.name)
+every_pair = looped(pair=EVERY.values())
+every_dtype = looped(dtype=DTYPES)
+decomposed = looped(pair=[pair for pair in EVERY.values() if isinstance(pair, Pair)])
 
 
 def sharpnesses(pair: AnyPair) -> list[float]:
@@ -181,7 +183,7 @@ def test_is_frozen(pair: AnyPair) -> None:
 
 
 @every_pair
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@every_dtype
 def test_low_precision_is_float64_to_a_few_ulp(pair: AnyPair, dtype: torch.dtype) -> None:
     for part in PARTS:
         x = torch.linspace(-4, 4, 401, dtype=torch.float64).to(dtype)
@@ -240,8 +242,8 @@ def test_the_declared_slope_is_the_slope(pair: AnyPair) -> None:
 
 
 @every_pair
-@every_dtype
 @pytest.mark.usefixtures("by_torch")
+@every_dtype
 def test_the_gradient_is_g_times_backward(pair: AnyPair, dtype: torch.dtype) -> None:
     x = torch.randn(5, 7, dtype=torch.float64).mul(1.5).to(dtype).requires_grad_()
     g = torch.randn(5, 7, dtype=torch.float64).to(dtype)
@@ -273,10 +275,10 @@ def test_fixing_twice_does_not_lie_in_the_name(pair: AnyPair) -> None:
 
 
 @every_pair
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
-def test_a_copy_is_the_same_pair(pair: AnyPair, again: object) -> None:
-    for original in (pair, pair.at(3.0)):
-        twin = again(original)  # type: ignore[operator]
+def test_a_copy_is_the_same_pair(pair: AnyPair) -> None:
+    ways = (copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p)))
+    for original, again in product((pair, pair.at(3.0)), ways):
+        twin = again(original)
         x = torch.randn(20)
         assert (twin.name, twin.sharpness, twin.slope, twin.__doc__) == (
             original.name, original.sharpness, original.slope, original.__doc__,

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from looped import looped
 from proxconnect.pairs import PAIRS, Pair, Prox, prox
 
 Regulariser = Callable[[np.ndarray, float], np.ndarray]
@@ -58,7 +59,7 @@ GRID[np.abs(np.abs(GRID) - 1) < 1e-9] = np.sign(GRID[np.abs(np.abs(GRID) - 1) < 
 
 
 @pytest.mark.parametrize("name", REGULARISERS)
-@pytest.mark.parametrize("mu", [1.0, 1.4, 3.0])
+@looped(mu=[1.0, 1.4, 3.0])
 def test_is_the_argmin(name: str, mu: float) -> None:
     map, r = REGULARISERS[name]
     x = np.array([-2.7, -1.31, -1.0, -0.77, -0.5, -0.26, -0.03, 0.02, 0.2, 0.49, 0.81, 1.0, 1.2, 2.9])
@@ -76,7 +77,7 @@ DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
 @pytest.mark.parametrize("name", REGULARISERS)
-@pytest.mark.parametrize("mu", [1.0, 1.4, 3.0])
+@looped(mu=[1.0, 1.4, 3.0])
 def test_states_that_regularizer_up_to_a_constant(name: str, mu: float) -> None:
     map, r = REGULARISERS[name]
     expected, ours = r(GRID, mu), map.regularizer(torch.from_numpy(GRID), mu).numpy()
@@ -95,7 +96,7 @@ def test_a_linear_prox_that_is_sign_has_the_same_r_at_both_ends(rho_and_varrho: 
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("dtype", DTYPES)
+@looped(dtype=DTYPES)
 def test_regularizers_keep_shape_dtype_and_nan(name: str, dtype: torch.dtype) -> None:
     map, top = EVERY[name], torch.finfo(dtype).max
     z = torch.tensor([[-torch.inf, -top, -1.0, -0.3], [torch.nan, 1.0, top, torch.inf]], dtype=dtype)
@@ -139,7 +140,7 @@ def test_is_nondecreasing_between_neighbours(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("dtype", DTYPES)
+@looped(dtype=DTYPES)
 def test_limits_and_dtype(name: str, dtype: torch.dtype) -> None:
     map, top = EVERY[name], torch.finfo(dtype).max
     for mu in (1.0, 1.5, 1e4, torch.tensor(3.0, dtype=dtype)):

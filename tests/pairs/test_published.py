@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from looped import looped
 from pairs.published import PUBLISHED, piecewise_linear
 from proxconnect.pairs import PAIRS, Heuristic, Pair, prox, transform
 
@@ -13,8 +14,8 @@ WITHOUT_MU = {"fp", "bc", "bnn", "poly"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-@pytest.mark.parametrize("mu", [1.0, 1.7, 4.0, 10.0])
-@pytest.mark.parametrize("part", ["forward", "backward"])
+@looped(mu=[1.0, 1.7, 4.0, 10.0])
+@looped(part=["forward", "backward"])
 def test_stable_forms_are_the_published_ones(name: str, mu: float, part: str) -> None:
     ours = getattr(PAIRS[name], part)(torch.from_numpy(X), mu).numpy()
     theirs = getattr(PUBLISHED[name], part)(X, mu)
@@ -22,7 +23,7 @@ def test_stable_forms_are_the_published_ones(name: str, mu: float, part: str) ->
 
 
 @pytest.mark.parametrize("name", sorted(set(PUBLISHED) - set(LOWEST) - WITHOUT_MU))
-@pytest.mark.parametrize("part", ["forward", "backward"])
+@looped(part=["forward", "backward"])
 def test_below_one_too_where_the_domain_allows_it(name: str, part: str) -> None:
     ours = getattr(PAIRS[name], part)(torch.from_numpy(X), 0.1).numpy()
     assert np.abs(ours - getattr(PUBLISHED[name], part)(X, 0.1)).max() <= 1e-14

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from looped import looped
 from pairs import test_conformance as laws
 from pairs.published import FACTORS
 from proxconnect.pairs import PAIRS, Heuristic, Pair, Transform
@@ -34,7 +35,7 @@ def integral(surrogate: Heuristic) -> Transform:
 
 CORRECTIONS = [Pair(f"{name}+", transform=integral(surrogate)) for name, surrogate in SURROGATES.items()]
 every_name = pytest.mark.parametrize("name", SURROGATES)
-every_correction = pytest.mark.parametrize("pair", CORRECTIONS, ids=lambda pair: pair.name)
+every_correction = looped(pair=CORRECTIONS)
 
 
 def domain(name: str, *mus: float) -> list[float]:
@@ -99,16 +100,14 @@ def test_the_parameters_of_the_papers_are_open() -> None:
     ],
 )  # fmt: skip
 @every_correction
-@laws.every_dtype
-def test_a_correction_is_stable(law: Callable[..., None], pair: Pair, dtype: torch.dtype) -> None:
-    law(pair, dtype)
+def test_a_correction_is_stable(law: Callable[..., None], pair: Pair) -> None:
+    law(pair=pair)
 
 
 @pytest.mark.parametrize("law", [laws.test_odd_forward_and_even_backward, laws.test_both_zeros_are_one_point])
 @every_correction
-@laws.every_dtype
-def test_a_correction_is_odd(law: Callable[..., None], pair: Pair, dtype: torch.dtype) -> None:
-    law(pair, dtype)
+def test_a_correction_is_odd(law: Callable[..., None], pair: Pair) -> None:
+    law(pair=pair)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,7 @@ def test_a_correction_is_odd(law: Callable[..., None], pair: Pair, dtype: torch.
 )  # fmt: skip
 @every_correction
 def test_a_correction_is_a_pair(law: Callable[..., None], pair: Pair) -> None:
-    law(pair)
+    law(pair=pair)
 
 
 @pytest.mark.parametrize("pair", [PAIRS["clip+"], PAIRS["erf+"]], ids=lambda pair: pair.name)

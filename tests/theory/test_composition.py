@@ -133,6 +133,7 @@ def test_an_average_knows_the_sharpness_of_all() -> None:
     assert average([prox.sign, prox.outward]).sharpness is None
 
 
+@pytest.mark.covering(together=("inner outer",))
 @every_pair
 @pytest.mark.parametrize(("inner", "outer"), [(2.0, 1.0), (0.5, 3.0), (3.0, -0.25)])
 def test_rescaling_scales_both_axes(name: str, inner: float, outer: float) -> None:

@@ -146,12 +146,14 @@ def test_undamaged_they_are_legitimate_as_callables_too(name: str) -> None:
     assert answer(*functions(name)) == ANSWERS["Y"]
 
 
+@pytest.mark.covering(together=("mutate expected",))
 @pytest.mark.parametrize(("name", "mutate", "expected"), cases(BACKWARD))
 def test_a_damaged_backward(name: str, mutate: Mutation, expected: tuple[bool | None, bool]) -> None:
     F, B = functions(name)
     assert answer(F, mutate(B)) == expected
 
 
+@pytest.mark.covering(together=("mutate expected",))
 @pytest.mark.parametrize(("name", "mutate", "expected"), cases(FORWARD))
 def test_a_damaged_forward(name: str, mutate: Mutation, expected: tuple[bool | None, bool]) -> None:
     F, B = functions(name)
@@ -166,12 +168,14 @@ def turned(F: Map, B: Map) -> tuple[Map, Map]:
     return lambda x: -F(7.3137 - x), lambda x: B(7.3137 - x)
 
 
+@pytest.mark.covering(together=("mutate expected",))
 @pytest.mark.parametrize(("name", "mutate", "expected"), cases(BACKWARD, PLACES))
 def test_a_damaged_backward_elsewhere(name: str, mutate: Mutation, expected: tuple[bool | None, bool]) -> None:
     F, B = functions(name)
     assert answer(*turned(F, mutate(B))) == expected
 
 
+@pytest.mark.covering(together=("mutate expected",))
 @pytest.mark.parametrize(("name", "mutate", "expected"), cases(FORWARD, PLACES))
 def test_a_damaged_forward_elsewhere(name: str, mutate: Mutation, expected: tuple[bool | None, bool]) -> None:
     F, B = functions(name)

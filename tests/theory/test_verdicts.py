@@ -249,6 +249,7 @@ def test_pairs_by_hand(name: str) -> None:
     assert answer(verdict) == expected, str(verdict)
 
 
+@pytest.mark.covering(together=("of_x of_f",))
 @pytest.mark.parametrize("name", [name for name, mu in declared if mu in (None, 2.0)])
 @pytest.mark.parametrize(("of_x", "of_f"), [(1.0, 1e-3), (1.0, 1e3), (0.2, 1.0), (7.0, 1.0)])
 def test_the_units_do_not_matter(name: str, of_x: float, of_f: float) -> None:

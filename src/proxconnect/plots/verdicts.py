@@ -127,7 +127,7 @@ def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: "ProxCurve", 
         alone = is_reached & _is_alone(is_reached)
         axes.plot(z[alone], values[alone], "o", color=_PART_COLOUR, markersize=4)
         axes.set(title=title, xlabel="z")
-    if bool((prox.regularizer(z).abs() < 1e-9).all()):
+    if bool((values.abs() < 1e-9).all()):
         cells[2].set_ylim(-1.0, 1.0)  # 0, of which only the rounding would show
 
 
