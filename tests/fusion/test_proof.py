@@ -97,3 +97,12 @@ def test_a_layer_in_8_bits_that_differs_is_named():
     small[0].levels.neg_()
     with pytest.raises(ProofError, match="layer '0' in 8 bits is off by"):
         prove(model, small, image())
+
+
+@pytest.mark.parametrize("factor", [1 + 1e-6, torch.nan])
+def test_a_layer_of_signs_must_be_equal_to_the_bit(factor):
+    model = binary(residual())
+    small = pc.pack(model)
+    small[3].conv.scale.mul_(factor)
+    with pytest.raises(ProofError, match=r"layer '3\.conv' and its binary one"):
+        prove(model, small, image())

@@ -112,11 +112,13 @@ FUSION: tuple[Fault, ...] = (
 
 PROOF: tuple[Fault, ...] = (
     fault(
-        "nan-proves", "NaN in one of two answers counts as equal", "fusion/test_proof.py",
+        "nan-proves", "NaN in one of two answers counts as equal", "fusion/test_proof.py fusion/test_planted_faults.py",
         (f"{SRC}/fusion/comparison.py", "(right.isnan() & mine.isnan())", "(right.isnan() | mine.isnan())"),
+        (f"{SRC}/fusion/closeness.py", "(mine.isnan() & right.isnan())", "(mine.isnan() | right.isnan())"),
     ),
     fault(
-        "tolerance-of-signs", "layers with binary inputs may differ by a rounding error", "fusion/test_proof.py",
+        "tolerance-of-signs", "layers with binary inputs may differ by a rounding error",
+        "fusion/test_proof.py fusion/test_planted_faults.py",
         (f"{SRC}/fusion/comparison.py", "0.0 if mine.has_binary_input else ROUNDING", "ROUNDING"),
     ),
 )  # fmt: skip
