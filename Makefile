@@ -85,6 +85,14 @@ test-lives: $(VENV)/ready
 test-kills: $(VENV)/ready
 	cd tests && ../$(BIN)/python -m kills.run
 
+# Small faults in a copy of COMMIT, one at a time: does a test notice each? Writes docs/planted-faults.md; goes on where
+# it was stopped.
+COMMIT ?= HEAD
+
+.PHONY: test-planted
+test-planted: $(VENV)/ready
+	cd tests && ../$(BIN)/python -m planted.run --commit $(COMMIT)
+
 # Three random rows of the study of record again (Debian: dataset-fashion-mnist): do they agree with its ledger?
 study-small: $(VENV)/ready
 	$(BIN)/proxconnect study studies/fashion-mnist/core.yaml --verify 3 --only model=resnet mode=float,BW start=E2E

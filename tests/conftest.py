@@ -16,8 +16,8 @@ settings.load_profile("proxconnect")
 
 
 LONGEST = (
-    "kernels/test_in_cpp", "kills/test_kills", "docs/", "export/test_runtimes", "misuse/", "test_examples", "test_sweep",
-    "training/", "test_fuzzing", "writing/", "cli/", "study/", "theory/", "demo/",
+    "kernels/test_in_cpp", "kills/test_kills", "docs/", "export/test_runtimes", "misuse/", "test_examples",
+    "test_sweep", "training/", "test_fuzzing", "writing/", "cli/", "study/", "theory/", "demo/",
 )  # fmt: skip
 """Files that would keep one worker busy when the other is done: they come first."""
 

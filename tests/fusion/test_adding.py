@@ -52,6 +52,17 @@ def test_what_is_added_is_broadcast_as_by_torch(is_of_bits, remainder):
         model(x, torch.randn(7, 1, 1))
 
 
+class AddsTwice(Adds):
+    """An addition that multiplies what it adds."""
+
+    def forward(self, image: Tensor, other: Tensor) -> Tensor:
+        return self.last(torch.add(self.conv(self.stem(image)), other, alpha=2).relu())
+
+
+def test_an_addition_with_a_factor_keeps_it():
+    same(pc.pack(binary(AddsTwice(is_of_bits=False))), image(batch=1), torch.randn(1, 8, 10, 10))
+
+
 class Norms(nn.Module):
     """Rows with their channels in the dimension before the last, as batch norm takes them."""
 

@@ -95,6 +95,13 @@ def test_groups_of_any_size(instruction_set: str, inner: int, groups: int, outer
 
 @pytest.mark.covering(strength=3)
 @each
+def test_groups_of_several_words(instruction_set: str) -> None:
+    x, weight = drawn(1, 256, 5, 6), drawn(6, 128, 3, 3, seed=1)
+    out = convolved(x, weight, instruction_set, groups=2, padding=(1, 1))
+    assert torch.equal(out, exact(x, weight, groups=2, padding=(1, 1)))
+
+
+@each
 @pytest.mark.parametrize("channels", [1, 2, 16, 63, 64, 65, 130])
 @pytest.mark.parametrize("multiplier", [1, 2])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)

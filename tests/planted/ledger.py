@@ -1,0 +1,105 @@
+"""The rows of docs/planted-faults.jsonl, one for each fault and commit, and the page that is made of them."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from planted.fault import Fault
+from planted.kernel_faults import EMULATED, KERNEL_FAULTS
+from planted.python_faults import PYTHON_FAULTS
+
+DOCS = Path(__file__).parents[2] / "docs"
+ROWS, PAGE = DOCS / "planted-faults.jsonl", DOCS / "planted-faults.md"
+FAULTS = (*KERNEL_FAULTS, *PYTHON_FAULTS, *EMULATED)
+SECTIONS = {
+    "In the kernels": KERNEL_FAULTS,
+    "In Python": PYTHON_FAULTS,
+    "In kernels for other processors, which are emulated": EMULATED,
+}
+
+HEAD = """\
+# Planted faults
+
+Do the tests notice when the code is wrong? Each of these {count} faults is a small change that a careless edit could
+make. `make test-planted` puts one at a time into a copy of a commit, builds the kernels if the fault is in `csrc/`, and
+runs the test files that should fail. A fault is caught if a test fails that passes without the fault.
+
+| | {commits} |
+|---|{rules}
+| faults caught | {caught} |
+| minutes on one core | {minutes} |
+
+The tables name the first test that fails, and how many seconds the build and the tests took up to there.
+`planted-faults.jsonl` beside this page has every row.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one fault in one commit."""
+
+    fault: str
+    digest: str
+    """Of the fault, so that a changed one is tried again."""
+    commit: str
+    outcome: str
+    """"caught", "SURVIVED", "TIMED OUT", "DID NOT BUILD" or "MUST BE UPDATED"."""
+    test: str
+    """The test that failed first, or the last that began."""
+    seconds: float
+
+
+def digest(fault: Fault) -> str:
+    """A name for what a fault is; it stays if edits for later commits are added."""
+    return hashlib.sha256(repr((fault.name, fault.edits[0])).encode()).hexdigest()[:12]
+
+
+def rows() -> list[Row]:
+    """Every row, in the order in which they were written."""
+    return [Row(**json.loads(line)) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
+
+
+def add(row: Row) -> None:
+    """Append a row."""
+    with ROWS.open("a") as file:
+        file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+
+
+def newest(commit: str) -> dict[str, Row]:
+    """The last row of each present fault in a commit, by the fault's name."""
+    known = {fault.name: digest(fault) for fault in FAULTS}
+    return {row.fault: row for row in rows() if row.commit == commit and known.get(row.fault) == row.digest}
+
+
+def write_page() -> None:
+    """Write the page: the first and the last commit of the ledger side by side."""
+    commits = list(dict.fromkeys(row.commit for row in rows()))
+    commits = commits if len(commits) < 2 else [commits[0], commits[-1]]
+    found = [newest(commit) for commit in commits]
+    caught = [sum(row.outcome == "caught" for row in of.values()) for of in found]
+    minutes = [sum(row.seconds for row in of.values()) / 60 for of in found]
+    page = HEAD.format(
+        count=len(FAULTS), commits=" | ".join(f"`{commit}`" for commit in commits), rules="---:|" * len(commits),
+        caught=" | ".join(f"{c} of {len(of)}" for c, of in zip(caught, found, strict=True)),
+        minutes=" | ".join(f"{m:.0f}" for m in minutes),
+    )  # fmt: skip
+    for title, faults in SECTIONS.items():
+        page += f"\n## {title}\n\n| fault | file | {' | '.join(f'caught in `{c}` by | s' for c in commits)} |\n"
+        page += f"|---|---|{'---|---:|' * len(commits)}\n"
+        page += "".join(_line(fault, [of.get(fault.name) for of in found]) for fault in faults)
+    PAGE.write_text(page)
+
+
+def _line(fault: Fault, found: list[Row | None]) -> str:
+    cells = [fault.what, f"`{fault.edits[0][0].removeprefix('src/proxconnect/')}`"]
+    for row in found:
+        cells += [_shown(row), "" if row is None else f"{row.seconds:.0f}"]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+
+
+def _shown(row: Row | None) -> str:
+    """The file and the function of a test; its parameters are in the ledger."""
+    if row is None:
+        return "not tried"
+    return f"`{row.test.removeprefix('tests/').split('[')[0]}`" if row.outcome == "caught" else f"**{row.outcome}**"
