@@ -138,8 +138,9 @@ ifeq ($(HAS_AVX512),)
 else
 	cmake -S . -B build/amx -DCMAKE_BUILD_TYPE=Debug -DPROXCONNECT_TESTS=ON $(EMULATED) \
 	  -DCMAKE_CXX_FLAGS="$(SANITIZED) -fsanitize=address,undefined"
-	cmake --build build/amx --target test_kernels fuzz_seeded
+	cmake --build build/amx --target test_kernels test_memory fuzz_seeded
 	$(ASAN) build/amx/test_kernels amx
+	$(ASAN) build/amx/test_memory
 	$(ASAN) build/amx/fuzz_seeded 20000
 endif
 
