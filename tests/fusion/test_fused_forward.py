@@ -403,12 +403,3 @@ def test_slices_and_shallow_copies_of_a_fused_model_run():
     assert runs(twin) == 0
     twin(x)
     assert runs(twin) == 1
-
-
-def test_rows_of_images_are_read_along_another_dimension_than_channels():
-    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1), nn.Linear(16, 16), nn.Conv2d(16, 4, 1)]
-    model, x = pc.pack(binary(nn.Sequential(*layers), keep=None)), image(16)
-    assert model.packing.fusion.regions[0].bits == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert torch.equal(model(x), by_layers(model, x))

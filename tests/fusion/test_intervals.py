@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from nets import binary, image
 from torch import Tensor, nn
 from torch.nn import functional
 
+import proxconnect as pc
 from proxconnect import Accumulator
+from proxconnect.fusion import layer_by_layer
 from proxconnect.fusion.intervals import signs_of
 from proxconnect.kernels.epilogue import Signs
 
@@ -104,3 +107,15 @@ def test_what_takes_too_many_intervals_or_is_no_number_has_no_signs():
 @pytest.mark.parametrize("function", [functional.gelu, functional.silu, functional.mish, torch.tanh])
 def test_far_below_0_gelu_and_its_kin_are_minus_0_which_is_positive(function, scale):
     assert_right([function], torch.linspace(scale, 2 * scale, CHANNELS), None)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
+def test_a_linear_layer_does_not_read_the_bits_of_a_convolution():
+    """It reads the last dimension of images, which has as many entries as there are channels."""
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1), nn.Linear(16, 16), nn.Conv2d(16, 4, 1)]
+    model, x = pc.pack(binary(nn.Sequential(*layers), keep=None)), image(16)
+    assert model.packing.fusion.regions[0].bits == 1
+    answer = model(x)
+    with layer_by_layer(model):
+        assert torch.equal(answer, model(x))

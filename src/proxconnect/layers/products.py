@@ -210,9 +210,10 @@ def _sums_exactly(result: Tensor) -> bool:
 
     Others transform patches (NNPACK, and so torch on CPUs without oneDNN, from 16 images on), which rounds.
     """
+    if torch.compiler.is_compiling():
+        return True
     onednn = torch.backends.mkldnn
-    is_by_onednn = result.device.type == "cpu" and bool(onednn.enabled) and onednn.is_available()
-    return is_by_onednn or torch.compiler.is_compiling()
+    return result.device.type == "cpu" and bool(onednn.enabled) and onednn.is_available()
 
 
 def _nearest_integers(sums: Tensor) -> Tensor:
