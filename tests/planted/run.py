@@ -6,6 +6,7 @@ status is 1 if a fault is not caught.
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--commit", default="HEAD", help="the commit to plant faults in (default: HEAD)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="names of faults (default: all)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which ends the tests too
     tree = Tree(options.commit)
     tree.prepare()
     chosen = [fault for fault in FAULTS if options.only is None or fault.name in options.only]
@@ -50,11 +52,16 @@ def _try_all(tree: Tree, chosen: list[Fault]) -> None:
             _note(_tried(tree, fault, broken))
         for test in _failing_without_faults(tree, chosen):
             print(f"{test} fails without a fault as well", flush=True)
-            broken.add(test)
+            broken.add(_function(test))
         done = ledger.newest(tree.commit)
-        left = [fault for fault in chosen if done[fault.name].test in broken]
+        left = [fault for fault in chosen if _function(done[fault.name].test) in broken]
         if not left:
             return
+
+
+def _function(test: str) -> str:
+    """A test without its parameters."""
+    return test.split("[")[0]
 
 
 def _tried(tree: Tree, fault: Fault, broken: Iterable[str]) -> Row:
