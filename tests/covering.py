@@ -46,15 +46,18 @@ def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     for item in items:
         if item.get_closest_marker("covering"):
             tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    return [item for cases in tests.values() for item in _left_out_of_one(cases)]
+    return [item for name, cases in tests.items() for item in _left_out_of_one(name, cases)]
 
 
-def _left_out_of_one(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+def _left_out_of_one(name: str, items: Sequence[pytest.Item]) -> list[pytest.Item]:
     marker = items[0].get_closest_marker("covering")
     assert marker is not None
     parameters = [item.callspec.params for item in items]  # type: ignore[attr-defined]  # a parametrized function
     cases = [{name: _identity(value) for name, value in values.items()} for values in parameters]
-    chosen = covering(cases, *marker.args, **marker.kwargs)
+    try:
+        chosen = covering(cases, *marker.args, **marker.kwargs)
+    except ValueError as error:
+        raise pytest.UsageError(f"the mark covering of {name}: {error}") from error
     return [item for place, item in enumerate(items) if place not in chosen]
 
 

@@ -93,7 +93,6 @@ def test_groups_of_any_size(instruction_set: str, inner: int, groups: int, outer
         assert torch.equal(out, exact(x, weight, groups=groups, **options)), options
 
 
-@pytest.mark.covering(strength=3)
 @each
 def test_groups_of_several_words(instruction_set: str) -> None:
     x, weight = drawn(1, 256, 5, 6), drawn(6, 128, 3, 3, seed=1)
@@ -101,6 +100,7 @@ def test_groups_of_several_words(instruction_set: str) -> None:
     assert torch.equal(out, exact(x, weight, groups=2, padding=(1, 1)))
 
 
+@pytest.mark.covering(strength=3)
 @each
 @pytest.mark.parametrize("channels", [1, 2, 16, 63, 64, 65, 130])
 @pytest.mark.parametrize("multiplier", [1, 2])
