@@ -87,6 +87,9 @@ bool agrees(int32_t isa, const Case& c, int32_t threads) {
     const float* const first = x.data() + c.offset;  // no word begins where a vector does
     std::vector<int> weight(static_cast<size_t>(c.n * c.entries));
     for (int& sign : weight) sign = normal(random) < 0 ? -1 : 1;
+    for (int64_t k = 0; c.m * c.n > 0 && k < c.entries; ++k) {
+        weight[static_cast<size_t>(k)] = first[k] >= 0 ? -1 : 1;  // the least sum that there is
+    }
     const std::vector<uint64_t> panels = panels_of(weight, c.n, c.entries);
     Output output = c.output;
     output.scale = output.scales == 0 ? nullptr : scale.data();

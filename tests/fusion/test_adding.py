@@ -37,10 +37,10 @@ def same(model: nn.Module, *inputs: Tensor) -> None:
     assert not fused._is_given_up
 
 
-@pytest.mark.parametrize("remainder", ["float", "int8"])
+@pytest.mark.parametrize(("remainder", "keep"), [("float", ("stem", "last")), ("int8", ("stem", "conv"))])
 @pytest.mark.parametrize("is_of_bits", [False, True])
-def test_what_is_added_is_broadcast_as_by_torch(is_of_bits, remainder):
-    model, x = pc.pack(binary(Adds(is_of_bits)), remainder=remainder), image(batch=1)
+def test_what_is_added_is_broadcast_as_by_torch(is_of_bits, remainder, keep):
+    model, x = pc.pack(binary(Adds(is_of_bits), keep=keep), remainder=remainder), image(batch=1)
     for nan in (False, True):
         x[:, :, 4, 4] = torch.nan if nan else 0.5
         for shape in [(1, 8, 10, 10), (8, 1, 1), (1, 8, 1, 1), (10,), (2, 8, 10, 10), ()]:
@@ -56,11 +56,11 @@ class AddsTwice(Adds):
     """An addition that multiplies what it adds."""
 
     def forward(self, image: Tensor, other: Tensor) -> Tensor:
-        return self.last(torch.add(self.conv(self.stem(image)), other, alpha=2).relu())
+        return self.last(torch.add(self.conv(self.inner(self.stem(image))), other, alpha=2).relu())
 
 
 def test_an_addition_with_a_factor_keeps_it():
-    same(pc.pack(binary(AddsTwice(is_of_bits=False))), image(batch=1), torch.randn(1, 8, 10, 10))
+    same(pc.pack(binary(AddsTwice(is_of_bits=True), keep=("stem", "last"))), image(batch=1), torch.randn(1, 8, 10, 10))
 
 
 class Norms(nn.Module):

@@ -62,6 +62,15 @@ def test_a_float_layer_that_differs_is_named():
         prove(model, small, image())
 
 
+@pytest.mark.parametrize("factor", [1 + 1e-6, torch.nan])
+def test_a_layer_of_signs_must_be_equal_to_the_bit(factor):
+    model = binary(residual())
+    small = pc.pack(model)
+    small[3].conv.scale.mul_(factor)
+    with pytest.raises(ProofError, match=r"layer '3\.conv' and its binary one"):
+        prove(model, small, image())
+
+
 def test_the_model_is_left_as_it_was():
     model = binary(residual()).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

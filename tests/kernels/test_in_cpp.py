@@ -56,7 +56,8 @@ def test_programs(processor: str, record_property: Callable[[str, object], None]
     run("cmake", "-S", ROOT, "-B", folder, "-DPROXCONNECT_TESTS=ON", "-DCMAKE_CXX_FLAGS_RELEASE=-O1", *target.options)
     run("cmake", "--build", folder, "--target", "test_kernels", "test_memory", "fuzz_seeded")
     lines = run(*target.emulator, folder / "test_kernels", *target.sets).splitlines()
-    run(*target.emulator, folder / "test_memory")
+    if not target.emulator:  # failing allocations take no instruction set, and emulated ones take long
+        run(folder / "test_memory")
     run(*target.emulator, folder / "fuzz_seeded", str(INPUTS))
     checks = [line for line in lines if line.startswith(("checked: ", "skipped: "))]
     record_property("kernels in C++", f"{processor}: {'; '.join(checks)}")
