@@ -2,8 +2,6 @@
 
 import datetime
 
-import pytest
-
 from machines.rows import ROWS, Row
 from machines.run import run
 
@@ -16,9 +14,8 @@ FEW = (
 
 
 def test_a_row_of_the_day_passes() -> None:
-    name, row = list(ROWS.items())[datetime.date.today().toordinal() % len(ROWS)]
-    if lack := row.missing():
-        pytest.skip(f"{name}: {lack}")
+    here = [(name, row) for name, row in ROWS.items() if not row.missing()]
+    name, row = here[datetime.date.today().toordinal() % len(here)]
     outcome = run(row, FEW, workers=0)
     assert outcome.passed > 100
     assert not outcome.failures, name

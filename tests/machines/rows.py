@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from proxconnect.kernels import instruction_sets
 
-EMULATED_TILES = "build/emulated"
-"""Where `make build/emulated/kernels.so` puts kernels whose AMX tiles are software, from the root of the checkout."""
+EMULATED_TILES = Path(__file__).parents[2] / "build" / "emulated"
+"""Where `make emulated` puts kernels whose AMX tiles are software."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,23 @@ class Row:
     def missing(self) -> str:
         """Return what this machine lacks to run the row, or an empty string."""
         known = instruction_sets()
-        needed = "avx512" if self.instruction_set == "amx" else self.instruction_set
+        if self._is_emulated() and not (EMULATED_TILES / "kernels.so").exists():
+            return "`make emulated` was not run"
+        needed = "avx512" if self._is_emulated() else self.instruction_set
         return "" if needed is None or needed in known else f"this machine's kernels lack {needed}"
 
     def arguments(self) -> list[str]:
         """Return the arguments of pytest."""
-        emulates = self.instruction_set == "amx" and "amx" not in instruction_sets()
-        return ["-p", "machines.plugin", *self.options, *(["--kernels", EMULATED_TILES] if emulates else [])]
+        kernels = ["--kernels", str(EMULATED_TILES)] if self._is_emulated() else []
+        return ["-p", "machines.plugin", *self.options, *kernels]
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables to set."""
         limit = {} if self.instruction_set is None else {"PROXCONNECT_INSTRUCTION_SET": self.instruction_set}
         return {**self.environment, **limit}
+
+    def _is_emulated(self) -> bool:
+        return self.instruction_set == "amx" and "amx" not in instruction_sets()
 
 
 ROWS = {

@@ -61,7 +61,7 @@ def main(chosen: list[str]) -> int:
     if unknown := set(chosen) - set(ROWS):
         sys.exit(f"no row is called {', '.join(sorted(unknown))}; there are: {', '.join(ROWS)}")
     print(f"{'machine':26}{'passed':>8}{'skipped':>9}{'failed':>8}{'seconds':>9}")
-    wrong: list[str] = []
+    status = 0
     for name in chosen or ROWS:
         if lack := ROWS[name].missing():
             print(f"{name:26}  not run: {lack}", flush=True)
@@ -71,9 +71,10 @@ def main(chosen: list[str]) -> int:
         seconds = time.perf_counter() - begun
         failed = len(outcome.failures)
         print(f"{name:26}{outcome.passed:8}{outcome.skipped:9}{failed:8}{seconds:9.0f}", flush=True)
-        wrong += [f"{name}: {failure}" for failure in outcome.failures]
-    print("\n".join(wrong))
-    return int(bool(wrong))
+        for failure in outcome.failures:
+            print(f"  {failure}", flush=True)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":
