@@ -187,6 +187,7 @@ test-arm:
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
 	cmake --build build/arm
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/arm/test_kernels
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/arm/fuzz_seeded 5000
 
 # The tests that compute, as on other machines: with less of torch, of its libraries and of our kernels.
 test-machines: $(VENV)/ready $(if $(HAS_AVX512),emulated)

@@ -22,7 +22,7 @@ struct alignas(64) TileConfiguration {
 }  // namespace proxconnect
 
 // Files that use tiles are empty without this.
-#if defined(PROXCONNECT_EMULATED_TILES)
+#if defined(PROXCONNECT_EMULATED_TILES) && defined(__AVX512F__)
 #include "emulated_tiles.hpp"
 #define PROXCONNECT_HAS_TILES 1
 #elif defined(__linux__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)

@@ -8,7 +8,6 @@
 
 #include <immintrin.h>
 
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -88,7 +87,7 @@ inline void require_product(const Tile& sums, const Tile& left, const Tile& righ
 }
 
 using Words = uint32_t __attribute__((vector_size(MOST_BYTES)));
-using Ints = int32_t __attribute__((vector_size(MOST_BYTES)));
+using Shorts = int16_t __attribute__((vector_size(MOST_BYTES)));
 
 // Four products of bytes for each word of the sums; those of `columns` have a sign.
 template <class Left>
@@ -101,55 +100,49 @@ inline void add_byte_products(int to, int rows, int columns) {
         std::memcpy(&total, sums.at[r], sizeof total);
         for (int k = 0; k < right.rows; ++k) {
             std::memcpy(&fours, right.at[k], sizeof fours);
-            for (int i = 0; i < 4; ++i) {
-                const int32_t factor = static_cast<Left>(left.at[r][4 * k + i]);
-                const Ints of_place = (Ints)(fours << (24 - 8 * i)) >> 24;
-                total += static_cast<uint32_t>(factor) * (Words)of_place;
+            for (int i = 0; i < 2; ++i) {  // bytes 0 and 2, then 1 and 3
+                const uint8_t* const pair = left.at[r] + 4 * k + i;
+                const int32_t low = static_cast<Left>(pair[0]), high = static_cast<Left>(pair[2]);
+                const Words factors = Words{} + (static_cast<uint32_t>(high) << 16 | (low & 0xffff));
+                const Shorts of_places = (Shorts)(fours << (8 - 8 * i)) >> 8;
+                total += (Words)_mm512_madd_epi16((__m512i)factors, (__m512i)of_places);
             }
         }
         std::memcpy(sums.at[r], &total, sizeof total);
     }
 }
 
-// 0 in the place of denormal numbers, which products of bfloat16 neither take nor make.
-inline float without_denormals(float v) {
-    return std::fabs(v) < 0x1p-126f ? std::copysign(0.0f, v) : v;
+// 0 in the place of denormal numbers, which products of bfloat16 neither take nor make. By bits of floats.
+inline __m512 without_denormals(Words bits) {
+    const Words is_normal = (Words)((bits & 0x7f800000u) != 0);
+    return (__m512)(bits & (is_normal | 0x80000000u));
 }
 
-// The bfloat16 of a tile, which are the upper halves of floats.
-struct Bfloats {
-    float at[MOST_ROWS][MOST_BYTES / 2];
-
-    explicit Bfloats(const Tile& of) {
-        for (int r = 0; r < of.rows; ++r) {
-            for (int k = 0; k < of.bytes / 2; ++k) {
-                const uint32_t low = of.at[r][2 * k], high = of.at[r][2 * k + 1], bits = low << 16 | high << 24;
-                float v;
-                std::memcpy(&v, &bits, sizeof v);
-                at[r][k] = without_denormals(v);
-            }
-        }
-    }
-};
+// The upper halves of floats that lie in the lower halves of words, or in the upper ones.
+inline __m512 bfloats(Words pairs, bool are_upper) {
+    return without_denormals(are_upper ? pairs & 0xffff0000u : pairs << 16);
+}
 
 // Two products of bfloat16 for each word of the sums: those of even and of odd entries are summed apart, then together.
 inline void add_bfloat_products(int to, int rows, int columns) {
     Tile& sums = tile(to);
     const Tile &left = tile(rows), &right = tile(columns);
     require_product(sums, left, right);
-    const Bfloats a(left), b(right);
     for (int r = 0; r < sums.rows; ++r) {
-        for (int n = 0; n < sums.bytes / 4; ++n) {
-            float parts[2] = {}, sum;
-            for (int k = 0; k < right.rows; ++k) {
-                for (int i = 0; i < 2; ++i) {
-                    parts[i] = without_denormals(std::fma(a.at[r][2 * k + i], b.at[k][2 * n + i], parts[i]));
-                }
+        __m512 total, parts[2] = {};
+        std::memcpy(&total, sums.at[r], sizeof total);
+        for (int k = 0; k < right.rows; ++k) {
+            uint32_t pair;
+            Words pairs;
+            std::memcpy(&pair, left.at[r] + 4 * k, sizeof pair);
+            std::memcpy(&pairs, right.at[k], sizeof pairs);
+            for (int i = 0; i < 2; ++i) {
+                const __m512 factors = bfloats(Words{} + pair, i == 1);
+                parts[i] = without_denormals((Words)_mm512_fmadd_ps(factors, bfloats(pairs, i == 1), parts[i]));
             }
-            std::memcpy(&sum, sums.at[r] + 4 * n, sizeof sum);
-            sum = without_denormals(sum + without_denormals(parts[0] + parts[1]));
-            std::memcpy(sums.at[r] + 4 * n, &sum, sizeof sum);
         }
+        total = without_denormals((Words)(total + without_denormals((Words)(parts[0] + parts[1]))));
+        std::memcpy(sums.at[r], &total, static_cast<size_t>(sums.bytes));
     }
 }
 

@@ -1,6 +1,7 @@
 // Products of rounded floats with whole numbers against sums of integers, one entry at a time.
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -36,9 +37,7 @@ struct Weight {
         }
     }
 
-    int64_t level(int64_t output, int64_t entry) const {
-        return levels[static_cast<size_t>(output * pieces * length + entry)];
-    }
+    const int* row(int64_t output) const { return levels.data() + output * pieces * length; }
 };
 
 std::vector<float> normal(int64_t count, unsigned seed) {
@@ -55,9 +54,14 @@ float largest(const std::vector<float>& x, int64_t begin, int64_t count) {
     return most;
 }
 
-int64_t rounded(float x, float most) {
-    const float inverse = 127.0f / most, scaled = x * inverse;
-    return static_cast<int64_t>(std::rint(scaled));
+std::vector<int64_t> rounded(const std::vector<float>& x, int64_t begin, int64_t count, float most) {
+    const float inverse = 127.0f / most;
+    std::vector<int64_t> levels;
+    for (int64_t i = begin; i < begin + count; ++i) {
+        const float scaled = x[static_cast<size_t>(i)] * inverse;
+        levels.push_back(static_cast<int64_t>(std::rint(scaled)));
+    }
+    return levels;
 }
 
 // Whether the fused product gives the largest of 0 and what the other gives.
@@ -87,18 +91,30 @@ bool multiplies(int32_t isa, int64_t m, int64_t n, int64_t entries, int32_t thre
     if (px_int8_linear(isa, x.data(), m, entries, entries, weight.panels.data(), n, &affine, y.data(), threads)) {
         return false;
     }
-    for (int64_t i = 0; i < m * n; ++i) {
-        const int64_t row = i / n * entries;
-        const float most = largest(x, row, entries);
-        int64_t sum = 0;
-        for (int64_t k = 0; k < entries; ++k) {
-            sum += rounded(x[static_cast<size_t>(row + k)], most) * weight.level(i % n, k);
+    for (int64_t row = 0; row < m; ++row) {
+        const float most = largest(x, row * entries, entries);
+        const std::vector<int64_t> levels = rounded(x, row * entries, entries, most);
+        for (int64_t output = 0; output < n; ++output) {
+            const int64_t sum = std::inner_product(levels.begin(), levels.end(), weight.row(output), int64_t{0});
+            const float product = static_cast<float>(sum) * (most / 127.0f);
+            const float scaled = product * scale[static_cast<size_t>(output)];
+            if (y[static_cast<size_t>(row * n + output)] != scaled + bias[static_cast<size_t>(output)]) return false;
         }
-        const float product = static_cast<float>(sum) * (most / 127.0f);
-        const float scaled = product * scale[static_cast<size_t>(i % n)];
-        if (y[static_cast<size_t>(i)] != scaled + bias[static_cast<size_t>(i % n)]) return false;
     }
     return takes_a_step(isa, m, n, entries, x, weight, y, scale, bias, threads);
+}
+
+// One sum of a convolution of an image of whole numbers.
+int64_t convolved(const Geometry& g, const int64_t* image, const int* level, int64_t pixel) {
+    int64_t sum = 0;
+    for (int64_t tap = 0; tap < g.kernel[0] * g.kernel[1]; ++tap, level += g.channels) {
+        const int64_t met = pixel_met(g, pixel, tap);
+        if (met < 0) continue;
+        for (int64_t c = 0; c < g.channels; ++c) {
+            sum += image[c * g.channel_stride + met * g.pixel_stride] * level[c];
+        }
+    }
+    return sum;
 }
 
 bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
@@ -107,21 +123,18 @@ bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
     const Weight weight(g.out_channels, is_whole ? g.kernel[0] : taps, g.channels * (is_whole ? g.kernel[1] : 1));
     const std::vector<float> x = normal(g.batch * g.image_stride, 4);
     const Affine affine = {0, nullptr, nullptr};
-    std::vector<float> y(static_cast<size_t>(g.batch * pixels * g.out_channels), NAN);
+    const int64_t outputs = pixels * g.out_channels;
+    std::vector<float> y(static_cast<size_t>(g.batch * outputs), NAN);
     if (px_int8_conv2d(isa, x.data(), &g, weight.panels.data(), &affine, y.data(), threads)) return false;
-    for (int64_t i = 0; i < g.batch * pixels * g.out_channels; ++i) {
-        const int64_t image = i / (pixels * g.out_channels), at = i % (pixels * g.out_channels);
-        const int64_t pixel = g.has_planes ? at % pixels : at / g.out_channels;
-        const int64_t channel = g.has_planes ? at / pixels : at % g.out_channels;
+    for (int64_t image = 0; image < g.batch; ++image) {
         const float most = largest(x, image * g.image_stride, g.image_stride);
-        int64_t sum = 0;
-        for (int64_t k = 0; k < taps * g.channels; ++k) {
-            const int64_t met = pixel_met(g, pixel, k / g.channels), c = k % g.channels;
-            if (met < 0) continue;
-            const int64_t from = image * g.image_stride + c * g.channel_stride + met * g.pixel_stride;
-            sum += rounded(x[static_cast<size_t>(from)], most) * weight.level(channel, k);
+        const std::vector<int64_t> levels = rounded(x, image * g.image_stride, g.image_stride, most);
+        for (int64_t at = 0; at < outputs; ++at) {
+            const int64_t pixel = g.has_planes ? at % pixels : at / g.out_channels;
+            const int64_t channel = g.has_planes ? at / pixels : at % g.out_channels;
+            const int64_t sum = convolved(g, levels.data(), weight.row(channel), pixel);
+            if (y[static_cast<size_t>(image * outputs + at)] != static_cast<float>(sum) * (most / 127.0f)) return false;
         }
-        if (y[static_cast<size_t>(i)] != static_cast<float>(sum) * (most / 127.0f)) return false;
     }
     return true;
 }

@@ -7,7 +7,7 @@
 #include "test_calls.hpp"
 
 int check_threads(int32_t isa, int& runs) {
-    constexpr size_t CALLERS = 4, ROUNDS = 2;
+    constexpr size_t CALLERS = 4, ROUNDS = 1;
     constexpr int32_t THREADS = 3;
     const Shared shared;
     const std::vector<Call> calls = calls_of(isa, shared);

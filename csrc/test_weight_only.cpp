@@ -69,12 +69,14 @@ bool equals_integers(int32_t isa, const Drawn& d, int32_t threads) {
         float most = 0x1p-100f;
         for (int64_t k = 0; k < d.entries; ++k) most = std::fmax(most, std::fabs(d.row(r)[k]));
         const float inverse = 127.0f / most;
+        std::vector<int32_t> levels;
+        for (int64_t k = 0; k < d.entries; ++k) {
+            const float scaled = d.row(r)[k] * inverse;
+            levels.push_back(static_cast<int32_t>(std::rint(scaled)));
+        }
         for (int64_t channel = 0; channel < d.n; ++channel) {
             int32_t sum = 0;
-            for (int64_t k = 0; k < d.entries; ++k) {
-                const float scaled = d.row(r)[k] * inverse;
-                sum += static_cast<int32_t>(std::rint(scaled)) * d.sign(channel, k);
-            }
+            for (int64_t k = 0; k < d.entries; ++k) sum += levels[static_cast<size_t>(k)] * d.sign(channel, k);
             const float product = static_cast<float>(sum) * (most / 127.0f);
             const float expected = product + d.bias[static_cast<size_t>(channel)];
             if (y[static_cast<size_t>(r * d.n + channel)] != expected) return false;
@@ -108,11 +110,13 @@ double convolved(const Geometry& g, const float* image, const uint64_t* panels, 
     const int64_t row_of_group = channel % outer, panels_before = group * ((outer + 7) / 8) + row_of_group / 8;
     const uint64_t* const panel = panels + panels_before * width * 8 + row_of_group % 8;
     double sum = 0;
-    for (int64_t k = 0; k < entries; ++k) {
-        const int64_t met = pixel_met(g, pixel, k / inner), c = group * inner + k % inner;
+    for (int64_t tap = 0; tap < g.kernel[0] * g.kernel[1]; ++tap) {
+        const int64_t met = pixel_met(g, pixel, tap);
         if (met < 0) continue;
-        const double x = image[c * g.channel_stride + met * g.pixel_stride];
-        sum += panel[k / 64 * 8] >> (k % 64) & 1 ? x : -x;
+        for (int64_t k = tap * inner, c = group * inner; c < (group + 1) * inner; ++k, ++c) {
+            const double x = image[c * g.channel_stride + met * g.pixel_stride];
+            sum += panel[k / 64 * 8] >> (k % 64) & 1 ? x : -x;
+        }
     }
     return sum;
 }
