@@ -1,8 +1,12 @@
 """Every file under examples/ runs from beginning to end, in an empty folder, and is short enough to be read."""
 
+import importlib
+import multiprocessing
 import os
 import runpy
 import sys
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -16,20 +20,48 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 SHORTER = {"language_model": ("bc", "8"), "sentence_encoder": ("bnn++", "2")}
 """Arguments, of which the second is the number of steps of training."""
 
+PACKAGES = ("transformers.modeling_utils", "onnxscript.function_libs.torch_lib.ops")
+"""Packages that several examples need and that take long to import."""
+
 
 def be(example: Path, folder: Path) -> None:
-    torch.set_num_threads(1)
     os.chdir(folder)
     sys.argv = [str(example), *SHORTER.get(example.stem, ())]
     runpy.run_path(str(example), run_name="__main__")
 
 
+def serve(asked: Connection) -> None:
+    """Run each example that is asked for in a fork of this process, and answer with its exit code."""
+    torch.set_num_threads(1)
+    for package in PACKAGES:
+        importlib.import_module(package)
+    while arguments := asked.recv():
+        process = multiprocessing.get_context("fork").Process(target=be, args=arguments)
+        process.start()
+        process.join()
+        asked.send(process.exitcode)
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Callable[[Path, Path], int]]:
+    """Runs an example in a folder and returns its exit code."""
+    here, there = multiprocessing.Pipe()
+    server = processes.Process(target=serve, args=(there,))
+    server.start()
+    there.close()
+
+    def ask(example: Path, folder: Path) -> int:
+        here.send((example, folder))
+        return int(here.recv())
+
+    yield ask
+    here.send(None)
+    server.join()
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs(example: Path, tmp_path: Path) -> None:
-    process = processes.Process(target=be, args=(example, tmp_path))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+def test_an_example_runs(run: Callable[[Path, Path], int], example: Path, tmp_path: Path) -> None:
+    assert run(example, tmp_path) == 0
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -14,6 +14,7 @@ import io
 import itertools
 import linecache
 import multiprocessing
+import multiprocessing.context
 import os
 import tempfile
 import traceback
@@ -75,10 +76,20 @@ def _answer(page: Path, results: "multiprocessing.SimpleQueue[list[str]]") -> No
     results.put(run_page(page))
 
 
-def run_apart(page: Path) -> list[str]:
-    """`run_page` in a fresh process that has imported torch, within its time."""
+PACKAGES = ["torchvision", "transformers.modeling_utils", "lightning.pytorch", "sphinx.cmd.build"]
+"""Packages that several pages need and that take long to import."""
+
+
+def fresh_processes() -> multiprocessing.context.ForkServerContext:
+    """Return the context of processes that have imported torch and `PACKAGES`, and nothing of a page."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["checks.code_blocks", "proxconnect", "torchvision"])
+    context.set_forkserver_preload(["checks.code_blocks", "proxconnect", *PACKAGES])
+    return context
+
+
+def run_apart(page: Path) -> list[str]:
+    """`run_page` in a fresh process, within its time."""
+    context = fresh_processes()
     results = context.SimpleQueue()
     process = context.Process(target=_answer, args=(page, results))
     process.start()

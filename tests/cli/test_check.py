@@ -1,9 +1,9 @@
 """`proxconnect check`: exit codes, what is said, JSON, pictures, and printed code that runs."""
 
 import functools
+import io
 import json
 import math
-import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -354,12 +354,13 @@ def test_output_that_nobody_reads_is_no_verdict(arguments):
     assert process.wait(timeout=60) == 141
 
 
-def test_what_an_encoding_lacks_is_a_question_mark(folder):
-    code = "import sys; from proxconnect import cli; sys.exit(cli.main(['check', 'bnn+']))"
-    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, timeout=60)
-    assert (found.returncode, found.stderr) == (1, b"")
-    assert b"? = 1  F stays at 1" in found.stdout
+def test_what_an_encoding_lacks_is_a_question_mark(capsys, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert cli.main(["check", "bnn+"]) == 1
+    stdout.flush()
+    assert capsys.readouterr().err == ""
+    assert b"? = 1  F stays at 1" in stdout.buffer.getvalue()
 
 
 def test_a_picture_without_matplotlib_is_one_line_with_its_installation(capsys, folder, absent):

@@ -50,6 +50,12 @@ def done(tmp_path_factory):
     return code, screen.file.getvalue(), folder
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """No pictures, which the demo of `done` draws."""
+    monkeypatch.setattr(module.plots, "save", lambda figure, path: None)
+
+
 def test_the_demo_writes_every_file(done):
     code, printed, folder = done
     assert code == 0
@@ -96,6 +102,7 @@ def test_the_file_loads_into_the_architecture_built_by_code(done):
     assert model(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_other_answers_are_found_and_fail(tmp_path, monkeypatch):
     def other_file(path, name, root):
         model = load(path, ARCHITECTURES["digits"]())
@@ -157,6 +164,7 @@ def test_the_widest_table_fits_80_columns_and_shows_mean_and_sd():
     assert report.spread([0.5], 2) == "50.00"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_accumulator_is_in_the_runs_the_table_and_the_results(tmp_path, monkeypatch):
     def answers_here(path, name, root):
         return shipping.answers(load(path, ARCHITECTURES[name]()), data.load(name, root).test_images)

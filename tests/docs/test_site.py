@@ -1,26 +1,34 @@
 """The site can be built, without the cells of its tutorials, and its pages keep what they say."""
 
+import contextlib
 import importlib.util
 import os
-import subprocess
 import sys
 
 import pytest
+import sphinx.cmd.build
 
 from checks import code_blocks, docstrings, links, public_names
 from checks.pages import ROOT
 
 
+def build(folder, said):
+    """Be a process that builds the site into `folder` and writes warnings into the file `said`."""
+    os.chdir(ROOT)
+    options = ["--fail-on-warning", "--keep-going", "--quiet", "--builder", "html"]
+    defined = ["--define", "nb_execution_mode=off", "--define", "gallery_saved=bnn,bnn+"]
+    with said.open("w") as file, contextlib.redirect_stderr(file), contextlib.redirect_stdout(file):
+        sys.exit(sphinx.cmd.build.main([*options, *defined, "docs", str(folder)]))
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The folder of the site."""
-    folder = tmp_path_factory.mktemp("site")
-    build = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "--builder", "html"]
-    without_cells = ["--define", "nb_execution_mode=off"]
-    built = subprocess.run(
-        [*build, *without_cells, "docs", str(folder)], cwd=ROOT, capture_output=True, text=True, env=os.environ
-    )
-    assert built.returncode == 0, built.stderr
+    """The folder of the site, which has the figures of all pairs made and those of two saved."""
+    folder, said = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("said") / "warnings"
+    process = code_blocks.fresh_processes().Process(target=build, args=(folder, said))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, said.read_text()
     return folder
 
 

@@ -1,5 +1,7 @@
 """The pictures of a pair."""
 
+import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,8 @@ MUS = (1.0, 2.0, 6.0)
 """The sharpnesses on cards, from soft to sharp."""
 
 REACH = 2.5
+
+BLANK = '<svg xmlns="http://www.w3.org/2000/svg"/>'
 
 
 def card(pair: AnyPair) -> "Figure":
@@ -44,8 +48,12 @@ def card(pair: AnyPair) -> "Figure":
     return figure
 
 
-def draw(folder: Path) -> list[Path]:
-    """Three pictures of each pair as SVG files; the paths. What is newer than all code that draws is left as it is."""
+def draw(folder: Path, saved: Collection[str] = ()) -> list[Path]:
+    """Draw three pictures of each pair, write them as SVG files, and return their paths.
+
+    Keep a picture that is newer than all code that draws. If `saved` names pairs, write blank pictures for the others:
+    their time is 0, so the next build replaces them.
+    """
     age = max(
         path.stat().st_mtime for code in (plots.__file__, __file__) for path in Path(code).parents[1].rglob("*.py")
     )
@@ -57,6 +65,12 @@ def draw(folder: Path) -> list[Path]:
             ("verdict", lambda name=name: verdicts(name)[len(verdicts(name)) // 2].plot()),
         ):
             paths.append(folder / f"{page_of(name)}-{what}.svg")
-            if not paths[-1].exists() or paths[-1].stat().st_mtime < age:
-                plots.save(make(), paths[-1])
+            if paths[-1].exists() and paths[-1].stat().st_mtime >= age:
+                continue
+            figure = make()
+            if name in (saved or PAIRS):
+                plots.save(figure, paths[-1])
+            else:
+                paths[-1].write_text(BLANK)
+                os.utime(paths[-1], (0, 0))
     return paths

@@ -1,7 +1,7 @@
 """How much memory a network takes in a process that loads its file, runs once and does nothing else.
 
-`python -m proxconnect.cli.resident MODEL KIND FOLDER THREADS` is that process; it writes its peak into FOLDER. KIND is
-"bare", which imports the same but has no network, or what `FILES` names.
+`python -m proxconnect.cli.resident MODEL KIND FOLDER THREADS` is that process. It writes into FOLDER how much its peak
+grew after all imports. KIND is one of `FILES`.
 """
 
 import subprocess
@@ -21,16 +21,15 @@ from proxconnect.cli.network import network
 from proxconnect.example import arguments
 from proxconnect.loading import importable_folder
 
-BARE = "bare"
 EXAMPLE = "example.pt"
 """The file with the input."""
 
 
 def peaks(model: str, example: Any, folder: Path, threads: int) -> dict[str, int] | str:
-    """Bytes over those of a bare process, by kind, from the files that `measure` wrote into `folder`; or why not."""
+    """Bytes over those of the imports, by kind, from the files that `measure` wrote into `folder`; or why not."""
     torch.save(dict(example) if isinstance(example, Mapping) else example, folder / EXAMPLE)
     found = {}
-    for kind in (BARE, *FILES):
+    for kind in FILES:
         command = [sys.executable, "-m", __name__, model, kind, str(folder), str(threads)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -39,7 +38,7 @@ def peaks(model: str, example: Any, folder: Path, threads: int) -> dict[str, int
         if not written:
             return "this system does not say"
         found[kind] = int(written)
-    return {kind: max(0, found[kind] - found[BARE]) for kind in FILES}
+    return found
 
 
 def _result(folder: Path, kind: str) -> Path:
@@ -51,20 +50,19 @@ def _be(path: str, kind: str, place: str, threads: str) -> None:
     torch.set_num_threads(int(threads))
     folder = Path(place)
     with importable_folder():
-        subject = network(path)
-        if kind == BARE:
-            _without_memory(subject.build)  # which may import more
-        else:
-            example = torch.load(folder / EXAMPLE, weights_only=True)
-            model = _loaded(subject.build, kind, folder / FILES[kind])
-            args, kwargs = arguments(model, example)
-            with torch.inference_mode():
-                model(*args, **kwargs)
-    _result(folder, kind).write_text(str(own_peak() or ""))
+        build = network(path).build
+        model = _without_memory(build)  # which may import more
+        bare = own_peak()
+        example = torch.load(folder / EXAMPLE, weights_only=True)
+        model = _loaded(model or build(), kind, folder / FILES[kind])
+        args, kwargs = arguments(model, example)
+        with torch.inference_mode():
+            model(*args, **kwargs)
+    peak = own_peak()
+    _result(folder, kind).write_text("" if bare is None or peak is None else str(peak - bare))
 
 
-def _loaded(build: Callable[[], nn.Module], kind: str, file: Path) -> nn.Module:
-    model = _without_memory(build) or build()
+def _loaded(model: nn.Module, kind: str, file: Path) -> nn.Module:
     if kind != FLOAT:
         return proxconnect.load(file, model)
     model.load_state_dict(torch.load(file, weights_only=True, mmap=True), assign=True)
