@@ -24,7 +24,8 @@ from proxconnect.pairs.transform import SignSwish
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
 FUSED = [name for name, pair in PAIRS.items() if fused.form_of(pair) is not None]
-every_name = pytest.mark.parametrize("name", FUSED)
+every_name = looped(name=FUSED)
+one_name = pytest.mark.parametrize("name", FUSED)
 SCALES = ("channel", "tensor", None)
 every_scale = pytest.mark.parametrize("scale", SCALES)
 SHAPES = ((1, 1), (3, 1), (2, 15), (5, 17), (4, 2, 3, 3), (3, 1025), (2, 4097))
@@ -87,7 +88,7 @@ def require_agreement(latent: Tensor, name: str, scale: Any, mu: float) -> None:
 
 
 @pytest.mark.covering
-@every_name
+@one_name
 @every_scale
 def test_value_and_gradient_are_the_twin_s(instruction_set: str, name: str, scale: str | None) -> None:
     for mu, shape in itertools.product(sharpnesses(name), SHAPES[1:]):
@@ -95,7 +96,7 @@ def test_value_and_gradient_are_the_twin_s(instruction_set: str, name: str, scal
 
 
 @pytest.mark.covering
-@every_name
+@one_name
 @every_scale
 def test_bfloat16_is_rounded_once(instruction_set: str, name: str, scale: str | None) -> None:
     for mu, shape in itertools.product(sharpnesses(name), SHAPES[1:]):
@@ -146,7 +147,7 @@ def test_zeros(instruction_set: str, name: str, scale: Any, dtype: torch.dtype) 
     assert torch.equal(value[:, 3], value[:, 4])
 
 
-@every_name
+@one_name
 @looped(scale=SCALES)
 @looped(dtype=[torch.float32, torch.bfloat16])
 def test_what_is_not_finite_is_as_by_torch(
@@ -248,12 +249,14 @@ def test_derivatives_of_the_gradient(name: str, scale: Any, monkeypatch: pytest.
     """By the latent and by the gradient, as by torch."""
     latent, g, v = drawn(3, 7).requires_grad_(), torch.randn(3, 7).requires_grad_(), torch.randn(3, 7)
     answers = []
-    for _ in range(2):
-        value = Quantizer(name, scale, mu=2.0)(latent)
-        (gradient,) = torch.autograd.grad(value, latent, g, create_graph=True)
-        second = torch.autograd.grad((gradient * v).sum(), (g, latent), allow_unused=True)
-        answers.append([torch.zeros(3, 7) if t is None else t for t in second])
-        monkeypatch.setattr(fused, "is_plain", lambda _: False)
+    with monkeypatch.context() as patch:
+        for by_kernels in (True, False):
+            value = Quantizer(name, scale, mu=2.0)(latent)
+            assert ("Fused" in type(value.grad_fn).__name__) == by_kernels
+            (gradient,) = torch.autograd.grad(value, latent, g, create_graph=True)
+            second = torch.autograd.grad((gradient * v).sum(), (g, latent), allow_unused=True)
+            answers.append([torch.zeros(3, 7) if t is None else t for t in second])
+            patch.setattr(fused, "is_plain", lambda _: False)
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*answers, strict=True))
 
 
@@ -411,7 +414,7 @@ def test_surrogates_of_known_curves_go_by_kernels() -> None:
     assert torch.allclose(value, latent.abs().mean(1, keepdim=True) * latent.sign())
 
 
-@every_name
+@one_name
 def test_eager_and_compiled_agree(name: str) -> None:
     torch._dynamo.reset()
     quantizer, latent = Quantizer(name, mu=2.0), drawn(4, 36)

@@ -14,7 +14,7 @@ from looped import looped
 from proxconnect import PAIRS, Heuristic, Pair, Quantizer
 from proxconnect.pairs import prox, transform
 
-every_name = pytest.mark.parametrize("name", PAIRS)
+every_name = looped(name=PAIRS)
 every_scale = looped(scale=["channel", "tensor", None])
 
 
@@ -176,7 +176,7 @@ def test_double_backward_is_linear_in_the_gradient(name: str, scale: str | None)
     assert torch.allclose(second, factor * v, rtol=1e-14, atol=1e-15)
 
 
-@every_name
+@pytest.mark.parametrize("name", PAIRS)
 @every_scale
 def test_vmap_is_a_loop(name: str, scale: str | None) -> None:
     quantizer, stack = Quantizer(name, scale, mu=2.0).double(), latents(5, 4, 6)  # type: ignore[arg-type]

@@ -24,16 +24,18 @@ class Count(NamedTuple):
     stuck: int
 
 
-def killed_at_random(stack: Resumable, folder: Path, kills: int, seed: int = 0) -> Count:
-    """Kill at least so often, at moments of the unbroken run's length, and compare each run with that one."""
-    expected, seconds = unbroken(stack, folder / "unbroken")
+def killed_at_random(
+    stack: Resumable, folder: Path, kills: int, expected: dict[str, Any], seconds: float, seed: int = 0
+) -> Count:
+    """Kill `kills` times, at moments of the unbroken run's length, and compare each run with what that one left."""
     chance, done, runs, waiting = random.Random(seed), 0, 0, 0
     different: set[str] = set()
     while done < kills:
         place, runs = folder / str(runs), runs + 1
         place.mkdir()
         while True:
-            killed, stuck = is_killed(stack.start(place), chance.uniform(0, seconds), chance)
+            moment = chance.uniform(0, seconds) if done < kills else None
+            killed, stuck = is_killed(stack.start(place), moment, chance)
             if not killed:
                 break
             done, waiting = done + 1, waiting + stuck

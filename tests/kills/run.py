@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kills.killing import killed_at_random
+from kills.killing import killed_at_random, unbroken
 from kills.resumable import RESUMABLE
 
 KILLS = 50
@@ -22,7 +22,8 @@ def main(chosen: list[str]) -> int:
     for name in chosen or RESUMABLE:
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            kills, runs, different, stuck = killed_at_random(RESUMABLE[name], Path(folder), KILLS)
+            whole = unbroken(RESUMABLE[name], Path(folder) / "unbroken")
+            kills, runs, different, stuck = killed_at_random(RESUMABLE[name], Path(folder), KILLS, *whole)
         seconds = time.perf_counter() - begun
         print(f"{name:12}{kills:8}{runs:6}{len(different):11}{stuck:7}{seconds:9.0f}", flush=True)
         wrong += [f"{name}: {what}" for what in sorted(different)]

@@ -1,5 +1,6 @@
 """A run that is killed, whenever, goes on and ends as if it had not been, in each training stack."""
 
+import functools
 import os
 import signal
 
@@ -35,20 +36,20 @@ def dying(folder, number):
     lightning_run(folder)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """By stack, what its unbroken run leaves, and its seconds; made when it is asked for."""
+    return functools.cache(lambda name: unbroken(RESUMABLE[name], tmp_path_factory.mktemp("whole") / "run"))
+
+
 @pytest.mark.parametrize("name", RESUMABLE)
-def test_runs_killed_at_random_moments_end_as_the_unbroken_one(name, tmp_path):
-    count = killed_at_random(RESUMABLE[name], tmp_path, KILLS[name])
-    assert count.kills >= KILLS[name]
+def test_runs_killed_at_random_moments_end_as_the_unbroken_one(name, whole, tmp_path):
+    count = killed_at_random(RESUMABLE[name], tmp_path, KILLS[name], *whole(name))
+    assert count.kills == KILLS[name]
     assert not count.differences
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    return unbroken(RESUMABLE["Lightning"], tmp_path_factory.mktemp("whole") / "run")[0]
-
-
-@pytest.mark.parametrize("number", [6])
-def test_a_run_killed_while_it_writes_goes_on_from_the_checkpoint_before(number, expected, tmp_path):
-    assert is_killed([started(dying, tmp_path, number)])[0]
+def test_a_run_killed_while_it_writes_goes_on_from_the_checkpoint_before(whole, tmp_path):
+    assert is_killed([started(dying, tmp_path, 6)])[0]
     assert not is_killed([started(lightning_run, tmp_path)])[0]
-    assert not differences(expected, outcome(tmp_path))
+    assert not differences(whole("Lightning")[0], outcome(tmp_path))

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from stacks.nets import Batch
+from training import forks
 
 RANKS = 2
 FSDP_ON_CPUS = torch.__version__ >= (2, 8)
@@ -17,7 +18,7 @@ FSDP_ON_CPUS = torch.__version__ >= (2, 8)
 
 def results_of(job: Callable[[Path], Any], folder: Path) -> list[Any]:
     """What `job`, a function of a module, returns on each rank. It is given `folder`, which the ranks share."""
-    torch.multiprocessing.spawn(_run, (job, folder), nprocs=RANKS)
+    torch.multiprocessing.start_processes(_run, (job, folder), nprocs=RANKS, start_method=forks.METHOD)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(RANKS)]
 
 

@@ -2,7 +2,8 @@
 
 import multiprocessing
 
-processes = multiprocessing.get_context("forkserver")
+METHOD = "forkserver"
+processes = multiprocessing.get_context(METHOD)
 processes.set_forkserver_preload(
     ["proxconnect.training.row", "proxconnect.training.data.modules", "proxconnect.study.study", "torch._dynamo"]
 )

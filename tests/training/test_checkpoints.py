@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from proxconnect.checkpoints import CheckpointError
+from proxconnect.termination import TerminatedError
 from proxconnect.training import agreement
 from proxconnect.training.agreement import MOST
 from proxconnect.training.checkpoints import LAST, LastCheckpoint
@@ -115,8 +116,9 @@ def fake_trainer(world_size, others_are_late):
 
     strategy = SimpleNamespace(reduce=reduce, root_device="cpu")
     return SimpleNamespace(
-        is_last_batch=False, accumulate_grad_batches=1, global_step=1, world_size=world_size, strategy=strategy
-    )
+        is_last_batch=False, accumulate_grad_batches=1, global_step=1, world_size=world_size, strategy=strategy,
+        num_training_batches=6, is_global_zero=True, default_root_dir="nowhere",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -146,3 +148,19 @@ def test_processes_ask_about_once_a_second_and_at_least_every_few_calls(seconds,
         clock += seconds
         answers += asked.of(fake_trainer(2, others_are_late=True), False, False)[:1]
     assert [i for i, answer in enumerate(answers) if answer] == [0, calls, 2 * calls]
+
+
+@pytest.mark.parametrize(("accumulated", "last"), [(1, 4), (2, 3)])
+def test_processes_ask_before_the_last_step_of_an_epoch_whenever_they_asked_before(accumulated, last, monkeypatch):
+    """Validation follows the last step, and ends without a checkpoint if it is the first to ask."""
+    monkeypatch.setattr(agreement.time, "monotonic", lambda: 0.0)  # steps take no time, so questions are rare
+    callback, written, trainer = LastCheckpoint(), [], fake_trainer(2, others_are_late=False)
+    monkeypatch.setattr(callback, "_write", written.append)
+    trainer.accumulate_grad_batches = accumulated
+    callback.on_train_batch_end(trainer, None, None, None, accumulated - 1)
+    callback._sigterm.came = True
+    for number in range(accumulated, last):
+        callback.on_train_batch_end(trainer, None, None, None, number)
+    with pytest.raises(TerminatedError):
+        callback.on_train_batch_end(trainer, None, None, None, last)
+    assert len(written) == 1

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from writing.faults import LIBRARY, started_with
 
 MEMORY = "/dev/shm"
@@ -58,6 +56,8 @@ def main(chosen: list[str]) -> int:
 
 if __name__ == "__main__":
     if LIBRARY in os.environ:
+        import torch
+
         from writing.crowds import killed_at_random, two_at_once
         from writing.disks import with_little_room, with_short_files
         from writing.law import Count, at_each_call

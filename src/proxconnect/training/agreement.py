@@ -16,15 +16,16 @@ class Agreement:
         self._calls, self._every = 0, 1
         self._asked = time.monotonic()
 
-    def of(self, trainer: lightning.Trainer, *wishes: bool) -> list[bool]:
+    def of(self, trainer: lightning.Trainer, *wishes: bool, at_once: bool = False) -> list[bool]:
         """For each wish whether some process has it; nothing is wished between two questions.
 
-        All processes call it together. When they ask next is agreed too, as their clocks differ.
+        All processes call it together. When they ask next is agreed too, as their clocks differ; with `at_once` they
+        ask now.
         """
         if trainer.world_size == 1:
             return list(wishes)
         self._calls += 1
-        if self._calls < self._every:
+        if self._calls < self._every and not at_once:
             return [False] * len(wishes)
         seconds = (time.monotonic() - self._asked) / self._calls
         told = torch.tensor([*map(float, wishes), seconds], device=trainer.strategy.root_device)

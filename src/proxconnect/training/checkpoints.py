@@ -88,7 +88,9 @@ class LastCheckpoint(Checkpoint):
             return
         due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
         late = time.monotonic() - self._written > 60 * self.every_minutes
-        late, ends = self._agreement.of(trainer, late, self._sigterm.came)
+        # Validation ends without a checkpoint, so a SIGTERM that came before must be known before.
+        is_last_chance = batch_idx + 1 + trainer.accumulate_grad_batches >= trainer.num_training_batches
+        late, ends = self._agreement.of(trainer, late, self._sigterm.came, at_once=is_last_chance)
         if due or late or ends:
             self._write(trainer)
         if ends:
