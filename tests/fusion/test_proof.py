@@ -181,7 +181,7 @@ def test_rounding_that_a_norm_blows_up_is_no_fault(monkeypatch: pytest.MonkeyPat
     model[1].running_var.zero_()
     own = FusedNorm.__call__
     monkeypatch.setattr(FusedNorm, "__call__", lambda self, *args: own(self, *args) + 3e-5)
-    assert pc.pack(model, example=image()).packing.proof.operations == 1
+    assert pc.pack(model, floats="torch", example=image()).packing.proof.operations == 1
     monkeypatch.setattr(FusedNorm, "__call__", lambda self, *args: own(self, *args) + 1e-3)
     with pytest.raises(ProofError, match="layers 1, 2 and"):
-        pc.pack(model, example=image())
+        pc.pack(model, floats="torch", example=image())

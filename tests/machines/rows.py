@@ -34,8 +34,9 @@ class Row:
         return ["-p", "machines.plugin", *self.options, *kernels]
 
     def variables(self) -> dict[str, str]:
-        """Return the environment variables to set."""
-        limit = {} if self.instruction_set is None else {"PROXCONNECT_INSTRUCTION_SET": self.instruction_set}
+        """Return the environment variables to set. Processes that a test starts have no emulated tiles, so no limit."""
+        is_limited = self.instruction_set is not None and not self._is_emulated()
+        limit = {"PROXCONNECT_INSTRUCTION_SET": self.instruction_set} if is_limited else {}
         return {**self.environment, **limit}
 
     def _is_emulated(self) -> bool:
