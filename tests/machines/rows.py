@@ -46,7 +46,7 @@ class Row:
 ROWS = {
     "torch without vectors": Row({"ATEN_CPU_CAPABILITY": "default"}),
     "torch with AVX2": Row({"ATEN_CPU_CAPABILITY": "avx2"}),
-    "oneDNN with AVX2": Row(options=("--onednn", "AVX2")),
+    "oneDNN with AVX2": Row({"ONEDNN_MAX_CPU_ISA": "AVX2"}),
     "MKL as on any processor": Row({"MKL_CBWR": "COMPATIBLE"}),
     "without oneDNN": Row(options=("--without-onednn",)),
     "two threads": Row(options=("--threads", "2")),
