@@ -1,11 +1,9 @@
-"""A plugin of pytest that limits what torch and our kernels use, where no environment variable does."""
+"""A plugin of pytest that limits what torch uses, where no environment variable does."""
 
 import os
 
 import pytest
 import torch
-
-import proxconnect.kernels
 
 ONEDNN = "ONEDNN_MAX_CPU_ISA"
 
@@ -14,7 +12,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("machines", "stand in for another machine")
     group.addoption("--threads", type=int, default=1, help="threads of torch and of our kernels")
     group.addoption("--without-onednn", action="store_true", help="let torch compute without oneDNN")
-    group.addoption("--kernels", metavar="FOLDER", help="load kernels.so from this folder")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,8 +20,6 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.nn.functional.conv2d(torch.ones(16, 8, 9, 9), torch.ones(8, 8, 3, 3))  # large enough for oneDNN
     if config.getoption("without_onednn"):
         torch.backends.mkldnn.set_flags(False)
-    if folder := config.getoption("kernels"):
-        proxconnect.kernels.__path__.insert(0, folder)
 
 
 @pytest.fixture(autouse=True)

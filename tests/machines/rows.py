@@ -20,27 +20,23 @@ class Row:
     instruction_set: str | None = None
     """The best instruction set that our kernels may use; None for all."""
 
+    @property
+    def is_emulated(self) -> bool:
+        """Whether this machine runs the row's instruction set in software only."""
+        return self.instruction_set == "amx" and "amx" not in instruction_sets()
+
     def missing(self) -> str:
         """Return what this machine lacks to run the row, or an empty string."""
         known = instruction_sets()
-        if self._is_emulated() and not (EMULATED_TILES / "kernels.so").exists():
+        if self.is_emulated and not (EMULATED_TILES / "kernels.so").exists():
             return "`make emulated` was not run"
-        needed = "avx512" if self._is_emulated() else self.instruction_set
+        needed = "avx512" if self.is_emulated else self.instruction_set
         return "" if needed is None or needed in known else f"this machine's kernels lack {needed}"
 
-    def arguments(self) -> list[str]:
-        """Return the arguments of pytest."""
-        kernels = ["--kernels", str(EMULATED_TILES)] if self._is_emulated() else []
-        return ["-p", "machines.plugin", *self.options, *kernels]
-
     def variables(self) -> dict[str, str]:
-        """Return the environment variables to set. Processes that a test starts have no emulated tiles, so no limit."""
-        is_limited = self.instruction_set is not None and not self._is_emulated()
-        limit = {"PROXCONNECT_INSTRUCTION_SET": self.instruction_set} if is_limited else {}
+        """Return the environment variables to set."""
+        limit = {} if self.instruction_set is None else {"PROXCONNECT_INSTRUCTION_SET": self.instruction_set}
         return {**self.environment, **limit}
-
-    def _is_emulated(self) -> bool:
-        return self.instruction_set == "amx" and "amx" not in instruction_sets()
 
 
 ROWS = {

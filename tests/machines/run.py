@@ -32,11 +32,10 @@ class Outcome:
 def run(row: Row, tests: Iterable[str], workers: int) -> Outcome:
     """Run tests as a row says; RuntimeError where pytest could not run them."""
     paths = [f"tests/{test}" for test in tests]
-    options = ["-p", "no:cacheprovider", "-n", str(workers), "--tb=short", "-rfE"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *row.arguments(), *options, *paths], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, **row.variables(), **_folders(row)},
-    )  # fmt: skip
+    options = ["-p", "machines.plugin", "-p", "no:cacheprovider", "-n", str(workers), "--tb=short", "-rfE"]
+    command = [sys.executable, "-m", "pytest", *options, *row.options, *paths]
+    environment = {**os.environ, **row.variables(), **_folders(row)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     *_, last = done.stdout.strip().splitlines()
@@ -47,6 +46,8 @@ def run(row: Row, tests: Iterable[str], workers: int) -> Outcome:
 def _folders(row: Row) -> dict[str, str]:
     """Where pytest finds the plugin, and where torch keeps what it compiled, which it tells apart by no limit."""
     paths = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    if row.is_emulated:
+        paths.insert(0, str(Path(__file__).parent / "emulated"))
     compiled = ROOT / "build" / "machines" / format(zlib.crc32(repr(row).encode()), "08x")
     return {"PYTHONPATH": os.pathsep.join(paths), "TORCHINDUCTOR_CACHE_DIR": str(compiled)}
 
