@@ -106,7 +106,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 answers = answer(model, example), answer(packed, example), answer(loaded, example)
                 torch.save(answers, root / name / f"{mode}.expected.pt")
     folders = [str(root / name) for name in SHIPPED]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     onednn = str(torch.backends.mkldnn.enabled)
     subprocess.run([sys.executable, "-c", IN_A_FRESH_PROCESS, onednn, *folders], env=environment, check=True)
     return root
