@@ -28,7 +28,8 @@ from sklearn.datasets import load_breast_cancer
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from proxconnect import PAIRS, Pair, plots
+from proxconnect import PAIRS, Pair
+from proxconnect.inspection import plots
 from proxconnect.theory.certificate import Certificate, certificate
 from proxconnect.theory.trajectory import Trajectory
 

@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 import proxconnect as pc
-from proxconnect.bench import named
-from proxconnect.bench.answers import difference, run
-from proxconnect.bench.pack_options import PackOptions
-from proxconnect.bench.report import milliseconds
-from proxconnect.bench.timing import Spread, interleaved, quotients
-from proxconnect.example import tensors_in
+from proxconnect._support.example import tensors_in
+from proxconnect.cli.bench import named
+from proxconnect.cli.bench.answers import difference, run
+from proxconnect.cli.bench.pack_options import PackOptions
+from proxconnect.cli.bench.report import milliseconds
+from proxconnect.cli.bench.timing import Spread, interleaved, quotients
 from proxconnect.export.formats import FORMATS
 
 CASES = {"bireal_resnet18": "poly", "deit_tiny_patch16_224": None}

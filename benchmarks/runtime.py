@@ -32,19 +32,19 @@ from rich.table import Table
 from torch import nn
 
 import proxconnect as pc
-from proxconnect import plots
-from proxconnect.bench import Network, named
-from proxconnect.bench.answers import difference, run
-from proxconnect.bench.contest import Contest, Networks
-from proxconnect.bench.examples import with_batch
-from proxconnect.bench.machine import Machine
-from proxconnect.bench.pack_options import PackOptions
-from proxconnect.bench.profile import Part, by_kind, profile
-from proxconnect.bench.report import milliseconds
-from proxconnect.bench.results import FILES, FLOAT, Contender
-from proxconnect.bench.timing import Spread, interleaved, quotients, threads
+from proxconnect._support.example import tensors_in
 from proxconnect.cli import resident
-from proxconnect.example import tensors_in
+from proxconnect.cli.bench import Network, named
+from proxconnect.cli.bench.answers import difference, run
+from proxconnect.cli.bench.contest import Contest, Networks
+from proxconnect.cli.bench.examples import with_batch
+from proxconnect.cli.bench.pack_options import PackOptions
+from proxconnect.cli.bench.profile import Part, by_kind, profile
+from proxconnect.cli.bench.report import milliseconds
+from proxconnect.cli.bench.results import FILES, FLOAT, Contender
+from proxconnect.cli.bench.timing import Spread, interleaved, quotients, threads
+from proxconnect.inspection import plots
+from proxconnect.inspection.machine import Machine
 
 RESNET, DEIT = "bireal_resnet18", "deit_tiny_patch16_224"
 CONTESTS = {"resnet-1": (RESNET, 1), "resnet-16": (RESNET, 16), "deit-1": (DEIT, 1)}

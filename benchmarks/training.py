@@ -31,7 +31,7 @@ from torch.nn import functional
 
 import proxconnect as pc
 import rivals
-from proxconnect.extras import require
+from proxconnect._support.extras import require
 from proxconnect.training.models.residual import bireal_resnet20
 from rivals import Built, Optimize
 

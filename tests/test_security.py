@@ -46,7 +46,7 @@ def test_nothing_trusts_code_from_elsewhere() -> None:
     assert loads
     assert all("weights_only=True" in line for _, line in loads)
     assert places(r"\bpickle\.loads?\(|\bUnpickler\(|yaml\.(unsafe_|full_)?load\(") == {
-        "src/proxconnect/study/yaml_files.py"  # with a loader of its own, which makes plain data
+        "src/proxconnect/training/study/yaml_files.py"  # with a loader of its own, which makes plain data
     }
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from checks.pages import Block
-from proxconnect.cli import _parser as command_parser
-from proxconnect.cli import train
+from proxconnect.cli.command import _parser as command_parser
+from proxconnect.cli.verbs import train
 
 FOLDERS = ("recipes/", "studies/", "benchmarks/", "examples/", "docs/", "tests/")
 """What begins so in a command is a file of the repository."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from proxconnect.study import statistics
-from proxconnect.study.ledger import Entry, newest, read
+from proxconnect.training.study import statistics
+from proxconnect.training.study.ledger import Entry, newest, read
 
 FIGURE = "accuracy.reestimated"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from proxconnect.study import local, report
+from proxconnect.training.study import local, report
 
-STUDY = Path(__file__).parent.parent / "study"
+STUDY = Path(__file__).parents[1] / "training" / "study"
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from proxconnect import PAIRS, cli
+from proxconnect import PAIRS
 from proxconnect.cli import report
+from proxconnect.cli.command import main
 from proxconnect.pairs import SURROGATES
 from proxconnect.theory import Verdict, decompose
 
@@ -101,7 +102,7 @@ def theirs(folder):
 
 
 def run(capsys, *arguments):
-    status = cli.main(["check", *arguments])
+    status = main(["check", *arguments])
     out, err = capsys.readouterr()
     return status, out, err
 
@@ -347,7 +348,7 @@ def test_errors_of_a_user_are_one_line(capsys, theirs, arguments, message):
 
 @pytest.mark.parametrize("arguments", [["bnn+"], ["bnn", "--json"]])
 def test_output_that_nobody_reads_is_no_verdict(arguments):
-    command = [sys.executable, "-c", "import sys; from proxconnect import cli; sys.exit(cli.main())", "check"]
+    command = [sys.executable, "-c", "import sys; from proxconnect.cli.command import main; sys.exit(main())", "check"]
     process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert process.stderr.read() == ""
@@ -357,7 +358,7 @@ def test_output_that_nobody_reads_is_no_verdict(arguments):
 def test_what_an_encoding_lacks_is_a_question_mark(capsys, monkeypatch):
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     monkeypatch.setattr(sys, "stdout", stdout)
-    assert cli.main(["check", "bnn+"]) == 1
+    assert main(["check", "bnn+"]) == 1
     stdout.flush()
     assert capsys.readouterr().err == ""
     assert b"? = 1  F stays at 1" in stdout.buffer.getvalue()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_help import help_of
 
-from proxconnect import cli
+from proxconnect.cli.command import main
 from proxconnect.cli.exits import MEANINGS, Exit
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
@@ -75,7 +75,7 @@ def test_verbs_keep_it(folder, capfd, command):
     (folder / "codes.py").write_text(CODE)
     before = signal.getsignal(signal.SIGTERM)
     json = ["--json"] * (command.split()[:1] not in (["--version"], [], ["frobnicate"], ["completion"]))
-    assert cli.main([*command.split(), *json]) == COMMANDS[command]
+    assert main([*command.split(), *json]) == COMMANDS[command]
     printed = capfd.readouterr()
     if COMMANDS[command] is Exit.MISUSE:
         assert printed.out == ""

@@ -6,8 +6,8 @@ from checkpoints import CODE, namespace, packed_equals, touched
 from torch import nn
 
 import proxconnect as pc
-from proxconnect import cli
-from proxconnect.packed import container
+from proxconnect.cli.command import main
+from proxconnect.deploy.packed import container
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def theirs(folder):
 
 
 def packed(*arguments: str) -> int:
-    return cli.main(["pack", *arguments, "-o", "packed.safetensors"])
+    return main(["pack", *arguments, "-o", "packed.safetensors"])
 
 
 def wrapped(state: dict, form: str) -> dict:

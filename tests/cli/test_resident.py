@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from proxconnect import binarize, pack, save
-from proxconnect.bench.memory import own_peak
 from proxconnect.cli import resident
+from proxconnect.inspection.memory import own_peak
 
 THEIRS = """
 import torch

@@ -12,7 +12,7 @@ from extensions.gallery import accuracies, pages, pictures, verdicts
 from extensions.gallery.formulas import SYMBOLS, papers, prose, tex
 from extensions.gallery.names import page_of
 from proxconnect.pairs import PAIRS, Heuristic, Pair, Prox, prox, transform
-from proxconnect.study.statistics import Spread
+from proxconnect.training.study.statistics import Spread
 
 FORMULA = re.compile(r"\$+([^$]+)\$+")
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from proxconnect import kernels
-from proxconnect.bits import pack_bits
 from proxconnect.kernels import library, operator
+from proxconnect.kernels.bits import pack_bits
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
+from study.grids import InTurn, write_grid
 from torch import nn
 
-from proxconnect.atomic import replacing
-from proxconnect.study import ledger
-from proxconnect.study import study as module
-from proxconnect.study.study import Study
-from proxconnect.study.workplace import CHECKPOINT
+from proxconnect._support.atomic import replacing
+from proxconnect.training.study import ledger
+from proxconnect.training.study import study as module
+from proxconnect.training.study.study import Study
+from proxconnect.training.study.workplace import CHECKPOINT
 from stacks.nets import STEPS, batches, net_and_optimizer, train
-from study.grids import InTurn, write_grid
 from training import small_runs
 from training.ranks import RANKS, start_ranks
 from training.small_runs import configuration, finish

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from looped import looped
-from proxconnect import PAIRS, BinaryLinear, Quantizer, fused, kernels
+from proxconnect import PAIRS, BinaryLinear, Quantizer, kernels
+from proxconnect.quantizer import compiled as fused
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 SCALES = ("channel", "tensor", "learned", None)

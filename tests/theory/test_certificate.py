@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import proxconnect as pc
-from proxconnect import plots
+from proxconnect.inspection import plots
 from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, Prox, Transform, prox, transform
 from proxconnect.theory import average, decompose, prox_of, rescale
 from proxconnect.theory.certificate import Certificate, certificate

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 import proxconnect as pc
-from proxconnect.demo.experiment import ARCHITECTURES, RECIPES, Outcome, Run, accuracy, answers, restore, train
-from proxconnect.demo.shipping import ship
+from proxconnect.cli.demo.experiment import ARCHITECTURES, RECIPES, Outcome, Run, accuracy, answers, restore, train
+from proxconnect.cli.demo.shipping import ship
+from proxconnect.inspection.plots import plot_catalogue, plot_pair
 from proxconnect.layers import BinaryLayer
 from proxconnect.pairs import PAIRS, SURROGATES, Heuristic, Pair, prox
-from proxconnect.plots import plot_catalogue, plot_pair
 from proxconnect.theory import average, compose, correct, synthesize
 from proxconnect.training import data
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from proxconnect.checkpoints import CheckpointError
-from proxconnect.termination import TerminatedError
+from proxconnect._support.termination import TerminatedError
+from proxconnect.deploy.checkpoints import CheckpointError
 from proxconnect.training import agreement
 from proxconnect.training.agreement import MOST
 from proxconnect.training.checkpoints import LAST, LastCheckpoint

@@ -9,18 +9,18 @@ from xml.etree import ElementTree
 
 import torch
 from matplotlib.figure import Figure
+from packed.packed_nets import binary_mlp
 
 import proxconnect as pc
-from packed.packed_nets import binary_mlp
-from proxconnect import plots
-from proxconnect.demo.report import write_json
+from proxconnect.cli.demo.report import write_json
 from proxconnect.export import floats
-from proxconnect.study import orders
-from proxconnect.study.ledger import Entry, Ledger
-from proxconnect.study.ledger import read as read_ledger
-from proxconnect.study.orders import Order
-from proxconnect.study.rows import Row
-from proxconnect.study.workplace import Workplace
+from proxconnect.inspection import plots
+from proxconnect.training.study import orders
+from proxconnect.training.study.ledger import Entry, Ledger
+from proxconnect.training.study.ledger import read as read_ledger
+from proxconnect.training.study.orders import Order
+from proxconnect.training.study.rows import Row
+from proxconnect.training.study.workplace import Workplace
 
 Write = Callable[[Path, int], object]
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from proxconnect.study.grid import Grid
-from proxconnect.study.ledger import Entry, read
-from proxconnect.study.report import comparisons
-from proxconnect.study.statistics import Spread, cells, mean_interval
-from proxconnect.study.tables import REESTIMATED, Table, difference_table, less_float, telling
+from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.ledger import Entry, read
+from proxconnect.training.study.report import comparisons
+from proxconnect.training.study.statistics import Spread, cells, mean_interval
+from proxconnect.training.study.tables import REESTIMATED, Table, difference_table, less_float, telling
 
 STUDY = Path(__file__).parents[3] / "studies" / "fashion-mnist"
 

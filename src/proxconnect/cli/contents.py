@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from proxconnect.checkpoints import Checkpoint
-from proxconnect.packed import PackedFileError, container
-from proxconnect.packed.metadata import Metadata
-from proxconnect.packed.spec import LayerSpec
+from proxconnect.deploy.checkpoints import Checkpoint
+from proxconnect.deploy.packed import PackedFileError, container
+from proxconnect.deploy.packed.metadata import Metadata
+from proxconnect.deploy.packed.spec import LayerSpec
 
 _QUANTIZERS = ("weight_quantizer.mu", "weight_quantizer.alpha", "input_quantizer.mu")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "_orig_mod")

@@ -10,8 +10,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from proxconnect._support.json_numbers import finite
 from proxconnect.cli.parser import Parser
-from proxconnect.json_numbers import finite
 
 HELP = "print one JSON document, and all else on stderr"
 

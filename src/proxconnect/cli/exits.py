@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import IntEnum
 
-from proxconnect import termination
+from proxconnect._support import termination
 
 
 class Exit(IntEnum):

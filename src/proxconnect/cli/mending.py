@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from proxconnect._support.user_code import guarded
 from proxconnect.cli.subject import Source, Subject
-from proxconnect.loading import guarded
 from proxconnect.pairs import PAIRS, Heuristic, Pair, prox
 from proxconnect.theory.correction import UnboundedForwardWarning, correct
 

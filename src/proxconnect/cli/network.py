@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from proxconnect.bench import Network, named
-from proxconnect.loading import LoadError, file_of, guarded, load
+from proxconnect._support.user_code import LoadError, file_of, guarded, load
+from proxconnect.cli.bench import Network, named
 
 
 def network(path: str) -> Network:

@@ -3,10 +3,10 @@
 import argparse
 from typing import get_args
 
-from proxconnect.bench.pack_options import PackOptions
+from proxconnect.cli.bench.pack_options import PackOptions
 from proxconnect.cli.parser import Parser
-from proxconnect.fusion import Floats
-from proxconnect.packed import Inputs, Remainder, Vectors
+from proxconnect.deploy.fusion import Floats
+from proxconnect.deploy.packed import Inputs, Remainder, Vectors
 
 
 def add_to(command: Parser) -> None:

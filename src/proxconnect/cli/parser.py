@@ -6,8 +6,8 @@ import textwrap
 from pathlib import Path
 from typing import Any, NoReturn
 
-from proxconnect import plots
 from proxconnect.cli.exits import Exit
+from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator
 from proxconnect.pairs import resolve
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from proxconnect._support.json_numbers import finite
 from proxconnect.cli.exits import Exit
 from proxconnect.cli.mending import Mended
-from proxconnect.json_numbers import finite
 from proxconnect.theory import words
 from proxconnect.theory.verdict import TOLERANCE, Verdict
 

@@ -15,11 +15,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import proxconnect
-from proxconnect.bench.memory import own_peak
-from proxconnect.bench.results import FILES, FLOAT
+from proxconnect._support.example import arguments
+from proxconnect._support.user_code import importable_folder
+from proxconnect.cli.bench.results import FILES, FLOAT
 from proxconnect.cli.network import network
-from proxconnect.example import arguments
-from proxconnect.loading import importable_folder
+from proxconnect.inspection.memory import own_peak
 
 EXAMPLE = "example.pt"
 """The file with the input."""

@@ -4,11 +4,11 @@ from dataclasses import asdict
 from math import isnan, prod
 from typing import TYPE_CHECKING, Any
 
+from proxconnect._support.text import shortened
 from proxconnect.cli.contents import LatentContents, PackedContents, weight_bits
+from proxconnect.deploy.packed.spec import LayerSpec
 from proxconnect.inspection.numbers import Summary
 from proxconnect.inspection.table import short
-from proxconnect.packed.spec import LayerSpec
-from proxconnect.text import shortened
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

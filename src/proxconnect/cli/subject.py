@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from proxconnect.loading import LoadError, file_of, guarded, line_of, load
+from proxconnect._support.user_code import LoadError, file_of, guarded, line_of, load
 from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, Sharpness, prox, resolve
 from proxconnect.pairs.surrogates import SURROGATES
 from proxconnect.theory.blackbox import ProbeError, autograd_derivative

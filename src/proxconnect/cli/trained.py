@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 from torch import nn
 
-from proxconnect.bench import Network
-from proxconnect.checkpoints import Checkpoint, CheckpointError, Matched, fill, match
+from proxconnect.cli.bench import Network
 from proxconnect.cli.parser import Parser, accumulator, pair_name
 from proxconnect.conversion import binarize
+from proxconnect.deploy.checkpoints import Checkpoint, CheckpointError, Matched, fill, match
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.layers.parameter import SUFFIX
 from proxconnect.layers.thresholds import add_thresholds

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from proxconnect.arguments import require_module
+from proxconnect._support.arguments import require_module
+from proxconnect._support.text import some
 from proxconnect.conversion.bypass import projections_out, takers
 from proxconnect.conversion.edges import registered_edges, traced_edges
 from proxconnect.conversion.eligibility import FORMS, WeightLayer, binary_form, survey
@@ -20,7 +21,6 @@ from proxconnect.layers.conv import BinaryConv, require_padding_value
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Quantizer, Scale
-from proxconnect.text import some
 
 ONE_SIGN = "its input has one sign only"
 

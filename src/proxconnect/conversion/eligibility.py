@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from proxconnect._support.text import some
 from proxconnect.layers import (
     BinaryConv1d,
     BinaryConv2d,
@@ -23,7 +24,6 @@ from proxconnect.layers import (
 )
 from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.quantizer import FLOAT_TYPES
-from proxconnect.text import some
 
 Form = type[ConvertedLayer] | type[BinaryMultiheadAttention]
 

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from proxconnect._support.example import of_one_sign, run, tensors_in
 from proxconnect.conversion.eligibility import WeightLayer
-from proxconnect.example import of_one_sign, run, tensors_in
 
 RAW = 1
 EMBEDDED = 2

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from proxconnect._support.text import plain, shortened
 from proxconnect.layers import Accumulator
-from proxconnect.text import plain, shortened
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,6 +9,7 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from proxconnect._support.text import some
 from proxconnect.conversion import binarize
 from proxconnect.conversion.keep import Keep
 from proxconnect.huggingface import plain
@@ -16,7 +17,6 @@ from proxconnect.huggingface.plain import Names
 from proxconnect.layers import Accumulator, BinaryLayer, add_thresholds
 from proxconnect.pairs import PAIRS
 from proxconnect.quantizer import Scale
-from proxconnect.text import some
 
 METHOD = "proxconnect"
 """What `quant_method` says in a config.json."""

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from proxconnect.arguments import require_number
+from proxconnect._support.arguments import require_number
+from proxconnect._support.text import some
 from proxconnect.inspection.meters import EDGES, LayerHealth
-from proxconnect.text import some
 
 Readings = Sequence[LayerHealth]
 """Those of one layer, oldest first."""

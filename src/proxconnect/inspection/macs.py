@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from proxconnect.example import of_one_sign, run, tensors_in
+from proxconnect._support.example import of_one_sign, run, tensors_in
 
 
 @dataclass

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from proxconnect.arguments import require_module
-from proxconnect.bits import pack_bits, unpack_bits
+from proxconnect._support.arguments import require_module
+from proxconnect.kernels.bits import pack_bits, unpack_bits
 from proxconnect.layers import BinaryLayer
 from proxconnect.quantizer import Quantizer
 

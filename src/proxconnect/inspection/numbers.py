@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect import kernels
-from proxconnect.arguments import require_module
+from proxconnect._support.arguments import require_module
+from proxconnect.deploy.packed.compact import CompactLayer
+from proxconnect.deploy.packed.halves import Vectors, as_half, vectors_of
+from proxconnect.deploy.packed.int8 import Int8Product
+from proxconnect.deploy.packed.kinds import spec_of
+from proxconnect.deploy.packed.layers import PackedLayer
+from proxconnect.deploy.packed.spec import LayerSpec
 from proxconnect.inspection.macs import Calls, count
 from proxconnect.inspection.table import rich_table, text
 from proxconnect.layers import BinaryLayer
-from proxconnect.packed.compact import CompactLayer
-from proxconnect.packed.halves import Vectors, as_half, vectors_of
-from proxconnect.packed.int8 import Int8Product
-from proxconnect.packed.kinds import spec_of
-from proxconnect.packed.layers import PackedLayer
-from proxconnect.packed.spec import LayerSpec
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -3,8 +3,8 @@
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from proxconnect._support.text import shortened
 from proxconnect.kernels.absence import ON_TORCH
-from proxconnect.text import shortened
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -4,6 +4,7 @@ The library is C++ with a plain C interface, loaded by ctypes and registered as 
 to no version of either. Where it was not built, `is_built()` is False and the operators raise.
 """
 
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.attention import attention, attention_of_rows, has_attention
 from proxconnect.kernels.conv import binary_conv2d
 from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Signs, Slope
@@ -24,9 +25,37 @@ from proxconnect.kernels.weight_only import dynamic_int8_linear, weight_only_lin
 from proxconnect.kernels.weight_only_conv import dynamic_int8_conv2d, weight_only_conv2d
 
 __all__ = [
-    "PANEL", "Add", "Affine", "Bits", "Clamp", "Finish", "FusedConv2d", "FusedFloatConv2d", "FusedFloatLinear",
-    "FusedInt8Conv2d", "FusedInt8Linear", "FusedLinear", "Signs", "Slope", "attention", "attention_of_rows",
-    "binary_conv2d", "binary_linear", "conv_panels", "dynamic_int8_conv2d", "dynamic_int8_linear", "has_attention",
-    "has_float_conv", "instruction_sets", "int8_conv2d", "int8_linear", "int8_panels", "is_built", "panels",
-    "patch_panels", "weight_only_conv2d", "weight_only_linear",
-]  # fmt: skip
+    "PANEL",
+    "Accumulator",
+    "Add",
+    "Affine",
+    "Bits",
+    "Clamp",
+    "Finish",
+    "FusedConv2d",
+    "FusedFloatConv2d",
+    "FusedFloatLinear",
+    "FusedInt8Conv2d",
+    "FusedInt8Linear",
+    "FusedLinear",
+    "Signs",
+    "Slope",
+    "attention",
+    "attention_of_rows",
+    "binary_conv2d",
+    "binary_linear",
+    "conv_panels",
+    "dynamic_int8_conv2d",
+    "dynamic_int8_linear",
+    "has_attention",
+    "has_float_conv",
+    "instruction_sets",
+    "int8_conv2d",
+    "int8_linear",
+    "int8_panels",
+    "is_built",
+    "panels",
+    "patch_panels",
+    "weight_only_conv2d",
+    "weight_only_linear",
+]

@@ -7,6 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.geometry import out_size
 from proxconnect.kernels.operator import (
@@ -22,7 +23,6 @@ from proxconnect.kernels.operator import (
 )
 from proxconnect.kernels.panels import conv_panels_shape
 from proxconnect.kernels.plan import memory_format, plan
-from proxconnect.layers.accumulator import Accumulator
 
 # The memory format of the output is that of the input, so that a compiler must not choose another for it.
 KEEPS_STRIDES = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)

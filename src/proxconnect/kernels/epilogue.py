@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.library import Fused
 from proxconnect.kernels.library import Signs as CSigns
 from proxconnect.kernels.library import Step as CStep
 from proxconnect.kernels.operator import CPU, how, output_of, require_float32
-from proxconnect.layers.accumulator import Accumulator
 
 PLANS = 256
 """For how many shapes of inputs a layer remembers what they say."""

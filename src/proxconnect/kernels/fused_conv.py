@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.geometry import geometry_of, require_geometry
@@ -18,7 +19,6 @@ from proxconnect.kernels.operator import CPU, loaded, require_float32, require_w
 from proxconnect.kernels.panels import conv_panels_shape
 from proxconnect.kernels.plan import plan
 from proxconnect.kernels.remade import Remade
-from proxconnect.layers.accumulator import Accumulator
 
 
 @dataclass(frozen=True, slots=True)

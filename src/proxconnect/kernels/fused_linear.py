@@ -6,12 +6,12 @@ from math import prod
 
 from torch import Tensor
 
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.operator import as_rows, loaded, require_weight, resolved
 from proxconnect.kernels.panels import panels_shape
 from proxconnect.kernels.remade import Remade
-from proxconnect.layers.accumulator import Accumulator
 
 
 @dataclass(frozen=True, slots=True)

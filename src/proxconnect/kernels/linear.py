@@ -5,6 +5,7 @@ import ctypes
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.operator import (
     HOW,
@@ -19,7 +20,6 @@ from proxconnect.kernels.operator import (
     require_fitting,
 )
 from proxconnect.kernels.panels import panels_shape
-from proxconnect.layers.accumulator import Accumulator
 
 operators.define(f"binary_linear(Tensor input, Tensor panels, int out_features, {HOW}) -> Tensor")
 _operator = torch.ops.proxconnect.binary_linear.default  # looked up once, which takes longer than the call

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.library import Library
 
 from proxconnect.kernels.absence import ADVICE, NOT_BUILT
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.library import NUMBERS, Affine, Output, instruction_sets, library
-from proxconnect.layers.accumulator import Accumulator
 
 operators = Library("proxconnect", "DEF")
 """`torch.ops.proxconnect`; torch.compile and torch.export take its operators as they are."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from proxconnect.bits import require_bits, unpack_bits
+from proxconnect.kernels.bits import require_bits, unpack_bits
 
 PANEL = 8
 """Rows of a weight that lie together, word by word."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proxconnect.layers.accumulator import Accumulator
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.base import BinaryLayer
 from proxconnect.layers.linear import BinaryLinear
 from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed

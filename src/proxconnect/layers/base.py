@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers import guard, owners
-from proxconnect.layers.accumulator import Accumulator
 from proxconnect.layers.products import Product
 from proxconnect.layers.react import Shift
 from proxconnect.pairs import AnyPair

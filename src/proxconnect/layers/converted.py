@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from proxconnect.layers.accumulator import Accumulator
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.base import BinaryLayer, require_binary_input
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Quantizer, Scale, overridden

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from proxconnect.layers.accumulator import Accumulator
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.products import LinearProduct, TransposedLinearProduct
 from proxconnect.pairs import AnyPair

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from proxconnect.arguments import require_module
+from proxconnect._support.arguments import require_module
 from proxconnect.layers.base import BinaryLayer
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer import Scale

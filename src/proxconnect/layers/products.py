@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proxconnect.layers.accumulator import Accumulator
+from proxconnect.kernels.accumulator import Accumulator
 
 
 class Product(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from proxconnect.arguments import require_module
+from proxconnect._support.arguments import require_module
 from proxconnect.layers.base import BinaryLayer
 from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.react import Shift

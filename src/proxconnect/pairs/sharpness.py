@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from proxconnect.arguments import require_number
+from proxconnect._support.arguments import require_number
 
 
 @dataclass(frozen=True)

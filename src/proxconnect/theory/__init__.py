@@ -20,6 +20,7 @@ from proxconnect.theory.recorder import Recorder
 from proxconnect.theory.synthesis import synthesize
 from proxconnect.theory.trajectory import Trajectory
 from proxconnect.theory.verdict import Verdict
+from proxconnect.theory.verdict_plot import plot_verdict
 
 __all__ = [
     "Certificate",
@@ -34,6 +35,7 @@ __all__ = [
     "compose",
     "correct",
     "decompose",
+    "plot_verdict",
     "potential",
     "prox_of",
     "rescale",

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from proxconnect.latents import stepped_layers, takes_effect, unwrapped
+from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
-from proxconnect.text import some
+from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
 from proxconnect.theory.tape import Tape
 from proxconnect.theory.trajectory import Trajectory
 

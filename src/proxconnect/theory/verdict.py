@@ -60,6 +60,6 @@ class Verdict:
 
     def plot(self) -> "Figure":
         """F and B, the interval that decides, and P, T and r where they exist; needs the extra `plots`."""
-        from proxconnect.plots import plot_verdict
+        from proxconnect.theory.verdict_plot import plot_verdict
 
         return plot_verdict(self)

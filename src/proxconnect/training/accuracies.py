@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics.classification import MulticlassAccuracy
 
-from proxconnect.hardening import reestimate_batchnorm
+from proxconnect.deploy.hardening import reestimate_batchnorm
 from proxconnect.layers import BinaryLayer
-from proxconnect.modes import soft
+from proxconnect.layers.modes import soft
 
 Statistics = list[dict[str, Tensor]]
 

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from proxconnect._support.user_code import load
 from proxconnect.conversion import binarize
 from proxconnect.conversion.patterns import PairChoice
 from proxconnect.layers import Accumulator
 from proxconnect.layers.thresholds import add_thresholds
-from proxconnect.loading import load
+from proxconnect.optim.sharpening import Part, Shape, Sharpening
 from proxconnect.pairs import AnyPair, resolve
-from proxconnect.sharpening import Part, Shape, Sharpening
 
 PairNames = str | dict[str, str | None]
 """The name of a pair, or names by patterns of layers; MODULE:NAME names a pair of the user's own."""

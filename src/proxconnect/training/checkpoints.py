@@ -13,10 +13,10 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from proxconnect import atomic
-from proxconnect.checkpoints import CheckpointError
-from proxconnect.checkpoints.reading import read_torch
-from proxconnect.termination import Notice, TerminatedError
+from proxconnect._support import atomic
+from proxconnect._support.termination import Notice, TerminatedError
+from proxconnect.deploy.checkpoints import CheckpointError
+from proxconnect.deploy.checkpoints.reading import read_torch
 from proxconnect.training.agreement import Agreement
 
 LAST = "last.ckpt"

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from proxconnect.loading import importable_folder
-from proxconnect.text import some
+from proxconnect._support.text import some
+from proxconnect._support.user_code import importable_folder
 from proxconnect.training.checkpoints import LAST
 from proxconnect.training.complaints import UsageError, complaining
 from proxconnect.training.configuration import Configured

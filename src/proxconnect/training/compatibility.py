@@ -5,8 +5,8 @@ from difflib import get_close_matches
 
 from torch import Tensor
 
-from proxconnect.checkpoints import CheckpointError
-from proxconnect.text import some
+from proxconnect._support.text import some
+from proxconnect.deploy.checkpoints import CheckpointError
 
 
 def require_same_network(saved: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from proxconnect._support.termination import TerminatedError
 from proxconnect.layers import Accumulator
-from proxconnect.termination import TerminatedError
 from proxconnect.training.binarization import Binarization, Course
 from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
 from proxconnect.training.objective import Teacher

@@ -10,9 +10,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from proxconnect.latents import clip_latents
 from proxconnect.layers import BinaryLayer
-from proxconnect.rules import post_training, proxquant, reverse_proxconnect
+from proxconnect.optim.latents import clip_latents
+from proxconnect.optim.update_rules import post_training, proxquant, reverse_proxconnect
 from proxconnect.training import start as starts
 from proxconnect.training.accuracies import Accuracies
 from proxconnect.training.batch import require_batch

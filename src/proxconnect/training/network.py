@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from proxconnect.loading import load
+from proxconnect._support.user_code import load
 from proxconnect.training.models import names
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from proxconnect.text import some
+from proxconnect._support.text import some
 
 
 def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:

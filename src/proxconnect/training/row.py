@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import lightning
 
-from proxconnect.bench.memory import own_peak, reset_peak
+from proxconnect.inspection.memory import own_peak, reset_peak
 from proxconnect.training.complaints import complaining
 from proxconnect.training.configuration import Configured
 from proxconnect.training.runs import fit, last_checkpoint

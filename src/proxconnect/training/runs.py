@@ -10,7 +10,7 @@ import lightning
 import yaml
 from lightning.pytorch.callbacks import WeightAveraging
 
-from proxconnect import atomic
+from proxconnect._support import atomic
 from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured
 from proxconnect.training.launchers import ending_with_launcher

@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import nn
 
 from proxconnect.conversion import Plan
-from proxconnect.packed import save
-from proxconnect.runtime import pack
+from proxconnect.deploy.packed import save
+from proxconnect.deploy.runtime import pack
 from proxconnect.training.module import Training
 from proxconnect.training.sharding import gathered
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from proxconnect import extras
-from proxconnect.bench import named
+from proxconnect._support import extras
+from proxconnect.cli.bench import named
 from proxconnect.training.models import libraries
 from proxconnect.training.models.bireal import KEEP
 from proxconnect.training.models.names import OURS, build, find, usual_keep

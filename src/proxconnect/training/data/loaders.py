@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from proxconnect.termination import pass_over_one
+from proxconnect._support.termination import pass_over_one
 from proxconnect.training.data.order import Order
 
 Batch = tuple[Tensor, Tensor]

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from proxconnect import extras
+from proxconnect._support import extras
 from proxconnect.training.data.hashing import Purpose, seeds
 from proxconnect.training.data.reseeding import generators_restored, reseed
 

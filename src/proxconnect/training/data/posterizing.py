@@ -3,7 +3,7 @@
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from proxconnect import extras
+from proxconnect._support import extras
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from proxconnect import extras
+from proxconnect._support import extras
 from proxconnect.training.data.hashing import Purpose, seeds
 from proxconnect.training.data.pictures import Pictures
 from proxconnect.training.data.posterizing import let_posterize_to_black

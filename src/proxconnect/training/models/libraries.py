@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from proxconnect import extras
+from proxconnect._support import extras
 from proxconnect.training.models.named import Named, Size, built
 
 _IN_TIMM = {"classes": "num_classes", "in_channels": "in_chans"}

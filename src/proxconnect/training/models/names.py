@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from proxconnect import extras
+from proxconnect._support import extras
 from proxconnect.training.models import bireal, residual, vit
 from proxconnect.training.models.libraries import LIBRARIES
 from proxconnect.training.models.named import EDGES, Named, Size

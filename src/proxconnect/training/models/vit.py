@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from proxconnect import extras
+from proxconnect._support import extras
 
 
 def small_vit(

@@ -5,7 +5,7 @@ from typing import IO
 
 from PIL import Image
 
-from proxconnect.regular import require_regular
+from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError
 
 FORMATS = ("JPEG", "PNG", "WEBP")

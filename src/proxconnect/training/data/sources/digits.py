@@ -2,7 +2,7 @@
 
 import torch
 
-from proxconnect import extras
+from proxconnect._support import extras
 from proxconnect.training.data.pictures import Splits, TensorPictures
 
 

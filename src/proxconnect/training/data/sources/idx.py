@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from proxconnect.regular import require_regular
+from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError
 
 _UNSIGNED_BYTE = 0x08

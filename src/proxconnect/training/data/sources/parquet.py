@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from proxconnect import extras
-from proxconnect.regular import require_regular
+from proxconnect._support import extras
+from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.order import blocks_in_window
 from proxconnect.training.data.pictures import Pictures, Splits

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from proxconnect.regular import require_regular
+from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError
 
 _LARGEST_PICKLE = 1 << 30

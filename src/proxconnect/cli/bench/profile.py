@@ -1,0 +1,136 @@
+"""Where the time of a network goes: module by module, and where it runs as a fused graph operation by operation."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from torch import fx, nn
+
+from proxconnect._support.example import arguments
+from proxconnect.cli.bench.timing import Spread
+from proxconnect.deploy.fusion import products
+from proxconnect.deploy.fusion.attachment import fused_forward
+from proxconnect.deploy.packed import PackedLayer
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module that is called, by itself: without the modules that it calls; or an operation of a fused graph."""
+
+    name: str
+    """Of a module its qualified name, "" for the model itself; of an operation that of its node."""
+    kind: str
+    """Its class, or the name of a function."""
+    is_binary: bool
+    """Whether it multiplies by binary weights, in one pass with whatever is fused into it."""
+    calls: int
+    """How often a run of the model calls it."""
+    seconds: Spread
+    """Those of all its calls in a run."""
+
+
+def profile(model: nn.Module, example: Any, rounds: int) -> tuple[Part, ...]:
+    """What takes the time of `model` on `example`, in the order of first calls; all parts together are the whole.
+
+    Modules are seen by hooks, which keep torch from the fast path of its transformer layers, and operations by an
+    interpreter of their graph. Both take some microseconds each, which count as those of the module around.
+    """
+    args, kwargs = arguments(model, example)
+    taken: dict[_Key, list[float]] = {}
+    calls: dict[_Key, int] = {}
+    model(*args, **kwargs)
+    for _ in range(rounds):
+        clock = _Clock()
+        with _watched(model, clock):
+            model(*args, **kwargs)
+        for key, seconds in clock.seconds.items():
+            taken.setdefault(key, []).append(seconds)
+        calls = clock.calls
+    return tuple(Part(*key, calls[key], Spread.of(seconds)) for key, seconds in taken.items())
+
+
+def by_kind(parts: Iterable[Part]) -> dict[str, float]:
+    """The seconds of each class or operation in a run, longest first."""
+    seconds: dict[str, float] = {}
+    for part in parts:
+        seconds[part.kind] = seconds.get(part.kind, 0.0) + part.seconds.median
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+
+def binary_share(parts: Iterable[Part]) -> float:
+    """Which part of the time what multiplies by binary weights takes; 0 where nothing takes any."""
+    parts = list(parts)
+    whole = sum(part.seconds.median for part in parts)
+    return sum(part.seconds.median for part in parts if part.is_binary) / whole if whole else 0.0
+
+
+_Key = tuple[str, str, bool]
+"""Name, kind, and whether it is binary."""
+
+
+@dataclass
+class _Clock:
+    """Adds up the time of each part while it is the innermost one that runs."""
+
+    seconds: dict[_Key, float] = field(default_factory=dict)
+    calls: dict[_Key, int] = field(default_factory=dict)
+    running: list[_Key] = field(default_factory=list)
+    since: float = 0.0
+
+    def enter(self, key: _Key, *_: Any) -> None:
+        self._turn()
+        self.running.append(key)
+        self.seconds.setdefault(key, 0.0)
+        self.calls[key] = self.calls.get(key, 0) + 1
+
+    def leave(self, *_: Any) -> None:
+        self._turn()
+        self.running.pop()
+
+    def _turn(self) -> None:
+        """Give the time since the last turn to what has run since."""
+        now = perf_counter()
+        if self.running:
+            self.seconds[self.running[-1]] += now - self.since
+        self.since = now
+
+
+@contextmanager
+def _watched(model: nn.Module, clock: _Clock) -> Iterator[None]:
+    """Have the clock follow every module outside fused graphs, and every operation of these."""
+    inside: set[nn.Module] = set()
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if module in inside:  # a hook there would keep the graph from running
+                continue
+            if (fused := fused_forward(module)) is not None:
+                inside.update(module.modules())
+                stack.enter_context(fused.run_by(lambda graph: _NodeClock(graph, clock).run))
+            key = (name, type(module).__name__, isinstance(module, PackedLayer))
+            stack.callback(module.register_forward_pre_hook(partial(clock.enter, key)).remove)
+            stack.callback(module.register_forward_hook(clock.leave).remove)
+        yield
+
+
+class _NodeClock(fx.Interpreter):
+    """Runs a graph and has a clock follow what its nodes call."""
+
+    def __init__(self, graph: fx.GraphModule, clock: _Clock) -> None:
+        super().__init__(graph)
+        self.clock = clock
+
+    def run_node(self, n: fx.Node) -> Any:
+        if not n.op.startswith("call"):
+            return super().run_node(n)
+        called = self.module.get_submodule(str(n.target)) if n.op == "call_module" else n.target
+        is_object = isinstance(called, nn.Module) or type(called).__module__.startswith("proxconnect.")
+        kind = type(called).__name__ if is_object else getattr(called, "__name__", str(called))
+        is_binary = isinstance(called, PackedLayer) or type(called).__module__ == products.__name__
+        self.clock.enter((str(n.target) if n.op == "call_module" else n.name, kind, is_binary))
+        try:
+            return super().run_node(n)
+        finally:
+            self.clock.leave()

@@ -1,0 +1,159 @@
+"""`proxconnect export`: from a packed file to the files of other runtimes."""
+
+import argparse
+import dataclasses
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import proxconnect
+from proxconnect._support import extras
+from proxconnect._support.example import tensors_in
+from proxconnect._support.user_code import importable_folder
+from proxconnect.cli import document
+from proxconnect.cli.bench import Network
+from proxconnect.cli.bench.answers import difference, require_runs, run
+from proxconnect.cli.bench.examples import of_shapes
+from proxconnect.cli.exits import Exit
+from proxconnect.cli.manual import epilog
+from proxconnect.cli.network import network
+from proxconnect.cli.parser import Parser, complain, positive
+from proxconnect.deploy.hardening import BinaryInputsWarning
+from proxconnect.export.formats import FORMATS, Format
+
+_ABOUT = """
+FILE is what `proxconnect pack` or `pc.save` wrote. MODEL is code, for a file
+never builds an architecture: a name as of `proxconnect bench`, or
+MODULE:CALLABLE.
+
+  onnx      operators of the standard, 1 bit a weight on disk; any batch
+  qonnx     BipolarQuant, for FINN and hls4ml; one batch
+  openvino  BinaryConvolution where inputs are binary; one batch
+  float     ±α under the names of the float network, for any tool that knows it,
+            as safetensors; it does not know that inputs of layers are binary
+"""
+_EXAMPLES = """
+proxconnect export net.safetensors --model my_module:net --to onnx \\
+    -o net.onnx
+proxconnect export net.safetensors --model my_module:net --to openvino \\
+    -o net.xml --input 1 3 64 64 --json
+proxconnect export net.safetensors --model my_module:net --to float \\
+    -o net.float.safetensors
+proxconnect export r18.safetensors --model bireal_resnet18 --to qonnx \\
+    -o r18.onnx
+"""
+_EXITS = {Exit.DONE: "written", Exit.MISUSE: "wrong use (one line on stderr)"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `proxconnect export` wrote; sizes in bytes."""
+
+    file: Path
+    format: str
+    bytes: int
+    packed_bytes: int
+    runtime: str
+    largest_difference: float | None
+    """The largest |Δ| of the runtime's answer to the packed network's; None where it did not run."""
+    not_run: str | None
+    """Why."""
+    warnings: list[str]
+    """What the file cannot keep of the model."""
+
+
+def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser(
+        "export",
+        help="from a packed file to the files of other runtimes",
+        description="Write the network of a packed file for another runtime, and have that runtime\n"
+        "answer, where it is installed.",
+        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
+    )
+    add = command.add_argument
+    add("file", type=Path, metavar="FILE", help="the packed file")
+    add("--model", required=True, metavar="MODEL", help="what builds its architecture")
+    add("--to", required=True, choices=FORMATS, help="the format")
+    add("-o", "--out", type=Path, required=True, metavar="FILE", help="the file to write")
+    add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first; "
+        "again for a second one; default: the network's own")  # fmt: skip
+    document.add_to(command)
+    command.set_defaults(run=_run)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    try:
+        with document.alone(parsed), importable_folder():
+            done = _export(parsed)
+    except (ValueError, TypeError, OSError, extras.MissingExtraError) as error:
+        return complain(error, Exit.MISUSE)
+    if parsed.json:
+        document.write(dataclasses.asdict(done))
+        return Exit.DONE
+    console = Console(highlight=False, soft_wrap=True)
+    for line in _lines(done):
+        console.print(line, markup=False)
+    return Exit.DONE
+
+
+def _lines(done: Exported) -> Iterator[str]:
+    yield f"{done.file}: {done.bytes:,} bytes, {done.bytes / done.packed_bytes:.2f} times the packed file"
+    yield from done.warnings
+    if done.largest_difference is None:
+        yield f"not run: {done.not_run}"
+    else:
+        yield f"{done.runtime} answers within {done.largest_difference:.1g} of the packed network"
+
+
+def _export(parsed: argparse.Namespace) -> Exported:
+    """Write, and have the runtime answer."""
+    subject, target = network(parsed.model), FORMATS[parsed.to]
+    model = proxconnect.load(parsed.file, subject.build())
+    if parsed.out.exists() and parsed.out.samefile(parsed.file):
+        raise ValueError(f"{parsed.out} is the packed file itself: write to another one")
+    example = _example(parsed, subject, model)
+    if target.is_graph and example is None:
+        raise ValueError(f"give the shape of what {parsed.model} takes, as --input 1 3 224 224")
+    with torch.no_grad():
+        if example is not None:
+            require_runs(subject.title, model, example)
+        warned = _write(target, model, example, parsed.out)
+        apart = _apart(target, parsed.out, subject, model, example)
+    return Exported(
+        parsed.out, parsed.to, target.size(parsed.out), parsed.file.stat().st_size, target.runtime,
+        None if isinstance(apart, str) else apart, apart if isinstance(apart, str) else None, warned,
+    )  # fmt: skip
+
+
+def _example(parsed: argparse.Namespace, subject: Network, model: nn.Module) -> Any:
+    """What the network takes, None where that is unknown."""
+    if parsed.input:
+        return of_shapes(parsed.input)
+    return None if subject.example is None else subject.example(model)
+
+
+def _write(target: Format, model: nn.Module, example: Any, path: Path) -> list[str]:
+    """Write the file; what it cannot keep of the model."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", BinaryInputsWarning)
+        target.write(model, example, path)
+    return [str(warning.message) for warning in caught if issubclass(warning.category, BinaryInputsWarning)]
+
+
+def _apart(target: Format, path: Path, subject: Network, model: nn.Module, example: Any) -> float | str:
+    """How far the runtime's answer is from the model's, or why it did not run."""
+    if example is None:
+        return "give the shape of an input, as --input 1 3 224 224"
+    try:
+        runtime = target.run(path, subject.build)
+    except extras.MissingExtraError as error:
+        return str(error)
+    return float(difference(tensors_in(run(model, example)), runtime(example)))

@@ -1,0 +1,68 @@
+"""Contexts that override how a model quantises, in any of its modes, and give everything back on any exception."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from proxconnect._support.arguments import require_module
+from proxconnect.layers import guard
+from proxconnect.layers.base import BinaryLayer
+from proxconnect.quantizer import overridden
+
+
+@contextmanager
+def hard(model: nn.Module) -> Iterator[nn.Module]:
+    """Run `model` on its hard weights ᾱ·sign(latent) and hard activations, even in `train()` and for the pair `fp`.
+
+    Gradients flow with each pair's B. An optimizer step inside raises RuntimeError.
+
+    Example:
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
+        >>> x = torch.randn(2, 4)
+        >>> with pc.hard(model.train()):
+        ...     y = model(x)
+        >>> torch.equal(y, model.eval()(x))
+        True
+    """
+    require_module(model, "hard(model)")
+    for module in model.modules():
+        if isinstance(module, BinaryLayer):
+            guard.watch(module)
+    with overridden(model, "hard"):
+        yield model
+
+
+@contextmanager
+def soft(model: nn.Module) -> Iterator[nn.Module]:
+    """Run `model` on the weights and activations of `train()`, F at the present μ, even in `eval()`.
+
+    So the accuracy before hardening is measured, with batch norm and dropout as `eval()` has them. The pair `fp` is
+    float, and so are weights that an update rule trains in full precision.
+
+    Example:
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
+        >>> x = torch.randn(2, 4)
+        >>> with pc.soft(model.eval()):
+        ...     y = model(x)
+        >>> torch.equal(y, model.train()(x))
+        True
+    """
+    require_module(model, "soft(model)")
+    with overridden(model, "soft"):
+        yield model
+
+
+@contextmanager
+def full_precision(model: nn.Module) -> Iterator[nn.Module]:
+    """Run `model` on its latents: no weight and no activation is quantised.
+
+    Example:
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4, bias=False)), "bc", keep=None)
+        >>> x = torch.randn(2, 4)
+        >>> with pc.full_precision(model):
+        ...     torch.testing.assert_close(model(x), x @ model[0].latent.T)
+    """
+    require_module(model, "full_precision(model)")
+    with overridden(model, "full_precision"):
+        yield model

@@ -1,0 +1,105 @@
+"""The latents that an optimizer moves, and the clamp that BinaryConnect and BNN were published with."""
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from proxconnect._support.arguments import require_module, require_number
+from proxconnect._support.text import some
+from proxconnect.layers import BinaryLayer
+
+_INNER = ("optimizer", "_base_optimizer", "base")
+"""Where Accelerate and Lightning, timm's Lookahead and schedule-free's wrapper keep the optimizer that steps."""
+
+
+def unwrapped(optimizer: object) -> Optimizer:
+    """The optimizer that steps, inside of those that wrap it; TypeError where there is none."""
+    inner: object = optimizer
+    while held := next((h for name in _INNER if isinstance(h := getattr(inner, name, None), Optimizer)), None):
+        inner = held
+    if not isinstance(inner, Optimizer):
+        raise TypeError(f"an optimizer is needed first, then the model; got {type(optimizer).__name__}")
+    return inner
+
+
+def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
+    """The binary layers of `model` whose latents `optimizer` moves, by qualified name.
+
+    ValueError where the model has no binary layer, or the optimizer holds none of their latents.
+    """
+    require_module(model, "this call, with the optimizer first,")
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no binary layer: call proxconnect.binarize(model) first")
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    stepped = {name: layer for name, layer in layers.items() if id(layer.latent) in held}
+    if not stepped:
+        raise ValueError(
+            f"the {type(optimizer).__name__} holds none of the {len(layers)} latents of this model: make it from the "
+            "binarized model's parameters, on the device where they stay"
+        )
+    _warn_of_forgotten_scales(stepped, held)
+    return stepped
+
+
+def _warn_of_forgotten_scales(stepped: dict[str, BinaryLayer], held: set[int]) -> None:
+    scales = {name: layer.weight_quantizer.alpha for name, layer in stepped.items()}
+    forgotten = [name for name, alpha in scales.items() if alpha is not None and id(alpha) not in held]
+    if forgotten:
+        warnings.warn(
+            f"the optimizer holds the latents of {some(forgotten)}, but not their learned scales, which so stay as "
+            "they are: make it after binarize(), from all parameters",
+            stacklevel=4,
+        )
+
+
+def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
+    """Whether a call of `optimizer.step` with these keywords moves anything, as hooks must know.
+
+    A fused optimizer skips a step by itself where GradScaler set `found_inf`, and torch.distributed.checkpoint makes an
+    empty state by a step with learning rate 0.
+    """
+    found_inf = getattr(optimizer, "found_inf", None)
+    if found_inf is not None and bool(found_inf):
+        return False
+    return kwargs != {"closure": None} or any(float(group["lr"]) != 0 for group in optimizer.param_groups)
+
+
+def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> RemovableHandle:
+    """Clamp the latents to [-bound, bound] after every step of `optimizer`; stands for `weight.data.clamp_`.
+
+    BinaryConnect (arXiv 1511.00363) and BNN (arXiv 1602.02830) were published with bound 1 and no scale. An optimizer
+    that wraps another (Accelerate, Lightning) stands for that one. A latent that a step made infinite becomes NaN,
+    which is seen, where ±bound would not be. Returns a handle whose `remove()` ends it. ValueError where the optimizer
+    moves no latent of the model.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
+        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
+        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
+        <All keys matched successfully>
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        >>> handle = pc.clip_latents(optimizer, model)
+        >>> model(torch.tensor([2.0, -0.5])).backward()
+        >>> optimizer.step()
+        >>> model[0].latent.data  # not -1.7 and 0.3
+        tensor([[-1.0000,  0.3000]])
+    """
+    require_number(bound, "bound")
+    if not (math.isfinite(bound) and bound > 0):
+        raise ValueError(f"bound must be positive and finite; got {bound}")
+    optimizer = unwrapped(optimizer)
+    layers = stepped_layers(optimizer, model).values()
+
+    @torch.no_grad()
+    def clamp(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for layer in layers:
+            lost = layer.latent - layer.latent  # 0, or NaN where no number is left to clamp
+            layer.latent.clamp_(-bound, bound).add_(lost)
+
+    return optimizer.register_step_post_hook(clamp)
