@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from proxconnect._support.arguments import require_number
-from proxconnect.layers.owners import owners
+from proxconnect.optim.latents import owners
 
 
 class Bop(Optimizer):

@@ -2,16 +2,18 @@
 
 import math
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from proxconnect._support.arguments import require_module, require_number
 from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
+from proxconnect.layers.base import LIVING
 
 _INNER = ("optimizer", "_base_optimizer", "base")
 """Where Accelerate and Lightning, timm's Lookahead and schedule-free's wrapper keep the optimizer that steps."""
@@ -25,6 +27,12 @@ def unwrapped(optimizer: object) -> Optimizer:
     if not isinstance(inner, Optimizer):
         raise TypeError(f"an optimizer is needed first, then the model; got {type(optimizer).__name__}")
     return inner
+
+
+def owners(parameters: Iterable[Tensor]) -> dict[Tensor, BinaryLayer]:
+    """Find the living binary layers that own latents among `parameters`, by latent."""
+    held: dict[Any, BinaryLayer] = {id(layer._parameters.get("latent")): layer for layer in list(LIVING)}
+    return {parameter: held[id(parameter)] for parameter in parameters if id(parameter) in held}
 
 
 def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
