@@ -4,7 +4,6 @@ The library is C++ with a plain C interface, loaded by ctypes and registered as 
 to no version of either. Where it was not built, `is_built()` is False and the operators raise.
 """
 
-from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.attention import attention, attention_of_rows, has_attention
 from proxconnect.kernels.conv import binary_conv2d
 from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Signs, Slope
@@ -26,7 +25,6 @@ from proxconnect.kernels.weight_only_conv import dynamic_int8_conv2d, weight_onl
 
 __all__ = [
     "PANEL",
-    "Accumulator",
     "Add",
     "Affine",
     "Bits",

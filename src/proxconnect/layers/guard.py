@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from proxconnect.quantizer import Quantizer
+from proxconnect.quantizer.quantizer import Quantizer
 
 
 class Watchable(Protocol):
