@@ -2,9 +2,10 @@
 
 Each revision is the Python of an environment in which it is installed with its kernels. Every revision runs in one
 process on one pinned core; the processes take turns, a few calls at a time. The ratio is that of one round, new by old.
+Both processes are started several times, because where memory lies can make a product three times slower.
 
-Run: python benchmarks/revisions.py OLD/bin/python NEW/bin/python [--rounds 31] [--only products ...] (about ten
-minutes; the networks need timm)
+Run: python benchmarks/revisions.py OLD/bin/python NEW/bin/python [--starts 5] [--rounds 7] [--only products ...]
+(about ten minutes; the networks need timm)
 """
 
 import argparse
@@ -143,35 +144,37 @@ def answer(server: "subprocess.Popen[str]") -> str:
     return server.stdout.readline().rstrip("\n")
 
 
-def compare(group: str, pythons: list[str], rounds: int, table: Table) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    servers = [
-        subprocess.Popen(
-            ["taskset", "-c", "0", python, __file__, "--serve", group],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-        )
-        for python in pythons
-    ]  # fmt: skip
-    titles, others = (answer(server).split("\t") for server in servers)
-    assert titles == others
-    times: list[list[list[float]]] = [[[], []] for _ in titles]
-    for turn in range(rounds):
-        for number in range(len(titles)):
-            for which in (0, 1) if turn % 2 else (1, 0):
-                times[number][which].append(ask(servers[which], number))
-    for title, (old, new) in zip(titles, times, strict=True):
-        ratios = sorted(b / a for a, b in zip(old, new, strict=True))
+def started(python: str, group: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        ["taskset", "-c", "0", python, __file__, "--serve", group],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def compare(group: str, pythons: list[str], starts: int, rounds: int, table: Table) -> None:
+    times: dict[str, tuple[list[float], list[float]]] = {}
+    for _ in range(starts):
+        servers = [started(python, group) for python in pythons]
+        titles, others = (answer(server).split("\t") for server in servers)
+        assert titles == others
+        for turn in range(rounds):
+            for number, title in enumerate(titles):
+                for which in (0, 1) if turn % 2 else (1, 0):
+                    times.setdefault(title, ([], []))[which].append(ask(servers[which], number))
+        for server in servers:
+            server.communicate()
+    for title, (old, new) in times.items():
+        ratios = sorted(after / before for before, after in zip(old, new, strict=True))
         low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
         figures = f"{1e6 * statistics.median(old):.1f}", f"{1e6 * statistics.median(new):.1f}"
         table.add_row(title, *figures, f"{statistics.median(ratios):.3f}", f"{low:.3f} to {high:.3f}")
-    for server in servers:
-        server.communicate()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pythons", nargs="*", metavar="PYTHON", help="of the old and of the new revision")
-    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--starts", type=int, default=5, help="how often both processes are started")
+    parser.add_argument("--rounds", type=int, default=7, help="of each start")
     parser.add_argument("--only", choices=GROUPS, nargs="+", default=list(GROUPS))
     parser.add_argument("--serve", choices=GROUPS, help=argparse.SUPPRESS)
     parsed = parser.parse_args()
@@ -182,7 +185,7 @@ def main() -> None:
         parser.error("name two Pythons, of the old and of the new revision")
     table = Table("work", "old, µs", "new, µs", "new by old", "middle half", title="One thread")
     for group in parsed.only:
-        compare(group, parsed.pythons, parsed.rounds, table)
+        compare(group, parsed.pythons, parsed.starts, parsed.rounds, table)
     Console().print(table)
 
 
