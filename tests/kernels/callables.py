@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from proxconnect import kernels
 from proxconnect.kernels import Add, Affine, Bits, Clamp, Slope
 from proxconnect.kernels.bits import pack_bits
-from proxconnect.kernels.finish_pool import FinishMaxPool2d
+from proxconnect.kernels.finish import FinishMaxPool2d
 
 Tensors = dict[str, Tensor]
 WIDTH, IMAGE = 70, (70, 70, 3, 3)
@@ -127,7 +127,7 @@ SUBJECTS: dict[str, Subject] = {
 """By the name of the function or class."""
 
 OTHERS = {
-    "Add", "Affine", "Bits", "Clamp", "Signs", "Slope", "conv_panels", "has_attention", "has_float_conv",
+    "Accumulator", "Add", "Affine", "Bits", "Clamp", "Signs", "Slope", "conv_panels", "has_attention", "has_float_conv",
     "instruction_sets", "int8_panels", "is_built", "panels", "patch_panels",
 }  # fmt: skip
 """The callables of `proxconnect.kernels` that call no kernel."""

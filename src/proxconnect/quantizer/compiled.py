@@ -259,6 +259,6 @@ def _are_built() -> bool:
 @cache
 def _kernels() -> tuple[Any, int]:
     """The library, and the best instruction set here."""
-    from proxconnect.kernels.operator import loaded
+    from proxconnect.kernels.library import loaded
 
     return loaded(None)

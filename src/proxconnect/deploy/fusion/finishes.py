@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from proxconnect.deploy.fusion.adding import finished
 from proxconnect.deploy.fusion.links import Link, run
 from proxconnect.kernels.epilogue import Add, Step
-from proxconnect.kernels.finish import Finish
-from proxconnect.kernels.finish_pool import FinishMaxPool2d
+from proxconnect.kernels.finish import Finish, FinishMaxPool2d
 
 
 def can_pool(module: nn.Module | None, steps: Sequence[Step]) -> bool:

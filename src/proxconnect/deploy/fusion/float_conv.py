@@ -10,7 +10,8 @@ from proxconnect.deploy.fusion.image_conv import FusedImageConv
 from proxconnect.deploy.fusion.links import Link
 from proxconnect.deploy.fusion.products import ORDER
 from proxconnect.kernels.epilogue import Step
-from proxconnect.kernels.fused_float_conv import FusedFloatConv2d, can_be_fixed
+from proxconnect.kernels.fixed_point import can_be_fixed
+from proxconnect.kernels.fused_image_conv import FusedFloatConv2d
 from proxconnect.kernels.library import has_float_conv
 
 

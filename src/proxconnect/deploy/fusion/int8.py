@@ -10,8 +10,8 @@ from proxconnect.deploy.fusion.image_conv import FusedImageConv
 from proxconnect.deploy.fusion.links import Link, run
 from proxconnect.deploy.packed.int8 import Int8Conv2d, Int8Linear
 from proxconnect.kernels.epilogue import Step
-from proxconnect.kernels.fused_int8_conv import FusedInt8Conv2d
-from proxconnect.kernels.fused_int8_linear import FusedInt8Linear
+from proxconnect.kernels.fused_image_conv import FusedInt8Conv2d
+from proxconnect.kernels.fused_linear import FusedInt8Linear
 
 
 def can_multiply(layer: Int8Linear | Int8Conv2d) -> bool:

@@ -13,8 +13,7 @@ from proxconnect.deploy.fusion.links import Link, run
 from proxconnect.deploy.packed.kernels import KernelConv, KernelLayer, KernelLinear
 from proxconnect.kernels.epilogue import Bits, Signs, Step
 from proxconnect.kernels.fused_conv import FusedConv2d
-from proxconnect.kernels.fused_float_linear import FusedFloatLinear
-from proxconnect.kernels.fused_linear import FusedLinear
+from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedLinear
 from proxconnect.layers.react import Shift
 
 ORDER = 2.0**-17

@@ -30,8 +30,8 @@ from proxconnect.deploy.fusion.products import (
 )
 from proxconnect.deploy.packed.int8 import Int8Conv2d, Int8Linear
 from proxconnect.deploy.packed.kernels import KernelConv, KernelLayer
-from proxconnect.kernels.attention import has_attention
 from proxconnect.kernels.epilogue import Step
+from proxconnect.kernels.float_attention import has_attention
 from proxconnect.layers.react import Shift
 
 _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.reshape)
