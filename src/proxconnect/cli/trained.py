@@ -15,7 +15,7 @@ from proxconnect.deploy.checkpoints import Checkpoint, CheckpointError, Matched,
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.layers.parameter import SUFFIX
 from proxconnect.layers.thresholds import add_thresholds
-from proxconnect.quantizer import Scale
+from proxconnect.quantizer.quantizer import Scale
 
 _ANY_PAIR = "bc"
 """Packed are signs, which are those of the latents by every pair; this one refuses no μ."""

@@ -20,7 +20,7 @@ from proxconnect.layers.base import require_binary_input
 from proxconnect.layers.conv import BinaryConv, require_padding_value
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import Quantizer, Scale
+from proxconnect.quantizer.quantizer import Quantizer, Scale
 
 ONE_SIGN = "its input has one sign only"
 

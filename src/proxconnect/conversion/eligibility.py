@@ -23,7 +23,7 @@ from proxconnect.layers import (
     BinaryTransposedLinear,
 )
 from proxconnect.layers.converted import ConvertedLayer
-from proxconnect.quantizer import FLOAT_TYPES
+from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
 Form = type[ConvertedLayer] | type[BinaryMultiheadAttention]
 

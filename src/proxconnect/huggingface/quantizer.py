@@ -16,7 +16,7 @@ from proxconnect.huggingface import plain
 from proxconnect.huggingface.plain import Names
 from proxconnect.layers import Accumulator, BinaryLayer, add_thresholds
 from proxconnect.pairs import PAIRS
-from proxconnect.quantizer import Scale
+from proxconnect.quantizer.quantizer import Scale
 
 METHOD = "proxconnect"
 """What `quant_method` says in a config.json."""

@@ -4,7 +4,6 @@ The library is C++ with a plain C interface, loaded by ctypes and registered as 
 to no version of either. Where it was not built, `is_built()` is False and the operators raise.
 """
 
-from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.conv import binary_conv2d, dynamic_int8_conv2d, int8_conv2d, weight_only_conv2d
 from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Signs, Slope
 from proxconnect.kernels.finish import Finish
@@ -18,7 +17,6 @@ from proxconnect.kernels.prepacked import PANEL, conv_panels, int8_panels, panel
 
 __all__ = [
     "PANEL",
-    "Accumulator",
     "Add",
     "Affine",
     "Bits",

@@ -1,6 +1,6 @@
 """Binary layers: torch's layers whose weights, and inputs if wished, are ±1 up to a scale."""
 
-from proxconnect.kernels import Accumulator
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.attention import BinaryMultiheadAttention
 from proxconnect.layers.base import BinaryLayer
 from proxconnect.layers.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d

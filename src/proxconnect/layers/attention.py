@@ -12,7 +12,7 @@ from proxconnect.layers.linear import BinaryLinear
 from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed
 from proxconnect.layers.products import ProjectionProduct
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import Scale, overridden
+from proxconnect.quantizer.quantizer import Scale, overridden
 
 FUSED = ("in_proj_weight",)
 SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")

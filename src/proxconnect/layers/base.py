@@ -11,7 +11,7 @@ from proxconnect.layers import guard, owners
 from proxconnect.layers.products import Product
 from proxconnect.layers.react import Shift
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
+from proxconnect.quantizer.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
 
 
 class BinaryLayer(Product):

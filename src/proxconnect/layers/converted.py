@@ -8,7 +8,7 @@ from torch.nn.parameter import is_lazy
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.base import BinaryLayer, require_binary_input
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import Quantizer, Scale, overridden
+from proxconnect.quantizer.quantizer import Quantizer, Scale, overridden
 
 
 class ConvertedLayer(BinaryLayer):

@@ -8,7 +8,7 @@ from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.products import LinearProduct, TransposedLinearProduct
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import Scale
+from proxconnect.quantizer.quantizer import Scale
 
 
 class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):

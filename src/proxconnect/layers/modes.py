@@ -8,7 +8,7 @@ from torch import nn
 from proxconnect._support.arguments import require_module
 from proxconnect.layers import guard
 from proxconnect.layers.base import BinaryLayer
-from proxconnect.quantizer import overridden
+from proxconnect.quantizer.quantizer import overridden
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from proxconnect._support.arguments import require_module
 from proxconnect.layers.base import BinaryLayer
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import Scale
+from proxconnect.quantizer.quantizer import Scale
 
 SUFFIX = "_binary"
 """What the name of the child adds to that of the parameter."""
