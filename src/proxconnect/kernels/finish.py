@@ -23,18 +23,21 @@ class Finish(FusedKernel):
         steps: in order.
         channels: of x, at least 1.
         instruction_set: one of `instruction_sets()`, by default the best.
+        in_place: whether x is overwritten unless `out` is given.
 
     Raises:
         ValueError: a shape or a layout that does not fit. TypeError: another dtype or device. RuntimeError: the kernels
             were not built.
     """
 
-    def __init__(self, steps: tuple[Step, ...], channels: int, instruction_set: str | None = None) -> None:
-        self._made_of = (steps, channels, instruction_set)
+    def __init__(
+        self, steps: tuple[Step, ...], channels: int, instruction_set: str | None = None, in_place: bool = False
+    ) -> None:
+        self._made_of = (steps, channels, instruction_set, in_place)
         if channels < 1:
             raise ValueError(f"there must be at least 1 channel; got {channels}")
         kernels, self._number = loaded(instruction_set)
-        self._finish, self._channels = kernels.px_finish, channels
+        self._finish, self._channels, self._in_place = kernels.px_finish, channels, in_place
         self._rows, self._images = (
             Epilogue(channels, steps, memory_format=kind) for kind in (torch.contiguous_format, torch.channels_last)
         )
@@ -47,7 +50,7 @@ class Finish(FusedKernel):
         epilogue = self._epilogue_of(x)
         others = epilogue.added(others, x.shape)
         if out is None:
-            out = torch.empty_like(x)
+            out = x if self._in_place else torch.empty_like(x)
         elif out is not x:
             require_float32("out", out)
             if out.shape != x.shape or not out.is_contiguous(memory_format=epilogue.memory_format):
