@@ -103,12 +103,12 @@ FUSION: tuple[Fault, ...] = (
     fault(
         "factor-of-an-addition", "torch.add(x, y, alpha=2) is fused as x + y",
         "deploy/fusion/test_adding.py deploy/fusion/test_trace.py deploy/fusion/test_fused_forward.py",
-        (f"{SRC}/deploy/fusion/links.py", "len(node.args) != 2 or node.kwargs:", "len(node.args) != 2:"),
+        (f"{SRC}/deploy/fusion/steps.py", "len(node.args) != 2 or node.kwargs:", "len(node.args) != 2:"),
     ),
     fault(
         "order-of-steps", "the steps that follow a product run in the reverse order",
         "deploy/fusion/test_fused_forward.py deploy/fusion/test_norms.py",
-        (f"{SRC}/deploy/fusion/links.py", "steps.append(step)", "steps.insert(0, step)"),
+        (f"{SRC}/deploy/fusion/steps.py", "made.append(kernel_step)", "made.insert(0, kernel_step)"),
     ),
 )  # fmt: skip
 

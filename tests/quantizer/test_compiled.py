@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from looped import looped
 from proxconnect import PAIRS, Heuristic, Pair, Quantizer, kernels
-from proxconnect.kernels import operator
+from proxconnect.kernels import library
 from proxconnect.pairs import SURROGATES, transform
 from proxconnect.pairs.transform import SignSwish
 from proxconnect.quantizer import compiled
@@ -35,7 +35,7 @@ SHAPES = ((1, 1), (3, 1), (2, 15), (5, 17), (4, 2, 3, 3), (3, 1025), (2, 4097))
 
 @pytest.fixture(params=kernels.instruction_sets())
 def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    by_it = operator.loaded(request.param)
+    by_it = library.loaded(request.param)
     monkeypatch.setattr(compiled, "_kernels", lambda: by_it)
     return str(request.param)
 

@@ -37,8 +37,8 @@ class Sharpening:
 
     Let p be the completed share of `steps - hold`. Then μ is start·(end/start)^p ("exponential"),
     start + (end - start)·p ("linear"), the same with p ↦ (1 - cos πp)/2 ("cosine"), or start ("constant"). It stays at
-    `end` for the last `hold` steps and after. "cumulative" is the schedule of the theory, μ_t = start + Σ_{τ<t} η_τ,
-    with the learning rates of the latent's group; `end` caps it.
+    `end` for the last `hold` steps and after. "cumulative" is the schedule of the theory: μ_t = start + Σ_{τ<t} η_τ
+    with the learning rates of the latent's group, capped at `end` if you give one.
 
     The count is in `optimizer.param_groups[0]`: a checkpoint of the optimizer holds the schedule, and
     `optimizer.load_state_dict` restores μ. A step counts when the optimizer steps: once for accumulated gradients or

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from proxconnect.kernels.library import is_built
-from proxconnect.kernels.operator import loaded
+from proxconnect.kernels.library import is_built, loaded
 from proxconnect.pairs import AnyPair, Heuristic, squashing
 from proxconnect.pairs import prox as proxes
 from proxconnect.pairs import transform as transforms

@@ -11,8 +11,7 @@ from torch import fx, nn
 
 from proxconnect._support.example import arguments
 from proxconnect.cli.bench.timing import Spread
-from proxconnect.deploy.fusion import products
-from proxconnect.deploy.fusion.attachment import fused_forward
+from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.packed import PackedLayer
 
 
@@ -106,7 +105,7 @@ def _watched(model: nn.Module, clock: _Clock) -> Iterator[None]:
         for name, module in model.named_modules():
             if module in inside:  # a hook there would keep the graph from running
                 continue
-            if (fused := fused_forward(module)) is not None:
+            if (fused := graph_forward(module)) is not None:
                 inside.update(module.modules())
                 stack.enter_context(fused.run_by(lambda graph: _NodeClock(graph, clock).run))
             key = (name, type(module).__name__, isinstance(module, PackedLayer))
@@ -128,7 +127,7 @@ class _NodeClock(fx.Interpreter):
         called = self.module.get_submodule(str(n.target)) if n.op == "call_module" else n.target
         is_object = isinstance(called, nn.Module) or type(called).__module__.startswith("proxconnect.")
         kind = type(called).__name__ if is_object else getattr(called, "__name__", str(called))
-        is_binary = isinstance(called, PackedLayer) or type(called).__module__ == products.__name__
+        is_binary = isinstance(called, PackedLayer) or getattr(called, "is_binary", False)
         self.clock.enter((str(n.target) if n.op == "call_module" else n.name, kind, is_binary))
         try:
             return super().run_node(n)

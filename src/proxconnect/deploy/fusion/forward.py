@@ -16,7 +16,8 @@ from proxconnect.deploy.fusion.attention import FastAttention
 from proxconnect.deploy.fusion.batches import are_apart, in_parts
 from proxconnect.deploy.fusion.examination import Examination, examination
 from proxconnect.deploy.fusion.layout import with_channels_last
-from proxconnect.deploy.fusion.rewrite import Rewriting, rewrite
+from proxconnect.deploy.fusion.rewrite import rewrite
+from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.segments import Segments
 from proxconnect.deploy.fusion.sources import Sources
 from proxconnect.deploy.fusion.trace import UntraceableError, one_at_a_time, required_parameters, trace
@@ -25,7 +26,7 @@ _CLOSE = 1e-3
 """How far the answers of a graph and of the layers may lie apart, by the largest of them."""
 
 
-class FusedForward:
+class GraphForward:
     """Runs the fused graph of a module, which holds it as `_fused`, or the module's own forward.
 
     The graph is for plain inputs on the CPU, in `eval()` and without derivatives; whatever compiles, traces, transforms

@@ -11,30 +11,17 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from proxconnect.deploy.fusion.attention import FusedAttention, FusedAttentionOfRows
 from proxconnect.deploy.fusion.batches import in_parts, part_of
 from proxconnect.deploy.fusion.closeness import ROUNDING, bits_of, gap, outside, turned
-from proxconnect.deploy.fusion.finishes import FusedNorm, FusedNormPool
-from proxconnect.deploy.fusion.float_conv import FusedFloatConv
-from proxconnect.deploy.fusion.image_conv import FusedImageConv
-from proxconnect.deploy.fusion.int8 import FusedInt8Conv, FusedInt8Rows
 from proxconnect.deploy.fusion.layout import in_format_of, with_channels_last, with_planes
+from proxconnect.deploy.fusion.operation import Operation
 from proxconnect.deploy.fusion.origins import layer_of, origins
-from proxconnect.deploy.fusion.overwriting import OverwritingGelu
-from proxconnect.deploy.fusion.products import FusedConv, FusedFloatRows, FusedProduct
 from proxconnect.deploy.fusion.recording import Recording
-from proxconnect.deploy.fusion.rewrite import Rewriting
+from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.packed.compact import CompactLayer
 from proxconnect.kernels.epilogue import Bits
 
-_OF_IMAGES = (FusedConv, FusedImageConv, FusedNorm, FusedNormPool)
-_FAST = (FusedFloatConv, FusedAttention, FusedAttentionOfRows)
-_FUSED = (*_OF_IMAGES, *_FAST, FusedProduct, FusedInt8Rows, OverwritingGelu)
 _COPYING: tuple[Any, ...] = (with_channels_last, with_planes, in_format_of, "clone", "reshape")
-_IN_FLOATS = 2.0**-20
-"""By how much of itself a sum may change with how what follows it rounds."""
-_AFTER_SUMS = 2.0**-16
-"""By how much of the largest entry of a channel norms and curves may change what the same sums become."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +87,8 @@ class Segments:
             largest = max(beside.gap_of(node) for beside in besides)
         except Exception as raised:  # whatever the operation raises
             error = f"{type(raised).__name__}: {raised}"
-        is_fused, is_fast = (isinstance(node.target, types) for types in (_FUSED, _FAST))
-        return Segment(self._layers(origins(node)), largest, allowed(node), is_fused, is_fast, error)
+        is_fused, is_fast = isinstance(node.target, Operation), getattr(node.target, "is_fast", False)
+        return Segment(self._layers(origins(node)), largest, _allowed(node), is_fused, is_fast, error)
 
     def _parts(self, inputs: tuple[Any, ...]) -> list[slice]:
         """What of a batch runs at a time."""
@@ -168,8 +155,9 @@ class _Beside:
         elif not isinstance(answer, Tensor) or not isinstance(expected, Tensor):
             return gap(expected, answer)
         found = _distance(node, answer, [expected])
-        if not found <= allowed(node) and hasattr(node.target, "links"):
-            found = _distance(node, answer, self._bounds(node, expected))
+        operation = node.target
+        if not found <= _allowed(node) and isinstance(operation, Operation) and operation.channel_dim is not None:
+            found = _distance(node, answer, self._bounds(node, operation, expected))
         written = [gap(self._given(value, node), given[value]) for value in given if len(value.users) > 1]
         return max(found, *written, 0.0)
 
@@ -179,7 +167,7 @@ class _Beside:
         given = self._of_part(self._inputs[value]) if is_input else self._recorded(origins(value)[-1])
         if value in self._makers_of_bits:
             return bits_of(_with_channels_behind(value, given))
-        is_image = self._has_images and not is_input and isinstance(reader.target, _OF_IMAGES)
+        is_image = self._has_images and not is_input and getattr(reader.target, "are_images", False)
         return _own(with_channels_last(given) if is_image else given)
 
     def _recorded(self, name: str) -> Any:
@@ -188,8 +176,8 @@ class _Beside:
     def _of_part(self, value: Any) -> Any:
         return value[self._part] if isinstance(value, Tensor) and self._part != slice(None) else value
 
-    def _bounds(self, node: Node, expected: Tensor) -> list[Tensor]:
-        """The recorded answer, and what the traced nodes make of sums that are rounded otherwise."""
+    def _bounds(self, node: Node, operation: Operation, expected: Tensor) -> list[Tensor]:
+        """Return the recorded answer, and what the traced nodes make of sums that are rounded up and down."""
         names = origins(node)
         first = self._traced[names[0]].args[0]
         assert isinstance(first, Node)
@@ -197,8 +185,7 @@ class _Beside:
         heads = [place for place, name in enumerate(names) if self._is_layer(name)]
         head, behind = (names[heads[0]], names[heads[0] + 1 :]) if heads else (first.name, names)
         sums = self._recorded(head)
-        sums_floats = isinstance(node.target, FusedFloatConv | FusedFloatRows)
-        change = node.target.rounding(input) if sums_floats else sums.abs() * _IN_FLOATS  # type: ignore[union-attr]
+        change = operation.rounding(input, sums)
         return [expected, *(self._follow(head, sums + sign * change, behind) for sign in (-1, 1))]
 
     def _is_layer(self, name: str) -> bool:
@@ -221,26 +208,17 @@ class _Beside:
         return value
 
 
-def allowed(node: Node) -> float:
-    """By how much an operation may be off: by nothing if it sums integers and no norm or curve follows."""
-    operation: Any = node.target
-    if operation in _COPYING:
-        return 0.0
-    if not hasattr(operation, "links") or isinstance(operation, FusedFloatConv):
-        return ROUNDING
-    sums_integers = isinstance(operation, FusedInt8Conv | FusedInt8Rows) or (
-        isinstance(operation, FusedProduct) and operation.layer.has_binary_input
-    )
-    is_exact = sums_integers and all(link.is_exact for link in operation.links)
-    return 0.0 if is_exact and getattr(operation, "mean", None) is None else _AFTER_SUMS
+def _allowed(node: Node) -> float:
+    """Return how far the answer of an operation may be off."""
+    if isinstance(node.target, Operation):
+        return node.target.tolerance()
+    return 0.0 if node.target in _COPYING else ROUNDING
 
 
 def _distance(node: Node, answer: Tensor | Bits, bounds: list[Tensor]) -> float:
     if isinstance(answer, Bits):
         return turned(answer, [_with_channels_behind(node, bound) for bound in bounds])
-    if not hasattr(node.target, "links"):
-        return outside(answer, bounds)
-    return outside(answer, bounds, 1 if isinstance(node.target, _OF_IMAGES) else -1)
+    return outside(answer, bounds, node.target.channel_dim if isinstance(node.target, Operation) else None)
 
 
 def _own(value: Any) -> Any:
@@ -250,4 +228,4 @@ def _own(value: Any) -> Any:
 
 def _with_channels_behind(maker: Node, floats: Tensor) -> Tensor:
     """What was recorded of an operation that makes bits, its channels in the last dimension."""
-    return floats.movedim(1, -1) if isinstance(maker.target, FusedConv) else floats
+    return floats.movedim(1, -1) if getattr(maker.target, "are_images", False) else floats

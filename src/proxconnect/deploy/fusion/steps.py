@@ -1,7 +1,7 @@
-"""What may follow a product in one pass: operations on each entry by itself, or on each channel's."""
+"""Epilogue steps: operations on each entry, or each channel, that may follow a product in one pass."""
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -12,7 +12,7 @@ from torch.fx import Node
 from torch.nn import functional
 
 from proxconnect.deploy.fusion.mutation import is_copy
-from proxconnect.deploy.fusion.norms import affine_of, can_fold
+from proxconnect.deploy.fusion.norms import can_fold, norm_affine
 from proxconnect.kernels.epilogue import Add, Affine, Clamp, Slope, Step
 from proxconnect.layers.react import Shift
 
@@ -35,18 +35,18 @@ _METHODS = {"relu", "relu_", *_CURVES}
 
 
 @dataclass(frozen=True)
-class Link:
-    """One operation of a chain: a node of the graph, run by `apply` on the value so far and, if it adds, on another."""
+class EpilogueStep:
+    """A node of a graph that follows a product; `apply` computes it from the value so far and, if it adds, another."""
 
     node: Node
     apply: Callable[..., Any]
     other: Node | None = None
-    """What is added; None for an operation on the value alone."""
+    """The node that is added; None for a step on the value alone."""
     module: nn.Module | None = None
 
     @property
     def channels(self) -> int | None:
-        """For how many channels it has numbers; None where it has the same for all."""
+        """Return for how many channels it has numbers; None if all share them."""
         if isinstance(self.module, nn.PReLU):
             return self.module.weight.numel() if self.module.weight.numel() > 1 else None
         if isinstance(self.module, Shift):
@@ -55,29 +55,29 @@ class Link:
 
     @property
     def dim(self) -> int | None:
-        """The dimension of these channels; None where it has the same numbers for all."""
+        """Return the dimension of these channels; None if all share its numbers."""
         if self.channels is None:
             return None
         return self.module.dim if isinstance(self.module, Shift) else 1
 
     @property
     def is_exact(self) -> bool:
-        """Whether the kernels and torch round it alike on every machine, so that equal inputs give equal bits."""
+        """Return whether kernels and torch round it alike everywhere, so that equal inputs give equal bits."""
         module, target = self.module, self.node.target
         is_norm_or_curve = isinstance(module, (*_NORMS, *_POINTWISE)) or target in _POINTWISE_FUNCTIONS
         return not (is_norm_or_curve or target in _CURVES)
 
     def fits(self, channels: int, *, are_images: bool) -> bool:
-        """Whether its numbers can be those of images, or of rows, of so many channels."""
+        """Return whether its numbers can be those of images, or of rows, with this number of channels."""
         return self.channels is None or (self.channels == channels and self.dim in ((1, -3) if are_images else (1, -1)))
 
-    def step(self, channels: int) -> Step | None:
-        """How the kernels do it, to the bit as torch does; None where they do not."""
+    def kernel_step(self, channels: int) -> Step | None:
+        """Return the step by which the kernels do it, to the bit as torch does; None if they do not."""
         module = self.module
         if self.other is not None:
             return Add()
         if isinstance(module, _NORMS):
-            return affine_of(module)
+            return norm_affine(module)
         if isinstance(module, Shift):
             return Affine(torch.ones(channels), module.shift.detach().float())  # rounded once, as a sum is
         if isinstance(module, nn.Hardtanh):  # ReLU6 is one
@@ -94,23 +94,23 @@ class Link:
 
 
 def is_nothing(module: nn.Module) -> bool:
-    """Whether a module gives back its input in evaluation."""
+    """Return whether a module gives back its input in evaluation."""
     return type(module) in _NOTHING and not module.training
 
 
-def link_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> Link | None:
-    """The link that `node` is, whose input is `value`; None where it is none."""
+def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueStep | None:
+    """Return `node`, whose input is `value`, as an epilogue step; None if it is none."""
     if node.op == "call_module":
         module = modules[str(node.target)]
-        return Link(node, module, module=module) if node.args == (value,) and _may_follow(module) else None
+        return EpilogueStep(node, module, module=module) if node.args == (value,) and _may_follow(module) else None
     if node.op == "call_method":
         plain = node.target in _METHODS and len(node.args) == 1 and not node.kwargs
-        return Link(node, _method(str(node.target))) if plain else _addition(node, value, ("add", "add_"))
+        return EpilogueStep(node, _method(str(node.target))) if plain else _addition(node, value, ("add", "add_"))
     if node.target in (*_RELUS, *_POINTWISE_FUNCTIONS, functional.relu6) and node.args[:1] == (value,):
         rest, options = node.args[1:], dict(node.kwargs)
         if any(isinstance(a, Node) for a in (*rest, *options.values())):
             return None
-        return Link(node, lambda x: node.target(x, *rest, **options))  # type: ignore[operator]  # it is a function
+        return EpilogueStep(node, lambda x: node.target(x, *rest, **options))  # type: ignore[operator]  # it is a function
     return _addition(node, value, _ADDITIONS)
 
 
@@ -122,8 +122,8 @@ def _may_follow(module: nn.Module) -> bool:
     return type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU, Shift)
 
 
-def _addition(node: Node, value: Node, targets: tuple[Any, ...]) -> Link | None:
-    """The link that adds another tensor."""
+def _addition(node: Node, value: Node, targets: tuple[Any, ...]) -> EpilogueStep | None:
+    """Return the step that adds another tensor."""
     if node.target not in targets or len(node.args) != 2 or node.kwargs:
         return None
     others = [argument for argument in node.args if argument is not value]
@@ -131,25 +131,14 @@ def _addition(node: Node, value: Node, targets: tuple[Any, ...]) -> Link | None:
         return None
     other = others[0]
     source = other.args[0] if is_copy(other) and len(other.users) == 1 else other  # a copy was made to be written into
-    return Link(node, torch.add, other=source if isinstance(source, Node) else other)
+    return EpilogueStep(node, torch.add, other=source if isinstance(source, Node) else other)
 
 
-def steps_of(links: Sequence[Link], channels: int) -> tuple[Step, ...]:
-    """The steps of as many of the first links as the kernels do."""
-    steps: list[Step] = []
-    for link in links:
-        step = link.step(channels)
-        if step is None:
-            break
-        steps.append(step)
-    return tuple(steps)
-
-
-def run(links: Sequence[Link], value: Tensor, others: Iterable[Tensor]) -> Tensor:
-    """What the links make of a value, one after another, by torch; `others` are what they add."""
+def run(steps: Iterable[EpilogueStep], value: Tensor, others: Iterable[Tensor]) -> Tensor:
+    """Return what torch makes of a value, step by step; `others` are what they add."""
     added = iter(others)
-    for link in links:
-        value = link.apply(value) if link.other is None else link.apply(value, next(added))
+    for step in steps:
+        value = step.apply(value) if step.other is None else step.apply(value, next(added))
     return value
 
 
@@ -157,19 +146,32 @@ def _method(name: str) -> Callable[[Tensor], Any]:
     return lambda x: getattr(x, name)()
 
 
-def chain_from(head: Node, modules: dict[str, nn.Module], channels: int, *, are_images: bool) -> list[Link]:
-    """The links that follow `head`, images or rows of so many channels.
+def chain_from(head: Node, modules: dict[str, nn.Module], channels: int, *, are_images: bool) -> list[EpilogueStep]:
+    """Return the steps that follow `head`, images or rows with this number of channels.
 
-    Each alone reads what the one before gives, and none has numbers for others than the channels, as a norm behind rows
-    may have.
+    Each alone reads the value of the one before, and none has numbers for anything but the channels, as a norm behind
+    rows may have.
     """
-    links: list[Link] = []
+    steps: list[EpilogueStep] = []
     value = head
     while len(value.users) == 1:
         (node,) = value.users
-        link = link_of(node, value, modules)
-        if link is None or not link.fits(channels, are_images=are_images):
+        step = step_of(node, value, modules)
+        if step is None or not step.fits(channels, are_images=are_images):
             break
-        links.append(link)
+        steps.append(step)
         value = node
-    return links
+    return steps
+
+
+def for_kernels(steps: Iterable[EpilogueStep], channels: int) -> tuple[list[EpilogueStep], tuple[Step, ...]]:
+    """Return the first steps, as many as the kernels do, and how these do them."""
+    taken: list[EpilogueStep] = []
+    made: list[Step] = []
+    for step in steps:
+        kernel_step = step.kernel_step(channels)
+        if kernel_step is None:
+            break
+        taken.append(step)
+        made.append(kernel_step)
+    return taken, tuple(made)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from proxconnect.deploy.fusion.forward import FusedForward
-from proxconnect.deploy.fusion.rewrite import Rewriting
+from proxconnect.deploy.fusion.forward import GraphForward
+from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.trace import UntraceableError
 
 
@@ -18,24 +18,24 @@ def let_forward_be_fused(module: nn.Module, *, has_fast_floats: bool = False) ->
     if "forward" in vars(module):
         raise UntraceableError("its forward was replaced")
     own: Any = type(module).forward
-    own = own.__wrapped__ if isinstance(module, _Fused) else own
-    fused = FusedForward(module, own, has_fast_floats=has_fast_floats)
-    if fused.work.changes_anything:
+    own = own.__wrapped__ if isinstance(module, _RunsGraph) else own
+    fused = GraphForward(module, own, has_fast_floats=has_fast_floats)
+    if fused.work.counts:
         cls: Any = type(module)
-        module.__class__ = cls if issubclass(cls, _Fused) else _fused_class(cls)
-        vars(module)["_fused"] = fused
+        module.__class__ = cls if issubclass(cls, _RunsGraph) else _class_that_runs_graphs(cls)
+        vars(module)["_graph_forward"] = fused
     return fused.work
 
 
-def fused_forward(module: nn.Module) -> FusedForward | None:
+def graph_forward(module: nn.Module) -> GraphForward | None:
     """What runs the module's graph, if it has one."""
-    return vars(module).get("_fused")
+    return vars(module).get("_graph_forward")
 
 
 @contextmanager
 def layer_by_layer(model: nn.Module) -> Iterator[None]:
     """While this lasts, have no graph run in the place of the layers of `model`."""
-    running = [fused for m in model.modules() if (fused := fused_forward(m)) is not None and not fused.is_paused]
+    running = [fused for m in model.modules() if (fused := graph_forward(m)) is not None and not fused.is_paused]
     try:
         for fused in running:
             fused.is_paused = True
@@ -50,12 +50,12 @@ def graphs_run_by(model: nn.Module, runner: Callable[[fx.GraphModule], Callable[
     """While this lasts, have `runner(graph)` run in the place of each graph of `model`."""
     with ExitStack() as stack:
         for module in model.modules():
-            if (fused := fused_forward(module)) is not None:
+            if (fused := graph_forward(module)) is not None:
                 stack.enter_context(fused.run_by(runner))
         yield
 
 
-class _Fused(nn.Module):
+class _RunsGraph(nn.Module):
     """Mixin: a module whose forward may be its graph; it goes by the name of the class that it is made from."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -63,25 +63,25 @@ class _Fused(nn.Module):
 
 
 @functools.cache
-def _fused_class(base: Any) -> Any:
+def _class_that_runs_graphs(base: Any) -> Any:
     """A subclass of a module's class that runs its graph; torch's compilers see the forward of `base`."""
 
     @functools.wraps(base.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return base.forward(self, *args, **kwargs)
-        fused = vars(self).get("_fused")
+        fused = vars(self).get("_graph_forward")
         # A slice of a container is made by its class, without a graph; a shallow copy holds that of another module.
         if fused is None or fused.module is not self:
             return base.forward(self, *args, **kwargs)
         return fused(*args, **kwargs)
 
     names = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(base.__name__, (_Fused, base), {**names, "forward": forward})
+    return type(base.__name__, (_RunsGraph, base), {**names, "forward": forward})
 
 
 def _blank(base: Any) -> nn.Module:
     """A module of the fused class that is still to get its state."""
-    cls = _fused_class(base)
+    cls = _class_that_runs_graphs(base)
     blank: nn.Module = cls.__new__(cls)
     return blank

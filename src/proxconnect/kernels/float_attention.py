@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from proxconnect.kernels.arguments import CPU
 from proxconnect.kernels.epilogue import PLANS
-from proxconnect.kernels.library import NUMBERS, Attention, instruction_sets, library
-from proxconnect.kernels.operator import CPU
+from proxconnect.kernels.library import NUMBERS, CAttention, instruction_sets, library
 
 _LEAST_KEYS, _MOST_KEYS, _MOST_WIDTH = 16, 1024, 256
 """Fewer keys do not fill a tile; more, or wider heads, do not stay in the second cache."""
@@ -25,7 +25,7 @@ def has_attention() -> bool:
     if kernels is None or _SET not in instruction_sets():
         return False
     try:
-        kernels.px_attention(_NUMBER, None, None, None, ctypes.byref(Attention(0, 1, 1, 16, 16)), None, 1)
+        kernels.px_attention(_NUMBER, None, None, None, ctypes.byref(CAttention(0, 1, 1, 16, 16)), None, 1)
     except RuntimeError:
         return False
     return True
@@ -111,4 +111,4 @@ def _plan(
         return None
     three = ctypes.c_int64 * 3
     strides = (three(*s[:3]) for s in (q_strides, k_strides, v_strides))
-    return ctypes.byref(Attention(batch, heads, queries, keys, width, *strides, scale))
+    return ctypes.byref(CAttention(batch, heads, queries, keys, width, *strides, scale))

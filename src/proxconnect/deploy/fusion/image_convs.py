@@ -1,0 +1,171 @@
+"""Convolutions of float images and what stands around them, in one pass: by 8-bit weights, or in fixed point."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from proxconnect.deploy.fusion.batch_norms import pool_behind
+from proxconnect.deploy.fusion.binary_products import ORDER
+from proxconnect.deploy.fusion.closeness import ROUNDING
+from proxconnect.deploy.fusion.int8_linear import NAME, has_kernels
+from proxconnect.deploy.fusion.layout import with_channels_last
+from proxconnect.deploy.fusion.operation import Match, Operation
+from proxconnect.deploy.fusion.rewriting import Rewriting
+from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, run
+from proxconnect.deploy.packed.int8 import Int8Conv2d
+from proxconnect.kernels.epilogue import Step
+from proxconnect.kernels.fixed_point import can_be_fixed
+from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, FusedInt8Conv2d
+from proxconnect.kernels.library import has_float_conv
+from proxconnect.kernels.window import can_take_means
+
+_FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.reshape)
+
+
+class ImageConv(Operation):
+    """A convolution of float images, the mean before it, its epilogue steps and a max pool."""
+
+    reads_any_layout = True
+
+    def __init__(
+        self, layer: Any, mean: nn.AvgPool2d | None, steps: Sequence[EpilogueStep], then: tuple[Step, ...],
+        pool: nn.MaxPool2d | None,
+    ) -> None:  # fmt: skip
+        super().__init__(self.kernel_of(layer, then, mean, pool), steps, are_images=True)
+        self.layer, self.mean, self.pool = layer, mean, pool
+        self._stride = self.stride_before(layer)
+
+    @classmethod
+    def match(cls, work: Rewriting, node: Node) -> Match | None:
+        """Match a convolution that the kernels take, with its steps, the mean before it and a max pool behind."""
+        layer: Any = work.module_of(node)
+        if not cls.fits(work, node, layer):
+            return None
+        chain = work.chain(node, layer.out_channels, are_images=True)
+        steps, then = for_kernels(chain, layer.out_channels)
+        nodes = [node, *(step.node for step in steps)]
+        mean, pool = _mean_before(work, node, cls.stride_before(layer)), pool_behind(work, nodes[-1], then)
+        nodes = [*([] if mean is None else node.all_input_nodes), *nodes, *([] if pool is None else nodes[-1].users)]
+        return Match(cls(layer, mean, steps, then, pool), nodes, nodes[0].args[:1], [layer])
+
+    @classmethod
+    def fits(cls, work: Rewriting, node: Node, layer: nn.Module | None) -> bool:
+        """Return whether the kernels convolve with this layer, at this place."""
+        raise NotImplementedError
+
+    @staticmethod
+    def stride_before(layer: Any) -> tuple[int, int]:
+        """Return the stride that leaves out pixels before an image is rounded, (1, 1) unless a patch is one pixel."""
+        raise NotImplementedError
+
+    @staticmethod
+    def kernel_of(layer: Any, *around: Any) -> Callable[..., Tensor | None]:
+        """Return the kernel for a layer and what stands around it: the steps, the mean and the pool."""
+        raise NotImplementedError
+
+    def seen(self, input: Tensor) -> Tensor:
+        """Return the pixels that are in a patch."""
+        return input if self._stride == (1, 1) else input[..., :: self._stride[0], :: self._stride[1]]
+
+    def by_layers(self, input: Tensor, *others: Tensor) -> Tensor:
+        """Compute the same with the modules themselves."""
+        value = with_channels_last(input)
+        value = run(self.steps, self.layer(value if self.mean is None else self.mean(value)), others)
+        return value if self.pool is None else self.pool(value)
+
+
+class Int8Conv(ImageConv):
+    """An 8-bit convolution and what stands around it."""
+
+    name = NAME
+
+    def __init__(self, layer: Int8Conv2d, mean: nn.AvgPool2d | None, *rest: Any) -> None:
+        super().__init__(layer, mean, *rest)
+        self.sums_integers = mean is None
+
+    @classmethod
+    def fits(cls, work: Rewriting, node: Node, layer: nn.Module | None) -> bool:
+        """Match zeros around the image, if the channels of the output may lie last: in the graph, or in its rows."""
+        if not isinstance(layer, Int8Conv2d) or layer.padding_mode != "zeros" or not _is_even(layer):
+            return False
+        may_be_turned = work.has_images or all(user.target in _FLATTENING for user in node.users)
+        return may_be_turned and has_kernels(layer)
+
+    @staticmethod
+    def stride_before(layer: Int8Conv2d) -> tuple[int, int]:
+        """Return the stride that leaves out pixels before an image is rounded."""
+        return layer.stride_of_seen()
+
+    @staticmethod
+    def kernel_of(layer: Int8Conv2d, *around: Any) -> FusedInt8Conv2d:
+        """Return the kernel."""
+        assert layer.panels is not None
+        geometry = layer.kernel_geometry()
+        return FusedInt8Conv2d(layer.panels, *geometry, layer.kernel_scale(), layer.kernel_bias(), *around)
+
+
+class FloatConv(ImageConv):
+    """A float convolution and what stands around it, by kernels that round differently from torch."""
+
+    name = "float convolutions"
+    is_fast = True
+
+    @classmethod
+    def fits(cls, work: Rewriting, node: Node, layer: nn.Module | None) -> bool:
+        """Match convolutions in one group, with zeros around the image and weights that have a fixed point."""
+        if not work.has_images or not work.has_fast_floats or not has_float_conv() or type(layer) is not nn.Conv2d:
+            return False
+        if layer.groups != 1 or layer.padding_mode != "zeros" or not _is_even(layer):
+            return False
+        numbers = [layer._parameters.get("weight"), layer._parameters.get("bias", layer.weight)]
+        if any(n is not None and (n.dtype is not torch.float32 or not n.is_cpu) for n in numbers) or numbers[0] is None:
+            return False
+        return can_be_fixed(layer.weight)
+
+    @staticmethod
+    def stride_before(layer: nn.Conv2d) -> tuple[int, int]:
+        """Return the stride that leaves out pixels before an image is rounded."""
+        height, width = layer.stride if layer.kernel_size == (1, 1) and not any(_padding(layer)) else (1, 1)
+        return height, width
+
+    @staticmethod
+    def kernel_of(layer: nn.Conv2d, *around: Any) -> FusedFloatConv2d:
+        """Return the kernel."""
+        stride = layer.stride if FloatConv.stride_before(layer) == (1, 1) else (1, 1)
+        bias = None if layer.bias is None else layer.bias.detach()
+        return FusedFloatConv2d(layer.weight.detach(), stride, _padding(layer), layer.dilation, bias, *around)
+
+    def tolerance(self) -> float:
+        """Return how far an answer may be off."""
+        return ROUNDING
+
+    def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
+        """Return how far sums may be off with their order."""
+        layer = copy.deepcopy(self.layer)
+        for parameter in layer.parameters():
+            parameter.abs_()
+        sizes: Tensor = layer((input if self.mean is None else self.mean(input)).abs())
+        return sizes * ORDER
+
+
+def _mean_before(work: Rewriting, conv: Node, stride: tuple[int, int]) -> nn.AvgPool2d | None:
+    """Return the mean that the layer alone reads, if it can run in the same pass."""
+    node: Any = conv.args[0]
+    mean = work.module_of(node)
+    if type(mean) is not nn.AvgPool2d or not can_take_means(mean) or stride != (1, 1):
+        return None
+    return mean if len(node.users) == 1 else None
+
+
+def _is_even(layer: nn.Conv2d) -> bool:
+    pad = layer._reversed_padding_repeated_twice
+    return pad[::2] == pad[1::2]
+
+
+def _padding(layer: nn.Conv2d) -> tuple[int, int]:
+    pad = layer._reversed_padding_repeated_twice
+    return pad[2], pad[0]

@@ -1,0 +1,111 @@
+"""Fused operations: calls of a kernel in the place of layers, which compute what the kernel does not take."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from proxconnect.deploy.fusion.steps import EpilogueStep
+
+if TYPE_CHECKING:
+    from proxconnect.deploy.fusion.rewriting import Rewriting
+
+_IN_FLOATS = 2.0**-20
+"""By how much of itself a sum may change with the rounding of what follows it."""
+_AFTER_SUMS = 2.0**-16
+"""By how much of the largest entry of a channel norms and curves may change what they make of equal sums."""
+
+
+class Operation:
+    """A kernel with epilogue steps, in the place of nodes of a graph: the base of all fused operations.
+
+    A class says where it matches (`match`), how it runs (`__call__`), how its layers compute the same (`by_layers`) and
+    what reports count (`counts`). The rest tells a proof and the graph how to treat it. `operations.OPERATIONS` lists
+    the classes.
+    """
+
+    name: ClassVar[str] = ""
+    """What reports count."""
+    is_binary: ClassVar[bool] = False
+    """Whether it multiplies by binary weights."""
+    is_fast: ClassVar[bool] = False
+    """Whether the kernel computes floats that torch would, with other rounding."""
+    reads_any_layout: ClassVar[bool] = False
+    """Whether it takes images in any memory format without a copy."""
+    keeps_images_apart: ClassVar[bool] = True
+    """Whether the output for an image is the same in any batch."""
+    sums_integers: bool = False
+
+    def __init__(self, kernel: Callable[..., Any], steps: Sequence[EpilogueStep], *, are_images: bool) -> None:
+        self.kernel, self.steps, self.are_images = kernel, tuple(steps), are_images
+        self.channel_dim: int | None = 1 if are_images else -1
+        """A proof compares each channel with its own largest entry, if there are channels."""
+        self._dims = 4 if are_images else 2 if any(step.dim == 1 for step in steps) else None
+
+    @classmethod
+    def match(cls, work: "Rewriting", node: Node) -> "Match | None":
+        """Return the operation that computes a node with those around it, or None."""
+        raise NotImplementedError
+
+    def __call__(self, input: Any, *others: Any) -> Any:
+        """Run the kernel on an input and on what its steps add, or the layers if it does not take these."""
+        if self.takes(input):
+            seen = self.seen(input)
+            answer = self._added(seen, others) if others else self.kernel(seen)
+            if answer is not None:
+                return answer
+        return self.by_layers(input, *others)
+
+    def by_layers(self, input: Any, *others: Tensor) -> Any:
+        """Compute the same with the layers themselves."""
+        raise NotImplementedError
+
+    def counts(self) -> dict[str, int]:
+        """Return what reports count, by name."""
+        return {self.name: 1}
+
+    def takes(self, input: Any) -> bool:
+        """Return whether the kernel may take an input."""
+        return input.dtype is torch.float32 and self._dims in (None, input.dim())
+
+    def seen(self, input: Any) -> Any:
+        """Return what the kernel reads of an input."""
+        return input
+
+    def tolerance(self) -> float:
+        """Return how far an answer may be off: not at all for sums of integers that no norm or curve follows."""
+        is_exact = self.sums_integers and all(step.is_exact for step in self.steps)
+        return 0.0 if is_exact else _AFTER_SUMS
+
+    def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
+        """Return how far the sums before the steps may be off, in both directions."""
+        return sums.abs() * _IN_FLOATS
+
+    def _added(self, seen: Any, others: tuple[Any, ...]) -> Any:
+        """Run the kernel, or return None if the addends cannot lie as its output does.
+
+        Numbers, other dtypes and shapes that torch broadcasts are left to torch, with the errors that it raises.
+        """
+        if not all(isinstance(other, Tensor) and other.dtype is torch.float32 for other in others):
+            return None
+        memory_format = torch.channels_last if self.are_images else torch.contiguous_format
+        try:
+            return self.kernel(seen, *(other.contiguous(memory_format=memory_format) for other in others))
+        except (RuntimeError, ValueError):  # another shape
+            return None
+
+
+@dataclass(frozen=True)
+class Match:
+    """An operation, and its place in a graph."""
+
+    operation: Operation
+    nodes: Sequence[Node]
+    """The nodes that it replaces, which follow each other; it gives the value of the last one."""
+    inputs: tuple[Any, ...]
+    """What it is called with, before what its steps add."""
+    read: Sequence[nn.Module] = ()
+    """The modules whose numbers went into it, but for those of its steps."""
