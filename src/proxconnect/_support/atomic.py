@@ -132,7 +132,6 @@ def _aside(path: str | os.PathLike[str]) -> Iterator[_Aside]:
 
 def _create(temporary: Path, target: Path) -> int:
     """Make the temporary file, and return the permissions for the end."""
-
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         return (target if target.exists() else temporary).stat().st_mode & 0o777

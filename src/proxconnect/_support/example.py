@@ -84,7 +84,6 @@ def of_one_sign(tensors: list[Tensor]) -> bool:
 
 def tensors_in(value: Any) -> list[Tensor]:
     """List the tensors in `value`, nested in sequences, mappings, dataclasses and attributes of plain objects."""
-
     found: list[Tensor] = []
     _collect(value, found, set())
     return found

@@ -54,7 +54,6 @@ def end(workers: Sequence[Worker]) -> None:
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
     """Ignore SIGINT; processes started meanwhile inherit this from their first instruction on."""
-
     if threading.current_thread() is not threading.main_thread():
         yield
         return

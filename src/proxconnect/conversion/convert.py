@@ -165,7 +165,6 @@ def _decide(
 
 def _float_inputs(model: nn.Module, watched: list[WeightLayer], flow: Flow | None) -> dict[nn.Module, str]:
     """Map the layers whose input cannot be quantised, because nothing calls their forward, to the reason."""
-
     reasons = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
     bypassed = set() if flow is None else {watched[index].module for index in flow.bypassed()}
     attention_of = projections_out(model)

@@ -77,10 +77,8 @@ class WeightLayer:
 def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[WeightLayer]:
     """List the modules of `model` that own a weight of two dimensions or more, except norms, in order of registration.
 
-    Subclasses of the classes of `include` are eligible even if they override `forward`.
-
-    Raises:
-        ValueError: the model is binary, has lazy modules or has integer weights.
+    Subclasses of the classes of `include` are eligible even if they override `forward`. ValueError for a binary model,
+    lazy modules and integer weights.
     """
     names = _names_by_module(model)
     owners = _owners_by_parameter(names)
@@ -221,7 +219,6 @@ def _parameters(module: nn.Module) -> list[nn.Parameter]:
 
 def _is_matrix(parameter: Tensor) -> bool:
     """Return True if at least two dimensions have more than one entry."""
-
     return sum(size > 1 for size in parameter.shape) >= 2
 
 

@@ -205,7 +205,6 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
 
 def _storage(tensor: Tensor) -> StorageWeakRef | None:
     """Return a key for the memory of `tensor`, not reused while it is held; None without memory (sparse)."""
-
     try:
         return StorageWeakRef(tensor.untyped_storage())
     except (NotImplementedError, RuntimeError):

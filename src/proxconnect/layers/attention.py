@@ -208,7 +208,6 @@ def _batch_back(x: Tensor, batch_axis: int | None) -> Tensor:
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Turn a boolean mask, True for entries to leave out, into 0 and -∞; a float mask keeps its values."""
-
     if mask.dtype != torch.bool:
         return mask.to(dtype)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, float("-inf"))

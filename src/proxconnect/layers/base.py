@@ -206,12 +206,7 @@ LIVING: WeakSet[BinaryLayer] = WeakSet()
 
 
 def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:
-    """Check an accumulator.
-
-    Raises:
-        TypeError: `accumulator` is neither an `Accumulator` nor None.
-        ValueError: there is one, but `activations` is None.
-    """
+    """Raise TypeError unless `accumulator` is an `Accumulator` or None, ValueError if it has no binary inputs."""
 
     if accumulator is None:
         return

@@ -45,7 +45,7 @@ class ConvertedLayer(BinaryLayer):
                 f"the weight of this {type(layer).__name__} is no plain parameter (parametrized, weight-normed or "
                 "pruned?): remove that first, as torch.nn.utils.parametrize.remove_parametrizations does"
             )
-        require_binary_input(accumulator, activations)  # what may refuse comes before the first change
+        require_binary_input(accumulator, activations)  # raise before the first change
         for pair, its_scale in ((weights, scale), (activations, None)):
             if pair is not None:
                 Quantizer(pair, its_scale)
@@ -72,7 +72,6 @@ class ConvertedLayer(BinaryLayer):
 
     def reset_parameters(self) -> None:
         """Initialise `latent` and `bias` as the float layer does, then a learned scale from `latent`."""
-
         with overridden(self, "full_precision"):  # `weight` is the latent itself here
             super().reset_parameters()  # type: ignore[misc]  # every torch layer here has it
         if "weight_quantizer" in self._modules:  # not yet in torch's __init__

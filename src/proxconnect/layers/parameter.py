@@ -204,7 +204,6 @@ def _owner_class(cls: Any, name: str) -> type[Owner]:
 
 def _reduce_ex(owner: Owner, protocol: Any) -> tuple[Any, ...]:
     """Copy and pickle an owner: its class is made again from the one that can be imported."""
-
     cls: Any = type(owner)
     names: list[str] = []
     while "made_from" in vars(cls):

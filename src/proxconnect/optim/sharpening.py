@@ -199,7 +199,6 @@ class Sharpening:
 
 def _require_sense(shape: str, part: str, steps: int | None, end: float | None, hold: int) -> None:
     """Raise ValueError for arguments that make no schedule for any model."""
-
     shapes = get_args(Shape)
     if shape not in shapes:
         raise ValueError(f"unknown shape {shape!r}: known are {', '.join(shapes)}")

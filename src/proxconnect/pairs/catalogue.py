@@ -120,7 +120,7 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         sign_swish,
         """BNN+: F(x) = sign(x), B(x) = SS'_μ(x), μ > 0.
 
-    SS'_μ(x) = μ(2 - μx·tanh(μx/2))/(1 + cosh μx). It solves no prox problem: B varies where P would have to be flat.
+    SS'_μ(x) = μ(2 - μx·tanh(μx/2))/(1 + cosh μx). It solves no prox problem: F and so P are flat, but B = T'(P) varies.
     Darabi 2018 (arXiv 1812.11800).
     """,
     ),
@@ -129,7 +129,7 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         polynomial.at(1.0),
         """Bi-Real Net's polynomial: F(x) = sign(x), B(x) = (2 - 2|x|)₊.
 
-    It solves no prox problem: B varies where P would have to be flat. Liu 2018 (arXiv 1808.00278).
+    It solves no prox problem: F and so P are flat, but B = T'(P) varies. Liu 2018 (arXiv 1808.00278).
     """,
     ),
     surrogate(
@@ -137,7 +137,7 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         error_decay,
         """IR-Net's error decay estimator: F(x) = sign(x), B(x) = k·t·(1 - tanh²(tx)), t = μ > 0, k = max(1/t, 1).
 
-    It solves no prox problem: B varies where P would have to be flat. Qin 2020 (arXiv 1909.10788).
+    It solves no prox problem: F and so P are flat, but B = T'(P) varies. Qin 2020 (arXiv 1909.10788).
     """,
     ),
     surrogate(
@@ -145,7 +145,7 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         gaussian_error,
         """The Gaussian surrogate: F(x) = sign(x), B(x) = (2μ/√π)·e^{-μ²x²}, of variance 1/(2μ²), μ > 0.
 
-    It solves no prox problem: B varies where P would have to be flat. Wu 2018 (arXiv 1706.02609).
+    It solves no prox problem: F and so P are flat, but B = T'(P) varies. Wu 2018 (arXiv 1706.02609).
     """,
     ),
 )
