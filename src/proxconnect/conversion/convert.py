@@ -147,8 +147,7 @@ def _decide(
     input_pairs = resolve_choice(activations, layers, "activations")
     for pair in weight_pairs.values():
         Quantizer(pair or "bc", scale)  # raises for an unknown scale, and for one that the pair cannot have
-    _check_padding(padding_value, input_pairs)
-    _check_accumulator(accumulator, input_pairs)
+    _require_binary_inputs(accumulator, padding_value, input_pairs)
     watched = [layer for layer in layers if layer.form is not None]  # an edge may stay float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
 
@@ -206,13 +205,12 @@ def _checked_include(include: Include) -> tuple[type[nn.Module], ...]:
     return classes
 
 
-def _check_padding(padding_value: int, activations: dict[str, AnyPair | None]) -> None:
+def _require_binary_inputs(
+    accumulator: Accumulator | None, padding_value: int, activations: dict[str, AnyPair | None]
+) -> None:
     require_padding_value(padding_value)
     if padding_value and not any(activations.values()):
         raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
-
-
-def _check_accumulator(accumulator: Accumulator | None, activations: dict[str, AnyPair | None]) -> None:
     if accumulator is not None and all(pair is None or pair.is_identity for pair in activations.values()):
         raise ValueError(
             "an accumulator holds integer sums, but `activations` makes no input binary: name a pair there"

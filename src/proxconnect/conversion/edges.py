@@ -1,6 +1,8 @@
 """The edge layers of a network: those that see its raw input and those that make an output."""
 
 from collections.abc import Callable
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from torch import nn
@@ -23,9 +25,7 @@ def traced_edges(flow: Flow) -> dict[int, str]:
     edges = {call.layer: INPUT for call in flow.calls if call.upstream == RAW}
     for taint in set(flow.outputs):
         ancestors = flow.ancestors(taint)
-        upstream = 0
-        for _, call in ancestors:
-            upstream |= call.upstream
+        upstream = reduce(or_, (call.upstream for _, call in ancestors), 0)
         edges.update({call.layer: OUTPUT for bit, call in ancestors if not upstream & bit})
     return edges
 

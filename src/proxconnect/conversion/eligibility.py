@@ -144,11 +144,11 @@ def _is_lazy(module: nn.Module) -> bool:
 def _is_integer(module: nn.Module) -> bool:
     if "nn.quantized" in type(module).__module__ or "nn.intrinsic.quantized" in type(module).__module__:
         return True
-    if any(p.dim() >= 2 and not (p.is_floating_point() or p.is_complex()) for p in _parameters(module)):
+    if any(p.dim() >= 2 and not (p.is_floating_point() or p.is_complex()) for p in module.parameters(recurse=False)):
         return True
     is_layer = binary_form(type(module)) is not None
     stored = [b for b in module._buffers.values() if b is not None]
-    return is_layer and not any(_is_matrix(p) for p in _parameters(module)) and any(
+    return is_layer and not any(_is_matrix(p) for p in module.parameters(recurse=False)) and any(
         b.dtype in (torch.uint8, torch.int8) for b in stored
     )  # fmt: skip
 
@@ -211,10 +211,6 @@ def _tie(module: nn.Module, form: Form | None, aliases: list[str], owners: dict[
         if others:
             return f"tied to {others[0]}"
     return ""
-
-
-def _parameters(module: nn.Module) -> list[nn.Parameter]:
-    return [p for p in module._parameters.values() if p is not None]
 
 
 def _is_matrix(parameter: Tensor) -> bool:

@@ -7,6 +7,8 @@ the calls of the watched layers. The results of an operation get the union of th
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from torch import Tensor, nn
@@ -150,15 +152,12 @@ class _Watch(TorchDispatchMode):
         return 1 << (len(self.flow.calls) - 1 + _FIRST_CALL_BIT)
 
     def _union(self, tensors: list[Tensor]) -> int:
-        taint = 0
-        for tensor in tensors:
-            taint |= self.taint_of(tensor)
-        return taint
+        return reduce(or_, map(self.taint_of, tensors), 0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        data, weights = self._union(inputs), self._weights_in(inputs)
+        data, weights = self._union(inputs), reduce(or_, (self.weights.get(tensor, 0) for tensor in inputs), 0)
         result = func(*args, **kwargs)
         upstream = data
         for index in _bits(weights):
@@ -176,17 +175,10 @@ class _Watch(TorchDispatchMode):
                 self.weights[tensor] = weights
         return result
 
-    def _weights_in(self, tensors: list[Tensor]) -> int:
-        weights = 0
-        for tensor in tensors:
-            weights |= self.weights.get(tensor, 0)
-        return weights
-
     def _taint(self, outputs: list[Tensor], written: list[Tensor], data: int) -> None:
-        for tensor in outputs:
+        for tensor in (*outputs, *written):
             self.taints[tensor] = self.taints.get(tensor, 0) | data
         for tensor in written:
-            self.taints[tensor] = self.taints.get(tensor, 0) | data
             if (storage := _storage(tensor)) is not None:
                 self.written[storage] = self.written.get(storage, 0) | data
 

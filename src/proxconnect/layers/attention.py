@@ -21,13 +21,10 @@ SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 class BinaryProjection(BinaryParameter, ProjectionProduct):
     """An in-projection weight of attention, (out, in), whose rows may be split among several inputs."""
 
-    def __init__(
-        self, parameter: nn.Parameter, *, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
-        scale: Scale = "channel", accumulator: Accumulator | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, parameter: nn.Parameter, **options: Any) -> None:
         nn.Module.__init__(self)
         self.latent = parameter
-        self._quantise_by(weights, activations, scale, accumulator)
+        self._quantise_by(**options)
 
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """Project each of the n inputs, (…, in) to (…, out/n), with its share of the owner's bias."""

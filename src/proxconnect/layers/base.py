@@ -41,8 +41,9 @@ class BinaryLayer(Product):
     """The learned shift of the input before its quantizer; None without learned thresholds."""
 
     def _quantise_by(
-        self, weights: str | AnyPair, activations: str | AnyPair | None, scale: Scale, accumulator: Accumulator | None
-    ) -> None:
+        self, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
+        accumulator: Accumulator | None = None,
+    ) -> None:  # fmt: skip
         """Make the quantizers of these pairs; the errors are those of `Quantizer` and `require_binary_input`."""
         require_binary_input(accumulator, activations)
         device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ

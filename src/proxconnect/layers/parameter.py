@@ -33,7 +33,7 @@ class BinaryParameter(BinaryLayer):
         super().__init__()
         self.channel_dims = channel_dims
         self.latent = parameter
-        self._quantise_by(weights, None, scale, None)
+        self._quantise_by(weights, scale=scale)
 
     @property
     def mode(self) -> tuple[bool, bool]:
