@@ -208,7 +208,6 @@ LIVING: WeakSet[BinaryLayer] = WeakSet()
 
 def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:
     """Raise TypeError unless `accumulator` is an `Accumulator` or None, ValueError if it has no binary inputs."""
-
     if accumulator is None:
         return
     if not isinstance(accumulator, Accumulator):
