@@ -1,8 +1,8 @@
 // Floats as three bfloat16 each, whose sum they are, in tiles of AMX.
 #pragma once
 
-#include <immintrin.h>
-
+#include "isa/avx512.hpp"
+#include "isa/tile_products.hpp"
 #include "runtime/sizes.hpp"
 
 namespace proxconnect {
@@ -23,17 +23,21 @@ inline float largest_of(__m512i magnitudes) {
 // apart, so that no vector is shuffled: the upper 8 bits of the significand are the first part of a float,
 // those after them the second, the rest the third.
 struct Parts {
-    static constexpr int64_t COUNT = 3, BYTES = 1024;
+    static constexpr int64_t COUNT = 3;
 
     int64_t tiles, steps;
     uint8_t* memory = nullptr;
 
     Parts(int64_t tile_count, int64_t step_count) : tiles(tile_count), steps(step_count) {}
 
-    int64_t bytes() const { return COUNT * tiles * steps * BYTES; }
+    int64_t bytes() const { return COUNT * tiles * steps * TILE_BYTES; }
 
     uint8_t* at(int64_t part, int64_t tile, int64_t step) const {
-        return memory + ((tile * steps + step) * COUNT + part) * BYTES;
+        return memory + ((tile * steps + step) * COUNT + part) * TILE_BYTES;
+    }
+
+    FactorTiles tiles_at(int64_t part, int64_t tile, int64_t step) const {
+        return {at(part, tile, step), TILE_ROW_BYTES, COUNT * steps * TILE_BYTES};
     }
 
     // Entries 0 to 15 and 16 to 31 of a row of each of `STEPS` steps, side by side, since each alone is a long chain.
@@ -91,8 +95,7 @@ struct Parts {
     static __m512 read(const float* x, bool is_there, __m512i& largest) {
         if (!is_there) return _mm512_setzero_ps();
         const __m512 floats = _mm512_loadu_ps(x);
-        const __m512i magnitude = _mm512_and_si512(_mm512_castps_si512(floats), _mm512_set1_epi32(0x7fffffff));
-        largest = _mm512_max_epu32(largest, magnitude);
+        largest = _mm512_max_epu32(largest, magnitudes_of(_mm512_castps_si512(floats)));
         return floats;
     }
 

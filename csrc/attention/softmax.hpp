@@ -34,7 +34,7 @@ template <int COUNT> void power_of_two(__m512* x, float factor, float top) {
 
 // Where a row of 16 begins in tiles of floats, `across` in a row.
 inline int64_t place(int64_t row, int64_t across) {
-    return row / ROWS_OF_TILE * across * TILE_FLOATS + row % ROWS_OF_TILE * ROWS_OF_TILE;
+    return row / TILE_ROWS * across * TILE_FLOATS + row % TILE_ROWS * TILE_ROWS;
 }
 
 // Up to 32 queries on their way: their scores, the weights that these become, one by the sum of each row of weights.
@@ -44,10 +44,10 @@ struct Band {
     float inverse[QUERIES_AT_ONCE];
     int64_t count = 0;
 
-    explicit Band(int64_t keys) : weights(QUERIES_AT_ONCE / ROWS_OF_TILE, ceil_div(keys, 32)) {}
+    explicit Band(int64_t keys) : weights(QUERIES_AT_ONCE / TILE_ROWS, ceil_div(keys, 32)) {}
 
     int64_t across() const { return 2 * weights.steps; }  // tiles of scores
-    int64_t row_tiles() const { return ceil_div(count, ROWS_OF_TILE); }
+    int64_t row_tiles() const { return ceil_div(count, TILE_ROWS); }
 };
 
 // Makes weights of scores, e to the power of scale times how far they are below the largest of their row, little by
@@ -106,7 +106,7 @@ class Weighing {
         power_of_two<2 * STEPS>(x, factor_, top_);
         if (IS_LAST) x[0] = _mm512_maskz_mov_ps(first_half(), x[0]), x[1] = _mm512_maskz_mov_ps(last_half(), x[1]);
         for (int i = 0; i < 2 * STEPS; ++i) sum_[i % 2] = _mm512_add_ps(sum_[i % 2], x[i]);
-        band_.weights.put<STEPS>(row_ / ROWS_OF_TILE, step_, row_ % ROWS_OF_TILE, x);
+        band_.weights.put<STEPS>(row_ / TILE_ROWS, step_, row_ % TILE_ROWS, x);
         step_ += STEPS;
     }
 

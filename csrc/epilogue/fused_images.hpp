@@ -9,7 +9,7 @@ namespace {
 
 // What the entry points are given; x lies as `geometry` says, and what is convolved as `g` does.
 struct FusedImages {
-    const Int8Kernels& bytes;
+    const Kernels& kernels;
     const float* x;
     const Window* mean;
     const Geometry& geometry;
@@ -31,7 +31,7 @@ Status convolve(const FusedImages& images, const Outputs& then, Product& product
     const int32_t threads = threads_for(work, FLOATS_WORTH_A_THREAD, images.threads);
     for (int64_t k = 0; k < g.batch; ++k) {
         const float* from = images.x + k * g.image_stride;
-        if (images.mean != nullptr) from = Means{images.bytes, images.geometry, *images.mean}.of(from, threads);
+        if (images.mean != nullptr) from = Means{*images.kernels.int8, images.geometry, *images.mean}.of(from, threads);
         if (!product.take(from, threads)) return NOT_TAKEN;
         if (pool == nullptr) {
             in_parallel(pixels, BLOCK, threads, [&](int64_t begin, int64_t end) {

@@ -7,7 +7,7 @@
 namespace proxconnect {
 namespace {
 
-struct Avx2 {
+struct Permuted {
     typedef float Floats __attribute__((vector_size(32), may_alias));
     typedef uint16_t Halves __attribute__((vector_size(32), may_alias));
 
@@ -58,9 +58,9 @@ void multiply(const FloatRows& given, const FloatOutputs& outputs) {
     const int64_t many = rows.count - (left <= FEW && rows.entries <= FLOATS_COUNT_TO ? left : 0);
     FloatRows first = rows;
     first.count = many;
-    rows.rounds ? multiply_by_row_tables<Rounded<Avx2>>(first, outputs)
-                : multiply_by_row_tables<Exact<Avx2>>(first, outputs);
-    multiply_by_register_tables<Avx2>(from_row(rows, many), from_row(outputs, many));
+    rows.rounds ? multiply_by_row_tables<Rounded<Permuted>>(first, outputs)
+                : multiply_by_row_tables<Exact<Permuted>>(first, outputs);
+    multiply_by_register_tables<Permuted>(from_row(rows, many), from_row(outputs, many));
     take_steps(avx2_kernels, rows.count, outputs);
 }
 

@@ -5,9 +5,9 @@
 
 #include <cstdint>
 #include <cstring>
-#include <utility>
 
 #include "isa/kernels.hpp"
+#include "isa/unrolled.hpp"
 #include "runtime/scratch.hpp"
 #include "runtime/sizes.hpp"
 
@@ -39,13 +39,6 @@ struct WeightOnlyKernels {
     uint32_t (*largest)(const float* x, int64_t count);
 };
 
-extern const WeightOnlyKernels portable_weight_only;
-#if defined(__x86_64__)
-extern const WeightOnlyKernels avx2_weight_only, avx512_weight_only, amx_weight_only;
-#endif
-
-const WeightOnlyKernels* weight_only_kernels_of(int32_t isa);  // null where this machine lacks it
-
 // What numbers are multiplied by to be rounded, and what whole numbers stand for: the largest |x|, whose bits are given,
 // becomes 127. The step is NaN for inf and NaN.
 struct Quantum {
@@ -73,19 +66,6 @@ inline FloatOutputs from_row(FloatOutputs outputs, int64_t row) {
 
 // What 1.5·2^23 is added to becomes a whole number, rounded as std::rint does, which the last bits are.
 constexpr float TO_WHOLE = 12582912.0f;
-
-#define ALWAYS_INLINE __attribute__((always_inline))
-
-// Work for 0, …, COUNT - 1, each a constant, without which GCC keeps arrays of vectors in memory.
-template <class Work, int... I>
-ALWAYS_INLINE inline void unrolled(Work work, std::integer_sequence<int, I...>) {
-    (work(std::integral_constant<int, I>()), ...);
-}
-
-template <int COUNT, class Work>
-ALWAYS_INLINE inline void unrolled(Work work) {
-    unrolled(work, std::make_integer_sequence<int, COUNT>());
-}
 
 inline uint32_t largest(const float* x, int64_t count) {
     int32_t most = 0;

@@ -38,13 +38,12 @@ bool keeps_order(const Outputs& then, int64_t entries, float quantum, int32_t* f
 
 // The product of rounded images with whole numbers.
 struct WholeNumbers {
-    int32_t isa;
     const Kernels& kernels;
-    const Int8Kernels& bytes;
     const Geometry& g;
     const int8_t* panels;
     const Window* pool;
     const Outputs& then;
+    const Int8Kernels& bytes = *kernels.int8;
     ByteImage image{g};
     Patches patches{image};
     std::vector<int32_t> flips = std::vector<int32_t>(static_cast<size_t>(ceil_div(g.out_channels, TILE) * TILE));
@@ -57,7 +56,7 @@ struct WholeNumbers {
     };
 
     bool take(const float* x, int32_t threads) {
-        rounded_image = rounded(isa, bytes, image, x, threads, quantum);
+        rounded_image = rounded(kernels, image, x, threads, quantum);
         const int64_t entries = g.kernel[0] * g.kernel[1] * g.channels;
         is_ordered = pool != nullptr && keeps_order(then, entries, quantum, flips.data());
         return true;
@@ -109,12 +108,12 @@ struct WholeNumbers {
 int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
                              const int8_t* panels, const Fused* fused, const float* const* others, const Window* pool,
                              float* y, int32_t threads) {
-    const Int8Kernels* const bytes = int8_kernels_of(isa);
-    if (bytes == nullptr) return LACKS_INSTRUCTIONS;
+    const Kernels* const kernels = kernels_of(isa);
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
     const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
     const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
     return status_of([&] {
-        WholeNumbers product = {isa, *kernels_of(isa), *bytes, g, panels, pool, then};
-        return convolve({*bytes, x, mean, *geometry, g, pool, y, threads}, then, product);
+        WholeNumbers product = {*kernels, g, panels, pool, then};
+        return convolve({*kernels, x, mean, *geometry, g, pool, y, threads}, then, product);
     });
 }

@@ -2,19 +2,20 @@
 
 #include <atomic>
 
+#include "int8/steps.hpp"
 #include "runtime/scratch.hpp"
 #include "runtime/threads.hpp"
 
 namespace proxconnect {
 namespace {
 
-Quantum quantum_in(int32_t isa, const Geometry& g, const float* x, int32_t threads) {
+Quantum quantum_in(const Kernels& kernels, const Geometry& g, const float* x, int32_t threads) {
     std::atomic<uint32_t> most = 0;
     in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
         uint32_t mine = 0;
         for (int64_t i = begin; i < end; ++i) {
             for_pieces(g, x + i * g.row_stride, [&](const float* from, int64_t count) {
-                const uint32_t here = largest_in(isa, from, count);
+                const uint32_t here = kernels.weight_only->largest(from, count);
                 mine = here > mine ? here : mine;
             });
         }
@@ -37,14 +38,14 @@ void round_row(const Int8Kernels& kernels, const Geometry& g, const float* from,
 
 }  // namespace
 
-const uint8_t* rounded(int32_t isa, const Int8Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
+const uint8_t* rounded(const Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
                        float& quantum) {
     auto* const bytes = static_cast<uint8_t*>(scratch<ByteImage>(image.readable));
-    const Quantum found = quantum_in(isa, image.g, x, threads);
+    const Quantum found = quantum_in(kernels, image.g, x, threads);
     quantum = found.step;
     constexpr int ZERO = 128;
     put_image(image, x, ZERO, threads, bytes, [&](const float* row, uint8_t* to) {
-        round_row(kernels, image.g, row, found.inverse, to);
+        round_row(*kernels.int8, image.g, row, found.inverse, to);
     });
     return bytes;
 }

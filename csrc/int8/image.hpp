@@ -3,8 +3,9 @@
 #pragma once
 
 #include <cstring>
+#include <vector>
 
-#include "int8/entries.hpp"
+#include "int8/kernels.hpp"
 #include "runtime/threads.hpp"
 
 namespace proxconnect {
@@ -55,8 +56,7 @@ void put_image(const ByteImage& image, const float* x, int border, int32_t threa
 }
 
 // Rounds an image that begins at x, in memory of this thread; writes the step to `quantum`.
-const uint8_t* rounded(int32_t isa, const Int8Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
-                       float& quantum);
+const uint8_t* rounded(const Kernels& kernels, const ByteImage& image, const float* x, int32_t threads, float& quantum);
 
 // The patches of output pixels, as rows of bytes.
 class Patches {

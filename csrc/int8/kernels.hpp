@@ -83,11 +83,6 @@ class Held {
     const Int8Kernels& kernels_;
 };
 
-extern const Int8Kernels portable_int8;
-#if defined(__x86_64__)
-extern const Int8Kernels avx2_int8, avx512_int8, amx_int8;
-#endif
-
 // Nameless, so that each instruction set keeps its own copy of what follows.
 namespace {
 

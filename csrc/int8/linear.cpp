@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "epilogue/outputs_of.hpp"
-#include "int8/entries.hpp"
+#include "int8/steps.hpp"
 #include "runtime/row_blocks.hpp"
 #include "runtime/scratch.hpp"
 #include "runtime/status.hpp"
@@ -15,8 +15,7 @@ namespace {
 // Rows of floats, `stride` from row to row, times a weight of n outputs, through `affine`, or where `then` is not null
 // as that says.
 struct Int8Product {
-    int32_t isa;
-    const Int8Kernels& kernels;
+    const Kernels& kernels;
     const float* x;
     int64_t entries, stride;
     const int8_t* panels;
@@ -53,9 +52,9 @@ struct Int8Product {
         in_parallel(m, 1, threads, [&](int64_t first, int64_t last) {
             for (int64_t r = first; r < last; ++r) {
                 const float* const row = x + (begin + r) * stride;
-                const Quantum found = quantum_of(largest_in(isa, row, entries));
+                const Quantum found = quantum_of(kernels.weight_only->largest(row, entries));
                 quantum[r] = found.step;
-                kernels.round(row, entries, found.inverse, bytes + r * width);
+                kernels.int8->round(row, entries, found.inverse, bytes + r * width);
                 std::memset(bytes + r * width + entries, 0, static_cast<size_t>(width - entries));
             }
         });
@@ -67,11 +66,11 @@ struct Int8Product {
         ByteRows rows = all;
         rows.x += row * width, rows.count = end - row, rows.quantum += row;
         if (then == nullptr) {
-            return kernels.multiply(rows, {panels, first, last, n, affine, y + (begin + row) * n, n, 1});
+            return kernels.int8->multiply(rows, {panels, first, last, n, affine, y + (begin + row) * n, n, 1});
         }
         Outputs here = *then;
         here.first = begin + row;
-        kernels.multiply(rows, {panels, first, last, n, {}, nullptr, 0, 0, &here});
+        kernels.int8->multiply(rows, {panels, first, last, n, {}, nullptr, 0, 0, &here});
     }
 };
 
@@ -89,20 +88,20 @@ Status multiply(Int8Product product, int64_t m, int32_t threads) {
 
 int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride, const int8_t* panels,
                        int64_t n, const Affine* affine, float* y, int32_t threads) {
-    const Int8Kernels* const kernels = int8_kernels_of(isa);
+    const Kernels* const kernels = kernels_of(isa);
     if (kernels == nullptr) return LACKS_INSTRUCTIONS;
     return status_of([&] {
-        return multiply({isa, *kernels, x, entries, stride, panels, n, *affine, nullptr, y}, m, threads);
+        return multiply({*kernels, x, entries, stride, panels, n, *affine, nullptr, y}, m, threads);
     });
 }
 
 int32_t px_fused_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                              const int8_t* panels, int64_t n, const Fused* fused, const float* const* others, float* y,
                              int32_t threads) {
-    const Int8Kernels* const kernels = int8_kernels_of(isa);
+    const Kernels* const kernels = kernels_of(isa);
     if (kernels == nullptr) return LACKS_INSTRUCTIONS;
     const Outputs then = outputs_of(*fused, n, others, y, nullptr);
     return status_of([&] {
-        return multiply({isa, *kernels, x, entries, stride, panels, n, {}, &then, y}, m, threads);
+        return multiply({*kernels, x, entries, stride, panels, n, {}, &then, y}, m, threads);
     });
 }

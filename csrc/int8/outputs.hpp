@@ -3,6 +3,7 @@
 // V has: `outputs`, the floats of a vector, and `fma`, which rounds once.
 #pragma once
 
+#include "epilogue/block_affine.hpp"
 #include "epilogue/finished_numbers.hpp"
 #include "int8/kernels.hpp"
 #include "isa/four_floats.hpp"
@@ -30,18 +31,12 @@ struct alignas(64) TileTotals {
     }
 };
 
-// What the outputs of a tile are scaled and shifted by, 0 beyond the last.
-struct alignas(64) TileAffine {
+struct TileAffine : BlockAffine<TILE> {
     TileTotals totals;
-    float scale[TILE], bias[TILE] = {};
 
-    TileAffine(const ByteOutputs& o, int64_t block, int64_t blocks, int64_t steps) : totals(o, block, blocks, steps) {
-        const int64_t at = block * BLOCK, count = least(blocks * BLOCK, o.n - at);
-        for (int64_t i = 0; i < TILE; ++i) scale[i] = o.affine.scales == 1 ? *o.affine.scale : 1.0f;
-        const size_t bytes = static_cast<size_t>(count) * sizeof(float);
-        if (o.affine.scales > 1) std::memcpy(scale, o.affine.scale + at, bytes);
-        if (o.affine.bias != nullptr) std::memcpy(bias, o.affine.bias + at, bytes);
-    }
+    TileAffine(const ByteOutputs& o, int64_t block, int64_t blocks, int64_t steps)
+        : BlockAffine(o.affine, block * BLOCK, least(blocks * BLOCK, o.n - block * BLOCK)),
+          totals(o, block, blocks, steps) {}
 };
 
 template <class V>

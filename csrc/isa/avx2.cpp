@@ -95,7 +95,7 @@ struct Avx2Floats : Lanes<8> {
 const Kernels avx2_kernels = {
     pack_row<Avx2>,      binary_linear<Avx2>, pack_image<Avx2>, binary_conv<Avx2>,
     spread_weight<Avx2>, spread_image<Avx2>,  thin_conv<Avx2>, finish_floats<Avx2>, pool_row<Avx2>,
-    quantize<Avx2Floats>, slope<Avx2Floats>,
+    quantize<Avx2Floats>, slope<Avx2Floats>, &avx2_weight_only, &avx2_int8,
 };
 
 }  // namespace proxconnect

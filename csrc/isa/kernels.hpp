@@ -68,6 +68,11 @@ struct Outputs {
     uint8_t* nan = nullptr;
 };
 
+struct Heads;
+struct WeightOnlyKernels;
+struct Int8Kernels;
+struct DigitKernels;
+
 struct Kernels {
     // One row of signs; returns whether it holds NaN.
     bool (*pack_row)(const float* x, int64_t columns, uint64_t* words);
@@ -94,11 +99,21 @@ struct Kernels {
     // Rows [first, last) of latents, and of gradients.
     void (*quantize)(const Quantization& quantization, int64_t first, int64_t last);
     void (*slope)(const Slope& slope, int64_t first, int64_t last);
+    const WeightOnlyKernels* weight_only;
+    const Int8Kernels* int8;
+    // Attention of bands [first, last); false, with some of them unwritten, if an entry is too large to be summed. Null
+    // without tiles of bfloat16.
+    bool (*attend)(const Heads& heads, int64_t first, int64_t last) = nullptr;
+    const DigitKernels* digits = nullptr;  // null without tiles
 };
 
 extern const Kernels portable_kernels;
+extern const WeightOnlyKernels portable_weight_only;
+extern const Int8Kernels portable_int8;
 #if defined(__x86_64__)
-extern const Kernels avx2_kernels, avx512_kernels, amx_kernels;
+extern const Kernels avx2_kernels, avx512_kernels;
+extern const WeightOnlyKernels avx2_weight_only, avx512_weight_only, amx_weight_only;
+extern const Int8Kernels avx2_int8, avx512_int8;
 #elif defined(__aarch64__)
 extern const Kernels neon_kernels;
 #endif

@@ -90,7 +90,7 @@ struct NeonFloats : Lanes<4> {
 const Kernels neon_kernels = {
     pack_row<Neon>,      binary_linear<Neon>, pack_image<Neon>, binary_conv<Neon>,
     spread_weight<Neon>, spread_image<Neon>,  thin_conv<Neon>, finish_floats<Neon>, pool_row<Neon>,
-    quantize<NeonFloats>, slope<NeonFloats>,
+    quantize<NeonFloats>, slope<NeonFloats>, &portable_weight_only, &portable_int8,
 };
 
 }  // namespace proxconnect

@@ -90,7 +90,7 @@ struct PortableFloats : Lanes<4> {
 const Kernels portable_kernels = {
     pack_row<Portable>,      binary_linear<Portable>, pack_image<Portable>, binary_conv<Portable>,
     spread_weight<Portable>, spread_image<Portable>,  thin_conv<Portable>, finish_floats<Portable>, pool_row<Portable>,
-    quantize<PortableFloats>, slope<PortableFloats>,
+    quantize<PortableFloats>, slope<PortableFloats>, &portable_weight_only, &portable_int8,
 };
 
 }  // namespace proxconnect
