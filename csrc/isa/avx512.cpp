@@ -1,12 +1,6 @@
 // AVX-512 with VPOPCNTDQ and BITALG, which count the bits of eight words, or of 64 bytes, in one instruction.
 #include "isa/avx512.hpp"
-
-#include "binary/images.hpp"
-#include "binary/products.hpp"
-#include "binary/thin_conv.hpp"
-#include "binary/word_conv.hpp"
-#include "epilogue/max_pool.hpp"
-#include "quantizer/quantizer.hpp"
+#include "isa/table.hpp"
 
 namespace proxconnect {
 namespace {
@@ -97,10 +91,6 @@ struct Avx512Floats : Lanes<16> {
 
 }  // namespace
 
-const Kernels avx512_kernels = {
-    pack_row<Counting>,      binary_linear<Counting>, pack_image<Counting>, binary_conv<Counting>,
-    spread_weight<Counting>, spread_image<Counting>,  thin_conv<Counting>,  finish_floats<Counting>, pool_row<Counting>,
-    quantize<Avx512Floats>, slope<Avx512Floats>, &avx512_weight_only, &avx512_int8,
-};
+const Kernels avx512_kernels = kernels_with<Counting, Avx512Floats>(avx512_weight_only, avx512_int8);
 
 }  // namespace proxconnect
