@@ -7,7 +7,7 @@
 namespace proxconnect {
 namespace {
 
-// What runs beside products: so many calls of a weighing each time.
+// Work beside products: `at_once` calls of a weighing each time.
 struct Beside {
     Weighing* weighing;
     int64_t at_once;
@@ -17,8 +17,8 @@ struct Beside {
     }
 };
 
-// A head of keys and values, and room for two bands of queries: while the weights of one are made, the scores of the
-// next and the answers of the one before are summed.
+// A head of keys and values, and room for two bands of queries. While the weights of one band are computed, tiles sum
+// the scores of the next and the answers of the one before.
 class Head {
   public:
     explicit Head(const Attention& shape) : shape_(shape) {
@@ -39,7 +39,7 @@ class Head {
         sums_ = reinterpret_cast<float*>(take(sums));
     }
 
-    // Takes the keys and values of a head; false where they are too large.
+    // Take the keys and values of a head. Return false if they are too large.
     bool take(const float* k, const float* v) {
         const int64_t width = shape_.width, stride = shape_.k_strides[2];
         __m512i largest = _mm512_setzero_si512();
@@ -54,8 +54,8 @@ class Head {
         return largest_of(largest) < MOST_VALUE;
     }
 
-    // The answers of bands [first, last) of the queries of a head, y's tokens `stride` floats apart; false where
-    // queries are too large.
+    // Compute the answers of bands [first, last) of the queries of a head. Tokens of y are `stride` floats apart.
+    // Return false if queries are too large.
     bool attend(const float* q, int64_t first, int64_t last, float* y, int64_t stride) {
         Nothing nothing;
         if (!score(q, first, nothing)) return false;
@@ -101,7 +101,7 @@ class Head {
         }
     }
 
-    // So that a row of weights and its scores do not meet in the lower bits of addresses, by which loads wait for
+    // Keeps a row of weights and its scores from sharing the lower bits of addresses, which would make loads wait for
     // stores.
     static constexpr int64_t APART = 512;
     static constexpr float MOST_SCORE = 1 << 20, MOST_VALUE = 1e30f;

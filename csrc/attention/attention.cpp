@@ -1,4 +1,4 @@
-// softmax(scale · Q Kᵀ) V of each head.
+// Attention: softmax(scale · Q Kᵀ) V of each head.
 #include <atomic>
 
 #include "attention/heads.hpp"

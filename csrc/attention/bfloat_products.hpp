@@ -1,4 +1,4 @@
-// Products of two factors in tiles of AMX, each of three bfloat16: the six largest of nine.
+// Products of two factors in AMX's tiles, each of three bfloat16: the six largest of nine.
 #pragma once
 
 #include "attention/bfloat_parts.hpp"
@@ -8,8 +8,8 @@ namespace {
 
 constexpr int64_t TILE_FLOATS = 256;
 
-// Products of tiles of rows with tiles of columns from `column` on, summed. From one product to the next one side stays.
-// Between them `beside` is called, whose vectors run while tiles do.
+// Sum products of tiles of rows with tiles of columns from `column` on. One side stays from one product to the next.
+// After each, call `beside`, whose vector instructions run while the tiles multiply.
 template <int ROWS, int COLUMNS, class Work>
 void multiply(const Parts& rows, const Parts& columns, int64_t column, const SumTiles& sums, Work& beside) {
     using Sums = TileSums<Factors::BFLOATS, ROWS, COLUMNS>;
@@ -28,10 +28,10 @@ void multiply(const Parts& rows, const Parts& columns, int64_t column, const Sum
     Sums::store(sums);
 }
 
-// The number of calls of `beside` that a tile or two of rows times all columns make.
+// Return the number of calls of `beside` while one or two tiles of rows meet all columns.
 int64_t calls_beside(const Parts& columns) { return ceil_div(columns.tiles, 2) * columns.steps * 6; }
 
-// One or two tiles of rows times all columns, to tiles of floats, `across` in a row.
+// Multiply one or two tiles of rows by all columns. Tiles of floats are `across` in a row.
 template <class Work>
 void multiply_all(int64_t row_tiles, const Parts& rows, const Parts& columns, float* sums, int64_t across,
                   Work& beside) {

@@ -7,18 +7,19 @@
 namespace proxconnect {
 namespace {
 
-// Fewer rows do not pay for spreading the weight, fewer entries or outputs not for what fills up a tile.
+// Tiles do not pay for few rows, because the weight must be spread, nor for few entries or outputs, because tiles must
+// be filled.
 bool is_worth_it(int64_t rows, int64_t entries, int64_t outputs) {
     return rows >= 48 && entries >= 16 && outputs > PANEL;
 }
 
-// Memory for rows of bytes, and for what may be read after them: a tile.
+// Memory for rows of bytes, and for one more tile that may be read after them.
 template <class Tag>
 int8_t* bytes_for(int64_t count, int64_t stride) {
     return static_cast<int8_t*>(scratch<Tag>(count + TILE_ROWS * stride));
 }
 
-// Rows of signs, of which so many are a band that the second cache holds their bytes.
+// Rows of signs, in bands whose bytes fit the second cache.
 class BandsOfRows {
   public:
     BandsOfRows(const uint64_t* rows, int64_t count, int64_t entries)
@@ -48,7 +49,7 @@ class BandsOfRows {
     int8_t* bytes_;
 };
 
-// Output pixels [begin, end) of an image, of which so many rows are a band.
+// Output pixels [begin, end) of an image, in bands of whole rows.
 class BandsOfImage {
   public:
     BandsOfImage(const PackedImage& image, const Geometry& g, int64_t begin, int64_t end)
@@ -70,7 +71,7 @@ class BandsOfImage {
         return {bytes_ + column * stride, stride, places, bytes.line(), width, column, first * width};
     }
 
-    // Whose spans are those of all others.
+    // Return the first band. All bands have the same spans.
     SignImage first() const { return band_at(begin_ / g_.out_size[1]); }
 
   private:

@@ -1,4 +1,4 @@
-// Products of signs by AMX, as bytes of ±1. AVX-512 does those that are too small for tiles.
+// Products of signs by AMX, as bytes of ±1. AVX-512 computes products that are too small for tiles.
 #pragma once
 
 #include "isa/kernels.hpp"

@@ -1,4 +1,4 @@
-// Signs as bytes: 1 for a bit that is 1, and -1 for one that is 0.
+// Signs as bytes: 1 for a set bit, else -1.
 #pragma once
 
 #include "binary/signs.hpp"
@@ -7,8 +7,8 @@
 namespace proxconnect {
 namespace {
 
-// Up to 64 entries that lie together both in a patch of bytes, `at` bytes from its begin, and in rows of the weight,
-// from bit `bit` on.
+// Up to 64 entries that are adjacent both in a patch of bytes, from byte `at` on, and in rows of the weight, from bit
+// `bit` on.
 struct Span {
     int64_t at, bit, count;
 };
@@ -19,20 +19,20 @@ inline void spread_word(uint64_t word, int8_t* to) {
     _mm512_store_si512(to, _mm512_mask_blend_epi8(word, _mm512_set1_epi8(-1), _mm512_set1_epi8(1)));
 }
 
-// So many bits from place `at` on as bytes, up to a whole span; a word beyond the last is read.
+// Write `count` bits from place `at` on as bytes, up to a whole span. One word beyond the last is read.
 inline void spread_bits(const uint64_t* words, int64_t at, int64_t count, int8_t* to) {
     for (; count > 0; count -= SPAN, at += SPAN, to += SPAN) spread_word(bits_at(words, at, least(count, SPAN)), to);
 }
 
-// The weight as a tile wants it: four entries of each of sixteen outputs, then the next four.
+// The weight as tiles read it: four entries of each of sixteen outputs, then the next four.
 class SpreadWeight {
   public:
-    // Rows of the weight are `width` words.
+    // Rows of the weight have `width` words.
     SpreadWeight(const uint64_t* panels, int64_t count, int64_t width)
         : panels_(panels), count_(count), width_(width) {}
 
-    // Of the sixteen outputs that begin with a panel. What is beyond the last panel is that one again, what is beyond a
-    // span's end is 0.
+    // Spread the sixteen outputs that begin with a panel. The last panel stands for those beyond it. Entries beyond the
+    // end of the span are 0.
     void spread(int64_t panel, const Span& span, int8_t* to) const {
         const __m512i a = words(panel, span.bit), b = words(least(panel + 1, count_ - 1), span.bit);
         spread_panels(a, b, fours_of_bits(-1, 1), to, SPAN);
@@ -40,7 +40,7 @@ class SpreadWeight {
     }
 
   private:
-    // 64 bits of the eight rows of a panel.
+    // Return 64 bits of each of the eight rows of a panel.
     __m512i words(int64_t panel, int64_t bit) const {
         const int64_t word = bit / 64, next = least(word + 1, width_ - 1);
         const uint64_t* const of_panel = panels_ + panel * width_ * PANEL;

@@ -1,4 +1,4 @@
-// Products of rows of signs: a block of rows is packed, then panels of the weight are shared out to the threads.
+// Binary Linear: pack a block of rows, then share the panels of the weight among threads.
 #include <cstring>
 
 #include "epilogue/all_channels.hpp"
@@ -13,7 +13,7 @@ using namespace proxconnect;
 
 namespace {
 
-// Rows of floats, `stride` from row to row, or of words, which follow each other.
+// Rows of floats, `stride` apart, or of words, which are adjacent.
 struct Rows {
     Signed from;
     int64_t count, entries, stride;
@@ -36,7 +36,7 @@ struct PackedRows {
     const uint8_t* nan;
 };
 
-// In memory of this thread, until its next call, whichever threads pack and read them.
+// The result lies in memory of this thread until its next call, even if other threads pack and read it.
 PackedRows packed(const Kernels& kernels, const Rows& rows, int32_t threads) {
     const int64_t m = rows.count, width = rows.width();
     if (rows.from.words != nullptr && rows.from.nan != nullptr) return {rows.from.words, rows.from.nan};
@@ -53,7 +53,7 @@ PackedRows packed(const Kernels& kernels, const Rows& rows, int32_t threads) {
     return {to, is_nan};
 }
 
-// One block of rows; returns whether rows are NaN.
+// Multiply one block of rows. Return true if a row is NaN.
 bool multiply_block(const Kernels& kernels, const Rows& rows, const uint64_t* panels, const Outputs& outputs,
                     int32_t threads) {
     const int64_t m = rows.count, n = outputs.channels, width = words_of(n);

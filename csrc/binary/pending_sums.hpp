@@ -1,4 +1,4 @@
-// Sums that become outputs a few rows at a time, while the tiles are at work on the next.
+// Sums that become outputs a few rows at a time, while tiles compute the next.
 #pragma once
 
 #include "binary/outputs.hpp"
@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t TILES_AT_ONCE = 4, PITCH = 64;  // of rows; a row of sums is of so many outputs
 
-// Which rows of sums become which rows of the outputs.
+// Where rows of sums lie, and which rows of the outputs they become.
 struct Targets {
     int64_t count, rows[TILES_AT_ONCE * TILE_ROWS], places[TILES_AT_ONCE * TILE_ROWS];
 };

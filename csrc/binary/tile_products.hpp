@@ -1,4 +1,4 @@
-// Products of rows of signs, as bytes, with a weight of signs, whose bits become bytes where they are used first.
+// Products of rows of signs, as bytes, with a binary weight, whose bits are spread to bytes at their first use.
 #pragma once
 
 #include "binary/byte_signs.hpp"
@@ -15,14 +15,14 @@ struct Spans {
     int64_t count;
 };
 
-// Rows that begin `stride` bytes apart, of which the first `used` of each `line` are rows of the outputs, from row
-// `first` on, the others nothing; the first row is of column `column` of a line. Whole tiles are read.
+// Rows `stride` bytes apart. The first `used` rows of each `line` are rows of the outputs, from row `first` on; the
+// others are unused. The first row is column `column` of a line. Whole tiles are read.
 struct Places {
     const int8_t* bytes;
     int64_t stride, count, line, used, column, first;
 };
 
-// The rows of some tiles, one group after another.
+// The rows of a few tiles, one group after another.
 class Groups {
   public:
     explicit Groups(const Places& of)
@@ -33,7 +33,7 @@ class Groups {
     const int8_t* bytes() const { return of_.bytes + begin_ * of_.stride; }
     int64_t stride() const { return of_.stride; }
 
-    // Goes to group i, which comes after the one before.
+    // Go to group i, which must follow the one before.
     void go_to(int64_t i, Targets& targets) {
         begin_ = at_, targets.count = 0;
         const int64_t end = least(tiles_ * (i + 1) / count() * TILE_ROWS, of_.count);
@@ -52,18 +52,18 @@ class Groups {
     int64_t row_, column_, begin_ = 0, at_ = 0;
 };
 
-// The sums of some tiles of rows with sixteen outputs.
+// The sums of TILES tiles of rows with sixteen outputs.
 template <int TILES>
 using SignSums = TileSums<Factors::SIGNED_BYTES, TILES, 1>;
 
-// Source has bands of rows: `count` says how many, `bytes_of` makes Places of one.
+// Source has bands of rows: `count` of them, and `bytes_of` returns the Places of one.
 template <class Source>
 class SignProducts {
   public:
     SignProducts(const Source& source, const Spans& spans, const SpreadWeight& weight, const Outputs& outputs)
         : source_(source), spans_(spans), weight_(weight), channels_(outputs.channels), sums_(outputs) {}
 
-    // Outputs of panels [first, last), so many of which at a time that their bytes stay in the second cache.
+    // Compute the outputs of panels [first, last), a few at a time, so that their bytes stay in the second cache.
     void multiply(int64_t first, int64_t last) {
         constexpr int64_t BYTES = 1 << 20;
         const int64_t block = spans_.count * TILE_BYTES, part = most(BYTES / block, 1) * PANELS;
@@ -79,7 +79,7 @@ class SignProducts {
 
   private:
     static constexpr int64_t PANELS = TILE_ROWS / PANEL;
-    // How many tiles of the weight are spread before they are used, and are kept where they are used but once.
+    // The number of weight tiles that are spread ahead of their use, and that are kept if they are used only once.
     static constexpr int64_t AHEAD = 2, RING = 4;
 
     void multiply(const Places& of) {
@@ -98,7 +98,7 @@ class SignProducts {
         }
     }
 
-    // The sums of as many outputs as a row of sums has become outputs together.
+    // Multiply a row of sums, PITCH outputs, then hold these sums until they become outputs.
     template <int TILES>
     void multiply(const Groups& of) {
         constexpr int64_t AT_ONCE = PITCH / PANEL;
@@ -136,8 +136,8 @@ class SignProducts {
         multiply_tiles<TILES>(of, next, before);
     }
 
-    // `next(j)` says where the weight of span j is. In the first span the sums of the product before, if there was one,
-    // are stored, when they have been ready for long.
+    // next(j) returns the weight of span j. The sums of the product before, if any, are stored during the first span,
+    // because they are ready by then.
     template <int TILES, class Next>
     void multiply_tiles(const Groups& of, const Next& next, int32_t* before) {
         using Sums = SignSums<TILES>;

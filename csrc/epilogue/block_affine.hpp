@@ -9,7 +9,7 @@
 namespace proxconnect {
 namespace {
 
-// Those of `count` outputs from `at` on; the others of SIZE have any scale, and 0.
+// Those of `count` outputs from `at` on. The biases of the others are 0.
 template <int64_t SIZE>
 struct alignas(64) BlockAffine {
     float scale[SIZE], bias[SIZE] = {};

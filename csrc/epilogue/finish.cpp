@@ -1,4 +1,4 @@
-// The steps of an epilogue by themselves.
+// Epilogue steps without a product.
 #include "epilogue/outputs_of.hpp"
 #include "isa/kernels.hpp"
 #include "runtime/status.hpp"

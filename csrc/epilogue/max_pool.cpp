@@ -1,4 +1,4 @@
-// Images that take the steps of an epilogue and are pooled, row by row, so that what is between stays in the cache.
+// Epilogue steps and max pooling, row by row, so that intermediate rows stay in the cache.
 #include "epilogue/outputs_of.hpp"
 #include "epilogue/pooled_rows.hpp"
 #include "runtime/status.hpp"

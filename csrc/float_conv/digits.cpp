@@ -10,13 +10,13 @@ namespace {
 
 constexpr int64_t LANES = 16, ROW = PLACES * BLOCK;  // the sums of a row, those of the highest place first
 
-// The digits of sixteen numbers, in the first three bytes of each.
+// Return the digits of sixteen numbers, in the first three bytes of each.
 __m512i digits_of(__m512 x, __m512 inverse) {
     const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)), halves = _mm512_set1_epi32(0x808080);
     return _mm512_xor_si512(_mm512_add_epi32(whole, halves), halves);
 }
 
-// Where three bytes of each word lie, word after word. No std::array, whose functions have linkage.
+// The places of three bytes of each word, word after word. Functions of a std::array would have linkage.
 struct alignas(64) ThreeBytes {
     uint8_t of[64] = {};
 
@@ -26,8 +26,8 @@ struct alignas(64) ThreeBytes {
 };
 constexpr ThreeBytes THREE_BYTES;
 
-// Where the digits of sixteen pixels of three planes lie, 48 bytes at a time, in the vectors of the first two planes,
-// or where a mask has a bit in that of the third.
+// The places of the digits of sixteen pixels of three planes, 48 bytes at a time: in the vectors of the first two
+// planes, or, where a mask has a bit, in that of the third.
 struct alignas(64) ThreePlanes {
     uint8_t of[3][64] = {};
     uint64_t is_third[3] = {};
@@ -42,7 +42,7 @@ struct alignas(64) ThreePlanes {
 };
 constexpr ThreePlanes THREE_PLANES;
 
-// The digits of sixteen pixels of three planes, as images of colours have.
+// Write the digits of sixteen pixels of three planes, as in colour images.
 void put_colours(const float* x, int64_t apart, __m512 factor, uint8_t* to) {
     const auto plane = [&](int64_t c) { return digits_of(_mm512_loadu_ps(x + c * apart), factor); };
     const __m512i first = plane(0), second = plane(1), third = plane(2);
@@ -54,7 +54,7 @@ void put_colours(const float* x, int64_t apart, __m512 factor, uint8_t* to) {
     }
 }
 
-// What the sums of a tile's rows stand for.
+// The numbers that the sums of a tile's rows represent.
 struct DigitSums {
     const int32_t* sums;
     float quantum;

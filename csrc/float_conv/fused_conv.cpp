@@ -1,4 +1,4 @@
-// Images of floats convolved with floats, both in fixed point, in one pass with means, steps and a pool.
+// Float convolutions in fixed point, in one pass with means before and steps and a pool after.
 #include <vector>
 
 #include "epilogue/fused_images.hpp"
@@ -11,7 +11,7 @@ using namespace proxconnect;
 
 namespace {
 
-// How an image of digits lies, if numbers are bytes: each channel is three.
+// Return the layout of an image of digits, if numbers are bytes: each channel becomes three.
 Geometry of_digits(Geometry g) {
     g.channels *= DIGITS;
     return g;
@@ -33,7 +33,7 @@ struct FixedPoint {
         explicit Hold(const FixedPoint& product) : Held(*product.kernels.int8) {}
     };
 
-    // Denied are images of which few entries are much larger than the others: there floats are finer than one step.
+    // Refuse images with a few entries much larger than the others. Floats are finer than one step there.
     bool take(const float* x, int32_t threads) {
         constexpr float WHOLE = 8355710.0f;  // and one more, by rounding, whose digits are 127
         constexpr float LEAST = 0x1p-60f, MOST = 0x1p60f;  // within which no product overflows

@@ -1,6 +1,6 @@
-// Products of rows of floats with a weight of signs by AMX, in one byte for each entry where rows are rounded, else in
-// three: an entry counts as the nearest whole number of steps of 2^-22 of the power of two at or below its row's
-// largest, so that sums of bytes are exact. Rows that have no such step go by tables.
+// Products of rows of floats with a binary weight by AMX. Rounded rows take one byte for each entry, others three: an
+// entry becomes the nearest whole number of steps, so that sums of bytes are exact. The step is 2^-22 times the power
+// of two at or below the row's largest entry. Rows without such a step go to AVX-512's tables.
 #include "epilogue/block_affine.hpp"
 #include "epilogue/steps.hpp"
 #include "float_sign/kernels.hpp"
@@ -28,27 +28,27 @@ uint32_t largest_of(const float* x, int64_t count) {
     return _mm512_reduce_max_epu32(_mm512_max_epu32(most[0], most[1]));
 }
 
-// Rows as bytes, plane by plane, the highest first, which alone has a sign; zeros up to whole words. steps[r] is what a
-// sum of row r is multiplied by.
+// Rows as bytes, padded with zeros to whole words, plane by plane. The highest plane is first, and alone is signed.
+// Sums of row r are multiplied by steps[r].
 struct Bytes {
     int8_t* planes;
     float* steps;
     int64_t rows, words;  // of a plane
 
-    // A word of a row. Tiles follow each other word by word, as caches like it.
+    // Return a word of a row. Tiles are adjacent word by word, which suits caches.
     int8_t* at(int64_t plane, int64_t r, int64_t word = 0) const {
         const int64_t tile = (plane * ceil_div(rows, TILE_ROWS) + r / TILE_ROWS) * words + word;
         return planes + tile * TILE_BYTES + r % TILE_ROWS * WORD;
     }
 };
 
-// Sixteen bytes of each of four vectors in the order in which `_mm512_packs_epi16` and the like leave their fours.
+// Put sixteen bytes of each of four vectors in order, after `_mm512_packs_epi16` or the like.
 __m512i in_order(__m512i fours) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     return _mm512_permutexvar_epi32(order, fours);
 }
 
-// Calls put(word, whole numbers) for 64 entries at a time, which become those nearest to x·inverse.
+// Round 64 entries at a time to the nearest whole numbers to x·inverse, and call put(word, whole numbers).
 template <class Put>
 void each_word(const float* x, int64_t entries, float inverse, const Put& put) {
     const __m512 factor = _mm512_set1_ps(inverse);
@@ -100,7 +100,7 @@ struct Exact {
         return true;
     }
 
-    // The bytes of 64 numbers but the highest, which repeats their sign.
+    // Write the three lower bytes of 64 numbers. The highest byte repeats their sign.
     static void put_planes(const __m512i (&v)[4], int8_t* high, int8_t* middle, int8_t* low) {
         const __m512i most = _mm512_set1_epi32((1 << 23) - 1);  // the largest may have been rounded up to one more
         const __m512i by_place = _mm512_broadcast_i32x4(
@@ -122,8 +122,8 @@ struct Exact {
     }
 };
 
-// Words [first, last), of so many, of panels [panel, panel + 4), of which those beyond the last are the last, as two
-// tiles each.
+// Spread words [first, last) of panels [panel, panel + 4), as two tiles each. The last panel stands for those beyond
+// it. `words` is the number of words of a row.
 void spread_block(const FloatOutputs& o, int64_t panel, int64_t words, int64_t first, int64_t last, int8_t* to) {
     const uint64_t* of[4];
     for (int64_t i = 0; i < 4; ++i) of[i] = o.panels + least(panel + i, o.last - 1) * words * PANEL;
@@ -136,7 +136,7 @@ void spread_block(const FloatOutputs& o, int64_t panel, int64_t words, int64_t f
     }
 }
 
-// Two tiles of rows, or one, and two tiles of the weight for each word.
+// Words as steps: one or two tiles of rows and two tiles of the weight for each.
 struct WordSteps {
     const int8_t *x, *weight;
     int64_t apart;  // from the first tile of rows to the second
@@ -145,7 +145,7 @@ struct WordSteps {
     FactorTiles columns(int64_t j) const { return {weight + 2 * j * TILE_BYTES, WORD, TILE_BYTES}; }
 };
 
-// `count` rows of a block of sums as outputs, from row `row` and output `at` on.
+// Write `count` rows of a block of sums as outputs, from row `row` and output `at` on.
 template <class Form>
 struct Writer {
     const FloatOutputs& o;
@@ -184,8 +184,9 @@ struct Writer {
     }
 };
 
-// Sums of up to 32 rows from `row` on with a block of the weight, by words [first, last), added to `sums` if these are
-// not the first words. The first plane has signs. The sums of one plane alone stay in their tiles until the last word.
+// Sum up to 32 rows from `row` on with a block of the weight, over words [first, last). Add to `sums` unless these
+// words are the first. Only the first plane is signed. The sums of a single plane stay in their tiles until the last
+// word.
 template <class Form, Factors FACTORS, int ROWS>
 void multiply_plane(const Bytes& bytes, int plane, int64_t row, int64_t first, int64_t last, const int8_t* weight,
                     int32_t* sums) {
@@ -223,7 +224,7 @@ void multiply_rows(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
     }
 }
 
-// The same for one block of rows, which meets the weight once: that is spread a few words at a time, which stay in the
+// The same for one block of rows. These meet the weight once, so a few words at a time are spread, and stay in the
 // first cache until then.
 template <class Form>
 void multiply_few(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
@@ -239,8 +240,7 @@ void multiply_few(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
     }
 }
 
-// Writes the outputs of rows that have a step. Sets unfit[r] for those that have none, and 0 for others; returns whether
-// there is one.
+// Write the outputs of rows that have a step. Set unfit[r] for the others. Return true if there is one.
 template <class Form>
 bool multiply_fit_rows(const FloatRows& rows, const FloatOutputs& o, uint8_t* unfit) {
     constexpr int64_t IN_CACHE = 1 << 20;  // bytes of rows, but no fewer rows than make up for spreading the weight

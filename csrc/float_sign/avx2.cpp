@@ -1,4 +1,4 @@
-// AVX2: vpermps takes one of eight floats for each lane, so that its tables are of three entries.
+// AVX2. vpermps looks up one of eight floats for each lane, so tables have three entries.
 #include <immintrin.h>
 
 #include "float_sign/register_tables.hpp"
@@ -18,7 +18,8 @@ struct Permuted {
 
     static Vector load(const float* from) { return _mm256_loadu_ps(from); }
     static void store(float* to, Vector v) { _mm256_storeu_ps(to, v); }
-    // As two intrinsics GCC 12 looks up all entries first, more than there are registers for, and adds them afterwards.
+    // With two intrinsics, GCC 12 looks up all entries first, which are more than there are registers, and adds them
+    // later.
     static Vector add_entries(Vector sum, Vector table, Bits bits) {
         Vector entries;
         asm("vpermps %2, %3, %1\n\tvaddps %1, %0, %0" : "+x"(sum), "=&x"(entries) : "x"(table), "x"(bits));

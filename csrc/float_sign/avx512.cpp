@@ -1,4 +1,4 @@
-// AVX-512: vpermps takes one of sixteen floats for each lane, and VNNI multiplies bytes.
+// AVX-512. vpermps looks up one of sixteen floats for each lane, and VNNI multiplies bytes.
 #include "float_sign/byte_products.hpp"
 #include "float_sign/register_tables.hpp"
 
@@ -13,7 +13,8 @@ struct Permuted {
 
     static Vector load(const float* from) { return _mm512_loadu_ps(from); }
     static void store(float* to, Vector v) { _mm512_storeu_ps(to, v); }
-    // As two intrinsics GCC 12 looks up all entries first, more than there are registers for, and adds them afterwards.
+    // With two intrinsics, GCC 12 looks up all entries first, which are more than there are registers, and adds them
+    // later.
     static Vector add_entries(Vector sum, Vector table, Bits bits) {
         Vector entries;
         asm("vpermps %2, %3, %1\n\tvaddps %1, %0, %0" : "+v"(sum), "=&v"(entries) : "v"(table), "v"(bits));

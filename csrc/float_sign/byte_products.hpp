@@ -1,6 +1,5 @@
-// Products of rows of bytes with a weight of signs by AVX-512 VNNI, which multiplies four pairs of bytes for each
-// output in one instruction. The weight counts as 0 for -1 and 1 for +1, so that a sum is twice that product less the
-// row's own.
+// Products of rows of bytes with a binary weight by AVX-512 VNNI, which multiplies four pairs of bytes for each output
+// in one instruction. The weight is 0 for -1 and 1 for +1: the product is twice the sum, less the sum of the row.
 #pragma once
 
 #include "float_sign/kernels.hpp"
@@ -13,21 +12,21 @@ struct ByteProducts {
     static constexpr int64_t LANES = 16, VECTORS = 4, TILE = LANES * VECTORS, PANELS = TILE / PANEL;
     static constexpr int64_t WORDS = 8;  // at once, whose bytes stay in the first cache
 
-    // As an intrinsic GCC 12 keeps the sums in memory.
+    // With an intrinsic, GCC 12 keeps the sums in memory.
     static __m512i add_products(__m512i sums, __m512i bits, __m512i x) {
         asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(bits), "v"(x));
         return sums;
     }
 
-    // Two panels' word as bytes of 0 and 1, vectors `stride` bytes apart; the next tile's are `ahead` words further on,
-    // which memory is slow to notice.
+    // Spread a word of two panels to bytes of 0 and 1, in vectors `stride` bytes apart. Prefetch those of the next
+    // tile, which are `ahead` words further on.
     static void spread(const uint64_t* low, const uint64_t* high, int64_t ahead, uint8_t* to, int64_t stride) {
         __builtin_prefetch(low + ahead), __builtin_prefetch(high + ahead);
         spread_panels(_mm512_loadu_si512(low), _mm512_loadu_si512(high), fours_of_bits(0, 1), to, stride);
     }
 
-    // A row as bytes, with zeros up to `size`; returns its sum. Of inf and NaN, whose inverse is 0 and which become NaN by
-    // their step, there is none.
+    // Round a row to bytes, padded with zeros to `size`, and return its sum. Rows with inf or NaN have the inverse 0
+    // and become 0; their step makes them NaN.
     static int32_t round(const float* x, int64_t entries, float inverse, int8_t* to, int64_t size) {
         if (inverse == 0) {
             std::memset(to, 0, static_cast<size_t>(size));
@@ -44,7 +43,7 @@ struct ByteProducts {
         return _mm512_reduce_add_epi32(total);
     }
 
-    // Adds to the sums of ROWS rows, TILE apart, what `steps` vectors of a tile give.
+    // Add the products of `steps` vectors of a tile to the sums of ROWS rows, which are TILE apart.
     template <int ROWS>
     static void add(const int8_t* x, int64_t stride, const uint8_t* weight, int64_t steps, int32_t* to) {
         __m512i sums[ROWS][VECTORS];
@@ -68,7 +67,7 @@ struct ByteProducts {
         });
     }
 
-    // Adds to the sums of all rows what so many entries of a tile give; beyond them x is 0.
+    // Add the products of `entries` entries of a tile to the sums of all rows. Beyond them x is 0.
     static void add_rows(const int8_t* x, int64_t rows, int64_t stride, const uint8_t* weight, int64_t entries,
                          int32_t* to) {
         const int64_t steps = (entries + 3) / 4;
@@ -82,7 +81,7 @@ struct ByteProducts {
         }
     }
 
-    // FloatOutputs [n, n + TILE) of all rows, or those that exist.
+    // Write outputs [n, n + TILE) of all rows, or those that exist.
     static void put(const int32_t* sums, const int32_t* totals, const FloatRows& rows, const FloatOutputs& o,
                     int64_t n) {
         for (int64_t v = 0; v < VECTORS && n + v * LANES < least(o.n, o.last * PANEL); ++v) {

@@ -1,4 +1,4 @@
-// Floats times signs: rows are rounded if they are to be, then shared out to the threads.
+// Weight-only Linear: round rows if asked, then share them among threads.
 #include "float_sign/kernels.hpp"
 
 #include <cmath>
@@ -33,7 +33,7 @@ using namespace proxconnect;
 
 namespace {
 
-// A block of rows, split by rows where these are many, else by outputs.
+// Multiply a block of rows. Threads share the rows if there are many, else the outputs.
 void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
                     int32_t threads) {
     const int64_t m = rows.count;
@@ -53,7 +53,7 @@ void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, con
     }
 }
 
-// What any kernel keeps for a row: the bytes and sums of byte_products.hpp, or whether it is fit for AMX.
+// The most memory that a kernel keeps for a row: bytes and sums in byte_products.hpp, or a flag in amx.cpp.
 int64_t bytes_of_row(const FloatRows& rows) {
     constexpr int64_t SUMS = 512;
     return rows.rounds ? words_of(rows.entries) * 64 + SUMS : 1;

@@ -1,4 +1,4 @@
-// AMX takes 16 rows of bytes at a time, and leaves to AVX-512 those that are less than half a tile.
+// AMX multiplies 16 rows of bytes at a time. AVX-512 takes a remainder of less than half a tile.
 #include "int8/amx.hpp"
 
 #include "int8/byte_tiles.hpp"
@@ -9,7 +9,7 @@
 namespace proxconnect {
 namespace {
 
-// The sums of `count` rows, a multiple of 16, with up to four blocks of the weight.
+// Sum `count` rows, a multiple of 16, with up to four blocks of the weight.
 void multiply_rows(const ByteRows& rows, int64_t count, const int8_t* panels, int64_t blocks, int32_t* sums) {
     constexpr auto UNSIGNED = Factors::UNSIGNED_BYTES;
     const ConfiguredTiles configured(most_fours(rows));

@@ -1,4 +1,4 @@
-// AVX-512: VNNI multiplies four pairs of bytes for each output in one instruction.
+// AVX-512. VNNI multiplies four pairs of bytes for each output in one instruction.
 #include "int8/inputs.hpp"
 #include "int8/outputs.hpp"
 #include "isa/avx512.hpp"
@@ -6,7 +6,7 @@
 namespace proxconnect {
 namespace {
 
-// Where the first so many bytes of each word lie, word after word. No std::array, whose functions have linkage.
+// The places of the first 1 to 4 bytes of each word, word after word. Functions of a std::array would have linkage.
 struct alignas(64) FirstBytes {
     uint8_t of[4][64] = {};
 
@@ -25,13 +25,13 @@ struct Vnni : Avx512 {
         _mm512_mask_storeu_epi8(to, ~uint64_t{0} >> (64 - channels * count), bytes);
     }
 
-    // As an intrinsic GCC 12 keeps the sums in memory.
+    // With an intrinsic, GCC 12 keeps the sums in memory.
     static __m512i add_products(__m512i sums, __m512i x, __m512i weight) {
         asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(x), "v"(weight));
         return sums;
     }
 
-    // The sums of ROWS rows, TILE apart, with COUNT blocks.
+    // Sum ROWS rows with COUNT blocks. Sums are TILE apart.
     template <int ROWS, int COUNT>
     static void add_tile(const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* to) {
         const int64_t apart = block_bytes(rows.step_count);

@@ -1,5 +1,4 @@
-// Products of tiles of bytes: 16 rows with blocks of a weight of whole numbers, or of the places of a weight in fixed
-// point.
+// Products of tiles of bytes: 16 rows with blocks of an 8-bit weight, or with the places of a weight in fixed point.
 #pragma once
 
 #include "int8/kernels.hpp"
@@ -19,7 +18,7 @@ struct ByteSteps {
     FactorTiles columns(int64_t j) const { return {panels + j * STEP_BYTES, STEP, block_bytes(of.step_count)}; }
 };
 
-// Makes the sums, TILE apart, of 16 rows from `row` on with COUNT blocks.
+// Sum 16 rows from `row` on with COUNT blocks. Sums are TILE apart.
 template <Factors FACTORS, int COUNT>
 void multiply_tile(const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* sums) {
     using Sums = TileSums<FACTORS, 1, COUNT>;
@@ -28,7 +27,7 @@ void multiply_tile(const ByteRows& rows, int64_t row, const int8_t* panels, int3
     Sums::store(sum_tiles(sums, TILE));
 }
 
-// How many times four entries the longest step has.
+// Return the number of groups of four entries in the longest step.
 inline int64_t most_fours(const ByteRows& rows) {
     int64_t fours = 1;
     for (int64_t j = 0; j < rows.step_count; ++j) fours = most(fours, rows.steps[j].fours);

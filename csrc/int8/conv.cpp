@@ -1,4 +1,4 @@
-// Images of floats convolved with whole numbers.
+// Int8 convolutions of float images.
 #include "int8/image.hpp"
 #include "runtime/status.hpp"
 #include "runtime/threads.hpp"

@@ -1,4 +1,4 @@
-// Images of floats convolved with whole numbers, in one pass with means in front and steps and a pool behind.
+// Int8 convolutions of float images, in one pass with means before and steps and a pool after.
 #include <cfloat>
 #include <cmath>
 
@@ -11,8 +11,8 @@ using namespace proxconnect;
 
 namespace {
 
-// Whether what becomes of sums of `entries` products keeps or reverses their order, channel by channel, and is finite;
-// then `flips` is 0 or all bits for each.
+// Return true if the steps keep or reverse the order of sums of `entries` products, for each channel, and results are
+// finite. Set `flips` to 0 or all bits for each channel.
 bool keeps_order(const Outputs& then, int64_t entries, float quantum, int32_t* flips) {
     const double largest_sum = 127.0 * 127.0 * static_cast<double>(entries) * static_cast<double>(quantum);
     for (int64_t c = 0; c < then.channels; ++c) {
@@ -36,7 +36,7 @@ bool keeps_order(const Outputs& then, int64_t entries, float quantum, int32_t* f
     return true;
 }
 
-// The product of rounded images with whole numbers.
+// The product of rounded images with 8-bit weights.
 struct WholeNumbers {
     const Kernels& kernels;
     const Geometry& g;
@@ -75,8 +75,8 @@ struct WholeNumbers {
         else pool_outputs(*this, kernels, g, *pool, begin, end, then, y);
     }
 
-    // The same of steps that keep the order of sums, or of their complements where `flips` is all bits: sums are pooled,
-    // and what is left of them takes the steps.
+    // Pool sums, or their complements where `flips` is all bits, then apply the steps to the largest. Valid if the
+    // steps keep the order of sums.
     void pool_sums(int64_t begin, int64_t end, float* y) const {
         const int64_t n = g.out_channels, width = g.out_size[1], blocks = ceil_div(n, BLOCK), steps = patches.steps();
         auto* const largest = static_cast<int32_t*>(scratch<WholeNumbers>(pool->out_size[1] * TILE * 4));

@@ -25,7 +25,7 @@ Quantum quantum_in(const Kernels& kernels, const Geometry& g, const float* x, in
     return quantum_of(most.load());
 }
 
-// Rounds one row of pixels, channels last.
+// Round one row of pixels, to channels last.
 void round_row(const Int8Kernels& kernels, const Geometry& g, const float* from, float inverse, uint8_t* to) {
     if (g.pixel_stride == 1 && g.channel_stride != 1) {
         return kernels.round_planes(from, g.channels, g.channel_stride, g.size[1], inverse, to);
@@ -50,7 +50,7 @@ const uint8_t* rounded(const Kernels& kernels, const ByteImage& image, const flo
     return bytes;
 }
 
-// Where the steps of a patch begin: each row of the kernel is a piece, or each tap where taps lie apart.
+// A row of the kernel is a piece of a patch, or each tap if taps are apart.
 Patches::Patches(const ByteImage& image) : g_(image.g), row_(image.row), line_(image.g.out_size[1]) {
     const bool is_whole = g_.dilation[1] == 1 || g_.kernel[1] == 1;
     const int64_t pieces = is_whole ? 1 : g_.kernel[1], length = is_whole ? g_.kernel[1] * g_.channels : g_.channels;

@@ -1,4 +1,4 @@
-// Rows of floats times whole numbers: each row is rounded by its own step.
+// Int8 Linear of float rows. Each row is rounded by its own step.
 #include <vector>
 
 #include "epilogue/outputs_of.hpp"
@@ -12,8 +12,7 @@ using namespace proxconnect;
 
 namespace {
 
-// Rows of floats, `stride` from row to row, times a weight of n outputs, through `affine`, or where `then` is not null
-// as that says.
+// Rows of floats, `stride` apart, times a weight of n outputs, through `affine`, or through `then` if it is not null.
 struct Int8Product {
     const Kernels& kernels;
     const float* x;
@@ -26,7 +25,7 @@ struct Int8Product {
     int64_t step_count = ceil_div(entries, STEP), width = step_count * STEP;
     std::vector<Stretch> steps = {};
 
-    // Of rows [begin, end).
+    // Multiply rows [begin, end).
     void run(int64_t begin, int64_t end, int32_t threads) const {
         const int64_t m = end - begin, blocks = ceil_div(n, BLOCK);
         const ByteRows rows = rounded(begin, m, threads);
@@ -45,7 +44,7 @@ struct Int8Product {
     }
 
   private:
-    // In memory of this thread, until its next call.
+    // The result lies in memory of this thread until its next call.
     ByteRows rounded(int64_t begin, int64_t m, int32_t threads) const {
         auto* const quantum = static_cast<float*>(scratch<float>(m * static_cast<int64_t>(sizeof(float))));
         auto* const bytes = static_cast<uint8_t*>(scratch<Int8Kernels>((m + BLOCK) * width));
@@ -61,7 +60,7 @@ struct Int8Product {
         return {bytes, m, width, steps.data(), step_count, quantum, 1};
     }
 
-    // Of rows [row, end), which are outputs from `begin` + row on, blocks [first, last).
+    // Multiply rows [row, end), which become outputs from `begin` + row on, with blocks [first, last).
     void multiply(const ByteRows& all, int64_t row, int64_t end, int64_t begin, int64_t first, int64_t last) const {
         ByteRows rows = all;
         rows.x += row * width, rows.count = end - row, rows.quantum += row;

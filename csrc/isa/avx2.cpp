@@ -1,4 +1,4 @@
-// AVX2: bits are counted by a table of 16 bytes, which vpshufb looks up (Muła 2016, arXiv 1611.07612).
+// AVX2. vpshufb counts bits with a table of 16 bytes (Muła 2016, arXiv 1611.07612).
 #include <immintrin.h>
 
 #include "isa/table.hpp"

@@ -1,4 +1,4 @@
-// AVX-512 with VPOPCNTDQ and BITALG, which count the bits of eight words, or of 64 bytes, in one instruction.
+// AVX-512 with VPOPCNTDQ and BITALG, which count the bits of eight words or of 64 bytes in one instruction.
 #include "isa/avx512.hpp"
 #include "isa/table.hpp"
 
@@ -39,7 +39,7 @@ struct Counting : Avx512 {
         return _mm512_add_epi8(count, _mm512_popcnt_epi8(_mm512_xor_si512(a, b)));
     }
 
-    // Channels lie too far apart for the machine to see by itself which pixels come next; they may be beyond the last.
+    // Channels lie too far apart for the processor to predict the next pixels. These may be beyond the last.
     static void prefetch(const float* from, uintptr_t ahead) {
         const uintptr_t there = reinterpret_cast<uintptr_t>(from) + ahead * sizeof(float);
         _mm_prefetch(reinterpret_cast<const char*>(there), _MM_HINT_T0);

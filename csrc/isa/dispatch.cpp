@@ -1,4 +1,4 @@
-// Which kernels this machine runs.
+// The kernels that this machine can run.
 #include "isa/amx.hpp"
 #include "isa/kernels.hpp"
 

@@ -1,9 +1,8 @@
-// AMX's tiles in software. With PROXCONNECT_EMULATED_TILES, isa/tiles.hpp takes these instead of instructions: AMX's
+// AMX's tiles in software. With PROXCONNECT_EMULATED_TILES, isa/tiles.hpp uses these instead of instructions. AMX's
 // kernels then run on every machine with AVX-512, and AddressSanitizer sees each byte that a tile reads or writes.
 //
-// Whatever the processor would refuse ends the program with a message: an invalid configuration, a tile that is not
-// configured, a product of tiles whose sizes do not fit. (Intel's manual, volume 2: LDTILECFG, TILELOADD, TDPBSSD,
-// TDPBF16PS.)
+// The program ends with a message if the processor would refuse a configuration, a tile that is not configured, or a
+// product of tiles whose sizes do not fit. (Intel's manual, volume 2: LDTILECFG, TILELOADD, TDPBSSD, TDPBF16PS.)
 #pragma once
 
 #include <immintrin.h>
@@ -29,7 +28,7 @@ inline void require(bool holds, const char* fault) {
     std::abort();
 }
 
-// Those of a thread, as a core has them for each: all files share them.
+// Return the tiles of this thread, which all files share.
 inline Tile* tiles() {
     static thread_local Tile of_thread[TILE_COUNT];
     return of_thread;
@@ -51,7 +50,7 @@ inline void require_product(const Tile& sums, const Tile& left, const Tile& righ
 using Words = uint32_t __attribute__((vector_size(MOST_BYTES)));
 using Shorts = int16_t __attribute__((vector_size(MOST_BYTES)));
 
-// Four products of bytes for each word of the sums; those of `columns` have a sign.
+// Add four products of bytes to each word of the sums. Bytes of `columns` are signed.
 template <class Left>
 inline void add_byte_products(int to, int rows, int columns) {
     Tile& sums = tile(to);
@@ -74,18 +73,18 @@ inline void add_byte_products(int to, int rows, int columns) {
     }
 }
 
-// 0 in the place of denormal numbers, which products of bfloat16 neither take nor make. By bits of floats.
+// Replace denormal numbers by 0: products of bfloat16 neither take nor make them.
 inline __m512 without_denormals(Words bits) {
     const Words is_normal = (Words)((bits & 0x7f800000u) != 0);
     return (__m512)(bits & (is_normal | 0x80000000u));
 }
 
-// The upper halves of floats that lie in the lower halves of words, or in the upper ones.
+// Return the floats whose upper halves are the lower, or the upper, halves of words.
 inline __m512 bfloats(Words pairs, bool are_upper) {
     return without_denormals(are_upper ? pairs & 0xffff0000u : pairs << 16);
 }
 
-// Two products of bfloat16 for each word of the sums: those of even and of odd entries are summed apart, then together.
+// Add two products of bfloat16 to each word of the sums. Even and odd entries are summed separately, then together.
 inline void add_bfloat_products(int to, int rows, int columns) {
     Tile& sums = tile(to);
     const Tile &left = tile(rows), &right = tile(columns);

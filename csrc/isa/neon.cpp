@@ -1,4 +1,4 @@
-// NEON, which every 64-bit ARM has: vcnt counts the bits of each byte.
+// NEON, which every 64-bit ARM has. vcnt counts the bits of each byte.
 #include <arm_neon.h>
 
 #include "isa/table.hpp"

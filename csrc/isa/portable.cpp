@@ -1,4 +1,4 @@
-// What every machine has: vectors of two words, whose bits are counted by adding neighbours.
+// Any machine: vectors of two words. Bits are counted by adding neighbours.
 #include "isa/table.hpp"
 
 namespace proxconnect {

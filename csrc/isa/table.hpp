@@ -1,4 +1,4 @@
-// The table of kernels of an instruction set, made of its vectors.
+// The table of kernels of an instruction set, made from its vectors.
 #pragma once
 
 #include "binary/images.hpp"
@@ -10,7 +10,7 @@
 namespace proxconnect {
 namespace {
 
-// V has the vectors of binary layers and epilogues, F those of the quantizer; each template's file says what it needs.
+// V has the vectors of binary layers and epilogues, F those of the quantizer. Each template's file lists its needs.
 template <class V, class F>
 constexpr Kernels kernels_with(const WeightOnlyKernels& weight_only, const Int8Kernels& int8) {
     return {pack_row<V>,  binary_linear<V>, pack_image<V>,    binary_conv<V>, spread_weight<V>, spread_image<V>,

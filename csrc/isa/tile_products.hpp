@@ -1,4 +1,5 @@
-// The product of tiles that all kernels of AMX share. How entries are packed into tiles, and what sums become, is theirs.
+// The product of tiles that all kernels of AMX share. Each kernel decides how entries are packed into tiles, and what
+// becomes of sums.
 #pragma once
 
 #include "isa/tiles.hpp"
@@ -9,7 +10,7 @@ namespace {
 
 constexpr int64_t TILE_ROWS = 16, TILE_ROW_BYTES = 64, TILE_BYTES = TILE_ROWS * TILE_ROW_BYTES;
 
-// Tiles of a factor: where the first begins, and how many bytes further on the next row and the next tile do.
+// Tiles of a factor: the address of the first, and the bytes from row to row and from tile to tile.
 struct FactorTiles {
     const void* first;
     int64_t stride = TILE_ROW_BYTES, apart = 0;
@@ -17,7 +18,7 @@ struct FactorTiles {
     const void* at(int tile) const { return static_cast<const char*>(first) + tile * apart; }
 };
 
-// Where tiles of sums lie: rows `stride` bytes apart, tiles `down` and `right` bytes apart.
+// Tiles of sums: rows `stride` bytes apart, tiles `down` and `right` bytes apart.
 struct SumTiles {
     void* first;
     int64_t stride, down, right;
@@ -25,7 +26,7 @@ struct SumTiles {
     void* at(int row, int column) const { return static_cast<char*>(first) + row * down + column * right; }
 };
 
-// Sums of 32 bits in rows of `pitch`.
+// Return tiles of sums in rows of `pitch` sums.
 inline SumTiles sum_tiles(int32_t* first, int64_t pitch) {
     const int64_t stride = pitch * static_cast<int64_t>(sizeof(int32_t));
     return {first, stride, TILE_ROWS * stride, TILE_ROW_BYTES};
@@ -61,8 +62,8 @@ struct TileSums {
         store_tile<Sum::value>(to.at(sum / COLUMNS, sum % COLUMNS), to.stride);
     }
 
-    // Adds the products of all rows with all columns, and calls before(sum) before each. Of two tiles a side that was
-    // loaded before need not be loaded again.
+    // Add the products of all rows with all columns, and call before(sum) before each. Do not load a side again that is
+    // still in its one or two tiles.
     template <bool LOADS_ROWS = true, bool LOADS_COLUMNS = true, class Before = Nothing>
     ALWAYS_INLINE static void add(const FactorTiles& rows, const FactorTiles& columns, const Before& before = {}) {
         static_assert((LOADS_ROWS || ROWS <= 2) && (LOADS_COLUMNS || COLUMNS <= 2));
@@ -76,15 +77,15 @@ struct TileSums {
         });
     }
 
-    // Adds the products of steps [first, last). Packing has rows(j) and columns(j), the FactorTiles of step j.
+    // Add the products of steps [first, last). Packing has rows(j) and columns(j), the FactorTiles of step j.
     template <class Packing>
     ALWAYS_INLINE static void add_steps(const Packing& packing, int64_t first, int64_t last) {
         for (int64_t j = first; j < last; ++j) add(packing.rows(j), packing.columns(j));
     }
 };
 
-// Calls multiply(row, sums) for every `part` rows, each followed by put(row, sums) of the ones before: sums take a while
-// to arrive in memory. SIZE is the number of sums.
+// Call multiply(row, sums) for every `part` rows. Call put(row, sums) for each only after the next products, because
+// sums take a while to arrive in memory. SIZE is the number of sums.
 template <int64_t SIZE, class Multiply, class Put>
 void multiply_then_put(int64_t rows, int64_t part, const Multiply& multiply, const Put& put) {
     alignas(64) int32_t sums[2][SIZE];

@@ -1,12 +1,12 @@
-// AMX's eight tiles, each of up to 16 rows of 64 bytes: sums are tiles 0 to 3, rows of the left factor tiles 4 and 5,
-// columns of the right one tiles 6 and 7.
+// AMX's eight tiles, each of up to 16 rows of 64 bytes. Sums are tiles 0 to 3, rows of the left factor tiles 4 and 5,
+// columns of the right factor tiles 6 and 7.
 #pragma once
 
 #include <cstdint>
 
 namespace proxconnect {
 
-// The sizes of the tiles: 16 rows of 64 bytes, unless changed.
+// The sizes of the tiles: 16 rows of 64 bytes by default.
 struct alignas(64) TileConfiguration {
     uint8_t palette = 1, first_row = 0, reserved[14] = {};
     uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -15,7 +15,7 @@ struct alignas(64) TileConfiguration {
 
 constexpr int ROW_TILES[] = {4, 5}, COLUMN_TILES[] = {6, 7};
 
-// What a product multiplies: bytes, of which the columns have a sign and the rows may have one, or bfloat16.
+// The factors of a product: bytes, of which rows are signed or not and columns are signed, or bfloat16.
 enum class Factors { SIGNED_BYTES, UNSIGNED_BYTES, BFLOATS };
 
 }  // namespace proxconnect
@@ -26,7 +26,7 @@ enum class Factors { SIGNED_BYTES, UNSIGNED_BYTES, BFLOATS };
 
 #else
 
-// The compiler's intrinsics take no tile that a template is given, and do not say that loads read memory.
+// The compiler's intrinsics take no tile from a template, and do not tell the compiler that loads read memory.
 namespace proxconnect {
 namespace {
 

@@ -1,4 +1,4 @@
-// Loops that are unrolled when they are compiled.
+// Loops that the compiler unrolls.
 #pragma once
 
 #include <utility>
@@ -8,7 +8,7 @@
 namespace proxconnect {
 namespace {
 
-// Work for 0, …, COUNT - 1, each a constant, without which GCC keeps arrays of vectors in memory.
+// Call work(0), …, work(COUNT - 1) with constants. In plain loops GCC keeps arrays of vectors in memory.
 template <class Work, int... I>
 ALWAYS_INLINE inline void unrolled(Work work, std::integer_sequence<int, I...>) {
     (work(std::integral_constant<int, I>()), ...);

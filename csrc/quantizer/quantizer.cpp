@@ -1,4 +1,4 @@
-// The quantizer's rows of latents, shared out to the threads.
+// The quantizer of training: share the rows of latents among threads.
 #include "isa/kernels.hpp"
 #include "runtime/status.hpp"
 #include "runtime/threads.hpp"

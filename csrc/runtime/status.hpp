@@ -6,7 +6,7 @@
 namespace proxconnect {
 namespace {
 
-// Runs the body of a function of the C interface. Whatever is thrown there comes of memory that is not to be had.
+// Run the body of a function of the C interface. Only a lack of memory throws there.
 template <class Body>
 int32_t status_of(const Body& body) noexcept {
     try {
