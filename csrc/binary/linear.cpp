@@ -87,11 +87,9 @@ bool multiply(const Kernels& kernels, const Rows& rows, const uint64_t* panels, 
 
 int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                          const uint64_t* panels, int64_t n, const Output* output, float* y, int32_t threads) {
-    const Kernels* kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] {
+    return status_of(isa, [&](const Kernels& kernels) {
         const Outputs outputs = outputs_of(with_all_channels(*output, n), n, y);
-        multiply(*kernels, {{x, nullptr, nullptr}, m, entries, stride}, panels, outputs, threads);
+        multiply(kernels, {{x, nullptr, nullptr}, m, entries, stride}, panels, outputs, threads);
         return DONE;
     });
 }
@@ -99,11 +97,9 @@ int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries
 int32_t px_fused_linear(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan, int64_t m,
                         int64_t entries, int64_t stride, const uint64_t* panels, int64_t n, const Fused* fused,
                         const float* const* others, void* output, uint8_t* nan, int32_t threads) {
-    const Kernels* kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] {
+    return status_of(isa, [&](const Kernels& kernels) {
         const Outputs outputs = outputs_of(*fused, n, others, output, nan);
         const Rows rows = {{x, words, input_nan}, m, entries, stride};
-        return is_nan_lost(outputs, multiply(*kernels, rows, panels, outputs, threads)) ? NOT_TAKEN : DONE;
+        return is_nan_lost(outputs, multiply(kernels, rows, panels, outputs, threads)) ? NOT_TAKEN : DONE;
     });
 }

@@ -97,12 +97,11 @@ struct FixedPoint {
 int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
                               const int8_t* panels, const Fused* fused, const float* const* others, const Window* pool,
                               float* y, int32_t threads) {
-    const Kernels* const kernels = kernels_of(isa);
-    if (kernels == nullptr || kernels->digits == nullptr) return LACKS_INSTRUCTIONS;
-    const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
-    const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
-    return status_of([&] {
-        FixedPoint product = {*kernels, g, panels, pool, then};
-        return convolve({*kernels, x, mean, *geometry, g, pool, y, threads}, then, product);
+    return status_of(isa, [&](const Kernels& kernels) {
+        if (kernels.digits == nullptr) return LACKS_INSTRUCTIONS;
+        const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
+        const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
+        FixedPoint product = {kernels, g, panels, pool, then};
+        return convolve({kernels, x, mean, *geometry, g, pool, y, threads}, then, product);
     });
 }

@@ -133,14 +133,14 @@ Status convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
 
 int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                               const Affine* affine, float* y, int32_t threads) {
-    const Kernels* const kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] { return convolve({*kernels->weight_only, *geometry, panels, *affine, false}, x, y, threads); });
+    return status_of(isa, [&](const Kernels& kernels) {
+        return convolve({*kernels.weight_only, *geometry, panels, *affine, false}, x, y, threads);
+    });
 }
 
 int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                                const Affine* affine, float* y, int32_t threads) {
-    const Kernels* const kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] { return convolve({*kernels->weight_only, *geometry, panels, *affine, true}, x, y, threads); });
+    return status_of(isa, [&](const Kernels& kernels) {
+        return convolve({*kernels.weight_only, *geometry, panels, *affine, true}, x, y, threads);
+    });
 }

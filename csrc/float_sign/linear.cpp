@@ -72,27 +72,27 @@ Status multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const F
 
 int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                               const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
-    const Kernels* const kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
-    return status_of([&] { return multiply(*kernels->weight_only, {x, m, entries, stride, false}, outputs, threads); });
+    return status_of(isa, [&](const Kernels& kernels) {
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+        return multiply(*kernels.weight_only, {x, m, entries, stride, false}, outputs, threads);
+    });
 }
 
 int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                                const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
-    const Kernels* const kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
-    return status_of([&] { return multiply(*kernels->weight_only, {x, m, entries, stride, true}, outputs, threads); });
+    return status_of(isa, [&](const Kernels& kernels) {
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+        return multiply(*kernels.weight_only, {x, m, entries, stride, true}, outputs, threads);
+    });
 }
 
 int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries, int64_t stride,
                               const uint64_t* panels, int64_t n, const Fused* fused, const float* const* others,
                               float* y, int32_t threads) {
-    const Kernels* const kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    const Outputs then = outputs_of(*fused, n, others, y, nullptr);
-    const Affine affine = {n, fused->output.scale, fused->output.bias};
-    const FloatOutputs outputs = {panels, 0, panels_of(n), n, affine, y, n, then.step_count > 0 ? &then : nullptr};
-    return status_of([&] { return multiply(*kernels->weight_only, {x, m, entries, stride, rounds != 0}, outputs, threads); });
+    return status_of(isa, [&](const Kernels& kernels) {
+        const Outputs then = outputs_of(*fused, n, others, y, nullptr);
+        const Affine affine = {n, fused->output.scale, fused->output.bias};
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, affine, y, n, then.step_count > 0 ? &then : nullptr};
+        return multiply(*kernels.weight_only, {x, m, entries, stride, rounds != 0}, outputs, threads);
+    });
 }

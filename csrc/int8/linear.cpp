@@ -87,20 +87,16 @@ Status multiply(Int8Product product, int64_t m, int32_t threads) {
 
 int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride, const int8_t* panels,
                        int64_t n, const Affine* affine, float* y, int32_t threads) {
-    const Kernels* const kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] {
-        return multiply({*kernels, x, entries, stride, panels, n, *affine, nullptr, y}, m, threads);
+    return status_of(isa, [&](const Kernels& kernels) {
+        return multiply({kernels, x, entries, stride, panels, n, *affine, nullptr, y}, m, threads);
     });
 }
 
 int32_t px_fused_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                              const int8_t* panels, int64_t n, const Fused* fused, const float* const* others, float* y,
                              int32_t threads) {
-    const Kernels* const kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    const Outputs then = outputs_of(*fused, n, others, y, nullptr);
-    return status_of([&] {
-        return multiply({*kernels, x, entries, stride, panels, n, {}, &then, y}, m, threads);
+    return status_of(isa, [&](const Kernels& kernels) {
+        const Outputs then = outputs_of(*fused, n, others, y, nullptr);
+        return multiply({kernels, x, entries, stride, panels, n, {}, &then, y}, m, threads);
     });
 }
