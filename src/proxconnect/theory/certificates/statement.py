@@ -1,4 +1,4 @@
-"""What a certificate says, in 80 columns."""
+"""The printed form of a certificate, in 80 columns."""
 
 import math
 from textwrap import wrap
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from proxconnect.theory.certificate import Certificate
+    from proxconnect.theory.certificates.certificate import Certificate
 
 _CONDITIONS = ("  identity", "1 Δ(w) ≥ 0", "2 F(w*) = T(p)", "  g = T'(p)⊙∇ℓ", "3 convexity")
 _ORIGINS = {"Δ₀(w)": "the start", "ΣΔ_τ(p_τ)": "the steps", "drift of Φ": "moving μ"}
-"""Where each term of the bound comes from."""
+"""The origin of each term of the bound."""
 
 
 def statement(found: "Certificate") -> str:
-    """The checks, the bound term by term with what is left of it, and the verdict."""
+    """Write the checks, the bound term by term, its unused part, and the verdict."""
     lines = [f"{found.pair}: {found.steps} steps of {found.entries} latents", ""]
     if found.account is None:
         return "\n".join([*lines, *wrap(f"No account exists: {found.forward.reason}.", 80)])
@@ -25,7 +25,7 @@ def statement(found: "Certificate") -> str:
 
 
 def _balance(found: "Certificate") -> list[str]:
-    """The terms of the bound, and of what is left of it, over either half and over the whole run."""
+    """Write the terms of the bound and of its unused part, over each half and over the whole run."""
     rows: list[tuple[str, Tensor]] = [(f"  {_ORIGINS[name]}: {name}/Ση", term) for name, term in found.terms.items()]
     if found.bound is not None:
         rows.append(("bound, not owed here" if found.holds is False else "bound on the excess", found.bound))
@@ -41,14 +41,14 @@ def _balance(found: "Certificate") -> list[str]:
 
 
 def _shown(number: float, size: float) -> str:
-    """A number beside others of a size, below whose rounding it is 0."""
+    """Write a number; one below the rounding of others of that size is 0."""
     if math.isnan(number):
         return "-"
     return f"{0.0 if abs(number) < 1e-13 * size else number:.4g}"
 
 
 def _verdict(found: "Certificate") -> str:
-    """Whether the guarantee is inherited, and what keeps the bound up, in words."""
+    """Say whether the run inherits the guarantee, and which term keeps the bound up."""
     failing = [check.name for check in found.checks if check.holds is False]
     if failing == ["convexity"]:
         return (

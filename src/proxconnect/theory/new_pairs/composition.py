@@ -1,4 +1,4 @@
-"""Laws by which legitimate pairs and prox maps make new ones."""
+"""New legitimate pairs and prox maps from others."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,33 +10,33 @@ from proxconnect.pairs import AnyPair, Heuristic, Pair, Prox, Sharpness, Transfo
 from proxconnect.pairs.part import common_sharpness, widened
 from proxconnect.pairs.prox import identity
 from proxconnect.pairs.transform import Slope
-from proxconnect.theory.synthesis import as_prox
+from proxconnect.theory.new_pairs.synthesis import as_prox, pair_doc
 
 
 @dataclass(frozen=True)
 class Composed(Transform):
-    """T(p) = T₂(T₁(p)), T' by the chain rule, in float32 or wider: at a jump of T₂' the rounding of T₁ decides."""
+    """T(p) = T₂(T₁(p)), T' by the chain rule, in float32 or wider: the rounding of T₁ decides at a jump of T₂'."""
 
     outer: Transform
     inner: Transform
 
     @property
     def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it follows from the parts
-        """The range that both parts know."""
+        """The range that both parts allow."""
         return common_sharpness((self.outer, self.inner))
 
     @property
     def slope(self) -> Slope:  # type: ignore[override]  # it follows from the parts
-        """Products of 0 and 1 are 0 and 1."""
+        """The kind of T': products of 0 and 1 are 0 and 1."""
         slopes = {self.outer.slope, self.inner.slope}
         return "any" if "any" in slopes else "indicator" if "indicator" in slopes else "one"
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """T₂(T₁(p))."""
+        """Return T₂(T₁(p))."""
         return self.outer(self.inner(widened(p), mu), mu).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """T₂'(T₁(p))·T₁'(p)."""
+        """Return T₂'(T₁(p))·T₁'(p)."""
         wide = widened(p)
         return (self.outer.derivative(self.inner(wide, mu), mu) * self.inner.derivative(wide, mu)).to(p.dtype)
 
@@ -51,15 +51,15 @@ class Rescaled(Transform):
 
     @property
     def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it is that of the part
-        """That of the transform."""
+        """The range of the transform."""
         return self.transform.sharpness
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """outer·T₁(inner·p)."""
+        """Return outer·T₁(inner·p)."""
         return self.outer * self.transform(self.inner * p, mu)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """outer·inner·T₁'(inner·p)."""
+        """Return outer·inner·T₁'(inner·p)."""
         return (self.outer * self.inner) * self.transform.derivative(self.inner * p, mu)
 
 
@@ -72,15 +72,15 @@ class RescaledProx(Prox):
 
     @property
     def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it is that of the part
-        """That of the prox."""
+        """The range of the prox."""
         return self.prox.sharpness
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """P₁(c·x)/c."""
+        """Return P₁(c·x)/c."""
         return self.prox(self.inner * x, mu) / self.inner
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """r₁(c·z)/c²."""
+        """Return r₁(c·z)/c²."""
         return self.prox.regularizer(self.inner * z, mu) / self.inner**2
 
 
@@ -96,11 +96,11 @@ class Average(Prox):
 
     @property
     def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it follows from the parts
-        """The range that all of them know."""
+        """The range that all of them allow."""
         return common_sharpness(self.proxes)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Σ λᵢPᵢ(x)."""
+        """Return Σ λᵢPᵢ(x)."""
         value = self.weights[0] * self.proxes[0](x, mu)
         for weight, prox in zip(self.weights[1:], self.proxes[1:], strict=True):
             value = value + weight * prox(x, mu)
@@ -108,9 +108,15 @@ class Average(Prox):
 
 
 def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> Pair:
-    """The pair of T₂∘T₁ and the same P: F = T₂∘F₁, B = (T₂'∘F₁)·B₁. Legitimate, as P stays the same.
+    """Make the pair of T₂∘T₁ and the same P: F = T₂∘F₁, B = (T₂'∘F₁)·B₁. It is legitimate, as P stays the same.
 
-    `name` is by default the pair's with ∘ and the transform's before it. TypeError for no `Transform`, or a heuristic.
+    Args:
+        transform: T₂, a `Transform`.
+        pair: the pair of T₁ and P, or its name.
+        name: by default, the name of the transform, ∘ and the name of the pair.
+
+    Raises:
+        TypeError: `transform` is no `Transform`, or `pair` is a heuristic.
     """
     if not isinstance(transform, Transform):
         raise TypeError(
@@ -119,15 +125,19 @@ def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> 
         )
     pair = _decomposed(pair, "compose")
     name = f"{type(transform).__name__}∘{pair.name}" if name is None else name
-    return Pair(
-        name, pair.prox, Composed(transform, pair.transform), _doc(name, f"T = T₂∘T₁ with T₁ and P of {pair.name}")
-    )
+    doc = pair_doc(name, f"T = T₂∘T₁ with T₁ and P of {pair.name}")
+    return Pair(name, pair.prox, Composed(transform, pair.transform), doc)
 
 
 def average(proxes: Sequence[Prox | Callable[[Tensor], Tensor]], weights: Sequence[float] | None = None) -> Prox:
-    """The convex combination of prox maps or nondecreasing callables, by default the mean: nondecreasing as they are.
+    """Return the convex combination of prox maps, which is a prox, too.
 
-    ValueError for a callable that falls, and unless there are as many weights as maps, none negative, with sum 1.
+    Args:
+        proxes: `Prox` objects or nondecreasing callables of one tensor.
+        weights: one for each, none negative, with sum 1; by default all equal.
+
+    Raises:
+        ValueError: a callable falls, or the weights do not fit.
 
     Example:
         >>> from proxconnect import theory
@@ -144,29 +154,31 @@ def average(proxes: Sequence[Prox | Callable[[Tensor], Tensor]], weights: Sequen
 
 
 def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: str | None = None) -> Pair:
-    """F(x) ↦ outer·F(inner·x), B(x) ↦ outer·inner·B(inner·x); inner > 0, outer ≠ 0. Legitimate.
+    """Make the pair outer·F(inner·x), outer·inner·B(inner·x) of F and B. It is legitimate.
 
-    T(p) becomes outer·T(inner·p), and P(x) becomes P(inner·x)/inner, the prox of r(inner·z)/inner². TypeError for a
-    heuristic, ValueError for another `inner` or `outer`.
+    T(p) becomes outer·T(inner·p). P(x) becomes P(inner·x)/inner, the prox of r(inner·z)/inner².
+
+    Args:
+        pair: a `Pair` or its name.
+        inner: finite, above 0.
+        outer: finite, not 0.
+        name: by default, one made of `outer`, `inner` and the pair's name.
+
+    Raises:
+        TypeError: `pair` is a heuristic.
+        ValueError: `inner` or `outer` is out of range.
     """
     pair = _decomposed(pair, "rescale")
     if not (math.isfinite(inner) and inner > 0 and math.isfinite(outer) and outer != 0):
         raise ValueError(f"rescale needs a finite inner > 0 and a finite outer other than 0; got {inner} and {outer}")
     name = f"{outer:g}·{pair.name}({inner:g}x)" if name is None else name
-    doc = _doc(name, f"{outer:g} times the F of {pair.name} at {inner:g} times x")
+    doc = pair_doc(name, f"{outer:g} times the F of {pair.name} at {inner:g} times x")
     prox = pair.prox if pair.prox == identity else RescaledProx(pair.prox, inner)  # which stays known as the identity
     return Pair(name, prox, Rescaled(pair.transform, outer, inner), doc)
 
 
 def _decomposed(given: str | AnyPair, law: str) -> Pair:
-    """The pair, of `PAIRS` if a name; TypeError for what has no decomposition."""
+    """Return the pair, by name from `PAIRS`; TypeError if it has no decomposition."""
     if isinstance(given, str | Pair | Heuristic) and isinstance(pair := resolve(given), Pair):
         return pair
     raise TypeError(f"{law} takes a Pair or its name; got {given!r}: theory.correct makes a Pair of a heuristic")
-
-
-def _doc(name: str, what: str) -> str:
-    return f"""{name}: F(x) = T(P(x)), B(x) = T'(P(x)), {what}.
-
-    P is a prox, an argmin_z ½(z - x)² + r(z).
-    """
