@@ -157,7 +157,7 @@ THEORY_AND_EXPORT: tuple[Fault, ...] = (
     fault(
         "falling-prox", "the verdict does not look for a P that falls",
         "theory/test_verdicts.py theory/test_mutants.py",
-        (f"{SRC}/theory/verdicts/decomposition.py", "    yield from falling(sampled)\n", ""),
+        (f"{SRC}/theory/verdicts/decomposition.py", "        *rules.falling(sampled),\n", ""),
     ),
     fault(
         "drift-of-the-potential", "the certificate's bound has the drift of Φ with the wrong sign",

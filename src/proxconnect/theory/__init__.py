@@ -7,7 +7,7 @@ The folders, and their files, in reading order:
   pair's own `declaration`; `decomposition` joins them to a `verdict`, with its `words` and its `picture`;
 - `new_pairs`: `synthesis`, `composition`, `correction`, and `argmin`, which makes a prox of its regulariser;
 - `certificates`: a `trajectory` and its `recorder`, `potentials`, the `account` of the identity, the `composite` ℓ∘T,
-  and the conditions in `checks`; `certificate` joins them, and `statement` prints them.
+  and the conditions in `checks`; `certificate` joins and prints them.
 """
 
 from proxconnect.theory.certificates.certificate import Certificate, certificate

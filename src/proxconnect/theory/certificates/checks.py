@@ -73,7 +73,8 @@ def identity(owed: Account, resolution: float) -> Check:
 def proximality(latents: Tensor, potentials: Potentials, p: Tensor) -> Check:
     """Check that Δ_τ(w) ≥ 0, up to rounding, over a grid of w for every latent (t+1, n): p minimises Φ - ⟨·, w*⟩."""
     least, value, place = math.inf, math.nan, 0
-    visited = _spread(torch.unique(p))
+    visited = torch.unique(p)
+    visited = visited[torch.linspace(0, len(visited) - 1, min(100, len(visited))).round().long()]  # at most 100
     for group in potentials:
         x, at = latents[group.rows].reshape(-1), p[group.rows].reshape(-1)
         grid = _grid(potentials, group, x, at, visited)
@@ -115,12 +116,6 @@ def _grid(potentials: Potentials, group: SharpnessGroup, x: Tensor, p: Tensor, v
     corners = torch.tensor([-1.0, 0.0, 1.0], dtype=x.dtype)
     grid: Tensor = torch.unique(torch.cat([line, corners, potentials.prox(sources, group.mu), visited]))
     return grid
-
-
-def _spread(values: Tensor, most: int = 100) -> Tensor:
-    """Return at most `most` of the sorted values, evenly."""
-    spread: Tensor = values[torch.linspace(0, len(values) - 1, min(most, len(values))).round().long()]
-    return spread
 
 
 def forward(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:

@@ -54,8 +54,7 @@ class Recorder:
             raise ValueError(f"entries and steps must be at least 1; got entries={entries}, steps={steps}")
         self._optimizer = unwrapped(optimizer)
         layers = stepped_layers(self._optimizer, model)
-        _require_no_scale(layers)
-        _require_whole(layers)
+        _require_recordable(layers)
         group_of = {id(p): i for i, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
         self._tapes = {
             name: _Tape(layer, group_of[id(layer.latent)], _chosen(layer, entries, f"{seed} {name}"), steps)
@@ -103,7 +102,7 @@ class Recorder:
                 tape.after_step()
 
 
-def _require_no_scale(layers: dict[str, BinaryLayer]) -> None:
+def _require_recordable(layers: dict[str, BinaryLayer]) -> None:
     scaled = [
         name
         for name, layer in layers.items()
@@ -114,9 +113,6 @@ def _require_no_scale(layers: dict[str, BinaryLayer]) -> None:
             f"the weights of {some(scaled)} have a scale α that moves with them, and a certificate needs it constant: "
             "call binarize(model, ..., scale=None)"
         )
-
-
-def _require_whole(layers: dict[str, BinaryLayer]) -> None:
     sharded = [name for name, layer in layers.items() if hasattr(layer.latent, "to_local")]
     if sharded:
         raise ValueError(

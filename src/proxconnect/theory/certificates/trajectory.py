@@ -43,7 +43,8 @@ class Trajectory:
             if values is not None and tuple(values.shape) != shape:
                 raise ValueError(f"{name} of {t} steps of {n} entries have shape {shape}; got {tuple(values.shape)}")
         for name in (*shapes, "learning_rates"):
-            _require_plain(name, getattr(self, name))
+            if (values := getattr(self, name)) is not None:
+                _require_plain(name, values)
         if bool((self.mu <= 0).any()) or bool((self.learning_rates < 0).any()):
             raise ValueError("mu must be positive and learning_rates not negative at every step")
         if not bool((self.learning_rates > 0).any()):
@@ -107,10 +108,7 @@ def _series(values: Tensor | Sequence[float] | float, count: int) -> Tensor:
     return given.repeat(count) if given.dim() == 0 else given
 
 
-def _require_plain(name: str, values: Tensor | None) -> None:
-    """Raise ValueError unless `values` is a finite float64 tensor on the CPU, or None."""
-    if values is None:
-        return
+def _require_plain(name: str, values: Tensor) -> None:
     if values.dtype != torch.float64 or values.device.type != "cpu" or values.requires_grad:
         raise ValueError(
             f"{name} must be a float64 tensor on the CPU without gradient; got {values.dtype} on {values.device}: "

@@ -43,7 +43,10 @@ class Half:
     """How often to halve the pieces of a bin until one is left."""
 
     def __post_init__(self) -> None:
-        near = _near_ends().to(self.start.device)
+        octaves = torch.arange(*OCTAVES, dtype=torch.float64).exp2()[:, None]
+        near = (octaves * (1 + torch.arange(2**FINE, dtype=torch.float64) / 2**FINE)).flatten()
+        near[0] = 0.0  # the first bin begins at 0, and the last one has no end
+        near = near.to(self.start.device)
         first = (torch.bucketize(near, self.start, right=True, out_int32=True) - 1).clamp(min=0)
         most = torch.cat([first, first.new_tensor([len(self.start) - 1])]).diff().max()
         object.__setattr__(self, "first", first)
@@ -70,14 +73,6 @@ def _horner(c: Tensor, d: Tensor) -> Tensor:
     """Return Σ_k c[i, k]·d[i]^k."""
     c0, c1, c2, c3 = c.unbind(1)
     return c0 + d * (c1 + d * (c2 + d * c3))
-
-
-def _near_ends() -> Tensor:
-    """Return the near end of each bin. The first bin begins at 0, and the last one has no end."""
-    octaves = torch.arange(*OCTAVES, dtype=torch.float64).exp2()[:, None]
-    ends: Tensor = (octaves * (1 + torch.arange(2**FINE, dtype=torch.float64) / 2**FINE)).flatten()
-    ends[0] = 0.0
-    return ends
 
 
 def _bin(d: Tensor) -> Tensor:

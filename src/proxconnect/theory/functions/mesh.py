@@ -170,7 +170,9 @@ def mesh(
     leaves: list[tuple[Tensor, Tensor, Tensor]] = []
     count = 0
     while len(pending):
-        x = _nodes(pending)
+        low_ends, high_ends = pending[:, :1], pending[:, 1:]
+        x = (low_ends + high_ends) / 2 + (high_ends - low_ends) / 2 * UNIT_NODES
+        x[:, 0], x[:, -1] = pending[:, 0], pending[:, 1]
         values = torch.stack([f(x.reshape(-1)).reshape(x.shape) for f in functions])
         if sizes is None:
             sizes = [_size(x, v) for v in values]
@@ -206,13 +208,6 @@ def _blur(x: Tensor, values: Tensor) -> Tensor:
     width = x[:, -1] - x[:, 0]
     blur = rounding / width * (values.amax(1) - values.amin(1))
     return torch.where(width > 2.0**12 * rounding, blur, 0.0)
-
-
-def _nodes(ends: Tensor) -> Tensor:
-    low, high = ends[:, :1], ends[:, 1:]
-    x = (low + high) / 2 + (high - low) / 2 * UNIT_NODES
-    x[:, 0], x[:, -1] = ends[:, 0], ends[:, 1]
-    return x
 
 
 def _where_rough(functions: Sequence[BlackBox], pending: Tensor) -> str:

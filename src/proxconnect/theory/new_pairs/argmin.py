@@ -71,18 +71,13 @@ def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = (
         raise TypeError(f"regularizer must be a callable of one tensor; got {type(regularizer).__name__}")
     solver = _Solver.of(regularizer, points)
     leaves = mesh([BlackBox("the argmin", solver)], -REACH, REACH, tolerance=ARGMIN_ERROR)
-    _require_bounded(leaves.values[0])
-    right, left = (_side(leaves, side) for side in (1.0, -1.0))
-    return ArgminProx(regularizer, interpolant(right[0], left[0]), max(right[1], left[1]) + UNSEEN_KINK)
-
-
-def _require_bounded(p: Tensor) -> None:
-    """Raise ValueError if the least point is the last one of the grid."""
-    if float(p.abs().max()) >= FARTHEST:
+    if float(leaves.values[0].abs().max()) >= FARTHEST:  # then the least point is the last one of the grid
         raise ValueError(
             f"the prox of x leaves ±{FARTHEST:g} within |x| ≤ {REACH:g}: regularizer falls as fast as -½z² far away, "
             "or nearly so; let it be +∞ beyond what is allowed"
         )
+    right, left = (_side(leaves, side) for side in (1.0, -1.0))
+    return ArgminProx(regularizer, interpolant(right[0], left[0]), max(right[1], left[1]) + UNSEEN_KINK)
 
 
 @dataclass(frozen=True)

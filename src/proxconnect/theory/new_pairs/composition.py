@@ -7,23 +7,28 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, Prox, Sharpness, Transform, resolve
-from proxconnect.pairs.part import common_sharpness, widened
+from proxconnect.pairs.part import Part, common_sharpness, widened
 from proxconnect.pairs.prox import identity
 from proxconnect.pairs.transform import Slope
 from proxconnect.theory.new_pairs.synthesis import as_prox, pair_doc
 
 
+class _Made(Part):
+    """A map made of others, with the sharpness that all of them allow."""
+
+    @property
+    def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it follows from the parts
+        """The range of μ."""
+        parts = [part for value in vars(self).values() for part in (value if isinstance(value, tuple) else [value])]
+        return common_sharpness(part for part in parts if isinstance(part, Part))
+
+
 @dataclass(frozen=True)
-class Composed(Transform):
+class Composed(_Made, Transform):
     """T(p) = T₂(T₁(p)), T' by the chain rule, in float32 or wider: the rounding of T₁ decides at a jump of T₂'."""
 
     outer: Transform
     inner: Transform
-
-    @property
-    def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it follows from the parts
-        """The range that both parts allow."""
-        return common_sharpness((self.outer, self.inner))
 
     @property
     def slope(self) -> Slope:  # type: ignore[override]  # it follows from the parts
@@ -42,17 +47,12 @@ class Composed(Transform):
 
 
 @dataclass(frozen=True)
-class Rescaled(Transform):
+class Rescaled(_Made, Transform):
     """T(p) = outer·T₁(inner·p), T'(p) = outer·inner·T₁'(inner·p)."""
 
     transform: Transform
     outer: float = 1.0
     inner: float = 1.0
-
-    @property
-    def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it is that of the part
-        """The range of the transform."""
-        return self.transform.sharpness
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """Return outer·T₁(inner·p)."""
@@ -64,16 +64,11 @@ class Rescaled(Transform):
 
 
 @dataclass(frozen=True)
-class RescaledProx(Prox):
+class RescaledProx(_Made, Prox):
     """P(x) = P₁(c·x)/c = argmin_z ½(z - x)² + r₁(c·z)/c², c > 0."""
 
     prox: Prox
     inner: float
-
-    @property
-    def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it is that of the part
-        """The range of the prox."""
-        return self.prox.sharpness
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         """Return P₁(c·x)/c."""
@@ -85,7 +80,7 @@ class RescaledProx(Prox):
 
 
 @dataclass(frozen=True)
-class Average(Prox):
+class Average(_Made, Prox):
     """P = Σ λᵢPᵢ with λ ≥ 0 and Σλ = 1, the prox of the proximal average of the rᵢ.
 
     Source: Bauschke, Goebel, Lucet, Wang 2008 (SIAM J. Optim. 19(2)).
@@ -93,11 +88,6 @@ class Average(Prox):
 
     proxes: tuple[Prox, ...]
     weights: tuple[float, ...]
-
-    @property
-    def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it follows from the parts
-        """The range that all of them allow."""
-        return common_sharpness(self.proxes)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
         """Return Σ λᵢPᵢ(x)."""
@@ -110,13 +100,8 @@ class Average(Prox):
 def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> Pair:
     """Make the pair of T₂∘T₁ and the same P: F = T₂∘F₁, B = (T₂'∘F₁)·B₁. It is legitimate, as P stays the same.
 
-    Args:
-        transform: T₂, a `Transform`.
-        pair: the pair of T₁ and P, or its name.
-        name: by default, the name of the transform, ∘ and the name of the pair.
-
-    Raises:
-        TypeError: `transform` is no `Transform`, or `pair` is a heuristic.
+    The name is by default that of the transform, ∘ and that of the pair. TypeError if `transform` is no `Transform`, or
+    `pair` is a heuristic.
     """
     if not isinstance(transform, Transform):
         raise TypeError(
@@ -130,14 +115,9 @@ def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> 
 
 
 def average(proxes: Sequence[Prox | Callable[[Tensor], Tensor]], weights: Sequence[float] | None = None) -> Prox:
-    """Return the convex combination of prox maps, which is a prox, too.
+    """Return the convex combination of prox maps or nondecreasing callables, by default their mean. It is a prox, too.
 
-    Args:
-        proxes: `Prox` objects or nondecreasing callables of one tensor.
-        weights: one for each, none negative, with sum 1; by default all equal.
-
-    Raises:
-        ValueError: a callable falls, or the weights do not fit.
+    ValueError if a callable falls, or unless there is a weight ≥ 0 for each map, with sum 1.
 
     Example:
         >>> from proxconnect import theory
@@ -154,19 +134,10 @@ def average(proxes: Sequence[Prox | Callable[[Tensor], Tensor]], weights: Sequen
 
 
 def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: str | None = None) -> Pair:
-    """Make the pair outer·F(inner·x), outer·inner·B(inner·x) of F and B. It is legitimate.
+    """Make the pair outer·F(inner·x), outer·inner·B(inner·x) of F and B, with inner > 0, outer ≠ 0. It is legitimate.
 
-    T(p) becomes outer·T(inner·p). P(x) becomes P(inner·x)/inner, the prox of r(inner·z)/inner².
-
-    Args:
-        pair: a `Pair` or its name.
-        inner: finite, above 0.
-        outer: finite, not 0.
-        name: by default, one made of `outer`, `inner` and the pair's name.
-
-    Raises:
-        TypeError: `pair` is a heuristic.
-        ValueError: `inner` or `outer` is out of range.
+    T(p) becomes outer·T(inner·p). P(x) becomes P(inner·x)/inner, the prox of r(inner·z)/inner². TypeError if `pair` is
+    a heuristic, ValueError if `inner` or `outer` is out of range.
     """
     pair = _decomposed(pair, "rescale")
     if not (math.isfinite(inner) and inner > 0 and math.isfinite(outer) and outer != 0):

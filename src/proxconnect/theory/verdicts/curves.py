@@ -5,7 +5,8 @@ Each function takes a float tensor of any shape and keeps its shape and dtype. I
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import wraps
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,23 @@ from proxconnect.theory.verdicts.sampling import Sample
 
 _RIGHT = (UNIT_NODES == 1).double()
 """A jump within a leaf has its right value at the last node alone."""
+
+
+Curve = TypeVar("Curve")
+
+
+def _elementwise(method: Callable[[Curve, Tensor], Tensor]) -> Callable[[Curve, Tensor], Tensor]:
+    """Let a method of float64 tensors (n,) without NaN take any float tensor; NaN stays NaN."""
+
+    @wraps(method)
+    def evaluated(curve: Curve, x: Tensor) -> Tensor:
+        flat = x.detach().double().cpu().reshape(-1)
+        known = ~flat.isnan()
+        value = torch.full_like(flat, torch.nan)
+        value[known] = method(curve, flat[known])
+        return value.reshape(x.shape).to(x)
+
+    return evaluated
 
 
 class Preimage(NamedTuple):
@@ -61,22 +79,18 @@ class ProxCurve:
         r = r - (r[int(at_zero[0]), -1] if len(at_zero) else r[0, 0])
         return cls(mesh, p, r, (bool(p[0, 0] == p[0, -1]), bool(p[-1, 0] == p[-1, -1])))
 
+    @_elementwise
     def __call__(self, x: Tensor) -> Tensor:
         """Return P(x); NaN outside the domain that was looked at."""
-        return _elementwise(self._value, x)
-
-    def _value(self, x: Tensor) -> Tensor:
         leaf = self.mesh.leaf_of(x)  # the clamp keeps P on a plateau from leaving it by an ulp
         return self.mesh.interpolate(self.p, x).clamp(self.p[leaf, 0], self.p[leaf, -1])
 
+    @_elementwise
     def regularizer(self, z: Tensor) -> Tensor:
         """Return r(z) = ∫(P⁻¹ - id), 0 at P(0); in a gap the curve with P⁻¹ = x₀.
 
         It is +∞ beyond a plateau that ends the range of P, and NaN beyond the domain that was looked at.
         """
-        return _elementwise(self._regularizer, z)
-
-    def _regularizer(self, z: Tensor) -> Tensor:
         at = self.preimage(z)
         rise = at.z - self.p[at.leaf, 0]
         across = self.r[at.leaf, 0] + rise * (self.mesh.high[at.leaf] - (at.z + self.p[at.leaf, 0]) / 2)
@@ -108,34 +122,20 @@ class TransformCurve:
     slopes: Tensor
     """B(x₀) of the break that a leaf belongs to, (leaves,)."""
 
+    @_elementwise
     def __call__(self, z: Tensor) -> Tensor:
         """Return T(z); NaN outside the range of P."""
-        return _elementwise(self._value, z)
-
-    def derivative(self, z: Tensor) -> Tensor:
-        """Return T'(z); NaN outside the range of P."""
-        return _elementwise(self._slope, z)
-
-    def _value(self, z: Tensor) -> Tensor:
         at = self.prox.preimage(z)
         across = self.sample.forward[at.leaf, 0] + (at.z - self.prox.p[at.leaf, 0]) * self.slopes[at.leaf]
-        return _within(at, torch.where(at.in_gap, across, self.sample.F(at.x)))
+        value = torch.where(at.in_gap, across, self.sample.F(at.x))
+        return torch.where(at.below | at.above, torch.nan, value)
 
-    def _slope(self, z: Tensor) -> Tensor:
+    @_elementwise
+    def derivative(self, z: Tensor) -> Tensor:
+        """Return T'(z); NaN outside the range of P."""
         at = self.prox.preimage(z)
-        return _within(at, torch.where(at.in_gap, self.slopes[at.leaf], self.sample.B(at.x)))
-
-
-def _within(at: Preimage, values: Tensor) -> Tensor:
-    return torch.where(at.below | at.above, torch.nan, values)
-
-
-def _elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    flat = x.detach().double().cpu().reshape(-1)
-    known = ~flat.isnan()
-    value = torch.full_like(flat, torch.nan)
-    value[known] = function(flat[known])
-    return value.reshape(x.shape).to(x)
+        value = torch.where(at.in_gap, self.slopes[at.leaf], self.sample.B(at.x))
+        return torch.where(at.below | at.above, torch.nan, value)
 
 
 def reconstruct(

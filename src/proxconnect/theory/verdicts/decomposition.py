@@ -3,7 +3,7 @@
 There are if and only if F and B are functions of P = ∫dF/B, and P never falls.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeGuard
 
@@ -13,18 +13,11 @@ from torch import Tensor
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.theory.functions.blackbox import autograd_derivative, probed
 from proxconnect.theory.functions.mesh import REACH, TooRoughError
+from proxconnect.theory.verdicts import rules
 from proxconnect.theory.verdicts.curves import reconstruct
 from proxconnect.theory.verdicts.declaration import Declaration
 from proxconnect.theory.verdicts.plateaus import Plateau, faint, plateaus, varying_on_plateaus
-from proxconnect.theory.verdicts.rules import (
-    Finding,
-    Jump,
-    diverging,
-    falling,
-    jumps,
-    moving_without_push,
-    wrong_jumps,
-)
+from proxconnect.theory.verdicts.rules import Finding, Jump
 from proxconnect.theory.verdicts.sampling import Sample, sample
 from proxconnect.theory.verdicts.verdict import Verdict
 
@@ -115,8 +108,15 @@ def _is_autograd_function(given: object) -> TypeGuard[type[torch.autograd.Functi
 
 
 def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) -> Verdict:
-    level, steps = list(plateaus(sampled)), list(jumps(sampled))
-    found = list(_breaches(sampled, level, steps))
+    level, steps = list(plateaus(sampled)), list(rules.jumps(sampled))
+    found = [
+        *varying_on_plateaus(sampled, level),
+        *faint(sampled),
+        *rules.falling(sampled),
+        *rules.moving_without_push(sampled),
+        *rules.diverging(sampled),
+        *rules.wrong_jumps(sampled, steps),
+    ]
     if declaration is not None:
         asked = replace(asked, declared=declaration.error is None)
         if found and asked.declared:
@@ -139,15 +139,6 @@ def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) ->
     return replace(asked, legitimate=True, reason=reason, prox=prox, transform=transform)
 
 
-def _breaches(sampled: Sample, level: list[Plateau], steps: list[Jump]) -> Iterator[Finding]:
-    yield from varying_on_plateaus(sampled, level)
-    yield from faint(sampled)
-    yield from falling(sampled)
-    yield from moving_without_push(sampled)
-    yield from diverging(sampled)
-    yield from wrong_jumps(sampled, steps)
-
-
 def _nearest(found: list[Finding]) -> Finding:
     """Return the finding nearest to 0; of two at the same distance, the right one."""
     return min(found, key=lambda f: (round(min(map(abs, f.interval)), 12), -f.interval[1]))
@@ -156,7 +147,8 @@ def _nearest(found: list[Finding]) -> Finding:
 def _only_by_convention(level: list[Plateau], steps: list[Jump]) -> Finding | None:
     """Find the first place at which a legitimate pair rests on the convention."""
     for jump in steps:
-        if not jump.is_even:
+        B = (jump.before, jump.here, jump.after)
+        if max(B) - min(B) > 1e-9 * max(map(abs, B)):
             values = f"{jump.before:.6g} before, {jump.here:.6g} at and {jump.after:.6g} after it"
             reason = f"at the jump at x = {jump.at.x:.6g} B is {values}, and the value at it counts"
             return Finding(reason, (jump.at.x, jump.at.x))

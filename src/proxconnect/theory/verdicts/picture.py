@@ -117,6 +117,8 @@ def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: ProxCurve, x:
     cells[0].set(title="P(x)", xlabel="x", xlim=(float(x[0]), float(x[-1])))
     z = _range(prox, x)
     is_reached = ~prox.preimage(z).in_gap
+    beside = torch.nn.functional.pad(is_reached, (1, 1))
+    alone = is_reached & ~(beside[:-2] | beside[2:])
     for axes, function, title in (
         (cells[1], verdict.transform, "T(z)"),
         (cells[2], prox.regularizer, f"r(z){_INFINITE[prox.ends]}"),
@@ -124,7 +126,6 @@ def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: ProxCurve, x:
         values = function(z).detach()
         axes.plot(z, values, ":", color="#777777", linewidth=1.2)
         axes.plot(z, torch.where(is_reached, values, torch.nan), color=_PART_COLOUR, linewidth=1.6)
-        alone = is_reached & _is_alone(is_reached)
         axes.plot(z[alone], values[alone], "o", color=_PART_COLOUR, markersize=4)
         axes.set(title=title, xlabel="z")
     if bool((values.abs() < 1e-9).all()):
@@ -139,9 +140,3 @@ def _range(prox: ProxCurve, x: Tensor) -> Tensor:
     gaps = prox.p[~prox.mesh.smooth].flatten().clamp(low, high)
     z: Tensor = torch.cat([torch.linspace(low, high, 2001, dtype=torch.float64), gaps]).unique()
     return z
-
-
-def _is_alone(is_reached: Tensor) -> Tensor:
-    """Return whether neither neighbour of a point is reached."""
-    padded = torch.cat([is_reached.new_zeros(1), is_reached, is_reached.new_zeros(1)])
-    return ~(padded[:-2] | padded[2:])

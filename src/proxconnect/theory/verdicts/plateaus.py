@@ -47,7 +47,9 @@ def plateaus(sample: Sample) -> Iterator[Plateau]:
         if bool(flat.any()):
             interval = (float(mesh.low[first]), float(mesh.high[last]))
             settled = first + (flat & _settled(mesh, first, last)).nonzero().flatten()
-            yield Plateau(first, last, flat, _stretches(mesh, settled), interval)
+            apart = mesh.low[settled[1:]] - mesh.high[settled[:-1]] > 1e-9  # wider than a break
+            stretches = torch.tensor_split(settled, (apart.nonzero().flatten() + 1).tolist()) if len(settled) else ()
+            yield Plateau(first, last, flat, stretches, interval)
 
 
 def _level_runs(sample: Sample) -> Iterator[tuple[int, int]]:
@@ -80,14 +82,6 @@ def _settled(mesh: Mesh, first: int, last: int) -> Tensor:
     if last + 1 < len(mesh.x) and bool(mesh.smooth[last + 1]):
         settled &= low < high[-1] - margin
     return settled
-
-
-def _stretches(mesh: Mesh, flat: Tensor) -> tuple[Tensor, ...]:
-    """Divide flat leaves at gaps that are wider than a break."""
-    if not len(flat):
-        return ()
-    apart = mesh.low[flat[1:]] - mesh.high[flat[:-1]] > 1e-9
-    return torch.tensor_split(flat, (apart.nonzero().flatten() + 1).tolist())
 
 
 def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Finding]:

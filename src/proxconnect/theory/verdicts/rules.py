@@ -95,12 +95,6 @@ class Jump(NamedTuple):
     here: float
     after: float
 
-    @property
-    def is_even(self) -> bool:
-        """Whether B is the same on both sides and at the jump."""
-        values = (self.before, self.here, self.after)
-        return max(values) - min(values) <= 1e-9 * max(map(abs, values))
-
 
 def jumps(sample: Sample) -> Iterator[Jump]:
     """Find the breaks at which F jumps; at the others it is only steep."""
@@ -152,7 +146,8 @@ def wrong_jumps(sample: Sample, found: list[Jump]) -> Iterator[Finding]:
 def diverging(sample: Sample) -> Iterator[Finding]:
     """Find isolated zeros of B at which ∫dF/B diverges."""
     low, high = sample.mesh.ends
-    open_at = _unsettled(sample)
+    still = (sample.travel <= sample.noise) | (sample.backward == 0).all(1)
+    open_at = sample.mesh.x.mean(1)[sample.mesh.smooth & ~sample.is_unit & ~still]  # F moves, but not by ∫B
     for zero in sample.zeros:
         for side in (-1.0, 1.0):
             end = zero.x + side * 2.0**-8
@@ -166,12 +161,6 @@ def diverging(sample: Sample) -> Iterator[Finding]:
                               interval, decided=False)  # fmt: skip
             elif order <= DIVERGES:
                 yield Finding(f"∫dF/B diverges at the zero of B at x = {zero.x:.6g}, towards which F moves", interval)
-
-
-def _unsettled(sample: Sample) -> Tensor:
-    """Return the middles of the leaves on which F moves, but not by ∫B, and B is not 0, ascending."""
-    still = (sample.travel <= sample.noise) | (sample.backward == 0).all(1)
-    return sample.mesh.x.mean(1)[sample.mesh.smooth & ~sample.is_unit & ~still]
 
 
 def _order(sample: Sample, zero: Zero, side: float) -> float | None:

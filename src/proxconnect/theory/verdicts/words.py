@@ -72,13 +72,8 @@ def _descent(verdict: "Verdict", curve: ProxCurve) -> str:
 
 def _jumps(curve: ProxCurve) -> list[str]:
     """Describe each jump of P."""
-    found: list[list[float]] = []  # x, P before and after; leaves side by side are one
-    for leaf in (~curve.mesh.smooth).nonzero().flatten().tolist():
-        at, before, after = float(curve.mesh.high[leaf]), float(curve.p[leaf, 0]), float(curve.p[leaf, -1])
-        if found and at - found[-1][0] <= 1e-9 * max(1.0, abs(at)):
-            found[-1][2] = after
-        else:
-            found.append([float(curve.mesh.low[leaf]), before, after])
+    mesh, p = curve.mesh, curve.p
+    found = [(float(mesh.low[a]), float(p[a, 0]), float(p[b, -1])) for a, b in runs(~mesh.smooth)]
     real = [jump for jump in found if jump[2] - jump[1] > 1e-9]
     if len(real) > _MOST:
         return [f"P jumps at {len(real)} places from x = {real[0][0]:.4g} to {real[-1][0]:.4g}"]
