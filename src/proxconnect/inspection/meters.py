@@ -150,9 +150,14 @@ class _Gauge:
         x = _normalised(quantizer, self.layer.by_channel(latent))
         softness, dead = _quality(quantizer, x)
         bins, nonfinite = _histogram(x)
-        shares = {"dead_share": dead, "nonfinite_share": nonfinite, "histogram": bins}
-        spans = self._flips(latent) | self._input() | self._overflows()
-        return {"softness": softness} | shares | self._gradient() | spans
+        measured = {"softness": softness, "dead_share": dead, "nonfinite_share": nonfinite, "histogram": bins}
+        if (gradient := self.layer.latent.grad) is not None and _local(gradient).numel() > 0:
+            measured["gradient_nonfinite_share"] = _nonfinite(_local(gradient))
+        if (seen := self.probe.seen) is not None:
+            names = ("input_softness", "input_dead_share", "input_nonfinite_share")
+            measured |= dict(zip(names, seen, strict=True))
+            self.probe.seen = None
+        return measured | self._flips(latent) | self._overflows()
 
     def remove(self) -> None:
         """Remove the hook and the counts from the layer."""
@@ -167,17 +172,6 @@ class _Gauge:
             return {}
         was_positive = unpack_bits(last[1].to(latent.device), latent.shape, torch.int8) > 0
         return {"flip_rate": _share([torch.count_nonzero(positive != was_positive)], latent)}
-
-    def _input(self) -> dict[str, Tensor]:
-        seen, self.probe.seen = self.probe.seen, None
-        names = ("input_softness", "input_dead_share", "input_nonfinite_share")
-        return {} if seen is None else dict(zip(names, seen, strict=True))
-
-    def _gradient(self) -> dict[str, Tensor]:
-        gradient = self.layer.latent.grad
-        if gradient is None or _local(gradient).numel() == 0:
-            return {}
-        return {"gradient_nonfinite_share": _nonfinite(_local(gradient))}
 
     def _overflows(self) -> dict[str, Tensor]:
         counts = self.layer.overflow_counts

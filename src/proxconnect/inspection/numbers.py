@@ -74,7 +74,9 @@ def _sizes(names: dict[nn.Module, str], vectors: Vectors) -> dict[nn.Module, _Si
     for module, size in sizes.items():
         if (spec := _spec(module)) is None:
             continue
-        size.packed_bytes += _held_bytes(module, spec, vectors)
+        size.packed_bytes += spec.tensor_bytes
+        if isinstance(module, CompactLayer) and spec.scale is not None:
+            size.packed_bytes += _stored_bytes(module.scale, vectors) - module.scale.nbytes
         latent = module._parameters.get("latent")
         if latent is None or id(latent) not in latents:
             latents.add(id(latent))
@@ -91,13 +93,6 @@ def _sizes(names: dict[nn.Module, str], vectors: Vectors) -> dict[nn.Module, _Si
                 size.float_bytes += tensor.nbytes
                 size.parameters += tensor.numel() if isinstance(tensor, nn.Parameter) else 0
     return sizes
-
-
-def _held_bytes(module: nn.Module, spec: LayerSpec, vectors: Vectors) -> int:
-    """Return the bytes of the weight and the scale of a binary or packed layer in the packed file."""
-    if not isinstance(module, CompactLayer) or spec.scale is None:
-        return spec.tensor_bytes
-    return spec.tensor_bytes - module.scale.nbytes + _stored_bytes(module.scale, vectors)
 
 
 def _stored_bytes(tensor: Tensor, vectors: Vectors) -> int:

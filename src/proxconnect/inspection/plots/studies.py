@@ -35,7 +35,9 @@ def plot_accuracies(
         for axes, panel in zip(places, column, strict=False):
             _draw_spreads(axes, panels[panel])
             if floats:
-                _draw_float(axes, floats)
+                mean, sd = _mean_and_sd([100 * accuracy for accuracy in floats])
+                axes.axvspan(mean - sd, mean + sd, color="#e4e4e4", zorder=-1, linewidth=0)
+                axes.axvline(mean, color=PAIR_COLOURS["fp"], linewidth=0.9, zorder=0.6)
             axes.set_title(panel, fontsize=10, loc="left")
         for axes in places[len(column) :]:
             axes.set_axis_off()
@@ -64,12 +66,6 @@ def _draw_spreads(axes: "Axes", values: Mapping[str, Sequence[float]]) -> None:
     axes.set_yticks(range(len(values)), list(values))
     axes.set_ylim(len(values) - 0.4, -0.6)
     _tidy(axes)
-
-
-def _draw_float(axes: "Axes", accuracies: Sequence[float]) -> None:
-    mean, sd = _mean_and_sd([100 * accuracy for accuracy in accuracies])
-    axes.axvspan(mean - sd, mean + sd, color="#e4e4e4", zorder=-1, linewidth=0)
-    axes.axvline(mean, color=PAIR_COLOURS["fp"], linewidth=0.9, zorder=0.6)
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from proxconnect.pairs import Pair
 from proxconnect.theory.certificates.account import Account
 from proxconnect.theory.certificates.composite import Composite, Excess
-from proxconnect.theory.certificates.potentials import Potentials, SharpnessGroup
+from proxconnect.theory.certificates.potentials import Integrated, Potentials, SharpnessGroup
 from proxconnect.theory.certificates.trajectory import Trajectory
 from proxconnect.theory.verdicts.declaration import Declaration
 
@@ -78,7 +78,7 @@ def proximality(latents: Tensor, potentials: Potentials, p: Tensor) -> Check:
     for group in potentials:
         x, at = latents[group.rows].reshape(-1), p[group.rows].reshape(-1)
         grid = _grid(potentials, group, x, at, visited)
-        allowed = STATED if group.is_exact else INTEGRATED
+        allowed = INTEGRATED if isinstance(group.potential, Integrated) else STATED
         delta, excess = _least_delta(group, x, at, grid, allowed)
         worst = int(excess.argmin())
         if float(excess[worst]) < least:

@@ -68,11 +68,6 @@ class SharpnessGroup:
     rows: Tensor
     potential: Potential
 
-    @property
-    def is_exact(self) -> bool:
-        """True if Φ is known to rounding, False if it is integrated."""
-        return not isinstance(self.potential, Integrated)
-
 
 class Potentials:
     """Φ_0 to Φ_t of a run, one for each distinct μ, known at least at the prox points of latents up to ±`reach`."""

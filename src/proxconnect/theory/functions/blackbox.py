@@ -30,15 +30,6 @@ class BlackBox:
             raise ProbeError(
                 f"{self.name} raised {type(error).__name__} for a float64 tensor of shape {tuple(x.shape)}: {error}"
             ) from error
-        self._require_like(x, values)
-        if not torch.equal(given, x):
-            raise ProbeError(f"{self.name} changes the tensor that it is given: let it work on a copy")
-        values = values.detach()
-        if not bool(values.isfinite().all()):
-            self._refuse_infinite(x, values)
-        return values
-
-    def _require_like(self, x: Tensor, values: object) -> None:
         if not isinstance(values, Tensor):
             raise ProbeError(f"{self.name} must return a tensor; got {type(values).__name__}")
         if values.shape != x.shape:
@@ -49,6 +40,12 @@ class BlackBox:
             raise ProbeError(
                 f"{self.name} must keep the dtype of its input: got {values.dtype} for {x.dtype}; return .to(x.dtype)"
             )
+        if not torch.equal(given, x):
+            raise ProbeError(f"{self.name} changes the tensor that it is given: let it work on a copy")
+        values = values.detach()
+        if not bool(values.isfinite().all()):
+            self._refuse_infinite(x, values)
+        return values
 
     def _refuse_infinite(self, x: Tensor, values: Tensor) -> None:
         kind, wrong = ("NaN", values.isnan()) if bool(values.isnan().any()) else ("infinite", values.isinf())

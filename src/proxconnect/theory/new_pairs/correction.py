@@ -36,6 +36,11 @@ NEAR_SIGN = 0.01
 USUAL = Sharpness(lowest=0.0, start=0.1, end=30.0)
 """The range of μ for a B without one."""
 
+_DOC = """{name}: F(x) = ∫₀ˣ B, with the B of {of}.
+
+    T = F and P is the identity, argmin_z ½(z - x)². The correction of arXiv 2402.17710.
+    """
+
 
 class UnboundedForwardWarning(UserWarning):
     """A warning that F does not tend to ±1, so that sharpening it makes no signs."""
@@ -121,7 +126,7 @@ def correct(
     known_as = given.name if isinstance(given, Heuristic) else getattr(given, "__name__", "corrected")
     name = f"{known_as}+" if name is None else name
     transform = _towards_signs(transform, name, normalise)
-    return Pair(name, transform=transform, doc=_doc(name, known_as))
+    return Pair(name, transform=transform, doc=_DOC.format(name=name, of=known_as))
 
 
 def antiderivative(backward: Callable[[Tensor], Tensor]) -> Antiderivative:
@@ -230,10 +235,3 @@ def _towards_signs(transform: Transform, name: str, normalise: bool) -> Transfor
             stacklevel=3,
         )
     return transform
-
-
-def _doc(name: str, of: str) -> str:
-    return f"""{name}: F(x) = ∫₀ˣ B, with the B of {of}.
-
-    T = F and P is the identity, argmin_z ½(z - x)². The correction of arXiv 2402.17710.
-    """

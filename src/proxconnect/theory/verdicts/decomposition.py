@@ -125,7 +125,9 @@ def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) ->
             return replace(asked, legitimate=True, reason=reason, prox=P, transform=T)
     if found:
         decided = [f for f in found if f.decided]
-        first = _nearest([f for f in decided if not f.by_convention] or decided or found)
+        # The finding nearest to 0 decides; of two at the same distance, the right one.
+        against = [f for f in decided if not f.by_convention] or decided or found
+        first = min(against, key=lambda f: (round(min(map(abs, f.interval)), 12), -f.interval[1]))
         asked = replace(asked, reason=first.reason, interval=first.interval, by_convention=first.by_convention)
         return replace(asked, legitimate=False if decided else None)
     anchor = declaration.anchor if declaration is not None and asked.declared else 0.0
@@ -137,11 +139,6 @@ def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) ->
     if declaration is not None and declaration.error is not None:
         reason = f"{reason}; but {declaration.error}, so the pair is not the one that it declares"
     return replace(asked, legitimate=True, reason=reason, prox=prox, transform=transform)
-
-
-def _nearest(found: list[Finding]) -> Finding:
-    """Return the finding nearest to 0; of two at the same distance, the right one."""
-    return min(found, key=lambda f: (round(min(map(abs, f.interval)), 12), -f.interval[1]))
 
 
 def _only_by_convention(level: list[Plateau], steps: list[Jump]) -> Finding | None:

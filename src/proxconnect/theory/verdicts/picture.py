@@ -34,7 +34,8 @@ def plot_verdict(verdict: "Verdict") -> "Figure":
     figure = new_figure(7.2, 3.6 if verdict.prox is None else 5.6)
     at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"
     why = textwrap.fill(f"{verdict.reason}{f' ({where})' if (where := words.place(verdict)) else ''}.", 118)
-    figure.suptitle(f"{verdict.name}{at}: {words.answer(verdict)}", color=_ANSWER_COLOURS[verdict.legitimate])
+    colour = _ANSWER_COLOURS[verdict.legitimate]
+    figure.suptitle(f"{verdict.name}{at}: {words.answer(verdict)}", color=colour)
     figure.supxlabel(why, fontsize=8.5)
     rows = figure.subfigures(1 if verdict.prox is None else 2, 1, squeeze=False)[:, 0]
     x = _window(verdict)
@@ -42,7 +43,12 @@ def plot_verdict(verdict: "Verdict") -> "Figure":
     for axes, function, part in ((forward, verdict.forward, "F"), (backward, verdict.backward, "B")):
         axes.plot(*_with_gaps(function, x), color=SHADES[part][2], linewidth=1.6)
         axes.set(title=f"{part}(x)", xlabel="x", xlim=(float(x[0]), float(x[-1])))
-        _shade(axes, verdict)
+        if verdict.interval is not None:
+            low, high = verdict.interval
+            if low == high:
+                axes.axvline(low, color=colour, linestyle="--", linewidth=1.0)
+            else:
+                axes.axvspan(low, high, color=colour, alpha=0.13, linewidth=0)
     if verdict.legitimate is False:
         _draw_integral(forward, verdict.backward, x)
     if verdict.prox is not None:
@@ -88,18 +94,6 @@ def _with_gaps(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor,
     values = torch.cat([y, value(low), torch.full_like(low, torch.nan), value(high)])
     order = points.argsort(stable=True)
     return points[order], values[order]
-
-
-def _shade(axes: "Axes", verdict: "Verdict") -> None:
-    """Shade the place that decides: a band, or a line for a point."""
-    if verdict.interval is None:
-        return
-    low, high = verdict.interval
-    colour = _ANSWER_COLOURS[verdict.legitimate]
-    if low == high:
-        axes.axvline(low, color=colour, linestyle="--", linewidth=1.0)
-    else:
-        axes.axvspan(low, high, color=colour, alpha=0.13, linewidth=0)
 
 
 def _draw_integral(axes: "Axes", backward: Callable[[Tensor], Tensor], x: Tensor) -> None:
