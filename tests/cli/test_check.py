@@ -240,7 +240,7 @@ SUBJECTS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::proxconnect.theory.correction.UnboundedForwardWarning")
+@pytest.mark.filterwarnings("ignore::proxconnect.theory.UnboundedForwardWarning")
 @pytest.mark.parametrize("arguments", SUBJECTS)
 def test_the_printed_code_makes_a_legitimate_pair_with_the_same_backward_that_trains(
     capsys, theirs, monkeypatch, arguments

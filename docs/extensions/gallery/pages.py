@@ -8,7 +8,8 @@ from extensions.gallery.formulas import clauses, prose, tex
 from extensions.gallery.names import link, page_of
 from extensions.gallery.verdicts import corrected_by, correction, is_legitimate, verdicts
 from proxconnect.pairs import PAIRS, AnyPair, Pair
-from proxconnect.theory import Verdict, words
+from proxconnect.theory import Verdict
+from proxconnect.theory.verdicts import words
 from proxconnect.training.study.tables import markdown
 
 FENCE = "`" * 3

@@ -7,7 +7,7 @@ from proxconnect.cli.mending import Mended, mend
 from proxconnect.cli.subject import named
 from proxconnect.pairs import PAIRS
 from proxconnect.theory import Verdict
-from proxconnect.theory.decomposition import DOMAIN
+from proxconnect.theory.verdicts.decomposition import DOMAIN
 
 
 @cache

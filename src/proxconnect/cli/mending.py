@@ -9,7 +9,7 @@ import torch
 from proxconnect._support.user_code import guarded
 from proxconnect.cli.subject import Source, Subject
 from proxconnect.pairs import PAIRS, Heuristic, Pair, prox
-from proxconnect.theory.correction import UnboundedForwardWarning, correct
+from proxconnect.theory.new_pairs.correction import UnboundedForwardWarning, correct
 
 _LINE = torch.linspace(-12, 12, 481, dtype=torch.float64)
 

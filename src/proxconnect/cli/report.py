@@ -10,8 +10,8 @@ import torch
 from proxconnect._support.json_numbers import finite
 from proxconnect.cli.exits import Exit
 from proxconnect.cli.mending import Mended
-from proxconnect.theory import words
-from proxconnect.theory.verdict import TOLERANCE, Verdict
+from proxconnect.theory.verdicts import words
+from proxconnect.theory.verdicts.verdict import TOLERANCE, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from proxconnect._support.text import shortened
 from proxconnect.cli.contents import LatentContents, PackedContents, weight_bits
 from proxconnect.deploy.packed.spec import LayerSpec
-from proxconnect.inspection.numbers import Summary
+from proxconnect.inspection import Summary
 from proxconnect.inspection.table import short
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from torch import Tensor
 from proxconnect._support.user_code import LoadError, file_of, guarded, line_of, load
 from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, Sharpness, prox, resolve
 from proxconnect.pairs.surrogates import SURROGATES
-from proxconnect.theory.blackbox import ProbeError, autograd_derivative
-from proxconnect.theory.decomposition import decompose
-from proxconnect.theory.verdict import Verdict
+from proxconnect.theory.functions.blackbox import ProbeError, autograd_derivative
+from proxconnect.theory.verdicts.decomposition import decompose
+from proxconnect.theory.verdicts.verdict import Verdict
 
 Function = Callable[[Tensor], Tensor]
 

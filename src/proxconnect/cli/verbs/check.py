@@ -16,8 +16,8 @@ from proxconnect.cli.report import Report, as_json, deciding, show
 from proxconnect.cli.subject import Subject, catalogue, subject
 from proxconnect.inspection import plots
 from proxconnect.theory import plot_verdict
-from proxconnect.theory.decomposition import DOMAIN
-from proxconnect.theory.verdict import Verdict
+from proxconnect.theory.verdicts.decomposition import DOMAIN
+from proxconnect.theory.verdicts.verdict import Verdict
 
 _ABOUT = """
 PAIR is a name of the catalogue or of a surrogate (--all lists them), or code of

@@ -1,4 +1,4 @@
-"""The course of a run, which certificates are computed from."""
+"""The course of a run, from which certificates are computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ EXACT = torch.finfo(torch.float64).eps
 class Trajectory:
     """t steps w*_{τ+1} = w*_τ - η_τ·g_τ of n latents without a scale, as float64 tensors on the CPU.
 
-    Raises ValueError where shapes do not fit, a number is not finite, or a sharpness or learning rate is not possible.
-    Whether the updates make the latents is not looked at: that is what the certificate's identity shows.
+    Raises ValueError if shapes do not fit, a number is not finite, or a sharpness or learning rate is impossible. It
+    does not check that the updates lead from latent to latent: the certificate's identity does.
     """
 
     latents: Tensor
@@ -27,9 +27,9 @@ class Trajectory:
     updates: Tensor
     """g_1 to g_t, the vectors that the updates used, (t, n)."""
     gradients: Tensor | None = None
-    """∇ℓ at the quantised weights of each step, where known, (t, n)."""
+    """∇ℓ at the quantised weights of each step, if known, (t, n)."""
     weights: Tensor | None = None
-    """The quantised weights that each forward pass used, where known, (t, n)."""
+    """The quantised weights of each forward pass, if known, (t, n)."""
     resolution: float = EXACT
     """The rounding of the run's own arithmetic: the machine epsilon of its dtype."""
 
@@ -43,7 +43,8 @@ class Trajectory:
             if values is not None and tuple(values.shape) != shape:
                 raise ValueError(f"{name} of {t} steps of {n} entries have shape {shape}; got {tuple(values.shape)}")
         for name in (*shapes, "learning_rates"):
-            _require_plain(name, getattr(self, name))
+            if (values := getattr(self, name)) is not None:
+                _require_plain(name, values)
         if bool((self.mu <= 0).any()) or bool((self.learning_rates < 0).any()):
             raise ValueError("mu must be positive and learning_rates not negative at every step")
         if not bool((self.learning_rates > 0).any()):
@@ -65,11 +66,18 @@ class Trajectory:
         mu: Tensor | Sequence[float] | float = 1.0, *, gradients: Tensor | Sequence[Tensor] | None = None,
         weights: Tensor | Sequence[Tensor] | None = None, resolution: float = EXACT,
     ) -> "Trajectory":  # fmt: skip
-        """The trajectory of the t+1 `latents` of anyone's loop, each of any shape, g taken from their differences.
+        """Make a trajectory from the latents of any training loop; g follows from their differences.
 
-        Tensors or numpy arrays of any float dtype; `resolution` is the machine epsilon of what they were computed in.
-        `learning_rates` and `mu` are one number a step (mu one more), or one for all. ValueError as for the class, and
-        where latents move at a learning rate of 0.
+        Args:
+            latents: t+1 tensors or numpy arrays of any shape and float dtype.
+            learning_rates: one for each step, or one for all.
+            mu: the sharpness at each of the latents, or one for all.
+            gradients: ∇ℓ at the quantised weights of each step.
+            weights: the quantised weights of each step.
+            resolution: the machine epsilon of the dtype that the latents were computed in.
+
+        Raises:
+            ValueError: as for the class, or latents move at a learning rate of 0.
         """
         rows = _rows(latents)
         rates, sharpness = _series(learning_rates, len(rows) - 1), _series(mu, len(rows))
@@ -100,10 +108,7 @@ def _series(values: Tensor | Sequence[float] | float, count: int) -> Tensor:
     return given.repeat(count) if given.dim() == 0 else given
 
 
-def _require_plain(name: str, values: Tensor | None) -> None:
-    """Raise ValueError unless `values` is a finite float64 tensor on the CPU, or None."""
-    if values is None:
-        return
+def _require_plain(name: str, values: Tensor) -> None:
     if values.dtype != torch.float64 or values.device.type != "cpu" or values.requires_grad:
         raise ValueError(
             f"{name} must be a float64 tensor on the CPU without gradient; got {values.dtype} on {values.device}: "

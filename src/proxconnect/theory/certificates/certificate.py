@@ -1,51 +1,55 @@
-"""Whether a run inherits ProxConnect's guarantee: the identity, what can fail, the bound and what is left of it.
+"""Certificates of runs: the identity, the conditions that can fail, the bound, and the part of it that is unused.
 
-A run by a pair F = T∘P, B = T'∘P inherits the guarantee where
+A run by a pair F = T∘P, B = T'∘P inherits the guarantee of ProxConnect if
 1. p_τ = P(w*_τ) is the minimiser of Φ - ⟨·, w*_τ⟩, that is Δ(w) ≥ 0 for all w in the domain of Φ,
 2. F(w*_τ) = T(p_τ) and g_τ = T'(p_τ) ⊙ ∇ℓ(T(p_τ)) with one T for the whole run,
-3. ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w), as where ℓ∘T is convex.
-The identity of `theory.account` holds for any vectors g, so that no verdict rests on it alone. Sources: ProxConnect,
-Dockhorn 2021 (arXiv 2110.13220), and PC++, Lu 2023 (arXiv 2402.17710).
+3. ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w), as for a convex ℓ∘T.
+The identity of `account` holds for any vectors g, so no verdict rests on it alone. Sources: ProxConnect, Dockhorn 2021
+(arXiv 2110.13220), and PC++, Lu 2023 (arXiv 2402.17710).
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import wrap
 
 import torch
 from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
-from proxconnect.theory import checks, words
-from proxconnect.theory.account import Account, Potentials, account
-from proxconnect.theory.checks import Check
-from proxconnect.theory.composite import Composite, Excess, Loss
-from proxconnect.theory.decomposition import decompose
-from proxconnect.theory.potential import NotProximalError
-from proxconnect.theory.proximality import proximality
-from proxconnect.theory.statement import statement
-from proxconnect.theory.trajectory import Trajectory
+from proxconnect.theory.certificates import checks
+from proxconnect.theory.certificates.account import Account, account
+from proxconnect.theory.certificates.checks import Check
+from proxconnect.theory.certificates.composite import Composite, Excess, Loss
+from proxconnect.theory.certificates.potentials import NotProximalError, Potentials
+from proxconnect.theory.certificates.trajectory import Trajectory
+from proxconnect.theory.verdicts import words
+from proxconnect.theory.verdicts.decomposition import decompose
 
 VANISHING = 0.5
-"""A bound vanishes where over the second half of a run it is below this share of that over the first."""
+"""A bound vanishes if over the second half of a run it is at most this share of that over the first."""
+
+
+_CONDITIONS = ("  identity", "1 Δ(w) ≥ 0", "2 F(w*) = T(p)", "  g = T'(p)⊙∇ℓ", "3 convexity")
+_ORIGINS = {"Δ₀(w)": "the start", "ΣΔ_τ(p_τ)": "the steps", "drift of Φ": "moving μ"}
+"""The origin of each term of the bound."""
 
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What a run by `pair` owes and is owed; `print` it.
+    """The guarantee of one run; `print` it for the terms of its bound.
 
-    `holds` is True where the identity and all three conditions were checked and hold, False where one fails, and None
-    where one was not checked; `reason` says which. Where it is True, `excess` ≤ `bound` at every horizon.
+    If `holds` is True, `excess` ≤ `bound` at every horizon.
     """
 
     pair: str
-    """Its name."""
+    """The name of the pair."""
     steps: int
     """t."""
     entries: int
     """n, the number of latents."""
     identity: Check
-    """Both sides agree, whatever the pair."""
+    """Both sides agree, for any pair."""
     proximality: Check
     """The least Δ_τ(w) over a grid of the domain of Φ."""
     forward: Check
@@ -55,7 +59,7 @@ class Certificate:
     convexity: Check
     """The least ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ - (ℓ∘T)(p_τ) + (ℓ∘T)(w)."""
     account: Account | None = None
-    """The terms at every comparison point; None where the pair has no account."""
+    """The terms at every comparison point; None if the pair has no account."""
     excesses: Excess | None = None
     """The excess loss over every comparison point; None without a loss."""
 
@@ -66,13 +70,13 @@ class Certificate:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the run inherits the guarantee."""
+        """True if the identity and all three conditions hold, False if one fails, None if one was not checked."""
         verdicts = [check.holds for check in self.checks]
         return False if False in verdicts else None if None in verdicts else True
 
     @property
     def reason(self) -> str:
-        """What fails first, else what was not checked, in one line."""
+        """The first check that fails, else the first that was not checked, in one line."""
         for verdict, word in ((False, "fails"), (None, "is not known")):
             for check in self.checks:
                 if check.holds is verdict:
@@ -81,7 +85,7 @@ class Certificate:
 
     @property
     def chosen(self) -> int:
-        """The comparison point of `bound` and `excess`: that of the lowest loss, the first without a loss."""
+        """The comparison point of `bound` and `excess`: the one with the lowest loss, or the first without a loss."""
         return 0 if self.excesses is None else self.excesses.lowest
 
     @cached_property
@@ -96,14 +100,14 @@ class Certificate:
 
     @property
     def bound(self) -> Tensor | None:
-        """What the average excess cannot exceed where the certificate holds, (t,)."""
+        """The sum of `terms`, which the average excess cannot exceed if the certificate holds, (t,)."""
         return torch.stack(list(self.terms.values())).sum(0) if self.terms else None
 
     @cached_property
     def unused(self) -> dict[str, Tensor]:
-        """By how much `excess` is below `bound`, as terms at every horizon, (t,); empty without a loss.
+        """The terms of bound - excess at every horizon, (t,); empty without a loss.
 
-        Where g = T'(p) ⊙ ∇ℓ, excess = bound - Σ unused exactly.
+        If g = T'(p) ⊙ ∇ℓ, excess = bound - Σ unused exactly.
         """
         if self.account is None or self.excesses is None:
             return {}
@@ -119,7 +123,7 @@ class Certificate:
     def persistent(self) -> str | None:
         """The term that keeps the bound from vanishing: the largest one over the second half of the run.
 
-        None where the bound is on its way to 0, being less than half over the second half of what it is over the first.
+        None if the bound is on its way to 0: over the second half it is at most half of that over the first.
         """
         if self.bound is None or self.steps < 2:
             return None
@@ -129,9 +133,9 @@ class Certificate:
         return max(self.terms, key=lambda name: self.halves(self.terms[name])[1])
 
     def halves(self, average: Tensor) -> tuple[float, float]:
-        """What an average (t,) over the steps so far, weighted by η, is over either half of the run.
+        """Return an average (t,), weighted by η over the steps so far, over each half of the run.
 
-        The second is where it goes to if the run goes on so. NaN where nothing was travelled.
+        The second value is its limit if the run goes on like that. NaN if every η of a half is 0.
         """
         assert self.account is not None
         eta, middle = self.account.travelled, self.steps // 2
@@ -146,29 +150,86 @@ class Certificate:
         return (a.learning_rates * values[self.chosen]).cumsum(0) / a.travelled
 
     def __str__(self) -> str:
-        return statement(self)
+        return _statement(self)
+
+
+def _statement(found: Certificate) -> str:
+    """Write the checks, the bound term by term, its unused part, and the verdict."""
+    lines = [f"{found.pair}: {found.steps} steps of {found.entries} latents", ""]
+    if found.account is None:
+        return "\n".join([*lines, *wrap(f"No account exists: {found.forward.reason}.", 80)])
+    for name, check in zip(_CONDITIONS, found.checks, strict=True):
+        lines += wrap(f"{name:16}{check}", 80, subsequent_indent=29 * " ")
+    return "\n".join([*lines, "", *_balance(found), "", *wrap(_verdict(found), 80)])
+
+
+def _balance(found: Certificate) -> list[str]:
+    """Write the terms of the bound and of its unused part, over each half and over the whole run."""
+    rows: list[tuple[str, Tensor]] = [(f"  {_ORIGINS[name]}: {name}/Ση", term) for name, term in found.terms.items()]
+    if found.bound is not None:
+        rows.append(("bound, not owed here" if found.holds is False else "bound on the excess", found.bound))
+    rows += [(f"  less {name}", term) for name, term in found.unused.items()]
+    if found.excess is not None:
+        rows.append(("excess over w", found.excess))
+    size = max(float(values.abs().max()) for _, values in rows)
+    lines = [f"{'averages over the':36}{'1st half':>12}{'2nd half':>12}{'whole run':>12}"]
+    for name, values in rows:
+        numbers = (*found.halves(values), float(values[-1]))
+        lines.append(f"{name:36}" + "".join(f"{_shown(number, size):>12}" for number in numbers))
+    return lines
+
+
+def _shown(number: float, size: float) -> str:
+    """Write a number; one below the rounding of others of that size is 0."""
+    if math.isnan(number):
+        return "-"
+    return f"{0.0 if abs(number) < 1e-13 * size else number:.4g}"
+
+
+def _verdict(found: Certificate) -> str:
+    """Say whether the run inherits the guarantee, and which term keeps the bound up."""
+    failing = [check.name for check in found.checks if check.holds is False]
+    if failing == ["convexity"]:
+        return (
+            "The run does not inherit the guarantee on the average excess, as ℓ∘T is not convex. It is ProxConnect on "
+            "ℓ∘T all the same, and what is left to say is about stationary points of ℓ∘T."
+        )
+    if failing:
+        return "The run does not inherit the guarantee."
+    verdict = "The run inherits the guarantee." if found.holds else "Whether it inherits the guarantee is not decided."
+    if found.steps < 2:
+        return verdict
+    if found.persistent is None:
+        return (
+            f"{verdict} The bound is on its way to 0: over the second half of the run it is below half of what it was."
+        )
+    value = found.halves(found.terms[found.persistent])[1]
+    return (
+        f"{verdict} What keeps the bound from vanishing is {found.persistent}/Ση, {value:.3g} over the second half of "
+        "the run."
+    )
 
 
 def certificate(
     trajectory: Trajectory, pair: str | AnyPair, loss: Loss | None = None, at: Tensor | None = None
 ) -> Certificate:
-    """Whether the run `trajectory` by `pair` inherits ProxConnect's guarantee, and what bounds its average excess.
+    """Check whether a run inherits the guarantee of ProxConnect, and compute the bound of its average excess loss.
 
     A `Heuristic`, or a prox that falls somewhere, has no account: the certificate fails and says why.
 
     Args:
-        trajectory: of a `Recorder` or of `Trajectory.from_latents`.
-        pair: the pair that it was trained by, a name of `PAIRS` or a pair.
-        loss: ℓ of a flat weight vector (n,), a scalar that autograd can differentiate. Without it the convexity
-            inequality is not checked, and g only where the trajectory has gradients.
-        at: comparison points w in the domain of Φ, (n,) or (m, n); by default ±1 throughout, the signs of the last
-            latents, the last prox point and that of the lowest loss, where they are in the domain.
+        trajectory: from a `Recorder` or `Trajectory.from_latents`.
+        pair: the pair of the training, or its name in `PAIRS`.
+        loss: ℓ of a flat weight vector (n,), a scalar tensor that autograd can differentiate. Without it the convexity
+            inequality is not checked, and g only if the trajectory has gradients.
+        at: comparison points w in the domain of Φ, (n,) or (m, n). By default: ±1 throughout, the signs of the last
+            latents, the last prox point and that of the lowest loss, if they are in the domain.
 
     Raises:
-        ValueError: a μ outside the pair's domain, or points `at` outside that of Φ.
+        ValueError: a μ is outside the pair's domain, or points `at` are outside that of Φ.
         ProbeError: P, T or a heuristic gives no finite float64 values.
         TooRoughError: P or T has more jumps and kinks than can be told apart.
-        TypeError: another trajectory, pair or `at`.
+        TypeError: `trajectory`, `pair` or `at` has another type.
     """
     pair = resolve(pair)
     if not isinstance(trajectory, Trajectory):
@@ -193,14 +254,14 @@ def certificate(
     excess = composite.against(points)
     return Certificate(
         pair.name, trajectory.steps, trajectory.entries,
-        checks.identity(owed, trajectory.resolution), proximality(trajectory.latents, potentials, p),
+        checks.identity(owed, trajectory.resolution), checks.proximality(trajectory.latents, potentials, p),
         checks.forward(trajectory, pair, composite), checks.gradient(trajectory, pair, composite),
         checks.convexity(excess), owed, excess,
     )  # fmt: skip
 
 
 def _usual_points(trajectory: Trajectory, potentials: Potentials, p: Tensor, composite: Composite) -> Tensor:
-    """The usual comparison points in the domain of every Φ, (m, n)."""
+    """Return the usual comparison points in the domain of every Φ, (m, n)."""
     ones = torch.ones_like(p[0])
     rows = [ones, -ones, torch.copysign(ones, trajectory.latents[-1] + 0.0), p[-1]]
     rows += [] if composite.best is None else [composite.best]
@@ -210,7 +271,7 @@ def _usual_points(trajectory: Trajectory, potentials: Potentials, p: Tensor, com
 
 
 def _given_points(at: Tensor, potentials: Potentials, p: Tensor) -> Tensor:
-    """The comparison points `at`, (m, n), in the domain of every Φ."""
+    """Return the comparison points `at`, (m, n), in the domain of every Φ."""
     if not isinstance(at, Tensor):
         raise TypeError(f"at takes a tensor of shape (n,) or (m, n); got {type(at).__name__}")
     points: Tensor = torch.atleast_2d(at.detach().to("cpu", torch.float64))
@@ -226,7 +287,7 @@ def _given_points(at: Tensor, potentials: Potentials, p: Tensor) -> Tensor:
 
 
 def _no_decomposition(pair: Heuristic, mu: float) -> str:
-    """Why a heuristic has no account, from its verdict."""
+    """Say why a heuristic has no account, from its verdict."""
     verdict = decompose(pair, mu=None if pair.sharpness is None else mu)
     at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"
     if verdict.legitimate:
@@ -243,7 +304,7 @@ def _no_decomposition(pair: Heuristic, mu: float) -> str:
 
 
 def _refused(trajectory: Trajectory, pair: AnyPair, reason: str) -> Certificate:
-    """The certificate of a pair without a potential."""
+    """Return the certificate of a pair without a potential."""
     names = ("identity", "proximality", "gradient", "convexity")
     none, proximal, gradient, convexity = (Check(name, None, math.nan, "no account") for name in names)
     refusal = Check("forward", False, math.nan, reason)

@@ -1,4 +1,4 @@
-"""The recipe's correction: keep a backward B that someone likes, and take F(x) = ∫₀ˣ B, so that P is the identity."""
+"""Correction: keep a backward B that you like, and take F(x) = ∫₀ˣ B, so that P is the identity."""
 
 import warnings
 from collections.abc import Callable
@@ -10,59 +10,64 @@ from torch import Tensor
 from proxconnect.pairs import AnyPair, Heuristic, Pair, Sharpness, Transform, resolve
 from proxconnect.pairs.pair import FixedMap, MethodMap
 from proxconnect.pairs.part import widened
-from proxconnect.theory.blackbox import BlackBox, Function, probed
-from proxconnect.theory.composition import Rescaled
-from proxconnect.theory.interpolant import Half, Interpolant, fit, hermite, interpolant
-from proxconnect.theory.mesh import TO_COEFFICIENTS, Mesh, mesh
+from proxconnect.theory.functions.blackbox import BlackBox, Function, probed
+from proxconnect.theory.functions.interpolant import Half, Interpolant, fit, hermite, interpolant
+from proxconnect.theory.functions.mesh import Mesh, last_coefficients, mesh
+from proxconnect.theory.new_pairs.composition import Rescaled
 
 FAR = 1e6
-"""B is integrated over [-FAR, FAR] at μ = 1; beyond, it stays as there."""
+"""B is integrated over [-FAR, FAR] at μ = 1, and constant beyond."""
 
 VANISHED = 1e-10
-"""A smaller |B| at ±`FAR` counts as 0 beyond."""
+"""A smaller |B| at ±`FAR` counts as 0."""
 
 TABLE_ERROR = 1e-12
-"""What a table of F is refined to, relative to max(1, |F|)."""
+"""Tables of F are refined to this error, relative to max(1, |F|)."""
 
 SAMPLED = 1.05
-"""By how much more a table may err than at the points where it was looked at."""
+"""The error of a table between the points that were looked at, relative to the error there."""
 
 STATED_ERROR = 1e-6
-"""What a table of F may err by, relative to max(1, |F|); a B that takes more is refused."""
+"""Greatest error of a table of F, relative to max(1, |F|); a rougher B is refused."""
 
 NEAR_SIGN = 0.01
-"""How far from ±1 F may end without a warning."""
+"""F may end this far from ±1 without a warning."""
 
 USUAL = Sharpness(lowest=0.0, start=0.1, end=30.0)
-"""The range of μ of a B that has none of its own."""
+"""The range of μ for a B without one."""
+
+_DOC = """{name}: F(x) = ∫₀ˣ B, with the B of {of}.
+
+    T = F and P is the identity, argmin_z ½(z - x)². The correction of arXiv 2402.17710.
+    """
 
 
 class UnboundedForwardWarning(UserWarning):
-    """F does not tend to ±1, so that sharpening it makes no signs."""
+    """A warning that F does not tend to ±1, so that sharpening it makes no signs."""
 
 
 @dataclass(frozen=True)
 class Sharpened(Transform):
-    """T_μ(p) = T(μp) and T'_μ(p) = μT'(μp), for a transform that has no sharpness of its own."""
+    """T_μ(p) = T(μp) and T'_μ(p) = μT'(μp), for a transform without sharpness."""
 
     transform: Transform
     sharpness: Sharpness | None = USUAL
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """T(μp), in float32 or wider."""
+        """Return T(μp), computed in float32 or wider."""
         return self.transform(mu * widened(p), 1.0).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """μT'(μp), in float32 or wider."""
+        """Return μT'(μp), computed in float32 or wider."""
         return (mu * self.transform.derivative(mu * widened(p), 1.0)).to(p.dtype)
 
 
 @dataclass(frozen=True)
 class Antiderivative(Transform):
-    """T(p) = ∫₀ᵖ B from a table of cubics, with T' = B itself.
+    """T(p) = ∫₀ᵖ B from a table of cubics, with T' = B.
 
-    `error` bounds the difference from ∫₀ᵖ B in float64, relative to max(1, |T|), and is below 1e-6. From ±`FAR` on B
-    has the values `beyond`, on the left and on the right.
+    `error` bounds the difference from ∫₀ᵖ B in float64, relative to max(1, |T|), and is below 1e-6. Beyond ±`FAR`, B is
+    constant: `beyond` holds the values on the left and on the right.
     """
 
     backward: Function
@@ -71,11 +76,11 @@ class Antiderivative(Transform):
     error: float = field(compare=False)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """T(p)."""
+        """Return T(p)."""
         return self.table(p)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """B(p), in float32 or wider; NaN where p is NaN, whatever the callable makes of it."""
+        """Return B(p), computed in float32 or wider; NaN stays NaN, whatever the callable returns."""
         wide = widened(p)
         slope = self.backward(wide.clamp(-FAR, FAR))
         slope = torch.where(wide < -FAR, self.beyond[0], torch.where(wide > FAR, self.beyond[1], slope))
@@ -85,25 +90,24 @@ class Antiderivative(Transform):
 def correct(
     backward: str | Heuristic | Callable[[Tensor], Tensor], name: str | None = None, *, normalise: bool = False
 ) -> Pair:
-    """The legitimate pair that keeps B and takes F(x) = ∫₀ˣ B: P is the identity, T = F.
+    """Make the legitimate pair that keeps B and takes F(x) = ∫₀ˣ B: P is the identity, T = F.
 
-    A heuristic whose B is the derivative of a known transform gets that transform, exactly: bnn+, poly, ede and erf
-    become bnn++, poly+, ede+ and erf+. Any other B is integrated by an adaptive quadrature into a table of cubics
-    (error below 1e-6, stated by `pair.transform`). Sharpness enters a B that has none as
-    F_μ(x) = F(μx), B_μ(x) = μB(μx).
+    If B is the derivative of a known transform, the pair gets that transform: bnn+, poly, ede and erf become bnn++,
+    poly+, ede+ and erf+. Any other B is integrated into a table of cubics, whose error `pair.transform` states. A B
+    without sharpness gets one: F_μ(x) = F(μx), B_μ(x) = μB(μx).
 
     Args:
-        backward: a `Heuristic` or its name in `PAIRS`, or B itself, a callable of one tensor that acts on each entry
-            and keeps its shape and float dtype. In training it gets float32 or wider, ±1e6 at most.
-        name: of the pair; by default that of the heuristic or the callable with a + behind.
-        normalise: divide F and B by a constant so that F tends to ±1. Without it, F that does not is warned of
-            (`UnboundedForwardWarning`): sharpening such a pair makes no signs.
+        backward: a `Heuristic` or its name in `PAIRS`; or B, an elementwise callable of one tensor that keeps shape and
+            float dtype. In training it gets float32 or wider, within ±1e6.
+        name: the name of the pair; by default that of the heuristic or the callable, and a +.
+        normalise: divide F and B by a constant so that F tends to ±1. Without it, an F that does not causes an
+            `UnboundedForwardWarning`, since sharpening such a pair makes no signs.
 
     Raises:
-        ProbeError: a callable that is no such function.
-        ValueError: a heuristic whose B depends on μ otherwise than as μB(μx), an F that cannot be normalised, or a B
-            too rough for a table.
-        TypeError: neither a heuristic nor a callable.
+        ProbeError: a callable is no function of one variable.
+        ValueError: B_μ of a heuristic is not μB(μx), F cannot be normalised, or B is too rough for a table, which
+            would err by more than 1e-6.
+        TypeError: `backward` is neither a heuristic nor a callable.
 
     Example:
         >>> from proxconnect import theory
@@ -122,11 +126,11 @@ def correct(
     known_as = given.name if isinstance(given, Heuristic) else getattr(given, "__name__", "corrected")
     name = f"{known_as}+" if name is None else name
     transform = _towards_signs(transform, name, normalise)
-    return Pair(name, transform=transform, doc=_doc(name, known_as))
+    return Pair(name, transform=transform, doc=_DOC.format(name=name, of=known_as))
 
 
 def antiderivative(backward: Callable[[Tensor], Tensor]) -> Antiderivative:
-    """T = ∫₀ B as a table; ProbeError for what is no function of one variable, ValueError where it is too rough."""
+    """Integrate B into a table; ProbeError if it is no function of one variable, ValueError if it is too rough."""
     box = probed(backward, "backward", -FAR, FAR)
     leaves = mesh([box], -FAR, FAR)
     whole, blur = _integral(leaves)
@@ -144,10 +148,10 @@ def antiderivative(backward: Callable[[Tensor], Tensor]) -> Antiderivative:
 
 
 def _integral(leaves: Mesh) -> tuple[Tensor, float]:
-    """∫₀ B at the nodes of the leaves, and by how much it may err, relative to max(1, |∫₀ B|).
+    """Return ∫₀ B at the nodes of the leaves, and its greatest error, relative to max(1, |∫₀ B|).
 
     It is summed away from 0 on both sides, so that it is as precise near 0 as far from it. The smallest leaves, which
-    hold a jump or a kink, count as nothing; what they hold is in the error.
+    hold a jump or a kink, add nothing to it and their whole size to the error.
     """
     gained = torch.where(leaves.smooth[:, None], leaves.integrals(leaves.values[0]), 0.0)
     ends, is_right = gained[:, -1], leaves.low >= 0
@@ -155,7 +159,7 @@ def _integral(leaves: Mesh) -> tuple[Tensor, float]:
     start[is_right] = ends[is_right].cumsum(0) - ends[is_right]
     start[~is_right] = -ends[~is_right].flip(0).cumsum(0).flip(0)
     whole = gained + start[:, None]
-    size, last = leaves.values[0].abs().amax(1), (leaves.values[0] @ TO_COEFFICIENTS.T)[:, -2:].abs().amax(1)
+    size, last = leaves.values[0].abs().amax(1), last_coefficients(leaves.values[0])
     doubt = leaves.width * torch.where(leaves.smooth, 8 * torch.maximum(torch.finfo(size.dtype).eps * size, last), size)
     sides = [doubt[is_right].cumsum(0), doubt[~is_right].flip(0).cumsum(0).flip(0)]
     reached = whole.abs().amax(1).clamp(min=1.0)
@@ -163,7 +167,7 @@ def _integral(leaves: Mesh) -> tuple[Tensor, float]:
 
 
 def _side(leaves: Mesh, whole: Tensor, box: BlackBox, side: float) -> tuple[Half, float]:
-    """The table of one side of 0, and its error."""
+    """Return the table of one side of 0, and its error."""
 
     def F(x: Tensor) -> Tensor:
         return leaves.interpolate(whole, x)
@@ -173,39 +177,37 @@ def _side(leaves: Mesh, whole: Tensor, box: BlackBox, side: float) -> tuple[Half
 
 
 def _onward(half: Half, value: Tensor, slope: Tensor) -> Half:
-    """The table, and from `FAR` on a straight line of that slope from that value."""
+    """Continue the table from `FAR` on by a straight line."""
     last = torch.stack([value, slope, 0 * slope, 0 * slope])
     return Half(torch.cat([half.start, last.new_tensor([FAR])]), torch.cat([half.c, last[None]]))
 
 
 def _of_heuristic(heuristic: Heuristic) -> Transform:
-    """The transform whose derivative is the heuristic's B."""
+    """Return the transform whose derivative is the heuristic's B."""
     B = heuristic.backward_map
     fixed, B = (B.mu, B.map) if isinstance(B, FixedMap) else (None, B)
     if isinstance(B, MethodMap) and B.method == "derivative" and isinstance(B.owner, Transform):
         owner = B.owner if fixed is None else B.owner.at(fixed)
         return owner if owner.sharpness is not None else Sharpened(owner)
-    if heuristic.sharpness is None:
-        return Sharpened(antiderivative(AtUnitSharpness(heuristic)))
-    _require_scaling(heuristic)
-    return Sharpened(antiderivative(AtUnitSharpness(heuristic)), heuristic.sharpness)
+    if heuristic.sharpness is not None:
+        _require_scaling(heuristic, heuristic.sharpness)
+    return Sharpened(antiderivative(AtUnitSharpness(heuristic)), heuristic.sharpness or USUAL)
 
 
 @dataclass(frozen=True)
 class AtUnitSharpness:
-    """The B of a heuristic at μ = 1, equal to that of an equal one as no bound method is."""
+    """The B of a heuristic at μ = 1; unlike bound methods, those of equal heuristics are equal."""
 
     heuristic: Heuristic
 
     def __call__(self, x: Tensor) -> Tensor:
-        """B_1(x)."""
+        """Return B_1(x)."""
         return self.heuristic.backward_map(x, 1.0)
 
 
-def _require_scaling(heuristic: Heuristic) -> None:
+def _require_scaling(heuristic: Heuristic, sharpness: Sharpness) -> None:
     """Raise ValueError unless B_μ(x) = μB_1(μx)."""
     x = torch.linspace(-3, 3, 241, dtype=torch.float64)
-    sharpness = heuristic.sharpness or USUAL
     for mu in filter(sharpness.contains, (0.1, 0.5, 2.0, 5.0)):
         expected = mu * heuristic.backward_map(mu * x, 1.0)
         if not torch.allclose(heuristic.backward_map(x, mu), expected, rtol=1e-9, atol=1e-12):
@@ -216,7 +218,7 @@ def _require_scaling(heuristic: Heuristic) -> None:
 
 
 def _towards_signs(transform: Transform, name: str, normalise: bool) -> Transform:
-    """The transform, divided by its limit where asked; a warning where it ends far from ±1."""
+    """Divide the transform by its limit if `normalise` asks for it, or warn if it ends far from ±1."""
     ends = transform(torch.tensor([-FAR, FAR, 2 * FAR], dtype=torch.float64), 1.0) + 0.0  # no -0
     left, right, farther = ends.tolist()
     if normalise:
@@ -233,10 +235,3 @@ def _towards_signs(transform: Transform, name: str, normalise: bool) -> Transfor
             stacklevel=3,
         )
     return transform
-
-
-def _doc(name: str, of: str) -> str:
-    return f"""{name}: F(x) = ∫₀ˣ B, with the B of {of}.
-
-    T = F and P is the identity, argmin_z ½(z - x)². The correction of arXiv 2402.17710.
-    """

@@ -1,4 +1,4 @@
-"""Functions of one variable as tables of cubics: made once, then as fast as a few lookups and three multiplications."""
+"""Functions of one variable as tables of cubics: made once, then as fast as a few lookups and three products."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,28 +9,28 @@ from torch import Tensor
 from proxconnect.pairs.part import widened
 
 FINE = 8
-"""2^8 bins to an octave of distances."""
+"""An octave of distances has 2^8 bins."""
 
 OCTAVES = (-24, 20)
-"""Between these powers of 2 there are bins; what is nearer to 0 is in the first, what is farther in the last."""
+"""Powers of 2 between which there are bins. Smaller distances are in the first bin, larger ones in the last."""
 
 _NARROW = 2.0**-26
-"""Cubics narrower than this are made straight: their curvature is below rounding, which would blur their slope."""
+"""Cubics that are narrower are made straight: their curvature is below rounding, which would blur their slope."""
 
 _NARROWEST = 2.0**-22
-"""No piece is halved further, which leaves the rounding of its slope below what float32 can see."""
+"""Narrower pieces are not halved. The rounding of their slope stays below what float32 can show."""
 
 _LARGEST = 3e38
-"""What ±∞ is replaced by: a piece that rises then overflows again, and a flat one does not become NaN."""
+"""Replaces ±∞: a piece that rises then overflows again, and a flat one does not become NaN."""
 
 _BETWEEN = torch.arange(1, 8, dtype=torch.float64) / 8
 
 
 @dataclass(frozen=True, eq=False)
 class Half:
-    """Cubics of the distance from 0: piece i is Σ_k c[i, k]·(d - start[i])^k up to the next, the last for ever.
+    """Cubics of the distance d from 0: piece i is Σ_k c[i, k]·(d - start[i])^k up to the next, the last for ever.
 
-    The leading bits of a distance name its bin, and the bin the few pieces that it may be in.
+    The leading bits of a distance name its bin. The bin names the few pieces that the distance may be in.
     """
 
     start: Tensor
@@ -40,23 +40,25 @@ class Half:
     first: Tensor = field(init=False)
     """The piece at the near end of each bin, int32."""
     halvings: int = field(init=False)
-    """How often the pieces of a bin must be halved to find one."""
+    """How often to halve the pieces of a bin until one is left."""
 
     def __post_init__(self) -> None:
-        near = _near_ends().to(self.start.device)
+        octaves = torch.arange(*OCTAVES, dtype=torch.float64).exp2()[:, None]
+        near = (octaves * (1 + torch.arange(2**FINE, dtype=torch.float64) / 2**FINE)).flatten()
+        near[0] = 0.0  # the first bin begins at 0, and the last one has no end
+        near = near.to(self.start.device)
         first = (torch.bucketize(near, self.start, right=True, out_int32=True) - 1).clamp(min=0)
         most = torch.cat([first, first.new_tensor([len(self.start) - 1])]).diff().max()
         object.__setattr__(self, "first", first)
         object.__setattr__(self, "halvings", int(most).bit_length())
 
     def __call__(self, distance: Tensor) -> Tensor:
-        """The values at float32 or float64 distances ≥ 0; NaN stays NaN."""
+        """Evaluate at float32 or float64 distances ≥ 0; NaN stays NaN."""
         d = distance.reshape(-1)
         start = self.start.to(d)
         piece = self._piece(d.detach(), start)
-        c0, c1, c2, c3 = self.c.to(d).index_select(0, piece).unbind(1)
-        d = d - start.index_select(0, piece)
-        return (c0 + d * (c1 + d * (c2 + d * c3))).reshape(distance.shape)
+        c = self.c.to(d).index_select(0, piece)
+        return _horner(c, d - start.index_select(0, piece)).reshape(distance.shape)
 
     def _piece(self, d: Tensor, start: Tensor) -> Tensor:
         first, last = self.first.to(d.device), len(start) - 1
@@ -67,25 +69,23 @@ class Half:
         return piece
 
 
-def _near_ends() -> Tensor:
-    """The near end of each bin, the first of which begins at 0 and the last of which has no end."""
-    octaves = torch.arange(*OCTAVES, dtype=torch.float64).exp2()[:, None]
-    ends: Tensor = (octaves * (1 + torch.arange(2**FINE, dtype=torch.float64) / 2**FINE)).flatten()
-    ends[0] = 0.0
-    return ends
+def _horner(c: Tensor, d: Tensor) -> Tensor:
+    """Return Σ_k c[i, k]·d[i]^k."""
+    c0, c1, c2, c3 = c.unbind(1)
+    return c0 + d * (c1 + d * (c2 + d * c3))
 
 
 def _bin(d: Tensor) -> Tensor:
-    """The bin of each distance (n,): exponent and leading bits, which rise with it; below 0 nearer than the first."""
+    """Return the bin of each distance (n,) from its exponent and leading bits; negative below the first."""
     integer, mantissa, bias = (torch.int32, 23, 127) if d.dtype == torch.float32 else (torch.int64, 52, 1023)
     return ((d.view(integer) >> (mantissa - FINE)) - ((bias + OCTAVES[0]) << FINE)).to(torch.int32)
 
 
 @dataclass(frozen=True, eq=False)
 class Interpolant:
-    """A function made of cubics, on a tensor of any float dtype and device, differentiable by autograd.
+    """A function made of cubics, for tensors of any float dtype and device, differentiable by autograd.
 
-    Either side of 0 is expanded away from 0, so that small values keep their relative precision. One side alone makes a
+    Each side of 0 is expanded away from 0, so that small values keep their relative precision. One side alone makes a
     function that is odd to the bit.
     """
 
@@ -93,7 +93,7 @@ class Interpolant:
     negative: Half | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The values, computed in float32 or wider, with the shape and dtype of `x`."""
+        """Return the values with the shape and dtype of `x`, computed in float32 or wider."""
         wide = widened(x)
         side = 1 - 2 * (wide < 0).to(wide.dtype)
         distance = (side * wide).clamp(max=_LARGEST)
@@ -104,11 +104,11 @@ class Interpolant:
 
 
 Pieces = Callable[[Tensor, Tensor], Tensor]
-"""Cubics (n, 4) between points a and b (n,), in powers of x - a, where b may lie on either side of a."""
+"""Cubics (n, 4) between points a and b (n,), in powers of x - a, with b on either side of a."""
 
 
 def interpolant(right: Half, left: Half) -> Interpolant:
-    """Both sides joined; one alone where the other is its mirror image."""
+    """Join both sides; keep one alone if the other is its mirror image."""
     at = torch.cat([right.start, (right.start[1:] + right.start[:-1]) / 2])
     mirrored = torch.equal(right.start, left.start) and torch.allclose(right(at), -left(at), rtol=1e-12, atol=1e-14)
     return Interpolant(right) if mirrored else Interpolant(right, left)
@@ -117,21 +117,20 @@ def interpolant(right: Half, left: Half) -> Interpolant:
 def fit(
     a: Tensor, b: Tensor, pieces: Pieces, exact: Callable[[Tensor], Tensor], tolerance: float
 ) -> tuple[Half, float]:
-    """Pieces from a (n,) to b (n,), all on one side of 0, halved until they err by less than `tolerance`.
+    """Halve the pieces from a (n,) to b (n,), all on one side of 0, until they err by at most `tolerance`.
 
-    Returns them, and the largest error seen at seven points of each. Errors are relative to max(1, |value|).
+    Return them, and the largest error seen at seven points of each. Errors are relative to max(1, |value|).
     """
     settled: list[tuple[Tensor, Tensor]] = []
     worst = 0.0
     while len(a):
         c = pieces(a, b)
         x = a[:, None] + (b - a)[:, None] * _BETWEEN
-        d = x - a[:, None]
-        values = c[:, :1] + d * (c[:, 1:2] + d * (c[:, 2:3] + d * c[:, 3:]))
+        values = _horner(c[:, :, None], x - a[:, None])
         true = exact(x.reshape(-1)).reshape(x.shape)
         error = ((values - true).abs() / true.abs().clamp(min=1.0)).amax(1)
         good = (error <= tolerance) | ((b - a).abs() <= _NARROWEST)
-        worst = max(worst, float(error[good].max())) if bool(good.any()) else worst
+        worst = max([worst, *error[good].tolist()])
         settled.append((a[good], c[good]))
         middle = ((a + b) / 2)[~good]
         a, b = torch.cat([a[~good], middle]), torch.cat([middle, b[~good]])
@@ -142,13 +141,13 @@ def fit(
 
 
 def straight(values_a: Tensor, values_b: Tensor, width: Tensor) -> Tensor:
-    """Straight pieces (n, 4) between values at a and b = a + width."""
+    """Return straight pieces (n, 4) between values at a and b = a + width."""
     zero = torch.zeros_like(values_a)
     return torch.stack([values_a, (values_b - values_a) / width, zero, zero], 1)
 
 
 def hermite(values_a: Tensor, values_b: Tensor, slopes_a: Tensor, slopes_b: Tensor, width: Tensor) -> Tensor:
-    """Cubics (n, 4) with these values and slopes at a and b = a + width; straight where they are narrow."""
+    """Return cubics (n, 4) with these values and slopes at a and b = a + width; straight if they are narrow."""
     rise = (values_b - values_a) / width
     second = (3 * rise - 2 * slopes_a - slopes_b) / width
     third = (slopes_a + slopes_b - 2 * rise) / width**2

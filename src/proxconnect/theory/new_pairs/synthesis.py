@@ -1,4 +1,4 @@
-"""The recipe's synthesis: a transform T and a proximal P make the pair (T∘P, T'∘P)."""
+"""Synthesis: a transform T and a proximal P make the pair (T∘P, T'∘P)."""
 
 import math
 from collections.abc import Callable
@@ -9,46 +9,46 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs import Pair, Prox, Sharpness, Transform
-from proxconnect.theory.blackbox import BlackBox, Function, ProbeError, probed
-from proxconnect.theory.declaration import SEEN, Declaration, fall_of, one_sided_slopes, resting_points
-from proxconnect.theory.mesh import REACH, mesh
+from proxconnect.theory.functions.blackbox import BlackBox, Function, ProbeError, probed
+from proxconnect.theory.functions.mesh import REACH, mesh
+from proxconnect.theory.verdicts.declaration import SEEN, Declaration, fall_of, one_sided_slopes, resting_points
 
 
 @dataclass(frozen=True)
 class CallableProx(Prox):
-    """A callable of one tensor as P; NaN stays NaN, whatever it makes of it."""
+    """A callable of one tensor as P; NaN stays NaN, whatever the callable returns."""
 
     function: Function
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """The callable's value."""
+        """Return P(x)."""
         return torch.where(x.isnan(), x, self.function(x))
 
 
 @dataclass(frozen=True)
 class CallableTransform(Transform):
-    """A callable of one tensor as T, and another as T'; NaN stays NaN, whatever they make of it."""
+    """Callables of one tensor as T and as T'; NaN stays NaN, whatever they return."""
 
     function: Function
     slopes: Function
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """T(p)."""
+        """Return T(p)."""
         return torch.where(p.isnan(), p, self.function(p))
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """T'(p)."""
+        """Return T'(p)."""
         return torch.where(p.isnan(), p, self.slopes(p))
 
 
 @dataclass(frozen=True)
 class AutogradDerivative:
-    """The derivative of an elementwise callable by autograd, of a form that passes through `torch.compile` and vmap."""
+    """The derivative of an elementwise callable by autograd, in a form that `torch.compile` and vmap take."""
 
     function: Function
 
     def __call__(self, p: Tensor) -> Tensor:
-        """T'(p)."""
+        """Return T'(p)."""
         slope: Tensor = torch.func.grad(lambda points: self.function(points).sum())(p)
         return slope
 
@@ -59,20 +59,19 @@ def synthesize(
     name: str,
     derivative: Callable[[Tensor], Tensor] | None = None,
 ) -> Pair:
-    """The legitimate pair F = T∘P, B = T'∘P.
+    """Make the legitimate pair F = T∘P, B = T'∘P.
 
     Args:
-        transform: T, a `Transform` or a callable of one tensor that acts on each entry and keeps shape and float dtype.
+        transform: T, a `Transform` or an elementwise callable of one tensor that keeps shape and float dtype.
         prox: P, a `Prox` or such a callable; nondecreasing.
-        name: of the pair.
-        derivative: T' for a callable T. None takes autograd's, which is arbitrary at a kink of T: where P jumps to one
-            or is flat onto it, so that the choice decides what is trained, it must be given.
+        name: the name of the pair.
+        derivative: T' for a callable T, by default from autograd. You must give it if P jumps to a kink of T or is flat
+            there: autograd's choice at a kink is arbitrary, and would decide what is trained.
 
     Raises:
-        ValueError: a prox that falls, a derivative that is not that of T, or a kink of T at a point where P stays and
-            autograd has to choose.
-        TypeError: a derivative beside a `Transform`, which has its own.
-        ProbeError: a callable that is no function of one variable.
+        ValueError: the prox falls, the derivative is not that of T, or P rests at a kink of T without `derivative`.
+        TypeError: `derivative` is given with a `Transform`, which has one.
+        ProbeError: a callable is no function of one variable.
 
     Example:
         >>> from proxconnect import theory
@@ -87,7 +86,7 @@ def synthesize(
     checked_prox = as_prox(prox)
     if not isinstance(transform, Transform):
         transform = _as_transform(transform, derivative, checked_prox)
-    pair = Pair(name, checked_prox, transform, doc=_doc(name))
+    pair = Pair(name, checked_prox, transform, doc=pair_doc(name, "with T and P as given"))
     for mu in _sharpnesses(pair.sharpness):
         if (error := Declaration(pair, mu, -REACH, REACH).error) is not None:
             raise ValueError(f"pair {name!r} does not hold at μ = {mu:.4g}: {error}")
@@ -95,7 +94,7 @@ def synthesize(
 
 
 def as_prox(prox: Prox | Callable[[Tensor], Tensor]) -> Prox:
-    """A callable of one tensor as a `Prox`; ValueError, naming where, unless it is nondecreasing."""
+    """Return a callable of one tensor as a `Prox`; ValueError if it falls somewhere."""
     if isinstance(prox, Prox):
         return prox
     leaves = mesh([probed(prox, "prox", -REACH, REACH)], -REACH, REACH)
@@ -120,12 +119,12 @@ def _as_transform(function: Function, derivative: Function | None, prox: Prox) -
 
 
 def _sharpnesses(known: Sharpness | None) -> list[float]:
-    """The usual start, middle and end."""
+    """Return the usual start, middle and end."""
     return [1.0] if known is None else [known.start, math.sqrt(known.start * known.end), known.end]
 
 
 def _require_smooth(T: BlackBox, derivative: Function, points: Tensor) -> None:
-    """Raise ValueError at a point where autograd's T' is not the slope of T on both sides."""
+    """Raise ValueError at a point at which autograd's T' is not the slope of T on both sides."""
     behind, ahead = one_sided_slopes(T, points)
     said = derivative(points)
     off = torch.maximum((ahead - said).abs(), (behind - said).abs()) > SEEN * said.abs().clamp(min=1)
@@ -136,8 +135,9 @@ def _require_smooth(T: BlackBox, derivative: Function, points: Tensor) -> None:
         )
 
 
-def _doc(name: str) -> str:
-    return f"""{name}: F(x) = T(P(x)), B(x) = T'(P(x)).
+def pair_doc(name: str, how: str) -> str:
+    """Describe a pair that is made of a transform and a prox."""
+    return f"""{name}: F(x) = T(P(x)), B(x) = T'(P(x)), {how}.
 
-    P is a prox, an argmin_z ½(z - x)² + r(z), and T a transform of its own.
+    P is a prox, an argmin_z ½(z - x)² + r(z).
     """

@@ -7,29 +7,29 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs import Prox
-from proxconnect.theory.blackbox import BlackBox, Function, ProbeError, probed
-from proxconnect.theory.interpolant import Half, Interpolant, fit, interpolant, straight
-from proxconnect.theory.mesh import REACH, Mesh, edges, mesh
+from proxconnect.theory.functions.blackbox import BlackBox, Function, ProbeError, probed
+from proxconnect.theory.functions.interpolant import Half, Interpolant, fit, interpolant, straight
+from proxconnect.theory.functions.mesh import REACH, Mesh, edges, mesh
 
 FARTHEST = 4 * REACH
-"""P is tabled on [-REACH, REACH], and its values are looked for on [-FARTHEST, FARTHEST]."""
+"""P has a table on [-REACH, REACH]; its values are searched on [-FARTHEST, FARTHEST]."""
 
 TABLE_ERROR = 2e-7
-"""What the table is refined to, relative to max(1, |P|)."""
+"""The table is refined to this error, relative to max(1, |P|)."""
 
 ARGMIN_ERROR = 3e-8
-"""An argmin is known to the square root of float64, since the objective is flat there."""
+"""Error of an argmin: the square root of float64's, since the objective is flat there."""
 
 UNSEEN_KINK = 40 * ARGMIN_ERROR
-"""By how much P may err where it bends within a leaf that passes for smooth."""
+"""Error of P at a bend within a leaf that passes for smooth."""
 
 
 @dataclass(frozen=True)
 class ArgminProx(Prox):
     """P(x) = argmin_z ½(z - x)² + r(z) for a given r, from a table of straight lines on [-1000, 1000].
 
-    `error` bounds the difference from the argmin, relative to max(1, |P|), away from the jumps, whose places are known
-    as well as that. It is below 2e-6. Beyond the table P goes on straight.
+    `error` bounds the difference from the argmin away from the jumps, and of the places of the jumps, relative to
+    max(1, |P|). It is below 2e-6. Beyond the table P goes on straight.
     """
 
     r: Function
@@ -37,29 +37,29 @@ class ArgminProx(Prox):
     error: float = field(compare=False)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """P(x)."""
+        """Return P(x)."""
         return self.table(x)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """r(z), as given."""
+        """Return r(z), as given."""
         return self.r(z)
 
 
 def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = ()) -> ArgminProx:
-    """The proximal quantiser of a regulariser of your own; r need not be convex, and may be +∞.
+    """Make the proximal quantiser of a regulariser r, which need not be convex and may be +∞.
 
-    Where two points are equally good P takes the greater. Only the convex hull of Φ(z) = ½z² + r(z) matters: P(x) is
-    where it has slope x.
+    P(x) is the place at which the convex hull of Φ(z) = ½z² + r(z) has slope x. Of two equally good points, P takes the
+    greater.
 
     Args:
-        regularizer: r, a callable of one float64 tensor, entry by entry, with the value in float64; +∞ where z is not
+        regularizer: r, an elementwise callable of one float64 tensor that keeps shape and dtype; +∞ where z is not
             allowed.
-        points: the isolated points at which r is finite, but for multiples of 1/256 within ±4, which the grid has.
+        points: isolated points at which r is finite. The grid has the multiples of 1/256 within ±4 already.
 
     Raises:
-        ProbeError: r raises, mixes entries, changes shape or dtype, is NaN or -∞.
-        ValueError: r is +∞ everywhere, or so low far away that P leaves ±4000, or that there is no least value.
-        TypeError: no callable.
+        ProbeError: r raises, mixes entries, changes shape or dtype, or is NaN or -∞.
+        ValueError: r is +∞ everywhere, or falls so far that P leaves ±4000 or has no minimum.
+        TypeError: `regularizer` is no callable.
 
     Example:
         >>> from proxconnect import theory
@@ -71,23 +71,18 @@ def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = (
         raise TypeError(f"regularizer must be a callable of one tensor; got {type(regularizer).__name__}")
     solver = _Solver.of(regularizer, points)
     leaves = mesh([BlackBox("the argmin", solver)], -REACH, REACH, tolerance=ARGMIN_ERROR)
-    _require_bounded(leaves.values[0])
-    right, left = (_side(leaves, side) for side in (1.0, -1.0))
-    return ArgminProx(regularizer, interpolant(right[0], left[0]), max(right[1], left[1]) + UNSEEN_KINK)
-
-
-def _require_bounded(p: Tensor) -> None:
-    """Raise ValueError where the least point is the last one of the grid."""
-    if float(p.abs().max()) >= FARTHEST:
+    if float(leaves.values[0].abs().max()) >= FARTHEST:  # then the least point is the last one of the grid
         raise ValueError(
             f"the prox of x leaves ±{FARTHEST:g} within |x| ≤ {REACH:g}: regularizer falls as fast as -½z² far away, "
             "or nearly so; let it be +∞ beyond what is allowed"
         )
+    right, left = (_side(leaves, side) for side in (1.0, -1.0))
+    return ArgminProx(regularizer, interpolant(right[0], left[0]), max(right[1], left[1]) + UNSEEN_KINK)
 
 
 @dataclass(frozen=True)
 class _Solver:
-    """The argmin by the convex hull of Φ on a grid and golden sections about its best vertices."""
+    """The argmin by the convex hull of Φ on a grid, and golden sections about its best vertices."""
 
     r: Function
     z: Tensor
@@ -110,7 +105,7 @@ class _Solver:
         return cls(regularizer, z, *_hull(z, z * z / 2 + values, finite))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """P(x) for points x (n,)."""
+        """Return P(x) for points x (n,)."""
         vertex = torch.searchsorted(self.slopes, x, right=True)
         last = len(self.hull) - 1
         best, least = torch.full_like(x, torch.nan), torch.full_like(x, torch.inf)
@@ -121,7 +116,7 @@ class _Solver:
         return best
 
     def _near(self, at: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The least point between the grid neighbours of grid points `at`, and the objective there."""
+        """Return the least point between the grid neighbours of grid points `at`, and the objective there."""
 
         def objective(z: Tensor) -> Tensor:
             return (z - x) ** 2 / 2 + self.r(z)
@@ -132,7 +127,7 @@ class _Solver:
         for _ in range(60):
             c, d = b - golden * (b - a), a + golden * (b - a)
             at_c, at_d = objective(c), objective(d)
-            lost = at_c.isinf() & at_d.isinf()  # then towards the vertex, where r is finite
+            lost = at_c.isinf() & at_d.isinf()  # then go towards the vertex, where r is finite
             a_stays = torch.where(lost, vertex < c, at_c < at_d)
             b_stays = torch.where(lost, vertex > d, at_c >= at_d)
             a, b = torch.where(a_stays, a, c), torch.where(b_stays, b, d)
@@ -143,7 +138,7 @@ class _Solver:
 
 
 def _hull(z: Tensor, phi: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
-    """The vertices of the lower convex hull of Φ among its finite points, and the slopes between them."""
+    """Return the vertices of the lower convex hull of Φ over its finite points, and the slopes between them."""
     x, y = z.tolist(), phi.tolist()
     stack: list[int] = []
     for i in finite.tolist():
@@ -158,7 +153,7 @@ def _hull(z: Tensor, phi: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _side(leaves: Mesh, side: float) -> tuple[Half, float]:
-    """The table of one side of 0, and its error."""
+    """Return the table of one side of 0, and its error."""
 
     def P(x: Tensor) -> Tensor:
         return leaves.interpolate(leaves.values[0], x)
@@ -169,7 +164,7 @@ def _side(leaves: Mesh, side: float) -> tuple[Half, float]:
 
 
 def _rising(half: Half, side: float) -> Half:
-    """The same lines without what rounding made them fall, away from 0 on one side of it."""
+    """Remove the falls that rounding makes from lines away from 0, on one side of it."""
     start = side * half.c[:, 0]
     width = torch.cat([half.start.diff(), half.start.new_ones(1)])
     end = start + side * half.c[:, 1] * width

@@ -1,4 +1,4 @@
-"""Pictures of verdicts: F and B, the place that decides, and P, T and r."""
+"""Pictures of verdicts."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -8,33 +8,34 @@ import torch
 from torch import Tensor
 
 from proxconnect.inspection.plots.figures import REACH, SHADES, cross_at_zero, new_figure
-from proxconnect.theory import words
+from proxconnect.theory.verdicts import words
+from proxconnect.theory.verdicts.curves import ProxCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from proxconnect.theory import Verdict
-    from proxconnect.theory.curves import ProxCurve
+    from proxconnect.theory.verdicts.verdict import Verdict
 
 _PART_COLOUR = "#252525"
 
 _INFINITE = {(True, True): ", +∞ beyond", (True, False): ", +∞ below", (False, True): ", +∞ above", (False, False): ""}
-"""Where r is +∞, by the ends at which P is flat."""
+"""The part of the title that says where r is +∞, by the ends at which P is flat."""
 
 _ANSWER_COLOURS = {True: "#1b7837", False: "#b2182b", None: "#8c6d31"}
 
 
 def plot_verdict(verdict: "Verdict") -> "Figure":
-    """F and B with the place that decides shaded, and below them P(x), T(z) and r(z) where they exist.
+    """Draw F and B with the place that decides shaded, and below them P(x), T(z) and r(z) of a legitimate pair.
 
-    A jump is a gap of the line. T and r are dotted across a gap of P, where nothing but a convention fixes them. A pair
-    that is not legitimate has ∫B, the F that would suit its B, dashed beside F.
+    A jump is a gap of the line. T and r are dotted across a gap of P, where only a convention fixes them. If the pair
+    is not legitimate, ∫B, the F that would suit its B, is dashed beside F. Needs the extra `plots`.
     """
     figure = new_figure(7.2, 3.6 if verdict.prox is None else 5.6)
     at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"
     why = textwrap.fill(f"{verdict.reason}{f' ({where})' if (where := words.place(verdict)) else ''}.", 118)
-    figure.suptitle(f"{verdict.name}{at}: {words.answer(verdict)}", color=_ANSWER_COLOURS[verdict.legitimate])
+    colour = _ANSWER_COLOURS[verdict.legitimate]
+    figure.suptitle(f"{verdict.name}{at}: {words.answer(verdict)}", color=colour)
     figure.supxlabel(why, fontsize=8.5)
     rows = figure.subfigures(1 if verdict.prox is None else 2, 1, squeeze=False)[:, 0]
     x = _window(verdict)
@@ -42,7 +43,12 @@ def plot_verdict(verdict: "Verdict") -> "Figure":
     for axes, function, part in ((forward, verdict.forward, "F"), (backward, verdict.backward, "B")):
         axes.plot(*_with_gaps(function, x), color=SHADES[part][2], linewidth=1.6)
         axes.set(title=f"{part}(x)", xlabel="x", xlim=(float(x[0]), float(x[-1])))
-        _shade(axes, verdict)
+        if verdict.interval is not None:
+            low, high = verdict.interval
+            if low == high:
+                axes.axvline(low, color=colour, linestyle="--", linewidth=1.0)
+            else:
+                axes.axvspan(low, high, color=colour, alpha=0.13, linewidth=0)
     if verdict.legitimate is False:
         _draw_integral(forward, verdict.backward, x)
     if verdict.prox is not None:
@@ -55,7 +61,7 @@ def plot_verdict(verdict: "Verdict") -> "Figure":
 
 
 def _window(verdict: "Verdict") -> Tensor:
-    """Points x around 0, and as far as the place that decides and the jumps and kinks of P, within the domain."""
+    """Return points x around 0, as far as the place that decides and the jumps and kinks of P, within the domain."""
     places = [0.0 if low <= 0 <= high else min(abs(low), abs(high)) for low, high in [verdict.interval or (0.0, 0.0)]]
     if verdict.prox is not None:
         mesh = verdict.prox.mesh
@@ -66,9 +72,9 @@ def _window(verdict: "Verdict") -> Tensor:
 
 
 def _with_gaps(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Points and values of a function, both sides of each jump among them and a NaN between, which breaks the line.
+    """Return points and values of a function with both sides of each jump, and a NaN between, which breaks the line.
 
-    A step between neighbours is a jump where bisection leaves most of it; a slope, however steep, loses it.
+    A step between neighbours is a jump if bisection leaves most of it. A slope loses it, however steep.
     """
 
     def value(points: Tensor) -> Tensor:
@@ -90,33 +96,23 @@ def _with_gaps(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor,
     return points[order], values[order]
 
 
-def _shade(axes: "Axes", verdict: "Verdict") -> None:
-    """The place that decides: a band, or a line for a point."""
-    if verdict.interval is None:
-        return
-    low, high = verdict.interval
-    colour = _ANSWER_COLOURS[verdict.legitimate]
-    if low == high:
-        axes.axvline(low, color=colour, linestyle="--", linewidth=1.0)
-    else:
-        axes.axvspan(low, high, color=colour, alpha=0.13, linewidth=0)
-
-
 def _draw_integral(axes: "Axes", backward: Callable[[Tensor], Tensor], x: Tensor) -> None:
-    """∫B from 0, or from the left end of x without 0."""
+    """Draw ∫B from 0, or from the left end of x without 0."""
     gained = torch.cumulative_trapezoid(backward(x).detach(), x)
     whole = torch.cat([gained.new_zeros(1), gained])
     axes.plot(x, whole - whole[int(x.abs().argmin())], "--", color="#777777", linewidth=1.2, label="∫B")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
 
 
-def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: "ProxCurve", x: Tensor) -> None:
-    """P over x, and T and r over the range of P."""
+def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: ProxCurve, x: Tensor) -> None:
+    """Draw P over x, and T and r over the range of P."""
     assert verdict.transform is not None
     cells[0].plot(*_with_gaps(prox, x), color=_PART_COLOUR, linewidth=1.6)
     cells[0].set(title="P(x)", xlabel="x", xlim=(float(x[0]), float(x[-1])))
     z = _range(prox, x)
     is_reached = ~prox.preimage(z).in_gap
+    beside = torch.nn.functional.pad(is_reached, (1, 1))
+    alone = is_reached & ~(beside[:-2] | beside[2:])
     for axes, function, title in (
         (cells[1], verdict.transform, "T(z)"),
         (cells[2], prox.regularizer, f"r(z){_INFINITE[prox.ends]}"),
@@ -124,24 +120,17 @@ def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: "ProxCurve", 
         values = function(z).detach()
         axes.plot(z, values, ":", color="#777777", linewidth=1.2)
         axes.plot(z, torch.where(is_reached, values, torch.nan), color=_PART_COLOUR, linewidth=1.6)
-        alone = is_reached & _is_alone(is_reached)
         axes.plot(z[alone], values[alone], "o", color=_PART_COLOUR, markersize=4)
         axes.set(title=title, xlabel="z")
     if bool((values.abs() < 1e-9).all()):
-        cells[2].set_ylim(-1.0, 1.0)  # 0, of which only the rounding would show
+        cells[2].set_ylim(-1.0, 1.0)  # r = 0: only its rounding would show
 
 
-def _range(prox: "ProxCurve", x: Tensor) -> Tensor:
-    """Points z of the range of P over x, both sides of its gaps among them, and where it ends, as far as that."""
+def _range(prox: ProxCurve, x: Tensor) -> Tensor:
+    """Return points z of the range of P over x, with both sides of its gaps, up to the ends of the range."""
     over = prox(x)
     low = float(prox.p[0, 0] if prox.ends[0] else over[0])
     high = float(prox.p[-1, -1] if prox.ends[1] else over[-1])
     gaps = prox.p[~prox.mesh.smooth].flatten().clamp(low, high)
     z: Tensor = torch.cat([torch.linspace(low, high, 2001, dtype=torch.float64), gaps]).unique()
     return z
-
-
-def _is_alone(is_reached: Tensor) -> Tensor:
-    """Whether neither neighbour of a point is reached."""
-    padded = torch.cat([is_reached.new_zeros(1), is_reached, is_reached.new_zeros(1)])
-    return ~(padded[:-2] | padded[2:])

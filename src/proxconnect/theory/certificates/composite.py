@@ -1,4 +1,4 @@
-"""ℓ∘T along a run, on which ProxConnect with a transform T descends, at its prox points and at points beside them."""
+"""ℓ∘T, on which ProxConnect with a transform T descends, at the prox points of a run and at comparison points."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from torch import Tensor
 from proxconnect.pairs import Transform
 
 Loss = Callable[[Tensor], Tensor]
-"""ℓ of a flat weight vector (n,): a scalar that autograd can differentiate."""
+"""ℓ of a flat weight vector (n,): a scalar tensor that autograd can differentiate."""
 
 
 @dataclass(frozen=True, eq=False)
 class Composite:
-    """T at the t prox points p of the steps, (t, n), and ℓ at T(p) where a loss is given."""
+    """T at the t prox points p of the steps, (t, n), and ℓ at T(p) if there is a loss."""
 
     transform: Transform
     mu: float
@@ -31,7 +31,7 @@ class Composite:
 
     @classmethod
     def at(cls, p: Tensor, transform: Transform, mu: float, loss: Loss | None) -> "Composite":
-        """ℓ∘T with the T of one sharpness; ValueError where the loss is no differentiable scalar."""
+        """Evaluate ℓ∘T with the T of one sharpness; ValueError if the loss is no differentiable scalar."""
         weights, derivative = transform(p, mu), transform.derivative(p, mu)
         values, gradients = (None, None) if loss is None else _evaluated(loss, weights)
         return cls(transform, mu, p, loss, weights, derivative, values, gradients)
@@ -42,7 +42,7 @@ class Composite:
         return None if self.values is None else self.p[int(self.values.argmin())]
 
     def against(self, points: Tensor) -> "Excess | None":
-        """What the run loses to comparison points w (m, n); None without a loss."""
+        """Return the excess of the run over comparison points w (m, n); None without a loss."""
         if self.loss is None or self.values is None or self.gradients is None:
             return None
         at_points, _ = _evaluated(self.loss, self.transform(points, self.mu))
@@ -54,18 +54,18 @@ class Composite:
 
 @dataclass(frozen=True, eq=False)
 class Excess:
-    """The loss of every step over that of m comparison points w, and how far convexity is from being tight."""
+    """The loss of every step over that of m comparison points w, and the slack of the convexity inequality."""
 
     lowest: int
-    """The point of the lowest loss."""
+    """The comparison point with the lowest loss."""
     values: Tensor
     """(ℓ∘T)(p_τ) - (ℓ∘T)(w), (m, t)."""
     slacks: Tensor
-    """⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ less that, (m, t)."""
+    """⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ - `values`, (m, t)."""
 
 
 def _evaluated(loss: Loss, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """ℓ and ∇ℓ at each row of `weights`."""
+    """Return ℓ and ∇ℓ at each row of `weights`."""
     values, gradients = torch.empty(len(weights), dtype=weights.dtype), torch.empty_like(weights)
     for k, row in enumerate(weights):
         with torch.enable_grad():

@@ -1,27 +1,27 @@
 """F and B on one mesh, with the zeros of B among its nodes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from proxconnect.theory.blackbox import BlackBox
-from proxconnect.theory.mesh import Mesh, mesh
+from proxconnect.theory.functions.blackbox import BlackBox
+from proxconnect.theory.functions.mesh import Mesh, bisected, mesh
 
 TOUCHING = 1e-13
-"""A smallest |B|, relative to B around 0, that counts as a zero."""
+"""A smallest |B| counts as a zero up to this share of B around 0."""
 
 LOST = 4e-16
-"""|B|, relative to B around 0, below which it is not told from 0: about two ulp."""
+"""|B| up to this share of B around 0 cannot be told from 0: about two ulp."""
 
 _GRADED = 2.0 ** -torch.arange(8, 34, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class Zero:
-    """A point at which B is 0 while it is not on one side or on both."""
+    """A point at which B is 0, while it is not 0 on one side or on both."""
 
     x: float
     error: float
@@ -30,9 +30,9 @@ class Zero:
 
 @dataclass(frozen=True)
 class Break:
-    """The smallest leaves `first` to `last`, which lie side by side: one jump or kink of F or B, at `x`.
+    """Adjacent smallest leaves `first` to `last`: one jump or kink of F or B, at `x`.
 
-    `x` is 0 where one of its ends is 0, else the right end, as if F jumped just there.
+    `x` is 0 if one of its ends is 0, else the right end, as if F jumped just there.
     """
 
     first: int
@@ -42,7 +42,7 @@ class Break:
 
 @dataclass(frozen=True)
 class Sample:
-    """F and B of a pair on a mesh, and what can be read from it leaf by leaf."""
+    """F and B of a pair on a mesh, and quantities of each leaf."""
 
     F: BlackBox
     B: BlackBox
@@ -61,17 +61,17 @@ class Sample:
 
     @cached_property
     def size(self) -> float:
-        """The largest |B| around 0, to which small ones are compared."""
+        """The largest |B| around 0, which small ones are compared with."""
         return float(self.mesh.size(1))
 
     @cached_property
     def noise(self) -> Tensor:
-        """How far rounding blurs F, by leaf."""
+        """How far rounding blurs F, (leaves,)."""
         return self.mesh.noise(0)
 
     @cached_property
     def rise(self) -> Tensor:
-        """F minus its value at the left end of the leaf, at the nodes."""
+        """F at the nodes, minus its value at the left end of the leaf."""
         return self.forward - self.forward[:, :1]
 
     @cached_property
@@ -81,7 +81,7 @@ class Sample:
 
     @cached_property
     def is_unit(self) -> Tensor:
-        """Leaves on which F moves by ∫B, as far as rounding shows: dF/B = 1, or 0/0."""
+        """True for leaves on which F moves by ∫B up to rounding: dF/B is 1, or 0/0."""
         off = (self.rise - self.mesh.integrals(self.backward)).abs().amax(1)
         slack = self.noise + 1e-11 * self.mesh.width * self.backward.abs().amax(1)
         return self.mesh.smooth & (off <= slack)
@@ -89,18 +89,20 @@ class Sample:
     @cached_property
     def breaks(self) -> tuple[Break, ...]:
         """Jumps and kinks, each with the leaves that hold it."""
-        groups: list[list[int]] = []
-        for leaf in (~self.mesh.smooth).nonzero().flatten().tolist():
-            if groups and groups[-1][-1] == leaf - 1:
-                groups[-1].append(leaf)
-            else:
-                groups.append([leaf])
         low, high = self.mesh.low, self.mesh.high
-        return tuple(Break(g[0], g[-1], float(low[g[0]] if low[g[0]] == 0 else high[g[0]])) for g in groups)
+        return tuple(Break(a, b, float(low[a] if low[a] == 0 else high[a])) for a, b in runs(~self.mesh.smooth))
+
+
+def runs(holds: Tensor) -> Iterator[tuple[int, int]]:
+    """Iterate over the first and last index of each run of True."""
+    no = torch.zeros(1, dtype=torch.int8)
+    steps = torch.cat([no, holds.to(torch.int8), no]).diff()
+    starts, ends = (steps == 1).nonzero().flatten(), (steps == -1).nonzero().flatten() - 1
+    return iter(zip(starts.tolist(), ends.tolist(), strict=True))
 
 
 def sample(F: BlackBox, B: BlackBox, low: float, high: float) -> Sample:
-    """F and B on [low, high], the mesh graded towards each zero of B; TooRoughError where they cannot be resolved."""
+    """Sample F and B on [low, high], with smaller leaves towards each zero of B; TooRoughError if that fails."""
     first = Sample(F, B, mesh([F, B], low, high), ())
     zeros = tuple(_zeros(first))
     if not zeros:
@@ -112,13 +114,12 @@ def sample(F: BlackBox, B: BlackBox, low: float, high: float) -> Sample:
 
 
 def _zeros(sampled: Sample) -> list[Zero]:
-    """The zeros of B: sign changes, least magnitudes, ends of where it is 0, and breaks towards which it falls."""
+    """Find the zeros of B: sign changes, least magnitudes, ends of stretches of 0, and breaks at which it vanishes."""
     within = sampled.mesh.smooth
     x, B = sampled.mesh.x[within], sampled.backward[within]
     box = sampled.B
-    found: list[Zero] = []
     left, right = B[:, :-1], B[:, 1:]
-    found += _closed_in(lambda m: box(m) > 0, (left * right) < 0, x, left > 0)
+    found = _closed_in(lambda m: box(m) > 0, (left * right) < 0, x, left > 0)
     found += _closed_in(lambda m: box(m) != 0, (left == 0) != (right == 0), x, left != 0)
     found += _least(box, x, B.abs(), TOUCHING * sampled.size)
     found += _at_breaks(sampled)
@@ -132,34 +133,34 @@ def _zeros(sampled: Sample) -> list[Zero]:
     return apart
 
 
+def _as_zeros(points: Tensor, precision: float = 1e-15) -> list[Zero]:
+    return [Zero(x, precision * max(1.0, abs(x))) for x in points.tolist()]
+
+
 def _at_breaks(sampled: Sample) -> list[Zero]:
-    """The breaks at which |B| is much smaller than beside them, as where F has a vertical tangent."""
-    mesh, ends = sampled.mesh, (sampled.mesh.low[0], sampled.mesh.high[-1])
+    """Find the breaks at which |B| is much smaller than beside them, as at a vertical tangent of F."""
+    mesh, ends = sampled.mesh, sampled.mesh.ends
     found = [(b, sampled.backward[b.first : b.last + 1].abs().flatten().min(0)) for b in sampled.breaks]
     x = torch.tensor([mesh.x[b.first : b.last + 1].flatten()[at] for b, (_, at) in found], dtype=torch.float64)
     least = torch.tensor([value for _, (value, _) in found], dtype=torch.float64)
     beside = torch.stack([sampled.B((x + side * 2.0**-8).clamp(*ends)).abs() for side in (-1.0, 1.0)]).amax(0)
-    return [Zero(at, 1e-15 * max(1.0, abs(at))) for at in x[least < 1e-3 * beside].tolist()]
+    return _as_zeros(x[least < 1e-3 * beside])
 
 
-def _closed_in(holds: Callable[[Tensor], Tensor], where: Tensor, x: Tensor, at_left: Tensor) -> list[Zero]:
-    """The points at which a condition changes, between neighbouring nodes `where` it does, by bisection."""
-    low, high, truth = x[:, :-1][where], x[:, 1:][where], at_left[where]
+def _closed_in(holds: Callable[[Tensor], Tensor], changes: Tensor, x: Tensor, at_left: Tensor) -> list[Zero]:
+    """Find the points at which a condition changes, between the neighbouring nodes that `changes` marks."""
+    low, high, truth = x[:, :-1][changes], x[:, 1:][changes], at_left[changes]
     if not len(low):
         return []
-    for _ in range(80):
-        middle = (low + high) / 2
-        stays = holds(middle) == truth
-        low, high = torch.where(stays, middle, low), torch.where(stays, high, middle)
-    return [Zero(p, 1e-15 * max(1.0, abs(p))) for p in high.tolist()]
+    return _as_zeros(bisected(low, high, lambda middle: holds(middle) == truth)[1])
 
 
 def _least(box: BlackBox, x: Tensor, magnitude: Tensor, threshold: float) -> list[Zero]:
-    """The points at which |B| has a least value below `threshold` and the sign of B does not change."""
-    apart = torch.cat([x.new_ones(1), x.flatten().diff()]) > 0  # a leaf begins where the one before it ends
+    """Find the minima of |B| that are at most `threshold`, without a change of sign, by golden sections."""
+    apart = torch.cat([x.new_ones(1), x.flatten().diff()]) > 0  # a leaf begins at the end of the one before it
     flat_x, flat = x.flatten()[apart], magnitude.flatten()[apart]
     middle, low, high = flat[1:-1], flat[:-2], flat[2:]
-    alone = (low != 0) & (high != 0)  # not where B is 0 for a while, which has its ends found otherwise
+    alone = (low != 0) & (high != 0)  # stretches of 0 have their ends found by `_closed_in`
     least = alone & (middle <= low) & (middle <= high) & (middle < 0.8 * torch.maximum(low, high))
     a, b = flat_x[:-2][least], flat_x[2:][least]
     if not len(a):
@@ -171,7 +172,5 @@ def _least(box: BlackBox, x: Tensor, magnitude: Tensor, threshold: float) -> lis
         a, b = torch.where(left, a, c), torch.where(left, d, b)
     at = torch.stack([a, (a + b) / 2, b, flat_x[1:-1][least]])
     values = box(at.flatten()).abs().reshape(at.shape)
-    best = values.argmin(0)
-    points = at.gather(0, best[None])[0]
-    below = values.amin(0) <= threshold
-    return [Zero(p, 1e-7 * max(1.0, abs(p))) for p in points[below].tolist()]
+    points = at.gather(0, values.argmin(0)[None])[0]
+    return _as_zeros(points[values.amin(0) <= threshold], 1e-7)

@@ -1,4 +1,4 @@
-"""Callables of one tensor that someone else wrote, checked before anything rests on them."""
+"""Callables of one tensor that somebody else wrote, checked before anything rests on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,18 +10,19 @@ Function = Callable[[Tensor], Tensor]
 
 
 class ProbeError(ValueError):
-    """A callable is not a function of one real variable, applied to each entry; the message says what to change."""
+    """A callable that is no elementwise function of one real variable; the message says what to change."""
 
 
 @dataclass(frozen=True)
 class BlackBox:
-    """A callable whose every answer is checked: a finite float64 tensor of the shape that it was given."""
+    """A callable whose values are checked at each call: finite, float64 and of the shape of the input."""
 
     name: str
+    """Its name in messages."""
     function: Function
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The values at `x`, float64; ProbeError where there are none."""
+        """Return the values at float64 `x`, or raise ProbeError."""
         given = x.clone()
         try:
             values = self.function(given)
@@ -29,15 +30,6 @@ class BlackBox:
             raise ProbeError(
                 f"{self.name} raised {type(error).__name__} for a float64 tensor of shape {tuple(x.shape)}: {error}"
             ) from error
-        self._require_like(x, values)
-        if not torch.equal(given, x):
-            raise ProbeError(f"{self.name} changes the tensor that it is given: let it work on a copy")
-        values = values.detach()
-        if not bool(values.isfinite().all()):
-            self._refuse_infinite(x, values)
-        return values
-
-    def _require_like(self, x: Tensor, values: object) -> None:
         if not isinstance(values, Tensor):
             raise ProbeError(f"{self.name} must return a tensor; got {type(values).__name__}")
         if values.shape != x.shape:
@@ -48,6 +40,12 @@ class BlackBox:
             raise ProbeError(
                 f"{self.name} must keep the dtype of its input: got {values.dtype} for {x.dtype}; return .to(x.dtype)"
             )
+        if not torch.equal(given, x):
+            raise ProbeError(f"{self.name} changes the tensor that it is given: let it work on a copy")
+        values = values.detach()
+        if not bool(values.isfinite().all()):
+            self._refuse_infinite(x, values)
+        return values
 
     def _refuse_infinite(self, x: Tensor, values: Tensor) -> None:
         kind, wrong = ("NaN", values.isnan()) if bool(values.isnan().any()) else ("infinite", values.isinf())
@@ -59,7 +57,7 @@ class BlackBox:
 
 
 def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
-    """`function` after a trial on [low, high]: the same answer twice, and at each entry whatever its neighbours are."""
+    """Try `function` on [low, high]: it must repeat its values, and give each entry its value in any company."""
     if not callable(function):
         raise TypeError(f"{name} must be a callable of one tensor; got {type(function).__name__}")
     box = BlackBox(name, function)
@@ -69,10 +67,12 @@ def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
     once = box(x)
     if not torch.equal(box(x), once):
         raise ProbeError(f"{name} gives two answers for one input: a quantiser cannot be random, or remember")
-    others = {"in a row": box(x.flip(0)).flip(0), "alone": torch.cat([box(x[i : i + 1]) for i in range(0, len(x), 7)])}
-    others["in a matrix"] = box(x.reshape(8, 15)).reshape(-1)
-    for how, values in others.items():
-        expected = once[::7] if how == "alone" else once
+    trials = {
+        "in a row": (box(x.flip(0)).flip(0), once),
+        "alone": (torch.cat([box(x[i : i + 1]) for i in range(0, len(x), 7)]), once[::7]),
+        "in a matrix": (box(x.reshape(8, 15)).reshape(-1), once),
+    }
+    for how, (values, expected) in trials.items():
         if not torch.allclose(values, expected, rtol=1e-12, atol=1e-14):
             raise ProbeError(
                 f"{name} mixes entries: it gives an entry another value {how} than among others; a quantiser acts on "
@@ -82,17 +82,21 @@ def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
 
 
 def autograd_derivative(function: Function) -> Function:
-    """B as autograd has it: the factor between the gradient of the value and that of the input.
+    """Return B as autograd defines it: the factor from the gradient of the value to that of the input.
 
-    `function` may be the `apply` of any `torch.autograd.Function`, which `torch.func` takes only in its newer form.
+    Args:
+        function: an elementwise callable of one tensor. The `apply` of any `torch.autograd.Function` will do, in its
+            older form too, which `torch.func` refuses.
+
+    Returns:
+        A callable that keeps shape and dtype. It is 0 if the value does not depend on the input. You can pickle it if
+        you can pickle `function`.
     """
     return _AutogradFactor(function)
 
 
 @dataclass(frozen=True)
 class _AutogradFactor:
-    """An object, not a closure, so that a pair that keeps it can be pickled."""
-
     function: Function
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Plateaus of F, on which P is flat where B is not 0, so that B must be constant there."""
+"""Plateaus of F: P is flat there unless B is 0, so B must be constant."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,37 +6,37 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from proxconnect.theory.findings import Finding, glides
-from proxconnect.theory.mesh import Mesh
-from proxconnect.theory.sampling import Sample
+from proxconnect.theory.functions.mesh import Mesh
+from proxconnect.theory.verdicts.rules import Finding, glides
+from proxconnect.theory.verdicts.sampling import Sample
 
 RESOLVED = 1e-10
-"""B below this share of its size around 0, on a plateau of F, is not told from 0."""
+"""B up to this share of its size around 0, on a plateau of F, cannot be told from 0."""
 
 CONSTANT = 1e-10
-"""B that varies by less than this share is constant."""
+"""B is constant if it varies by at most this share."""
 
 SIGNIFICANT = 1e3
-"""A plateau of F is long enough when a slope B would have moved F by so many times its rounding."""
+"""A plateau of F is long enough if a slope of B would have moved F by this many times its rounding."""
 
 NARROW = 1 / 2000
-"""What is narrower than this share of max(1, |x|) is no plateau: to rounding x³ does not move for |x| < 1e-5."""
+"""A plateau is wider than this share of max(1, |x|): to rounding, x³ does not move for |x| < 1e-5."""
 
 
 class Plateau(NamedTuple):
-    """Leaves `first` to `last` on which F does not move though B would move it; P is flat where `flat`, else free."""
+    """Leaves `first` to `last` on which F stays though B would move it. P is flat on `flat` leaves, else free."""
 
     first: int
     last: int
     flat: Tensor
     """(last - first + 1,) booleans."""
     stretches: tuple[Tensor, ...]
-    """The flat leaves on which F surely stays, those together that no free part lies between."""
+    """Flat leaves on which F surely stays, divided at free parts."""
     interval: tuple[float, float]
 
 
 def plateaus(sample: Sample) -> Iterator[Plateau]:
-    """The stretches on which F stays, to rounding, and B is not lost in rounding."""
+    """Find the stretches on which F stays, to rounding, and B is not lost in rounding."""
     mesh, B = sample.mesh, sample.backward.abs()
     push = B.mean(1) * mesh.width
     for first, last in _level_runs(sample):
@@ -47,11 +47,13 @@ def plateaus(sample: Sample) -> Iterator[Plateau]:
         if bool(flat.any()):
             interval = (float(mesh.low[first]), float(mesh.high[last]))
             settled = first + (flat & _settled(mesh, first, last)).nonzero().flatten()
-            yield Plateau(first, last, flat, _stretches(mesh, settled), interval)
+            apart = mesh.low[settled[1:]] - mesh.high[settled[:-1]] > 1e-9  # wider than a break
+            stretches = torch.tensor_split(settled, (apart.nonzero().flatten() + 1).tolist()) if len(settled) else ()
+            yield Plateau(first, last, flat, stretches, interval)
 
 
 def _level_runs(sample: Sample) -> Iterator[tuple[int, int]]:
-    """First and last leaf of each stretch on which the range of F is within its rounding."""
+    """Iterate over the first and last leaf of each stretch on which the range of F is within its rounding."""
     low, high = sample.forward.amin(1).tolist(), sample.forward.amax(1).tolist()
     noise = sample.noise.tolist()
     first, bottom, top = 0, low[0], high[0]
@@ -68,7 +70,7 @@ def _level_runs(sample: Sample) -> Iterator[tuple[int, int]]:
 
 
 def _settled(mesh: Mesh, first: int, last: int) -> Tensor:
-    """Leaves of a level stretch, but for narrow parts beside breaks and at the ends, where F may begin to move."""
+    """Mark the leaves of a level stretch, except narrow parts beside breaks and at its ends, where F may move."""
     leaves = slice(first, last + 1)
     low, high, smooth = mesh.low[leaves], mesh.high[leaves], mesh.smooth[leaves]
     part = (~smooth).cumsum(0)
@@ -82,16 +84,8 @@ def _settled(mesh: Mesh, first: int, last: int) -> Tensor:
     return settled
 
 
-def _stretches(mesh: Mesh, flat: Tensor) -> tuple[Tensor, ...]:
-    """Flat leaves, divided where the next one is farther off than a break is wide."""
-    if not len(flat):
-        return ()
-    apart = mesh.low[flat[1:]] - mesh.high[flat[:-1]] > 1e-9
-    return torch.tensor_split(flat, (apart.nonzero().flatten() + 1).tolist())
-
-
 def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Finding]:
-    """F is flat and B is not 0: P is flat, so B must be constant there."""
+    """Find where F is flat and B varies: P is flat there, so B must be constant."""
     for plateau in found:
         for leaves in plateau.stretches:
             B = sample.backward[leaves]
@@ -102,19 +96,18 @@ def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Findin
                 continue
             interval = (float(sample.mesh.low[leaves[0]]), float(sample.mesh.high[leaves[-1]]))
             low, high = min([low, *alone]), max([high, *alone])
-            how = f"B is not constant: it goes {_apart(low, high)}"
+            level = float(sample.forward[leaves[0], 0])
+            how = f"F stays at {level:.6g}, so P is flat there, but B is not constant: it goes {_apart(low, high)}"
             if not _varies_between_breaks(sample, leaves, span):
-                how = f"F stays at {float(sample.forward[leaves[0], 0]):.6g}, so P is flat there, but {how} in steps"
-                yield Finding(how, interval, by_convention=True)
-            elif _saturates(sample, plateau) or _rests(sample, plateau):
+                yield Finding(f"{how} in steps", interval, by_convention=True)
+            elif glides(sample.F, *plateau.interval, sample.mesh.ends) or _rests(sample, plateau):
                 yield _too_faint(low, high, interval)
             else:
-                how = f"F stays at {float(sample.forward[leaves[0], 0]):.6g}, so P is flat there, but {how}"
                 yield Finding(how, interval)
 
 
 def faint(sample: Sample) -> Iterator[Finding]:
-    """B varies where F does not move, nor would show it if it did: a B that is tiny beside F."""
+    """Find where B varies and F would not show if it moved: a B that is tiny beside F."""
     mesh, B = sample.mesh, sample.backward
     push = B.abs().mean(1) * mesh.width
     seen = mesh.smooth & (B.abs().amax(1) > RESOLVED * sample.size)
@@ -132,7 +125,7 @@ def faint(sample: Sample) -> Iterator[Finding]:
 
 
 def _apart(low: float, high: float) -> str:
-    """From one number to the other, with as many digits as tell them apart."""
+    """Write both numbers with as many digits as tell them apart."""
     digits = next(d for d in range(4, 18) if f"{low:.{d}g}" != f"{high:.{d}g}")
     return f"from {low:.{digits}g} to {high:.{digits}g}"
 
@@ -146,13 +139,13 @@ def _too_faint(low: float, high: float, interval: tuple[float, float]) -> Findin
 
 
 def _varies_between_breaks(sample: Sample, leaves: Tensor, span: float) -> bool:
-    """Whether B varies on leaves with no break between, not only from one side of a break to the other."""
-    runs = torch.tensor_split(leaves, ((leaves.diff() > 1).nonzero().flatten() + 1).tolist())
-    return any(float(sample.backward[run].max() - sample.backward[run].min()) > span for run in runs)
+    """Return whether B varies on leaves without a break between them, not only across breaks."""
+    parts = torch.tensor_split(leaves, ((leaves.diff() > 1).nonzero().flatten() + 1).tolist())
+    return any(float(sample.backward[part].max() - sample.backward[part].min()) > span for part in parts)
 
 
 def _lone_values(sample: Sample, leaves: Tensor) -> list[float]:
-    """B at breaks between these leaves that have a value of their own, equal to neither side's."""
+    """Return B at the breaks between these leaves that have a separate value."""
     first, last = int(leaves[0]), int(leaves[-1])
     return [
         float(sample.backward[b.first, -1])
@@ -161,19 +154,10 @@ def _lone_values(sample: Sample, leaves: Tensor) -> list[float]:
     ]
 
 
-def _saturates(sample: Sample, plateau: Plateau) -> bool:
-    """Whether F glides into the plateau, as tanh does, so that where it begins is a matter of rounding."""
-    low, high = float(sample.mesh.low[0]), float(sample.mesh.high[-1])
-    left, right = float(sample.mesh.low[plateau.first]), float(sample.mesh.high[plateau.last])
-    return (left > low and glides(sample.F, left, -1.0, low, high)) or (
-        right < high and glides(sample.F, right, 1.0, low, high)
-    )
-
-
 def _rests(sample: Sample, plateau: Plateau) -> bool:
-    """Whether F may only rest at a point of the plateau, as x⁷ does: one width beyond an end it has hardly moved."""
+    """Return whether F may rest at one point only, as x⁷ does: one width beyond an end it has hardly moved."""
     low, high = plateau.interval
-    first, last = float(sample.mesh.low[0]), float(sample.mesh.high[-1])
+    first, last = sample.mesh.ends
     width = high - low
     beyond = [(end, x) for end, x in ((low, low - width), (high, high + width)) if first < x < last]
     moved = [float(sample.F(torch.tensor(pair, dtype=torch.float64)).diff().abs()) for pair in beyond]

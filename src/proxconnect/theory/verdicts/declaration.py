@@ -1,4 +1,4 @@
-"""A pair that declares its decomposition, held against it: P must not fall, and T' must be the derivative of T."""
+"""A test of the P and T that a pair declares: P must not fall, and T' must be the derivative of T."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,16 +7,15 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs import Pair, Transform
-from proxconnect.theory.blackbox import BlackBox
-from proxconnect.theory.curves import ProxCurve
-from proxconnect.theory.mesh import Mesh, mesh
-from proxconnect.theory.reconstruction import middle_at_zero, prox_curve
+from proxconnect.theory.functions.blackbox import BlackBox
+from proxconnect.theory.functions.mesh import Mesh, mesh
+from proxconnect.theory.verdicts.curves import ProxCurve, middle_at_zero, nondecreasing
 
 AGREEMENT = 1e-6
-"""By how much T may differ from the integral of T', relative to its size."""
+"""Greatest difference between T and the integral of T', relative to its size."""
 
 SEEN = 1e-5
-"""By how much slopes must differ to be told apart, relative to max(1, |T'|)."""
+"""Least difference between two slopes that counts, relative to max(1, |T'|)."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +26,17 @@ class DeclaredTransform:
     mu: float
 
     def __call__(self, p: Tensor) -> Tensor:
-        """T(p)."""
+        """Return T(p)."""
         return self.transform(p, self.mu)
 
     def derivative(self, p: Tensor) -> Tensor:
-        """T'(p)."""
+        """Return T'(p)."""
         return self.transform.derivative(p, self.mu)
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a pair says of itself at one sharpness, on [low, high]."""
+    """The P and T of a pair at one sharpness, on [low, high]."""
 
     pair: Pair
     mu: float
@@ -62,15 +61,12 @@ class Declaration:
 
     @property
     def prox(self) -> ProxCurve:
-        """P, with the r of which it is the prox."""
-        nothing_free = torch.zeros(len(self.mesh.x), dtype=torch.bool)
-        return prox_curve(
-            self.mesh, self.mesh.values[0].flatten().cummax(0).values.reshape_as(self.mesh.x), nothing_free
-        )
+        """P, and the r of which it is the prox."""
+        return ProxCurve.of(self.mesh, nondecreasing(self.mesh.values[0]))
 
     @cached_property
     def error(self) -> str | None:
-        """What is wrong with the declaration, as a sentence; None where it holds."""
+        """The first thing that is wrong with the declaration, as a sentence; None if it holds."""
         return (
             fall_of(self.mesh, "the declared prox")
             or self._difference()
@@ -127,7 +123,7 @@ class Declaration:
 
 
 def resting_points(leaves: Mesh) -> Tensor:
-    """Where the P of a mesh stays, (n,): the values of its plateaus and the ends of its jumps."""
+    """Return the points at which the P of a mesh rests, (n,): values of its plateaus and ends of its jumps."""
     p = leaves.values[0]
     flat = (p[:, 0] == p[:, -1]) & leaves.smooth
     jumps = ~leaves.smooth & ((p[:, -1] - p[:, 0]) > 1e-9)
@@ -136,7 +132,7 @@ def resting_points(leaves: Mesh) -> Tensor:
 
 
 def one_sided_slopes(T: BlackBox, points: Tensor) -> tuple[Tensor, Tensor]:
-    """The slopes of T on the left and on the right of points (n,), by differences of second order."""
+    """Return the slopes of T on the left and on the right of points (n,), by differences of second order."""
     h = 1e-6 * points.abs().clamp(min=1.0)
     left, right = (
         side * (4 * T(points + side * h) - T(points + 2 * side * h) - 3 * T(points)) / (2 * h) for side in (-1.0, 1.0)
@@ -145,7 +141,7 @@ def one_sided_slopes(T: BlackBox, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fall_of(leaves: Mesh, name: str) -> str | None:
-    """Where the function of a mesh falls, as a sentence; None where it does not."""
+    """Say where the function of a mesh falls; None if it never does."""
     values = leaves.values[0]
     falls = (values.diff(dim=1) < -leaves.noise(0)[:, None]).any(1) | (values[:, -1] < values[:, 0] - leaves.noise(0))
     for leaf in falls.nonzero().flatten().tolist():

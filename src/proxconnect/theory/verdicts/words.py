@@ -1,24 +1,31 @@
-"""What a verdict says, in words."""
+"""The sentences that describe a verdict."""
+
+from typing import TYPE_CHECKING
 
 import torch
 
-from proxconnect.theory.curves import ProxCurve
-from proxconnect.theory.findings import runs
-from proxconnect.theory.verdict import ANSWERS, Verdict
+from proxconnect.theory.verdicts.curves import ProxCurve
+from proxconnect.theory.verdicts.sampling import runs
+
+if TYPE_CHECKING:
+    from proxconnect.theory.verdicts.verdict import Verdict
+
+ANSWERS = {True: "legitimate", False: "not legitimate", None: "cannot tell"}
+"""`legitimate` in words."""
 
 _MOST = 2
-"""Jumps and plateaus that are named one by one."""
+"""More jumps or plateaus are counted and not listed."""
 
 
-def answer(verdict: Verdict) -> str:
-    """Legitimate or not."""
+def answer(verdict: "Verdict") -> str:
+    """Say whether the pair is legitimate."""
     if verdict.declared is False and verdict.legitimate:
         return "legitimate, but not as declared"
     return ANSWERS[verdict.legitimate] + (" by convention" if verdict.by_convention else "")
 
 
-def place(verdict: Verdict) -> str:
-    """Where the verdict is decided; empty where it is everywhere."""
+def place(verdict: "Verdict") -> str:
+    """Say where the verdict is decided; empty if no place decides."""
     if verdict.interval is None:
         return ""
     (low, high), (first, last) = verdict.interval, verdict.domain
@@ -31,13 +38,13 @@ def place(verdict: Verdict) -> str:
     return f"for x < {high:.4g}" if low == first else f"for {low:.4g} < x < {high:.4g}"
 
 
-def headline(verdict: Verdict) -> str:
-    """In a few words, on what PC++ with a legitimate pair descends, or which rule another breaks."""
+def headline(verdict: "Verdict") -> str:
+    """Say in a few words on which loss PC++ with a legitimate pair descends, or which rule the pair breaks."""
     return _descent(verdict, verdict.prox) if verdict.prox is not None else verdict.reason.partition(": ")[0]
 
 
-def consequence(verdict: Verdict) -> str:
-    """On what PC++ with a legitimate pair descends, and what P does; empty for another."""
+def consequence(verdict: "Verdict") -> str:
+    """Say on which loss PC++ with a legitimate pair descends, and how P behaves; empty for other pairs."""
     curve = verdict.prox
     if curve is None:
         return ""
@@ -53,7 +60,7 @@ def _is_identity(curve: ProxCurve) -> bool:
     return bool(((curve.p - x).abs() <= 1e-9 * x.abs().clamp(min=1)).all())
 
 
-def _descent(verdict: Verdict, curve: ProxCurve) -> str:
+def _descent(verdict: "Verdict", curve: ProxCurve) -> str:
     x, inside = curve.mesh.x, curve.mesh.smooth
     size = x.abs().clamp(min=1)
     forward = verdict.forward(x.reshape(-1)).detach().reshape(x.shape)
@@ -64,14 +71,9 @@ def _descent(verdict: Verdict, curve: ProxCurve) -> str:
 
 
 def _jumps(curve: ProxCurve) -> list[str]:
-    """Each jump of P, from where to where."""
-    found: list[list[float]] = []  # x, P before and after; leaves side by side are one
-    for leaf in (~curve.mesh.smooth).nonzero().flatten().tolist():
-        at, before, after = float(curve.mesh.high[leaf]), float(curve.p[leaf, 0]), float(curve.p[leaf, -1])
-        if found and at - found[-1][0] <= 1e-9 * max(1.0, abs(at)):
-            found[-1][2] = after
-        else:
-            found.append([float(curve.mesh.low[leaf]), before, after])
+    """Describe each jump of P."""
+    mesh, p = curve.mesh, curve.p
+    found = [(float(mesh.low[a]), float(p[a, 0]), float(p[b, -1])) for a, b in runs(~mesh.smooth)]
     real = [jump for jump in found if jump[2] - jump[1] > 1e-9]
     if len(real) > _MOST:
         return [f"P jumps at {len(real)} places from x = {real[0][0]:.4g} to {real[-1][0]:.4g}"]
@@ -79,7 +81,7 @@ def _jumps(curve: ProxCurve) -> list[str]:
 
 
 def _plateaus(curve: ProxCurve) -> list[str]:
-    """Each stretch on which P stays; what only glides into its limit, as tanh does, has none."""
+    """Describe each stretch on which P stays, but not the tails of a P that glides into its limit, as tanh does."""
     mesh = curve.mesh
     flat = mesh.smooth & (curve.p.amax(1) - curve.p.amin(1) <= 1e-12)
     stretches = [
@@ -96,12 +98,12 @@ def _plateaus(curve: ProxCurve) -> list[str]:
 
 
 def _is_sharp(curve: ProxCurve, edge: float, side: float) -> bool:
-    """Whether P leaves its value at `edge`, towards `side`, at a kink, a jump or the end of the domain.
+    """Return whether P leaves its value at `edge`, towards `side`, at a kink, a jump or the end of the domain.
 
-    At a kink of order n the distances at which it has moved by 1e-8 and by 1e-4 are as 1 to 10^(4/n); an exponential
-    tail moves them by half.
+    At a kink of order n, the distances at which it has moved by 1e-8 and by 1e-4 are as 1 to 10^(4/n). On an
+    exponential tail they are as 1 to 2.
     """
-    first, last = float(curve.mesh.low[0]), float(curve.mesh.high[-1])
+    first, last = curve.mesh.ends
     if edge in (first, last):
         return True
     distance = torch.logspace(-15, 3, 2000, dtype=torch.float64) * max(1.0, abs(edge))
@@ -113,7 +115,7 @@ def _is_sharp(curve: ProxCurve, edge: float, side: float) -> bool:
 
 
 def _stretch(curve: ProxCurve, low: float, high: float) -> str:
-    first, last = float(curve.mesh.low[0]), float(curve.mesh.high[-1])
+    first, last = curve.mesh.ends
     if low == first:
         return "everywhere" if high == last else f"up to x = {_round(high)}"
     return f"from x = {_round(low)} on" if high == last else f"from x = {_round(low)} to {_round(high)}"
