@@ -41,7 +41,8 @@ class BinaryProduct(Operation):
         self.layer, self.shift, self.gives_bits = layer, shift, isinstance(then, Signs)
         self.sums_integers = layer.has_binary_input
         self._inputs = None if layer.has_binary_input else layer.inputs
-        self._padding_mode = getattr(layer, "padding_mode", "zeros")
+        is_padded = isinstance(layer, KernelConv) and layer.padding_mode != "zeros"
+        self._border: Any = (layer._reversed_padding_repeated_twice, layer.padding_mode) if is_padded else None
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
@@ -62,20 +63,14 @@ class BinaryProduct(Operation):
         read = [layer] if shift is None else [layer, shift]
         return Match(cls(layer, steps, then, shift), nodes, (value if shift is None else value.args[0],), read)
 
-    def takes(self, input: Tensor | Bits) -> bool:
-        """Return whether the kernel takes an input, which is rounded as the layer rounds it now."""
+    def seen(self, input: Tensor | Bits) -> Tensor | Bits | None:
+        """Return what the kernel reads of an input: images with a border, unless it pads them itself."""
         if isinstance(input, Bits):
-            return self._dims in (None, input.words.dim())
-        if input.dtype is not torch.float32 or self._dims not in (None, input.dim()):
-            return False
-        return self._inputs is None or self.layer.inputs == self._inputs
-
-    def seen(self, input: Tensor | Bits) -> Tensor | Bits:
-        """Return an image with a border, unless the kernel pads it itself."""
-        if self._padding_mode == "zeros" or isinstance(input, Bits):
-            return input
-        layer: Any = self.layer
-        return functional.pad(input, layer._reversed_padding_repeated_twice, mode=self._padding_mode)
+            return input if self._dims in (None, input.words.dim()) else None
+        is_as_before = self._inputs is None or self.layer.inputs == self._inputs
+        if not is_as_before or input.dtype is not torch.float32 or self._dims not in (None, input.dim()):
+            return None
+        return input if self._border is None else functional.pad(input, *self._border)
 
     def by_layers(self, input: Tensor | Bits, *others: Tensor) -> Tensor:
         """Compute floats with the layer itself and torch."""

@@ -10,7 +10,6 @@ from torch.fx import Node
 
 from proxconnect.deploy.fusion.batch_norms import pool_behind
 from proxconnect.deploy.fusion.binary_products import ORDER
-from proxconnect.deploy.fusion.closeness import ROUNDING
 from proxconnect.deploy.fusion.int8_linear import NAME, has_kernels
 from proxconnect.deploy.fusion.layout import with_channels_last
 from proxconnect.deploy.fusion.operation import Match, Operation
@@ -67,8 +66,10 @@ class ImageConv(Operation):
         """Return the kernel for a layer and what stands around it: the steps, the mean and the pool."""
         raise NotImplementedError
 
-    def seen(self, input: Tensor) -> Tensor:
+    def seen(self, input: Tensor) -> Tensor | None:
         """Return the pixels that are in a patch."""
+        if input.dtype is not torch.float32 or input.dim() != 4:
+            return None
         return input if self._stride == (1, 1) else input[..., :: self._stride[0], :: self._stride[1]]
 
     def by_layers(self, input: Tensor, *others: Tensor) -> Tensor:
@@ -138,10 +139,6 @@ class FloatConv(ImageConv):
         stride = layer.stride if FloatConv.stride_before(layer) == (1, 1) else (1, 1)
         bias = None if layer.bias is None else layer.bias.detach()
         return FusedFloatConv2d(layer.weight.detach(), stride, _padding(layer), layer.dilation, bias, *around)
-
-    def tolerance(self) -> float:
-        """Return how far an answer may be off."""
-        return ROUNDING
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
         """Return how far sums may be off with their order."""

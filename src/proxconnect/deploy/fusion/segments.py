@@ -156,7 +156,7 @@ class _Beside:
             return gap(expected, answer)
         found = _distance(node, answer, [expected])
         operation = node.target
-        if not found <= _allowed(node) and isinstance(operation, Operation) and operation.channel_dim is not None:
+        if not found <= _allowed(node) and isinstance(operation, Operation) and operation.has_channels:
             found = _distance(node, answer, self._bounds(node, operation, expected))
         written = [gap(self._given(value, node), given[value]) for value in given if len(value.users) > 1]
         return max(found, *written, 0.0)
@@ -218,7 +218,10 @@ def _allowed(node: Node) -> float:
 def _distance(node: Node, answer: Tensor | Bits, bounds: list[Tensor]) -> float:
     if isinstance(answer, Bits):
         return turned(answer, [_with_channels_behind(node, bound) for bound in bounds])
-    return outside(answer, bounds, node.target.channel_dim if isinstance(node.target, Operation) else None)
+    operation = node.target
+    if not isinstance(operation, Operation) or not operation.has_channels:
+        return outside(answer, bounds)
+    return outside(answer, bounds, 1 if operation.are_images else -1)
 
 
 def _own(value: Any) -> Any:
