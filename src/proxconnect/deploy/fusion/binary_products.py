@@ -11,7 +11,7 @@ from torch.nn import functional
 from proxconnect.deploy.fusion.intervals import signs_of
 from proxconnect.deploy.fusion.operation import Match, Operation
 from proxconnect.deploy.fusion.rewriting import Rewriting
-from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, run
+from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
 from proxconnect.deploy.packed.kernels import KernelConv, KernelLayer, KernelLinear
 from proxconnect.kernels.epilogue import Bits, Signs, Step
 from proxconnect.kernels.fused_conv import FusedConv2d
@@ -72,13 +72,13 @@ class BinaryProduct(Operation):
             return None
         return input if self._border is None else functional.pad(input, *self._border)
 
-    def by_layers(self, input: Tensor | Bits, *others: Tensor) -> Tensor:
-        """Compute floats with the layer itself and torch."""
+    def sums(self, input: Tensor | Bits) -> Tensor:
+        """Compute what the steps take, with the layer itself."""
         if isinstance(input, Bits):
             shifted = input.floats().movedim(-1, 1) if self.are_images else input.floats()
         else:
             shifted = input if self.shift is None else self.shift(input)
-        return run(self.steps, self.layer.of_shifted(shifted), others)
+        return self.layer.of_shifted(shifted)
 
     def counts(self) -> dict[str, int]:
         """Return what reports count."""

@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from proxconnect._support.example import tensors_in
 from proxconnect.deploy.fusion.attention import FastAttention
 from proxconnect.deploy.fusion.batches import are_apart, in_parts
-from proxconnect.deploy.fusion.examination import Examination, examination
+from proxconnect.deploy.fusion.closeness import gap
 from proxconnect.deploy.fusion.layout import with_channels_last
 from proxconnect.deploy.fusion.rewrite import rewrite
 from proxconnect.deploy.fusion.rewriting import Rewriting
-from proxconnect.deploy.fusion.segments import Segments
+from proxconnect.deploy.fusion.segments import Examination, Segments
 from proxconnect.deploy.fusion.sources import Sources
 from proxconnect.deploy.fusion.trace import UntraceableError, one_at_a_time, required_parameters, trace
 
@@ -148,7 +148,8 @@ class GraphForward:
         _, expected = self._as_the_graph(inputs, self._by_layers)
         try:
             answer = self._run(*inputs)  # type: ignore[misc]  # it was made
-            fault = _difference(tensors_in(expected), tensors_in(answer))
+            off = gap(expected, answer)
+            fault = "" if off <= _CLOSE else f"its answer is off by {off:.1e} from that of the module's forward"
         except Exception as error:  # whatever the operations raise
             answer, fault = None, f"it raises {type(error).__name__}: {error}"
         is_lost = any(tensor.isnan().any() for tensor in tensors_in(expected))
@@ -165,7 +166,7 @@ class GraphForward:
         """What these inputs show of the graph."""
         with torch.no_grad():
             laid_out, answer = self._as_the_graph(inputs, self.own)
-            return examination(self._segments, inputs, laid_out, answer)
+            return self._segments.examined(inputs, laid_out, answer)
 
     def _as_the_graph(self, inputs: tuple[Any, ...], answer_to: Callable[..., Any]) -> tuple[tuple[Any, ...], Any]:
         """The inputs and what the layers answer, images laid out as the graph has them unless these cannot view them
@@ -231,16 +232,3 @@ def are_plain(inputs: tuple[Any, ...]) -> bool:
         or _global_forward_hooks
         or _global_forward_pre_hooks
     )
-
-
-def _difference(expected: list[Tensor], answer: list[Tensor]) -> str:
-    """What is wrong with an answer; empty where nothing is."""
-    if [t.shape for t in expected] != [t.shape for t in answer]:
-        return "it answers tensors of other shapes"
-    for right, mine in zip(expected, answer, strict=True):
-        if torch.equal(right, mine):
-            continue
-        gap = (right.double() - mine.double()).abs().nan_to_num(0.0).max()
-        if bool((right.isnan() != mine.isnan()).any()) or gap > _CLOSE * right.double().abs().nan_to_num(0.0).max():
-            return f"its answer is off by {gap:.1e} from that of the module's forward"
-    return ""

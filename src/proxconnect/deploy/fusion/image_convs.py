@@ -14,7 +14,7 @@ from proxconnect.deploy.fusion.int8_linear import NAME, has_kernels
 from proxconnect.deploy.fusion.layout import with_channels_last
 from proxconnect.deploy.fusion.operation import Match, Operation
 from proxconnect.deploy.fusion.rewriting import Rewriting
-from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, run
+from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
 from proxconnect.deploy.packed.int8 import Int8Conv2d
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fixed_point import can_be_fixed
@@ -72,11 +72,11 @@ class ImageConv(Operation):
             return None
         return input if self._stride == (1, 1) else input[..., :: self._stride[0], :: self._stride[1]]
 
-    def by_layers(self, input: Tensor, *others: Tensor) -> Tensor:
-        """Compute the same with the modules themselves."""
+    def sums(self, input: Tensor) -> Tensor:
+        """Compute what the steps take, with the modules themselves."""
         value = with_channels_last(input)
-        value = run(self.steps, self.layer(value if self.mean is None else self.mean(value)), others)
-        return value if self.pool is None else self.pool(value)
+        sums: Tensor = self.layer(value if self.mean is None else self.mean(value))
+        return sums
 
 
 class Int8Conv(ImageConv):

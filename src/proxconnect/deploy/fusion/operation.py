@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from proxconnect.deploy.fusion.closeness import ROUNDING
-from proxconnect.deploy.fusion.steps import EpilogueStep
+from proxconnect.deploy.fusion.steps import EpilogueStep, run
 
 if TYPE_CHECKING:
     from proxconnect.deploy.fusion.rewriting import Rewriting
@@ -41,6 +41,8 @@ class Operation:
     has_channels: ClassVar[bool] = True
     """Whether a proof compares each channel with its own largest entry."""
     sums_integers: bool = False
+    pool: nn.MaxPool2d | None = None
+    """What follows the steps."""
 
     def __init__(self, kernel: Callable[..., Any], steps: Sequence[EpilogueStep], *, are_images: bool) -> None:
         self.kernel, self.steps, self.are_images = kernel, tuple(steps), are_images
@@ -58,9 +60,25 @@ class Operation:
         answer = None if seen is None else self._added(seen, others) if others else self.kernel(seen)
         return self.by_layers(input, *others) if answer is None else answer
 
-    def by_layers(self, input: Any, *others: Tensor) -> Any:
-        """Compute the same with the layers themselves."""
-        raise NotImplementedError
+    def by_layers(self, input: Any, *others: Any) -> Tensor:
+        """Compute the same with the layers themselves, as floats."""
+        return self.after(self.sums(input), *others)
+
+    def bounds(self, input: Any, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the layers compute, and what of sums that are off by their rounding in either direction."""
+        sums = self.sums(input)
+        change = self.rounding(input, sums)
+        low, middle, high = (self.after(s, *others) for s in (sums - change, sums, sums + change))
+        return middle, low, high
+
+    def sums(self, input: Any) -> Tensor:
+        """Compute what the steps take, with the layer itself."""
+        return input  # type: ignore[no-any-return]  # a tensor, unless a subclass takes bits
+
+    def after(self, sums: Tensor, *others: Any) -> Tensor:
+        """Compute what follows the sums, with torch."""
+        value = run(self.steps, sums, others)
+        return value if self.pool is None else self.pool(value)
 
     def seen(self, input: Any) -> Any:
         """Return what the kernel reads of an input, or None if it does not take it."""
