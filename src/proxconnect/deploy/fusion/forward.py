@@ -27,7 +27,7 @@ _CLOSE = 1e-3
 
 
 class GraphForward:
-    """Runs the fused graph of a module, which holds it as `_fused`, or the module's own forward.
+    """Runs the fused graph of a module, which holds it as `_graph_forward`, or the module's own forward.
 
     The graph is for plain inputs on the CPU, in `eval()` and without derivatives; whatever compiles, traces, transforms
     or watches the module, and every other input, gets its own forward. A graph is made anew where what it was made of
@@ -72,12 +72,9 @@ class GraphForward:
             return in_parts(self._run, *inputs) if self._are_apart else self._run(*inputs)
         except Exception as error:  # whatever the operations raise
             fault = f"{type(error).__name__}: {error}"
-        return self._instead(inputs, fault)
-
-    @property
-    def has_images(self) -> bool:
-        """Whether the graph has its images with their channels last."""
-        return self.work.has_images
+        answer = self.own(*inputs)  # which may say itself what is wrong with this input
+        self._warn("does not take this input", fault, stacklevel=6)
+        return answer
 
     def own(self, *args: Any, **kwargs: Any) -> Any:
         """What the module's own forward answers."""
@@ -171,7 +168,7 @@ class GraphForward:
     def _as_the_graph(self, inputs: tuple[Any, ...], answer_to: Callable[..., Any]) -> tuple[tuple[Any, ...], Any]:
         """The inputs and what the layers answer, images laid out as the graph has them unless these cannot view them
         so."""
-        if self.has_images:
+        if self.work.has_images:
             with suppress(RuntimeError):
                 laid_out = tuple(map(with_channels_last, inputs))
                 return laid_out, answer_to(*laid_out)
@@ -182,23 +179,14 @@ class GraphForward:
         with FastAttention() if self._has_fast_floats else nullcontext():
             return self.own(*inputs)
 
-    def _instead(self, inputs: tuple[Any, ...], fault: str) -> Any:
-        """What the layers answer to an input that the graph does not take, unless they say what is wrong with it."""
-        answer = self.own(*inputs)
-        warnings.warn(
-            f"the fused graph of {type(self.module).__name__} does not take this input, so that it runs layer by "
-            f"layer, more slowly: {fault}",
-            stacklevel=6,
-        )
-        return answer
-
     def _give_up(self, fault: str) -> None:
         self._is_given_up = True
-        warnings.warn(
-            f"the fused graph of {type(self.module).__name__} is given up, so that it runs layer by layer, more "
-            f"slowly: {fault}",
-            stacklevel=6,
-        )
+        self._warn("is given up", fault, stacklevel=8)
+
+    def _warn(self, what: str, fault: str, stacklevel: int) -> None:
+        """Warn at the line that calls the module."""
+        graph = f"the fused graph of {type(self.module).__name__}"
+        warnings.warn(f"{graph} {what}, so that it runs layer by layer, more slowly: {fault}", stacklevel=stacklevel)
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies take: the graph is made anew."""

@@ -132,7 +132,7 @@ def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
 
 def _laid_out(packed: nn.Module, example: Any) -> Any:
     """An example with its images as the graph has them, unless the model's own forward cannot view them so."""
-    if (fused := graph_forward(packed)) is None or not fused.has_images:
+    if (fused := graph_forward(packed)) is None or not fused.work.has_images:
         return example
     with_last = tree_map(with_channels_last, example)
     try:
