@@ -11,7 +11,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from proxconnect._support.text import some
 from proxconnect.conversion import binarize
-from proxconnect.conversion.keep import Keep
+from proxconnect.conversion.patterns import Keep
 from proxconnect.huggingface import plain
 from proxconnect.huggingface.plain import Names
 from proxconnect.layers import Accumulator, BinaryLayer, add_thresholds

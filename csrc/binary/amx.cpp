@@ -1,0 +1,149 @@
+#include "binary/amx.hpp"
+
+#include "isa/amx.hpp"
+
+#if defined(PROXCONNECT_HAS_TILES)
+
+#include "binary/byte_image.hpp"
+#include "binary/tap_range.hpp"
+#include "binary/tile_products.hpp"
+
+namespace proxconnect {
+namespace {
+
+// Fewer rows do not pay for spreading the weight, fewer entries or outputs not for what fills up a tile.
+bool is_worth_it(int64_t rows, int64_t entries, int64_t outputs) {
+    return rows >= 48 && entries >= 16 && outputs > PANEL;
+}
+
+// Memory for rows of bytes, and for what may be read after them: a tile.
+template <class Tag>
+int8_t* bytes_for(int64_t count, int64_t stride) {
+    return static_cast<int8_t*>(scratch<Tag>(count + TILE * stride));
+}
+
+// Rows of signs, of which so many are a band that the second cache holds their bytes.
+class BandsOfRows {
+  public:
+    BandsOfRows(const uint64_t* rows, int64_t count, int64_t entries)
+        : rows_(rows), count_(count), width_(words_of(entries)) {
+        bytes_ = bytes_for<BandsOfRows>(least(band_, count) * stride_, stride_);
+    }
+
+    int64_t count() const { return ceil_div(count_, band_); }
+
+    Places bytes_of(int64_t band) const {
+        const __m512i minus = _mm512_set1_epi8(-1), plus = _mm512_set1_epi8(1);
+        const int64_t first = band * band_, count = least(band_, count_ - first);
+        const uint64_t* words = rows_ + first * width_;
+        for (int64_t r = 0; r < count; ++r) {
+            int8_t* const to = bytes_ + r * stride_;
+            for (int64_t j = 0; j < width_; ++j) {
+                _mm512_store_si512(to + j * SPAN, _mm512_mask_blend_epi8(*words++, minus, plus));
+            }
+        }
+        return {bytes_, stride_, count, count, count, 0, first};
+    }
+
+  private:
+    static constexpr int64_t BYTES = 256 * 1024, AT_ONCE = TILES_AT_ONCE * TILE;
+
+    const uint64_t* const rows_;
+    const int64_t count_, width_;
+    const int64_t stride_ = (width_ | 1) * SPAN;  // odd, so that rows do not meet in the same places of the cache
+    const int64_t band_ = most(BYTES / stride_ / AT_ONCE, 1) * AT_ONCE;
+    int8_t* bytes_;
+};
+
+// Output pixels [begin, end) of an image, of which so many rows are a band.
+class BandsOfImage {
+  public:
+    BandsOfImage(const PackedImage& image, const Geometry& g, int64_t begin, int64_t end)
+        : image_(image), g_(g), begin_(begin), end_(end) {
+        const SignImage largest = band_at(begin / g.out_size[1]);
+        bytes_ = bytes_for<BandsOfImage>(largest.bytes(), largest.bytes_of_pixel());
+    }
+
+    int64_t count() const { return ceil_div(all_rows_, rows_); }
+
+    Places bytes_of(int64_t band) const {
+        const int64_t width = g_.out_size[1], first = begin_ / width + band * rows_;
+        const SignImage bytes = band_at(first);
+        bytes.fill(bytes_);
+        const int64_t begin = most(begin_, first * width), end = least(end_, (first + rows_) * width);
+        const int64_t column = begin - first * width, last = (end - 1) / width;
+        const int64_t places = (last - first) * bytes.line() + end - last * width - column;
+        const int64_t stride = bytes.bytes_of_pixel();
+        return {bytes_ + column * stride, stride, places, bytes.line(), width, column, first * width};
+    }
+
+    // Whose spans are those of all others.
+    SignImage first() const { return band_at(begin_ / g_.out_size[1]); }
+
+  private:
+    static constexpr int64_t PIXELS = 512;
+
+    SignImage band_at(int64_t row) const { return {image_, g_, row, rows_}; }
+
+    const PackedImage& image_;
+    const Geometry& g_;
+    const int64_t begin_, end_;
+    const int64_t all_rows_ = ceil_div(end_, g_.out_size[1]) - begin_ / g_.out_size[1];
+    const int64_t rows_ = ceil_div(all_rows_, ceil_div(all_rows_ * g_.out_size[1], PIXELS));
+    int8_t* bytes_;
+};
+
+Span* spans_for(int64_t count) {
+    return static_cast<Span*>(scratch<Span>(count * static_cast<int64_t>(sizeof(Span))));
+}
+
+}  // namespace
+
+bool linear_by_amx(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,
+                   const Outputs& outputs, int64_t first, int64_t last) {
+    if (!is_worth_it(m, entries, outputs.channels)) return false;
+    const int64_t width = words_of(entries);
+    Span* const spans = spans_for(width);
+    for (int64_t j = 0; j < width; ++j) spans[j] = {j * SPAN, j * SPAN, least(SPAN, entries - j * SPAN)};
+    const BandsOfRows bands(rows, m, entries);
+    const SpreadWeight weight(panels, panels_of(outputs.channels), width);
+    SignProducts<BandsOfRows>(bands, {spans, width}, weight, outputs).multiply(first, last);
+    const Channels channels = {first * PANEL, least(outputs.channels, last * PANEL)};
+    for (int64_t row = 0; row < m; ++row) {
+        if (nan[row] != 0) put_nan(outputs, row, channels);
+    }
+    return true;
+}
+
+bool conv_by_amx(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Outputs& outputs,
+                 int64_t begin, int64_t end) {
+    if (g.groups > 1 || !is_worth_it(end - begin, g.channels, g.out_channels)) return false;
+    const BandsOfImage bands(image, g, begin, end);
+    const SignImage first = bands.first();
+    Span* const spans = spans_for(first.span_count());
+    first.find_spans(spans);
+    const int64_t count = panels_of(g.out_channels), width = words_of(g.kernel[0] * g.kernel[1] * g.channels);
+    const SpreadWeight weight(panels, count, width);
+    SignProducts<BandsOfImage>(bands, {spans, first.span_count()}, weight, outputs).multiply(0, count);
+    if (image.nan != nullptr) put_nan_pixels(image.from.x, image.nan, g, outputs, begin, end);
+    return true;
+}
+
+}  // namespace proxconnect
+
+#else
+
+namespace proxconnect {
+
+bool linear_by_amx(const uint64_t*, const uint8_t*, const uint64_t*, int64_t, int64_t, const Outputs&, int64_t,
+                   int64_t) {
+    return false;
+}
+
+bool conv_by_amx(const PackedImage&, const uint64_t*, const Geometry&, const Outputs&, int64_t, int64_t) {
+    return false;
+}
+
+}  // namespace proxconnect
+
+#endif

@@ -1,0 +1,110 @@
+// Floats times signs: rows are rounded if they are to be, then shared out to the threads.
+#include "float_sign/kernels.hpp"
+
+#include <cmath>
+
+#include "epilogue/outputs_of.hpp"
+#include "runtime/row_blocks.hpp"
+#include "runtime/status.hpp"
+#include "runtime/threads.hpp"
+
+namespace proxconnect {
+
+const WeightOnlyKernels* weight_only_kernels_of(int32_t isa) {
+    if (!px_supports(isa)) return nullptr;
+    switch (isa) {
+#if defined(__x86_64__)
+        case AVX2: return &avx2_weight_only;
+        case AVX512: return &avx512_weight_only;
+        case AMX: return &amx_weight_only;
+#endif
+        default: return &portable_weight_only;
+    }
+}
+
+Quantum quantum_of(uint32_t largest) {
+    constexpr float LEAST = 0x1p-100f;  // 127 divided by less might be infinite
+    float most;
+    std::memcpy(&most, &largest, sizeof most);
+    most = most > LEAST ? most : LEAST;
+    return largest < 0x7f800000 ? Quantum{127.0f / most, most / 127.0f} : Quantum{0.0f, NAN};
+}
+
+void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& o) {
+    if (o.then == nullptr) return;
+    const int64_t first = o.first * PANEL, last = least(o.n, o.last * PANEL);
+    for (int64_t r = 0; r < rows; ++r) {
+        const int64_t row = o.y + r * o.stride - o.then->y;
+        kernels.finish(o.then->y, *o.then, row + first, row + last);
+    }
+}
+
+}  // namespace proxconnect
+
+using namespace proxconnect;
+
+namespace {
+
+// A block of rows, split by rows where these are many, else by outputs.
+void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
+                    int32_t threads) {
+    const int64_t m = rows.count;
+    threads = threads_for(1.0 * m * outputs.n * rows.entries, FLOATS_WORTH_A_THREAD, threads);
+    if (m >= 32 * threads) {
+        in_parallel(m, 16, threads, [&](int64_t begin, int64_t end) {
+            FloatRows mine = from_row(rows, begin);
+            mine.count = end - begin;
+            kernels.multiply(mine, from_row(outputs, begin));
+        });
+    } else {
+        in_parallel(outputs.last, 8, threads, [&](int64_t begin, int64_t end) {
+            FloatOutputs mine = outputs;
+            mine.first = begin, mine.last = end;
+            kernels.multiply(rows, mine);
+        });
+    }
+}
+
+// What any kernel keeps for a row: the bytes and sums of byte_products.hpp, or whether it is fit for AMX.
+int64_t bytes_of_row(const FloatRows& rows) {
+    constexpr int64_t SUMS = 512;
+    return rows.rounds ? words_of(rows.entries) * 64 + SUMS : 1;
+}
+
+Status multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads) {
+    in_row_blocks(rows.count, bytes_of_row(rows), [&](int64_t begin, int64_t end) {
+        FloatRows mine = from_row(rows, begin);
+        mine.count = end - begin;
+        multiply_block(kernels, mine, from_row(outputs, begin), threads);
+    });
+    return DONE;
+}
+
+}  // namespace
+
+int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
+                              const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
+    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
+    const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+    return status_of([&] { return multiply(*kernels, {x, m, entries, stride, false}, outputs, threads); });
+}
+
+int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
+                               const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
+    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
+    const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+    return status_of([&] { return multiply(*kernels, {x, m, entries, stride, true}, outputs, threads); });
+}
+
+int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries, int64_t stride,
+                              const uint64_t* panels, int64_t n, const Fused* fused, const float* const* others,
+                              float* y, int32_t threads) {
+    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
+    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
+    const Outputs then = outputs_of(*fused, n, others, y, nullptr);
+    const Affine affine = {n, fused->output.scale, fused->output.bias};
+    const FloatOutputs outputs = {panels, 0, panels_of(n), n, affine, y, n, then.step_count > 0 ? &then : nullptr};
+    return status_of([&] { return multiply(*kernels, {x, m, entries, stride, rounds != 0}, outputs, threads); });
+}
