@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from packed.packed_nets import binary_mlp
 
 import proxconnect as pc
-from proxconnect.cli.demo.report import write_json
+from proxconnect.cli.demo.demo import write_json
 from proxconnect.export import floats
 from proxconnect.inspection import plots
 from proxconnect.training.study import workers

@@ -21,9 +21,9 @@ class Display:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn(),
-                   TextColumn("{task.fields[unit]}"), TimeRemainingColumn())  # fmt: skip
+                   TimeRemainingColumn())  # fmt: skip
         self._bars = Progress(*columns, console=console, transient=True, speed_estimate_period=_SECONDS_OF_SPEED)
-        self._whole = self._bars.add_task("study", total=total, unit="rows")
+        self._whole = self._bars.add_task(f"{total} rows", total=total)
         self._tasks: dict[str, TaskID] = {}
         self._ended, self._total = 0, total
 
@@ -38,7 +38,7 @@ class Display:
 
     def started(self, row: Row) -> None:
         """Add a bar for the row."""
-        self._tasks[row.key] = self._bars.add_task(f"  {row}", total=None, unit="steps")
+        self._tasks[row.key] = self._bars.add_task(f"  {row}", total=None)
 
     def progressed(self, row: Row, done: int, total: int) -> None:
         """Move the bar of the row, and that of the study by its share."""
@@ -49,16 +49,21 @@ class Display:
     def finished(self, row: Row, entry: Entry) -> None:
         """Print the accuracy and the time of the row."""
         accuracy, seconds = entry.figure("accuracy.reestimated"), entry.figure("seconds")
-        self._end(row, f"{'-' if accuracy is None else f'{100 * accuracy:.2f}'} %"
-                       f"{'' if seconds is None else f' in {_duration(seconds)}'}")  # fmt: skip
+        words = f"{'-' if accuracy is None else f'{100 * accuracy:.2f}'} %"
+        self._say(row, words if seconds is None else f"{words} in {_duration(seconds)}")
 
     def failed(self, row: Row, error: str) -> None:
         """Print the last line of the error."""
-        self._end(row, f"failed: {error.strip().splitlines()[-1]}")
+        self._say(row, f"failed: {error.strip().splitlines()[-1]}")
 
-    def _end(self, row: Row, outcome: str) -> None:
+    def ended(self, row: Row) -> None:
+        """Remove the bar of the row."""
         self._ended += 1
         self._bars.remove_task(self._tasks.pop(row.key))
+        self._bars.update(self._whole, completed=self._ended)
+
+    def _say(self, row: Row, outcome: str) -> None:
+        self.ended(row)
         self._bars.console.print(f"{self._ended}/{self._total}  {row}: {outcome}", markup=False, highlight=False)
 
 
