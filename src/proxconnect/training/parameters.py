@@ -1,4 +1,4 @@
-"""The parameters of a network as an optimizer takes them."""
+"""Groups of parameters for an optimizer."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -10,7 +10,7 @@ from proxconnect._support.text import some
 
 
 def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The trained parameters of `network` as groups: all, and those that a pattern fits without weight decay.
+    """Return the trained parameters of `network`, those that fit a pattern in a group without weight decay.
 
     ValueError for a pattern that fits none.
     """

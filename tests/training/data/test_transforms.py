@@ -1,6 +1,7 @@
 """timm's transforms and mixing: pure functions of what they are seeded by, which leave global generators alone."""
 
 import random
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -8,11 +9,10 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
+from proxconnect.training.data.hashing import seeded
 from proxconnect.training.data.mixing import Mixing, MixupOptions
 from proxconnect.training.data.pictures import TensorPictures
-from proxconnect.training.data.posterizing import posterized
-from proxconnect.training.data.reseeding import generators_restored, reseed
-from proxconnect.training.data.transforms import Augmented, Opened, TransformOptions
+from proxconnect.training.data.transforms import Augmented, Opened, TransformOptions, posterized
 
 HALF = (0.5, 0.5, 0.5)
 EVERYTHING = TransformOptions(image_size=16, auto_augment="rand-m9-mstd0.5-inc1", interpolation="random", erasing=0.9)
@@ -27,23 +27,29 @@ def draws() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))
 
 
-def test_generators_are_restored_also_after_an_error():
-    reseed(1)
-    expected = draws()
-    reseed(1)
-    with pytest.raises(ZeroDivisionError), generators_restored():
-        _ = draws()[0] / 0
-    assert draws() == expected
+@contextmanager
+def untouched():
+    """Within, the global generators are left alone."""
+    with seeded(5):
+        expected = draws()
+    with seeded(5):
+        yield
+        assert draws() == expected
+
+
+def test_generators_are_seeded_and_restored_also_after_an_error():
+    with untouched(), seeded(1):
+        expected = draws()
+    with untouched(), pytest.raises(ZeroDivisionError), seeded(1):  # noqa: PT012
+        assert draws() == expected
+        _ = 1 / 0
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_picture_looks_alike_in_any_batch_and_anew_in_each_epoch(channels):
     view = Augmented(pictures(6, channels), EVERYTHING.for_training(HALF[:channels], HALF[:channels]), seed=0)
-    reseed(5)
-    expected = draws()
-    reseed(5)
-    whole = view(torch.arange(6), epoch=1)
-    assert draws() == expected
+    with untouched():
+        whole = view(torch.arange(6), epoch=1)
     assert whole.shape == (6, channels, 16, 16)
     assert whole.dtype == torch.float32
     assert torch.equal(view(torch.tensor([4, 1]), epoch=1), whole[[4, 1]])
@@ -100,11 +106,8 @@ def mixed(seed=0, epoch=0, batch=0, options=MixupOptions()):  # noqa: B008 - it 
 
 
 def test_mixing_depends_on_seed_epoch_and_batch_alone():
-    reseed(5)
-    expected = draws()
-    reseed(5)
-    images, targets = mixed(epoch=2, batch=3)
-    assert draws() == expected
+    with untouched():
+        images, targets = mixed(epoch=2, batch=3)
     again = mixed(epoch=2, batch=3)
     assert torch.equal(images, again[0])
     assert torch.equal(targets, again[1])

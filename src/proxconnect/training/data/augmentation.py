@@ -12,22 +12,22 @@ from proxconnect.training.data.standardisation import Standardisation
 
 @dataclass(frozen=True, eq=False)
 class Plain:
-    """A view of `images`, uint8 (N, C, H, W): as they are, standardised."""
+    """A view of `images`, uint8 (N, C, H, W), standardised."""
 
     images: Tensor
     standardise: Standardisation
 
     def __call__(self, rows: Tensor, epoch: int) -> Tensor:
-        """The pictures `rows` as float32, in every epoch the same."""
+        """Return the pictures `rows` as float32, the same in every epoch."""
         return self.standardise(self.images.index_select(0, rows))
 
 
 @dataclass(frozen=True, eq=False)
 class FlippedAndCropped:
-    """A view of `images`, uint8 (N, C, H, W): mirrored left to right half of the time, and shifted.
+    """A view of `images`, uint8 (N, C, H, W): mirrored left to right half of the time, shifted by up to `crop` pixels.
 
-    The shift takes each picture out of one that has a border of `crop` pixels of value 0. Both are pure functions of
-    (seed, epoch, picture). Source: He et al. 2015 (arXiv 1512.03385), section 4.2, with `crop=4`.
+    Both are pure functions of (seed, epoch, picture). Source: He et al. 2015 (arXiv 1512.03385), section 4.2, with
+    `crop=4`.
     """
 
     images: Tensor
@@ -37,7 +37,7 @@ class FlippedAndCropped:
     seed: int
 
     def __call__(self, rows: Tensor, epoch: int) -> Tensor:
-        """The pictures `rows` as float32, as they are seen in this epoch."""
+        """Return the pictures `rows` as float32, as they look in this epoch."""
         chance = uniform(Purpose.FLIP_AND_CROP, self.seed, epoch, rows.unsqueeze(1), torch.arange(3)).unbind(1)
         mirrored = chance[0] < 0.5 if self.flip else torch.zeros(len(rows), dtype=torch.bool)
         down, right = ((draw * (2 * self.crop + 1)).long() for draw in chance[1:])
@@ -45,10 +45,9 @@ class FlippedAndCropped:
 
 
 def windows(images: Tensor, border: int, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:
-    """Each of `images` (N, C, H, W) with a border of zeros, then the part that begins at (down, right), then mirrored.
+    """Pad `images` (N, C, H, W) with a border of zeros, and take from each the window at (down, right), then mirrored.
 
-    `down` and `right`, int64 (N,), are from 0 to 2 * border; `mirrored`, bool (N,), says which are flipped left to
-    right.
+    `down` and `right`, int64 (N,), are from 0 to 2 * border; `mirrored`, bool (N,), selects the flipped pictures.
     """
     count, channels, height, width = images.shape
     bordered = functional.pad(images, (border, border, border, border))

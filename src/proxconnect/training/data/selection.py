@@ -1,4 +1,4 @@
-"""Which pictures are held out and which are used: by class, and the same ones always."""
+"""Split the training pictures by class, always in the same way."""
 
 import torch
 from torch import Tensor
@@ -8,11 +8,10 @@ from proxconnect.training.data.hashing import Purpose, hashed, uniform
 
 
 def by_class(labels: Tensor, seed: int) -> Tensor:
-    """An order of all pictures, int64 (N,), of which every stretch holds each class in its share, to within two.
+    """Return an order of all pictures, int64 (N,), of which every stretch holds each class in its share, to within two.
 
-    A prefix is within one, so that the first so many are a selection by class, and a larger selection holds every
-    smaller one. The k-th picture of a class of n, in a random order, stands at (k + u) / n, where u in [0, 1) is the
-    class's own.
+    A prefix is within one, so a larger selection holds every smaller one. The k-th picture of a class of n, in a random
+    order, stands at (k + u) / n, with u in [0, 1) for each class.
     """
     positions = torch.empty(len(labels), dtype=torch.float64)
     counts = labels.bincount().tolist()
@@ -24,10 +23,10 @@ def by_class(labels: Tensor, seed: int) -> Tensor:
 
 
 def select(labels: Tensor, validation: int, subset: int | None, seed: int) -> tuple[Tensor, Tensor]:
-    """The numbers of the pictures to train on and of those held out, int64, each in ascending order.
+    """Return the numbers of the pictures to train on and of those held out, int64, each ascending.
 
-    `validation` pictures are held out, and `subset` of the others (None: all) are used. DatasetError where there are
-    not as many.
+    `validation` pictures are held out, and `subset` of the others are used, all if None. DatasetError if there are too
+    few.
     """
     left = len(labels) - validation
     if validation < 0 or left < 1:

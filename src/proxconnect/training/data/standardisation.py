@@ -1,4 +1,4 @@
-"""The constants by which pictures get zero mean and unit variance, channel by channel."""
+"""Give pictures zero mean and unit variance in each channel."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,14 +9,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Mean and standard deviation of each channel, in units of a pixel that goes from 0 to 255."""
+    """Mean and standard deviation of each channel, for pixels from 0 to 255."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
     @classmethod
     def of(cls, images: Tensor) -> "Standardisation":
-        """Those over all pixels of uint8 `images` (N, C, H, W), exact: from how often each of the 256 values occurs."""
+        """Return those of all pixels of uint8 `images` (N, C, H, W), exact: by counting the 256 values."""
         values = torch.arange(256, dtype=torch.float64)
         means, deviations = [], []
         for channel in images.unbind(1):
@@ -32,12 +32,12 @@ class Standardisation:
         return tuple(mean / 255 for mean in self.mean), tuple(deviation / 255 for deviation in self.deviation)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Uint8 `images` (N, C, H, W) as float32, shifted and scaled; rounded once, from float64."""
+        """Return uint8 `images` (N, C, H, W) as float32, shifted and scaled, rounded once from float64."""
         first = 256 * torch.arange(len(self.mean), dtype=torch.int32).reshape(-1, 1, 1)
         return self._table.index_select(0, (images.int() + first).flatten()).reshape(images.shape)
 
     @cached_property
     def _table(self) -> Tensor:
-        """What becomes of the 256 values, channel after channel: looked up faster than float64 is computed."""
+        """The results for the 256 values, channel after channel: a lookup is faster than float64."""
         mean, deviation = (torch.tensor(part, dtype=torch.float64).unsqueeze(1) for part in (self.mean, self.deviation))
         return ((torch.arange(256, dtype=torch.float64) - mean) / deviation).float().flatten()
