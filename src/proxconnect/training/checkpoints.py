@@ -98,7 +98,13 @@ class LastCheckpoint(Checkpoint):
         """Restore the generators, after everything that draws from them at a start; wait for SIGTERM."""
         self._sigterm.take()  # Lightning restores the handler before it when it ends
         if self._resumed is not None:
-            _restore(self._resumed)
+            version, internal, gauss = self._resumed["python"]
+            random.setstate((version, tuple(internal), gauss))
+            torch.set_rng_state(self._resumed["torch"].cpu())
+            numpy.random.set_state(tuple(self._resumed["numpy"]))
+            of_devices = self._resumed.get("cuda", ())
+            if torch.cuda.device_count() == len(of_devices):
+                torch.cuda.set_rng_state_all([state.cpu() for state in of_devices])
             self._resumed = None
         self._written = time.monotonic()
 
@@ -198,12 +204,3 @@ def _terminated(trainer: lightning.Trainer) -> TerminatedError:
     environment = trainer._accelerator_connector.cluster_environment
     # Lightning kills the first process if one that it started ends with anything but 0.
     return TerminatedError(status=0) if isinstance(environment, LightningEnvironment) else TerminatedError()
-
-
-def _restore(states: dict[str, Any]) -> None:
-    version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))
-    torch.set_rng_state(states["torch"].cpu())
-    numpy.random.set_state(tuple(states["numpy"]))
-    if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])

@@ -1,7 +1,9 @@
 """Build a trainer, a module and a data module from YAML files, options or plain data."""
 
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from proxconnect.training.bar import Bar
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
@@ -68,6 +70,9 @@ class Configured(LightningCLI):
         parser.add_argument("--health", type=bool, default=True,
                             help="log how the binary layers fare, and warn of what goes wrong")  # fmt: skip
         parser.link_arguments("seed_everything", "data.init_args.seed")
+        assert parser.groups is not None
+        parser.groups["trainer"].title = "how it is trained, by Lightning's Trainer"
+        parser.groups["data"].title = "what it is trained on"
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse as Lightning does, without its warning that the process has arguments too."""
@@ -76,10 +81,16 @@ class Configured(LightningCLI):
             super().parse_arguments(parser, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """Build the trainer, with whole checkpoints, and our loggers, bar and health unless they are turned off."""
+        """Build the trainer, with whole checkpoints, and our loggers, bar and health unless they are turned off.
+
+        The loggers write to a new folder each time that the run goes on.
+        """
         given = self.config_init["trainer"]
         if given.logger in (None, True):
-            kwargs["logger"] = _loggers(Path(given.default_root_dir))
+            folder = Path(given.default_root_dir)
+            version = next(f"logs/{i}" for i in count() if not (folder / "logs" / str(i)).exists())
+            kinds = (CSVLogger, TensorBoardLogger)  # in this order, else CSV warns of the files of TensorBoard
+            kwargs["logger"] = [kind(folder, name="", version=version) for kind in kinds]
         callbacks = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] * bool(given.callbacks)
         has_bar = given.enable_progress_bar is False or any(isinstance(c, ProgressBar) for c in callbacks)
         ours = [*([] if has_bar else [Bar()]), *([Health()] if self.config_init["health"] else [])]
@@ -99,26 +110,23 @@ class Configured(LightningCLI):
         return str(self.parser.dump(anew, skip_unset=False))
 
 
-class _BuiltError(Exception):
-    """Carries the parser out of Lightning's command line before it parses."""
-
-
-class _Unparsed(Configured):
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        raise _BuiltError(parser)
-
-
 def parser() -> LightningArgumentParser:
     """Return the parser of all options."""
+    with quiet():
+        return Configured(["--data=Digits", "--trainer.accelerator=cpu", "--trainer.logger=false"]).parser
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Lightning's advice."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    before = [logger.level for logger in loggers]
     try:
-        return _Unparsed([]).parser
-    except _BuiltError as built:
-        found: LightningArgumentParser = built.args[0]
-        return found
-
-
-def _loggers(folder: Path) -> list[Logger]:
-    """Log to TensorBoard and CSV, in a new folder each time that the run goes on."""
-    version = next(f"logs/{i}" for i in count() if not (folder / "logs" / str(i)).exists())
-    kinds = (CSVLogger, TensorBoardLogger)  # in this order, else CSV warns of the files of TensorBoard
-    return [kind(folder, name="", version=version) for kind in kinds]
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,7 +1,8 @@
 """A LightningModule that trains float and binary networks to classify pictures."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, Literal, cast
 
 import lightning
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import AdamW, Optimizer
 
+from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
 from proxconnect.optim.latents import clip_latents
 from proxconnect.optim.update_rules import post_training, proxquant, reverse_proxconnect
@@ -21,7 +23,6 @@ from proxconnect.training.checkpoints import require_same_network
 from proxconnect.training.data.loaders import Batch, require_batch
 from proxconnect.training.network import Network
 from proxconnect.training.objective import Objective, Teacher
-from proxconnect.training.parameters import grouped
 from proxconnect.training.schedules import Cosine, ScheduleCallable, scheduled
 from proxconnect.training.sharding import shard
 from proxconnect.training.start import Start
@@ -233,3 +234,19 @@ class Training(lightning.LightningModule):
     def _forget_losses(self) -> None:
         self._losses, self._steps = torch.zeros((), device=self.device), 0
         self._validated = {}
+
+
+def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return the trained parameters of `network`, those that fit a pattern in a group without weight decay.
+
+    ValueError for a pattern that fits none.
+    """
+    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    for pattern in undecayed:
+        if not any(fnmatchcase(name, pattern) for name in trained):
+            raise ValueError(f"undecayed: {pattern!r} fits no parameter; there are {some(list(trained))}")
+    spared = {name for name in trained if any(fnmatchcase(name, pattern) for pattern in undecayed)}
+    groups: list[dict[str, Any]] = [{"params": [p for name, p in trained.items() if name not in spared]}]
+    if spared:
+        groups.append({"params": [trained[name] for name in trained if name in spared], "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]

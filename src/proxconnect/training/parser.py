@@ -28,11 +28,6 @@ _NESTED: dict[str, Any] = {
     "model.sharpening.activations": Course,
     "model.teacher": Teacher,
 }
-_TITLES = {
-    "Customize every aspect": "how it is trained, by Lightning's Trainer",
-    "A DataModule standardizes": "what it is trained on",
-}
-"""Our titles of groups of options, by the beginning of Lightning's."""
 
 _UNKNOWN = re.compile(r"[Oo]ption '([\w.]+)'|unrecognized arguments: --([\w.]+)")
 _OR_NULL = re.compile(
@@ -54,18 +49,8 @@ class UsageError(ValueError):
     """Wrong arguments, or wrong files that they name; the message says what to do."""
 
 
-class Formatter(DefaultHelpFormatter):
-    """Keep the lines of a description as they are; break titles and options between words."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        if "\n" in text.strip():
-            return "".join(f"{indent}{line}" for line in text.splitlines(keepends=True))
-        return super()._fill_text(text, width, indent)
-
-    def start_section(self, heading: str | None) -> None:
-        """Begin a group of options."""
-        ours = next((title for start, title in _TITLES.items() if (heading or "").startswith(start)), heading)
-        super().start_section(ours and textwrap.fill(ours, self._width))
+class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keep the lines of a description as they are; break options between words."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         whole, width = super()._format_action_invocation(action), self._width - self._current_indent

@@ -1,17 +1,14 @@
 """One row of a study: train and measure a plain configuration, and return plain data."""
 
-import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
 
 from proxconnect.inspection.memory import own_peak, reset_peak
-from proxconnect.training.configuration import Configured
+from proxconnect.training.configuration import Configured, quiet
 from proxconnect.training.runs import fit, last_checkpoint
 from proxconnect.training.shipping import float_bytes, ship
 
@@ -48,10 +45,16 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
     stopwatch = _Stopwatch()
     reset_peak()
     trainer = configuration.get("trainer", {}) | QUIET | {"default_root_dir": str(folder)}
-    with _quiet():
+    with quiet():
         run = Configured(configuration | {"trainer": trainer, "health": False})
         fit(run, [stopwatch, _Reporting(on_progress)], last_checkpoint(run))
-        accuracies = _accuracies(run.model.curve)
+        last = run.model.curve[-1] if run.model.curve else {}
+        accuracies = {_NAMES[name]: share for name, share in last.items() if name in _NAMES}
+        if not accuracies:
+            raise ValueError(
+                "the run was not validated after its last epoch: let trainer.max_epochs be a multiple of "
+                "trainer.check_val_every_n_epoch, and leave max_steps and limit_val_batches out"
+            )
         shipped = ship(run.model, folder)
     return {
         "accuracy": accuracies,
@@ -63,16 +66,6 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
         "float_bytes": float_bytes(run.model.network),
         "stays_float": [] if shipped is None else list(shipped.stays_float),
     }
-
-
-def _accuracies(curve: list[dict[str, float]]) -> dict[str, float]:
-    found = {_NAMES[name]: share for name, share in (curve or [{}])[-1].items() if name in _NAMES}
-    if not found:
-        raise ValueError(
-            "the run was not validated after its last epoch: let trainer.max_epochs be a multiple of "
-            "trainer.check_val_every_n_epoch, and leave max_steps and limit_val_batches out"
-        )
-    return found
 
 
 class _Stopwatch(lightning.Callback):
@@ -98,19 +91,3 @@ class _Reporting(lightning.Callback):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         self.on_progress(Progress(trainer.global_step, int(trainer.estimated_stepping_batches)))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning's advice."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

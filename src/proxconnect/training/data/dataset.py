@@ -5,11 +5,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from proxconnect.training.data.augmentation import Standardisation
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.pictures import Splits, TensorPictures
 from proxconnect.training.data.sources.digits import read_digits
 from proxconnect.training.data.sources.fashion_mnist import FASHION_MNIST_ROOT, read_fashion_mnist
-from proxconnect.training.data.standardisation import Standardisation
 
 
 @dataclass(frozen=True)

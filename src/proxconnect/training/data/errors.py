@@ -15,7 +15,16 @@ class DatasetError(ValueError):
 def wrong_folder(name: str, root: Path, problem: str, layout: str, advice: str) -> DatasetError:
     """Return the error of a `root` that does not hold the data set `name`; `layout` is the expected tree below it."""
     tree = "\n".join(f"  {line}" for line in (str(root), *layout.strip().splitlines()))
-    return DatasetError(f"no {name} in {root}: {problem}\nexpected:\n{tree}\nfound: {_found(root)}\n{advice}")
+    if root.is_dir():
+        try:
+            names = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            found = ", ".join(names[:SHOWN]) + more or "nothing, the folder is empty"
+        except OSError as error:
+            found = f"a folder that cannot be read ({error.strerror or error})"
+    else:
+        found = "a file, not a folder" if root.exists() else "no such folder"
+    return DatasetError(f"no {name} in {root}: {problem}\nexpected:\n{tree}\nfound: {found}\n{advice}")
 
 
 @contextmanager
@@ -25,14 +34,3 @@ def downloading(name: str, root: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:  # torchvision reports a wrong checksum as RuntimeError
         raise DatasetError(f"{name} could not be fetched into {root}: {error}. Put its files there yourself") from error
-
-
-def _found(root: Path) -> str:
-    if not root.is_dir():
-        return "a file, not a folder" if root.exists() else "no such folder"
-    try:
-        names = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
-    except OSError as error:
-        return f"a folder that cannot be read ({error.strerror or error})"
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more or "nothing, the folder is empty"

@@ -60,16 +60,12 @@ def seeded(seed: int) -> Iterator[None]:
 
 def _scrambled(state: Tensor) -> Tensor:
     """Do a step of splitmix64, in int64 that wraps like uint64."""
-    state = state + _signed(0x9E3779B97F4A7C15)
-    state = (state ^ _shifted(state, 30)) * _signed(0xBF58476D1CE4E5B9)
-    state = (state ^ _shifted(state, 27)) * _signed(0x94D049BB133111EB)
+    state = state + (0x9E3779B97F4A7C15 - 2**64)
+    state = (state ^ _shifted(state, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    state = (state ^ _shifted(state, 27)) * (0x94D049BB133111EB - 2**64)
     return state ^ _shifted(state, 31)
 
 
 def _shifted(state: Tensor, places: int) -> Tensor:
     """Shift right and fill with zeros; torch's shift copies the sign."""
     return (state >> places) & ((1 << (64 - places)) - 1)
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word

@@ -91,34 +91,18 @@ class TransformOptions:
         return transform
 
 
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """A view of `pictures` by a `transform` in which nothing is random."""
-
-    pictures: Pictures
-    transform: Transform
-
-    def __call__(self, rows: Tensor, epoch: int) -> Tensor:
-        """Return the pictures `rows` as float32, the same in every epoch."""
-        return torch.stack([self.transform(self.pictures.open(row)) for row in rows.tolist()])
+def opened(pictures: Pictures, transform: Transform, rows: Tensor, epoch: int) -> Tensor:
+    """Return the pictures `rows` as float32, by a `transform` in which nothing is random."""
+    return torch.stack([transform(pictures.open(row)) for row in rows.tolist()])
 
 
-@dataclass(frozen=True, eq=False)
-class Augmented:
-    """A view of `pictures` by a random `transform`, as a pure function of (seed, epoch, picture)."""
-
-    pictures: Pictures
-    transform: Transform
-    seed: int
-
-    def __call__(self, rows: Tensor, epoch: int) -> Tensor:
-        """Return the pictures `rows` as float32, as they look in this epoch."""
-        chances = seeds(Purpose.TRANSFORM, self.seed, epoch, rows)
-        return torch.stack([self._seen(*pair) for pair in zip(rows.tolist(), chances.tolist(), strict=True)])
-
-    def _seen(self, row: int, chance: int) -> Tensor:
+def augmented(pictures: Pictures, transform: Transform, seed: int, rows: Tensor, epoch: int) -> Tensor:
+    """Return the pictures `rows` as float32, by a random `transform` of which (seed, epoch, picture) decides."""
+    seen = []
+    for row, chance in zip(rows.tolist(), seeds(Purpose.TRANSFORM, seed, epoch, rows).tolist(), strict=True):
         with seeded(chance):
-            return self.transform(self.pictures.open(row))
+            seen.append(transform(pictures.open(row)))
+    return torch.stack(seen)
 
 
 def posterized(image: "Image.Image", bits: int, **options: Any) -> "Image.Image":

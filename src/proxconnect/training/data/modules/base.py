@@ -15,9 +15,8 @@ from torch import Tensor, distributed
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.loaders import Batch, Batches, EvalLoader, TrainLoader, View
 from proxconnect.training.data.mixing import Mixing, MixupOptions
-from proxconnect.training.data.order import InTurn, Shuffled
+from proxconnect.training.data.order import InTurn, Shuffled, select
 from proxconnect.training.data.pictures import Pictures, Splits
-from proxconnect.training.data.selection import select
 
 P = TypeVar("P", bound=Pictures)
 

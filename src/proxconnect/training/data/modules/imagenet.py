@@ -1,12 +1,13 @@
 """ImageNet, with pictures that are opened one by one."""
 
+from functools import partial
 from typing import Any
 
 from proxconnect.training.data.loaders import View
 from proxconnect.training.data.modules.base import ImageData
 from proxconnect.training.data.pictures import Pictures, Splits
 from proxconnect.training.data.sources.imagenet import read_imagenet
-from proxconnect.training.data.transforms import Augmented, Opened, TransformOptions
+from proxconnect.training.data.transforms import TransformOptions, augmented, opened
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's training pictures, in units of full brightness, as in torchvision and timm."""
@@ -46,8 +47,8 @@ class ImageNet(ImageData[Pictures]):
 
     def plain_view(self, pictures: Pictures) -> View:
         """Resize each picture and take its middle."""
-        return Opened(pictures, self.transform.for_evaluation(MEAN, DEVIATION))
+        return partial(opened, pictures, self.transform.for_evaluation(MEAN, DEVIATION))
 
     def training_view(self, pictures: Pictures) -> View:
         """Crop and augment at random."""
-        return Augmented(pictures, self.transform.for_training(MEAN, DEVIATION), self.seed)
+        return partial(augmented, pictures, self.transform.for_training(MEAN, DEVIATION), self.seed)

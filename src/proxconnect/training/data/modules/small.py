@@ -1,11 +1,11 @@
 """Data sets of small pictures in memory."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from proxconnect.training.data.augmentation import FlippedAndCropped, Plain
+from proxconnect.training.data.augmentation import Standardisation, flipped_and_cropped, plain
 from proxconnect.training.data.loaders import View
 from proxconnect.training.data.modules.base import ImageData
 from proxconnect.training.data.pictures import Splits, TensorPictures
@@ -16,8 +16,7 @@ from proxconnect.training.data.sources.fashion_mnist import (
     download_fashion_mnist,
     read_fashion_mnist,
 )
-from proxconnect.training.data.standardisation import Standardisation
-from proxconnect.training.data.transforms import Augmented, Opened, TransformOptions
+from proxconnect.training.data.transforms import TransformOptions, augmented, opened
 
 
 class SmallImages(ImageData[TensorPictures]):
@@ -52,17 +51,17 @@ class SmallImages(ImageData[TensorPictures]):
     def plain_view(self, pictures: TensorPictures) -> View:
         """Standardise, and resize with `transform`."""
         if self.transform is None:
-            return Plain(pictures.images, self._standardisation)
-        return Opened(pictures, self.transform.for_evaluation(*self._standardisation.of_full_brightness))
+            return partial(plain, pictures.images, self._standardisation)
+        return partial(opened, pictures, self.transform.for_evaluation(*self._standardisation.of_full_brightness))
 
     def training_view(self, pictures: TensorPictures) -> View:
         """Flip and crop, or use `transform`."""
         if self.transform is not None:
             transform = self.transform.for_training(*self._standardisation.of_full_brightness)
-            return Augmented(pictures, transform, self.seed)
+            return partial(augmented, pictures, transform, self.seed)
         if not self.flip and not self.crop:
             return self.plain_view(pictures)
-        return FlippedAndCropped(pictures.images, self._standardisation, self.flip, self.crop, self.seed)
+        return partial(flipped_and_cropped, pictures.images, self._standardisation, self.flip, self.crop, self.seed)
 
     @cached_property
     def _standardisation(self) -> Standardisation:
