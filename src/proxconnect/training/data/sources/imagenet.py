@@ -1,14 +1,13 @@
 """ImageNet, as folders of classes or as parquet shards."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from proxconnect._support import extras
 from proxconnect.training.data.errors import DatasetError, wrong_folder
 from proxconnect.training.data.pictures import Pictures, Splits
 from proxconnect.training.data.sources.decoding import decoded
@@ -34,24 +33,31 @@ ADVICE = (
     "Give the folder as root (--data.root). ImageNet is not fetched, since its terms must be accepted: see "
     "https://image-net.org/download.php or https://huggingface.co/datasets/ILSVRC/imagenet-1k"
 )
-SUFFIXES = (b".jpeg", b".jpg", b".png", b".webp")
+UNSORTED = (
+    "(The validation pictures of ImageNet come in one folder; the script valprep.sh of "
+    "https://github.com/soumith/imagenetloader.torch moves them)"
+)
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 
 
-@dataclass(frozen=True, eq=False)
 class FolderPictures(Pictures):
-    """The files `names` in the folders of their classes.
+    """The pictures in a folder for each class; classes and pictures are in the order of their names."""
 
-    `names` is one array of bytes: worker processes would each copy a list of a million strings.
-    """
-
-    folder: Path
-    classes: tuple[str, ...]
-    names: np.ndarray[Any, np.dtype[np.bytes_]]
-    labels: Tensor
+    def __init__(self, folder: Path) -> None:
+        datasets = extras.require("torchvision.datasets", "train")
+        try:
+            found = datasets.ImageFolder(folder, is_valid_file=lambda path: path.lower().endswith(SUFFIXES))
+        except FileNotFoundError as error:
+            raise DatasetError(f"{folder} needs a folder of pictures ({' '.join(SUFFIXES)}) for each class: {error} "
+                               f"{UNSORTED}") from error  # fmt: skip
+        self.folder, self.classes = folder, found.classes
+        # One array of bytes: worker processes would each copy a list of a million strings.
+        self.names = np.array([os.fsencode(os.path.relpath(path, folder)) for path, _ in found.samples])
+        self.labels = torch.tensor(found.targets)
 
     def open(self, index: int) -> "Image.Image":
         """Decode picture `index`, RGB."""
-        path = self.folder / self.classes[int(self.labels[index])] / os.fsdecode(self.names[index])
+        path = self.folder / os.fsdecode(self.names[index])
         return decoded(path, str(path))
 
 
@@ -68,37 +74,11 @@ def read_imagenet(root: Path) -> Splits[Pictures]:
     if missing:
         problem = f"it has neither a folder {missing[0]} nor files train-*.parquet"
         raise wrong_folder("ImageNet", root, problem, LAYOUT, ADVICE)
-    train, test = root / "train", root / "val"
-    classes = _classes(train)
-    other = set(classes) ^ set(_classes(test))
+    train, test = FolderPictures(root / "train"), FolderPictures(root / "val")
+    other = sorted(set(train.classes) ^ set(test.classes))
     if other:
         raise DatasetError(
-            f"{train} and {test} have different classes: {', '.join(sorted(other)[:3])} "
+            f"{train.folder} and {test.folder} have different classes: {', '.join(other[:3])} "
             f"{'is' if len(other) == 1 else 'are'} in one alone ({len(other)} in all)"
         )
-    return Splits(_folder_pictures(train, classes), _folder_pictures(test, classes), len(classes))
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
-    if not classes:
-        raise DatasetError(
-            f"{folder} has no folder in it: expected one for each class, in which its pictures lie. "
-            "(The validation pictures of ImageNet come in one folder; the script valprep.sh of "
-            "https://github.com/soumith/imagenetloader.torch moves them)"
-        )
-    return classes
-
-
-def _folder_pictures(folder: Path, classes: tuple[str, ...]) -> FolderPictures:
-    """List the pictures of each class in the order of their names."""
-    names: list[bytes] = []
-    counts = []
-    for name in classes:
-        inside = sorted(file for file in os.listdir(os.fsencode(folder / name)) if file.lower().endswith(SUFFIXES))
-        if not inside:
-            raise DatasetError(f"{folder / name} holds no picture ({b' '.join(SUFFIXES).decode()}): remove or fill it")
-        names += inside
-        counts.append(len(inside))
-    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
-    return FolderPictures(folder, classes, np.array(names), labels)
+    return Splits(train, test, len(train.classes))
