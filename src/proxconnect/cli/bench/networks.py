@@ -9,7 +9,7 @@ from torch import nn
 from proxconnect.cli.bench import language_models
 from proxconnect.cli.bench.examples import of_shapes
 from proxconnect.training.models import names
-from proxconnect.training.models.named import EDGES
+from proxconnect.training.models.libraries import EDGES
 
 
 @dataclass(frozen=True)

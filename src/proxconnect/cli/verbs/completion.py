@@ -90,8 +90,8 @@ def _options_of_training() -> Iterator[tuple[list[str], str]]:
         extras.require("jsonargparse", "train")
     except extras.MissingExtraError:
         return
-    from proxconnect.training.complaints import DATA, nested_names
     from proxconnect.training.configuration import parser
+    from proxconnect.training.parser import DATA, nested_names
 
     metavars = {"--config": "CONFIG", "--ckpt_path": "FILE", "--model.network.name": "NETWORK",
                 "--data": f"{{{','.join(cls.__name__ for cls in DATA)}}}"}  # fmt: skip

@@ -83,7 +83,7 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
 
     from proxconnect.deploy.checkpoints import CheckpointError
     from proxconnect.training import commands
-    from proxconnect.training.complaints import UsageError
+    from proxconnect.training.parser import UsageError
 
     parsed = argparse.Namespace(json="--json" in arguments)
     others = [word for word in arguments if word != "--json"]
