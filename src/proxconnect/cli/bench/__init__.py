@@ -1,7 +1,6 @@
 """How fast and how small packed networks are on this machine, beside float ones and other engines."""
 
-from proxconnect.cli.bench.measure import measure
-from proxconnect.cli.bench.networks import Network, named
+from proxconnect.cli.bench.benchmark import measure
 from proxconnect.cli.bench.results import MODES, Bench, Contender, Mode, Options
 
-__all__ = ["MODES", "Bench", "Contender", "Mode", "Network", "Options", "measure", "named"]
+__all__ = ["MODES", "Bench", "Contender", "Mode", "Options", "measure"]

@@ -1,28 +1,27 @@
-"""What is measured, and what was."""
+"""Options of a bench, and its results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
 from proxconnect.cli.bench.generation import Generation
 from proxconnect.cli.bench.layers import LayerTimes
-from proxconnect.cli.bench.pack_options import PackOptions
 from proxconnect.cli.bench.profile import Part
 from proxconnect.cli.bench.timing import Spread
 from proxconnect.inspection.machine import Machine
 
 Mode = Literal["BW", "BWA", "BWAA"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-"""Binary weights; activations too; and the sums of their products in a narrow accumulator."""
+"""Binary weights; binary activations too; and a narrow accumulator for the sums of their products."""
 
 FLOAT, PACKED = "float", "packed"
 FILES = {FLOAT: "float.pt", PACKED: "packed.safetensors"}
-"""What `measure` writes: the float state dict, and the packed file."""
+"""The files that `measure` writes: the float state dict, and the packed file."""
 
 Say = Callable[[str], None]
-"""Takes what is going on."""
+"""Takes a line on what is going on."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,16 @@ class Options:
     weights: str = "bnn++"
     mode: Mode = "BW"
     keep: tuple[str, ...] | None = ("edges",)
-    packing: PackOptions = field(default_factory=PackOptions)
-    """How it is packed."""
+    packing: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of `pc.pack`."""
     threads: int = field(default_factory=torch.get_num_threads)
     rounds: int = 11
     batches: tuple[int, ...] = (1, 8)
-    """The batches whose throughput is measured."""
+    """The sizes of batches for which the throughput is measured."""
     prompt: int = 128
-    """The tokens that a language model is given to go on from."""
+    """The length of the prompt of a language model, in tokens."""
     tokens: int = 32
-    """Those that it then writes, 2 or more."""
+    """The tokens that it then writes, 2 or more."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +48,20 @@ class Contender:
     """One way to run the whole network."""
 
     name: str
-    """"float" and "packed", by torch, or the name of an engine."""
+    """"float" and "packed" for torch, or the name of an engine."""
     version: str
-    """That of torch or of the engine."""
+    """The version of torch or of the engine."""
     latency: Spread
     """Seconds of a run on the example."""
     speedup: Spread
-    """Float by this, round by round."""
+    """Seconds of float by these, round by round."""
     seconds: Mapping[int, tuple[float, ...]]
-    """Those that a run takes, round by round, by size of batch."""
+    """Seconds of a run, one per round, by size of batch."""
     difference: float
-    """The largest |Δ| of its answers from those of the network it runs, of the packed network from the binary one's."""
+    """The largest |Δ| to the answers of the network that it runs; for the packed network, of the binary one."""
 
     def throughput(self, batch: int) -> float:
-        """Inputs a second, in batches of that size."""
+        """Return the inputs per second, in batches of that size."""
         return batch / Spread.of(self.seconds[batch]).median
 
 
@@ -73,30 +72,65 @@ class Bench:
     title: str
     options: Options
     shapes: tuple[tuple[int, ...], ...]
-    """Those of the inputs."""
+    """The shapes of the inputs."""
     machine: Machine
     binary_layers: int
     weight_layers: int
-    """Binary or not."""
+    """All layers with weights."""
     contenders: tuple[Contender, ...]
     """Float, packed, then other engines."""
     largest_answer: float
     """The largest magnitude among the answers of the binary network."""
     parts: tuple[Part, ...]
-    """What takes the packed network's time, in the order in which it is called."""
+    """The parts of a run of the packed network, in the order of their first calls."""
     layers: tuple[LayerTimes, ...]
     """In order of registration."""
     share: float
-    """The part of a run of the packed network that its binary layers take, with what is fused into them."""
+    """The share of the packed network's time that its binary layers take, with what is fused into them."""
     files: Mapping[str, int]
     """Bytes on disk of the float state dict and of the packed file."""
     generation: Generation | None
-    """How fast it writes; None where it is no causal language model of transformers."""
+    """How fast it writes; None unless it is a causal language model of transformers."""
     absent: Mapping[str, str]
     """Why an engine has no row: how to install it, or how it failed."""
     peaks: Mapping[str, int] = field(default_factory=dict)
-    """The most bytes of memory that a fresh process took to load a file and run once, over one that did neither."""
+    """The peak memory of a fresh process that loads a file and runs once, over its memory before."""
 
     def contender(self, name: str) -> Contender:
-        """The one of that name."""
+        """Return the contender of that name."""
         return next(contender for contender in self.contenders if contender.name == name)
+
+    def document(self) -> dict[str, Any]:
+        """Return the results as data for JSON."""
+        options = self.options
+        return {
+            "model": self.title,
+            "mode": options.mode,
+            "weights": options.weights,
+            **options.packing,
+            "keep": options.keep or (),
+            "input_shapes": self.shapes,
+            "rounds": options.rounds,
+            "binary_layers": self.binary_layers,
+            "weight_layers": self.weight_layers,
+            "machine": self.machine,
+            "networks": [
+                {
+                    "name": one.name,
+                    "version": one.version,
+                    "latency": one.latency,
+                    "speedup": one.speedup,
+                    "throughput": {size: one.throughput(size) for size in one.seconds},
+                    "largest_difference": one.difference,
+                    "peak_memory": self.peaks.get(one.name),
+                    "file": self.files.get(one.name),
+                }
+                for one in self.contenders
+            ],
+            "largest_answer": self.largest_answer,
+            "binary_share_of_time": self.share,
+            "profile": self.parts,
+            "layers": self.layers,
+            "generation": self.generation,
+            "absent": self.absent,
+        }

@@ -1,7 +1,7 @@
-"""A network with binary weights and activations as one of OpenVINO, whose convolutions are `BinaryConvolution`.
+"""Networks with binary weights and inputs for OpenVINO, with `BinaryConvolution`.
 
-OpenVINO converts a float network whose weights are ±α already, and these convolutions are then replaced: the input is
-quantised to one bit, the product multiplied by α. What follows, batch norm and sums, its compiler fuses.
+OpenVINO converts a float network whose weights are ±α. Its convolutions are then replaced: they quantise the input to
+one bit, and multiply the product by α. OpenVINO's compiler fuses the batch norms and sums that follow.
 """
 
 import copy
@@ -18,14 +18,14 @@ from proxconnect.layers import BinaryConv2d, BinaryLayer
 
 
 def twin_of(task: Task) -> tuple[nn.Module, int]:
-    """The float network with the weights ±α of the binary one, and how many are; CannotRunError for other networks."""
+    """Give the float network the weights ±α; return it and how many are binary, or raise CannotRunError."""
     layers = [module for module in task.binary.modules() if isinstance(module, BinaryLayer)]
     if not all(map(_fits, layers)):
         raise CannotRunError("it is for mode BWA where all binary layers are 2-d convolutions, padded by zeros, of one "
                              "group")  # fmt: skip
     twin = copy.deepcopy(task.model)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the float network does not make its activations binary: this one will
+        warnings.simplefilter("ignore")  # the float network has no binary activations; `make_binary` adds them
         twin.load_state_dict(hard_state_dict(task.binary))
     return twin, len(layers)
 
@@ -40,7 +40,7 @@ def _fits(layer: BinaryLayer) -> bool:
 
 
 def make_binary(network: Any, count: int) -> Any:
-    """`network`, whose `count` convolutions by ±α have become binary ones."""
+    """Replace the `count` convolutions by ±α of `network` with binary ones."""
     made = sum(_replace(node) for node in network.get_ordered_ops() if node.get_type_name() == "Convolution")
     if made != count:
         raise CannotRunError(f"of the {count} binary convolutions it shows {made}")
@@ -49,7 +49,7 @@ def make_binary(network: Any, count: int) -> Any:
 
 
 def _replace(node: Any) -> bool:
-    """Make a convolution binary if its weight is ±α, α one for each output channel; whether it was."""
+    """Make a convolution binary if its weight is ±α with one α per output channel; return whether it is."""
     from openvino import opset1
 
     constant = node.input_value(1).get_node()
@@ -66,6 +66,6 @@ def _replace(node: Any) -> bool:
 
 
 def is_binary(weight: Tensor) -> bool:
-    """Whether a weight (out, in, height, width) is ±α, α one for each output."""
+    """Return whether a weight (out, in, height, width) is ±α with one α per output channel."""
     magnitude = weight.abs().flatten(1)
     return bool((magnitude == magnitude[:, :1]).all())

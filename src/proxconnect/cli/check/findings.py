@@ -1,20 +1,20 @@
-"""The answer of `proxconnect check`, for people and for programs."""
+"""What `proxconnect check` finds, as text and as data for JSON."""
 
+import shutil
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from proxconnect._support.json_numbers import finite
+from proxconnect.cli.check.mending import Mended
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.mending import Mended
 from proxconnect.theory import words
 from proxconnect.theory.verdict import TOLERANCE, Verdict
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
     from rich.text import Text
 
 Key = TypeVar("Key")
@@ -23,52 +23,51 @@ _STYLES = {True: "green", False: "red", None: "yellow"}
 
 
 @dataclass(frozen=True)
-class Report:
+class Findings:
     """Everything that one call found."""
 
     verdicts: Sequence[Verdict]
-    """Of what was asked about, one a μ."""
-    mended: Mended | str | None
+    """On the pair that was asked about, one per μ."""
+    mended: Mended | str | None = None
     """The correction of an illegitimate pair, or why there is none."""
-    catalogue: Sequence[Sequence[Verdict]]
-    """Of each pair of the catalogue, one a μ."""
-    picture: str | None
+    catalogue: Sequence[Sequence[Verdict]] = ()
+    """On each pair of the catalogue, one per μ."""
+    picture: str | None = None
     """Which verdict was drawn, and where."""
 
     @property
     def status(self) -> Exit:
-        """DONE legitimate at every μ, NO not at some or not as declared, UNDECIDED; DONE where nothing was asked."""
+        """NO if one verdict is not legitimate or not as declared, else UNDECIDED if one is undecided, else DONE."""
         if any(v.legitimate is False or (v.legitimate and v.declared is False) for v in self.verdicts):
             return Exit.NO
         return Exit.UNDECIDED if any(v.legitimate is None for v in self.verdicts) else Exit.DONE
 
 
 def deciding(verdicts: Sequence[Verdict]) -> Verdict:
-    """The first that is not legitimate, else not as declared, else undecided, else the first."""
+    """Return the first verdict that is not legitimate, else not as declared, else undecided, else the first."""
     weights = {False: 0, None: 2, True: 3}
     return min(verdicts, key=lambda v: 1 if v.declared is False and v.legitimate else weights[v.legitimate])
 
 
-def show(report: Report, console: "Console") -> None:
-    """Print the report, readable without colour."""
+def shown(findings: Findings) -> "Iterator[RenderableType]":
+    """Yield the text of the findings, at most 80 columns wide and readable without colour."""
     from rich.text import Text
 
-    if report.verdicts:
-        console.print(_heading(report.verdicts))
-        for lead, text in _paragraphs(report.verdicts):
-            console.print(Text(_filled(text, console.width, lead)))
-        low, high = report.verdicts[0].domain
-        note = f"Seen on [{low:g}, {high:g}] in float64, to {TOLERANCE:g} of the size of F and B."
-        console.print(Text(note, style="dim"))
-    if isinstance(report.mended, str):
-        says = _filled(f"It could not be mended: {report.mended}.", console.width)
-        console.print(Text(f"\n{says}", style="yellow"))
-    elif report.mended is not None:
-        _show_mended(report.mended, console)
-    if report.picture is not None:
-        console.print(Text(f"\n{report.picture}"))
-    if report.catalogue:
-        console.print(_table(report.catalogue, report.verdicts[0].name if report.verdicts else ""))
+    width = min(shutil.get_terminal_size().columns, 80)
+    if findings.verdicts:
+        yield _heading(findings.verdicts)
+        for lead, text in _paragraphs(findings.verdicts):
+            yield Text(_filled(text, width, lead))
+        low, high = findings.verdicts[0].domain
+        yield Text(f"Seen on [{low:g}, {high:g}] in float64, to {TOLERANCE:g} of the size of F and B.", style="dim")
+    if isinstance(findings.mended, str):
+        yield Text(f"\n{_filled(f'It could not be mended: {findings.mended}.', width)}", style="yellow")
+    elif findings.mended is not None:
+        yield from _shown_mended(findings.mended, width)
+    if findings.picture is not None:
+        yield f"\n{findings.picture}"
+    if findings.catalogue:
+        yield _table(findings.catalogue, findings.verdicts[0].name if findings.verdicts else "", width)
 
 
 def _heading(verdicts: Sequence[Verdict]) -> "Text":
@@ -80,14 +79,14 @@ def _heading(verdicts: Sequence[Verdict]) -> "Text":
 
 
 def _paragraphs(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
-    """Each thing to say, with the μ at which it holds before it."""
+    """Return each text, after the μ at which it holds."""
     said = {text: _mus(of) for text, of in _grouped(verdicts, _sentences).items()}
     width = max(map(len, said.values()))
     return [(f"  {mus:<{width}}  " if width else "  ", text) for text, mus in said.items()]
 
 
 def _sentences(verdict: Verdict) -> str:
-    """The reason, the place and what follows."""
+    """Return the reason, the place and the consequence."""
     where, consequence = words.place(verdict), words.consequence(verdict)
     return f"{verdict.reason}{f' ({where})' if where else ''}.{f' {consequence}.' if consequence else ''}"
 
@@ -105,28 +104,28 @@ def _mus(verdicts: Iterable[Verdict]) -> str:
 
 
 def _filled(text: str, width: int, lead: str = "") -> str:
-    """The text in lines of at most `width`, after `lead`, under which the others begin."""
+    """Wrap the text at `width`; its first line begins with `lead`, and the others are indented as far."""
     return textwrap.fill(text, width, initial_indent=lead, subsequent_indent=" " * len(lead))
 
 
-def _show_mended(mended: Mended, console: "Console") -> None:
+def _shown_mended(mended: Mended, width: int) -> "Iterator[RenderableType]":
     from rich.text import Text
 
-    name = f"{mended.name} of the catalogue" if mended.twin else mended.name
+    name = f"{mended.name} of the catalogue" if mended.in_catalogue else mended.name
     says = f"Mended: {name} keeps B and has F(x) = ∫₀ˣ B, so that P(x) = x and T = F."
     if mended.mu is not None:
         says += f" That is the B of μ = {mended.mu:g} alone; the sharpness of the new pair turns its F into F(μx)."
-    console.print(Text(f"\n{_filled(says, console.width)}"))
+    yield f"\n{_filled(says, width)}"
     if mended.warning is not None:
-        console.print(Text(_filled(f"Warning: {mended.warning}.", console.width), style="yellow"))
-    console.print()
-    # Lines of code are never broken, so that they can be pasted.
-    console.print(Text(textwrap.indent(mended.code, "    ")), soft_wrap=True)
+        yield Text(_filled(f"Warning: {mended.warning}.", width), style="yellow")
+    yield ""
+    yield textwrap.indent(mended.code, "    ")
 
 
-def _table(catalogue: Sequence[Sequence[Verdict]], asked: str) -> "RenderableType":
-    """A line for each pair and each answer of it."""
+def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> "RenderableType":
+    """Make a table with a line for each pair and each answer on it."""
     from rich import box
+    from rich.constrain import Constrain
     from rich.table import Table
     from rich.text import Text
 
@@ -142,46 +141,31 @@ def _table(catalogue: Sequence[Sequence[Verdict]], asked: str) -> "RenderableTyp
                 Text(f"{'>' if is_asked else ' '} {of[0].name}", style="bold" if is_asked else ""),
                 Text(answer, style=_STYLES[of[0].legitimate]), _mus(of).removeprefix("μ = "), Text(headline),
             )  # fmt: skip
-    return table
+    return Constrain(table, width)
 
 
-def as_json(report: Report) -> dict[str, Any]:
-    """The report as plain data: every number finite or None."""
-    mended = report.mended
+def as_json(findings: Findings) -> dict[str, Any]:
+    """Return the findings as data for JSON, with the curves of each verdict."""
     return {
-        "status": report.status,
-        "verdicts": [_record(verdict) | {"curves": _curves(verdict)} for verdict in report.verdicts],
-        "mended": {
-            "name": mended.name,
-            "mu": mended.mu,
-            "in_catalogue": mended.twin,
-            "warning": mended.warning,
-            "code": mended.code,
-        } if isinstance(mended, Mended) else None,
-        "unmended": mended if isinstance(mended, str) else None,
-        "catalogue": [_record(verdict) for verdicts in report.catalogue for verdict in verdicts],
-    }  # fmt: skip
-
-
-def _record(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "pair": verdict.name,
-        "mu": verdict.mu,
-        "legitimate": verdict.legitimate,
-        "declared": verdict.declared,
-        "by_convention": verdict.by_convention,
-        "reason": verdict.reason,
-        "interval": None if verdict.interval is None else list(verdict.interval),
-        "domain": list(verdict.domain),
+        "status": findings.status,
+        "verdicts": [_record(verdict) | {"curves": _curves(verdict)} for verdict in findings.verdicts],
+        "mended": findings.mended if isinstance(findings.mended, Mended) else None,
+        "unmended": findings.mended if isinstance(findings.mended, str) else None,
+        "catalogue": [_record(verdict) for verdicts in findings.catalogue for verdict in verdicts],
     }
 
 
-def _curves(verdict: Verdict) -> dict[str, list[float | None]]:
-    """F, B, P and r(P) at points x around 0."""
+def _record(verdict: Verdict) -> dict[str, Any]:
+    names = ("mu", "legitimate", "declared", "by_convention", "reason", "interval", "domain")
+    return {"pair": verdict.name, **{name: getattr(verdict, name) for name in names}}
+
+
+def _curves(verdict: Verdict) -> dict[str, list[float]]:
+    """Compute F, B, P and r(P) at points x around 0."""
     low, high = max(-4.0, verdict.domain[0]), min(4.0, verdict.domain[1])
     x = torch.linspace(low, high, 65, dtype=torch.float64)
     curves = {"x": x, "F": verdict.forward(x), "B": verdict.backward(x)}
     if verdict.prox is not None and verdict.regularizer is not None:
         curves["P"] = verdict.prox(x)
         curves["r"] = verdict.regularizer(curves["P"])
-    return {name: [finite(value) for value in values.tolist()] for name, values in curves.items()}
+    return {name: values.tolist() for name, values in curves.items()}

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from proxconnect.cli.bench import memory
+from proxconnect.inspection import memory
 from proxconnect.inspection.memory import own_peak
 
 PROGRAM = """
