@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
@@ -51,8 +51,7 @@ class LayerTimes:
         return float_all, packed_all
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """A part of the network that is timed as one, in both forms."""
 
     name: str
@@ -115,15 +114,14 @@ def _captured(model: nn.Module, modules: Iterable[nn.Module], example: Any) -> d
 
 
 def _times(unit: Unit, call: _Call | None, macs: int, rounds: int) -> LayerTimes:
-    float_seconds = packed_seconds = speedup = None
+    spreads: list[Spread | None] = [None, None, None]
     if call is not None:
         works = {
             "float": lambda: unit.float_form(*call.args, **call.kwargs),
             "packed": lambda: unit.packed_form(*call.args, **call.kwargs),
         }
-        taken = interleaved(works, rounds, _TURN)
-        float_seconds, packed_seconds = Spread.of(taken["float"]), Spread.of(taken["packed"])
-        speedup = Spread.of(quotients(taken["float"], taken["packed"]))
+        floats, packed = interleaved(works, rounds, _TURN).values()
+        spreads = [Spread.of(seconds) for seconds in (floats, packed, quotients(floats, packed))]
     specs = [layer.spec for layer in unit.members.values()]
     return LayerTimes(
         name=unit.name,
@@ -132,9 +130,9 @@ def _times(unit: Unit, call: _Call | None, macs: int, rounds: int) -> LayerTimes
         shapes=tuple(spec.shape for spec in specs),
         calls=0 if call is None else call.times,
         macs=macs,
-        float_seconds=float_seconds,
-        packed_seconds=packed_seconds,
-        speedup=speedup,
+        float_seconds=spreads[0],
+        packed_seconds=spreads[1],
+        speedup=spreads[2],
         float_bytes=sum(spec.entries * spec.dtype.itemsize for spec in specs),
         packed_bytes=sum(spec.tensor_bytes for spec in specs),
     )

@@ -1,13 +1,12 @@
 """The results of a bench as text."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from proxconnect._support.text import shortened, some
 from proxconnect.cli.bench import rivals
 from proxconnect.cli.bench.generation import Generation
-from proxconnect.cli.bench.layers import LayerTimes
 from proxconnect.cli.bench.profile import Part
 from proxconnect.cli.bench.results import FLOAT, PACKED, Bench
 from proxconnect.cli.examples import shown as shown_shapes
@@ -27,6 +26,15 @@ MOST_BATCHES = 6
 TITLES = {FLOAT: "float32", PACKED: "packed"}
 """Contenders by name, if a table calls them differently."""
 
+_PACKING = {
+    ("inputs", "int8"): "float inputs in 8 bits",
+    ("remainder", "int8"): "int8 remainder",
+    ("vectors", "float16"): "float16 vectors",
+    ("floats", "fast"): "floats by kernels",
+    ("floats", "torch"): "floats by torch",
+}
+"""Words for options of `pc.pack`."""
+
 _T = TypeVar("_T")
 
 
@@ -37,7 +45,8 @@ def shown(bench: Bench, profiled: bool = False) -> "Iterator[RenderableType]":
     """
     from rich.text import Text
 
-    how = ", ".join([f"{bench.options.mode} by {bench.options.weights}", *_packing(bench.options.packing)])
+    packing = [_PACKING[item] for item in bench.options.packing.items() if item in _PACKING]
+    how = ", ".join([f"{bench.options.mode} by {bench.options.weights}", *packing])
     yield Text(f"{bench.title}: {bench.binary_layers} of {bench.weight_layers} layers binary, {how}", style="bold")
     yield Text(f"Input {shown_shapes(bench.shapes)}; medians of {bench.options.rounds} interleaved rounds")
     yield Text(f"{bench.machine}\n")
@@ -59,16 +68,6 @@ def shown(bench: Bench, profiled: bool = False) -> "Iterator[RenderableType]":
     yield _layers(bench)
     yield ""
     yield Text("\n".join(_bounds(bench)))
-
-
-def _packing(options: Mapping[str, Any]) -> list[str]:
-    floats = options.get("floats")
-    return [
-        *(["float inputs in 8 bits"] if options.get("inputs") == "int8" else []),
-        *(["int8 remainder"] if options.get("remainder") == "int8" else []),
-        *(["float16 vectors"] if options.get("vectors") == "float16" else []),
-        *([f"floats by {'kernels' if floats == 'fast' else 'torch'}"] if floats else []),
-    ]
 
 
 def _contest(bench: Bench) -> "Table":
@@ -136,8 +135,10 @@ def _layers(bench: Bench) -> "Table":
     longest, others = _longest(bench.layers, lambda layer: layer.seconds[1])
     for layer in longest:
         times = (None if spread is None else spread.median for spread in (layer.float_seconds, layer.packed_seconds))
+        name = (layer.name or "(the model)") + (f" ({layer.calls} calls)" if layer.calls > 1 else "")
+        weight = "×".join(map(str, layer.shapes[0])) if len(layer.shapes) == 1 else f"{len(layer.shapes)} weights"
         made.add_row(
-            shortened(_called(layer), 22), shortened(_weight(layer), 11), short(layer.macs) if layer.macs else "",
+            shortened(name, 22), shortened(weight, 11), short(layer.macs) if layer.macs else "",
             *map(milliseconds, times), "" if layer.speedup is None else f"{layer.speedup.median:.2f}",
             short(layer.float_bytes), short(layer.packed_bytes),
         )  # fmt: skip
@@ -149,16 +150,6 @@ def _layers(bench: Bench) -> "Table":
             short(sum(o.float_bytes for o in others)), short(sum(o.packed_bytes for o in others)), style="dim",
         )  # fmt: skip
     return made
-
-
-def _called(layer: LayerTimes) -> str:
-    name = layer.name or "(the model)"
-    return f"{name} ({layer.calls} calls)" if layer.calls > 1 else name
-
-
-def _weight(layer: LayerTimes) -> str:
-    """Return its shape, or how many weights are timed together."""
-    return "×".join(map(str, layer.shapes[0])) if len(layer.shapes) == 1 else f"{len(layer.shapes)} weights"
 
 
 def _agreement(bench: Bench) -> Iterator[str]:

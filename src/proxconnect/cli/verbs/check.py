@@ -9,9 +9,9 @@ from proxconnect._support import extras
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import document
 from proxconnect.cli.answer import Answer, print_answer
-from proxconnect.cli.check.findings import Findings, as_json, deciding, shown
 from proxconnect.cli.check.mending import Mended, mend
 from proxconnect.cli.check.subject import Subject, catalogue, subject
+from proxconnect.cli.check.verdicts import as_json, deciding, shown, status
 from proxconnect.cli.exits import Exit
 from proxconnect.cli.manual import epilog
 from proxconnect.cli.parser import Parser, number, picture
@@ -71,24 +71,19 @@ def _check(parsed: argparse.Namespace) -> Answer:
         raise ValueError("--plot draws a verdict: name the pair")
     if parsed.plot:
         extras.require("matplotlib.figure", "plots")
-    is_user_code = parsed.backward or any(":" in name for name in parsed.pair)
-    with importable_folder() if is_user_code else nullcontext():
-        findings = _findings(parsed, names_pair)
-        data = as_json(findings) if parsed.json else None  # calls their code
-    return Answer(data, shown(findings), findings.status)
-
-
-def _findings(parsed: argparse.Namespace, names_pair: bool) -> Findings:
     domain = DOMAIN if parsed.domain is None else (parsed.domain[0], parsed.domain[1])
     verdicts: list[Verdict] = []
     mended, picture = None, None
-    if names_pair:
-        asked = subject(parsed.pair, parsed.backward)
-        verdicts = [asked.verdict(mu, domain) for mu in asked.mus(parsed.mu)]
-        mended = _mended(asked, verdicts)
-        picture = None if parsed.plot is None else _draw(deciding(verdicts), parsed.plot)
-    table = _catalogue(parsed.mu, domain) if parsed.all else []
-    return Findings(verdicts, mended, table, picture)
+    is_user_code = parsed.backward or any(":" in name for name in parsed.pair)
+    with importable_folder() if is_user_code else nullcontext():
+        if names_pair:
+            asked = subject(parsed.pair, parsed.backward)
+            verdicts = [asked.verdict(mu, domain) for mu in asked.mus(parsed.mu)]
+            mended = _mended(asked, verdicts)
+            picture = _draw(deciding(verdicts), parsed.plot) if parsed.plot else None
+        table = _catalogue(parsed.mu, domain) if parsed.all else []
+        data = as_json(verdicts, mended, table) if parsed.json else None  # calls their code
+    return Answer(data, shown(verdicts, mended, picture, table), status(verdicts))
 
 
 def _catalogue(mus: Sequence[float] | None, domain: tuple[float, float]) -> list[list[Verdict]]:

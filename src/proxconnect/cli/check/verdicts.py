@@ -1,9 +1,8 @@
-"""What `proxconnect check` finds, as text and as data for JSON."""
+"""The verdicts of `proxconnect check`, as text and as data for JSON."""
 
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -22,25 +21,11 @@ Key = TypeVar("Key")
 _STYLES = {True: "green", False: "red", None: "yellow"}
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Everything that one call found."""
-
-    verdicts: Sequence[Verdict]
-    """On the pair that was asked about, one per μ."""
-    mended: Mended | str | None = None
-    """The correction of an illegitimate pair, or why there is none."""
-    catalogue: Sequence[Sequence[Verdict]] = ()
-    """On each pair of the catalogue, one per μ."""
-    picture: str | None = None
-    """Which verdict was drawn, and where."""
-
-    @property
-    def status(self) -> Exit:
-        """NO if one verdict is not legitimate or not as declared, else UNDECIDED if one is undecided, else DONE."""
-        if any(v.legitimate is False or (v.legitimate and v.declared is False) for v in self.verdicts):
-            return Exit.NO
-        return Exit.UNDECIDED if any(v.legitimate is None for v in self.verdicts) else Exit.DONE
+def status(verdicts: Sequence[Verdict]) -> Exit:
+    """Return NO if one verdict is not legitimate or not as declared, else UNDECIDED if one is undecided, else DONE."""
+    if any(v.legitimate is False or (v.legitimate and v.declared is False) for v in verdicts):
+        return Exit.NO
+    return Exit.UNDECIDED if any(v.legitimate is None for v in verdicts) else Exit.DONE
 
 
 def deciding(verdicts: Sequence[Verdict]) -> Verdict:
@@ -49,25 +34,34 @@ def deciding(verdicts: Sequence[Verdict]) -> Verdict:
     return min(verdicts, key=lambda v: 1 if v.declared is False and v.legitimate else weights[v.legitimate])
 
 
-def shown(findings: Findings) -> "Iterator[RenderableType]":
-    """Yield the text of the findings, at most 80 columns wide and readable without colour."""
+def shown(
+    verdicts: Sequence[Verdict], mended: Mended | str | None, picture: str | None, table: Sequence[Sequence[Verdict]]
+) -> "Iterator[RenderableType]":
+    """Yield the verdicts as text, at most 80 columns wide and readable without colour.
+
+    Args:
+        verdicts: on the pair that was asked about, one per μ; none without a pair.
+        mended: the correction of an illegitimate pair, or why there is none.
+        picture: which verdict was drawn, and where.
+        table: verdicts on each pair of the catalogue, one per μ.
+    """
     from rich.text import Text
 
     width = min(shutil.get_terminal_size().columns, 80)
-    if findings.verdicts:
-        yield _heading(findings.verdicts)
-        for lead, text in _paragraphs(findings.verdicts):
+    if verdicts:
+        yield _heading(verdicts)
+        for lead, text in _paragraphs(verdicts):
             yield Text(_filled(text, width, lead))
-        low, high = findings.verdicts[0].domain
+        low, high = verdicts[0].domain
         yield Text(f"Seen on [{low:g}, {high:g}] in float64, to {TOLERANCE:g} of the size of F and B.", style="dim")
-    if isinstance(findings.mended, str):
-        yield Text(f"\n{_filled(f'It could not be mended: {findings.mended}.', width)}", style="yellow")
-    elif findings.mended is not None:
-        yield from _shown_mended(findings.mended, width)
-    if findings.picture is not None:
-        yield f"\n{findings.picture}"
-    if findings.catalogue:
-        yield _table(findings.catalogue, findings.verdicts[0].name if findings.verdicts else "", width)
+    if isinstance(mended, str):
+        yield Text(f"\n{_filled(f'It could not be mended: {mended}.', width)}", style="yellow")
+    elif mended is not None:
+        yield from _shown_mended(mended, width)
+    if picture is not None:
+        yield f"\n{picture}"
+    if table:
+        yield _table(table, verdicts[0].name if verdicts else "", width)
 
 
 def _heading(verdicts: Sequence[Verdict]) -> "Text":
@@ -144,14 +138,16 @@ def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> "R
     return Constrain(table, width)
 
 
-def as_json(findings: Findings) -> dict[str, Any]:
-    """Return the findings as data for JSON, with the curves of each verdict."""
+def as_json(
+    verdicts: Sequence[Verdict], mended: Mended | str | None = None, table: Sequence[Sequence[Verdict]] = ()
+) -> dict[str, Any]:
+    """Return the same as data for JSON, with the curves of each verdict on the pair."""
     return {
-        "status": findings.status,
-        "verdicts": [_record(verdict) | {"curves": _curves(verdict)} for verdict in findings.verdicts],
-        "mended": findings.mended if isinstance(findings.mended, Mended) else None,
-        "unmended": findings.mended if isinstance(findings.mended, str) else None,
-        "catalogue": [_record(verdict) for verdicts in findings.catalogue for verdict in verdicts],
+        "status": status(verdicts),
+        "verdicts": [_record(verdict) | {"curves": _curves(verdict)} for verdict in verdicts],
+        "mended": mended if isinstance(mended, Mended) else None,
+        "unmended": mended if isinstance(mended, str) else None,
+        "catalogue": [_record(verdict) for several in table for verdict in several],
     }
 
 
