@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a verb found."""
+    """The answer of a verb, for programs and for people."""
 
     document: Any
     """A mapping or a dataclass, for --json."""

@@ -1,4 +1,4 @@
-"""How the network of a command becomes binary: by options, or as a checkpoint says."""
+"""Binarize the network of a command as options or a checkpoint say."""
 
 import argparse
 import warnings

@@ -1,4 +1,4 @@
-"""The float network that a command names, and what it takes."""
+"""The float networks that commands name, and their inputs."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from proxconnect.training.models.named import EDGES
 
 @dataclass(frozen=True)
 class Network:
-    """How to build a float network, and what it takes."""
+    """A float network: its builder and its usual input."""
 
     title: str
     build: Callable[[], nn.Module]

@@ -36,7 +36,7 @@ class Contest:
     """For files of engines."""
     say: Say
     absent: dict[str, str] = field(default_factory=dict)
-    """Why an engine did not run, by name."""
+    """The reasons why engines did not run, by name."""
 
     def contenders(self, example: Any, batches: tuple[int, ...]) -> tuple[Contender, ...]:
         """Measure all contenders on the example and on batches of it."""

@@ -1,4 +1,4 @@
-"""How fast causal language models of transformers write with their own `generate`."""
+"""The speed at which causal language models of transformers write with their own `generate`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -29,19 +29,19 @@ class LayerTimes:
     shapes: tuple[tuple[int, ...], ...]
     """The shapes of their weights."""
     calls: int
-    """How often one run of the network calls it; 0, and then without times, if other code takes its weight."""
+    """Its calls in one run of the network; 0, and then without times, if other code takes its weight."""
     macs: int
     """Its multiply-adds in one run."""
     float_seconds: Spread | None
-    """Of one call of its float form."""
+    """Seconds of one call of its float form."""
     packed_seconds: Spread | None
-    """Of one call of its packed form."""
+    """Seconds of one call of its packed form."""
     speedup: Spread | None
     """Float by packed, round by round."""
     float_bytes: int
-    """Of the float weights."""
+    """Bytes of the float weights."""
     packed_bytes: int
-    """Of the packed weights."""
+    """Bytes of the packed weights."""
 
     @property
     def seconds(self) -> tuple[float, float]:

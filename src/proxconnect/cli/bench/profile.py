@@ -27,9 +27,9 @@ class Part:
     is_binary: bool
     """Whether it multiplies by binary weights; what is fused into the product counts too."""
     calls: int
-    """How often a run of the model calls it."""
+    """Its calls in a run of the model."""
     seconds: Spread
-    """Of all its calls in a run."""
+    """Seconds of all its calls in a run."""
 
 
 def profile(model: nn.Module, example: Any, rounds: int) -> tuple[Part, ...]:

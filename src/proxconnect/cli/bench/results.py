@@ -1,4 +1,4 @@
-"""Options of a bench, and its results."""
+"""The options and the results of a bench."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure."""
+    """Options of a bench."""
 
     weights: str = "bnn++"
     mode: Mode = "BW"
@@ -90,9 +90,9 @@ class Bench:
     files: Mapping[str, int]
     """Bytes on disk of the float state dict and of the packed file."""
     generation: Generation | None
-    """How fast it writes; None unless it is a causal language model of transformers."""
+    """The speed of writing; None unless it is a causal language model of transformers."""
     absent: Mapping[str, str]
-    """Why an engine has no row: how to install it, or how it failed."""
+    """The reasons why engines have no row: how to install them, or how they failed."""
     peaks: Mapping[str, int] = field(default_factory=dict)
     """The peak memory of a fresh process that loads a file and runs once, over its memory before."""
 

@@ -1,1 +1,1 @@
-"""What `proxconnect check` is asked about, what it finds, and the legitimate pair that keeps B."""
+"""The parts of `proxconnect check`: the pair asked about, the verdicts on it, and the mended pair."""

@@ -45,7 +45,7 @@ def mend(subject: Subject, mu: float | None) -> Mended:
         pair, code, at = _corrected(source, mu)
         mus = _probed(pair)
         if not any(bool(pair.forward(_LINE, mu).any()) for mu in mus):
-            raise ValueError("B is 0 throughout, and so would F be; where B is autograd's, it finds no way through F")
+            raise ValueError("B is 0 throughout, and so would F be; if B is autograd's, it finds no way through F")
         twin = _twin(pair, mus)
     misses = [str(w.message) for w in caught if issubclass(w.category, UnboundedForwardWarning)]
     return Mended(

@@ -1,1 +1,1 @@
-"""What a packed file or a checkpoint holds, read without the code of its network."""
+"""The contents of packed files and of checkpoints, read without the code of their networks."""

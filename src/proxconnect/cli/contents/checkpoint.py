@@ -1,4 +1,4 @@
-"""What a training checkpoint holds."""
+"""The contents of a training checkpoint."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
@@ -22,7 +22,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "ne
 
 
 def checkpoint_contents(checkpoint: Checkpoint) -> Answer:
-    """Find the binary layers of a checkpoint, their μ, and what moves it, as far as the file says."""
+    """Find the binary layers of a checkpoint, their μ, and the schedule that moves it."""
     latents = {n.removesuffix(".latent"): t for n, t in checkpoint.tensors.items() if n.endswith(".latent")}
     prefix = _common_prefix(latents) if latents else ""
     ours = {n: t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""What a packed file holds."""
+"""The contents of a packed file."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

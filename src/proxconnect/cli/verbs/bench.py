@@ -30,8 +30,8 @@ does, from the current folder too: without arguments it returns a float
 nn.Module. Its attribute `example`, if it has one, is the input: a tensor, a
 tuple of arguments or a mapping of keyword arguments.
 
-The weights are untrained: the speed does not depend on them. Every round times
-each network once, in turn; figures are medians.
+The weights are untrained, since the speed does not depend on them. Every round
+times each network once, in turn; figures are medians.
 """
 _EXAMPLES = """
 proxconnect bench resnet18
@@ -51,8 +51,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="how fast and small is a network when packed, on this machine?",
         description="Binarize and pack a network, and measure it beside its float form: latency,\n"
         "throughput, memory, file, and each binary layer by itself. ONNX Runtime and\n"
-        "OpenVINO run it beside them where they are installed: float, in 8 bits, and\n"
-        "binary convolutions. A causal language model of transformers also writes.",
+        "OpenVINO run it too if they are installed: in float, in 8 bits, and with binary\n"
+        "convolutions. A causal language model of transformers also writes.",
         epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
     command.add_argument("model", metavar="MODEL", help="what to measure")

@@ -48,8 +48,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     command = commands.add_parser(
         "check",
         help="is a forward-backward pair legitimate, why, and what mends it?",
-        description="Say whether (F, B) = (T∘P, T'∘P) for a transform T and a proximal quantiser P,\n"
-        "which gives it ProxConnect's convergence theory; where not, make the pair that\nkeeps B.",
+        description="Check whether (F, B) = (T∘P, T'∘P) for a transform T and a proximal quantiser P,\n"
+        "which gives it ProxConnect's convergence theory. If not, make a legitimate pair\nthat keeps B.",
         epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
     add = command.add_argument

@@ -17,9 +17,8 @@ from proxconnect.training.models import names
 
 SHELLS = ("bash", "zsh", "fish")
 _ABOUT = """
-The script knows the commands, their options, pairs, networks, files and
-folders. It is made once, and completing runs no Python: make it again after an
-update.
+The script completes commands, options, pairs, networks, files and folders. It
+runs no Python: make it again after an update.
 """
 _EXAMPLES = """
 proxconnect completion bash > ~/.proxconnect-completion  # to be sourced

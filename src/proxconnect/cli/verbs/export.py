@@ -23,8 +23,8 @@ from proxconnect.deploy.hardening import BinaryInputsWarning
 from proxconnect.export.formats import FORMATS, Format
 
 _ABOUT = """
-FILE is what `proxconnect pack` or `pc.save` wrote. MODEL is code, for a file
-never builds an architecture: a name as of `proxconnect bench`, or
+FILE is a file of `proxconnect pack` or `pc.save`. MODEL is code, since a file
+never builds an architecture: a name as for `proxconnect bench`, or
 MODULE:CALLABLE.
 
   onnx      operators of the standard, 1 bit a weight on disk; any batch
@@ -51,8 +51,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     command = commands.add_parser(
         "export",
         help="from a packed file to the files of other runtimes",
-        description="Write the network of a packed file for another runtime, and have that runtime\n"
-        "answer, where it is installed.",
+        description="Write the network of a packed file for another runtime, and compare answers if\n"
+        "that runtime is installed.",
         epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
     add = command.add_argument

@@ -25,14 +25,14 @@ _MOST_KINDS = 5
 _PROGRESS = ("epoch", "global_step", "step")
 
 _ABOUT = """
-CHECKPOINT is what torch.save or safetensors wrote: a state dict, or a dict with
-one in it, under whatever name or prefix, as Lightning's. No code in it runs.
+CHECKPOINT is a file of torch.save or safetensors: a state dict, or a dict with
+one in it, under any name or prefix, as Lightning's. No code in it runs.
 
-MODEL is code, for a file never builds an architecture: a name as of
-`proxconnect bench`, or MODULE:CALLABLE, which returns the float network, or the
-binarized one. Which layers are binary the latents in the checkpoint say. It
+MODEL is code, since a file never builds an architecture: a name as for
+`proxconnect bench`, or MODULE:CALLABLE, which returns the float network or the
+binarized one. The latents in the checkpoint say which layers are binary. It
 does not say what shares a scale, accumulators or padding values: give the first
-two as options, or all of them by a MODULE:CALLABLE that binarizes.
+two as options, or all of them with a MODULE:CALLABLE that binarizes.
 """
 _EXAMPLES = """
 proxconnect pack last.ckpt --model my_module:net -o net.safetensors

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _ABOUT = """
-Without --model it is told from the file alone. With it, a name as of
+Without --model the file alone is read. With --model, a name as for
 `proxconnect bench` or MODULE:CALLABLE, the network runs once on its usual
-input, or on one of the shape of --input, and shapes and multiply-adds are shown
-too. How it was binarized is asked of checkpoints, as by `proxconnect pack`.
+input, or on one with the shape of --input. Output shapes and multiply-adds are
+then shown too. For checkpoints, say how the network was binarized, as for
+`proxconnect pack`.
 """
 _EXAMPLES = """
 proxconnect summary net.safetensors

@@ -12,20 +12,20 @@ from proxconnect.cli.manual import epilog
 from proxconnect.cli.parser import Parser, complain
 
 VERBS = {
-    "fit": "train a network as a recipe says",
+    "fit": "train a network from a recipe",
     "validate": "the accuracies of a trained network on its validation data",
     "test": "the same on its test data",
 }
 _DESCRIPTIONS = {
-    "fit": "Train a network as a recipe says, from its folder go on with a run that was\n"
-    "stopped, and pack what was trained into network.safetensors.",
+    "fit": "Train a network from a recipe, or resume a run that was stopped from its folder,\n"
+    "and pack the trained network into network.safetensors.",
     "validate": "Measure a trained network on its validation data.",
     "test": "Measure a trained network on its test data.",
 }
 _OPTIONS = """
-Recipes are YAML files of the options below; a later --config, or an option
-after it, stands over an earlier one. --print_config shows what they make
-together. --json prints one JSON document, and all else on stderr.
+Recipes are YAML files of the options below. A later --config, or an option
+after it, overrides an earlier one. --print_config shows the result. --json
+prints one JSON document, and everything else goes to stderr.
 """
 _FIT_EXAMPLES = """
 proxconnect fit --config recipes/small_cnn_digits.yaml

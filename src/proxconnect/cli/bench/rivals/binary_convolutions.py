@@ -21,7 +21,7 @@ def twin_of(task: Task) -> tuple[nn.Module, int]:
     """Give the float network the weights ±α; return it and how many are binary, or raise CannotRunError."""
     layers = [module for module in task.binary.modules() if isinstance(module, BinaryLayer)]
     if not all(map(_fits, layers)):
-        raise CannotRunError("it is for mode BWA where all binary layers are 2-d convolutions, padded by zeros, of one "
+        raise CannotRunError("it is for mode BWA if all binary layers are 2-d convolutions, padded by zeros, of one "
                              "group")  # fmt: skip
     twin = copy.deepcopy(task.model)
     with warnings.catch_warnings():
