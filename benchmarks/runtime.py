@@ -34,9 +34,8 @@ from torch import nn
 import proxconnect as pc
 from proxconnect._support.example import tensors_in
 from proxconnect.cli.bench import peak_memory
-from proxconnect.cli.bench.contest import Contest
+from proxconnect.cli.bench.contest import FILES, FLOAT, Contender, Contest
 from proxconnect.cli.bench.profile import Part, by_kind, profile
-from proxconnect.cli.bench.results import FILES, FLOAT, Contender
 from proxconnect.cli.bench.tables import milliseconds
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients, threads
 from proxconnect.cli.examples import difference, run, with_batch

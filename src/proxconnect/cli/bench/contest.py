@@ -1,7 +1,7 @@
 """Whole networks against one another: float, packed, and in other engines."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,38 @@ from torch import Tensor, nn
 
 from proxconnect._support.example import arguments, tensors_in
 from proxconnect.cli.bench import rivals
-from proxconnect.cli.bench.results import FLOAT, Contender, Say
 from proxconnect.cli.bench.rivals import CannotRunError, Rival, Task
 from proxconnect.cli.bench.timing import Spread, Work, interleaved, quotients
 from proxconnect.cli.examples import batch_of, difference, require_runs, run, shapes_of, shown, with_batch
+
+FLOAT, PACKED = "float", "packed"
+FILES = {FLOAT: "float.pt", PACKED: "packed.safetensors"}
+"""The files that `measure` writes: the float state dict, and the packed file."""
+
+Say = Callable[[str], None]
+"""Takes a line on what is going on."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to run the whole network."""
+
+    name: str
+    """"float" and "packed" for torch, or the name of an engine."""
+    version: str
+    """The version of torch or of the engine."""
+    latency: Spread
+    """Seconds of a run on the example."""
+    speedup: Spread
+    """Seconds of float by these, round by round."""
+    seconds: Mapping[int, tuple[float, ...]]
+    """Seconds of a run, one per round, by size of batch."""
+    difference: float
+    """The largest |Δ| to the answers of the network that it runs; for the packed network, of the binary one."""
+
+    def throughput(self, batch: int) -> float:
+        """Return the inputs per second, in batches of that size."""
+        return batch / Spread.of(self.seconds[batch]).median
 
 
 @dataclass

@@ -3,8 +3,10 @@
 import argparse
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -12,9 +14,9 @@ from proxconnect._support import extras
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import document, packing
 from proxconnect.cli.answer import Answer, print_answer
-from proxconnect.cli.bench import MODES, Bench, Options, measure, peak_memory
-from proxconnect.cli.bench.results import Say
-from proxconnect.cli.bench.tables import TITLES, shown
+from proxconnect.cli.bench import MODES, Options, measure, peak_memory
+from proxconnect.cli.bench.contest import Say
+from proxconnect.cli.bench.tables import shown, title_of
 from proxconnect.cli.examples import add_input
 from proxconnect.cli.exits import Exit
 from proxconnect.cli.manual import epilog
@@ -89,10 +91,10 @@ def _bench(parsed: argparse.Namespace) -> Answer:
         bench = _measured(parsed, status.update)
     if parsed.plot:
         _draw(bench, parsed.plot)
-    return Answer(bench.document(), shown(bench, parsed.profile))
+    return Answer(bench, shown(bench, parsed.profile))
 
 
-def _measured(parsed: argparse.Namespace, say: Say) -> Bench:
+def _measured(parsed: argparse.Namespace, say: Say) -> dict[str, Any]:
     """Measure in this process, and the peak memory in fresh ones."""
     subject = network(parsed.model)
     model = subject.build()
@@ -112,8 +114,8 @@ def _measured(parsed: argparse.Namespace, say: Say) -> Bench:
         say("running each in a fresh process, for its memory")
         peaks = peak_memory.peaks(parsed.model, example, folder, options.threads)
     if isinstance(peaks, str):
-        return dataclasses.replace(bench, absent={**bench.absent, "peak memory": peaks})
-    return dataclasses.replace(bench, peaks=peaks)
+        return {**bench, "absent": {**bench["absent"], "peak memory": peaks}}
+    return {**bench, "networks": [{**one, "peak_memory": peaks.get(one["name"])} for one in bench["networks"]]}
 
 
 def _require_threads(threads: int | None) -> None:
@@ -129,12 +131,13 @@ def _require_folder(path: Path) -> None:
         raise FileNotFoundError(f"cannot draw {path}: {path.parent} is no folder")
 
 
-def _draw(bench: Bench, path: Path) -> None:
-    networks = {TITLES.get(c.name, c.name): dataclasses.astuple(c.latency) for c in bench.contenders}
+def _draw(bench: Mapping[str, Any], path: Path) -> None:
+    networks = {title_of(one["name"]): dataclasses.astuple(one["latency"]) for one in bench["networks"]}
     layers = {
         layer.name: (layer.float_seconds.median, layer.packed_seconds.median)
-        for layer in bench.layers
+        for layer in bench["layers"]
         if layer.float_seconds is not None and layer.packed_seconds is not None
     }
-    title = f"{bench.title}, {bench.options.mode}, {bench.machine.threads} thread{'s' * (bench.machine.threads > 1)}"
+    threads = bench["machine"].threads
+    title = f"{bench['model']}, {bench['mode']}, {threads} thread{'s' * (threads > 1)}"
     plots.save(plots.plot_latencies(networks, layers, title), path)
