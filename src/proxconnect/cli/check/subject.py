@@ -1,4 +1,4 @@
-"""What `proxconnect check` is asked about."""
+"""The pair, or F and B, that `proxconnect check` is asked about."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,20 +18,20 @@ Function = Callable[[Tensor], Tensor]
 
 
 class Source(NamedTuple):
-    """Whose B a mended pair keeps, and the code that says so."""
+    """The object whose B a mended pair keeps, and the code that names it."""
 
     name: str
-    """The last part of it, to name the mended pair after."""
+    """The last part of its name, after which the mended pair is called."""
     backward: AnyPair | Function
     imports: str
-    """Lines."""
+    """The lines that import it."""
     code: str
-    """An expression."""
+    """The expression that names it."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A pair, or F and B, by the name that the command line gives."""
+    """A pair, or F and B, under the name that the command line gives."""
 
     name: str
     forward: AnyPair | Function
@@ -40,24 +40,24 @@ class Subject:
 
     @property
     def sharpness(self) -> Sharpness | None:
-        """The range of μ; None for what does not depend on it, and for callables."""
+        """The range of μ; None for callables and for pairs that do not depend on μ."""
         return self.forward.sharpness if isinstance(self.forward, Pair | Heuristic) else None
 
     @property
     def usual_mus(self) -> tuple[float | None, ...]:
-        """A few μ from soft to sharp; None alone for what does not depend on μ."""
+        """A few μ from soft to sharp; only None if nothing depends on μ."""
         if self.sharpness is None:
             return (None,)
         return tuple(sorted({max(self.sharpness.lowest, mu) for mu in (1.0, 2.0, 5.0)}))
 
     def mus(self, asked: Sequence[float] | None) -> tuple[float | None, ...]:
-        """Those asked for, or the usual ones; ValueError where a callable is asked about at a μ."""
+        """Return the μ asked for, or the usual ones; ValueError for a callable and a μ."""
         if asked and not isinstance(self.forward, Pair | Heuristic):
             raise ValueError("--mu is for a Pair or a Heuristic: a callable has its sharpness in itself")
         return tuple(dict.fromkeys(asked)) if asked and self.sharpness is not None else self.usual_mus
 
     def verdict(self, mu: float | None, domain: tuple[float, float]) -> Verdict:
-        """`decompose` at one μ; LoadError, with the line, where code of the user raises, ValueError for bad input."""
+        """Call `decompose` at one μ; ValueError for bad input, and with FILE:LINE if code of the user raises."""
         with guarded(f"checking {self.name}"):
             try:
                 verdict = decompose(self.forward, self.backward, mu=mu, domain=domain)
@@ -68,12 +68,12 @@ class Subject:
 
 
 def catalogue() -> list[Subject]:
-    """Every pair of the catalogue, and the surrogates of the literature."""
+    """Return every pair of the catalogue, and the surrogates of the literature."""
     return [named(name) for name in (*PAIRS, *SURROGATES)]
 
 
 def subject(given: Sequence[str], backward: str | None) -> Subject:
-    """From the arguments: NAME, MODULE:PAIR, MODULE:F or MODULE:F MODULE:B, or B alone; ValueError for others."""
+    """Find what NAME, MODULE:PAIR, MODULE:F, MODULE:F MODULE:B or --backward names; ValueError for other arguments."""
     if backward is not None:
         if given:
             raise ValueError("--backward stands alone, with F = sign; give both as MODULE:F MODULE:B")
@@ -86,7 +86,7 @@ def subject(given: Sequence[str], backward: str | None) -> Subject:
 
 
 def named(name: str) -> Subject:
-    """A pair of `PAIRS` or a surrogate of `SURROGATES`; ValueError for an unknown name."""
+    """Find a pair of `PAIRS` or of `SURROGATES`; ValueError for an unknown name."""
     if name in SURROGATES:
         found = SURROGATES[name]
         source = Source(name, found, "from proxconnect.pairs import SURROGATES", f'SURROGATES["{name}"]')
@@ -119,7 +119,7 @@ def _joined(name: str, forward: Function, path: str) -> Subject:
 
 
 def _function(path: str) -> Function:
-    """A callable that is named as F or as B."""
+    """Load a callable that is named as F or as B."""
     if ":" not in path:
         raise ValueError(f"{path!r} is no MODULE:NAME, as in my_module:my_surrogate; to check a pair, name it alone")
     found = load(path)
@@ -140,7 +140,7 @@ def _callable(path: str, found: Any) -> Function:
 
 
 def _source(path: str, backward: AnyPair | Function) -> Source:
-    """The object of MODULE:NAME, as code has it."""
+    """Name the object of MODULE:NAME in code."""
     module, _, name = path.partition(":")
     return Source(name.rpartition(".")[2], backward, f"import {module}", f"{module}.{name}")
 

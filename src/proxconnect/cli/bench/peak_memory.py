@@ -1,7 +1,7 @@
-"""How much memory a network takes in a process that loads its file, runs once and does nothing else.
+"""The memory of a network in a process that loads its file, runs once and does nothing else.
 
-`python -m proxconnect.cli.resident MODEL KIND FOLDER THREADS` is that process. It writes into FOLDER how much its peak
-grew after all imports. KIND is one of `FILES`.
+`python -m proxconnect.cli.bench.peak_memory MODEL KIND FOLDER THREADS` is that process. It writes into FOLDER how much
+its peak grew after all imports. KIND is one of `FILES`.
 """
 
 import subprocess
@@ -15,10 +15,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import proxconnect
-from proxconnect._support.example import arguments
 from proxconnect._support.user_code import importable_folder
-from proxconnect.cli.bench.results import FILES, FLOAT
-from proxconnect.cli.network import network
+from proxconnect.cli.bench.contest import FILES, FLOAT
+from proxconnect.cli.examples import run
+from proxconnect.cli.networks import network
 from proxconnect.inspection.memory import own_peak
 
 EXAMPLE = "example.pt"
@@ -26,7 +26,11 @@ EXAMPLE = "example.pt"
 
 
 def peaks(model: str, example: Any, folder: Path, threads: int) -> dict[str, int] | str:
-    """Bytes over those of the imports, by kind, from the files that `measure` wrote into `folder`; or why not."""
+    """Measure the files that `measure` wrote into `folder`.
+
+    Returns:
+        Bytes over those of the imports, by kind, or a line that says why they are unknown.
+    """
     torch.save(dict(example) if isinstance(example, Mapping) else example, folder / EXAMPLE)
     found = {}
     for kind in FILES:
@@ -45,19 +49,18 @@ def _result(folder: Path, kind: str) -> Path:
     return folder / f"{kind}.peak"
 
 
-def _be(path: str, kind: str, place: str, threads: str) -> None:
-    """Be that process."""
+def _main(path: str, kind: str, place: str, threads: str) -> None:
+    """Load the file, run once, and write how much the peak grew."""
     torch.set_num_threads(int(threads))
     folder = Path(place)
     with importable_folder():
         build = network(path).build
-        model = _without_memory(build)  # which may import more
+        model = _without_memory(build)  # may import more
         bare = own_peak()
         example = torch.load(folder / EXAMPLE, weights_only=True)
         model = _loaded(model or build(), kind, folder / FILES[kind])
-        args, kwargs = arguments(model, example)
         with torch.inference_mode():
-            model(*args, **kwargs)
+            run(model, example)
     peak = own_peak()
     _result(folder, kind).write_text("" if bare is None or peak is None else str(peak - bare))
 
@@ -70,12 +73,12 @@ def _loaded(model: nn.Module, kind: str, file: Path) -> nn.Module:
 
 
 def _without_memory(build: Callable[[], nn.Module]) -> nn.Module | None:
-    """The network without memory for all or most of its tensors; None where it would lose one that no file has."""
+    """Build the network without memory for most of its tensors; None if that loses values that no file has."""
     for place in (torch.device("meta"), _EmptyOnMeta()):
         try:
             with place:
                 model = build()
-        except Exception:  # whatever code that reads values raises where there are none
+        except Exception:  # of code that reads values, whatever it raises
             continue
         unstored = (m._buffers[name] for m in model.modules() for name in m._non_persistent_buffers_set)
         if not any(buffer is not None and buffer.is_meta for buffer in unstored):
@@ -84,9 +87,9 @@ def _without_memory(build: Callable[[], nn.Module]) -> nn.Module | None:
 
 
 class _EmptyOnMeta(TorchFunctionMode):
-    """Has what is made without values, as the weights of torch's layers are, on the meta device.
+    """Put tensors that are made without values, as the weights of torch's layers, on the meta device.
 
-    What is made with values, as frequencies of positions are, keeps these.
+    Tensors that are made with values, as frequencies of positions, keep them.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -97,4 +100,4 @@ class _EmptyOnMeta(TorchFunctionMode):
 
 
 if __name__ == "__main__":
-    _be(*sys.argv[1:])
+    _main(*sys.argv[1:])

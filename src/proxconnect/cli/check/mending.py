@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from proxconnect._support.user_code import guarded
-from proxconnect.cli.subject import Source, Subject
+from proxconnect.cli.check.subject import Source, Subject
 from proxconnect.pairs import PAIRS, Heuristic, Pair, prox
 from proxconnect.theory.new_pairs.correction import UnboundedForwardWarning, correct
 
@@ -16,23 +16,28 @@ _LINE = torch.linspace(-12, 12, 481, dtype=torch.float64)
 
 @dataclass(frozen=True)
 class Mended:
-    """What `theory.correct` makes of a pair."""
+    """The pair that `theory.correct` makes of an illegitimate one."""
 
     name: str
     mu: float | None
-    """The one μ of the old pair whose B it keeps; None where it keeps B at every μ."""
-    twin: bool
-    """Whether the catalogue has it by this name."""
+    """The only μ of the old pair whose B it keeps; None if it keeps B at every μ."""
+    in_catalogue: bool
+    """Whether `name` is that of an equal pair of the catalogue."""
     warning: str | None
-    """That F misses ±1."""
+    """A warning if F misses ±1."""
     code: str
-    """Lines that make it and train with it."""
+    """The lines that make it and train with it."""
 
 
 def mend(subject: Subject, mu: float | None) -> Mended:
-    """The mended pair; ValueError, which says why, where there is none.
+    """Make the legitimate pair that keeps B.
 
-    `mu` is where the old one is not legitimate, for a B that no pair can keep at every μ.
+    Args:
+        subject: an illegitimate pair.
+        mu: where it is not legitimate; the new pair keeps that B if none keeps B at every μ.
+
+    Raises:
+        ValueError: if there is none; the message says why.
     """
     source = subject.source
     with warnings.catch_warnings(record=True) as caught, guarded(f"integrating the backward of {subject.name}"):
@@ -40,7 +45,7 @@ def mend(subject: Subject, mu: float | None) -> Mended:
         pair, code, at = _corrected(source, mu)
         mus = _probed(pair)
         if not any(bool(pair.forward(_LINE, mu).any()) for mu in mus):
-            raise ValueError("B is 0 throughout, and so would F be; where B is autograd's, it finds no way through F")
+            raise ValueError("B is 0 throughout, and so would F be; if B is autograd's, it finds no way through F")
         twin = _twin(pair, mus)
     misses = [str(w.message) for w in caught if issubclass(w.category, UnboundedForwardWarning)]
     return Mended(
@@ -50,7 +55,7 @@ def mend(subject: Subject, mu: float | None) -> Mended:
 
 
 def _corrected(source: Source, mu: float | None) -> tuple[Pair, str, float | None]:
-    """The pair, the expression that `correct` takes, and the μ whose B it keeps, None where it is every μ."""
+    """Return the pair, the expression that `correct` takes, and the μ whose B it keeps, None for every μ."""
     given, code, name = source.backward, source.code, f"{source.name}+"
     if isinstance(given, Heuristic):
         try:
@@ -69,13 +74,13 @@ def _corrected(source: Source, mu: float | None) -> tuple[Pair, str, float | Non
 
 
 def _probed(pair: Pair) -> list[float]:
-    """The μ at which the new pair is looked at, where it starts among them."""
+    """Return the μ at which the new pair is compared, its start among them."""
     assert pair.sharpness is not None  # what `correct` makes has one
     return [mu for mu in (1.0, 2.0, 5.0) if pair.sharpness.contains(mu)] + [pair.sharpness.start]
 
 
 def _twin(pair: Pair, mus: Sequence[float]) -> str | None:
-    """The pair of the catalogue with P = id that has the same F and B at every μ of these."""
+    """Find the pair of the catalogue with P = id and the same F and B at each of `mus`."""
     for name, other in PAIRS.items():
         if not isinstance(other, Pair) or other.prox != prox.identity or other.sharpness is None:
             continue
