@@ -43,9 +43,10 @@ class _FusedRows(FusedKernel):
         if not input.is_contiguous():
             input = as_rows(input)
             stride = input.stride(0)
-        others = self._epilogue.added(others, call.layout.shape)
-        output = torch.empty(call.layout.shape, dtype=torch.float32, device=CPU)
-        if not call.layout.is_empty:
+        layout = call.layout
+        others = self._epilogue.added(others, layout.shape)
+        output = torch.empty(layout.shape, dtype=torch.float32, device=CPU)
+        if not layout.is_empty:
             self._multiply(
                 *self._how, input.data_ptr(), call.rows, self._in_features, stride, self._panels.data_ptr(),
                 self._out_features, self._epilogue.address, addresses(others), output.data_ptr(),

@@ -4,8 +4,9 @@
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -40,7 +41,7 @@ class Operator:
 
     weight: str
     """What the schema says of the weight and of how it moves over the input."""
-    shape: Callable[[tuple[int, ...], Sequence[int], int], tuple[int, ...]]
+    shape: Callable[[tuple[int, ...], tuple[int, ...], int], tuple[int, ...]]
     """The shape of a prepacked weight, by the weight's, the dilation and the groups."""
     most: int | None
     """The most entries of a sum."""
@@ -63,7 +64,8 @@ class Operator:
         return self.weight.count(", int ")
 
 
-def _signs_shape(weight: Sequence[int], _: Sequence[int], groups: int) -> tuple[int, ...]:
+@lru_cache(maxsize=4096)
+def _signs_shape(weight: tuple[int, ...], _: tuple[int, ...], groups: int) -> tuple[int, ...]:
     return panels_shape(weight[0] // groups, prod(weight[1:]), groups)
 
 
@@ -85,19 +87,20 @@ _BY_NAME = {
 
 
 def _linear(name: str, operator: Operator) -> Callable[..., Tensor]:
+    function, most, dtype, shape_of = f"px_{name}", operator.most, operator.dtype, operator.shape
+
     def multiply(
         input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None, bias: Tensor | None, *rest: Any
     ) -> Tensor:
         *overflow, instruction_set = rest
         columns = columns_of(input)
-        require_entries(columns, operator.most)
+        require_entries(columns, most)
         require_float32("input", input)
-        shape = operator.shape((out_features, columns), (1, 1), 1)
-        require_weight(panels, shape, out_features, scale, bias, operator.dtype)
+        require_weight(panels, shape_of((out_features, columns), (1, 1), 1), out_features, scale, bias, dtype)
         kernels, number = loaded(instruction_set)
         rows, scale, bias = as_rows(input), contiguous(scale), contiguous(bias)
         output = input.new_empty((*input.shape[:-1], out_features))
-        getattr(kernels, f"px_{name}")(
+        getattr(kernels, function)(
             number, rows.data_ptr(), rows.shape[0], columns, rows.stride(0), panels.data_ptr(), out_features,
             ctypes.byref(output_of(scale, bias, *overflow)), output.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
@@ -111,7 +114,8 @@ def _fake_linear(input: Tensor, _: Tensor, out_features: int, *rest: Any) -> Ten
 
 
 def _conv(name: str, operator: Operator) -> Callable[..., Tensor]:
-    moves = operator.moves
+    function, most, dtype, shape_of = f"px_{name}", operator.most, operator.dtype, operator.shape
+    keeps, moves = operator.keeps_format, operator.moves
     missing: tuple[Any, ...] = (1, 0)[moves:]  # one group, nothing beyond the border
 
     def convolve(
@@ -120,21 +124,21 @@ def _conv(name: str, operator: Operator) -> Callable[..., Tensor]:
     ) -> Tensor:  # fmt: skip
         groups, padding_value = *rest[:moves], *missing
         scale, bias, *overflow, instruction_set = rest[moves:]
-        weight, keeps = tuple(weight_shape), operator.keeps_format
+        weight, dilated = tuple(weight_shape), tuple(dilation)
         planned = convolution(
-            tuple(input.shape), input.stride(), weight, tuple(stride), tuple(padding), tuple(dilation), groups,
-            padding_value, has_planes=keeps and input.is_contiguous(), reads_rows_apart=keeps,
+            tuple(input.shape), input.stride(), weight, tuple(stride), tuple(padding), dilated, groups, padding_value,
+            has_planes=keeps and input.is_contiguous(), reads_rows_apart=keeps,
         )  # fmt: skip
-        require_entries(prod(weight[1:]), operator.most)
+        require_entries(prod(weight[1:]), most)
         require_float32("input", input)
-        require_weight(panels, operator.shape(weight, dilation, groups), weight[0], scale, bias, operator.dtype)
+        require_weight(panels, shape_of(weight, dilated, groups), weight[0], scale, bias, dtype)
         kernels, number = loaded(instruction_set)
         image = input.contiguous() if planned.is_copied else input
         output = torch.empty(planned.output, dtype=torch.float32, device=CPU, memory_format=planned.memory_format)
         if planned.is_empty:
             return output
         scale, bias = contiguous(scale), contiguous(bias)
-        getattr(kernels, f"px_{name}")(
+        getattr(kernels, function)(
             number, image.data_ptr(), planned.geometry, panels.data_ptr(),
             ctypes.byref(output_of(scale, bias, *overflow)), output.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.closeness import gap
-from proxconnect.deploy.fusion.graph_modules import graph_forward, graphs_run_by
+from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.fusion.image_convs import FloatConv
 from proxconnect.deploy.fusion.layout import with_channels_last
 
@@ -60,7 +60,7 @@ class ByTorch(fx.Interpreter):
 
 
 def by_torch(model: nn.Module, x: Tensor) -> Tensor:
-    with graphs_run_by(model, lambda graph: ByTorch(graph).run):
+    with graph_forward(model).run_by(lambda graph: ByTorch(graph).run):
         return model(x)
 
 

@@ -10,7 +10,6 @@ from torch.fx import Node
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from proxconnect.deploy.fusion.closeness import ROUNDING
 from proxconnect.deploy.fusion.operation import Match, Operation
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.kernels.float_attention import attention, attention_of_rows, has_attention
@@ -29,10 +28,11 @@ class Attention(Operation):
     name = "attentions"
     is_fast = True
     keeps_images_apart = False
+    has_channels = False
 
     def __init__(self, scale: float | None, rows: tuple[int, int] | None, *, has_queries_first: bool) -> None:
         super().__init__(attention, (), are_images=False)
-        self.scale, self.rows, self.has_queries_first, self.channel_dim = scale, rows, has_queries_first, None
+        self.scale, self.rows, self.has_queries_first = scale, rows, has_queries_first
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
@@ -64,10 +64,6 @@ class Attention(Operation):
                 views = qkv.reshape(batch, tokens, 3, heads, width).permute(2, 0, 3, 1, 4)
                 answer = self.kernel(*views.unbind(0), self.scale)
         return answer if self.has_queries_first else answer.transpose(1, 2)
-
-    def tolerance(self) -> float:
-        """Return how far an answer may be off."""
-        return ROUNDING
 
 
 def _chain_from_rows(inputs: tuple[Node, ...]) -> list[Node] | None:

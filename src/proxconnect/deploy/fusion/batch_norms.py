@@ -9,7 +9,7 @@ from torch.fx import Node
 
 from proxconnect.deploy.fusion.operation import Match, Operation
 from proxconnect.deploy.fusion.rewriting import Rewriting
-from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, run, step_of
+from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, step_of
 from proxconnect.kernels.epilogue import Add, Step
 from proxconnect.kernels.finish import Finish, FinishMaxPool2d
 
@@ -48,14 +48,10 @@ class ImageNorm(Operation):
         operation = cls(norm.num_features, steps, then, pool, in_place=is_fresh)
         return Match(operation, nodes if pool is None else [*nodes, *nodes[-1].users], (value,))
 
-    def takes(self, input: Tensor) -> bool:
-        """Return whether the kernel takes an input."""
-        return super().takes(input) and input.is_contiguous(memory_format=torch.channels_last)
-
-    def by_layers(self, input: Tensor, *others: Tensor) -> Tensor:
-        """Compute the same with the modules themselves."""
-        value = run(self.steps, input, others)
-        return value if self.pool is None else self.pool(value)
+    def seen(self, input: Tensor) -> Tensor | None:
+        """Return the input if its channels lie last."""
+        is_image = input.dtype is torch.float32 and input.dim() == 4
+        return input if is_image and input.is_contiguous(memory_format=torch.channels_last) else None
 
 
 def pool_behind(work: Rewriting, last: Node, then: Sequence[Step]) -> nn.MaxPool2d | None:

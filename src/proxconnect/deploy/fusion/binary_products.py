@@ -11,7 +11,7 @@ from torch.nn import functional
 from proxconnect.deploy.fusion.intervals import signs_of
 from proxconnect.deploy.fusion.operation import Match, Operation
 from proxconnect.deploy.fusion.rewriting import Rewriting
-from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, run
+from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
 from proxconnect.deploy.packed.kernels import KernelConv, KernelLayer, KernelLinear
 from proxconnect.kernels.epilogue import Bits, Signs, Step
 from proxconnect.kernels.fused_conv import FusedConv2d
@@ -41,7 +41,8 @@ class BinaryProduct(Operation):
         self.layer, self.shift, self.gives_bits = layer, shift, isinstance(then, Signs)
         self.sums_integers = layer.has_binary_input
         self._inputs = None if layer.has_binary_input else layer.inputs
-        self._padding_mode = getattr(layer, "padding_mode", "zeros")
+        is_padded = isinstance(layer, KernelConv) and layer.padding_mode != "zeros"
+        self._border: Any = (layer._reversed_padding_repeated_twice, layer.padding_mode) if is_padded else None
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
@@ -62,28 +63,22 @@ class BinaryProduct(Operation):
         read = [layer] if shift is None else [layer, shift]
         return Match(cls(layer, steps, then, shift), nodes, (value if shift is None else value.args[0],), read)
 
-    def takes(self, input: Tensor | Bits) -> bool:
-        """Return whether the kernel takes an input, which is rounded as the layer rounds it now."""
+    def seen(self, input: Tensor | Bits) -> Tensor | Bits | None:
+        """Return what the kernel reads of an input: images with a border, unless it pads them itself."""
         if isinstance(input, Bits):
-            return self._dims in (None, input.words.dim())
-        if input.dtype is not torch.float32 or self._dims not in (None, input.dim()):
-            return False
-        return self._inputs is None or self.layer.inputs == self._inputs
+            return input if self._dims in (None, input.words.dim()) else None
+        is_as_before = self._inputs is None or self.layer.inputs == self._inputs
+        if not is_as_before or input.dtype is not torch.float32 or self._dims not in (None, input.dim()):
+            return None
+        return input if self._border is None else functional.pad(input, *self._border)
 
-    def seen(self, input: Tensor | Bits) -> Tensor | Bits:
-        """Return an image with a border, unless the kernel pads it itself."""
-        if self._padding_mode == "zeros" or isinstance(input, Bits):
-            return input
-        layer: Any = self.layer
-        return functional.pad(input, layer._reversed_padding_repeated_twice, mode=self._padding_mode)
-
-    def by_layers(self, input: Tensor | Bits, *others: Tensor) -> Tensor:
-        """Compute floats with the layer itself and torch."""
+    def sums(self, input: Tensor | Bits) -> Tensor:
+        """Compute what the steps take, with the layer itself."""
         if isinstance(input, Bits):
             shifted = input.floats().movedim(-1, 1) if self.are_images else input.floats()
         else:
             shifted = input if self.shift is None else self.shift(input)
-        return run(self.steps, self.layer.of_shifted(shifted), others)
+        return self.layer.of_shifted(shifted)
 
     def counts(self) -> dict[str, int]:
         """Return what reports count."""

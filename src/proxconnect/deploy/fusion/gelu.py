@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from proxconnect.deploy.fusion.binary_products import BinaryProduct
-from proxconnect.deploy.fusion.closeness import ROUNDING
 from proxconnect.deploy.fusion.operation import Match, Operation
 from proxconnect.deploy.fusion.rewriting import Rewriting
 
@@ -15,9 +14,11 @@ from proxconnect.deploy.fusion.rewriting import Rewriting
 class OverwritingGelu(Operation):
     """A GELU of floats that nobody else reads."""
 
+    has_channels = False
+
     def __init__(self, gelu: nn.GELU) -> None:
         super().__init__(partial(torch.ops.aten.gelu_.default, approximate=gelu.approximate), (), are_images=False)
-        self.gelu, self.channel_dim = gelu, None
+        self.gelu = gelu
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
@@ -35,7 +36,3 @@ class OverwritingGelu(Operation):
     def counts(self) -> dict[str, int]:
         """Count nothing: it is a layer by torch."""
         return {}
-
-    def tolerance(self) -> float:
-        """Return how far an answer may be off."""
-        return ROUNDING

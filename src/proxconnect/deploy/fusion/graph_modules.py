@@ -1,12 +1,12 @@
 """Modules that run as their fused graphs: their class becomes a subclass of it, of the same name, in place."""
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from proxconnect.deploy.fusion.forward import GraphForward
 from proxconnect.deploy.fusion.rewriting import Rewriting
@@ -43,16 +43,6 @@ def layer_by_layer(model: nn.Module) -> Iterator[None]:
     finally:
         for fused in running:
             fused.is_paused = False
-
-
-@contextmanager
-def graphs_run_by(model: nn.Module, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
-    """While this lasts, have `runner(graph)` run in the place of each graph of `model`."""
-    with ExitStack() as stack:
-        for module in model.modules():
-            if (fused := graph_forward(module)) is not None:
-                stack.enter_context(fused.run_by(runner))
-        yield
 
 
 class _RunsGraph(nn.Module):

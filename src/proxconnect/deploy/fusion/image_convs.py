@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,14 +11,12 @@ from torch.fx import Node
 
 from proxconnect.deploy.fusion.batch_norms import pool_behind
 from proxconnect.deploy.fusion.binary_products import ORDER
-from proxconnect.deploy.fusion.closeness import ROUNDING
 from proxconnect.deploy.fusion.int8_linear import NAME, has_kernels
 from proxconnect.deploy.fusion.layout import with_channels_last
 from proxconnect.deploy.fusion.operation import Match, Operation
 from proxconnect.deploy.fusion.rewriting import Rewriting
-from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, run
+from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
 from proxconnect.deploy.packed.int8 import Int8Conv2d
-from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fixed_point import can_be_fixed
 from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, FusedInt8Conv2d
 from proxconnect.kernels.library import has_float_conv
@@ -27,17 +26,29 @@ _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.resha
 
 
 class ImageConv(Operation):
-    """A convolution of float images, the mean before it, its epilogue steps and a max pool."""
+    """A convolution of float images, the mean before it, its epilogue steps and a max pool.
+
+    `stride` leaves out pixels before the kernel sees an image; it is (1, 1) unless a patch is one pixel.
+    """
 
     reads_any_layout = True
 
     def __init__(
-        self, layer: Any, mean: nn.AvgPool2d | None, steps: Sequence[EpilogueStep], then: tuple[Step, ...],
-        pool: nn.MaxPool2d | None,
+        self, kernel: Callable[..., Tensor | None], layer: Any, stride: tuple[int, ...], mean: nn.AvgPool2d | None,
+        steps: Sequence[EpilogueStep], pool: nn.MaxPool2d | None,
     ) -> None:  # fmt: skip
-        super().__init__(self.kernel_of(layer, then, mean, pool), steps, are_images=True)
-        self.layer, self.mean, self.pool = layer, mean, pool
-        self._stride = self.stride_before(layer)
+        super().__init__(kernel, steps, are_images=True)
+        self.layer, self.stride, self.mean, self.pool = layer, stride, mean, pool
+
+    @classmethod
+    def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
+        """Return whether the kernels convolve with this layer, at this place."""
+        raise NotImplementedError
+
+    @classmethod
+    def prepared(cls, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]]:
+        """Return the stride before the kernel, and the kernel but for the steps, the mean and the pool."""
+        raise NotImplementedError
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
@@ -48,34 +59,23 @@ class ImageConv(Operation):
         chain = work.chain(node, layer.out_channels, are_images=True)
         steps, then = for_kernels(chain, layer.out_channels)
         nodes = [node, *(step.node for step in steps)]
-        mean, pool = _mean_before(work, node, cls.stride_before(layer)), pool_behind(work, nodes[-1], then)
+        stride, kernel = cls.prepared(layer)
+        mean, pool = _mean_before(work, node, stride), pool_behind(work, nodes[-1], then)
         nodes = [*([] if mean is None else node.all_input_nodes), *nodes, *([] if pool is None else nodes[-1].users)]
-        return Match(cls(layer, mean, steps, then, pool), nodes, nodes[0].args[:1], [layer])
+        operation = cls(kernel(then, mean, pool), layer, stride, mean, steps, pool)
+        return Match(operation, nodes, nodes[0].args[:1], [layer])
 
-    @classmethod
-    def fits(cls, work: Rewriting, node: Node, layer: nn.Module | None) -> bool:
-        """Return whether the kernels convolve with this layer, at this place."""
-        raise NotImplementedError
-
-    @staticmethod
-    def stride_before(layer: Any) -> tuple[int, int]:
-        """Return the stride that leaves out pixels before an image is rounded, (1, 1) unless a patch is one pixel."""
-        raise NotImplementedError
-
-    @staticmethod
-    def kernel_of(layer: Any, *around: Any) -> Callable[..., Tensor | None]:
-        """Return the kernel for a layer and what stands around it: the steps, the mean and the pool."""
-        raise NotImplementedError
-
-    def seen(self, input: Tensor) -> Tensor:
+    def seen(self, input: Tensor) -> Tensor | None:
         """Return the pixels that are in a patch."""
-        return input if self._stride == (1, 1) else input[..., :: self._stride[0], :: self._stride[1]]
+        if input.dtype is not torch.float32 or input.dim() != 4:
+            return None
+        return input if self.stride == (1, 1) else input[..., :: self.stride[0], :: self.stride[1]]
 
-    def by_layers(self, input: Tensor, *others: Tensor) -> Tensor:
-        """Compute the same with the modules themselves."""
+    def sums(self, input: Tensor) -> Tensor:
+        """Compute what the steps take, with the modules themselves."""
         value = with_channels_last(input)
-        value = run(self.steps, self.layer(value if self.mean is None else self.mean(value)), others)
-        return value if self.pool is None else self.pool(value)
+        sums: Tensor = self.layer(value if self.mean is None else self.mean(value))
+        return sums
 
 
 class Int8Conv(ImageConv):
@@ -83,29 +83,25 @@ class Int8Conv(ImageConv):
 
     name = NAME
 
-    def __init__(self, layer: Int8Conv2d, mean: nn.AvgPool2d | None, *rest: Any) -> None:
-        super().__init__(layer, mean, *rest)
-        self.sums_integers = mean is None
+    @property
+    def sums_integers(self) -> bool:  # type: ignore[override]  # it is read-only here
+        """Whether the sums are exact: those of means are rounded first."""
+        return self.mean is None
 
     @classmethod
-    def fits(cls, work: Rewriting, node: Node, layer: nn.Module | None) -> bool:
+    def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
         """Match zeros around the image, if the channels of the output may lie last: in the graph, or in its rows."""
-        if not isinstance(layer, Int8Conv2d) or layer.padding_mode != "zeros" or not _is_even(layer):
+        if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer):
             return False
         may_be_turned = work.has_images or all(user.target in _FLATTENING for user in node.users)
         return may_be_turned and has_kernels(layer)
 
-    @staticmethod
-    def stride_before(layer: Int8Conv2d) -> tuple[int, int]:
-        """Return the stride that leaves out pixels before an image is rounded."""
-        return layer.stride_of_seen()
-
-    @staticmethod
-    def kernel_of(layer: Int8Conv2d, *around: Any) -> FusedInt8Conv2d:
-        """Return the kernel."""
+    @classmethod
+    def prepared(cls, layer: Int8Conv2d) -> tuple[tuple[int, ...], Callable[..., Any]]:
+        """Return the stride before the kernel, and the kernel."""
         assert layer.panels is not None
-        geometry = layer.kernel_geometry()
-        return FusedInt8Conv2d(layer.panels, *geometry, layer.kernel_scale(), layer.kernel_bias(), *around)
+        weight = layer.panels, *layer.kernel_geometry(), layer.kernel_scale(), layer.kernel_bias()
+        return layer.stride_of_seen(), partial(FusedInt8Conv2d, *weight)
 
 
 class FloatConv(ImageConv):
@@ -115,33 +111,26 @@ class FloatConv(ImageConv):
     is_fast = True
 
     @classmethod
-    def fits(cls, work: Rewriting, node: Node, layer: nn.Module | None) -> bool:
+    def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
         """Match convolutions in one group, with zeros around the image and weights that have a fixed point."""
-        if not work.has_images or not work.has_fast_floats or not has_float_conv() or type(layer) is not nn.Conv2d:
+        if not work.has_images or not work.has_fast_floats or not has_float_conv():
             return False
-        if layer.groups != 1 or layer.padding_mode != "zeros" or not _is_even(layer):
+        if type(layer) is not nn.Conv2d or layer.groups != 1 or not _has_even_zeros(layer):
             return False
         numbers = [layer._parameters.get("weight"), layer._parameters.get("bias", layer.weight)]
         if any(n is not None and (n.dtype is not torch.float32 or not n.is_cpu) for n in numbers) or numbers[0] is None:
             return False
         return can_be_fixed(layer.weight)
 
-    @staticmethod
-    def stride_before(layer: nn.Conv2d) -> tuple[int, int]:
-        """Return the stride that leaves out pixels before an image is rounded."""
-        height, width = layer.stride if layer.kernel_size == (1, 1) and not any(_padding(layer)) else (1, 1)
-        return height, width
-
-    @staticmethod
-    def kernel_of(layer: nn.Conv2d, *around: Any) -> FusedFloatConv2d:
-        """Return the kernel."""
-        stride = layer.stride if FloatConv.stride_before(layer) == (1, 1) else (1, 1)
+    @classmethod
+    def prepared(cls, layer: nn.Conv2d) -> tuple[tuple[int, ...], Callable[..., Any]]:
+        """Return the stride before the kernel, and the kernel."""
+        padding = tuple(layer._reversed_padding_repeated_twice[::-2])
         bias = None if layer.bias is None else layer.bias.detach()
-        return FusedFloatConv2d(layer.weight.detach(), stride, _padding(layer), layer.dilation, bias, *around)
-
-    def tolerance(self) -> float:
-        """Return how far an answer may be off."""
-        return ROUNDING
+        before, stride = (
+            (layer.stride, (1, 1)) if layer.kernel_size == (1, 1) and not any(padding) else ((1, 1), layer.stride)
+        )
+        return before, partial(FusedFloatConv2d, layer.weight.detach(), stride, padding, layer.dilation, bias)
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
         """Return how far sums may be off with their order."""
@@ -152,7 +141,7 @@ class FloatConv(ImageConv):
         return sizes * ORDER
 
 
-def _mean_before(work: Rewriting, conv: Node, stride: tuple[int, int]) -> nn.AvgPool2d | None:
+def _mean_before(work: Rewriting, conv: Node, stride: tuple[int, ...]) -> nn.AvgPool2d | None:
     """Return the mean that the layer alone reads, if it can run in the same pass."""
     node: Any = conv.args[0]
     mean = work.module_of(node)
@@ -161,11 +150,6 @@ def _mean_before(work: Rewriting, conv: Node, stride: tuple[int, int]) -> nn.Avg
     return mean if len(node.users) == 1 else None
 
 
-def _is_even(layer: nn.Conv2d) -> bool:
+def _has_even_zeros(layer: nn.Conv2d) -> bool:
     pad = layer._reversed_padding_repeated_twice
-    return pad[::2] == pad[1::2]
-
-
-def _padding(layer: nn.Conv2d) -> tuple[int, int]:
-    pad = layer._reversed_padding_repeated_twice
-    return pad[2], pad[0]
+    return layer.padding_mode == "zeros" and pad[::2] == pad[1::2]

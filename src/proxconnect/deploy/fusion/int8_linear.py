@@ -8,7 +8,7 @@ from torch.fx import Node
 
 from proxconnect.deploy.fusion.operation import Match, Operation
 from proxconnect.deploy.fusion.rewriting import Rewriting
-from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, run
+from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
 from proxconnect.deploy.packed.int8 import Int8Linear, Int8Product
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fused_linear import FusedInt8Linear
@@ -39,9 +39,10 @@ class Int8Rows(Operation):
         steps, then = for_kernels(work.chain(node, layer.out_features, are_images=False), layer.out_features)
         return Match(cls(layer, steps, then), [node, *(step.node for step in steps)], node.args, [layer])
 
-    def by_layers(self, input: Tensor, *others: Tensor) -> Tensor:
-        """Compute the same with the modules themselves."""
-        return run(self.steps, self.layer(input), others)
+    def sums(self, input: Tensor) -> Tensor:
+        """Compute what the steps take, with the layer itself."""
+        sums: Tensor = self.layer(input)
+        return sums
 
 
 def has_kernels(layer: Int8Product) -> bool:

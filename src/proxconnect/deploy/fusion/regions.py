@@ -3,16 +3,19 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import nn
 
 from proxconnect.deploy.fusion.binary_products import STEPS, BinaryProduct
-from proxconnect.deploy.fusion.fast_floats import Floats, are_fast
 from proxconnect.deploy.fusion.graph_modules import let_forward_be_fused
 from proxconnect.deploy.fusion.trace import UntraceableError
 from proxconnect.deploy.packed import PackedLayer
 from proxconnect.kernels.absence import ADVICE, NOT_BUILT, ON_TORCH
 from proxconnect.kernels.library import is_built
+
+Floats = Literal["torch", "fast"]
+"""Whether torch or kernels compute the floats of graphs; kernels do so about as exactly."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,14 @@ class Fusion:
 def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
     """Let a packed model, or those of its parts that are graphs, run fused, in place; what could be is in the answer.
 
-    `floats` says what computes their float layers; ValueError unless it is one of `Floats`, or None. Nothing that the
-    model holds changes, so that it saves as before; `forward.GraphForward` says when a graph runs.
+    `floats` says what computes their float layers: None is for kernels in models without binary inputs, in which no
+    sign turns by it. ValueError for anything else. Nothing that the model holds changes, so that it saves as before;
+    `forward.GraphForward` says when a graph runs.
     """
-    has_fast_floats = are_fast(model, floats)
+    if floats not in (None, *get_args(Floats)):
+        raise ValueError(f"floats must be 'torch' or 'fast'; got {floats!r}")
+    layers = (module for module in model.modules() if isinstance(module, PackedLayer))
+    has_fast_floats = floats == "fast" or (floats is None and not any(layer.has_binary_input for layer in layers))
     if not is_built():
         return Fusion((), {"": f"{NOT_BUILT.upper()}: {ON_TORCH}. {ADVICE}"})
     regions: list[Region] = []
