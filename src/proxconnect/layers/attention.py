@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.base import BinaryLayer
+from proxconnect.layers.converted import BinaryForm
 from proxconnect.layers.linear import BinaryLinear
 from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed
 from proxconnect.layers.products import ProjectionProduct
@@ -31,7 +32,7 @@ class BinaryProjection(BinaryParameter, ProjectionProduct):
         return self.project(tuple(map(self.quantize_input, inputs)), *self.weight_factors(), bias)
 
 
-class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
+class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
     """`nn.MultiheadAttention` with binary projections and, if `activations` names a pair, binary inputs to them.
 
     The projections are children: `in_proj_weight_binary`, or three such if `kdim` or `vdim` differ from `embed_dim`,
@@ -81,16 +82,6 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         for name, child in children.items():
             adopt(layer, name, child.train(layer.training))
         return layer
-
-    @classmethod
-    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """Return `nn.MultiheadAttention` if `candidate` is a subclass of it, else None."""
-        return nn.MultiheadAttention if issubclass(candidate, nn.MultiheadAttention) else None
-
-    @classmethod
-    def float_name(cls) -> str:
-        """Return the name of the float class."""
-        return cls.float_type.__name__
 
     @classmethod
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:

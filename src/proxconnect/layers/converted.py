@@ -1,4 +1,4 @@
-"""Conversion of a float layer in place."""
+"""Binary forms of float layers, and conversion in place."""
 
 from typing import ClassVar, Self
 
@@ -11,11 +11,25 @@ from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.quantizer import Quantizer, Scale, overridden
 
 
-class ConvertedLayer(BinaryLayer):
-    """A binary layer that stands for a float layer."""
+class BinaryForm(nn.Module):
+    """The binary form of a float layer."""
 
     float_type: ClassVar[type[nn.Module]]
-    """The float layer of which this class is the binary form."""
+    """The class of the float layer."""
+
+    @classmethod
+    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
+        """Return the float class if `candidate` is a subclass of it, else None."""
+        return cls.float_type if issubclass(candidate, cls.float_type) else None
+
+    @classmethod
+    def float_name(cls) -> str:
+        """Return the name of the float class."""
+        return cls.float_type.__name__
+
+
+class ConvertedLayer(BinaryForm, BinaryLayer):
+    """A binary layer that stands for a float layer."""
 
     @classmethod
     def convert(
@@ -54,16 +68,6 @@ class ConvertedLayer(BinaryLayer):
         assert isinstance(layer, cls)
         layer._quantise_by(weights, activations, scale, accumulator)
         return layer.train(layer.training)
-
-    @classmethod
-    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """Return the float class if `candidate` is a subclass of it, else None."""
-        return cls.float_type if issubclass(candidate, cls.float_type) else None
-
-    @classmethod
-    def float_name(cls) -> str:
-        """Return the name of the float class."""
-        return cls.float_type.__name__
 
     @classmethod
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
