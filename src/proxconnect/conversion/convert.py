@@ -150,22 +150,16 @@ def _decide(
     _require_binary_inputs(accumulator, padding_value, input_pairs)
     watched = [layer for layer in layers if layer.form is not None]  # an edge may stay float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
-
-    def edges() -> dict[str, str]:
-        if flow is None:
-            return registered_edges(model, layers)
-        return {watched[index].name: reason for index, reason in traced_edges(flow).items()}
-
-    reasons = kept(keep, layers, edges)
-    float_inputs = _float_inputs(model, watched, flow)
-    one_sign = set() if flow is None else {watched[index].module for index in flow.of_one_sign()}
+    reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else traced_edges(flow))
+    float_inputs = _float_inputs(model, flow)
+    one_sign = set() if flow is None else flow.of_one_sign()
     return [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs, one_sign) for layer in layers]
 
 
-def _float_inputs(model: nn.Module, watched: list[WeightLayer], flow: Flow | None) -> dict[nn.Module, str]:
+def _float_inputs(model: nn.Module, flow: Flow | None) -> dict[nn.Module, str]:
     """Map the layers whose input cannot be quantised, because nothing calls their forward, to the reason."""
     reasons = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
-    bypassed = set() if flow is None else {watched[index].module for index in flow.bypassed()}
+    bypassed = set() if flow is None else flow.bypassed()
     attention_of = projections_out(model)
     for module in bypassed:
         if module not in attention_of or attention_of[module] in bypassed:
