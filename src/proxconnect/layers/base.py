@@ -64,7 +64,7 @@ class BinaryLayer(Product):
 
     @property
     def must_be_called(self) -> bool:
-        """True if multiplying by `weight` does not replace a call of the layer."""
+        """True if the forward does more than multiply by `weight`, so that taking the weight is not enough."""
         return self.has_binary_input
 
     @property
