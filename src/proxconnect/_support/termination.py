@@ -42,7 +42,7 @@ class Notice:
     def __init__(self) -> None:
         self.came = False
 
-    def take(self) -> None:
+    def listen(self) -> None:
         """Note SIGTERM from now on, until another handler is set; no effect in threads other than the main one."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._note)
@@ -51,7 +51,7 @@ class Notice:
         self.came = True
 
 
-def pass_over_one() -> None:
+def ignore_first_sigterm() -> None:
     """Ignore the first SIGTERM; the second ends the process.
 
     A scheduler sends SIGTERM to helper processes too, which the main process still needs.

@@ -183,8 +183,8 @@ def _decision(
     input_pair = None if input_pattern is None else activations[input_pattern]
     if input_pair is not None and layer.module in float_inputs:
         return _Decision(layer, weights[pattern], None, float_inputs[layer.module])
-    says_nothing = input_pair is not None and layer.module in one_sign
-    return _Decision(layer, weights[pattern], input_pair, ONE_SIGN if says_nothing else "")
+    is_constant = input_pair is not None and layer.module in one_sign
+    return _Decision(layer, weights[pattern], input_pair, ONE_SIGN if is_constant else "")
 
 
 def _plan(decisions: list[_Decision], scale: Scale, accumulator: Accumulator | None, padding_value: int) -> Plan:

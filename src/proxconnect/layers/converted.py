@@ -60,9 +60,9 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
                 "pruned?): remove that first, as torch.nn.utils.parametrize.remove_parametrizations does"
             )
         require_binary_input(accumulator, activations)  # raise before the first change
-        for pair, its_scale in ((weights, scale), (activations, None)):
+        for pair, own_scale in ((weights, scale), (activations, None)):
             if pair is not None:
-                Quantizer(pair, its_scale)
+                Quantizer(pair, own_scale)
         layer._parameters = {"latent" if name == "weight" else name: p for name, p in layer._parameters.items()}
         layer.__class__ = cls
         assert isinstance(layer, cls)
