@@ -17,7 +17,7 @@ from rich.table import Table
 from torch.nn import functional
 
 import proxconnect as pc
-from proxconnect.demo.experiment import RECIPES, Run, accuracy, batches, build
+from proxconnect.cli.demo.experiment import RECIPES, Run, accuracy, batches, build
 from proxconnect.training import data
 
 RECIPE = RECIPES["digits"]

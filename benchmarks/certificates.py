@@ -28,9 +28,10 @@ from sklearn.datasets import load_breast_cancer
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from proxconnect import PAIRS, Pair, plots
-from proxconnect.theory.certificate import Certificate, certificate
-from proxconnect.theory.trajectory import Trajectory
+from proxconnect import PAIRS, Pair
+from proxconnect.inspection import plots
+from proxconnect.theory.certificates.certificate import Certificate, certificate
+from proxconnect.theory.certificates.trajectory import Trajectory
 
 MU = 2.0
 BINARY = ("bc", "bnn+", "ede", "poly")

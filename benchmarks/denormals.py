@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import nn
 
 import proxconnect as pc
-from proxconnect.bench.timing import Spread, in_turn, quotients
+from proxconnect.cli.bench.timing import Spread, in_turn, quotients
 
 DENORMAL = 1e-39  # times a normal number; the least normal one is 1.2e-38
 USUAL = 0.02  # mean |latent|

@@ -17,8 +17,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from proxconnect import kernels
-from proxconnect.bits import pack_bits
 from proxconnect.kernels import Add, Affine, Clamp, FusedConv2d, Signs, Slope
+from proxconnect.kernels.bits import pack_bits
 from proxconnect.kernels.epilogue import Step
 
 IMAGES = ((64, 56), (128, 28), (256, 14), (512, 7))

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import proxconnect as pc
-from proxconnect.bench.timing import Spread, interleaved, quotients
+from proxconnect.cli.bench.timing import Spread, interleaved, quotients
 
 WORDNET = Path("/usr/share/wordnet")
 HELD_OUT = 1000

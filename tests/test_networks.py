@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from networks import NETWORKS, Network
-from proxconnect.example import arguments
-from proxconnect.fusion import prove
+from proxconnect._support.example import arguments
+from proxconnect.deploy.fusion import prove
 from proxconnect.layers import BinaryLayer
 from sweep.flow import layers_of, shaken
 

@@ -15,8 +15,8 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 import proxconnect as pc
 from networks import NETWORKS
-from proxconnect.example import arguments
-from proxconnect.fusion import prove
+from proxconnect._support.example import arguments
+from proxconnect.deploy.fusion import prove
 from proxconnect.training.models.bireal import bireal_resnet18
 
 MODES: dict[str, dict[str, Any]] = {

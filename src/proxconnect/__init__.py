@@ -1,11 +1,16 @@
 """Binarize PyTorch networks by ProxConnect++ and ship them as 1-bit models."""
 
-from proxconnect.bop import Bop
 from proxconnect.conversion import Plan, binarize, plan
-from proxconnect.fusion import ProofError
-from proxconnect.hardening import hard_state_dict, reestimate_batchnorm
+from proxconnect.deploy import (
+    PackedFileError,
+    ProofError,
+    hard_state_dict,
+    load,
+    pack,
+    reestimate_batchnorm,
+    save,
+)
 from proxconnect.inspection import Meters, Summary, Trouble, diagnose, summary
-from proxconnect.latents import clip_latents
 from proxconnect.layers import (
     Accumulator,
     BinaryConv1d,
@@ -18,17 +23,23 @@ from proxconnect.layers import (
     BinaryMultiheadAttention,
     add_thresholds,
     binarize_parameter,
+    full_precision,
+    hard,
+    soft,
 )
-from proxconnect.modes import full_precision, hard, soft
-from proxconnect.overflow import OverflowPenalty
-from proxconnect.packed import PackedFileError, save
+from proxconnect.optim import (
+    Bop,
+    OverflowPenalty,
+    Sharpening,
+    UpdateRule,
+    clip_latents,
+    post_training,
+    proxquant,
+    reverse_proxconnect,
+)
 from proxconnect.pairs import PAIRS, Heuristic, Pair
 from proxconnect.quantizer import Quantizer
-from proxconnect.rules import UpdateRule, post_training, proxquant, reverse_proxconnect
-from proxconnect.runtime import load, pack
-from proxconnect.sharpening import Sharpening
-
-__version__ = "0.1.0"
+from proxconnect.version import __version__ as __version__
 
 __all__ = [
     "PAIRS",

@@ -6,8 +6,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 import proxconnect
-from proxconnect import cli, kernels
-from proxconnect.bench.rivals import RIVALS, Rival
+from proxconnect import kernels
+from proxconnect.cli.bench.rivals import RIVALS, Rival
+from proxconnect.cli.command import main
 
 THEIRS = """
 import torch
@@ -87,7 +88,7 @@ def theirs(folder):
 @pytest.fixture
 def without_engines(monkeypatch):
     """Ours alone: what others would do here, another test tells."""
-    monkeypatch.setattr("proxconnect.bench.rivals.RIVALS", ())
+    monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", ())
 
 
 @pytest.fixture
@@ -98,17 +99,17 @@ def quick_engines(monkeypatch):
         return lambda: [task.model(*task.inputs).numpy()]
 
     engines = tuple(Rival(rival.name, ("torch",), prepare) for rival in RIVALS)
-    monkeypatch.setattr("proxconnect.bench.rivals.RIVALS", engines)
+    monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", engines)
 
 
 @pytest.fixture
 def without_memory(monkeypatch):
     """No processes that measure it."""
-    monkeypatch.setattr("proxconnect.cli.resident.peaks", lambda *_: "it was not asked")
+    monkeypatch.setattr("proxconnect.cli.bench.peak_memory.peaks", lambda *_: "it was not asked")
 
 
 def measured(capsys, *arguments: str) -> dict:
-    assert cli.main(["bench", *arguments, "--rounds", "2", "--json"]) == 0
+    assert main(["bench", *arguments, "--rounds", "2", "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -168,7 +169,7 @@ def test_pack_is_told_what_the_command_is(theirs, capsys, monkeypatch):
     told: list[dict] = []
     pack = proxconnect.pack
 
-    def recording(model, *, inputs, remainder, vectors, floats, example):
+    def recording(model, *, inputs, remainder, vectors, floats):
         told.append({"inputs": inputs, "remainder": remainder, "vectors": vectors, "floats": floats})
         return pack(model, inputs=inputs)
 
@@ -211,14 +212,14 @@ def test_a_language_model_writes(theirs, capsys):
 
 def test_the_named_language_model_needs_transformers(capsys, absent):
     absent("transformers")
-    assert cli.main(["bench", "small_llama"]) == 2
+    assert main(["bench", "small_llama"]) == 2
     assert "pip install 'proxconnect[huggingface]'" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("quick_engines", "without_memory")
 def test_long_networks_fit_80_columns(theirs, capsys):
     arguments = ["theirs:deep", "--input", "2", "4", "--mode", "BWAA", "--rounds", "2", "--plot", "picture.svg"]
-    assert cli.main(["bench", *arguments, "--profile", "--batch", "1", "9"]) == 0
+    assert main(["bench", *arguments, "--profile", "--batch", "1", "9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert any("22 of 24 layers binary, BWAA by bnn++" in line for line in lines)
@@ -254,7 +255,7 @@ def test_long_networks_fit_80_columns(theirs, capsys):
     ],
 )
 def test_errors_of_a_user_are_one_line(theirs, capsys, arguments, message):
-    assert cli.main(["bench", *arguments, "--json"]) == 2
+    assert main(["bench", *arguments, "--json"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err
@@ -262,11 +263,11 @@ def test_errors_of_a_user_are_one_line(theirs, capsys, arguments, message):
 
 
 def test_a_missing_extra_is_one_line_with_its_installation(capsys, monkeypatch):
-    from proxconnect import extras
+    from proxconnect._support import extras
 
     def require(module: str, extra: str):
         raise extras.MissingExtraError(f"{module} is not installed; run: pip install 'proxconnect[{extra}]'")
 
     monkeypatch.setattr(extras, "require", require)
-    assert cli.main(["bench", "resnet18"]) == 2
+    assert main(["bench", "resnet18"]) == 2
     assert "pip install 'proxconnect[bench]'" in capsys.readouterr().err

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from proxconnect import PAIRS, cli
-from proxconnect.cli import report
+from proxconnect import PAIRS
+from proxconnect.cli import document
+from proxconnect.cli.check import verdicts
+from proxconnect.cli.command import main
 from proxconnect.pairs import SURROGATES
 from proxconnect.theory import Verdict, decompose
 
@@ -90,7 +92,7 @@ LEGITIMATE = {
 def decomposed_once() -> Iterator[None]:
     """What a test has found of a pair, others are told again: most ask for the same few of the catalogue."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("proxconnect.cli.subject.decompose", functools.cache(decompose))
+        patch.setattr("proxconnect.cli.check.subject.decompose", functools.cache(decompose))
         yield
 
 
@@ -101,7 +103,7 @@ def theirs(folder):
 
 
 def run(capsys, *arguments):
-    status = cli.main(["check", *arguments])
+    status = main(["check", *arguments])
     out, err = capsys.readouterr()
     return status, out, err
 
@@ -215,7 +217,7 @@ def test_json_of_a_legitimate_pair_has_its_prox_and_its_regularizer(capsys):
 
 def test_json_has_null_for_what_is_infinite():
     pole = Verdict("pole", None, None, "", None, False, (-1.0, 1.0), forward=lambda x: 1 / x, backward=torch.ones_like)
-    (record,) = report.as_json(report.Report([pole], None, [], None))["verdicts"]
+    (record,) = document.plain(verdicts.as_json([pole]))["verdicts"]
     at = record["curves"]["x"].index(0.0)
     assert record["curves"]["F"][at - 1 : at + 2] == [-32.0, None, 32.0]
 
@@ -239,7 +241,7 @@ SUBJECTS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::proxconnect.theory.correction.UnboundedForwardWarning")
+@pytest.mark.filterwarnings("ignore::proxconnect.theory.UnboundedForwardWarning")
 @pytest.mark.parametrize("arguments", SUBJECTS)
 def test_the_printed_code_makes_a_legitimate_pair_with_the_same_backward_that_trains(
     capsys, theirs, monkeypatch, arguments
@@ -347,7 +349,7 @@ def test_errors_of_a_user_are_one_line(capsys, theirs, arguments, message):
 
 @pytest.mark.parametrize("arguments", [["bnn+"], ["bnn", "--json"]])
 def test_output_that_nobody_reads_is_no_verdict(arguments):
-    command = [sys.executable, "-c", "import sys; from proxconnect import cli; sys.exit(cli.main())", "check"]
+    command = [sys.executable, "-c", "import sys; from proxconnect.cli.command import main; sys.exit(main())", "check"]
     process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert process.stderr.read() == ""
@@ -357,7 +359,7 @@ def test_output_that_nobody_reads_is_no_verdict(arguments):
 def test_what_an_encoding_lacks_is_a_question_mark(capsys, monkeypatch):
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     monkeypatch.setattr(sys, "stdout", stdout)
-    assert cli.main(["check", "bnn+"]) == 1
+    assert main(["check", "bnn+"]) == 1
     stdout.flush()
     assert capsys.readouterr().err == ""
     assert b"? = 1  F stays at 1" in stdout.buffer.getvalue()

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from proxconnect import cli
-from proxconnect.cli.completion import SHELLS
+from proxconnect.cli.command import main
+from proxconnect.cli.verbs.completion import SHELLS
 
 COMPLETE = """
 source ./script
@@ -49,7 +49,7 @@ def scripts(tmp_path_factory):
     made = {}
     for shell in SHELLS:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            assert cli.main(["completion", shell]) == 0
+            assert main(["completion", shell]) == 0
         made[shell] = tmp_path_factory.mktemp(shell) / "script"
         made[shell].write_text(printed.getvalue())
     return made
@@ -83,7 +83,7 @@ def test_every_script_knows_commands_options_pairs_and_networks(scripts, shell):
 
 def test_without_shtab_it_says_how_to_get_it(capsys, absent):
     absent("shtab")
-    assert cli.main(["completion", "bash"]) == 2
+    assert main(["completion", "bash"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "pip install 'proxconnect[completion]'" in printed.err

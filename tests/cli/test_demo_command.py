@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from proxconnect import cli, extras
+from proxconnect._support import extras
+from proxconnect.cli.command import main
 
 
 def test_version_is_that_of_the_package(capsys):
-    assert cli.main(["--version"]) == 0
+    assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"proxconnect {importlib.metadata.version('proxconnect')}"
 
 
 def test_the_entry_point_is_main():
     (script,) = importlib.metadata.entry_points(group="console_scripts", name="proxconnect")
-    assert script.load() is cli.main
+    assert script.load() is main
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_the_entry_point_is_main():
     ],
 )
 def test_errors_of_a_user_are_one_line(capsys, arguments, message):
-    assert cli.main(arguments) == 2
+    assert main(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
@@ -46,20 +47,20 @@ def test_errors_of_a_user_are_one_line(capsys, arguments, message):
 
 def test_a_folder_that_cannot_be_made(capsys, tmp_path):
     (tmp_path / "file").touch()
-    assert cli.main(["demo", "--out", str(tmp_path / "file" / "folder")]) == 2
+    assert main(["demo", "--out", str(tmp_path / "file" / "folder")]) == 2
     assert str(tmp_path / "file") in capsys.readouterr().err
 
 
 def test_a_file_in_the_place_of_the_folder(capsys, tmp_path):
     (tmp_path / "file").touch()
-    assert cli.main(["demo", "--out", str(tmp_path / "file")]) == 2
+    assert main(["demo", "--out", str(tmp_path / "file")]) == 2
     assert "is a file: give a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("package", ["matplotlib", "sklearn"])
 def test_a_missing_extra_is_one_line_with_its_installation(capsys, absent, tmp_path, package):
     absent(package)
-    assert cli.main(["demo", "--out", str(tmp_path)]) == 2
+    assert main(["demo", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "pip install 'proxconnect[demo]'" in error
     assert error.count("\n") == 1
@@ -76,7 +77,7 @@ def test_an_error_inside_an_installed_package_passes_through(monkeypatch, tmp_pa
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process group")
 def test_ctrl_c_in_a_terminal_ends_workers_and_leaves_what_is_done(tmp_path):
     code = (
-        "import signal, sys; from proxconnect.cli import main; "
+        "import signal, sys; from proxconnect.cli.command import main; "
         "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background jobs ignore it
         "sys.exit(main(sys.argv[1:]))"
     )
@@ -125,12 +126,12 @@ def _started_workers(parent: int, count: int) -> list[str]:
     ],
 )
 def test_wrong_accumulators_are_one_line(capsys, text, message):
-    assert cli.main(["demo", "--accumulator", text]) == 2
+    assert main(["demo", "--accumulator", text]) == 2
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1
 
 
 def test_an_accumulator_for_no_mode_is_refused(capsys, tmp_path):
-    assert cli.main(["demo", "--accumulator", "5", "--modes", "BW", "--out", str(tmp_path)]) == 2
+    assert main(["demo", "--accumulator", "5", "--modes", "BW", "--out", str(tmp_path)]) == 2
     assert "--accumulator is of mode BWAA" in capsys.readouterr().err

@@ -13,8 +13,8 @@ from checkpoints import CODE, namespace
 from rich.console import Console
 
 import proxconnect as pc
-from proxconnect import cli
 from proxconnect.cli import document
+from proxconnect.cli.command import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 NOISE = """
@@ -60,9 +60,9 @@ def theirs(folder):
 
 def both(capfd, command: str, status: int = 0) -> tuple[dict, str]:
     """The document of a command, and its text."""
-    assert cli.main([*command.split(), "--json"]) == status
+    assert main([*command.split(), "--json"]) == status
     found = parsed(capfd.readouterr().out)
-    assert cli.main(command.split()) == status
+    assert main(command.split()) == status
     return found, " ".join(capfd.readouterr().out.split())
 
 
@@ -84,8 +84,8 @@ TEXTS = {
 
 @pytest.mark.parametrize("heading", TEXTS)
 def test_stdout_is_one_document_with_the_figures_of_the_text(theirs, capfd, monkeypatch, heading):
-    monkeypatch.setattr("proxconnect.bench.rivals.RIVALS", ())
-    monkeypatch.setattr("proxconnect.cli.resident.peaks", lambda *_: "it was not asked")
+    monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", ())
+    monkeypatch.setattr("proxconnect.cli.bench.peak_memory.peaks", lambda *_: "it was not asked")
     command, text_of = TEXTS[heading]
     found, text = both(capfd, command, 1 if heading == "check" else 0)
     assert set(found) == keys(heading)
@@ -93,26 +93,26 @@ def test_stdout_is_one_document_with_the_figures_of_the_text(theirs, capfd, monk
 
 
 def test_training_and_measuring(theirs, capfd):
-    assert cli.main(["fit", "--config", "recipe.yaml", "--json"]) == 0
+    assert main(["fit", "--config", "recipe.yaml", "--json"]) == 0
     fitted = parsed(capfd.readouterr().out)
     assert set(fitted) == keys("fit, validate, test")
     assert fitted["packed"]["packed_bytes"] == Path(fitted["packed"]["path"]).stat().st_size
-    assert cli.main(["validate", "--config", "recipe.yaml", "--ckpt_path", "last", "--json"]) == 0
+    assert main(["validate", "--config", "recipe.yaml", "--ckpt_path", "last", "--json"]) == 0
     printed = capfd.readouterr()
     measured = parsed(printed.out)
     assert set(measured) == set(fitted)
     assert measured["accuracy"] == pytest.approx(fitted["accuracy"], abs=1e-6)
     assert measured["packed"] is None
     assert f"Accuracy of what ships  {100 * measured['accuracy']:.2f} %" in printed.err
-    assert cli.main(["fit", "--config", "recipe.yaml", "--json"]) == 2  # a run is there already
+    assert main(["fit", "--config", "recipe.yaml", "--json"]) == 2  # a run is there already
     assert capfd.readouterr().out == ""
 
 
 def test_the_demo_prints_its_results(theirs, capfd, monkeypatch):
-    monkeypatch.setattr("proxconnect.demo.demo._draw", lambda _: None)
-    monkeypatch.setattr("proxconnect.demo.demo._ship", lambda _: 0)
+    monkeypatch.setattr("proxconnect.cli.demo.demo._draw", lambda _: None)
+    monkeypatch.setattr("proxconnect.cli.demo.demo._ship", lambda _: 0)
     options = "demo --pairs bnn --modes BW --starts E2E --seeds 1 --epochs 1 --workers 1 --out demo --json"
-    assert cli.main(options.split()) == 0
+    assert main(options.split()) == 0
     printed = capfd.readouterr()
     found = parsed(printed.out)
     assert set(found) == keys("demo")
@@ -147,7 +147,7 @@ def test_studies(grid, capfd):
 
 def test_a_row_that_fails_is_in_the_document(grid, capfd, monkeypatch):
     monkeypatch.setattr("fake_rows.run_row", lambda *_: {"accuracy": {"hard": 1.5}})
-    assert cli.main(["study", grid, "--json"]) == 1
+    assert main(["study", grid, "--json"]) == 1
     found = parsed(capfd.readouterr().out)
     assert (found["rows"], found["done"], len(found["failed"])) == (8, 0, 8)
     assert found["cells"] == []

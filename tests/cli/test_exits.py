@@ -2,13 +2,16 @@
 
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from test_help import help_of
 
-from proxconnect import cli
+from proxconnect.cli.command import main
 from proxconnect.cli.exits import MEANINGS, Exit
+from proxconnect.version import __version__
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 
@@ -75,9 +78,14 @@ def test_verbs_keep_it(folder, capfd, command):
     (folder / "codes.py").write_text(CODE)
     before = signal.getsignal(signal.SIGTERM)
     json = ["--json"] * (command.split()[:1] not in (["--version"], [], ["frobnicate"], ["completion"]))
-    assert cli.main([*command.split(), *json]) == COMMANDS[command]
+    assert main([*command.split(), *json]) == COMMANDS[command]
     printed = capfd.readouterr()
     if COMMANDS[command] is Exit.MISUSE:
         assert printed.out == ""
         assert printed.err.count("\n") == 1
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_package_runs_as_a_module():
+    run = subprocess.run([sys.executable, "-m", "proxconnect", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"proxconnect {__version__}\n"

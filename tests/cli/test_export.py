@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import proxconnect as pc
-from proxconnect.cli import main
+from proxconnect.cli.command import main
 
 MODULE = """
 import torch

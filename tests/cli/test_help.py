@@ -12,8 +12,8 @@ from checkpoints import CODE, namespace
 from examples_of_help import commands, examples
 
 import proxconnect as pc
-from proxconnect import cli
-from proxconnect.cli.train import VERBS as TRAINING
+from proxconnect.cli.command import _parser, main
+from proxconnect.cli.verbs.train import VERBS as TRAINING
 
 REPOSITORY = Path(__file__).parents[2]
 PAIRS = """
@@ -29,7 +29,7 @@ def my_backward(x):
 
 
 def verbs() -> list[str]:
-    (commands,) = (action for action in cli._parser()._actions if action.dest == "==SUPPRESS==" and action.choices)
+    (commands,) = (action for action in _parser()._actions if action.dest == "==SUPPRESS==" and action.choices)
     return list(commands.choices)
 
 
@@ -38,7 +38,7 @@ def help_of(*verb: str) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            assert cli.main([*verb, "--help"]) == 0
+            assert main([*verb, "--help"]) == 0
     return printed.getvalue()
 
 
@@ -59,16 +59,16 @@ def test_examples_of_the_help_parse(verb, monkeypatch):
     for example in examples(help_of(*verb.split())):
         assert not verb or example[0] == verb
         if example[0] in TRAINING:
-            assert cli.main([word for word in [*example, "--print_config"] if word != "--json"]) == 0
+            assert main([word for word in [*example, "--print_config"] if word != "--json"]) == 0
         else:
-            cli._parser().parse_args(example)
+            _parser().parse_args(example)
 
 
 def test_an_example_with_an_option_that_is_not_there_would_fail(capsys):
     (wrong,) = examples("\nexamples:\n  proxconnect bench resnet18 \\\n      --modus BW   # no such option\n\nexit")
     assert wrong == ["bench", "resnet18", "--modus", "BW"]
     with pytest.raises(SystemExit):
-        cli._parser().parse_args(wrong)
+        _parser().parse_args(wrong)
 
 
 @pytest.fixture
@@ -110,5 +110,5 @@ def _do(example: str, exits: dict[str, int] = EXITS) -> None:
     words = example
     for of_help, of_tests in OF_THEIRS.items():
         words = words.replace(of_help, of_tests)
-    assert cli.main(words.split()) == exits.get(example, 0), example
+    assert main(words.split()) == exits.get(example, 0), example
     assert os.getcwd() != str(REPOSITORY)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from proxconnect.loading import LoadError, importable_folder, load
+from proxconnect._support.user_code import LoadError, importable_folder, load
 
 CODE = """
 def surrogate(x):

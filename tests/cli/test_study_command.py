@@ -4,24 +4,24 @@ import signal
 
 import pytest
 
-from proxconnect import cli
+from proxconnect.cli.command import main
 
 
 def test_from_the_list_to_the_check(grid, folder, capsys):
-    assert cli.main(["study", grid, "--list"]) == 0
+    assert main(["study", grid, "--list"]) == 0
     assert "8 rows: 8 waiting" in capsys.readouterr().out
-    assert cli.main(["study", grid, "--only", "pair=fp", "seed=0,1", "--limit", "1"]) == 0
-    assert cli.main(["study", grid]) == 0
+    assert main(["study", grid, "--only", "pair=fp", "seed=0,1", "--limit", "1"]) == 0
+    assert main(["study", grid]) == 0
     printed = capsys.readouterr().out
     assert "1 of 8 rows are done, 7 to run" in printed
     assert "bnn++ against bnn+, points of accuracy" in printed
     assert {p.name for p in folder.iterdir()} >= {"ledger.jsonl", "tables.md", "cells.csv", "differences.csv", "runs"}
     (folder / "tables.md").unlink()
-    assert cli.main(["study", grid, "--tables"]) == 0
+    assert main(["study", grid, "--tables"]) == 0
     assert (folder / "tables.md").exists()
-    assert cli.main(["study", grid, "--list", "--only", "start=FT"]) == 0
+    assert main(["study", grid, "--list", "--only", "start=FT"]) == 0
     assert "2 rows: 2 done" in capsys.readouterr().out
-    assert cli.main(["study", grid, "--verify", "8"]) == 0
+    assert main(["study", grid, "--verify", "8"]) == 0
     assert capsys.readouterr().out.count("the same to the bit") == 8
 
 
@@ -39,27 +39,27 @@ def test_ctrl_c_and_sigterm_say_what_is_done(grid, monkeypatch, capsys, sent, st
 
     monkeypatch.setattr(fake_rows, "run_row", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts aside ignores it
-    assert cli.main(["study", grid]) == status
+    assert main(["study", grid]) == status
     signal.signal(signal.SIGINT, before)
     assert "stopped: 2 of 8 rows are done; the same command goes on" in capsys.readouterr().out
-    assert cli.main(["study", grid]) == 0
+    assert main(["study", grid]) == 0
     assert "2 of 8 rows are done, 6 to run" in capsys.readouterr().out
 
 
 def test_a_row_that_comes_out_otherwise_is_found(grid, capsys, monkeypatch):
-    assert cli.main(["study", grid, "--only", "pair=fp"]) == 0
+    assert main(["study", grid, "--only", "pair=fp"]) == 0
     monkeypatch.setattr("fake_rows.run_row", lambda *_: {"accuracy": {"reestimated": 0.1}})
-    assert cli.main(["study", grid, "--verify", "--only", "pair=fp"]) == 1
+    assert main(["study", grid, "--verify", "--only", "pair=fp"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert "DISAGREES: seed 0 fp float E2E: 79.74 % then, 10.00 % now, outside" in printed
 
 
 def test_the_best_settings_are_written_beside_the_grid(grid, folder, capsys):
-    assert cli.main(["study", grid]) == 0
-    assert cli.main(["study", grid, "--only", "pair=bnn++", "--choose", "pair"]) == 0
+    assert main(["study", grid]) == 0
+    assert main(["study", grid, "--only", "pair=bnn++", "--choose", "pair"]) == 0
     assert "bnn++: E2E, the best of 2, 0.7997" in capsys.readouterr().out
     assert (folder / "tuned.yaml").exists()
-    assert cli.main(["study", grid, "--only", "start=E2E", "mode=BW", "--choose", "pair"]) == 2
+    assert main(["study", grid, "--only", "start=E2E", "mode=BW", "--choose", "pair"]) == 2
     assert "the rows differ in nothing but pair and seeds" in capsys.readouterr().err
 
 
@@ -78,7 +78,7 @@ def test_the_best_settings_are_written_beside_the_grid(grid, folder, capsys):
     ],
 )
 def test_errors_are_one_line(grid, capsys, arguments, message):
-    assert cli.main(["study", *arguments]) == 2
+    assert main(["study", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

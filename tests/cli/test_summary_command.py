@@ -5,7 +5,7 @@ import torch
 from checkpoints import CODE, namespace
 
 import proxconnect as pc
-from proxconnect import cli
+from proxconnect.cli.command import main
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def theirs(folder):
 
 
 def shown(capsys, *arguments: str) -> list[str]:
-    assert cli.main(["summary", *arguments]) == 0
+    assert main(["summary", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     return lines
@@ -103,7 +103,7 @@ def test_errors_of_a_user_are_one_line(theirs, folder, capsys, arguments, messag
     itself: dict[str, object] = {}
     itself["itself"] = itself
     torch.save(itself, "itself.pt")
-    assert cli.main(["summary", *arguments]) == 2
+    assert main(["summary", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err

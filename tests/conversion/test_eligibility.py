@@ -10,8 +10,8 @@ from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.parametrizations import orthogonal
 
 from proxconnect.conversion import binarize, plan
+from proxconnect.deploy.packed import pack
 from proxconnect.layers import BinaryConv2d, BinaryLinear
-from proxconnect.packed import pack
 
 
 class Scaled(nn.Linear):

@@ -12,8 +12,8 @@ import torch
 from checks.pages import ROOT
 from extensions import gallery
 from extensions.gallery import pages, pictures
+from proxconnect.inspection.plots import interactive_catalogue
 from proxconnect.pairs import PAIRS, Pair
-from proxconnect.plots import interactive_catalogue
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

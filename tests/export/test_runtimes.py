@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from networks import NETWORKS, SIZES, Wave, images, of_timm, sentences
-from proxconnect.bench.answers import difference, run
-from proxconnect.bench.examples import with_batch
-from proxconnect.example import tensors_in
+from proxconnect._support.example import tensors_in
+from proxconnect.cli.examples import difference, run, with_batch
 from proxconnect.export import to_onnx, to_openvino, to_qonnx
 from proxconnect.export.formats import FORMATS
 from proxconnect.export.runtimes import by_onnx_runtime, by_openvino, by_qonnx

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from proxconnect.bench.memory import own_peak, reset_peak
+from proxconnect.inspection.memory import own_peak, reset_peak
 
 LONGEST = 2.0
 """Seconds of the processor's time that one reading may take."""

@@ -10,16 +10,16 @@ from torch import nn
 import proxconnect as pc
 from fuzzing import checkpoint_files, data_files, packed_files, picture_files, text_files
 from fuzzing.law import Reader
-from proxconnect import checkpoints
+from proxconnect.deploy import checkpoints
 from proxconnect.huggingface.quantizer import ProxConnectConfig
-from proxconnect.study import ledger, yaml_files
-from proxconnect.study.grid import Grid
-from proxconnect.study.rows import rows_of
 from proxconnect.training.checkpoints import read_run
 from proxconnect.training.data.sources import decoding
-from proxconnect.training.data.sources.idx import read_idx
+from proxconnect.training.data.sources.fashion_mnist import read_idx
 from proxconnect.training.data.sources.parquet import ParquetPictures
 from proxconnect.training.data.sources.pickles import read_batch
+from proxconnect.training.study import ledger, yaml_files
+from proxconnect.training.study.expansion import rows_of
+from proxconnect.training.study.grid import Grid
 
 
 def state_of(model: nn.Module) -> list[tuple[object, ...]]:

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from fuzzing.changes import LARGEST, bytes_changed, lines_changed, tree_changed, tree_text
-from proxconnect.study.ledger import Entry
-from proxconnect.study.rows import Row, address
+from proxconnect.training.study.ledger import Entry
+from proxconnect.training.study.rows import Row, address
 
 GRID = {
     "run": "a:b", "base": {"trainer": {"max_epochs": 3}}, "tables": {"lines": "pair", "columns": ["mode", "start"]},

@@ -11,9 +11,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from proxconnect.conversion import binarize
+from proxconnect.deploy.packed import pack, save
 from proxconnect.inspection import summary
 from proxconnect.layers import BinaryLayer
-from proxconnect.packed import pack, save
 
 
 def net() -> nn.Sequential:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect import kernels
-from proxconnect.bits import pack_bits
 from proxconnect.kernels import Add, Affine, Bits, Clamp, Slope
-from proxconnect.kernels.finish_pool import FinishMaxPool2d
+from proxconnect.kernels.bits import pack_bits
+from proxconnect.kernels.finish import FinishMaxPool2d
 
 Tensors = dict[str, Tensor]
 WIDTH, IMAGE = 70, (70, 70, 3, 3)

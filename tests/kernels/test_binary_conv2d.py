@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from proxconnect import Accumulator, kernels
-from proxconnect.bits import pack_bits
+from proxconnect.kernels.bits import pack_bits
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 

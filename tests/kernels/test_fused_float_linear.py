@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from proxconnect import kernels
-from proxconnect.bits import pack_bits
 from proxconnect.kernels import Add, Affine, Clamp, FusedFloatLinear, Slope
+from proxconnect.kernels.bits import pack_bits
 from proxconnect.kernels.epilogue import Step
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")

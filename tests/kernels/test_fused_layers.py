@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from proxconnect import Accumulator, kernels
-from proxconnect.bits import pack_bits
-from proxconnect.fusion.norms import adds_in_one_step
+from proxconnect.deploy.fusion.norms import adds_in_one_step
+from proxconnect.kernels.bits import pack_bits
 from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Signs, Slope, Step
 from proxconnect.kernels.finish import Finish
 from proxconnect.kernels.fused_conv import FusedConv2d

@@ -9,16 +9,16 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from proxconnect.atomic import replacing
-from proxconnect.study import ledger
-from proxconnect.study import study as module
-from proxconnect.study.study import Study
-from proxconnect.study.workplace import CHECKPOINT
+from proxconnect._support.atomic import replacing
+from proxconnect.training.study import ledger
+from proxconnect.training.study import study as module
+from proxconnect.training.study.study import Study
+from proxconnect.training.study.workplace import CHECKPOINT
 from stacks.nets import STEPS, batches, net_and_optimizer, train
-from study.grids import InTurn, write_grid
 from training import small_runs
 from training.ranks import RANKS, start_ranks
 from training.small_runs import configuration, finish
+from training.study.grids import InTurn, write_grid
 
 LAST = "last.pt"
 OF_THE_MACHINE = ("seconds", "peak_memory_bytes")
@@ -69,7 +69,7 @@ def two_ranks(folder: Path) -> None:
 
 def study(folder: Path) -> None:
     """A float row, a binary one, and one that starts from the float one, in the process of the study."""
-    module.report._draw = lambda *_: []  # pictures take longer than the rows
+    module.results._draw = lambda *_: []  # pictures take longer than the rows
     module.run(_study(folder), InTurn, 1, None, Console(file=io.StringIO()))
 
 

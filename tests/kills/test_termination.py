@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from kills.stopping import Sends
-from proxconnect import cli
-from proxconnect.termination import TerminatedError, raising
-from proxconnect.training import agreement
+from proxconnect._support.termination import TerminatedError, raising
+from proxconnect.cli.command import main
+from proxconnect.training import checkpoints
 from proxconnect.training.checkpoints import LAST, read_run
 from training.pictures import GeneratedPictures
 from training.ranks import RANKS, start_ranks
@@ -55,9 +55,9 @@ def test_the_command_says_how_to_go_on(tmp_path, capsys):
         "trainer.enable_progress_bar": "false", "trainer.default_root_dir": tmp_path,
     }  # fmt: skip
     command = ["fit", *(f"--{name}={value}" for name, value in options.items())]
-    assert cli.main([*command, "--trainer.callbacks=kills.stopping.Sends"]) == 143
+    assert main([*command, "--trainer.callbacks=kills.stopping.Sends"]) == 143
     assert "stopped by SIGTERM after 2 optimizer steps; go on by --ckpt_path last" in capsys.readouterr().err
-    assert cli.main([*command, "--ckpt_path=last"]) == 0
+    assert main([*command, "--ckpt_path=last"]) == 0
 
 
 def test_the_first_raises_and_what_ends_is_not_disturbed():
@@ -83,7 +83,7 @@ def test_a_loaders_process_works_on_after_one():
 
 def on_ranks(folder, hook, number, rank):
     """The first rank has three batches of validation, the second two; they ask each other as rarely as they may."""
-    agreement.time = SimpleNamespace(monotonic=lambda: 0.0)
+    checkpoints.time = SimpleNamespace(monotonic=lambda: 0.0)
     two = {"strategy": "ddp", "devices": RANKS}
     data = {"batch_size": 8, "eval_batch_size": 16 if os.environ["RANK"] == "1" else 8}
     finish(folder, [Sends(hook, number, rank)], trainer=two | {"max_epochs": 50}, data=data)

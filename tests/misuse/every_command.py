@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from proxconnect import cli
+from proxconnect.cli.command import main
 
 MODULE = """
 import torch
@@ -64,4 +64,4 @@ if __name__ == "__main__":
         os.chdir(folder)
         prepare()
         for command in COMMANDS:
-            print("exit status", cli.main(command.split()), "of", command, flush=True)
+            print("exit status", main(command.split()), "of", command, flush=True)

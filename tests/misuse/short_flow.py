@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import proxconnect as pc
-from proxconnect import cli
+from proxconnect.cli.command import main
 
 
 def network() -> nn.Module:
@@ -35,4 +35,4 @@ if __name__ == "__main__":
     with TemporaryDirectory() as folder:
         flow(Path(folder))
     for arguments in sys.argv[1:]:
-        print("exit status", cli.main(arguments.split()))
+        print("exit status", main(arguments.split()))

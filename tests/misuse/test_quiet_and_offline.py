@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from every_command import COMMANDS
 
-from proxconnect import cli
+from proxconnect.cli.command import _parser
 
 HERE = Path(__file__).parent
 
@@ -61,7 +61,7 @@ def test_no_command_asks_for_the_network(tmp_path):
 
 
 def test_every_verb_is_among_these_commands():
-    (verbs,) = (action.choices for action in cli._parser()._actions if action.metavar == "COMMAND")
+    (verbs,) = (action.choices for action in _parser()._actions if action.metavar == "COMMAND")
     assert {command.split()[0] for command in COMMANDS} == set(verbs)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import proxconnect as pc
-from proxconnect import cli
+from proxconnect.cli.command import main
 
 RECIPE = str(Path(__file__).parents[2] / "recipes" / "small_cnn_digits.yaml")
 CODE = """
@@ -142,7 +142,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", CORE, ids=lambda command: command or "nothing")
 def test_a_wrong_command_is_refused(command, place, capsys):
-    assert cli.main(command.split()) == 2
+    assert main(command.split()) == 2
     said = capsys.readouterr().err
     assert said.startswith("proxconnect")
     assert said.count("\n") == 1
@@ -153,28 +153,28 @@ def test_a_wrong_command_is_refused(command, place, capsys):
 @pytest.mark.parametrize("command", TRAINING, ids=lambda command: command.replace(RECIPE, "RECIPE"))
 def test_a_wrong_command_of_training_is_refused(command, place, capsys):
     pytest.importorskip("lightning")
-    assert cli.main(command.split()) == 2
+    assert main(command.split()) == 2
     said = capsys.readouterr().err.splitlines()[-1]  # above it stands what Lightning says of the machine
     assert said.startswith("proxconnect")
     assert TRAINING[command] in said
 
 
 def test_a_network_of_an_absent_library_is_refused(place, capsys, monkeypatch):
-    from proxconnect.extras import MissingExtraError
+    from proxconnect._support.extras import MissingExtraError
     from proxconnect.training.models import names
 
     def absent(_):
         raise MissingExtraError("timm is not installed; run: pip install 'proxconnect[bench]'", name="timm")
 
     monkeypatch.setattr(names, "LIBRARIES", {"timm": absent})
-    assert cli.main(f"{FIT} --model.network.name resnet18".split()) == 2
+    assert main(f"{FIT} --model.network.name resnet18".split()) == 2
     assert "pip install 'proxconnect[bench]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["check bnn-", "demo --pairs bnn-"])
 def test_on_a_terminal_a_line_is_broken_at_80_columns(command, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert cli.main(command.split()) == 2
+    assert main(command.split()) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) > 1
     assert max(map(len, said)) <= 80

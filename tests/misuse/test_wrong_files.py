@@ -10,7 +10,8 @@ from subjects import SAVED, binary, images, net, packed, rows, saved, sgd
 from torch import nn
 
 import proxconnect as pc
-from proxconnect import export, extras
+from proxconnect import export
+from proxconnect._support import extras
 from proxconnect.training import data
 
 TAKES = "takes an nn.Module as model; got "

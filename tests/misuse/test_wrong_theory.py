@@ -9,7 +9,8 @@ from subjects import rows
 from torch import nn
 
 import proxconnect as pc
-from proxconnect import kernels, packed, theory
+from proxconnect import kernels, theory
+from proxconnect.deploy import packed
 from proxconnect.pairs import prox, transform
 
 PAIR = pc.PAIRS["bnn++"]

@@ -6,7 +6,7 @@ LINEAR = "kernels/test_binary_linear.py"
 CONV = "kernels/test_binary_conv2d.py"
 LAYERS = "kernels/test_fused_layers.py"
 FLOATS = "kernels/test_weight_only_linear.py"
-QUANTIZER = "test_fused.py"
+QUANTIZER = "quantizer/test_compiled.py"
 
 SIGNS: tuple[Fault, ...] = (
     fault(
@@ -96,7 +96,7 @@ OUTPUTS: tuple[Fault, ...] = (
     ),
     fault(
         "second-interval", "signs: the second interval of a channel is read from the wrong place",
-        f"{LAYERS} fusion/test_intervals.py",
+        f"{LAYERS} deploy/fusion/test_intervals.py",
         ("csrc/binary/outputs.hpp", "++k, at += outputs.channels + BEYOND)", "++k, at += outputs.channels)"),
     ),
     fault(
@@ -109,7 +109,7 @@ OUTPUTS: tuple[Fault, ...] = (
     ),
     fault(
         "second-addend", "the second addition of an epilogue adds the first tensor again",
-        f"{LAYERS} fusion/test_adding.py",
+        f"{LAYERS} deploy/fusion/test_adding.py",
         ("csrc/epilogue/steps.hpp", "                ++other;\n", ""),
     ),
 )  # fmt: skip
@@ -140,14 +140,14 @@ FLOAT_PRODUCTS: tuple[Fault, ...] = (
     ),
     fault(
         "order-reversed-twice", "8-bit sums are pooled as reversed though two negative factors keep their order",
-        "kernels/test_fused_int8_conv.py fusion/test_int8_remainder.py",
+        "kernels/test_fused_int8_conv.py deploy/fusion/test_int8_remainder.py",
         ("csrc/int8/fused_conv.cpp", "is_reversed ^= step->a[c] < 0;", "is_reversed |= step->a[c] < 0;"),
     ),
 )  # fmt: skip
 
 LATENTS_AND_THREADS: tuple[Fault, ...] = (
     fault(
-        "mask-at-the-bound", "the mask of a gradient leaves out |x| = 1", f"{QUANTIZER} test_quantizer.py",
+        "mask-at-the-bound", "the mask of a gradient leaves out |x| = 1", f"{QUANTIZER} quantizer/test_quantizer.py",
         ("csrc/quantizer/quantizer.hpp", "(x + at, count)) > bound);", "(x + at, count)) >= bound);"),
     ),
     fault(

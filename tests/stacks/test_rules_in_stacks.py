@@ -9,7 +9,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import cross_entropy
 
 from proxconnect import Sharpening, clip_latents, post_training, proxquant, reverse_proxconnect
-from proxconnect.rules import KEY
+from proxconnect.optim.update_rules import KEY
 from stacks.nets import OPTIMIZERS, STEPS, batches, distance, net, state, train
 from stacks.worlds import FSDP_ON_CPUS, results_of, share
 

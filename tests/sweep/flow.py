@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import proxconnect as pc
-from proxconnect.example import arguments, tensors_in
-from proxconnect.fusion import prove
+from proxconnect._support.example import arguments, tensors_in
+from proxconnect.deploy.fusion import prove
 from proxconnect.layers import BinaryLayer
 from sweep.subject import Subject
 

@@ -5,5 +5,10 @@ import multiprocessing
 METHOD = "forkserver"
 processes = multiprocessing.get_context(METHOD)
 processes.set_forkserver_preload(
-    ["proxconnect.training.row", "proxconnect.training.data.modules", "proxconnect.study.study", "torch._dynamo"]
+    [
+        "proxconnect.training.row",
+        "proxconnect.training.data.modules",
+        "proxconnect.training.study.study",
+        "torch._dynamo",
+    ]
 )

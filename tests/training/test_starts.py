@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from proxconnect.checkpoints import CheckpointError
+from proxconnect.deploy.checkpoints import CheckpointError
 from proxconnect.layers import BinaryLayer
 from proxconnect.training.checkpoints import LAST
 from proxconnect.training.runs import ACTIVATIONS, FLOAT, fit, last_checkpoint, phases

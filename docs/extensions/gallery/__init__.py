@@ -12,8 +12,8 @@ from sphinx.util.typing import ExtensionMetadata
 from extensions.gallery.names import page_of
 from extensions.gallery.pages import cards, page
 from extensions.gallery.pictures import draw
+from proxconnect.inspection.plots import interactive_catalogue
 from proxconnect.pairs import PAIRS
-from proxconnect.plots import interactive_catalogue
 
 FOLDER = Path("gallery", "pairs")
 

@@ -9,7 +9,7 @@ import torch
 
 from extensions.gallery.names import page_of
 from extensions.gallery.verdicts import verdicts
-from proxconnect import plots
+from proxconnect.inspection import plots
 from proxconnect.pairs import PAIRS, AnyPair
 
 if TYPE_CHECKING:

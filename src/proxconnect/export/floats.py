@@ -4,9 +4,9 @@ import os
 
 from torch import Tensor, nn
 
-from proxconnect.atomic import replacing
-from proxconnect.hardening import hard_state_dict
-from proxconnect.packed import container
+from proxconnect._support.atomic import replacing
+from proxconnect.deploy.hardening import hard_state_dict
+from proxconnect.deploy.packed import container
 
 
 def to_floats(model: nn.Module, path: str | os.PathLike[str]) -> None:

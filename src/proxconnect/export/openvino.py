@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from proxconnect.atomic import replacing_together
-from proxconnect.bits import unpack_bits
+from proxconnect._support.atomic import replacing_together
 from proxconnect.export import marked
 from proxconnect.export.openvino_runtime import openvino_package
 from proxconnect.export.portable import signs_of_bytes
 from proxconnect.export.writing import require_onnx, translated, write
+from proxconnect.kernels.bits import unpack_bits
 
 _BELOW_ZERO = -float(torch.finfo(torch.float32).tiny)
 """The greatest normal number below 0: what is above it is +1, both zeros too."""

@@ -5,7 +5,7 @@ import sys
 from functools import cache
 from typing import Any
 
-from proxconnect import extras
+from proxconnect._support import extras
 
 
 def openvino_package() -> Any:

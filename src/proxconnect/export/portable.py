@@ -7,12 +7,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from proxconnect.arguments import require_module
-from proxconnect.bits import unpack_bits
-from proxconnect.fusion.attachment import layer_by_layer
-from proxconnect.packed.compact import CompactLayer
-from proxconnect.packed.layers import PackedLayer
-from proxconnect.packed.panels import PanelLayer
+from proxconnect._support.arguments import require_module
+from proxconnect.deploy.fusion.graph_modules import layer_by_layer
+from proxconnect.deploy.packed.compact import CompactLayer
+from proxconnect.deploy.packed.layers import PackedLayer
+from proxconnect.deploy.packed.panels import PanelLayer
+from proxconnect.kernels.bits import unpack_bits
 from proxconnect.pairs.prox import sign
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from proxconnect.bits import unpack_bits
 from proxconnect.export.marked import DOMAIN as MARKS
 from proxconnect.export.marked import SIGNS, UNPACKED, dialect
 from proxconnect.export.writing import require_onnx, translated, write
+from proxconnect.kernels.bits import unpack_bits
 
 DOMAIN = "qonnx.custom_op.general"
 

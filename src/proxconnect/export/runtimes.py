@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from proxconnect import extras
-from proxconnect.example import arguments, tensors_in
+from proxconnect._support import extras
+from proxconnect._support.example import arguments, tensors_in
 from proxconnect.export.openvino_runtime import compiled
 
 Runtime = Callable[[Any], list[Tensor]]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import tree_map, tree_map_only
 
-from proxconnect.example import arguments
+from proxconnect._support.example import arguments
 
 
 class ExportError(ValueError):

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from proxconnect import extras
-from proxconnect.atomic import replacing
+from proxconnect._support import extras
+from proxconnect._support.atomic import replacing
+from proxconnect.deploy.packed.halves import as_half, vectors_of
 from proxconnect.export.portable import portable
 from proxconnect.export.tracing import ExportError, traced
-from proxconnect.packed.halves import as_half, vectors_of
 
 OPSET = 18
 """The version of the standard that files are of."""

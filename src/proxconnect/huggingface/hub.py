@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from proxconnect import extras
-from proxconnect.atomic import replacing_together
+from proxconnect._support import extras
+from proxconnect._support.atomic import replacing_together
+from proxconnect.deploy.packed import save
+from proxconnect.deploy.runtime import load
 from proxconnect.inspection import summary
-from proxconnect.packed import save
-from proxconnect.runtime import load
 
 FILE, CARD = "model.safetensors", "README.md"
 

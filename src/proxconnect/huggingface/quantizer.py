@@ -9,14 +9,14 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from proxconnect._support.text import some
 from proxconnect.conversion import binarize
-from proxconnect.conversion.keep import Keep
+from proxconnect.conversion.patterns import Keep
 from proxconnect.huggingface import plain
 from proxconnect.huggingface.plain import Names
 from proxconnect.layers import Accumulator, BinaryLayer, add_thresholds
 from proxconnect.pairs import PAIRS
-from proxconnect.quantizer import Scale
-from proxconnect.text import some
+from proxconnect.quantizer.quantizer import Scale
 
 METHOD = "proxconnect"
 """What `quant_method` says in a config.json."""

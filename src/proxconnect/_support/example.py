@@ -1,0 +1,111 @@
+"""Runs of a model on an example input that leave no trace in the model."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+
+def run(model: nn.Module, example: Any) -> Any:
+    """Run `model` on `example` in evaluation mode without gradients, and return the output.
+
+    `example` is a tensor, a tuple of positional arguments, a mapping of keyword arguments, or another object that the
+    model takes as its only argument. Training flags, buffers and the random state are restored, also on an exception.
+    """
+    with torch.inference_mode(False), torch.no_grad(), evaluating(model):
+        args, kwargs = arguments(model, example)
+        try:
+            return model(*args, **kwargs)
+        except Exception as error:
+            error.add_note(
+                "This happened while `example` was run through the model. It must be what the model takes: a tensor, "
+                "a tuple of positional arguments or a mapping of keyword arguments, on the model's device"
+            )
+            raise
+
+
+def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Split `example` into positional and keyword arguments, on the meta device if the whole model is there."""
+    parameters = list(model.parameters())
+    if parameters and all(parameter.is_meta for parameter in parameters):
+        example = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), example)
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    return (example if isinstance(example, tuple) else (example,)), {}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module of `model` into evaluation mode, and restore training flags, buffers and the random state.
+
+    The flags are set directly, because an overridden `eval()` may do more, such as merging weights.
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    buffers = [_Saved(module, name, b) for module, _ in flags for name, b in module._buffers.items() if b is not None]
+    gpus = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    fast_path = torch.backends.mha.get_fastpath_enabled()  # it would hide the weights that it takes
+    with torch.random.fork_rng(devices=gpus):
+        try:
+            torch.backends.mha.set_fastpath_enabled(False)
+            for module, _ in flags:
+                module.training = False
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
+            for module, flag in flags:
+                module.training = flag
+            for buffer in buffers:
+                buffer.restore()
+
+
+class _Saved:
+    """A buffer and its values."""
+
+    def __init__(self, module: nn.Module, name: str, buffer: Tensor) -> None:
+        self.module, self.name, self.buffer = module, name, buffer
+        self.values, self.version = buffer.detach().clone(), buffer._version
+
+    def restore(self) -> None:
+        self.module._buffers[self.name] = self.buffer
+        if self.buffer._version != self.version:
+            with torch.no_grad():
+                self.buffer.copy_(self.values)
+
+
+def of_one_sign(tensors: list[Tensor]) -> bool:
+    """Return True if all these tensors have the sign +1, or all -1: as binary inputs they would be constant."""
+    floats = [t.detach() for t in tensors if t.is_floating_point() and t.numel() > 1 and not t.is_meta]
+    return bool(floats) and (all(bool((t >= 0).all()) for t in floats) or all(bool((t < 0).all()) for t in floats))
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """List the tensors in `value`, nested in sequences, mappings, dataclasses and attributes of plain objects."""
+
+    found: list[Tensor] = []
+    _collect(value, found, set())
+    return found
+
+
+def _collect(value: Any, found: list[Tensor], seen: set[int]) -> None:
+    if isinstance(value, Tensor):
+        found.append(value)
+        return
+    if value is None or isinstance(value, str | bytes | int | float | type | nn.Module) or id(value) in seen:
+        return
+    seen.add(id(value))
+    for part in _parts(value):
+        _collect(part, found, seen)
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    if is_dataclass(value):
+        return [getattr(value, field.name) for field in fields(value)]
+    return list(vars(value).values()) if hasattr(value, "__dict__") and not callable(value) else []

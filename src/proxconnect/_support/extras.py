@@ -1,0 +1,31 @@
+"""Imports of optional packages; the error prints the installation line."""
+
+from importlib import import_module
+from typing import Any
+
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML"}
+"""Names of distributions that differ from the name of their package."""
+
+
+class MissingExtraError(ImportError):
+    """An optional package is not installed; the message says how to install it."""
+
+
+def require(module: str, extra: str) -> Any:
+    """Import and return `module`.
+
+    Raises:
+        MissingExtraError: its package is not installed; the message has the `pip install` line of `extra`. An
+            ImportError inside an installed package passes unchanged.
+    """
+
+    package = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise MissingExtraError(
+            f"{DISTRIBUTIONS.get(package, package)} is not installed; run: pip install 'proxconnect[{extra}]'",
+            name=package,
+        ) from error

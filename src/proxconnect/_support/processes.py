@@ -1,0 +1,65 @@
+"""Worker processes that talk through pipes."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any, NamedTuple
+
+
+class Worker(NamedTuple):
+    """A process and this end of its pipe."""
+
+    process: SpawnProcess
+    connection: Connection
+
+    def death(self) -> str:
+        """Wait for the process, which is ending, and describe its death."""
+        self.process.join(timeout=5)
+        return f"a worker process died with exit code {self.process.exitcode} (-9 is often a lack of memory)"
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def start(target: Callable[..., None], *arguments: Any) -> Worker:
+    """Spawn a process that calls `target` with the other end of a pipe and `arguments`, and that ignores Ctrl-C."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    # Not a daemon: a daemon may not start processes, as data loaders do.
+    process = context.Process(target=target, args=(there, *arguments))
+    with _interrupts_ignored():
+        process.start()
+    there.close()
+    return Worker(process, here)
+
+
+def end(workers: Sequence[Worker]) -> None:
+    """Terminate the processes, and kill those that do not end within ten seconds."""
+    for worker in workers:
+        worker.process.terminate()
+    for worker in workers:
+        worker.process.join(timeout=10)
+        worker.process.kill()
+        worker.process.join()
+        worker.connection.close()
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ignore SIGINT; processes started meanwhile inherit this from their first instruction on."""
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

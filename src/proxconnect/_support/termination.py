@@ -1,0 +1,62 @@
+"""SIGTERM, by which schedulers and container runtimes ask a process to end before they kill it."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+INTERRUPTED, TERMINATED = 130, 143
+"""The exit status after Ctrl-C and after SIGTERM."""
+
+
+class TerminatedError(SystemExit):
+    """SIGTERM came and the work so far is saved; the message says how to resume. Uncaught, it exits with 143."""
+
+    def __init__(self, message: str = "", status: int = TERMINATED) -> None:
+        super().__init__(message)
+        self.code: int = status
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """Turn the first SIGTERM in the context into a TerminatedError, and ignore the following ones.
+
+    It has no effect in threads other than the main one, in which no handler can be set.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Notice:
+    """A record of SIGTERM, for work that ends at the next point from which it can resume."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def take(self) -> None:
+        """Note SIGTERM from now on, until another handler is set; no effect in threads other than the main one."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, *_: Any) -> None:
+        self.came = True
+
+
+def pass_over_one() -> None:
+    """Ignore the first SIGTERM; the second ends the process.
+
+    A scheduler sends SIGTERM to helper processes too, which the main process still needs.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def _raise(*_: Any) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: None)  # not SIG_IGN, which new processes would inherit
+    raise TerminatedError

@@ -1,0 +1,35 @@
+"""Text that fits a terminal."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def shortened(name: str, width: int) -> str:
+    """Shorten `name` to at most `width` characters by leaving out its middle."""
+    if len(name) <= width:
+        return name
+    tail = (width - 1) * 2 // 3
+    return f"{name[: width - 1 - tail]}…{name[-tail:]}"
+
+
+def plain(renderable: "RenderableType", width: int = 80) -> str:
+    """Render `renderable` as rich does, `width` columns wide, without colour or trailing blanks."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    buffer = StringIO()
+    text = Console(
+        file=buffer, width=width, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
+    )
+    text.print(renderable)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().split("\n"))
+
+
+def some(names: list[str], limit: int = 3) -> str:
+    """List up to `limit` qualified names, and the number of the others."""
+
+    shown = ", ".join(name or "the model itself" for name in names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

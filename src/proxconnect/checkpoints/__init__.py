@@ -1,6 +1,0 @@
-"""Training checkpoints, whoever wrote them: their tensors, and which of them are those of a network."""
-
-from proxconnect.checkpoints.matching import Matched, fill, match
-from proxconnect.checkpoints.reading import Checkpoint, CheckpointError, is_packed, read
-
-__all__ = ["Checkpoint", "CheckpointError", "Matched", "fill", "is_packed", "match", "read"]

@@ -1,0 +1,110 @@
+"""The speed at which causal language models of transformers write with their own `generate`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from proxconnect.cli.bench.timing import Spread, in_turn, quotients
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A network that writes."""
+
+    name: str
+    first_token: Spread
+    """Seconds from the call of `generate` to the first new token; the whole prompt runs through the network."""
+    first_speedup: Spread
+    """Seconds of the first network by these, round by round."""
+    rate: Spread
+    """Tokens per second after the first one; each is a run on one token and the cache of keys and values."""
+    rate_speedup: Spread
+    """This rate by that of the first network, round by round."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Networks that write after the same prompt, greedily, one text at a time."""
+
+    prompt: int
+    """The tokens of the prompt."""
+    tokens: int
+    """The new tokens."""
+    writers: tuple[Writer, ...]
+
+
+def can_write(model: nn.Module) -> bool:
+    """Return whether `model` is a causal language model of transformers."""
+    can_generate = getattr(model, "can_generate", None)
+    if can_generate is None or not can_generate():
+        return False
+    goes_on = not getattr(model.config, "is_encoder_decoder", False)
+    return goes_on and getattr(model, "main_input_name", None) == "input_ids"
+
+
+def require_room(title: str, model: nn.Module, prompt: int, tokens: int) -> None:
+    """Raise ValueError if `model` writes but has fewer positions, or if `tokens` is 1, which has no rate."""
+    if not can_write(model):
+        return
+    if tokens < 2:
+        raise ValueError(f"--tokens {tokens}: the rate is that of the tokens after the first, so write 2 or more")
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room is not None and prompt + tokens > room:
+        raise ValueError(f"{title} has {room} positions: --prompt {prompt} and --tokens {tokens} are more together")
+
+
+def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, rounds: int) -> Generation:
+    """Time how fast each form of one network writes, and compare all with the first one."""
+    ids = _prompt(next(iter(models.values())), prompt)
+    works = {name: partial(_write, model, ids, tokens) for name, model in models.items()}
+    for work in works.values():
+        work()
+    taken = in_turn(works, rounds)
+    firsts = {name: [first for first, _ in several] for name, several in taken.items()}
+    steps = {name: [rest / (tokens - 1) for _, rest in several] for name, several in taken.items()}
+    reference = next(iter(models))
+    return Generation(prompt, tokens, tuple(
+        Writer(
+            name, Spread.of(firsts[name]), Spread.of(quotients(firsts[reference], firsts[name])),
+            Spread.of([1 / seconds for seconds in steps[name]]), Spread.of(quotients(steps[reference], steps[name])),
+        )
+        for name in models
+    ))  # fmt: skip
+
+
+class _Stopwatch:
+    """The moments at which tokens come, as a streamer of `generate`."""
+
+    def __init__(self) -> None:
+        self.moments: list[float] = []
+
+    def put(self, tokens: Tensor) -> None:
+        """Note the moment; called with the prompt, then with each new token."""
+        self.moments.append(perf_counter())
+
+    def end(self) -> None:
+        """Do nothing after the last token."""
+
+
+def _write(model: Any, ids: Tensor, tokens: int) -> tuple[float, float]:
+    """Return the seconds until the first new token, and those from there to the last one."""
+    watch = _Stopwatch()
+    start = perf_counter()
+    model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, num_beams=1,
+        use_cache=True, eos_token_id=None, streamer=watch,
+    )  # fmt: skip
+    _, first, *rest = watch.moments
+    assert len(rest) == tokens - 1
+    return first - start, rest[-1] - first
+
+
+def _prompt(model: Any, tokens: int) -> Tensor:
+    """Draw tokens (1, tokens), the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(model.get_input_embeddings().num_embeddings, (1, tokens), generator=generator)

@@ -1,0 +1,87 @@
+"""Rivals, and the tasks that they get."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from proxconnect.cli.bench.rivals import onnx_files
+from proxconnect.inspection.macs import count
+
+Run = Callable[[], Iterable[Any]]
+"""Runs once on a fixed input, and returns the answers as arrays of numpy."""
+
+
+class CannotRunError(Exception):
+    """A rival does not take such a network; the message says which it takes."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network to run, and its input."""
+
+    model: nn.Module
+    """The float form."""
+    binary: nn.Module
+    """The binary form, in `eval()`."""
+    inputs: tuple[Tensor, ...]
+    threads: int
+    folder: Path
+    """For files."""
+
+    @cached_property
+    def is_convolutional(self) -> bool:
+        """Whether convolutions have most of the multiply-adds."""
+        macs = count(self.model, self.inputs).macs
+        convolutions = sum(amount for module, amount in macs.items() if isinstance(module, nn.Conv1d | nn.Conv2d))
+        return 2 * convolutions > sum(macs.values())
+
+    @cached_property
+    def onnx_file(self) -> Path:
+        """The float network."""
+        return onnx_files.write_floats(self.model, self.inputs, self.folder / "float.onnx")
+
+    @cached_property
+    def static_int8_file(self) -> Path:
+        """The network in 8 bits, the ranges of its activations those that the inputs give."""
+        return onnx_files.write_static_int8(self.onnx_file, self.inputs, self.folder / "static.onnx")
+
+    @cached_property
+    def dynamic_int8_file(self) -> Path:
+        """The network with linear layers in 8 bits, which find the ranges of their inputs in each run."""
+        return onnx_files.write_dynamic_int8(self.onnx_file, self.folder / "dynamic.onnx")
+
+
+@dataclass(frozen=True)
+class Rival:
+    """An engine that runs networks."""
+
+    name: str
+    packages: tuple[str, ...]
+    """The packages that must be installed, the engine first."""
+    prepare: Callable[[Task], Run]
+    """Raises CannotRunError for networks that it does not take."""
+    runs: Literal["float", "binary"] = "float"
+    """The network whose answers it should give."""
+
+    @property
+    def version(self) -> str:
+        """The version of the engine."""
+        return version(self.packages[0])
+
+    @property
+    def absence(self) -> str:
+        """How to install the packages; empty if none is missing."""
+        missing = not all(map(find_spec, self.packages))
+        return f"pip install {' '.join(self.packages)}" if missing else ""
+
+
+def answers(run: Run) -> list[Tensor]:
+    """Run once, and return the answers as tensors."""
+    return [torch.as_tensor(answer) for answer in run()]

@@ -1,0 +1,89 @@
+"""Seconds of several works, taken side by side."""
+
+import gc
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from timeit import timeit
+from typing import Self, TypeVar
+
+import torch
+
+Work = Callable[[], object]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The quartiles of the values of several rounds."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Return the quartiles of one value or more."""
+        several = values if len(values) > 1 else [*values, *values]
+        return cls(*statistics.quantiles(several, n=4, method="inclusive"))
+
+
+def interleaved(works: Mapping[str, Work], rounds: int, turn: float = 0.0) -> dict[str, tuple[float, ...]]:
+    """Return the seconds that a call of each work takes, one value per round.
+
+    In each turn of a work its first call is not timed: it fills the caches as if nothing else ran. The timed calls take
+    about `turn` seconds together, or are one call.
+    """
+    calls = {name: _calls(work, turn) for name, work in works.items()}
+
+    def seconds(name: str) -> float:
+        works[name]()
+        return timeit(works[name], number=calls[name]) / calls[name]
+
+    return in_turn({name: partial(seconds, name) for name in works}, rounds)
+
+
+def in_turn(measurements: Mapping[str, Callable[[], _T]], rounds: int) -> dict[str, tuple[_T, ...]]:
+    """Return what each measurement returns, one value per round.
+
+    Each round calls all measurements and starts with another one, so that disturbances of the machine meet all alike.
+    """
+    names = list(measurements)
+    found: dict[str, list[_T]] = {name: [] for name in names}
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        for number in range(rounds):
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                found[name].append(measurements[name]())
+    finally:
+        if collects:
+            gc.enable()
+    return {name: tuple(values) for name, values in found.items()}
+
+
+def quotients(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:
+    """Divide round by round, so that a disturbance of a whole round cancels."""
+    return tuple(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch compute with `count` threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _calls(work: Work, turn: float) -> int:
+    """Count the calls that take about `turn` seconds, after a first one, which may compile and start threads."""
+    work()
+    return max(1, ceil(turn / max(timeit(work, number=1), 1e-7)))

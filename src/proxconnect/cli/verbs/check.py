@@ -1,0 +1,111 @@
+"""`proxconnect check`: is a forward-backward pair legitimate, why, and what mends it?"""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from proxconnect._support import extras
+from proxconnect._support.user_code import importable_folder
+from proxconnect.cli import document
+from proxconnect.cli.answer import Answer, print_answer
+from proxconnect.cli.check.mending import Mended, mend
+from proxconnect.cli.check.subject import Subject, catalogue, subject
+from proxconnect.cli.check.verdicts import as_json, deciding, shown, status
+from proxconnect.cli.exits import Exit
+from proxconnect.cli.manual import epilog
+from proxconnect.cli.parser import Parser, number, picture
+from proxconnect.inspection import plots
+from proxconnect.theory import plot_verdict
+from proxconnect.theory.verdicts.decomposition import DOMAIN
+from proxconnect.theory.verdicts.verdict import Verdict
+
+_ABOUT = """
+PAIR is a name of the catalogue or of a surrogate (--all lists them), or code of
+yours, MODULE:NAME, imported as `python -m` does, from the current folder too:
+  a Pair or a Heuristic; a torch.autograd.Function, or a function F of a tensor,
+  whose B is then autograd's; F and B, as MODULE:F MODULE:B.
+"""
+_EXAMPLES = """
+proxconnect check bnn+
+proxconnect check pc --mu 1 2 50 --plot pc.png
+proxconnect check my_module:my_pair --json
+proxconnect check my_module:my_forward my_module:my_backward
+proxconnect check --backward my_module:my_surrogate
+proxconnect check torch.nn.functional:hardtanh
+proxconnect check --all
+"""
+_EXITS = {
+    Exit.DONE: "legitimate at every μ asked (or --all alone)",
+    Exit.NO: "not legitimate at some, or legitimate but not as a Pair declares it",
+    Exit.MISUSE: "wrong use (one line on stderr)",
+    Exit.UNDECIDED: "could not tell",
+}
+
+
+def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser(
+        "check",
+        help="is a forward-backward pair legitimate, why, and what mends it?",
+        description="Check whether (F, B) = (T∘P, T'∘P) for a transform T and a proximal quantiser P,\n"
+        "which gives it ProxConnect's convergence theory. If not, make a legitimate pair\nthat keeps B.",
+        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
+    )
+    add = command.add_argument
+    add("pair", nargs="*", metavar="PAIR", help="what to check; F and B are two")
+    add("--backward", metavar="MODULE:NAME", help="check B alone, with F = sign")
+    add("--mu", nargs="+", type=number, metavar="M", help="sharpness; default: 1 2 5, or those from the lowest on")
+    add("--domain", nargs=2, type=number, metavar=("LOW", "HIGH"), help="of x, plain decimals; default: -1000 1000")
+    add("--all", action="store_true", help="the table of the catalogue beside it, or alone")
+    add("--plot", type=picture, metavar="FILE", help="draw the deciding verdict as .png or .svg")
+    document.add_to(command)
+    command.set_defaults(run=lambda parsed: print_answer(parsed, _check))
+
+
+def _check(parsed: argparse.Namespace) -> Answer:
+    names_pair = bool(parsed.pair or parsed.backward)
+    if not (names_pair or parsed.all):
+        raise ValueError("name a pair to check, or give --all (see proxconnect check --help)")
+    if parsed.plot and not names_pair:
+        raise ValueError("--plot draws a verdict: name the pair")
+    if parsed.plot:
+        extras.require("matplotlib.figure", "plots")
+    domain = DOMAIN if parsed.domain is None else (parsed.domain[0], parsed.domain[1])
+    verdicts: list[Verdict] = []
+    mended, picture = None, None
+    is_user_code = parsed.backward or any(":" in name for name in parsed.pair)
+    with importable_folder() if is_user_code else nullcontext():
+        if names_pair:
+            asked = subject(parsed.pair, parsed.backward)
+            verdicts = [asked.verdict(mu, domain) for mu in asked.mus(parsed.mu)]
+            mended = _mended(asked, verdicts)
+            picture = _draw(deciding(verdicts), parsed.plot) if parsed.plot else None
+        table = _catalogue(parsed.mu, domain) if parsed.all else []
+        data = as_json(verdicts, mended, table) if parsed.json else None  # calls their code
+    return Answer(data, shown(verdicts, mended, picture, table), status(verdicts))
+
+
+def _catalogue(mus: Sequence[float] | None, domain: tuple[float, float]) -> list[list[Verdict]]:
+    """Check every pair at those of the μ that it allows, or at its usual ones."""
+    rows = []
+    for pair in catalogue():
+        allowed = [mu for mu in mus or () if pair.sharpness is None or pair.sharpness.contains(mu)]
+        rows.append([pair.verdict(mu, domain) for mu in pair.mus(allowed)])
+    return rows
+
+
+def _mended(asked: Subject, verdicts: Sequence[Verdict]) -> Mended | str | None:
+    """Correct a pair that is not legitimate at some μ, or say why that is not possible."""
+    worst = deciding(verdicts)
+    if worst.legitimate is not False:
+        return None
+    try:
+        return mend(asked, worst.mu)
+    except ValueError as error:
+        return str(error)
+
+
+def _draw(verdict: Verdict, path: Path) -> str:
+    plots.save(plot_verdict(verdict), path)
+    return f"{path} shows {verdict.name}{'' if verdict.mu is None else f' at μ = {verdict.mu:g}'}."

@@ -1,0 +1,105 @@
+"""`proxconnect completion`: a script that completes the command in a shell."""
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from proxconnect._support import extras
+from proxconnect.cli.exits import Exit
+from proxconnect.cli.manual import epilog
+from proxconnect.cli.networks import LANGUAGE_MODELS
+from proxconnect.cli.parser import Parser, complain
+from proxconnect.cli.verbs.train import VERBS
+from proxconnect.pairs import PAIRS
+from proxconnect.pairs.surrogates import SURROGATES
+from proxconnect.training.models import names
+
+SHELLS = ("bash", "zsh", "fish")
+_ABOUT = """
+The script completes commands, options, pairs, networks, files and folders. It
+runs no Python: make it again after an update.
+"""
+_EXAMPLES = """
+proxconnect completion bash > ~/.proxconnect-completion  # to be sourced
+proxconnect completion zsh > ~/.zfunc/_proxconnect  # a folder of $fpath
+proxconnect completion fish > ~/.config/fish/completions/proxconnect.fish
+"""
+_EXITS = {Exit.DONE: "printed", Exit.MISUSE: "wrong use, or shtab is not installed (one line on stderr)"}
+
+
+def add_to(commands: "argparse._SubParsersAction[Parser]", whole: Parser) -> None:
+    """Add the command to those of the parser `whole`."""
+    command = commands.add_parser(
+        "completion",
+        help="a script that completes the command in bash, zsh or fish",
+        description="Print a script that completes the command in a shell.",
+        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
+    )
+    command.add_argument("shell", choices=SHELLS, help="which")
+    command.set_defaults(run=lambda parsed: _run(parsed, whole, commands))
+
+
+def _run(parsed: argparse.Namespace, whole: Parser, commands: "argparse._SubParsersAction[Parser]") -> int:
+    try:
+        shtab = extras.require("shtab", "completion")
+    except extras.MissingExtraError as error:
+        return complain(error, Exit.MISUSE)
+    for verb in VERBS:
+        _add_options_of_training(commands.choices[verb])
+    kinds = _kinds(shtab)
+    for command in commands.choices.values():
+        for action in command._actions:
+            _complete(action, kinds)
+    print(shtab.complete(whole, shell=parsed.shell))
+    return Exit.DONE
+
+
+def _kinds(shtab: Any) -> Mapping[str, Any]:
+    """Return names, or what shtab knows, by the metavars that stand for them."""
+    networks = [*names.OURS, *names.of_libraries()]
+    files = dict.fromkeys(("FILE", "GRID.yaml", "CHECKPOINT", "CHECKPOINT-or-FILE", "CONFIG"), shtab.FILE)
+    named = {"PAIR": [*PAIRS], "NETWORK": networks, "MODEL": [*LANGUAGE_MODELS, *networks]}
+    return {**named, **files, "DIR": shtab.DIRECTORY}
+
+
+def _complete(action: Any, kinds: Mapping[str, Any]) -> None:
+    """Tell shtab what an argument takes: names as its `choices`, files as its `complete`."""
+    kind = kinds.get(action.metavar) if isinstance(action.metavar, str) else None
+    if isinstance(kind, list):
+        action.choices = [*kind, *SURROGATES] if action.dest == "pair" else kind
+    elif kind is not None:
+        action.complete = kind
+
+
+def _add_options_of_training(command: Parser) -> None:
+    """Add the options of a verb that Lightning parses, if Lightning is installed."""
+    add = command.add_argument
+    add("-h", "--help", action="store_true")
+    add("--json", action="store_true")
+    for name, metavar in _options_of_training():
+        choices = re.fullmatch(r"\{(.*)\}", metavar)
+        add(*name, metavar=metavar, choices=choices[1].split(",") if choices else None)
+
+
+def _options_of_training() -> Iterator[tuple[list[str], str]]:
+    """Yield the names of each option and its metavar."""
+    try:
+        extras.require("lightning", "train")
+        extras.require("jsonargparse", "train")
+    except extras.MissingExtraError:
+        return
+    from proxconnect.training.configuration import parser
+    from proxconnect.training.parser import DATA, nested_names
+
+    metavars = {"--config": "CONFIG", "--ckpt_path": "FILE", "--model.network.name": "NETWORK",
+                "--data": f"{{{','.join(cls.__name__ for cls in DATA)}}}"}  # fmt: skip
+    seen = {"--help"}
+    for action in parser()._actions:
+        options = [option for option in action.option_strings if option not in seen]
+        seen.update(options)
+        if options and "--help" not in action.option_strings:
+            yield options, metavars.get(options[-1], str(action.metavar or ""))
+    for name in dict.fromkeys(nested_names()):
+        if f"--{name}" not in seen:
+            yield [f"--{name}"], "PAIR" if name.endswith((".weights", ".activations")) and "binary" in name else ""

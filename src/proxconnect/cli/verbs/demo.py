@@ -1,0 +1,88 @@
+"""`proxconnect demo`: train, compare and ship binary networks on real data."""
+
+import argparse
+import json
+from pathlib import Path
+
+from proxconnect._support.extras import MissingExtraError
+from proxconnect.cli import document
+from proxconnect.cli.exits import Exit
+from proxconnect.cli.manual import epilog
+from proxconnect.cli.parser import Parser, accumulator, complain, pair_name, positive
+
+_ABOUT = """
+fashion-mnist trains ResNet-20 (stem stride 2, 14 x 14) for 6 epochs a run; an
+epoch takes one to two minutes on a core, all 31 runs four to five hours on two.
+
+Writes into DIR: results.json, which --json prints too, curves.png, weights.png,
+pairs.png and best.safetensors. Ctrl-C and SIGTERM keep what is done: the table
+is printed and results.json says "complete": false.
+"""
+_EXAMPLES = """
+proxconnect demo        # digits, all pairs, 3 seeds: two minutes on two cores
+proxconnect demo --pairs bnn+ bnn++ --modes BW --seeds 5
+proxconnect demo --pairs md poly+ --starts FT --out runs/soft
+proxconnect demo --pairs bnn++ --modes BWA BWAA --accumulator 5:saturate
+proxconnect demo --data fashion-mnist --pairs bnn++ --modes BW --starts E2E
+proxconnect demo --data fashion-mnist --root ~/fashion-mnist
+"""
+_EXITS = {
+    Exit.DONE: "trained, and the file answers as the network",
+    Exit.NO: "the file answers otherwise, or a run failed",
+    Exit.MISUSE: "wrong use (one line on stderr)",
+    Exit.INTERRUPTED: "Ctrl-C",
+    Exit.TERMINATED: "SIGTERM",
+}
+
+
+def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser(
+        "demo",
+        help="train, compare and ship binary networks on real data",
+        description="Train a float network and binary ones by several forward-backward pairs, print a\n"
+        "table of their accuracies, draw them, and prove that the packed file of the best\ngives the same answers.",
+        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
+    )
+    add = command.add_argument_group("what is trained").add_argument
+    add("--data", choices=("digits", "fashion-mnist"), default="digits", help="default: digits, 8 x 8, from sklearn")
+    add("--root", type=Path, metavar="DIR", help="folder of the IDX files of Fashion-MNIST")
+    add("--pairs", nargs="+", type=pair_name, metavar="PAIR", help="default: bc pc bnn bnn+ bnn++; fp always is")
+    add("--modes", nargs="+", choices=("BW", "BWA", "BWAA"), help="binary weights; activations too; and the sums of "
+        "their products in a narrow accumulator; default: all")  # fmt: skip
+    add("--starts", nargs="+", choices=("E2E", "FT"), help="from scratch, or fine-tuned from fp; default: both")
+    add("--accumulator", type=accumulator, metavar="BITS[:OVERFLOW]", help="of BWAA; OVERFLOW is wrap, saturate or "
+        "cyclic; default: 8:wrap")  # fmt: skip
+    add("--seeds", type=positive, metavar="N", help="default: 3; 1 for fashion-mnist")
+    add("--epochs", type=positive, metavar="N", help="of every run")
+    add = command.add_argument_group("how and where").add_argument
+    add("--workers", type=positive, metavar="N", help="processes, of one thread each; default: one a core, at most 8")
+    add("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: runs/demo")
+    add("--json", action="store_true", help=document.HELP)
+    command.set_defaults(run=_run)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from proxconnect.cli.demo.demo import Options, RunError, demo
+    from proxconnect.cli.demo.shipping import FreshProcessError
+    from proxconnect.training.data import DatasetError
+
+    given = {name: getattr(parsed, name) for name in Options.__dataclass_fields__ if getattr(parsed, name) is not None}
+    for name in ("pairs", "modes", "starts"):
+        if name in given:
+            given[name] = tuple(dict.fromkeys(given[name]))
+    if "accumulator" in given and "BWAA" not in given.get("modes", ("BWAA",)):
+        return complain(ValueError("--accumulator is of mode BWAA: add that to --modes"), Exit.MISUSE)
+    options = Options(**given)
+    try:
+        with document.alone(parsed):
+            code = demo(options, Console(stderr=parsed.json))
+    except (DatasetError, MissingExtraError, OSError) as error:
+        return complain(error, Exit.MISUSE)
+    except (FreshProcessError, RunError) as error:
+        return complain(error, Exit.NO)
+    if parsed.json and code in (Exit.DONE, Exit.NO):
+        document.write(json.loads((options.out / "results.json").read_text()))
+    return code

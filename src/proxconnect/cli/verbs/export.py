@@ -1,0 +1,118 @@
+"""`proxconnect export`: from a packed file to the files of other runtimes."""
+
+import argparse
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import proxconnect
+from proxconnect._support import extras
+from proxconnect._support.example import tensors_in
+from proxconnect._support.user_code import importable_folder
+from proxconnect.cli import document
+from proxconnect.cli.answer import Answer, print_answer
+from proxconnect.cli.examples import add_input, difference, require_runs, run
+from proxconnect.cli.exits import Exit
+from proxconnect.cli.manual import epilog
+from proxconnect.cli.networks import Network, network
+from proxconnect.cli.parser import Parser
+from proxconnect.deploy.hardening import BinaryInputsWarning
+from proxconnect.export.formats import FORMATS, Format
+
+_ABOUT = """
+FILE is a file of `proxconnect pack` or `pc.save`. MODEL is code, since a file
+never builds an architecture: a name as for `proxconnect bench`, or
+MODULE:CALLABLE.
+
+  onnx      operators of the standard, 1 bit a weight on disk; any batch
+  qonnx     BipolarQuant, for FINN and hls4ml; one batch
+  openvino  BinaryConvolution where inputs are binary; one batch
+  float     ±α under the names of the float network, for any tool that knows it,
+            as safetensors; it does not know that inputs of layers are binary
+"""
+_EXAMPLES = """
+proxconnect export net.safetensors --model my_module:net --to onnx \\
+    -o net.onnx
+proxconnect export net.safetensors --model my_module:net --to openvino \\
+    -o net.xml --input 1 3 64 64 --json
+proxconnect export net.safetensors --model my_module:net --to float \\
+    -o net.float.safetensors
+proxconnect export r18.safetensors --model bireal_resnet18 --to qonnx \\
+    -o r18.onnx
+"""
+_EXITS = {Exit.DONE: "written", Exit.MISUSE: "wrong use (one line on stderr)"}
+
+
+def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser(
+        "export",
+        help="from a packed file to the files of other runtimes",
+        description="Write the network of a packed file for another runtime, and compare answers if\n"
+        "that runtime is installed.",
+        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
+    )
+    add = command.add_argument
+    add("file", type=Path, metavar="FILE", help="the packed file")
+    add("--model", required=True, metavar="MODEL", help="what builds its architecture")
+    add("--to", required=True, choices=FORMATS, help="the format")
+    add("-o", "--out", type=Path, required=True, metavar="FILE", help="the file to write")
+    add_input(add)
+    document.add_to(command)
+    command.set_defaults(run=lambda parsed: print_answer(parsed, _export))
+
+
+@importable_folder()
+def _export(parsed: argparse.Namespace) -> Answer:
+    """Write the file, and let the runtime answer."""
+    subject, target = network(parsed.model), FORMATS[parsed.to]
+    model = proxconnect.load(parsed.file, subject.build())
+    if parsed.out.exists() and parsed.out.samefile(parsed.file):
+        raise ValueError(f"{parsed.out} is the packed file itself: write to another one")
+    example = subject.input_of(parsed.input, model)
+    if target.is_graph and example is None:
+        raise ValueError(f"give the shape of what {parsed.model} takes, as --input 1 3 224 224")
+    with torch.no_grad():
+        if example is not None:
+            require_runs(subject.title, model, example)
+        warned = _write(target, model, example, parsed.out)
+        apart = _apart(target, parsed.out, subject, model, example)
+    done: dict[str, Any] = {
+        "file": parsed.out,
+        "format": parsed.to,
+        "bytes": target.size(parsed.out),
+        "packed_bytes": parsed.file.stat().st_size,
+        "runtime": target.runtime,
+        "largest_difference": None if isinstance(apart, str) else apart,
+        "not_run": apart if isinstance(apart, str) else None,
+        "warnings": warned,
+    }
+    answered = (
+        f"not run: {apart}"
+        if isinstance(apart, str)
+        else f"{target.runtime} answers within {apart:.1g} of the packed network"
+    )
+    size = f"{done['bytes']:,} bytes, {done['bytes'] / done['packed_bytes']:.2f} times the packed file"
+    return Answer(done, [f"{parsed.out}: {size}", *warned, answered])
+
+
+def _write(target: Format, model: nn.Module, example: Any, path: Path) -> list[str]:
+    """Write the file, and return what it cannot keep of the model."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", BinaryInputsWarning)
+        target.write(model, example, path)
+    return [str(warning.message) for warning in caught if issubclass(warning.category, BinaryInputsWarning)]
+
+
+def _apart(target: Format, path: Path, subject: Network, model: nn.Module, example: Any) -> float | str:
+    """Return how far the runtime's answer is from the model's, or why it did not run."""
+    if example is None:
+        return "give the shape of an input, as --input 1 3 224 224"
+    try:
+        runtime = target.run(path, subject.build)
+    except extras.MissingExtraError as error:
+        return str(error)
+    return float(difference(tensors_in(run(model, example)), runtime(example)))

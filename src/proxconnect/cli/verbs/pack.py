@@ -1,0 +1,143 @@
+"""`proxconnect pack`: from a training checkpoint to the packed file."""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import proxconnect
+from proxconnect._support.user_code import importable_folder
+from proxconnect.cli import binarization, document, packing
+from proxconnect.cli.answer import Answer, print_answer
+from proxconnect.cli.bench.profile import by_kind, profile
+from proxconnect.cli.examples import require_runs
+from proxconnect.cli.exits import Exit
+from proxconnect.cli.manual import epilog
+from proxconnect.cli.networks import network
+from proxconnect.cli.parser import Parser, complain, positive
+from proxconnect.deploy.checkpoints import Checkpoint, read
+
+_ROUNDS = 5
+_MOST_KINDS = 5
+_PROGRESS = ("epoch", "global_step", "step")
+
+_ABOUT = """
+CHECKPOINT is a file of torch.save or safetensors: a state dict, or a dict with
+one in it, under any name or prefix, as Lightning's. No code in it runs.
+
+MODEL is code, since a file never builds an architecture: a name as for
+`proxconnect bench`, or MODULE:CALLABLE, which returns the float network or the
+binarized one. The latents in the checkpoint say which layers are binary. It
+does not say what shares a scale, accumulators or padding values: give the first
+two as options, or all of them with a MODULE:CALLABLE that binarizes.
+"""
+_EXAMPLES = """
+proxconnect pack last.ckpt --model my_module:net -o net.safetensors
+proxconnect pack float.pt --model my_module:net -o net.safetensors \\
+    --activations bnn --accumulator 8:wrap --vectors float16 --example
+proxconnect pack last.ckpt --model my_module:net -o net.safetensors --json
+proxconnect pack r18.ckpt --model bireal_resnet18 -o r18.safetensors \\
+    --remainder int8
+"""
+_EXITS = {
+    Exit.DONE: "packed",
+    Exit.NO: "the packed network does not answer as the binary one (--example)",
+    Exit.MISUSE: "wrong use (one line on stderr)",
+}
+
+
+def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser(
+        "pack",
+        help="from a training checkpoint to the packed file",
+        description="Pack the network of a checkpoint: 1 bit a weight, one file that is written whole\nor not at all.",
+        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
+    )
+    add = command.add_argument
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="what was trained")
+    add("--model", required=True, metavar="MODEL", help="what builds its architecture")
+    add("-o", "--out", type=Path, required=True, metavar="FILE", help="the file to write, as net.safetensors")
+    add("--example", nargs="*", type=positive, action="append", metavar="N", help="prove that the packed network "
+        "answers as the binary one, on an input of this shape, again for a second one; alone: its own")  # fmt: skip
+    document.add_to(command)
+    binarization.add_to(command)
+    packing.add_to(command)
+    command.set_defaults(run=_run)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    try:
+        return print_answer(parsed, _pack)
+    except proxconnect.ProofError as error:
+        return complain(error, Exit.NO)
+
+
+@importable_folder()
+def _pack(parsed: argparse.Namespace) -> Answer:
+    """Pack and save the network, and measure a run."""
+    checkpoint = read(parsed.checkpoint)
+    if parsed.out.exists() and parsed.out.samefile(parsed.checkpoint):
+        raise ValueError(f"{parsed.out} is the checkpoint itself, which training needs: write to another file")
+    subject = network(parsed.model)
+    source = binarization.trained(subject, checkpoint, parsed)
+    example = subject.input_of([shape for shape in parsed.example or () if shape], source.model)
+    proves = parsed.example is not None
+    if proves:
+        if example is None:
+            raise ValueError(f"give the shape of what {parsed.model} takes, as --example 1 3 224 224")
+        with torch.no_grad():
+            require_runs(subject.title, source.model, example)
+    packed = proxconnect.pack(source.model, **packing.options(parsed), example=example if proves else None)
+    proxconnect.save(packed, parsed.out)
+    with torch.inference_mode():
+        seconds = {} if example is None else by_kind(profile(packed, example, _ROUNDS))
+    return _answer(checkpoint, source, subject.title, parsed.out, packed, seconds)
+
+
+def _answer(
+    checkpoint: Checkpoint, source: binarization.Trained, title: str, out: Path, packed: nn.Module,
+    seconds: Mapping[str, float],
+) -> Answer:  # fmt: skip
+    found = proxconnect.summary(packed)
+    binary = [row for row in found.rows if row.weight_bits == 1]
+    made = {
+        "checkpoint": checkpoint.path,
+        "prefix": source.matched.prefix,
+        "progress": {name: checkpoint.values[name] for name in _PROGRESS if name in checkpoint.values},
+        "network": title,
+        "binarized": source.how,
+        "file": out,
+        "bytes": out.stat().st_size,
+        "float_bytes": found.float_bytes,
+        "parameters": found.parameters,
+        "binary_parameters": found.binary_parameters,
+        "binary_layers": len(binary),
+        "binary_inputs": sum(row.input_bits == 1 for row in binary),
+        "proof": vars(packed)["packing"].proof,
+        "packing": str(vars(packed)["packing"]).splitlines(),
+        "seconds": sum(seconds.values()) if seconds else None,
+        "seconds_by_kind": seconds,
+    }
+    return Answer(made, _lines(made, len(source.matched.tensors)))
+
+
+def _lines(made: Mapping[str, Any], tensors: int) -> Iterator[str]:
+    under = f" under {made['prefix']!r}" if made["prefix"] else ""
+    yield f"{made['checkpoint']}: {made['network']}, {tensors} tensors{under}; {made['binarized']}"
+    if made["progress"]:
+        yield f"of {', '.join(f'{name} {value}' for name, value in made['progress'].items())}"
+    yield (
+        f"{made['binary_layers']} layers with {made['binary_parameters']:,} of {made['parameters']:,} parameters are "
+        f"binary, {made['binary_inputs']} of them with binary inputs"
+    )
+    size, before = made["bytes"], made["float_bytes"]
+    yield f"{made['file']}: {size:,} bytes, {before / size:.1f} times smaller than the {before:,} of float"
+    yield from made["packing"]
+    if made["seconds"]:
+        most = list(made["seconds_by_kind"].items())[:_MOST_KINDS]
+        shares = ", ".join(f"{kind} {100 * seconds / made['seconds']:.0f} %" for kind, seconds in most)
+        yield f"a run takes {1e3 * made['seconds']:.3g} ms here: {shares}"

@@ -1,0 +1,174 @@
+"""`proxconnect study`: a grid of training runs, its ledger, and what is made of it."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proxconnect._support import extras
+from proxconnect._support.extras import MissingExtraError
+from proxconnect._support.processes import available_cores
+from proxconnect._support.user_code import importable_folder
+from proxconnect.cli import document
+from proxconnect.cli.exits import Exit
+from proxconnect.cli.manual import epilog
+from proxconnect.cli.parser import Parser, complain, positive
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from proxconnect.training.study.study import OpenWorkers, Study
+
+
+_EXAMPLES = """
+proxconnect study studies/fashion-mnist/core.yaml --list
+proxconnect study studies/fashion-mnist/core.yaml --only pair=bnn+,bnn++
+proxconnect study studies/fashion-mnist/core.yaml --limit 20 --workers 4
+proxconnect study studies/fashion-mnist/core.yaml --on ray
+proxconnect study studies/fashion-mnist/core.yaml --tables --json
+proxconnect study studies/fashion-mnist/core.yaml --verify 3
+proxconnect study studies/fashion-mnist/tuning/trials.yaml \\
+    --choose model pair mode start rule -o best.yaml
+"""
+_EXITS = {
+    Exit.DONE: "done; --verify: all rows agree",
+    Exit.NO: "a row failed (the others ran), or does not agree",
+    Exit.MISUSE: "wrong use (one line on stderr)",
+    Exit.INTERRUPTED: "Ctrl-C: the ledger holds what is done",
+    Exit.TERMINATED: "SIGTERM: as Ctrl-C, and rows that run keep what they did",
+}
+
+
+def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser(
+        "study",
+        help="run a grid of training runs, and make tables of its ledger",
+        description="Run the rows of a grid in parallel processes. Each finished row is a line of\n"
+        "ledger.jsonl, in the folder of the grid; one that is there never runs again,\n"
+        "and one that was stopped, by whatever, goes on from its checkpoint. Tables and\n"
+        "pictures are written beside the ledger in the end.",
+        epilog=epilog(_EXAMPLES, _EXITS, "docs/grids.md says what a grid file holds."),
+    )
+    command.add_argument("grid", type=Path, metavar="GRID.yaml", help="the grid file")
+    document.add_to(command)
+    _add_instead(command)
+    add = command.add_argument_group("which rows").add_argument
+    add("--only", nargs="+", type=_selection, default=[], metavar="AXIS=LABEL", help="only rows with this label, or "
+        "with one of several: pair=bnn+,bnn++")  # fmt: skip
+    add("--limit", type=positive, metavar="N", help="run at most N rows now")
+    add = command.add_argument_group("how and where").add_argument
+    add("--workers", type=positive, metavar="N", help="processes; default: one for each --threads cores")
+    add("--threads", type=positive, default=1, metavar="N", help="of each row; default: 1")
+    add("--on", type=_place, default=("processes", None), metavar="ray[:ADDRESS]", help="run rows on this cluster, "
+        "which shares --work and has this version installed")  # fmt: skip
+    add("--folder", type=Path, metavar="DIR", help="of ledger, tables and pictures; default: that of the grid")
+    add("--work", type=Path, metavar="DIR", help="of checkpoints and logs; default: runs/studies/NAME")
+    command.set_defaults(run=_run)
+
+
+def _add_instead(command: Parser) -> None:
+    """What may be done instead of running rows."""
+    group = command.add_argument_group("instead of running rows")
+    instead = group.add_mutually_exclusive_group().add_argument
+    instead("--list", action="store_true", help="print the rows and how far each is")
+    instead("--tables", action="store_true", help="make tables and pictures of the ledger as it is")
+    instead("--verify", type=positive, nargs="?", const=3, metavar="N", help="run N random finished rows again and "
+            "compare; default: 3")  # fmt: skip
+    instead("--choose", nargs="+", metavar="AXIS", help="write the best settings for each label of the axes")
+    group.add_argument("--by", default="accuracy.reestimated", metavar="FIGURE", help="of --choose; default: "
+                       "accuracy.reestimated")  # fmt: skip
+    group.add_argument("-o", "--output", type=Path, metavar="FILE", help="of --choose; default: tuned.yaml beside the "
+                       "grid")  # fmt: skip
+
+
+def _selection(text: str) -> tuple[str, tuple[str, ...]]:
+    axis, _, labels = text.partition("=")
+    if not axis or not labels:
+        raise argparse.ArgumentTypeError(f"{text!r} is no AXIS=LABEL, as pair=bnn++ or seed=0,1")
+    return axis, tuple(labels.split(","))
+
+
+def _place(text: str) -> tuple[str, str | None]:
+    name, _, address = text.partition(":")
+    if name not in ("processes", "ray") or (address and name != "ray"):
+        raise argparse.ArgumentTypeError(f"rows run on `processes`, `ray` or `ray:ADDRESS`, not {text!r}")
+    return name, address or None
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    try:
+        for package in ("yaml", "pandas"):
+            extras.require(package, "train")
+    except MissingExtraError as error:
+        return complain(error, Exit.MISUSE)
+    from proxconnect.training.study.ledger import LedgerError
+    from proxconnect.training.study.names import GridError
+    from proxconnect.training.study.study import Study
+
+    try:
+        with document.alone(parsed), importable_folder():
+            study = Study.read(parsed.grid, dict(parsed.only), parsed.folder, parsed.work)
+            code, found = _do(study, parsed)
+    except (GridError, LedgerError, MissingExtraError, OSError) as error:
+        return complain(error, Exit.MISUSE)
+    if parsed.json:
+        document.write(found)
+    return code
+
+
+def _do(study: "Study", parsed: argparse.Namespace) -> tuple[Exit, dict[str, Any]]:
+    """Do what the arguments ask for, and return what came of it as plain data."""
+    from rich.console import Console
+
+    from proxconnect.training.study import listing, results
+    from proxconnect.training.study.choosing import choose
+    from proxconnect.training.study.study import write_results
+
+    console = Console(stderr=parsed.json)
+    if parsed.list:
+        rows = listing.listed(study)
+        listing.show(rows, console)
+        return Exit.DONE, {"rows": rows}
+    if parsed.tables:
+        files = write_results(study, console)
+        return Exit.DONE, {"files": files, **results.figures(study.entries(), study.grid)}
+    if parsed.choose:
+        path = parsed.output or study.grid.path.with_name("tuned.yaml")
+        return Exit.DONE, {"file": path, **choose(study, parsed.choose, parsed.by, path, console)}
+    return (_verify if parsed.verify else _run_rows)(study, parsed, console)
+
+
+def _verify(study: "Study", parsed: argparse.Namespace, console: "Console") -> tuple[Exit, dict[str, Any]]:
+    from proxconnect.training.study.listing import record
+    from proxconnect.training.study.verification import verify
+
+    verdicts = verify(study, parsed.verify, _workers(parsed), parsed.threads, console)
+    rows = [record(row) | found._asdict() for row, found in verdicts.items()]
+    return Exit.DONE if all(found.agrees for found in verdicts.values()) else Exit.NO, {"rows": rows}
+
+
+def _run_rows(study: "Study", parsed: argparse.Namespace, console: "Console") -> tuple[Exit, dict[str, Any]]:
+    from proxconnect.training.study.listing import record
+    from proxconnect.training.study.results import figures
+    from proxconnect.training.study.study import run
+
+    failures = run(study, _workers(parsed), parsed.threads, parsed.limit, console)
+    entries = study.entries()
+    done = {entry.key for entry in entries}
+    found = {
+        "rows": len(study.rows),
+        "done": sum(row.key in done for row in study.rows),
+        "failed": [record(row) | {"reason": why} for row, why in failures.items()],
+        **figures(entries, study.grid),
+    }
+    return Exit.NO if failures else Exit.DONE, found
+
+
+def _workers(parsed: argparse.Namespace) -> "OpenWorkers":
+    from proxconnect.training.study.local import Processes
+    from proxconnect.training.study.on_ray import RayCluster
+
+    name, address = parsed.on
+    if name == "ray":
+        return lambda: RayCluster(address, parsed.threads)
+    return lambda: Processes(parsed.workers or max(1, available_cores() // parsed.threads))

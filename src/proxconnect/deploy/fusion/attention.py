@@ -1,0 +1,125 @@
+"""Attention of floats in one pass, in graphs and in the layers' own forward."""
+
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from proxconnect.deploy.fusion.operation import Match, Operation
+from proxconnect.deploy.fusion.rewriting import Rewriting
+from proxconnect.kernels.float_attention import attention, attention_of_rows, has_attention
+
+_PARAMETERS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+_PLAIN = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "enable_gqa": False}
+
+
+class Attention(Operation):
+    """softmax(scale · q kᵀ) v, (batch, heads, queries, width), or with queries before heads.
+
+    It takes queries, keys and values, or the rows of one layer that hold all queries, then all keys, then all values,
+    with the batch and the tokens as which the model views them; `rows` are their heads and width then.
+    """
+
+    name = "attentions"
+    is_fast = True
+    keeps_images_apart = False
+    has_channels = False
+
+    def __init__(self, scale: float | None, rows: tuple[int, int] | None, *, has_queries_first: bool) -> None:
+        super().__init__(attention, (), are_images=False)
+        self.scale, self.rows, self.has_queries_first = scale, rows, has_queries_first
+
+    @classmethod
+    def match(cls, work: Rewriting, node: Node) -> Match | None:
+        """Match attention without a mask, with what turns its output and what makes its inputs of rows."""
+        if not work.has_fast_floats or node.target is not functional.scaled_dot_product_attention:
+            return None
+        arguments = _plain_arguments(node.args, node.kwargs)
+        inputs = None if arguments is None else tuple(arguments[name] for name in _PARAMETERS[:3])
+        if arguments is None or inputs is None or not all(isinstance(i, Node) for i in inputs) or not has_attention():
+            return None
+        turning = [user for user in node.users if _puts_queries_first(user)]
+        has_queries_first = len(turning) == 1 == len(node.users)
+        nodes, rows = [node, *turning] if has_queries_first else [node], None
+        if chain := _chain_from_rows(inputs):
+            sizes: Any = chain[0].args  # rows, batch, tokens, 3, heads, width
+            nodes, inputs, rows = [*chain, *nodes], sizes[:3], sizes[4:]
+        return Match(cls(arguments.get("scale"), rows, has_queries_first=has_queries_first), nodes, inputs)
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        """Run the kernel, which leaves to torch what it does not take."""
+        answer: Tensor
+        if self.rows is None:
+            answer = self.kernel(*inputs, self.scale)
+        else:
+            (qkv, batch, tokens), (heads, width) = inputs, self.rows
+            if qkv.shape == (batch, tokens, 3 * heads * width):
+                answer = attention_of_rows(qkv, heads, self.scale)
+            else:
+                views = qkv.reshape(batch, tokens, 3, heads, width).permute(2, 0, 3, 1, 4)
+                answer = self.kernel(*views.unbind(0), self.scale)
+        return answer if self.has_queries_first else answer.transpose(1, 2)
+
+
+def _chain_from_rows(inputs: tuple[Node, ...]) -> list[Node] | None:
+    """Return the nodes that make queries, keys and values of rows of all three, if nobody else reads them."""
+    parts = [node for i, node in enumerate(inputs) if _calls(node, operator.getitem, None, i)]
+    unbind = parts[0].args[0] if len(parts) == 3 else None
+    if not _calls(unbind, "unbind", None, 0) or set(unbind.users) != set(parts) or any(len(p.users) > 1 for p in parts):
+        return None
+    permute = unbind.args[0]
+    if not _calls(permute, "permute", None, 2, 0, 3, 1, 4) or len(permute.users) > 1:
+        return None
+    reshape = permute.args[0]
+    if not _calls(reshape, "reshape", None, None, None, 3, None, None) or len(reshape.users) > 1:
+        return None
+    are_numbers = all(type(size) is int and size > 0 for size in reshape.args[4:])
+    return [reshape, permute, unbind, *parts] if are_numbers else None
+
+
+def _calls(node: Any, target: Any, *args: Any) -> TypeGuard[Node]:
+    """Return whether it is a call of a function or a method with these arguments, None for any."""
+    if not isinstance(node, Node) or node.target != target or node.kwargs or len(node.args) != len(args):
+        return False
+    return all(wanted is None or wanted == given for wanted, given in zip(args, node.args, strict=True))
+
+
+class FastAttention(TorchFunctionMode):
+    """While this lasts, torch's function runs the kernel in this thread, so that layers do as the graph."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called for every function of tensors."""
+        kwargs = kwargs or {}
+        if func is functional.scaled_dot_product_attention:
+            arguments = _plain_arguments(args, kwargs)
+            if arguments is not None and not _need_gradients(arguments[name] for name in _PARAMETERS[:3]):
+                query, key, value = (arguments[name] for name in _PARAMETERS[:3])
+                return attention(query, key, value, arguments.get("scale")).transpose(1, 2)
+        return func(*args, **kwargs)
+
+
+def _plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the arguments by name; None if there is a mask, causal or not, a dropout, or a scale that is no number."""
+    arguments = dict(zip(_PARAMETERS, args, strict=False)) | dict(kwargs)
+    if any(_is_other(arguments.get(name, plain), plain) for name, plain in _PLAIN.items()):
+        return None
+    scale = arguments.get("scale")
+    return arguments if scale is None or isinstance(scale, int | float) else None
+
+
+def _is_other(value: Any, plain: Any) -> bool:
+    return value is not plain if plain is None else not isinstance(value, int | float) or value != plain
+
+
+def _need_gradients(tensors: Iterable[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _puts_queries_first(node: Node) -> bool:
+    is_transpose = node.op == "call_method" and node.target == "transpose" and not node.kwargs
+    return is_transpose and set(node.args[1:]) in ({1, 2}, {-3, -2}, {1, -2}, {-3, 2})

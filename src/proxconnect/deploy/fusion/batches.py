@@ -1,0 +1,106 @@
+"""Large batches in parts whose activations a cache holds, where no image of a batch knows of another."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx import Node
+from torch.nn import functional
+
+from proxconnect.deploy.fusion.layout import in_format_of, with_channels_last, with_planes
+from proxconnect.deploy.fusion.operation import Operation
+from proxconnect.deploy.packed.compact import CompactLayer
+from proxconnect.layers.react import Shift
+
+_BYTES = 5 << 19
+"""Those of the images of a part: four of 224 × 224 in float32."""
+
+_MODULES = {
+    nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ReLU,
+    nn.AdaptiveMaxPool2d, nn.ReLU6, nn.Hardtanh, nn.PReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid,
+    nn.Hardsigmoid, nn.Tanh, nn.Identity, nn.Dropout, Shift,
+}  # fmt: skip
+"""The modules whose answer for an image is the same in any batch, where they have nothing that says otherwise."""
+
+_FUNCTIONS: set[Any] = {
+    operator.add, operator.iadd, operator.sub, operator.mul, operator.imul, torch.add, torch.mul, torch.relu,
+    functional.relu, functional.relu6, functional.hardtanh, functional.silu, functional.gelu,
+    functional.adaptive_avg_pool2d, functional.avg_pool2d, functional.max_pool2d,
+    with_channels_last, with_planes, in_format_of,
+}  # fmt: skip
+_METHODS = {"relu", "relu_", "clone", "contiguous", "add", "add_", "mul", "sigmoid"}
+
+
+def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
+    """Whether a graph has one input, of images, and one answer, of which each image surely has its own."""
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    if len(inputs) != 1 or not isinstance(output.args[0], Node):
+        return False
+    ranks: dict[Node, int] = {inputs[0]: 4}
+    for node in graph.nodes:
+        if node.op in ("placeholder", "output"):
+            continue
+        values = node.all_input_nodes[: 1 if node.target is in_format_of else None]
+        read = {ranks[value] for value in values}
+        if len(read) != 1 or not _is_apart(node, modules, *read):  # of other ranks, rows of a batch may meet columns
+            return False
+        ranks[node] = _rank(node, modules, *read)
+    return True
+
+
+def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
+    """What `run` answers to a batch of images, part by part where it is large."""
+    part = part_of(images)
+    if len(images) <= part:
+        return run(images)
+    return torch.cat([run(some) for some in images.split(part)])
+
+
+def part_of(images: Tensor) -> int:
+    """How many images of a batch run at a time."""
+    return max(_BYTES // max(images[:1].nbytes, 1), 1) if images.dim() == 4 else len(images)
+
+
+def _is_apart(node: Node, modules: dict[str, nn.Module], rank: int) -> bool:
+    """Whether an operation on values of that many dimensions leaves the images of a batch apart."""
+    if node.op == "call_module":
+        return _is_module_apart(modules[str(node.target)])
+    if node.op == "get_attr":
+        return False
+    if node.target in (torch.flatten, "flatten"):
+        return _argument(node, 1, "start_dim", 0) in (1, 2, 3)
+    if node.target in (torch.mean, "mean"):
+        dims = _argument(node, 1, "dim", None)
+        return isinstance(dims, tuple | list) and all(dim % rank for dim in dims)
+    if node.target is torch.cat:
+        return bool(_argument(node, 1, "dim", 0) == 1)
+    if isinstance(node.target, Operation):
+        return node.target.keeps_images_apart
+    return node.target in (_METHODS if node.op == "call_method" else _FUNCTIONS)
+
+
+def _rank(node: Node, modules: dict[str, nn.Module], rank: int) -> int:
+    """The dimensions of what an operation makes of values of `rank` dimensions."""
+    module = modules[str(node.target)] if node.op == "call_module" else None
+    if isinstance(module, nn.Flatten):
+        return rank - (module.end_dim % rank - module.start_dim)
+    if node.target in (torch.flatten, "flatten"):
+        return int(rank - (_argument(node, 2, "end_dim", -1) % rank - _argument(node, 1, "start_dim", 0)))
+    if node.target in (torch.mean, "mean") and not _argument(node, 2, "keepdim", False):
+        return rank - len(_argument(node, 1, "dim", None))
+    return rank
+
+
+def _is_module_apart(module: nn.Module) -> bool:
+    if isinstance(module, nn.Flatten):
+        return module.start_dim >= 1
+    takes_statistics = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is None
+    is_pair = getattr(module, "return_indices", False)
+    return isinstance(module, CompactLayer) or (type(module) in _MODULES and not takes_statistics and not is_pair)
+
+
+def _argument(node: Node, place: int, name: str, default: Any) -> Any:
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)

@@ -1,0 +1,78 @@
+"""How far an answer lies from what is expected."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from proxconnect._support.example import tensors_in
+from proxconnect.kernels.epilogue import Bits
+
+ROUNDING = 1e-4
+"""By how much of its largest entry a sum of floats may change with its order."""
+
+_SMALLEST = 1e-300
+"""The gap of a sign that turned where the float is 0, which has the sign +1."""
+
+
+def gap(expected: Any, answer: Any) -> float:
+    """The largest |Δ| of all tensors by the largest entry; infinite for other shapes, and where only one is NaN."""
+    rights, mine = tensors_in(expected), tensors_in(answer)
+    if [t.shape for t in rights] != [t.shape for t in mine]:
+        return float("inf")
+    return max((outside(b, [a]) for a, b in zip(rights, mine, strict=True)), default=0.0)
+
+
+@torch.no_grad()
+def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = None) -> float:
+    """How far an answer lies beyond the lowest and the highest of the bounds, by the largest entry of the first one.
+
+    `channels` is a dimension: each of its entries is compared with the largest of its own.
+    """
+    if answer.shape != bounds[0].shape:
+        return float("inf")
+    if answer.dtype == bounds[0].dtype and torch.equal(answer, bounds[0]):
+        return 0.0
+    mine, right = answer.double(), bounds[0].double()
+    same = (mine == right) | (mine.isnan() & right.isnan())
+    if bool(same.all()):
+        return 0.0
+    low, high = _range(bounds)
+    beyond = torch.where(same, 0.0, torch.maximum(low - mine, mine - high))
+    return _by_largest(beyond.clamp(min=0.0), right, channels)  # NaN stays NaN
+
+
+@torch.no_grad()
+def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
+    """The largest float whose sign the bits do not have, by the largest entry of its channel; channels are last."""
+    signs = bits.floats().double()
+    if signs.shape != bounds[0].shape:
+        return float("inf")
+    low, high = _range(bounds)
+    is_nan = bounds[0].isnan().any(-1, keepdim=True).expand(signs.shape)
+    beyond = torch.where(signs > 0, -high, low).clamp(min=_SMALLEST)
+    beyond = torch.where(torch.where(signs > 0, high < 0, low >= 0), beyond, 0.0)
+    beyond = torch.where(is_nan, 0.0, beyond)
+    return _by_largest(torch.where(is_nan != signs.isnan(), torch.nan, beyond), bounds[0].double(), -1)
+
+
+def bits_of(floats: Tensor) -> Bits:
+    """The signs of floats, channels last, and where they are NaN."""
+    channels = floats.shape[-1]
+    signs = torch.nn.functional.pad((floats >= 0).long(), (0, -channels % 64)).unflatten(-1, (-1, 64))
+    nan = floats.isnan().any(-1)
+    return Bits((signs << torch.arange(64)).sum(-1), nan.to(torch.uint8) if bool(nan.any()) else None, channels)
+
+
+def _range(bounds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    stacked = torch.stack([bound.double() for bound in bounds])
+    return stacked.amin(0), stacked.amax(0)
+
+
+def _by_largest(beyond: Tensor, right: Tensor, channels: int | None) -> float:
+    """The largest of what lies beyond; infinite where that is NaN, or where there is nothing but 0 to compare with."""
+    dims = [dim for dim in range(right.dim()) if channels is None or dim != channels % right.dim()]
+    sizes = right.abs().nan_to_num(0.0)
+    largest = sizes.amax(dims, keepdim=True) if dims else sizes
+    return float(torch.where(beyond == 0, 0.0, beyond / largest).nan_to_num(float("inf")).max())

@@ -1,0 +1,86 @@
+"""Operations that write into their input, made safe to move."""
+
+import operator
+from typing import Any
+
+from torch import fx, nn
+from torch.fx import Node
+
+from proxconnect.deploy.fusion.trace import UntraceableError
+
+_AUGMENTED = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+_VIEWS = (
+    "view", "view_as", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze",
+    "expand", "expand_as", "chunk", "split", "unbind", "narrow", "select", "getitem", "contiguous", "to", "float",
+    "detach", "swapaxes", "swapdims", "moveaxis", "unfold", "ravel", "broadcast_to", "type", "type_as", "t", "diagonal",
+    "tensor_split", "dropout", "getattr",
+)  # fmt: skip
+"""The functions and methods whose answer may be their input's memory, and attributes, as `x.mT`."""
+
+_VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+"""Modules of which that is true."""
+
+
+def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
+    """Give every operation that writes into its input a copy of it where an earlier operation reads that too.
+
+    Then a reading may move behind the writing. UntraceableError where an operation reads later what was written under
+    the old name.
+    """
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    for node in list(graph.nodes):
+        if "out" in node.kwargs:
+            raise UntraceableError(f"{node} writes into what it is given as out=")
+        if not writes(node, modules):
+            continue
+        written = node.args[0]
+        owners = _owners(written, modules)
+        if any(map(_gives_sizes, owners)):  # numbers, which nothing is written into
+            continue
+        if owners[-1].op in ("placeholder", "get_attr"):
+            raise UntraceableError(f"{node} writes into {owners[-1]}, which is not its own")
+        readers = [user for owner in owners for user in owner.users if user is not node and user not in owners]
+        if any(order.get(reader, 0) > order[node] for reader in readers):
+            raise UntraceableError(f"{written} is written into by {node} and read again")
+        if readers:
+            with graph.inserting_before(node):
+                copy = graph.call_method("clone", (written,))
+            node.replace_input_with(written, copy)
+
+
+def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether an operation writes into its first argument."""
+    if not node.args or not isinstance(node.args[0], Node):
+        return False
+    if node.op == "call_module":
+        return bool(getattr(modules[str(node.target)], "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_") and not str(node.target).endswith("__")
+    return node.target in _AUGMENTED or bool(node.kwargs.get("inplace", False)) or _name(node).endswith("_")
+
+
+def is_copy(node: object) -> bool:
+    """Whether a node is such a copy, or one that the model makes."""
+    return isinstance(node, Node) and node.op == "call_method" and node.target == "clone" and len(node.args) == 1
+
+
+def _owners(node: Any, modules: dict[str, nn.Module]) -> list[Node]:
+    """The node, and those whose memory it may share."""
+    owners = [node]
+    while _is_view(owners[-1], modules) and isinstance(owners[-1].args[0], Node):
+        owners.append(owners[-1].args[0])
+    return owners
+
+
+def _is_view(node: Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], _VIEW_MODULES) and bool(node.args)
+    return node.op in ("call_function", "call_method") and _name(node) in _VIEWS and bool(node.args)
+
+
+def _gives_sizes(node: Node) -> bool:
+    return node.target == "size" or (node.target is getattr and node.args[1] == "shape")
+
+
+def _name(node: Node) -> str:
+    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", ""))

@@ -1,0 +1,126 @@
+"""Safetensors files: written without numpy, opened with an answer to what is wrong with them."""
+
+import ctypes
+import errno
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from proxconnect._support.regular_files import require_regular
+from proxconnect.deploy.packed import checksum
+
+CODES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
+    torch.bool: "BOOL", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
+}  # fmt: skip
+"""The dtypes that a file may hold, as safetensors calls them."""
+
+_LENGTH_BYTES = 8
+_ALIGNMENT = 64  # of the first tensor, as allocations of torch's have it
+_LONGEST_HEADER = 100_000_000  # the bound that safetensors sets
+
+
+def storable(name: str, tensor: Tensor) -> Tensor:
+    """A tensor in main memory, as `write` takes it; ValueError for one without values, TypeError for its dtype."""
+    if tensor.is_meta:
+        raise ValueError(f"tensor {name!r} is on the meta device and has no values: load them first")
+    if tensor.dtype not in CODES:
+        raise TypeError(f"tensor {name!r} is {tensor.dtype}, which no file holds: register it with persistent=False")
+    return tensor.detach().cpu().resolve_neg()
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file: one tensor after the other, wide dtypes first, so that all are aligned.
+
+    Tensors must be in main memory. Equal input gives equal bytes.
+    """
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in names:
+        tensor, start = tensors[name], end
+        end += tensor.nbytes
+        header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + _LENGTH_BYTES) % _ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(_LENGTH_BYTES, "little"))
+        file.write(text)
+        for name in names:
+            tensor = tensors[name].contiguous()
+            if tensor.nbytes:
+                file.write((ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr()))
+
+
+def open_checked(path: Path) -> Any:
+    """The open `safetensors.safe_open` file, a context manager; ValueError that says what else the file is.
+
+    Its header has been checked against the file's size by safetensors, and all its bytes against the checksum where it
+    has one. OSError where it cannot be read at all.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    require_regular(path)
+    with path.open("rb") as beginning:
+        start = beginning.read(_LENGTH_BYTES + 1)
+        size = os.fstat(beginning.fileno()).st_size
+    _refuse_foreign(start, size)
+    try:
+        file = safe_open(path, "pt", device="cpu")
+    except SafetensorError as error:
+        if size < _described_size(path):
+            raise ValueError("it is truncated within its tensors: copy or save it again") from None
+        raise ValueError(f"it is damaged ({error}): copy or save it again") from None
+    except RuntimeError as error:  # torch's, of the system's refusal
+        raise OSError(errno.ENOMEM, f"it has {size} bytes, more than can be mapped here", str(path)) from error
+    if checksum.KEY in (file.metadata() or {}):
+        checksum.require_match(path)
+    return file
+
+
+def tensor_of(file: Any, name: str) -> Tensor:
+    """A tensor of a file that `open_checked` opened: the file's own pages, unless it lies where its dtype cannot.
+
+    They are read when they are looked at, and what is written to them stays in this process. Windows, which replaces no
+    file that is mapped, gets a copy.
+    """
+    tensor: Tensor = file.get_tensor(name)
+    is_aligned = tensor.data_ptr() % tensor.itemsize == 0
+    return tensor if is_aligned and sys.platform != "win32" else tensor.clone()
+
+
+def _described_size(path: Path) -> int:
+    """The size that a header speaks of, 0 where it cannot be understood."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        text = file.read(length)
+    try:
+        tensors = [entry for name, entry in json.loads(text).items() if name != "__metadata__"]
+        return _LENGTH_BYTES + length + max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
+        return 0
+
+
+def _refuse_foreign(start: bytes, size: int) -> None:
+    """Say what a file is that begins so and has that size, unless it may be a whole safetensors file."""
+    save_again = "save the packed model with pc.save(pc.pack(model), path)"
+    if not start:
+        raise ValueError(f"it is empty: {save_again}")
+    if start.startswith(b"PK\x03\x04"):
+        raise ValueError(f"it is a zip archive, as torch.save writes, and no packed model: {save_again}")
+    if start[0] == 0x80 and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and start[8:9] != b"{":
+        raise ValueError(f"it is a Python pickle, which is never read, and no packed model: {save_again}")
+    header = int.from_bytes(start[:_LENGTH_BYTES], "little")
+    if len(start) <= _LENGTH_BYTES:
+        raise ValueError("it is truncated within its first bytes: copy or save it again")
+    if start[_LENGTH_BYTES:] != b"{" or header > _LONGEST_HEADER:
+        raise ValueError(f"it is no safetensors file: {save_again}")
+    if _LENGTH_BYTES + header > size:
+        raise ValueError(f"it is truncated: its header alone takes {header} bytes, the file has {size}: copy it again")

@@ -1,0 +1,92 @@
+"""The JSON that makes a safetensors file a packed model: version, layers, aliases."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from proxconnect.deploy.packed import checksum
+from proxconnect.deploy.packed.halves import Vectors
+from proxconnect.deploy.packed.spec import LayerSpec
+
+KEY = "proxconnect"
+"""The metadata key of the safetensors file."""
+VERSION = 3
+"""The version of the layout that this code writes; it reads that and older ones."""
+
+_FIRST_WITH_CHECKSUM = 3
+_KEYS = {"version", "layers", "aliases", "vectors"}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The packed layers by qualified name, and the names of tensors that equal a stored one."""
+
+    layers: Mapping[str, LayerSpec]
+    aliases: Mapping[str, str]
+    vectors: Vectors = "float32"
+    """"float16" where vectors of float32 may be stored so."""
+
+    def to_json(self) -> str:
+        """The text under the metadata key."""
+        layers = {name: spec.to_json() for name, spec in self.layers.items()}
+        content = {"version": VERSION, "layers": layers, "aliases": dict(self.aliases), "vectors": self.vectors}
+        return json.dumps(content, separators=(",", ":"))
+
+    @classmethod
+    def of(cls, entries: Mapping[str, str]) -> "Metadata":
+        """Read the metadata of a safetensors file; ValueError that says what is wrong with it."""
+        if KEY not in entries:
+            raise ValueError(
+                "it is a safetensors file, but no packed model: save one with pc.save(pc.pack(model), path)"
+            )
+        content = _content(entries[KEY])
+        if content["version"] >= _FIRST_WITH_CHECKSUM and checksum.KEY not in entries:
+            raise ValueError(f"it is damaged (its checksum is missing): {checksum.REMEDY}")
+        if content["version"] == 1:
+            content.setdefault("vectors", "float32")
+        if set(content) != _KEYS:
+            raise ValueError(f"its metadata must have the keys {', '.join(sorted(_KEYS))}: the file is damaged")
+        if content["vectors"] not in get_args(Vectors):
+            raise ValueError(f"the vectors in its metadata are {content['vectors']!r}, not one of "
+                             f"{', '.join(get_args(Vectors))}: the file is damaged")  # fmt: skip
+        layers, aliases = content["layers"], content["aliases"]
+        if not isinstance(layers, dict) or not layers:
+            raise ValueError("its metadata names no layers: the file is damaged")
+        if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
+            raise ValueError("the aliases in its metadata must be an object of strings: the file is damaged")
+        return cls({name: _spec(name, entry) for name, entry in layers.items()}, aliases, content["vectors"])
+
+
+def _content(text: str) -> dict[str, Any]:
+    """Parse the text under the metadata key, an object of a version that is known."""
+    try:
+        content: dict[str, Any] = json.loads(text, object_pairs_hook=_without_duplicates)
+    except RecursionError:
+        raise ValueError("its metadata is nested too deeply: the file is damaged") from None
+    except ValueError as error:
+        raise ValueError(f"its metadata is no valid JSON ({error}): the file is damaged") from None
+    _check_version(content)
+    return content
+
+
+def _check_version(content: object) -> None:
+    version = content.get("version") if isinstance(content, dict) else None
+    if type(version) is not int or version < 1:
+        raise ValueError(f"its metadata has no valid version, but {version!r}: the file is damaged")
+    if version > VERSION:
+        raise ValueError(f"it was written by a newer proxconnect (layout {version}, this reads {VERSION}): upgrade")
+
+
+def _spec(name: str, entry: object) -> LayerSpec:
+    try:
+        return LayerSpec.from_json(entry)
+    except ValueError as error:
+        raise ValueError(f"the metadata of layer {name!r} is wrong: {error}") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key stands twice")
+    return content

@@ -1,9 +1,0 @@
-"""Packed models as fused graphs: what lies between binary layers runs in the same pass as these."""
-
-from proxconnect.fusion.attachment import layer_by_layer
-from proxconnect.fusion.comparison import ProofError
-from proxconnect.fusion.fast_floats import Floats
-from proxconnect.fusion.proof import Proof, prove
-from proxconnect.fusion.regions import Fusion, Region, fuse
-
-__all__ = ["Floats", "Fusion", "Proof", "ProofError", "Region", "fuse", "layer_by_layer", "prove"]

@@ -1,0 +1,31 @@
+"""The peak of main memory of this process."""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs")
+
+
+def own_peak() -> int | None:
+    """Return the most bytes of main memory that this process has held; None if the system does not report it.
+
+    On Linux it comes from /proc: there `ru_maxrss` starts at the peak of the parent process.
+    """
+    if _STATUS.exists():
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+def reset_peak() -> None:
+    """Let `own_peak` count from now on, if the system can."""
+    with suppress(OSError):
+        _RESET.write_text("5")

@@ -1,0 +1,65 @@
+"""Figures that no window shows, their colours, and how they are written."""
+
+import os
+from collections.abc import Sized
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxconnect._support import extras
+from proxconnect._support.atomic import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHADES = {"F": ("#9ecae1", "#4292c6", "#08306b"), "B": ("#fdbe85", "#f16913", "#7f2704")}
+"""Colours of F and of B by sharpness, soft to sharp."""
+
+PAIR_COLOURS = {
+    "fp": "#444444", "bc": "#0072b2", "pc": "#e69f00", "parq": "#8c6d31", "binaryrelax": "#56b4e9", "md": "#999933",
+    "bnn": "#009e73", "bnn+": "#cc79a7", "bnn++": "#d62728", "poly": "#9467bd", "poly+": "#5e3c99", "ede": "#b2912f",
+    "ede+": "#17becf", "clip+": "#7f3b08", "erf": "#a6d96a", "erf+": "#1b7837",
+}  # fmt: skip
+"""The colour of each pair in all pictures of runs."""
+
+SUFFIXES = (".png", ".svg")
+"""The kinds of files that `save` writes."""
+
+REACH = 2.5
+"""Functions are drawn on [-REACH, REACH]."""
+
+
+def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    """Write `figure` as a PNG or SVG file, by the suffix of `path`; ValueError for another suffix.
+
+    A temporary file is written and then renamed, so that `path` is never half written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"give a file that ends in {' or '.join(SUFFIXES)}, got {str(path)!r}")
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format=suffix[1:], dpi=130)
+
+
+def require_some(given: Sized, what: str) -> None:
+    """Raise ValueError if there is nothing to draw."""
+    if not given:
+        raise ValueError(f"there is nothing to draw: give at least one of the {what}")
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Make an empty figure, in inches, that belongs to no global state."""
+    figure: Figure = extras.require("matplotlib.figure", "plots").Figure(figsize=(width, height), layout="constrained")
+    return figure
+
+
+def bare(axes: "Axes") -> None:
+    """Hide the frame at the top and the right."""
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def cross_at_zero(axes: "Axes") -> None:
+    """Draw thin lines through 0, and hide the frame at the top and the right."""
+    axes.axhline(0.0, color="#bbbbbb", linewidth=0.6, zorder=0)
+    axes.axvline(0.0, color="#bbbbbb", linewidth=0.6, zorder=0)
+    bare(axes)

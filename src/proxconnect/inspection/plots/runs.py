@@ -1,0 +1,140 @@
+"""Pictures of training runs: their course, its bound, and the latents at the end."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from proxconnect._support import extras
+from proxconnect.inspection.plots.figures import PAIR_COLOURS, SHADES, bare, new_figure, require_some
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def plot_curves(
+    losses: Mapping[str, Sequence[Sequence[float]]],
+    accuracies: Mapping[str, Sequence[Sequence[float]]],
+    title: str = "",
+) -> "Figure":
+    """Draw training loss and hard test accuracy over epochs: the mean over runs, and their range as a band.
+
+    `losses` (in nats) and `accuracies` (in [0, 1]) are, by pair, lists of runs with one number an epoch. There is no
+    panel of accuracies if no run has any. ValueError without a run.
+    """
+    require_some(losses, "runs")
+    figure = new_figure(9.6 if _any(accuracies) else 5.2, 4.0)
+    figure.suptitle(title, fontsize=11)
+    axes = figure.subplots(1, 2 if _any(accuracies) else 1, squeeze=False)[0]
+    _bands(axes[0], losses, 1.0)
+    axes[0].set_yscale("log")
+    axes[0].set(xlabel="epoch", ylabel="training loss (nats)", title="training set, as trained")
+    if _any(accuracies):
+        _bands(axes[1], accuracies, 100.0)
+        axes[1].set(xlabel="epoch", ylabel="accuracy (%)", title="test set, hard weights")
+        low = min(100 * run[-1] for runs in accuracies.values() for run in runs if run)
+        axes[1].set_ylim(max(0.0, low - 2.0 * max(100.0 - low, 2.0)), 100.0)
+    axes[-1].legend(frameon=False, fontsize=8, loc="best", ncols=2)
+    return figure
+
+
+def _any(runs_of: Mapping[str, Sequence[Sequence[float]]]) -> bool:
+    return any(run for runs in runs_of.values() for run in runs)
+
+
+def _bands(axes: "Axes", runs_of: Mapping[str, Sequence[Sequence[float]]], factor: float) -> None:
+    """Draw for each pair the mean over its runs, up to the shortest, and their range as a band."""
+    for name, runs in runs_of.items():
+        length = min((len(run) for run in runs), default=0)
+        if length == 0:
+            continue
+        values = factor * torch.tensor([list(run[:length]) for run in runs], dtype=torch.float64)
+        epochs = range(1, length + 1)
+        colour = PAIR_COLOURS.get(name, "#444444")
+        axes.plot(epochs, values.mean(0), color=colour, linewidth=1.5, label=name, marker="." if length == 1 else None)
+        axes.fill_between(epochs, values.amin(0), values.amax(0), color=colour, alpha=0.12, linewidth=0)
+    bare(axes)
+    axes.xaxis.set_major_locator(extras.require("matplotlib.ticker", "plots").MaxNLocator(integer=True))
+
+
+def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]]]) -> "Figure":
+    """Draw, by title and pair, the average excess loss at every horizon, (t,), and its bound, (t,) or None, dashed.
+
+    Axes are logarithmic. A line without bound is dotted. A comma in the name of a pair separates it from the name of a
+    run. The rate of a convex potential, log t/√t, starts at the bound of the first run. ValueError without a panel, or
+    without a run in one.
+    """
+    require_some(panels, "panels")
+    for title, runs in panels.items():
+        require_some(runs, f"runs of {title!r}")
+    figure = new_figure(4.2 * len(panels), 4.8)
+    for axes, (title, runs) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name, (excess, bound) in runs.items():
+            colour = PAIR_COLOURS.get(name.partition(",")[0], "#444444")
+            horizons, width = torch.arange(1, len(excess) + 1), 0.9 if "," in name else 1.6
+            shown = torch.where(excess > 0, excess, torch.nan)  # its logarithm would be at the bottom
+            axes.plot(horizons, shown, ":" if bound is None else "-", color=colour, linewidth=width, label=name)
+            if bound is not None:
+                axes.plot(horizons, bound, "--", color=colour, linewidth=0.6 * width)
+        _draw_rate(axes, *next(iter(runs.values())))
+        axes.set(xscale="log", yscale="log", xlabel="steps t", title=title)
+        bare(axes)
+    figure.axes[0].set_ylabel("average excess loss")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    lines = extras.require("matplotlib.lines", "plots").Line2D
+    handles += [lines([], [], color="#444444", linestyle=style, linewidth=0.9) for style in ("--", ":")]
+    labels += ["its bound", "no bound"]
+    figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
+    return figure
+
+
+def _draw_rate(axes: "Axes", excess: Tensor, bound: Tensor | None) -> None:
+    """Draw log t/√t over the later steps, from the bound there, or from the excess without one."""
+    first = min(max(len(excess) // 100, 8), len(excess))  # before t = e² it rises
+    late = torch.arange(first, len(excess) + 1, dtype=torch.float64)
+    rate = late.log() / late.sqrt()
+    start = (excess if bound is None else bound)[first - 1]
+    axes.plot(late, rate * (start / rate[0]), color="#cccccc", linewidth=5, zorder=0, label="∝ log t/√t")
+
+
+def plot_latents(layers: Mapping[str, tuple[Tensor, Tensor]], title: str = "") -> "Figure":
+    """Draw the histogram of w*/ᾱ by name of the layer, from (latent, hard weight), and the shares of -1 and +1.
+
+    ᾱ is that of the output channel, whatever the layer's scale. Values beyond ±4 count in the outermost bins.
+    ValueError without a layer.
+    """
+    if not layers:
+        raise ValueError("plot_latents needs at least one layer: pass {name: (layer.latent, layer.binary_weight)}")
+    figure = new_figure(2.9 * len(layers) + 0.6, 3.4)
+    figure.suptitle(title, fontsize=11)
+    for axes, (name, (latent, hard)) in zip(
+        figure.subplots(1, len(layers), squeeze=False)[0], layers.items(), strict=True
+    ):
+        _histogram(axes, latent.detach(), hard.detach())
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("latent w* / ᾱ")
+    figure.axes[0].set_ylabel("share of weights")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _histogram(axes: "Axes", latent: Tensor, hard: Tensor) -> None:
+    alpha_bar = latent.abs().mean(tuple(range(1, latent.dim())), keepdim=True)
+    alpha_bar = torch.where(alpha_bar == 0, 1.0, alpha_bar)
+    x = (latent / alpha_bar).flatten()
+    counts, edges = torch.histogram(x.float().clamp(-4, 4).cpu(), bins=80, range=(-4.0, 4.0))
+    shares = counts / x.numel()
+    axes.stairs(shares, edges, fill=True, color=SHADES["F"][0], label="latents")
+    axes.set_ylim(0, 1.45 * float(shares.max()))
+    for value, side in ((-1, "right"), (1, "left")):
+        share = float(((hard / alpha_bar).flatten() * value > 0).double().mean())
+        axes.axvline(
+            value, color=SHADES["B"][1], linewidth=1.6, label="hard weights ±1, and their shares" if value > 0 else None
+        )
+        axes.annotate(
+            f"{100 * share:.0f} %", (value, 0.9), xycoords=("data", "axes fraction"), color=SHADES["B"][2],
+            xytext=(4 * value, 0), textcoords="offset points", ha=side, fontsize=8,
+        )  # fmt: skip
+    bare(axes)

@@ -1,0 +1,69 @@
+"""Contexts that override how a model quantises, in `train()` and `eval()`, and restore it on any exception."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from proxconnect._support.arguments import require_module
+from proxconnect.layers import guard
+from proxconnect.layers.base import BinaryLayer
+from proxconnect.quantizer.quantizer import overridden
+
+
+@contextmanager
+def hard(model: nn.Module) -> Iterator[nn.Module]:
+    """Run `model` with hard weights ᾱ·sign(latent) and hard activations, even in `train()` and for the pair `fp`.
+
+    Gradients flow with each pair's B. An optimizer step in the context raises RuntimeError.
+
+    Example:
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
+        >>> x = torch.randn(2, 4)
+        >>> with pc.hard(model.train()):
+        ...     y = model(x)
+        >>> torch.equal(y, model.eval()(x))
+        True
+    """
+    require_module(model, "hard(model)")
+    for module in model.modules():
+        if isinstance(module, BinaryLayer):
+            guard.watch(module)
+    with overridden(model, "hard"):
+        yield model
+
+
+@contextmanager
+def soft(model: nn.Module) -> Iterator[nn.Module]:
+    """Run `model` with the soft weights and activations of `train()`, F at the present μ, even in `eval()`.
+
+    Use `with pc.soft(model.eval())` to measure the accuracy before hardening: batch norm and dropout are in `eval()`.
+    The pair `fp` stays float, and so do weights that an update rule trains in full precision.
+
+    Example:
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
+        >>> x = torch.randn(2, 4)
+        >>> with pc.soft(model.eval()):
+        ...     y = model(x)
+        >>> torch.equal(y, model.train()(x))
+        True
+    """
+    require_module(model, "soft(model)")
+    with overridden(model, "soft"):
+        yield model
+
+
+@contextmanager
+def full_precision(model: nn.Module) -> Iterator[nn.Module]:
+    """Run `model` with its latent weights and float activations: nothing is quantised.
+
+
+    Example:
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4, bias=False)), "bc", keep=None)
+        >>> x = torch.randn(2, 4)
+        >>> with pc.full_precision(model):
+        ...     torch.testing.assert_close(model(x), x @ model[0].latent.T)
+    """
+    require_module(model, "full_precision(model)")
+    with overridden(model, "full_precision"):
+        yield model

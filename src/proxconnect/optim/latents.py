@@ -1,0 +1,124 @@
+"""The latents that an optimizer moves, and the clamp of BinaryConnect and BNN."""
+
+import math
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from proxconnect._support.arguments import require_module, require_number
+from proxconnect._support.text import some
+from proxconnect.layers import BinaryLayer
+from proxconnect.layers.base import LIVING
+
+_INNER = ("optimizer", "_base_optimizer", "base")
+"""The attributes in which Accelerate and Lightning, timm's Lookahead and schedule-free keep the wrapped optimizer."""
+
+
+def unwrapped(optimizer: object) -> Optimizer:
+    """Return the optimizer inside its wrappers; TypeError if there is none."""
+    inner: object = optimizer
+    while held := next((h for name in _INNER if isinstance(h := getattr(inner, name, None), Optimizer)), None):
+        inner = held
+    if not isinstance(inner, Optimizer):
+        raise TypeError(f"an optimizer is needed first, then the model; got {type(optimizer).__name__}")
+    return inner
+
+
+def owners(parameters: Iterable[Tensor]) -> dict[Tensor, BinaryLayer]:
+    """Find the living binary layers that own latents among `parameters`, by latent."""
+    held: dict[Any, BinaryLayer] = {id(layer._parameters.get("latent")): layer for layer in list(LIVING)}
+    return {parameter: held[id(parameter)] for parameter in parameters if id(parameter) in held}
+
+
+def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
+    """Return the binary layers of `model` whose latents `optimizer` moves, by qualified name.
+
+    Raises:
+        ValueError: the model has no binary layer, or the optimizer holds none of their latents.
+    """
+    require_module(model, "this call, with the optimizer first,")
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no binary layer: call proxconnect.binarize(model) first")
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    stepped = {name: layer for name, layer in layers.items() if id(layer.latent) in held}
+    if not stepped:
+        raise ValueError(
+            f"the {type(optimizer).__name__} holds none of the {len(layers)} latents of this model: make it from the "
+            "binarized model's parameters, on the device where they stay"
+        )
+    _warn_of_forgotten_scales(stepped, held)
+    return stepped
+
+
+def _warn_of_forgotten_scales(stepped: dict[str, BinaryLayer], held: set[int]) -> None:
+    scales = {name: layer.weight_quantizer.alpha for name, layer in stepped.items()}
+    forgotten = [name for name, alpha in scales.items() if alpha is not None and id(alpha) not in held]
+    if forgotten:
+        warnings.warn(
+            f"the optimizer holds the latents of {some(forgotten)}, but not their learned scales, which so stay as "
+            "they are: make it after binarize(), from all parameters",
+            stacklevel=4,
+        )
+
+
+def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
+    """Return True if a call of `optimizer.step` with these keywords moves parameters; hooks must ignore the others.
+
+    A fused optimizer skips a step if GradScaler set `found_inf`. torch.distributed.checkpoint makes an empty state by a
+    step with learning rate 0.
+    """
+    found_inf = getattr(optimizer, "found_inf", None)
+    if found_inf is not None and bool(found_inf):
+        return False
+    return kwargs != {"closure": None} or any(float(group["lr"]) != 0 for group in optimizer.param_groups)
+
+
+def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> RemovableHandle:
+    """Clamp the latents to [-bound, bound] after every step of `optimizer`; use it instead of `weight.data.clamp_`.
+
+    BinaryConnect (arXiv 1511.00363) and BNN (arXiv 1602.02830) were published with bound 1 and no scale. A latent that
+    a step made infinite becomes NaN, which you notice, unlike ±bound.
+
+    Args:
+        optimizer: the optimizer, or a wrapper of Accelerate or Lightning.
+        model: the binarized model.
+        bound: the largest magnitude of a latent.
+
+    Returns:
+        A handle; its `remove()` ends the clamping.
+
+    Raises:
+        ValueError: the optimizer moves no latent of the model, or the bound is not positive and finite.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
+        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
+        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
+        <All keys matched successfully>
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        >>> handle = pc.clip_latents(optimizer, model)
+        >>> model(torch.tensor([2.0, -0.5])).backward()
+        >>> optimizer.step()
+        >>> model[0].latent.data  # not -1.7 and 0.3
+        tensor([[-1.0000,  0.3000]])
+    """
+    require_number(bound, "bound")
+    if not (math.isfinite(bound) and bound > 0):
+        raise ValueError(f"bound must be positive and finite; got {bound}")
+    optimizer = unwrapped(optimizer)
+    layers = stepped_layers(optimizer, model).values()
+
+    @torch.no_grad()
+    def clamp(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for layer in layers:
+            lost = layer.latent - layer.latent  # 0, or NaN for NaN and infinity
+
+            layer.latent.clamp_(-bound, bound).add_(lost)
+
+    return optimizer.register_step_post_hook(clamp)

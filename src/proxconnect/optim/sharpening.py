@@ -1,0 +1,217 @@
+"""The schedule of the sharpness μ, which moves with the steps of an optimizer."""
+
+import math
+from typing import Any, Literal, NamedTuple, get_args
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from proxconnect.layers import BinaryLayer
+from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
+from proxconnect.quantizer import Quantizer
+
+Shape = Literal["exponential", "linear", "cosine", "constant", "cumulative"]
+Part = Literal["weights", "activations", "both"]
+
+_PARTS: dict[Part, tuple[str, ...]] = {
+    "weights": ("weights",),
+    "activations": ("activations",),
+    "both": ("weights", "activations"),
+}
+_attached: "WeakKeyDictionary[Optimizer, WeakValueDictionary[str, Sharpening]]" = WeakKeyDictionary()
+
+
+class _Course(NamedTuple):
+    """A quantizer, the start and end of its μ (None: no end), and the index of its latent's parameter group."""
+
+    quantizer: Quantizer
+    start: float
+    end: float | None
+    group: int
+
+
+class Sharpening:
+    """A schedule that moves μ after every step of `optimizer`, from a soft start to a sharp end.
+
+    Let p be the completed share of `steps - hold`. Then μ is start·(end/start)^p ("exponential"),
+    start + (end - start)·p ("linear"), the same with p ↦ (1 - cos πp)/2 ("cosine"), or start ("constant"). It stays at
+    `end` for the last `hold` steps and after. "cumulative" is the schedule of the theory: μ_t = start + Σ_{τ<t} η_τ
+    with the learning rates of the latent's group, capped at `end` if you give one.
+
+    The count is in `optimizer.param_groups[0]`: a checkpoint of the optimizer holds the schedule, and
+    `optimizer.load_state_dict` restores μ. A step counts when the optimizer steps: once for accumulated gradients or
+    for several calls of a closure, and not if GradScaler skips it.
+
+    Weight decay acts on the latents w*, not on the ±α that the network uses. It pulls latents to 0, where signs flip.
+
+    Args:
+        optimizer: any optimizer, or a wrapper of Accelerate or Lightning. It moves μ of the layers whose latents this
+            optimizer holds; make one Sharpening per optimizer.
+        model: the binarized model.
+        steps: optimizer steps until μ reaches its end, `hold` included; not for "constant" and "cumulative".
+        start, end: the range of μ. None takes each quantizer's usual range; for "cumulative" the start is then 1, and
+            there is no end.
+        shape: one of "exponential", "linear", "cosine", "constant", "cumulative".
+        hold: the number of last `steps` that stay at `end`.
+        part: the pairs that move: those of the "weights", of the "activations", or "both".
+
+    Raises:
+        ValueError: the model has no binary layer, the optimizer holds none of their latents or has a Sharpening of the
+            same part, there are no binary activations to move, the start or end lies outside a pair's domain, the end
+            is below the start, or the arguments make no schedule.
+
+    Example:
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> sharpening = pc.Sharpening(optimizer, model, steps=4, start=1.0, end=16.0)
+        >>> for _ in range(4):
+        ...     optimizer.step()
+        ...     print(model[0].weight_quantizer.mu.item())
+        2.0
+        4.0
+        8.0
+        16.0
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, model: nn.Module, *, steps: int | None = None, start: float | None = None,
+        end: float | None = None, shape: Shape = "exponential", hold: int = 0, part: Part = "weights",
+    ) -> None:  # fmt: skip
+        _require_sense(shape, part, steps, end, hold)
+        self.optimizer = optimizer = unwrapped(optimizer)
+        self.shape: Shape = shape
+        self.steps = steps
+        self.hold = hold
+        self.part: Part = part
+        self._key, self._travelled = f"sharpening_{part}", f"sharpening_{part}_travelled"
+        layers = stepped_layers(optimizer, model)
+        self._courses = self._plan(layers, start, end)
+        self._attach()
+        for course in self._courses:
+            course.quantizer.scheduled = True
+        self._hooks = (
+            optimizer.register_step_post_hook(self._after_step),
+            optimizer.register_load_state_dict_post_hook(self._after_load),
+        )
+        self._apply()
+
+    @property
+    def step_count(self) -> int:
+        """Optimizer steps counted so far."""
+        return int(self.optimizer.param_groups[0].get(self._key, 0))
+
+    @property
+    def progress(self) -> float:
+        """The completed share of `steps - hold`, in [0, 1]; 0 without `steps`."""
+        return 0.0 if self.steps is None else min(1.0, self.step_count / (self.steps - self.hold))
+
+    def remove(self) -> None:
+        """Stop moving μ, which keeps its value, and forget the count."""
+        for hook in self._hooks:
+            hook.remove()
+        attached = _attached.get(self.optimizer)
+        if attached is None or attached.get(self.part) is not self:  # removed already
+            return
+        del attached[self.part]
+        for group in self.optimizer.param_groups:
+            for key in (self._key, self._travelled):
+                group.pop(key, None)
+        for course in self._courses:
+            course.quantizer.scheduled = False
+
+    def _plan(self, layers: dict[str, BinaryLayer], start: float | None, end: float | None) -> list[_Course]:
+        group_of = {id(p): i for i, group in enumerate(self.optimizer.param_groups) for p in group["params"]}
+        courses, quantised = [], False
+        for name, layer in layers.items():
+            for part in _PARTS[self.part]:
+                quantizer = layer.quantizers.get(part)
+                quantised |= quantizer is not None
+                if quantizer is None or quantizer.sharpness is None:
+                    continue
+                if quantizer.mu.is_meta:
+                    raise ValueError(f"{name}: μ is on the meta device and cannot move: materialise the model first")
+                quantizer.require_plausible_mu()
+                course = self._course(quantizer, start, end, group_of[id(layer.latent)])
+                for mu in (course.start, course.end):
+                    if mu is not None:
+                        quantizer.sharpness.require(mu, f"{name}: pair {quantizer.pair.name!r}")
+                if self.shape != "constant" and course.end is not None and course.end < course.start:
+                    raise ValueError(
+                        f"{name}: μ would fall from {course.start:g} to {course.end:g}, so soften: give an end that "
+                        "is not below the start"
+                    )
+                courses.append(course)
+        if not quantised:
+            raise ValueError("no layer has binary activations: pass activations= to binarize(), or part='weights'")
+        return courses
+
+    def _course(self, quantizer: Quantizer, start: float | None, end: float | None, group: int) -> _Course:
+        usual = quantizer.sharpness
+        assert usual is not None
+        if self.shape == "cumulative":
+            return _Course(quantizer, 1.0 if start is None else start, end, group)
+        return _Course(quantizer, usual.start if start is None else start, usual.end if end is None else end, group)
+
+    def _attach(self) -> None:
+        attached = _attached.setdefault(self.optimizer, WeakValueDictionary())
+        for part, other in attached.items():
+            if set(_PARTS[other.part]) & set(_PARTS[self.part]):
+                raise ValueError(
+                    f"this optimizer already has a Sharpening of part {part!r}, which would count each step twice: "
+                    "call its remove() first"
+                )
+        attached[self.part] = self
+        self.optimizer.param_groups[0].setdefault(self._key, 0)  # distributed checkpoints load existing keys only
+        if self.shape == "cumulative":
+            for group in self.optimizer.param_groups:
+                group.setdefault(self._travelled, 0.0)
+
+    @torch.no_grad()
+    def _apply(self) -> None:
+        for course in self._courses:
+            course.quantizer.mu.fill_(self._mu(course))
+
+    def _mu(self, course: _Course) -> float:
+        start, end, p = course.start, course.end, self.progress
+        if self.shape == "cumulative":
+            mu = start + float(self.optimizer.param_groups[course.group].get(self._travelled, 0.0))
+            return mu if end is None else min(end, mu)
+        if self.shape == "constant" or end is None:
+            return start
+        if self.shape == "exponential":
+            return float(start * (end / start) ** p)
+        return start + (end - start) * (p if self.shape == "linear" else (1 - math.cos(math.pi * p)) / 2)
+
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not takes_effect(optimizer, kwargs):
+            return
+        optimizer.param_groups[0][self._key] = self.step_count + 1
+        if self.shape == "cumulative":
+            for group in optimizer.param_groups:
+                group[self._travelled] = group.get(self._travelled, 0.0) + float(group["lr"])
+        self._apply()
+
+    def _after_load(self, optimizer: Optimizer) -> None:
+        self._apply()
+
+
+def _require_sense(shape: str, part: str, steps: int | None, end: float | None, hold: int) -> None:
+    """Raise ValueError for arguments that make no schedule for any model."""
+
+    shapes = get_args(Shape)
+    if shape not in shapes:
+        raise ValueError(f"unknown shape {shape!r}: known are {', '.join(shapes)}")
+    if part not in get_args(Part):
+        raise ValueError(f"unknown part {part!r}: known are {', '.join(_PARTS)}")
+    if shape == "constant" and end is not None:
+        raise ValueError("a constant sharpness has a start and no end; choose another shape to move it")
+    if shape in ("constant", "cumulative"):
+        if steps is not None or hold:
+            raise ValueError(f"shape {shape!r} takes neither steps nor hold: leave them out")
+        return
+    if type(steps) is not int or steps <= 0:
+        raise ValueError(f"shape {shape!r} needs steps=, the number of optimizer steps of the run; got {steps}")
+    if not isinstance(hold, int) or not 0 <= hold < steps:
+        raise ValueError(f"hold must be from 0 to steps - 1 = {steps - 1}; got {hold}")

@@ -1,0 +1,254 @@
+"""The compiled form of a quantizer: forward and backward by kernels, each in one pass over memory.
+
+Tables map the types of a pair's parts to the curves that the kernels know. Pairs with other parts, and tensors that are
+not plain CPU tensors, use torch. A training step has many small latents and finds the caches cold at each, so a line of
+Python here costs as much as many entries: keep the path short.
+"""
+
+import math
+from functools import cache, lru_cache, partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from proxconnect.kernels.library import is_built, loaded
+from proxconnect.pairs import AnyPair, Heuristic, squashing
+from proxconnect.pairs import prox as proxes
+from proxconnect.pairs import transform as transforms
+from proxconnect.pairs.pair import FixedMap, MethodMap
+from proxconnect.pairs.transform import Slope
+from proxconnect.quantizer.surrogate import backward_factor, multiplied
+
+
+class Curve(NamedTuple):
+    """A curve of `csrc/proxconnect.h`, by number, and the μ that its part fixes."""
+
+    number: int
+    fixed: float | None = None
+
+    def at(self, mu: float) -> float:
+        """Return the fixed μ, or `mu` without one."""
+        return mu if self.fixed is None else self.fixed
+
+
+class Form(NamedTuple):
+    """The compiled form of a pair: the curve F, the curve whose derivative is B, and the values that B takes."""
+
+    pair: AnyPair
+    value: Curve
+    derivative: Curve
+    slope: Slope
+
+
+_SIGN, _CLIP, _POLYNOMIAL, _TANH, _ERROR_DECAY, _SIGN_SWISH, _PROXCONNECT, _BINARYRELAX = map(Curve, range(8))
+"""In the order of `csrc/proxconnect.h`."""
+
+_PROXES: dict[type, Curve] = {
+    proxes.PARQ: _CLIP,
+    proxes.Tanh: _TANH,
+    proxes.ProxConnect: _PROXCONNECT,
+    proxes.BinaryRelax: _BINARYRELAX,
+}
+_TRANSFORMS: dict[type, Curve] = {
+    squashing.Clip: _CLIP,
+    transforms.Polynomial: _POLYNOMIAL,
+    transforms.ErrorDecay: _ERROR_DECAY,
+    transforms.SignSwish: _SIGN_SWISH,
+}
+
+
+def form_of(pair: AnyPair) -> Form | None:
+    """Return the compiled form of a pair; None if the kernels do not know one of its parts."""
+    value: Curve | None = _SIGN
+    derivative: Curve | None = _SIGN
+    if isinstance(pair, Heuristic):
+        value, derivative = (_SIGN if pair.is_sign else None), _slope_of(pair.backward_map)
+    elif pair.prox == proxes.identity:
+        value = derivative = _curve_of(pair.transform, _TRANSFORMS)
+    elif not pair.is_sign:
+        value = _curve_of(pair.prox, _PROXES) if pair.transform == transforms.identity else None
+    return None if value is None or derivative is None else Form(pair, value, derivative, pair.slope)
+
+
+def _curve_of(part: object, curves: dict[type, Curve]) -> Curve | None:
+    if isinstance(part, proxes.FixedProx):
+        return _fixed(_curve_of(part.prox, curves), part.mu)
+    if isinstance(part, transforms.FixedTransform):
+        return _fixed(_curve_of(part.transform, curves), part.mu)
+    return curves.get(type(part))
+
+
+def _slope_of(backward: object) -> Curve | None:
+    if isinstance(backward, FixedMap):
+        return _fixed(_slope_of(backward.map), backward.mu)
+    if isinstance(backward, MethodMap) and backward.method == "derivative":
+        return _curve_of(backward.owner, _TRANSFORMS)
+    return None
+
+
+def _fixed(curve: Curve | None, mu: float) -> Curve | None:
+    """Fix a curve at `mu`, unless a part within has fixed it."""
+    return curve if curve is None or curve.fixed is not None else Curve(curve.number, mu)
+
+
+class Rows(NamedTuple):
+    """The rows of a tensor: contiguous entries that share a scale."""
+
+    scales: int
+    """The number of rows; 0 without a scale."""
+    columns: int
+    """The entries of a row; without a scale, of a chunk."""
+    entries: int
+    sizes: tuple[int, ...]
+    """The shape of the scales, which broadcasts over the tensor."""
+    strides: tuple[int, ...]
+
+
+CHUNK = 4096
+
+
+@lru_cache(maxsize=4096)
+def rows_of(
+    shape: tuple[int, ...], strides: tuple[int, ...], scale: str | None, channel_dims: tuple[int, ...]
+) -> Rows | None:
+    """Return the rows of a tensor; None if they do not fill its memory in order, or for fewer than two entries."""
+    entries, sized = math.prod(shape), [d for d, size in enumerate(shape) if size > 1]
+    if entries < 2:
+        return None
+    outermost_first = sorted(sized, key=lambda d: -strides[d])
+    if [strides[d] for d in outermost_first] != _strides([shape[d] for d in outermost_first]):
+        return None
+    if not all(-len(shape) <= d < len(shape) for d in channel_dims):
+        return None
+    channels = [] if scale in (None, "tensor") else sorted({d % len(shape) for d in channel_dims} & set(sized))
+    if outermost_first[: len(channels)] != channels:
+        return None
+    sizes = tuple(size if d in channels else 1 for d, size in enumerate(shape))
+    scales = 0 if scale is None else math.prod(sizes)
+    return Rows(scales, entries // scales if scales else CHUNK, entries, sizes, strides)
+
+
+def _strides(sizes: list[int]) -> list[int]:
+    """Return the strides of a tensor without gaps."""
+    return [math.prod(sizes[d + 1 :]) for d in range(len(sizes))]
+
+
+SHARPNESSES = (1e-6, 1e9)
+"""The range of μ for kernels: in it float32 holds μ/ᾱ, as two factors, for every ᾱ."""
+
+_PLAIN = (Tensor, nn.Parameter)
+_DTYPES = (torch.float32, torch.bfloat16)
+
+_are_built = cache(is_built)
+_kernels = cache(partial(loaded, None))
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Return True for float32 and bfloat16 on the CPU, if no mode, transform or trace follows the computation.
+
+    The memory must hold the entries: a negated view and torch's tensors of known zeros do not.
+    """
+    return (
+        type(tensor) in _PLAIN
+        and tensor.is_cpu
+        and tensor.dtype in _DTYPES
+        and not tensor.is_neg()
+        and not tensor._is_zerotensor()
+        and forward_ad._current_level < 0
+        and not torch._C._are_functorch_transforms_active()
+        and not is_in_torch_dispatch_mode()
+        and torch._C._get_tracing_state() is None
+        and _are_built()
+    )
+
+
+def quantise(latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:
+    """Return α·F(x) of a plain tensor, or (α/ᾱ)·F(x) if `is_unit`, with the gradient of B."""
+    if not (latent.requires_grad and torch.is_grad_enabled()):
+        return _quantised(latent, form, rows, mu, is_unit, None)[0]
+    value: Tensor = CompiledSurrogate.apply(latent, form, rows, mu, is_unit)
+    return value
+
+
+class CompiledSurrogate(torch.autograd.Function):
+    """`Surrogate` by kernels; it saves as little for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:
+        """Return the value, with the shape, layout and dtype of `latent`."""
+        inside = torch.empty_like(latent, dtype=torch.bool) if form.slope == "indicator" else None
+        value, statistics = _quantised(latent, form, rows, mu, is_unit, inside)
+        ctx.work = form, rows, mu
+        if form.slope != "one" or is_unit or (rows.scales and form.value.number != _SIGN.number):  # else B = α/ᾱ = 1
+            ctx.save_for_backward(latent if form.slope == "any" else None, inside, statistics)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return factor·B·g for the latent."""
+        saved = ctx.saved_tensors
+        if not saved:
+            return gradient, None, None, None, None
+        has_memory = is_plain(gradient) and torch._C._has_storage(gradient)  # sparse and batched tensors have none
+        by_torch = torch.is_grad_enabled() or not has_memory
+        product = (_multiplied_by_torch if by_torch else _multiplied)(gradient, *saved, *ctx.work)
+        return product, None, None, None, None
+
+
+def _quantised(
+    latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool, inside: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return the value, and the divisors and factors of the rows; write |x| ≤ 1 to `inside`."""
+    value = torch.empty_like(latent)
+    statistics = latent.new_empty((2, rows.scales), dtype=torch.float32) if rows.scales else None
+    kernels, instruction_set = _kernels()
+    kernels.px_quantize(
+        instruction_set, latent.dtype is torch.bfloat16, form.value.number, is_unit, form.value.at(mu), rows.entries,
+        rows.columns, latent.data_ptr(), value.data_ptr(), None if statistics is None else statistics.data_ptr(),
+        None if inside is None else inside.data_ptr(), torch.get_num_threads(),
+    )  # fmt: skip
+    return value, statistics
+
+
+def _multiplied(
+    gradient: Tensor, latent: Tensor | None, inside: Tensor | None, statistics: Tensor | None, form: Form, rows: Rows,
+    mu: float,
+) -> Tensor:  # fmt: skip
+    """Compute factor·B·g by kernels."""
+    if gradient.stride() != rows.strides:
+        gradient = _laid_out(gradient, rows)
+    if latent is not None and latent.stride() != rows.strides:  # hooks on saved tensors may change the layout
+        latent = _laid_out(latent, rows)
+    if inside is not None and inside.stride() != rows.strides:
+        inside = _laid_out(inside, rows)
+    product = torch.empty_like(gradient)
+    kernels, instruction_set = _kernels()
+    kernels.px_quantize_backward(
+        instruction_set, gradient.dtype is torch.bfloat16, form.derivative.number, form.derivative.at(mu), rows.entries,
+        rows.columns, None if latent is None else latent.data_ptr(), gradient.data_ptr(),
+        None if statistics is None else statistics.data_ptr(), None if inside is None else inside.data_ptr(),
+        product.data_ptr(), torch.get_num_threads(),
+    )  # fmt: skip
+    return product
+
+
+def _multiplied_by_torch(
+    gradient: Tensor, latent: Tensor | None, inside: Tensor | None, statistics: Tensor | None, form: Form, rows: Rows,
+    mu: float,
+) -> Tensor:  # fmt: skip
+    """Compute factor·B·g by operations that torch can differentiate, transform and trace."""
+    divisor = factor = None
+    if statistics is not None:
+        divisor, factor = (part.view(rows.sizes) for part in statistics)
+    slope = inside
+    if latent is not None:
+        slope = backward_factor(form.pair, latent, divisor, torch.tensor(mu, device=latent.device))
+    return multiplied(gradient, slope, factor)
+
+
+def _laid_out(tensor: Tensor, rows: Rows) -> Tensor:
+    """Copy a tensor into the memory layout of the rows."""
+    return torch.empty_strided(tensor.shape, rows.strides, dtype=tensor.dtype).copy_(tensor)

@@ -1,0 +1,282 @@
+"""The quantizer: a pair, a scale and a sharpness as one module from tensor to tensor.
+
+w = α·F_μ(x) with x = w*/ᾱ, ᾱ = mean |w*| and α = ⟨w*, F(x)⟩/⟨F(x), F(x)⟩ over the entries that share a scale. Both are
+constant within a step, so the backward factor is (α/ᾱ)·B_μ(x). A learned scale s, the parameter `alpha`, replaces ᾱ:
+w = s·(α/ᾱ)·F_μ(x). The ratio α/ᾱ brings a soft F to the magnitude of a hard one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from proxconnect._support.arguments import require_number
+from proxconnect.pairs import AnyPair, resolve
+from proxconnect.pairs.prox import sign
+from proxconnect.quantizer import compiled
+from proxconnect.quantizer.mu import HoldsMu
+from proxconnect.quantizer.scales import Scales, least_squares, mean_magnitude, signed, wide
+from proxconnect.quantizer.surrogate import Surrogate
+
+Scale = Literal["channel", "tensor", "learned"] | None
+Override = Literal["hard", "soft", "full_precision"] | None
+
+FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The dtypes that a quantizer takes."""
+
+UNSCALED_MAGNITUDE = 0.1
+"""The assumed mean magnitude of latents without a scale, which their sharpness makes up for: a convention (torch's
+default initialisation gives 1/(2√fan_in))."""
+
+
+class Quantizer(HoldsMu):
+    """A forward-backward pair with a scale: forward α·F_μ(w*/ᾱ), backward (α/ᾱ)·B_μ(w*/ᾱ).
+
+    In `train()` F is the pair's. In `eval()` it is hard, ᾱ·sign(w*), so that you validate the network that ships; only
+    the pair `fp` stays float. The gradient is the pair's B in both modes.
+
+    Args:
+        pair: a name of `PAIRS`, a `Pair` or a `Heuristic`.
+        scale: "channel" (entries with the same indices of `channel_dims` share ᾱ and α), "tensor" (all entries share
+            them), "learned" (as "channel", with the parameter `alpha` in place of ᾱ; `start_scale` makes it) or None
+            (ᾱ = α = 1).
+        mu: the sharpness; None takes the usual start of the pair.
+        channel_dims: the dimensions of output channels; several if a tensor stacks the weights of many layers.
+        magnitude: the mean magnitude of the inputs if `scale` is None; it sets the usual range of μ.
+
+    Raises:
+        ValueError: the pair or scale is unknown, the scale is learned but the pair is float in `train()`, μ lies
+            outside the pair's domain, or the magnitude is not positive.
+        TypeError: an argument is no pair, number or tuple of dimensions.
+
+    Example:
+        >>> quantizer = pc.Quantizer("bc")
+        >>> quantizer(torch.tensor([[0.5, -0.25], [1.0, 3.0]]))
+        tensor([[ 0.3750, -0.3750],
+                [ 2.0000,  2.0000]])
+    """
+
+    alpha: nn.Parameter | None
+    """The learned scale s, with the sizes of the channel dims as shape and the latent's dtype; None without one."""
+    override: Override
+    """The behaviour within `overridden`, in every mode; None outside."""
+    trains_latent: bool
+    """True if it returns the latent itself in `train()`, with gradient factor 1; an update rule sets it."""
+
+    def __init__(
+        self,
+        pair: str | AnyPair,
+        scale: Scale = "channel",
+        *,
+        mu: float | None = None,
+        channel_dims: tuple[int, ...] = (0,),
+        magnitude: float = 1.0,
+    ) -> None:
+        if scale not in ("channel", "tensor", "learned", None):
+            raise ValueError(f"scale must be 'channel', 'tensor', 'learned' or None; got {scale!r}")
+        pair = resolve(pair)
+        if scale == "learned" and pair.is_identity:
+            raise ValueError(f"pair {pair.name!r} is float in train() and learns no scale: take scale='channel'")
+        if not isinstance(channel_dims, tuple):
+            raise TypeError(f"channel_dims takes a tuple of dimensions, as (0, 1); got {channel_dims!r}")
+        require_number(magnitude, "magnitude")
+        if not magnitude > 0:
+            raise ValueError(f"magnitude must be positive; got {magnitude}")
+        domain = pair.sharpness
+        super().__init__(pair, domain.for_magnitude(magnitude) if domain and scale is None else domain, mu)
+        self.scale: Scale = scale
+        self.channel_dims = channel_dims
+        self.register_parameter("alpha", None)
+        self.override = None
+        self.trains_latent = False
+        self._stays_float, self._is_sign, self._slope = self.pair.is_identity, self.pair.is_sign, self.pair.slope
+        self._form = compiled.form_of(self.pair)
+
+    @property
+    def is_hard(self) -> bool:
+        """True if the forward pass is ᾱ·sign(w*) now."""
+        if self.override is not None:
+            return self.override == "hard"
+        return not self.training and not self._stays_float
+
+    @property
+    def is_float(self) -> bool:
+        """True if the forward pass returns its input now."""
+        return self.override == "full_precision" or ((self._stays_float or self.trains_latent) and not self.is_hard)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Quantise a float tensor; the shape and dtype stay. TypeError for any other dtype."""
+        if self._form is not None and not torch.compiler.is_compiling():  # torch.compile makes its own kernels
+            value = self._compiled(latent, self._form)
+            if value is not None:
+                return value
+        self._begin(latent)
+        if self.is_float:
+            return latent
+        weights = latent.detach()
+        alpha_bar = self.mean_magnitude(weights)
+        if alpha_bar is None:
+            return self._surrogate(latent, self._quantised(weights), None, None)
+        if self._gives_signs and self.scale != "learned":
+            value = signed(alpha_bar, weights).to(latent.dtype)
+            return self._surrogate(latent, value, None if self._slope == "one" else Scales.of(alpha_bar), None)
+        scales = Scales.of(alpha_bar)
+        quantised, alpha, ratio = self._fitted(weights, scales)
+        if self.scale != "learned":
+            return self._surrogate(latent, (alpha * quantised).to(latent.dtype), scales, ratio)
+        unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales, ratio * scales.inverse())
+        return (self._learned(latent) * unit).to(latent.dtype)
+
+    def factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the quantised tensor as two factors, each with its gradient: F(x), and the scale, broadcastable.
+
+        F is unscaled, so the sums of its products with ±1 are integers if it is hard. For ᾱ = 0, F is 0 and the scale
+        1, which gives weight 0 and factor B(0); a learned scale stays as it is.
+        """
+        self._begin(latent)
+        if self.is_float:
+            return latent, None
+        weights = latent.detach()
+        alpha_bar = self.mean_magnitude(weights)
+        if alpha_bar is None:
+            return self._surrogate(latent, self._quantised(weights), None, None), None
+        scales = Scales.of(alpha_bar)
+        quantised, alpha, ratio = self._fitted(weights, scales)
+        inverse = scales.inverse()
+        if self.scale == "learned":
+            return self._surrogate(latent, quantised, scales, inverse), self._learned(latent) * ratio
+        if self.is_hard:
+            alpha = alpha.to(latent.dtype).to(alpha.dtype)  # as it ships
+        value = torch.where(scales.is_zero, 0.0, quantised).to(latent.dtype)
+        return self._surrogate(latent, value, scales, inverse), torch.where(scales.is_zero, 1.0, alpha)
+
+    def mean_magnitude(self, latent: Tensor) -> Tensor | None:
+        """Return ᾱ = mean |w*| per channel or tensor, in float32 or wider, broadcastable; None without a scale."""
+        return None if self.scale is None else mean_magnitude(latent, self._shared_dims(latent))
+
+    def hard_scale(self, latent: Tensor) -> Tensor | None:
+        """Return the scale of the hard tensor in every mode, without gradient, broadcastable over `latent`."""
+        latent = latent.detach()
+        return self._learned(latent).detach() if self.scale == "learned" else self.mean_magnitude(latent)
+
+    def hard(self, latent: Tensor) -> Tensor:
+        """Return scale times sign(w*) in every mode, without gradient, with the shape and dtype of `latent`."""
+        scale, weights = self.hard_scale(latent), latent.detach()
+        if scale is None:
+            return sign(weights, self.mu)
+        value = scale * sign(weights, self.mu) if self.scale == "learned" else signed(scale, weights)
+        return value.to(latent.dtype)
+
+    def start_scale(self, latent: Tensor) -> None:
+        """Start a learned scale, the parameter `alpha`, at ᾱ; do nothing for any other scale."""
+        if self.scale != "learned":
+            return
+        start = self.starting_scale(latent)
+        if self.alpha is None:
+            self.alpha = nn.Parameter(start, requires_grad=latent.requires_grad)
+        else:
+            with torch.no_grad():
+                self.alpha.copy_(start)
+
+    def starting_scale(self, latent: Tensor) -> Tensor:
+        """Return the start of a learned scale: ᾱ in the dtype of `latent`, with the sizes of the channel dims."""
+        magnitude = self.mean_magnitude(latent.detach())
+        assert magnitude is not None
+        return magnitude.to(latent.dtype).reshape([latent.shape[d] for d in self._channels(latent)])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make a copy without the schedule, update rule and override of the original."""
+        fresh = {"override": None, "scheduled": False, "trained": False, "trains_latent": False}
+        super().__setstate__(state | fresh)
+
+    def extra_repr(self) -> str:
+        """Describe the pair and the scale."""
+        return f"{self.pair.name!r}, scale={self.scale!r}"
+
+    def _begin(self, latent: Tensor) -> None:
+        if not isinstance(latent, Tensor) or latent.dtype not in FLOAT_TYPES:
+            got = latent.dtype if isinstance(latent, Tensor) else type(latent).__name__
+            raise TypeError(f"a Quantizer takes a float tensor; got {got}")
+        if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled() and not self.trains_latent:
+            self.trained = True
+
+    def _compiled(self, latent: Tensor, form: compiled.Form) -> Tensor | None:
+        """Run `forward` of `train()` and `soft` by kernels; return None if they do not take this case."""
+        is_soft = self.training if self.override is None else self.override == "soft"
+        if not is_soft or self.trains_latent or not compiled.is_plain(latent):
+            return None
+        rows, mu = compiled.rows_of(latent.shape, latent.stride(), self.scale, self.channel_dims), self.mu.item()
+        if rows is None or form.pair is not self.pair or not compiled.SHARPNESSES[0] <= mu <= compiled.SHARPNESSES[1]:
+            return None
+        if not self.trained and self.training and torch.is_grad_enabled():
+            self.trained = True
+        is_learned = self.scale == "learned"
+        value = compiled.quantise(latent, form, rows, mu, is_learned)
+        return (self._learned(latent) * value).to(latent.dtype) if is_learned else value
+
+    @property
+    def _gives_signs(self) -> bool:
+        return self._is_sign or self.is_hard
+
+    def _quantised(self, x: Tensor) -> Tensor:
+        """Return F(x), or the signs of x if F is hard."""
+        return sign(x, self.mu) if self._gives_signs else self.pair.forward(x, self.mu)
+
+    def _fitted(self, weights: Tensor, scales: Scales) -> tuple[Tensor, Tensor, Tensor]:
+        """Return F(x), its least-squares α (ᾱ for signs) and α/ᾱ (1 for ᾱ = 0)."""
+        if self._gives_signs:  # of the weights: in x, the division may underflow
+            return self._quantised(weights), scales.alpha_bar, torch.ones_like(scales.alpha_bar)
+        quantised = self._quantised(weights / scales.divisor)
+        alpha = least_squares(weights, quantised, self._shared_dims(weights))
+        return quantised, alpha, torch.where(scales.is_zero, 1.0, alpha / scales.divisor)
+
+    def _surrogate(self, latent: Tensor, value: Tensor, scales: Scales | None, factor: Tensor | None) -> Tensor:
+        """Return `value` with the gradient factor·B_μ(x)."""
+        divisor = None if scales is None else scales.divisor
+        mask = None
+        if self._slope == "indicator":
+            x = latent.detach()
+            mask = self.pair.support(x if divisor is None else x / divisor, self.mu)
+        surrogate: Tensor = Surrogate.apply(latent, value, mask, divisor, factor, self.mu, self.pair)
+        return surrogate
+
+    def _learned(self, latent: Tensor) -> Tensor:
+        """Return the learned scale in float32 or wider, broadcastable over `latent`."""
+        if self.alpha is None:
+            raise RuntimeError("a learned scale needs its start: call start_scale(latent) on this Quantizer first")
+        channels = self._channels(latent)
+        shape = [latent.shape[d] if d in channels else 1 for d in range(latent.dim())]
+        return self.alpha.to(wide(latent)).reshape(shape)
+
+    def _channels(self, latent: Tensor) -> list[int]:
+        """Return the dimensions of `latent` whose indices each have a scale."""
+        if not latent.dim() or self.scale == "tensor":
+            return []
+        dims = range(latent.dim())
+        try:
+            return [dims[d] for d in self.channel_dims]
+        except IndexError:
+            raise ValueError(
+                f"channel_dims {self.channel_dims} are no dimensions of a tensor of shape {tuple(latent.shape)}"
+            ) from None
+
+    def _shared_dims(self, latent: Tensor) -> list[int]:
+        channels = self._channels(latent)
+        return [d for d in range(latent.dim()) if d not in channels]
+
+
+@contextmanager
+def overridden(module: nn.Module, override: Override) -> Iterator[None]:
+    """Override the mode of every quantizer in `module`, and restore it on any exception."""
+
+    quantizers = [m for m in module.modules() if isinstance(m, Quantizer)]
+    before = [quantizer.override for quantizer in quantizers]
+    for quantizer in quantizers:
+        quantizer.override = override
+    try:
+        yield
+    finally:
+        for quantizer, previous in zip(quantizers, before, strict=True):
+            quantizer.override = previous

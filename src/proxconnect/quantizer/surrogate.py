@@ -1,0 +1,60 @@
+"""The forward-backward step of any pair as one autograd function."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import AnyPair
+
+
+class Surrogate(torch.autograd.Function):
+    """`value` forward, factor·B_μ(latent/divisor)·g backward.
+
+    The step saves nothing if B = 1, the mask if B is an indicator, and otherwise the latent.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        latent: Tensor, value: Tensor, mask: Tensor | None, divisor: Tensor | None, factor: Tensor | None,
+        mu: Tensor, pair: AnyPair,
+    ) -> Tensor:  # fmt: skip
+        """Return `value`, which has the shape and dtype of `latent`."""
+        return value.view_as(value)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Save the inputs of B."""
+        latent, _, mask, divisor, factor, mu, ctx.pair = inputs
+        if ctx.pair.slope == "any":
+            ctx.save_for_backward(factor, mask, latent, divisor, mu)
+        else:
+            ctx.save_for_backward(factor, mask, None, None, None)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return factor·B·g for the latent."""
+        factor, slope, latent, divisor, mu = ctx.saved_tensors
+        if latent is not None:
+            slope = backward_factor(ctx.pair, latent, divisor, mu)
+        return multiplied(gradient, slope, factor), None, None, None, None, None, None
+
+
+def backward_factor(pair: AnyPair, latent: Tensor, divisor: Tensor | None, mu: Tensor) -> Tensor:
+    """Compute B_μ(latent/divisor)."""
+    return pair.backward(latent if divisor is None else latent / divisor, mu)
+
+
+def multiplied(gradient: Tensor, slope: Tensor | None, factor: Tensor | None) -> Tensor:
+    """Multiply factor·slope·g in the dtype of the gradient g; None stands for 1."""
+    if factor is not None:
+        slope = factor if slope is None else slope * factor  # float32 or wider, rounded once below
+    return gradient if slope is None else (gradient * slope).to(gradient.dtype)
+
+
+# torch binds the inputs to the signature at every call; this saves making it each time.
+
+Surrogate.forward.__signature__ = inspect.signature(Surrogate.forward)  # type: ignore[attr-defined]  # `inspect` reads it

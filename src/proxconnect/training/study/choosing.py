@@ -1,0 +1,118 @@
+"""The best trial of a tuning grid for each label, as settings that other grids take by `tuned:`."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pandas import DataFrame
+
+from proxconnect._support.atomic import replacing
+from proxconnect.training.study import ledger
+from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.ledger import Entry
+from proxconnect.training.study.names import GridError, require_known
+from proxconnect.training.study.overrides import overridden
+from proxconnect.training.study.rows import Labels, Row, described
+from proxconnect.training.study.statistics import settings, spreads
+from proxconnect.training.study.study import Study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+Trials = Mapping[tuple[str, ...], DataFrame]
+"""For each combination of labels of some axes its trials, the best first: the labels of other axes, `mean` and `sd`."""
+
+
+def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: "Console") -> dict[str, Any]:
+    """Write the best settings for each label of `axes` into a YAML file, and return its content.
+
+    Raises:
+        GridError: a choice would not be fair.
+    """
+    entries = {entry.key: entry for entry in ledger.read(study.ledger)}
+    found = trials(study.rows, entries, study.grid, axes, figure)
+    content = write(found, study.grid, axes, figure, path)
+    for (key, ranked), best in zip(found.items(), content["settings"], strict=True):
+        words = f"{' '.join(key)}: {best['trial']}, the best of {len(ranked)}, {ranked['mean'].iloc[0]:.4g}"
+        console.print(words, markup=False, highlight=False)
+    console.print(f"Wrote {path}", highlight=False)
+    return content
+
+
+def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str) -> Trials:
+    """Return the trials for each combination of labels of `axes`, the best by `figure` first, the larger the better.
+
+    Trials differ in the other axes, except the seed. An axis on which all rows have one label is left out.
+
+    Raises:
+        GridError: rows are not finished, or a combination has other trials or more seeds than another.
+    """
+    for axis in axes:
+        require_known(axis, grid.axes, "axis in --choose")
+    missing = [str(row) for row in rows if row.key not in entries]
+    if missing:
+        raise GridError(f"{len(missing)} of {len(rows)} rows are not finished, as {missing[0]!r}: run the grid first")
+    same = [axis for axis in grid.axes if len({row.labels.get(axis) for row in rows}) == 1]
+    if set(grid.axes) <= {"seed", *axes, *same}:
+        raise GridError(f"the rows differ in nothing but {', '.join(axes)} and seeds: there is nothing to choose")
+    tried = dict.fromkeys([*axes, *(axis for axis in grid.axes if axis != "seed" and axis not in same)])
+    table = DataFrame(
+        [{axis: row.labels.get(axis, "") for axis in tried} | {"mean": _number(row, entries[row.key], figure)}
+         for row in rows]
+    )  # fmt: skip
+    found = dict(iter(spreads(table, "mean").groupby([*axes], sort=False)))
+    _require_fair({key: ranked["seeds"].tolist() for key, ranked in found.items()})
+    return {
+        key: ranked.drop(columns=[*axes]).sort_values("mean", ascending=False, kind="stable")
+        for key, ranked in found.items()
+    }
+
+
+def _number(row: Row, entry: Entry, figure: str) -> float:
+    value = entry.figure(figure)
+    if value is None:
+        known = ", ".join(f"accuracy.{name}" for name in entry.measured["accuracy"])
+        raise GridError(f"{row} has no number {figure!r}: choose by one of {known}, or by another that it measured")
+    return value
+
+
+def _require_fair(counts: Mapping[tuple[str, ...], Sequence[int]]) -> None:
+    (first, usual), *others = counts.items()
+    for key, found in others:
+        if sorted(found) != sorted(usual):
+            raise GridError(
+                f"{' '.join(key)} has {len(found)} trials of {sum(found)} rows, {' '.join(first)} "
+                f"{len(usual)} of {sum(usual)}: give each the same number, or choose for each apart, "
+                "with --only and -o"
+            )
+
+
+def write(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Path) -> dict[str, Any]:
+    """Write the best settings, and below them all trials, as YAML, and return them."""
+    best, tried = [], []
+    for key, ranked in found.items():
+        when, labels = dict(zip(axes, key, strict=True)), settings(ranked)
+        numbers = [{"mean": round(mean, 5), "sd": None if math.isnan(sd) else round(sd, 5)}
+                   for mean, sd in zip(ranked["mean"].tolist(), ranked["sd"].tolist(), strict=True)]  # fmt: skip
+        best.append({"when": when, "set": _overrides(grid, labels[0]), "trial": described(labels[0])} | numbers[0])
+        tried += [when | {"trial": described(of)} | n for of, n in zip(labels, numbers, strict=True)]
+    count, seeds = len(ranked), int(ranked["seeds"].iloc[0])
+    text = (
+        f"# The best by {figure} of {count} trials for each, of {seeds} seed{'s' * (seeds > 1)}, as\n"
+        f"# `proxconnect study {grid.path.name} --choose {' '.join(axes)} --by {figure}` wrote it.\n"
+    )
+    content = {"settings": best, "trials": tried}
+    with replacing(path) as temporary:
+        temporary.write_text(text + yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True), "utf-8")
+    return content
+
+
+def _overrides(grid: Grid, labels: Labels) -> dict[str, Any]:
+    """Return what the labels of a trial change, together."""
+    result: dict[str, Any] = {}
+    for axis, label in labels.items():
+        result = overridden(result, grid.axes[axis][label].overrides)
+    return result

@@ -1,0 +1,207 @@
+"""The ledger: a file of finished rows, one JSON object a line, which only grows.
+
+One call writes a line and flushes it to the disk. A last line that a crash tore moves to `ledger.torn` beside it. A
+writer holds a lock, a reader needs none.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from proxconnect._support import atomic
+from proxconnect._support.regular_files import require_regular
+from proxconnect.training.study.locks import locked
+from proxconnect.training.study.overrides import Configuration
+from proxconnect.training.study.rows import Labels, Row, address
+
+NAME = "ledger.jsonl"
+
+
+class LedgerError(ValueError):
+    """The ledger has lines that no study wrote; the message names them."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished row.
+
+    `measured` is the result of the row function: accuracies in [0, 1] under "accuracy" (None if not finite), the
+    "curve", "seconds", bytes. `versions` names the software and the processor. Times are UTC, ISO 8601.
+    """
+
+    key: str
+    labels: Labels
+    measured: dict[str, Any]
+    versions: dict[str, Any]
+    started: str
+    finished: str
+    run: str
+    after: dict[str, str] | None
+    configuration: Configuration
+
+    @classmethod
+    def of(cls, row: Row, measured: Mapping[str, Any], versions: dict[str, Any], started: str, finished: str) -> Self:
+        """Return the entry of `row`. LedgerError if `measured` lacks accuracies or does not fit JSON."""
+        try:
+            plain = json.loads(json.dumps(measured), parse_constant=lambda _: None)  # NaN and infinity become None
+            return cls.parse(json.dumps({
+                "key": row.key, "labels": row.labels, "measured": plain, "versions": versions, "started": started,
+                "finished": finished, "run": row.run, "after": row.origin, "configuration": row.configuration,
+            }))  # fmt: skip
+        except (TypeError, ValueError) as error:
+            raise LedgerError(f"what the row measured cannot be written down: {error}") from error
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """Return the entry of a line. ValueError with the reason if it is none, or its key is not its content's."""
+        try:
+            content = json.loads(line, parse_constant=_refuse)
+            _require_fields(content)
+            results = content["versions"]["results"]
+            expected = address(content["configuration"], content["run"], content["after"], results)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        if content["key"] != expected:
+            raise ValueError(f"its key is {content['key']!r}, its content has the address {expected!r}: it was edited")
+        return cls(**{name: content[name] for name in cls.__dataclass_fields__})
+
+    def line(self) -> str:
+        """Return the JSON object in one line, without its end."""
+        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return json.dumps(content, ensure_ascii=False, allow_nan=False)
+
+    def figure(self, path: str) -> float | None:
+        """Return a measured number by its dotted path, as "accuracy.hard", or None."""
+        value: Any = self.measured
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+@dataclass
+class Ledger:
+    """A ledger that only this process writes, and its entries by key."""
+
+    path: Path
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    @classmethod
+    @contextmanager
+    def writing(cls, path: Path) -> Iterator[Self]:
+        """Hold the ledger of `path`. Create it if it is missing, and mend it if a crash tore its last line.
+
+        LockedError while another study holds it; LedgerError for lines that no study wrote.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path, f"another study writes {path}: wait for its end, or give it another --folder"):
+            atomic.flush_directory(path.parent)  # it may be new
+            _mend(path)
+            yield cls(path, {entry.key: entry for entry in read(path)})
+
+    def append(self, entry: Entry) -> None:
+        """Write one line, whole or not at all. OSError, with the ledger as it was, if the disk refuses it."""
+        _append(self.path, (entry.line() + "\n").encode())
+        self.entries[entry.key] = entry
+
+
+def read(path: Path) -> list[Entry]:
+    """Return the entries of a ledger in order, without a torn last line; none if there is no file.
+
+    LedgerError names the lines that no study wrote, and why.
+    """
+    if not path.exists():
+        return []
+    require_regular(path)
+    entries, wrong = [], []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            entries.append(Entry.parse(line.decode()))
+        except ValueError as error:
+            wrong.append(f"line {number}: {error}")
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise LedgerError(f"{path}: {'; '.join(wrong[:3])}{more}: mend or delete them")
+    return entries
+
+
+def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
+    """Return, of entries with the same labels, the last with a `current` key, else the last; in order of the first."""
+    by_labels: dict[frozenset[tuple[str, str]], Entry] = {}
+    for entry in entries:
+        labels = frozenset(entry.labels.items())
+        if entry.key in current or by_labels.get(labels, entry).key not in current:
+            by_labels[labels] = entry
+    return list(by_labels.values())
+
+
+def _mend(path: Path) -> None:
+    """Move a torn last line aside, or end it if only its end is missing."""
+    require_regular(path)
+    content = path.read_bytes()
+    whole, tail = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+    if not tail:
+        return
+    try:
+        Entry.parse(tail.decode())
+    except ValueError:
+        torn = path.with_suffix(".torn")
+        torn.touch()
+        _append(torn, tail + b"\n")
+        atomic.flush_directory(path.parent)
+        os.truncate(path, len(whole))
+    else:
+        _append(path, b"\n")
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Add to the end of a file and flush it. OSError, with the file as it was, if the disk refuses it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            if os.write(descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except OSError as error:
+            os.ftruncate(descriptor, before)
+            raise atomic.said(error, path) from error
+    finally:
+        os.close(descriptor)
+
+
+_KINDS: dict[str, Any] = {
+    "key": str, "labels": dict, "measured": dict, "versions": dict, "started": str, "finished": str, "run": str,
+    "after": dict | None, "configuration": dict,
+}  # fmt: skip
+"""The fields of a line."""
+
+
+def _require_fields(content: Any) -> None:
+    """Raise ValueError if the content of a line is not an entry's."""
+    if not isinstance(content, dict):
+        raise ValueError("it is no JSON object")
+    for name, kind in _KINDS.items():
+        if name not in content or not isinstance(content[name], kind):
+            raise ValueError(f"{name!r} is {'wrong' if name in content else 'missing'}")
+    if not all(isinstance(label, str) for label in content["labels"].values()):
+        raise ValueError(f"its labels are not text: {content['labels']}")
+    if content["after"] is not None and set(content["after"]) != {"row", "checkpoint"}:
+        raise ValueError("'after' is wrong")
+    if not isinstance(content["versions"].get("results"), str):
+        raise ValueError("'versions' lacks 'results'")
+    accuracies = content["measured"].get("accuracy")
+    if not isinstance(accuracies, dict) or not accuracies:
+        raise ValueError("it has no accuracies")
+    for name, value in accuracies.items():
+        if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
+            raise ValueError(f"the accuracy {name!r} is {value!r}, which is not in [0, 1]")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

@@ -1,0 +1,58 @@
+"""What a row was computed with, so that one that comes out otherwise can be told why."""
+
+import hashlib
+import platform
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from proxconnect import kernels
+from proxconnect.inspection.machine import cpu
+from proxconnect.training.study.version import results_version
+
+_NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/study/")
+"""Folders of the package that cannot change the result of a row."""
+
+
+def here(threads: int) -> dict[str, Any]:
+    """Versions, the processor and a digest of the sources, of this process with so many threads, as plain data."""
+    best = kernels.instruction_sets()[-1:]
+    return {
+        "results": results_version(),
+        "sources": sources(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": _installed("lightning"),
+        "cpu": cpu(),
+        "kernels": best[0] if best else None,
+        "threads": threads,
+    }
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """What differs, in words: "torch 2.6.0 instead of 2.7.1"."""
+    names = [name for name in one | other if one.get(name) != other.get(name)]
+    return [f"{name} {other.get(name)} instead of {one.get(name)}" for name in names]
+
+
+@cache
+def sources() -> str:
+    """The digest of the package's Python files on which results may hang, 16 hex digits."""
+    root = Path(__file__).parents[2]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(_NO_PART):
+            digest.update(f"{name}\0{len(path.read_bytes())}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

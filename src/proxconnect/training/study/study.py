@@ -1,0 +1,143 @@
+"""A study: its grid, its ledger and the folder where its rows work; running them and writing the results."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Self
+
+from proxconnect._support.termination import TerminatedError
+from proxconnect.training.study import ledger, results
+from proxconnect.training.study.display import Display
+from proxconnect.training.study.expansion import rows_of, selected
+from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.ledger import Entry, Ledger
+from proxconnect.training.study.names import GridError
+from proxconnect.training.study.rows import Row, described
+from proxconnect.training.study.running import Run
+from proxconnect.training.study.workers import Workers
+from proxconnect.training.study.workplace import Workplace
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+OpenWorkers = Callable[[], AbstractContextManager[Workers]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid, the chosen ones of its rows, the ledger's file and the folders where rows work."""
+
+    grid: Grid
+    rows: list[Row]
+    ledger: Path
+    workplace: Workplace
+
+    @classmethod
+    def read(
+        cls, path: Path, only: Mapping[str, Sequence[str]], folder: Path | None = None, work: Path | None = None
+    ) -> Self:
+        """Return the study of a grid file.
+
+        Args:
+            path: the grid file.
+            only: by axis, the labels of the rows that are meant.
+            folder: that of the ledger; by default that of the grid.
+            work: where rows work; by default runs/studies/ and the name of `folder`.
+
+        Raises:
+            GridError: the grid or `only` is wrong.
+        """
+        grid = Grid.read(path)
+        folder = folder or grid.folder
+        work = work or Path("runs/studies") / folder.resolve().name
+        return cls(grid, selected(rows_of(grid), grid, only), folder / ledger.NAME, Workplace(work))
+
+    def entries(self) -> list[Entry]:
+        """Return the ledger; of rows with the same labels that of the grid, else the newest."""
+        return ledger.newest(ledger.read(self.ledger), {row.key for row in rows_of(self.grid)})
+
+
+def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: "Console") -> dict[Row, str]:
+    """Run the rows that are not in the ledger, at most `limit`, and write the results.
+
+    Returns the rows that failed, and why. After Ctrl-C and SIGTERM the next call goes on from the ledger.
+    """
+    require_runnable(study.grid.run)
+    study.workplace.root.mkdir(parents=True, exist_ok=True)
+    with Ledger.writing(study.ledger) as book:
+        _require_same_labels(study.rows, book.entries)
+        pending = study.workplace.pending(study.rows, book.entries)[:limit]
+        console.print(_intention(study, pending, book.entries), highlight=False)
+        try:
+            failures = run_rows(study, pending, workers, threads, book, console) if pending else []
+        except (KeyboardInterrupt, TerminatedError):
+            done = sum(row.key in book.entries for row in study.rows)
+            console.print(
+                f"stopped: {done} of {len(study.rows)} rows are done; the same command goes on", highlight=False
+            )
+            raise
+    if book.entries:
+        write_results(study, console)
+    errors = {row: study.workplace.error(row) for row in failures}
+    reasons = {row: f"see {path}" if path.exists() else f"waits for {row.after}" for row, path in errors.items()}
+    for row, why in reasons.items():
+        console.print(f"failed: {row} ({why})", markup=False, highlight=False, soft_wrap=True)
+    return reasons
+
+
+def run_rows(
+    study: Study, rows: Sequence[Row], workers: OpenWorkers, threads: int, book: Ledger, console: "Console"
+) -> list[Row]:
+    """Run `rows`, with a display. Returns those that failed, and those that would have started from them."""
+    with workers() as crew, Display(console, len(rows)) as display:
+        work = Run(list(rows), crew, book, study.workplace, threads, display)
+        work.to_the_end()
+        return list(work.failures.values())
+
+
+def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) -> str:
+    """Return in a line or two which rows are done and which will run."""
+    finished = sum(row.key in done for row in study.rows)
+    again = sum(row.key in done for row in pending)
+    words = f"{finished} of {len(study.rows)} rows are done, {len(pending)} to run"
+    words += f", {again} of them again for their checkpoints" if again else ""
+    untuned = [row for row in study.rows if not study.grid.tuned_for(row.labels)]
+    if study.grid.tuned and untuned:
+        words += f"; {len(untuned)} have no tuned setting, as {untuned[0]}"
+    return words
+
+
+def write_results(study: Study, console: "Console") -> list[Path]:
+    """Print tables of the ledger and write them beside it, with pictures. Returns the paths.
+
+    Raises:
+        GridError: the ledger is empty.
+    """
+    entries, folder = study.entries(), study.ledger.parent
+    if not entries:
+        raise GridError(f"{study.ledger} has no rows yet: run the grid first")
+    results.show(entries, study.grid, console)
+    paths = results.write(entries, study.grid, folder)
+    names = ", ".join(path.relative_to(folder).as_posix() for path in paths[:4])
+    more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
+    console.print(f"Wrote {names}{more} in {folder}", highlight=False)
+    return paths
+
+
+def require_runnable(run: str) -> None:
+    """Raise GridError if the row function does not exist, before each row fails because of it."""
+    try:
+        resolve_name(run)
+    except (ImportError, AttributeError) as error:
+        raise GridError(f"run: {run!r}: {error}") from error
+
+
+def _require_same_labels(rows: Sequence[Row], entries: Mapping[str, Entry]) -> None:
+    """Raise GridError for a row that the ledger has under other labels: tables would show it twice."""
+    for row in rows:
+        if row.key in entries and entries[row.key].labels != row.labels:
+            known = described(entries[row.key].labels)
+            raise GridError(f"{str(row)!r} is in the ledger as {known!r}: label it so in the grid, or write another "
+                            "ledger with --folder")  # fmt: skip

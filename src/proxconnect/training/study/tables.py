@@ -1,0 +1,162 @@
+"""Tables of a frame: means over seeds, paired differences and costs, as text.
+
+A layout names the axis with a line for each of its labels and the axes of the columns. Float networks stand below.
+"""
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pandas import DataFrame, Series
+
+from proxconnect.training.study.grid import Layout
+from proxconnect.training.study.rows import Labels, described
+from proxconnect.training.study.statistics import REESTIMATED, axes, settings, spreads
+
+FLOAT = "float"
+"""The label of `mode` whose rows are the float networks."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, the heads of the columns, the lines, and notes for the reader."""
+
+    title: str
+    heads: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A measured number with the title of its tables. `write` takes its mean, its sd and decimals of percentages."""
+
+    figure: str
+    title: str
+    write: Callable[[float, float, int], str]
+    less: str | None = None
+    """The figure that is subtracted from it."""
+
+    @property
+    def name(self) -> str:
+        """The name in a CSV file."""
+        return self.figure if self.less is None else f"{self.figure} - {self.less}"
+
+    def cells(self, rows: DataFrame) -> DataFrame:
+        """Return its spread in each setting."""
+        return spreads(rows, self.figure, self.less)
+
+
+def with_sd(mean: float, sd: float, decimals: int) -> str:
+    """Return "84.25±0.31", or the mean alone without an sd."""
+    return f"{mean:.{decimals}f}" + ("" if math.isnan(sd) else f"±{sd:.{decimals}f}")
+
+
+def percent(mean: float, sd: float, decimals: int) -> str:
+    """Return the same of shares, in per cent."""
+    return with_sd(100 * mean, 100 * sd, decimals)
+
+
+ACCURACY = Quantity(REESTIMATED, "Accuracy of the hard network in %, batch norm re-estimated", percent)
+
+AGAINST_FLOAT = replace(ACCURACY, title="Points of the hard network less those of the float one of its seed")
+"""The quantity of `less_float`."""
+
+QUANTITIES = (
+    ACCURACY,
+    Quantity("accuracy.hard", "Accuracy of the hard network in %, batch norm as trained", percent),
+    Quantity("accuracy.soft", "Accuracy of the soft network in %, as trained", percent),
+    Quantity(
+        "accuracy.soft", "Points lost by hardening: soft less hard, batch norm re-estimated", percent, REESTIMATED
+    ),
+    Quantity("seconds", "Seconds of training and validation", lambda mean, sd, _: with_sd(mean, sd, 0)),
+    Quantity("packed_bytes", "Bytes of the packed file", lambda mean, *_: f"{mean:,.0f}"),
+)
+"""The quantities that have tables."""
+
+
+def is_float(rows: DataFrame) -> Series:
+    """Return which lines are of float networks."""
+    return rows["mode"] == FLOAT if "mode" in rows else Series(False, rows.index)
+
+
+def telling(rows: DataFrame, layout: Layout) -> DataFrame:
+    """Drop the axes on which all lines are the same, except those of the layout and the seed."""
+    others = axes(rows, "seed", layout.lines, *layout.columns)
+    return rows.drop(columns=[axis for axis in others if rows[axis].nunique() == 1])
+
+
+def less_float(rows: DataFrame, layout: Layout) -> DataFrame:
+    """Return the binary lines, with their accuracy less that of the float network of the same table and seed."""
+    place, floats = axes(rows, layout.lines, *layout.columns), is_float(rows)
+    below = rows[floats].drop_duplicates(place, keep="last")[[*place, REESTIMATED]]
+    found = rows[~floats].merge(below, on=place, suffixes=("", " less"))
+    found[REESTIMATED] -= found.pop(f"{REESTIMATED} less")
+    return found
+
+
+def tables(rows: DataFrame, layout: Layout, quantity: Quantity = ACCURACY) -> list[Table]:
+    """Return a table of means over seeds for each setting of the axes that are not in the layout."""
+    cells = quantity.cells(rows)
+    parts = axes(cells, layout.lines, *layout.columns)
+    if not parts:
+        return [_table(cells, layout, quantity)] if len(cells) else []
+    return [_table(members, layout, quantity) for _, members in cells.groupby(parts, sort=False)]
+
+
+def _table(cells: DataFrame, layout: Layout, quantity: Quantity) -> Table:
+    binary, usual = cells[~is_float(cells)], statistics.mode(cells["seeds"])
+    places = [(labels.get(layout.lines, ""), column_of(labels, layout)) for labels in settings(binary)]
+    lines, columns = ([*dict.fromkeys(side)] for side in zip(*places, strict=True)) if places else ([], [])
+    decimals = 1 if len(columns) > 4 else 2  # six columns of two are wider than a terminal
+
+    def written(of: DataFrame) -> list[str]:
+        return [quantity.write(mean, sd, decimals) + (f" ({seeds})" if seeds != usual else "")
+                for seeds, mean, sd in zip(of["seeds"], of["mean"], of["sd"], strict=True)]  # fmt: skip
+
+    placed = dict(zip(places, written(binary), strict=True))
+    floats, part = cells[is_float(cells)], settings(cells, layout.lines, *layout.columns)[0]
+    return Table(
+        title=": ".join(filter(None, (described(part), quantity.title))),
+        heads=(layout.lines, *columns),
+        lines=tuple((line, *(placed.get((line, column), "-") for column in columns)) for line in lines),
+        notes=(
+            *(
+                f"{described(labels)}: {text}"
+                for labels, text in zip(settings(floats, *part), written(floats), strict=True)
+            ),
+            f"Mean and standard deviation of {usual} seeds, of others in brackets." if usual > 1 else "One seed.",
+        ),
+    )
+
+
+def column_of(labels: Labels, layout: Layout) -> str:
+    """Return the labels of the axes of the columns in words."""
+    return described({axis: labels[axis] for axis in layout.columns if axis in labels})
+
+
+def difference_table(found: DataFrame) -> Table:
+    """Return a line for each difference, in points; those whose interval excludes 0 have a mark."""
+    lines = []
+    for setting, mean, low, high, seeds in zip(
+        settings(found), 100 * found["mean"], 100 * found["low"], 100 * found["high"], found["seeds"], strict=True
+    ):
+        interval = "" if math.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
+        mark = "+" if low > 0 else "-" if high < 0 else ""
+        lines.append((described(setting), f"{mean:+.2f}", interval, mark, str(seeds)))
+    one, other = found["one"].iloc[0], found["other"].iloc[0]
+    better, surely, surely_not = ((found["mean"] > 0).sum(), (found["low"] > 0).sum(), (found["high"] < 0).sum())
+    verdict = (
+        f"{one} is better in {better} of {len(found)} settings; the interval excludes 0 for it in {surely} (+), "
+        f"for {other} in {surely_not} (-). Each interval is for its own setting alone."
+    )
+    heads = ("setting", "mean", "95 % interval", "", "seeds")
+    return Table(f"{one} against {other}, points of accuracy", heads, tuple(lines), (verdict,))
+
+
+def markdown(table: Table) -> str:
+    """Return the table in Markdown, its title above and its notes below."""
+    heads = [table.heads, tuple("---" if i == 0 else "---:" for i in range(len(table.heads)))]
+    body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (*heads, *table.lines)]
+    return "\n".join([f"**{table.title}**", "", *(body if table.lines else []), "", *table.notes, ""])

@@ -1,0 +1,81 @@
+"""The folder where rows work, each in its own: checkpoints, logs, errors. You may delete it when a study is done."""
+
+from collections.abc import Container
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from proxconnect._support.atomic import replacing
+from proxconnect.training.study.overrides import Configuration, overridden
+from proxconnect.training.study.rows import Row
+
+CHECKPOINT = "last.ckpt"
+"""The last checkpoint of a row, in its folder."""
+
+
+class State(StrEnum):
+    """How far a row is."""
+
+    DONE = "done"
+    HALF = "half"
+    FAILED = "failed"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The folders of rows within `root`."""
+
+    root: Path
+
+    def folder(self, row: Row) -> Path:
+        """Return the folder of a row."""
+        return self.root / row.key
+
+    def finished(self, row: Row) -> Path:
+        """Return the file with the ledger line of a row that ended well."""
+        return self.folder(row) / "finished.json"
+
+    def error(self, row: Row) -> Path:
+        """Return the file with the error of a row that failed."""
+        return self.folder(row) / "error.txt"
+
+    def configuration(self, row: Row) -> Configuration:
+        """Return the configuration of a row, with the checkpoint of the row that it starts from."""
+        if row.after is None or row.checkpoint is None:
+            return row.configuration
+        return overridden(row.configuration, {row.checkpoint: str((self.folder(row.after) / CHECKPOINT).resolve())})
+
+    def fail(self, row: Row, error: str) -> None:
+        """Keep the error of a row; the next call of the command tries it again."""
+        self.folder(row).mkdir(parents=True, exist_ok=True)
+        with replacing(self.error(row)) as temporary:
+            temporary.write_text(error, encoding="utf-8")
+
+    def state(self, row: Row, done: Container[str]) -> State:
+        """Return how far a row is; `done` has the keys of the ledger."""
+        if row.key in done:
+            return State.DONE
+        if self.error(row).exists():
+            return State.FAILED
+        return State.HALF if self.folder(row).exists() else State.WAITING
+
+    def pending(self, rows: list[Row], done: Container[str]) -> list[Row]:
+        """Return the rows that are not done, and before each the row that it starts from if its checkpoint is gone.
+
+        A row of the ledger runs again only for a checkpoint that another row needs.
+        """
+        result: dict[str, Row] = {}
+
+        def add(row: Row) -> None:
+            if row.after is not None and not self._can_start_from(row.after):
+                add(row.after)
+            result.setdefault(row.key, row)
+
+        for row in rows:
+            if row.key not in done:
+                add(row)
+        return list(result.values())
+
+    def _can_start_from(self, row: Row) -> bool:
+        return self.finished(row).exists() and (self.folder(row) / CHECKPOINT).exists()

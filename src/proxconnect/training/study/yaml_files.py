@@ -1,0 +1,99 @@
+"""YAML files, read as plain data that JSON can hold too."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from proxconnect._support.regular_files import require_regular
+from proxconnect.training.study.names import GridError
+
+_DEEPEST = 100
+"""Mappings and lists within each other, dots of names included."""
+_MOST_REPEATED = 100_000
+"""Values that aliases may make beyond one for each character of the file."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds: text, numbers, booleans, null, lists, mappings with names.
+
+    GridError where it is not there, is no such file, or names a key twice, which plain YAML readers let pass; and where
+    it is nested without end, or its aliases repeat more than anyone would write.
+    """
+    try:
+        require_regular(path)
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise GridError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    except RecursionError:
+        raise GridError(f"{path} is nested too deeply") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise GridError(f"{path}{line} is no YAML that can be read: {error.problem}") from error
+    except yaml.YAMLError as error:  # characters that YAML has not
+        raise GridError(f"{path} is no YAML that can be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise GridError(f"{path} must hold a mapping, as `base: recipe.yaml`, not {type(content).__name__}")
+    for number, (value, where) in enumerate(_within(content, str(path), _DEEPEST)):
+        _require_plain(value, where)
+        if number > _MOST_REPEATED + len(text):
+            raise GridError(f"{path} repeats too much by its aliases: write out what it needs")
+    return content
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """The safe loader that refuses a key given twice and reads 1e-3 as a number, as YAML 1.2 does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(None, None, "it is called a mapping and is none", node.start_mark)
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        times = Counter(key for key in keys if isinstance(key, Hashable))
+        twice = [key for key, count in times.items() if count > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is there twice", node.start_mark)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As the safe loader, whose constructors end in any error where a tag does not fit its text."""
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"it has a value that is no {kind}: put it in quotes to have text", node.start_mark
+            ) from error
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _within(value: Any, where: str, deepest: int) -> Iterator[tuple[Any, str]]:
+    """A value and all that it holds, each with where it is; GridError for more than `deepest` in each other."""
+    yield value, where
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in inner:
+        left = deepest - 1 - str(key).count(".")
+        if left < 0:
+            raise GridError(f"{where[:200]} is nested too deeply, or holds itself")
+        yield from _within(part, f"{where}: {key}" if isinstance(value, dict) else where, left)
+
+
+def _require_plain(value: Any, where: str) -> None:
+    """GridError for what JSON has not, such as dates and NaN, and for keys that are no text, as YAML's `on` is."""
+    if isinstance(value, dict):
+        for key in value:
+            if isinstance(key, bool) or not isinstance(key, str | int | float):
+                raise GridError(f"{where}: the key {key!r} is no text: put it in quotes")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise GridError(f"{where}: {value} is no finite number")
+    elif not isinstance(value, str | int | float | list | None):
+        raise GridError(f"{where}: {value!r} is a {type(value).__name__}: put it in quotes to have text")

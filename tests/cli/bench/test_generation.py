@@ -1,0 +1,127 @@
+"""How fast networks write: what is counted, what is timed, and which networks write at all."""
+
+import copy
+import io
+
+import pytest
+import torch
+import transformers
+from rich.console import Console
+from torch import nn
+
+import proxconnect as pc
+from proxconnect.cli.bench import generation, tables
+from proxconnect.cli.bench.timing import Spread
+
+SIZES = {"vocab_size": 50, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96}
+
+
+def llama() -> nn.Module:
+    config = transformers.LlamaConfig(max_position_embeddings=40, **SIZES)
+    return transformers.LlamaForCausalLM(config).eval().requires_grad_(False)
+
+
+def written(model: nn.Module, prompt: torch.Tensor) -> list[int]:
+    mask = torch.ones_like(prompt)
+    return model.generate(input_ids=prompt, attention_mask=mask, max_new_tokens=20, do_sample=False).tolist()[0]
+
+
+def test_a_packed_network_writes_what_the_hard_one_does():
+    prompt = torch.randint(50, (1, 12))
+    binary = pc.binarize(llama(), "bnn++", example={"input_ids": prompt}).eval()
+    assert written(pc.pack(binary), prompt) == written(binary, prompt)
+
+
+def test_in_8_bits_the_next_word_stays_about_as_likely():
+    prompt = torch.randint(50, (2, 12))
+    binary = pc.binarize(llama(), "bnn++", example={"input_ids": prompt}).eval()
+    packed = pc.pack(binary, remainder="int8", example={"input_ids": prompt})  # whose bounds each layer keeps
+    expected, found = (model(input_ids=prompt).logits for model in (binary, packed))
+    assert 0 < (found - expected).abs().max() <= 0.03 * expected.abs().max()
+
+
+def test_the_prompt_runs_once_and_then_every_token_alone():
+    model, lengths = llama(), []
+    hook = model.model.register_forward_pre_hook(
+        lambda _, args, kwargs: lengths.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    found = generation.time_writing({"float": model}, prompt=7, tokens=5, rounds=3)
+    hook.remove()
+    assert lengths == 4 * [(1, 7), (1, 1), (1, 1), (1, 1), (1, 1)]  # once before the rounds
+    assert (found.prompt, found.tokens) == (7, 5)
+
+
+def test_no_token_ends_the_text():
+    model = llama()
+    first = written(model, generation._prompt(model, 6))[6]
+    model.generation_config.eos_token_id = first
+    generation.time_writing({"float": model}, prompt=6, tokens=4, rounds=1)
+
+
+class Slow(nn.Module):
+    """Takes `first` seconds of a clock for a prompt and `step` for a token."""
+
+    def __init__(self, clock, first, step):
+        super().__init__()
+        self.clock, self.first, self.step = clock, first, step
+
+    def get_input_embeddings(self):
+        return nn.Embedding(9, 1)
+
+    def generate(self, *, input_ids, max_new_tokens, streamer, **_):
+        streamer.put(input_ids)
+        for number in range(max_new_tokens):
+            self.clock.now += self.step if number else self.first
+            streamer.put(input_ids[:, :1])
+        streamer.end()
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_the_rate_is_that_of_the_tokens_after_the_first(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(generation, "perf_counter", clock)
+    models = {"float": Slow(clock, 8.0, 0.5), "packed": Slow(clock, 2.0, 0.125)}
+    a, b = generation.time_writing(models, prompt=3, tokens=9, rounds=2).writers
+    assert (a.name, a.first_token.median, a.rate.median) == ("float", 8, 2)
+    assert (b.name, b.first_token.median, b.rate.median) == ("packed", 2, 8)
+    assert (a.first_speedup.median, a.rate_speedup.median) == (1, 1)
+    assert (b.first_speedup.median, b.rate_speedup.median) == (4, 4)
+
+
+def test_who_writes():
+    assert generation.can_write(llama())
+    assert generation.can_write(pc.pack(pc.binarize(copy.deepcopy(llama()), "bnn++").eval()))
+    encoder = transformers.BertForMaskedLM(transformers.BertConfig(**SIZES))
+    translator = transformers.T5ForConditionalGeneration(
+        transformers.T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    )
+    for model in (encoder, translator, nn.Linear(2, 2)):
+        assert not generation.can_write(model)
+        generation.require_room("it", model, 10**6, 1)
+
+
+def test_what_has_no_room_is_refused():
+    generation.require_room("LLaMA", llama(), prompt=30, tokens=10)
+    with pytest.raises(ValueError, match="LLaMA has 40 positions: --prompt 30 and --tokens 11 are more"):
+        generation.require_room("LLaMA", llama(), prompt=30, tokens=11)
+    with pytest.raises(ValueError, match="write 2 or more"):
+        generation.require_room("LLaMA", llama(), prompt=30, tokens=1)
+
+
+def test_the_table_fits_80_columns():
+    one = Spread(1.0, 1.0, 1.0)
+    slow = generation.Writer("float", Spread(1.5, 2.5, 3.5), one, Spread(0.5, 1.25, 1.75), one)
+    fast = generation.Writer("packed", Spread(0.001, 0.002, 0.003), Spread(1, 1250, 1300), Spread(1e5, 2e5, 3e5), one)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(tables.writing(generation.Generation(100_000, 4096, (slow, fast))))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0]: line.split() for line in lines[-2:]}
+    assert rows["float32"] == ["float32", "2,500", "1.00", "1.25", "0.500", "to", "1.75", "1.00"]
+    assert rows["packed"] == ["packed", "2.00", "1250.00", "200,000", "100,000", "to", "300,000", "1.00"]
