@@ -29,7 +29,6 @@ from proxconnect.theory.verdicts.decomposition import decompose
 VANISHING = 0.5
 """A bound vanishes if over the second half of a run it is at most this share of that over the first."""
 
-
 _CONDITIONS = ("  identity", "1 Δ(w) ≥ 0", "2 F(w*) = T(p)", "  g = T'(p)⊙∇ℓ", "3 convexity")
 _ORIGINS = {"Δ₀(w)": "the start", "ΣΔ_τ(p_τ)": "the steps", "drift of Φ": "moving μ"}
 """The origin of each term of the bound."""

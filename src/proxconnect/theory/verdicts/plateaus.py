@@ -11,7 +11,7 @@ from proxconnect.theory.verdicts.rules import Finding, glides
 from proxconnect.theory.verdicts.sampling import Sample
 
 RESOLVED = 1e-10
-"""B up to this share of its size around 0, on a plateau of F, cannot be told from 0."""
+"""B up to this share of its size around 0, on a plateau of F, counts as rounding of 0."""
 
 CONSTANT = 1e-10
 """B is constant if it varies by at most this share."""

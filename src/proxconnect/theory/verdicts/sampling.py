@@ -14,7 +14,7 @@ TOUCHING = 1e-13
 """A smallest |B| counts as a zero up to this share of B around 0."""
 
 LOST = 4e-16
-"""|B| up to this share of B around 0 cannot be told from 0: about two ulp."""
+"""|B| up to this share of B around 0 counts as rounding of 0: about two ulp."""
 
 _GRADED = 2.0 ** -torch.arange(8, 34, dtype=torch.float64)
 
@@ -25,7 +25,7 @@ class Zero:
 
     x: float
     error: float
-    """How far the true zero may be."""
+    """Greatest distance of the true zero."""
 
 
 @dataclass(frozen=True)
