@@ -18,7 +18,7 @@ from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.theory.certificates import checks
-from proxconnect.theory.certificates.account import Account, account
+from proxconnect.theory.certificates.account import Account
 from proxconnect.theory.certificates.checks import Check
 from proxconnect.theory.certificates.composite import Composite, Excess, Loss
 from proxconnect.theory.certificates.potentials import NotProximalError, Potentials
@@ -247,9 +247,9 @@ def certificate(
     except NotProximalError as error:
         return _refused(trajectory, pair, str(error))
     p = potentials.prox_points(trajectory.latents)
-    composite = Composite.at(p[:-1], pair.transform, last, loss)
+    composite = Composite(p[:-1], pair.transform, last, loss)
     points = _usual_points(trajectory, potentials, p, composite) if at is None else _given_points(at, potentials, p)
-    owed = account(trajectory, potentials, p, points)
+    owed = Account(trajectory, potentials, p, points)
     excess = composite.against(points)
     return Certificate(
         pair.name, trajectory.steps, trajectory.entries,
