@@ -148,7 +148,9 @@ def reconstruct(
         slopes[jump.at.first : jump.at.last + 1] = jump.here
     moved = torch.where(free[:, None], mesh.x - mesh.x[:, :1], _quotient_integral(sample))
     moved = torch.where(flat[:, None], 0.0, moved)
-    moved = torch.where(mesh.smooth[:, None], moved, _step(sample.rise[:, -1], slopes)[:, None] * _RIGHT)
+    moved = torch.where(
+        mesh.smooth[:, None], moved, _step(sample.forward[:, -1] - sample.forward[:, 0], slopes)[:, None] * _RIGHT
+    )
     p = nondecreasing(_chained(moved))
     curve = ProxCurve(mesh, p + (anchor - middle_at_zero(mesh, p)), free)
     return curve, TransformCurve(sample, curve, slopes)

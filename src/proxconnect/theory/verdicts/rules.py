@@ -50,7 +50,7 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
     mesh = sample.mesh
     tiny = sample.backward.abs().amax(1) <= LOST * sample.size
     still = (sample.backward == 0).any(1) | (sample.backward[:, 0] * sample.backward[:, -1] < 0)
-    wrong = mesh.smooth & tiny & still & (sample.travel > sample.noise) & ~sample.is_unit
+    wrong = mesh.smooth & tiny & still & ~_is_still(sample) & ~sample.is_unit
     for first, last in runs(wrong):
         low, high = float(mesh.low[first]), float(mesh.high[last])
         moved = float((sample.forward[last, -1] - sample.forward[first, 0]).abs())
@@ -62,6 +62,11 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
             )  # fmt: skip
         else:
             yield Finding(f"F moves by {moved:.3g} where B is 0", (low, high))
+
+
+def _is_still(sample: Sample) -> Tensor:
+    """Mark the leaves on which F does not move, up to rounding."""
+    return sample.forward.amax(1) - sample.forward.amin(1) <= sample.noise
 
 
 def glides(
@@ -142,7 +147,7 @@ def wrong_jumps(sample: Sample, found: list[Jump]) -> Iterator[Finding]:
 def diverging(sample: Sample) -> Iterator[Finding]:
     """Find isolated zeros of B at which ∫dF/B diverges."""
     low, high = sample.mesh.ends
-    still = (sample.travel <= sample.noise) | (sample.backward == 0).all(1)
+    still = _is_still(sample) | (sample.backward == 0).all(1)
     open_at = sample.mesh.x.mean(1)[sample.mesh.smooth & ~sample.is_unit & ~still]  # F moves, but not by ∫B
     for zero in sample.zeros:
         for side in (-1.0, 1.0):
