@@ -189,8 +189,8 @@ def mesh(
             names = " or ".join(f.name for f in functions)
             raise TooRoughError(
                 f"{names} has more jumps and kinks than can be told apart, the most between x = "
-                f"{float(pending.min()):.4g} and {float(pending.max()):.4g} (does it wave for ever, or is it computed in "
-                "float32, or by rounding?)"
+                f"{float(pending.min()):.4g} and {float(pending.max()):.4g} (does it wave for ever, or is it computed "
+                "in float32, or by rounding?)"
             )
     x = torch.cat([leaf[0] for leaf in leaves])
     order = x[:, 0].argsort()
