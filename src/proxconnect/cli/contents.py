@@ -10,9 +10,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from proxconnect.deploy.checkpoints import Checkpoint
-from proxconnect.deploy.packed import PackedFileError, container
-from proxconnect.deploy.packed.metadata import Metadata
-from proxconnect.deploy.packed.spec import LayerSpec
+from proxconnect.deploy.packed import PackedFileError
+from proxconnect.deploy.packed.file import tensor_file
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.file.metadata import Metadata
 
 _QUANTIZERS = ("weight_quantizer.mu", "weight_quantizer.alpha", "input_quantizer.mu")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "_orig_mod")
@@ -53,7 +54,7 @@ class PackedContents:
 def packed_in(path: Path) -> PackedContents:
     """The layers of a packed file from its metadata and tensors; PackedFileError for one that is damaged."""
     try:
-        with container.open_checked(path) as file:
+        with tensor_file.open_checked(path) as file:
             metadata = Metadata.of(file.metadata() or {})
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
             tensors = [Stored(n, s.get_dtype(), tuple(s.get_shape())) for n, s in slices.items()]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxconnect._support.text import shortened
 from proxconnect.cli.contents import LatentContents, PackedContents, weight_bits
-from proxconnect.deploy.packed.spec import LayerSpec
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec
 from proxconnect.inspection.numbers import Summary
 from proxconnect.inspection.table import short
 

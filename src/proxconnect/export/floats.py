@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from proxconnect._support.atomic import replacing
 from proxconnect.deploy.hardening import hard_state_dict
-from proxconnect.deploy.packed import container
+from proxconnect.deploy.packed.file import tensor_file
 
 
 def to_floats(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -25,10 +25,10 @@ def to_floats(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     tensors = {name: _stored(name, tensor) for name, tensor in hard_state_dict(model).items()}
     with replacing(path) as temporary:
-        container.write(temporary, tensors, {"format": "pt"})  # transformers refuses files that do not say so
+        tensor_file.write(temporary, tensors, {"format": "pt"})  # transformers refuses files that do not say so
 
 
 def _stored(name: str, tensor: object) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name!r} is extra state, which a file of tensors cannot hold: remove it first")
-    return container.storable(name, tensor)
+    return tensor_file.storable(name, tensor)

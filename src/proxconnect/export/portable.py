@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from proxconnect._support.arguments import require_module
 from proxconnect.deploy.fusion.attachment import layer_by_layer
-from proxconnect.deploy.packed.compact import CompactLayer
-from proxconnect.deploy.packed.layers import PackedLayer
-from proxconnect.deploy.packed.panels import PanelLayer
+from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.packed.layers.one_bit import PackedLayer
+from proxconnect.deploy.packed.layers.prepacked import PrepackedLayer
 from proxconnect.kernels.bits import unpack_bits
 from proxconnect.pairs.prox import sign
 
@@ -62,12 +62,12 @@ def portable(model: nn.Module) -> nn.Module:
 
 @functools.cache
 def _portable_class(form: Any) -> Any:
-    bases: list[type[CompactLayer]] = [_WithoutKernels] if issubclass(form, PanelLayer) else []
+    bases: list[type[CompactLayer]] = [_WithoutKernels] if issubclass(form, PrepackedLayer) else []
     bases += [_BySigns] if issubclass(form, PackedLayer) else []
     return type(form.__name__, (*bases, form), {})
 
 
-class _WithoutKernels(PanelLayer):
+class _WithoutKernels(PrepackedLayer):
     def kernels_can(self, input: Tensor, bias: Tensor | None) -> bool:
         return False
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from proxconnect._support import extras
 from proxconnect._support.atomic import replacing
-from proxconnect.deploy.packed.halves import as_half, vectors_of
+from proxconnect.deploy.packed.half_vectors import as_half, vectors_of
 from proxconnect.export.portable import portable
 from proxconnect.export.tracing import ExportError, traced
 

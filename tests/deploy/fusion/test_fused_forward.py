@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import proxconnect as pc
 from proxconnect.deploy.fusion import fuse, layer_by_layer
 from proxconnect.deploy.fusion.attachment import fused_forward
-from proxconnect.deploy.packed import PackedLayer
+from proxconnect.deploy.packed import PackedLayer, pack_layers
 
 pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
 
@@ -286,7 +286,7 @@ def test_copies_run_fused_and_alone():
 
 def test_the_state_dict_is_that_of_the_layers():
     model = binary(residual())
-    fused, plain_one = pc.pack(model), pc.packed.pack(model)
+    fused, plain_one = pc.pack(model), pack_layers(model)
     assert fused.state_dict().keys() == plain_one.state_dict().keys()
     assert [name for name, _ in fused.named_modules()] == [name for name, _ in plain_one.named_modules()]
     assert not any(isinstance(module, PackedLayer) and module.training for module in fused.modules())

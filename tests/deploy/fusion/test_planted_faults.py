@@ -20,7 +20,7 @@ from proxconnect.deploy.fusion.float_conv import FusedFloatConv
 from proxconnect.deploy.fusion.image_conv import FusedImageConv
 from proxconnect.deploy.fusion.products import output_bits
 from proxconnect.deploy.fusion.proof import Proof, prove
-from proxconnect.deploy.packed.levels import Int8Layer
+from proxconnect.deploy.packed.layers.int8 import Int8Layer
 from proxconnect.kernels.epilogue import Affine, Clamp, Slope
 from proxconnect.layers.react import Shift
 
@@ -190,7 +190,7 @@ def of_unshifted_mean(norm: nn.Module) -> Affine | None:
 
 def flip_one_bit(model: Any) -> None:
     model.a.bits[5] ^= 8
-    model.a.panels = None
+    model.a.prepacked = None
 
 
 def intervals(change: Callable[[Any], Any]) -> Any:

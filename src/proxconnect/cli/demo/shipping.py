@@ -63,7 +63,7 @@ def ship(outcome: Outcome, dataset: data.Dataset, root: Path | None, path: Path)
 
     model = restore(outcome, dataset.name)
     here = answers(model, dataset.test_images)
-    small = packed.pack(model)
+    small = packed.pack_layers(model)
     packed.save(small, path)
     there = _answers_elsewhere(path, dataset.name, root)
     layers = [module for module in small.modules() if isinstance(module, PackedLayer)]
@@ -112,7 +112,7 @@ def _answer(path: str, name: str, root: str, written: str, threads: str) -> None
 
     torch.set_num_threads(int(threads))
     dataset = data.load(name, Path(root) if root else None)
-    model = packed.load(path, build(Run("fp", "float", "E2E", 0), name))
+    model = packed.load_layers(path, build(Run("fp", "float", "E2E", 0), name))
     save_file({"answers": answers(model, dataset.test_images)}, written)
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from proxconnect._support.regular_files import require_regular
-from proxconnect.deploy.packed import container
-from proxconnect.deploy.packed.metadata import KEY
+from proxconnect.deploy.packed.file import tensor_file
+from proxconnect.deploy.packed.file.metadata import KEY
 
 _ZIP = b"PK\x03\x04"
 _LEAST_VISITED = 10_000
@@ -67,7 +67,7 @@ def is_packed(path: Path) -> bool:
         if not _is_safetensors(file.read(9)):
             return False
     try:
-        with container.open_checked(path) as file:
+        with tensor_file.open_checked(path) as file:
             return KEY in (file.metadata() or {})
     except ValueError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
@@ -117,7 +117,7 @@ def _require_stored(path: Path) -> None:
 
 
 def _read_safetensors(path: Path) -> object:
-    with container.open_checked(path) as file:
+    with tensor_file.open_checked(path) as file:
         if KEY in (file.metadata() or {}):
             raise ValueError(
                 "it is packed already: `proxconnect summary` shows it, pc.load(path, float_model) loads it"

@@ -15,7 +15,7 @@ from proxconnect.deploy.fusion.int8 import FusedInt8Rows
 from proxconnect.deploy.fusion.layout import in_format_of, with_channels_last, with_planes
 from proxconnect.deploy.fusion.overwriting import OverwritingGelu
 from proxconnect.deploy.fusion.products import FusedProduct
-from proxconnect.deploy.packed.compact import CompactLayer
+from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers.react import Shift
 
 _BYTES = 5 << 19

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from proxconnect.deploy.fusion.adding import finished
 from proxconnect.deploy.fusion.image_conv import FusedImageConv
 from proxconnect.deploy.fusion.links import Link, run
-from proxconnect.deploy.packed.int8 import Int8Conv2d, Int8Linear
+from proxconnect.deploy.packed.layers.int8_products import Int8Conv2d, Int8Linear
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fused_int8_conv import FusedInt8Conv2d
 from proxconnect.kernels.fused_int8_linear import FusedInt8Linear
@@ -16,9 +16,9 @@ from proxconnect.kernels.fused_int8_linear import FusedInt8Linear
 
 def can_multiply(layer: Int8Linear | Int8Conv2d) -> bool:
     """Whether kernels multiply by the whole numbers of this layer, of a convolution with zeros around the image."""
-    layer.follow()
+    layer.prepack_if_changed()
     dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
-    if layer.panels is None or dtypes != {torch.float32}:
+    if layer.prepacked is None or dtypes != {torch.float32}:
         return False
     if isinstance(layer, Int8Linear):
         return True
@@ -33,9 +33,9 @@ class FusedInt8Conv(FusedImageConv):
         self, layer: Int8Conv2d, mean: nn.AvgPool2d | None, links: Sequence[Link], steps: tuple[Step, ...],
         pool: nn.MaxPool2d | None,
     ) -> None:  # fmt: skip
-        assert layer.panels is not None
+        assert layer.prepacked is not None
         output = layer.kernel_scale(), layer.kernel_bias()
-        kernel = FusedInt8Conv2d(layer.panels, *layer.kernel_geometry(), *output, steps, mean, pool)
+        kernel = FusedInt8Conv2d(layer.prepacked, *layer.kernel_geometry(), *output, steps, mean, pool)
         super().__init__(layer, kernel, layer.stride_of_seen(), mean, links, pool)
 
 
@@ -45,8 +45,8 @@ class FusedInt8Rows:
     def __init__(self, layer: Int8Linear, links: Sequence[Link], steps: tuple[Step, ...]) -> None:
         self.layer, self.links = layer, tuple(links)
         self.has_channels = any(link.dim == 1 for link in links)
-        assert layer.panels is not None
-        weight = layer.panels, layer.in_features, layer.out_features
+        assert layer.prepacked is not None
+        weight = layer.prepacked, layer.in_features, layer.out_features
         self.kernel = FusedInt8Linear(*weight, layer.kernel_scale(), layer.kernel_bias(), steps)
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:

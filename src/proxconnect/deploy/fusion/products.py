@@ -10,7 +10,7 @@ from torch.nn import functional
 from proxconnect.deploy.fusion.adding import finished
 from proxconnect.deploy.fusion.intervals import signs_of
 from proxconnect.deploy.fusion.links import Link, run
-from proxconnect.deploy.packed.kernels import KernelConv, KernelLayer, KernelLinear
+from proxconnect.deploy.packed.layers.by_kernels import KernelConv, KernelLayer, KernelLinear
 from proxconnect.kernels.epilogue import Bits, Signs, Step
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_float_linear import FusedFloatLinear
@@ -27,8 +27,8 @@ def can_fuse(layer: nn.Module) -> bool:
         return False
     if not layer.has_binary_input and not isinstance(layer, KernelLinear):
         return False
-    layer.follow()
-    if layer.panels is None:
+    layer.prepack_if_changed()
+    if layer.prepacked is None:
         return False
     dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
     return dtypes == {torch.float32} and (isinstance(layer, KernelLinear) or len(layer.kernel_size) == 2)
@@ -163,14 +163,14 @@ def fused(
 
 
 def _kernel(layer: KernelLayer, then: tuple[Step, ...] | Signs, shift: Shift | None) -> Any:
-    assert layer.panels is not None
+    assert layer.prepacked is not None
     columns = layer.spec.shape[1 - layer.channel_dims[0]]
     if not layer.has_binary_input:
         assert not isinstance(then, Signs)
-        of_weight = layer.panels, columns, channels_of(layer), layer.kernel_scale(), layer.kernel_bias()
+        of_weight = layer.prepacked, columns, channels_of(layer), layer.kernel_scale(), layer.kernel_bias()
         return FusedFloatLinear(*of_weight, then, layer.inputs == "int8")
     output = layer.kernel_scale(), layer.kernel_bias(), layer.accumulator
     if isinstance(layer, KernelConv):
         added = None if shift is None else shift.shift
-        return FusedConv2d(layer.panels, *layer.geometry(), layer.padding_value, *output, then, input_shift=added)
-    return FusedLinear(layer.panels, columns, channels_of(layer), *output, then)
+        return FusedConv2d(layer.prepacked, *layer.geometry(), layer.padding_value, *output, then, input_shift=added)
+    return FusedLinear(layer.prepacked, columns, channels_of(layer), *output, then)

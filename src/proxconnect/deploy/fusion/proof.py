@@ -15,7 +15,7 @@ from proxconnect.deploy.fusion.comparison import Comparison, ProofError, remaind
 from proxconnect.deploy.fusion.examination import Examination
 from proxconnect.deploy.fusion.layout import with_channels_last
 from proxconnect.deploy.fusion.segments import Segment
-from proxconnect.deploy.packed.halves import vectors_of
+from proxconnect.deploy.packed.half_vectors import vectors_of
 from proxconnect.layers.modes import hard
 
 

@@ -28,8 +28,8 @@ from proxconnect.deploy.fusion.products import (
     output_bits,
     takes_bits,
 )
-from proxconnect.deploy.packed.int8 import Int8Conv2d, Int8Linear
-from proxconnect.deploy.packed.kernels import KernelConv, KernelLayer
+from proxconnect.deploy.packed.layers.by_kernels import KernelConv, KernelLayer
+from proxconnect.deploy.packed.layers.int8_products import Int8Conv2d, Int8Linear
 from proxconnect.kernels.attention import has_attention
 from proxconnect.kernels.epilogue import Step
 from proxconnect.layers.react import Shift

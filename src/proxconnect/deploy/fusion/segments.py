@@ -24,7 +24,7 @@ from proxconnect.deploy.fusion.overwriting import OverwritingGelu
 from proxconnect.deploy.fusion.products import FusedConv, FusedFloatRows, FusedProduct
 from proxconnect.deploy.fusion.recording import Recording
 from proxconnect.deploy.fusion.rewrite import Rewriting
-from proxconnect.deploy.packed.compact import CompactLayer
+from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.kernels.epilogue import Bits
 
 _OF_IMAGES = (FusedConv, FusedImageConv, FusedNorm, FusedNormPool)

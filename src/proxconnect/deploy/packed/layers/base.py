@@ -1,14 +1,14 @@
-"""Layers that hold their weight in few bits, whoever computes with it."""
+"""The base of all packed layers: a weight of whole numbers, as 1 or 8 bits an entry, times a scale."""
 
 import copy
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from proxconnect.deploy.packed.geometry import geometry_of
-from proxconnect.deploy.packed.spec import LayerSpec
+from proxconnect.deploy.packed.file.geometry import geometry_of
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec
 from proxconnect.layers.products import Product
 
 _REPLACED = (
@@ -18,18 +18,18 @@ _REPLACED = (
 
 
 class CompactLayer(Product):
-    """Mixin over a torch layer: its weight is `scale` times whole numbers; `pack` and `load` make it.
+    """Mixin over a torch layer whose weight is `scale` times whole numbers; `pack` and `load` make such layers.
 
-    `scale` is a float buffer with one value for each output channel, one of shape (), or a 1 that is no part of the
-    state dict where the layer has no scale; its dtype is that of the layer.
+    `scale` is a float buffer in the dtype of the layer. It has one value for each output channel, or shape (). A layer
+    without a scale has a 1 there, which is in no state dict.
     """
 
     kind: ClassVar[str]
-    """How the file's metadata calls this layer."""
+    """The type of this layer in the metadata of a file."""
     held: ClassVar[str]
-    """The name of the buffer that holds the whole numbers."""
+    """The name of the buffer of whole numbers."""
     must_be_called: ClassVar[bool] = True
-    """The forward is by kernels; `weight` is unpacked anew for whoever takes it."""
+    """`weight` is unpacked at each access, so other code should call the layer instead of using its weight."""
 
     scale: Tensor
     bias: Any
@@ -40,12 +40,12 @@ class CompactLayer(Product):
 
     @property
     def spec(self) -> LayerSpec:
-        """What the layer is but for its tensors."""
+        """The layer without its tensors."""
         return replace(self._spec, dtype=self.scale.dtype, geometry=geometry_of(self))
 
     @property
     def weight(self) -> Tensor:
-        """What the layer multiplies by, unpacked: float, of the float layer's shape, in the dtype of `scale`."""
+        """The unpacked weight: float, with the shape of the float layer's weight and the dtype of `scale`."""
         numbers = self._numbers()
         if self._spec.scale is None:
             return numbers
@@ -58,40 +58,39 @@ class CompactLayer(Product):
 
     @property
     def has_binary_input(self) -> bool:
-        """Whether the layer multiplies by the signs of its input."""
+        """True if the layer multiplies by the signs of its input."""
         return self._spec.binary_input
 
     @classmethod
-    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """The float layer that `candidate` is, if this form can stand for it; else None."""
+    def stands_for(cls, candidate: type[nn.Module]) -> bool:
+        """Return True if this is the packed form of float layers of class `candidate`."""
         raise NotImplementedError
 
     @classmethod
     def float_name(cls) -> str:
-        """What errors call the float layer."""
+        """Return the name of the float layer's class for error messages."""
         raise NotImplementedError
 
     def fault(self) -> str:
-        """What no packing makes of the tensors that this layer holds, "" for nothing."""
+        """Return a fault of the held tensors that no packing makes, or ""."""
         wrong = self._spec.scale is not None and not bool(self.scale.isfinite().all())
         return "a scale is infinite or NaN" if wrong else ""
 
+    def prepack(self) -> None:
+        """Lay the weight out for the kernels, if there are some for this layer."""
+
     def _numbers(self) -> Tensor:
-        """The whole numbers, of the float layer's shape, in the dtype of `scale`."""
+        """Return the whole numbers with the shape of the float layer's weight, in the dtype of `scale`."""
         raise NotImplementedError
 
     def _scale_over(self, view: Tensor) -> Tensor:
-        """The scale, broadcastable over what `by_channel` returns."""
+        """Return the scale, broadcastable over a result of `by_channel`."""
         if self._spec.scale == "tensor":
             return self.scale
         return self.scale.view([size if d in self.channel_dims else 1 for d, size in enumerate(view.shape)])
 
-    @classmethod
-    def _blank(cls) -> Self:
-        return cls.__new__(cls)
-
     def _become(self, layer: nn.Module, spec: LayerSpec, memo: dict[int, Any]) -> None:
-        """Take over all of `layer` (hooks, bias, options) but its weight and quantizers; weight and scale on meta."""
+        """Take over the hooks, bias and options of `layer`, but not its weight and quantizers."""
         state = {name: value for name, value in vars(layer).items() if name not in _REPLACED}
         for registry in ("_parameters", "_modules"):
             state[registry] = {name: value for name, value in state[registry].items() if name not in _REPLACED}
@@ -99,7 +98,7 @@ class CompactLayer(Product):
         self._specify(spec)
 
     def _specify(self, spec: LayerSpec) -> None:
-        """Be what `spec` says, with its tensors on the meta device."""
+        """Register the tensors of `spec`, on the meta device."""
         self._spec = spec
         if spec.channel_dims is not None:
             self.channel_dims = spec.channel_dims
