@@ -19,9 +19,8 @@ from proxconnect._support.example import tensors_in
 from proxconnect.cli.bench.answers import difference, run
 from proxconnect.cli.bench.examples import with_batch
 from proxconnect.export import to_onnx, to_openvino, to_qonnx
-from proxconnect.export.formats import FORMATS
-from proxconnect.export.runtimes import by_onnx_runtime, by_openvino, by_qonnx
-from proxconnect.export.writing import OPSET
+from proxconnect.export.formats import FORMATS, by_onnx_runtime, by_openvino, by_qonnx
+from proxconnect.export.onnx_graph import OPSET
 from proxconnect.training.models.bireal import BiRealNet
 
 BOTH = {"activations": "bnn"}

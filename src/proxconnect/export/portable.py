@@ -1,4 +1,4 @@
-"""Packed models as other runtimes see them: operators of torch, and two of ours that each format writes in its way."""
+"""Copies of packed models in torch's operators and two of ours, `signs` and `unpacked`, which a format must write."""
 
 import copy
 import functools
@@ -18,7 +18,7 @@ from proxconnect.pairs.prox import sign
 
 @torch.library.custom_op("proxconnect::signs", mutates_args=())
 def signs(input: Tensor) -> Tensor:
-    """+1 where the input is at least 0, -1 below."""
+    """Return +1 for entries of at least 0, and -1 for those below."""
     return sign(input, 1.0)
 
 
@@ -29,7 +29,7 @@ def _(input: Tensor) -> Tensor:
 
 @torch.library.custom_op("proxconnect::unpacked", mutates_args=())
 def unpacked(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
-    """The ±1 of `shape` that `pack_bits` packed, float32, or times a scale that is broadcastable over them."""
+    """Unpack bits to ±1 of `shape` in float32, or multiply them by a scale that is broadcastable over them."""
     return unpack_bits(bits, shape) if scale is None else unpack_bits(bits, shape, scale.dtype) * scale
 
 
@@ -38,13 +38,8 @@ def _(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
     return torch.empty(shape, dtype=torch.float32 if scale is None else scale.dtype, device=bits.device)
 
 
-def signs_of_bytes() -> Tensor:
-    """int8 (256, 8): the signs that each byte holds."""
-    return unpack_bits(torch.arange(256, dtype=torch.uint8), (256, 8), torch.int8)
-
-
 def portable(model: nn.Module) -> nn.Module:
-    """A copy of a packed model that computes by torch and these two operators alone, layer by layer.
+    """Copy a packed model so that it computes with torch and these two operators alone, layer by layer.
 
     ValueError for a model that is not packed.
     """
@@ -73,9 +68,8 @@ class _WithoutKernels(PrepackedLayer):
 
 
 class _BySigns(PackedLayer):
-    @property  # type: ignore[misc]  # nobody writes to this one
+    @property  # type: ignore[misc]  # no setter is needed here
     def weight(self) -> Tensor:
-        """As of a packed layer."""
         shape = self._spec.shape
         view = self.by_channel(torch.empty(shape, device="meta"))
         scale = None if self._spec.scale is None else self._scale_over(view)

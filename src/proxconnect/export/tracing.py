@@ -1,4 +1,4 @@
-"""Models as graphs of operators, whose batch may be of any size."""
+"""Models as graphs of torch's operators, for a batch of any size."""
 
 import inspect
 from typing import Any
@@ -16,17 +16,19 @@ class ExportError(ValueError):
 
 
 def traced(model: nn.Module, example: Any, *, any_batch: bool) -> ExportedProgram:
-    """What `torch.export` makes of a model for inputs like the example.
+    """Trace a model with `torch.export` for inputs like the example; ExportError if that fails.
 
-    With `any_batch` the first dimension of every tensor in the example is the batch, whose size the graph leaves open.
-    ExportError for a model that is no such graph.
+    With `any_batch` the first dimension of every tensor in the example is the batch, and its size is left open.
     """
     args, kwargs = arguments(model, _with_two(example) if any_batch else example)
-    sizes = _sizes(model, args, kwargs) if any_batch else None
+    sizes = None
+    if any_batch:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+        sizes = {name: tree_map(_open_batch, value) for name, value in bound.items()}
     try:
         with torch.no_grad():
             return torch.export.export(model, args, kwargs, dynamic_shapes=sizes, strict=False)
-    except Exception as error:  # whatever the code of the model raises when it is traced
+    except Exception as error:  # the code of the model may raise anything when it is traced
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         batch = "; for batches of the example's size alone, pass any_batch=False" if any_batch else ""
         raise ExportError(
@@ -36,14 +38,8 @@ def traced(model: nn.Module, example: Any, *, any_batch: bool) -> ExportedProgra
 
 
 def _with_two(example: Any) -> Any:
-    """The example with a batch of 2 where it has 1, a size that torch.export would take for a constant."""
+    """Double a batch of 1, a size that torch.export would take for a constant."""
     return tree_map_only(Tensor, lambda t: torch.cat([t, t]) if t.dim() and t.shape[0] == 1 else t, example)
-
-
-def _sizes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Which sizes are open, by the names of the arguments of the forward."""
-    bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
-    return {name: tree_map(_open_batch, value) for name, value in bound.items()}
 
 
 def _open_batch(value: Any) -> dict[int, Any] | None:
