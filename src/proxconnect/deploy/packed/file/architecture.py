@@ -12,6 +12,7 @@ from proxconnect.deploy.packed.file.layer_spec import LayerSpec
 from proxconnect.deploy.packed.file.metadata import Metadata
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import BY_KIND, PackedParameter, PackedProjection
+from proxconnect.deploy.packed.layers.int8 import Int8Layer
 from proxconnect.deploy.packed.transplant import transplant
 from proxconnect.layers import BinaryLayer, BinaryMultiheadAttention
 from proxconnect.layers.attention import FUSED, SEPARATE
@@ -105,17 +106,20 @@ def _adopt_parameters(skeleton: nn.Module, raw: Mapping[tuple[str, str], LayerSp
 
 
 def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
-    packed = BY_KIND[spec.kind]
-    if not packed.stands_for(type(layer)):
+    packed: Any = BY_KIND[spec.kind]
+    is_int8 = issubclass(packed, Int8Layer)
+    is_same = type(layer) is packed.float_type if is_int8 else packed.binary_type.float_class(type(layer)) is not None
+    if not is_same:
+        float_name = packed.float_type.__name__ if is_int8 else packed.binary_type.float_name()
         raise ValueError(
-            f"layer {name!r} is a {packed.float_name()} in the file, but a {type(layer).__name__} in the model: {_PASS}"
+            f"layer {name!r} is a {float_name} in the file, but a {type(layer).__name__} in the model: {_PASS}"
         )
     weight = layer._parameters.get("weight")
     if weight is None:
         raise ValueError(f"the weight of layer {name!r} is no plain parameter: remove its parametrization or pruning")
     _require_same_weight(name, weight, spec)
     _require_same_geometry(name, layer, spec)
-    geometry, is_int8 = spec.geometry, spec.weight_bits == 8
+    geometry = spec.geometry
     pads = geometry is not None and geometry.padding_mode == "zeros" and geometry.output_padding is None
     if spec.padding_value and not (spec.binary_input and pads):
         raise ValueError(f"layer {name!r} cannot pad with {spec.padding_value}: only a convolution of binary inputs "

@@ -61,16 +61,6 @@ class CompactLayer(Product):
         """True if the layer multiplies by the signs of its input."""
         return self._spec.binary_input
 
-    @classmethod
-    def stands_for(cls, candidate: type[nn.Module]) -> bool:
-        """Return True if this is the packed form of float layers of class `candidate`."""
-        raise NotImplementedError
-
-    @classmethod
-    def float_name(cls) -> str:
-        """Return the name of the float layer's class for error messages."""
-        raise NotImplementedError
-
     def fault(self) -> str:
         """Return a fault of the held tensors that no packing makes, or ""."""
         wrong = self._spec.scale is not None and not bool(self.scale.isfinite().all())

@@ -22,16 +22,6 @@ class Int8Layer(CompactLayer):
     float_type: ClassVar[type[nn.Module]]
     """The class of the float layer, without its subclasses."""
 
-    @classmethod
-    def stands_for(cls, candidate: type[nn.Module]) -> bool:
-        """Return True for `float_type` itself."""
-        return candidate is cls.float_type
-
-    @classmethod
-    def float_name(cls) -> str:
-        """Return the name of the float layer's class for error messages."""
-        return cls.float_type.__name__
-
     def fault(self) -> str:
         """Return a fault of the scales or levels, or ""."""
         if bool((self.scale < 0).any()):

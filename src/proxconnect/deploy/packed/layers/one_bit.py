@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from proxconnect.deploy.packed.file.layer_spec import LayerSpec
 from proxconnect.deploy.packed.layers.base import CompactLayer
@@ -31,17 +31,6 @@ class PackedLayer(CompactLayer):
     def accumulator(self) -> Accumulator | None:  # type: ignore[override]  # read-only here
         """The accumulator of the sums, or None if none can overflow."""
         return self._spec.accumulator
-
-    @classmethod
-    def stands_for(cls, candidate: type[nn.Module]) -> bool:
-        """Return True for the classes of which `binary_type` is the binary form."""
-        return cls.binary_type.float_class(candidate) is not None
-
-    @classmethod
-    def float_name(cls) -> str:
-        """Return the name of the float layer's class for error messages."""
-        name: str = cls.binary_type.float_name()
-        return name
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
         """Compute the binary layer's output under `hard()`: bit-exact for binary inputs, else up to rounding."""
