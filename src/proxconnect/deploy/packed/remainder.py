@@ -9,7 +9,7 @@ from proxconnect.conversion.bypass import takers
 from proxconnect.deploy.packed.file.geometry import geometry_of
 from proxconnect.deploy.packed.file.layer_spec import LayerSpec
 from proxconnect.deploy.packed.layers.forms import INT8
-from proxconnect.quantizer import FLOAT_TYPES
+from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
 Remainder = Literal["float", "int8"]
 """The form of the linear layers, convolutions and embeddings that are not binary."""

@@ -15,7 +15,7 @@ from proxconnect.deploy.packed.layers.forms import BY_KIND, PackedParameter, Pac
 from proxconnect.deploy.packed.layers.int8 import Int8Layer
 from proxconnect.deploy.packed.transplant import transplant
 from proxconnect.layers import BinaryLayer, BinaryMultiheadAttention
-from proxconnect.layers.attention import FUSED, SEPARATE
+from proxconnect.layers.attention import JOINT, SEPARATE
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.layers.parameter import SUFFIX, adopt
 
@@ -142,7 +142,7 @@ def _same_parameter(name: str, modules: Mapping[str, nn.Module], spec: LayerSpec
     is_projection = spec.kind == PackedProjection.kind
     if not name.endswith(SUFFIX) or owner is None or parameter is None:
         raise ValueError(f"it has a parameter {name!r}, which the model lacks: {_PASS}")
-    if is_projection and not (type(owner) is nn.MultiheadAttention and parameter_name in (*FUSED, *SEPARATE)):
+    if is_projection and not (type(owner) is nn.MultiheadAttention and parameter_name in (*JOINT, *SEPARATE)):
         raise ValueError(f"{name!r} is a projection in the file, but no in-projection of an nn.MultiheadAttention in "
                          f"the model: {_PASS}")  # fmt: skip
     _require_same_weight(name, parameter, spec)

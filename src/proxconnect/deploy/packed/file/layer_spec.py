@@ -10,7 +10,7 @@ import torch
 from proxconnect.deploy.packed.file.geometry import Geometry, require_value
 from proxconnect.kernels.bits import byte_count
 from proxconnect.layers import Accumulator
-from proxconnect.quantizer import FLOAT_TYPES
+from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOAT_TYPES}
 """The possible dtypes of a scale and of an unpacked weight, by name."""

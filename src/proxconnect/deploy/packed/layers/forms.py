@@ -12,7 +12,7 @@ from proxconnect.deploy.packed.layers.by_kernels import KernelConv, KernelLinear
 from proxconnect.deploy.packed.layers.int8 import Int8Embedding, Int8Layer
 from proxconnect.deploy.packed.layers.int8_products import Int8Conv2d, Int8Linear
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
-from proxconnect.layers import BinaryLayer, attention, conv, linear, parameter, transposed_conv
+from proxconnect.layers import BinaryLayer, attention, conv, linear, parameter
 from proxconnect.layers.products import (
     ConvProduct,
     LinearProduct,
@@ -67,21 +67,21 @@ class PackedConvTranspose1d(PackedLayer, TransposedConvProduct, nn.ConvTranspose
     """`nn.ConvTranspose1d` with 1-bit weights."""
 
     kind = "conv_transpose1d"
-    binary_type = transposed_conv.BinaryConvTranspose1d
+    binary_type = conv.BinaryConvTranspose1d
 
 
 class PackedConvTranspose2d(PackedLayer, TransposedConvProduct, nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` with 1-bit weights."""
 
     kind = "conv_transpose2d"
-    binary_type = transposed_conv.BinaryConvTranspose2d
+    binary_type = conv.BinaryConvTranspose2d
 
 
 class PackedConvTranspose3d(PackedLayer, TransposedConvProduct, nn.ConvTranspose3d):
     """`nn.ConvTranspose3d` with 1-bit weights."""
 
     kind = "conv_transpose3d"
-    binary_type = transposed_conv.BinaryConvTranspose3d
+    binary_type = conv.BinaryConvTranspose3d
 
 
 class PackedParameter(PackedLayer):
