@@ -19,7 +19,7 @@ from proxconnect._support.example import tensors_in
 from proxconnect.cli.examples import difference, run, with_batch
 from proxconnect.export import to_onnx, to_openvino, to_qonnx
 from proxconnect.export.formats import FORMATS, by_onnx_runtime, by_openvino, by_qonnx
-from proxconnect.export.onnx_graph import OPSET
+from proxconnect.export.onnx import OPSET
 from proxconnect.training.models.bireal import BiRealNet
 
 BOTH = {"activations": "bnn"}

@@ -169,7 +169,7 @@ THEORY_AND_EXPORT: tuple[Fault, ...] = (
     fault(
         "exported-sign-of-zero", "ONNX files take the sign of 0 as -1",
         "export/test_floats.py export/test_runtimes.py",
-        (f"{SRC}/export/onnx_graph.py", "op.GreaterOrEqual(input, zero)", "op.Greater(input, zero)"),
+        (f"{SRC}/export/onnx.py", "op.GreaterOrEqual(input, zero)", "op.Greater(input, zero)"),
     ),
 )  # fmt: skip
 

@@ -93,8 +93,7 @@ def read_checkpoint(folder: Path) -> Any:
 
 
 def onnx() -> Write:
-    from proxconnect.export.onnx_file import write
-    from proxconnect.export.onnx_graph import onnx_graph
+    from proxconnect.export.onnx import onnx_graph, write
 
     networks = [onnx_graph(model, torch.ones(2, 5), any_batch=False) for model in models()]
     return lambda folder, version: write(networks[version], folder / "net.onnx")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from proxconnect._support import extras
 from proxconnect._support.example import arguments, tensors_in
 from proxconnect.export.floats import to_floats
-from proxconnect.export.onnx_file import to_onnx
+from proxconnect.export.onnx import to_onnx
 from proxconnect.export.openvino import to_openvino
 from proxconnect.export.openvino_runtime import compiled
 from proxconnect.export.qonnx import to_qonnx

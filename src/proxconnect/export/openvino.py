@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect._support.atomic import replacing_together
-from proxconnect.export.onnx_file import write
-from proxconnect.export.onnx_graph import BinaryParts, onnx_graph
+from proxconnect.export.onnx import BinaryParts, onnx_graph, write
 from proxconnect.export.openvino_runtime import openvino_package
 
 _BELOW_ZERO = -float(torch.finfo(torch.float32).tiny)

@@ -1,19 +1,27 @@
-"""Copies of packed models in torch's operators and two of ours, `signs` and `unpacked`, which a format must write."""
+"""Portable programs of packed models: torch's operators and two of ours, `signs` and `unpacked`, for other runtimes."""
 
 import copy
 import functools
+import inspect
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.utils._pytree import tree_map, tree_map_only
 
 from proxconnect._support.arguments import require_module
+from proxconnect._support.example import arguments
 from proxconnect.deploy.fusion.graph_modules import layer_by_layer
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
 from proxconnect.deploy.packed.layers.prepacked import PrepackedLayer
 from proxconnect.kernels.bits import unpack_bits
 from proxconnect.pairs.prox import sign
+
+
+class ExportError(ValueError):
+    """A model that another runtime cannot take; the message says why and what to do."""
 
 
 @torch.library.custom_op("proxconnect::signs", mutates_args=())
@@ -38,11 +46,44 @@ def _(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
     return torch.empty(shape, dtype=torch.float32 if scale is None else scale.dtype, device=bits.device)
 
 
-def portable(model: nn.Module) -> nn.Module:
-    """Copy a packed model so that it computes with torch and these two operators alone, layer by layer.
+def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> ExportedProgram:
+    """Trace a packed model with `torch.export`, for inputs like the example.
 
-    ValueError for a model that is not packed.
+    With `any_batch` the first dimension of every tensor in the example is the batch, and its size is left open.
+
+    Raises:
+        ValueError: for a model that is not packed.
+        ExportError: if `torch.export` cannot take the model.
     """
+    model = _portable(packed)
+    args, kwargs = arguments(model, _with_two(example) if any_batch else example)
+    sizes = None
+    if any_batch:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+        sizes = {name: tree_map(_open_batch, value) for name, value in bound.items()}
+    try:
+        with torch.no_grad():
+            return torch.export.export(model, args, kwargs, dynamic_shapes=sizes, strict=False)
+    except Exception as error:  # the code of the model may raise anything when it is traced
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        batch = "; for batches of the example's size alone, pass any_batch=False" if any_batch else ""
+        raise ExportError(
+            f"torch.export makes no graph of {type(packed).__name__}: {reason} (a forward must not decide by the "
+            f"values of tensors{batch})"
+        ) from error
+
+
+def _with_two(example: Any) -> Any:
+    """Double a batch of 1, a size that torch.export would take for a constant."""
+    return tree_map_only(Tensor, lambda t: torch.cat([t, t]) if t.dim() and t.shape[0] == 1 else t, example)
+
+
+def _open_batch(value: Any) -> dict[int, Any] | None:
+    return {0: Dim.DYNAMIC} if isinstance(value, Tensor) and value.dim() else None
+
+
+def _portable(model: nn.Module) -> nn.Module:
+    """Copy a packed model so that it computes with torch and the two operators alone, layer by layer."""
     require_module(model, "export of a packed model")
     if not any(isinstance(module, PackedLayer) for module in model.modules()):
         raise ValueError("the model is not packed: export pc.pack(model)")

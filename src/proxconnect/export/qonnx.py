@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from proxconnect.export.onnx_file import write
-from proxconnect.export.onnx_graph import BinaryParts, onnx_graph
+from proxconnect.export.onnx import BinaryParts, onnx_graph, write
 
 DOMAIN = "qonnx.custom_op.general"
 

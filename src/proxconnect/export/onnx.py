@@ -1,9 +1,10 @@
-"""ONNX graphs of packed models, in operators of the standard.
+"""ONNX files of packed models: graphs in operators of the standard, which other formats rewrite.
 
 A binary weight is an initializer of 8 signs a byte, the `bits` of the packed layer. The graph looks each byte up in a
 table of its signs. That depends on no input, so runtimes do it once, when they load the file.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
@@ -13,19 +14,56 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect._support import extras
+from proxconnect._support.atomic import replacing
 from proxconnect.deploy.packed.half_vectors import as_half, vectors_of
-from proxconnect.export.portable import portable
-from proxconnect.export.tracing import ExportError, traced
+from proxconnect.export.portable import ExportError, portable_program
 from proxconnect.kernels.bits import unpack_bits
 
 OPSET = 18
 """The version of the ONNX standard."""
+
+MOST_BYTES = 2**31 - 1
+"""The most bytes of one ONNX file."""
 
 _MOST_FOLDED = 64
 """The most entries of a constant that is computed in advance: shapes are, unpacked weights are not."""
 
 _FLOAT, _INT32 = 1, 6
 """The numbers of these types in ONNX."""
+
+
+def to_onnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, any_batch: bool = True) -> None:
+    """Write a packed model as an ONNX file of opset 18. If that fails, the old file stays.
+
+    The file is about as large as the packed one. Its answers equal those of `packed` up to the order of a float sum, by
+    which an activation near 0 may get the other sign. Layers with binary inputs take NaN as -1.
+
+    Args:
+        packed: a packed model, returned by `proxconnect.pack` or `proxconnect.load`.
+        example: an input of the model: a tensor, a tuple of arguments or a mapping of keyword arguments.
+        path: the file, such as "net.onnx".
+        any_batch: whether the file takes any batch size. The batch is the first dimension of every tensor in the
+            example.
+
+    Raises:
+        ValueError: for a model that is not packed.
+        ExportError: if `torch.export` or `torch.onnx` cannot take the model.
+        MissingExtraError: without `pip install 'proxconnect[export]'`.
+        OSError: if `path` cannot be written.
+    """
+    write(onnx_graph(packed, example, any_batch=any_batch), path)
+
+
+def write(model: Any, path: str | os.PathLike[str]) -> None:
+    """Write an `onnx_ir.Model` to a file; ExportError if it is too large."""
+    import onnx_ir
+
+    proto = onnx_ir.to_proto(model)
+    if proto.ByteSize() > MOST_BYTES:
+        raise ExportError(f"the ONNX file would have {proto.ByteSize():,} bytes, and protobuf allows {MOST_BYTES:,}: "
+                          "make more layers binary, or export in parts")  # fmt: skip
+    with replacing(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
 
 
 @dataclass(frozen=True)
@@ -89,7 +127,7 @@ def onnx_graph(
     """
     extras.require("onnx", "export")
     extras.require("onnxscript", "export")
-    program, parts = traced(portable(packed), example, any_batch=any_batch), BinaryParts()
+    program, parts = portable_program(packed, example, any_batch=any_batch), BinaryParts()
     try:
         written = torch.onnx.export(
             program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False,
