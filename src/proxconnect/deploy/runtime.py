@@ -12,7 +12,7 @@ from proxconnect.deploy.packed import Inputs, Remainder, Vectors, load_layers, p
 
 @dataclass(frozen=True)
 class Packing:
-    """How a packed model runs, and how near it came to its original: `print(model.packing)`."""
+    """The fused parts of a packed model, and its differences from the original: `print(model.packing)`."""
 
     fusion: Fusion
     proof: Proof | None

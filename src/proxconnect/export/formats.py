@@ -74,7 +74,7 @@ def by_torch(path: File, build: Build) -> Run:
 
 @dataclass(frozen=True)
 class Format:
-    """How a file is written and run."""
+    """An export format: the functions that write and run its files."""
 
     write: Callable[[nn.Module, Any, File], None]
     """Writes a packed model to a file; the second argument is an example of its input."""

@@ -81,7 +81,7 @@ class _NamedParts:
         """The weights without a scale: uint8, 1 for +1, of the weight's shape."""
 
     def name(self, _: Any, parts: BinaryParts) -> None:
-        """Give each value of signs a name of its own."""
+        """Give each value of signs a unique name."""
         for number, (_, output) in enumerate(parts.signs):
             output.name = f"proxconnect.signs.{number}"
             self._signs.add(output.name)

@@ -165,6 +165,6 @@ def _require_loaded(model: nn.Module, is_binary: bool) -> None:
         )
     if len(missing) == len(layers):
         raise ValueError(
-            f"the checkpoint has no weights for {some(missing)}, nor for any layer that would become binary: if it is "
+            f"the checkpoint has no weights for {some(missing)}, or for any layer that would become binary: if it is "
             "that of a binary network, its config.json must have the quantization_config that save_pretrained wrote"
         )

@@ -102,8 +102,8 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
     if type(latent.data).__name__ == "DTensor":
         raise ValueError(
             f"{name}: `latent` is sharded. Gather the state dict with torch.distributed.checkpoint.state_dict."
-            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)), load it into a binary model "
-            "built anew, and pack that"
+            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)), load it into a new binary "
+            "model, and pack that"
         )
     if latent.is_meta:
         raise ValueError(f"{name}: `latent` is on the meta device and has no values: load the checkpoint first")

@@ -1,4 +1,4 @@
-"""What the metadata of a packed file states about a layer: how its weight, scale and input are stored."""
+"""The entry of a layer in the metadata: the form of its weight, scale and input, and the shapes that are stored."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
