@@ -19,7 +19,9 @@ from proxconnect.layers.attention import JOINT, SEPARATE
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.layers.parameter import SUFFIX, adopt
 
-_PASS = "pass the architecture that was packed"
+PASS = "pass the architecture that was packed"
+"""The advice for a file that does not match the model."""
+
 _DAMAGED = "the file is damaged"
 
 
@@ -60,10 +62,10 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
             continue
         layer = modules.get(name)
         if layer is None:
-            raise ValueError(f"it has a layer {name!r}, which the model lacks: {_PASS}")
+            raise ValueError(f"it has a layer {name!r}, which the model lacks: {PASS}")
         _require_same_layer(name, layer, spec)
         if specs.setdefault(layer, spec) != spec:
-            raise ValueError(f"layer {name!r} is shared in the model, but not in the file: {_PASS}")
+            raise ValueError(f"layer {name!r} is shared in the model, but not in the file: {PASS}")
     placeholders: dict[int, Any] = {}
     for _, tensor in persistent(modules):
         blank = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
@@ -112,7 +114,7 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     if not is_same:
         float_name = packed.float_type.__name__ if is_int8 else packed.binary_type.float_name()
         raise ValueError(
-            f"layer {name!r} is a {float_name} in the file, but a {type(layer).__name__} in the model: {_PASS}"
+            f"layer {name!r} is a {float_name} in the file, but a {type(layer).__name__} in the model: {PASS}"
         )
     weight = layer._parameters.get("weight")
     if weight is None:
@@ -123,13 +125,13 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     pads = geometry is not None and geometry.padding_mode == "zeros" and geometry.output_padding is None
     if spec.padding_value and not (spec.binary_input and pads):
         raise ValueError(f"layer {name!r} cannot pad with {spec.padding_value}: only a convolution of binary inputs "
-                         f"that pads with zeros can; {_PASS}")  # fmt: skip
+                         f"that pads with zeros can; {PASS}")  # fmt: skip
     if is_int8 and (spec.scale != "channel" or spec.binary_input):
         raise ValueError(f"layer {name!r} has 8-bit weights, but no scale for each output or a binary input: "
                          f"{_DAMAGED}")  # fmt: skip
     if is_int8 and getattr(layer, "max_norm", None) is not None:
         raise ValueError(f"layer {name!r} has 8-bit weights in the file and a max_norm in the model, which writes to "
-                         f"its weight: {_PASS}")  # fmt: skip
+                         f"its weight: {PASS}")  # fmt: skip
     if spec.channel_dims is not None:
         raise ValueError(f"layer {name!r} has channel_dims, but is a {spec.kind}: {_DAMAGED}")
 
@@ -141,10 +143,10 @@ def _same_parameter(name: str, modules: Mapping[str, nn.Module], spec: LayerSpec
     parameter = None if owner is None else owner._parameters.get(parameter_name)
     is_projection = spec.kind == PackedProjection.kind
     if not name.endswith(SUFFIX) or owner is None or parameter is None:
-        raise ValueError(f"it has a parameter {name!r}, which the model lacks: {_PASS}")
+        raise ValueError(f"it has a parameter {name!r}, which the model lacks: {PASS}")
     if is_projection and not (type(owner) is nn.MultiheadAttention and parameter_name in (*JOINT, *SEPARATE)):
         raise ValueError(f"{name!r} is a projection in the file, but no in-projection of an nn.MultiheadAttention in "
-                         f"the model: {_PASS}")  # fmt: skip
+                         f"the model: {PASS}")  # fmt: skip
     _require_same_weight(name, parameter, spec)
     has_none_of = spec.geometry is None and not spec.padding_value and not spec.input_shift
     if not has_none_of or (spec.channel_dims is None) != is_projection:
@@ -159,7 +161,7 @@ def _require_same_weight(name: str, weight: Tensor, spec: LayerSpec) -> None:
     if tuple(weight.shape) != spec.shape:
         raise ValueError(
             f"layer {name!r} has a weight of shape {spec.shape} in the file, but {tuple(weight.shape)} in the model: "
-            f"{_PASS}"
+            f"{PASS}"
         )
     if weight.dtype != spec.dtype:
         raise ValueError(f"layer {name!r} is {spec.dtype} in the file, but {weight.dtype} in the model: pass "
@@ -174,4 +176,4 @@ def _require_same_geometry(name: str, layer: nn.Module, spec: LayerSpec) -> None
             raise ValueError(f"layer {name!r} {has} in the file, but is a {spec.kind}: {_DAMAGED}")
         return
     for key, inside, outside in spec.geometry.differences(geometry):
-        raise ValueError(f"layer {name!r} has {key} {inside!r} in the file, but {outside!r} in the model: {_PASS}")
+        raise ValueError(f"layer {name!r} has {key} {inside!r} in the file, but {outside!r} in the model: {PASS}")

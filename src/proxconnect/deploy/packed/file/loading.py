@@ -12,15 +12,13 @@ from torch.utils import swap_tensors
 from proxconnect._support.arguments import require_module
 from proxconnect._support.text import some
 from proxconnect.deploy.packed.file import tensor_file
-from proxconnect.deploy.packed.file.architecture import persistent, require_float, skeleton_of
+from proxconnect.deploy.packed.file.architecture import PASS, persistent, require_float, skeleton_of
 from proxconnect.deploy.packed.file.metadata import Metadata
 from proxconnect.deploy.packed.half_vectors import is_vector, note_vectors
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.by_kernels import Inputs, set_inputs, warn_unless_built
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
 from proxconnect.deploy.shippable import require_finite
-
-_PASS = "pass the architecture that was packed"
 
 
 class PackedFileError(ValueError):
@@ -54,7 +52,7 @@ def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
     for name, tensor in expected.items():
         if places.setdefault(id(tensor), source[name]) != source[name]:
             raise ValueError(f"{places[id(tensor)]!r} and {name!r} are one tensor in the model, but two in the file: "
-                             f"{_PASS}")  # fmt: skip
+                             f"{PASS}")  # fmt: skip
         _require_same_tensor(name, tensor, file.get_slice(source[name]), may_be_half=metadata.vectors == "float16")
     loaded = {name: tensor_file.tensor_of(file, name) for name in file.keys()}  # noqa: SIM118
     blanks = {id(tensor): (tensor, source[name]) for name, tensor in expected.items()}
@@ -93,7 +91,7 @@ def _require_same_names(expected: Iterable[str], stored: set[str], aliases: Mapp
     faults = [f"it lacks {_named(wanted - held)}"] if wanted - held else []
     faults += [f"it has {_named(held - wanted)}, which the model lacks"] if held - wanted else []
     if faults:
-        raise ValueError(f"{', and '.join(faults)}: {_PASS}")
+        raise ValueError(f"{', and '.join(faults)}: {PASS}")
 
 
 def _require_same_tensor(name: str, tensor: Tensor, stored: Any, *, may_be_half: bool) -> None:
@@ -101,7 +99,7 @@ def _require_same_tensor(name: str, tensor: Tensor, stored: Any, *, may_be_half:
     outside = (tensor_file.CODES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
     if inside != outside and not (may_be_half and is_vector(tensor) and inside == ("F16", outside[1])):
         raise ValueError(f"tensor {name!r} is {inside[0]} of shape {inside[1]} in the file, but must be {outside[0]} "
-                         f"of shape {outside[1]} for this model: {_PASS}")  # fmt: skip
+                         f"of shape {outside[1]} for this model: {PASS}")  # fmt: skip
 
 
 def _named(names: Iterable[str]) -> str:
