@@ -1,4 +1,4 @@
-"""Files of plain floats: what they hold, who reads them, and which models have none."""
+"""Files of plain floats: their contents, other readers, and models without them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ def binary_tied() -> nn.Module:
 
 
 def loaded(path: Path, build: Callable[[], nn.Module]) -> nn.Module:
-    """The float network with the weights of a file, as one reads it who does not know this library."""
+    """Load a file into the float network without this library."""
     model = build().eval()
     model.load_state_dict(load_file(path), strict=True)
     return model

@@ -1,4 +1,4 @@
-"""No damaged, foreign or newer file is ever loaded, and each gets an error that says what it is."""
+"""Damaged, foreign and newer files are refused, with an error that explains the fault."""
 
 import json
 import pickle
@@ -49,7 +49,7 @@ def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def joined(header: dict[str, Any], tensors: bytes) -> bytes:
-    """A file with a matching checksum, as damage would not leave it, for the checks behind that."""
+    """Write a file with a matching checksum, to reach the checks after it."""
     text = json.dumps(header, separators=(",", ":")).encode()
     return resealed(len(text).to_bytes(8, "little") + text + tensors)
 
@@ -104,7 +104,7 @@ def varied(path: Path) -> bytes:
 
 
 def test_a_damaged_header_never_gives_another_model(path: Path, varied: bytes) -> None:
-    """Each byte of the file is changed, and each bit up to the checksum: all are refused, meaningless ones too."""
+    """Every changed byte is refused, and every changed bit up to the checksum, even if it has no meaning."""
     for place in range(len(varied)):
         for bit in range(8) if place < 64 else (place % 8,):
             damaged = bytearray(varied)
@@ -114,7 +114,7 @@ def test_a_damaged_header_never_gives_another_model(path: Path, varied: bytes) -
 
 @pytest.mark.parametrize(("old", "new"), [(b'bits\\":3', b'bits\\":4'), (b'version\\":3', b'version\\":2')])
 def test_damage_that_the_checksum_alone_finds(path: Path, varied: bytes, old: bytes, new: bytes) -> None:
-    """With a checksum of its own the changed file is valid: one of a wider accumulator, or of an older version."""
+    """With its own checksum the changed file is valid: it has a wider accumulator, or an older version."""
     x = torch.randn(64, 6)
     path.write_bytes(varied)
     expected = load_layers(path, architecture())(x)
@@ -125,7 +125,7 @@ def test_damage_that_the_checksum_alone_finds(path: Path, varied: bytes, old: by
 
 
 def test_a_copy_by_another_program_is_refused(path: Path, whole: bytes) -> None:
-    """The library of safetensors reads the file; what it writes has another order of bytes, so another checksum."""
+    """The library of safetensors reads the file, but writes its bytes in a different order, so the checksum differs."""
     path.write_bytes(whole)
     with safe_open(path, "pt") as file:
         metadata = file.metadata()

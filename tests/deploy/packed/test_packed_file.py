@@ -26,7 +26,7 @@ USUAL = {
 
 
 def read_by_the_book(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """The metadata and tensors of a file, by docs/file-format.md and numpy alone; bfloat16 becomes float32."""
+    """Read the metadata and tensors of a file with numpy, as docs/file-format.md says; bfloat16 becomes float32."""
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])

@@ -1,4 +1,4 @@
-"""Packed layers by the kernels: where they are used, that they follow the bits, and what does without them."""
+"""Packed layers on the kernels: when they are used, that they follow changed bits, and what runs without them."""
 
 import copy
 import subprocess

@@ -1,4 +1,4 @@
-"""Every kind of layer packs, ships and is refused where the architecture is another."""
+"""Every kind of layer packs and loads, and is refused for another architecture."""
 
 import copy
 import json
@@ -235,7 +235,7 @@ class Renamed(nn.Module):
 
 
 class Projected(nn.Module):
-    """What has the names of attention, and is none."""
+    """A module with the names of attention that is none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -267,7 +267,7 @@ def test_another_owner_is_refused(case: str, other: Any, words: str, tmp_path: P
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """The file with other entries for its layers, in the version before checksums, which other programs may rewrite."""
+    """Rewrite the entries of the layers, in the version before checksums."""
     with safe_open(path, "pt") as file:
         metadata = json.loads(file.metadata()["proxconnect"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

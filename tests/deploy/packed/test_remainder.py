@@ -1,4 +1,4 @@
-"""What is not binary in 8 bits: against sums in float64, within the stated bound, and through files."""
+"""The 8-bit remainder: compared with sums in float64, within the stated bound, and through files."""
 
 import copy
 from itertools import product

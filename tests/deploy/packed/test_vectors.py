@@ -1,4 +1,4 @@
-"""Vectors rounded to float16: which, how far, and what the file says of them."""
+"""Vectors rounded to float16: which ones, by how much, and how the file stores them."""
 
 import json
 from pathlib import Path
