@@ -15,7 +15,6 @@ from proxconnect._support.example import arguments
 from proxconnect.deploy.fusion.graph_modules import layer_by_layer
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
-from proxconnect.deploy.packed.layers.prepacked import PrepackedLayer
 from proxconnect.kernels.bits import unpack_bits
 from proxconnect.pairs.prox import sign
 
@@ -98,12 +97,11 @@ def _portable(model: nn.Module) -> nn.Module:
 
 @functools.cache
 def _portable_class(form: Any) -> Any:
-    bases: list[type[CompactLayer]] = [_WithoutKernels] if issubclass(form, PrepackedLayer) else []
-    bases += [_BySigns] if issubclass(form, PackedLayer) else []
+    bases = (_WithoutKernels, _BySigns) if issubclass(form, PackedLayer) else (_WithoutKernels,)
     return type(form.__name__, (*bases, form), {})
 
 
-class _WithoutKernels(PrepackedLayer):
+class _WithoutKernels(CompactLayer):
     def kernels_can(self, input: Tensor, bias: Tensor | None) -> bool:
         return False
 

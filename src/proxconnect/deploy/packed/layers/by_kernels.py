@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
-from proxconnect.deploy.packed.layers.prepacked import PrepackedLayer
 from proxconnect.kernels.absence import ADVICE, NOT_BUILT, ON_TORCH
 from proxconnect.kernels.bits import pack_bits, unpack_bits
 
@@ -35,7 +34,7 @@ IS_SUPPORTED = os.name == "posix"
 """True if the kernels can be built on this system."""
 
 
-class KernelLayer(PrepackedLayer, PackedLayer):
+class KernelLayer(PackedLayer):
     """Mixin over a packed layer whose product the kernels compute if they can."""
 
     inputs: Inputs = "exact"

@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.deploy.packed.layers.int8 import Int8Layer
-from proxconnect.deploy.packed.layers.prepacked import PrepackedLayer
 from proxconnect.kernels.entries import INT8
 from proxconnect.layers.products import ConvProduct, LinearProduct
 
@@ -19,7 +18,7 @@ _FAST_SETS = ("avx2", "avx512", "amx")
 _LEAST = 2.0**-100  # 127 divided by a smaller number might be infinite
 
 
-class Int8Product(Int8Layer, PrepackedLayer):
+class Int8Product(Int8Layer):
     """An 8-bit layer that multiplies. It rounds its input too, and sums the products as integers.
 
     The input is rounded to steps of t = max|x| / 127, ties to even, and so is off by at most t / 2. Each row of a
