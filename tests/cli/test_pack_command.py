@@ -7,7 +7,7 @@ from torch import nn
 
 import proxconnect as pc
 from proxconnect.cli.command import main
-from proxconnect.deploy.packed import container
+from proxconnect.deploy.packed.file import tensor_file
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_thresholds_are_found(theirs, folder):
 
 def test_safetensors_are_read(theirs, folder):
     binary = touched(pc.binarize(theirs["net"](), "bc"))
-    container.write(folder / "model.safetensors", binary.state_dict(), {})
+    tensor_file.write(folder / "model.safetensors", binary.state_dict(), {})
     assert packed("model.safetensors", "--model", "theirs:net") == 0
     assert packed_equals("packed.safetensors", theirs["net"](), binary, theirs["net"].example)
 
@@ -198,7 +198,7 @@ def _write_all(net) -> None:
 
 
 def test_the_checkpoint_is_never_overwritten(theirs, folder, capsys):
-    container.write(folder / "packed.safetensors", theirs["net"]().state_dict(), {})
+    tensor_file.write(folder / "packed.safetensors", theirs["net"]().state_dict(), {})
     before = (folder / "packed.safetensors").read_bytes()
     assert packed("packed.safetensors", "--model", "theirs:net") == 2
     assert "is the checkpoint itself" in capsys.readouterr().err
