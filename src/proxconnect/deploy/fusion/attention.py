@@ -93,7 +93,7 @@ class FastAttention(TorchFunctionMode):
     """While this lasts, torch's function runs the kernel in this thread, so that layers do as the graph."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Called for every function of tensors."""
+        """Run a function of tensors."""
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             arguments = _plain_arguments(args, kwargs)

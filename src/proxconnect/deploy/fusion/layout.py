@@ -12,7 +12,7 @@ from proxconnect.layers.react import Shift
 
 
 def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Have the graph read its images with their channels last, in place, and answer in the format of its input.
+    """Let the graph read its images with their channels last, in place, and answer in the format of its input.
 
     Operations that read an input in any layout get it as it is. `view` may have to copy then, so that it becomes
     `reshape`. Modules that know no memory formats get what they would have got.

@@ -20,7 +20,7 @@ _LAYOUT = ("stride", "as_strided", "as_strided_", "is_contiguous", "data_ptr", "
 
 
 one_at_a_time = threading.RLock()
-"""Held while a forward is traced: `torch.fx` patches `nn.Module` for all threads then."""
+"""Held while a forward is traced, because `torch.fx` patches `nn.Module` for all threads."""
 
 
 class UntraceableError(ValueError):
@@ -28,7 +28,7 @@ class UntraceableError(ValueError):
 
 
 def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of the parameters without defaults but `self`; UntraceableError for *args and **kwargs."""
+    """Return the names of the parameters without defaults but `self`; UntraceableError for *args and **kwargs."""
     _, *parameters = inspect.signature(forward).parameters.values()
     loose = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if loose:
@@ -37,10 +37,9 @@ def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
-    """The graph of `forward`, called with `module` and all parameters without defaults, the others left.
+    """Trace `forward`, called with `module` and all parameters without defaults; the others keep their defaults.
 
-    Modules inside it that are no graph by themselves are nodes of it, as layers are. UntraceableError where `forward`
-    itself is none.
+    Inner modules that are no graph by themselves are nodes, as layers are. UntraceableError if `forward` is none.
     """
     opaque: set[nn.Module] = set()
     with one_at_a_time:
@@ -53,7 +52,7 @@ def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
 
 
 def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module]) -> fx.Graph | None:
-    """The graph; None where modules turned out to set attributes, which `opaque` has then."""
+    """Return the graph; None if modules turned out to set attributes: they are added to `opaque`."""
     tracer = _Tracer(module, forward, opaque)
     attributes = Attributes(m for m in module.modules() if m is module or not tracer.is_leaf_module(m, ""))
     try:
@@ -80,13 +79,13 @@ class _Tracer(fx.Tracer):
         self.thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether `m` is a node."""
+        """Return whether `m` is a node."""
         if m in self.opaque or isinstance(m, CompactLayer | BinaryMultiheadAttention | Shift):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Called for every module that a forward calls, whichever thread it runs in."""
+        """Trace a module that a forward calls; run those that other threads call."""
         if threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
         nodes, stack = len(self.graph.nodes), self.module_stack.copy()
@@ -102,13 +101,13 @@ class _Tracer(fx.Tracer):
         return super().call_module(m, forward, args, kwargs)
 
     def _forget(self, count: int) -> None:
-        """Leave so many nodes."""
+        """Erase all but the first `count` nodes."""
         for node in list(islice(reversed(self.graph.nodes), len(self.graph.nodes) - count)):
             self.graph.erase_node(node)
             self.proxies.pop(str(node.target), None)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Called for every parameter, buffer and module that is asked for, in whichever thread.
+        """Return a proxy for a parameter or a buffer, but not in other threads.
 
         torch.fx would search all parameters each time.
         """
@@ -120,17 +119,17 @@ class _Tracer(fx.Tracer):
         return self.proxies[name]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """What stands for a value while a forward is traced."""
+        """Return what stands for a value while a forward is traced."""
         return _Proxy(node, self)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        """What is traced, and placeholders for its required parameters alone: the others keep their defaults."""
+        """Return what is traced, and placeholders for its required parameters alone."""
         names = required_parameters(self.forward)
         return self.forward, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names)]
 
 
 class _Proxy(fx.Proxy):
-    """Says that `x += y` writes into x, which others may hold; torch.fx makes it x = x + y."""
+    """Notes that `x += y` writes into x, which others may hold; torch.fx makes it x = x + y."""
 
     def __iadd__(self, other: Any) -> fx.Proxy:
         return self._write(operator.iadd, other)
