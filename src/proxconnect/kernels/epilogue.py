@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import CPU, output_of, overflow_of, require_float32
-from proxconnect.kernels.library import CFused, CSigns, CStep
+from proxconnect.kernels.arguments import CPU, overflow_of, require_float32, scale_and_bias
+from proxconnect.kernels.library import CFused, COutput, CSigns, CStep
 
 PLANS = 256
 """For how many shapes of inputs a kernel remembers its calls."""
@@ -121,7 +121,7 @@ class Epilogue:
         if bias is None:  # −0 changes no number
             bias = torch.full((channels,), -0.0, dtype=torch.float32, device=CPU)
         scale, bias = self._kept(scale.reshape(-1).expand(channels)), self._kept(bias.reshape(-1))
-        self._fused = CFused(output_of(scale, bias, *overflow_of(accumulator)), 0, None, None)
+        self._fused = CFused(COutput(*overflow_of(accumulator), *scale_and_bias(scale, bias)), 0, None, None)
         if isinstance(then, Signs):
             self._fused.signs = ctypes.pointer(self._intervals(then))
         elif then:

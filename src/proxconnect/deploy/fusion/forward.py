@@ -29,11 +29,11 @@ _CLOSE = 1e-3
 class GraphForward:
     """Runs the fused graph of a module, which holds it as `_graph_forward`, or the module's own forward.
 
-    The graph is for plain inputs on the CPU, in `eval()` and without derivatives. Calls that compile, trace, transform or
-    watch the module, and all other inputs, get its own forward. A graph is made anew if its sources have changed. Its
-    first answer is compared with that of the module's own forward. If they differ, an examination decides: a graph is
-    given up with a warning if the forward decides by what no graph shows, or if an operation differs from its layers,
-    but not if a sign or a sort merely amplifies rounding.
+    The graph is for plain inputs on the CPU, in `eval()` and without derivatives. Calls that compile, trace, transform
+    or watch the module, and all other inputs, get its own forward. A graph is made anew if its sources have changed.
+    Its first answer is compared with that of the own forward. If they differ, an examination decides: a graph is given
+    up with a warning if the forward decides by what no graph shows, or if an operation differs from its layers, but not
+    if a sign or a sort merely amplifies rounding.
 
     UntraceableError for a module that has no graph.
     """

@@ -10,6 +10,7 @@ from torch.fx import Node
 
 from proxconnect.deploy.fusion.closeness import ROUNDING
 from proxconnect.deploy.fusion.steps import EpilogueStep, run
+from proxconnect.deploy.packed.panels import PanelLayer
 
 if TYPE_CHECKING:
     from proxconnect.deploy.fusion.rewriting import Rewriting
@@ -111,6 +112,13 @@ class Operation:
             return self.kernel(seen, *laid_out)
         except (RuntimeError, ValueError):  # another shape
             return None
+
+
+def has_kernels(layer: PanelLayer) -> bool:
+    """Return whether kernels multiply by the weight of a layer, with scale and bias in float32."""
+    layer.follow()
+    dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
+    return layer.panels is not None and dtypes == {torch.float32}
 
 
 @dataclass(frozen=True)

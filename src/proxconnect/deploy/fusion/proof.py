@@ -1,7 +1,6 @@
 """Whether a packed model computes what the hard binary model does, shown on an example."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +90,9 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
         expected = run(model, _laid_out(packed, example))
     if gaps.fault:
         raise ProofError(gaps.fault)
-    with _graphs_examined(packed) as examinations:
+    graphs = {name: graph for name, module in packed.named_modules() if (graph := graph_forward(module)) is not None}
+    with ExitStack() as stack:
+        examinations = {name: stack.enter_context(graph.examined()) for name, graph in graphs.items()}
         by_layers = run(packed, example)
     segments = [segment for name in examinations for segment in _proved(name, examinations[name])]
     answer = run(packed, example)
@@ -106,14 +107,6 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
         graph_gap=gap(by_layers, answer), answer_gap=gap(expected, answer),
         fast=len(fast), fast_gap=max(fast, default=0.0),
     )  # fmt: skip
-
-
-@contextmanager
-def _graphs_examined(packed: nn.Module) -> Iterator[dict[str, list[Examination]]]:
-    """While this lasts, examine the graphs of a model on what its layers get, by the names of their modules."""
-    with ExitStack() as stack:
-        graphs = {name: graph_forward(module) for name, module in packed.named_modules()}
-        yield {name: stack.enter_context(fused.examined()) for name, fused in graphs.items() if fused is not None}
 
 
 def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
