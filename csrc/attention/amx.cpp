@@ -1,35 +1,28 @@
 #include "attention/amx.hpp"
 
-#include "isa/amx.hpp"
-
-#if defined(PROXCONNECT_HAS_TILES)
-
 #include "attention/softmax.hpp"
+#include "isa/amx.hpp"
 #include "runtime/scratch.hpp"
 
 namespace proxconnect {
 namespace {
 
-// What runs beside products: so many calls of a weighing each time.
+// Work beside products: `at_once` calls of a weighing each time.
 struct Beside {
     Weighing* weighing;
     int64_t at_once;
 
-    void operator()() {
+    void operator()() const {
         for (int64_t i = 0; i < at_once; ++i) weighing->go_on();
     }
 };
 
-struct Nothing {
-    void operator()() const {}
-};
-
-// A head of keys and values, and room for two bands of queries: while the weights of one are made, the scores of the
-// next and the answers of the one before are summed.
+// A head of keys and values, and room for two bands of queries. While the weights of one band are computed, tiles sum
+// the scores of the next and the answers of the one before.
 class Head {
   public:
     explicit Head(const Attention& shape) : shape_(shape) {
-        const int64_t tile = TILE_FLOATS * static_cast<int64_t>(sizeof(float)), rows = QUERIES_AT_ONCE / ROWS_OF_TILE;
+        const int64_t tile = TILE_FLOATS * static_cast<int64_t>(sizeof(float)), rows = QUERIES_AT_ONCE / TILE_ROWS;
         const int64_t scores = rows * bands_[0].across() * tile, sums = rows * v_.tiles * tile;
         const int64_t weights = bands_[0].weights.bytes();
         auto* memory = static_cast<uint8_t*>(
@@ -46,12 +39,12 @@ class Head {
         sums_ = reinterpret_cast<float*>(take(sums));
     }
 
-    // Takes the keys and values of a head; false where they are too large.
+    // Take the keys and values of a head. Return false if they are too large.
     bool take(const float* k, const float* v) {
         const int64_t width = shape_.width, stride = shape_.k_strides[2];
         __m512i largest = _mm512_setzero_si512();
         for (int64_t tile = 0; tile < k_.tiles; ++tile) {
-            const int64_t first = tile * ROWS_OF_TILE;
+            const int64_t first = tile * TILE_ROWS;
             k_.put_rows(tile, {k + first * stride, stride, shape_.keys - first, width}, largest);
             k_.transpose(tile);
         }
@@ -61,8 +54,8 @@ class Head {
         return largest_of(largest) < MOST_VALUE;
     }
 
-    // The answers of bands [first, last) of the queries of a head, y's tokens `stride` floats apart; false where
-    // queries are too large.
+    // Compute the answers of bands [first, last) of the queries of a head. Tokens of y are `stride` floats apart.
+    // Return false if queries are too large.
     bool attend(const float* q, int64_t first, int64_t last, float* y, int64_t stride) {
         Nothing nothing;
         if (!score(q, first, nothing)) return false;
@@ -86,7 +79,7 @@ class Head {
         band.count = least(QUERIES_AT_ONCE, shape_.queries - first);
         __m512i largest = _mm512_setzero_si512();
         for (int64_t tile = 0; tile < band.row_tiles(); ++tile) {
-            const int64_t row = tile * ROWS_OF_TILE;
+            const int64_t row = tile * TILE_ROWS;
             q_.put_rows(tile, {q + (first + row) * stride, stride, band.count - row, shape_.width}, largest);
         }
         const float bound = static_cast<float>(shape_.width) * largest_key_ * largest_of(largest);
@@ -103,21 +96,21 @@ class Head {
             float* const to = y + (i * QUERIES_AT_ONCE + row) * stride;
             for (int64_t t = 0; t < v_.tiles; ++t) {
                 const __m512 sum = _mm512_load_ps(sums + t * TILE_FLOATS), inverse = _mm512_set1_ps(band.inverse[row]);
-                _mm512_storeu_ps(to + t * ROWS_OF_TILE, _mm512_mul_ps(sum, inverse));
+                _mm512_storeu_ps(to + t * TILE_ROWS, _mm512_mul_ps(sum, inverse));
             }
         }
     }
 
-    // So that a row of weights and its scores do not meet in the lower bits of addresses, by which loads wait for
+    // Keeps a row of weights and its scores from sharing the lower bits of addresses, which would make loads wait for
     // stores.
     static constexpr int64_t APART = 512;
     static constexpr float MOST_SCORE = 1 << 20, MOST_VALUE = 1e30f;
 
     const Attention& shape_;
     float largest_key_ = 0;
-    Parts q_{QUERIES_AT_ONCE / ROWS_OF_TILE, ceil_div(shape_.width, 32)};
-    Parts k_{ceil_div(shape_.keys, ROWS_OF_TILE), q_.steps};
-    Parts v_{shape_.width / ROWS_OF_TILE, ceil_div(shape_.keys, 32)};
+    Parts q_{QUERIES_AT_ONCE / TILE_ROWS, ceil_div(shape_.width, 32)};
+    Parts k_{ceil_div(shape_.keys, TILE_ROWS), q_.steps};
+    Parts v_{shape_.width / TILE_ROWS, ceil_div(shape_.keys, 32)};
     Band bands_[2] = {Band(shape_.keys), Band(shape_.keys)};
     float* sums_;
 };
@@ -143,21 +136,8 @@ bool attend(Head& room, const Heads& heads, int64_t first, int64_t last) {
 
 bool attend_by_amx(const Heads& heads, int64_t first, int64_t last) {
     Head room(heads.shape);
-    const TileConfiguration configuration;
-    _tile_loadconfig(&configuration);
-    const bool is_done = attend(room, heads, first, last);
-    _tile_release();
-    return is_done;
+    const ConfiguredTiles configured;
+    return attend(room, heads, first, last);
 }
 
 }  // namespace proxconnect
-
-#else
-
-namespace proxconnect {
-
-bool attend_by_amx(const Heads&, int64_t, int64_t) { return false; }
-
-}  // namespace proxconnect
-
-#endif

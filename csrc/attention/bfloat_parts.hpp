@@ -1,42 +1,47 @@
-// Floats as three bfloat16 each, whose sum they are, in tiles of AMX.
+// Floats as sums of three bfloat16 in AMX's tiles.
 #pragma once
 
-#include <immintrin.h>
-
+#include "isa/avx512.hpp"
+#include "isa/tile_products.hpp"
 #include "runtime/sizes.hpp"
 
 namespace proxconnect {
 namespace {
 
-// Floats: rows that lie `stride` apart.
+// Rows of floats, `stride` apart.
 struct FloatRows {
     const float* x;
     int64_t stride, count, width;
 };
 
-// The largest of magnitudes, or NaN if one is.
+// Return the largest of magnitudes, or NaN if one is.
 inline float largest_of(__m512i magnitudes) {
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(static_cast<int>(_mm512_reduce_max_epu32(magnitudes)))));
 }
 
-// Tiles of one factor of a product, each of `steps` steps of 32 entries. A word of a tile holds two of them, those 16
-// apart, so that no vector is shuffled: the upper 8 bits of the significand are the first part of a float,
-// those after them the second, the rest the third.
+// Tiles of one factor of a product, each of `steps` steps of 32 entries. A word of a tile has two entries that are 16
+// apart, so that no vector is shuffled. The first part of a float has the upper 8 bits of its significand, the second
+// the next 8, the third the rest.
 struct Parts {
-    static constexpr int64_t COUNT = 3, BYTES = 1024;
+    static constexpr int64_t COUNT = 3;
 
     int64_t tiles, steps;
     uint8_t* memory = nullptr;
 
     Parts(int64_t tile_count, int64_t step_count) : tiles(tile_count), steps(step_count) {}
 
-    int64_t bytes() const { return COUNT * tiles * steps * BYTES; }
+    int64_t bytes() const { return COUNT * tiles * steps * TILE_BYTES; }
 
     uint8_t* at(int64_t part, int64_t tile, int64_t step) const {
-        return memory + ((tile * steps + step) * COUNT + part) * BYTES;
+        return memory + ((tile * steps + step) * COUNT + part) * TILE_BYTES;
     }
 
-    // Entries 0 to 15 and 16 to 31 of a row of each of `STEPS` steps, side by side, since each alone is a long chain.
+    FactorTiles tiles_at(int64_t part, int64_t tile, int64_t step) const {
+        return {at(part, tile, step), TILE_ROW_BYTES, COUNT * steps * TILE_BYTES};
+    }
+
+    // Put entries 0 to 15 and 16 to 31 of a row of STEPS steps. Several side by side, because each alone is a long
+    // chain.
     template <int STEPS> void put(int64_t tile, int64_t step, int64_t row, __m512* x) const {
         const __m512i upper = _mm512_set1_epi32(static_cast<int32_t>(0xffff0000));
         constexpr int first_or_second_and_upper = 0xf8;
@@ -53,7 +58,7 @@ struct Parts {
         }
     }
 
-    // A tile whose rows are up to 16 rows of floats, and 0 after the last.
+    // Fill a tile with up to 16 rows of floats, and 0 after the last.
     void put_rows(int64_t tile, const FloatRows& rows, __m512i& largest) const {
         for (int64_t r = 0; r < 16; ++r) {
             const bool is_there = r < rows.count;
@@ -66,7 +71,7 @@ struct Parts {
         }
     }
 
-    // All tiles, whose columns are the columns of floats, and 0 below the last row.
+    // Fill all tiles. Their columns are the columns of floats, with 0 below the last row.
     void put_columns(const FloatRows& rows, __m512i& largest) const {
         for (int64_t row = 0; row < steps * 32; ++row) {
             if (row % 32 >= 16) continue;
@@ -80,7 +85,7 @@ struct Parts {
         }
     }
 
-    // Makes columns of the rows of a tile.
+    // Turn the rows of a tile into columns.
     void transpose(int64_t tile) const {
         for (int64_t part = 0; part < COUNT; ++part) {
             for (int64_t step = 0; step < steps; ++step) transpose_words(at(part, tile, step));
@@ -91,8 +96,7 @@ struct Parts {
     static __m512 read(const float* x, bool is_there, __m512i& largest) {
         if (!is_there) return _mm512_setzero_ps();
         const __m512 floats = _mm512_loadu_ps(x);
-        const __m512i magnitude = _mm512_and_si512(_mm512_castps_si512(floats), _mm512_set1_epi32(0x7fffffff));
-        largest = _mm512_max_epu32(largest, magnitude);
+        largest = _mm512_max_epu32(largest, magnitudes_of(_mm512_castps_si512(floats)));
         return floats;
     }
 

@@ -1,4 +1,4 @@
-// Attention of floats: which heads lie where, and how they are shared out.
+// Attention of floats: the layout of heads, and how threads share them.
 #pragma once
 
 #include "proxconnect.h"
@@ -8,7 +8,7 @@ namespace proxconnect {
 
 constexpr int64_t QUERIES_AT_ONCE = 32;
 
-// The heads of all batches, one after another, of each its queries by so many at once.
+// The heads of all batches, one after another. The queries of each form bands of QUERIES_AT_ONCE.
 struct Heads {
     const float *q, *k, *v;
     const Attention& shape;

@@ -1,4 +1,4 @@
-// From scores to the weights of a softmax.
+// The weights of a softmax, from scores.
 #pragma once
 
 #include <cmath>
@@ -11,8 +11,8 @@ namespace {
 
 constexpr float LOG2_E = 1.44269504f;
 
-// x = 2^(x · factor - top), for whole `top`, to two ulps, and 2^-125 below; both magnitudes are below 2^20. All vectors
-// side by side, since each alone is a long chain.
+// x = 2^(x · factor - top), for whole `top`, to two ulps, and 2^-125 below. Both magnitudes are below 2^20. All vectors
+// side by side, because each alone is a long chain.
 template <int COUNT> void power_of_two(__m512* x, float factor, float top) {
     constexpr float rounder = 12582912.0f;  // 1.5·2^23: what is added to it becomes an integer
     // (2^r - 1)/r for |r| <= 1/2, fitted for the least relative error of 2^r, which is 1.1e-7.
@@ -32,26 +32,27 @@ template <int COUNT> void power_of_two(__m512* x, float factor, float top) {
     }
 }
 
-// Where a row of 16 begins in tiles of floats, `across` in a row.
+// Return the begin of a row of 16 in tiles of floats, `across` in a row.
 inline int64_t place(int64_t row, int64_t across) {
-    return row / ROWS_OF_TILE * across * TILE_FLOATS + row % ROWS_OF_TILE * ROWS_OF_TILE;
+    return row / TILE_ROWS * across * TILE_FLOATS + row % TILE_ROWS * TILE_ROWS;
 }
 
-// Up to 32 queries on their way: their scores, the weights that these become, one by the sum of each row of weights.
+// Up to 32 queries in progress: scores, the weights computed from them, and the inverse of the sum of each row of
+// weights.
 struct Band {
     float* scores = nullptr;
     Parts weights;
     float inverse[QUERIES_AT_ONCE];
     int64_t count = 0;
 
-    explicit Band(int64_t keys) : weights(QUERIES_AT_ONCE / ROWS_OF_TILE, ceil_div(keys, 32)) {}
+    explicit Band(int64_t keys) : weights(QUERIES_AT_ONCE / TILE_ROWS, ceil_div(keys, 32)) {}
 
     int64_t across() const { return 2 * weights.steps; }  // tiles of scores
-    int64_t row_tiles() const { return ceil_div(count, ROWS_OF_TILE); }
+    int64_t row_tiles() const { return ceil_div(count, TILE_ROWS); }
 };
 
-// Makes weights of scores, e to the power of scale times how far they are below the largest of their row, little by
-// little, so that it may be done beside products.
+// Compute weights from scores little by little, so that it can run beside products. A weight is e to the power of scale
+// times the difference to the row's largest score.
 class Weighing {
   public:
     Weighing(Band& band, int64_t keys, float scale)
@@ -71,7 +72,7 @@ class Weighing {
     }
 
   private:
-    // Which of the first and of the last 16 keys of the last step there are.
+    // The existing keys among the first, and among the last, 16 keys of the last step.
     __mmask16 first_half() const { return static_cast<__mmask16>((1u << least(tail_, 16)) - 1); }
     __mmask16 last_half() const { return static_cast<__mmask16>((1u << most(tail_ - 16, 0)) - 1); }
 
@@ -106,7 +107,7 @@ class Weighing {
         power_of_two<2 * STEPS>(x, factor_, top_);
         if (IS_LAST) x[0] = _mm512_maskz_mov_ps(first_half(), x[0]), x[1] = _mm512_maskz_mov_ps(last_half(), x[1]);
         for (int i = 0; i < 2 * STEPS; ++i) sum_[i % 2] = _mm512_add_ps(sum_[i % 2], x[i]);
-        band_.weights.put<STEPS>(row_ / ROWS_OF_TILE, step_, row_ % ROWS_OF_TILE, x);
+        band_.weights.put<STEPS>(row_ / TILE_ROWS, step_, row_ % TILE_ROWS, x);
         step_ += STEPS;
     }
 

@@ -1,9 +1,5 @@
 #include "binary/amx.hpp"
 
-#include "isa/amx.hpp"
-
-#if defined(PROXCONNECT_HAS_TILES)
-
 #include "binary/byte_image.hpp"
 #include "binary/tap_range.hpp"
 #include "binary/tile_products.hpp"
@@ -11,18 +7,19 @@
 namespace proxconnect {
 namespace {
 
-// Fewer rows do not pay for spreading the weight, fewer entries or outputs not for what fills up a tile.
+// Tiles do not pay for few rows, because the weight must be spread, nor for few entries or outputs, because tiles must
+// be filled.
 bool is_worth_it(int64_t rows, int64_t entries, int64_t outputs) {
     return rows >= 48 && entries >= 16 && outputs > PANEL;
 }
 
-// Memory for rows of bytes, and for what may be read after them: a tile.
+// Memory for rows of bytes, and for one more tile that may be read after them.
 template <class Tag>
 int8_t* bytes_for(int64_t count, int64_t stride) {
-    return static_cast<int8_t*>(scratch<Tag>(count + TILE * stride));
+    return static_cast<int8_t*>(scratch<Tag>(count + TILE_ROWS * stride));
 }
 
-// Rows of signs, of which so many are a band that the second cache holds their bytes.
+// Rows of signs, in bands whose bytes fit the second cache.
 class BandsOfRows {
   public:
     BandsOfRows(const uint64_t* rows, int64_t count, int64_t entries)
@@ -33,20 +30,17 @@ class BandsOfRows {
     int64_t count() const { return ceil_div(count_, band_); }
 
     Places bytes_of(int64_t band) const {
-        const __m512i minus = _mm512_set1_epi8(-1), plus = _mm512_set1_epi8(1);
         const int64_t first = band * band_, count = least(band_, count_ - first);
         const uint64_t* words = rows_ + first * width_;
         for (int64_t r = 0; r < count; ++r) {
             int8_t* const to = bytes_ + r * stride_;
-            for (int64_t j = 0; j < width_; ++j) {
-                _mm512_store_si512(to + j * SPAN, _mm512_mask_blend_epi8(*words++, minus, plus));
-            }
+            for (int64_t j = 0; j < width_; ++j) spread_word(*words++, to + j * SPAN);
         }
         return {bytes_, stride_, count, count, count, 0, first};
     }
 
   private:
-    static constexpr int64_t BYTES = 256 * 1024, AT_ONCE = TILES_AT_ONCE * TILE;
+    static constexpr int64_t BYTES = 256 * 1024, AT_ONCE = TILES_AT_ONCE * TILE_ROWS;
 
     const uint64_t* const rows_;
     const int64_t count_, width_;
@@ -55,7 +49,7 @@ class BandsOfRows {
     int8_t* bytes_;
 };
 
-// Output pixels [begin, end) of an image, of which so many rows are a band.
+// Output pixels [begin, end) of an image, in bands of whole rows.
 class BandsOfImage {
   public:
     BandsOfImage(const PackedImage& image, const Geometry& g, int64_t begin, int64_t end)
@@ -77,7 +71,7 @@ class BandsOfImage {
         return {bytes_ + column * stride, stride, places, bytes.line(), width, column, first * width};
     }
 
-    // Whose spans are those of all others.
+    // Return the first band. All bands have the same spans.
     SignImage first() const { return band_at(begin_ / g_.out_size[1]); }
 
   private:
@@ -99,9 +93,11 @@ Span* spans_for(int64_t count) {
 
 }  // namespace
 
-bool linear_by_amx(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,
+void linear_by_amx(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,
                    const Outputs& outputs, int64_t first, int64_t last) {
-    if (!is_worth_it(m, entries, outputs.channels)) return false;
+    if (!is_worth_it(m, entries, outputs.channels)) {
+        return avx512_kernels.binary_linear(rows, nan, panels, m, entries, outputs, first, last);
+    }
     const int64_t width = words_of(entries);
     Span* const spans = spans_for(width);
     for (int64_t j = 0; j < width; ++j) spans[j] = {j * SPAN, j * SPAN, least(SPAN, entries - j * SPAN)};
@@ -112,12 +108,13 @@ bool linear_by_amx(const uint64_t* rows, const uint8_t* nan, const uint64_t* pan
     for (int64_t row = 0; row < m; ++row) {
         if (nan[row] != 0) put_nan(outputs, row, channels);
     }
-    return true;
 }
 
-bool conv_by_amx(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Outputs& outputs,
-                 int64_t begin, int64_t end) {
-    if (g.groups > 1 || !is_worth_it(end - begin, g.channels, g.out_channels)) return false;
+void conv_by_amx(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Outputs& outputs,
+                 const Scratch& scratch, int64_t begin, int64_t end) {
+    if (g.groups > 1 || !is_worth_it(end - begin, g.channels, g.out_channels)) {
+        return avx512_kernels.binary_conv(image, panels, g, outputs, scratch, begin, end);
+    }
     const BandsOfImage bands(image, g, begin, end);
     const SignImage first = bands.first();
     Span* const spans = spans_for(first.span_count());
@@ -126,24 +123,6 @@ bool conv_by_amx(const PackedImage& image, const uint64_t* panels, const Geometr
     const SpreadWeight weight(panels, count, width);
     SignProducts<BandsOfImage>(bands, {spans, first.span_count()}, weight, outputs).multiply(0, count);
     if (image.nan != nullptr) put_nan_pixels(image.from.x, image.nan, g, outputs, begin, end);
-    return true;
 }
 
 }  // namespace proxconnect
-
-#else
-
-namespace proxconnect {
-
-bool linear_by_amx(const uint64_t*, const uint8_t*, const uint64_t*, int64_t, int64_t, const Outputs&, int64_t,
-                   int64_t) {
-    return false;
-}
-
-bool conv_by_amx(const PackedImage&, const uint64_t*, const Geometry&, const Outputs&, int64_t, int64_t) {
-    return false;
-}
-
-}  // namespace proxconnect
-
-#endif

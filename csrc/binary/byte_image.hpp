@@ -1,6 +1,5 @@
-// A band of an image as bytes of ±1, whole spans for each pixel, in which output pixels that follow each other meet
-// bytes at one distance, also where their strides are not 1: pixels of every stride-th row and column are a plane of
-// their own.
+// A band of an image as bytes of ±1, with whole spans for each pixel. Neighbouring output pixels read bytes at one
+// distance, even if strides are not 1: pixels of every stride-th row and column have their own plane.
 #pragma once
 
 #include "binary/byte_signs.hpp"
@@ -10,7 +9,7 @@ namespace {
 
 class SignImage {
   public:
-    // What so many output rows from `first` on meet, with its border.
+    // The rows of the image that `rows` output rows from `first` on read, with the border.
     SignImage(const PackedImage& image, const Geometry& g, int64_t first, int64_t rows)
         : image_(image), g_(g), top_(first * g.stride[0] - g.padding[0]) {
         rows_ = (rows - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1;
@@ -20,7 +19,7 @@ class SignImage {
         plane_ = ceil_div(rows_, g.stride[0]) * line_ * pixel_;
     }
 
-    // Pixels from output row to output row.
+    // Return the number of pixels from output row to output row.
     int64_t line() const { return line_; }
     int64_t bytes_of_pixel() const { return pixel_; }
     int64_t bytes() const { return g_.stride[0] * g_.stride[1] * plane_; }
@@ -36,7 +35,7 @@ class SignImage {
 
     int64_t span_count() const { return g_.kernel[0] * g_.kernel[1] * words_of(g_.channels); }
 
-    // The spans of a patch.
+    // Write the spans of a patch.
     void find_spans(Span* spans) const {
         int64_t bit = 0;
         for (int64_t i = 0; i < g_.kernel[0]; ++i) {
@@ -60,7 +59,7 @@ class SignImage {
         return column % stride * plane_ + column / stride * pixel_;
     }
 
-    // Without words 0.
+    // Fill a row with the bytes of its pixels, or with 0 if `words` is null.
     void fill_row(const uint64_t* words, int8_t* to) const {
         const int64_t pad = g_.border == 0 ? g_.padding[1] : 0;  // else the border is in the words
         const int64_t first = words == nullptr ? columns_ : pad, last = words == nullptr ? columns_ : columns_ - pad;

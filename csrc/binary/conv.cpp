@@ -1,5 +1,5 @@
-// Convolutions of signs: each thread packs the rows of an image that its output pixels meet, band by band, and hands
-// them to the kernels for few channels a group, or for all others.
+// Binary convolutions. Each thread packs, band by band, the rows of an image that its output pixels read. Kernels for
+// few channels in a group read bytes, others words.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -16,7 +16,7 @@ using namespace proxconnect;
 
 namespace {
 
-// A kernel of 1 x 1 meets every stride-th pixel only, which are an image of their own.
+// Drop the pixels between strides: a kernel of 1 x 1 reads only every stride-th pixel.
 Geometry without_strides(Geometry g) {
     if (g.kernel[0] * g.kernel[1] != 1 || g.padding[0] + g.padding[1] != 0 || g.channel_stride != 1) return g;
     g.row_stride *= g.stride[0], g.pixel_stride *= g.stride[1];
@@ -24,7 +24,7 @@ Geometry without_strides(Geometry g) {
     return g;
 }
 
-// Memory of a thread that is kept from call to call. It begins where a cache line does, so that no load meets two lines.
+// Memory of a thread that is kept from call to call. It begins at a cache line, so that no load crosses two lines.
 template <class Entry>
 Entry* kept(std::vector<Entry>& memory, int64_t size) {
     constexpr size_t line = 64;
@@ -34,7 +34,7 @@ Entry* kept(std::vector<Entry>& memory, int64_t size) {
     return memory.data() + (line - first % line) % line / sizeof(Entry);
 }
 
-// An image as bits, as far as a thread needs it yet, in memory of its own.
+// An image as bits. Each thread has its own, and packs only the rows it needs.
 class Packing {
   public:
     Packing(const Kernels& kernels, const Geometry& g, const Signed& from, int64_t pad, bool has_upper)
@@ -49,8 +49,8 @@ class Packing {
         if (has_upper) fill_border(image_.upper, true);
     }
 
-    // Packs the rows that output pixels [begin, end) meet, but for those that earlier pixels met, and calls
-    // then(image, first, last) for them.
+    // Pack the rows that output pixels [begin, end) read, except those already packed, and call then(image, first,
+    // last) for them.
     template <class Then>
     PackedImage pack(int64_t begin, int64_t end, const Then& then) {
         const int64_t top = begin / g_.out_size[1] * g_.stride[0] - g_.padding[0];
@@ -82,7 +82,7 @@ class Packing {
     bool has_nan_ = false;
 };
 
-// Calls work(begin, end) for bands of output pixels, whose bytes or planes a core's cache holds.
+// Call work(begin, end) for bands of output pixels whose bytes or planes fit a core's cache.
 template <class Work>
 void in_bands(const Geometry& g, int64_t begin, int64_t end, const Work& work) {
     constexpr int64_t PIXELS = 512;
@@ -90,7 +90,7 @@ void in_bands(const Geometry& g, int64_t begin, int64_t end, const Work& work) {
     for (int64_t first = begin; first < end; first += band) work(first, std::min(end, first + band));
 }
 
-// y[c][p] = x[p][c], where `plane` floats lie from channel to channel of y.
+// y[c][p] = x[p][c]. Channels of y are `plane` floats apart.
 void put_planes(const float* x, int64_t pixels, int64_t channels, float* y, int64_t plane) {
     constexpr int64_t LINE = 16;  // floats, of which a cache line holds so many
     for (int64_t first = 0; first < pixels; first += LINE) {
@@ -103,14 +103,14 @@ void put_planes(const float* x, int64_t pixels, int64_t channels, float* y, int6
     }
 }
 
-// Makes room for signs.
+// Set signs and NaN marks to 0.
 void clear(const Outputs& outputs, int64_t first, int64_t last) {
     const int64_t width = words_of(outputs.channels), at = outputs.first + first;
     std::memset(outputs.words + at * width, 0, static_cast<size_t>((last - first) * width) * sizeof(uint64_t));
     if (outputs.nan != nullptr) std::memset(outputs.nan + at, 0, static_cast<size_t>(last - first));
 }
 
-// Has output pixels [first, last) written by write(to), and where y has planes brings them there while in cache.
+// Let write(to) write output pixels [first, last). If y has planes, move them there while they are in the cache.
 template <class Write>
 void put(const Geometry& g, const Outputs& outputs, int64_t first, int64_t last, const Write& write) {
     if (outputs.signs != nullptr) clear(outputs, first, last);
@@ -123,7 +123,7 @@ void put(const Geometry& g, const Outputs& outputs, int64_t first, int64_t last,
     put_planes(pixels.y, last - first, g.out_channels, outputs.y + outputs.first * g.out_channels + first, plane);
 }
 
-// One image; returns whether it holds NaN.
+// Convolve one image. Return true if it contains NaN.
 bool convolve(const Kernels& kernels, const Signed& from, const Geometry& g, const uint64_t* panels,
               const Outputs& outputs, int32_t threads) {
     std::atomic<bool> has_nan{false};
@@ -150,7 +150,7 @@ bool convolve(const Kernels& kernels, const Signed& from, const Geometry& g, con
     return has_nan;
 }
 
-// A pixel of the border in bytes: of every plane, its channels.
+// Write a border pixel in bytes: its channels, for every plane.
 void put_border(const Geometry& g, int64_t planes, uint8_t* bytes) {
     for (int64_t plane = 0; plane < planes; ++plane, bytes += g.out_channels) {
         const int64_t channels = std::min<int64_t>(g.channels / g.groups - 8 * plane, 8);
@@ -195,14 +195,14 @@ Signed image_of(const Signed& from, const Geometry& g, int64_t k) {
     return image;
 }
 
-// The words to xor for an image, or as much work on bytes.
+// Return the number of words to xor for an image, or the equal amount of work on bytes.
 double words_of_image(const Geometry& g, bool is_thin) {
     const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1];
     return 1.0 * g.out_size[0] * g.out_size[1] * g.out_channels *
            (is_thin ? ceil_div(taps * ceil_div(inner, 8), 8) : words_of(taps * inner));
 }
 
-// All images, as many for each thread as there are for all, and the others shared; returns whether any holds NaN.
+// Convolve all images: whole images for each thread, then the rest shared. Return true if one contains NaN.
 bool convolve_all(const Kernels& kernels, const Signed& from, const Geometry& geometry, const uint64_t* panels,
                   const Outputs& outputs, int32_t threads) {
     const Geometry g = without_strides(geometry);
@@ -229,12 +229,10 @@ bool convolve_all(const Kernels& kernels, const Signed& from, const Geometry& ge
 
 int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                          const Output* output, float* y, int32_t threads) {
-    const Kernels* kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    const int64_t n = geometry->out_channels;
-    return status_of([&] {
+    return status_of(isa, [&](const Kernels& kernels) {
+        const int64_t n = geometry->out_channels;
         const Outputs outputs = outputs_of(with_all_channels(*output, n), n, y);
-        convolve_all(*kernels, {x, nullptr, nullptr}, *geometry, panels, outputs, threads);
+        convolve_all(kernels, {x, nullptr, nullptr}, *geometry, panels, outputs, threads);
         return DONE;
     });
 }
@@ -242,11 +240,9 @@ int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, 
 int32_t px_fused_conv2d(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
                         const Geometry* geometry, const uint64_t* panels, const Fused* fused,
                         const float* const* others, void* output, uint8_t* nan, int32_t threads) {
-    const Kernels* kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] {
+    return status_of(isa, [&](const Kernels& kernels) {
         const Outputs outputs = outputs_of(*fused, geometry->out_channels, others, output, nan);
-        const bool has_nan = convolve_all(*kernels, {x, words, input_nan}, *geometry, panels, outputs, threads);
+        const bool has_nan = convolve_all(kernels, {x, words, input_nan}, *geometry, panels, outputs, threads);
         return is_nan_lost(outputs, has_nan) ? NOT_TAKEN : DONE;
     });
 }

@@ -1,4 +1,4 @@
-// Images of floats as images of bits, and which of their pixels hold NaN.
+// Images of floats as images of bits, and which of their pixels are NaN.
 #pragma once
 
 #include "binary/signs.hpp"
@@ -8,8 +8,8 @@ namespace {
 
 constexpr int64_t BLOCK = 16;
 
-// Up to 64 channels of BLOCK pixels that follow each other in memory, a word for each pixel; V::pack_block is this or
-// better.
+// Pack up to 64 channels of BLOCK pixels that are adjacent in memory, one word for each pixel. V::pack_block is this or
+// a faster version.
 inline void pack_block(const float* from, int64_t channel_stride, int64_t channels, uint64_t* words, uint64_t* nan) {
     for (int64_t i = 0; i < BLOCK; ++i) words[i] = nan[i] = 0;
     for (int64_t c = 0; c < channels; ++c, from += channel_stride) {
@@ -18,7 +18,7 @@ inline void pack_block(const float* from, int64_t channel_stride, int64_t channe
     }
 }
 
-// Up to 64 channels of a pixel, wherever they lie; `shift`, if not null, is added to them.
+// Pack up to 64 channels of a pixel, at any stride. `shift`, if not null, is added to them.
 template <class V>
 inline uint64_t pack_pixel(
     const float* from, int64_t channel_stride, int64_t channels, const float* shift, bool& has_nan
@@ -30,7 +30,7 @@ inline uint64_t pack_pixel(
     return V::signs(gathered, has_nan);
 }
 
-// The signs of pixels [begin, end): words are those of the first of them on, ⌈channels/64⌉ each.
+// Pack the signs of pixels [begin, end). `words` begins with those of the first, ⌈channels/64⌉ for each.
 template <class V>
 void pack_pixels(const float* x, const Geometry& g, int64_t begin, int64_t end, uint64_t* words, uint8_t* nan) {
     const int64_t width = words_of(g.channels);
@@ -57,7 +57,7 @@ void pack_pixels(const float* x, const Geometry& g, int64_t begin, int64_t end, 
     }
 }
 
-// The pixels of a row whose floats follow each other, one after another.
+// Pack the pixels of a row whose floats are adjacent.
 template <class V>
 void pack_stream(const float* x, const Geometry& g, int64_t at, uint64_t* words, uint8_t* nan, uint64_t* row) {
     const int64_t floats = g.size[1] * g.channels;
@@ -76,7 +76,7 @@ void pack_stream(const float* x, const Geometry& g, int64_t at, uint64_t* words,
     }
 }
 
-// The pixels of a row, ⌈channels/64⌉ words each that begin `step` apart, one after another from bit `at` on.
+// Append the pixels of a row, ⌈channels/64⌉ words each, `step` words apart, from bit `at` on.
 inline void join_pixels(const uint64_t* pixels, int64_t step, const Geometry& g, int64_t at, uint64_t* row) {
     const int64_t width = words_of(g.channels);
     if (g.channels % 64 == 0 && step == width) {
@@ -89,13 +89,13 @@ inline void join_pixels(const uint64_t* pixels, int64_t step, const Geometry& g,
     }
 }
 
-// Marks the pixels of row y of an image of signs that are NaN.
+// Mark the NaN pixels of row y of an image of signs.
 inline void mark_pixels(const Signed& from, const Geometry& g, int64_t y, uint8_t* nan) {
     const int64_t width = words_of(g.channels);
     for (int64_t i = 0; i < g.size[1]; ++i) nan[i] = from.nan[(y * g.row_stride + i * g.pixel_stride) / width];
 }
 
-// Writes row y, from the bits of its pixels or from its floats, but for the border.
+// Write row y without its border, from the bits or the floats of its pixels.
 template <class V>
 void pack_columns(const Geometry& g, int64_t y, const uint64_t* pixels, uint64_t* words, const PackedImage& image) {
     const int64_t border = image.pad * g.channels;

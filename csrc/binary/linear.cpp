@@ -1,4 +1,4 @@
-// Products of rows of signs: a block of rows is packed, then panels of the weight are shared out to the threads.
+// Binary Linear: pack a block of rows, then share the panels of the weight among threads.
 #include <cstring>
 
 #include "epilogue/all_channels.hpp"
@@ -13,7 +13,7 @@ using namespace proxconnect;
 
 namespace {
 
-// Rows of floats, `stride` from row to row, or of words, which follow each other.
+// Rows of floats, `stride` apart, or of words, which are adjacent.
 struct Rows {
     Signed from;
     int64_t count, entries, stride;
@@ -36,7 +36,7 @@ struct PackedRows {
     const uint8_t* nan;
 };
 
-// In memory of this thread, until its next call, whichever threads pack and read them.
+// The result lies in memory of this thread until its next call, even if other threads pack and read it.
 PackedRows packed(const Kernels& kernels, const Rows& rows, int32_t threads) {
     const int64_t m = rows.count, width = rows.width();
     if (rows.from.words != nullptr && rows.from.nan != nullptr) return {rows.from.words, rows.from.nan};
@@ -53,7 +53,7 @@ PackedRows packed(const Kernels& kernels, const Rows& rows, int32_t threads) {
     return {to, is_nan};
 }
 
-// One block of rows; returns whether rows are NaN.
+// Multiply one block of rows. Return true if a row is NaN.
 bool multiply_block(const Kernels& kernels, const Rows& rows, const uint64_t* panels, const Outputs& outputs,
                     int32_t threads) {
     const int64_t m = rows.count, n = outputs.channels, width = words_of(n);
@@ -87,11 +87,9 @@ bool multiply(const Kernels& kernels, const Rows& rows, const uint64_t* panels, 
 
 int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                          const uint64_t* panels, int64_t n, const Output* output, float* y, int32_t threads) {
-    const Kernels* kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] {
+    return status_of(isa, [&](const Kernels& kernels) {
         const Outputs outputs = outputs_of(with_all_channels(*output, n), n, y);
-        multiply(*kernels, {{x, nullptr, nullptr}, m, entries, stride}, panels, outputs, threads);
+        multiply(kernels, {{x, nullptr, nullptr}, m, entries, stride}, panels, outputs, threads);
         return DONE;
     });
 }
@@ -99,11 +97,9 @@ int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries
 int32_t px_fused_linear(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan, int64_t m,
                         int64_t entries, int64_t stride, const uint64_t* panels, int64_t n, const Fused* fused,
                         const float* const* others, void* output, uint8_t* nan, int32_t threads) {
-    const Kernels* kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] {
+    return status_of(isa, [&](const Kernels& kernels) {
         const Outputs outputs = outputs_of(*fused, n, others, output, nan);
         const Rows rows = {{x, words, input_nan}, m, entries, stride};
-        return is_nan_lost(outputs, multiply(*kernels, rows, panels, outputs, threads)) ? NOT_TAKEN : DONE;
+        return is_nan_lost(outputs, multiply(kernels, rows, panels, outputs, threads)) ? NOT_TAKEN : DONE;
     });
 }

@@ -1,6 +1,6 @@
-// How sums of ±1 products become outputs, V::outputs channels at a time: K entries of which c differ give K - 2c.
+// Sums of ±1 products become outputs, V::outputs channels at a time: K entries of which c differ sum to K - 2c.
 //
-// V has: `below`, a bit for each lane whether a < b.
+// V has: `below`, one bit for each lane, set if a < b.
 #pragma once
 
 #include <cmath>
@@ -11,8 +11,8 @@
 namespace proxconnect {
 namespace {
 
-// The integers that an accumulator holds of the sums; a cyclic one those that it wraps. (The parameter is not called
-// OVERFLOW, which is a macro in Apple's <math.h>.)
+// Return the integers that an accumulator stores for the sums, or for a cyclic one the integers it wraps. (The
+// parameter is not called OVERFLOW, which is a macro in Apple's <math.h>.)
 template <class V, int ON_OVERFLOW>
 inline Ints<V> held_integers(Ints<V> sums, const Output& output) {
     if (ON_OVERFLOW == NEVER) return sums;
@@ -26,7 +26,7 @@ inline Ints<V> held_integers(Ints<V> sums, const Output& output) {
     return (Ints<V>)((((Words<V>)sums + half) & (2 * half - 1)) - half);  // the floored modulus, of a power of 2
 }
 
-// What an accumulator makes of the sums.
+// Return the values of an accumulator after the sums.
 template <class V, int ON_OVERFLOW>
 inline Floats<V> held(Ints<V> sums, const Output& output) {
     const Floats<V> values = __builtin_convertvector((held_integers<V, ON_OVERFLOW>(sums, output)), Floats<V>);
@@ -37,7 +37,7 @@ inline Floats<V> held(Ints<V> sums, const Output& output) {
     return size <= falling ? values : (values < 0.0f ? -falling : falling);
 }
 
-// How many entries a sum has, and by how many bits to shift what differs: 1, or 0 where it was counted twice.
+// The number of entries of a sum, and the shift of its differing bits: 1, or 0 if they were counted twice.
 struct Entries {
     int32_t all, shift;
 
@@ -47,7 +47,7 @@ struct Entries {
     }
 };
 
-// Channels [begin, end) of the outputs. Those that end beyond the last channel are the first of the next row.
+// Channels [begin, end) of the outputs. Those beyond the last channel are the first of the next row.
 struct Channels {
     int64_t begin, end;
 
@@ -58,14 +58,14 @@ inline int64_t place_of(const Outputs& outputs, int64_t row, int64_t channel) {
     return (outputs.first + row) * outputs.channels + channel;
 }
 
-// The floats of V::outputs channels from `channel` on.
+// Return V::outputs channels from `channel` on.
 template <class V, int ON_OVERFLOW>
 inline Floats<V> scaled(Ints<V> sums, const Output& output, int64_t channel) {
     return held<V, ON_OVERFLOW>(sums, output) * loaded<Floats<V>>(output.scale + channel) +
            loaded<Floats<V>>(output.bias + channel);
 }
 
-// Floats of one row. `output` is a copy, lest what is written might change it.
+// Write the floats of one row. `output` is a copy, because writes to y might change the original.
 template <class V, int ON_OVERFLOW, class Sums>
 inline void put_floats(const Sums& sums, Output output, Channels of, float* y) {
     int64_t c = 0;
@@ -89,7 +89,7 @@ inline void put_finished(const Sums& sums, const Outputs& outputs, const int64_t
     finish(block, outputs, at, of.count());
 }
 
-// Bits of one row, and of the next where they end beyond the last channel, into words that were 0.
+// Write the bits of one row, and of the next if they end beyond the last channel, into words that were 0.
 inline void put_bits_across(uint64_t bits, const Outputs& outputs, int64_t row, Channels of) {
     for (;; ++row) {
         const int64_t count = least(of.count(), outputs.channels - of.begin), shift = of.begin % 64;
@@ -144,8 +144,8 @@ inline void put_held(const Sums& sums, const Outputs& outputs, const int64_t* ro
     }
 }
 
-// Where all sums become outputs: channels of ROWS rows, at most SIZE, a multiple of V::outputs, each. sums(r, c) are
-// the int32 of rows[r], V::outputs channels from of.begin + c on; it is called for c below SIZE.
+// Write outputs for sums of ROWS rows, with at most SIZE channels each. SIZE is a multiple of V::outputs. sums(r, c)
+// returns the int32 of rows[r], V::outputs channels from of.begin + c on. It is called for c below SIZE.
 template <class V, int ROWS, int SIZE, class Sums>
 inline void put(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
     static_assert(SIZE % V::outputs == 0);

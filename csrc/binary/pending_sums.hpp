@@ -1,15 +1,18 @@
-// Sums that become outputs a few rows at a time, while the tiles are at work on the next.
+// Sums that become outputs a few rows at a time, while tiles compute the next.
 #pragma once
 
-#include "binary/sign_tiles.hpp"
+#include "binary/outputs.hpp"
 #include "isa/avx512.hpp"
+#include "isa/tile_products.hpp"
 
 namespace proxconnect {
 namespace {
 
-// Which rows of sums become which rows of the outputs.
+constexpr int64_t TILES_AT_ONCE = 4, PITCH = 64;  // of rows; a row of sums is of so many outputs
+
+// Where rows of sums lie, and which rows of the outputs they become.
 struct Targets {
-    int64_t count, rows[TILES_AT_ONCE * TILE], places[TILES_AT_ONCE * TILE];
+    int64_t count, rows[TILES_AT_ONCE * TILE_ROWS], places[TILES_AT_ONCE * TILE_ROWS];
 };
 
 class PendingSums {
@@ -59,7 +62,7 @@ class PendingSums {
     Channels channels_ = {};
     int64_t at_ = 0;
     bool is_second_ = false;
-    alignas(64) int32_t sums_[2][TILES_AT_ONCE * TILE_OF_SUMS];
+    alignas(64) int32_t sums_[2][TILES_AT_ONCE * TILE_ROWS * PITCH];
 };
 
 }  // namespace

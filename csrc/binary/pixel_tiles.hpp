@@ -1,4 +1,4 @@
-// Output pixels of a convolution, a few of which multiply the same words of the weight together.
+// Tiles of output pixels, which multiply the same words of the weight together.
 #pragma once
 
 #include "binary/products.hpp"
@@ -17,8 +17,8 @@ struct Tile {
     uint8_t nan[ROWS];
 };
 
-// The output pixels of one group, many tiles at a time, so that a few panels of the weight meet them all from the
-// cache. Source says where the words of a pixel lie.
+// The output pixels of one group, many tiles at a time, so that a few panels of the weight stay in the cache for all.
+// Source finds the words of a pixel.
 template <class V, class Source>
 class Tiles {
   public:
@@ -26,7 +26,7 @@ class Tiles {
           const Scratch& scratch, int64_t group)
         : source_(source), image_(image), panels_(panels), g_(g), outputs_(outputs), scratch_(scratch), group_(group) {}
 
-    // Output columns [begin, end) of a row.
+    // Add output columns [begin, end) of a row.
     void add_row(int64_t row, int64_t begin, int64_t end) {
         find_taps_inside(g_, 0, row, inside_);
         row_ = row;
@@ -58,7 +58,7 @@ class Tiles {
     }
 
   private:
-    // The columns of this row that find all taps, or a border that is something.
+    // Add the columns of this row that read all taps, or a border that is not zero.
     void find_whole(int64_t& first, int64_t& last) const {
         const int64_t past = g_.size[1] + g_.padding[1] - (g_.kernel[1] - 1) * g_.dilation[1];
         first = g_.border != 0 ? 0 : (g_.padding[1] + g_.stride[1] - 1) / g_.stride[1];
@@ -87,7 +87,7 @@ class Tiles {
         source_.point(tile.taps, column, tile.inputs + at * tile.runs);
     }
 
-    // Pixels wait for those that find the same taps.
+    // Pixels are collected until a tile has enough that read the same taps.
     Tile& tile_for(const TapRange& taps) {
         for (int64_t t = taps == source_.whole ? whole_tile_ : 0; t < count_; ++t) {
             if (tiles_[t].taps == taps && tiles_[t].pixels < V::rows) return tiles_[t];

@@ -1,9 +1,9 @@
-// Products of signs, for any instruction set V. Eight rows of the weight make a panel, of which word j of all eight
-// lies together, so that a word of the input meets eight weights at once.
+// Products of signs, for any instruction set V. Eight rows of the weight form a panel, which stores word j of all eight
+// together. A word of the input meets eight weights at once.
 //
-// V has: Vector, `lanes` words; Count, what a vector's differing bits are added to; load, broadcast, add_differing; and
-// `limit`, after how many words a Count must be emptied, if ever: its `totals` are a Vector of counts, to `add` and to
-// `store`, and `narrowed` makes int32 of V::outputs of them.
+// V has: Vector, of `lanes` words; Count, to which a vector's differing bits are added; load, broadcast, add_differing;
+// and `limit`, the number of words after which a Count must be emptied, if any. Its `totals` are a Vector of counts, to
+// `add` and to `store`. `narrowed` makes int32 of V::outputs counts.
 #pragma once
 
 #include "binary/outputs.hpp"
@@ -11,8 +11,8 @@
 namespace proxconnect {
 namespace {
 
-// Where the words lie that are multiplied: `runs` runs of `length` words, of the input at inputs[row * runs + run], and
-// of a panel from word places[run] on.
+// The words to multiply: `runs` runs of `length` words. A run begins at inputs[row * runs + run] in the input, and at
+// word places[run] in a panel.
 struct Runs {
     int64_t runs, length;
     const uint64_t* const* inputs;
@@ -21,7 +21,7 @@ struct Runs {
 
 constexpr int64_t NEVER_FULL = 0;
 
-// The counts of ROWS rows of the input with PANELS panels of `width` words that follow each other.
+// The counts of ROWS rows of the input with PANELS adjacent panels of `width` words.
 template <class V, int ROWS, int PANELS>
 struct Counts {
     static constexpr int per_panel = static_cast<int>(PANEL) / V::lanes, PARTS = per_panel * PANELS;
@@ -37,7 +37,7 @@ struct Counts {
         }
     }
 
-    // Word j of a run, which begins at `inputs` in each row, `runs` pointers apart.
+    // Add word j of a run, which begins at `inputs` in each row, `runs` pointers apart.
     void add(const uint64_t* const* inputs, int64_t runs, const uint64_t* weights, int64_t width, int64_t j) {
         typename V::Vector weight[PARTS];
 #pragma GCC unroll 8
@@ -64,7 +64,7 @@ struct Counts {
         }
     }
 
-    // All runs, into `differing`.
+    // Count all runs, into `differing`.
     void count(const Runs& of, const uint64_t* panels, int64_t width, uint64_t (&differing)[ROWS][size]) {
         clear();
         bool is_first = true;
@@ -90,7 +90,7 @@ struct Counts {
     }
 };
 
-// ROWS rows of output, of which channels that PANELS panels have are written.
+// Write ROWS rows of output, the channels of PANELS panels.
 template <class V, int ROWS, int PANELS>
 inline void tile(const Runs& of, const uint8_t* nan, const uint64_t* panels, int64_t width, Entries entries,
                  const Outputs& outputs, const int64_t* rows, Channels channels) {

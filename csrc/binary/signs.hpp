@@ -1,4 +1,4 @@
-// Signs of floats as bits, and bits that are read or written where no word begins.
+// Signs of floats as bits, and bits that begin inside a word.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 namespace proxconnect {
 namespace {
 
-// The signs of one row, 64 at a time by V::signs, which takes 64 floats and tells of NaN.
+// Pack the signs of one row. V::signs packs 64 floats and detects NaN.
 template <class V>
 bool pack_row(const float* x, int64_t columns, uint64_t* words) {
     bool has_nan = false;
@@ -23,7 +23,7 @@ bool pack_row(const float* x, int64_t columns, uint64_t* words) {
     return has_nan;
 }
 
-// The same of x + shift, which begins anew after so many channels.
+// Pack the signs of x + shift. The shift begins again after `channels` entries.
 template <class V>
 bool pack_shifted_row(const float* x, const float* shift, int64_t channels, int64_t columns, uint64_t* words) {
     bool has_nan = false;
@@ -40,14 +40,15 @@ bool pack_shifted_row(const float* x, const float* shift, int64_t channels, int6
     return has_nan;
 }
 
-// Up to 64 bits from place `at` on; a word beyond the last is read.
+// Return up to 64 bits from place `at` on. One word beyond the last is read.
 inline uint64_t bits_at(const uint64_t* words, int64_t at, int64_t count) {
     const uint64_t place = static_cast<uint64_t>(at), *const from = words + place / 64;
     const uint64_t both = from[0] >> (place % 64) | (from[1] << 1) << (63 - place % 64);
     return both & (~uint64_t{0} >> (64 - count));
 }
 
-// Up to 64 bits, those above them 0, to place `at`, before which all is written; a word beyond the last is written.
+// Append up to 64 bits, with zeros above them, at place `at`. All before it is written. One word beyond the last is
+// written.
 inline void append(uint64_t bits, int64_t at, uint64_t* words) {
     const uint64_t place = static_cast<uint64_t>(at);
     uint64_t* const to = words + place / 64;

@@ -1,4 +1,4 @@
-// Which taps of a kernel an output pixel finds within the image, and whether they meet NaN there.
+// The taps of a kernel that an output pixel finds inside the image, and whether they contain NaN.
 #pragma once
 
 #include "binary/outputs.hpp"
@@ -6,7 +6,7 @@
 namespace proxconnect {
 namespace {
 
-// The taps of a kernel that an output pixel finds within the image: of its rows and columns [first, last).
+// The taps of a kernel that an output pixel finds inside the image: rows and columns [first, last).
 struct TapRange {
     int64_t first[2], last[2];
 
@@ -26,7 +26,8 @@ inline void find_taps_inside(const Geometry& g, int axis, int64_t at, TapRange& 
     found.first[axis] = first, found.last[axis] = most(first, past);
 }
 
-// Whether channels of a group that an output pixel meets hold NaN; of signs, which are NaN by the pixel, x is null.
+// Return true if the channels of a group that an output pixel reads contain NaN. For signs, whose NaN marks are by
+// pixel, x is null.
 inline bool meets_nan(const float* x, const uint8_t* nan, const Geometry& g, const TapRange& inside, int64_t group,
                       int64_t row, int64_t column) {
     const int64_t inner = g.channels / g.groups;
@@ -45,7 +46,7 @@ inline bool meets_nan(const float* x, const uint8_t* nan, const Geometry& g, con
     return false;
 }
 
-// Writes NaN where output pixels [begin, end) meet it.
+// Write NaN to the output pixels [begin, end) that read it.
 inline void put_nan_pixels(const float* x, const uint8_t* nan, const Geometry& g, const Outputs& outputs, int64_t begin,
                            int64_t end) {
     const int64_t outer = g.out_channels / g.groups;

@@ -1,9 +1,9 @@
-// Convolutions in groups of few channels, depthwise ones above all: each byte of a vector is an output channel, and
-// meets up to eight channels of its group at once. Where the stride is 1, a row of outputs is one array, whatever the
-// number of channels: what each meets lies at the same distances from it.
+// Convolutions with few channels in a group, above all depthwise ones. Each byte of a vector is an output channel, and
+// meets up to eight channels of its group at once. If the stride is 1, a row of outputs is one array for any number of
+// channels, because the inputs of each output lie at the same distances.
 //
-// V has: `spread`, from 64 bits to 64 bytes of 0 or 1; `add_bits` and `add_ones`, which add to each byte whether a and
-// b differ in the lowest bit, or in how many of eight; `widened`, which makes int32 of V::outputs bytes.
+// V has: `spread`, from 64 bits to 64 bytes of 0 or 1; `add_bits` and `add_ones`, which add to each byte the number of
+// differing bits of a and b, of the lowest bit or of all eight; `widened`, which makes int32 of V::outputs bytes.
 #pragma once
 
 #include "binary/signs.hpp"
@@ -16,8 +16,8 @@ constexpr int64_t BYTES = 64;  // outputs that are counted together
 
 inline int64_t planes_of(const Geometry& g) { return ceil_div(g.channels / g.groups, 8); }
 
-// The weight as bytes (taps, planes, out channels and BYTES more, which are the first again), of bits (taps·channels of
-// a group, out channels).
+// Spread the weight from bits (taps·channels of a group, out channels) to bytes (taps, planes, out channels + BYTES).
+// The last BYTES repeat the first.
 template <class V>
 void spread_weight(const uint64_t* words, const Geometry& g, uint8_t* bytes) {
     const int64_t inner = g.channels / g.groups, planes = planes_of(g), n = g.out_channels, width = n + BYTES;
@@ -38,7 +38,7 @@ void spread_weight(const uint64_t* words, const Geometry& g, uint8_t* bytes) {
     }
 }
 
-// A row of bits as bytes, where each channel has one output.
+// Spread a row of bits to bytes, if each channel has one output.
 template <class V>
 inline void spread_row(const uint64_t* row, int64_t count, uint8_t* bytes) {
     for (; count >= BYTES; count -= BYTES, bytes += BYTES) V::spread(*row++, bytes);
@@ -49,7 +49,8 @@ inline void spread_row(const uint64_t* row, int64_t count, uint8_t* bytes) {
     }
 }
 
-// The same byte for each of the output channels of a group; up to 8 are written at once, which those of the next cover.
+// Repeat a byte for all output channels of a group. Up to 8 are written at once, and those beyond the group are
+// overwritten by the next.
 inline void repeat(uint64_t byte, int64_t outer, int64_t left, uint8_t* to) {
     if (outer > 8 || left < 8) {
         std::memset(to, static_cast<int>(byte), static_cast<size_t>(outer));
@@ -79,7 +80,7 @@ void spread_image(const PackedImage& image, const Geometry& g, int64_t begin, in
     }
 }
 
-// Which bytes of the image, counted from those of an output pixel's first tap, meet which of the weight.
+// The bytes of the image that each byte of the weight meets, as distances from an output pixel's first tap.
 struct Meetings {
     int64_t length, taps;
     int64_t *inputs, *weights;
@@ -106,8 +107,8 @@ inline Meetings meetings_of(const Geometry& g, const TapRange& inside, int64_t r
     return found;
 }
 
-// Kept apart, or the counts would not stay in registers: what differs of BLOCKS times BYTES outputs, whose inputs begin
-// at `at`, and of which each block begins with another channel.
+// Count the differing bits of BLOCKS·BYTES outputs, whose inputs begin at `at`. Each block begins with another channel.
+// Not inlined, because counts would otherwise not stay in registers.
 template <class V, bool IS_BIT, int BLOCKS>
 __attribute__((noinline)) void count_bytes(const Meetings& of, const uint8_t* pixels, int64_t at,
                                            const uint8_t* weights, const int64_t (&channels)[BLOCKS],
@@ -147,7 +148,7 @@ struct Thin {
     const Outputs& outputs;
     int64_t* const scratch;
 
-    // `length` outputs, of which the first is channel 0 of output pixel `row`, and whose inputs begin at pixel `pixel`.
+    // Write `length` outputs. The first is channel 0 of output pixel `row`, and their inputs begin at pixel `pixel`.
     void write(const Meetings& of, int64_t pixel, int64_t length, int64_t row) const {
         constexpr int BLOCKS = 2;
         int64_t at = 0;
@@ -170,7 +171,7 @@ struct Thin {
         }
     }
 
-    // Output columns [begin, end) of a row, of which those that find all columns of the kernel are one array.
+    // Write output columns [begin, end) of a row. Those that read all columns of the kernel are one array.
     void write_row(const Meetings& whole, int64_t row, int64_t begin, int64_t end) const {
         const int64_t taps = g.kernel[0] * g.kernel[1], n = g.out_channels;
         int64_t* const space = scratch + 2 * taps * planes_of(g);

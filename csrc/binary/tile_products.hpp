@@ -1,34 +1,42 @@
-// Products of rows of signs, as bytes, with a weight of signs, whose bits become bytes where they are used first.
+// Products of rows of signs, as bytes, with a binary weight, whose bits are spread to bytes at their first use.
 #pragma once
 
+#include "binary/byte_signs.hpp"
 #include "binary/pending_sums.hpp"
+#include "isa/amx.hpp"
 #include "runtime/scratch.hpp"
 
 namespace proxconnect {
 namespace {
 
-// Rows that begin `stride` bytes apart, of which the first `used` of each `line` are rows of the outputs, from row
-// `first` on, the others nothing; the first row is of column `column` of a line. Whole tiles are read.
+// Where the entries of a row lie.
+struct Spans {
+    const Span* spans;
+    int64_t count;
+};
+
+// Rows `stride` bytes apart. The first `used` rows of each `line` are rows of the outputs, from row `first` on; the
+// others are unused. The first row is column `column` of a line. Whole tiles are read.
 struct Places {
     const int8_t* bytes;
     int64_t stride, count, line, used, column, first;
 };
 
-// The rows of some tiles, one group after another.
+// The rows of a few tiles, one group after another.
 class Groups {
   public:
     explicit Groups(const Places& of)
-        : of_(of), tiles_(ceil_div(of.count, TILE)), row_(of.first + of.column), column_(of.column) {}
+        : of_(of), tiles_(ceil_div(of.count, TILE_ROWS)), row_(of.first + of.column), column_(of.column) {}
 
     int64_t count() const { return ceil_div(tiles_, TILES_AT_ONCE); }
-    int64_t tiles() const { return ceil_div(at_ - begin_, TILE); }
+    int64_t tiles() const { return ceil_div(at_ - begin_, TILE_ROWS); }
     const int8_t* bytes() const { return of_.bytes + begin_ * of_.stride; }
     int64_t stride() const { return of_.stride; }
 
-    // Goes to group i, which comes after the one before.
+    // Go to group i, which must follow the one before.
     void go_to(int64_t i, Targets& targets) {
         begin_ = at_, targets.count = 0;
-        const int64_t end = least(tiles_ * (i + 1) / count() * TILE, of_.count);
+        const int64_t end = least(tiles_ * (i + 1) / count() * TILE_ROWS, of_.count);
         while (at_ < end) {
             const int64_t step = least(end - at_, of_.line - column_), used = least(step, of_.used - column_);
             for (int64_t k = 0; k < used; ++k, ++targets.count) {
@@ -44,32 +52,34 @@ class Groups {
     int64_t row_, column_, begin_ = 0, at_ = 0;
 };
 
-// Source has bands of rows: `count` says how many, `bytes_of` makes Places of one.
+// The sums of TILES tiles of rows with sixteen outputs.
+template <int TILES>
+using SignSums = TileSums<Factors::SIGNED_BYTES, TILES, 1>;
+
+// Source has bands of rows: `count` of them, and `bytes_of` returns the Places of one.
 template <class Source>
 class SignProducts {
   public:
     SignProducts(const Source& source, const Spans& spans, const SpreadWeight& weight, const Outputs& outputs)
         : source_(source), spans_(spans), weight_(weight), channels_(outputs.channels), sums_(outputs) {}
 
-    // Outputs of panels [first, last), so many of which at a time that their bytes stay in the second cache.
+    // Compute the outputs of panels [first, last), a few at a time, so that their bytes stay in the second cache.
     void multiply(int64_t first, int64_t last) {
         constexpr int64_t BYTES = 1 << 20;
-        const int64_t block = spans_.count * SpreadWeight::TILE_BYTES, part = most(BYTES / block, 1) * PANELS;
+        const int64_t block = spans_.count * TILE_BYTES, part = most(BYTES / block, 1) * PANELS;
         bytes_ = static_cast<int8_t*>(scratch<SpreadWeight>(block * ceil_div(least(part, last - first), PANELS)));
-        const TileConfiguration configuration;
-        _tile_loadconfig(&configuration);
+        const ConfiguredTiles configured;
         for (first_ = first; first_ < last; first_ = last_) {
             last_ = least(first_ + part, last);
             is_spread_ = false;
             for (int64_t band = 0; band < source_.count(); ++band) multiply(source_.bytes_of(band));
         }
         sums_.put_all();
-        _tile_release();
     }
 
   private:
-    static constexpr int64_t PANELS = TILE / PANEL;
-    // How many tiles of the weight are spread before they are used, and are kept where they are used but once.
+    static constexpr int64_t PANELS = TILE_ROWS / PANEL;
+    // The number of weight tiles that are spread ahead of their use, and that are kept if they are used only once.
     static constexpr int64_t AHEAD = 2, RING = 4;
 
     void multiply(const Places& of) {
@@ -88,7 +98,7 @@ class SignProducts {
         }
     }
 
-    // The sums of as many outputs as a row of sums has become outputs together.
+    // Multiply a row of sums, PITCH outputs, then hold these sums until they become outputs.
     template <int TILES>
     void multiply(const Groups& of) {
         constexpr int64_t AT_ONCE = PITCH / PANEL;
@@ -96,36 +106,50 @@ class SignProducts {
         for (int64_t first = first_; first < last_; first += AT_ONCE) {
             const int64_t last = least(first + AT_ONCE, last_);
             int32_t *sums = sums_.next(), *before = nullptr;
-            for (int64_t panel = first; panel < last; panel += PANELS, before = sums, sums += TILE) {
+            for (int64_t panel = first; panel < last; panel += PANELS, before = sums, sums += TILE_ROWS) {
                 multiply<TILES>(of, panel, weight, before);
-                if (!is_used_once_) weight += spans_.count * SpreadWeight::TILE_BYTES;
+                if (!is_used_once_) weight += spans_.count * TILE_BYTES;
             }
-            store_tiles<TILES>(before);
+            SignSums<TILES>::store(sum_tiles(before, PITCH));
             sums_.hold(targets_[is_second_], {first * PANEL, least(channels_, last * PANEL)});
         }
     }
 
     template <int TILES>
     void multiply(const Groups& of, int64_t panel, int8_t* weight, int32_t* before) {
-        constexpr int64_t BYTES = SpreadWeight::TILE_BYTES;
         if (is_spread_) {
             const auto next = [&](int64_t j) {
                 sums_.put_some();
-                return weight + j * BYTES;
+                return weight + j * TILE_BYTES;
             };
-            return multiply_tiles<TILES>(of.bytes(), of.stride(), spans_, next, before);
+            return multiply_tiles<TILES>(of, next, before);
         }
         const int64_t ring = is_used_once_ ? RING - 1 : -1;
-        const auto place = [&](int64_t j) { return weight + (j & ring) * BYTES; };
+        const auto place = [&](int64_t j) { return weight + (j & ring) * TILE_BYTES; };
         for (int64_t j = 0; j < least(AHEAD, spans_.count); ++j) weight_.spread(panel, spans_.spans[j], place(j));
         const auto next = [&](int64_t j) {
             sums_.put_some();
             const int64_t coming = j + AHEAD;
             if (coming < spans_.count) weight_.spread(panel, spans_.spans[coming], place(coming));
-            asm volatile("" ::: "memory");  // which the loads of tiles do not say that they read
             return place(j);
         };
-        multiply_tiles<TILES>(of.bytes(), of.stride(), spans_, next, before);
+        multiply_tiles<TILES>(of, next, before);
+    }
+
+    // next(j) returns the weight of span j. The sums of the product before, if any, are stored during the first span,
+    // because they are ready by then.
+    template <int TILES, class Next>
+    void multiply_tiles(const Groups& of, const Next& next, int32_t* before) {
+        using Sums = SignSums<TILES>;
+        const int8_t* const x = of.bytes();
+        const int64_t stride = of.stride();
+        const Span* const spans = spans_.spans;
+        const auto rows = [&](int64_t j) { return FactorTiles{x + spans[j].at, stride, TILE_ROWS * stride}; };
+        Sums::add(rows(0), {next(0)}, [&](auto sum) ALWAYS_INLINE {
+            if (before != nullptr) Sums::store(sum_tiles(before, PITCH), sum);
+            zero_tile<decltype(sum)::value>();
+        });
+        for (int64_t j = 1; j < spans_.count; ++j) Sums::add(rows(j), {next(j)});
     }
 
     const Source& source_;

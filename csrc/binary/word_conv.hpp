@@ -1,6 +1,6 @@
-// Convolutions of signs. A row of the weight is its taps, one after another, each with its channels. The input that an
-// output pixel multiplies by it lies in the packed image already where the channels of a group fill whole words, and is
-// gathered bit by bit otherwise.
+// Binary convolutions. A row of the weight has its taps one after another, each with its channels. If the channels of a
+// group fill whole words, the inputs of an output pixel are read from the packed image. Otherwise they are gathered bit
+// by bit.
 #pragma once
 
 #include "binary/pixel_tiles.hpp"
@@ -9,7 +9,7 @@
 namespace proxconnect {
 namespace {
 
-// What both sources know.
+// The members of both sources.
 struct Taps {
     const PackedImage& image;
     const Geometry& g;
@@ -19,14 +19,14 @@ struct Taps {
     const TapRange whole = {{0, 0}, {g.kernel[0], g.kernel[1]}};
     const bool are_neighbours = g.groups == 1 && g.dilation[1] == 1;
 
-    // The row that row i of the kernel meets from output row `row`.
+    // Return the row that row i of the kernel reads for output row `row`.
     const uint64_t* row_of(const uint64_t* rows, int64_t row, int64_t i) const {
         const int64_t y = start_of(g, 0, row) + i * g.dilation[0];
         return rows + (y >= 0 && y < g.size[0] ? y : g.size[0]) * image.width;
     }
 };
 
-// Words of the image, in runs of taps that are neighbours.
+// Words of the image, in runs of adjacent taps.
 class InPlace : public Taps {
   public:
     static constexpr int64_t most_columns = INT64_MAX / 2;
@@ -69,7 +69,7 @@ class InPlace : public Taps {
     }
 
   private:
-    // Where runs would begin were an output pixel's first tap the first pixel of a row; returns how many.
+    // Point to the runs of an output pixel whose first tap is the first pixel of a row. Return their number.
     int64_t point_first(const TapRange& taps, const uint64_t** inputs) const {
         int64_t run = 0;
         for (int64_t i = taps.first[0]; i < taps.last[0]; ++i) {
@@ -86,8 +86,8 @@ class InPlace : public Taps {
     int64_t row_ = 0;
 };
 
-// Copies of the bits, one after another. Where the border is nothing, which is half of 1 and -1, a sum is the mean of
-// those with either border.
+// Copies of the bits, one after another. A border of zero is half of +1 and -1, so a sum is the mean of those with
+// either border.
 class Gathered : public Taps {
   public:
     static constexpr int64_t most_columns = PATCHES / 4;
@@ -95,7 +95,7 @@ class Gathered : public Taps {
     Gathered(const PackedImage& image, const Geometry& g, const Scratch& scratch, int64_t group)
         : Taps{image, g, scratch, group} {}
 
-    // False where there is no room for them, and once more for each.
+    // Return false if there is no room for the columns, and for a second copy of each.
     bool begin_columns(int64_t row, int64_t begin, int64_t end) {
         if (used_ + 2 * (end - begin) > PATCHES) return false;
         row_ = row, first_ = begin, patches_ = gather(image.rows, begin, end - begin);
@@ -119,7 +119,7 @@ class Gathered : public Taps {
     }
 
   private:
-    // The patches of `columns` output pixels from `column` on.
+    // Gather the patches of `columns` output pixels from `column` on.
     const uint64_t* gather(const uint64_t* rows, int64_t column, int64_t columns) {
         uint64_t* const patches = scratch.patches + used_ * (words + 1);
         used_ += columns;
@@ -139,7 +139,7 @@ class Gathered : public Taps {
         return patches;
     }
 
-    // Up to 64 bits of each column, from place `from` on in that of the first, to place `at` of its patch.
+    // Append up to 64 bits to each column's patch, at place `at`. They begin at place `from` for the first column.
     void append_columns(const uint64_t* row, int64_t from, int64_t bits, int64_t columns, int64_t at,
                         uint64_t* patches) const {
         const int64_t step = g.stride[1] * g.channels, size = words + 1, shift = at % 64;

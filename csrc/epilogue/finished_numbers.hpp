@@ -1,7 +1,7 @@
-// What becomes of the numbers that a tile of sums stands for: floats that take steps.
+// Scale and shift the numbers of a tile of sums, and apply the epilogue steps.
 //
-// V has: `outputs`, the floats of a vector, and `fma`, which rounds once. Numbers has of(row, c), those of V::outputs
-// outputs from c on, which are then scaled and shifted.
+// V has: `outputs`, the floats of a vector, and `fma`, which rounds once. Numbers has of(row, c): V::outputs numbers
+// from output c on.
 #pragma once
 
 #include "epilogue/steps.hpp"
@@ -10,7 +10,7 @@
 namespace proxconnect {
 namespace {
 
-// Outputs from `channel` on of ROWS rows from `row` on, so many vectors at a time.
+// Write outputs of ROWS rows from `row` on, from output `channel` on, PARTS vectors at a time.
 template <class V, int ROWS, int PARTS, class Numbers>
 inline void put_rows(const Numbers& numbers, int64_t row, int64_t channel, int64_t count, const Outputs& then) {
     constexpr int SIZE = PARTS * V::outputs;
@@ -27,7 +27,7 @@ inline void put_rows(const Numbers& numbers, int64_t row, int64_t channel, int64
     }
 }
 
-// The same where there is one step at most, an affine: all that it takes stays in registers.
+// The same for at most one step, an affine: all operands stay in registers.
 template <class V, class Numbers>
 void put_affine(const Numbers& numbers, int64_t rows, int64_t channel, int64_t count, const Outputs& then) {
     for (int64_t c = 0; c < count; c += V::outputs) {

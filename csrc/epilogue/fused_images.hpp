@@ -1,4 +1,4 @@
-// Images convolved in one pass with means in front and steps and a pool behind, whatever it is that multiplies.
+// Convolutions in one pass with means before and steps and a pool after, for any product.
 #pragma once
 
 #include "epilogue/image_means.hpp"
@@ -7,9 +7,9 @@
 namespace proxconnect {
 namespace {
 
-// What the entry points are given; x lies as `geometry` says, and what is convolved as `g` does.
+// The arguments of the entry points. x is laid out by `geometry`, the convolved image by `g`.
 struct FusedImages {
-    const Int8Kernels& bytes;
+    const Kernels& kernels;
     const float* x;
     const Window* mean;
     const Geometry& geometry;
@@ -19,9 +19,9 @@ struct FusedImages {
     int32_t threads;
 };
 
-// Product has: take(x, threads), which makes bytes of an image, or denies that it can; Hold, which is made before many
-// of its runs in one thread; run(begin, end, then), output pixels of that image, the first of which goes to where
-// `then` begins; and run_pooled(begin, end, to), rows of the pooled image that begins at `to`.
+// Product has: take(x, threads), which converts an image to bytes, or returns false; Hold, which lives during many runs
+// in one thread; run(begin, end, then), which computes output pixels of that image, the first at the begin of `then`;
+// and run_pooled(begin, end, to), which computes rows of the pooled image that begins at `to`.
 template <class Product>
 Status convolve(const FusedImages& images, const Outputs& then, Product& product) {
     const Geometry& g = images.g;
@@ -31,7 +31,7 @@ Status convolve(const FusedImages& images, const Outputs& then, Product& product
     const int32_t threads = threads_for(work, FLOATS_WORTH_A_THREAD, images.threads);
     for (int64_t k = 0; k < g.batch; ++k) {
         const float* from = images.x + k * g.image_stride;
-        if (images.mean != nullptr) from = Means{images.bytes, images.geometry, *images.mean}.of(from, threads);
+        if (images.mean != nullptr) from = Means{*images.kernels.int8, images.geometry, *images.mean}.of(from, threads);
         if (!product.take(from, threads)) return NOT_TAKEN;
         if (pool == nullptr) {
             in_parallel(pixels, BLOCK, threads, [&](int64_t begin, int64_t end) {
@@ -51,7 +51,7 @@ Status convolve(const FusedImages& images, const Outputs& then, Product& product
     return DONE;
 }
 
-// Rows [begin, end) of the pooled image at `to`, by floats that have taken all steps.
+// Compute rows [begin, end) of the pooled image at `to`, by pooling floats after all steps.
 template <class Product>
 void pool_outputs(const Product& product, const Kernels& kernels, const Geometry& g, const Window& pool, int64_t begin,
                   int64_t end, const Outputs& then, float* to) {

@@ -1,4 +1,4 @@
-// Means of the windows of images, before whatever convolves those.
+// Means of the windows of images, before a convolution.
 #pragma once
 
 #include "int8/kernels.hpp"
@@ -8,7 +8,7 @@
 namespace proxconnect {
 namespace {
 
-// Means of the windows of one image, at x, in memory of this thread; `from` says how that lies, window by window.
+// Means of the windows of one image at x, in memory of this thread. `from` is the layout of x.
 struct Means {
     const Int8Kernels& kernels;
     const Geometry& from;
@@ -37,7 +37,7 @@ struct Means {
     }
 };
 
-// How the means of images lie.
+// Return the layout of the means of images.
 inline Geometry of_means(Geometry g) {
     g.channel_stride = 1, g.pixel_stride = g.channels, g.row_stride = g.size[1] * g.channels;
     return g;

@@ -1,4 +1,4 @@
-// Images that take the steps of an epilogue and are pooled, row by row, so that what is between stays in the cache.
+// Epilogue steps and max pooling, row by row, so that intermediate rows stay in the cache.
 #include "epilogue/outputs_of.hpp"
 #include "epilogue/pooled_rows.hpp"
 #include "runtime/status.hpp"
@@ -8,9 +8,7 @@ using namespace proxconnect;
 
 int32_t px_finish_max_pool2d(int32_t isa, const float* x, int64_t batch, int64_t channels, const Window* window,
                              const Fused* fused, float* y, int32_t threads) {
-    const Kernels* kernels = kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] {
+    return status_of(isa, [&](const Kernels& kernels) {
         const Window& w = *window;
         const Outputs outputs = outputs_of(*fused, channels, nullptr, nullptr, nullptr);
         const int64_t row_size = w.size[1] * channels, in_size = w.size[0] * row_size;
@@ -23,9 +21,9 @@ int32_t px_finish_max_pool2d(int32_t isa, const float* x, int64_t batch, int64_t
                 const auto finish = [&](int64_t row, float* place) {
                     Outputs here = outputs;
                     here.y = place;
-                    kernels->finish(x + image * in_size + row * row_size, here, 0, row_size);
+                    kernels.finish(x + image * in_size + row * row_size, here, 0, row_size);
                 };
-                pool_floats(*kernels, w, channels, first, first + last - begin, finish, y + image * out_size);
+                pool_floats(kernels, w, channels, first, first + last - begin, finish, y + image * out_size);
             }
         });
         return DONE;

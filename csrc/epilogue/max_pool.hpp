@@ -1,4 +1,4 @@
-// The largest of the pixels under a window, channel by channel; NaN where one is NaN.
+// The largest pixels under a window, for each channel. NaN if one is NaN.
 #pragma once
 
 #include "isa/vectors.hpp"
@@ -7,13 +7,13 @@
 namespace proxconnect {
 namespace {
 
-// Floats of V::outputs channels; the first where both are equal.
+// Return the larger floats of V::outputs channels; the first if both are equal.
 template <class V>
 inline Floats<V> larger(Floats<V> a, Floats<V> b) {
     return ((b > a) | (b != b)) ? b : a;
 }
 
-// The largest of V::outputs channels of the pixels that one window meets; load(pixel) are those of one.
+// Return the largest of V::outputs channels under one window. load(pixel) returns those of a pixel.
 template <class V, class Load>
 inline Floats<V> largest(const float* const* rows, int64_t count, int64_t first, int64_t last, int64_t channels,
                          const Load& load) {
@@ -24,7 +24,7 @@ inline Floats<V> largest(const float* const* rows, int64_t count, int64_t first,
     return most;
 }
 
-// One row of output pixels, whose windows meet `count` rows of `width` input pixels each.
+// Pool one row of output pixels, whose windows cover `count` rows of `width` input pixels.
 template <class V>
 void pool_row(const float* const* rows, int64_t count, int64_t width, int64_t channels, const Window& window,
               int64_t out_width, float* y) {

@@ -1,11 +1,11 @@
-// Outputs as the kernels take them, from what the C interface is given.
+// Convert arguments of the C interface to the kernels' Outputs.
 #pragma once
 
 #include "isa/kernels.hpp"
 
 namespace proxconnect {
 
-// Floats, and nothing done to them. `output` is of all channels.
+// Return outputs that are floats without steps. `output` has all channels.
 inline Outputs outputs_of(const Output& output, int64_t channels, float* y) {
     Outputs outputs;
     outputs.output = output, outputs.channels = channels, outputs.y = y;
@@ -22,7 +22,7 @@ inline Outputs outputs_of(const Fused& fused, int64_t channels, const float* con
     return outputs;
 }
 
-// Whether inputs were NaN and nothing says of the signs which became so.
+// Return true if inputs were NaN but outputs are signs without NaN marks.
 inline bool is_nan_lost(const Outputs& outputs, bool has_nan) {
     return has_nan && outputs.signs != nullptr && outputs.nan == nullptr;
 }

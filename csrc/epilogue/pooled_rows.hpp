@@ -1,4 +1,4 @@
-// Rows of an image that are made one after the other and pooled while they are in the cache.
+// Rows of an image that are computed one after the other, and pooled while they are in the cache.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +9,9 @@
 
 namespace proxconnect {
 
-// For rows [begin, end) of what a pool makes of an image whose rows have `size` entries: has make(row, place) write those
-// that it meets, and pool(rows, count, out_row) pool them. As many are kept as a window is high, each where the row that
-// many above it was.
+// Compute and pool the rows that output rows [begin, end) of a pool read. make(row, place) writes a row of `size`
+// entries, and pool(rows, count, out_row) pools them. Memory holds as many rows as a window is high: each new row
+// replaces the oldest.
 template <class T, class Make, class Pool>
 void pool_rows(const Window& w, int64_t size, int64_t begin, int64_t end, const Make& make, const Pool& pool) {
     static thread_local std::vector<T> memory;
@@ -31,10 +31,10 @@ void pool_rows(const Window& w, int64_t size, int64_t begin, int64_t end, const 
     }
 }
 
-// The same of rows of floats, all channels of a pixel together, into y.
+// The same for rows of floats, channels last, into y.
 template <class Make>
-void pool_floats(const Kernels& kernels, const Window& w, int64_t channels, int64_t begin, int64_t end, const Make& make,
-                 float* y) {
+void pool_floats(const Kernels& kernels, const Window& w, int64_t channels, int64_t begin, int64_t end,
+                 const Make& make, float* y) {
     const auto pool = [&](const float* const* rows, int64_t count, int64_t row) {
         float* const to = y + row * w.out_size[1] * channels;
         kernels.pool_row(rows, count, w.size[1], channels, w, w.out_size[1], to);

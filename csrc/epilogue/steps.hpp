@@ -1,4 +1,5 @@
-// What is done to floats before they are written, a block at a time: each step is chosen once for all of its vectors.
+// Epilogue steps on floats before they are written, a block at a time. The kind of each step is chosen once for all
+// vectors of the block.
 //
 // V has: `fma`, of Floats<V>, which rounds once.
 #pragma once
@@ -9,7 +10,7 @@
 namespace proxconnect {
 namespace {
 
-// SIZE floats of each of ROWS rows, of which the first is of channel `channel`.
+// SIZE floats of each of ROWS rows. The first belongs to channel `channel`.
 template <class V, int ROWS, int SIZE>
 struct Block {
     static constexpr int parts = SIZE / V::outputs;
@@ -17,7 +18,7 @@ struct Block {
     Floats<V> floats[ROWS][parts];
     int64_t channel;
 
-    // Of the vectors, value(row, part) each.
+    // Set each vector to value(row, part).
     template <class Value>
     void fill(const Value& value) {
         for (int part = 0; part < parts; ++part) {
@@ -77,7 +78,7 @@ struct Block {
     }
 };
 
-// Has the first `count` floats of each row take all steps and writes them, `at` from where the outputs begin.
+// Apply all steps to the first `count` floats of each row, and write them at offset `at` of the outputs.
 template <class V, int ROWS, int SIZE>
 inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& outputs, const int64_t (&at)[ROWS], int64_t count) {
     const float* const* other = outputs.others;
@@ -98,7 +99,7 @@ inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& outputs, const in
     block.store(to, count);
 }
 
-// The same for `count` floats of x, at most SIZE, which begin at `at` of the outputs.
+// The same for `count` floats of x, at most SIZE, at offset `at` of the outputs.
 template <class V, int SIZE>
 inline void finish_block(const float* x, const Outputs& outputs, int64_t at, int64_t count) {
     Block<V, 1, SIZE> block;
@@ -111,7 +112,7 @@ inline void finish_block(const float* x, const Outputs& outputs, int64_t at, int
     finish<V>(block, outputs, {at}, count);
 }
 
-// Floats [begin, end) of rows, which lie as the outputs do.
+// Apply the steps to floats [begin, end) of rows that are laid out like the outputs.
 template <class V>
 void finish_floats(const float* x, const Outputs& outputs, int64_t begin, int64_t end) {
     constexpr int64_t SIZE = 64;

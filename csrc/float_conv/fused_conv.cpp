@@ -1,4 +1,4 @@
-// Images of floats convolved with floats, both in fixed point, in one pass with means, steps and a pool.
+// Float convolutions in fixed point, in one pass with means before and steps and a pool after.
 #include <vector>
 
 #include "epilogue/fused_images.hpp"
@@ -11,7 +11,7 @@ using namespace proxconnect;
 
 namespace {
 
-// How an image of digits lies, if numbers are bytes: each channel is three.
+// Return the layout of an image of digits, if numbers are bytes: each channel becomes three.
 Geometry of_digits(Geometry g) {
     g.channels *= DIGITS;
     return g;
@@ -29,11 +29,11 @@ struct FixedPoint {
     uint8_t* bytes = nullptr;
     float quantum = 0;
 
-    struct Hold : DigitTiles {
-        explicit Hold(const FixedPoint& product) : DigitTiles(product.patches.first(), product.patches.steps()) {}
+    struct Hold : Held {
+        explicit Hold(const FixedPoint& product) : Held(*product.kernels.int8) {}
     };
 
-    // Denied are images of which few entries are much larger than the others: there floats are finer than one step.
+    // Refuse images with a few entries much larger than the others. Floats are finer than one step there.
     bool take(const float* x, int32_t threads) {
         constexpr float WHOLE = 8355710.0f;  // and one more, by rounding, whose digits are 127
         constexpr float LEAST = 0x1p-60f, MOST = 0x1p60f;  // within which no product overflows
@@ -55,7 +55,7 @@ struct FixedPoint {
         const int64_t first = here.first - begin;
         patches.each(bytes, quantum, begin, end, [&](const ByteRows& rows, int64_t pixel) {
             here.first = first + pixel;
-            multiply_digits(rows, panels, here);
+            kernels.digits->multiply(rows, panels, here);
         });
     }
 
@@ -69,7 +69,7 @@ struct FixedPoint {
         in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; ++i) {
                 Extent& mine = of_rows[static_cast<size_t>(i)];
-                const auto add = [&](const float* from, int64_t count) { extend(mine, from, count); };
+                const auto add = [&](const float* from, int64_t count) { kernels.digits->extend(mine, from, count); };
                 for_pieces(g, x + i * g.row_stride, add);
             }
         });
@@ -83,10 +83,10 @@ struct FixedPoint {
 
     void put_row(const float* from, float inverse, uint8_t* to) const {
         if (g.pixel_stride == 1 && g.channel_stride != 1) {
-            return put_digits_of_planes(from, g.channels, g.channel_stride, g.size[1], inverse, to);
+            return kernels.digits->put_planes(from, g.channels, g.channel_stride, g.size[1], inverse, to);
         }
         for_pieces(g, from, [&](const float* piece, int64_t count) {
-            put_digits(piece, count, inverse, to);
+            kernels.digits->put(piece, count, inverse, to);
             to += DIGITS * count;
         });
     }
@@ -97,12 +97,11 @@ struct FixedPoint {
 int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
                               const int8_t* panels, const Fused* fused, const float* const* others, const Window* pool,
                               float* y, int32_t threads) {
-    const Int8Kernels* const bytes = int8_kernels_of(isa);
-    if (bytes == nullptr || isa != AMX) return LACKS_INSTRUCTIONS;
-    const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
-    const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
-    return status_of([&] {
-        FixedPoint product = {*kernels_of(isa), g, panels, pool, then};
-        return convolve({*bytes, x, mean, *geometry, g, pool, y, threads}, then, product);
+    return status_of(isa, [&](const Kernels& kernels) {
+        if (kernels.digits == nullptr) return LACKS_INSTRUCTIONS;
+        const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
+        const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
+        FixedPoint product = {kernels, g, panels, pool, then};
+        return convolve({kernels, x, mean, *geometry, g, pool, y, threads}, then, product);
     });
 }

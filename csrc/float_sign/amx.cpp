@@ -1,67 +1,54 @@
-#include "float_sign/amx.hpp"
-
-#include "isa/amx.hpp"
-
-#if defined(PROXCONNECT_HAS_TILES)
-
-#include <immintrin.h>
-
+// Products of rows of floats with a binary weight by AMX. Rounded rows take one byte for each entry, others three: an
+// entry becomes the nearest whole number of steps, so that sums of bytes are exact. The step is 2^-22 times the power
+// of two at or below the row's largest entry. Rows without such a step go to AVX-512's tables.
+#include "epilogue/block_affine.hpp"
 #include "epilogue/steps.hpp"
+#include "float_sign/kernels.hpp"
+#include "isa/amx.hpp"
+#include "isa/avx512.hpp"
+#include "isa/tile_products.hpp"
 
 namespace proxconnect {
 namespace {
 
-constexpr int64_t TILE = 16, BLOCK = 2 * TILE, WORD = 64, LANES = 16;
-constexpr int64_t TILE_BYTES = TILE * WORD, PITCH = BLOCK * sizeof(int32_t), PLANES = 3;
-
-struct Avx512 {
-    static constexpr int outputs = 16;
-
-    static Floats<Avx512> fma(Floats<Avx512> a, Floats<Avx512> b, Floats<Avx512> c) { return _mm512_fmadd_ps(a, b, c); }
-};
-
-__mmask16 first_of(int64_t count) {
-    return count >= LANES ? 0xffff : count <= 0 ? 0 : static_cast<__mmask16>((1 << count) - 1);
-}
+constexpr int64_t BLOCK = 2 * TILE_ROWS, WORD = TILE_ROW_BYTES, LANES = 16;  // BLOCK rows by BLOCK outputs at once
 
 uint32_t largest_of(const float* x, int64_t count) {
-    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
     __m512i most[2] = {};
     int64_t k = 0;
     for (; k + 2 * LANES <= count; k += 2 * LANES) {
         for (int i = 0; i < 2; ++i) {
-            const __m512i bits = _mm512_loadu_si512(x + k + i * LANES);
-            most[i] = _mm512_max_epu32(most[i], _mm512_and_si512(bits, magnitude));
+            most[i] = _mm512_max_epu32(most[i], magnitudes_of(_mm512_loadu_si512(x + k + i * LANES)));
         }
     }
     for (; k < count; k += LANES) {
-        const __m512i bits = _mm512_maskz_loadu_epi32(first_of(count - k), x + k);
-        most[0] = _mm512_max_epu32(most[0], _mm512_and_si512(bits, magnitude));
+        const __m512i rest = _mm512_maskz_loadu_epi32(first_lanes(count - k), x + k);
+        most[0] = _mm512_max_epu32(most[0], magnitudes_of(rest));
     }
     return _mm512_reduce_max_epu32(_mm512_max_epu32(most[0], most[1]));
 }
 
-// Rows as bytes, plane by plane, the highest first, which alone has a sign; zeros up to whole words. steps[r] is what a
-// sum of row r is multiplied by.
+// Rows as bytes, padded with zeros to whole words, plane by plane. The highest plane is first, and alone is signed.
+// Sums of row r are multiplied by steps[r].
 struct Bytes {
     int8_t* planes;
     float* steps;
     int64_t rows, words;  // of a plane
 
-    // A word of a row. Tiles follow each other word by word, as caches like it.
+    // Return a word of a row. Tiles are adjacent word by word, which suits caches.
     int8_t* at(int64_t plane, int64_t r, int64_t word = 0) const {
-        const int64_t tile = (plane * ceil_div(rows, TILE) + r / TILE) * words + word;
-        return planes + tile * TILE_BYTES + r % TILE * WORD;
+        const int64_t tile = (plane * ceil_div(rows, TILE_ROWS) + r / TILE_ROWS) * words + word;
+        return planes + tile * TILE_BYTES + r % TILE_ROWS * WORD;
     }
 };
 
-// Sixteen bytes of each of four vectors in the order in which `_mm512_packs_epi16` and the like leave their fours.
+// Put sixteen bytes of each of four vectors in order, after `_mm512_packs_epi16` or the like.
 __m512i in_order(__m512i fours) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     return _mm512_permutexvar_epi32(order, fours);
 }
 
-// Calls put(word, whole numbers) for 64 entries at a time, which become those nearest to x·inverse.
+// Round 64 entries at a time to the nearest whole numbers to x·inverse, and call put(word, whole numbers).
 template <class Put>
 void each_word(const float* x, int64_t entries, float inverse, const Put& put) {
     const __m512 factor = _mm512_set1_ps(inverse);
@@ -75,7 +62,7 @@ void each_word(const float* x, int64_t entries, float inverse, const Put& put) {
     if (k == entries) return;
     for (int i = 0; i < 4; ++i) {
         const int64_t at = k + i * LANES;
-        v[i] = whole(_mm512_maskz_loadu_ps(first_of(entries - at), x + at));
+        v[i] = whole(_mm512_maskz_loadu_ps(first_lanes(entries - at), x + at));
     }
     put(k / WORD, v);
 }
@@ -97,7 +84,7 @@ struct Rounded {
 };
 
 struct Exact {
-    static constexpr int planes = PLANES;
+    static constexpr int planes = 3;
 
     static bool fill(const float* x, int64_t entries, const Bytes& to, int64_t r) {
         constexpr uint32_t EXPONENT = 0x7f800000, LEAST = 0x0d800000;  // 2^-100, whose inverse step is finite
@@ -113,7 +100,7 @@ struct Exact {
         return true;
     }
 
-    // The bytes of 64 numbers but the highest, which repeats their sign.
+    // Write the three lower bytes of 64 numbers. The highest byte repeats their sign.
     static void put_planes(const __m512i (&v)[4], int8_t* high, int8_t* middle, int8_t* low) {
         const __m512i most = _mm512_set1_epi32((1 << 23) - 1);  // the largest may have been rounded up to one more
         const __m512i by_place = _mm512_broadcast_i32x4(
@@ -135,103 +122,36 @@ struct Exact {
     }
 };
 
-// A word of two panels as a tile of ±1: four entries of 16 outputs together.
-void spread(const uint64_t* low, const uint64_t* high, int8_t* to) {
-    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const __m512i a = _mm512_loadu_si512(low), b = _mm512_loadu_si512(high);
-    const __m512i one = _mm512_set1_epi8(1), two = _mm512_set1_epi8(2);
-    for (int half = 0; half < 2; ++half) {
-        const __m512i bits = _mm512_permutex2var_epi32(a, _mm512_add_epi32(even, _mm512_set1_epi32(half)), b);
-        __m512i places = _mm512_set1_epi64(0x2221201f0201003f);  // one before four bits of either half of 64
-        for (int step = 0; step < 8; ++step, to += WORD) {
-            const __m512i twice = _mm512_and_si512(_mm512_multishift_epi64_epi8(places, bits), two);
-            _mm512_store_si512(to, _mm512_sub_epi8(twice, one));
-            places = _mm512_add_epi8(places, _mm512_set1_epi8(4));
-        }
-    }
-}
-
-// Words [first, last), of so many, of panels [panel, panel + 4), of which those beyond the last are the last, as two
-// tiles each.
+// Spread words [first, last) of panels [panel, panel + 4), as two tiles each. The last panel stands for those beyond
+// it. `words` is the number of words of a row.
 void spread_block(const FloatOutputs& o, int64_t panel, int64_t words, int64_t first, int64_t last, int8_t* to) {
     const uint64_t* of[4];
     for (int64_t i = 0; i < 4; ++i) of[i] = o.panels + least(panel + i, o.last - 1) * words * PANEL;
     for (int64_t j = first; j < last; ++j, to += 2 * TILE_BYTES) {
         for (int64_t i = 0; i < 4; ++i) __builtin_prefetch(of[i] + (4 * words + j) * PANEL);  // of the next block
-        spread(of[0] + j * PANEL, of[1] + j * PANEL, to);
-        spread(of[2] + j * PANEL, of[3] + j * PANEL, to + TILE_BYTES);
-    }
-}
-
-// Sums of 32 rows, or of the first 16 alone, and 32 outputs are tiles 0 to 3.
-void zero_sums() {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-}
-
-// Adds what so many words give; the second 16 rows begin at `second`.
-template <bool HAS_SIGN>
-void add_products(const int8_t* x, const int8_t* second, int64_t words, bool is_whole, const int8_t* weight) {
-    for (int64_t j = 0; j < words; ++j, weight += 2 * TILE_BYTES) {
-        _tile_loadd(4, x + j * TILE_BYTES, WORD);
-        _tile_loadd(6, weight, WORD);
-        _tile_loadd(7, weight + TILE_BYTES, WORD);
-        if constexpr (HAS_SIGN) {
-            _tile_dpbssd(0, 4, 6);
-            _tile_dpbssd(1, 4, 7);
-        } else {
-            _tile_dpbusd(0, 4, 6);
-            _tile_dpbusd(1, 4, 7);
-        }
-        if (!is_whole) continue;
-        _tile_loadd(5, second + j * TILE_BYTES, WORD);
-        if constexpr (HAS_SIGN) {
-            _tile_dpbssd(2, 5, 6);
-            _tile_dpbssd(3, 5, 7);
-        } else {
-            _tile_dpbusd(2, 5, 6);
-            _tile_dpbusd(3, 5, 7);
+        for (int64_t i = 0; i < 4; i += 2) {
+            const __m512i low = _mm512_loadu_si512(of[i] + j * PANEL), high = _mm512_loadu_si512(of[i + 1] + j * PANEL);
+            spread_panels(low, high, fours_of_bits(-1, 1), to + i / 2 * TILE_BYTES, WORD);
         }
     }
 }
 
-void load_sums(bool is_whole, const int32_t* sums) {
-    _tile_loadd(0, sums, PITCH);
-    _tile_loadd(1, sums + TILE, PITCH);
-    if (!is_whole) return;
-    _tile_loadd(2, sums + TILE * BLOCK, PITCH);
-    _tile_loadd(3, sums + TILE * BLOCK + TILE, PITCH);
-}
+// Words as steps: one or two tiles of rows and two tiles of the weight for each.
+struct WordSteps {
+    const int8_t *x, *weight;
+    int64_t apart;  // from the first tile of rows to the second
 
-void store_sums(bool is_whole, int32_t* sums) {
-    _tile_stored(0, sums, PITCH);
-    _tile_stored(1, sums + TILE, PITCH);
-    if (!is_whole) return;
-    _tile_stored(2, sums + TILE * BLOCK, PITCH);
-    _tile_stored(3, sums + TILE * BLOCK + TILE, PITCH);
-}
-
-// What the outputs of a block are scaled and shifted by, 0 beyond the last.
-struct alignas(64) BlockAffine {
-    float scale[BLOCK], bias[BLOCK] = {};
-
-    BlockAffine(const Affine& of, int64_t at, int64_t count) {
-        for (float& value : scale) value = of.scales == 1 ? *of.scale : 1.0f;
-        const size_t bytes = static_cast<size_t>(count) * sizeof(float);
-        if (of.scales > 1) std::memcpy(scale, of.scale + at, bytes);
-        if (of.bias != nullptr) std::memcpy(bias, of.bias + at, bytes);
-    }
+    FactorTiles rows(int64_t j) const { return {x + j * TILE_BYTES, WORD, apart}; }
+    FactorTiles columns(int64_t j) const { return {weight + 2 * j * TILE_BYTES, WORD, TILE_BYTES}; }
 };
 
-// `count` rows of a block of sums as outputs, from row `row` and output `at` on.
+// Write `count` rows of a block of sums as outputs, from row `row` and output `at` on.
 template <class Form>
 struct Writer {
     const FloatOutputs& o;
     const Bytes& bytes;
     int64_t at;
-    BlockAffine affine;
+    BlockAffine<BLOCK> affine;
 
     Writer(const FloatOutputs& outputs, const Bytes& rows, int64_t panel)
         : o(outputs), bytes(rows), at(panel * PANEL), affine(o.affine, at, width()) {}
@@ -264,68 +184,73 @@ struct Writer {
     }
 };
 
-template <bool HAS_SIGN>
-void multiply_block(const Bytes& bytes, int64_t plane, int64_t row, const int8_t* weight, int32_t* sums) {
-    const bool is_whole = bytes.rows - row > TILE;
-    zero_sums();
-    add_products<HAS_SIGN>(bytes.at(plane, row), bytes.at(plane, row + TILE), bytes.words, is_whole, weight);
-    store_sums(is_whole, sums);
+// Sum up to 32 rows from `row` on with a block of the weight, over words [first, last). Add to `sums` unless these
+// words are the first. Only the first plane is signed. The sums of a single plane stay in their tiles until the last
+// word.
+template <class Form, Factors FACTORS, int ROWS>
+void multiply_plane(const Bytes& bytes, int plane, int64_t row, int64_t first, int64_t last, const int8_t* weight,
+                    int32_t* sums) {
+    using Sums = TileSums<FACTORS, ROWS, 2>;
+    constexpr bool STAYS = Form::planes == 1;
+    const SumTiles place = sum_tiles(sums, BLOCK);
+    if (first == 0) Sums::zero();
+    else if (!STAYS) Sums::load(place);
+    Sums::add_steps(WordSteps{bytes.at(plane, row, first), weight, bytes.words * TILE_BYTES}, 0, last - first);
+    if (!STAYS || last == bytes.words) Sums::store(place);
 }
 
-// The sums of a block are written after the products of the next, for they take a while to arrive.
 template <class Form>
-void multiply_rows(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
-    alignas(64) int32_t sums[2][PLANES * BLOCK * BLOCK];
-    for (int64_t panel = o.first; panel < o.last; panel += BLOCK / PANEL) {
-        spread_block(o, panel, bytes.words, 0, bytes.words, weight);
-        const Writer<Form> writer(o, bytes, panel);
-        int64_t row = 0;
-        for (int which = 0; row < bytes.rows; row += BLOCK, which ^= 1) {
-            multiply_block<true>(bytes, 0, row, weight, sums[which]);
-            for (int plane = 1; plane < Form::planes; ++plane) {
-                multiply_block<false>(bytes, plane, row, weight, sums[which] + plane * BLOCK * BLOCK);
-            }
-            if (row > 0) writer.put(sums[which ^ 1], row - BLOCK);
-        }
-        writer.put(sums[(row / BLOCK - 1) % 2], row - BLOCK);
+void multiply_planes(const Bytes& bytes, int64_t row, int64_t first, int64_t last, const int8_t* weight,
+                     int32_t* sums) {
+    const bool is_whole = bytes.rows - row > TILE_ROWS;
+    for (int plane = 0; plane < Form::planes; ++plane, sums += BLOCK * BLOCK) {
+        constexpr auto SIGNED = Factors::SIGNED_BYTES, UNSIGNED = Factors::UNSIGNED_BYTES;
+        const auto highest = is_whole ? multiply_plane<Form, SIGNED, 2> : multiply_plane<Form, SIGNED, 1>;
+        const auto other = is_whole ? multiply_plane<Form, UNSIGNED, 2> : multiply_plane<Form, UNSIGNED, 1>;
+        (plane == 0 ? highest : other)(bytes, plane, row, first, last, weight, sums);
     }
 }
 
-// The same for one block of rows, which meets the weight once: that is spread a few words at a time, which stay in the
-// first cache until then. The sums of one plane alone stay in their tiles.
+template <class Form>
+void multiply_rows(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
+    for (int64_t panel = o.first; panel < o.last; panel += BLOCK / PANEL) {
+        spread_block(o, panel, bytes.words, 0, bytes.words, weight);
+        const Writer<Form> writer(o, bytes, panel);
+        multiply_then_put<Form::planes * BLOCK * BLOCK>(
+            bytes.rows, BLOCK,
+            [&](int64_t row, int32_t* sums) { multiply_planes<Form>(bytes, row, 0, bytes.words, weight, sums); },
+            [&](int64_t row, const int32_t* sums) { writer.put(sums, row); }
+        );
+    }
+}
+
+// The same for one block of rows. These meet the weight once, so a few words at a time are spread, and stay in the
+// first cache until then.
 template <class Form>
 void multiply_few(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
     constexpr int64_t WORDS = 8;
-    constexpr bool STAYS = Form::planes == 1;
-    const bool is_whole = bytes.rows > TILE;
-    alignas(64) int32_t sums[Form::planes][BLOCK * BLOCK];
+    alignas(64) int32_t sums[Form::planes * BLOCK * BLOCK];
     for (int64_t panel = o.first; panel < o.last; panel += BLOCK / PANEL) {
         for (int64_t j = 0; j < bytes.words; j += WORDS) {
             const int64_t end = least(j + WORDS, bytes.words);
             spread_block(o, panel, bytes.words, j, end, weight);
-            for (int plane = 0; plane < Form::planes; ++plane) {
-                if (j == 0) zero_sums();
-                else if (!STAYS) load_sums(is_whole, sums[plane]);
-                const auto add = plane == 0 ? add_products<true> : add_products<false>;
-                add(bytes.at(plane, 0, j), bytes.at(plane, TILE, j), end - j, is_whole, weight);
-                if (!STAYS || end == bytes.words) store_sums(is_whole, sums[plane]);
-            }
+            multiply_planes<Form>(bytes, 0, j, end, weight, sums);
         }
-        Writer<Form>(o, bytes, panel).put(sums[0], 0);
+        Writer<Form>(o, bytes, panel).put(sums, 0);
     }
 }
 
+// Write the outputs of rows that have a step. Set unfit[r] for the others. Return true if there is one.
 template <class Form>
-bool multiply(const FloatRows& rows, const FloatOutputs& o, uint8_t* unfit) {
+bool multiply_fit_rows(const FloatRows& rows, const FloatOutputs& o, uint8_t* unfit) {
     constexpr int64_t IN_CACHE = 1 << 20;  // bytes of rows, but no fewer rows than make up for spreading the weight
     const int64_t words = words_of(rows.entries), row_bytes = Form::planes * words * WORD;
     const int64_t at_once = least(rows.count, most(256, IN_CACHE / row_bytes) / BLOCK * BLOCK);
-    auto* const planes = static_cast<int8_t*>(scratch<Form>(ceil_div(at_once, TILE) * TILE * row_bytes));
+    auto* const planes = static_cast<int8_t*>(scratch<Form>(ceil_div(at_once, TILE_ROWS) * TILE_ROWS * row_bytes));
     auto* const steps = static_cast<float*>(scratch<Bytes>(at_once * sizeof(float)));
     auto* const weight = static_cast<int8_t*>(scratch<Writer<Form>>(words * 2 * TILE_BYTES));
     bool has_unfit = false;
-    const TileConfiguration configuration;
-    _tile_loadconfig(&configuration);
+    const ConfiguredTiles configured;
     for (int64_t row = 0; row < rows.count; row += at_once) {
         const Bytes bytes = {planes, steps, least(at_once, rows.count - row), words};
         for (int64_t r = 0; r < bytes.rows; ++r) {
@@ -335,30 +260,29 @@ bool multiply(const FloatRows& rows, const FloatOutputs& o, uint8_t* unfit) {
         const auto multiply_all = bytes.rows <= BLOCK ? multiply_few<Form> : multiply_rows<Form>;
         multiply_all(bytes, from_row(o, row), weight);
     }
-    _tile_release();
     return has_unfit;
 }
 
-}  // namespace
-
-bool is_for_amx(const FloatRows& rows) {
+bool is_worth_it(const FloatRows& rows) {
     constexpr int64_t FEW = 8, MOST = 1 << 15;  // rows that tables do as fast; entries whose sums 32 bits hold
     return rows.count >= (rows.rounds ? 1 : FEW) && rows.entries <= MOST;
 }
 
-bool multiply_by_amx(const FloatRows& rows, const FloatOutputs& outputs, uint8_t* unfit) {
-    return rows.rounds ? multiply<Rounded>(rows, outputs, unfit) : multiply<Exact>(rows, outputs, unfit);
+void multiply(const FloatRows& rows, const FloatOutputs& outputs) {
+    if (!is_worth_it(rows)) return avx512_weight_only.multiply(rows, outputs);
+    auto* const unfit = static_cast<uint8_t*>(scratch<WeightOnlyKernels>(rows.count));
+    const auto multiply_fit = rows.rounds ? multiply_fit_rows<Rounded> : multiply_fit_rows<Exact>;
+    if (!multiply_fit(rows, outputs, unfit)) return;
+    for (int64_t r = 0; r < rows.count; ++r) {
+        if (unfit[r] == 0) continue;
+        FloatRows row = from_row(rows, r);
+        row.count = 1;
+        avx512_weight_only.multiply(row, from_row(outputs, r));
+    }
 }
 
-}  // namespace proxconnect
+}  // namespace
 
-#else
-
-namespace proxconnect {
-
-bool is_for_amx(const FloatRows&) { return false; }
-bool multiply_by_amx(const FloatRows&, const FloatOutputs&, uint8_t*) { return false; }
+const WeightOnlyKernels amx_weight_only = {multiply, largest};
 
 }  // namespace proxconnect
-
-#endif

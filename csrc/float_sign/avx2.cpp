@@ -1,4 +1,4 @@
-// AVX2: vpermps takes one of eight floats for each lane, so that its tables are of three entries.
+// AVX2. vpermps looks up one of eight floats for each lane, so tables have three entries.
 #include <immintrin.h>
 
 #include "float_sign/register_tables.hpp"
@@ -7,7 +7,7 @@
 namespace proxconnect {
 namespace {
 
-struct Avx2 {
+struct Permuted {
     typedef float Floats __attribute__((vector_size(32), may_alias));
     typedef uint16_t Halves __attribute__((vector_size(32), may_alias));
 
@@ -18,7 +18,8 @@ struct Avx2 {
 
     static Vector load(const float* from) { return _mm256_loadu_ps(from); }
     static void store(float* to, Vector v) { _mm256_storeu_ps(to, v); }
-    // As two intrinsics GCC 12 looks up all entries first, more than there are registers for, and adds them afterwards.
+    // With two intrinsics, GCC 12 looks up all entries first, which are more than there are registers, and adds them
+    // later.
     static Vector add_entries(Vector sum, Vector table, Bits bits) {
         Vector entries;
         asm("vpermps %2, %3, %1\n\tvaddps %1, %0, %0" : "+x"(sum), "=&x"(entries) : "x"(table), "x"(bits));
@@ -58,9 +59,9 @@ void multiply(const FloatRows& given, const FloatOutputs& outputs) {
     const int64_t many = rows.count - (left <= FEW && rows.entries <= FLOATS_COUNT_TO ? left : 0);
     FloatRows first = rows;
     first.count = many;
-    rows.rounds ? multiply_by_row_tables<Rounded<Avx2>>(first, outputs)
-                : multiply_by_row_tables<Exact<Avx2>>(first, outputs);
-    multiply_by_register_tables<Avx2>(from_row(rows, many), from_row(outputs, many));
+    rows.rounds ? multiply_by_row_tables<Rounded<Permuted>>(first, outputs)
+                : multiply_by_row_tables<Exact<Permuted>>(first, outputs);
+    multiply_by_register_tables<Permuted>(from_row(rows, many), from_row(outputs, many));
     take_steps(avx2_kernels, rows.count, outputs);
 }
 

@@ -1,12 +1,11 @@
-// AVX-512: vpermps takes one of sixteen floats for each lane, and VNNI multiplies bytes; AMX multiplies tiles of them.
-#include "float_sign/amx.hpp"
+// AVX-512. vpermps looks up one of sixteen floats for each lane, and VNNI multiplies bytes.
 #include "float_sign/byte_products.hpp"
 #include "float_sign/register_tables.hpp"
 
 namespace proxconnect {
 namespace {
 
-struct Avx512 {
+struct Permuted {
     using Vector = __m512;
     using Bits = __m512i;
     static constexpr int64_t lanes = 16, groups = 8;
@@ -14,7 +13,8 @@ struct Avx512 {
 
     static Vector load(const float* from) { return _mm512_loadu_ps(from); }
     static void store(float* to, Vector v) { _mm512_storeu_ps(to, v); }
-    // As two intrinsics GCC 12 looks up all entries first, more than there are registers for, and adds them afterwards.
+    // With two intrinsics, GCC 12 looks up all entries first, which are more than there are registers, and adds them
+    // later.
     static Vector add_entries(Vector sum, Vector table, Bits bits) {
         Vector entries;
         asm("vpermps %2, %3, %1\n\tvaddps %1, %0, %0" : "+v"(sum), "=&v"(entries) : "v"(table), "v"(bits));
@@ -23,15 +23,9 @@ struct Avx512 {
 
     static Bits next(Bits bits) { return _mm512_srli_epi32(bits, 4); }
 
-    static __m512i every_second(int64_t from) {
-        const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        return _mm512_add_epi32(even, _mm512_set1_epi32(static_cast<int>(from)));
-    }
-
     static Bits load_bits(const uint64_t* const* panels, int64_t half) {
         const int64_t word = half / 2 * PANEL;
-        const __m512i a = _mm512_loadu_si512(panels[0] + word), b = _mm512_loadu_si512(panels[1] + word);
-        return _mm512_permutex2var_epi32(a, every_second(half % 2), b);
+        return halves_of(_mm512_loadu_si512(panels[0] + word), _mm512_loadu_si512(panels[1] + word), half % 2);
     }
 
     // Lanes whose number has the bit add, others subtract.
@@ -50,25 +44,12 @@ struct Avx512 {
 
 void multiply(const FloatRows& rows, const FloatOutputs& outputs) {
     rows.rounds ? ByteProducts::multiply(with_quanta(rows), outputs)
-                : multiply_by_register_tables<Avx512>(rows, outputs);
+                : multiply_by_register_tables<Permuted>(rows, outputs);
     take_steps(avx512_kernels, rows.count, outputs);
-}
-
-void multiply_with_tiles(const FloatRows& rows, const FloatOutputs& outputs) {
-    if (!is_for_amx(rows)) return multiply(rows, outputs);
-    auto* const unfit = static_cast<uint8_t*>(scratch<WeightOnlyKernels>(rows.count));
-    if (!multiply_by_amx(rows, outputs, unfit)) return;
-    for (int64_t r = 0; r < rows.count; ++r) {
-        if (unfit[r] == 0) continue;
-        FloatRows row = from_row(rows, r);
-        row.count = 1;
-        multiply_by_register_tables<Avx512>(row, from_row(outputs, r));
-        take_steps(avx512_kernels, 1, from_row(outputs, r));
-    }
 }
 
 }  // namespace
 
-const WeightOnlyKernels avx512_weight_only = {multiply, largest}, amx_weight_only = {multiply_with_tiles, largest};
+const WeightOnlyKernels avx512_weight_only = {multiply, largest};
 
 }  // namespace proxconnect

@@ -1,11 +1,9 @@
-// Products of rows of bytes with a weight of signs by AVX-512 VNNI, which multiplies four pairs of bytes for each
-// output in one instruction. The weight counts as 0 for -1 and 1 for +1, so that a sum is twice that product less the
-// row's own.
+// Products of rows of bytes with a binary weight by AVX-512 VNNI, which multiplies four pairs of bytes for each output
+// in one instruction. The weight is 0 for -1 and 1 for +1: the product is twice the sum, less the sum of the row.
 #pragma once
 
-#include <immintrin.h>
-
 #include "float_sign/kernels.hpp"
+#include "isa/avx512.hpp"
 
 namespace proxconnect {
 namespace {
@@ -13,33 +11,22 @@ namespace {
 struct ByteProducts {
     static constexpr int64_t LANES = 16, VECTORS = 4, TILE = LANES * VECTORS, PANELS = TILE / PANEL;
     static constexpr int64_t WORDS = 8;  // at once, whose bytes stay in the first cache
-    static constexpr int64_t STEPS = 16;  // of four entries, in a word
 
-    // As an intrinsic GCC 12 keeps the sums in memory.
+    // With an intrinsic, GCC 12 keeps the sums in memory.
     static __m512i add_products(__m512i sums, __m512i bits, __m512i x) {
         asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(bits), "v"(x));
         return sums;
     }
 
-    // Two panels' word as bytes, in STEPS vectors of four entries of 16 rows, `stride` bytes apart; the next
-    // tile's are `ahead` words further on, which memory is slow to notice.
+    // Spread a word of two panels to bytes of 0 and 1, in vectors `stride` bytes apart. Prefetch those of the next
+    // tile, which are `ahead` words further on.
     static void spread(const uint64_t* low, const uint64_t* high, int64_t ahead, uint8_t* to, int64_t stride) {
-        const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
         __builtin_prefetch(low + ahead), __builtin_prefetch(high + ahead);
-        const __m512i a = _mm512_loadu_si512(low), b = _mm512_loadu_si512(high), one = _mm512_set1_epi8(1);
-        for (int half = 0; half < 2; ++half) {
-            const __m512i order = _mm512_add_epi32(even, _mm512_set1_epi32(half));
-            const __m512i bits = _mm512_permutex2var_epi32(a, order, b);
-            __m512i places = _mm512_set1_epi64(0x2322212003020100);  // of four bits of either half of 64
-            for (int step = 0; step < STEPS / 2; ++step, to += stride) {
-                _mm512_store_si512(to, _mm512_and_si512(_mm512_multishift_epi64_epi8(places, bits), one));
-                places = _mm512_add_epi8(places, _mm512_set1_epi8(4));
-            }
-        }
+        spread_panels(_mm512_loadu_si512(low), _mm512_loadu_si512(high), fours_of_bits(0, 1), to, stride);
     }
 
-    // A row as bytes, with zeros up to `size`; returns its sum. Of inf and NaN, whose inverse is 0 and which become NaN by
-    // their step, there is none.
+    // Round a row to bytes, padded with zeros to `size`, and return its sum. Rows with inf or NaN have the inverse 0
+    // and become 0; their step makes them NaN.
     static int32_t round(const float* x, int64_t entries, float inverse, int8_t* to, int64_t size) {
         if (inverse == 0) {
             std::memset(to, 0, static_cast<size_t>(size));
@@ -48,9 +35,7 @@ struct ByteProducts {
         const __m512 factor = _mm512_set1_ps(inverse);
         __m512i total = _mm512_setzero_si512();
         for (int64_t k = 0; k < size; k += 16) {
-            const int64_t left = entries - k;
-            const __mmask16 here = left >= 16 ? 0xffff : left <= 0 ? 0 : static_cast<__mmask16>((1 << left) - 1);
-            const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(here, x + k), factor);
+            const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(first_lanes(entries - k), x + k), factor);
             const __m512i whole = _mm512_cvtps_epi32(scaled);
             total = _mm512_add_epi32(total, whole);
             _mm_storeu_si128(reinterpret_cast<__m128i*>(to + k), _mm512_cvtepi32_epi8(whole));
@@ -58,7 +43,7 @@ struct ByteProducts {
         return _mm512_reduce_add_epi32(total);
     }
 
-    // Adds to the sums of ROWS rows, TILE apart, what `steps` vectors of a tile give.
+    // Add the products of `steps` vectors of a tile to the sums of ROWS rows, which are TILE apart.
     template <int ROWS>
     static void add(const int8_t* x, int64_t stride, const uint8_t* weight, int64_t steps, int32_t* to) {
         __m512i sums[ROWS][VECTORS];
@@ -82,7 +67,7 @@ struct ByteProducts {
         });
     }
 
-    // Adds to the sums of all rows what so many entries of a tile give; beyond them x is 0.
+    // Add the products of `entries` entries of a tile to the sums of all rows. Beyond them x is 0.
     static void add_rows(const int8_t* x, int64_t rows, int64_t stride, const uint8_t* weight, int64_t entries,
                          int32_t* to) {
         const int64_t steps = (entries + 3) / 4;
@@ -96,12 +81,12 @@ struct ByteProducts {
         }
     }
 
-    // FloatOutputs [n, n + TILE) of all rows, or those that exist.
+    // Write outputs [n, n + TILE) of all rows, or those that exist.
     static void put(const int32_t* sums, const int32_t* totals, const FloatRows& rows, const FloatOutputs& o,
                     int64_t n) {
         for (int64_t v = 0; v < VECTORS && n + v * LANES < least(o.n, o.last * PANEL); ++v) {
             const int64_t at = n + v * LANES, left = least(o.n, o.last * PANEL) - at;
-            const __mmask16 here = left >= LANES ? 0xffff : static_cast<__mmask16>((1 << left) - 1);
+            const __mmask16 here = first_lanes(left);
             __m512 scale = _mm512_set1_ps(1.0f), bias = _mm512_setzero_ps();
             const float* const scales = o.affine.scale;
             if (o.affine.scales == 1) scale = _mm512_set1_ps(*scales);

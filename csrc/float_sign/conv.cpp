@@ -1,4 +1,4 @@
-// Convolutions as products: patches of an image are gathered into rows, a block at a time.
+// Convolutions as products: gather patches of an image to rows, a block at a time.
 #include "float_sign/kernels.hpp"
 #include "isa/four_floats.hpp"
 #include "runtime/status.hpp"
@@ -8,13 +8,13 @@ using namespace proxconnect;
 
 namespace {
 
-// An image whose channels follow each other; pixels are `stride` floats apart.
+// An image with adjacent channels. Pixels are `stride` floats apart.
 struct Image {
     const float* pixels;
     int64_t stride;
 };
 
-// Copies pixels [begin, end) so that channels follow each other.
+// Copy pixels [begin, end) to channels last.
 void put_channels_last(const float* from, const Geometry& g, int64_t begin, int64_t end, float* to) {
     int64_t p = begin;
     for (; g.pixel_stride == 1 && p + 4 <= end; p += 4) {
@@ -36,7 +36,7 @@ void put_channels_last(const float* from, const Geometry& g, int64_t begin, int6
     }
 }
 
-// Copies taps [first, last) of a row of a patch, `step` floats apart from `from` on; the others, of `count`, are 0.
+// Copy taps [first, last) of a row of a patch, from `from` on, `step` floats apart. The others of `count` taps are 0.
 void put_taps(const float* from, int64_t step, int64_t first, int64_t last, int64_t count, int64_t channels,
               float* to) {
     const auto bytes = [&](int64_t taps) { return static_cast<size_t>(taps * channels) * sizeof(float); };
@@ -49,7 +49,7 @@ void put_taps(const float* from, int64_t step, int64_t first, int64_t last, int6
     std::memset(to + last * channels, 0, bytes(count - last));
 }
 
-// What output pixel `pixel` sees of a group's channels, (kernel height, kernel width, channel), 0 beyond the border.
+// Gather the inputs of an output pixel for one group, (kernel height, kernel width, channel), 0 beyond the border.
 void gather(const Image& image, const Geometry& g, int64_t group, int64_t pixel, float* patch) {
     const int64_t channels = g.channels / g.groups, taps = g.kernel[1], apart = g.dilation[1];
     const int64_t top = pixel / g.out_size[1] * g.stride[0] - g.padding[0];
@@ -66,7 +66,7 @@ void gather(const Image& image, const Geometry& g, int64_t group, int64_t pixel,
     }
 }
 
-// Whether a patch is a pixel, so that rows lie there already.
+// Return true if a patch is one pixel, so that the image already has rows.
 bool is_product(const Geometry& g) {
     bool is = true;
     for (int i = 0; i < 2; ++i) is = is && g.kernel[i] == 1 && g.stride[i] == 1 && g.padding[i] == 0;
@@ -82,7 +82,7 @@ struct Conv {
 
     static constexpr int64_t BLOCK = 96;  // rows at once, whose patches stay in the second cache
 
-    // Output pixels [begin, end) of one image, (pixels, out channels).
+    // Compute output pixels [begin, end) of one image, (pixels, out channels).
     void run(const Image& image, float* y, int64_t begin, int64_t end) const {
         const int64_t entries = g.channels / g.groups * g.kernel[0] * g.kernel[1], n = g.out_channels / g.groups;
         const int64_t count = panels_of(n), width = words_of(entries);
@@ -133,14 +133,14 @@ Status convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
 
 int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                               const Affine* affine, float* y, int32_t threads) {
-    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] { return convolve({*kernels, *geometry, panels, *affine, false}, x, y, threads); });
+    return status_of(isa, [&](const Kernels& kernels) {
+        return convolve({*kernels.weight_only, *geometry, panels, *affine, false}, x, y, threads);
+    });
 }
 
 int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                                const Affine* affine, float* y, int32_t threads) {
-    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] { return convolve({*kernels, *geometry, panels, *affine, true}, x, y, threads); });
+    return status_of(isa, [&](const Kernels& kernels) {
+        return convolve({*kernels.weight_only, *geometry, panels, *affine, true}, x, y, threads);
+    });
 }

@@ -1,20 +1,20 @@
-// Products of floats with a weight of signs: what they are given, and what their kernels share. They need no
-// multiplication: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight say which of them is meant.
-// row_tables.hpp and register_tables.hpp look such sums up; byte_products.hpp and amx.cpp multiply, where that is faster.
+// Products of floats with a binary weight: the kernels' arguments, and helpers they share. Tables avoid
+// multiplications: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight select one. row_tables.hpp
+// and register_tables.hpp look sums up. byte_products.hpp and amx.cpp multiply instead, where that is faster.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
-#include <utility>
 
 #include "isa/kernels.hpp"
+#include "isa/unrolled.hpp"
 #include "runtime/scratch.hpp"
 #include "runtime/sizes.hpp"
 
 namespace proxconnect {
 
-// Rows of floats, `stride` apart, to be rounded if `rounds`: entry x of row r counts as the nearest whole number to
-// x·inverse[r], which is within ±127, and sums of row r are multiplied by quantum[r], where these were found.
+// Rows of floats, `stride` apart. If `rounds`, entry x of row r is rounded to the nearest whole number to x·inverse[r],
+// within ±127, and sums of row r are multiplied by quantum[r]. Both are null until they are known.
 struct FloatRows {
     const float* x;
     int64_t count, entries, stride;
@@ -22,8 +22,8 @@ struct FloatRows {
     const float *inverse = nullptr, *quantum = nullptr;
 };
 
-// Panels [first, last) of a weight of n rows, and where the sums go: y is (rows, …), `stride` floats from row to row,
-// times a scale and plus a bias. They take the steps of `then`, if not null, which says where outputs begin.
+// Panels [first, last) of a weight of n rows, and the outputs: y is (rows, …), `stride` floats from row to row, times a
+// scale plus a bias. `then`, if not null, has epilogue steps and the begin of the outputs.
 struct FloatOutputs {
     const uint64_t* panels;
     int64_t first, last, n;
@@ -35,31 +35,24 @@ struct FloatOutputs {
 
 struct WeightOnlyKernels {
     void (*multiply)(const FloatRows& rows, const FloatOutputs& outputs);
-    // The largest |x| as its bits, among which those of inf and NaN are the largest.
+    // Return the bits of the largest |x|. Those of inf and NaN are the largest.
     uint32_t (*largest)(const float* x, int64_t count);
 };
 
-extern const WeightOnlyKernels portable_weight_only;
-#if defined(__x86_64__)
-extern const WeightOnlyKernels avx2_weight_only, avx512_weight_only, amx_weight_only;
-#endif
-
-const WeightOnlyKernels* weight_only_kernels_of(int32_t isa);  // null where this machine lacks it
-
-// What numbers are multiplied by to be rounded, and what whole numbers stand for: the largest |x|, whose bits are given,
-// becomes 127. The step is NaN for inf and NaN.
+// The inverse step that rounds numbers, and the step that turns whole numbers back. The largest |x|, given by its bits,
+// becomes 127. The step of inf and NaN is NaN.
 struct Quantum {
     float inverse, step;
 };
 Quantum quantum_of(uint32_t largest);
 
-// Has outputs that were written take their steps, if there are any.
+// Apply the epilogue steps, if any, to outputs that are written.
 void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& outputs);
 
-// Nameless, so that each instruction set keeps its own copy of what follows, here and in the files that include this.
+// In an unnamed namespace, here and in the files that include this, so that each instruction set keeps its own copy.
 namespace {
 
-// What is left from row `row` on.
+// Return the rows from `row` on.
 inline FloatRows from_row(FloatRows rows, int64_t row) {
     rows.x += row * rows.stride, rows.count -= row;
     if (rows.quantum != nullptr) rows.inverse += row, rows.quantum += row;
@@ -71,21 +64,8 @@ inline FloatOutputs from_row(FloatOutputs outputs, int64_t row) {
     return outputs;
 }
 
-// What 1.5·2^23 is added to becomes a whole number, rounded as std::rint does, which the last bits are.
+// Adding 1.5·2^23 rounds a number like std::rint, and leaves the whole number in the last bits.
 constexpr float TO_WHOLE = 12582912.0f;
-
-#define ALWAYS_INLINE __attribute__((always_inline))
-
-// Work for 0, …, COUNT - 1, each a constant, without which GCC keeps arrays of vectors in memory.
-template <class Work, int... I>
-ALWAYS_INLINE inline void unrolled(Work work, std::integer_sequence<int, I...>) {
-    (work(std::integral_constant<int, I>()), ...);
-}
-
-template <int COUNT, class Work>
-ALWAYS_INLINE inline void unrolled(Work work) {
-    unrolled(work, std::make_integer_sequence<int, COUNT>());
-}
 
 inline uint32_t largest(const float* x, int64_t count) {
     int32_t most = 0;
@@ -98,7 +78,7 @@ inline uint32_t largest(const float* x, int64_t count) {
     return static_cast<uint32_t>(most);
 }
 
-// The same rows with their quanta, in memory of this thread, where they are to be rounded.
+// Return the rows with their quanta, in memory of this thread, if they are to be rounded.
 inline FloatRows with_quanta(FloatRows rows) {
     if (!rows.rounds) return rows;
     auto* const inverse = static_cast<float*>(scratch<Quantum>(2 * rows.count * static_cast<int64_t>(sizeof(float))));

@@ -1,4 +1,4 @@
-// Floats times signs: rows are rounded if they are to be, then shared out to the threads.
+// Weight-only Linear: round rows if asked, then share them among threads.
 #include "float_sign/kernels.hpp"
 
 #include <cmath>
@@ -9,18 +9,6 @@
 #include "runtime/threads.hpp"
 
 namespace proxconnect {
-
-const WeightOnlyKernels* weight_only_kernels_of(int32_t isa) {
-    if (!px_supports(isa)) return nullptr;
-    switch (isa) {
-#if defined(__x86_64__)
-        case AVX2: return &avx2_weight_only;
-        case AVX512: return &avx512_weight_only;
-        case AMX: return &amx_weight_only;
-#endif
-        default: return &portable_weight_only;
-    }
-}
 
 Quantum quantum_of(uint32_t largest) {
     constexpr float LEAST = 0x1p-100f;  // 127 divided by less might be infinite
@@ -45,7 +33,7 @@ using namespace proxconnect;
 
 namespace {
 
-// A block of rows, split by rows where these are many, else by outputs.
+// Multiply a block of rows. Threads share the rows if there are many, else the outputs.
 void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
                     int32_t threads) {
     const int64_t m = rows.count;
@@ -65,7 +53,7 @@ void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, con
     }
 }
 
-// What any kernel keeps for a row: the bytes and sums of byte_products.hpp, or whether it is fit for AMX.
+// The most memory that a kernel keeps for a row: bytes and sums in byte_products.hpp, or a flag in amx.cpp.
 int64_t bytes_of_row(const FloatRows& rows) {
     constexpr int64_t SUMS = 512;
     return rows.rounds ? words_of(rows.entries) * 64 + SUMS : 1;
@@ -84,27 +72,27 @@ Status multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const F
 
 int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                               const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
-    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
-    return status_of([&] { return multiply(*kernels, {x, m, entries, stride, false}, outputs, threads); });
+    return status_of(isa, [&](const Kernels& kernels) {
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+        return multiply(*kernels.weight_only, {x, m, entries, stride, false}, outputs, threads);
+    });
 }
 
 int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                                const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
-    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
-    return status_of([&] { return multiply(*kernels, {x, m, entries, stride, true}, outputs, threads); });
+    return status_of(isa, [&](const Kernels& kernels) {
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+        return multiply(*kernels.weight_only, {x, m, entries, stride, true}, outputs, threads);
+    });
 }
 
 int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries, int64_t stride,
                               const uint64_t* panels, int64_t n, const Fused* fused, const float* const* others,
                               float* y, int32_t threads) {
-    const WeightOnlyKernels* const kernels = weight_only_kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    const Outputs then = outputs_of(*fused, n, others, y, nullptr);
-    const Affine affine = {n, fused->output.scale, fused->output.bias};
-    const FloatOutputs outputs = {panels, 0, panels_of(n), n, affine, y, n, then.step_count > 0 ? &then : nullptr};
-    return status_of([&] { return multiply(*kernels, {x, m, entries, stride, rounds != 0}, outputs, threads); });
+    return status_of(isa, [&](const Kernels& kernels) {
+        const Outputs then = outputs_of(*fused, n, others, y, nullptr);
+        const Affine affine = {n, fused->output.scale, fused->output.bias};
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, affine, y, n, then.step_count > 0 ? &then : nullptr};
+        return multiply(*kernels.weight_only, {x, m, entries, stride, rounds != 0}, outputs, threads);
+    });
 }

@@ -1,4 +1,4 @@
-// Vectors of 16 bytes, which every machine has or GCC and Clang make of what there is; NEON's too.
+// Any machine, NEON included: vectors of 16 bytes.
 #include "float_sign/row_tables.hpp"
 
 namespace proxconnect {

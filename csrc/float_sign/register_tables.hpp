@@ -1,8 +1,8 @@
-// Few rows, or many by turns: a table lies in a register, from which one instruction takes the entries of as many
+// Few rows, or many in turns. A table lies in a register, from which one instruction takes the entries of as many
 // outputs as it has lanes.
 //
-// V has: Vector, of `lanes` floats, a multiple of 8; Bits, 32 bits of as many rows of a weight; `groups`, how many
-// tables the entries of these make; and `rows` and `vectors`, the sums of which the registers hold.
+// V has: Vector, of `lanes` floats, a multiple of 8; Bits, 32 bits of `lanes` rows of a weight; `groups`, the number of
+// tables for these; and `rows` and `vectors`, the number of sums that fit the registers.
 #pragma once
 
 #include "float_sign/kernels.hpp"
@@ -17,7 +17,7 @@ struct RegisterTables {
     static constexpr int64_t TABLES = V::groups * ROWS * V::lanes;
     static constexpr int64_t WORDS = ROWS == 1 ? 64 : 24 / ROWS;  // at once, whose tables stay in the caches
 
-    // The tables of 32 entries, those of a group of all rows together.
+    // Fill the tables of 32 entries. Those of a group are adjacent for all rows.
     static void fill(const FloatRows& rows, int64_t k, float* tables) {
         const int64_t here = least(32, rows.entries - k);
         for (int64_t r = 0; r < ROWS; ++r) {
@@ -34,8 +34,8 @@ struct RegisterTables {
         }
     }
 
-    // Adds to VECTORS·V::lanes sums of each row what so many halves of words of as many panels give, whose
-    // likes, of the next tile, are `ahead` words further on: memory is slow to notice where they begin.
+    // Add the products of `halves` half words of a few panels to VECTORS·V::lanes sums of each row. Prefetch those of
+    // the next tile, which are `ahead` words further on.
     template <int VECTORS>
     static void tile(const float* tables, const uint64_t* const* panels, int64_t halves, int64_t ahead, float* sums,
                      int64_t stride) {
@@ -64,7 +64,7 @@ struct RegisterTables {
         });
     }
 
-    // Adds what so many halves of words, from word j on, of all panels give; what is beyond the last panel is the last.
+    // Add the products of half words, from word j on, of all panels. The last panel stands for those beyond it.
     static void add(const float* tables, const FloatOutputs& o, int64_t width, int64_t j, int64_t halves, float* sums,
                     int64_t stride) {
         const int64_t ahead = V::vectors * PANELS * width * PANEL;
@@ -110,7 +110,7 @@ struct RegisterTables {
     }
 };
 
-// All rows, ROWS at a time, and what is left by less.
+// Multiply all rows, ROWS at a time, then the rest with fewer.
 template <class V, int ROWS = V::rows>
 void multiply_by_register_tables(const FloatRows& rows, const FloatOutputs& outputs) {
     int64_t row = 0;

@@ -1,5 +1,5 @@
-// Many rows at a time: an entry of a table is a vector, with a lane for each row, so that one addition serves four
-// entries of all of them. Any machine can look such entries up, since they lie in memory.
+// Many rows at a time. An entry of a table is a vector with a lane for each row, so that one addition serves four
+// entries of all rows. Tables lie in memory, where any machine can look entries up.
 //
 // V has vectors of its width: Floats, of float, and Halves, of uint16_t.
 #pragma once
@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t TABLE_BYTES = 1 << 15;  // at once, which leaves room in the first cache
 constexpr int64_t PANELS_AT_ONCE = 128;   // whose sums stay in the second
 
-// COUNT values from `at` on, or as often as that the one there; `otherwise` where there are none.
+// Return COUNT values from `at` on, or COUNT copies of that one; `otherwise` if values are null.
 template <int COUNT>
 inline FourFloats given(const float* values, int64_t at, bool is_one, float otherwise) {
     float four[4] = {otherwise, otherwise, otherwise, otherwise};
@@ -21,7 +21,7 @@ inline FourFloats given(const float* values, int64_t at, bool is_one, float othe
     return FourFloats{four[0], four[1], four[2], four[3]};
 }
 
-// Floats as they are.
+// Floats without rounding.
 template <class V>
 struct Exact {
     using Value = float;
@@ -38,7 +38,7 @@ struct Exact {
     static FourFloats values(const float* sums) { return loaded<FourFloats>(sums); }
 };
 
-// Whole numbers within ±127, of which 256 make a sum that 16 bits hold.
+// Whole numbers within ±127. 16 bits hold the sum of 256.
 template <class V>
 struct Rounded {
     using Value = uint16_t;
@@ -78,7 +78,7 @@ struct RowTables {
     static constexpr int64_t GROUPS = least(TABLE_BYTES / (TABLE * sizeof(Value)) / 16 * 16, E::longest / 4);
     static_assert(GROUPS >= 16 && GROUPS % 16 == 0, "a word has 16 groups of four");
 
-    // Four entries of every row, from k on; 0 beyond the last, and of rows beyond the last whatever.
+    // Gather four entries of every row, from k on; 0 beyond the last entry. Rows beyond the last have any value.
     static void gather(const FloatRows& rows, int64_t k, float (&four)[4][ROWS]) {
         const int64_t left = rows.entries - k;
         for (int64_t r = 0; r < ROWS; r += 4) {
@@ -112,10 +112,10 @@ struct RowTables {
         }
     }
 
-    // Where in a word's sixteen the table of a group lies: that of byte i's lower half at i, of the upper at 8 + i.
+    // The place of a group's table among a word's sixteen: i for the lower half of byte i, 8 + i for the upper.
     static int64_t place(int64_t group) { return group / 16 * 16 + group % 2 * 8 + group % 16 / 2; }
 
-    // Adds the entries whose numbers, times 16, are at `numbers`, one for each table.
+    // Add the entries whose numbers, times 16, are at `numbers`, one for each table.
     static void look_up(const Value* tables, const uint8_t* numbers, int64_t groups, typename E::Sum* to) {
         constexpr int64_t SCALE = ENTRY * sizeof(Value) / 16;
         Vector sums[2][VECTORS] = {};
@@ -134,7 +134,7 @@ struct RowTables {
         for (int v = 0; v < VECTORS; ++v) E::add(sums[0][v] + sums[1][v], to + v * E::lanes);
     }
 
-    // Rows [8·panel, 8·panel + 8) of the weight, from a word of theirs on.
+    // Add rows [8·panel, 8·panel + 8) of the weight, from one of their words on.
     static void add_panel(const Value* tables, int64_t groups, const uint64_t* words, typename E::Sum* to) {
         constexpr uint64_t HIGH = 0xf0f0f0f0f0f0f0f0u;
         const int64_t width = (groups + 15) / 16;
@@ -150,7 +150,7 @@ struct RowTables {
         }
     }
 
-    // FloatOutputs [n, n + HERE) of every row, HERE being at most 4.
+    // Write outputs [n, n + HERE) of every row. HERE is at most 4.
     template <int HERE>
     static void put(const typename E::Sum* sums, const FloatRows& rows, const FloatOutputs& o, int64_t n) {
         const FourFloats scale = given<HERE>(o.affine.scale, o.affine.scales == 1 ? 0 : n, o.affine.scales == 1, 1.0f);
@@ -204,7 +204,7 @@ struct RowTables {
     }
 };
 
-// All rows, in blocks of as many as a cache line holds, or of as many as a vector holds where few are left.
+// Multiply all rows, in blocks of a cache line of rows, or of a vector if few are left.
 template <class E>
 void multiply_by_row_tables(const FloatRows& rows, const FloatOutputs& outputs) {
     constexpr int VECTORS = 64 / sizeof(typename E::Vector);

@@ -1,103 +1,45 @@
+// AMX multiplies 16 rows of bytes at a time. AVX-512 takes a remainder of less than half a tile.
 #include "int8/amx.hpp"
 
+#include "int8/byte_tiles.hpp"
+#include "int8/outputs.hpp"
 #include "isa/amx.hpp"
-
-#if defined(PROXCONNECT_HAS_TILES)
-
-#include <immintrin.h>
+#include "isa/avx512.hpp"
 
 namespace proxconnect {
 namespace {
 
-thread_local bool is_held = false;
-thread_local int64_t configured = 0;  // for steps of so many times four entries; 0 where tiles are not configured
-
-// Sums are tiles 0 to 3, rows tile 4, blocks of the weight tiles 5 and 6, of so many times four entries: loads, not
-// products, bound what is short.
-void configure(int64_t fours) {
-    if (configured == fours) return;
-    TileConfiguration configuration;
-    configuration.bytes[4] = static_cast<uint16_t>(4 * fours);
-    configuration.rows[5] = configuration.rows[6] = static_cast<uint8_t>(fours);
-    _tile_loadconfig(&configuration);
-    configured = fours;
-}
-
-void release() {
-    if (is_held || configured == 0) return;
-    _tile_release();
-    configured = 0;
-}
-
-// The sums of 16 rows with all four blocks.
-void multiply_tile(const ByteRows& rows, const uint8_t* x, const int8_t* panels, int32_t* sums) {
-    const int64_t apart = block_bytes(rows.step_count);
-    constexpr int64_t PITCH = TILE * sizeof(int32_t);
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int64_t j = 0; j < rows.step_count; ++j, panels += STEP_BYTES) {
-        _tile_loadd(4, x + rows.steps[j].at, rows.stride);
-        _tile_loadd(5, panels, 64);
-        _tile_dpbusd(0, 4, 5);
-        _tile_loadd(6, panels + apart, 64);
-        _tile_dpbusd(1, 4, 6);
-        _tile_loadd(5, panels + 2 * apart, 64);
-        _tile_dpbusd(2, 4, 5);
-        _tile_loadd(6, panels + 3 * apart, 64);
-        _tile_dpbusd(3, 4, 6);
-    }
-    _tile_stored(0, sums, PITCH);
-    _tile_stored(1, sums + 16, PITCH);
-    _tile_stored(2, sums + 32, PITCH);
-    _tile_stored(3, sums + 48, PITCH);
-}
-
-// The sums of 16 rows with one block.
-void multiply_block(const ByteRows& rows, const uint8_t* x, const int8_t* panels, int32_t* sums) {
-    _tile_zero(0);
-    for (int64_t j = 0; j < rows.step_count; ++j, panels += STEP_BYTES) {
-        _tile_loadd(4, x + rows.steps[j].at, rows.stride);
-        _tile_loadd(5, panels, 64);
-        _tile_dpbusd(0, 4, 5);
-    }
-    _tile_stored(0, sums, TILE * sizeof(int32_t));
-}
-
-}  // namespace
-
-void multiply_by_amx(const ByteRows& rows, int64_t count, const int8_t* panels, int64_t blocks, int32_t* sums) {
-    int64_t fours = 1;
-    for (int64_t j = 0; j < rows.step_count; ++j) fours = most(fours, rows.steps[j].fours);
-    configure(fours);
-    for (int64_t r = 0; r < count; r += 16) {
-        const uint8_t* const x = rows.x + r * rows.stride;
+// Sum `count` rows, a multiple of 16, with up to four blocks of the weight.
+void multiply_rows(const ByteRows& rows, int64_t count, const int8_t* panels, int64_t blocks, int32_t* sums) {
+    constexpr auto UNSIGNED = Factors::UNSIGNED_BYTES;
+    const ConfiguredTiles configured(most_fours(rows));
+    for (int64_t r = 0; r < count; r += BLOCK, sums += BLOCK * TILE) {
         if (blocks == BLOCKS) {
-            multiply_tile(rows, x, panels, sums + r * TILE);
+            multiply_tile<UNSIGNED, BLOCKS>(rows, r, panels, sums);
             continue;
         }
         for (int64_t i = 0; i < blocks; ++i) {
-            multiply_block(rows, x, panels + i * block_bytes(rows.step_count), sums + r * TILE + i * BLOCK);
+            multiply_tile<UNSIGNED, 1>(rows, r, panels + i * block_bytes(rows.step_count), sums + i * BLOCK);
         }
     }
-    release();
 }
 
-void hold_tiles(bool holds) {
-    is_held = holds;
-    release();
+struct Tiles : Avx512 {
+    static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
+        const int64_t whole = (rows.count + BLOCK / 2) / BLOCK * BLOCK;
+        if (whole > 0) multiply_rows(rows, whole, panels, blocks, sums);
+        if (whole >= rows.count) return;
+        ByteRows others = rows;
+        others.x += whole * rows.stride, others.count -= whole;
+        avx512_int8.add(others, panels, blocks, sums + whole * TILE);
+    }
+};
+
+}  // namespace
+
+Int8Kernels with_tiles(Int8Kernels kernels) {
+    kernels.multiply = multiply_bytes<Tiles>, kernels.add = Tiles::add, kernels.hold = hold_tiles;
+    return kernels;
 }
 
 }  // namespace proxconnect
-
-#else
-
-namespace proxconnect {
-
-void multiply_by_amx(const ByteRows&, int64_t, const int8_t*, int64_t, int32_t*) {}
-void hold_tiles(bool) {}
-
-}  // namespace proxconnect
-
-#endif

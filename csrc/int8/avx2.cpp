@@ -1,5 +1,5 @@
-// AVX2: four entries of four outputs become 16 bits each, which vpmaddwd multiplies and adds in pairs. (vpmaddubsw would
-// take the bytes as they are, but its sums of two end at 2^15.)
+// AVX2. Four entries of four outputs become 16 bits each, which vpmaddwd multiplies and adds in pairs. (vpmaddubsw
+// takes bytes, but its sums of two saturate at 2^15.)
 #include <immintrin.h>
 
 #include "int8/inputs.hpp"
@@ -17,7 +17,7 @@ struct Pairs {
         return _mm256_fmadd_ps(a, b, c);
     }
 
-    // The sums of ROWS rows, TILE apart, with one block.
+    // Sum ROWS rows with one block. Sums are TILE apart.
     template <int ROWS>
     static void add_rows(const ByteRows& rows, int64_t row, const int8_t* panel, int32_t* to) {
         __m256i sums[ROWS][VECTORS];

@@ -1,15 +1,12 @@
-// AVX-512: VNNI multiplies four pairs of bytes for each output in one instruction. AMX takes 16 rows at a time, and
-// leaves to VNNI those that are less than half a tile.
-#include <immintrin.h>
-
-#include "int8/amx.hpp"
+// AVX-512. VNNI multiplies four pairs of bytes for each output in one instruction.
 #include "int8/inputs.hpp"
 #include "int8/outputs.hpp"
+#include "isa/avx512.hpp"
 
 namespace proxconnect {
 namespace {
 
-// Where the first so many bytes of each word lie, word after word. No std::array, whose functions have linkage.
+// The places of the first 1 to 4 bytes of each word, word after word. Functions of a std::array would have linkage.
 struct alignas(64) FirstBytes {
     uint8_t of[4][64] = {};
 
@@ -21,27 +18,20 @@ struct alignas(64) FirstBytes {
 };
 constexpr FirstBytes FIRST_BYTES;
 
-struct Vnni {
-    static constexpr int outputs = 16;
-
-    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
-                                        Vectors<outputs>::Floats c) {
-        return _mm512_fmadd_ps(a, b, c);
-    }
-
+struct Vnni : Avx512 {
     static void put_pixels(const Words<Vnni>& words, int64_t channels, int64_t count, uint8_t* to) {
         const __m512i places = _mm512_load_si512(FIRST_BYTES.of[channels - 1]);
         const __m512i bytes = _mm512_permutexvar_epi8(places, (__m512i)words);
         _mm512_mask_storeu_epi8(to, ~uint64_t{0} >> (64 - channels * count), bytes);
     }
 
-    // As an intrinsic GCC 12 keeps the sums in memory.
+    // With an intrinsic, GCC 12 keeps the sums in memory.
     static __m512i add_products(__m512i sums, __m512i x, __m512i weight) {
         asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(x), "v"(weight));
         return sums;
     }
 
-    // The sums of ROWS rows, TILE apart, with COUNT blocks.
+    // Sum ROWS rows with COUNT blocks. Sums are TILE apart.
     template <int ROWS, int COUNT>
     static void add_tile(const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* to) {
         const int64_t apart = block_bytes(rows.step_count);
@@ -71,30 +61,17 @@ struct Vnni {
     }
 
     template <int COUNT>
-    static void add_rows(const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* sums) {
+    static void add_rows(const ByteRows& rows, const int8_t* panels, int32_t* sums) {
+        int64_t row = 0;
         for (; row + 4 <= rows.count; row += 4) add_tile<4, COUNT>(rows, row, panels, sums + row * TILE);
         for (; row < rows.count; ++row) add_tile<1, COUNT>(rows, row, panels, sums + row * TILE);
     }
 
-    // Rows [first, rows.count).
-    static void add_from(const ByteRows& rows, int64_t first, const int8_t* panels, int64_t blocks, int32_t* sums) {
-        if (first >= rows.count) return;
-        if (blocks == BLOCKS) return add_rows<BLOCKS>(rows, first, panels, sums);
+    static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
+        if (blocks == BLOCKS) return add_rows<BLOCKS>(rows, panels, sums);
         for (int64_t i = 0; i < blocks; ++i) {
-            add_rows<1>(rows, first, panels + i * block_bytes(rows.step_count), sums + i * BLOCK);
+            add_rows<1>(rows, panels + i * block_bytes(rows.step_count), sums + i * BLOCK);
         }
-    }
-
-    static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
-        add_from(rows, 0, panels, blocks, sums);
-    }
-};
-
-struct Tiles : Vnni {
-    static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
-        const int64_t whole = (rows.count + BLOCK / 2) / BLOCK * BLOCK;
-        if (whole > 0) multiply_by_amx(rows, whole, panels, blocks, sums);
-        add_from(rows, whole, panels, blocks, sums);
     }
 };
 
@@ -103,11 +80,6 @@ struct Tiles : Vnni {
 const Int8Kernels avx512_int8 = {
     round_bytes, round_planes<Vnni>, mean<Vnni>,      multiply_bytes<Vnni>,
     Vnni::add,   finish_sums<Vnni>,  pool_sums<Vnni>, nullptr,
-};
-
-const Int8Kernels amx_int8 = {
-    round_bytes, round_planes<Vnni>, mean<Vnni>,      multiply_bytes<Tiles>,
-    Tiles::add,  finish_sums<Vnni>,  pool_sums<Vnni>, hold_tiles,
 };
 
 }  // namespace proxconnect

@@ -1,4 +1,4 @@
-// Images of floats convolved with whole numbers, in one pass with means in front and steps and a pool behind.
+// Int8 convolutions of float images, in one pass with means before and steps and a pool after.
 #include <cfloat>
 #include <cmath>
 
@@ -11,8 +11,8 @@ using namespace proxconnect;
 
 namespace {
 
-// Whether what becomes of sums of `entries` products keeps or reverses their order, channel by channel, and is finite;
-// then `flips` is 0 or all bits for each.
+// Return true if the steps keep or reverse the order of sums of `entries` products, for each channel, and results are
+// finite. Set `flips` to 0 or all bits for each channel.
 bool keeps_order(const Outputs& then, int64_t entries, float quantum, int32_t* flips) {
     const double largest_sum = 127.0 * 127.0 * static_cast<double>(entries) * static_cast<double>(quantum);
     for (int64_t c = 0; c < then.channels; ++c) {
@@ -36,15 +36,14 @@ bool keeps_order(const Outputs& then, int64_t entries, float quantum, int32_t* f
     return true;
 }
 
-// The product of rounded images with whole numbers.
+// The product of rounded images with 8-bit weights.
 struct WholeNumbers {
-    int32_t isa;
     const Kernels& kernels;
-    const Int8Kernels& bytes;
     const Geometry& g;
     const int8_t* panels;
     const Window* pool;
     const Outputs& then;
+    const Int8Kernels& bytes = *kernels.int8;
     ByteImage image{g};
     Patches patches{image};
     std::vector<int32_t> flips = std::vector<int32_t>(static_cast<size_t>(ceil_div(g.out_channels, TILE) * TILE));
@@ -57,7 +56,7 @@ struct WholeNumbers {
     };
 
     bool take(const float* x, int32_t threads) {
-        rounded_image = rounded(isa, bytes, image, x, threads, quantum);
+        rounded_image = rounded(kernels, image, x, threads, quantum);
         const int64_t entries = g.kernel[0] * g.kernel[1] * g.channels;
         is_ordered = pool != nullptr && keeps_order(then, entries, quantum, flips.data());
         return true;
@@ -76,8 +75,8 @@ struct WholeNumbers {
         else pool_outputs(*this, kernels, g, *pool, begin, end, then, y);
     }
 
-    // The same of steps that keep the order of sums, or of their complements where `flips` is all bits: sums are pooled,
-    // and what is left of them takes the steps.
+    // Pool sums, or their complements where `flips` is all bits, then apply the steps to the largest. Valid if the
+    // steps keep the order of sums.
     void pool_sums(int64_t begin, int64_t end, float* y) const {
         const int64_t n = g.out_channels, width = g.out_size[1], blocks = ceil_div(n, BLOCK), steps = patches.steps();
         auto* const largest = static_cast<int32_t*>(scratch<WholeNumbers>(pool->out_size[1] * TILE * 4));
@@ -109,12 +108,10 @@ struct WholeNumbers {
 int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
                              const int8_t* panels, const Fused* fused, const float* const* others, const Window* pool,
                              float* y, int32_t threads) {
-    const Int8Kernels* const bytes = int8_kernels_of(isa);
-    if (bytes == nullptr) return LACKS_INSTRUCTIONS;
-    const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
-    const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
-    return status_of([&] {
-        WholeNumbers product = {isa, *kernels_of(isa), *bytes, g, panels, pool, then};
-        return convolve({*bytes, x, mean, *geometry, g, pool, y, threads}, then, product);
+    return status_of(isa, [&](const Kernels& kernels) {
+        const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
+        const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
+        WholeNumbers product = {kernels, g, panels, pool, then};
+        return convolve({kernels, x, mean, *geometry, g, pool, y, threads}, then, product);
     });
 }

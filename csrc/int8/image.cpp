@@ -2,19 +2,20 @@
 
 #include <atomic>
 
+#include "int8/steps.hpp"
 #include "runtime/scratch.hpp"
 #include "runtime/threads.hpp"
 
 namespace proxconnect {
 namespace {
 
-Quantum quantum_in(int32_t isa, const Geometry& g, const float* x, int32_t threads) {
+Quantum quantum_in(const Kernels& kernels, const Geometry& g, const float* x, int32_t threads) {
     std::atomic<uint32_t> most = 0;
     in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
         uint32_t mine = 0;
         for (int64_t i = begin; i < end; ++i) {
             for_pieces(g, x + i * g.row_stride, [&](const float* from, int64_t count) {
-                const uint32_t here = largest_in(isa, from, count);
+                const uint32_t here = kernels.weight_only->largest(from, count);
                 mine = here > mine ? here : mine;
             });
         }
@@ -24,7 +25,7 @@ Quantum quantum_in(int32_t isa, const Geometry& g, const float* x, int32_t threa
     return quantum_of(most.load());
 }
 
-// Rounds one row of pixels, channels last.
+// Round one row of pixels, to channels last.
 void round_row(const Int8Kernels& kernels, const Geometry& g, const float* from, float inverse, uint8_t* to) {
     if (g.pixel_stride == 1 && g.channel_stride != 1) {
         return kernels.round_planes(from, g.channels, g.channel_stride, g.size[1], inverse, to);
@@ -37,19 +38,19 @@ void round_row(const Int8Kernels& kernels, const Geometry& g, const float* from,
 
 }  // namespace
 
-const uint8_t* rounded(int32_t isa, const Int8Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
+const uint8_t* rounded(const Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
                        float& quantum) {
     auto* const bytes = static_cast<uint8_t*>(scratch<ByteImage>(image.readable));
-    const Quantum found = quantum_in(isa, image.g, x, threads);
+    const Quantum found = quantum_in(kernels, image.g, x, threads);
     quantum = found.step;
     constexpr int ZERO = 128;
     put_image(image, x, ZERO, threads, bytes, [&](const float* row, uint8_t* to) {
-        round_row(kernels, image.g, row, found.inverse, to);
+        round_row(*kernels.int8, image.g, row, found.inverse, to);
     });
     return bytes;
 }
 
-// Where the steps of a patch begin: each row of the kernel is a piece, or each tap where taps lie apart.
+// A row of the kernel is a piece of a patch, or each tap if taps are apart.
 Patches::Patches(const ByteImage& image) : g_(image.g), row_(image.row), line_(image.g.out_size[1]) {
     const bool is_whole = g_.dilation[1] == 1 || g_.kernel[1] == 1;
     const int64_t pieces = is_whole ? 1 : g_.kernel[1], length = is_whole ? g_.kernel[1] * g_.channels : g_.channels;

@@ -1,10 +1,11 @@
-// Images of floats as bytes, and where the patches of a convolution lie in them. An image is rounded by one step and laid
-// out with its border, so that what a row of the kernel sees is one piece of it: no patch is ever gathered.
+// Images of floats as bytes, and the places of patches in them. An image is rounded by one step and stored with its
+// border. Each row of the kernel then reads one adjacent piece, so that no patch is gathered.
 #pragma once
 
 #include <cstring>
+#include <vector>
 
-#include "int8/entries.hpp"
+#include "int8/kernels.hpp"
 #include "runtime/threads.hpp"
 
 namespace proxconnect {
@@ -15,11 +16,11 @@ struct ByteImage {
     int64_t width = g.size[1] + 2 * g.padding[1], row = width * g.channels;
     int64_t size = (g.size[0] + 2 * g.padding[0]) * row;
 
-    // What may be read behind it as well: a whole tile of pixels, and a whole step.
+    // The bytes that may be read after the image too: a whole tile of pixels, and a whole step.
     int64_t readable = size + BLOCK * g.stride[1] * g.channels + STEP;
 };
 
-// Calls work(floats, count) for pieces of a row of pixels that lie in order.
+// Call work(floats, count) for adjacent pieces of a row of pixels, in memory order.
 template <class Work>
 void for_pieces(const Geometry& g, const float* row, const Work& work) {
     if (g.channel_stride == 1 && g.pixel_stride == g.channels) return work(row, g.size[1] * g.channels);
@@ -34,7 +35,7 @@ void for_pieces(const Geometry& g, const float* row, const Work& work) {
     }
 }
 
-// Has put(row, to) write the bytes of each row of an image that begins at x, and puts the border around them.
+// Let put(row, to) write the bytes of each row of the image at x, and write the border around them.
 template <class Put>
 void put_image(const ByteImage& image, const float* x, int border, int32_t threads, uint8_t* bytes, const Put& put) {
     const Geometry& g = image.g;
@@ -54,9 +55,8 @@ void put_image(const ByteImage& image, const float* x, int border, int32_t threa
     });
 }
 
-// Rounds an image that begins at x, in memory of this thread; writes the step to `quantum`.
-const uint8_t* rounded(int32_t isa, const Int8Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
-                       float& quantum);
+// Round the image at x, in memory of this thread, and write the step to `quantum`.
+const uint8_t* rounded(const Kernels& kernels, const ByteImage& image, const float* x, int32_t threads, float& quantum);
 
 // The patches of output pixels, as rows of bytes.
 class Patches {
@@ -66,8 +66,8 @@ class Patches {
     const Stretch* first() const { return steps_.data(); }
     int64_t steps() const { return static_cast<int64_t>(steps_.size()); }
 
-    // Calls work(rows, pixel) for output pixels [begin, end), as many at once as lie at one distance and whose sums stay
-    // in the cache.
+    // Call work(rows, pixel) for output pixels [begin, end), as many at once as have patches at equal distances and
+    // sums that fit the cache.
     template <class Work>
     void each(const uint8_t* bytes, const float& quantum, int64_t begin, int64_t end, const Work& work) const {
         constexpr int64_t PIXELS = 128;

@@ -1,4 +1,4 @@
-// How floats become bytes, and means of floats: what the kernels of 8-bit layers do before they multiply.
+// Work before an int8 product: rounding floats to bytes, and means of floats.
 #pragma once
 
 #include "int8/kernels.hpp"
@@ -16,13 +16,13 @@ inline void round_bytes(const float* x, int64_t count, float inverse, uint8_t* t
     }
 }
 
-// Rounded floats of V::outputs pixels as words, of which the lowest bytes count.
+// Round the floats of V::outputs pixels to words. Only their lowest bytes count.
 template <class V>
 inline Words<V> rounded_words(Floats<V> v, float inverse) {
     return (Words<V>)(v * inverse + TO_WHOLE) + 128u;
 }
 
-// Of `pixels` pixels the bytes of up to four planes, a pixel's in one word, the first the lowest.
+// Round up to four planes of `pixels` pixels. A word has the bytes of a pixel, the first plane in the lowest.
 template <class V, class Load>
 inline Words<V> of_planes(const float* x, int64_t planes, int64_t apart, float inverse, const Load& load) {
     Words<V> words = {};
@@ -32,7 +32,7 @@ inline Words<V> of_planes(const float* x, int64_t planes, int64_t apart, float i
     return words;
 }
 
-// The first bytes of so many words, one after the other, `apart` from word to word.
+// Write the first bytes of `count` words, `apart` bytes from word to word.
 template <class V>
 inline void put_words(const Words<V>& words, int64_t count, int64_t bytes, int64_t apart, uint8_t* to) {
     uint32_t each[V::outputs];
@@ -40,7 +40,7 @@ inline void put_words(const Words<V>& words, int64_t count, int64_t bytes, int64
     for (int64_t k = 0; k < count; ++k, to += apart) std::memcpy(to, each + k, static_cast<size_t>(bytes));
 }
 
-// V::put_pixels(words, channels, count, to) puts all bytes of words of up to four channels, one after the other.
+// V::put_pixels(words, channels, count, to) writes all bytes of words of up to four channels, one after the other.
 template <class V>
 void round_planes(const float* x, int64_t channels, int64_t apart, int64_t count, float inverse, uint8_t* to) {
     for (int64_t c = 0; c < channels; c += 4, x += 4 * apart) {
@@ -60,7 +60,7 @@ void round_planes(const float* x, int64_t channels, int64_t apart, int64_t count
     }
 }
 
-// Added in torch's order, a row of pixels after the other, then divided.
+// Add in torch's order, one row of pixels after the other, then divide.
 template <class V>
 void mean(const float* x, const MeanWindow& w, float* to) {
     const float pixels = static_cast<float>(w.rows * w.columns);

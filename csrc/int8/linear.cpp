@@ -1,8 +1,8 @@
-// Rows of floats times whole numbers: each row is rounded by its own step.
+// Int8 Linear of float rows. Each row is rounded by its own step.
 #include <vector>
 
 #include "epilogue/outputs_of.hpp"
-#include "int8/entries.hpp"
+#include "int8/steps.hpp"
 #include "runtime/row_blocks.hpp"
 #include "runtime/scratch.hpp"
 #include "runtime/status.hpp"
@@ -12,11 +12,9 @@ using namespace proxconnect;
 
 namespace {
 
-// Rows of floats, `stride` from row to row, times a weight of n outputs, through `affine`, or where `then` is not null
-// as that says.
+// Rows of floats, `stride` apart, times a weight of n outputs, through `affine`, or through `then` if it is not null.
 struct Int8Product {
-    int32_t isa;
-    const Int8Kernels& kernels;
+    const Kernels& kernels;
     const float* x;
     int64_t entries, stride;
     const int8_t* panels;
@@ -27,7 +25,7 @@ struct Int8Product {
     int64_t step_count = ceil_div(entries, STEP), width = step_count * STEP;
     std::vector<Stretch> steps = {};
 
-    // Of rows [begin, end).
+    // Multiply rows [begin, end).
     void run(int64_t begin, int64_t end, int32_t threads) const {
         const int64_t m = end - begin, blocks = ceil_div(n, BLOCK);
         const ByteRows rows = rounded(begin, m, threads);
@@ -46,32 +44,32 @@ struct Int8Product {
     }
 
   private:
-    // In memory of this thread, until its next call.
+    // The result lies in memory of this thread until its next call.
     ByteRows rounded(int64_t begin, int64_t m, int32_t threads) const {
         auto* const quantum = static_cast<float*>(scratch<float>(m * static_cast<int64_t>(sizeof(float))));
         auto* const bytes = static_cast<uint8_t*>(scratch<Int8Kernels>((m + BLOCK) * width));
         in_parallel(m, 1, threads, [&](int64_t first, int64_t last) {
             for (int64_t r = first; r < last; ++r) {
                 const float* const row = x + (begin + r) * stride;
-                const Quantum found = quantum_of(largest_in(isa, row, entries));
+                const Quantum found = quantum_of(kernels.weight_only->largest(row, entries));
                 quantum[r] = found.step;
-                kernels.round(row, entries, found.inverse, bytes + r * width);
+                kernels.int8->round(row, entries, found.inverse, bytes + r * width);
                 std::memset(bytes + r * width + entries, 0, static_cast<size_t>(width - entries));
             }
         });
         return {bytes, m, width, steps.data(), step_count, quantum, 1};
     }
 
-    // Of rows [row, end), which are outputs from `begin` + row on, blocks [first, last).
+    // Multiply rows [row, end), which become outputs from `begin` + row on, with blocks [first, last).
     void multiply(const ByteRows& all, int64_t row, int64_t end, int64_t begin, int64_t first, int64_t last) const {
         ByteRows rows = all;
         rows.x += row * width, rows.count = end - row, rows.quantum += row;
         if (then == nullptr) {
-            return kernels.multiply(rows, {panels, first, last, n, affine, y + (begin + row) * n, n, 1});
+            return kernels.int8->multiply(rows, {panels, first, last, n, affine, y + (begin + row) * n, n, 1});
         }
         Outputs here = *then;
         here.first = begin + row;
-        kernels.multiply(rows, {panels, first, last, n, {}, nullptr, 0, 0, &here});
+        kernels.int8->multiply(rows, {panels, first, last, n, {}, nullptr, 0, 0, &here});
     }
 };
 
@@ -89,20 +87,16 @@ Status multiply(Int8Product product, int64_t m, int32_t threads) {
 
 int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride, const int8_t* panels,
                        int64_t n, const Affine* affine, float* y, int32_t threads) {
-    const Int8Kernels* const kernels = int8_kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    return status_of([&] {
-        return multiply({isa, *kernels, x, entries, stride, panels, n, *affine, nullptr, y}, m, threads);
+    return status_of(isa, [&](const Kernels& kernels) {
+        return multiply({kernels, x, entries, stride, panels, n, *affine, nullptr, y}, m, threads);
     });
 }
 
 int32_t px_fused_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                              const int8_t* panels, int64_t n, const Fused* fused, const float* const* others, float* y,
                              int32_t threads) {
-    const Int8Kernels* const kernels = int8_kernels_of(isa);
-    if (kernels == nullptr) return LACKS_INSTRUCTIONS;
-    const Outputs then = outputs_of(*fused, n, others, y, nullptr);
-    return status_of([&] {
-        return multiply({isa, *kernels, x, entries, stride, panels, n, {}, &then, y}, m, threads);
+    return status_of(isa, [&](const Kernels& kernels) {
+        const Outputs then = outputs_of(*fused, n, others, y, nullptr);
+        return multiply({kernels, x, entries, stride, panels, n, {}, &then, y}, m, threads);
     });
 }

@@ -1,8 +1,9 @@
-// What becomes of the sums of a tile: floats, or floats that take steps.
+// The sums of a tile become floats, and take epilogue steps.
 //
 // V has: `outputs`, the floats of a vector, and `fma`, which rounds once.
 #pragma once
 
+#include "epilogue/block_affine.hpp"
 #include "epilogue/finished_numbers.hpp"
 #include "int8/kernels.hpp"
 #include "isa/four_floats.hpp"
@@ -11,7 +12,7 @@
 namespace proxconnect {
 namespace {
 
-// 128 times the sum of the weight of each output of a tile, 0 beyond the last.
+// 128 times the weight sum of each output of a tile, 0 beyond the last.
 struct alignas(64) TileTotals {
     int32_t of[TILE] = {};
 
@@ -22,7 +23,7 @@ struct alignas(64) TileTotals {
         }
     }
 
-    // What the sums of outputs from c on stand for.
+    // Return the numbers that the sums of outputs from c on represent.
     template <class V>
     Floats<V> numbers(const int32_t* sums, int64_t c, float quantum) const {
         const Ints<V> exact = loaded<Ints<V>>(sums + c) - loaded<Ints<V>>(of + c);
@@ -30,18 +31,12 @@ struct alignas(64) TileTotals {
     }
 };
 
-// What the outputs of a tile are scaled and shifted by, 0 beyond the last.
-struct alignas(64) TileAffine {
+struct TileAffine : BlockAffine<TILE> {
     TileTotals totals;
-    float scale[TILE], bias[TILE] = {};
 
-    TileAffine(const ByteOutputs& o, int64_t block, int64_t blocks, int64_t steps) : totals(o, block, blocks, steps) {
-        const int64_t at = block * BLOCK, count = least(blocks * BLOCK, o.n - at);
-        for (int64_t i = 0; i < TILE; ++i) scale[i] = o.affine.scales == 1 ? *o.affine.scale : 1.0f;
-        const size_t bytes = static_cast<size_t>(count) * sizeof(float);
-        if (o.affine.scales > 1) std::memcpy(scale, o.affine.scale + at, bytes);
-        if (o.affine.bias != nullptr) std::memcpy(bias, o.affine.bias + at, bytes);
-    }
+    TileAffine(const ByteOutputs& o, int64_t block, int64_t blocks, int64_t steps)
+        : BlockAffine(o.affine, block * BLOCK, least(blocks * BLOCK, o.n - block * BLOCK)),
+          totals(o, block, blocks, steps) {}
 };
 
 template <class V>
@@ -51,7 +46,7 @@ struct TileOutputs {
                loaded<Floats<V>>(affine.bias + c);
     }
 
-    // One row of sums as outputs.
+    // Write one row of sums as outputs.
     static void scale(const int32_t* sums, float quantum, const TileAffine& affine, int64_t count, float* to) {
         for (int64_t c = 0; c < count; c += V::outputs) {
             store_part(scaled(sums, quantum, affine, c), count - c, to + c);
@@ -65,8 +60,8 @@ struct TileOutputs {
         }
     }
 
-    // The same where the rows of an output follow each other: sixteen of them, which fill a line of the cache, then the
-    // next output's.
+    // The same if the rows of an output are adjacent: sixteen of them, which fill a cache line, then those of the next
+    // output.
     static void put_planes(const ByteRows& rows, const int32_t* sums, const TileAffine& affine, int64_t count, float* y,
                            int64_t output_stride) {
         alignas(64) float values[16 * TILE] = {};
@@ -97,7 +92,7 @@ struct TileOutputs {
     }
 };
 
-// What the sums of rows stand for.
+// The numbers that the sums of rows represent.
 template <class V>
 struct TileNumbers {
     const ByteRows& rows;
@@ -109,7 +104,7 @@ struct TileNumbers {
     }
 };
 
-// Of one tile.
+// Finish the sums of one tile.
 template <class V>
 void finish_sums(const ByteRows& rows, const ByteOutputs& o, const int32_t* sums) {
     const int64_t at = o.first * BLOCK, count = least(o.last * BLOCK, o.n) - at;
@@ -137,7 +132,7 @@ void pool_sums(const int32_t* const* rows, int64_t count, const Window& w, const
     }
 }
 
-// V::add makes sums of all rows, TILE apart, with so many blocks of the weight.
+// V::add sums all rows with a few blocks of the weight. Sums are TILE apart.
 template <class V>
 void multiply_bytes(const ByteRows& rows, const ByteOutputs& o) {
     const int64_t whole = ceil_div(rows.count, BLOCK) * BLOCK;

@@ -1,4 +1,4 @@
-// One entry after the other, on any machine.
+// Any machine: one entry after the other.
 #include <cmath>
 
 #include "int8/inputs.hpp"

@@ -1,30 +1,30 @@
-// AMX, which multiplies 16 rows by 16 columns of 64 bytes in one instruction. It is used on Linux alone, which lends
-// the tiles to processes that ask, or emulated.
+// AMX multiplies 16 rows by 16 columns of 64 bytes in one instruction. Only Linux lends tiles to processes. Other files
+// of AMX are compiled only with PROXCONNECT_TILES, and run only if has_amx(). Tiles may be emulated.
 #pragma once
 
 #include <cstdint>
 
+#include "isa/kernels.hpp"
+
 namespace proxconnect {
 
-// Whether this machine has AMX and the system lets us use it.
+// Return true if this machine has AMX and the system lets this process use it.
 bool has_amx();
 
-// Whether its tiles multiply bfloat16 too.
-bool has_bfloat_tiles();
+// Return AVX-512's kernels, with those replaced that tiles do faster.
+const Kernels* amx_kernels();
 
-// How large the eight tiles are: 16 rows of 64 bytes, unless changed.
-struct alignas(64) TileConfiguration {
-    uint8_t palette = 1, first_row = 0, reserved[14] = {};
-    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+// Keep the tiles of this thread configured: rows and columns of 4·`fours` bytes, sums of 16 by 16. Fewer than 16 make
+// loads shorter, which bound short products.
+class ConfiguredTiles {
+  public:
+    explicit ConfiguredTiles(int64_t fours = 16);
+    ConfiguredTiles(const ConfiguredTiles&) = delete;
+    ~ConfiguredTiles();
 };
 
-}  // namespace proxconnect
+// Begin or end a time in which the tiles of this thread stay configured after the last ConfiguredTiles. Configuring
+// takes about as long as the products of a tile.
+void hold_tiles(bool holds);
 
-// Files that use tiles are empty without this.
-#if defined(PROXCONNECT_EMULATED_TILES) && defined(__AVX512F__)
-#include "isa/emulated_tiles.hpp"
-#define PROXCONNECT_HAS_TILES 1
-#elif defined(__linux__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
-#define PROXCONNECT_HAS_TILES 1
-#endif
+}  // namespace proxconnect

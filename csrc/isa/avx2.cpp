@@ -1,11 +1,7 @@
-// AVX2: bits are counted by a table of 16 bytes, which vpshufb looks up (Muła 2016, arXiv 1611.07612).
+// AVX2. vpshufb counts bits with a table of 16 bytes (Muła 2016, arXiv 1611.07612).
 #include <immintrin.h>
 
-#include "binary/images.hpp"
-#include "binary/thin_conv.hpp"
-#include "binary/word_conv.hpp"
-#include "epilogue/max_pool.hpp"
-#include "quantizer/quantizer.hpp"
+#include "isa/table.hpp"
 
 namespace proxconnect {
 namespace {
@@ -92,10 +88,6 @@ struct Avx2Floats : Lanes<8> {
 
 }  // namespace
 
-const Kernels avx2_kernels = {
-    pack_row<Avx2>,      binary_linear<Avx2>, pack_image<Avx2>, binary_conv<Avx2>,
-    spread_weight<Avx2>, spread_image<Avx2>,  thin_conv<Avx2>, finish_floats<Avx2>, pool_row<Avx2>,
-    quantize<Avx2Floats>, slope<Avx2Floats>,
-};
+const Kernels avx2_kernels = kernels_with<Avx2, Avx2Floats>(avx2_weight_only, avx2_int8);
 
 }  // namespace proxconnect

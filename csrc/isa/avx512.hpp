@@ -1,96 +1,54 @@
-// AVX-512 with VPOPCNTDQ and BITALG, which count the bits of eight words, or of 64 bytes, in one instruction, for the
-// templates that binarized layers are made of.
+// AVX-512: vectors for the epilogues, and helpers that several files need.
 #pragma once
 
 #include <immintrin.h>
 
-#include "binary/products.hpp"
+#include "isa/vectors.hpp"
 
 namespace proxconnect {
 namespace {
 
 struct Avx512 {
-    using Vector = __m512i;
-    using Count = __m512i;  // a count in each word
-    static constexpr int lanes = 8, rows = 4, panels = 4, outputs = 16;
-    static constexpr int64_t limit = NEVER_FULL;
+    static constexpr int outputs = 16;
 
-    static Vector load(const void* from) { return _mm512_loadu_si512(from); }
-    static Vector broadcast(uint64_t word) { return _mm512_set1_epi64(static_cast<long long>(word)); }
-    static Count zero() { return _mm512_setzero_si512(); }
+    static Floats<Avx512> fma(Floats<Avx512> a, Floats<Avx512> b, Floats<Avx512> c) { return _mm512_fmadd_ps(a, b, c); }
 
-    static Count add_differing(Count count, Vector a, Vector b) {
-        return _mm512_add_epi64(count, _mm512_popcnt_epi64(_mm512_xor_si512(a, b)));
-    }
-
-    static Vector totals(Count count) { return count; }
-    static Vector add(Vector a, Vector b) { return _mm512_add_epi64(a, b); }
-    static void store(void* to, Vector v) { _mm512_storeu_si512(to, v); }
-
-    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
-        const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        return (Vectors<outputs>::Ints)_mm512_permutex2var_epi32(load(from), even, load(from + 8));
-    }
-
-    static Vectors<outputs>::Ints widened(const uint8_t* from) {
-        return (Vectors<outputs>::Ints)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-    }
-
-    static void spread(uint64_t bits, uint8_t* to) { store(to, _mm512_maskz_set1_epi8(bits, 1)); }
-    static Vector none() { return _mm512_setzero_si512(); }
-    static Vector add_bits(Vector count, Vector a, Vector b) { return _mm512_add_epi8(count, _mm512_xor_si512(a, b)); }
-
-    static Vector add_ones(Vector count, Vector a, Vector b) {
-        return _mm512_add_epi8(count, _mm512_popcnt_epi8(_mm512_xor_si512(a, b)));
-    }
-
-    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
-                                        Vectors<outputs>::Floats c) {
-        return _mm512_fmadd_ps(a, b, c);
-    }
-
-    static uint32_t below(Vectors<outputs>::Words a, Vectors<outputs>::Words b) {
+    static uint32_t below(Words<Avx512> a, Words<Avx512> b) {
         return _mm512_cmplt_epu32_mask((__m512i)a, (__m512i)b);
     }
-
-    // Channels lie too far apart for the machine to see by itself which pixels come next; they may be beyond the last.
-    static void prefetch(const float* from, uintptr_t ahead) {
-        const uintptr_t there = reinterpret_cast<uintptr_t>(from) + ahead * sizeof(float);
-        _mm_prefetch(reinterpret_cast<const char*>(there), _MM_HINT_T0);
-    }
-
-    static void pack_block(const float* from, int64_t channel_stride, int64_t channels, uint64_t* words,
-                           uint64_t* nan) {
-        __m512i low = _mm512_setzero_si512(), high = low, bit = _mm512_set1_epi64(1);
-        __mmask16 unknown = 0;
-        for (int64_t c = 0; c < channels; ++c, from += channel_stride) {
-            const __m512 v = _mm512_loadu_ps(from);
-            prefetch(from, 48);
-            const __mmask16 positive = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_GE_OQ);
-            unknown = static_cast<__mmask16>(unknown | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q));
-            low = _mm512_mask_or_epi64(low, static_cast<__mmask8>(positive), low, bit);
-            high = _mm512_mask_or_epi64(high, static_cast<__mmask8>(positive >> 8), high, bit);
-            bit = _mm512_add_epi64(bit, bit);
-        }
-        store(words, low);
-        store(words + 8, high);
-        for (int i = 0; i < 16; ++i) nan[i] = unknown >> i & 1;
-    }
-
-    static uint64_t signs(const float* x, bool& has_nan) {
-        uint64_t word = 0;
-        __mmask16 nan = 0;
-        for (int i = 0; i < 4; i += 2) {
-            const __m512 low = _mm512_loadu_ps(x + 16 * i), high = _mm512_loadu_ps(x + 16 * i + 16);
-            nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q));  // either of them
-            const __mmask32 positive = _mm512_kunpackw(_mm512_cmp_ps_mask(high, _mm512_setzero_ps(), _CMP_GE_OQ),
-                                                       _mm512_cmp_ps_mask(low, _mm512_setzero_ps(), _CMP_GE_OQ));
-            word |= static_cast<uint64_t>(positive) << (16 * i);
-        }
-        has_nan |= nan != 0;
-        return word;
-    }
 };
+
+// Return a mask of the first `count` of sixteen lanes.
+inline __mmask16 first_lanes(int64_t count) {
+    return count >= 16 ? 0xffff : count <= 0 ? 0 : static_cast<__mmask16>((1 << count) - 1);
+}
+
+// Return the lower halves of sixteen words, or the upper halves if `half` is 1.
+inline __m512i halves_of(__m512i low, __m512i high, int64_t half) {
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_epi32(low, _mm512_add_epi32(even, _mm512_set1_epi32(static_cast<int>(half))), high);
+}
+
+// Return the bits of floats without their signs. Those of inf and NaN are the largest.
+inline __m512i magnitudes_of(__m512i bits) { return _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)); }
+
+// Return sixteen groups of four bytes, one for each value of four bits: byte i is `one` if bit i is set, else `zero`.
+inline __m512i fours_of_bits(int8_t zero, int8_t one) {
+    return _mm512_mask_blend_epi8(0xfedcba9876543210, _mm512_set1_epi8(zero), _mm512_set1_epi8(one));
+}
+
+// Spread one word of each of sixteen rows of a weight (two panels) to bytes: four entries of all sixteen rows, then
+// after `stride` bytes the next four.
+inline void spread_panels(__m512i low, __m512i high, __m512i fours, void* to, int64_t stride) {
+    auto* place = static_cast<uint8_t*>(to);
+    for (int64_t half = 0; half < 2; ++half) {
+        __m512i bits = halves_of(low, high, half);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i, bits = _mm512_srli_epi32(bits, 4), place += stride) {
+            _mm512_store_si512(place, _mm512_permutexvar_epi32(bits, fours));
+        }
+    }
+}
 
 }  // namespace
 }  // namespace proxconnect

@@ -1,4 +1,4 @@
-// Which kernels this machine runs.
+// The kernels that this machine can run.
 #include "isa/amx.hpp"
 #include "isa/kernels.hpp"
 
@@ -28,7 +28,9 @@ const Kernels* kernels_of(int32_t isa) {
 #if defined(__x86_64__)
         case AVX2: return has_avx2() ? &avx2_kernels : nullptr;
         case AVX512: return has_avx512() ? &avx512_kernels : nullptr;
-        case AMX: return has_avx512() && has_amx() ? &amx_kernels : nullptr;
+#if defined(PROXCONNECT_TILES)
+        case AMX: return has_avx512() && has_amx() ? amx_kernels() : nullptr;
+#endif
 #elif defined(__aarch64__)
         case NEON: return &neon_kernels;
 #endif

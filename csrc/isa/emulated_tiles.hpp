@@ -1,9 +1,8 @@
-// AMX's tiles in software. With PROXCONNECT_EMULATED_TILES they replace the instructions, so that the code that uses
-// tiles runs on every machine with AVX-512, and AddressSanitizer sees each byte that a tile reads or writes.
+// AMX's tiles in software. With PROXCONNECT_EMULATED_TILES, isa/tiles.hpp uses these instead of instructions. AMX's
+// kernels then run on every machine with AVX-512, and AddressSanitizer sees each byte that a tile reads or writes.
 //
-// Whatever the processor would refuse ends the program with a message: an invalid configuration, a tile that is not
-// configured, a product of tiles whose sizes do not fit. (Intel's manual, volume 2: LDTILECFG, TILELOADD, TDPBSSD,
-// TDPBF16PS.)
+// The program ends with a message if the processor would refuse a configuration, a tile that is not configured, or a
+// product of tiles whose sizes do not fit. (Intel's manual, volume 2: LDTILECFG, TILELOADD, TDPBSSD, TDPBF16PS.)
 #pragma once
 
 #include <immintrin.h>
@@ -16,7 +15,7 @@
 namespace proxconnect {
 namespace emulated {
 
-constexpr int TILES = 8, MOST_ROWS = 16, MOST_BYTES = 64;
+constexpr int TILE_COUNT = 8, MOST_ROWS = 16, MOST_BYTES = 64;
 
 struct Tile {
     int rows = 0, bytes = 0;  // of a row; both are 0 for a tile that is not configured
@@ -29,9 +28,9 @@ inline void require(bool holds, const char* fault) {
     std::abort();
 }
 
-// Those of a thread, as a core has them for each: all files share them.
+// Return the tiles of this thread, which all files share.
 inline Tile* tiles() {
-    static thread_local Tile of_thread[TILES];
+    static thread_local Tile of_thread[TILE_COUNT];
     return of_thread;
 }
 
@@ -39,44 +38,6 @@ inline Tile& tile(int number) {
     Tile& found = tiles()[number];
     require(found.rows > 0, "a tile is used that is not configured");
     return found;
-}
-
-inline void release() {
-    for (int i = 0; i < TILES; ++i) tiles()[i] = Tile();
-}
-
-inline void configure(const void* from) {
-    TileConfiguration c;
-    std::memcpy(&c, from, sizeof c);
-    require(c.palette == 1, "the palette is not 1");
-    require(c.first_row == 0, "the first row is not 0");
-    for (const uint8_t byte : c.reserved) require(byte == 0, "a reserved byte is not 0");
-    release();
-    for (int i = 0; i < 16; ++i) {
-        require(c.rows[i] <= MOST_ROWS && c.bytes[i] <= MOST_BYTES, "a tile is too large");
-        require((c.rows[i] == 0) == (c.bytes[i] == 0), "a tile has rows without bytes, or bytes without rows");
-        require(i < TILES || c.rows[i] == 0, "there are eight tiles");
-        if (i < TILES) tiles()[i].rows = c.rows[i], tiles()[i].bytes = c.bytes[i];
-    }
-}
-
-inline void zero(int number) {
-    std::memset(tile(number).at, 0, sizeof Tile::at);
-}
-
-inline void load(int number, const void* from, int64_t stride) {
-    zero(number);
-    Tile& to = tile(number);
-    for (int r = 0; r < to.rows; ++r) {
-        std::memcpy(to.at[r], static_cast<const uint8_t*>(from) + r * stride, static_cast<size_t>(to.bytes));
-    }
-}
-
-inline void store(int number, void* to, int64_t stride) {
-    const Tile& from = tile(number);
-    for (int r = 0; r < from.rows; ++r) {
-        std::memcpy(static_cast<uint8_t*>(to) + r * stride, from.at[r], static_cast<size_t>(from.bytes));
-    }
 }
 
 inline void require_product(const Tile& sums, const Tile& left, const Tile& right) {
@@ -89,7 +50,7 @@ inline void require_product(const Tile& sums, const Tile& left, const Tile& righ
 using Words = uint32_t __attribute__((vector_size(MOST_BYTES)));
 using Shorts = int16_t __attribute__((vector_size(MOST_BYTES)));
 
-// Four products of bytes for each word of the sums; those of `columns` have a sign.
+// Add four products of bytes to each word of the sums. Bytes of `columns` are signed.
 template <class Left>
 inline void add_byte_products(int to, int rows, int columns) {
     Tile& sums = tile(to);
@@ -112,18 +73,18 @@ inline void add_byte_products(int to, int rows, int columns) {
     }
 }
 
-// 0 in the place of denormal numbers, which products of bfloat16 neither take nor make. By bits of floats.
+// Replace denormal numbers by 0: products of bfloat16 neither take nor make them.
 inline __m512 without_denormals(Words bits) {
     const Words is_normal = (Words)((bits & 0x7f800000u) != 0);
     return (__m512)(bits & (is_normal | 0x80000000u));
 }
 
-// The upper halves of floats that lie in the lower halves of words, or in the upper ones.
+// Return the floats whose upper halves are the lower, or the upper, halves of words.
 inline __m512 bfloats(Words pairs, bool are_upper) {
     return without_denormals(are_upper ? pairs & 0xffff0000u : pairs << 16);
 }
 
-// Two products of bfloat16 for each word of the sums: those of even and of odd entries are summed apart, then together.
+// Add two products of bfloat16 to each word of the sums. Even and odd entries are summed separately, then together.
 inline void add_bfloat_products(int to, int rows, int columns) {
     Tile& sums = tile(to);
     const Tile &left = tile(rows), &right = tile(columns);
@@ -147,21 +108,55 @@ inline void add_bfloat_products(int to, int rows, int columns) {
 }
 
 }  // namespace emulated
-}  // namespace proxconnect
 
-#undef _tile_loadconfig
-#undef _tile_release
-#undef _tile_zero
-#undef _tile_loadd
-#undef _tile_stored
-#undef _tile_dpbssd
-#undef _tile_dpbusd
-#undef _tile_dpbf16ps
-#define _tile_loadconfig(from) proxconnect::emulated::configure(from)
-#define _tile_release() proxconnect::emulated::release()
-#define _tile_zero(tile) proxconnect::emulated::zero(tile)
-#define _tile_loadd(tile, from, stride) proxconnect::emulated::load(tile, from, stride)
-#define _tile_stored(tile, to, stride) proxconnect::emulated::store(tile, to, stride)
-#define _tile_dpbssd(sums, rows, columns) proxconnect::emulated::add_byte_products<int8_t>(sums, rows, columns)
-#define _tile_dpbusd(sums, rows, columns) proxconnect::emulated::add_byte_products<uint8_t>(sums, rows, columns)
-#define _tile_dpbf16ps(sums, rows, columns) proxconnect::emulated::add_bfloat_products(sums, rows, columns)
+namespace {
+
+inline void release_tiles() {
+    for (int i = 0; i < emulated::TILE_COUNT; ++i) emulated::tiles()[i] = emulated::Tile();
+}
+
+inline void configure_tiles(const TileConfiguration& c) {
+    using namespace emulated;
+    require(c.palette == 1, "the palette is not 1");
+    require(c.first_row == 0, "the first row is not 0");
+    for (const uint8_t byte : c.reserved) require(byte == 0, "a reserved byte is not 0");
+    release_tiles();
+    for (int i = 0; i < 16; ++i) {
+        require(c.rows[i] <= MOST_ROWS && c.bytes[i] <= MOST_BYTES, "a tile is too large");
+        require((c.rows[i] == 0) == (c.bytes[i] == 0), "a tile has rows without bytes, or bytes without rows");
+        require(i < TILE_COUNT || c.rows[i] == 0, "there are eight tiles");
+        if (i < TILE_COUNT) tiles()[i].rows = c.rows[i], tiles()[i].bytes = c.bytes[i];
+    }
+}
+
+template <int TILE>
+inline void zero_tile() {
+    std::memset(emulated::tile(TILE).at, 0, sizeof emulated::Tile::at);
+}
+
+template <int TILE>
+inline void load_tile(const void* from, int64_t stride) {
+    zero_tile<TILE>();
+    emulated::Tile& to = emulated::tile(TILE);
+    for (int r = 0; r < to.rows; ++r) {
+        std::memcpy(to.at[r], static_cast<const uint8_t*>(from) + r * stride, static_cast<size_t>(to.bytes));
+    }
+}
+
+template <int TILE>
+inline void store_tile(void* to, int64_t stride) {
+    const emulated::Tile& from = emulated::tile(TILE);
+    for (int r = 0; r < from.rows; ++r) {
+        std::memcpy(static_cast<uint8_t*>(to) + r * stride, from.at[r], static_cast<size_t>(from.bytes));
+    }
+}
+
+template <Factors FACTORS, int SUMS, int ROWS, int COLUMNS>
+inline void multiply_tiles() {
+    if constexpr (FACTORS == Factors::SIGNED_BYTES) emulated::add_byte_products<int8_t>(SUMS, ROWS, COLUMNS);
+    else if constexpr (FACTORS == Factors::UNSIGNED_BYTES) emulated::add_byte_products<uint8_t>(SUMS, ROWS, COLUMNS);
+    else emulated::add_bfloat_products(SUMS, ROWS, COLUMNS);
+}
+
+}  // namespace
+}  // namespace proxconnect

@@ -1,4 +1,4 @@
-// Vectors of four floats, on any machine, and the transposition of four of them.
+// Vectors of four floats for any machine, and the transposition of four of them.
 #pragma once
 
 #include "isa/vectors.hpp"

@@ -1,11 +1,7 @@
-// NEON, which every 64-bit ARM has: vcnt counts the bits of each byte.
+// NEON, which every 64-bit ARM has. vcnt counts the bits of each byte.
 #include <arm_neon.h>
 
-#include "binary/images.hpp"
-#include "binary/thin_conv.hpp"
-#include "binary/word_conv.hpp"
-#include "epilogue/max_pool.hpp"
-#include "quantizer/quantizer.hpp"
+#include "isa/table.hpp"
 
 namespace proxconnect {
 namespace {
@@ -87,10 +83,6 @@ struct NeonFloats : Lanes<4> {
 
 }  // namespace
 
-const Kernels neon_kernels = {
-    pack_row<Neon>,      binary_linear<Neon>, pack_image<Neon>, binary_conv<Neon>,
-    spread_weight<Neon>, spread_image<Neon>,  thin_conv<Neon>, finish_floats<Neon>, pool_row<Neon>,
-    quantize<NeonFloats>, slope<NeonFloats>,
-};
+const Kernels neon_kernels = kernels_with<Neon, NeonFloats>(portable_weight_only, portable_int8);
 
 }  // namespace proxconnect

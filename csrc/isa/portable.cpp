@@ -1,9 +1,5 @@
-// What every machine has: vectors of two words, whose bits are counted by adding neighbours.
-#include "binary/images.hpp"
-#include "binary/thin_conv.hpp"
-#include "binary/word_conv.hpp"
-#include "epilogue/max_pool.hpp"
-#include "quantizer/quantizer.hpp"
+// Any machine: vectors of two words. Bits are counted by adding neighbours.
+#include "isa/table.hpp"
 
 namespace proxconnect {
 namespace {
@@ -87,10 +83,6 @@ struct PortableFloats : Lanes<4> {
 
 }  // namespace
 
-const Kernels portable_kernels = {
-    pack_row<Portable>,      binary_linear<Portable>, pack_image<Portable>, binary_conv<Portable>,
-    spread_weight<Portable>, spread_image<Portable>,  thin_conv<Portable>, finish_floats<Portable>, pool_row<Portable>,
-    quantize<PortableFloats>, slope<PortableFloats>,
-};
+const Kernels portable_kernels = kernels_with<Portable, PortableFloats>(portable_weight_only, portable_int8);
 
 }  // namespace proxconnect

@@ -1,4 +1,4 @@
-// Vectors of an instruction set's width for outputs, which GCC and Clang make of what there is.
+// Vectors of an instruction set's width for outputs. GCC and Clang compile them to the instructions they may use.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 namespace proxconnect {
 
-// Nameless, so that each file keeps its own: the linker would otherwise take any, AVX-512's for a machine without.
+// In an unnamed namespace, so that each file keeps its own copy. The linker could otherwise take AVX-512's for all.
 namespace {
 
 template <int N>
@@ -32,7 +32,7 @@ inline Vector loaded(const void* from) {
     return v;
 }
 
-// As many of its floats as there are, the others 0.
+// Load up to `count` floats. The others are 0.
 template <class Vector>
 inline Vector loaded_part(const float* from, int64_t count) {
     constexpr int64_t size = sizeof(Vector) / sizeof(float);

@@ -1,13 +1,13 @@
-// The curves C of the quantizer and their slopes C', on vectors of floats. Nothing overflows, and nothing cancels but
-// where a slope has a zero. NaN stays NaN.
+// The curves C of the quantizer and their slopes C', on vectors of floats. Nothing overflows. Terms cancel only where a
+// slope is 0. NaN stays NaN.
 //
-// An instruction set gives its number of lanes and a multiplication with addition, which may round once or twice; the
-// rest is the compilers' own arithmetic on vectors.
+// An instruction set gives its number of lanes and a multiply-add, which may round once or twice. The rest is the
+// compilers' own arithmetic on vectors.
 #pragma once
 
 #include <cstdint>
 
-// Left to themselves compilers call these for each vector, and then keep no constant in a register.
+// Without this, compilers call these functions for each vector, and keep no constant in a register.
 #define INLINE __attribute__((always_inline)) inline
 
 namespace proxconnect {
@@ -41,7 +41,7 @@ template <class I> struct Exponential {
         const V shifted = I::fma(a, I::all(-1.44269504f), I::all(rounder)), n = shifted - rounder;
         const V r = I::fma(n, I::all(2.12194440e-4f), I::fma(n, I::all(-0.693359375f), -a));  // ln 2 in two parts
         const V power = (V)(((typename I::Words)shifted << 23) + 0x3f800000u);
-        // (e^r - 1 - r)/r² fitted for the least relative error of e^r - 1, which is 1.7e-8.
+        // (e^r - 1 - r)/r², fitted for the least relative error of e^r - 1, which is 1.7e-8.
         V q = I::fma(r, I::all(1.3882984e-3f), I::all(8.366548e-3f));
         q = I::fma(r, q, I::all(4.1667193e-2f));
         q = I::fma(r, q, I::all(0.16666543f));
@@ -52,7 +52,7 @@ template <class I> struct Exponential {
     }
 };
 
-// C and C' at u. `jump` is a parameter of the two that jump at 0.
+// C and C' at u. `jump` is a parameter of the two curves that jump at 0.
 template <class I> struct SignCurve {
     using V = typename I::Floats;
     INLINE static V value(V u, float) { return u == u ? I::with_sign(I::all(1.0f), u + 0.0f) : u; }  // -0 + 0 is +0

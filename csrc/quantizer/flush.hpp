@@ -1,4 +1,4 @@
-// Denormal numbers, of which each operation of an x86 takes a hundred times as long.
+// Denormal numbers, which make each x86 operation a hundred times slower.
 #pragma once
 
 #if defined(__x86_64__)
@@ -8,7 +8,7 @@
 namespace proxconnect {
 namespace {
 
-// While one lives, results of this thread that are too small to be normal are 0, where the processor can.
+// Flushes results of this thread that are too small to be normal to 0 for its lifetime, if the processor can.
 class Flush {
   public:
 #if defined(__x86_64__)
@@ -24,7 +24,7 @@ class Flush {
 #endif
 };
 
-// The least normal number in place of a denormal one, with its sign.
+// Replace a denormal number by the least normal number, with its sign.
 template <class I> inline typename I::Floats normal(typename I::Floats x) {
     using Words = typename I::Words;
     const Words bits = (Words)x, least = Words{} + 0x00800000u;
@@ -32,7 +32,7 @@ template <class I> inline typename I::Floats normal(typename I::Floats x) {
     return (typename I::Floats)((bits & ~is_denormal) | (is_denormal & ((bits & 0x80000000u) | least)));
 }
 
-// 0 in place of a denormal number, with its sign.
+// Replace a denormal number by 0, with its sign.
 template <class I> inline typename I::Floats normal_or_0(typename I::Floats x) {
     using Words = typename I::Words;
     const Words bits = (Words)x, magnitude = bits & 0x7fffffffu;

@@ -1,5 +1,5 @@
-// Rows of latents through a forward-backward pair, and gradients through its slope, a row at a time so that it stays in
-// cache: once for its magnitude, once for F and the scale that fits it, once to multiply by that.
+// Latents through a forward-backward pair, and gradients through its slope, a row at a time. A row stays in the cache
+// while its magnitude, then F and the best scale, then their product are computed.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 namespace proxconnect {
 namespace {
 
-// How entries are held in memory.
+// The formats of entries in memory.
 struct Float32 {
     using Entry = float;
 
@@ -52,12 +52,12 @@ struct Bfloat16 {
     }
 };
 
-// Calls work(offset, count) for each vector of n entries; the last may have fewer entries than lanes.
+// Call work(offset, count) for each vector of n entries. The last may have fewer entries than lanes.
 template <class I, class Work> inline void by_vectors(int64_t begin, int64_t end, const Work& work) {
     for (int64_t i = begin; i < end; i += I::lanes) work(i, static_cast<int>(std::min<int64_t>(I::lanes, end - i)));
 }
 
-// Entries, 0 where there are fewer than lanes.
+// Load entries, or 0 if there are fewer than lanes.
 template <class I, class T> INLINE typename I::Floats load(const typename T::Entry* x, int count) {
     if (count == I::lanes) return T::template wide<I>(x);
     typename T::Entry whole[I::lanes] = {};
@@ -81,8 +81,8 @@ template <class I> inline double total(typename I::Floats v) {
     return static_cast<double>(sums[0]);
 }
 
-// Asks for the entries that `ahead` more will come to, which are written next or only read. The cache is cold: between
-// two layers it was full of something else.
+// Prefetch the entries that are `ahead` further on, to write or only to read. The cache is cold, because other work
+// filled it between two layers.
 template <class Entry> INLINE void fetch(const Entry* from, int64_t ahead) {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(from + ahead)), 0);
 }
@@ -110,8 +110,8 @@ template <class I, class T> double magnitude(const typename T::Entry* x, int64_t
     return sum;
 }
 
-// inner·x/divisor as two factors of x, because 1/divisor is beyond float32 where the divisor is denormal. Where it is
-// not, a denormal x is 0, unless the curve jumps there: what it became would make denormal products of a layer.
+// Split inner·x/divisor into two factors of x, because 1/divisor exceeds float32 if the divisor is denormal. If it is
+// not, a denormal x is 0 unless the curve jumps there: its result would make denormal products in a layer.
 struct Stretch {
     float lift, inner;
     bool jumps;
@@ -126,7 +126,7 @@ struct Stretch {
     }
 };
 
-// f = C(u) of a row; returns ⟨u, f⟩/⟨f, f⟩, where 0/0 is 0.
+// f = C(u) of a row. Return ⟨u, f⟩/⟨f, f⟩, where 0/0 is 0.
 template <class I, class T, class C>
 double fit(const typename T::Entry* x, int64_t n, Stretch stretch, float jump, float* f) {
     using V = typename I::Floats;
@@ -177,7 +177,7 @@ template <class T, class Rows> struct Row {
     typename T::Entry* of(void* all) const { return static_cast<typename T::Entry*>(all) + begin; }
 };
 
-// F(x) = gain·C(inner·x) with a parameter `jump` of C, and B(x) = inner·gain·C'(inner·x).
+// F(x) = gain·C(inner·x), with a parameter `jump` of C, and B(x) = inner·gain·C'(inner·x).
 struct Constants {
     float inner = 1, gain = 1, jump = 0;
     bool is_sign;

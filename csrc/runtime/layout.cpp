@@ -1,4 +1,4 @@
-// Where the fields of the interface's structures lie, for callers that declare them by hand.
+// Offsets of the fields of the interface's structures, for callers that declare them by hand.
 #include <cstddef>
 
 #include "proxconnect.h"

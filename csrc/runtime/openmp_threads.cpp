@@ -10,7 +10,7 @@
 namespace proxconnect {
 namespace {
 
-// Has so many threads call a function with the same argument, and waits for all.
+// Let `threads` threads call a function with the same argument, and wait for all.
 using Start = void (*)(void (*function)(void*), void* argument, unsigned threads, unsigned flags);
 
 Start start() {
@@ -18,9 +18,9 @@ Start start() {
     return found;
 }
 
-// Whether this process is a child of fork() that has not called exec since. If its parent had started threads of GCC's
-// runtime, the runtime waits for them in the child without end, and nothing says whether it had. Linux marks such
-// children in /proc/self/stat, field 9. A process that cannot read its mark counts as one. Other systems have Clang's
+// Return true if this process is a child of fork() that has not called exec. If its parent had started threads of GCC's
+// runtime, the runtime waits for them in the child forever, and nothing tells whether it had. Linux marks such children
+// in field 9 of /proc/self/stat. A process that cannot read its mark counts as forked. Other systems have Clang's
 // runtime, which starts new threads in a child.
 bool is_forked() {
 #if defined(__linux__)
@@ -39,7 +39,7 @@ bool is_forked() {
 #endif
 }
 
-// The process in which this library was loaded, or 0 if that one is forked. A later child of it has another id.
+// The process that loaded this library, or 0 if it was forked. A later child has another id.
 const pid_t owner = is_forked() ? 0 : getpid();
 
 struct Parts {

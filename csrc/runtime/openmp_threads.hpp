@@ -1,16 +1,16 @@
-// The threads of the OpenMP runtime that the process has already, which is torch's. While it waits for more, that looks
-// for work on all cores, so that threads of our own would have none; nothing here is linked to any OpenMP.
+// The threads of the OpenMP runtime that is already in the process: torch's. Between two operations it looks for work
+// on all cores, which would leave none to threads of our own. Nothing here links to an OpenMP.
 #pragma once
 
 #include "runtime/threads.hpp"
 
 namespace proxconnect {
 
-// Whether there is such a runtime whose threads we may use: GCC's, or one that answers by its names.
+// Return true if there is such a runtime, and its threads may be used: GCC's, or one with the same function names.
 bool has_openmp_threads();
 
-// Calls work(begin, end), which must not throw, for each part of [0, count) on up to `threads` of them, this one among
-// them.
+// Call work(begin, end), which must not throw, for each part of [0, count) on up to `threads` threads, including this
+// one.
 void share_with_openmp_threads(int64_t count, int64_t part, int32_t threads, const Work& work);
 
 }  // namespace proxconnect

@@ -12,7 +12,7 @@
 namespace proxconnect {
 namespace {
 
-// How often a thread looks for work, or for the end of it, before it sleeps: waking it costs more than a small product.
+// How often a thread checks for work, or for its end, before it sleeps. Waking it costs more than a small product.
 constexpr int LOOKS = 20000;
 
 inline void pause() {
@@ -23,7 +23,7 @@ inline void pause() {
 #endif
 }
 
-// Workers that take parts of one piece of work at a time. They are never joined: a process ends without them.
+// Workers that share one piece of work at a time. They are never joined: a process ends without them.
 class OwnThreads {
   public:
     void share(int64_t count, int64_t part, int32_t helpers, const Work& work) {
@@ -46,7 +46,7 @@ class OwnThreads {
     }
 
   private:
-    // As many as the system allows: those who share the work do it with fewer, or alone.
+    // Start as many as the system allows. With fewer, or none, the work is shared by fewer.
     void hire(int32_t helpers) try {
         for (; hired_ < helpers; ++hired_) std::thread([this] { serve(); }).detach();
     } catch (const std::exception&) {
@@ -87,7 +87,7 @@ class OwnThreads {
     const Work* work_ = nullptr;
     int64_t count_ = 0, part_ = 1, next_ = 0;
     int32_t hired_ = 0, sleeping_ = 0;
-    // Looked at without the lock: how many parts are not done, and how many pieces of work there were.
+    // Read without the lock: the number of unfinished parts, and of pieces of work so far.
     std::atomic<int64_t> left_{0};
     std::atomic<uint64_t> round_{0};
 };

@@ -1,4 +1,4 @@
-// The few functions of POSIX that the kernels call, for Windows too.
+// The POSIX functions that the kernels call, also for Windows.
 #pragma once
 
 #if defined(_WIN32)

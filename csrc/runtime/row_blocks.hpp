@@ -1,4 +1,4 @@
-// Rows in blocks, so that the memory for what is made of them does not grow with their number.
+// Rows in blocks, so that memory does not grow with the number of rows.
 #pragma once
 
 #include "runtime/sizes.hpp"
@@ -10,8 +10,8 @@ namespace {
 #define PROXCONNECT_BLOCK_BYTES (1 << 24)
 #endif
 
-// Calls work(begin, end) for blocks of rows, of which each takes `row_bytes` of memory. The last block takes the rest:
-// it has the same remainder by 96 as all rows, and so meets the same kernels for few rows.
+// Call work(begin, end) for blocks of rows that take `row_bytes` of memory each. The last block takes the rest: its
+// size has the same remainder by 96 as the number of rows, so that the same kernels handle the last few rows.
 template <class Work>
 void in_row_blocks(int64_t rows, int64_t row_bytes, const Work& work) {
     constexpr int64_t GRAIN = 96;

@@ -1,4 +1,4 @@
-// Memory of a thread that is kept from call to call. It is no std::vector, whose destructor has linkage: the linker
+// Memory of a thread that is kept from call to call. A std::vector would have a destructor with linkage, and the linker
 // might take the copy of an instruction set that the machine lacks.
 #pragma once
 
@@ -9,7 +9,7 @@
 namespace proxconnect {
 namespace {
 
-// A buffer that begins where a cache line does; each Tag has its own. Throws std::bad_alloc and is then empty.
+// A buffer that begins at a cache line. Each Tag has its own. Throws std::bad_alloc and is then empty.
 template <class Tag>
 inline void* scratch(int64_t bytes) {
     static thread_local struct Buffer {

@@ -1,5 +1,5 @@
-// Arithmetic of sizes, and of what a weight of signs takes: words of 64 entries, in panels of eight rows that lie
-// together word by word. Nameless, so that each instruction set's file keeps its own, as std::min does not.
+// Arithmetic of sizes. A binary weight is stored in words of 64 entries, and in panels of eight rows that are stored
+// together word by word. In an unnamed namespace, unlike std::min, so that each instruction set keeps its own copy.
 #pragma once
 
 #include <cstdint>

@@ -14,12 +14,12 @@ from proxconnect.deploy import checkpoints
 from proxconnect.huggingface.quantizer import ProxConnectConfig
 from proxconnect.training.checkpoints import read_run
 from proxconnect.training.data.sources import decoding
-from proxconnect.training.data.sources.idx import read_idx
+from proxconnect.training.data.sources.fashion_mnist import read_idx
 from proxconnect.training.data.sources.parquet import ParquetPictures
 from proxconnect.training.data.sources.pickles import read_batch
 from proxconnect.training.study import ledger, yaml_files
+from proxconnect.training.study.expansion import rows_of
 from proxconnect.training.study.grid import Grid
-from proxconnect.training.study.rows import rows_of
 
 
 def state_of(model: nn.Module) -> list[tuple[object, ...]]:

@@ -69,7 +69,7 @@ def two_ranks(folder: Path) -> None:
 
 def study(folder: Path) -> None:
     """A float row, a binary one, and one that starts from the float one, in the process of the study."""
-    module.report._draw = lambda *_: []  # pictures take longer than the rows
+    module.results._draw = lambda *_: []  # pictures take longer than the rows
     module.run(_study(folder), InTurn, 1, None, Console(file=io.StringIO()))
 
 

@@ -15,7 +15,7 @@ SIGNS: tuple[Fault, ...] = (
     ),
     fault(
         "avx512-nan-of-a-half", "AVX-512 looks for NaN in every second vector only", f"{LINEAR} {CONV}",
-        ("csrc/isa/avx512.hpp", "_mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q)",
+        ("csrc/isa/avx512.cpp", "_mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q)",
          "_mm512_cmp_ps_mask(low, low, _CMP_UNORD_Q)"),
     ),
     fault(
@@ -171,7 +171,7 @@ EMULATED: tuple[Fault, ...] = (
     ),
     fault(
         "amx-sums-of-the-next-rows", "AMX, weights of signs: rows are written from the sums of the next ones", CPP,
-        ("csrc/float_sign/amx.cpp", "writer.put(sums[which ^ 1], row", "writer.put(sums[which], row"),
+        ("csrc/isa/tile_products.hpp", "put(row - part, sums[which ^ 1])", "put(row - part, sums[which])"),
     ),
     fault(
         "amx-carry", "AMX, float convolutions: the highest digit of a number gets no carry", CPP,

@@ -160,12 +160,12 @@ THEORY_AND_EXPORT: tuple[Fault, ...] = (
     fault(
         "falling-prox", "the verdict does not look for a P that falls",
         "theory/test_verdicts.py theory/test_mutants.py",
-        (f"{SRC}/theory/decomposition.py", "    yield from falling(sampled)\n", ""),
+        (f"{SRC}/theory/verdicts/decomposition.py", "        *rules.falling(sampled),\n", ""),
     ),
     fault(
         "drift-of-the-potential", "the certificate's bound has the drift of Φ with the wrong sign",
         "theory/test_certificate.py",
-        (f"{SRC}/theory/certificate.py", "0.0 - a.moved[w].cumsum(0)", "a.moved[w].cumsum(0)"),
+        (f"{SRC}/theory/certificates/certificate.py", "0.0 - a.moved[w].cumsum(0)", "a.moved[w].cumsum(0)"),
     ),
     fault(
         "exported-sign-of-zero", "ONNX files take the sign of 0 as -1",
