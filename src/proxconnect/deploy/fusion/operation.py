@@ -48,7 +48,8 @@ class Operation:
     def __init__(self, kernel: Callable[..., Any], steps: Sequence[EpilogueStep], *, are_images: bool) -> None:
         self.kernel, self.steps, self.are_images = kernel, tuple(steps), are_images
         self._memory_format = torch.channels_last if are_images else torch.contiguous_format
-        self._dims = 4 if are_images else 2 if any(step.dim == 1 for step in steps) else None
+        has_columns = any(step.channels is not None and step.channels[1] == 1 for step in steps)
+        self._dims = 4 if are_images else 2 if has_columns else None
 
     @classmethod
     def match(cls, work: "Rewriting", node: Node) -> "Match | None":
