@@ -97,9 +97,10 @@ class FastAttention(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             arguments = _plain_arguments(args, kwargs)
-            if arguments is not None and not _need_gradients(arguments[name] for name in _PARAMETERS[:3]):
-                query, key, value = (arguments[name] for name in _PARAMETERS[:3])
-                return attention(query, key, value, arguments.get("scale")).transpose(1, 2)
+            inputs = () if arguments is None else tuple(arguments[name] for name in _PARAMETERS[:3])
+            needs_gradients = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+            if arguments is not None and not needs_gradients:
+                return attention(*inputs, scale=arguments.get("scale")).transpose(1, 2)
         return func(*args, **kwargs)
 
 
@@ -114,10 +115,6 @@ def _plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str
 
 def _is_other(value: Any, plain: Any) -> bool:
     return value is not plain if plain is None else not isinstance(value, int | float) or value != plain
-
-
-def _need_gradients(tensors: Iterable[Tensor]) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _puts_queries_first(node: Node) -> bool:

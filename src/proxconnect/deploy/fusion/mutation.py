@@ -35,7 +35,7 @@ def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
             continue
         written = node.args[0]
         owners = _owners(written, modules)
-        if any(map(_gives_sizes, owners)):  # numbers, which nothing is written into
+        if any(o.target == "size" or (o.target is getattr and o.args[1] == "shape") for o in owners):  # numbers
             continue
         if owners[-1].op in ("placeholder", "get_attr"):
             raise UntraceableError(f"{node} writes into {owners[-1]}, which is not its own")
@@ -76,10 +76,6 @@ def _is_view(node: Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         return isinstance(modules[str(node.target)], _VIEW_MODULES) and bool(node.args)
     return node.op in ("call_function", "call_method") and _name(node) in _VIEWS and bool(node.args)
-
-
-def _gives_sizes(node: Node) -> bool:
-    return node.target == "size" or (node.target is getattr and node.args[1] == "shape")
 
 
 def _name(node: Node) -> str:

@@ -1,6 +1,6 @@
 """The sources of a fused graph, to see whether they have changed since it was made."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import repeat
 from operator import attrgetter, contains, getitem, is_
 from typing import Any
@@ -44,7 +44,7 @@ class Sources:
         self._held = [*map(getitem, self._registries, self._names)]
         self._parameters = list(root.parameters())
         inner_modules = [m for m in root.modules() if m is not root]
-        self._hooks = [hooks for m in inner_modules for hooks in _hooks_of(m)]
+        self._hooks = [hooks for m in inner_modules for hooks in (m._forward_hooks, m._forward_pre_hooks)]
         self._own = [vars(m) for m in inner_modules if "forward" not in vars(m)]
         """The attributes of modules, which hold a forward once a module is given another one."""
 
@@ -85,7 +85,3 @@ def _numbers_of(module: nn.Module) -> list[str]:
         return []
     is_read = {name: type(value) in (int, float) for name, value in vars(module).items()}
     return [name for name in is_read if is_read[name] and name not in ("momentum", "num_features")]
-
-
-def _hooks_of(module: nn.Module) -> tuple[Mapping[int, Any], ...]:
-    return module._forward_hooks, module._forward_pre_hooks

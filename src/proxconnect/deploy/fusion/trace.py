@@ -4,6 +4,7 @@ import inspect
 import operator
 import threading
 from collections.abc import Callable
+from functools import partialmethod
 from itertools import islice
 from typing import Any
 
@@ -60,7 +61,8 @@ def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Modu
             graph = tracer.trace(module)
     except Exception as error:  # whatever its code raises when it meets a proxy
         attributes.put_back()
-        raise UntraceableError(_reason(error)) from error
+        text = " ".join(str(error).split())
+        raise UntraceableError(f"{type(error).__name__}: {text[:200]}") from error
     were_set = attributes.put_back()
     if module in were_set:
         raise UntraceableError(f"its forward sets or changes self.{were_set[module]}")
@@ -131,23 +133,11 @@ class _Tracer(fx.Tracer):
 class _Proxy(fx.Proxy):
     """Notes that `x += y` writes into x, which others may hold; torch.fx makes it x = x + y."""
 
-    def __iadd__(self, other: Any) -> fx.Proxy:
-        return self._write(operator.iadd, other)
-
-    def __isub__(self, other: Any) -> fx.Proxy:
-        return self._write(operator.isub, other)
-
-    def __imul__(self, other: Any) -> fx.Proxy:
-        return self._write(operator.imul, other)
-
-    def __itruediv__(self, other: Any) -> fx.Proxy:
-        return self._write(operator.itruediv, other)
-
     def _write(self, function: Callable[..., Any], other: Any) -> fx.Proxy:
         proxy: fx.Proxy = self.tracer.create_proxy("call_function", function, (self, other), {})
         return proxy
 
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}"
+    __iadd__ = partialmethod(_write, operator.iadd)
+    __isub__ = partialmethod(_write, operator.isub)
+    __imul__ = partialmethod(_write, operator.imul)
+    __itruediv__ = partialmethod(_write, operator.itruediv)
