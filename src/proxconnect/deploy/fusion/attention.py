@@ -97,10 +97,10 @@ class FastAttention(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             arguments = _plain_arguments(args, kwargs)
-            inputs = () if arguments is None else tuple(arguments[name] for name in _PARAMETERS[:3])
-            needs_gradients = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-            if arguments is not None and not needs_gradients:
-                return attention(*inputs, scale=arguments.get("scale")).transpose(1, 2)
+            if arguments is not None:
+                query, key, value = (arguments[name] for name in _PARAMETERS[:3])
+                if not torch.is_grad_enabled() or not any(x.requires_grad for x in (query, key, value)):
+                    return attention(query, key, value, arguments.get("scale")).transpose(1, 2)
         return func(*args, **kwargs)
 
 
