@@ -188,8 +188,8 @@ class _Beside:
     def _beyond_rounding(self, node: Node, operation: Operation, answer: Tensor | Bits, expected: Tensor) -> float:
         """Return how far an answer lies beyond what the layers make of sums that are rounded up and down."""
         _, args, _ = self._arguments(node)
-        by_layers, *bounds = operation.bounds(*args)
-        if not gap(expected, by_layers) <= ROUNDING:  # it stands for other layers
+        bounds = operation.bounds(*args)
+        if not outside(expected, bounds) <= ROUNDING:  # it stands for other layers
             return float("inf")
         return _distance(node, answer, [expected, *bounds])
 
