@@ -67,10 +67,6 @@ class FusedConv2d(FusedKernel):
         instruction_set: str | None = None,
         input_shift: Tensor | None = None,
     ) -> None:
-        self._made_of = (
-            panels, weight_shape, stride, padding, dilation, groups, padding_value, scale, bias, accumulator, then,
-            instruction_set, input_shift,
-        )  # fmt: skip
         weight = tuple(weight_shape)
         if len(weight) != 4 or min(weight) < 1 or groups < 1 or weight[0] % groups:
             raise ValueError(

@@ -105,7 +105,6 @@ class FusedInt8Conv2d(_FusedImageConv):
         instruction_set: str | None = None,
     ) -> None:
         how = weight_shape, stride, padding, dilation
-        self._made_of = (panels, *how, scale, bias, then, mean, pool, instruction_set)
         if len(weight_shape) != 4 or min(weight_shape) < 1:
             raise ValueError(f"a weight is (out, in, height, width), none of them 0; got {tuple(weight_shape)}")
         require_entries(prod(weight_shape[1:]), INT8)
@@ -147,7 +146,6 @@ class FusedFloatConv2d(_FusedImageConv):
         mean: nn.AvgPool2d | None = None,
         pool: nn.MaxPool2d | None = None,
     ) -> None:
-        self._made_of = weight, stride, padding, dilation, bias, then, mean, pool
         require_float32("weight", weight)
         if not can_be_fixed(weight):
             raise ValueError(

@@ -73,9 +73,6 @@ class FusedLinear(_FusedRows):
         then: tuple[Step, ...] | Signs = (),
         instruction_set: str | None = None,
     ) -> None:
-        self._made_of = (
-            panels, in_features, out_features, scale, bias, accumulator, then, instruction_set,
-        )  # fmt: skip
         require_entries(in_features, SIGNS)
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, number = loaded(instruction_set)
@@ -125,7 +122,6 @@ class FusedFloatLinear(_FusedRows):
         rounds: bool = False,
         instruction_set: str | None = None,
     ) -> None:
-        self._made_of = (panels, in_features, out_features, scale, bias, then, rounds, instruction_set)
         require_entries(in_features, ROUNDED if rounds else None)
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, number = loaded(instruction_set)
@@ -158,7 +154,6 @@ class FusedInt8Linear(_FusedRows):
         then: tuple[Step, ...] = (),
         instruction_set: str | None = None,
     ) -> None:
-        self._made_of = (panels, in_features, out_features, scale, bias, then, instruction_set)
         require_entries(in_features, INT8)
         shape = int8_panels_shape((out_features, in_features))
         require_weight(panels, shape, out_features, scale, bias, torch.int8)
