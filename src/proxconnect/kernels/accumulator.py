@@ -66,7 +66,7 @@ class Accumulator:
         return 1 << (self.bits - 1)
 
     def __call__(self, sums: Tensor) -> Tensor:
-        """What the accumulator holds of `sums`, of any shape, in their float dtype."""
+        """Return what the accumulator holds of `sums`, of any shape, in their float dtype."""
         held = self._map(sums)
         if self.derivative == "exact":
             return held
@@ -74,11 +74,11 @@ class Accumulator:
         return clamped
 
     def overflows(self, sums: Tensor) -> Tensor:
-        """Which of `sums` it cannot hold, as booleans."""
+        """Return which of `sums` it cannot hold, as booleans."""
         return (sums < -self.bound) | (sums > self.bound - 1)
 
     def excess(self, sums: Tensor) -> Tensor:
-        """How far |z| is beyond M, in units of M; 0 for sums within."""
+        """Return how far |z| is beyond M, in units of M; 0 for sums within."""
         return (sums.abs() / self.bound - 1).relu()
 
     def __str__(self) -> str:

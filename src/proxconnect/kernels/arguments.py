@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.library import CAffine, COutput
 
 Overflow = tuple[int, int, float]
 """What becomes of sums that overflow, by number, with the bits and the slope of an accumulator."""
@@ -24,12 +23,10 @@ def overflow_of(accumulator: Accumulator | None) -> Overflow:
     return _OVERFLOWS[accumulator.overflow], accumulator.bits, accumulator.slope
 
 
-def output_of(scale: Tensor | None, bias: Tensor | None, *overflow: float) -> CAffine | COutput:
-    """Return the C structure, a `COutput` if an `Overflow` is given; `scale` and `bias` must be contiguous and outlive
-    it."""
+def scale_and_bias(scale: Tensor | None, bias: Tensor | None) -> tuple[int, int | None, int | None]:
+    """Return the last fields of `CAffine` and `COutput`; the tensors must be contiguous and outlive these."""
     scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
-    bias_at = None if bias is None else bias.data_ptr()
-    return COutput(*overflow, scales, scale_at, bias_at) if overflow else CAffine(scales, scale_at, bias_at)
+    return scales, scale_at, None if bias is None else bias.data_ptr()
 
 
 def columns_of(input: Tensor) -> int:

@@ -11,12 +11,12 @@ _GATHER = sum(1 << 56 - 7 * i for i in range(8))
 
 
 def byte_count(entries: int) -> int:
-    """The bytes that `entries` signs take, ⌈entries/8⌉."""
+    """Return the bytes that `entries` signs take, ⌈entries/8⌉."""
     return -(-entries // 8)
 
 
 def pack_bits(tensor: Tensor) -> Tensor:
-    """The signs of a tensor, 8 a byte: uint8 of shape (⌈n/8⌉,), on the tensor's device.
+    """Pack the signs of a tensor, 8 a byte: uint8 of shape (⌈n/8⌉,), on the tensor's device.
 
     Entries go in C order; sign(±0) = +1; the bits after the last entry are 0. TypeError for unsigned and boolean
     tensors, which have no signs; ValueError for NaN.
@@ -33,7 +33,7 @@ def pack_bits(tensor: Tensor) -> Tensor:
 
 
 def unpack_bits(bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """The ±1 of `shape` that `pack_bits` packed; ValueError unless `bits` is uint8 with ⌈n/8⌉ entries."""
+    """Return the ±1 of `shape` that `pack_bits` packed; ValueError unless `bits` is uint8 with ⌈n/8⌉ entries."""
     entries = prod(shape)
     require_bits(bits, entries)
     values, places = torch.arange(256, device=bits.device), torch.arange(8, device=bits.device)
@@ -56,5 +56,5 @@ def _require_tensor(value: object) -> None:
 
 
 def pad_is_zero(bits: Tensor, entries: int) -> bool:
-    """Whether the bits after the last of `entries` signs are 0, as `pack_bits` leaves them."""
+    """Return whether the bits after the last of `entries` signs are 0, as `pack_bits` leaves them."""
     return entries % 8 == 0 or int(bits[-1]) >> entries % 8 == 0

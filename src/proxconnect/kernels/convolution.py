@@ -12,6 +12,9 @@ import torch
 
 from proxconnect.kernels.library import CGeometry
 
+How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
+"""A weight's shape, stride, padding and dilation, all of height and width, groups and padding value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
@@ -30,23 +33,21 @@ class Convolution:
 
 @lru_cache(maxsize=4096)
 def convolution(
-    shape: tuple[int, ...], strides: tuple[int, ...], weight: tuple[int, ...], stride: tuple[int, ...],
-    padding: tuple[int, ...], dilation: tuple[int, ...], groups: int, padding_value: int = 0, *, has_planes: bool,
-    reads_rows_apart: bool,
-) -> Convolution:  # fmt: skip
+    shape: tuple[int, ...], strides: tuple[int, ...], how: How, *, has_planes: bool, reads_rows_apart: bool
+) -> Convolution:
     """Return how to convolve an input of this shape and these strides; ValueError unless they fit the weight.
 
     `has_planes` is of the output: contiguous, else channels last. A kernel that `reads_rows_apart` needs pixels at one
     distance in a row only, if channels follow each other.
     """
-    require_convolvable(shape, weight, stride, padding, dilation, groups, padding_value)
+    require_convolvable(shape, how)
     (height, width), (row_stride, pixel_stride) = shape[2:], strides[2:]
     are_equidistant = min(height, width) <= 1 or row_stride == width * pixel_stride
     is_copied = not (are_equidistant or (reads_rows_apart and strides[1] == 1))
     if is_copied:
         strides = torch.empty(shape, device="meta").stride()
-    geometry = c_geometry(shape, strides, weight, stride, padding, dilation, groups, padding_value, has_planes)
-    output = (shape[0], weight[0], *geometry.out_size)
+    geometry = c_geometry(shape, strides, how, has_planes)
+    output = (shape[0], how[0][0], *geometry.out_size)
     return Convolution(ctypes.byref(geometry), output, memory_format(has_planes), is_copied, 0 in output)
 
 
@@ -65,16 +66,9 @@ def out_size(
     ]
 
 
-def require_convolvable(
-    shape: Sequence[int],
-    weight: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    padding_value: int = 0,
-) -> None:
-    """Raise ValueError unless an input of this shape can be convolved with a weight of that shape."""
+def require_convolvable(shape: Sequence[int], how: How) -> None:
+    """Raise ValueError unless an input of this shape can be convolved so."""
+    weight, stride, padding, dilation, groups, padding_value = how
     if not len(stride) == len(padding) == len(dilation) == 2:
         raise ValueError(
             "stride, padding and dilation are of height and width; got "
@@ -93,18 +87,9 @@ def require_convolvable(
         raise ValueError(f"the kernel {tuple(weight[2:])} is larger than the padded input {tuple(shape[2:])}")
 
 
-def c_geometry(
-    shape: Sequence[int],
-    strides: Sequence[int],
-    weight: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    padding_value: int = 0,
-    has_planes: bool = False,
-) -> CGeometry:
+def c_geometry(shape: Sequence[int], strides: Sequence[int], how: How, has_planes: bool = False) -> CGeometry:
     """Return the C structure for an input and a weight that fit."""
+    weight, stride, padding, dilation, groups, padding_value = how
     (batch, channels, height, width), (image_stride, channel_stride, row_stride, pixel_stride) = shape, strides
     if width <= 1:  # of a size of 1 the stride says nothing
         pixel_stride = row_stride

@@ -1,19 +1,20 @@
-"""What becomes of the sums of a binary layer before they are written: floats take steps, or become signs."""
+"""Epilogues: what becomes of sums before they are written. Floats take steps, or sums become signs."""
 
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import CPU, output_of, overflow_of, require_float32
-from proxconnect.kernels.library import CFused, CSigns, CStep
+from proxconnect.kernels.arguments import CPU, overflow_of, require_float32, scale_and_bias
+from proxconnect.kernels.library import CFused, COutput, CSigns, CStep
 
 PLANS = 256
-"""For how many shapes of inputs a layer remembers what they say."""
+"""For how many shapes of inputs a kernel remembers its calls."""
 
 BEYOND = 80
 """How many entries lie beyond those of the channels, for kernels that read whole vectors."""
@@ -29,7 +30,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Clamp:
-    """`low` where v < low, `high` where v > high; NaN stays NaN. ReLU is from 0 to inf."""
+    """`low` if v < low, `high` if v > high; NaN stays NaN. ReLU is from 0 to inf."""
 
     low: float
     high: float
@@ -54,8 +55,8 @@ Step = Affine | Clamp | Slope | Add
 class Signs:
     """The integer sums as signs, after the accumulator; of a cyclic one, after it has wrapped.
 
-    The sign of sum z of a channel is +1 where an odd number of the channel's intervals holds it, low ≤ z < low + width,
-    or with `flip` where an even number does. One is enough for a threshold.
+    The sign of sum z of a channel is +1 if an odd number of the channel's intervals holds it, low ≤ z < low + width,
+    or with `flip` if an even number does. One is enough for a threshold.
     """
 
     low: Tensor
@@ -80,7 +81,7 @@ class Bits(NamedTuple):
     channels: int
 
     def floats(self) -> Tensor:
-        """±1 and NaN, (…, channels) for rows and images alike."""
+        """Return ±1 and NaN, (…, channels) for rows and images alike."""
         bits = (self.words[..., None] >> torch.arange(64, device=self.words.device)) & 1
         signs = (2 * bits - 1).flatten(-2)[..., : self.channels].to(torch.float32)
         return signs if self.nan is None else torch.where(self.nan[..., None] != 0, torch.nan, signs)
@@ -88,11 +89,13 @@ class Bits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How an output lies in memory, or its words where it is signs."""
+    """How an output lies in memory, or its words if it is signs."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     is_empty: bool
+    rows: int
+    """How many rows, or pixels of images, there are."""
 
 
 class Epilogue:
@@ -118,7 +121,7 @@ class Epilogue:
         if bias is None:  # −0 changes no number
             bias = torch.full((channels,), -0.0, dtype=torch.float32, device=CPU)
         scale, bias = self._kept(scale.reshape(-1).expand(channels)), self._kept(bias.reshape(-1))
-        self._fused = CFused(output_of(scale, bias, *overflow_of(accumulator)), 0, None, None)
+        self._fused = CFused(COutput(*overflow_of(accumulator), *scale_and_bias(scale, bias)), 0, None, None)
         if isinstance(then, Signs):
             self._fused.signs = ctypes.pointer(self._intervals(then))
         elif then:
@@ -127,19 +130,17 @@ class Epilogue:
         self.address = ctypes.addressof(self._fused)
 
     def layout(self, lead: tuple[int, ...], size: tuple[int, ...]) -> Layout:
-        """Where outputs lie, images of a size or rows without one."""
-        words = -(-self.channels // 64)
-        if self.makes_signs:
-            shape = (*lead, *size, words)
-            return Layout(shape, torch.empty(shape, device="meta").stride(), 0 in shape)
-        shape = (*lead, self.channels, *size)
-        output = torch.empty(shape, device="meta", memory_format=self.memory_format)
-        return Layout(shape, output.stride(), 0 in shape)
+        """Return where outputs lie, images of a size or rows without one."""
+        words, rows = -(-self.channels // 64), prod((*lead, *size))
+        shape = (*lead, *size, words) if self.makes_signs else (*lead, self.channels, *size)
+        memory_format = torch.contiguous_format if self.makes_signs else self.memory_format
+        strides = torch.empty(shape, device="meta", memory_format=memory_format).stride()
+        return Layout(shape, strides, 0 in shape, rows)
 
     def run(
         self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...]
     ) -> Tensor | Bits:
-        """Have the function write an output, of which it takes what `Fused` and all after it are."""
+        """Let the function write an output; `arguments` are those before the epilogue's address."""
         others = self.added(others, layout.shape)
         added = addresses(others)
         if not self.makes_signs:
@@ -157,7 +158,7 @@ class Epilogue:
         return Bits(words, nan if nan.any() else None, self.channels)
 
     def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """The other tensors, which `Add` adds, as a kernel reads them; ValueError for another number or layout."""
+        """Return the tensors that `Add` adds as a kernel reads them; ValueError for another number or layout."""
         if len(others) != self._adds:
             raise ValueError(f"the steps add {self._adds} other tensors; got {len(others)}")
         if not others:
@@ -174,7 +175,7 @@ class Epilogue:
         return tuple([other.resolve_neg() for other in others]) if any(map(Tensor.is_neg, others)) else others
 
     def _kept(self, values: Tensor) -> Tensor:
-        """A copy with the first entries again after the last, of each row."""
+        """Return a copy with the first entries of each row again after the last, and keep it alive."""
         channels = values.shape[-1]
         whole = values.detach()[..., torch.arange(channels + BEYOND, device=CPU) % channels].contiguous()
         self._alive.append(whole)
@@ -198,7 +199,7 @@ class Epilogue:
         raise TypeError(f"a step is Affine, Clamp, Slope or Add; got {step!r}")
 
     def _intervals(self, signs: Signs) -> CSigns:
-        """All but an interval is one as well, where integers are modulo 2^32, so that nothing is left to flip."""
+        """Return intervals without flips: modulo 2^32, all integers but those of an interval are one too."""
         self._require_channels("flip", signs.flip)
         low, width = (x.to("cpu", torch.int64).reshape(-1, x.shape[-1]) for x in (signs.low, signs.width))
         if low.shape != width.shape or low.shape[1] != self.channels:
@@ -212,7 +213,8 @@ class Epilogue:
         after = torch.where(width == 0, -(2**31), low + width)
         all_else = torch.where(width == 0, 2**32 - 1, 2**32 - width)  # for no sum is 2^31 - 1
         low, width = torch.where(flip, after, low), torch.where(flip, all_else, width)
-        return CSigns(len(low), self._kept(_int32(low)).data_ptr(), self._kept(_int32(width)).data_ptr())
+        low, width = (((x + 2**31) % 2**32 - 2**31).to(torch.int32) for x in (low, width))
+        return CSigns(len(low), self._kept(low).data_ptr(), self._kept(width).data_ptr())
 
     def _require_channels(self, name: str, values: Tensor) -> None:
         if values.numel() != self.channels:
@@ -220,12 +222,12 @@ class Epilogue:
 
 
 def addresses(others: tuple[Tensor, ...]) -> object:
-    """Where the tensors begin, for a kernel to add them; they must outlive its call."""
+    """Return where the tensors begin, for a kernel to add them; they must outlive its call."""
     return (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others]) if others else None
 
 
 def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
-    """The words, laid out in order, and where the bytes that mark NaN lie; ValueError or TypeError for other ones."""
+    """Return the words in order, and where the bytes that mark NaN lie; ValueError or TypeError for other ones."""
     words, nan, channels = bits
     if words.dtype is not torch.int64 or not words.is_cpu:
         raise TypeError(f"words of signs must be int64 on the CPU; got {words.dtype} on {words.device}")
@@ -239,8 +241,3 @@ def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
             f"{nan.device}"
         )
     return words.contiguous(), nan.data_ptr()
-
-
-def _int32(values: Tensor) -> Tensor:
-    """The integers modulo 2^32."""
-    return ((values + 2**31) % 2**32 - 2**31).to(torch.int32)

@@ -33,7 +33,6 @@ class Finish(FusedKernel):
     def __init__(
         self, steps: tuple[Step, ...], channels: int, instruction_set: str | None = None, in_place: bool = False
     ) -> None:
-        self._made_of = (steps, channels, instruction_set, in_place)
         if channels < 1:
             raise ValueError(f"there must be at least 1 channel; got {channels}")
         kernels, self._number = loaded(instruction_set)
@@ -87,7 +86,6 @@ class FinishMaxPool2d(FusedKernel):
     def __init__(
         self, steps: tuple[Step, ...], channels: int, pool: nn.MaxPool2d, instruction_set: str | None = None
     ) -> None:
-        self._made_of = (steps, channels, pool, instruction_set)
         if any(isinstance(step, Add) for step in steps) or not can_take_the_largest(pool):
             raise ValueError("there must be no Add among the steps, and neither dilation nor indices in the pool")
         kernels, self._number = loaded(instruction_set)

@@ -1,5 +1,8 @@
 """What all fused kernels share: they are made once, and called often without torch's dispatcher."""
 
+from inspect import signature
+from typing import Any, Self
+
 
 class FusedKernel:
     """A C function with all that a call passes but inputs and outputs. Several threads may call it at once.
@@ -9,6 +12,14 @@ class FusedKernel:
 
     _made_of: tuple[object, ...]
     """The arguments, in the order of `__init__`."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep the arguments."""
+        new = super().__new__(cls)
+        bound = signature(cls.__init__).bind(new, *args, **kwargs)
+        bound.apply_defaults()
+        new._made_of = (*bound.arguments.values(),)[1:]
+        return new
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self._made_of

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.arguments import CPU, require_float32, require_weight, resolved
-from proxconnect.kernels.convolution import c_geometry, convolution, require_convolvable
+from proxconnect.kernels.convolution import How, c_geometry, convolution, require_convolvable
 from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.fused import FusedKernel
@@ -27,10 +27,6 @@ class _Call:
     geometry: object
     is_copied: bool
     layout: Layout
-
-
-_How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
-"""A weight's shape, stride, padding and dilation, all of height and width, groups and padding value."""
 
 
 class FusedConv2d(FusedKernel):
@@ -71,10 +67,6 @@ class FusedConv2d(FusedKernel):
         instruction_set: str | None = None,
         input_shift: Tensor | None = None,
     ) -> None:
-        self._made_of = (
-            panels, weight_shape, stride, padding, dilation, groups, padding_value, scale, bias, accumulator, then,
-            instruction_set, input_shift,
-        )  # fmt: skip
         weight = tuple(weight_shape)
         if len(weight) != 4 or min(weight) < 1 or groups < 1 or weight[0] % groups:
             raise ValueError(
@@ -107,22 +99,22 @@ class FusedConv2d(FusedKernel):
 
 
 def _plan(
-    how: _How, shift: Tensor | None, epilogue: Epilogue, shape: tuple[int, ...], strides: tuple[int, ...]
+    how: How, shift: Tensor | None, epilogue: Epilogue, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> _Call:
     """Return the call for float images, with the address of the shift: whoever keeps the call keeps the shift."""
-    planned = convolution(tuple(shape), strides, *how, has_planes=False, reads_rows_apart=True)
+    planned = convolution(shape, strides, how, has_planes=False, reads_rows_apart=True)
     batch, _, *size = planned.output
     geometry = planned.geometry if shift is None else _with_shift(planned.geometry, shift)
     return _Call(geometry, planned.is_copied, epilogue.layout((batch,), tuple(size)))
 
 
-def _plan_of_bits(how: _How, epilogue: Epilogue, shape: tuple[int, ...], channels: int) -> _Call:
+def _plan_of_bits(how: How, epilogue: Epilogue, shape: tuple[int, ...], channels: int) -> _Call:
     if len(shape) != 4:
         raise ValueError(f"words of images are (N, H, W, words); got {tuple(shape)}")
     batch, height, width, words = shape
     image = (batch, channels, height, width)
-    require_convolvable(image, *how)
-    geometry = c_geometry(image, (height * width * words, 1, width * words, words), *how)
+    require_convolvable(image, how)
+    geometry = c_geometry(image, (height * width * words, 1, width * words, words), how)
     return _Call(ctypes.byref(geometry), False, epilogue.layout((batch,), tuple(geometry.out_size)))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.kernels.arguments import CPU, require_float32, require_weight, resolved
-from proxconnect.kernels.convolution import c_geometry, require_convolvable
+from proxconnect.kernels.convolution import How, c_geometry, require_convolvable
 from proxconnect.kernels.entries import FIXED_POINT, INT8, require_entries
 from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Layout, Step, addresses
 from proxconnect.kernels.fixed_point import can_be_fixed, fixed_point_panels
@@ -30,10 +30,6 @@ class _Call:
     added: tuple[int, ...]
     """The shape of what is added."""
     output: Layout
-
-
-_How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
-"""A weight's shape, stride, padding and dilation, all of height and width, and groups."""
 
 
 class _FusedImageConv(FusedKernel):
@@ -58,7 +54,7 @@ class _FusedImageConv(FusedKernel):
             bias = torch.zeros(weight[0], dtype=torch.float32, device=CPU)
         self._epilogue = Epilogue(weight[0], then, scale, bias, memory_format=torch.channels_last)
         self._call = lru_cache(PLANS)(
-            partial(_plan, (weight, stride, padding, dilation, 1), mean, pool, self._epilogue)
+            partial(_plan, (weight, stride, padding, dilation, 1, 0), mean, pool, self._epilogue)
         )
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor | None:
@@ -109,7 +105,6 @@ class FusedInt8Conv2d(_FusedImageConv):
         instruction_set: str | None = None,
     ) -> None:
         how = weight_shape, stride, padding, dilation
-        self._made_of = (panels, *how, scale, bias, then, mean, pool, instruction_set)
         if len(weight_shape) != 4 or min(weight_shape) < 1:
             raise ValueError(f"a weight is (out, in, height, width), none of them 0; got {tuple(weight_shape)}")
         require_entries(prod(weight_shape[1:]), INT8)
@@ -151,7 +146,6 @@ class FusedFloatConv2d(_FusedImageConv):
         mean: nn.AvgPool2d | None = None,
         pool: nn.MaxPool2d | None = None,
     ) -> None:
-        self._made_of = weight, stride, padding, dilation, bias, then, mean, pool
         require_float32("weight", weight)
         if not can_be_fixed(weight):
             raise ValueError(
@@ -168,18 +162,18 @@ class FusedFloatConv2d(_FusedImageConv):
 
 
 def _plan(
-    how: _How, mean: nn.AvgPool2d | None, pool: nn.MaxPool2d | None, epilogue: Epilogue, shape: tuple[int, ...],
+    how: How, mean: nn.AvgPool2d | None, pool: nn.MaxPool2d | None, epilogue: Epilogue, shape: tuple[int, ...],
     strides: tuple[int, ...],
 ) -> _Call:  # fmt: skip
     outputs = how[0][0]
-    require_convolvable(shape, (outputs, shape[1], 1, 1), (1, 1), (0, 0), (1, 1), 1)  # that it is of images
+    require_convolvable(shape, ((outputs, shape[1], 1, 1), (1, 1), (0, 0), (1, 1), 1, 0))  # that it is of images
     means = windows = None
     size = shape[2], shape[3]
     if mean is not None:
         means, size = window_of(mean, size)
     image = (*shape[:2], *size)
-    require_convolvable(image, *how)
-    geometry = c_geometry(image, _plain_strides(shape, strides), *how)
+    require_convolvable(image, how)
+    geometry = c_geometry(image, _plain_strides(shape, strides), how)
     size = geometry.out_size[0], geometry.out_size[1]
     added = (shape[0], outputs, *size)
     if pool is not None:

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from math import prod
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,45 +15,36 @@ from proxconnect.kernels.library import loaded
 from proxconnect.kernels.prepacked import int8_panels_shape, panels_shape
 
 
-class _Call(NamedTuple):
-    """What the shape of an input says."""
-
-    rows: int
-    layout: Layout
-
-
 class _FusedRows(FusedKernel):
-    """Rows of floats times a prepacked weight, then through an epilogue."""
+    """Rows of floats times a prepacked weight, then through an epilogue, by a function of C."""
 
     def __init__(
         self, multiply: Callable[..., int], how: tuple[int, ...], panels: Tensor, sizes: tuple[int, int],
         epilogue: Epilogue,
     ) -> None:  # fmt: skip
-        self._multiply, self._how, self._panels = multiply, how, panels
+        self._multiply, self._how, self._panels, self._epilogue = multiply, how, panels, epilogue
         self._in_features, self._out_features = sizes
-        self._epilogue = epilogue
-        self._call = lru_cache(PLANS)(partial(_plan, sizes[0], epilogue))
+        self._layout = lru_cache(PLANS)(partial(_layout, sizes[0], epilogue))
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         """Return the output."""
         input = resolved("input", input)
-        call, stride = self._call(input.shape), self._in_features
+        layout, stride = self._layout(input.shape), self._in_features
         if not input.is_contiguous():
             input = as_rows(input)
             stride = input.stride(0)
-        layout = call.layout
         others = self._epilogue.added(others, layout.shape)
         output = torch.empty(layout.shape, dtype=torch.float32, device=CPU)
         if not layout.is_empty:
             self._multiply(
-                *self._how, input.data_ptr(), call.rows, self._in_features, stride, self._panels.data_ptr(),
+                *self._how, input.data_ptr(), layout.rows, self._in_features, stride, self._panels.data_ptr(),
                 self._out_features, self._epilogue.address, addresses(others), output.data_ptr(),
                 torch.get_num_threads(),
             )  # fmt: skip
         return output
 
 
-class FusedLinear(FusedKernel):
+class FusedLinear(_FusedRows):
     """sign(input) times a weight of signs; the sums held, scaled and shifted, then through steps or as signs.
 
     Call it with an input (…, in), float32 on the CPU, or with `Bits` of one. It returns (…, out), float32, or with
@@ -84,33 +73,28 @@ class FusedLinear(FusedKernel):
         then: tuple[Step, ...] | Signs = (),
         instruction_set: str | None = None,
     ) -> None:
-        self._made_of = (
-            panels, in_features, out_features, scale, bias, accumulator, then, instruction_set,
-        )  # fmt: skip
         require_entries(in_features, SIGNS)
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
-        kernels, self._number = loaded(instruction_set)
-        self._multiply, self._panels = kernels.px_fused_linear, panels
-        self._in_features, self._out_features = in_features, out_features
-        self._epilogue = Epilogue(out_features, then, scale, bias, accumulator)
-        self._call = lru_cache(PLANS)(partial(_plan, in_features, self._epilogue))
+        kernels, number = loaded(instruction_set)
+        epilogue = Epilogue(out_features, then, scale, bias, accumulator)
+        super().__init__(kernels.px_fused_linear, (number,), panels, (in_features, out_features), epilogue)
 
-    def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
+    def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:  # type: ignore[override]  # it gives bits too
         """Return the output, floats or signs."""
         stride = self._in_features
         if isinstance(input, Bits):
             words, nan = words_and_nan(input)
-            call = self._call((*words.shape[:-1], input.channels))
+            layout = self._layout((*words.shape[:-1], input.channels))
             source: tuple[int | None, ...] = None, words.data_ptr(), nan
         else:
             input = resolved("input", input)
-            call = self._call(input.shape)
+            layout = self._layout(input.shape)
             if not input.is_contiguous():
                 input = as_rows(input)
                 stride = input.stride(0)
             source = input.data_ptr(), None, None
         weight = self._in_features, stride, self._panels.data_ptr(), self._out_features
-        return self._epilogue.run(self._multiply, (self._number, *source, call.rows, *weight), call.layout, others)
+        return self._epilogue.run(self._multiply, (*self._how, *source, layout.rows, *weight), layout, others)
 
 
 class FusedFloatLinear(_FusedRows):
@@ -138,7 +122,6 @@ class FusedFloatLinear(_FusedRows):
         rounds: bool = False,
         instruction_set: str | None = None,
     ) -> None:
-        self._made_of = (panels, in_features, out_features, scale, bias, then, rounds, instruction_set)
         require_entries(in_features, ROUNDED if rounds else None)
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, number = loaded(instruction_set)
@@ -171,7 +154,6 @@ class FusedInt8Linear(_FusedRows):
         then: tuple[Step, ...] = (),
         instruction_set: str | None = None,
     ) -> None:
-        self._made_of = (panels, in_features, out_features, scale, bias, then, instruction_set)
         require_entries(in_features, INT8)
         shape = int8_panels_shape((out_features, in_features))
         require_weight(panels, shape, out_features, scale, bias, torch.int8)
@@ -182,8 +164,8 @@ class FusedInt8Linear(_FusedRows):
         super().__init__(kernels.px_fused_int8_linear, (number,), panels, (in_features, out_features), epilogue)
 
 
-def _plan(in_features: int, epilogue: Epilogue, shape: Sequence[int]) -> _Call:
-    """Return what the shape of an input says; ValueError unless its rows have `in_features` entries."""
+def _layout(in_features: int, epilogue: Epilogue, shape: Sequence[int]) -> Layout:
+    """Return how the output for an input lies; ValueError unless its rows have `in_features` entries."""
     if tuple(shape[-1:]) != (in_features,):
         raise ValueError(f"input must be (…, {in_features}); got {tuple(shape)}")
-    return _Call(prod(shape[:-1]), epilogue.layout(tuple(shape[:-1]), ()))
+    return epilogue.layout(tuple(shape[:-1]), ())

@@ -18,41 +18,32 @@ NUMBERS = {"portable": 0, "avx2": 1, "avx512": 2, "amx": 4, "neon": 3}
 """The instruction sets by name, worst first, as `csrc/proxconnect.h` numbers them."""
 
 
-class COutput(ctypes.Structure):
-    """Say how a sum of ±1 products becomes an output."""
-
-    _fields_ = (
-        ("overflow", ctypes.c_int32),
-        ("bits", ctypes.c_int32),
-        ("slope", ctypes.c_float),
-        ("scales", ctypes.c_int64),
-        ("scale", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-    )
+_INT, _LONG, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
+_TWO, _THREE = _LONG * 2, _LONG * 3
 
 
 class CAffine(ctypes.Structure):
     """The scale and the bias of an output."""
 
-    _fields_ = (("scales", ctypes.c_int64), ("scale", ctypes.c_void_p), ("bias", ctypes.c_void_p))
+    _fields_ = (("scales", _LONG), ("scale", _POINTER), ("bias", _POINTER))
+
+
+class COutput(ctypes.Structure):
+    """What becomes of a sum of ±1 products: overflow, scale and bias."""
+
+    _fields_ = (("overflow", _INT), ("bits", _INT), ("slope", _FLOAT), *CAffine._fields_)
 
 
 class CStep(ctypes.Structure):
     """One epilogue step."""
 
-    _fields_ = (
-        ("kind", ctypes.c_int32),
-        ("low", ctypes.c_float),
-        ("high", ctypes.c_float),
-        ("a", ctypes.c_void_p),
-        ("b", ctypes.c_void_p),
-    )
+    _fields_ = (("kind", _INT), ("low", _FLOAT), ("high", _FLOAT), ("a", _POINTER), ("b", _POINTER))
 
 
 class CSigns(ctypes.Structure):
     """Intervals of integers, one for each channel."""
 
-    _fields_ = (("intervals", ctypes.c_int64), ("low", ctypes.c_void_p), ("width", ctypes.c_void_p))
+    _fields_ = (("intervals", _LONG), ("low", _POINTER), ("width", _POINTER))
 
 
 class CFused(ctypes.Structure):
@@ -60,7 +51,7 @@ class CFused(ctypes.Structure):
 
     _fields_ = (
         ("output", COutput),
-        ("step_count", ctypes.c_int64),
+        ("step_count", _LONG),
         ("steps", ctypes.POINTER(CStep)),
         ("signs", ctypes.POINTER(CSigns)),
     )
@@ -69,23 +60,17 @@ class CFused(ctypes.Structure):
 class CWindow(ctypes.Structure):
     """The windows of a pool over images."""
 
-    _fields_ = tuple((name, ctypes.c_int64 * 2) for name in ("size", "out_size", "kernel", "stride", "padding"))
+    _fields_ = tuple((name, _TWO) for name in ("size", "out_size", "kernel", "stride", "padding"))
 
 
 class CGeometry(ctypes.Structure):
     """A convolution, and how its input lies in memory."""
 
     _fields_ = (
-        ("batch", ctypes.c_int64),
-        ("channels", ctypes.c_int64),
-        ("size", ctypes.c_int64 * 2),
-        ("out_channels", ctypes.c_int64),
-        *((name, ctypes.c_int64 * 2) for name in ("out_size", "kernel", "stride", "padding", "dilation")),
-        ("groups", ctypes.c_int64),
-        *((f"{name}_stride", ctypes.c_int64) for name in ("image", "channel", "row", "pixel")),
-        ("border", ctypes.c_int32),
-        ("has_planes", ctypes.c_int32),
-        ("input_shift", ctypes.c_void_p),
+        *(("batch", _LONG), ("channels", _LONG), ("size", _TWO), ("out_channels", _LONG)),
+        *((name, _TWO) for name in ("out_size", "kernel", "stride", "padding", "dilation")),
+        *((name, _LONG) for name in ("groups", "image_stride", "channel_stride", "row_stride", "pixel_stride")),
+        *(("border", _INT), ("has_planes", _INT), ("input_shift", _POINTER)),
     )
 
 
@@ -93,16 +78,15 @@ class CAttention(ctypes.Structure):
     """Queries, keys and values of heads."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("batch", "heads", "queries", "keys", "width")),
-        *((name, ctypes.c_int64 * 3) for name in ("q_strides", "k_strides", "v_strides")),
-        ("scale", ctypes.c_float),
+        *((name, _LONG) for name in ("batch", "heads", "queries", "keys", "width")),
+        *((name, _THREE) for name in ("q_strides", "k_strides", "v_strides")),
+        ("scale", _FLOAT),
     )
 
 
 _STRUCTURES = (COutput, CStep, CSigns, CFused, CWindow, CAffine, CGeometry, CAttention)
 """In the order in which `px_layout` describes them."""
 
-_INT, _LONG, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 _GEOMETRY, _WINDOW = ctypes.POINTER(CGeometry), ctypes.POINTER(CWindow)
 _ROWS = _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG
 """Input, rows, columns, stride, prepacked weight, outputs."""

@@ -1,7 +1,6 @@
 """Prepacked weights: the layouts that the kernels read, of signs and of whole numbers."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -54,7 +53,6 @@ def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
     return groups * -(-rows // PANEL), -(-columns // 64), PANEL
 
 
-@lru_cache(maxsize=4096)
 def conv_panels_shape(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
     """Return the shape of what `conv_panels()` makes."""
     outer, columns = shape[0] // groups, shape[1] * shape[2] * shape[3]

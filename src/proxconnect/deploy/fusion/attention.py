@@ -93,13 +93,14 @@ class FastAttention(TorchFunctionMode):
     """While this lasts, torch's function runs the kernel in this thread, so that layers do as the graph."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Called for every function of tensors."""
+        """Run a function of tensors."""
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             arguments = _plain_arguments(args, kwargs)
-            if arguments is not None and not _need_gradients(arguments[name] for name in _PARAMETERS[:3]):
+            if arguments is not None:
                 query, key, value = (arguments[name] for name in _PARAMETERS[:3])
-                return attention(query, key, value, arguments.get("scale")).transpose(1, 2)
+                if not torch.is_grad_enabled() or not any(x.requires_grad for x in (query, key, value)):
+                    return attention(query, key, value, arguments.get("scale")).transpose(1, 2)
         return func(*args, **kwargs)
 
 
@@ -114,10 +115,6 @@ def _plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str
 
 def _is_other(value: Any, plain: Any) -> bool:
     return value is not plain if plain is None else not isinstance(value, int | float) or value != plain
-
-
-def _need_gradients(tensors: Iterable[Tensor]) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _puts_queries_first(node: Node) -> bool:

@@ -1,4 +1,4 @@
-"""What modules remember from one call to the next, which a graph would not."""
+"""The attributes of modules, which a forward may set and a graph would not."""
 
 from collections.abc import Iterable
 from operator import is_
@@ -7,17 +7,17 @@ from typing import Any
 from torch import nn
 
 _OF_FX = "_tensor_constant"
-"""How the names begin that `torch.fx` gives to tensors which a forward makes."""
+"""The prefix of names that `torch.fx` gives to tensors which a forward makes."""
 
 
 class Attributes:
-    """The attributes of modules as they are now, with what is in their lists and dictionaries."""
+    """The attributes of modules as they are now, with the contents of their lists and dictionaries."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._before = {module: {k: (v, _items(v)) for k, v in vars(module).items()} for module in modules}
 
     def put_back(self) -> dict[nn.Module, str]:
-        """Undo what was set since; by module the name of an attribute that was."""
+        """Undo changes; return for each changed module the name of a changed attribute."""
         return {module: name for module in self._before if (name := self._put_back(module))}
 
     def _put_back(self, module: nn.Module) -> str:
@@ -37,7 +37,6 @@ class Attributes:
 
 
 def _items(value: Any) -> list[Any] | dict[Any, Any] | None:
-    """What a list or a dictionary holds."""
     return value.copy() if type(value) in (list, dict) else None
 
 

@@ -1,4 +1,4 @@
-"""Large batches in parts whose activations a cache holds, where no image of a batch knows of another."""
+"""Large batches in parts whose activations a cache holds, if no image of a batch knows of another."""
 
 import operator
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _MODULES = {
     nn.AdaptiveMaxPool2d, nn.ReLU6, nn.Hardtanh, nn.PReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid,
     nn.Hardsigmoid, nn.Tanh, nn.Identity, nn.Dropout, Shift,
 }  # fmt: skip
-"""The modules whose answer for an image is the same in any batch, where they have nothing that says otherwise."""
+"""The modules whose answer for an image is the same in any batch, unless their options say otherwise."""
 
 _FUNCTIONS: set[Any] = {
     operator.add, operator.iadd, operator.sub, operator.mul, operator.imul, torch.add, torch.mul, torch.relu,
@@ -34,7 +34,7 @@ _METHODS = {"relu", "relu_", "clone", "contiguous", "add", "add_", "mul", "sigmo
 
 
 def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
-    """Whether a graph has one input, of images, and one answer, of which each image surely has its own."""
+    """Return whether a graph has one input, of images, and one answer, in which each image surely has its own part."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in graph.nodes if node.op == "output")
     if len(inputs) != 1 or not isinstance(output.args[0], Node):
@@ -52,7 +52,7 @@ def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
 
 
 def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
-    """What `run` answers to a batch of images, part by part where it is large."""
+    """Return what `run` answers to a batch of images, part by part if it is large."""
     part = part_of(images)
     if len(images) <= part:
         return run(images)
@@ -60,12 +60,12 @@ def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
 
 
 def part_of(images: Tensor) -> int:
-    """How many images of a batch run at a time."""
+    """Return how many images of a batch run at a time."""
     return max(_BYTES // max(images[:1].nbytes, 1), 1) if images.dim() == 4 else len(images)
 
 
 def _is_apart(node: Node, modules: dict[str, nn.Module], rank: int) -> bool:
-    """Whether an operation on values of that many dimensions leaves the images of a batch apart."""
+    """Return whether an operation on values of `rank` dimensions leaves the images of a batch apart."""
     if node.op == "call_module":
         return _is_module_apart(modules[str(node.target)])
     if node.op == "get_attr":
@@ -83,7 +83,7 @@ def _is_apart(node: Node, modules: dict[str, nn.Module], rank: int) -> bool:
 
 
 def _rank(node: Node, modules: dict[str, nn.Module], rank: int) -> int:
-    """The dimensions of what an operation makes of values of `rank` dimensions."""
+    """Return the dimensions of the answer of an operation on values of `rank` dimensions."""
     module = modules[str(node.target)] if node.op == "call_module" else None
     if isinstance(module, nn.Flatten):
         return rank - (module.end_dim % rank - module.start_dim)

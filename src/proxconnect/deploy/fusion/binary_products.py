@@ -9,7 +9,7 @@ from torch.fx import Node
 from torch.nn import functional
 
 from proxconnect.deploy.fusion.intervals import signs_of
-from proxconnect.deploy.fusion.operation import Match, Operation
+from proxconnect.deploy.fusion.operation import Match, Operation, has_kernels
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
 from proxconnect.deploy.packed.layers.by_kernels import KernelConv, KernelLayer, KernelLinear
@@ -113,15 +113,8 @@ def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | No
 
 
 def _can_fuse(layer: KernelLayer) -> bool:
-    if not isinstance(layer, KernelConv | KernelLinear):
-        return False
-    if not layer.has_binary_input and not isinstance(layer, KernelLinear):
-        return False
-    layer.prepack_if_changed()
-    if layer.prepacked is None:
-        return False
-    dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
-    return dtypes == {torch.float32} and (isinstance(layer, KernelLinear) or len(layer.kernel_size) == 2)
+    is_conv = isinstance(layer, KernelConv) and layer.has_binary_input and len(layer.kernel_size) == 2
+    return (is_conv or isinstance(layer, KernelLinear)) and has_kernels(layer)
 
 
 def _takes_bits(layer: nn.Module | None) -> bool:

@@ -17,7 +17,7 @@ _SMALLEST = 1e-300
 
 
 def gap(expected: Any, answer: Any) -> float:
-    """The largest |Δ| of all tensors by the largest entry; infinite for other shapes, and where only one is NaN."""
+    """Return the largest |Δ| of all tensors by the largest entry; infinite for other shapes, and if only one is NaN."""
     rights, mine = tensors_in(expected), tensors_in(answer)
     if [t.shape for t in rights] != [t.shape for t in mine]:
         return float("inf")
@@ -26,7 +26,7 @@ def gap(expected: Any, answer: Any) -> float:
 
 @torch.no_grad()
 def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = None) -> float:
-    """How far an answer lies beyond the lowest and the highest of the bounds, by the largest entry of the first one.
+    """Return how far an answer lies beyond the lowest and the highest bound, by the largest entry of the first one.
 
     `channels` is a dimension: each of its entries is compared with the largest of its own.
     """
@@ -45,7 +45,7 @@ def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = Non
 
 @torch.no_grad()
 def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
-    """The largest float whose sign the bits do not have, by the largest entry of its channel; channels are last."""
+    """Return the largest float whose sign the bits do not have, by the largest entry of its channel; these are last."""
     signs = bits.floats().double()
     if signs.shape != bounds[0].shape:
         return float("inf")
@@ -58,7 +58,7 @@ def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
 
 
 def bits_of(floats: Tensor) -> Bits:
-    """The signs of floats, channels last, and where they are NaN."""
+    """Return the signs of floats, channels last, and where they are NaN."""
     channels = floats.shape[-1]
     signs = torch.nn.functional.pad((floats >= 0).long(), (0, -channels % 64)).unflatten(-1, (-1, 64))
     nan = floats.isnan().any(-1)
@@ -71,7 +71,7 @@ def _range(bounds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _by_largest(beyond: Tensor, right: Tensor, channels: int | None) -> float:
-    """The largest of what lies beyond; infinite where that is NaN, or where there is nothing but 0 to compare with."""
+    """Return the largest of what lies beyond; infinite if that is NaN, or if there is nothing but 0 to compare with."""
     dims = [dim for dim in range(right.dim()) if channels is None or dim != channels % right.dim()]
     sizes = right.abs().nan_to_num(0.0)
     largest = sizes.amax(dims, keepdim=True) if dims else sizes

@@ -37,11 +37,11 @@ class Comparison:
     rounded: dict[str, float] = field(default_factory=dict)
     """Of float layers in 8 bits."""
     fault: str = ""
-    """What is wrong with the first layer that differs by more than the rounding that it is known to do."""
+    """What is wrong with the first layer that differs by more than its rounding."""
 
     @contextmanager
     def watching(self, name: str, right: nn.Module, mine: nn.Module) -> Iterator[None]:
-        """While this lasts, hold what `mine` makes of every input of `right` against what `right` makes of it."""
+        """While this lasts, compare `mine` with `right` on every input of `right`."""
         if not isinstance(mine, Int8Layer) and not isinstance(right, BinaryLayer):
             yield
             return
@@ -77,14 +77,14 @@ class Comparison:
 
 
 def _bound(layer: KernelLayer, inputs: tuple[Any, ...], expected: Any) -> float:
-    """How far an output may be off, by the largest, where the input is rounded to 8 bits, as `pack` states it."""
+    """Return how far an output may be off, by the largest, if the input is rounded to 8 bits, as `pack` states it."""
     most_input, most_output = (max(float(t.abs().max()) for t in tensors_in(v)) for v in (inputs, expected))
     entries = layer.spec.entries // layer.spec.shape[layer.channel_dims[0]]
     return float(layer.scale.abs().max()) * entries * most_input / 254 / most_output if most_output else float("inf")
 
 
 def remainder_fault(model: nn.Module, packed: nn.Module, *, has_halves: bool) -> str:
-    """What of a packed model but its packed layers holds other numbers than the model; empty where nothing does.
+    """Return what of a packed model holds other numbers than the model, packed layers aside; empty if nothing does.
 
     Buffers that are in no state dict are left out: a forward may make them anew.
     """

@@ -1,4 +1,4 @@
-"""The forward of a packed module by its fused graph, where that answers as its own forward does."""
+"""The forward of a packed module by its fused graph, if that answers as its own forward does."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,17 +23,17 @@ from proxconnect.deploy.fusion.sources import Sources
 from proxconnect.deploy.fusion.trace import UntraceableError, one_at_a_time, required_parameters, trace
 
 _CLOSE = 1e-3
-"""How far the answers of a graph and of the layers may lie apart, by the largest of them."""
+"""How far the answers of a graph and of the layers may lie apart, by the largest entry."""
 
 
 class GraphForward:
     """Runs the fused graph of a module, which holds it as `_graph_forward`, or the module's own forward.
 
-    The graph is for plain inputs on the CPU, in `eval()` and without derivatives; whatever compiles, traces, transforms
-    or watches the module, and every other input, gets its own forward. A graph is made anew where what it was made of
-    has changed. Its first answer is compared with that of the module's own forward. If they differ, an examination
-    decides: a graph is given up with a warning if the forward decides by what no graph shows, or if an operation
-    differs from its layers, but not if a sign or a sort merely amplifies rounding.
+    The graph is for plain inputs on the CPU, in `eval()` and without derivatives. Calls that compile, trace, transform
+    or watch the module, and all other inputs, get its own forward. A graph is made anew if its sources have changed.
+    Its first answer is compared with that of the own forward. If they differ, an examination decides: a graph is given
+    up with a warning if the forward decides by what no graph shows, or if an operation differs from its layers, but not
+    if a sign or a sort merely amplifies rounding.
 
     UntraceableError for a module that has no graph.
     """
@@ -50,7 +50,7 @@ class GraphForward:
         self._fuse()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module answers."""
+        """Run the graph or the layers."""
         inputs = self._inputs(args, kwargs)
         if not inputs or not are_plain(inputs):
             return self.own(*args, **kwargs)
@@ -77,12 +77,12 @@ class GraphForward:
         return answer
 
     def own(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module's own forward answers."""
+        """Run the module's own forward."""
         return self._own(self.module, *args, **kwargs)
 
     @contextmanager
     def examined(self) -> Iterator[list[Examination]]:
-        """While this lasts, have the layers answer, and the graph examined on all that they get."""
+        """While this lasts, let the layers answer, and examine the graph on all that they get."""
         before = self._examinations
         try:
             self._examinations = []
@@ -92,7 +92,7 @@ class GraphForward:
 
     @contextmanager
     def run_by(self, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
-        """While this lasts, have `runner(graph)` run in the place of the graph, if there is one, as for a profile."""
+        """While this lasts, run `runner(graph)` in the place of the graph, if there is one, as for a profile."""
         run = self._run
         if run is None:
             yield
@@ -116,11 +116,11 @@ class GraphForward:
         self._sources = sources  # last, since other threads take the rest to fit it
 
     def _is_outdated(self) -> bool:
-        """Whether there is no graph of what the module is by now."""
+        """Return whether the module has changed since its graph was made."""
         return self._sources is None or self._sources.have_changed()
 
     def _fuse_again(self) -> None:
-        """Make the graph of what the module is by now, which may have none."""
+        """Make the graph anew, if the module still has one."""
         with one_at_a_time:
             if not self._is_outdated():  # another thread has made it
                 return
@@ -131,14 +131,14 @@ class GraphForward:
                 self._sources = Sources(self.module, fx.Graph(), ())  # until modules are replaced
 
     def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
-        """The values of the parameters without defaults; None where others are given too, or too few."""
+        """Return the values of the parameters without defaults; None if others are given too, or too few."""
         if len(args) + len(kwargs) != len(self.names):
             return None
         rest = self.names[len(args) :]
         return (*args, *(kwargs[name] for name in rest)) if all(name in kwargs for name in rest) else None
 
     def _checked(self, inputs: tuple[Any, ...]) -> Any:
-        """The first answer of the graph, or that of the module itself where the graph is wrong.
+        """Return the first answer of the graph, or that of the module itself if the graph is wrong.
 
         An answer that holds NaN proves nothing, and NaN may reach more by the graph: then the next one is compared too.
         """
@@ -160,14 +160,13 @@ class GraphForward:
         return self.own(*inputs)
 
     def _examination(self, inputs: tuple[Any, ...]) -> Examination:
-        """What these inputs show of the graph."""
+        """Examine the graph on inputs."""
         with torch.no_grad():
             laid_out, answer = self._as_the_graph(inputs, self.own)
             return self._segments.examined(inputs, laid_out, answer)
 
     def _as_the_graph(self, inputs: tuple[Any, ...], answer_to: Callable[..., Any]) -> tuple[tuple[Any, ...], Any]:
-        """The inputs and what the layers answer, images laid out as the graph has them unless these cannot view them
-        so."""
+        """Return the inputs, images laid out as in the graph unless the layers cannot view them so, and the answer."""
         if self.work.has_images:
             with suppress(RuntimeError):
                 laid_out = tuple(map(with_channels_last, inputs))
@@ -175,7 +174,7 @@ class GraphForward:
         return inputs, answer_to(*inputs)
 
     def _by_layers(self, *inputs: Any) -> Any:
-        """What the module's own forward answers, its attention that of the graph."""
+        """Run the module's own forward with the graph's attention."""
         with FastAttention() if self._has_fast_floats else nullcontext():
             return self.own(*inputs)
 
@@ -189,7 +188,7 @@ class GraphForward:
         warnings.warn(f"{graph} {what}, so that it runs layer by layer, more slowly: {fault}", stacklevel=stacklevel)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies take: the graph is made anew."""
+        """Return what copies take: they make the graph anew."""
         kept = {name: vars(self)[name] for name in ("module", "names", "_has_fast_floats")}
         return {**kept, "is_paused": False, "_examinations": None}
 
@@ -200,7 +199,7 @@ class GraphForward:
 
 
 def are_plain(inputs: tuple[Any, ...]) -> bool:
-    """Whether these are tensors in memory and numbers, and nothing watches, transforms or traces what they go into."""
+    """Return whether these are tensors in memory and numbers, and nothing watches, transforms or traces operations."""
     has_gradients = torch.is_grad_enabled()
     for value in inputs:
         if type(value) is Tensor:

@@ -14,7 +14,7 @@ from proxconnect.deploy.fusion.trace import UntraceableError
 
 
 def let_forward_be_fused(module: nn.Module, *, has_fast_floats: bool = False) -> Rewriting:
-    """Have `module` run as a fused graph from now on, in place; what that fuses. UntraceableError where it has none."""
+    """Let `module` run as a fused graph, in place; return what that fuses. UntraceableError if it has none."""
     if "forward" in vars(module):
         raise UntraceableError("its forward was replaced")
     own: Any = type(module).forward
@@ -28,13 +28,13 @@ def let_forward_be_fused(module: nn.Module, *, has_fast_floats: bool = False) ->
 
 
 def graph_forward(module: nn.Module) -> GraphForward | None:
-    """What runs the module's graph, if it has one."""
+    """Return the forward by the module's graph, if it has one."""
     return vars(module).get("_graph_forward")
 
 
 @contextmanager
 def layer_by_layer(model: nn.Module) -> Iterator[None]:
-    """While this lasts, have no graph run in the place of the layers of `model`."""
+    """While this lasts, run the layers of `model` instead of its graphs."""
     running = [fused for m in model.modules() if (fused := graph_forward(m)) is not None and not fused.is_paused]
     try:
         for fused in running:
@@ -54,7 +54,7 @@ class _RunsGraph(nn.Module):
 
 @functools.cache
 def _class_that_runs_graphs(base: Any) -> Any:
-    """A subclass of a module's class that runs its graph; torch's compilers see the forward of `base`."""
+    """Return a subclass of a module's class that runs its graph; torch's compilers see the forward of `base`."""
 
     @functools.wraps(base.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -71,7 +71,7 @@ def _class_that_runs_graphs(base: Any) -> Any:
 
 
 def _blank(base: Any) -> nn.Module:
-    """A module of the fused class that is still to get its state."""
+    """Return a module that runs its graph and is still to get its state."""
     cls = _class_that_runs_graphs(base)
     blank: nn.Module = cls.__new__(cls)
     return blank

@@ -11,9 +11,9 @@ from torch.fx import Node
 
 from proxconnect.deploy.fusion.batch_norms import pool_behind
 from proxconnect.deploy.fusion.binary_products import ORDER
-from proxconnect.deploy.fusion.int8_linear import NAME, has_kernels
+from proxconnect.deploy.fusion.int8_linear import NAME
 from proxconnect.deploy.fusion.layout import with_channels_last
-from proxconnect.deploy.fusion.operation import Match, Operation
+from proxconnect.deploy.fusion.operation import Match, Operation, has_kernels
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
 from proxconnect.deploy.packed.layers.int8_products import Int8Conv2d

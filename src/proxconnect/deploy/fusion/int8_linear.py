@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.fx import Node
 
-from proxconnect.deploy.fusion.operation import Match, Operation
+from proxconnect.deploy.fusion.operation import Match, Operation, has_kernels
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
-from proxconnect.deploy.packed.layers.int8_products import Int8Linear, Int8Product
+from proxconnect.deploy.packed.layers.int8_products import Int8Linear
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fused_linear import FusedInt8Linear
 
@@ -43,10 +42,3 @@ class Int8Rows(Operation):
         """Compute what the steps take, with the layer itself."""
         sums: Tensor = self.layer(input)
         return sums
-
-
-def has_kernels(layer: Int8Product) -> bool:
-    """Return whether kernels multiply by the whole numbers of a layer."""
-    layer.prepack_if_changed()
-    dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
-    return layer.prepacked is not None and dtypes == {torch.float32}

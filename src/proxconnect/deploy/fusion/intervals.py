@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.epilogue import Signs
-from proxconnect.layers import Accumulator
 
 _MOST_INTERVALS = 8
 """Those of a channel, beyond which floats are faster."""
@@ -23,11 +23,10 @@ def signs_of(
     functions: Sequence[Callable[..., Tensor]], channels: int, entries: int, scale: Tensor | None, bias: Tensor | None,
     accumulator: Accumulator | None, axis: int,
 ) -> Signs | None:  # fmt: skip
-    """Where the functions, one after another, make a sum positive, found by running them on every sum.
+    """Return where the functions, one after another, make a sum positive, found by running them on every sum.
 
-    A sum is of `entries` signs, as its accumulator holds it, times `scale`, plus `bias`; the functions take its channel
-    in dimension 1 of an image, or where `axis` is -1 in the last one. None where one is NaN, and where a channel takes
-    too many intervals.
+    A sum is of `entries` signs, as its accumulator holds it, times `scale`, plus `bias`. The functions take its channel
+    in dimension `axis`: 1 of an image, or -1. None if a value is NaN, and if a channel takes too many intervals.
     """
     if accumulator is not None and accumulator.overflow == "cyclic":  # its values are no integers
         return None
@@ -47,7 +46,7 @@ def signs_of(
 
 
 class _Changes:
-    """Where the sign of a function of sums changes, for each channel; added sum by sum, lest all be held at once."""
+    """Where the sign of a function of sums changes, for each channel; added in parts, lest all be held at once."""
 
     def __init__(self, low: int, channels: int) -> None:
         self.sum, self.channels = low, channels
@@ -55,7 +54,7 @@ class _Changes:
         self.places: list[list[int]] = [[] for _ in range(channels)]
 
     def add(self, bits: Tensor) -> None:
-        """(sums, channels): the signs at the next sums."""
+        """Add the signs at the next sums, (sums, channels)."""
         if not len(self.first):
             self.first = self.last = bits[0]
         before = torch.cat([self.last[None], bits[:-1]])
@@ -64,7 +63,7 @@ class _Changes:
         self.last, self.sum = bits[-1], self.sum + len(bits)
 
     def intervals(self) -> Signs | None:
-        """Two changes of a channel bound an interval; None where these are too many."""
+        """Return the intervals, each bounded by two changes of a channel; None if these are too many."""
         count = max(-(-max(map(len, self.places)) // 2), 1)
         if count > _MOST_INTERVALS:
             return None
@@ -78,7 +77,7 @@ def _values(
     functions: Sequence[Callable[..., Tensor]], sums: Tensor, channels: int, scale: Tensor | None, bias: Tensor | None,
     axis: int,
 ) -> Tensor:  # fmt: skip
-    """(sums, channels): what the functions make of each sum in each channel."""
+    """Return what the functions make of each sum in each channel, (sums, channels)."""
     values = sums[:, None].expand(-1, channels)
     values = values.clone() if scale is None else values * scale.reshape(1, -1)
     if bias is not None:

@@ -12,7 +12,7 @@ from proxconnect.layers.react import Shift
 
 
 def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Have the graph read its images with their channels last, in place, and answer in the format of its input.
+    """Let the graph read its images with their channels last, in place, and answer in the format of its input.
 
     Operations that read an input in any layout get it as it is. `view` may have to copy then, so that it becomes
     `reshape`. Modules that know no memory formats get what they would have got.
@@ -39,23 +39,23 @@ def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
 
 
 def with_channels_last(value: Any) -> Any:
-    """A tensor of images in that memory format; anything else as it is."""
+    """Return a tensor of images with its channels last; anything else as it is."""
     is_image = isinstance(value, Tensor) and value.dim() == 4
     return value.contiguous(memory_format=torch.channels_last) if is_image else value
 
 
 def with_planes(value: Any) -> Any:
-    """A tensor of images in C order; anything else as it is."""
+    """Return a tensor of images in C order; anything else as it is."""
     return value.contiguous() if isinstance(value, Tensor) and value.dim() == 4 else value
 
 
 def in_format_of(value: Any, given: Any) -> Any:
-    """A tensor of images in C order where the input is."""
+    """Return a tensor of images in C order if the input is."""
     return with_planes(value) if isinstance(given, Tensor) and given.is_contiguous() else value
 
 
 def _convert(graph: fx.Graph, node: Node, call: Any) -> None:
-    """Have a node read every input through a function."""
+    """Let a node read every input through a function."""
     with graph.inserting_before(node):
         for value in list(node.all_input_nodes):
             node.replace_input_with(value, graph.call_function(*call(value)))

@@ -15,17 +15,17 @@ _VIEWS = (
     "detach", "swapaxes", "swapdims", "moveaxis", "unfold", "ravel", "broadcast_to", "type", "type_as", "t", "diagonal",
     "tensor_split", "dropout", "getattr",
 )  # fmt: skip
-"""The functions and methods whose answer may be their input's memory, and attributes, as `x.mT`."""
+"""The functions, methods and attributes (as `x.mT`) whose answer may be their input's memory."""
 
 _VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 """Modules of which that is true."""
 
 
 def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Give every operation that writes into its input a copy of it where an earlier operation reads that too.
+    """Give every operation that writes into its input a copy, if an earlier operation reads that input too.
 
-    Then a reading may move behind the writing. UntraceableError where an operation reads later what was written under
-    the old name.
+    Then a reading may move behind the writing. UntraceableError if an operation reads later, under the old name, what
+    was written.
     """
     order = {node: place for place, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
@@ -35,7 +35,7 @@ def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
             continue
         written = node.args[0]
         owners = _owners(written, modules)
-        if any(map(_gives_sizes, owners)):  # numbers, which nothing is written into
+        if any(o.target == "size" or (o.target is getattr and o.args[1] == "shape") for o in owners):  # numbers
             continue
         if owners[-1].op in ("placeholder", "get_attr"):
             raise UntraceableError(f"{node} writes into {owners[-1]}, which is not its own")
@@ -49,7 +49,7 @@ def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
 
 
 def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
-    """Whether an operation writes into its first argument."""
+    """Return whether an operation writes into its first argument."""
     if not node.args or not isinstance(node.args[0], Node):
         return False
     if node.op == "call_module":
@@ -60,12 +60,12 @@ def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def is_copy(node: object) -> bool:
-    """Whether a node is such a copy, or one that the model makes."""
+    """Return whether a node is such a copy, or one that the model makes."""
     return isinstance(node, Node) and node.op == "call_method" and node.target == "clone" and len(node.args) == 1
 
 
 def _owners(node: Any, modules: dict[str, nn.Module]) -> list[Node]:
-    """The node, and those whose memory it may share."""
+    """Return the node, and those whose memory it may share."""
     owners = [node]
     while _is_view(owners[-1], modules) and isinstance(owners[-1].args[0], Node):
         owners.append(owners[-1].args[0])
@@ -76,10 +76,6 @@ def _is_view(node: Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         return isinstance(modules[str(node.target)], _VIEW_MODULES) and bool(node.args)
     return node.op in ("call_function", "call_method") and _name(node) in _VIEWS and bool(node.args)
-
-
-def _gives_sizes(node: Node) -> bool:
-    return node.target == "size" or (node.target is getattr and node.args[1] == "shape")
 
 
 def _name(node: Node) -> str:

@@ -10,6 +10,7 @@ from torch.fx import Node
 
 from proxconnect.deploy.fusion.closeness import ROUNDING
 from proxconnect.deploy.fusion.steps import EpilogueStep, run
+from proxconnect.deploy.packed.layers.base import CompactLayer
 
 if TYPE_CHECKING:
     from proxconnect.deploy.fusion.rewriting import Rewriting
@@ -47,7 +48,8 @@ class Operation:
     def __init__(self, kernel: Callable[..., Any], steps: Sequence[EpilogueStep], *, are_images: bool) -> None:
         self.kernel, self.steps, self.are_images = kernel, tuple(steps), are_images
         self._memory_format = torch.channels_last if are_images else torch.contiguous_format
-        self._dims = 4 if are_images else 2 if any(step.dim == 1 for step in steps) else None
+        has_columns = any(step.channels is not None and step.channels[1] == 1 for step in steps)
+        self._dims = 4 if are_images else 2 if has_columns else None
 
     @classmethod
     def match(cls, work: "Rewriting", node: Node) -> "Match | None":
@@ -111,6 +113,13 @@ class Operation:
             return self.kernel(seen, *laid_out)
         except (RuntimeError, ValueError):  # another shape
             return None
+
+
+def has_kernels(layer: CompactLayer) -> bool:
+    """Return whether kernels multiply by the weight of a layer, with scale and bias in float32."""
+    layer.prepack_if_changed()
+    dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
+    return layer.prepacked is not None and dtypes == {torch.float32}
 
 
 @dataclass(frozen=True)

@@ -1,44 +1,38 @@
 """Which nodes of a traced graph the nodes of its rewritten form stand for."""
 
 from collections.abc import Sequence
-from itertools import chain
 
 from torch import fx
 from torch.fx import Node
 
 _KEY = "proxconnect_origins"
-_SHIFTED = ".shifted"
 
 
 def note_names(graph: fx.Graph, traced: fx.Graph) -> None:
-    """Have every node of a graph that is about to be rewritten stand for its twin in `traced`, a copy of it."""
+    """Let each node of a graph that is about to be rewritten stand for its twin in `traced`, a copy of the graph."""
     for node, twin in zip(graph.nodes, traced.nodes, strict=True):
         node.meta[_KEY] = (twin.name,)
 
 
 def stand_for(call: Node, nodes: Sequence[Node]) -> None:
-    """Have `call` stand for nodes that follow each other."""
-    call.meta[_KEY] = tuple(chain.from_iterable(map(origins, nodes)))
+    """Let `call` stand for nodes that follow each other."""
+    call.meta[_KEY] = tuple(name for node in nodes for name in origins(node))
 
 
 def note_shifted(shift: Node, head: Node) -> None:
-    """Have `shift` stand for the shifted input of the layer that `head` calls."""
+    """Let `shift` stand for the shifted input of the layer that `head` calls."""
     shift.meta[_KEY] = (shifted(head.name),)
 
 
 def shifted(name: str) -> str:
-    """The name of the shifted input of a traced node that calls a layer."""
-    return name + _SHIFTED
+    """Return the name of the shifted input of a traced node that calls a layer."""
+    return f"{name}.shifted"
 
 
 def origins(node: Node) -> tuple[str, ...]:
-    """The names of the traced nodes that a node stands for, in order; the value of the last one is its own.
+    """Return the names of the traced nodes that a node stands for, in order; it gives the value of the last one.
 
-    A node that was inserted to copy or to lay out its first argument stands for what that does.
+    A node that was inserted to copy or to lay out its first argument stands for the same nodes as that.
     """
-    if _KEY in node.meta:
-        names: tuple[str, ...] = node.meta[_KEY]
-        return names
-    value = node.args[0]
-    assert isinstance(value, Node)
-    return origins(value)
+    names: tuple[str, ...] = node.meta[_KEY] if _KEY in node.meta else origins(node.all_input_nodes[0])
+    return names

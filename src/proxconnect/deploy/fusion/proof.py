@@ -1,7 +1,6 @@
 """Whether a packed model computes what the hard binary model does, shown on an example."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +66,7 @@ class Proof:
 
 
 def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
-    """Hold `packed` against `model`, whose packed form it is, on an example, as `summary` takes it.
+    """Compare `packed` with `model`, whose packed form it is, on an example, as `summary` takes it.
 
     Every packed layer gets what its binary layer gets in the hard model and must answer the same. All other layers must
     hold the model's numbers. Every operation of a fused graph gets what the layers that it replaced get and must answer
@@ -91,7 +90,9 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
         expected = run(model, _laid_out(packed, example))
     if gaps.fault:
         raise ProofError(gaps.fault)
-    with _graphs_examined(packed) as examinations:
+    graphs = {name: graph for name, module in packed.named_modules() if (graph := graph_forward(module)) is not None}
+    with ExitStack() as stack:
+        examinations = {name: stack.enter_context(graph.examined()) for name, graph in graphs.items()}
         by_layers = run(packed, example)
     segments = [segment for name in examinations for segment in _proved(name, examinations[name])]
     answer = run(packed, example)
@@ -108,16 +109,8 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
     )  # fmt: skip
 
 
-@contextmanager
-def _graphs_examined(packed: nn.Module) -> Iterator[dict[str, list[Examination]]]:
-    """While this lasts, have the graphs of a model examined on what its layers get, by the names of their modules."""
-    with ExitStack() as stack:
-        graphs = {name: graph_forward(module) for name, module in packed.named_modules()}
-        yield {name: stack.enter_context(fused.examined()) for name, fused in graphs.items() if fused is not None}
-
-
 def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
-    """The operations of a graph, each at its worst; ProofError where one is wrong.
+    """Return the operations of a graph, each at its worst; ProofError if one is wrong.
 
     A graph that is not faithful, or that does not take the example, is given up when it runs.
     """
@@ -131,7 +124,7 @@ def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
 
 
 def _laid_out(packed: nn.Module, example: Any) -> Any:
-    """An example with its images as the graph has them, unless the model's own forward cannot view them so."""
+    """Return an example with its images as the graph has them, unless the model's own forward cannot view them so."""
     if (fused := graph_forward(packed)) is None or not fused.work.has_images:
         return example
     with_last = tree_map(with_channels_last, example)

@@ -150,8 +150,9 @@ class _Recording(fx.Interpreter):
     def run_node(self, n: Node) -> Any:
         """Run a node, after the shift that its layer has, if any."""
         layer: Any = self.submodules[str(n.target)] if n.op == "call_module" else None
-        if getattr(layer, "input_shift", None) is not None:
-            self.values[shifted(n.name)] = layer.input_shift(*self.fetch_args_kwargs_from_env(n)[0])
+        if getattr(layer, "input_shift", None) is not None and len(n.args) == 1:
+            (input,), _ = self.fetch_args_kwargs_from_env(n)
+            self.values[shifted(n.name)] = layer.input_shift(input)
         value = super().run_node(n)
         self.values[n.name] = _own(value)
         return value
@@ -187,8 +188,8 @@ class _Beside:
     def _beyond_rounding(self, node: Node, operation: Operation, answer: Tensor | Bits, expected: Tensor) -> float:
         """Return how far an answer lies beyond what the layers make of sums that are rounded up and down."""
         _, args, _ = self._arguments(node)
-        by_layers, *bounds = operation.bounds(*args)
-        if not gap(expected, by_layers) <= ROUNDING:  # it stands for other layers
+        bounds = operation.bounds(*args)
+        if not outside(expected, bounds) <= ROUNDING:  # it stands for other layers
             return float("inf")
         return _distance(node, answer, [expected, *bounds])
 

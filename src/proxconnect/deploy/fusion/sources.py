@@ -1,6 +1,6 @@
-"""What a fused graph was made of, to see whether it has changed since."""
+"""The sources of a fused graph, to see whether they have changed since it was made."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import repeat
 from operator import attrgetter, contains, getitem, is_
 from typing import Any
@@ -44,35 +44,35 @@ class Sources:
         self._held = [*map(getitem, self._registries, self._names)]
         self._parameters = list(root.parameters())
         inner_modules = [m for m in root.modules() if m is not root]
-        self._hooks = [hooks for m in inner_modules for hooks in _hooks_of(m)]
+        self._hooks = [hooks for m in inner_modules for hooks in (m._forward_hooks, m._forward_pre_hooks)]
         self._own = [vars(m) for m in inner_modules if "forward" not in vars(m)]
-        """What holds another forward from the moment that a module is given one."""
+        """The attributes of modules, which hold a forward once a module is given another one."""
 
     def have_changed(self) -> bool:
-        """Whether a tensor was written into or replaced, or a module was added or replaced."""
+        """Return whether a tensor was written into or replaced, or a module was added or replaced."""
         if self._versions_now() != self._versions or [*map(len, self._modules)] != self._counts:
             return True
         return not all(map(is_, map(dict.get, self._registries, self._names), self._held))
 
     def _versions_now(self) -> tuple[list[int], list[int]]:
-        """What counts writes in place, and where entries lie, which `tensor.data = ...` changes."""
+        """Return the counts of writes in place, and the addresses, which `tensor.data = ...` changes."""
         return [*map(_version, self._counted)], [*map(Tensor.data_ptr, self._tensors)]
 
     def are_watched(self) -> bool:
-        """Whether an inner module has a hook, or was given another forward."""
+        """Return whether an inner module has a hook, or was given another forward."""
         return any(self._hooks) or any(map(contains, self._own, repeat("forward")))
 
     def need_gradients(self) -> bool:
-        """Whether what the module answers has a gradient with respect to one of its parameters."""
+        """Return whether the answer has a gradient with respect to a parameter."""
         return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
 
     def are_evaluating(self) -> bool:
-        """Whether the module and those whose numbers were folded are in evaluation."""
+        """Return whether the module and those whose numbers were folded are in evaluation."""
         return not any(module.training for module in self._read)
 
 
 def _place_of(root: nn.Module, name: str) -> _Place:
-    """Where a module holds the tensor of that qualified name."""
+    """Return where a module holds the tensor of that qualified name."""
     owner_name, _, name = name.rpartition(".")
     owner = root.get_submodule(owner_name)
     registries: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers, vars(owner))
@@ -80,12 +80,8 @@ def _place_of(root: nn.Module, name: str) -> _Place:
 
 
 def _numbers_of(module: nn.Module) -> list[str]:
-    """The attributes of a module that are numbers, as eps of a norm; those of a packed layer are its shape."""
+    """Return the attributes of a module that are numbers, as eps of a norm; those of a packed layer are its shape."""
     if isinstance(module, CompactLayer):
         return []
     is_read = {name: type(value) in (int, float) for name, value in vars(module).items()}
     return [name for name in is_read if is_read[name] and name not in ("momentum", "num_features")]
-
-
-def _hooks_of(module: nn.Module) -> tuple[Mapping[int, Any], ...]:
-    return module._forward_hooks, module._forward_pre_hooks

@@ -45,20 +45,13 @@ class EpilogueStep:
     module: nn.Module | None = None
 
     @property
-    def channels(self) -> int | None:
-        """Return for how many channels it has numbers; None if all share them."""
+    def channels(self) -> tuple[int, int] | None:
+        """Return for how many channels it has numbers, and their dimension; None if all share them."""
         if isinstance(self.module, nn.PReLU):
-            return self.module.weight.numel() if self.module.weight.numel() > 1 else None
+            return (self.module.weight.numel(), 1) if self.module.weight.numel() > 1 else None
         if isinstance(self.module, Shift):
-            return self.module.channels
-        return self.module.num_features if isinstance(self.module, _NORMS) else None
-
-    @property
-    def dim(self) -> int | None:
-        """Return the dimension of these channels; None if all share its numbers."""
-        if self.channels is None:
-            return None
-        return self.module.dim if isinstance(self.module, Shift) else 1
+            return self.module.channels, self.module.dim
+        return (self.module.num_features, 1) if isinstance(self.module, _NORMS) else None
 
     @property
     def is_exact(self) -> bool:
@@ -69,7 +62,7 @@ class EpilogueStep:
 
     def fits(self, channels: int, *, are_images: bool) -> bool:
         """Return whether its numbers can be those of images, or of rows, with this number of channels."""
-        return self.channels is None or (self.channels == channels and self.dim in ((1, -3) if are_images else (1, -1)))
+        return self.channels in (None, (channels, 1), (channels, -3 if are_images else -1))
 
     def kernel_step(self, channels: int) -> Step | None:
         """Return the step by which the kernels do it, to the bit as torch does; None if they do not."""
@@ -105,7 +98,11 @@ def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueS
         return EpilogueStep(node, module, module=module) if node.args == (value,) and _may_follow(module) else None
     if node.op == "call_method":
         plain = node.target in _METHODS and len(node.args) == 1 and not node.kwargs
-        return EpilogueStep(node, _method(str(node.target))) if plain else _addition(node, value, ("add", "add_"))
+        return (
+            EpilogueStep(node, operator.methodcaller(str(node.target)))
+            if plain
+            else _addition(node, value, ("add", "add_"))
+        )
     if node.target in (*_RELUS, *_POINTWISE_FUNCTIONS, functional.relu6) and node.args[:1] == (value,):
         rest, options = node.args[1:], dict(node.kwargs)
         if any(isinstance(a, Node) for a in (*rest, *options.values())):
@@ -140,10 +137,6 @@ def run(steps: Iterable[EpilogueStep], value: Tensor, others: Iterable[Tensor]) 
     for step in steps:
         value = step.apply(value) if step.other is None else step.apply(value, next(added))
     return value
-
-
-def _method(name: str) -> Callable[[Tensor], Any]:
-    return lambda x: getattr(x, name)()
 
 
 def chain_from(head: Node, modules: dict[str, nn.Module], channels: int, *, are_images: bool) -> list[EpilogueStep]:

@@ -4,6 +4,7 @@ import inspect
 import operator
 import threading
 from collections.abc import Callable
+from functools import partialmethod
 from itertools import islice
 from typing import Any
 
@@ -20,7 +21,7 @@ _LAYOUT = ("stride", "as_strided", "as_strided_", "is_contiguous", "data_ptr", "
 
 
 one_at_a_time = threading.RLock()
-"""Held while a forward is traced: `torch.fx` patches `nn.Module` for all threads then."""
+"""Held while a forward is traced, because `torch.fx` patches `nn.Module` for all threads."""
 
 
 class UntraceableError(ValueError):
@@ -28,7 +29,7 @@ class UntraceableError(ValueError):
 
 
 def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of the parameters without defaults but `self`; UntraceableError for *args and **kwargs."""
+    """Return the names of the parameters without defaults but `self`; UntraceableError for *args and **kwargs."""
     _, *parameters = inspect.signature(forward).parameters.values()
     loose = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if loose:
@@ -37,10 +38,9 @@ def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
-    """The graph of `forward`, called with `module` and all parameters without defaults, the others left.
+    """Trace `forward`, called with `module` and all parameters without defaults; the others keep their defaults.
 
-    Modules inside it that are no graph by themselves are nodes of it, as layers are. UntraceableError where `forward`
-    itself is none.
+    Inner modules that are no graph by themselves are nodes, as layers are. UntraceableError if `forward` is none.
     """
     opaque: set[nn.Module] = set()
     with one_at_a_time:
@@ -53,7 +53,7 @@ def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
 
 
 def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module]) -> fx.Graph | None:
-    """The graph; None where modules turned out to set attributes, which `opaque` has then."""
+    """Return the graph; None if modules turned out to set attributes: they are added to `opaque`."""
     tracer = _Tracer(module, forward, opaque)
     attributes = Attributes(m for m in module.modules() if m is module or not tracer.is_leaf_module(m, ""))
     try:
@@ -61,7 +61,8 @@ def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Modu
             graph = tracer.trace(module)
     except Exception as error:  # whatever its code raises when it meets a proxy
         attributes.put_back()
-        raise UntraceableError(_reason(error)) from error
+        text = " ".join(str(error).split())
+        raise UntraceableError(f"{type(error).__name__}: {text[:200]}") from error
     were_set = attributes.put_back()
     if module in were_set:
         raise UntraceableError(f"its forward sets or changes self.{were_set[module]}")
@@ -80,13 +81,13 @@ class _Tracer(fx.Tracer):
         self.thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether `m` is a node."""
+        """Return whether `m` is a node."""
         if m in self.opaque or isinstance(m, CompactLayer | BinaryMultiheadAttention | Shift):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Called for every module that a forward calls, whichever thread it runs in."""
+        """Trace a module that a forward calls; run those that other threads call."""
         if threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
         nodes, stack = len(self.graph.nodes), self.module_stack.copy()
@@ -102,13 +103,13 @@ class _Tracer(fx.Tracer):
         return super().call_module(m, forward, args, kwargs)
 
     def _forget(self, count: int) -> None:
-        """Leave so many nodes."""
+        """Erase all but the first `count` nodes."""
         for node in list(islice(reversed(self.graph.nodes), len(self.graph.nodes) - count)):
             self.graph.erase_node(node)
             self.proxies.pop(str(node.target), None)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Called for every parameter, buffer and module that is asked for, in whichever thread.
+        """Return a proxy for a parameter or a buffer, but not in other threads.
 
         torch.fx would search all parameters each time.
         """
@@ -120,35 +121,23 @@ class _Tracer(fx.Tracer):
         return self.proxies[name]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """What stands for a value while a forward is traced."""
+        """Return what stands for a value while a forward is traced."""
         return _Proxy(node, self)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        """What is traced, and placeholders for its required parameters alone: the others keep their defaults."""
+        """Return what is traced, and placeholders for its required parameters alone."""
         names = required_parameters(self.forward)
         return self.forward, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names)]
 
 
 class _Proxy(fx.Proxy):
-    """Says that `x += y` writes into x, which others may hold; torch.fx makes it x = x + y."""
-
-    def __iadd__(self, other: Any) -> fx.Proxy:
-        return self._write(operator.iadd, other)
-
-    def __isub__(self, other: Any) -> fx.Proxy:
-        return self._write(operator.isub, other)
-
-    def __imul__(self, other: Any) -> fx.Proxy:
-        return self._write(operator.imul, other)
-
-    def __itruediv__(self, other: Any) -> fx.Proxy:
-        return self._write(operator.itruediv, other)
+    """Notes that `x += y` writes into x, which others may hold; torch.fx makes it x = x + y."""
 
     def _write(self, function: Callable[..., Any], other: Any) -> fx.Proxy:
         proxy: fx.Proxy = self.tracer.create_proxy("call_function", function, (self, other), {})
         return proxy
 
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}"
+    __iadd__ = partialmethod(_write, operator.iadd)
+    __isub__ = partialmethod(_write, operator.isub)
+    __imul__ = partialmethod(_write, operator.imul)
+    __itruediv__ = partialmethod(_write, operator.itruediv)
