@@ -58,7 +58,9 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
         "cells.csv": _csv(cells(whole)),
     }
     if compared:
-        texts["differences.csv"] = _csv(pandas.concat(compared).drop(columns="sd"))
+        columns = pandas.concat(compared)
+        columns = columns[["axis", "one", "other", *axes(columns), "seeds", "mean", "low", "high"]]
+        texts["differences.csv"] = _csv(columns)
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -66,8 +68,9 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
 
 
 def _csv(lines: DataFrame) -> str:
-    absent = [axis for axis in axes(lines) if not lines[axis].any()]
-    text: str = lines.drop(columns=absent).to_csv(index=False, lineterminator="\n")
+    """Return CSV without the axes that no line has a label of."""
+    labels = lines[axes(lines)].fillna("")
+    text: str = lines.drop(columns=labels.columns[~labels.any()]).to_csv(index=False, lineterminator="\n")
     return text
 
 
