@@ -1,4 +1,4 @@
-"""`proxconnect study`: a grid of training runs, its ledger, and what is made of it."""
+"""`proxconnect study`: a grid of training runs, its ledger, and the results."""
 
 import argparse
 from pathlib import Path
@@ -67,7 +67,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _add_instead(command: Parser) -> None:
-    """What may be done instead of running rows."""
+    """Add the options that replace running rows."""
     group = command.add_argument_group("instead of running rows")
     instead = group.add_mutually_exclusive_group().add_argument
     instead("--list", action="store_true", help="print the rows and how far each is")
