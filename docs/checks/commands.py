@@ -37,13 +37,12 @@ def wrong_training(words: list[str], root: Path) -> str:
     """The same of `fit`, `validate` and `test`, whose recipes are read, but for those that a run writes."""
     if any(word.startswith("runs/") for word in words):
         return ""
-    from proxconnect.training.complaints import UsageError, complaining
     from proxconnect.training.configuration import Configured
+    from proxconnect.training.parser import UsageError
 
     with contextlib.chdir(root):
         try:
-            with complaining():
-                Configured([word for word in words[1:] if word != "--json"], {"prog": f"proxconnect {words[0]}"})
+            Configured([word for word in words[1:] if word != "--json"], {"prog": f"proxconnect {words[0]}"})
         except UsageError as error:
             return str(error)
     return ""

@@ -14,7 +14,7 @@ from proxconnect.deploy import checkpoints
 from proxconnect.huggingface.quantizer import ProxConnectConfig
 from proxconnect.training.checkpoints import read_run
 from proxconnect.training.data.sources import decoding
-from proxconnect.training.data.sources.idx import read_idx
+from proxconnect.training.data.sources.fashion_mnist import read_idx
 from proxconnect.training.data.sources.parquet import ParquetPictures
 from proxconnect.training.data.sources.pickles import read_batch
 from proxconnect.training.study import ledger, yaml_files

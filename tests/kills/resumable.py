@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
-from study.grids import InTurn, write_grid
 from torch import nn
 
 from proxconnect._support.atomic import replacing
@@ -19,6 +18,7 @@ from stacks.nets import STEPS, batches, net_and_optimizer, train
 from training import small_runs
 from training.ranks import RANKS, start_ranks
 from training.small_runs import configuration, finish
+from training.study.grids import InTurn, write_grid
 
 LAST = "last.pt"
 OF_THE_MACHINE = ("seconds", "peak_memory_bytes")

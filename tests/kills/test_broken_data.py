@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from kills.stopping import Broken
-from proxconnect.training.batch import require_batch
 from proxconnect.training.checkpoints import LAST, read_run
+from proxconnect.training.data.loaders import require_batch
 from training.small_runs import configuration, differences, finish, outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*LeafSpec")

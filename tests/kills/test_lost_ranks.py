@@ -9,11 +9,12 @@ import pytest
 
 from kills.stopping import Broken
 from proxconnect.training.checkpoints import LAST, read_run
-from proxconnect.training.lost_ranks import LostRankError, telling
+from proxconnect.training.lost_ranks import LostRankError, noticing_lost_ranks
 from training.ranks import RANKS, start_ranks
 from training.small_runs import configuration, finish
 
-TWO = SimpleNamespace(world_size=2, global_rank=1)
+TORCHRUN = SimpleNamespace(cluster_environment=None)
+TWO = SimpleNamespace(world_size=2, global_rank=1, _accelerator_connector=TORCHRUN)
 GLOO = "[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:36755."
 
 
@@ -23,7 +24,7 @@ def test_from_where_the_run_goes_on(is_there, says, tmp_path):
     if is_there:
         checkpoint.touch()
     expected = pytest.raises(LostRankError, match=rf"another of the 2 processes .* rank 1 ends too; {says}")
-    with expected, telling(TWO, checkpoint):
+    with expected, noticing_lost_ranks(TWO, checkpoint):
         raise RuntimeError(GLOO)
 
 
@@ -31,7 +32,7 @@ def test_from_where_the_run_goes_on(is_there, says, tmp_path):
     ("trainer", "message"), [(SimpleNamespace(world_size=1), GLOO), (TWO, "mat1 and mat2 cannot be multiplied")]
 )
 def test_other_errors_stay_what_they_are(trainer, message, tmp_path):
-    with pytest.raises(RuntimeError, match=r"pair\.cc|mat1"), telling(trainer, tmp_path):
+    with pytest.raises(RuntimeError, match=r"pair\.cc|mat1"), noticing_lost_ranks(trainer, tmp_path):
         raise RuntimeError(message)
 
 

@@ -11,7 +11,7 @@ import torch
 from kills.stopping import Sends
 from proxconnect._support.termination import TerminatedError, raising
 from proxconnect.cli.command import main
-from proxconnect.training import agreement
+from proxconnect.training import checkpoints
 from proxconnect.training.checkpoints import LAST, read_run
 from training.pictures import GeneratedPictures
 from training.ranks import RANKS, start_ranks
@@ -83,7 +83,7 @@ def test_a_loaders_process_works_on_after_one():
 
 def on_ranks(folder, hook, number, rank):
     """The first rank has three batches of validation, the second two; they ask each other as rarely as they may."""
-    agreement.time = SimpleNamespace(monotonic=lambda: 0.0)
+    checkpoints.time = SimpleNamespace(monotonic=lambda: 0.0)
     two = {"strategy": "ddp", "devices": RANKS}
     data = {"batch_size": 8, "eval_batch_size": 16 if os.environ["RANK"] == "1" else 8}
     finish(folder, [Sends(hook, number, rank)], trainer=two | {"max_epochs": 50}, data=data)

@@ -10,9 +10,8 @@ import torch
 
 from proxconnect._support.termination import TerminatedError
 from proxconnect.deploy.checkpoints import CheckpointError
-from proxconnect.training import agreement
-from proxconnect.training.agreement import MOST
-from proxconnect.training.checkpoints import LAST, LastCheckpoint
+from proxconnect.training import checkpoints
+from proxconnect.training.checkpoints import LAST, MOST, LastCheckpoint
 from training.small_runs import TRANSFORMER, configured, differences, finish, outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*LeafSpec")
@@ -142,8 +141,8 @@ def test_processes_write_together(world_size, own_clock, others_are_late, writes
 @pytest.mark.parametrize(("seconds", "calls"), [(0.001, MOST), (0.5, 2), (3.0, 1)])
 def test_processes_ask_about_once_a_second_and_at_least_every_few_calls(seconds, calls, monkeypatch):
     clock = 0.0
-    monkeypatch.setattr(agreement.time, "monotonic", lambda: clock)
-    asked, answers = agreement.Agreement(), []
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock)
+    asked, answers = checkpoints.Agreement(), []
     for _ in range(1 + 2 * calls):
         clock += seconds
         answers += asked.of(fake_trainer(2, others_are_late=True), False, False)[:1]
@@ -153,7 +152,7 @@ def test_processes_ask_about_once_a_second_and_at_least_every_few_calls(seconds,
 @pytest.mark.parametrize(("accumulated", "last"), [(1, 4), (2, 3)])
 def test_processes_ask_before_the_last_step_of_an_epoch_whenever_they_asked_before(accumulated, last, monkeypatch):
     """Validation follows the last step, and ends without a checkpoint if it is the first to ask."""
-    monkeypatch.setattr(agreement.time, "monotonic", lambda: 0.0)  # steps take no time, so questions are rare
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: 0.0)  # steps take no time, so questions are rare
     callback, written, trainer = LastCheckpoint(), [], fake_trainer(2, others_are_late=False)
     monkeypatch.setattr(callback, "_write", written.append)
     trainer.accumulate_grad_batches = accumulated

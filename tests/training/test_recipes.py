@@ -16,7 +16,7 @@ from proxconnect.conversion import binarize
 from proxconnect.training import commands
 from proxconnect.training.configuration import Configured
 from proxconnect.training.models import names
-from proxconnect.training.parameters import grouped
+from proxconnect.training.module import grouped
 from training.data.generated import write_cifar10, write_fashion_mnist, write_imagenet_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:::lightning")

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import torch
 from matplotlib.figure import Figure
-from packed.packed_nets import binary_mlp
 
 import proxconnect as pc
+from deploy.packed.packed_nets import binary_mlp
 from proxconnect.cli.demo.demo import write_json
 from proxconnect.export import floats
 from proxconnect.inspection import plots

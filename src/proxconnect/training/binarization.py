@@ -1,4 +1,4 @@
-"""What of a network becomes binary, by which pairs, and how their sharpness moves."""
+"""Which layers of a network become binary, by which pairs, and how their sharpness moves."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from proxconnect.optim.sharpening import Part, Shape, Sharpening
 from proxconnect.pairs import AnyPair, resolve
 
 PairNames = str | dict[str, str | None]
-"""The name of a pair, or names by patterns of layers; MODULE:NAME names a pair of the user's own."""
+"""The name of a pair, or names by patterns of layers; MODULE:NAME names a pair of your own."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Binarization:
     """The arguments of `proxconnect.binarize`; ValueError for an unknown pair.
 
     Args:
-        weights: the pair of the weights, by its name or, your own, as MODULE:NAME; or such names by patterns of layers.
-        activations: that of the inputs of binary layers; null leaves them float.
-        scale: what shares a scale: channel, tensor, learned, or null for none.
-        accumulator: what holds the sums of binary inputs, as {bits: 8, overflow: wrap}; null for no limit.
-        keep: what stays float: edges, or patterns of layers; null for nothing.
-        padding_value: what convolutions of binary inputs pad with: 0, 1 or -1.
-        thresholds: whether binary inputs have learned thresholds, one a channel (RSign, arXiv 2003.03488).
+        weights: the pair of the weights, by its name or as MODULE:NAME; or such names by patterns of layers.
+        activations: the pair of the inputs of binary layers; null leaves them float.
+        scale: one for each channel, one for the tensor, learned, or null for none.
+        accumulator: for sums of binary inputs, as {bits: 8, overflow: wrap}; null for no limit.
+        keep: layers that stay float: edges, or patterns; null for none.
+        padding_value: of convolutions of binary inputs: 0, 1 or -1.
+        thresholds: learn a threshold for each channel of binary inputs (RSign, arXiv 2003.03488).
     """
 
     weights: PairNames = "bnn++"
@@ -50,10 +50,7 @@ class Binarization:
                     resolve(name)
 
     def apply(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
-        """Make `network` binary, in place; `example` is an input of it.
-
-        Errors are those of `binarize` and `add_thresholds`.
-        """
+        """Binarize `network` in place; `example` is an input of it."""
         binarize(
             network, _pairs(self.weights), _pairs(self.activations), scale=self.scale, accumulator=self.accumulator,
             keep=list(self.keep) if self.keep else None, example=example, padding_value=self.padding_value,
@@ -68,19 +65,18 @@ def _pairs(names: PairNames | None) -> PairChoice:
 
 
 def _pair(name: str | None) -> str | AnyPair | None:
-    """The pair that MODULE:NAME names, which `binarize` checks, or the name that it knows."""
     return cast(AnyPair, load(name)) if name is not None and ":" in name else name
 
 
 @dataclass(frozen=True)
 class Course:
-    """How μ moves over a run; null for what is usual of the pair.
+    """How μ moves over a run; null stands for the usual value of the pair.
 
     Args:
         start: μ before the first step.
         end: μ at the end.
         shape: exponential, linear, cosine, constant or cumulative.
-        hold: the share of all steps, at the end, in which μ stays at its end.
+        hold: the share of all steps, at the end, in which μ keeps its last value.
     """
 
     start: float | None = None
@@ -93,18 +89,15 @@ class Course:
             raise ValueError(f"hold is a share of all steps, from 0 to below 1; got {self.hold}")
 
     def attach(self, optimizer: Optimizer, network: nn.Module, steps: int, part: Part) -> Sharpening:
-        """A `Sharpening` of `part` for a run of `steps` optimizer steps; errors are those of that class."""
-        if self.shape in ("constant", "cumulative"):
-            return Sharpening(optimizer, network, start=self.start, end=self.end, shape=self.shape, part=part)
-        hold = math.floor(self.hold * steps)
-        return Sharpening(
-            optimizer, network, steps=steps, start=self.start, end=self.end, shape=self.shape, hold=hold, part=part
-        )
+        """Attach a `Sharpening` of `part` for a run of `steps` optimizer steps."""
+        is_timed = self.shape not in ("constant", "cumulative")
+        length = {"steps": steps, "hold": math.floor(self.hold * steps)} if is_timed else {}
+        return Sharpening(optimizer, network, start=self.start, end=self.end, shape=self.shape, part=part, **length)
 
 
 @dataclass(frozen=True)
 class Courses:
-    """The courses of weights and of activations; null holds those of activations at their usual start.
+    """The courses of weights and of soft activations; null keeps activations at their usual start.
 
     Args:
         weights: how μ of the weights moves.

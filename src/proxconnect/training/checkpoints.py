@@ -2,6 +2,8 @@
 
 import random
 import time
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,46 +17,69 @@ from torch import Tensor
 
 from proxconnect._support import atomic
 from proxconnect._support.termination import Notice, TerminatedError
+from proxconnect._support.text import some
 from proxconnect.deploy.checkpoints import CheckpointError
 from proxconnect.deploy.checkpoints.reading import read_torch
-from proxconnect.training.agreement import Agreement
 
 LAST = "last.ckpt"
+MOST = 20
+"""Calls at most between two questions of an `Agreement`."""
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all: where the disk is full, the last one stays. Reads no code."""
+    """Write a checkpoint whole or not at all, so that a full disk keeps the last one; read it without running code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write aside, flush, rename; OSError where that fails, with the file that was there untouched."""
+        """Write a temporary file and rename it; OSError if that fails."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(path) as temporary, temporary.open("wb") as file:
             try:
-                torch.save(checkpoint, file)  # a file of Python's, whose errors say what is wrong, as C++'s do not
-            except RuntimeError as error:  # torch's, on closing what is not whole
+                torch.save(checkpoint, file)  # to a Python file, whose errors say what is wrong, unlike those of C++
+            except RuntimeError as error:  # torch's, on closing an incomplete file
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """What the file holds, on the CPU, without running any code of it.
-
-        CheckpointError where it is damaged, no file of `fit`, or holds more than tensors and plain values.
-        """
+        """Read the file to the CPU; errors are those of `read_run`."""
         return read_run(Path(path))
 
 
-class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt` in the folder of the run.
+class Agreement:
+    """Let a wish of any process bind all of them; they ask each other about once a second, since an answer is slow."""
 
-    It holds the network with its latents and μ, the optimizer with its count of μ's steps, the schedule of the learning
-    rate, where in the data the run stands, as the data module says, and the state of every generator of random numbers.
-    It is written at the end of each epoch, and within one as often as asked. After a SIGTERM, to whichever process, it
-    is written after the optimizer step under way, and the run ends by a TerminatedError that says how to go on.
-    Validation ends at its next batch, without a checkpoint of its own.
+    def __init__(self) -> None:
+        self._calls, self._every = 0, 1
+        self._asked = time.monotonic()
+
+    def of(self, trainer: lightning.Trainer, *wishes: bool, at_once: bool = False) -> list[bool]:
+        """Return for each wish if some process has it, or False between two questions; all processes call it together.
+
+        The processes also agree on when to ask next, since their clocks differ. With `at_once` they ask now.
+        """
+        if trainer.world_size == 1:
+            return list(wishes)
+        self._calls += 1
+        if self._calls < self._every and not at_once:
+            return [False] * len(wishes)
+        seconds = (time.monotonic() - self._asked) / self._calls
+        told = torch.tensor([*map(float, wishes), seconds], device=trainer.strategy.root_device)
+        *wanted, slowest = trainer.strategy.reduce(told, reduce_op="max").tolist()
+        self._calls, self._every = 0, max(1, min(MOST, int(1 / max(slowest, 1e-6))))
+        self._asked = time.monotonic()
+        return [wish > 0 for wish in wanted]
+
+
+class LastCheckpoint(Checkpoint):
+    """Keep `last.ckpt` in the folder of the run.
+
+    It holds the network, the optimizer with the count of μ's steps, the schedule of the learning rate, the position in
+    the data, and the state of every random generator. It is written after each epoch, and within an epoch as often as
+    asked. After a SIGTERM to any process it is written after the current optimizer step, and the run ends with a
+    TerminatedError that says how to go on. Validation ends at its next batch, without a new checkpoint.
 
     Args:
-        every_minutes: the longest time between two of them.
+        every_minutes: the longest time between two checkpoints.
         every_steps: optimizer steps between two of them; null for no such limit.
     """
 
@@ -70,25 +95,28 @@ class LastCheckpoint(Checkpoint):
         self._validating, self._common = Agreement(), 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Give the generators the states of the checkpoint, after all that a start draws from them; wait for SIGTERM.
-
-        Lightning gives the handler that was there before back when it ends.
-        """
-        self._sigterm.take()
+        """Restore the generators, after everything that draws from them at a start; wait for SIGTERM."""
+        self._sigterm.take()  # Lightning restores the handler before it when it ends
         if self._resumed is not None:
-            _restore(self._resumed)
+            version, internal, gauss = self._resumed["python"]
+            random.setstate((version, tuple(internal), gauss))
+            torch.set_rng_state(self._resumed["torch"].cpu())
+            numpy.random.set_state(tuple(self._resumed["numpy"]))
+            of_devices = self._resumed.get("cuda", ())
+            if torch.cuda.device_count() == len(of_devices):
+                torch.cuda.set_rng_state_all([state.cpu() for state in of_devices])
             self._resumed = None
         self._written = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write where it is time, but for the last batch, whose epoch's end follows."""
+        """Write if it is time, except after the last batch, which the end of the epoch follows."""
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
         late = time.monotonic() - self._written > 60 * self.every_minutes
-        # Validation ends without a checkpoint, so a SIGTERM that came before must be known before.
+        # Validation ends without a checkpoint, so ask for an earlier SIGTERM before it begins.
         is_last_chance = batch_idx + 1 + trainer.accumulate_grad_batches >= trainer.num_training_batches
         late, ends = self._agreement.of(trainer, late, self._sigterm.came, at_once=is_last_chance)
         if due or late or ends:
@@ -103,31 +131,31 @@ class LastCheckpoint(Checkpoint):
             raise _terminated(trainer)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Let all processes know how many batches the one with the fewest has, in which they can ask each other."""
+        """Find how many batches every process has, in which they can ask each other."""
         self._common = min(map(float, trainer.num_val_batches), default=0.0)
         if trainer.world_size > 1:
             told = torch.tensor(self._common, device=trainer.strategy.root_device)
             self._common = cast(Tensor, trainer.strategy.reduce(told, reduce_op="min")).item()
 
     def on_validation_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Leave validation after SIGTERM, all processes together."""
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Leave validation after SIGTERM, on all processes together."""
         if batch_idx < self._common and any(self._validating.of(trainer, self._sigterm.came)):
             raise _terminated(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of the generators, as tensors and plain values."""
-        return _states()
+        """Return the states of the generators, as tensors and plain values."""
+        states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+        name, keys, *rest = numpy.random.get_state(legacy=True)
+        states["numpy"] = (name, cast(Any, keys).tolist(), *rest)
+        if torch.cuda.is_available():
+            states["cuda"] = torch.cuda.get_rng_state_all()
+        return states
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep it for the start of training."""
+        """Keep the states until training starts."""
         self._resumed = state_dict
 
     def _write(self, trainer: lightning.Trainer) -> None:
@@ -136,7 +164,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """The checkpoint of `fit` at `path`; CheckpointError where it is none."""
+    """Read a checkpoint of `fit`; CheckpointError if it is damaged, of another program, or holds more than data."""
     try:
         content = read_torch(path, mmap=False)
     except ValueError as error:
@@ -147,35 +175,32 @@ def read_run(path: Path) -> dict[str, Any]:
     return content
 
 
-def _terminated(trainer: lightning.Trainer) -> TerminatedError:
-    """The end of this process: with a message on the first alone.
+def require_same_network(saved: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> None:
+    """Raise a CheckpointError that names the tensors which only one of the two has, or whose shapes differ."""
+    lacking, left = ([name for name in one if name not in other] for one, other in ((here, saved), (saved, here)))
+    says = []
+    if lacking:
+        near = get_close_matches(lacking[0], left, n=1, cutoff=0.6)
+        says.append(f"it lacks {some(lacking)}" + (f" (is {lacking[0]!r} its {near[0]!r}?)" if near else ""))
+    if left:
+        says.append(f"it has {some(left)}, which the network lacks")
+    reshaped = [name for name in here if name in saved and saved[name].shape != here[name].shape]
+    for name in reshaped[:1]:
+        shapes = f"{name}: {tuple(saved[name].shape)} there, {tuple(here[name].shape)} here"
+        says.append(f"{len(reshaped)} of its tensors are of other shapes ({shapes})")
+    if says:
+        raise CheckpointError(
+            f"the checkpoint is of another network: {'; '.join(says)}. Go on with the configuration that it was "
+            "trained by, the config.yaml beside it, or start from it by model.start.checkpoint"
+        )
 
-    The others, where Lightning started them, end with 0, since for anything else it kills the first.
-    """
+
+def _terminated(trainer: lightning.Trainer) -> TerminatedError:
+    """Return the error that ends this process, with a message on the first alone."""
     path = Path(trainer.default_root_dir) / LAST
     if trainer.is_global_zero:
-        step = trainer.global_step
-        return TerminatedError(
-            f"stopped by SIGTERM after {step} optimizer steps; go on by --ckpt_path last (from {path})"
-            if path.exists() else f"stopped by SIGTERM after {step} optimizer steps, of which nothing is kept"
-        )  # fmt: skip
+        rest = f"; go on by --ckpt_path last (from {path})" if path.exists() else ", of which nothing is kept"
+        return TerminatedError(f"stopped by SIGTERM after {trainer.global_step} optimizer steps{rest}")
     environment = trainer._accelerator_connector.cluster_environment
+    # Lightning kills the first process if one that it started ends with anything but 0.
     return TerminatedError(status=0) if isinstance(environment, LightningEnvironment) else TerminatedError()
-
-
-def _states() -> dict[str, Any]:
-    states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
-    name, keys, *rest = numpy.random.get_state(legacy=True)
-    states["numpy"] = (name, cast(Any, keys).tolist(), *rest)
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
-    return states
-
-
-def _restore(states: dict[str, Any]) -> None:
-    version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))
-    torch.set_rng_state(states["torch"].cpu())
-    numpy.random.set_state(tuple(states["numpy"]))
-    if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])

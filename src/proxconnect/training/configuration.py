@@ -1,7 +1,9 @@
-"""From a configuration, by YAML files, options or plain data, to a trainer, a module and a data module."""
+"""Build a trainer, a module and a data module from YAML files, options or plain data."""
 
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,14 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from proxconnect.training.bar import Bar
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
-from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the names of its classes alone
+from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the bare names of its classes
 from proxconnect.training.health import Health
 from proxconnect.training.module import Training
-from proxconnect.training.parser import TrainingParser
+from proxconnect.training.parser import Formatter, TrainingParser, complaining
 
 DEFAULTS = {
     "default_root_dir": "runs/default",
@@ -24,54 +26,75 @@ DEFAULTS = {
     "enable_model_summary": False,
     "enable_checkpointing": True,
 }
-"""Where the options of Lightning's Trainer have other defaults here."""
+"""Options of Lightning's Trainer whose defaults differ here."""
+
+_PARSER = {
+    "prog": "proxconnect fit",
+    "usage": "%(prog)s [--json] --config RECIPE.yaml [OPTION ...]",
+    "formatter_class": Formatter,
+}
 
 Arguments = Sequence[str] | Mapping[str, Any]
 
 
 class Configured(LightningCLI):
-    """`trainer`, `model` (a `Training`) and `datamodule` as the arguments say; nothing runs.
+    """A `trainer`, a `model` (`Training`) and a `datamodule`, built from options; nothing runs.
 
-    The options are `--trainer.*`, those of Lightning's Trainer; `--model.*`, those of `Training`; `--data`, a class of
-    proxconnect.training.data.modules and its options; `--checkpoint.*`, those of `LastCheckpoint`; `--seed_everything`,
-    the one seed of all; `--ckpt_path`, the checkpoint to go on from; `--health`, whether the binary layers are watched;
-    and `--config`, files of them, each over the one before. `manual` is what the help has besides options: prog,
-    description and epilog, as argparse takes them.
+    The options are `--trainer.*`, `--model.*` (of `Training`), `--data` (a class of proxconnect.training.data.modules)
+    and `--data.*`, `--checkpoint.*` (of `LastCheckpoint`), `--seed_everything`, `--ckpt_path`, `--health`, and
+    `--config`, files of options, each over the one before.
+
+    Args:
+        arguments: the words of a command line, or plain data.
+        manual: prog, description and epilog of the help, as argparse takes them.
+
+    Raises:
+        UsageError: for options that do not exist or do not fit, with what to do.
     """
 
     def __init__(self, arguments: Arguments, manual: Mapping[str, str] | None = None) -> None:
-        super().__init__(
-            Training, lightning.LightningDataModule, subclass_mode_data=True, save_config_callback=None,
-            trainer_defaults=dict(DEFAULTS), seed_everything_default=0, auto_configure_optimizers=False,
-            load_from_checkpoint_support=False, run=False, parser_class=TrainingParser,
-            parser_kwargs={"prog": "proxconnect fit", **(manual or {})},
-            args=dict(arguments) if isinstance(arguments, Mapping) else list(arguments),
-        )  # fmt: skip
+        with complaining():
+            super().__init__(
+                Training, lightning.LightningDataModule, subclass_mode_data=True, save_config_callback=None,
+                trainer_defaults=dict(DEFAULTS), seed_everything_default=0, auto_configure_optimizers=False,
+                load_from_checkpoint_support=False, run=False, parser_class=TrainingParser,
+                parser_kwargs=_PARSER | dict(manual or {}),
+                args=dict(arguments) if isinstance(arguments, Mapping) else list(arguments),
+            )  # fmt: skip
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """What Lightning's command line has not."""
+        """Add the options that Lightning's command line does not have."""
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_argument("--ckpt_path", type=str | None, default=None,
                             help="the checkpoint to go on from or to evaluate; last for the run's own")  # fmt: skip
         parser.add_argument("--health", type=bool, default=True,
                             help="log how the binary layers fare, and warn of what goes wrong")  # fmt: skip
         parser.link_arguments("seed_everything", "data.init_args.seed")
+        assert parser.groups is not None
+        parser.groups["trainer"].title = "how it is trained, by Lightning's Trainer"
+        parser.groups["data"].title = "what it is trained on"
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """As Lightning's, but for its warning where the process has arguments too: those of a phase are ours."""
+        """Parse as Lightning does, without its warning that the process has arguments too."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             super().parse_arguments(parser, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """The trainer, with whole checkpoints, and unless turned off with our loggers, bar and watch over the health.
+        """Build the trainer, with whole checkpoints, and our loggers, bar and health unless they are turned off.
 
-        The loggers are in the folder of the run.
+        The loggers write to a new folder each time that the run goes on.
         """
         given = self.config_init["trainer"]
         if given.logger in (None, True):
-            kwargs["logger"] = _loggers(Path(given.default_root_dir))
-        trainer = super().instantiate_trainer(**kwargs, callbacks=_watched(given, self.config_init["health"]))
+            folder = Path(given.default_root_dir)
+            version = next(f"logs/{i}" for i in count() if not (folder / "logs" / str(i)).exists())
+            kinds = (CSVLogger, TensorBoardLogger)  # in this order, else CSV warns of the files of TensorBoard
+            kwargs["logger"] = [kind(folder, name="", version=version) for kind in kinds]
+        callbacks = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] * bool(given.callbacks)
+        has_bar = given.enable_progress_bar is False or any(isinstance(c, ProgressBar) for c in callbacks)
+        ours = [*([] if has_bar else [Bar()]), *([Health()] if self.config_init["health"] else [])]
+        trainer = super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *ours])
         trainer.strategy.checkpoint_io = WholeFiles()
         return trainer
 
@@ -81,44 +104,29 @@ class Configured(LightningCLI):
         return Path(self.trainer.default_root_dir)
 
     def text(self) -> str:
-        """The whole configuration as YAML, which `--config` takes; it begins anew, wherever this run went on from."""
+        """Return all options as YAML for `--config`, without the checkpoint that this run went on from."""
         anew = self.config.clone()
         anew["ckpt_path"] = None
         return str(self.parser.dump(anew, skip_unset=False))
 
 
 def parser() -> LightningArgumentParser:
-    """The parser of the options, which takes none."""
+    """Return the parser of all options."""
+    with quiet():
+        return Configured(["--data=Digits", "--trainer.accelerator=cpu", "--trainer.logger=false"]).parser
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Lightning's advice."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    before = [logger.level for logger in loggers]
     try:
-        _Unparsed([])
-    except _BuiltError as built:
-        return built.parser
-    raise AssertionError("Lightning's command line parses no arguments any more")
-
-
-class _BuiltError(Exception):
-    """The parser is built, which was all that was wanted."""
-
-    def __init__(self, parser: LightningArgumentParser) -> None:
-        self.parser = parser
-
-
-class _Unparsed(Configured):
-    """What stops before it parses."""
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        raise _BuiltError(parser)
-
-
-def _watched(given: Any, health: bool) -> list[lightning.Callback]:
-    """The callbacks that are given, with a bar and a watch over the health where these are wanted."""
-    callbacks = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] * bool(given.callbacks)
-    has_bar = given.enable_progress_bar is False or any(isinstance(callback, ProgressBar) for callback in callbacks)
-    return [*callbacks, *([] if has_bar else [Bar()]), *([Health()] if health else [])]
-
-
-def _loggers(folder: Path) -> list[Logger]:
-    """TensorBoard and CSV, in a folder of their own for each time that the run goes on."""
-    version = next(f"logs/{i}" for i in count() if not (folder / "logs" / str(i)).exists())
-    kinds = (CSVLogger, TensorBoardLogger)  # CSV would warn of what the other has put there
-    return [kind(folder, name="", version=version) for kind in kinds]
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

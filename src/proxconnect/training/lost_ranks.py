@@ -1,11 +1,20 @@
-"""What is said where one of several processes has ended, and another waits for its answer."""
+"""End a process of a run, with a message, when another process of the run has ended."""
 
+import os
 import re
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import lightning
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
+LAUNCHER = "PROXCONNECT_LAUNCHER"
+"""The variable in which the first rank of a machine gives its process id to the ranks that it starts."""
+LOOK, GRACE = 0.5, 2.5
+"""Seconds between two looks at the launcher, and for a rank to end by the error of the backend first."""
 
 _LOST = re.compile(r"[Cc]onnection (was )?(closed|reset)|Broken pipe|Read error|remote process (has )?exited")
 
@@ -15,11 +24,20 @@ class LostRankError(ConnectionError):
 
 
 @contextmanager
-def telling(trainer: lightning.Trainer, checkpoint: Path | None = None) -> Iterator[None]:
-    """Turn what the backend says of a process that does not answer into a LostRankError.
+def noticing_lost_ranks(trainer: lightning.Trainer, checkpoint: Path | None = None) -> Iterator[None]:
+    """Raise a LostRankError when the backend reports that another process of the run does not answer.
 
-    `checkpoint` is that from which the run goes on, where it is there.
+    A rank that Lightning started also ends, with status 1, soon after the process that started it: Lightning ends ranks
+    only from there, and the backend may wait for half an hour. torchrun looks after the ranks that it starts.
+
+    Args:
+        trainer: of the run.
+        checkpoint: where the run goes on from, if the file exists.
     """
+    done = threading.Event()
+    launcher = _launcher(trainer)
+    if launcher is not None:
+        threading.Thread(target=_watch, args=(launcher, trainer.global_rank, checkpoint, done), daemon=True).start()
     try:
         yield
     except RuntimeError as error:
@@ -27,11 +45,37 @@ def telling(trainer: lightning.Trainer, checkpoint: Path | None = None) -> Itera
             raise
         raise LostRankError(
             f"another of the {trainer.world_size} processes of this run has ended, killed or by the error that it "
-            f"printed, so rank {trainer.global_rank} ends too; {how_to_go_on(checkpoint)}"
+            f"printed, so rank {trainer.global_rank} ends too; {_how_to_go_on(checkpoint)}"
         ) from error
+    finally:
+        done.set()
 
 
-def how_to_go_on(checkpoint: Path | None) -> str:
-    """What to do about a run that has ended."""
+def _launcher(trainer: lightning.Trainer) -> int | None:
+    """Return the process that started this rank, if that was Lightning; the first rank tells the others its own."""
+    environment = trainer.world_size > 1 and trainer._accelerator_connector.cluster_environment
+    if not isinstance(environment, LightningEnvironment):
+        return None
+    if environment.local_rank() == 0:
+        os.environ[LAUNCHER] = str(os.getpid())
+        return None
+    return int(os.environ[LAUNCHER]) if LAUNCHER in os.environ else None
+
+
+def _watch(launcher: int, rank: int, checkpoint: Path | None, done: threading.Event) -> None:
+    """End this process after its launcher; on Windows, which keeps the id of a dead parent, wait until `done`."""
+    while os.getppid() == launcher:
+        if done.wait(LOOK):
+            return
+    if not done.wait(GRACE):
+        said = (
+            f"proxconnect: the process that started rank {rank} has ended, killed or by the error that it printed, so "
+            f"it ends too; {_how_to_go_on(checkpoint)}"
+        )
+        print(said, file=sys.stderr, flush=True)
+        os._exit(1)  # no exception reaches a main thread that waits in C++
+
+
+def _how_to_go_on(checkpoint: Path | None) -> str:
     there = checkpoint is not None and checkpoint.exists()
     return f"go on by --ckpt_path last (from {checkpoint})" if there else "start it again"

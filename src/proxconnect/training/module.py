@@ -1,26 +1,28 @@
-"""A LightningModule that trains float and binary networks on pictures, by the public names of the library."""
+"""A LightningModule that trains float and binary networks to classify pictures."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, Literal, cast
 
 import lightning
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.optim import AdamW, Optimizer
 
+from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
 from proxconnect.optim.latents import clip_latents
 from proxconnect.optim.update_rules import post_training, proxquant, reverse_proxconnect
 from proxconnect.training import start as starts
 from proxconnect.training.accuracies import Accuracies
-from proxconnect.training.batch import require_batch
 from proxconnect.training.binarization import Binarization, Courses
-from proxconnect.training.compatibility import require_same_network
+from proxconnect.training.checkpoints import require_same_network
+from proxconnect.training.data.loaders import Batch, require_batch
 from proxconnect.training.network import Network
-from proxconnect.training.objective import Objective, Teacher, cross_entropy
-from proxconnect.training.parameters import grouped
+from proxconnect.training.objective import Objective, Teacher
 from proxconnect.training.schedules import Cosine, ScheduleCallable, scheduled
 from proxconnect.training.sharding import shard
 from proxconnect.training.start import Start
@@ -29,32 +31,31 @@ OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 Rule = Literal["pc++", "proxquant", "reverse_proxconnect", "post_training"]
 
 RULES = {"proxquant": proxquant, "reverse_proxconnect": reverse_proxconnect, "post_training": post_training}
-"""What attaches each rule but PC++, which needs nothing."""
+"""Attaches each rule to an optimizer; PC++ needs nothing."""
 
 
 class Training(lightning.LightningModule):
     """Classification of pictures by a network that is float or binary.
 
-    The network is built when the data is known, for its classes, channels and size. Initial values depend on the seed
-    and the network alone, so that runs of one seed that differ in their pair start from the same ones.
+    The network is built from the data module, for its classes, channels and size. Initial values depend on the seed and
+    the network alone, so that runs of one seed start from the same ones with any pair.
 
     Args:
         network: the float network.
-        binary: what of it becomes binary; null for a float run.
+        binary: which layers become binary, and how; null for a float run.
         start: from what values it starts.
         sharpening: how μ moves.
         rule: where the gradient is taken and from where a step starts: pc++, proxquant, reverse_proxconnect or
             post_training.
-        clip: after each step latents are clamped to [-clip, clip], as BinaryConnect and BNN were published with 1;
-            null for no clamp.
+        clip: clamp latents to [-clip, clip] after each step, as BinaryConnect and BNN do with 1; null for no clamp.
         optimizer: by class path, as torch.optim.AdamW; it is given the parameters.
         schedule: of the learning rate, by class path: a class of proxconnect.training.schedules or one of torch whose
             second argument is the number of optimizer steps. It moves after each of them.
         undecayed: patterns of parameters without weight decay, as "*.bias".
         label_smoothing: of the cross entropy.
         teacher: a float network to learn from; null for none.
-        calibration: how many batches batch norm is estimated from for the hard network before it is validated.
-        compile: whether the network runs by torch.compile.
+        calibration: batches from which batch norm is re-estimated for the hard network before it is validated.
+        compile: run the network by torch.compile.
     """
 
     def __init__(
@@ -83,14 +84,14 @@ class Training(lightning.LightningModule):
 
     @property
     def data(self) -> Any:
-        """The data module of the run; RuntimeError where there is none."""
+        """The data module of the run; RuntimeError if there is none."""
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             raise RuntimeError("Training takes its data from a data module: trainer.fit(module, datamodule=...)")
         return data
 
     def configure_model(self) -> None:
-        """Build the network, once, since Lightning asks at each of fit, validate, test; shard it where asked."""
+        """Build the network when Lightning first asks, and shard it if the strategy does."""
         if isinstance(self.network, nn.Identity):
             network = self.build()
             mesh = getattr(self.trainer.strategy, "device_mesh", None)
@@ -99,23 +100,29 @@ class Training(lightning.LightningModule):
             self._forget_losses()
             if self.compiles:
                 self.network.compile()
-        if self.objective is None and self.trainer.state.fn == TrainerFn.FITTING:  # none else needs the teacher's file
+        if self.objective is None and self.trainer.state.fn == TrainerFn.FITTING:  # only it needs the teacher's file
             self.objective = Objective(self.label_smoothing, self.teacher, self._build_teacher())
 
     def build(self) -> nn.Module:
-        """The network with the values that it starts from, float or binary."""
+        """Return the network, float or binary, with the values that it starts from."""
         torch.manual_seed(torch.initial_seed())
         network = self.float_network.build(self.data)
         path = None if self.trainer.ckpt_path else self.start.checkpoint
         thresholds = {} if path is None else starts.load(path, network)
         if self.binary is not None:
-            self.binary.apply(network, self._example())
+            size = self.data.image_size
+            generator = torch.Generator().manual_seed(0)
+            self.binary.apply(network, torch.randn(2, self.data.in_channels, size, size, generator=generator))
             starts.take_thresholds(network, thresholds)
         return network
 
     def configure_optimizers(self) -> Any:
-        """The optimizer with its update rule, its clamp and the schedules of μ, and that of the learning rate."""
-        steps = self._steps_of_run()
+        """Return the optimizer, with its update rule, clamp and schedules of μ, and the schedule of its rate."""
+        steps = self.trainer.estimated_stepping_batches
+        if not 1 <= steps < math.inf:
+            raise ValueError("the schedules of the learning rate and of μ need the number of steps: give "
+                             "--trainer.max_epochs, or max_steps, and some batches in each epoch")  # fmt: skip
+        steps = int(steps)
         optimizer = self.make_optimizer(grouped(self.network, self.undecayed))
         if self.binary is not None:
             if self.rule != "pc++":
@@ -128,8 +135,8 @@ class Training(lightning.LightningModule):
         schedule = scheduled(self.make_schedule, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """The loss of a batch of images (N, C, H, W) and labels (N,) or shares of classes (N, classes)."""
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Return the loss of a batch of images (N, C, H, W) and labels (N,) or shares of classes (N, classes)."""
         assert self.objective is not None
         images, targets = batch
         require_batch(images, targets)
@@ -139,7 +146,7 @@ class Training(lightning.LightningModule):
         return loss
 
     def is_logged(self, index: int) -> bool:
-        """Whether the loss of the batch of that number in its epoch is logged."""
+        """Return if the loss of batch `index` of an epoch is logged."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it
         return every > 0 and (index + 1) % every == 0
 
@@ -149,7 +156,7 @@ class Training(lightning.LightningModule):
             self.log_dict({"loss": outputs["loss"], **self._sharpness()})
 
     def on_train_epoch_end(self) -> None:
-        """Add to the curve: the loss of this epoch, and the accuracies where the network was validated after it."""
+        """Add to the curve the loss of this epoch, and the accuracies if the network was validated after it."""
         entry = {"epoch": float(self.current_epoch + 1), "loss": self.mean_loss().item()} | self._validated
         self.curve.append(entry)
         self.log_dict({"train/loss": entry["loss"], **self._sharpness()}, sync_dist=True)
@@ -157,27 +164,28 @@ class Training(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Estimate the batch-norm statistics of the hard network."""
-        self._begin()
+        self._evaluated = torch.zeros(2, device=self.device)  # the sum of the losses, and the number of pictures
+        self.accuracies.begin(self.calibration_batches())
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+    def validation_step(self, batch: Batch, index: int) -> None:
         """Count the right answers to a batch."""
-        self._count(batch)
+        images, labels = batch
+        require_batch(images, labels)
+        self._evaluated[0] += cross_entropy(self.accuracies.update(images, labels), labels) * len(images)
+        self._evaluated[1] += len(images)
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss and accuracies."""
-        self._validated = self._end("val")
+        """Log the loss and the accuracies."""
+        loss, pictures = cast(Tensor, self.trainer.strategy.reduce(self._evaluated, reduce_op="sum"))
+        measured = {name: round(share.item(), 7) for name, share in self.accuracies.end().items()}
+        stage = "test" if self.trainer.testing else "val"
+        logged = {"loss": (loss / pictures).item()} | measured
+        self.log_dict({f"{stage}/{name}": value for name, value in logged.items()}, sync_dist=True)
+        self._validated = {} if self.trainer.testing else measured
 
-    def on_test_epoch_start(self) -> None:
-        """As before validation."""
-        self._begin()
-
-    def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        """As in validation."""
-        self._count(batch)
-
-    def on_test_epoch_end(self) -> None:
-        """As after validation."""
-        self._end("test")
+    on_test_epoch_start, test_step, on_test_epoch_end = (
+        on_validation_epoch_start, validation_step, on_validation_epoch_end,
+    )  # fmt: skip
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what no state dict holds: the curve, and the losses of the epoch so far."""
@@ -187,7 +195,7 @@ class Training(lightning.LightningModule):
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network; take back what `on_save_checkpoint` added."""
+        """Refuse a checkpoint of another network; restore the additions of `on_save_checkpoint`."""
         if "state_dict" in checkpoint:  # a strategy that shards has loaded it before
             require_same_network(checkpoint["state_dict"], self.state_dict())
         if "run" in checkpoint:
@@ -196,11 +204,11 @@ class Training(lightning.LightningModule):
             self._losses, self._steps = run["losses"].to(self.device), int(run["steps"])
 
     def mean_loss(self) -> Tensor:
-        """The mean loss of this epoch so far, of all processes; 0 before its first step."""
+        """Return the mean loss of this epoch so far, of all processes; 0 before its first step."""
         return cast(Tensor, self.trainer.strategy.reduce(self._losses / max(1, self._steps), reduce_op="mean"))
 
     def calibration_batches(self) -> Iterable[Tensor]:
-        """The training images by which batch norm is estimated for the hard network, on the device of the network."""
+        """Return the training images that batch norm is re-estimated from, on the device of the network."""
         return (images.to(self.device) for images, _ in self.data.calibration_batches(self.calibration))
 
     def _build_teacher(self) -> nn.Module | None:
@@ -217,20 +225,8 @@ class Training(lightning.LightningModule):
             starts.load_float(path, teacher)
         return teacher.eval().requires_grad_(False)
 
-    def _steps_of_run(self) -> int:
-        """How many optimizer steps there are; ValueError where the trainer's options do not say."""
-        steps = self.trainer.estimated_stepping_batches
-        if not 1 <= steps < math.inf:
-            raise ValueError("the schedules of the learning rate and of μ need the number of steps: give "
-                             "--trainer.max_epochs, or max_steps, and some batches in each epoch")  # fmt: skip
-        return int(steps)
-
-    def _example(self) -> Tensor:
-        size = self.data.image_size
-        return torch.randn(2, self.data.in_channels, size, size, generator=torch.Generator().manual_seed(0))
-
     def _sharpness(self) -> dict[str, float]:
-        """The mean μ of the weights, where it moves."""
+        """Return the mean μ of the weights that a schedule moves."""
         quantizers = [m.weight_quantizer for m in self.network.modules() if isinstance(m, BinaryLayer)]
         moved = [quantizer.mu for quantizer in quantizers if quantizer.scheduled]
         return {"mu": torch.stack(moved).mean().item()} if moved else {}
@@ -239,20 +235,18 @@ class Training(lightning.LightningModule):
         self._losses, self._steps = torch.zeros((), device=self.device), 0
         self._validated = {}
 
-    def _begin(self) -> None:
-        self._evaluated = torch.zeros(2, device=self.device)  # the sum of the losses, and of how many pictures
-        self.accuracies.begin(self.calibration_batches())
 
-    def _count(self, batch: tuple[Tensor, Tensor]) -> None:
-        images, labels = batch
-        require_batch(images, labels)
-        self._evaluated[0] += cross_entropy(self.accuracies.update(images, labels), labels) * len(images)
-        self._evaluated[1] += len(images)
+def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return the trained parameters of `network`, those that fit a pattern in a group without weight decay.
 
-    def _end(self, stage: str) -> dict[str, float]:
-        loss, pictures = cast(Tensor, self.trainer.strategy.reduce(self._evaluated, reduce_op="sum"))
-        measured = {"loss": (loss / pictures).item()} | {
-            name: round(share.item(), 7) for name, share in self.accuracies.end().items()
-        }
-        self.log_dict({f"{stage}/{name}": value for name, value in measured.items()}, sync_dist=True)
-        return {name: value for name, value in measured.items() if name != "loss"}
+    ValueError for a pattern that fits none.
+    """
+    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    for pattern in undecayed:
+        if not any(fnmatchcase(name, pattern) for name in trained):
+            raise ValueError(f"undecayed: {pattern!r} fits no parameter; there are {some(list(trained))}")
+    spared = {name for name in trained if any(fnmatchcase(name, pattern) for pattern in undecayed)}
+    groups: list[dict[str, Any]] = [{"params": [p for name, p in trained.items() if name not in spared]}]
+    if spared:
+        groups.append({"params": [trained[name] for name in trained if name in spared], "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]

@@ -1,4 +1,4 @@
-"""What a run minimises."""
+"""The loss of a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ class Teacher:
     The loss is (1 - share)·CE(answer, label) + share·T²·KL(softmax(teacher/T) ‖ softmax(answer/T)).
 
     Args:
-        checkpoint: the file of the teacher's values; null for what the run starts from, its float phase or checkpoint.
+        checkpoint: the file of the teacher's values; null for the float phase or checkpoint that the run starts from.
         network: the teacher's architecture; null for the run's own.
         share: of the teacher in the loss, from 0 to 1.
         temperature: T.
@@ -35,29 +35,20 @@ class Teacher:
             )
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    """The mean cross entropy of logits (N, classes), for labels, int64 (N,), or shares of classes (N, classes)."""
-    return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-
-
-def distillation(logits: Tensor, teachers: Tensor, temperature: float = 1.0) -> Tensor:
-    """T²·KL(softmax(teachers/T) ‖ softmax(logits/T)), the mean over rows of (N, classes)."""
-    log_answers, log_wanted = (functional.log_softmax(answer / temperature, dim=1) for answer in (logits, teachers))
-    return temperature**2 * functional.kl_div(log_answers, log_wanted, reduction="batchmean", log_target=True)
-
-
 class Objective:
-    """The loss of one run; `teacher` is None or a network in `eval()` that answers without gradients."""
+    """The loss of one run; `teacher` is None or a float network in `eval()`."""
 
     def __init__(self, smoothing: float, options: Teacher | None = None, teacher: nn.Module | None = None) -> None:
         self.smoothing, self.options, self.teacher = smoothing, options, teacher
 
     def __call__(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
-        """The loss of `logits`, the answers to `images`."""
-        loss = cross_entropy(logits, targets, self.smoothing)
+        """Return the loss of `logits` (N, classes) for labels, int64 (N,), or shares of classes (N, classes)."""
+        loss = functional.cross_entropy(logits, targets, label_smoothing=self.smoothing)
         if self.options is None or self.teacher is None:
             return loss
+        share, temperature = self.options.share, self.options.temperature
         with torch.no_grad():
             wanted = self.teacher(images)
-        share = self.options.share
-        return (1 - share) * loss + share * distillation(logits, wanted, self.options.temperature)
+        log_answers, log_wanted = (functional.log_softmax(answer / temperature, dim=1) for answer in (logits, wanted))
+        divergence = functional.kl_div(log_answers, log_wanted, reduction="batchmean", log_target=True)
+        return (1 - share) * loss + share * (temperature**2 * divergence)

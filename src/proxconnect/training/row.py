@@ -1,18 +1,14 @@
-"""One run from plain data to plain data: what a study and a script make of a configuration."""
+"""One row of a study: train and measure a plain configuration, and return plain data."""
 
-import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
 
 from proxconnect.inspection.memory import own_peak, reset_peak
-from proxconnect.training.complaints import complaining
-from proxconnect.training.configuration import Configured
+from proxconnect.training.configuration import Configured, quiet
 from proxconnect.training.runs import fit, last_checkpoint
 from proxconnect.training.shipping import float_bytes, ship
 
@@ -21,33 +17,44 @@ QUIET = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
-"""What a row asks of the trainer, whatever its configuration says."""
+"""Options of the trainer in every row."""
+
+_NAMES = {"accuracy": "reestimated", "accuracy_hard": "hard", "accuracy_soft": "soft"}
 
 
 class Progress(NamedTuple):
-    """How far a run is: optimizer steps, those of phases before it not counted."""
+    """Optimizer steps that are done and to do, without those of phases before the run."""
 
     done: int
     total: int
 
 
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
-    """Train and measure what `configuration` says, in `folder`, from where a run that was stopped there got to.
+    """Train and measure a configuration in `folder`, from the last checkpoint there.
 
-    Returns accuracies from 0 to 1 on what validates, "accuracy" ("reestimated", "hard", "soft": the first is of what
-    ships; a float network has it alone), the "curve" by epoch, "steps", "seconds" of the whole run, wherever it was
-    stopped, but for what was lost after its last checkpoint, "peak_memory_bytes" of the process, with what earlier rows
-    left in it, "packed_bytes" (None for a float network), "float_bytes" and "stays_float". UsageError for a
-    configuration that the parser does not know; ValueError where the last epoch was not validated.
+    Returns:
+        "accuracy" on the validation data, from 0 to 1: "reestimated" (of what ships), and for a binary network "hard"
+        and "soft"; the "curve" by epoch; "steps"; "seconds" of the whole run over all its starts, without work lost
+        after its last checkpoint; "peak_memory_bytes" of the process; "packed_bytes" (None for a float network);
+        "float_bytes" and "stays_float".
+
+    Raises:
+        UsageError: for options that do not exist or do not fit.
+        ValueError: if the last epoch was not validated.
     """
     stopwatch = _Stopwatch()
     reset_peak()
     trainer = configuration.get("trainer", {}) | QUIET | {"default_root_dir": str(folder)}
-    with _quiet():
-        with complaining():
-            run = Configured(configuration | {"trainer": trainer, "health": False})
+    with quiet():
+        run = Configured(configuration | {"trainer": trainer, "health": False})
         fit(run, [stopwatch, _Reporting(on_progress)], last_checkpoint(run))
-        accuracies = _accuracies(run.model.curve)
+        last = run.model.curve[-1] if run.model.curve else {}
+        accuracies = {_NAMES[name]: share for name, share in last.items() if name in _NAMES}
+        if not accuracies:
+            raise ValueError(
+                "the run was not validated after its last epoch: let trainer.max_epochs be a multiple of "
+                "trainer.check_val_every_n_epoch, and leave max_steps and limit_val_batches out"
+            )
         shipped = ship(run.model, folder)
     return {
         "accuracy": accuracies,
@@ -61,23 +68,8 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
     }
 
 
-def _accuracies(curve: list[dict[str, float]]) -> dict[str, float]:
-    """Those of the last epoch; ValueError without any."""
-    found = {_short(name): share for name, share in (curve or [{}])[-1].items() if name.startswith("accuracy")}
-    if not found:
-        raise ValueError(
-            "the run was not validated after its last epoch: let trainer.max_epochs be a multiple of "
-            "trainer.check_val_every_n_epoch, and leave max_steps and limit_val_batches out"
-        )
-    return found
-
-
-def _short(name: str) -> str:
-    return {"accuracy": "reestimated"}.get(name, name.removeprefix("accuracy_"))
-
-
 class _Stopwatch(lightning.Callback):
-    """Counts seconds, and goes on from those of the checkpoint where a run was stopped."""
+    """Count seconds, phases included, on from those of the checkpoint if the run was stopped."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
@@ -99,19 +91,3 @@ class _Reporting(lightning.Callback):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         self.on_progress(Progress(trainer.global_step, int(trainer.estimated_stepping_batches)))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No advice of Lightning's while a row runs."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""A run, with the phases before it: trained from its beginning or from where it was stopped, and evaluated."""
+"""Train a run, with the phases before it, from its beginning or from where it was stopped."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -13,12 +13,11 @@ from lightning.pytorch.callbacks import WeightAveraging
 from proxconnect._support import atomic
 from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured
-from proxconnect.training.launchers import ending_with_launcher
-from proxconnect.training.lost_ranks import telling
+from proxconnect.training.lost_ranks import noticing_lost_ranks
 
 CONFIG = "config.yaml"
 FLOAT, ACTIVATIONS = "float", "activations"
-"""The phases, and the folders of theirs in that of the run."""
+"""The phases, and their folders in that of the run."""
 
 Plain = dict[str, Any]
 
@@ -26,8 +25,11 @@ Plain = dict[str, Any]
 def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoint: Path | None = None) -> None:
     """Train the run to its end, from `checkpoint` or else from its start, after the phases before it.
 
-    A phase that is done is not run again, and one that was stopped goes on. TerminatedError after SIGTERM, and
-    LostRankError where another process of the run has ended, both with a checkpoint from which it goes on.
+    A finished phase is not run again, and a stopped one goes on.
+
+    Raises:
+        TerminatedError: after SIGTERM.
+        LostRankError: if another process of the run has ended.
     """
     if run.model.start.has_phases:
         _run_phases(run, callbacks)
@@ -35,29 +37,28 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
     with atomic.replacing(run.folder / CONFIG) as temporary:
         temporary.write_text(run.text())
     run.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
-    last = run.folder / LAST
-    with ending_with_launcher(run.trainer, last), telling(run.trainer, last):
+    with noticing_lost_ranks(run.trainer, run.folder / LAST):
         run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]  # as above
         if isinstance(callback, WeightAveraging):
-            callback.on_train_end(run.trainer, run.model)  # which Lightning leaves out where the run was at its end
+            callback.on_train_end(run.trainer, run.model)  # Lightning leaves this out if the run was at its end
 
 
 def last_checkpoint(run: Configured) -> Path | None:
-    """The checkpoint that the folder of the run holds, if it holds one."""
+    """Return the checkpoint in the folder of the run, or None."""
     path = run.folder / LAST
     return path if path.exists() else None
 
 
 def has_begun(run: Configured) -> bool:
-    """Whether the folder of the run holds a checkpoint, of the run or of a phase before it."""
+    """Return if the folder of the run holds a checkpoint, of the run or of a phase before it."""
     start = run.model.start
     places = {"": True, FLOAT: start.float_epochs > 0, ACTIVATIONS: start.activation_epochs > 0}
     return any(is_its and (run.folder / place / LAST).exists() for place, is_its in places.items())
 
 
 def phases(configuration: Plain) -> list[tuple[str, Plain]]:
-    """The runs that come before the one of `configuration`, by the names of their folders, each from the one before."""
+    """Return the names and configurations of the runs before this one; each starts from the end of the one before."""
     start = configuration["model"]["start"]
     before: list[tuple[str, Plain]] = []
     if start["float_epochs"]:
@@ -68,7 +69,7 @@ def phases(configuration: Plain) -> list[tuple[str, Plain]]:
             raise ValueError("activation_epochs is for binary activations: give model.binary.activations")
         second = _changed(configuration, ACTIVATIONS, start["activation_epochs"], {"binary": binary})
         if before:
-            second["model"]["start"]["checkpoint"] = str(_folder(before[0][1]) / LAST)
+            second["model"]["start"]["checkpoint"] = str(Path(before[0][1]["trainer"]["default_root_dir"]) / LAST)
         before.append((ACTIVATIONS, second))
     return before
 
@@ -87,13 +88,10 @@ def _run_phases(run: Configured, callbacks: Sequence[lightning.Callback]) -> Non
 
 
 def _changed(configuration: Plain, name: str, epochs: int, model: Plain) -> Plain:
-    """The configuration of a phase of that many epochs: the rule is PC++, there is no teacher, the folder is within."""
+    """Return the configuration of a phase: PC++ without a teacher, in a folder within that of the run."""
     changed = deepcopy(configuration)
     changed["model"] |= {"rule": "pc++", "teacher": None, "clip": None, **model}
     changed["model"]["start"] |= {"float_epochs": 0, "activation_epochs": 0}
-    changed["trainer"] |= {"max_epochs": epochs, "default_root_dir": str(_folder(configuration) / name)}
+    folder = Path(configuration["trainer"]["default_root_dir"]) / name
+    changed["trainer"] |= {"max_epochs": epochs, "default_root_dir": str(folder)}
     return changed
-
-
-def _folder(configuration: Plain) -> Path:
-    return Path(configuration["trainer"]["default_root_dir"])

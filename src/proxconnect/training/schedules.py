@@ -1,7 +1,7 @@
-"""Learning rates over a run whose number of steps is known.
+"""Schedules of the learning rate for a known number of steps.
 
-Each class takes the optimizer and the number of optimizer steps first, as `torch.optim.lr_scheduler.CosineAnnealingLR`
-and `PolynomialLR` do, which serve as well.
+Each class takes the optimizer and the number of its steps, like `CosineAnnealingLR` and `PolynomialLR` of torch, which
+you can use as well.
 """
 
 import inspect
@@ -12,17 +12,14 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
-"""From an optimizer and the number of its steps to a schedule that is moved after each of them."""
+"""Makes a schedule, which moves after each step, from an optimizer and the number of its steps."""
 
 _LENGTHS = {"T_max", "T_0", "total_iters"}
-"""What torch calls a number of steps that a schedule takes second."""
+"""Names in torch for the number of steps, as the second argument of a schedule."""
 
 
 def scheduled(make: ScheduleCallable, optimizer: Optimizer, steps: int) -> LRScheduler:
-    """The schedule that `make` makes for so many steps.
-
-    ValueError for one of torch that takes another number second, as ExponentialLR its gamma, which steps would be.
-    """
+    """Return the schedule of `make`; ValueError for one of torch whose second argument is no number of steps."""
     try:
         schedule = make(optimizer, steps)
     except TypeError as error:
@@ -38,14 +35,14 @@ _ADVICE = "take CosineAnnealingLR or PolynomialLR of torch, or a class of proxco
 
 
 class Constant(LambdaLR):
-    """The learning rate of the optimizer, throughout."""
+    """Keep the learning rate of the optimizer."""
 
     def __init__(self, optimizer: Optimizer, steps: int) -> None:
         super().__init__(optimizer, lambda step: 1.0)
 
 
 class Cosine(LambdaLR):
-    """A linear rise over the first share `warmup` of all steps, then half a cosine down to `floor` times the peak."""
+    """Rise linearly over the share `warmup` of all steps, then fall by half a cosine to `floor` times the peak."""
 
     def __init__(self, optimizer: Optimizer, steps: int, warmup: float = 0.0, floor: float = 0.0) -> None:
         rising = math.ceil(warmup * steps)
@@ -60,7 +57,7 @@ class Cosine(LambdaLR):
 
 
 class Steps(LambdaLR):
-    """The learning rate times `gamma` at each of the shares `at` of all steps, as [0.5, 0.75]."""
+    """Multiply the learning rate by `gamma` at each of the shares `at` of all steps."""
 
     def __init__(self, optimizer: Optimizer, steps: int, at: Sequence[float] = (0.5, 0.75), gamma: float = 0.1) -> None:
         places = [share * steps for share in at]

@@ -1,4 +1,4 @@
-"""FSDP2: latents, gradients and the state of the optimizer lie in parts on all processes."""
+"""FSDP2: latents, gradients and the state of the optimizer are split over all processes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,20 +16,20 @@ NAME = "fsdp2"
 
 
 class FullySharded(ModelParallelStrategy):
-    """`--trainer.strategy fsdp2`: each process has its part of every parameter, and of each batch.
+    """`--trainer.strategy fsdp2`: each process holds a part of every parameter.
 
-    Checkpoints are one file, written by the first process, which any number of processes, one included, goes on from.
+    The first process writes checkpoints as one file, from which any number of processes can go on.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, **kwargs)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Fill the sharded network and the optimizers; no code of the file runs."""
+        """Fill the sharded network and the optimizers, without running code of the file."""
         return super().load_checkpoint(checkpoint_path, weights_only=True)
 
     def setup_environment(self) -> None:
-        """All processes share the data."""
+        """Let all processes share the data."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
@@ -45,7 +45,7 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """The network whole, on each process: itself where it is not sharded, else what `build` makes, with its values."""
+    """Return the whole network on each process: itself, or if it is sharded what `build` makes, with its values."""
     if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
         return network
     whole = build()

@@ -1,4 +1,4 @@
-"""The end of a run: the packed file of what was trained."""
+"""The end of a run: the packed file of the trained network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ PACKED = "network.safetensors"
 
 @dataclass(frozen=True)
 class Shipped:
-    """A packed file beside the float network: sizes in bytes, and which layers stayed float."""
+    """A packed file, its size and that of the float network in bytes, and the layers that stayed float."""
 
     path: Path
     packed_bytes: int
@@ -25,10 +25,9 @@ class Shipped:
 
 
 def ship(module: Training, folder: Path) -> Shipped | None:
-    """Write the hard network, batch norm estimated for it, to `folder`/network.safetensors; None for a float network,
-    and on all processes but the first.
+    """Write the hard network, with batch norm re-estimated, to `folder`/network.safetensors.
 
-    OSError where it cannot be written.
+    Return None for a float network, and on all processes but the first. OSError if the file cannot be written.
     """
     plan = getattr(module.network, "binarization", None)
     if not isinstance(plan, Plan):
@@ -44,6 +43,6 @@ def ship(module: Training, folder: Path) -> Shipped | None:
 
 
 def float_bytes(network: nn.Module) -> int:
-    """The bytes of its parameters and batch-norm statistics as they are, without its quantizers."""
+    """Return the bytes of the parameters and batch-norm statistics as they are, without quantizers."""
     state = network.state_dict()
     return sum(t.nbytes for name, t in state.items() if "_quantizer." not in name)

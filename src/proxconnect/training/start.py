@@ -1,4 +1,4 @@
-"""From what values a run starts: from scratch, from a checkpoint, or from phases of its own before it."""
+"""The values that a run starts from: its own initialisation, a checkpoint, or phases before it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from proxconnect.deploy.checkpoints.matching import FLOAT_NAMES
 _QUANTIZERS = (".weight_quantizer.", ".input_quantizer.")
 _THRESHOLDS = ".input_shift."
 _OURS = "state_dict.network."
-"""Where a file of `fit` has the network. An average of the weights stands there, the weights themselves elsewhere."""
+"""The prefix of the network in a file of `fit`, or of the average of its weights if the run keeps one."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where the values of the network come from; without arguments from its initialisation (E2E).
+    """Where the values of the network come from; by default from its initialisation (E2E).
 
     Args:
         checkpoint: a file of `fit`, torch or safetensors with the values of the same layers, float or binary (FT).
@@ -43,24 +43,21 @@ class Start:
 
 
 def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Fill the float `network` by what stands of it in the file at `path`; latents become its weights.
+    """Fill the float `network` from the file at `path`, with latents as its weights.
 
-    μ and learned scales are left out: they are those of the pairs that it was trained by. Learned thresholds, which a
-    float network has no place for, are returned, for `take_thresholds`. CheckpointError says which names do not fit, or
-    that there is no such file.
+    μ and learned scales are left out, since they belong to the pairs of the other run. Learned thresholds of binary
+    inputs are returned, for `take_thresholds`. CheckpointError if there is no such file, or its tensors do not fit.
     """
     checkpoint, matched = _found(path, network)
-    tensors = {name: tensor for name, tensor in matched.tensors.items() if not _is_quantizers(name)}
+    tensors = {name: t for name, t in matched.tensors.items() if not any(part in f".{name}" for part in _QUANTIZERS)}
     thresholds = {name: tensors.pop(name) for name in list(tensors) if _THRESHOLDS in name}
-    values = {_float_name(name): tensor for name, tensor in tensors.items()}
-    fill(network, Matched(matched.prefix, values), checkpoint)
+    fill(network, Matched(matched.prefix, {_float_name(name): t for name, t in tensors.items()}), checkpoint)
     return thresholds
 
 
 def load_float(path: Path, network: nn.Module) -> None:
-    """As `load`; CheckpointError for the file of a binary network too, whose latents alone answer otherwise."""
-    _, matched = _found(path, network)
-    if matched.binary_layers:
+    """Fill the float `network` as `load` does; CheckpointError for the file of a binary network too."""
+    if _found(path, network)[1].binary_layers:  # whose latents alone answer differently
         raise CheckpointError(f"{path} is of a binary network: a teacher is a float one, the last.ckpt of a run with "
                               "--model.binary null; name it by model.teacher.checkpoint")  # fmt: skip
     load(path, network)
@@ -73,16 +70,11 @@ def take_thresholds(network: nn.Module, thresholds: Mapping[str, Tensor]) -> Non
 
 
 def _found(path: Path, network: nn.Module) -> tuple[Checkpoint, Matched]:
-    """The checkpoint and what of it is the network's: of a run with an average of the weights, the average."""
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}: give the file that a run wrote, as runs/float/last.ckpt")
     checkpoint = read(path)
     is_ours = any(name.startswith(_OURS) for name in checkpoint.tensors)
     return checkpoint, match(checkpoint, network, _OURS if is_ours else None)
-
-
-def _is_quantizers(name: str) -> bool:
-    return any(part in f".{name}" for part in _QUANTIZERS)
 
 
 def _float_name(name: str) -> str:

@@ -1,10 +1,12 @@
 """Flips and crops of a batch against pictures taken one by one."""
 
+from functools import partial
+
 import torch
 from torch.nn import functional
 
-from proxconnect.training.data.augmentation import FlippedAndCropped, windows
-from proxconnect.training.data.standardisation import Standardisation
+from proxconnect.training.data.augmentation import Standardisation, flipped_and_cropped, windows
+from proxconnect.training.data.loaders import View
 
 
 def test_windows_equal_slices():
@@ -17,9 +19,9 @@ def test_windows_equal_slices():
         assert torch.equal(picture, expected.flip(-1) if mirrored[index] else expected)
 
 
-def view(flip: bool, crop: int, seed: int = 0, size: int = 400) -> tuple[torch.Tensor, FlippedAndCropped]:
+def view(flip: bool, crop: int, seed: int = 0, size: int = 400) -> tuple[torch.Tensor, View]:
     images = torch.randint(1, 256, (size, 1, 4, 4), dtype=torch.uint8)
-    return images, FlippedAndCropped(images, Standardisation((0.0,), (1.0,)), flip, crop, seed)
+    return images, partial(flipped_and_cropped, images, Standardisation((0.0,), (1.0,)), flip, crop, seed)
 
 
 def test_half_are_flipped_and_all_shifts_occur():

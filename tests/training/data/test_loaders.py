@@ -1,21 +1,21 @@
 """Streams: resumed anywhere they go on as if nothing had happened, whoever makes the batches."""
 
+from functools import partial
 from itertools import chain, islice
 
 import pytest
 import torch
 
-from proxconnect.training.data.augmentation import FlippedAndCropped
+from proxconnect.training.data.augmentation import Standardisation, flipped_and_cropped
 from proxconnect.training.data.loaders import Batches, EvalLoader, TrainLoader
 from proxconnect.training.data.order import InTurn, Shuffled
-from proxconnect.training.data.standardisation import Standardisation
 
 COUNT, LENGTH = 23, 5
 
 
 def batches(rank: int = 0, world: int = 1) -> Batches:
     images = (torch.arange(COUNT * 16) % 251).to(torch.uint8).reshape(COUNT, 1, 4, 4)
-    view = FlippedAndCropped(images, Standardisation((100.0,), (50.0,)), flip=True, crop=1, seed=7)
+    view = partial(flipped_and_cropped, images, Standardisation((100.0,), (50.0,)), True, 1, 7)
     return Batches(view, torch.arange(COUNT), Shuffled(torch.arange(COUNT), 4 // world, 7, rank, world))
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxconnect.training.data.errors import DatasetError
-from proxconnect.training.data.selection import by_class, select
+from proxconnect.training.data.order import by_class, select
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=80), st.integers(0, 9))

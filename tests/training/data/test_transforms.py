@@ -1,6 +1,8 @@
 """timm's transforms and mixing: pure functions of what they are seeded by, which leave global generators alone."""
 
 import random
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,11 +10,10 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
+from proxconnect.training.data.hashing import seeded
 from proxconnect.training.data.mixing import Mixing, MixupOptions
 from proxconnect.training.data.pictures import TensorPictures
-from proxconnect.training.data.posterizing import posterized
-from proxconnect.training.data.reseeding import generators_restored, reseed
-from proxconnect.training.data.transforms import Augmented, Opened, TransformOptions
+from proxconnect.training.data.transforms import TransformOptions, augmented, opened, posterized
 
 HALF = (0.5, 0.5, 0.5)
 EVERYTHING = TransformOptions(image_size=16, auto_augment="rand-m9-mstd0.5-inc1", interpolation="random", erasing=0.9)
@@ -27,23 +28,30 @@ def draws() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))
 
 
-def test_generators_are_restored_also_after_an_error():
-    reseed(1)
-    expected = draws()
-    reseed(1)
-    with pytest.raises(ZeroDivisionError), generators_restored():
-        _ = draws()[0] / 0
-    assert draws() == expected
+@contextmanager
+def untouched():
+    """Within, the global generators are left alone."""
+    with seeded(5):
+        expected = draws()
+    with seeded(5):
+        yield
+        assert draws() == expected
+
+
+def test_generators_are_seeded_and_restored_also_after_an_error():
+    with untouched(), seeded(1):
+        expected = draws()
+    with untouched(), pytest.raises(ZeroDivisionError), seeded(1):  # noqa: PT012
+        assert draws() == expected
+        _ = 1 / 0
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_picture_looks_alike_in_any_batch_and_anew_in_each_epoch(channels):
-    view = Augmented(pictures(6, channels), EVERYTHING.for_training(HALF[:channels], HALF[:channels]), seed=0)
-    reseed(5)
-    expected = draws()
-    reseed(5)
-    whole = view(torch.arange(6), epoch=1)
-    assert draws() == expected
+    transform = EVERYTHING.for_training(HALF[:channels], HALF[:channels])
+    view = partial(augmented, pictures(6, channels), transform, 0)
+    with untouched():
+        whole = view(torch.arange(6), epoch=1)
     assert whole.shape == (6, channels, 16, 16)
     assert whole.dtype == torch.float32
     assert torch.equal(view(torch.tensor([4, 1]), epoch=1), whole[[4, 1]])
@@ -53,7 +61,7 @@ def test_a_picture_looks_alike_in_any_batch_and_anew_in_each_epoch(channels):
 @pytest.mark.parametrize("policy", ["rand-m10-n15-inc1", "rand-m0-n15", "augmix-m10-w1", "v0", "original"])
 def test_policies_go_as_far_as_they_are_published(policy):
     transform = TransformOptions(image_size=16, auto_augment=policy).for_training(HALF, HALF)
-    assert Augmented(pictures(40), transform, seed=0)(torch.arange(40), epoch=0).isfinite().all()
+    assert augmented(pictures(40), transform, 0, torch.arange(40), epoch=0).isfinite().all()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -68,14 +76,14 @@ def test_evaluation_is_timms(tmp_path):
     some = pictures()
     options = TransformOptions(image_size=16, crop_share=0.8, interpolation="bicubic")
     theirs = create_transform(16, crop_pct=0.8, interpolation="bicubic", mean=HALF, std=HALF)
-    view = Opened(some, options.for_evaluation(HALF, HALF))
-    assert torch.equal(view(torch.arange(2), 0), torch.stack([theirs(some.open(index)) for index in range(2)]))
+    ours = opened(some, options.for_evaluation(HALF, HALF), torch.arange(2), 0)
+    assert torch.equal(ours, torch.stack([theirs(some.open(index)) for index in range(2)]))
 
 
 def test_own_constants_go_before_those_of_the_data_set():
     ours = TransformOptions(image_size=20, crop_share=1.0, mean=(0.0,) * 3, deviation=(1.0,) * 3)
     square = TensorPictures(pictures().images[..., :20], torch.arange(6))
-    seen = Opened(square, ours.for_evaluation(HALF, HALF))(torch.arange(6), 0)
+    seen = opened(square, ours.for_evaluation(HALF, HALF), torch.arange(6), 0)
     torch.testing.assert_close(seen * 255, square.images.float())
 
 
@@ -100,11 +108,8 @@ def mixed(seed=0, epoch=0, batch=0, options=MixupOptions()):  # noqa: B008 - it 
 
 
 def test_mixing_depends_on_seed_epoch_and_batch_alone():
-    reseed(5)
-    expected = draws()
-    reseed(5)
-    images, targets = mixed(epoch=2, batch=3)
-    assert draws() == expected
+    with untouched():
+        images, targets = mixed(epoch=2, batch=3)
     again = mixed(epoch=2, batch=3)
     assert torch.equal(images, again[0])
     assert torch.equal(targets, again[1])

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from proxconnect._support import extras
-from proxconnect.cli.bench import named
+from proxconnect.cli.networks import named
 from proxconnect.training.models import libraries
 from proxconnect.training.models.bireal import KEEP
-from proxconnect.training.models.names import OURS, build, find, usual_keep
+from proxconnect.training.models.names import OURS, build, find
 
 
 def classes_of(model: nn.Module) -> int:
@@ -82,8 +82,8 @@ def test_what_cannot_be_built_is_said(name, arguments, message):
 
 
 def test_what_usually_stays_float():
-    assert usual_keep("bireal_resnet18") == usual_keep("react_resnet18") == KEEP
-    assert usual_keep("resnet20") == usual_keep("timm/resnet18") == ("edges",)
+    assert find("bireal_resnet18").keep == find("react_resnet18").keep == KEEP
+    assert find("resnet20").keep == find("timm/resnet18").keep == ("edges",)
 
 
 def test_a_missing_library_is_told(monkeypatch):

@@ -1,54 +1,74 @@
-"""Small pictures in memory, flipped and shifted a whole batch at a time."""
+"""Small pictures in memory, standardised, flipped and shifted a whole batch at a time."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from proxconnect.training.data.hashing import Purpose, uniform
-from proxconnect.training.data.standardisation import Standardisation
 
 
-@dataclass(frozen=True, eq=False)
-class Plain:
-    """A view of `images`, uint8 (N, C, H, W): as they are, standardised."""
+@dataclass(frozen=True)
+class Standardisation:
+    """Mean and standard deviation of each channel, for pixels from 0 to 255."""
 
-    images: Tensor
-    standardise: Standardisation
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
 
-    def __call__(self, rows: Tensor, epoch: int) -> Tensor:
-        """The pictures `rows` as float32, in every epoch the same."""
-        return self.standardise(self.images.index_select(0, rows))
+    @classmethod
+    def of(cls, images: Tensor) -> "Standardisation":
+        """Return those of all pixels of uint8 `images` (N, C, H, W), exact: by counting the 256 values."""
+        values = torch.arange(256, dtype=torch.float64)
+        means, deviations = [], []
+        for channel in images.unbind(1):
+            counts = torch.bincount(channel.flatten(), minlength=256).double()
+            mean = (counts @ values) / counts.sum()
+            means.append(mean.item())
+            deviations.append(((counts @ (values - mean).square()) / (counts.sum() - 1)).sqrt().item())
+        return cls(tuple(means), tuple(deviation or 1.0 for deviation in deviations))
+
+    @property
+    def of_full_brightness(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation in units of 255, as libraries take them."""
+        return tuple(mean / 255 for mean in self.mean), tuple(deviation / 255 for deviation in self.deviation)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return uint8 `images` (N, C, H, W) as float32, shifted and scaled, rounded once from float64."""
+        first = 256 * torch.arange(len(self.mean), dtype=torch.int32).reshape(-1, 1, 1)
+        return self._table.index_select(0, (images.int() + first).flatten()).reshape(images.shape)
+
+    @cached_property
+    def _table(self) -> Tensor:
+        """The results for the 256 values, channel after channel: a lookup is faster than float64."""
+        mean, deviation = (torch.tensor(part, dtype=torch.float64).unsqueeze(1) for part in (self.mean, self.deviation))
+        return ((torch.arange(256, dtype=torch.float64) - mean) / deviation).float().flatten()
 
 
-@dataclass(frozen=True, eq=False)
-class FlippedAndCropped:
-    """A view of `images`, uint8 (N, C, H, W): mirrored left to right half of the time, and shifted.
+def plain(images: Tensor, standardise: Standardisation, rows: Tensor, epoch: int) -> Tensor:
+    """Return the pictures `rows` of `images`, uint8 (N, C, H, W), as float32, the same in every epoch."""
+    return standardise(images.index_select(0, rows))
 
-    The shift takes each picture out of one that has a border of `crop` pixels of value 0. Both are pure functions of
-    (seed, epoch, picture). Source: He et al. 2015 (arXiv 1512.03385), section 4.2, with `crop=4`.
+
+def flipped_and_cropped(
+    images: Tensor, standardise: Standardisation, flip: bool, crop: int, seed: int, rows: Tensor, epoch: int
+) -> Tensor:
+    """Return pictures as `plain` does, but mirrored left to right half of the time, and shifted by up to `crop` pixels.
+
+    Both are pure functions of (seed, epoch, picture). Source: He et al. 2015 (arXiv 1512.03385), section 4.2, with
+    `crop=4`.
     """
-
-    images: Tensor
-    standardise: Standardisation
-    flip: bool
-    crop: int
-    seed: int
-
-    def __call__(self, rows: Tensor, epoch: int) -> Tensor:
-        """The pictures `rows` as float32, as they are seen in this epoch."""
-        chance = uniform(Purpose.FLIP_AND_CROP, self.seed, epoch, rows.unsqueeze(1), torch.arange(3)).unbind(1)
-        mirrored = chance[0] < 0.5 if self.flip else torch.zeros(len(rows), dtype=torch.bool)
-        down, right = ((draw * (2 * self.crop + 1)).long() for draw in chance[1:])
-        return self.standardise(windows(self.images.index_select(0, rows), self.crop, down, right, mirrored))
+    chance = uniform(Purpose.FLIP_AND_CROP, seed, epoch, rows.unsqueeze(1), torch.arange(3)).unbind(1)
+    mirrored = chance[0] < 0.5 if flip else torch.zeros(len(rows), dtype=torch.bool)
+    down, right = ((draw * (2 * crop + 1)).long() for draw in chance[1:])
+    return standardise(windows(images.index_select(0, rows), crop, down, right, mirrored))
 
 
 def windows(images: Tensor, border: int, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:
-    """Each of `images` (N, C, H, W) with a border of zeros, then the part that begins at (down, right), then mirrored.
+    """Pad `images` (N, C, H, W) with a border of zeros, and take from each the window at (down, right), then mirrored.
 
-    `down` and `right`, int64 (N,), are from 0 to 2 * border; `mirrored`, bool (N,), says which are flipped left to
-    right.
+    `down` and `right`, int64 (N,), are from 0 to 2 * border; `mirrored`, bool (N,), selects the flipped pictures.
     """
     count, channels, height, width = images.shape
     bordered = functional.pad(images, (border, border, border, border))

@@ -1,15 +1,15 @@
-"""Data sets as plain tensors of floats, for loops that need no loader."""
+"""Data sets as plain tensors of floats, for loops without a loader."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from proxconnect.training.data.augmentation import Standardisation
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.pictures import Splits, TensorPictures
 from proxconnect.training.data.sources.digits import read_digits
 from proxconnect.training.data.sources.fashion_mnist import FASHION_MNIST_ROOT, read_fashion_mnist
-from proxconnect.training.data.standardisation import Standardisation
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,9 @@ class Dataset:
 
 
 def load(name: str, root: str | Path | None = None) -> Dataset:
-    """The data set called "digits" or "fashion-mnist"; `root` is the folder of the latter's files.
+    """Return the data set "digits" or "fashion-mnist"; `root` is the folder with the files of the latter.
 
-    DatasetError for another name, and as `fashion_mnist`; MissingExtraError where digits are asked for without
-    `pip install 'proxconnect[demo]'`.
+    DatasetError for another name or wrong files; MissingExtraError for digits without scikit-learn.
     """
     if name == "digits":
         return digits()
@@ -37,17 +36,14 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
 
 
 def digits() -> Dataset:
-    """1797 handwritten digits, 8 x 8, embedded in scikit-learn: 1347 to train, 450 to test, split by class.
-
-    The split is the same in every call. Source: UCI, Optical Recognition of Handwritten Digits.
-    """
+    """Return 1797 handwritten digits of scikit-learn, 8 x 8: always the same 1347 to train and 450 to test."""
     return _standardised("digits", read_digits())
 
 
 def fashion_mnist(root: Path = FASHION_MNIST_ROOT) -> Dataset:
-    """70000 articles of clothing, 28 x 28: 60000 to train, 10000 to test, from the four IDX files in `root`.
+    """Return 70000 articles of clothing, 28 x 28: 60000 to train, 10000 to test, from the four IDX files in `root`.
 
-    DatasetError where one is absent, damaged or of other shapes or labels. Source: Xiao 2017 (arXiv 1708.07747).
+    DatasetError if one is absent, damaged or of other shapes or labels. Source: Xiao 2017 (arXiv 1708.07747).
     """
     return _standardised("fashion-mnist", read_fashion_mnist(root))
 

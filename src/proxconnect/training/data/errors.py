@@ -1,35 +1,36 @@
-"""What is said where the files of a data set are absent or wrong."""
+"""Errors of data sets whose files are absent or wrong."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SHOWN = 8
-"""So many names of a folder are shown."""
+"""Names of a folder that a message lists."""
 
 
 class DatasetError(ValueError):
-    """The files of a data set are absent or not what they should be; the message says which and what to do."""
+    """Files of a data set are absent or wrong; the message says which, and what to do."""
 
 
 def wrong_folder(name: str, root: Path, problem: str, layout: str, advice: str) -> DatasetError:
-    """The error of a `root` that does not hold `name`: what is wrong, the layout expected, what is there, what to do.
-
-    `layout` is a tree whose trunk is `root`.
-    """
+    """Return the error of a `root` that does not hold the data set `name`; `layout` is the expected tree below it."""
     tree = "\n".join(f"  {line}" for line in (str(root), *layout.strip().splitlines()))
-    return DatasetError(f"no {name} in {root}: {problem}\nexpected:\n{tree}\nfound: {found(root)}\n{advice}")
+    if root.is_dir():
+        try:
+            names = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            found = ", ".join(names[:SHOWN]) + more or "nothing, the folder is empty"
+        except OSError as error:
+            found = f"a folder that cannot be read ({error.strerror or error})"
+    else:
+        found = "a file, not a folder" if root.exists() else "no such folder"
+    return DatasetError(f"no {name} in {root}: {problem}\nexpected:\n{tree}\nfound: {found}\n{advice}")
 
 
-def found(root: Path) -> str:
-    """What `root` holds, in a line."""
-    if not root.exists():
-        return "no such folder"
-    if not root.is_dir():
-        return "a file, not a folder"
+@contextmanager
+def downloading(name: str, root: Path) -> Iterator[None]:
+    """Turn a failure of the network, the disk or a checksum into a DatasetError."""
     try:
-        names = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
-    except OSError as error:
-        return f"a folder that cannot be read ({error.strerror or error})"
-    if not names:
-        return "nothing, the folder is empty"
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+        yield
+    except (OSError, RuntimeError) as error:  # torchvision reports a wrong checksum as RuntimeError
+        raise DatasetError(f"{name} could not be fetched into {root}: {error}. Put its files there yourself") from error

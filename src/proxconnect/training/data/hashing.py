@@ -1,17 +1,17 @@
-"""Random numbers that are a pure function of counters, whoever asks for them and when.
+"""Random numbers as a pure function of counters, the same in any process and after any interruption."""
 
-A generator has a state, which must be saved, and whose numbers depend on how many were taken before. A hash of (seed,
-epoch, picture) has none: it is the same in any worker process, on any rank and after any interruption.
-"""
-
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 class Purpose(IntEnum):
-    """What random numbers are for, so that equal counters give independent numbers for each."""
+    """The use of random numbers; equal counters give independent numbers for each."""
 
     SPLIT = 1
     ORDER = 2
@@ -22,10 +22,10 @@ class Purpose(IntEnum):
 
 
 def hashed(purpose: Purpose, *counters: int | Tensor) -> Tensor:
-    """64 random bits, int64, for each entry of the broadcast `counters` (whole numbers, int64).
+    """Return 64 random bits, int64, for each entry of the broadcast `counters` (int64).
 
-    Each counter in turn is added to the state, which splitmix64 then scrambles. Source: Steele, Lea and Flood 2014,
-    Fast Splittable Pseudorandom Number Generators.
+    Each counter in turn is added to a state, which splitmix64 then scrambles. Source: Steele, Lea and Flood 2014, Fast
+    Splittable Pseudorandom Number Generators.
     """
     state = _scrambled(torch.tensor(int(purpose)))
     for counter in counters:
@@ -34,27 +34,38 @@ def hashed(purpose: Purpose, *counters: int | Tensor) -> Tensor:
 
 
 def uniform(purpose: Purpose, *counters: int | Tensor) -> Tensor:
-    """Float64 in [0, 1), as `hashed`."""
+    """Return float64 in [0, 1), from `hashed`."""
     return _shifted(hashed(purpose, *counters), 11).double() * 2**-53
 
 
 def seeds(purpose: Purpose, *counters: int | Tensor) -> Tensor:
-    """Seeds for generators that must be had: int64, not negative, as `hashed`."""
+    """Return seeds for generators, int64 and not negative, from `hashed`."""
     return _shifted(hashed(purpose, *counters), 1)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python, numpy and torch (CPU) within the context; then restore their states."""
+    states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every device too
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.default_generator.set_state(states[2])
+
+
 def _scrambled(state: Tensor) -> Tensor:
-    """A step of splitmix64, in int64 that wraps as uint64 does."""
-    state = state + _signed(0x9E3779B97F4A7C15)
-    state = (state ^ _shifted(state, 30)) * _signed(0xBF58476D1CE4E5B9)
-    state = (state ^ _shifted(state, 27)) * _signed(0x94D049BB133111EB)
+    """Do a step of splitmix64, in int64 that wraps like uint64."""
+    state = state + (0x9E3779B97F4A7C15 - 2**64)
+    state = (state ^ _shifted(state, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    state = (state ^ _shifted(state, 27)) * (0x94D049BB133111EB - 2**64)
     return state ^ _shifted(state, 31)
 
 
 def _shifted(state: Tensor, places: int) -> Tensor:
-    """To the right, filled with zeros: torch's own shift copies the sign."""
+    """Shift right and fill with zeros; torch's shift copies the sign."""
     return (state >> places) & ((1 << (64 - places)) - 1)
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word

@@ -1,31 +1,26 @@
-"""Batches, made by worker processes or here; what trains knows where it is and can start anywhere."""
+"""Batches, made by worker processes or here; training knows its position in them and can start anywhere."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from proxconnect._support.termination import pass_over_one
-from proxconnect.training.data.order import Order
+from proxconnect.training.data.order import InTurn, Shuffled
 
 Batch = tuple[Tensor, Tensor]
 """Images, float32 (N, C, H, W), and labels, int64 (N,)."""
 
-
-class View(Protocol):
-    """How pictures are shown to a network."""
-
-    def __call__(self, rows: Tensor, epoch: int) -> Tensor:
-        """The pictures `rows`, int64 (N,), as they are shown in this epoch: float32 (N, C, H, W)."""
+View = Callable[[Tensor, int], Tensor]
+"""From the numbers of pictures, int64 (N,), and the epoch to what a network sees, float32 (N, C, H, W)."""
 
 
 class Batches(Dataset[Batch]):
-    """`batches[epoch, batch]`: a pure function of the two, so that who computes it and when makes no difference."""
+    """`batches[epoch, batch]` is a pure function of the two, the same in any process and at any time."""
 
-    def __init__(self, view: View, labels: Tensor, order: Order) -> None:
+    def __init__(self, view: View, labels: Tensor, order: Shuffled | InTurn) -> None:
         self.view, self.labels, self.order = view, labels, order
 
     def __getitem__(self, place: tuple[int, int]) -> Batch:
@@ -34,7 +29,7 @@ class Batches(Dataset[Batch]):
         return self.view(rows, epoch), self.labels[rows]
 
     def stream(self, places: Sequence[tuple[int, int]], workers: int) -> Iterator[Batch]:
-        """The batches at `places` in turn, by so many processes (0: by this one). Takes no global random number."""
+        """Yield the batches at `places` in turn, made by `workers` processes (0: by this one)."""
         own_generator = torch.Generator()  # else the loader would draw its seed from the global one
         pinned = torch.cuda.is_available()
         yield from DataLoader(
@@ -44,10 +39,10 @@ class Batches(Dataset[Batch]):
 
 
 class TrainLoader:
-    """Epoch after epoch of `batches`: each iteration is the next epoch, from its first batch on.
+    """Epoch after epoch of `batches`: each iteration is the next epoch.
 
     `used` says how many batches of an epoch are used, if not all, so that the position after the last of them is the
-    next epoch. This is no DataLoader, in which Lightning would put a sampler of its own; `Batches` knows the ranks.
+    next epoch. This is no DataLoader, since Lightning would replace the sampler of one; `Batches` knows the ranks.
     """
 
     def __init__(self, batches: Batches, workers: int = 0, used: Callable[[], float] = lambda: math.inf) -> None:
@@ -55,13 +50,10 @@ class TrainLoader:
         self._used = used
         self._start = self._next = (0, 0)
         self.latest: tuple[int, int] | None = None
-        """The epoch and number of the batch that was yielded last."""
+        """The epoch and number of the last batch that was yielded."""
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Let the next iteration begin with this batch of this epoch; from the end of an epoch it is the next one.
-
-        Iterations that follow are the epochs that follow. ValueError where an epoch has no such batch.
-        """
+        """Let the next iteration begin with this batch; ValueError if an epoch has no such batch."""
         if epoch < 0 or not 0 <= batch <= len(self):
             raise ValueError(f"start_at({epoch}, {batch}): an epoch has batches 0 to {len(self) - 1}, not {batch}")
         self._next = epoch, batch
@@ -69,12 +61,12 @@ class TrainLoader:
 
     @property
     def position(self) -> tuple[int, int]:
-        """The epoch and number of the batch after the one that was yielded last."""
+        """The epoch and number of the batch after the last one that was yielded."""
         epoch, batch = self._next
         return (epoch, batch) if batch < min(len(self), self._used()) else (epoch + 1, 0)
 
     def state_dict(self) -> dict[str, int]:
-        """The position, which checkpoints of Lightning hold."""
+        """Return the position, for checkpoints of Lightning."""
         epoch, batch = self.position
         return {"epoch": epoch, "batch": batch}
 
@@ -83,7 +75,7 @@ class TrainLoader:
         self.start_at(state_dict["epoch"], state_dict["batch"])
 
     def __len__(self) -> int:
-        """The batches of a whole epoch, wherever the next iteration begins."""
+        """Return the batches of a whole epoch, wherever the next iteration begins."""
         return len(self.batches.order)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -96,12 +88,8 @@ class TrainLoader:
             yield batch
 
 
-def _begin_to_work(_: int) -> None:
-    pass_over_one()  # else the batches under way would be lost, and the run with them, before it can write a checkpoint
-
-
 class EvalLoader:
-    """All of `batches` once, in each iteration the same."""
+    """All of `batches` once, the same in each iteration."""
 
     def __init__(self, batches: Batches, workers: int = 0) -> None:
         self.batches, self.workers = batches, workers
@@ -111,3 +99,23 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches.stream([(0, batch) for batch in range(len(self))], self.workers)
+
+
+def require_batch(images: Tensor, targets: Tensor) -> None:
+    """Raise ValueError unless images are floats (N, C, H, W), N > 0, and targets labels or shares of classes."""
+    if images.ndim != 4 or not len(images) or not images.is_floating_point():
+        raise ValueError(f"the loader gave {_said(images)} for images: they must be standardised floats (N, C, H, W), "
+                         "N at least 1")  # fmt: skip
+    is_label = targets.ndim == 1 and targets.dtype == torch.int64
+    is_share = targets.ndim == 2 and targets.is_floating_point()
+    if len(targets) != len(images) or not (is_label or is_share):
+        raise ValueError(f"the loader gave {_said(targets)} for the labels of {len(images)} images: they must be int64 "
+                         "(N,), or shares of classes, floats (N, classes)")  # fmt: skip
+
+
+def _said(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _begin_to_work(_: int) -> None:
+    pass_over_one()  # a SIGTERM, else the batches under way are lost before the run can write a checkpoint

@@ -1,4 +1,4 @@
-"""Mixup and CutMix: a batch mixed with itself in reverse order, and targets to match."""
+"""Mixup and CutMix of a batch with itself in reverse order."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,19 +6,18 @@ from typing import Any
 from torch import Tensor
 
 from proxconnect._support import extras
-from proxconnect.training.data.hashing import Purpose, seeds
-from proxconnect.training.data.reseeding import generators_restored, reseed
+from proxconnect.training.data.hashing import Purpose, seeded, seeds
 
 
 @dataclass(frozen=True)
 class MixupOptions:
-    """How batches are mixed, by timm; the defaults are those of DeiT (arXiv 2012.12877).
+    """How timm mixes batches; the defaults are those of DeiT (arXiv 2012.12877).
 
     Args:
         mixup: alpha of the beta distribution of Mixup's shares (arXiv 1710.09412); 0: no Mixup.
         cutmix: alpha of the beta distribution of CutMix's areas (arXiv 1905.04899); 0: no CutMix.
-        prob: how probable it is that a batch is mixed.
-        switch_prob: how probable CutMix is where both are on.
+        prob: probability that a batch is mixed.
+        switch_prob: probability of CutMix if both are on.
     """
 
     mixup: float = 0.8
@@ -34,22 +33,17 @@ class MixupOptions:
 
 
 class Mixing:
-    """Mixes batches; what it does is a pure function of (seed, epoch, batch), alike on every rank."""
+    """Mixes batches, as a pure function of (seed, epoch, batch), the same on every rank."""
 
     def __init__(self, options: MixupOptions, classes: int, seed: int) -> None:
         self._seed = seed
         self._mixup: Any = extras.require("timm.data", "train").Mixup(
-            mixup_alpha=options.mixup,
-            cutmix_alpha=options.cutmix,
-            prob=options.prob,
-            switch_prob=options.switch_prob,
-            label_smoothing=0.0,  # which the loss does
-            num_classes=classes,
-        )
+            options.mixup, options.cutmix, prob=options.prob, switch_prob=options.switch_prob, num_classes=classes,
+            label_smoothing=0.0,  # the loss smooths
+        )  # fmt: skip
 
     def __call__(self, images: Tensor, labels: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
-        """`images` (N, C, H, W), N even, written over, and their targets, float32 (N, classes), which sum to 1."""
-        with generators_restored():
-            reseed(int(seeds(Purpose.MIXING, self._seed, epoch, batch)))
+        """Overwrite `images` (N, C, H, W), N even; return them and targets, float32 (N, classes), that sum to 1."""
+        with seeded(int(seeds(Purpose.MIXING, self._seed, epoch, batch))):
             mixed: tuple[Tensor, Tensor] = self._mixup(images, labels)
         return mixed

@@ -1,34 +1,54 @@
-"""Which pictures make up which batch: pure functions of (seed, epoch, batch)."""
-
-from typing import Protocol
+"""The pictures that are used and held out, and those of each batch, as pure functions of seed, epoch and batch."""
 
 import torch
 from torch import Tensor
 
 from proxconnect.training.data.errors import DatasetError
-from proxconnect.training.data.hashing import Purpose, hashed
+from proxconnect.training.data.hashing import Purpose, hashed, uniform
 
 WINDOW = 2048
-"""About so many pictures are in use at a time where they lie in blocks of a disk."""
+"""About the number of pictures in use at a time if they lie in blocks of a disk."""
 
 
-class Order(Protocol):
-    """The batches of every epoch."""
+def by_class(labels: Tensor, seed: int) -> Tensor:
+    """Return an order of all pictures, int64 (N,), of which every stretch holds each class in its share, to within two.
 
-    def __len__(self) -> int:
-        """How many batches an epoch has."""
+    A prefix is within one, so a larger selection holds every smaller one. The k-th picture of a class of n, in a random
+    order, stands at (k + u) / n, with u in [0, 1) for each class.
+    """
+    positions = torch.empty(len(labels), dtype=torch.float64)
+    counts = labels.bincount().tolist()
+    for label, members in enumerate(labels.argsort(stable=True).split(counts)):
+        members = members[hashed(Purpose.SPLIT, seed, members).argsort()]
+        offset = uniform(Purpose.SPLIT, seed, -1 - label)
+        positions[members] = (torch.arange(len(members)) + offset) / max(len(members), 1)
+    return positions.argsort(stable=True)
 
-    def rows(self, epoch: int, batch: int) -> Tensor:
-        """The numbers of the pictures in this batch, int64."""
+
+def select(labels: Tensor, validation: int, subset: int | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the numbers of the pictures to train on and of those held out, int64, each ascending.
+
+    `validation` pictures are held out, and `subset` of the others are used, all if None. DatasetError if there are too
+    few.
+    """
+    left = len(labels) - validation
+    if validation < 0 or left < 1:
+        raise DatasetError(f"validation={validation} is not possible: the training set has {len(labels)} pictures")
+    if subset is not None and not 1 <= subset <= left:
+        held_out = f", of which {validation} are held out" if validation else ""
+        raise DatasetError(f"subset={subset} is not possible: the training set has {len(labels)} pictures{held_out}")
+    order = by_class(labels, seed)
+    last = len(labels) if subset is None else validation + subset
+    return order[validation:last].sort().values, order[:validation].sort().values
 
 
 class Shuffled:
-    """Batches of `batch_size` of the pictures `chosen` in an order that `seed` and the epoch decide.
+    """Batches of `batch_size` of the pictures `chosen`, in an order that `seed` and the epoch decide.
 
-    Each of `world` ranks has its part of joint batches of `batch_size * world`: two ranks together see the batches that
-    one would see with twice the size. What is left of the last joint batch is dropped. `blocks` as in `Pictures`:
-    they come in random order, and pictures are shuffled within windows of several blocks, so that each is read once.
-    DatasetError where there is not one joint batch.
+    Each of `world` ranks has its part of joint batches of `batch_size * world`: two ranks together see the batches of
+    one rank with twice the size. The rest of an epoch is dropped. `blocks`, as in `Pictures`, come in random order, and
+    pictures are shuffled within windows of several blocks, so that each block is read once. DatasetError if there is
+    not one joint batch.
     """
 
     def __init__(
@@ -49,7 +69,7 @@ class Shuffled:
         return len(self._chosen) // self._joint
 
     def rows(self, epoch: int, batch: int) -> Tensor:
-        """The numbers of the pictures in this rank's part of this batch, int64 (batch_size,)."""
+        """Return the numbers of the pictures in this rank's part of a batch, int64 (batch_size,)."""
         if self._latest is None or self._latest[0] != epoch:
             self._latest = epoch, self._shuffled(epoch)
         return self._latest[1][batch * self._joint : (batch + 1) * self._joint][self._mine]
@@ -65,10 +85,10 @@ class Shuffled:
 
 
 class InTurn:
-    """The pictures `chosen` once each, in their order, in as few batches of at most `batch_size` as do.
+    """The pictures `chosen` once each, in their order, in as few batches of at most `batch_size` as possible.
 
-    Every rank of `world` has as many batches, since ranks wait for each other, and sizes differ by at most one.
-    DatasetError where there are fewer pictures than ranks.
+    Each of `world` ranks has as many batches, since ranks wait for each other, and sizes differ by at most one.
+    DatasetError if there are fewer pictures than ranks.
     """
 
     def __init__(self, chosen: Tensor, batch_size: int, rank: int = 0, world: int = 1) -> None:
@@ -81,20 +101,20 @@ class InTurn:
         return len(self._parts)
 
     def rows(self, epoch: int, batch: int) -> Tensor:
-        """The numbers of the pictures in this rank's batch, int64, the same in every epoch."""
+        """Return the numbers of the pictures in a batch of this rank, int64, the same in every epoch."""
         return self._parts[batch]
 
 
 def share(joint: int, rank: int, world: int) -> Tensor:
-    """The places of a joint batch that are this rank's, int64 (joint // world,), ascending.
+    """Return this rank's places of a joint batch, int64 (joint // world,), ascending.
 
-    The i-th place from the front and the i-th from the back go to the same rank where its part is even, since mixing
-    joins those two.
+    The i-th place from the front and the i-th from the back go to the same rank if its part is even, since mixing joins
+    those two.
     """
     ends = torch.stack((torch.arange(joint), joint - 1 - torch.arange(joint)), dim=1).flatten()[:joint]
     return ends[rank * joint // world : (rank + 1) * joint // world].sort().values
 
 
 def blocks_in_window(blocks: Tensor) -> int:
-    """How many blocks of average size are in use at a time."""
+    """Return the number of blocks of average size that are in use at a time."""
     return max(1, WINDOW * (int(blocks.max()) + 1) // len(blocks))

@@ -1,7 +1,8 @@
 """Pictures with their labels, in memory or as files."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,34 +13,27 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class Pictures(Protocol):
-    """Pictures that are opened one by one, their labels known."""
+class Pictures(ABC):
+    """Pictures that are opened one by one, with known `labels`, int64 (N,)."""
 
-    @property
-    def labels(self) -> Tensor:
-        """Int64 (N,)."""
+    labels: Tensor
+    blocks: Tensor | None = None
+    """The block of the disk in which each picture lies, int64 (N,); None if each lies by itself."""
 
-    @property
-    def blocks(self) -> Tensor | None:
-        """The number of the block of the disk in which each picture lies, int64 (N,); None: each lies by itself."""
-
+    @abstractmethod
     def open(self, index: int) -> "Image.Image":
-        """The decoded picture `index`, RGB or grey."""
+        """Decode picture `index`, RGB or grey."""
 
 
 @dataclass(frozen=True, eq=False)
-class TensorPictures:
+class TensorPictures(Pictures):
     """Pictures in memory: `images` uint8 (N, C, H, W) of one or three channels, `labels` int64 (N,)."""
 
     images: Tensor
     labels: Tensor
 
-    @property
-    def blocks(self) -> None:
-        """None: memory has no blocks."""
-
     def open(self, index: int) -> "Image.Image":
-        """Picture `index` for transforms that take it as PIL has it."""
+        """Return picture `index` as PIL has it."""
         from PIL import Image
 
         image = self.images[index]
@@ -51,7 +45,7 @@ P = TypeVar("P", bound=Pictures, covariant=True)
 
 @dataclass(frozen=True)
 class Splits(Generic[P]):
-    """A data set as it is published: what one trains on and what one tests on, labels 0 to `classes` - 1."""
+    """A published data set: pictures to train on and to test on, with labels 0 to `classes` - 1."""
 
     train: P
     test: P
@@ -59,7 +53,7 @@ class Splits(Generic[P]):
 
 
 def checked(images: Tensor, labels: Tensor, shape: tuple[int, ...], classes: int, where: str) -> TensorPictures:
-    """Both as `TensorPictures`; DatasetError unless they are as many, at least one, of that shape and those labels."""
+    """Return both as `TensorPictures`; DatasetError for another shape or number of images, or other labels."""
     if images.shape != (len(labels), *shape) or not len(labels):
         raise DatasetError(
             f"{where}: images {tuple(images.shape)} and labels {tuple(labels.shape)}, "

@@ -1,8 +1,8 @@
 """Bi-Real Net (Liu 2018, arXiv 1808.00278): a ResNet with a shortcut around every binary convolution.
 
-The signs of activations say little, so that what a convolution makes of them is added to the real-valued signal before.
-There is no ReLU: batch norm and the sum are the only things between one convolution and the signs of the next. ReActNet
-(Liu 2020, arXiv 2003.03488) learns where these signs change and puts RPReLU behind each sum.
+Signs of activations say little, so the output of each convolution is added to the real-valued signal before it. There
+is no ReLU: only batch norm and the sum stand between a convolution and the next signs. ReActNet (Liu 2020, arXiv
+2003.03488) learns where these signs change, and puts RPReLU behind each sum.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,11 @@ from torch import Tensor, nn
 from proxconnect.layers.react import RPReLU, Shift
 
 KEEP = ("edges", "*.shortcut.*")
-"""What stays float in the paper, as `binarize` takes it: the stem, the 1 x 1 convolutions of shortcuts, the head."""
+"""The layers that stay float in the paper: the stem, the 1 x 1 convolutions of shortcuts, the head."""
 
 
 class BiRealConv(nn.Module):
-    """BN(conv3x3(x)) + shortcut(x).
-
-    The shortcut is x itself, or where the shape changes BN(conv1x1(mean of 2 x 2)).
-    """
+    """BN(conv3x3(x)) + shortcut(x); the shortcut is x, or BN(conv1x1(mean of 2 x 2)) if the shape changes."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -40,7 +37,7 @@ class BiRealConv(nn.Module):
 
 
 class ReactConv(BiRealConv):
-    """RPReLU(BN(conv3x3(x + a learned shift)) + shortcut(x)), the shortcut as there."""
+    """RPReLU(BN(conv3x3(x + a learned shift)) + shortcut(x))."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, stride)
@@ -60,7 +57,7 @@ class BiRealNet(nn.Module):
         convs: binary convolutions in each stage; from the second stage on the first one has stride 2.
         width: channels of the first stage.
         classes, in_channels: of the answer and of the images.
-        block: from input channels, output channels and stride to one convolution and what belongs to it.
+        block: from input channels, output channels and stride to one convolution with its surroundings.
     """
 
     def __init__(
@@ -90,10 +87,10 @@ class BiRealNet(nn.Module):
 
 
 def bireal_resnet18(width: int = 64, classes: int = 1000, in_channels: int = 3) -> BiRealNet:
-    """18 layers: the stem, 16 binary convolutions of `width` to 8·`width` channels in four stages, the head."""
+    """Build 18 layers: the stem, 16 binary convolutions of `width` to 8·`width` channels in four stages, the head."""
     return BiRealNet((4, 4, 4, 4), width, classes, in_channels)
 
 
 def react_resnet18(width: int = 64, classes: int = 1000, in_channels: int = 3) -> BiRealNet:
-    """`bireal_resnet18` with ReActNet's learned thresholds and RPReLU."""
+    """Build `bireal_resnet18` with ReActNet's learned thresholds and RPReLU."""
     return BiRealNet((4, 4, 4, 4), width, classes, in_channels, ReactConv)

@@ -1,27 +1,45 @@
 """Networks of timm and of torchvision, by name."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from proxconnect._support import extras
-from proxconnect.training.models.named import Named, Size, built
+
+Size = tuple[int, int, int]
+"""Channels, height and width of an image."""
+
+EDGES = ("edges",)
 
 _IN_TIMM = {"classes": "num_classes", "in_channels": "in_chans"}
 
 
+@dataclass(frozen=True)
+class Named:
+    """A network that has a name."""
+
+    title: str
+    build: Callable[..., nn.Module]
+    """Builds the network, from those keyword arguments of `names.build` that are given."""
+    input_size: Callable[[nn.Module], Size]
+    """Gives the usual size of the images of such a network."""
+    keep: tuple[str, ...] = EDGES
+    """The layers that usually stay float, as `binarize` takes them."""
+
+
 def _of_timm(name: str) -> tuple[Named | None, list[str]]:
-    """What timm has under that name, or None and what else it has."""
+    """Return the network of timm with that name, or None and the names that timm has."""
     timm = extras.require("timm", "bench")
     if not timm.is_model(name):
         return None, timm.list_models()
 
     def build(*, pretrained: bool = False, image_size: int | None = None, **told: Any) -> nn.Module:
         given = {_IN_TIMM.get(key, key): value for key, value in told.items()}
-        if image_size is not None and built(name, lambda: timm.get_pretrained_cfg(name).fixed_input_size):
+        if image_size is not None and _built(name, lambda: timm.get_pretrained_cfg(name).fixed_input_size):
             given["img_size"] = image_size
-        model: nn.Module = built(name, lambda: timm.create_model(name, pretrained=pretrained, **given))
+        model: nn.Module = _built(name, lambda: timm.create_model(name, pretrained=pretrained, **given))
         return model
 
     def input_size(model: nn.Module) -> Size:
@@ -32,7 +50,7 @@ def _of_timm(name: str) -> tuple[Named | None, list[str]]:
 
 
 def _of_torchvision(name: str) -> tuple[Named | None, list[str]]:
-    """What torchvision has under that name, or None and what else it has."""
+    """Return the network of torchvision with that name, or None and the names that torchvision has."""
     models = extras.require("torchvision.models", "bench")
     names = models.list_models(module=models)
     if name not in names:
@@ -46,10 +64,10 @@ def _of_torchvision(name: str) -> tuple[Named | None, list[str]]:
         given = {"num_classes" if key == "classes" else key: value for key, value in told.items()}
         if image_size is not None and name.startswith("vit_"):
             given["image_size"] = image_size
-        model: nn.Module = built(name, lambda: models.get_model(name, weights=None, **given))
+        model: nn.Module = _built(name, lambda: models.get_model(name, weights=None, **given))
         if pretrained:
             weights = models.get_model_weights(name).DEFAULT
-            state = built(name, lambda: weights.get_state_dict(check_hash=True, weights_only=True))
+            state = _built(name, lambda: weights.get_state_dict(check_hash=True, weights_only=True))
             _take(name, model, state, told.get("classes"))
         return model
 
@@ -61,11 +79,19 @@ LIBRARIES: dict[str, Callable[[str], tuple[Named | None, list[str]]]] = {
     "timm": _of_timm,
     "torchvision": _of_torchvision,
 }
-"""Where else names are looked for, in this order."""
+"""Where names are looked up after our own, in this order."""
+
+
+def _built(name: str, build: Callable[[], Any]) -> Any:
+    """Return what `build` returns; ValueError, with the name of the network, for any error of it."""
+    try:
+        return build()
+    except Exception as error:  # the libraries raise any kind, as for weights that do not exist
+        raise ValueError(f"{name!r} cannot be built ({type(error).__name__}: {error})") from error
 
 
 def _take(name: str, model: nn.Module, state: dict[str, Tensor], classes: int | None) -> None:
-    """Load what has the shape that it has in the model, which all must have but a head of other classes."""
+    """Load the tensors of the shapes in the model, which all must have but a head of other classes."""
     own = model.state_dict()
     others = [key for key, value in state.items() if own[key].shape != value.shape]
     wrong = [key for key in others if len(own[key]) != classes]

@@ -9,39 +9,33 @@ from torch import nn
 
 from proxconnect._support import extras
 from proxconnect.training.models import bireal, residual, vit
-from proxconnect.training.models.libraries import LIBRARIES
-from proxconnect.training.models.named import EDGES, Named, Size
+from proxconnect.training.models.libraries import EDGES, LIBRARIES, Named, Size
 
 
 def build(
     name: str, *, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
     pretrained: bool = False, **options: Any,
 ) -> nn.Module:  # fmt: skip
-    """The float network of a name; what is None is as the network usually has it.
+    """Build the float network of a name; None stands for the usual value of the network.
 
     Args:
-        name: one of `OURS`, else of timm, else of torchvision; "timm/NAME" and "torchvision/NAME" ask there alone.
-        classes, in_channels: size of the answer, channels of the images. Torchvision's take 3 channels.
+        name: one of `OURS`, else of timm, else of torchvision; "timm/NAME" and "torchvision/NAME" ask only there.
+        classes, in_channels: size of the answer, channels of the images. Networks of torchvision take 3 channels.
         image_size: height and width of the images, which most convolutional networks need not know.
         pretrained: download and load weights, which timm and torchvision have; a head of other classes starts anew.
         options: further arguments of the network, as `width` of a ResNet of ours.
 
     Raises:
-        ValueError: for an unknown name or option, with the near ones, and where it cannot be built so.
-        MissingExtraError: where neither library is installed.
+        ValueError: for an unknown name or option, with the near ones, and for wrong values.
+        MissingExtraError: if neither library is installed.
     """
     sizes = {"classes": classes, "in_channels": in_channels, "image_size": image_size}
     told = {key: value for key, value in sizes.items() if value is not None}
     return find(name).build(pretrained=pretrained, **told, **options)
 
 
-def usual_keep(name: str) -> tuple[str, ...]:
-    """What of the network of that name usually stays float, as `binarize` takes it; errors as of `build`."""
-    return find(name).keep
-
-
 def find(name: str) -> Named:
-    """What a name stands for; ValueError with the near ones for an unknown name, MissingExtraError as of `build`."""
+    """Return the network of a name; errors are those of `build`."""
     if name in OURS:
         return OURS[name]
     prefix, _, rest = name.rpartition("/")
@@ -64,7 +58,7 @@ def find(name: str) -> Named:
 
 
 def of_libraries() -> list[str]:
-    """The names that timm and torchvision have, where they are installed."""
+    """Return the names of timm and torchvision, as far as they are installed."""
     found: list[str] = []
     for finder in LIBRARIES.values():
         try:
@@ -74,18 +68,15 @@ def of_libraries() -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _ours(
-    title: str, make: Callable[..., nn.Module], usual: Size, keep: tuple[str, ...] = EDGES, *, knows_size: bool = False
-) -> Named:
-    """A network of ours, images of whose usual size it takes; one that `knows_size` asks for that."""
-    name = make.__name__
+def _ours(name: str, title: str, make: Callable[..., nn.Module], usual: Size, keep: tuple[str, ...] = EDGES) -> Named:
+    """Describe a network of ours, usually for images of size `usual`."""
+    parameters = inspect.signature(make).parameters
 
     def build(*, pretrained: bool = False, **told: Any) -> nn.Module:
         if pretrained:
             raise ValueError(f"there are no pretrained weights of {name}: train it, or name a network of timm")
-        if not knows_size:
+        if "image_size" not in parameters:
             told.pop("image_size", None)
-        parameters = inspect.signature(make).parameters
         unknown = [key for key in told if key not in parameters]
         if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             raise ValueError(f"{name} takes no {unknown[0]!r}{_near(unknown[0], list(parameters))}: it takes "
@@ -98,21 +89,23 @@ def _ours(
     return Named(title, build, lambda _: usual, keep)
 
 
-OURS = {
-    "small_cnn": _ours("small CNN", residual.small_cnn, (1, 8, 8)),
-    "resnet20": _ours("ResNet-20", residual.resnet20, (3, 32, 32)),
-    "resnet32": _ours("ResNet-32", residual.resnet32, (3, 32, 32)),
-    "resnet56": _ours("ResNet-56", residual.resnet56, (3, 32, 32)),
-    "bireal_resnet20": _ours("Bi-Real ResNet-20", residual.bireal_resnet20, (3, 32, 32)),
-    "bireal_resnet32": _ours("Bi-Real ResNet-32", residual.bireal_resnet32, (3, 32, 32)),
-    "bireal_resnet56": _ours("Bi-Real ResNet-56", residual.bireal_resnet56, (3, 32, 32)),
-    "bireal_resnet18": _ours("Bi-Real ResNet-18", bireal.bireal_resnet18, (3, 224, 224), bireal.KEEP),
-    "react_resnet18": _ours("ReAct ResNet-18", bireal.react_resnet18, (3, 224, 224), bireal.KEEP),
-    "small_vit": _ours("small ViT", vit.small_vit, (1, 28, 28), knows_size=True),
-}
-"""Our own networks."""
-
-
 def _near(name: str, known: list[str]) -> str:
     near = ", ".join(map(repr, get_close_matches(name, dict.fromkeys(known), n=3, cutoff=0.5)))
     return f"; near names are {near}" if near else ""
+
+
+OURS = {
+    "small_cnn": _ours("small_cnn", "small CNN", residual.small_cnn, (1, 8, 8)),
+    "resnet20": _ours("resnet20", "ResNet-20", residual.resnet20, (3, 32, 32)),
+    "resnet32": _ours("resnet32", "ResNet-32", residual.resnet32, (3, 32, 32)),
+    "resnet56": _ours("resnet56", "ResNet-56", residual.resnet56, (3, 32, 32)),
+    "bireal_resnet20": _ours("bireal_resnet20", "Bi-Real ResNet-20", residual.bireal_resnet20, (3, 32, 32)),
+    "bireal_resnet32": _ours("bireal_resnet32", "Bi-Real ResNet-32", residual.bireal_resnet32, (3, 32, 32)),
+    "bireal_resnet56": _ours("bireal_resnet56", "Bi-Real ResNet-56", residual.bireal_resnet56, (3, 32, 32)),
+    "bireal_resnet18": _ours(
+        "bireal_resnet18", "Bi-Real ResNet-18", bireal.bireal_resnet18, (3, 224, 224), bireal.KEEP
+    ),
+    "react_resnet18": _ours("react_resnet18", "ReAct ResNet-18", bireal.react_resnet18, (3, 224, 224), bireal.KEEP),
+    "small_vit": _ours("small_vit", "small ViT", vit.small_vit, (1, 28, 28)),
+}
+"""Our own networks."""

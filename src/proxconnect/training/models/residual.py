@@ -1,14 +1,15 @@
 """Residual networks for small images, in two orders.
 
 In the *published order* (He 2016, arXiv 1512.03385) a shortcut spans two convolutions and ReLU is the nonlinearity: for
-binary weights. In *Bi-Real order* (Liu 2018, arXiv 1808.00278) every convolution has a shortcut of its own, which
-carries the real-valued signal past the binary one, and PReLU (He 2015, arXiv 1502.01852) is the nonlinearity, since a
-ReLU before a sign would leave +1 alone: for binary weights and activations alike.
+binary weights. In *Bi-Real order* (Liu 2018, arXiv 1808.00278) each convolution has its own shortcut, which carries the
+real-valued signal past the binary one, and PReLU (He 2015, arXiv 1502.01852) is the nonlinearity, since only +1 is left
+of a ReLU before a sign: for binary weights and activations.
 
 No shortcut has parameters (option A of He 2016): new channels are zeros.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -58,7 +59,7 @@ class ResidualConv(nn.Module):
 
 
 def _widened(image: Tensor, new_channels: int) -> Tensor:
-    """An image with channels of zeros behind its own."""
+    """Append channels of zeros."""
     return functional.pad(image, (0, 0, 0, 0, 0, new_channels)) if new_channels else image
 
 
@@ -86,16 +87,14 @@ class ResidualNet(nn.Module):
         )
         stages: list[nn.Module] = []
         for stage, width in enumerate(widths):
-            before = widths[max(stage - 1, 0)]
-            stages.append(block(before, width, 1 if stage == 0 else 2))
+            stages.append(block(widths[max(stage - 1, 0)], width, 1 if stage == 0 else 2))
             stages.extend(block(width, width, 1) for _ in range(blocks - 1))
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, in_channels, H, W) → logits (N, classes)."""
-        features = self.stages(self.stem(images)).mean((-2, -1))
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(self.stages(self.stem(images)).mean((-2, -1)))
         return logits
 
 
@@ -104,38 +103,10 @@ def small_cnn(in_channels: int = 1, classes: int = 10) -> ResidualNet:
     return ResidualNet(in_channels, classes, ResidualConv, nn.PReLU, widths=(32, 64), blocks=2, stem_stride=2)
 
 
-def resnet20(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
-    """ResNet-20 for CIFAR in the published order: three stages of three blocks; width, 2·width, 4·width channels."""
-    return _published(3, in_channels, classes, width, stem_stride)
-
-
-def resnet32(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
-    """ResNet-32 for CIFAR in the published order: as `resnet20`, with five blocks a stage."""
-    return _published(5, in_channels, classes, width, stem_stride)
-
-
-def resnet56(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
-    """ResNet-56 for CIFAR in the published order: as `resnet20`, with nine blocks a stage."""
-    return _published(9, in_channels, classes, width, stem_stride)
-
-
-def bireal_resnet20(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
-    """ResNet-20 for CIFAR in Bi-Real order: three stages of six convolutions; width, 2·width, 4·width channels."""
-    return _bireal(6, in_channels, classes, width, stem_stride)
-
-
-def bireal_resnet32(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
-    """ResNet-32 for CIFAR in Bi-Real order: as `bireal_resnet20`, with ten convolutions a stage."""
-    return _bireal(10, in_channels, classes, width, stem_stride)
-
-
-def bireal_resnet56(in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
-    """ResNet-56 for CIFAR in Bi-Real order: as `bireal_resnet20`, with eighteen convolutions a stage."""
-    return _bireal(18, in_channels, classes, width, stem_stride)
-
-
-def _published(blocks: int, in_channels: int, classes: int, width: int, stem_stride: int) -> ResidualNet:
-    """With the initial weights of He 2015, as He 2016 has them."""
+def _published(
+    blocks: int, in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1
+) -> ResidualNet:
+    """Build a ResNet for CIFAR in the published order, with the initial weights of He 2015, as He 2016 has them."""
     net = ResidualNet(
         in_channels, classes, PublishedBlock, lambda _: nn.ReLU(),
         widths=(width, 2 * width, 4 * width), blocks=blocks, stem_stride=stem_stride,
@@ -146,8 +117,16 @@ def _published(blocks: int, in_channels: int, classes: int, width: int, stem_str
     return net
 
 
-def _bireal(convs: int, in_channels: int, classes: int, width: int, stem_stride: int) -> ResidualNet:
+def _bireal(convs: int, in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
+    """Build a ResNet for CIFAR in Bi-Real order."""
     widths = width, 2 * width, 4 * width
     return ResidualNet(
         in_channels, classes, ResidualConv, nn.PReLU, widths=widths, blocks=convs, stem_stride=stem_stride
     )
+
+
+resnet20, resnet32, resnet56 = (partial(_published, blocks) for blocks in (3, 5, 9))
+"""ResNets for CIFAR in the published order: three stages of 3, 5 or 9 blocks; width, 2·width, 4·width channels."""
+
+bireal_resnet20, bireal_resnet32, bireal_resnet56 = (partial(_bireal, convs) for convs in (6, 10, 18))
+"""ResNets for CIFAR in Bi-Real order: three stages of 6, 10 or 18 convolutions."""

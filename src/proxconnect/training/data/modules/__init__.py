@@ -1,4 +1,4 @@
-"""Lightning data modules, by class path: each data set with its options, and streams that resume to the bit."""
+"""Lightning data modules: each data set with its options, in streams that resume bit-exactly."""
 
 from proxconnect.training.data.mixing import MixupOptions
 from proxconnect.training.data.modules.base import ImageData

@@ -1,4 +1,4 @@
-"""What all data modules of pictures have in common."""
+"""The common part of all data modules of pictures."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,29 +15,28 @@ from torch import Tensor, distributed
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.loaders import Batch, Batches, EvalLoader, TrainLoader, View
 from proxconnect.training.data.mixing import Mixing, MixupOptions
-from proxconnect.training.data.order import InTurn, Shuffled
+from proxconnect.training.data.order import InTurn, Shuffled, select
 from proxconnect.training.data.pictures import Pictures, Splits
-from proxconnect.training.data.selection import select
 
 P = TypeVar("P", bound=Pictures)
 
 
 class ImageData(LightningDataModule, ABC, Generic[P]):
-    """A data set of pictures: what is trained on, validated on and tested on, in batches that are pure functions.
+    """A data set of pictures to train, validate and test on.
 
-    Batches are images, float32 (N, C, H, W), standardised, and labels, int64 (N,). A batch to train on depends on
-    `seed`, its epoch and its number alone, and so do its pictures' augmentations, whatever the number of workers. Under
-    DDP each rank has its part of joint batches. The position of training is in the state dict, so that a checkpoint of
-    Lightning resumes within an epoch; `start_at` sets it by hand. Files are read when they are first asked for.
+    Batches are images, float32 (N, C, H, W), standardised, and labels, int64 (N,). A batch to train on, augmentation
+    included, depends on `seed`, its epoch and its number alone. Under DDP each rank has its part of joint batches. The
+    position is in the state dict, so that a checkpoint of Lightning resumes within an epoch; `start_at` sets it by
+    hand. Files are read at first use.
 
     Args:
         root: the folder that holds the data set.
-        batch_size: pictures in a batch to train on, on each process; what is left of an epoch is dropped.
-        eval_batch_size: pictures at most in a batch to validate or test on, on each process.
-        workers: processes that make batches, on each process; 0: none, which is best where pictures are in memory.
-        validation: so many training pictures are held out, split by class, and validated on; 0: the test set is.
+        batch_size: pictures in a batch to train on, on each process; the rest of an epoch is dropped.
+        eval_batch_size: the most pictures in a batch to validate or test on, on each process.
+        workers: processes that make batches, on each process; 0, none, is best for pictures in memory.
+        validation: hold out so many training pictures, split by class, and validate on them; 0: on the test set.
         split_seed: decides which pictures are held out and which are the subset.
-        subset: so many of the other training pictures are used, split by class; a larger subset holds each smaller one.
+        subset: use so many of the other training pictures, split by class; a larger subset holds each smaller one.
         seed: decides the order of each epoch and the augmentation of each picture.
         mixup: Mixup and CutMix of batches to train on, whose labels then are float32 (N, classes).
     """
@@ -46,17 +45,10 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     default_root: Path | None = None
 
     def __init__(
-        self,
-        root: Path | None = None,
-        batch_size: int = 128,
-        eval_batch_size: int = 500,
-        workers: int = 0,
-        validation: int = 0,
-        split_seed: int = 0,
-        subset: int | None = None,
-        seed: int = 0,
+        self, root: Path | None = None, batch_size: int = 128, eval_batch_size: int = 500, workers: int = 0,
+        validation: int = 0, split_seed: int = 0, subset: int | None = None, seed: int = 0,
         mixup: MixupOptions | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1 or workers < 0:
             raise ValueError(
@@ -74,29 +66,29 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     @property
     @abstractmethod
     def classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
 
     @property
     @abstractmethod
     def in_channels(self) -> int:
-        """How many channels a picture has."""
+        """The channels of a picture."""
 
     @property
     @abstractmethod
     def image_size(self) -> int:
-        """Height and width of what the network sees, in pixels."""
+        """Height and width of the network's input, in pixels."""
 
     @abstractmethod
     def read(self) -> Splits[P]:
-        """The published splits, read from `root`; DatasetError where the files are not what they should be."""
+        """Read the published splits; DatasetError if files are absent or wrong."""
 
     @abstractmethod
     def plain_view(self, pictures: P) -> View:
-        """How pictures look in evaluation."""
+        """Return the view for evaluation."""
 
     @abstractmethod
     def training_view(self, pictures: P) -> View:
-        """How pictures look in training, augmented."""
+        """Return the augmented view for training."""
 
     @property
     def batches_per_epoch(self) -> int:
@@ -104,42 +96,42 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return len(self._order(*_place()))
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the files, so that what is wrong with them is said now."""
+        """Read the files, so that errors come early."""
         _ = self._selection
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Let training begin with this batch of this epoch, as when a run was interrupted there."""
+        """Let training begin with this batch, as after an interruption."""
         self._start = (epoch, batch)
         if self._loader is not None:
             self._loader.start_at(epoch, batch)
 
     def teardown(self, stage: str | None = None) -> None:
-        """Forget where training was, so that another run begins anew."""
+        """Forget the position of training, so that another run starts from the beginning."""
         self._loader = self._start = None
 
     def train_dataloader(self) -> TrainLoader:
-        """Batches to train on, each iteration another epoch; the first is that of `start_at`, else of the trainer."""
+        """Return batches to train on, an epoch each iteration, from `start_at` or else from the trainer's epoch."""
         pictures = self._splits.train
-        order = self._order(*_place())
-        batches = Batches(self.training_view(pictures), pictures.labels, order)
+        batches = Batches(self.training_view(pictures), pictures.labels, self._order(*_place()))
         self._loader = TrainLoader(batches, self.workers, self._batches_used)
-        self._loader.start_at(*(self._start or (self._epochs_done, 0)))
+        epochs_done = 0 if self.trainer is None else self.trainer.current_epoch
+        self._loader.start_at(*(self._start or (epochs_done, 0)))
         self._start = None
         return self._loader
 
     def val_dataloader(self) -> EvalLoader:
-        """The pictures held out of the training set; without such, the test set."""
+        """Return the pictures held out of the training set, or without such the test set."""
         return self._eval_loader(self._splits.train, self._selection[1]) if self.validation else self.test_dataloader()
 
     def test_dataloader(self) -> EvalLoader:
-        """The test set, once each picture."""
+        """Return the test set, each picture once."""
         pictures = self._splits.test
         return self._eval_loader(pictures, torch.arange(len(pictures.labels)))
 
     def calibration_batches(self, count: int) -> Iterator[Batch]:
-        """The first `count` batches of epoch 0 (all, if it has fewer), not augmented: the same on every process.
+        """Yield the first `count` batches of epoch 0 at most, not augmented: the same on every process.
 
-        They are what batch-norm statistics are estimated on.
+        Batch-norm statistics are estimated from them.
         """
         pictures = self._splits.train
         batches = Batches(self.plain_view(pictures), pictures.labels, self._order(rank=0, world=1))
@@ -147,17 +139,17 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Mix a batch to train on, on its device, if `mixup` says so."""
-        loader = self._loader
-        if self._mixing is None or loader is None or loader.latest is None or not self._trains:
+        trains = self.trainer is not None and self.trainer.training
+        if self._mixing is None or not trains or self._loader is None or self._loader.latest is None:
             return batch
-        (images, labels), (epoch, number) = batch, loader.latest
+        (images, labels), (epoch, number) = batch, self._loader.latest
         return self._mixing(images, labels, epoch, number)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position of the loader to train on.
+        """Return the position of the loader to train on.
 
-        Lightning takes that from the loader too, but gives it back to a loader that it made late enough alone, which is
-        not so where `trainer.estimated_stepping_batches` was asked for.
+        Lightning saves that of the loader too, but does not restore a loader that was made early, for
+        `trainer.estimated_stepping_batches`.
         """
         return {} if self._loader is None else self._loader.state_dict()
 
@@ -187,28 +179,19 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return None if self.mixup is None else Mixing(self.mixup, self.classes, self.seed)
 
     def _order(self, rank: int, world: int) -> Shuffled:
-        blocks = self._splits.train.blocks
-        return Shuffled(self._selection[0], self.batch_size, self.seed, rank, world, blocks)
+        return Shuffled(self._selection[0], self.batch_size, self.seed, rank, world, self._splits.train.blocks)
 
     def _eval_loader(self, pictures: P, rows: Tensor) -> EvalLoader:
         order = InTurn(rows, self.eval_batch_size, *_place())
         return EvalLoader(Batches(self.plain_view(pictures), pictures.labels, order), self.workers)
 
-    @property
-    def _epochs_done(self) -> int:
-        return 0 if self.trainer is None else self.trainer.current_epoch
-
     def _batches_used(self) -> float:
-        """How many batches of an epoch the trainer uses, which limit_train_batches says."""
+        """Return how many batches of an epoch the trainer uses, by limit_train_batches."""
         return math.inf if self.trainer is None else self.trainer.num_training_batches
-
-    @property
-    def _trains(self) -> bool:
-        return self.trainer is not None and self.trainer.training
 
 
 def _place() -> tuple[int, int]:
-    """This process's rank and how many there are."""
+    """Return the rank of this process and the number of processes."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1

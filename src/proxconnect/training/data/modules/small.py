@@ -1,33 +1,32 @@
-"""Data sets of small pictures, which are in memory."""
+"""Data sets of small pictures in memory."""
 
-from abc import abstractmethod
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from proxconnect.training.data.augmentation import FlippedAndCropped, Plain
+from proxconnect.training.data.augmentation import Standardisation, flipped_and_cropped, plain
 from proxconnect.training.data.loaders import View
 from proxconnect.training.data.modules.base import ImageData
 from proxconnect.training.data.pictures import Splits, TensorPictures
-from proxconnect.training.data.sources.cifar import download_cifar10, download_cifar100, read_cifar10, read_cifar100
+from proxconnect.training.data.sources.cifar import CIFAR10, CIFAR100
 from proxconnect.training.data.sources.digits import read_digits
 from proxconnect.training.data.sources.fashion_mnist import (
     FASHION_MNIST_ROOT,
     download_fashion_mnist,
     read_fashion_mnist,
 )
-from proxconnect.training.data.standardisation import Standardisation
-from proxconnect.training.data.transforms import Augmented, Opened, TransformOptions
+from proxconnect.training.data.transforms import TransformOptions, augmented, opened
 
 
 class SmallImages(ImageData[TensorPictures]):
-    """Pictures in memory, of which a batch is fetched, flipped and cropped at once.
+    """Pictures in memory, fetched, flipped and cropped a batch at a time.
 
-    They have zero mean and unit variance in each channel over the whole training set as it is published.
+    They have zero mean and unit variance in each channel over the whole published training set.
 
     Args:
         flip: mirror half of the pictures left to right.
-        crop: shift pictures by up to so many pixels; what comes in is black.
+        crop: shift pictures by up to so many pixels, over a black border.
         transform: what timm does to each picture by itself, in place of the two; far slower.
         kwargs: as of ImageData.
     """
@@ -46,23 +45,23 @@ class SmallImages(ImageData[TensorPictures]):
 
     @property
     def image_size(self) -> int:
-        """Height and width of what the network sees, in pixels."""
+        """Height and width of the network's input, in pixels."""
         return self.published_size if self.transform is None else self.transform.image_size
 
     def plain_view(self, pictures: TensorPictures) -> View:
-        """Standardised; with `transform`, also resized."""
+        """Standardise, and resize with `transform`."""
         if self.transform is None:
-            return Plain(pictures.images, self._standardisation)
-        return Opened(pictures, self.transform.for_evaluation(*self._standardisation.of_full_brightness))
+            return partial(plain, pictures.images, self._standardisation)
+        return partial(opened, pictures, self.transform.for_evaluation(*self._standardisation.of_full_brightness))
 
     def training_view(self, pictures: TensorPictures) -> View:
-        """Flipped and cropped as asked."""
+        """Flip and crop, or use `transform`."""
         if self.transform is not None:
             transform = self.transform.for_training(*self._standardisation.of_full_brightness)
-            return Augmented(pictures, transform, self.seed)
+            return partial(augmented, pictures, transform, self.seed)
         if not self.flip and not self.crop:
             return self.plain_view(pictures)
-        return FlippedAndCropped(pictures.images, self._standardisation, self.flip, self.crop, self.seed)
+        return partial(flipped_and_cropped, pictures.images, self._standardisation, self.flip, self.crop, self.seed)
 
     @cached_property
     def _standardisation(self) -> Standardisation:
@@ -75,74 +74,56 @@ class Digits(SmallImages):
     name, classes, in_channels, published_size = "digits", 10, 1, 8
 
     def read(self) -> Splits[TensorPictures]:
-        """Both splits."""
+        """Return both splits."""
         return read_digits()
 
 
 class _Downloadable(SmallImages):
-    """Files that torchvision knows where to get.
+    """Files that torchvision can fetch.
 
     Args:
         download: fetch the files into root if they are not there.
         kwargs: as of SmallImages.
     """
 
+    source: tuple[Callable[[Path], Splits[TensorPictures]], Callable[[Path], None]]
+    """Reads the files in a folder, and fetches them into it."""
+
     def __init__(self, download: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.download = download
 
     def prepare_data(self) -> None:
-        """Fetch the files, if asked to and they are not there; on one process of each machine."""
+        """Fetch absent files if asked to, on one process of each machine."""
         if self.download:
             self._root.mkdir(parents=True, exist_ok=True)
-            self.fetch(self._root)
+            self.source[1](self._root)
 
-    @abstractmethod
-    def fetch(self, root: Path) -> None:
-        """Fetch what is missing."""
+    def read(self) -> Splits[TensorPictures]:
+        """Read both splits."""
+        return self.source[0](self._root)
 
 
 class FashionMnist(_Downloadable):
     """Fashion-MNIST: 60000 articles of clothing, 28 x 28, to train on, 10000 to test on.
 
-    Its root, if none is given, is where the Debian package dataset-fashion-mnist puts the files.
+    By default its root is that of the Debian package dataset-fashion-mnist.
     """
 
     name, classes, in_channels, published_size = "fashion-mnist", 10, 1, 28
     default_root = FASHION_MNIST_ROOT
-
-    def read(self) -> Splits[TensorPictures]:
-        """Both splits, from the four IDX files."""
-        return read_fashion_mnist(self._root)
-
-    def fetch(self, root: Path) -> None:
-        """Fetch what is missing."""
-        download_fashion_mnist(root)
+    source = read_fashion_mnist, download_fashion_mnist
 
 
 class Cifar10(_Downloadable):
     """CIFAR-10: 50000 colour pictures, 32 x 32, of 10 classes to train on, 10000 to test on."""
 
     name, classes, in_channels, published_size = "cifar-10", 10, 3, 32
-
-    def read(self) -> Splits[TensorPictures]:
-        """Both splits, from the batch files."""
-        return read_cifar10(self._root)
-
-    def fetch(self, root: Path) -> None:
-        """Fetch the archive and unpack it."""
-        download_cifar10(root)
+    source = CIFAR10.read, CIFAR10.download
 
 
 class Cifar100(_Downloadable):
     """CIFAR-100: 50000 colour pictures, 32 x 32, of 100 classes to train on, 10000 to test on."""
 
     name, classes, in_channels, published_size = "cifar-100", 100, 3, 32
-
-    def read(self) -> Splits[TensorPictures]:
-        """Both splits, from the batch files."""
-        return read_cifar100(self._root)
-
-    def fetch(self, root: Path) -> None:
-        """Fetch the archive and unpack it."""
-        download_cifar100(root)
+    source = CIFAR100.read, CIFAR100.download

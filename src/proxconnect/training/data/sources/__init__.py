@@ -1,1 +1,1 @@
-"""Where pictures come from: one reader a file, none of which trusts what it reads."""
+"""Readers of data sets, none of which trusts a file."""

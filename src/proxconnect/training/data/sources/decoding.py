@@ -1,4 +1,4 @@
-"""Compressed pictures."""
+"""Decode compressed pictures."""
 
 from pathlib import Path
 from typing import IO
@@ -9,14 +9,14 @@ from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-"""What is decoded, told by content. Pillow knows more, among them PostScript, which it gives to Ghostscript to run."""
+"""The formats that are decoded, told by content. Pillow would give others, as PostScript, to programs to run."""
 
 MOST_PIXELS = 89_478_485
-"""A larger picture is refused before there is room for it; Pillow itself warns, and reads on."""
+"""The largest picture; Pillow only warns of larger ones."""
 
 
 def decoded(source: Path | IO[bytes], where: str) -> Image.Image:
-    """The RGB picture in a file or stream; DatasetError, which begins with `where`, if it is none or is damaged."""
+    """Decode a file or stream as RGB; DatasetError, which begins with `where`, if it is damaged or no picture."""
     try:
         if isinstance(source, Path):
             require_regular(source)
@@ -26,6 +26,6 @@ def decoded(source: Path | IO[bytes], where: str) -> Image.Image:
             return image.convert("RGB")
     except MemoryError:
         raise
-    except Exception as error:  # a damaged picture ends Pillow's readers in an error of any kind
+    except Exception as error:  # Pillow raises any kind of error for a damaged picture
         reason = str(error) or type(error).__name__
         raise DatasetError(f"{where} is no picture or is damaged ({reason}): fetch it again, or remove it") from error

@@ -7,17 +7,14 @@ from proxconnect.training.data.pictures import Splits, TensorPictures
 
 
 def read_digits() -> Splits[TensorPictures]:
-    """1797 handwritten digits, 8 x 8, ink from 0 to 240: 1347 to train, 450 to test, split by class, always alike.
+    """Return 1797 handwritten digits, 8 x 8, ink from 0 to 240: 1347 to train, 450 to test, split by class.
 
     Source: UCI, Optical Recognition of Handwritten Digits.
     """
     datasets = extras.require("sklearn.datasets", "demo")
     selection = extras.require("sklearn.model_selection", "demo")
-    pixels, labels = datasets.load_digits(return_X_y=True)
-    split = selection.train_test_split(pixels, labels, test_size=450, random_state=0, stratify=labels)
-    train_pixels, test_pixels, train_labels, test_labels = (torch.from_numpy(part) for part in split)
-    train, test = (
-        TensorPictures((pixels * 15).to(torch.uint8).reshape(-1, 1, 8, 8), labels.long())
-        for pixels, labels in ((train_pixels, train_labels), (test_pixels, test_labels))
-    )
+    pixels, labels = (torch.from_numpy(part) for part in datasets.load_digits(return_X_y=True))
+    images = (pixels * 15).to(torch.uint8).reshape(-1, 1, 8, 8)
+    rows = selection.train_test_split(range(len(labels)), test_size=450, random_state=0, stratify=labels)
+    train, test = (TensorPictures(images[part], labels[part].long()) for part in rows)
     return Splits(train, test, classes=10)

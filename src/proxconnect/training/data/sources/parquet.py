@@ -15,23 +15,25 @@ from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.order import blocks_in_window
 from proxconnect.training.data.pictures import Pictures, Splits
+from proxconnect.training.data.sources.decoding import decoded
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-class ParquetPictures:
+class ParquetPictures(Pictures):
     """The rows of `shards`, whose row groups are the blocks: a group is read whole, and the latest ones are kept."""
 
     def __init__(self, shards: Sequence[Path]) -> None:
-        parts = [_Shard(path) for path in shards]
-        self._groups = [(part.path, group) for part in parts for group in range(len(part.sizes))]
-        sizes = torch.tensor([size for part in parts for size in part.sizes])
+        parts = [_sizes_and_labels(path) for path in shards]
+        self._groups = [(path, group) for path, (sizes, _) in zip(shards, parts, strict=True)
+                        for group in range(len(sizes))]  # fmt: skip
+        sizes = torch.tensor([size for sizes, _ in parts for size in sizes])
         self._first = sizes.cumsum(0) - sizes
-        self.labels: Tensor = torch.cat([part.labels for part in parts])
+        self.labels = torch.cat([labels for _, labels in parts])
         if not len(self.labels):
             raise DatasetError(f"{shards[0]} and all shards beside it hold no picture: fetch them again")
-        self.blocks: Tensor = torch.arange(len(sizes)).repeat_interleave(sizes)
+        self.blocks = torch.arange(len(sizes)).repeat_interleave(sizes)
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._most_kept = blocks_in_window(self.blocks) + 1
 
@@ -39,9 +41,8 @@ class ParquetPictures:
         return self.__dict__ | {"_kept": OrderedDict()}
 
     def open(self, index: int) -> "Image.Image":
-        """Picture `index`, RGB."""
-        from proxconnect.training.data.sources.decoding import decoded
-
+        """Decode picture `index`, RGB."""
+        assert self.blocks is not None
         block = int(self.blocks[index])
         row = index - int(self._first[block])
         content = self._group(block)[row].as_py()
@@ -52,10 +53,9 @@ class ParquetPictures:
         return decoded(io.BytesIO(content), where)
 
     def _group(self, block: int) -> Any:
-        """The compressed pictures of a row group, an array of pyarrow."""
+        """Return the compressed pictures of a row group, an array of pyarrow."""
         if block not in self._kept:
-            path, group = self._groups[block]
-            self._kept[block] = _compressed(path, group)
+            self._kept[block] = _compressed(*self._groups[block])
             if len(self._kept) > self._most_kept:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(block)
@@ -63,9 +63,9 @@ class ParquetPictures:
 
 
 def read_parquet(folder: Path) -> Splits[Pictures]:
-    """The shards train-*.parquet and validation-*.parquet in `folder`, with columns image {bytes, path} and label.
+    """Read the shards train-*.parquet and validation-*.parquet, with columns image {bytes, path} and label.
 
-    DatasetError where a shard is absent (their names tell how many there are), damaged, has other columns or no labels.
+    DatasetError if a shard is absent (by the count in their names), damaged, or has other columns or no labels.
     """
     train, test = (ParquetPictures(_shards(folder, split)) for split in ("train", "validation"))
     return Splits(train, test, 1 + int(max(train.labels.max(), test.labels.max())))
@@ -82,28 +82,28 @@ def _shards(folder: Path, split: str) -> list[Path]:
     return shards
 
 
-class _Shard:
-    """What is known of a shard without its pictures: the sizes of its row groups, and its labels."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with _opened(path) as file:
-                _check_columns(path, file.schema_arrow)
-                _check_rows(path, file.metadata.num_rows)
-                self.sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-                column = file.read(["label"], use_threads=False)["label"]
-        except (OSError, _arrow().ArrowException) as error:
-            raise DatasetError(f"{path} is truncated or damaged ({error}): fetch it again") from error
-        if column.null_count:
-            raise DatasetError(f"{path} has pictures without a label: it cannot be trained or tested on")
-        self.labels: Tensor = torch.tensor(column.to_numpy()).to(torch.int64)
-        if len(self.labels) and int(self.labels.min()) < 0:
-            raise DatasetError(f"{path} has labels below 0, which stand for labels kept secret: it cannot be used")
+def _sizes_and_labels(path: Path) -> tuple[list[int], Tensor]:
+    """Read the sizes of the row groups of a shard, and its labels, without its pictures."""
+    try:
+        with _opened(path) as file:
+            _check_columns(path, file.schema_arrow)
+            rows, size = file.metadata.num_rows, path.stat().st_size
+            if rows > size:  # rows that are all alike take no room in a shard
+                raise DatasetError(f"{path} claims {rows} pictures in {size} bytes: it is damaged, fetch it again")
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            column = file.read(["label"], use_threads=False)["label"]
+    except (OSError, _arrow().ArrowException) as error:
+        raise DatasetError(f"{path} is truncated or damaged ({error}): fetch it again") from error
+    if column.null_count:
+        raise DatasetError(f"{path} has pictures without a label: it cannot be trained or tested on")
+    labels = torch.tensor(column.to_numpy()).to(torch.int64)
+    if len(labels) and int(labels.min()) < 0:
+        raise DatasetError(f"{path} has labels below 0, which stand for labels kept secret: it cannot be used")
+    return sizes, labels
 
 
 def _check_columns(path: Path, schema: Any) -> None:
-    """DatasetError unless there are a column image with a field bytes, and a column label of whole numbers."""
+    """Raise DatasetError unless column image has a field of bytes, and column label holds whole numbers."""
     types = {field.name: field.type for field in schema}
     kinds = _arrow().types
     image, label = types.get("image"), types.get("label")
@@ -119,15 +119,8 @@ def _holds_pictures(field: Any) -> bool:
     return field.name == "bytes" and bool(kinds.is_binary(kind) or kinds.is_large_binary(kind))
 
 
-def _check_rows(path: Path, rows: int) -> None:
-    """DatasetError where there are more pictures than bytes: rows that are all alike take no room in a shard."""
-    size = path.stat().st_size
-    if rows > size:
-        raise DatasetError(f"{path} claims {rows} pictures in {size} bytes: it is damaged, fetch it again")
-
-
 def _compressed(path: Path, group: int) -> Any:
-    """The pictures of a row group; one that stands in many rows is in memory once, as it is in the file."""
+    """Read the pictures of a row group; one that many rows share is in memory once."""
     try:
         with _opened(path, shared=["image.bytes"]) as file:
             column = file.read_row_group(group, ["image"], use_threads=False)["image"]
@@ -137,7 +130,7 @@ def _compressed(path: Path, group: int) -> Any:
 
 
 def _opened(path: Path, shared: Sequence[str] = ()) -> Any:
-    """A shard, opened for one reading: nothing open has to survive the start of a worker process."""
+    """Open a shard for one reading, so that worker processes inherit no open file."""
     require_regular(path)
     return extras.require("pyarrow.parquet", "train").ParquetFile(path, memory_map=True, read_dictionary=shared)
 

@@ -1,8 +1,8 @@
-"""CIFAR's batch files, which are pickles, read without trusting them.
+"""Read CIFAR's batch files, which are pickles, without trusting them.
 
-A pickle can name any function to be called. Here no name is ever imported: the few that describe an array get
-stand-ins of ours, which only note what they are given, and any other name is refused. Each is a class with a
-`__setstate__`, since a pickle may set any attribute of what has none.
+A pickle can name any function to be called. Here no name is imported: the few names that describe an array get
+stand-ins, which only note their arguments, and any other name is refused. Each stand-in is a class with a
+`__setstate__`, since a pickle may set any attribute of a class without one.
 """
 
 import io
@@ -17,18 +17,18 @@ from torch import Tensor
 from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError
 
-_LARGEST_PICKLE = 1 << 30
-"""No batch file is larger."""
+_LARGEST = 1 << 30
+"""The most bytes of a batch file."""
 
 
 def read_batch(path: Path) -> dict[str, Any]:
-    """The dict in the pickle `path`: keys as str, arrays of bytes as uint8 tensors, text of Python 2 as bytes.
+    """Read the dict in a pickle: keys as str, arrays of bytes as uint8 tensors, text of Python 2 as bytes.
 
-    DatasetError where the file is absent, damaged, no dict, or names anything but arrays of bytes. Nothing in it runs.
+    DatasetError if the file is absent, damaged, no dict, or names anything but arrays of bytes. Nothing in it runs.
     """
     try:
         require_regular(path)
-        if path.stat().st_size > _LARGEST_PICKLE:
+        if path.stat().st_size > _LARGEST:
             raise DatasetError(f"{path} is too large to be a batch of CIFAR")
         content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         if not isinstance(content, dict):
@@ -40,30 +40,30 @@ def read_batch(path: Path) -> dict[str, Any]:
         raise DatasetError(f"{path} is no batch of CIFAR: {error}") from error
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a damaged pickle ends in an error of any kind
+    except Exception as error:  # a damaged pickle raises any kind of error
         reason = f"{type(error).__name__}: {error}"
         raise DatasetError(f"{path} is truncated or damaged ({reason}): fetch it again") from error
 
 
 class _Kind:
-    """Stands for `numpy.dtype`, of which only unsigned bytes are known."""
+    """Stands for `numpy.dtype`; only unsigned bytes are known."""
 
     def __init__(self, name: bytes | str, *_: object) -> None:
         if _text(name) not in ("u1", "|u1", "uint8"):
             raise pickle.UnpicklingError(f"its array is of {_text(name)!r}, expected 'u1', unsigned bytes")
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and the like say nothing about bytes."""
+        """Ignore byte order and the like, which mean nothing for bytes."""
 
 
 class _Array:
-    """Stands for `numpy.ndarray`: what the pickle says of one."""
+    """Stands for `numpy.ndarray`, or for its `_reconstruct`, after which a pickle sets the state."""
 
     shape: tuple[int, ...]
     content: bytes
 
     def __init__(self, *_: object) -> None:
-        """The first call that a pickle makes gives only an empty array, which its state then fills."""
+        pass
 
     def __setstate__(self, state: tuple[object, tuple[int, ...], _Kind, bool, bytes]) -> None:
         _, shape, _, by_columns, content = state
@@ -76,13 +76,13 @@ class _Array:
         self.content, self.by_columns = content, by_columns
 
     def tensor(self) -> Tensor:
-        """The array as a uint8 tensor."""
+        """Return the array as a uint8 tensor."""
         values = torch.frombuffer(bytearray(self.content), dtype=torch.uint8).reshape(self.shape)
         return values.permute(*reversed(range(values.dim()))) if self.by_columns else values
 
 
 class _FilledArray(_Array):
-    """Stands for the function by which protocol 5 makes an array at once."""
+    """Stands for numpy's `_frombuffer`, which protocol 5 calls."""
 
     def __init__(self, content: bytes, _: _Kind, shape: tuple[int, ...], order: str) -> None:
         self._fill(content, shape, order == "F")
@@ -110,15 +110,15 @@ _STAND_INS: dict[tuple[str, str], type] = {
 
 
 class _ArraysOnly(pickle._Unpickler):
-    """The unpickler in Python, since the one in C makes as much room as any number in the file says."""
+    """Python's unpickler; the one in C allocates whatever size the file claims."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of an array; refused")
         return _STAND_INS[module, name]
 
-    def load_bytearray8(self: Any) -> None:  # what the base class has is in no stub
-        """As the base class, which makes as much room as the file says before it looks whether there is as much."""
+    def load_bytearray8(self: Any) -> None:  # the stubs lack the attributes of the base class
+        """Read before allocating, unlike the base class."""
         size = int.from_bytes(self.read(8), "little")
         self.append(bytearray(self.read(size)))
 
