@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from rich.console import Console
 
 from proxconnect._support import extras
 from proxconnect._support.atomic import replacing
@@ -36,9 +37,6 @@ from proxconnect.training.study.rows import Row
 from proxconnect.training.study.running import Run as Running
 from proxconnect.training.study.workplace import CHECKPOINT, Workplace
 from proxconnect.version import __version__
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 PAIRS = ("bc", "pc", "bnn", "bnn+", "bnn++")
 """The pairs that the demo compares."""
@@ -108,7 +106,7 @@ class _Session:
 
     options: Options
     dataset: data.Dataset
-    console: "Console"
+    console: Console
     workplace: Workplace
     ledger: Ledger
     shipment: Shipment | None = None
@@ -177,15 +175,15 @@ class _Progress(Display):
         super().__init__(session.console, len(session.options.runs))
         self._session = session
 
-    def finished(self, row: Row, entry: Entry) -> None:
-        self.ended(row)
+    def finish_row(self, row: Row, entry: Entry) -> None:
+        self.end_row(row)
         self._session.write(complete=False)
 
-    def failed(self, row: Row, error: str) -> None:
+    def fail_row(self, row: Row, error: str) -> None:
         raise RunError(f"{row} failed in a worker process:\n{error.strip()}")
 
 
-def demo(options: Options, console: "Console") -> int:
+def demo(options: Options, console: Console) -> int:
     """Run the demo and return its exit code.
 
     It is 0, 1 if the file answers otherwise than the network, 130 after Ctrl-C, or 143 after SIGTERM. `results.json`

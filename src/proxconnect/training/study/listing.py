@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from proxconnect.training.study import ledger
 from proxconnect.training.study.rows import Row
 from proxconnect.training.study.study import Study
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def record(row: Row) -> dict[str, Any]:
@@ -29,12 +31,8 @@ def listed(study: Study) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def show(rows: Sequence[dict[str, Any]], console: "Console") -> None:
+def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Print them as a table, and the number of rows in each state."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for head in ("row", "state", "labels", "accuracy"):
         table.add_column(head, justify="right" if head == "accuracy" else "left")

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas
 from pandas import DataFrame
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from proxconnect._support.atomic import replacing
 from proxconnect.inspection import plots
@@ -26,10 +30,6 @@ from proxconnect.training.study.tables import (
     tables,
     telling,
 )
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table as RichTable
 
 
 def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
@@ -131,7 +131,7 @@ def _records(lines: DataFrame, names: list[str]) -> list[dict[str, Any]]:
             zip(settings(lines), lines[names].to_dict("records"), strict=True)]  # fmt: skip
 
 
-def show(entries: Sequence[Entry], grid: Grid, console: "Console") -> None:
+def show(entries: Sequence[Entry], grid: Grid, console: Console) -> None:
     """Print the accuracies and the comparisons."""
     rows = telling(frame(entries, grid.layout), grid.layout)
     for table in (*tables(rows, grid.layout), *map(difference_table, comparisons(rows, grid))):
@@ -168,12 +168,8 @@ def parts(table: Table, width: int) -> list[Table]:
     return [*found[:-1], replace(found[-1], notes=table.notes)]
 
 
-def on_terminal(table: Table) -> "RichTable":
+def on_terminal(table: Table) -> RichTable:
     """Return the lines of the table for rich to print."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     result = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for i, head in enumerate(table.heads):
         result.add_column(head, justify="left" if i == 0 else "right")

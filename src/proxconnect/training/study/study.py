@@ -5,7 +5,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Self
+from typing import Self
+
+from rich.console import Console
 
 from proxconnect._support.termination import TerminatedError
 from proxconnect.training.study import ledger, results
@@ -18,9 +20,6 @@ from proxconnect.training.study.rows import Row, described
 from proxconnect.training.study.running import Run
 from proxconnect.training.study.workers import Workers
 from proxconnect.training.study.workplace import Workplace
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 OpenWorkers = Callable[[], AbstractContextManager[Workers]]
 
@@ -59,7 +58,7 @@ class Study:
         return ledger.newest(ledger.read(self.ledger), {row.key for row in rows_of(self.grid)})
 
 
-def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: "Console") -> dict[Row, str]:
+def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: Console) -> dict[Row, str]:
     """Run the rows that are not in the ledger, at most `limit`, and write the results.
 
     Returns the rows that failed, and why. After Ctrl-C and SIGTERM the next call goes on from the ledger.
@@ -88,7 +87,7 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
 
 
 def run_rows(
-    study: Study, rows: Sequence[Row], workers: OpenWorkers, threads: int, book: Ledger, console: "Console"
+    study: Study, rows: Sequence[Row], workers: OpenWorkers, threads: int, book: Ledger, console: Console
 ) -> list[Row]:
     """Run `rows`, with a display. Returns those that failed, and those that would have started from them."""
     with workers() as crew, Display(console, len(rows)) as display:
@@ -109,7 +108,7 @@ def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) 
     return words
 
 
-def write_results(study: Study, console: "Console") -> list[Path]:
+def write_results(study: Study, console: Console) -> list[Path]:
     """Print tables of the ledger and write them beside it, with pictures. Returns the paths.
 
     Raises:

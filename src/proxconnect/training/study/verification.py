@@ -6,7 +6,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from rich.console import Console
 
 from proxconnect.training.study import ledger
 from proxconnect.training.study.ledger import Entry, Ledger
@@ -17,9 +19,6 @@ from proxconnect.training.study.statistics import REESTIMATED, frame, next_inter
 from proxconnect.training.study.study import OpenWorkers, Study, require_runnable, run_rows
 from proxconnect.training.study.workplace import Workplace
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 
 class Verdict(NamedTuple):
     """Whether a row agrees with the line of the ledger, and why, in words."""
@@ -28,7 +27,7 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console: "Console") -> dict[Row, Verdict]:
+def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console: Console) -> dict[Row, Verdict]:
     """Run random finished rows again, in folders of their own, with those that they start from, and compare."""
     require_runnable(study.grid.run)
     recorded = {entry.key: entry for entry in ledger.read(study.ledger)}
