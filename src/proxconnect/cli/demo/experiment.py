@@ -100,14 +100,11 @@ class Outcome(NamedTuple):
 
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[tuple[int, int]], None]) -> Any:
     """Train and measure what `configuration` says, as a row of a study, and leave the network in `folder`."""
-    run = Run(**configuration["run"])
-    if configuration["run"]["accumulator"] is not None:
-        run = replace(run, accumulator=Accumulator(**configuration["run"]["accumulator"]))
+    run, sums, root = Run(**configuration["run"]), configuration["run"]["accumulator"], configuration["root"]
+    run = replace(run, accumulator=sums and Accumulator(**sums))
     recipe, start = Recipe(**configuration["recipe"]), configuration.get("start")
-    dataset = data.load(configuration["data"], Path(configuration["root"]) if configuration["root"] else None)
-    outcome = train(
-        run, recipe, dataset, load_file(start) if start else None, lambda done: on_progress((done, recipe.epochs))
-    )
+    dataset = data.load(configuration["data"], root and Path(root))
+    outcome = train(run, recipe, dataset, start and load_file(start), lambda done: on_progress((done, recipe.epochs)))
     save_file(outcome.model.state_dict(), folder / CHECKPOINT)
     accuracy = {"reestimated": outcome.accuracy_after, "hard": outcome.accuracy_before}
     return {"accuracy": accuracy, "curve": outcome.epochs, "seconds": outcome.seconds}
