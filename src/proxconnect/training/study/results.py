@@ -41,7 +41,8 @@ def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
 
 def cells(rows: DataFrame) -> DataFrame:
     """Return the spread of each quantity in each setting, unrounded: accuracies in [0, 1], seconds, bytes."""
-    whole = pandas.concat([quantity.cells(rows).assign(figure=quantity.name) for quantity in QUANTITIES])
+    found = [quantity.cells(rows).assign(figure=quantity.name) for quantity in QUANTITIES]
+    whole = pandas.concat([part for part in found if len(part)] or found[:1])
     return whole[[*axes(whole), "figure", "seeds", "mean", "sd"]]
 
 
