@@ -42,7 +42,7 @@ PAIRS = ("bc", "pc", "bnn", "bnn+", "bnn++")
 """The pairs that the demo compares."""
 
 SEEDS = {"digits": 3, "fashion-mnist": 1}
-"""How many seeds each data set is trained with."""
+"""The number of seeds for each data set."""
 
 MOST_WORKERS = 8
 
@@ -55,7 +55,7 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Options:
-    """What to run. None means the default of the data set: its recipe's epochs, `SEEDS`, a worker for each core."""
+    """The runs to make. None means the default: the epochs of the recipe, `SEEDS`, a worker for each core."""
 
     data: str = "digits"
     root: Path | None = None

@@ -192,7 +192,7 @@ def _batches_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
 
 @torch.no_grad()
 def answers(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Return the logits (N, classes) of `model` in `eval()`, where binary layers are hard."""
+    """Return the logits (N, classes) of `model` in `eval()`, with hard binary layers."""
     model.eval()
     return torch.cat([model(batch) for batch in torch.split(images, batch_size)])
 

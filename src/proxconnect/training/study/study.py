@@ -1,4 +1,4 @@
-"""A study: its grid, its ledger and the folder where its rows work; running them and writing the results."""
+"""A study: its grid, its ledger and its work folder. Run its rows and write the results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -26,7 +26,7 @@ OpenWorkers = Callable[[], AbstractContextManager[Workers]]
 
 @dataclass(frozen=True)
 class Study:
-    """A grid, the chosen ones of its rows, the ledger's file and the folders where rows work."""
+    """A grid, the chosen rows, the path of the ledger and the folders of rows."""
 
     grid: Grid
     rows: list[Row]
@@ -43,7 +43,7 @@ class Study:
             path: the grid file.
             only: by axis, the labels of the rows that are meant.
             folder: that of the ledger; by default that of the grid.
-            work: where rows work; by default runs/studies/ and the name of `folder`.
+            work: the folder of checkpoints and logs; by default runs/studies/ and the name of `folder`.
 
         Raises:
             GridError: the grid or `only` is wrong.
