@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from proxconnect._support.atomic import replacing
 from proxconnect.conversion import binarize
 from proxconnect.deploy.hardening import reestimate_batchnorm
 from proxconnect.layers import Accumulator
@@ -105,7 +106,8 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
     recipe, start = Recipe(**configuration["recipe"]), configuration.get("start")
     dataset = data.load(configuration["data"], root and Path(root))
     outcome = train(run, recipe, dataset, start and load_file(start), lambda done: on_progress((done, recipe.epochs)))
-    save_file(outcome.model.state_dict(), folder / CHECKPOINT)
+    with replacing(folder / CHECKPOINT) as temporary:
+        save_file(outcome.model.state_dict(), temporary)
     accuracy = {"reestimated": outcome.accuracy_after, "hard": outcome.accuracy_before}
     return {"accuracy": accuracy, "curve": outcome.epochs, "seconds": outcome.seconds}
 
