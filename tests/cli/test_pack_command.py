@@ -1,4 +1,4 @@
-"""`proxconnect pack`: what a checkpoint may be, which layers become binary, and one line for each error of a user."""
+"""`proxconnect pack`: forms of checkpoints, the layers that become binary, and one line for each error of a user."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def packed(*arguments: str) -> int:
 
 
 def wrapped(state: dict, form: str) -> dict:
-    """A state dict in the dress of a training loop."""
+    """Wrap a state dict as training loops do."""
     under_model = {f"model.{name}": tensor for name, tensor in state.items()}
     by_ddp = {f"module.{name}": tensor for name, tensor in state.items()}
     return {
