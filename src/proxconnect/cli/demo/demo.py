@@ -23,9 +23,9 @@ from proxconnect._support.atomic import replacing
 from proxconnect._support.processes import available_cores
 from proxconnect._support.termination import INTERRUPTED, TERMINATED, TerminatedError
 from proxconnect.cli import document
+from proxconnect.cli.demo.accuracies import table
 from proxconnect.cli.demo.experiment import ACTIVATIONS, RECIPES, Mode, Recipe, Run, Start, restore
 from proxconnect.cli.demo.shipping import Shipment, ship
-from proxconnect.cli.demo.table import table
 from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data

@@ -1,6 +1,6 @@
 """From a grid to its rows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -24,8 +24,20 @@ def rows_of(grid: Grid) -> list[Row]:
             raise GridError(f"two blocks have a row {described(draft.labels)!r}, with other settings: "
                             "let a label of an axis tell them apart")  # fmt: skip
     made: dict[_Draft, Row] = {}
+
+    def make(draft: _Draft, path: tuple[_Draft, ...] = ()) -> Row:
+        """Return the row of a draft, made after the row that it starts from."""
+        if draft in path:
+            raise GridError(f"{described(draft.labels)}: by `after` it starts from itself")
+        if draft not in made:
+            origin = draft.origin or Label({})
+            before = None if origin.after is None else _origin(draft, origin.after, drafts.values())
+            after = None if before is None else make(before, (*path, draft))
+            made[draft] = Row(draft.labels, draft.configuration, grid.run, after, origin.checkpoint)
+        return made[draft]
+
     for draft in drafts.values():
-        _make(draft, list(drafts.values()), grid.run, made, ())
+        make(draft)
     by_key: dict[str, Row] = {}
     for row in made.values():
         other = by_key.setdefault(row.key, row)
@@ -70,20 +82,7 @@ def _matches(labels: Labels, wanted: Mapping[str, Sequence[str]]) -> bool:
     return all(labels.get(axis) in among for axis, among in wanted.items())
 
 
-def _make(draft: _Draft, drafts: Sequence[_Draft], run: str, made: dict[_Draft, Row], path: tuple[_Draft, ...]) -> Row:
-    """Return the row of a draft, made after the row that it starts from."""
-    if draft in path:
-        raise GridError(f"{described(draft.labels)}: by `after` it starts from itself")
-    if draft not in made:
-        after = checkpoint = None
-        if draft.origin is not None and draft.origin.after is not None:
-            after = _make(_origin(draft, draft.origin.after, drafts), drafts, run, made, (*path, draft))
-            checkpoint = draft.origin.checkpoint
-        made[draft] = Row(draft.labels, draft.configuration, run, after, checkpoint)
-    return made[draft]
-
-
-def _origin(draft: _Draft, after: Labels, drafts: Sequence[_Draft]) -> _Draft:
+def _origin(draft: _Draft, after: Labels, drafts: Iterable[_Draft]) -> _Draft:
     """Return the draft with the labels `after` that has those of `draft` on the other axes that both have."""
     like = draft.labels | after
     fitting = [d for d in drafts if after.items() <= d.labels.items()
