@@ -169,11 +169,11 @@ def parts(table: Table, width: int) -> list[Table]:
     return [*found[:-1], replace(found[-1], notes=table.notes)]
 
 
-def on_terminal(table: Table) -> RichTable:
-    """Return the lines of the table for rich to print."""
+def on_terminal(table: Table, left: int = 1) -> RichTable:
+    """Return the lines of the table for rich to print; all but the first `left` columns are aligned to the right."""
     result = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for i, head in enumerate(table.heads):
-        result.add_column(head, justify="left" if i == 0 else "right")
+        result.add_column(head, justify="left" if i < left else "right")
     for line in table.lines:
         result.add_row(*map(Text, line))
     return result
