@@ -94,7 +94,7 @@ class Grid:
         """Return the grid of a YAML file. GridError, in one line, if it is wrong."""
         content, folder = yaml_files.read(path), path.parent
         for key in content:
-            require_known(key, _KEYS, f"key of {path}")
+            require_known(str(key), _KEYS, f"key of {path}")
         axes = {str(name): _axis(str(name), labels) for name, labels in _file_or(content.get("axes"), folder, "axes")}
         if not axes:
             raise GridError(f"{path} needs `axes:`, as in axes: {{seed: [0, 1, 2]}}")
