@@ -18,10 +18,9 @@ WRITING = {"write_text", "write_bytes", "savefig", "save_file", "serialize", "to
 
 OTHERWISE = {
     "_support/atomic.py": "the replacing itself",
-    "cli/bench/measure.py": "a folder of its own that is deleted",
+    "cli/bench/benchmark.py": "a folder of its own that is deleted",
+    "cli/bench/peak_memory.py": "a folder of its own that is deleted",
     "cli/command.py": "the null device",
-    "cli/demo/shipping.py": "a folder of its own that is deleted",
-    "cli/resident.py": "a folder of its own that is deleted",
     "deploy/packed/file/checksum.py": "the file that a caller replaces",
     "deploy/packed/file/tensor_file.py": "the file that a caller replaces",
     "inspection/memory.py": "a file of the system",

@@ -195,6 +195,19 @@ def test_a_report_is_written_beside_the_ledger(entries, tmp_path):
     assert "bnn++ against bnn+" in (tmp_path / "tables.md").read_text()
 
 
+def test_differences_along_several_axes_are_in_one_file(entries, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_draw", lambda *_: [])
+    compare = {"pair": [["bnn++", "bnn+"]], "mode": [["BW", "float"]]}
+    rows = [*entries, *(entry(seed, 0.8, pair="fp", mode="BW", start="E2E") for seed in range(2))]
+    results.write(rows, Grid.read(write_grid(tmp_path, compare=compare)), tmp_path)
+    head, *lines = (tmp_path / "differences.csv").read_text().splitlines()
+    assert head == "axis,one,other,mode,start,pair,seeds,mean,low,high"
+    assert [line.split(",")[:7] for line in lines] == [
+        ["pair", "bnn++", "bnn+", "BW", "E2E", "", "5"], ["pair", "bnn++", "bnn+", "BWA", "E2E", "", "4"],
+        ["mode", "BW", "float", "", "E2E", "fp", "2"],
+    ]  # fmt: skip
+
+
 def test_a_row_agrees_to_the_bit_or_within_the_spread_of_its_seeds(entries):
     recorded = next(e for e in entries if e.labels["pair"] == "bnn+")
     labels = {name: label for name, label in recorded.labels.items() if name != "seed"}

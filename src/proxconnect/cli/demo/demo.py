@@ -13,18 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from rich.console import Console
 
 from proxconnect._support import extras
 from proxconnect._support.atomic import replacing
-from proxconnect._support.json_numbers import finite
 from proxconnect._support.processes import available_cores
 from proxconnect._support.termination import INTERRUPTED, TERMINATED, TerminatedError
+from proxconnect.cli import document
+from proxconnect.cli.demo.accuracies import table
 from proxconnect.cli.demo.experiment import ACTIVATIONS, RECIPES, Mode, Recipe, Run, Start, restore
 from proxconnect.cli.demo.shipping import Shipment, ship
-from proxconnect.cli.demo.table import table
 from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data
@@ -37,14 +38,11 @@ from proxconnect.training.study.running import Run as Running
 from proxconnect.training.study.workplace import CHECKPOINT, Workplace
 from proxconnect.version import __version__
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 PAIRS = ("bc", "pc", "bnn", "bnn+", "bnn++")
 """The pairs that the demo compares."""
 
 SEEDS = {"digits": 3, "fashion-mnist": 1}
-"""How many seeds each data set is trained with."""
+"""The number of seeds for each data set."""
 
 MOST_WORKERS = 8
 
@@ -57,7 +55,7 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Options:
-    """What to run. None means the default of the data set: its recipe's epochs, `SEEDS`, a worker for each core."""
+    """The runs to make. None means the default: the epochs of the recipe, `SEEDS`, a worker for each core."""
 
     data: str = "digits"
     root: Path | None = None
@@ -95,10 +93,7 @@ class Options:
         return rows
 
     def _row(self, run: Run, after: Row | None) -> Row:
-        configuration = {
-            "data": self.data, "root": None if self.root is None else str(self.root), "run": dataclasses.asdict(run),
-            "recipe": dataclasses.asdict(self.recipe),
-        }  # fmt: skip
+        configuration = document.plain({"data": self.data, "root": self.root, "run": run, "recipe": self.recipe})
         return Row({"run": str(run)}, configuration, "proxconnect.cli.demo.experiment:run_row", after, "start")
 
 
@@ -108,7 +103,7 @@ class _Session:
 
     options: Options
     dataset: data.Dataset
-    console: "Console"
+    console: Console
     workplace: Workplace
     ledger: Ledger
     shipment: Shipment | None = None
@@ -137,35 +132,29 @@ class _Session:
 
     def write(self, complete: bool) -> None:
         """Write results.json: accuracies in [0, 1], losses in nats (None if not finite), seconds, bytes."""
-        arguments = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self.options).items()}
+        versions = {"proxconnect": __version__, "torch": torch.__version__, "python": platform.python_version()}
         content = {
             "complete": complete,
             "seconds": time.perf_counter() - self.began,
-            "arguments": arguments | {"recipe": dataclasses.asdict(self.options.recipe)},
+            "arguments": dataclasses.asdict(self.options) | {"recipe": self.options.recipe},
             "activations": ACTIVATIONS,
-            "versions": {
-                "proxconnect": __version__, "torch": torch.__version__, "python": platform.python_version(),
-            },
-            "runs": [_record(run, entry) for run, entry in self.done.items()],
-            "best": None if self.shipment is None else dataclasses.asdict(self.shipment)
-            | {"largest_difference": finite(self.shipment.largest_difference), "same": self.shipment.is_same},
-        }  # fmt: skip
+            "versions": versions,
+            "runs": [_record(run, entry.measured) for run, entry in self.done.items()],
+            "best": self.shipment and vars(self.shipment) | {"same": self.shipment.is_same},
+        }
         write_json(content, self.path("results.json"))
 
 
-def _record(run: Run, entry: Entry) -> dict[str, Any]:
-    accuracy = entry.measured["accuracy"]
-    return dataclasses.asdict(run) | {
-        "accuracy": accuracy["reestimated"],
-        "accuracy_before_reestimation": accuracy["hard"],
-        "seconds": entry.measured["seconds"],
-        "epochs": entry.measured["curve"],
-    }
+def _record(run: Run, measured: dict[str, Any]) -> dict[str, Any]:
+    accuracies = {
+        "accuracy": measured["accuracy"]["reestimated"], "accuracy_before_reestimation": measured["accuracy"]["hard"],
+    }  # fmt: skip
+    return vars(run) | accuracies | {"seconds": measured["seconds"], "epochs": measured["curve"]}
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Write `content` to `path`, whole or not at all. ValueError for NaN and infinity."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    """Write `content` to `path`, whole or not at all; NaN and infinity become null."""
+    text = json.dumps(document.plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -177,15 +166,15 @@ class _Progress(Display):
         super().__init__(session.console, len(session.options.runs))
         self._session = session
 
-    def finished(self, row: Row, entry: Entry) -> None:
-        self.ended(row)
+    def finish_row(self, row: Row, entry: Entry) -> None:
+        self.end_row(row)
         self._session.write(complete=False)
 
-    def failed(self, row: Row, error: str) -> None:
+    def fail_row(self, row: Row, error: str) -> None:
         raise RunError(f"{row} failed in a worker process:\n{error.strip()}")
 
 
-def demo(options: Options, console: "Console") -> int:
+def demo(options: Options, console: Console) -> int:
     """Run the demo and return its exit code.
 
     It is 0, 1 if the file answers otherwise than the network, 130 after Ctrl-C, or 143 after SIGTERM. `results.json`

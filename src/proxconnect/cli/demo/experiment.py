@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from proxconnect._support.atomic import replacing
 from proxconnect.conversion import binarize
 from proxconnect.deploy.hardening import reestimate_batchnorm
 from proxconnect.layers import Accumulator
@@ -100,15 +101,13 @@ class Outcome(NamedTuple):
 
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[tuple[int, int]], None]) -> Any:
     """Train and measure what `configuration` says, as a row of a study, and leave the network in `folder`."""
-    run = Run(**configuration["run"])
-    if configuration["run"]["accumulator"] is not None:
-        run = replace(run, accumulator=Accumulator(**configuration["run"]["accumulator"]))
+    run, sums, root = Run(**configuration["run"]), configuration["run"]["accumulator"], configuration["root"]
+    run = replace(run, accumulator=sums and Accumulator(**sums))
     recipe, start = Recipe(**configuration["recipe"]), configuration.get("start")
-    dataset = data.load(configuration["data"], Path(configuration["root"]) if configuration["root"] else None)
-    outcome = train(
-        run, recipe, dataset, load_file(start) if start else None, lambda done: on_progress((done, recipe.epochs))
-    )
-    save_file(outcome.model.state_dict(), folder / CHECKPOINT)
+    dataset = data.load(configuration["data"], root and Path(root))
+    outcome = train(run, recipe, dataset, start and load_file(start), lambda done: on_progress((done, recipe.epochs)))
+    with replacing(folder / CHECKPOINT) as temporary:
+        save_file(outcome.model.state_dict(), temporary)
     accuracy = {"reestimated": outcome.accuracy_after, "hard": outcome.accuracy_before}
     return {"accuracy": accuracy, "curve": outcome.epochs, "seconds": outcome.seconds}
 
@@ -195,7 +194,7 @@ def _batches_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
 
 @torch.no_grad()
 def answers(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Return the logits (N, classes) of `model` in `eval()`, where binary layers are hard."""
+    """Return the logits (N, classes) of `model` in `eval()`, with hard binary layers."""
     model.eval()
     return torch.cat([model(batch) for batch in torch.split(images, batch_size)])
 

@@ -1,4 +1,4 @@
-"""`proxconnect study`: a grid of training runs, its ledger, and what is made of it."""
+"""`proxconnect study`: a grid of training runs, its ledger, and the results."""
 
 import argparse
 from pathlib import Path
@@ -14,8 +14,6 @@ from proxconnect.cli.manual import epilog
 from proxconnect.cli.parser import Parser, complain, positive
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from proxconnect.training.study.study import OpenWorkers, Study
 
 
@@ -67,7 +65,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _add_instead(command: Parser) -> None:
-    """What may be done instead of running rows."""
+    """Add the options that replace running rows."""
     group = command.add_argument_group("instead of running rows")
     instead = group.add_mutually_exclusive_group().add_argument
     instead("--list", action="store_true", help="print the rows and how far each is")
@@ -117,12 +115,13 @@ def _run(parsed: argparse.Namespace) -> int:
 
 
 def _do(study: "Study", parsed: argparse.Namespace) -> tuple[Exit, dict[str, Any]]:
-    """Do what the arguments ask for, and return what came of it as plain data."""
+    """Do what the arguments ask for, and return the result as plain data."""
     from rich.console import Console
 
     from proxconnect.training.study import listing, results
     from proxconnect.training.study.choosing import choose
-    from proxconnect.training.study.study import write_results
+    from proxconnect.training.study.study import run, write_results
+    from proxconnect.training.study.verification import verify
 
     console = Console(stderr=parsed.json)
     if parsed.list:
@@ -135,33 +134,19 @@ def _do(study: "Study", parsed: argparse.Namespace) -> tuple[Exit, dict[str, Any
     if parsed.choose:
         path = parsed.output or study.grid.path.with_name("tuned.yaml")
         return Exit.DONE, {"file": path, **choose(study, parsed.choose, parsed.by, path, console)}
-    return (_verify if parsed.verify else _run_rows)(study, parsed, console)
-
-
-def _verify(study: "Study", parsed: argparse.Namespace, console: "Console") -> tuple[Exit, dict[str, Any]]:
-    from proxconnect.training.study.listing import record
-    from proxconnect.training.study.verification import verify
-
-    verdicts = verify(study, parsed.verify, _workers(parsed), parsed.threads, console)
-    rows = [record(row) | found._asdict() for row, found in verdicts.items()]
-    return Exit.DONE if all(found.agrees for found in verdicts.values()) else Exit.NO, {"rows": rows}
-
-
-def _run_rows(study: "Study", parsed: argparse.Namespace, console: "Console") -> tuple[Exit, dict[str, Any]]:
-    from proxconnect.training.study.listing import record
-    from proxconnect.training.study.results import figures
-    from proxconnect.training.study.study import run
-
+    if parsed.verify:
+        verdicts = verify(study, parsed.verify, _workers(parsed), parsed.threads, console)
+        rows = [listing.record(row) | found._asdict() for row, found in verdicts.items()]
+        return Exit.DONE if all(row["agrees"] for row in rows) else Exit.NO, {"rows": rows}
     failures = run(study, _workers(parsed), parsed.threads, parsed.limit, console)
     entries = study.entries()
     done = {entry.key for entry in entries}
-    found = {
+    return Exit.NO if failures else Exit.DONE, {
         "rows": len(study.rows),
         "done": sum(row.key in done for row in study.rows),
-        "failed": [record(row) | {"reason": why} for row, why in failures.items()],
-        **figures(entries, study.grid),
+        "failed": [listing.record(row) | {"reason": why} for row, why in failures.items()],
+        **results.figures(entries, study.grid),
     }
-    return Exit.NO if failures else Exit.DONE, found
 
 
 def _workers(parsed: argparse.Namespace) -> "OpenWorkers":

@@ -1,5 +1,6 @@
-"""Studies: a grid of training runs as a ledger that grows, and tables, pictures and checks made of it.
+"""Studies: grids of training runs, a ledger of their results, and tables, pictures and checks of the ledger.
 
-A grid file (`grid`) is expanded to rows (`rows`), each with an address of its own. Worker processes or a Ray cluster
-run them (`running`), and each finished row becomes one line of the ledger (`ledger`), of which all else is made.
+A grid file (`grid`) expands to rows (`expansion`), each with an address. Processes or a Ray cluster run them
+(`running`, `workers`). Each finished row becomes a line of the ledger (`ledger`), from which all results come
+(`results`).
 """

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from pandas import DataFrame
+from rich.console import Console
 
 from proxconnect._support.atomic import replacing
 from proxconnect.training.study import ledger
@@ -18,15 +19,11 @@ from proxconnect.training.study.rows import Labels, Row, described
 from proxconnect.training.study.statistics import settings, spreads
 from proxconnect.training.study.study import Study
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-
 Trials = Mapping[tuple[str, ...], DataFrame]
 """For each combination of labels of some axes its trials, the best first: the labels of other axes, `mean` and `sd`."""
 
 
-def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: "Console") -> dict[str, Any]:
+def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: Console) -> dict[str, Any]:
     """Write the best settings for each label of `axes` into a YAML file, and return its content.
 
     Raises:

@@ -1,6 +1,6 @@
 """From a grid to its rows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -12,33 +12,50 @@ from proxconnect.training.study.rows import Labels, Row, described
 
 
 def rows_of(grid: Grid) -> list[Row]:
-    """The rows of all blocks in their order, each once, an earlier one always before those that start from it.
+    """Return the rows of all blocks in their order, each once and after the row that it starts from.
 
-    GridError where labels do not tell rows apart, or where a row starts from none or from several.
+    Raises:
+        GridError: labels do not tell rows apart, or a row starts from none or from several.
     """
-    drafts = [draft for block in grid.blocks for draft in _drafts(grid, block)]
-    distinct: dict[tuple[tuple[str, str], ...], _Draft] = {}
-    for draft in drafts:
-        known = distinct.setdefault(tuple(sorted(draft.labels.items())), draft)
+    drafts: dict[frozenset[tuple[str, str]], _Draft] = {}
+    for draft in (draft for block in grid.blocks for draft in _drafts(grid, block)):
+        known = drafts.setdefault(frozenset(draft.labels.items()), draft)
         if known.configuration != draft.configuration:
             raise GridError(f"two blocks have a row {described(draft.labels)!r}, with other settings: "
                             "let a label of an axis tell them apart")  # fmt: skip
-    made: dict[int, Row] = {}
-    for draft in distinct.values():
-        _make(draft, list(distinct.values()), grid.run, made, ())
-    _require_distinct(list(made.values()))
+    made: dict[_Draft, Row] = {}
+
+    def make(draft: _Draft, path: tuple[_Draft, ...] = ()) -> Row:
+        """Return the row of a draft, made after the row that it starts from."""
+        if draft in path:
+            raise GridError(f"{described(draft.labels)}: by `after` it starts from itself")
+        if draft not in made:
+            origin = draft.origin or Label({})
+            before = None if origin.after is None else _origin(draft, origin.after, drafts.values())
+            after = None if before is None else make(before, (*path, draft))
+            made[draft] = Row(draft.labels, draft.configuration, grid.run, after, origin.checkpoint)
+        return made[draft]
+
+    for draft in drafts.values():
+        make(draft)
+    by_key: dict[str, Row] = {}
+    for row in made.values():
+        other = by_key.setdefault(row.key, row)
+        if other is not row:
+            raise GridError(f"{str(other)!r} and {str(row)!r} are the same configuration: exclude one, or give one "
+                            "of the labels what it changes")  # fmt: skip
     return list(made.values())
 
 
 def selected(rows: Sequence[Row], grid: Grid, only: Mapping[str, Any]) -> list[Row]:
-    """Those with one of the labels given for each axis. GridError for axes and labels that the grid has not."""
+    """Return the rows with one of the labels given for each axis. GridError if the grid does not have them."""
     wanted = chosen_labels(only, grid.axes, "--only")
     return [row for row in rows if _matches(row.labels, wanted)]
 
 
 @dataclass(frozen=True, eq=False)
 class _Draft:
-    """A row that does not know yet what it starts from."""
+    """A row whose origin is a label, not a row yet."""
 
     labels: Labels
     configuration: Configuration
@@ -65,25 +82,11 @@ def _matches(labels: Labels, wanted: Mapping[str, Sequence[str]]) -> bool:
     return all(labels.get(axis) in among for axis, among in wanted.items())
 
 
-def _make(draft: _Draft, drafts: Sequence[_Draft], run: str, made: dict[int, Row], path: tuple[int, ...]) -> Row:
-    """The row of a draft, after that which it starts from."""
-    if id(draft) in path:
-        raise GridError(f"{described(draft.labels)}: by `after` it starts from itself")
-    if id(draft) not in made:
-        after = None
-        if draft.origin is not None:
-            after = _make(_origin(draft, drafts), drafts, run, made, (*path, id(draft)))
-        checkpoint = None if draft.origin is None else draft.origin.checkpoint
-        made[id(draft)] = Row(draft.labels, draft.configuration, run, after, checkpoint)
-    return made[id(draft)]
-
-
-def _origin(draft: _Draft, drafts: Sequence[_Draft]) -> _Draft:
-    """The one that has the labels of `after`, and those of `draft` on its other axes."""
-    assert draft.origin is not None
-    assert draft.origin.after is not None
-    after, like = draft.origin.after, draft.labels | draft.origin.after
-    fitting = [d for d in drafts if after.items() <= d.labels.items() and _agree(d.labels, like)]
+def _origin(draft: _Draft, after: Labels, drafts: Iterable[_Draft]) -> _Draft:
+    """Return the draft with the labels `after` that has those of `draft` on the other axes that both have."""
+    like = draft.labels | after
+    fitting = [d for d in drafts if after.items() <= d.labels.items()
+               and all(like.get(axis, label) == label for axis, label in d.labels.items())]  # fmt: skip
     if len(fitting) == 1:
         return fitting[0]
     wanted = described(after)
@@ -92,17 +95,3 @@ def _origin(draft: _Draft, drafts: Sequence[_Draft]) -> _Draft:
                         f"such a row ({described(like)!r}): add it, or exclude this one")  # fmt: skip
     found = " or ".join(repr(described(d.labels)) for d in fitting[:3])
     raise GridError(f"{described(draft.labels)} starts after {wanted!r}, which is {found}: say more in `after`")
-
-
-def _agree(one: Labels, other: Labels) -> bool:
-    """Whether they are alike on the axes that both have."""
-    return all(other.get(axis, label) == label for axis, label in one.items())
-
-
-def _require_distinct(rows: Sequence[Row]) -> None:
-    by_key: dict[str, Row] = {}
-    for row in rows:
-        other = by_key.setdefault(row.key, row)
-        if other is not row:
-            raise GridError(f"{str(other)!r} and {str(row)!r} are the same configuration: exclude one, or give one "
-                            "of the labels what it changes")  # fmt: skip

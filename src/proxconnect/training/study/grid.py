@@ -1,4 +1,4 @@
-"""A grid file: what stays the same in a study, the axes along which its rows differ, and which of them there are.
+"""A grid file: the base configuration of a study, the axes along which its rows differ, and the blocks of rows.
 
 docs/grids.md has an example with every key, and says which setting wins.
 """
@@ -7,14 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from proxconnect.training.study import yaml_files
 from proxconnect.training.study.names import GridError, require_known
 from proxconnect.training.study.rows import Labels
 
 RUN = "proxconnect.training.row:run_row"
-"""What runs a row, unless the grid says otherwise."""
+"""The default row function."""
 
 _KEYS = ("base", "axes", "blocks", "tuned", "compare", "tables", "folder", "run")
 
@@ -26,39 +26,41 @@ OTHER_COLUMNS = (
 )  # fmt: skip
 """Columns of tables beside those of axes."""
 
+Chosen = Mapping[str, tuple[str, ...]]
+"""Labels for some axes."""
+
 
 @dataclass(frozen=True)
 class Label:
-    """What a label of an axis changes; `after` names the row that those under it start from."""
+    """The changes of a label. Its rows start from the row `after`; the key `checkpoint` takes its last checkpoint."""
 
     overrides: Mapping[str, Any]
     after: Labels | None = None
     checkpoint: str | None = None
-    """The key of the configuration that takes the last checkpoint of that row."""
-    tuned_as: Mapping[str, str] = field(default_factory=dict)
-    """The labels whose tuned settings its rows have where nothing was tuned for their own."""
+    tuned_as: Labels = field(default_factory=dict)
+    """The labels whose tuned settings its rows take if nothing was tuned for their own."""
 
 
-@dataclass(frozen=True)
-class Block:
-    """A product of axes, less what is excluded. An axis that the block leaves out (`axis: null`) is absent."""
+Axes = Mapping[str, Mapping[str, Label]]
 
-    axes: Mapping[str, tuple[str, ...]]
-    exclude: tuple[Mapping[str, tuple[str, ...]], ...]
+
+class Block(NamedTuple):
+    """A product of axes, less the excluded rows. An axis that the block leaves out (`axis: null`) is absent."""
+
+    axes: Chosen
+    exclude: list[Chosen]
     overrides: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """Overrides of the rows that have these labels."""
 
     when: Labels
     overrides: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Which axis has a line for each of its labels in tables, and which have the columns. Others make tables apart."""
+class Layout(NamedTuple):
+    """The axis with a line of a table for each label, and those with the columns. Other axes make several tables."""
 
     lines: str = "pair"
     columns: tuple[str, ...] = ("mode", "start")
@@ -66,21 +68,21 @@ class Layout:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a grid file says, checked."""
+    """The checked content of a grid file."""
 
     path: Path
     folder: Path
     """Where the ledger, the tables and the pictures lie; by default that of the file."""
     run: str
     base: Mapping[str, Any]
-    axes: Mapping[str, Mapping[str, Label]]
-    blocks: tuple[Block, ...]
-    tuned: tuple[Setting, ...]
-    compare: Mapping[str, tuple[tuple[str, str], ...]]
+    axes: Axes
+    blocks: list[Block]
+    tuned: list[Setting]
+    compare: Mapping[str, Sequence[tuple[str, str]]]
     layout: Layout
 
     def tuned_for(self, labels: Labels) -> list[Setting]:
-        """The tuned settings of a row with these labels; where there are none, those of what they are `tuned_as`."""
+        """Return the tuned settings of a row with these labels; if there are none, those of its `tuned_as`."""
         asked = dict(labels)
         for axis, label in labels.items():
             asked |= self.axes[axis][label].tuned_as
@@ -89,38 +91,44 @@ class Grid:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The grid of a YAML file. GridError, in one line, for what it cannot mean."""
-        content = yaml_files.read(path)
+        """Return the grid of a YAML file. GridError, in one line, if it is wrong."""
+        content, folder = yaml_files.read(path), path.parent
         for key in content:
             require_known(str(key), _KEYS, f"key of {path}")
-        axes = _axes(content.get("axes"), path.parent)
-        _require_tuned_as(axes)
+        axes = {str(name): _axis(str(name), labels) for name, labels in _file_or(content.get("axes"), folder, "axes")}
         if not axes:
             raise GridError(f"{path} needs `axes:`, as in axes: {{seed: [0, 1, 2]}}")
+        for label in (label for labels in axes.values() for label in labels.values()):
+            for axis in label.tuned_as:  # whose labels may be of the tuning grid alone
+                require_known(axis, axes, "axis in tuned_as")
         run = content.get("run", RUN)
         if not re.fullmatch(r"[\w.]+:[\w.]+", str(run)):
             raise GridError(f"run: {run!r} is no MODULE:CALLABLE")
         return cls(
             path=path,
-            folder=path.parent / str(content.get("folder", ".")),
+            folder=folder / str(content.get("folder", ".")),
             run=run,
-            base=_base(content.get("base", {}), path.parent),
+            base=dict(_file_or(content.get("base", {}), folder, "base")),
             axes=axes,
-            blocks=tuple(_block(block, axes) for block in _list(content.get("blocks", [{}]), "blocks")),
-            tuned=tuple(s for name in _names(content.get("tuned", [])) for s in _tuned(path.parent / name, axes)),
-            compare=_comparisons(_mapping(content.get("compare", {}), "compare"), axes),
+            blocks=[_block(block, axes) for block in _list(content.get("blocks", [{}]), "blocks")],
+            tuned=[setting for name in _names(content.get("tuned", [])) for setting in _tuned(folder / name, axes)],
+            compare={
+                str(axis): [_couple(couple, str(axis), axes) for couple in _list(couples, f"compare: {axis}")]
+                for axis, couples in _mapping(content.get("compare", {}), "compare").items()
+            },
             layout=_layout(_mapping(content.get("tables", {}), "tables"), axes),
         )
 
 
-def _base(base: Any, folder: Path) -> Mapping[str, Any]:
-    return yaml_files.read(folder / base) if isinstance(base, str) else _mapping(base, "base")
-
-
-def _axes(axes: Any, folder: Path) -> dict[str, dict[str, Label]]:
-    """The axes, which may be a file of their own, for several grids of one ledger."""
-    content = yaml_files.read(folder / axes) if isinstance(axes, str) else _mapping(axes, "axes")
-    return {str(name): _axis(str(name), labels) for name, labels in content.items()}
+def chosen_labels(chosen: Any, axes: Axes, where: str) -> dict[str, tuple[str, ...]]:
+    """Return for axes the labels given, one or a list. GridError with near names if the grid does not have them."""
+    result = {}
+    for name, given in _mapping(chosen, where).items():
+        require_known(str(name), axes, f"axis in {where}")
+        result[str(name)] = tuple(_names(given))
+        for label in result[str(name)]:
+            require_known(label, axes[str(name)], f"label of {name} in {where}")
+    return result
 
 
 def _axis(name: str, labels: Any) -> dict[str, Label]:
@@ -139,14 +147,6 @@ def _axis(name: str, labels: Any) -> dict[str, Label]:
     return {str(label): _label(changes, f"axes: {name}: {label}") for label, changes in _mapping(labels, name).items()}
 
 
-def _require_tuned_as(axes: Mapping[str, Mapping[str, Label]]) -> None:
-    """GridError where `tuned_as` names an axis that there is not; its labels may be of the tuning grid alone."""
-    for labels in axes.values():
-        for label in labels.values():
-            for axis in label.tuned_as:
-                require_known(axis, axes, "axis in tuned_as")
-
-
 def _label(changes: Any, where: str) -> Label:
     overrides = dict(_mapping(changes, where))
     after, checkpoint = overrides.pop("after", None), overrides.pop("checkpoint", None)
@@ -157,38 +157,22 @@ def _label(changes: Any, where: str) -> Label:
     return Label(overrides, None if after is None else _labels(after, f"{where}: after"), checkpoint, tuned_as)
 
 
-def _block(block: Any, axes: Mapping[str, Mapping[str, Label]]) -> Block:
-    content = _mapping(block, "blocks")
-    chosen = {str(name): value for name, value in content.items() if name not in _OF_BLOCKS}
+def _block(block: Any, axes: Axes) -> Block:
+    chosen = {str(name): value for name, value in _mapping(block, "blocks").items()}
+    exclude, overrides = chosen.pop("exclude", []), chosen.pop("set", {})
     for name in chosen:
         require_known(name, [*axes, *_OF_BLOCKS], "axis in blocks")
-    absent = {name for name, value in chosen.items() if value is None}
-    selected = chosen_labels({n: v for n, v in chosen.items() if v is not None}, axes, "blocks")
+    selected = chosen_labels({name: value for name, value in chosen.items() if value is not None}, axes, "blocks")
+    kept = [name for name in axes if name not in chosen or name in selected]
     return Block(
-        axes={name: selected.get(name, tuple(labels)) for name, labels in axes.items() if name not in absent},
-        exclude=tuple(
-            chosen_labels(_mapping(e, "exclude"), axes, "exclude") for e in _list(content.get("exclude", []), "exclude")
-        ),
-        overrides=_mapping(content.get("set", {}), "blocks: set"),
+        axes={name: selected.get(name, tuple(axes[name])) for name in kept},
+        exclude=[chosen_labels(excluded, axes, "exclude") for excluded in _list(exclude, "exclude")],
+        overrides=_mapping(overrides, "blocks: set"),
     )
 
 
-def chosen_labels(
-    chosen: Mapping[Any, Any], axes: Mapping[str, Mapping[str, Label]], where: str
-) -> dict[str, tuple[str, ...]]:
-    """For axes the labels given, one or a list. GridError with near names for those that there are not."""
-    result = {}
-    for name, given in chosen.items():
-        require_known(str(name), axes, f"axis in {where}")
-        labels = tuple(str(label) for label in (given if isinstance(given, list | tuple) else [given]))
-        for label in labels:
-            require_known(label, axes[str(name)], f"label of {name} in {where}")
-        result[str(name)] = labels
-    return result
-
-
-def _tuned(path: Path, axes: Mapping[str, Mapping[str, Label]]) -> tuple[Setting, ...]:
-    """The settings of a file; labels that no axis has are of other grids and stay unused."""
+def _tuned(path: Path, axes: Axes) -> list[Setting]:
+    """Return the settings of a file; labels that no axis has are of other grids and stay unused."""
     settings = []
     for item in _list(yaml_files.read(path).get("settings"), f"{path}: settings"):
         content = _mapping(item, f"{path}: settings")
@@ -196,36 +180,34 @@ def _tuned(path: Path, axes: Mapping[str, Mapping[str, Label]]) -> tuple[Setting
         for name in when:
             require_known(name, axes, f"axis in {path}")
         settings.append(Setting(when, _mapping(content.get("set"), f"{path}: set")))
-    return tuple(settings)
+    return settings
 
 
-def _comparisons(
-    content: Mapping[Any, Any], axes: Mapping[str, Mapping[str, Label]]
-) -> dict[str, tuple[tuple[str, str], ...]]:
-    result = {}
-    for name, couples in content.items():
-        require_known(str(name), axes, "axis in compare")
-        for couple in _list(couples, f"compare: {name}"):
-            if not isinstance(couple, list) or len(couple) != 2:
-                raise GridError(f"compare: {name}: {couple!r} is no couple of labels, as [bnn++, bnn+]")
-            chosen_labels({name: couple}, axes, "compare")
-        result[str(name)] = tuple((str(one), str(other)) for one, other in couples)
-    return result
+def _couple(couple: Any, axis: str, axes: Axes) -> tuple[str, str]:
+    require_known(axis, axes, "axis in compare")
+    if not isinstance(couple, list) or len(couple) != 2:
+        raise GridError(f"compare: {axis}: {couple!r} is no couple of labels, as [bnn++, bnn+]")
+    one, other = chosen_labels({axis: couple}, axes, "compare")[axis]
+    return one, other
+
+
+def _layout(content: Mapping[Any, Any], axes: Axes) -> Layout:
+    for key in content:
+        require_known(str(key), Layout._fields, "key of tables")
+    layout = Layout(str(content.get("lines", Layout().lines)), tuple(_names(content.get("columns", Layout().columns))))
+    for axis in (layout.lines, *layout.columns) if content else ():
+        require_known(axis, axes, "axis in tables")
+    return layout
+
+
+def _file_or(value: Any, folder: Path, where: str) -> Any:
+    """Return the items of a mapping, or of a YAML file that holds it."""
+    return (yaml_files.read(folder / value) if isinstance(value, str) else _mapping(value, where)).items()
 
 
 def _names(value: Any) -> list[str]:
-    """One name or a list of names."""
-    return [str(name) for name in (value if isinstance(value, list) else [value])]
-
-
-def _layout(content: Mapping[Any, Any], axes: Mapping[str, Mapping[str, Label]]) -> Layout:
-    for key in content:
-        require_known(str(key), ("lines", "columns"), "key of tables")
-    usual = Layout()
-    lines, columns = content.get("lines", usual.lines), _names(content.get("columns", list(usual.columns)))
-    for axis in (lines, *columns) if content else ():
-        require_known(str(axis), axes, "axis in tables")
-    return Layout(str(lines), tuple(columns))
+    """Return one name or a list of names as a list."""
+    return [str(name) for name in (value if isinstance(value, list | tuple) else [value])]
 
 
 def _labels(content: Any, where: str) -> Labels:

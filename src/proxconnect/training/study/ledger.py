@@ -72,8 +72,7 @@ class Entry:
 
     def line(self) -> str:
         """Return the JSON object in one line, without its end."""
-        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return json.dumps(content, ensure_ascii=False, allow_nan=False)
+        return json.dumps(vars(self), ensure_ascii=False, allow_nan=False)
 
     def figure(self, path: str) -> float | None:
         """Return a measured number by its dotted path, as "accuracy.hard", or None."""

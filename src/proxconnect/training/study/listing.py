@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from proxconnect.training.study import ledger
+from proxconnect.training.study.results import on_terminal
 from proxconnect.training.study.rows import Row
 from proxconnect.training.study.study import Study
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from proxconnect.training.study.tables import Table
 
 
 def record(row: Row) -> dict[str, Any]:
@@ -29,18 +30,10 @@ def listed(study: Study) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def show(rows: Sequence[dict[str, Any]], console: "Console") -> None:
+def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Print them as a table, and the number of rows in each state."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for head in ("row", "state", "labels", "accuracy"):
-        table.add_column(head, justify="right" if head == "accuracy" else "left")
-    for row in rows:
-        accuracy = "" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}"
-        table.add_row(*map(Text, (row["key"], row["state"], row["row"], accuracy)))
-    console.print(table)
+    accuracies = ["" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}" for row in rows]
+    lines = [(row["key"], row["state"], row["row"], cell) for row, cell in zip(rows, accuracies, strict=True)]
+    console.print(on_terminal(Table("", ("row", "state", "labels", "accuracy"), tuple(lines)), left=3))
     words = ", ".join(f"{count} {state}" for state, count in Counter(row["state"] for row in rows).items())
     console.print(f"{len(rows)} rows: {words}", highlight=False)

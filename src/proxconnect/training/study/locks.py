@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them, however it ends."""
+"""Locks that end with their process, however it ends."""
 
 import fcntl
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ class LockedError(OSError):
 
 @contextmanager
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Hold the lock of the file `path`, which is made where there is none.
+    """Hold the lock of the file `path`, which is created if it is missing.
 
-    Waits for another holder, or raises LockedError with the message `busy` where that is given.
+    If another process holds it, wait, or raise LockedError with the message `busy` if one is given.
     """
     with path.open("a") as file:
         try:

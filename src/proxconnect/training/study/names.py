@@ -1,15 +1,15 @@
-"""Names that a user gives, looked up among those that there are."""
+"""Names that a user gives, looked up among the known ones."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class GridError(ValueError):
-    """A grid file, or what is asked of it, is wrong; the message is one line that says where and what to do."""
+    """A grid file or a request about it is wrong; the message is one line that says where and what to do."""
 
 
 def require_known(name: str, known: Iterable[str], what: str) -> None:
-    """GridError with near names where `name` is not `known`; `what` is its kind, and where it stands."""
+    """Raise GridError with close matches if `name` is not in `known`; `what` says its kind and its place."""
     names = list(known)
     if name not in names:
         near = get_close_matches(name, names, n=3, cutoff=0.5)

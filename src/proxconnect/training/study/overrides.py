@@ -1,4 +1,4 @@
-"""Settings laid over a configuration, which is nested plain data."""
+"""Overrides of a configuration, which is nested plain data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,10 @@ Configuration = dict[str, Any]
 
 
 def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configuration:
-    """A copy of `base` with `overrides` laid over it: mappings are merged, all else is replaced whole.
+    """Return a copy of `base` with `overrides`: mappings are merged, all other values are replaced.
 
-    Dots in an outer key name what lies within; in inner keys they are dots, as in patterns of layers. Where an override
-    names another `class_path`, the `init_args` of the former class go with it.
+    Dots in an outer key name nested keys; in inner keys they are plain dots, as in patterns of layers. An override with
+    another `class_path` drops the `init_args` of the former class.
     """
     result = dict(base)
     for key, value in overrides.items():

@@ -1,4 +1,4 @@
-"""What a row was computed with, so that one that comes out otherwise can be told why."""
+"""The software and the processor of a row, which explain a different result."""
 
 import hashlib
 import platform
@@ -14,11 +14,11 @@ from proxconnect.inspection.machine import cpu
 from proxconnect.training.study.version import results_version
 
 _NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/study/")
-"""Folders of the package that cannot change the result of a row."""
+"""Folders of the package that cannot change a row's result."""
 
 
 def here(threads: int) -> dict[str, Any]:
-    """Versions, the processor and a digest of the sources, of this process with so many threads, as plain data."""
+    """Return versions, the processor, the number of threads and a digest of the sources, as plain data."""
     best = kernels.instruction_sets()[-1:]
     return {
         "results": results_version(),
@@ -33,14 +33,14 @@ def here(threads: int) -> dict[str, Any]:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """What differs, in words: "torch 2.6.0 instead of 2.7.1"."""
+    """Return the differences in words: "torch 2.6.0 instead of 2.7.1"."""
     names = [name for name in one | other if one.get(name) != other.get(name)]
     return [f"{name} {other.get(name)} instead of {one.get(name)}" for name in names]
 
 
 @cache
 def sources() -> str:
-    """The digest of the package's Python files on which results may hang, 16 hex digits."""
+    """Return the digest of the package's Python files that may change results, 16 hex digits."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

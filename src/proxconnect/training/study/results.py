@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas
 from pandas import DataFrame
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from proxconnect._support.atomic import replacing
 from proxconnect.inspection import plots
@@ -27,10 +31,6 @@ from proxconnect.training.study.tables import (
     telling,
 )
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
 
 def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
     """Return the differences of each comparison of the grid for which the ledger has rows."""
@@ -41,7 +41,8 @@ def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
 
 def cells(rows: DataFrame) -> DataFrame:
     """Return the spread of each quantity in each setting, unrounded: accuracies in [0, 1], seconds, bytes."""
-    whole = pandas.concat([quantity.cells(rows).assign(figure=quantity.name) for quantity in QUANTITIES])
+    found = [quantity.cells(rows).assign(figure=quantity.name) for quantity in QUANTITIES]
+    whole = pandas.concat([part for part in found if len(part)] or found[:1])
     return whole[[*axes(whole), "figure", "seeds", "mean", "sd"]]
 
 
@@ -58,7 +59,9 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
         "cells.csv": _csv(cells(whole)),
     }
     if compared:
-        texts["differences.csv"] = _csv(pandas.concat(compared).drop(columns="sd"))
+        columns = pandas.concat(compared)
+        columns = columns[["axis", "one", "other", *axes(columns), "seeds", "mean", "low", "high"]]
+        texts["differences.csv"] = _csv(columns)
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -66,8 +69,9 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
 
 
 def _csv(lines: DataFrame) -> str:
-    absent = [axis for axis in axes(lines) if not lines[axis].any()]
-    text: str = lines.drop(columns=absent).to_csv(index=False, lineterminator="\n")
+    """Return CSV without the axes that no line has a label of."""
+    labels = lines[axes(lines)].fillna("")
+    text: str = lines.drop(columns=labels.columns[~labels.any()]).to_csv(index=False, lineterminator="\n")
     return text
 
 
@@ -128,7 +132,7 @@ def _records(lines: DataFrame, names: list[str]) -> list[dict[str, Any]]:
             zip(settings(lines), lines[names].to_dict("records"), strict=True)]  # fmt: skip
 
 
-def show(entries: Sequence[Entry], grid: Grid, console: "Console") -> None:
+def show(entries: Sequence[Entry], grid: Grid, console: Console) -> None:
     """Print the accuracies and the comparisons."""
     rows = telling(frame(entries, grid.layout), grid.layout)
     for table in (*tables(rows, grid.layout), *map(difference_table, comparisons(rows, grid))):
@@ -165,15 +169,11 @@ def parts(table: Table, width: int) -> list[Table]:
     return [*found[:-1], replace(found[-1], notes=table.notes)]
 
 
-def on_terminal(table: Table) -> "RichTable":
-    """Return the lines of the table for rich to print."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
+def on_terminal(table: Table, left: int = 1) -> RichTable:
+    """Return the lines of the table for rich to print; all but the first `left` columns are aligned to the right."""
     result = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for i, head in enumerate(table.heads):
-        result.add_column(head, justify="left" if i == 0 else "right")
+        result.add_column(head, justify="left" if i < left else "right")
     for line in table.lines:
         result.add_row(*map(Text, line))
     return result

@@ -42,7 +42,7 @@ class Run:
                 self.waiting.remove(row)
                 self.running[row.key] = row
                 self.workers.give(Order(row, self.workplace, self.threads))
-                self.display.started(row)
+                self.display.start_row(row)
 
     def _take(self, event: Event) -> None:
         match event:
@@ -51,11 +51,11 @@ class Run:
                 if row.key not in self.ledger.entries:  # else it ran again for its checkpoint
                     self.ledger.append(event)
                 self.workplace.error(row).unlink(missing_ok=True)
-                self.display.finished(row, event)
+                self.display.finish_row(row, event)
             case Failed():
                 row = self.running.pop(event.key)
                 self.failures[row.key] = row
                 self.workplace.fail(row, event.error)
-                self.display.failed(row, event.error)
+                self.display.fail_row(row, event.error)
             case _:
-                self.display.progressed(self.running[event.key], event.done, event.total)
+                self.display.move_row(self.running[event.key], event.done, event.total)

@@ -1,6 +1,6 @@
 """Means over seeds, and differences paired by seed with their intervals, as data frames.
 
-A frame has a column for each axis, with "" where a row has no label, and columns of numbers.
+A frame has a column for each axis, with "" for rows without a label, and columns of numbers.
 """
 
 import math
@@ -68,7 +68,7 @@ def mean_intervals(cells: DataFrame) -> DataFrame:
 
 
 def next_interval(cell: "pandas.Series[float]", cells: DataFrame) -> tuple[float, float]:
-    """Return where one more value of a setting lies with 95 % confidence, by Student's t: mean ± t·sd·√(1 + 1/n).
+    """Return the interval of one more value of a setting at 95 %, by Student's t: mean ± t·sd·√(1 + 1/n).
 
     The sd is pooled over all `cells`: √(Σ (n - 1)·sd² / Σ (n - 1)). NaN if none has two seeds.
     """

@@ -1,11 +1,13 @@
-"""A study: its grid, its ledger and the folder where its rows work; running them and writing the results."""
+"""A study: its grid, its ledger and its work folder. Run its rows and write the results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Self
+from typing import Self
+
+from rich.console import Console
 
 from proxconnect._support.termination import TerminatedError
 from proxconnect.training.study import ledger, results
@@ -19,15 +21,12 @@ from proxconnect.training.study.running import Run
 from proxconnect.training.study.workers import Workers
 from proxconnect.training.study.workplace import Workplace
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 OpenWorkers = Callable[[], AbstractContextManager[Workers]]
 
 
 @dataclass(frozen=True)
 class Study:
-    """A grid, the chosen ones of its rows, the ledger's file and the folders where rows work."""
+    """A grid, the chosen rows, the path of the ledger and the folders of rows."""
 
     grid: Grid
     rows: list[Row]
@@ -44,7 +43,7 @@ class Study:
             path: the grid file.
             only: by axis, the labels of the rows that are meant.
             folder: that of the ledger; by default that of the grid.
-            work: where rows work; by default runs/studies/ and the name of `folder`.
+            work: the folder of checkpoints and logs; by default runs/studies/ and the name of `folder`.
 
         Raises:
             GridError: the grid or `only` is wrong.
@@ -59,7 +58,7 @@ class Study:
         return ledger.newest(ledger.read(self.ledger), {row.key for row in rows_of(self.grid)})
 
 
-def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: "Console") -> dict[Row, str]:
+def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: Console) -> dict[Row, str]:
     """Run the rows that are not in the ledger, at most `limit`, and write the results.
 
     Returns the rows that failed, and why. After Ctrl-C and SIGTERM the next call goes on from the ledger.
@@ -88,7 +87,7 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
 
 
 def run_rows(
-    study: Study, rows: Sequence[Row], workers: OpenWorkers, threads: int, book: Ledger, console: "Console"
+    study: Study, rows: Sequence[Row], workers: OpenWorkers, threads: int, book: Ledger, console: Console
 ) -> list[Row]:
     """Run `rows`, with a display. Returns those that failed, and those that would have started from them."""
     with workers() as crew, Display(console, len(rows)) as display:
@@ -109,7 +108,7 @@ def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) 
     return words
 
 
-def write_results(study: Study, console: "Console") -> list[Path]:
+def write_results(study: Study, console: Console) -> list[Path]:
     """Print tables of the ledger and write them beside it, with pictures. Returns the paths.
 
     Raises:

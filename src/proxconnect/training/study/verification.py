@@ -6,7 +6,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from rich.console import Console
 
 from proxconnect.training.study import ledger
 from proxconnect.training.study.ledger import Entry, Ledger
@@ -17,19 +19,16 @@ from proxconnect.training.study.statistics import REESTIMATED, frame, next_inter
 from proxconnect.training.study.study import OpenWorkers, Study, require_runnable, run_rows
 from proxconnect.training.study.workplace import Workplace
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 
 class Verdict(NamedTuple):
-    """Whether a row agrees with the line of the ledger, and why, in words."""
+    """The result for a row: `agrees` with the line of the ledger or not, and the `reason` in words."""
 
     agrees: bool
     reason: str
 
 
-def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console: "Console") -> dict[Row, Verdict]:
-    """Run random finished rows again, in folders of their own, with those that they start from, and compare."""
+def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console: Console) -> dict[Row, Verdict]:
+    """Run random finished rows again in a new folder, with those that they start from, and compare."""
     require_runnable(study.grid.run)
     recorded = {entry.key: entry for entry in ledger.read(study.ledger)}
     finished = [row for row in study.rows if row.key in recorded]
@@ -54,9 +53,9 @@ def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console
 def verdict(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Verdict:
     """Compare two runs of a row: its accuracies must be the same to the bit, or the re-estimated one of its setting.
 
-    It is of its setting if it lies where one more seed lies with 95 % confidence. All settings of a network are taken
-    to have one standard deviation, since few seeds alone say too little to fail. Without a setting of two seeds only
-    the same bits agree.
+    It is of its setting if it lies in the 95 % interval of one more seed. The standard deviation is pooled over all
+    settings of a network, since few seeds alone say too little to fail. Without a setting of two seeds only the same
+    bits agree.
     """
     if recorded.measured["accuracy"] == again.measured["accuracy"]:
         return Verdict(True, "the same to the bit")

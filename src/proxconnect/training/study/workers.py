@@ -24,7 +24,7 @@ _SECONDS_BETWEEN_PROGRESS = 0.5
 
 @dataclass(frozen=True)
 class Order:
-    """A row to run in its folder, from where an earlier run of it stopped."""
+    """A row to run in its folder, from the point at which an earlier run of it stopped."""
 
     row: Row
     workplace: Workplace
@@ -47,7 +47,7 @@ class Failed(NamedTuple):
 
 
 Event = Progressed | Entry | Failed
-"""What a worker reports; an entry is that of a finished row."""
+"""A report of a worker; an entry is that of a finished row."""
 
 
 class Workers(Protocol):

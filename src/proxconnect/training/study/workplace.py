@@ -1,4 +1,4 @@
-"""The folder where rows work, each in its own: checkpoints, logs, errors. You may delete it when a study is done."""
+"""The folders of rows: checkpoints, logs, errors. You may delete them when a study is done."""
 
 from collections.abc import Container
 from dataclasses import dataclass

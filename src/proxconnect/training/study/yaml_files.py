@@ -1,4 +1,4 @@
-"""YAML files, read as plain data that JSON can hold too."""
+"""YAML files, read as plain data that JSON can hold."""
 
 import math
 import re
@@ -13,16 +13,17 @@ from proxconnect._support.regular_files import require_regular
 from proxconnect.training.study.names import GridError
 
 _DEEPEST = 100
-"""Mappings and lists within each other, dots of names included."""
+"""The deepest nesting of mappings and lists, dots of names included."""
 _MOST_REPEATED = 100_000
-"""Values that aliases may make beyond one for each character of the file."""
+"""The values that aliases may add to one for each character of the file."""
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds: text, numbers, booleans, null, lists, mappings with names.
+    """Return the mapping in a YAML file: text, numbers, booleans, null, lists, and mappings with names.
 
-    GridError where it is not there, is no such file, or names a key twice, which plain YAML readers let pass; and where
-    it is nested without end, or its aliases repeat more than anyone would write.
+    Raises:
+        GridError: the file is missing or no such mapping, has a key twice, which plain YAML readers accept, is nested
+            without end, or its aliases repeat too much.
     """
     try:
         require_regular(path)
@@ -35,7 +36,7 @@ def read(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise GridError(f"{path}{line} is no YAML that can be read: {error.problem}") from error
-    except yaml.YAMLError as error:  # characters that YAML has not
+    except yaml.YAMLError as error:  # characters that YAML does not have
         raise GridError(f"{path} is no YAML that can be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise GridError(f"{path} must hold a mapping, as `base: recipe.yaml`, not {type(content).__name__}")
@@ -47,7 +48,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """The safe loader that refuses a key given twice and reads 1e-3 as a number, as YAML 1.2 does."""
+    """A safe loader that refuses a key given twice and reads 1e-3 as a number, as YAML 1.2 does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         if not isinstance(node, yaml.MappingNode):
@@ -61,7 +62,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         return mapping
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """As the safe loader, whose constructors end in any error where a tag does not fit its text."""
+        """Turn any error of a constructor, which a tag that does not fit its text raises, into one of YAML."""
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -77,7 +78,7 @@ _Loader.add_implicit_resolver(
 
 
 def _within(value: Any, where: str, deepest: int) -> Iterator[tuple[Any, str]]:
-    """A value and all that it holds, each with where it is; GridError for more than `deepest` in each other."""
+    """Yield a value and all values in it, each with its place. GridError if they are nested deeper than `deepest`."""
     yield value, where
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in inner:
@@ -88,7 +89,7 @@ def _within(value: Any, where: str, deepest: int) -> Iterator[tuple[Any, str]]:
 
 
 def _require_plain(value: Any, where: str) -> None:
-    """GridError for what JSON has not, such as dates and NaN, and for keys that are no text, as YAML's `on` is."""
+    """Raise GridError for values that JSON lacks, such as dates and NaN, and for keys that are no text, as `on`."""
     if isinstance(value, dict):
         for key in value:
             if isinstance(key, bool) or not isinstance(key, str | int | float):

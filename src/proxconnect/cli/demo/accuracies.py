@@ -2,24 +2,20 @@
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
 
 from proxconnect.cli.demo.experiment import Run
 from proxconnect.training.study.ledger import Entry
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 COLUMNS = tuple((mode, start) for mode in ("BW", "BWA", "BWAA") for start in ("E2E", "FT"))
 """Mode and start of each column, left out if it has no runs."""
 
 
-def table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> "Group":
+def table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
     """Return accuracies with re-estimated batch norm, in the line below without, and those of the float network."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-
     seeds = len({run.seed for run in done})
     columns = [column for column in COLUMNS if any((run.mode, run.start) == column for run in done)]
     # One image of a small test set is more than a second decimal, which six columns have no room for.
