@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
   wheel-twice test-asan test-tsan test-amx test-arm emulated cross format clean
 .DELETE_ON_ERROR:
 
-$(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
+$(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@ls $(VENV)/lib/python*/site-packages/proxconnect/kernels/kernels.so > /dev/null 2>&1 || \
@@ -47,7 +47,7 @@ docs-links: $(VENV)/ready
 # The tests with the lowest versions that pyproject.toml allows, in an environment of their own: 7 GB, most of it CUDA.
 LOWEST := build/lowest/venv
 
-$(LOWEST)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/*)
+$(LOWEST)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOWEST)/bin/python -m uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \

@@ -30,8 +30,8 @@ from torch.nn.functional import softplus
 
 from proxconnect import PAIRS, Pair
 from proxconnect.inspection import plots
-from proxconnect.theory.certificate import Certificate, certificate
-from proxconnect.theory.trajectory import Trajectory
+from proxconnect.theory.certificates.certificate import Certificate, certificate
+from proxconnect.theory.certificates.trajectory import Trajectory
 
 MU = 2.0
 BINARY = ("bc", "bnn+", "ede", "poly")

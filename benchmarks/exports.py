@@ -19,17 +19,15 @@ from rich.table import Table
 
 import proxconnect as pc
 from proxconnect._support.example import tensors_in
-from proxconnect.cli.bench import named
-from proxconnect.cli.bench.answers import difference, run
-from proxconnect.cli.bench.pack_options import PackOptions
-from proxconnect.cli.bench.report import milliseconds
+from proxconnect.cli.bench.tables import milliseconds
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients
+from proxconnect.cli.examples import difference, run
+from proxconnect.cli.networks import named
 from proxconnect.export.formats import FORMATS
 
 CASES = {"bireal_resnet18": "poly", "deit_tiny_patch16_224": None}
 """The pair of the activations, by network."""
 TIMED = {"onnx": "net.onnx", "openvino": "net.xml"}
-SMALL = PackOptions(vectors="float16")
 
 
 def measure(name: str, rounds: int) -> Table:
@@ -38,7 +36,7 @@ def measure(name: str, rounds: int) -> Table:
     model = network.build().eval()
     assert network.example is not None
     example = network.example(model)
-    packed = SMALL.pack(pc.binarize(model, "bnn++", CASES[name], keep=network.keep).eval())
+    packed = pc.pack(pc.binarize(model, "bnn++", CASES[name], keep=network.keep).eval(), vectors="float16")
     works, sizes, apart = {"packed": lambda: run(packed, example)}, {}, {"packed": 0.0}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         pc.save(packed, Path(folder, "net.safetensors"))

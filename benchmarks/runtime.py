@@ -33,16 +33,13 @@ from torch import nn
 
 import proxconnect as pc
 from proxconnect._support.example import tensors_in
-from proxconnect.cli import resident
-from proxconnect.cli.bench import Network, named
-from proxconnect.cli.bench.answers import difference, run
-from proxconnect.cli.bench.contest import Contest, Networks
-from proxconnect.cli.bench.examples import with_batch
-from proxconnect.cli.bench.pack_options import PackOptions
+from proxconnect.cli.bench import peak_memory
+from proxconnect.cli.bench.contest import FILES, FLOAT, Contender, Contest
 from proxconnect.cli.bench.profile import Part, by_kind, profile
-from proxconnect.cli.bench.report import milliseconds
-from proxconnect.cli.bench.results import FILES, FLOAT, Contender
+from proxconnect.cli.bench.tables import milliseconds
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients, threads
+from proxconnect.cli.examples import difference, run, with_batch
+from proxconnect.cli.networks import Network, named
 from proxconnect.inspection import plots
 from proxconnect.inspection.machine import Machine
 
@@ -50,7 +47,7 @@ RESNET, DEIT = "bireal_resnet18", "deit_tiny_patch16_224"
 CONTESTS = {"resnet-1": (RESNET, 1), "resnet-16": (RESNET, 16), "deit-1": (DEIT, 1)}
 STORED = ("resnet18", RESNET, DEIT)
 """Whose files are measured: ResNet-18 also in the common form, whose shortcuts are binary too."""
-SMALLEST = PackOptions(remainder="int8", vectors="float16")
+SMALLEST = {"remainder": "int8", "vectors": "float16"}
 
 
 @dataclass(frozen=True)
@@ -58,21 +55,22 @@ class Form:
     """One way to make a network binary and to pack it."""
 
     activations: str | None
-    options: PackOptions = field(default_factory=PackOptions)
+    packing: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of `pc.pack`."""
 
 
 FORMS: Mapping[str, Mapping[str, Form]] = {
     RESNET: {
         "packed": Form("poly"),
-        "packed, fast floats": Form("poly", PackOptions(floats="fast")),
-        "packed, int8 remainder": Form("poly", PackOptions(remainder="int8")),
+        "packed, fast floats": Form("poly", {"floats": "fast"}),
+        "packed, int8 remainder": Form("poly", {"remainder": "int8"}),
     },
     DEIT: {
         "packed BW": Form(None),
-        "packed BW, int8": Form(None, PackOptions(inputs="int8", remainder="int8")),
+        "packed BW, int8": Form(None, {"inputs": "int8", "remainder": "int8"}),
         "packed BWA": Form("poly"),
-        "packed BWA, fast floats": Form("poly", PackOptions(floats="fast")),
-        "packed BWA, int8": Form("poly", PackOptions(remainder="int8", floats="fast")),
+        "packed BWA, fast floats": Form("poly", {"floats": "fast"}),
+        "packed BWA, int8": Form("poly", {"remainder": "int8", "floats": "fast"}),
     },
 }
 
@@ -104,7 +102,7 @@ def contest(name: str, batch: int, rounds: int) -> Result:
     assert network.example is not None
     example = with_batch(network.example(model), batch)
     binaries = {form.activations: binary_of(network, model, form.activations) for form in FORMS[name].values()}
-    packed = {title: form.options.pack(binaries[form.activations]) for title, form in FORMS[name].items()}
+    packed = {title: pc.pack(binaries[form.activations], **form.packing) for title, form in FORMS[name].items()}
     with torch.inference_mode():
         apart = {
             title: difference(
@@ -112,9 +110,9 @@ def contest(name: str, batch: int, rounds: int) -> Result:
             )
             for title, form in FORMS[name].items()
         }  # fmt: skip
-        networks = Networks(network.title, model, binaries[FORMS[name][next(iter(packed))].activations], packed, apart)
+        binary = binaries[FORMS[name][next(iter(packed))].activations]
         with tempfile.TemporaryDirectory() as folder:
-            held = Contest(networks, 1, rounds, Path(folder), lambda _: None)
+            held = Contest(network.title, model, binary, packed, apart, 1, rounds, Path(folder), lambda _: None)
             contenders = held.contenders(example, (batch,))
         parts = profile(next(iter(packed.values())), example, 5)
     return Result(network.title, contenders, held.absent, batch, parts)
@@ -126,7 +124,7 @@ def scaling(name: str, batch: int, rounds: int) -> Spread:
     model = network.build().eval().requires_grad_(False)
     assert network.example is not None
     form = next(iter(FORMS[name].values()))
-    small = form.options.pack(binary_of(network, model, form.activations))
+    small = pc.pack(binary_of(network, model, form.activations), **form.packing)
     example = with_batch(network.example(model), batch)
 
     def by(count: int) -> object:
@@ -149,10 +147,10 @@ def sizes(name: str) -> dict[str, dict[str, Any]]:
         folder = Path(place)
         torch.save(model.state_dict(), folder / FILES[FLOAT])
         files = {"float": (folder / FILES[FLOAT]).stat().st_size}
-        for title, options in {"packed, int8 and float16": SMALLEST, "packed": form.options}.items():
-            pc.save(options.pack(binary), folder / "packed.safetensors")
+        for title, options in {"packed, int8 and float16": SMALLEST, "packed": form.packing}.items():
+            pc.save(pc.pack(binary, **options), folder / "packed.safetensors")
             files[title] = (folder / "packed.safetensors").stat().st_size
-        peaks = resident.peaks(name, network.example(model), folder, 1)
+        peaks = peak_memory.peaks(name, network.example(model), folder, 1)
     return {"files": files, "peaks": peaks if isinstance(peaks, dict) else {}}
 
 

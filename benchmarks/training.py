@@ -29,11 +29,12 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.nn import functional
 
+import other_trainers
 import proxconnect as pc
-import rivals
+from other_trainers import Built, Optimize
 from proxconnect._support.extras import require
+from proxconnect.inspection.memory import reset_peak
 from proxconnect.training.models.residual import bireal_resnet20
-from rivals import Built, Optimize
 
 WARM_UP = 3
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -87,10 +88,10 @@ def ours(model: nn.Module, names: Sequence[str], optimize: Optimize, *, pair: st
 CONTENDERS: dict[str, Callable[[nn.Module, Sequence[str], Optimize], Built]] = {
     "fp": full_precision,
     **{name: partial(ours, pair=name) for name in pc.PAIRS if name != "fp"},
-    "straight-through": rivals.straight_through,
-    "brevitas": rivals.brevitas,
-    "torchao-parq": partial(rivals.parq, hard=False),
-    "torchao-hard": partial(rivals.parq, hard=True),
+    "straight-through": other_trainers.straight_through,
+    "brevitas": other_trainers.brevitas,
+    "torchao-parq": partial(other_trainers.parq, hard=False),
+    "torchao-hard": partial(other_trainers.parq, hard=True),
 }
 """From a float model, the names of the layers to make binary and what makes an optimizer: what to train."""
 
@@ -299,11 +300,6 @@ def weigh(name: str, workload: Workload, *, compiled: bool) -> dict[str, Any]:
     reset_peak()
     contender.step()
     return {"held": contender.held / MEGABYTE, "step": (resident("VmHWM") - before) / MEGABYTE}
-
-
-def reset_peak() -> None:
-    """Set the peak of this process's resident memory to what it is now; Linux alone can."""
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def resident(field: str) -> int:

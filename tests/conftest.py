@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 
 from covering import left_out
-from proxconnect.quantizer import compiled as fused
+from proxconnect.quantizer import compiled
 
 gc.disable()  # imports leave no garbage, and looking for it takes a quarter of their time
 torch.set_num_threads(1)
@@ -72,4 +72,4 @@ def fixed_seed() -> Iterator[None]:
 @pytest.fixture
 def by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Quantizers go by torch alone, not by kernels, whose answers are a pair's own only up to rounding."""
-    monkeypatch.setattr(fused, "is_plain", lambda _: False)
+    monkeypatch.setattr(compiled, "is_plain", lambda _: False)

@@ -11,8 +11,8 @@ from machines.run import run
 FEW = (
     "kernels/test_fused_layers.py",
     "kernels/test_int8.py",
-    "fusion/test_int8_remainder.py",
-    "fusion/test_random_graphs.py",
+    "deploy/fusion/test_int8_remainder.py",
+    "deploy/fusion/test_random_graphs.py",
 )
 
 

@@ -1,5 +1,5 @@
 // Attention of floats.
-#include "entries.hpp"
+#include "fuzz/entries.hpp"
 
 namespace fuzz {
 namespace {

@@ -1,6 +1,6 @@
 // Products of floats, rounded to 8 bits, with whole numbers of 8 bits.
-#include "epilogues.hpp"
-#include "geometries.hpp"
+#include "fuzz/epilogues.hpp"
+#include "fuzz/geometries.hpp"
 
 namespace fuzz {
 namespace {

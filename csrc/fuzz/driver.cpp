@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "guarded.hpp"
+#include "fuzz/guarded.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size);
 

@@ -1,4 +1,4 @@
-#include "entries.hpp"
+#include "fuzz/entries.hpp"
 
 namespace fuzz {
 

@@ -4,9 +4,9 @@
 
 #include <array>
 
-#include "../proxconnect.h"
-#include "draws.hpp"
-#include "guarded.hpp"
+#include "fuzz/draws.hpp"
+#include "fuzz/guarded.hpp"
+#include "proxconnect.h"
 
 namespace fuzz {
 

@@ -1,4 +1,4 @@
-#include "epilogues.hpp"
+#include "fuzz/epilogues.hpp"
 
 namespace fuzz {
 

@@ -1,6 +1,6 @@
 // Convolutions of floats with floats in fixed point.
-#include "epilogues.hpp"
-#include "geometries.hpp"
+#include "fuzz/epilogues.hpp"
+#include "fuzz/geometries.hpp"
 
 namespace fuzz {
 namespace {

@@ -1,7 +1,7 @@
 // Products of floats with signs, exact or of rows rounded to 8 bits.
-#include "epilogues.hpp"
-#include "geometries.hpp"
-#include "sign_weights.hpp"
+#include "fuzz/epilogues.hpp"
+#include "fuzz/geometries.hpp"
+#include "fuzz/sign_weights.hpp"
 
 namespace fuzz {
 namespace {

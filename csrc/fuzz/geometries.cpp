@@ -1,4 +1,4 @@
-#include "geometries.hpp"
+#include "fuzz/geometries.hpp"
 
 namespace fuzz {
 namespace {

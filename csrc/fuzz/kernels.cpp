@@ -1,5 +1,5 @@
 // What libFuzzer calls, and driver.cpp where there is none: the first byte names an entry point.
-#include "entries.hpp"
+#include "fuzz/entries.hpp"
 
 namespace {
 

@@ -3,7 +3,7 @@
 #include <limits>
 #include <vector>
 
-#include "entries.hpp"
+#include "fuzz/entries.hpp"
 
 namespace fuzz {
 namespace {

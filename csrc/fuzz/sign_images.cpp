@@ -1,7 +1,7 @@
 // Convolutions of signs with signs.
-#include "epilogues.hpp"
-#include "geometries.hpp"
-#include "sign_weights.hpp"
+#include "fuzz/epilogues.hpp"
+#include "fuzz/geometries.hpp"
+#include "fuzz/sign_weights.hpp"
 
 namespace fuzz {
 namespace {

@@ -1,6 +1,6 @@
 // Products of signs with signs.
-#include "epilogues.hpp"
-#include "sign_weights.hpp"
+#include "fuzz/epilogues.hpp"
+#include "fuzz/sign_weights.hpp"
 
 namespace fuzz {
 namespace {

@@ -1,5 +1,5 @@
 // Steps by themselves, and with a pool behind them.
-#include "epilogues.hpp"
+#include "fuzz/epilogues.hpp"
 
 namespace fuzz {
 

@@ -1,15 +1,13 @@
 """What was measured and is kept in files, as pages write it."""
 
 import json
-import math
+import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from proxconnect.training.study import statistics
 from proxconnect.training.study.ledger import Entry, newest, read
-
-FIGURE = "accuracy.reestimated"
+from proxconnect.training.study.statistics import REESTIMATED, differences, frame
 
 
 def signed(points: float, digits: int = 2) -> str:
@@ -49,11 +47,8 @@ class Study:
     def spread(self, labels: str, less: str = "") -> tuple[float, float]:
         """Mean and standard deviation of the accuracy in %, or of what it is above that of other rows, by seed."""
         below = {entry.labels["seed"]: self._value(entry) for entry in self.chosen(less)} if less else None
-        spread = statistics.Spread.of(
-            [self._value(entry) - (below[entry.labels["seed"]] if below else 0.0) for entry in self.chosen(labels)]
-        )
-        assert spread.sd is not None
-        return spread.mean, spread.sd
+        values = [self._value(entry) - (below[entry.labels["seed"]] if below else 0.0) for entry in self.chosen(labels)]
+        return statistics.fmean(values), statistics.stdev(values)
 
     def accuracy(self, labels: str) -> str:
         """As 84.8 ± 0.5."""
@@ -69,9 +64,8 @@ class Study:
         """What a pair has more than another, seed by seed."""
         pairs = [replace(entry, labels={"pair": entry.labels["pair"], "seed": entry.labels["seed"]})
                  for entry in self.chosen(labels)]  # fmt: skip
-        (found,) = statistics.differences(pairs, "pair", one, other, FIGURE)
-        low, high = found.interval or (math.nan, math.nan)
-        return Lead(100 * found.mean, 100 * low, 100 * high, found.count)
+        (found,) = differences(frame(pairs), "pair", one, other).itertuples()
+        return Lead(100 * found.mean, 100 * found.low, 100 * found.high, found.seeds)
 
     def ahead(self, one: str, other: str, labels: str) -> str:
         """As +0.38 (+0.03 to +0.73)."""
@@ -80,7 +74,7 @@ class Study:
 
     @staticmethod
     def _value(entry: Entry) -> float:
-        value = entry.figure(FIGURE)
+        value = entry.figure(REESTIMATED)
         assert value is not None
         return 100 * value
 

@@ -39,7 +39,7 @@ from proxconnect.optim import (
 )
 from proxconnect.pairs import PAIRS, Heuristic, Pair
 from proxconnect.quantizer import Quantizer
-from proxconnect.version import __version__
+from proxconnect.version import __version__ as __version__
 
 __all__ = [
     "PAIRS",
@@ -65,7 +65,6 @@ __all__ = [
     "Summary",
     "Trouble",
     "UpdateRule",
-    "__version__",
     "add_thresholds",
     "binarize",
     "binarize_parameter",

@@ -18,10 +18,10 @@ from fuzzing.checkpoint_files import shared_lists
 from fuzzing.law import HUNG, Reader, was_read
 from fuzzing.readers import READERS
 from fuzzing.seeded import warm
-from proxconnect.cli.bench import memory
 from proxconnect.deploy.checkpoints import CheckpointError, read
 from proxconnect.deploy.packed import PackedFileError
 from proxconnect.huggingface import ProxConnectConfig
+from proxconnect.inspection import memory
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.sources.decoding import decoded
 from proxconnect.training.study import yaml_files

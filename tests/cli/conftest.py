@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxconnect.training.study import local, report
+from proxconnect.training.study import local, results
 
 STUDY = Path(__file__).parents[1] / "training" / "study"
 
@@ -43,7 +43,7 @@ def grid(folder, monkeypatch) -> str:
     from grids import InTurn, write_grid
 
     monkeypatch.setattr(local, "Processes", lambda _: InTurn())
-    monkeypatch.setattr(report, "_draw", lambda *_: [])
+    monkeypatch.setattr(results, "_draw", lambda *_: [])
     return str(write_grid(folder))
 
 

@@ -105,7 +105,7 @@ def quick_engines(monkeypatch):
 @pytest.fixture
 def without_memory(monkeypatch):
     """No processes that measure it."""
-    monkeypatch.setattr("proxconnect.cli.resident.peaks", lambda *_: "it was not asked")
+    monkeypatch.setattr("proxconnect.cli.bench.peak_memory.peaks", lambda *_: "it was not asked")
 
 
 def measured(capsys, *arguments: str) -> dict:
@@ -169,7 +169,7 @@ def test_pack_is_told_what_the_command_is(theirs, capsys, monkeypatch):
     told: list[dict] = []
     pack = proxconnect.pack
 
-    def recording(model, *, inputs, remainder, vectors, floats, example):
+    def recording(model, *, inputs, remainder, vectors, floats):
         told.append({"inputs": inputs, "remainder": remainder, "vectors": vectors, "floats": floats})
         return pack(model, inputs=inputs)
 

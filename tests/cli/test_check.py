@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from proxconnect import PAIRS
-from proxconnect.cli import report
+from proxconnect.cli import document
+from proxconnect.cli.check import verdicts
 from proxconnect.cli.command import main
 from proxconnect.pairs import SURROGATES
 from proxconnect.theory import Verdict, decompose
@@ -91,7 +92,7 @@ LEGITIMATE = {
 def decomposed_once() -> Iterator[None]:
     """What a test has found of a pair, others are told again: most ask for the same few of the catalogue."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("proxconnect.cli.subject.decompose", functools.cache(decompose))
+        patch.setattr("proxconnect.cli.check.subject.decompose", functools.cache(decompose))
         yield
 
 
@@ -216,7 +217,7 @@ def test_json_of_a_legitimate_pair_has_its_prox_and_its_regularizer(capsys):
 
 def test_json_has_null_for_what_is_infinite():
     pole = Verdict("pole", None, None, "", None, False, (-1.0, 1.0), forward=lambda x: 1 / x, backward=torch.ones_like)
-    (record,) = report.as_json(report.Report([pole], None, [], None))["verdicts"]
+    (record,) = document.plain(verdicts.as_json([pole]))["verdicts"]
     at = record["curves"]["x"].index(0.0)
     assert record["curves"]["F"][at - 1 : at + 2] == [-32.0, None, 32.0]
 
@@ -240,7 +241,7 @@ SUBJECTS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::proxconnect.theory.correction.UnboundedForwardWarning")
+@pytest.mark.filterwarnings("ignore::proxconnect.theory.UnboundedForwardWarning")
 @pytest.mark.parametrize("arguments", SUBJECTS)
 def test_the_printed_code_makes_a_legitimate_pair_with_the_same_backward_that_trains(
     capsys, theirs, monkeypatch, arguments

@@ -85,7 +85,7 @@ TEXTS = {
 @pytest.mark.parametrize("heading", TEXTS)
 def test_stdout_is_one_document_with_the_figures_of_the_text(theirs, capfd, monkeypatch, heading):
     monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", ())
-    monkeypatch.setattr("proxconnect.cli.resident.peaks", lambda *_: "it was not asked")
+    monkeypatch.setattr("proxconnect.cli.bench.peak_memory.peaks", lambda *_: "it was not asked")
     command, text_of = TEXTS[heading]
     found, text = both(capfd, command, 1 if heading == "check" else 0)
     assert set(found) == keys(heading)

@@ -2,6 +2,8 @@
 
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from test_help import help_of
 
 from proxconnect.cli.command import main
 from proxconnect.cli.exits import MEANINGS, Exit
+from proxconnect.version import __version__
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 
@@ -81,3 +84,8 @@ def test_verbs_keep_it(folder, capfd, command):
         assert printed.out == ""
         assert printed.err.count("\n") == 1
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_package_runs_as_a_module():
+    run = subprocess.run([sys.executable, "-m", "proxconnect", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"proxconnect {__version__}\n"

@@ -101,6 +101,13 @@ def test_a_network_may_be_binary_as_it_is_built(theirs, folder, capsys):
     assert packed_equals("packed.safetensors", theirs["net"](), binary, theirs["net"].example)
 
 
+class Proved:
+    proof = None
+
+    def __str__(self) -> str:
+        return "proved\nall of it"
+
+
 def test_pack_is_told_the_options_and_the_example(theirs, folder, capsys, monkeypatch):
     told: list[dict] = []
     pack = pc.pack
@@ -108,7 +115,7 @@ def test_pack_is_told_the_options_and_the_example(theirs, folder, capsys, monkey
     def recording(model, *, inputs, **more):
         told.append({"inputs": inputs, **more})
         small = pack(model, inputs=inputs)
-        vars(small)["packing"] = "proved\nall of it"
+        vars(small)["packing"] = Proved()
         return small
 
     monkeypatch.setattr("proxconnect.pack", recording)

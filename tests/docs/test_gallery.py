@@ -12,7 +12,6 @@ from extensions.gallery import accuracies, pages, pictures, verdicts
 from extensions.gallery.formulas import SYMBOLS, papers, prose, tex
 from extensions.gallery.names import page_of
 from proxconnect.pairs import PAIRS, Heuristic, Pair, Prox, prox, transform
-from proxconnect.training.study.statistics import Spread
 
 FORMULA = re.compile(r"\$+([^$]+)\$+")
 
@@ -97,11 +96,11 @@ def table_of(network: str) -> tuple[list[str], dict[str, list[str]], str]:
     return lines[0][1:], {line[0]: line[1:] for line in lines[2:]}, part
 
 
-def written(spread: Spread, like: str, usual: int) -> str:
+def written(spread, like: str, usual: int) -> str:
     """The spread with as many decimals as the cell `like` has."""
     decimals = len(like.split("±")[0].split(".")[1])
-    count = "" if spread.count == usual else f" ({spread.count})"
-    return f"{100 * spread.mean:.{decimals}f}±{100 * (spread.sd or 0):.{decimals}f}{count}"
+    count = "" if spread.seeds == usual else f" ({spread.seeds})"
+    return f"{100 * spread.mean:.{decimals}f}±{100 * spread.sd:.{decimals}f}{count}"
 
 
 @pytest.mark.parametrize("network", ["resnet", "vit"])

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 import proxconnect as pc
 from networks import NETWORKS, SIZES, Wave, images, of_timm, sentences
 from proxconnect._support.example import tensors_in
-from proxconnect.cli.bench.answers import difference, run
-from proxconnect.cli.bench.examples import with_batch
+from proxconnect.cli.examples import difference, run, with_batch
 from proxconnect.export import to_onnx, to_openvino, to_qonnx
 from proxconnect.export.formats import FORMATS
 from proxconnect.export.runtimes import by_onnx_runtime, by_openvino, by_qonnx

@@ -18,8 +18,8 @@ from proxconnect.training.data.sources.fashion_mnist import read_idx
 from proxconnect.training.data.sources.parquet import ParquetPictures
 from proxconnect.training.data.sources.pickles import read_batch
 from proxconnect.training.study import ledger, yaml_files
+from proxconnect.training.study.expansion import rows_of
 from proxconnect.training.study.grid import Grid
-from proxconnect.training.study.rows import rows_of
 
 
 def state_of(model: nn.Module) -> list[tuple[object, ...]]:

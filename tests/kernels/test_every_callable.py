@@ -13,7 +13,7 @@ from torch import Tensor
 
 from proxconnect import kernels
 from proxconnect.kernels import library
-from proxconnect.kernels.statuses import LACKS_INSTRUCTIONS, OUT_OF_MEMORY
+from proxconnect.kernels.library import LACKS_INSTRUCTIONS, OUT_OF_MEMORY
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
@@ -130,7 +130,7 @@ def test_a_failure_in_c_is_raised(
     loaded = library.library()
     assert loaded is not None
     failing = []
-    for function in library._ARGUMENTS:
+    for function in library._FUNCTIONS:
         real = getattr(loaded, function)
         fake = ctypes.CFUNCTYPE(real.restype, *real.argtypes)(lambda *_: status)
         fake.__name__ = function

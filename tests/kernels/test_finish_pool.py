@@ -8,8 +8,7 @@ from torch import nn
 
 from proxconnect import kernels
 from proxconnect.kernels.epilogue import Add, Affine, Clamp
-from proxconnect.kernels.finish import Finish
-from proxconnect.kernels.finish_pool import FinishMaxPool2d
+from proxconnect.kernels.finish import Finish, FinishMaxPool2d
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 

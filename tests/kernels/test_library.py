@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from proxconnect import kernels
-from proxconnect.kernels import library, operator
+from proxconnect.kernels import library
 from proxconnect.kernels.bits import pack_bits
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
@@ -41,7 +41,7 @@ def test_other_structures_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_a_library_without_a_function_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loaded = another(tmp_path)
-    monkeypatch.setitem(library._ARGUMENTS, "px_of_tomorrow", ())
+    monkeypatch.setitem(library._FUNCTIONS, "px_of_tomorrow", ())
     with pytest.raises(RuntimeError, match="built from other sources"):
         library._require_same_interface(loaded)
 
@@ -64,7 +64,7 @@ def test_threads_of_a_library_that_a_forked_process_loads(monkeypatch: pytest.Mo
     def new_threads() -> int | None:
         """Count the threads that start when a newly loaded library answers; None for a wrong answer."""
         before, loaded = len(os.listdir("/proc/self/task")), another(tmp_path)
-        monkeypatch.setattr(operator, "library", lambda: loaded)
+        monkeypatch.setattr(library, "library", lambda: loaded)
         is_right = bool((kernels.binary_linear(x, made, 301).numpy() == expected.numpy()).all())
         return len(os.listdir("/proc/self/task")) - before if is_right else None
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from proxconnect import kernels
-from proxconnect.kernels import library, operator
-from proxconnect.kernels.attention import has_attention
+from proxconnect.kernels import library
+from proxconnect.kernels.float_attention import has_attention
 from proxconnect.kernels.library import NUMBERS
 from proxconnect.kernels.limit import VARIABLE
 
@@ -36,10 +36,10 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 def test_better_sets_are_not_used(name: str, limit: Callable[[str], None]) -> None:
     limit(name)
     assert kernels.instruction_sets() == SETS[: SETS.index(name) + 1]
-    assert operator.loaded(None)[1] == NUMBERS[name]
+    assert library.loaded(None)[1] == NUMBERS[name]
     for better in SETS[SETS.index(name) + 1 :]:
         with pytest.raises(ValueError, match="this machine runs"):
-            operator.loaded(better)
+            library.loaded(better)
 
 
 @pytest.mark.parametrize("name", ["AVX-512", "vax"])

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import proxconnect as pc
 from proxconnect import kernels
-from proxconnect.kernels import operator
+from proxconnect.kernels import library
 from proxconnect.kernels.library import NUMBERS
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
@@ -103,8 +103,8 @@ def test_instruction_sets_give_equal_bits(kind: str, monkeypatch: pytest.MonkeyP
     found = []
     for number, name in enumerate(kernels.instruction_sets()):
         known = kernels.instruction_sets()[: number + 1]
-        monkeypatch.setattr(operator, "instruction_sets", lambda known=known: known)
-        assert operator.loaded(None)[1] == NUMBERS[name]
+        monkeypatch.setattr(library, "instruction_sets", lambda known=known: known)
+        assert library.loaded(None)[1] == NUMBERS[name]
         found.append(answers(pc.pack(model), images))
     assert all(are_equal(one, found[0]) for one in found)
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
-from study.grids import InTurn, write_grid
 from torch import nn
 
 from proxconnect._support.atomic import replacing
@@ -19,6 +18,7 @@ from stacks.nets import STEPS, batches, net_and_optimizer, train
 from training import small_runs
 from training.ranks import RANKS, start_ranks
 from training.small_runs import configuration, finish
+from training.study.grids import InTurn, write_grid
 
 LAST = "last.pt"
 OF_THE_MACHINE = ("seconds", "peak_memory_bytes")
@@ -69,7 +69,7 @@ def two_ranks(folder: Path) -> None:
 
 def study(folder: Path) -> None:
     """A float row, a binary one, and one that starts from the float one, in the process of the study."""
-    module.report._draw = lambda *_: []  # pictures take longer than the rows
+    module.results._draw = lambda *_: []  # pictures take longer than the rows
     module.run(_study(folder), InTurn, 1, None, Console(file=io.StringIO()))
 
 

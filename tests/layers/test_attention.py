@@ -280,7 +280,7 @@ def test_an_encoder_calls_every_binary_layer_in_eval(
     for layer in model.layers:
         expected = stepwise(layer, expected, mask, norm_first)
     run, calls = pc.pack(model) if packed else model, []
-    form = pc.packed.PackedLayer if packed else BinaryLayer
+    form = pc.deploy.packed.PackedLayer if packed else BinaryLayer
     layers = [name for name, m in run.named_modules() if isinstance(m, form)]
     for name in layers if hooked else []:
         run.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.append(name))

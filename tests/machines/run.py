@@ -16,7 +16,7 @@ from pathlib import Path
 from machines.rows import ROWS, Row
 
 ROOT = Path(__file__).parents[2]
-COMPUTING = ("kernels", "packed", "fusion", "export", "numbers", "test_ships.py", "test_networks.py")
+COMPUTING = ("kernels", "deploy", "export", "numbers", "test_ships.py", "test_networks.py")
 """What `make test-machines` runs, below tests/."""
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import proxconnect as pc
 from looped import looped
 from proxconnect import PAIRS, BinaryLinear, Quantizer, kernels
-from proxconnect.quantizer import compiled as fused
+from proxconnect.quantizer import compiled
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 SCALES = ("channel", "tensor", "learned", None)
@@ -86,7 +86,7 @@ def test_denormal_latents_among_others_are_as_by_torch(scale, pair, monkeypatch)
     latent[:, ::2] *= 1e-38
     made.start_scale(latent)
     weight, gradient = answer(made, latent)
-    monkeypatch.setattr(fused, "is_plain", lambda _: False)
+    monkeypatch.setattr(compiled, "is_plain", lambda _: False)
     for found, expected in zip((weight, gradient), answer(made, latent), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-12)
 

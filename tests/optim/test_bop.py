@@ -12,7 +12,7 @@ from torch.optim import SGD, Adagrad, Adam, AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from proxconnect import Bop, Sharpening, binarize
-from proxconnect.layers.owners import owners
+from proxconnect.optim.latents import owners
 
 SETTINGS = {"gamma": 0.05, "threshold": 1e-3}
 

@@ -17,16 +17,16 @@ from torch.utils.checkpoint import checkpoint
 
 from looped import looped
 from proxconnect import PAIRS, Heuristic, Pair, Quantizer, kernels
-from proxconnect.kernels import operator
+from proxconnect.kernels import library
 from proxconnect.pairs import SURROGATES, transform
 from proxconnect.pairs.transform import SignSwish
-from proxconnect.quantizer import compiled as fused
+from proxconnect.quantizer import compiled
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
-FUSED = [name for name, pair in PAIRS.items() if fused.form_of(pair) is not None]
-every_name = looped(name=FUSED)
-one_name = pytest.mark.parametrize("name", FUSED)
+COMPILED = [name for name, pair in PAIRS.items() if compiled.form_of(pair) is not None]
+every_name = looped(name=COMPILED)
+one_name = pytest.mark.parametrize("name", COMPILED)
 SCALES = ("channel", "tensor", None)
 every_scale = pytest.mark.parametrize("scale", SCALES)
 SHAPES = ((1, 1), (3, 1), (2, 15), (5, 17), (4, 2, 3, 3), (3, 1025), (2, 4097))
@@ -35,8 +35,8 @@ SHAPES = ((1, 1), (3, 1), (2, 15), (5, 17), (4, 2, 3, 3), (3, 1025), (2, 4097))
 
 @pytest.fixture(params=kernels.instruction_sets())
 def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    by_it = operator.loaded(request.param)
-    monkeypatch.setattr(fused, "_kernels", lambda: by_it)
+    by_it = library.loaded(request.param)
+    monkeypatch.setattr(compiled, "_kernels", lambda: by_it)
     return str(request.param)
 
 
@@ -52,7 +52,7 @@ def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 def took(latent: Tensor, quantizer: Quantizer) -> tuple[Tensor, Tensor, Tensor]:
     """Value, gradient, and the gradient that came in, after a check of the way that it took."""
     value, g = quantizer(latent.requires_grad_()), torch.randn(latent.shape).to(latent.dtype)
-    assert type(value.grad_fn).__name__ == "FusedBackward"
+    assert type(value.grad_fn).__name__ == "CompiledSurrogateBackward"
     return value.detach(), torch.autograd.grad(value, latent, g)[0], g
 
 
@@ -106,7 +106,7 @@ def test_bfloat16_is_rounded_once(instruction_set: str, name: str, scale: str | 
 
 @settings(max_examples=100)
 @given(
-    name=st.sampled_from(FUSED),
+    name=st.sampled_from(COMPILED),
     scale=st.sampled_from(["channel", "tensor"]),
     mu=st.floats(1.0, 1e3),
     exponent=st.integers(-125, 120),
@@ -159,7 +159,7 @@ def test_what_is_not_finite_is_as_by_torch(
         latent[1, 20] = special
         ours = value_and_gradient(latent, Quantizer(name, scale, mu=2.0))
         with monkeypatch.context() as patch:
-            patch.setattr(fused, "is_plain", lambda _: False)
+            patch.setattr(compiled, "is_plain", lambda _: False)
             theirs = value_and_gradient(latent, Quantizer(name, scale, mu=2.0))
         for one, other in zip(ours, theirs, strict=True):
             assert torch.equal(one.isnan(), other.isnan()), special
@@ -206,7 +206,7 @@ def test_any_layout(instruction_set: str, name: str, scale: Any) -> None:
         latent = latent.detach().requires_grad_()  # a leaf
         for gradient in (g, g.to(memory_format=torch.channels_last), g.transpose(0, 1).contiguous().transpose(0, 1)):
             value = quantizer(latent)
-            assert type(value.grad_fn).__name__ == "FusedBackward"
+            assert type(value.grad_fn).__name__ == "CompiledSurrogateBackward"
             assert value.stride() == latent.stride()
             close = {"rtol": 1e-6, "atol": 1e-6}
             assert torch.allclose(value, expected, **close)
@@ -240,7 +240,7 @@ def test_any_layout(instruction_set: str, name: str, scale: Any) -> None:
 def test_what_makes_rows(
     shape: tuple[int, ...], strides: tuple[int, ...], scale: str | None, dims: tuple[int, ...], scales: int | None
 ) -> None:
-    rows = fused.rows_of(shape, strides, scale, dims)
+    rows = compiled.rows_of(shape, strides, scale, dims)
     assert (rows and rows.scales) == scales
 
 
@@ -253,11 +253,11 @@ def test_derivatives_of_the_gradient(name: str, scale: Any, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         for by_kernels in (True, False):
             value = Quantizer(name, scale, mu=2.0)(latent)
-            assert ("Fused" in type(value.grad_fn).__name__) == by_kernels
+            assert ("Compiled" in type(value.grad_fn).__name__) == by_kernels
             (gradient,) = torch.autograd.grad(value, latent, g, create_graph=True)
             second = torch.autograd.grad((gradient * v).sum(), (g, latent), allow_unused=True)
             answers.append([torch.zeros(3, 7) if t is None else t for t in second])
-            patch.setattr(fused, "is_plain", lambda _: False)
+            patch.setattr(compiled, "is_plain", lambda _: False)
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*answers, strict=True))
 
 
@@ -328,13 +328,13 @@ class Steeper(SignSwish):
 @pytest.mark.parametrize("case", list(ways()), ids=lambda case: repr(case[0]))
 def test_the_rest_goes_by_torch(case: tuple[Quantizer, Tensor]) -> None:
     quantizer, latent = case
-    assert "Fused" not in type(quantizer(latent.detach().requires_grad_()).grad_fn).__name__
+    assert "Compiled" not in type(quantizer(latent.detach().requires_grad_()).grad_fn).__name__
 
 
 def test_nothing_is_hidden_from_what_watches_or_traces() -> None:
     quantizer, latent = Quantizer("bnn++"), drawn(4, 6).requires_grad_()
     with Watching():
-        assert "Fused" not in type(quantizer(latent).grad_fn).__name__
+        assert "Compiled" not in type(quantizer(latent).grad_fn).__name__
         torch.autograd.grad(Quantizer("bnn")(latent).sum(), latent)
     with torch.no_grad():
         traced = torch.jit.trace(quantizer, latent)
@@ -365,8 +365,8 @@ def test_tangents_are_not_dropped() -> None:
 
 @pytest.mark.parametrize("name", ["bc", "bnn", "bnn++"])
 def test_without_kernels_it_goes_by_torch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "_are_built", lambda: False)
-    assert "Fused" not in type(Quantizer(name)(drawn(4, 6).requires_grad_()).grad_fn).__name__
+    monkeypatch.setattr(compiled, "_are_built", lambda: False)
+    assert "Compiled" not in type(Quantizer(name)(drawn(4, 6).requires_grad_()).grad_fn).__name__
 
 
 @pytest.mark.parametrize("threads", [2, 5])
@@ -403,7 +403,7 @@ def test_a_fixed_sharpness() -> None:
 
 def forward_and_back(latent: Tensor, quantizer: Quantizer) -> tuple[Tensor, Tensor]:
     value = quantizer(latent.requires_grad_())
-    assert type(value.grad_fn).__name__ == "FusedBackward"
+    assert type(value.grad_fn).__name__ == "CompiledSurrogateBackward"
     return value.detach(), torch.autograd.grad(value, latent, torch.ones_like(latent))[0]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from proxconnect.pairs import PAIRS, prox, transform
 from proxconnect.theory import ProbeError, decompose, prox_of, synthesize
-from proxconnect.theory.argmin import ArgminProx
+from proxconnect.theory.new_pairs.argmin import ArgminProx
 
 LINE = torch.cat([torch.linspace(-4, 4, 4001), torch.linspace(-990, 990, 211)]).double() + 1e-4
 """Off the jumps, which are known to about the error of P alone."""

@@ -16,9 +16,9 @@ import proxconnect as pc
 from proxconnect.inspection import plots
 from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, Prox, Transform, prox, transform
 from proxconnect.theory import average, decompose, prox_of, rescale
-from proxconnect.theory.certificate import Certificate, certificate
-from proxconnect.theory.recorder import Recorder
-from proxconnect.theory.trajectory import Trajectory
+from proxconnect.theory.certificates.certificate import Certificate, certificate
+from proxconnect.theory.certificates.recorder import Recorder
+from proxconnect.theory.certificates.trajectory import Trajectory
 
 Gradient = Callable[[Tensor], Tensor]
 

@@ -10,7 +10,7 @@ from pairs.test_prox import EVERY
 from proxconnect.pairs import PAIRS, SURROGATES, Pair, Prox, Sharpness, prox, transform
 from proxconnect.pairs.prox import FixedProx
 from proxconnect.theory import average, compose, decompose, rescale
-from proxconnect.theory.potential import potential
+from proxconnect.theory.certificates.potentials import potential
 
 LINE = torch.linspace(-3, 3, 481, dtype=torch.float64)
 PARTS = {name: pair for name, pair in PAIRS.items() if isinstance(pair, Pair)}

@@ -16,11 +16,11 @@ from torch import Tensor
 from proxconnect import Quantizer
 from proxconnect.pairs import PAIRS, SURROGATES, Heuristic, Sharpness, prox, transform
 from proxconnect.theory import ProbeError, autograd_derivative, correct, decompose
-from proxconnect.theory.correction import FAR, Sharpened, UnboundedForwardWarning, antiderivative
+from proxconnect.theory.new_pairs.correction import FAR, Sharpened, UnboundedForwardWarning, antiderivative
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 LINE = torch.cat([torch.linspace(-5, 5, 1001), torch.tensor([-1e5, -999.5, -60.0, 1e-7, 60.0, 999.5, 1e5])]).double()
-may_miss_signs = pytest.mark.filterwarnings("ignore::proxconnect.theory.correction.UnboundedForwardWarning")
+may_miss_signs = pytest.mark.filterwarnings("ignore::proxconnect.theory.UnboundedForwardWarning")
 
 
 def arctan(x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from proxconnect.theory.interpolant import Half, Interpolant, fit, hermite, interpolant, straight
+from proxconnect.theory.functions.interpolant import Half, Interpolant, fit, hermite, interpolant, straight
 
 EDGES = torch.linspace(0, 3, 13, dtype=torch.float64)
 

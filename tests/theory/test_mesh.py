@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from proxconnect.theory.blackbox import BlackBox
-from proxconnect.theory.mesh import Mesh, TooRoughError, edges, mesh
-from proxconnect.theory.sampling import Sample, sample
+from proxconnect.theory.functions.blackbox import BlackBox
+from proxconnect.theory.functions.mesh import Mesh, TooRoughError, edges, mesh
+from proxconnect.theory.verdicts.sampling import Sample, sample
 
 Map = Callable[[Tensor], Tensor]
 

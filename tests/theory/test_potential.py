@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pairs.test_prox import EVERY
 from proxconnect.pairs import Prox, prox
-from proxconnect.theory.potential import NotProximalError, potential
+from proxconnect.theory.certificates.potentials import NotProximalError, potential
 
 
 class Plain(Prox):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from proxconnect.theory.trajectory import Trajectory
+from proxconnect.theory.certificates.trajectory import Trajectory
 
 
 def test_by_hand_from_any_shape() -> None:

@@ -17,17 +17,17 @@ WRITING = {"write_text", "write_bytes", "savefig", "save_file", "serialize", "to
 """Methods that write."""
 
 OTHERWISE = {
-    "atomic.py": "the replacing itself",
-    "bench/measure.py": "a folder of its own that is deleted",
-    "bench/memory.py": "a file of the system",
-    "cli/__init__.py": "the null device",
+    "_support/atomic.py": "the replacing itself",
+    "cli/bench/measure.py": "a folder of its own that is deleted",
+    "cli/command.py": "the null device",
+    "cli/demo/shipping.py": "a folder of its own that is deleted",
     "cli/resident.py": "a folder of its own that is deleted",
-    "demo/shipping.py": "a folder of its own that is deleted",
-    "packed/checksum.py": "the file that a caller replaces",
-    "packed/container.py": "the file that a caller replaces",
-    "study/ledger.py": "lines that are added",
-    "study/local.py": "a log, lines that are added",
-    "study/locks.py": "locks, which are empty",
+    "deploy/packed/checksum.py": "the file that a caller replaces",
+    "deploy/packed/container.py": "the file that a caller replaces",
+    "inspection/memory.py": "a file of the system",
+    "training/study/ledger.py": "lines that are added",
+    "training/study/local.py": "a log, lines that are added",
+    "training/study/locks.py": "locks, which are empty",
 }
 """Where files are written but not replaced, and what these are."""
 

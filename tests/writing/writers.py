@@ -9,17 +9,17 @@ from xml.etree import ElementTree
 
 import torch
 from matplotlib.figure import Figure
-from packed.packed_nets import binary_mlp
 
 import proxconnect as pc
-from proxconnect.cli.demo.report import write_json
+from deploy.packed.packed_nets import binary_mlp
+from proxconnect.cli.demo.demo import write_json
 from proxconnect.export import floats
 from proxconnect.inspection import plots
-from proxconnect.training.study import orders
+from proxconnect.training.study import workers
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.ledger import read as read_ledger
-from proxconnect.training.study.orders import Order
 from proxconnect.training.study.rows import Row
+from proxconnect.training.study.workers import Order
 from proxconnect.training.study.workplace import Workplace
 
 Write = Callable[[Path, int], object]
@@ -144,9 +144,10 @@ def row(configuration: Any, folder: Path, on_progress: Any) -> dict[str, Any]:
 
 def answer() -> Write:
     def write(folder: Path, version: int) -> None:
-        order = Order("key", f"{__name__}:row", {"seed": version}, folder, 1)
-        finished = orders._run(order, lambda _: None)
-        assert finished.measured["seed"] == version
+        one = Row({"seed": str(version)}, {"seed": version}, f"{__name__}:row")
+        object.__setattr__(one, "key", "row")  # both versions are of one row
+        entry = workers._run(Order(one, Workplace(folder), 1), lambda _: None)
+        assert entry.measured["seed"] == version
 
     return write
 

@@ -8,7 +8,8 @@ from extensions.gallery.formulas import clauses, prose, tex
 from extensions.gallery.names import link, page_of
 from extensions.gallery.verdicts import corrected_by, correction, is_legitimate, verdicts
 from proxconnect.pairs import PAIRS, AnyPair, Pair
-from proxconnect.theory import Verdict, words
+from proxconnect.theory import Verdict
+from proxconnect.theory.verdicts import words
 from proxconnect.training.study.tables import markdown
 
 FENCE = "`" * 3
@@ -86,7 +87,7 @@ def _verdict(name: str) -> str:
     """The answers and why; the correction of a heuristic, or whose correction this is."""
     text = _answers(verdicts(name))
     mended, corrected = correction(name), corrected_by(name)
-    if mended and mended.twin:
+    if mended and mended.in_catalogue:
         (forward, *_) = _read(PAIRS[mended.name])[1]
         text += f"\nThe correction is {link(mended.name)}, which keeps B and takes its integral for F:\n\n"
         text += _display(forward)

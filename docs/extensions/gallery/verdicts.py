@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from functools import cache
 
-from proxconnect.cli.mending import Mended, mend
-from proxconnect.cli.subject import named
+from proxconnect.cli.check.mending import Mended, mend
+from proxconnect.cli.check.subject import named
 from proxconnect.pairs import PAIRS
 from proxconnect.theory import Verdict
-from proxconnect.theory.decomposition import DOMAIN
+from proxconnect.theory.verdicts.decomposition import DOMAIN
 
 
 @cache
@@ -35,4 +35,4 @@ def correction(pair: str) -> Mended | None:
 
 def corrected_by(pair: str) -> list[str]:
     """The pairs of the catalogue whose correction this one is."""
-    return [name for name in PAIRS if (mended := correction(name)) and mended.twin and mended.name == pair]
+    return [name for name in PAIRS if (mended := correction(name)) and mended.in_catalogue and mended.name == pair]

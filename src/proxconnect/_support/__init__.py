@@ -1,1 +1,1 @@
-"""Helpers that many rooms use: files, argument checks, text, optional packages, processes. Not public."""
+"""Helpers of many rooms: files, argument checks, text, optional packages, processes. Not public."""

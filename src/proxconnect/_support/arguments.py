@@ -1,4 +1,4 @@
-"""Checks of what many calls take."""
+"""Checks of arguments that many calls take."""
 
 from numbers import Real
 
@@ -6,15 +6,13 @@ from torch import Tensor, nn
 
 
 def require_module(value: object, call: str) -> None:
-    """Raise TypeError unless `value` is a module; `call` shows the signature, as "pack(model)"."""
+    """Raise TypeError unless `value` is a module; the message shows `call`, such as "pack(model)"."""
     if not isinstance(value, nn.Module):
         raise TypeError(f"{call} takes an nn.Module as model; got {type(value).__name__}")
 
 
 def require_number(value: object, name: str) -> None:
-    """Raise TypeError unless `value`, of which an error speaks by `name`, is a real number or a tensor that holds one.
+    """Raise TypeError unless `value`, called `name`, is a number (NaN and infinity too) or a tensor that holds one."""
 
-    NaN and infinity are numbers here.
-    """
     if not isinstance(value, Real) and not (isinstance(value, Tensor) and value.numel() == 1):
         raise TypeError(f"{name} takes a number; got {type(value).__name__}")

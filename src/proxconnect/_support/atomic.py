@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing: a file is complete, or it is not there."""
 
 import errno
 import os
@@ -11,12 +11,14 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write `path` aside: yields a temporary file of its directory, which replaces `path` when the body ends well.
+    """Yield an empty temporary file in the directory of `path`, and rename it to `path` when the body succeeds.
 
-    The temporary file exists, is empty and has the suffix of `path`. On success it is flushed to the disk and renamed,
-    with the permissions that a normal open() gives: those of the file that it replaces, else those of the umask. On any
-    exception it is deleted and `path` is as it was. Two writers never mix: the last to end wins. A symbolic link is
-    followed. OSError that names `path` where the directory is missing, may not be written to or has no room.
+    The temporary file has the suffix of `path`. It is flushed to the disk before the renaming, and gets the permissions
+    of the file that it replaces, or those of the umask. On any exception it is deleted and `path` stays as it was. Of
+    two writers the last to end wins. A symbolic link is followed.
+
+    Raises:
+        OSError: the directory is missing, not writable or full; the error names `path`.
     """
     with _aside(path) as aside:
         yield aside.temporary
@@ -27,10 +29,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def replacing_together(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
-    """Write two files of one directory aside, `first` being about `second` and wrong beside any other.
+    """Replace two files of one directory as `replacing` does, both or none; `first` describes `second`.
 
-    As `replacing`, of both: on any exception both are as they were. A power cut between the renamings leaves `second`,
-    of before or of now, without `first`: never a mix.
+    A power cut between the renamings may leave `second`, old or new, without `first`, but never a `first` that
+    describes another file.
     """
     with _aside(first) as head, _aside(second) as tail:
         yield head.temporary, tail.temporary
@@ -45,13 +47,13 @@ def replacing_together(first: str | os.PathLike[str], second: str | os.PathLike[
             head.temporary.replace(head.target)
             undo.pop_all()
     for aside in (head, tail):
-        with suppress(OSError):  # a file too many harms nobody
+        with suppress(OSError):  # a leftover file does no harm
             aside.old.unlink(missing_ok=True)
     flush_directory(head.target.parent)
 
 
 def flush_directory(directory: Path) -> None:
-    """Flush what was made or renamed in a directory, where the system can."""
+    """Flush the entries of a directory to the disk, if the system can."""
     with suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -63,11 +65,11 @@ def flush_directory(directory: Path) -> None:
 _ADVICE = dict.fromkeys(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS), ": its directory must exist and be writable"
 ) | {errno.ENOSPC: ": make room on its disk", errno.EDQUOT: ": make room in your quota"}
-"""What to do, by what is wrong."""
+"""Advice by error number."""
 
 
 def said(error: OSError, target: Path) -> OSError:
-    """The error for a `target` that cannot be written and is as it was: what is wrong, and what to do."""
+    """Make the error for a `target` that cannot be written and is unchanged, with advice."""
     number = error.errno or errno.EIO
     reason = f"cannot write {target.name!r}{_ADVICE.get(number, '')} ({os.strerror(number)}); nothing there has changed"
     return OSError(number, reason, str(target))
@@ -75,7 +77,7 @@ def said(error: OSError, target: Path) -> OSError:
 
 @dataclass(frozen=True)
 class _Aside:
-    """A file that is being written beside the one that it will replace, and where that goes meanwhile."""
+    """A temporary file, the target that it will replace, and a place for the old target in the meantime."""
 
     target: Path
     temporary: Path
@@ -88,7 +90,7 @@ class _Aside:
             os.fsync(file.fileno())
 
     def move_away(self, undo: ExitStack) -> None:
-        """Move what is to be replaced away; `undo` brings it back."""
+        """Move the old target away; `undo` brings it back."""
         if self.target.exists():
             self.target.replace(self.old)
             undo.callback(self._bring_back)
@@ -96,7 +98,7 @@ class _Aside:
             undo.callback(self.target.unlink, missing_ok=True)
 
     def keep(self, undo: ExitStack) -> None:
-        """Give what is to be replaced a second name, or move it away where a file has only one."""
+        """Give the old target a second name, or move it away on file systems without hard links."""
         try:
             os.link(self.target, self.old)
         except OSError:
@@ -106,12 +108,12 @@ class _Aside:
 
     def _bring_back(self) -> None:
         self.old.replace(self.target)
-        self.old.unlink(missing_ok=True)  # as renaming does nothing where both are names of one file
+        self.old.unlink(missing_ok=True)  # renaming does nothing if both are names of one file
 
 
 @contextmanager
 def _aside(path: str | os.PathLike[str]) -> Iterator[_Aside]:
-    """Make the temporary file; on any exception it is deleted, and an error of the disk names the target."""
+    """Make the temporary file; on any exception delete it, and name the target in an error of the disk."""
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a directory: give the name of a file in it")
@@ -121,7 +123,7 @@ def _aside(path: str | os.PathLike[str]) -> Iterator[_Aside]:
         permissions = _create(temporary, target)
         yield _Aside(target, temporary, target.with_name(f".{token}.old{target.suffix}"), permissions)
     except BaseException as error:
-        with suppress(OSError):  # which would hide the error
+        with suppress(OSError):  # it would hide the first error
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename in (None, temporary, str(temporary)):
             raise said(error, target) from error
@@ -129,7 +131,8 @@ def _aside(path: str | os.PathLike[str]) -> Iterator[_Aside]:
 
 
 def _create(temporary: Path, target: Path) -> int:
-    """Make the temporary file; the permissions that it must end with."""
+    """Make the temporary file, and return the permissions for the end."""
+
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         return (target if target.exists() else temporary).stat().st_mode & 0o777

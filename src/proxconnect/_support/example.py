@@ -1,4 +1,4 @@
-"""Running a model on an example input without leaving a trace in it."""
+"""Runs of a model on an example input that leave no trace in the model."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_map_only
 
 
 def run(model: nn.Module, example: Any) -> Any:
-    """What `model` answers to `example`, in `eval()` and without gradients; the model stays as it was.
+    """Run `model` on `example` in evaluation mode without gradients, and return the output.
 
-    `example` is a tensor, a tuple of positional arguments, a mapping of keyword arguments, or anything else that the
-    model takes as its only argument. Training flags, buffers and the random state are restored on any exception.
+    `example` is a tensor, a tuple of positional arguments, a mapping of keyword arguments, or another object that the
+    model takes as its only argument. Training flags, buffers and the random state are restored, also on an exception.
     """
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):
         args, kwargs = arguments(model, example)
@@ -29,7 +29,7 @@ def run(model: nn.Module, example: Any) -> Any:
 
 
 def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """`example` as positional and keyword arguments; on the meta device where the whole model is."""
+    """Split `example` into positional and keyword arguments, on the meta device if the whole model is there."""
     parameters = list(model.parameters())
     if parameters and all(parameter.is_meta for parameter in parameters):
         example = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), example)
@@ -40,14 +40,14 @@ def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Have every module of `model` in evaluation; training flags, buffers and random state come back.
+    """Put every module of `model` into evaluation mode, and restore training flags, buffers and the random state.
 
-    The flags are set directly: `eval()` may be overridden and do more, such as merging weights.
+    The flags are set directly, because an overridden `eval()` may do more, such as merging weights.
     """
     flags = [(module, module.training) for module in model.modules()]
     buffers = [_Saved(module, name, b) for module, _ in flags for name, b in module._buffers.items() if b is not None]
     gpus = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    fast_path = torch.backends.mha.get_fastpath_enabled()  # it hides which weights it takes
+    fast_path = torch.backends.mha.get_fastpath_enabled()  # it would hide the weights that it takes
     with torch.random.fork_rng(devices=gpus):
         try:
             torch.backends.mha.set_fastpath_enabled(False)
@@ -63,7 +63,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class _Saved:
-    """A buffer and what it held."""
+    """A buffer and its values."""
 
     def __init__(self, module: nn.Module, name: str, buffer: Tensor) -> None:
         self.module, self.name, self.buffer = module, name, buffer
@@ -77,13 +77,14 @@ class _Saved:
 
 
 def of_one_sign(tensors: list[Tensor]) -> bool:
-    """Whether the signs of these tensors are all +1 or all -1, so that binary they would say nothing."""
+    """Return True if all these tensors have the sign +1, or all -1: as binary inputs they would be constant."""
     floats = [t.detach() for t in tensors if t.is_floating_point() and t.numel() > 1 and not t.is_meta]
     return bool(floats) and (all(bool((t >= 0).all()) for t in floats) or all(bool((t < 0).all()) for t in floats))
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Every tensor in `value`: in sequences, mappings, dataclasses and the attributes of plain objects, nested."""
+    """List the tensors in `value`, nested in sequences, mappings, dataclasses and attributes of plain objects."""
+
     found: list[Tensor] = []
     _collect(value, found, set())
     return found

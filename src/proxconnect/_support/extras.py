@@ -1,10 +1,10 @@
-"""Import of optional packages, with an error that prints the installation line."""
+"""Imports of optional packages; the error prints the installation line."""
 
 from importlib import import_module
 from typing import Any
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML"}
-"""Names of distributions where they differ from the name of the package."""
+"""Names of distributions that differ from the name of their package."""
 
 
 class MissingExtraError(ImportError):
@@ -12,10 +12,13 @@ class MissingExtraError(ImportError):
 
 
 def require(module: str, extra: str) -> Any:
-    """The imported `module`; MissingExtraError with the `pip install` line of `extra` where its package is absent.
+    """Import and return `module`.
 
-    An ImportError from inside a package that is installed passes through unchanged.
+    Raises:
+        MissingExtraError: its package is not installed; the message has the `pip install` line of `extra`. An
+            ImportError inside an installed package passes unchanged.
     """
+
     package = module.partition(".")[0]
     try:
         return import_module(module)

@@ -1,8 +1,9 @@
-"""Numbers as JSON has them."""
+"""Numbers for JSON."""
 
 import math
 
 
 def finite(number: float) -> float | None:
-    """The number, or None for NaN and infinity, which JSON has not."""
+    """Return the number, or None for NaN and infinity, which JSON lacks."""
+
     return number if math.isfinite(number) else None

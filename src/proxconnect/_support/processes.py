@@ -1,4 +1,4 @@
-"""Worker processes, each at the other end of a pipe."""
+"""Worker processes that talk through pipes."""
 
 import multiprocessing
 import os
@@ -18,24 +18,21 @@ class Worker(NamedTuple):
     connection: Connection
 
     def death(self) -> str:
-        """What to say of the process, which is at its end."""
+        """Wait for the process, which is ending, and describe its death."""
         self.process.join(timeout=5)
         return f"a worker process died with exit code {self.process.exitcode} (-9 is often a lack of memory)"
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start(target: Callable[..., None], *arguments: Any) -> Worker:
-    """A fresh process that calls `target` with the other end of a pipe and `arguments`.
-
-    It ignores Ctrl-C, which is for this process.
-    """
+    """Spawn a process that calls `target` with the other end of a pipe and `arguments`, and that ignores Ctrl-C."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    # Not a daemon, which could have no processes of its own, as loaders of data do.
+    # Not a daemon: a daemon may not start processes, as data loaders do.
     process = context.Process(target=target, args=(there, *arguments))
     with _interrupts_ignored():
         process.start()
@@ -44,7 +41,7 @@ def start(target: Callable[..., None], *arguments: Any) -> Worker:
 
 
 def end(workers: Sequence[Worker]) -> None:
-    """Terminate processes, whatever they are at; those that do not end within ten seconds are killed."""
+    """Terminate the processes, and kill those that do not end within ten seconds."""
     for worker in workers:
         worker.process.terminate()
     for worker in workers:
@@ -56,7 +53,8 @@ def end(workers: Sequence[Worker]) -> None:
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Ignore SIGINT, as processes that are started meanwhile will from their first instruction on."""
+    """Ignore SIGINT; processes started meanwhile inherit this from their first instruction on."""
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return

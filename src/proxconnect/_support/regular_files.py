@@ -1,4 +1,4 @@
-"""What is read must be a file: a pipe would be waited for without end, and a device has no end."""
+"""A check before reading: a pipe could block forever, and a device may have no end."""
 
 import errno
 import os
@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def require_regular(path: Path) -> None:
-    """OSError unless `path` is a regular file, or a symbolic link to one."""
+    """Raise OSError unless `path` is a regular file, or a symbolic link to one."""
+
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

@@ -1,4 +1,4 @@
-"""SIGTERM: what asks a process to end before it is killed, as schedulers and container runtimes do."""
+"""SIGTERM, by which schedulers and container runtimes ask a process to end before they kill it."""
 
 import signal
 import threading
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 INTERRUPTED, TERMINATED = 130, 143
-"""What a shell says of a program that Ctrl-C ends, and SIGTERM."""
+"""The exit status after Ctrl-C and after SIGTERM."""
 
 
 class TerminatedError(SystemExit):
-    """SIGTERM came, and what was done is kept; the message says how to go on. Uncaught it is the exit status 143."""
+    """SIGTERM came and the work so far is saved; the message says how to resume. Uncaught, it exits with 143."""
 
     def __init__(self, message: str = "", status: int = TERMINATED) -> None:
         super().__init__(message)
@@ -20,9 +20,9 @@ class TerminatedError(SystemExit):
 
 @contextmanager
 def raising() -> Iterator[None]:
-    """Within, the first SIGTERM raises TerminatedError, as Ctrl-C raises KeyboardInterrupt; others change nothing.
+    """Turn the first SIGTERM in the context into a TerminatedError, and ignore the following ones.
 
-    In other threads than the main one it does nothing, since no handler can be set there.
+    It has no effect in threads other than the main one, in which no handler can be set.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -35,16 +35,13 @@ def raising() -> Iterator[None]:
 
 
 class Notice:
-    """Whether SIGTERM came, for what ends by itself where it can go on from."""
+    """A record of SIGTERM, for work that ends at the next point from which it can resume."""
 
     def __init__(self) -> None:
         self.came = False
 
     def take(self) -> None:
-        """From now on note SIGTERM, in the place of whatever it did; whoever gives handlers back ends this.
-
-        In other threads than the main one it does nothing, as `raising`.
-        """
+        """Note SIGTERM from now on, until another handler is set; no effect in threads other than the main one."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._note)
 
@@ -53,17 +50,13 @@ class Notice:
 
 
 def pass_over_one() -> None:
-    """Let the first SIGTERM change nothing: a scheduler sends it to helpers too, which the process at work still needs.
+    """Ignore the first SIGTERM; the second ends the process.
 
-    The second one ends the process.
+    A scheduler sends SIGTERM to helper processes too, which the main process still needs.
     """
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def _raise(*_: Any) -> None:
-    signal.signal(signal.SIGTERM, _pass)  # not SIG_IGN, which processes that are started would have too
+    signal.signal(signal.SIGTERM, lambda *_: None)  # not SIG_IGN, which new processes would inherit
     raise TerminatedError
-
-
-def _pass(*_: Any) -> None:
-    """What ends is ending."""

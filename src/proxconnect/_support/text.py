@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def shortened(name: str, width: int) -> str:
-    """`name` in at most `width` characters, its middle left out."""
+    """Shorten `name` to at most `width` characters by leaving out its middle."""
     if len(name) <= width:
         return name
     tail = (width - 1) * 2 // 3
@@ -15,7 +15,7 @@ def shortened(name: str, width: int) -> str:
 
 
 def plain(renderable: "RenderableType", width: int = 80) -> str:
-    """What rich prints of `renderable`, `width` columns wide, without colour or trailing blanks."""
+    """Render `renderable` as rich does, `width` columns wide, without colour or trailing blanks."""
     from io import StringIO
 
     from rich.console import Console
@@ -29,6 +29,7 @@ def plain(renderable: "RenderableType", width: int = 80) -> str:
 
 
 def some(names: list[str], limit: int = 3) -> str:
-    """A few qualified names, and how many more there are."""
+    """List up to `limit` qualified names, and the number of the others."""
+
     shown = ", ".join(name or "the model itself" for name in names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

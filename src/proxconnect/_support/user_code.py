@@ -1,4 +1,4 @@
-"""Objects that a command line names as MODULE:NAME: someone else's code, run by request, whatever it does."""
+"""Objects of the user's own code, which a command line names as MODULE:NAME."""
 
 import importlib
 import importlib.util
@@ -21,12 +21,12 @@ _NOT_THEIRS = tuple(f"{folder}{os.sep}" for folder in (_PACKAGE, *torch.__path__
 
 
 class LoadError(ValueError):
-    """A module does not import, lacks a name, or its code raises; the message is one line."""
+    """The user's module does not import, lacks a name, or its code raises; the message is one line."""
 
 
 @contextmanager
 def importable_folder() -> Iterator[None]:
-    """Make the current folder the first place of imports, as `python -m` does."""
+    """Search imports in the current folder first, as `python -m` does."""
     before = list(sys.path)
     sys.path.insert(0, os.getcwd())
     try:
@@ -36,7 +36,7 @@ def importable_folder() -> Iterator[None]:
 
 
 def load(path: str) -> Any:
-    """The object that `path`, MODULE:NAME, names; NAME may have dots. LoadError where there is none."""
+    """Return the object that `path`, MODULE:NAME, names; NAME may have dots. LoadError if there is none."""
     module_name, _, attributes = path.partition(":")
     is_dotted = all(part.isidentifier() for part in (*module_name.split("."), *attributes.split(".")))
     if not is_dotted or module_name.endswith(".py"):
@@ -57,9 +57,9 @@ def load(path: str) -> Any:
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Turn whatever their code raises, SystemExit too, into a LoadError with the type, the message and the line.
+    """Turn any exception of the user's code, also SystemExit, into a LoadError with the type, the message and the line.
 
-    Ctrl-C and SIGTERM pass, and so does an error that none of their code has part in.
+    Ctrl-C, SIGTERM and errors without a frame in the user's code pass.
     """
     try:
         yield
@@ -73,7 +73,7 @@ def guarded(what: str) -> Iterator[None]:
 
 
 def line_of(error: BaseException) -> str | None:
-    """FILE:LINE of the innermost frame of someone else's code that an error went through; None where there is none."""
+    """Return FILE:LINE of the innermost frame of an error in the user's code; None if there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
@@ -83,7 +83,7 @@ def line_of(error: BaseException) -> str | None:
 
 
 def file_of(path: str) -> str:
-    """The file of the module of `path`, MODULE:NAME, which is loaded."""
+    """Return the file of the loaded module of `path`, MODULE:NAME."""
     return _file_of(sys.modules[path.partition(":")[0]])
 
 
@@ -98,7 +98,8 @@ def _import(name: str) -> ModuleType:
 
 
 def _not_found(name: str) -> str:
-    """What is missing, where it was looked for, and which files beside it have near names."""
+    """Describe a missing module: its name, the searched folders, and files with similar names."""
+
     parent, _, own = name.rpartition(".")
     places = list(getattr(sys.modules.get(parent), "__path__", [])) if parent else [p or os.getcwd() for p in sys.path]
     if parent and not places:

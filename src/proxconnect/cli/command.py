@@ -28,15 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of the process) and return its exit code, one of `Exit`."""
     parser = _parser()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # μ and ∘ are in few encodings but UTF-8
+        sys.stdout.reconfigure(errors="replace")  # few encodings beside UTF-8 have μ and ∘
     try:
         with raising():
             code = _run(parser, list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
+        return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python flush into the pipe once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush does not fail
         return Exit.UNREAD
-    except SystemExit as stop:  # argparse's, after --help, --version or an error; or rich's, at a closed pipe
+    except SystemExit as stop:  # of argparse after --help, --version or an error, or of rich at a closed pipe
         if isinstance(stop.__context__, BrokenPipeError):
             return Exit.UNREAD
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's status for it is 1
@@ -44,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    return code
 
 
 def _run(parser: Parser, arguments: list[str]) -> int:
@@ -63,13 +63,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"proxconnect {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    check.add_to(commands)
-    demo.add_to(commands)
-    train.add_to(commands)
-    study.add_to(commands)
-    pack.add_to(commands)
-    summary.add_to(commands)
-    export.add_to(commands)
-    bench.add_to(commands)
+    for verb in (check, demo, train, study, pack, summary, export, bench):
+        verb.add_to(commands)
     completion.add_to(commands, parser)
     return parser

@@ -1,4 +1,4 @@
-"""`--json`: one document on stdout, for programs, and all else on stderr."""
+"""`--json`: one document on stdout, and everything else on stderr."""
 
 import argparse
 import dataclasses
@@ -23,7 +23,7 @@ def add_to(command: Parser) -> None:
 
 @contextmanager
 def alone(parsed: argparse.Namespace) -> Iterator[None]:
-    """With --json, what is printed within goes to stderr, whoever prints it: code of the user, C++, other processes."""
+    """With --json, send prints of user code, of C++ libraries and of other processes to stderr."""
     if not parsed.json:
         yield
         return
@@ -38,21 +38,21 @@ def alone(parsed: argparse.Namespace) -> Iterator[None]:
         os.close(stdout)
 
 
-def write(document: Mapping[str, Any]) -> None:
-    """Print the document: numbers that JSON has not, NaN and infinity, are null."""
-    print(json.dumps(_plain(document), indent=2, allow_nan=False))
+def write(document: Any) -> None:
+    """Print a mapping or a dataclass as JSON."""
+    print(json.dumps(plain(document), indent=2, allow_nan=False))
 
 
-def _plain(value: Any) -> Any:
-    """The value as JSON has it."""
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON can hold; NaN and infinity become None."""
     if isinstance(value, float):
         return finite(value)
     if isinstance(value, str | int | None):
         return value
     if isinstance(value, Path):
         return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value]
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value]

@@ -7,15 +7,14 @@ from proxconnect._support import termination
 
 
 class Exit(IntEnum):
-    """What the command ends with."""
+    """The exit codes."""
 
     DONE = 0
     NO = 1
     MISUSE = 2
     UNDECIDED = 3
     INTERRUPTED = termination.INTERRUPTED
-    UNREAD = 141
-    """What a shell says of a program that SIGPIPE ends."""
+    UNREAD = 141  # as shells report a program that SIGPIPE ends
     TERMINATED = termination.TERMINATED
 
 
@@ -28,4 +27,4 @@ MEANINGS: Mapping[Exit, str] = {
     Exit.UNREAD: "nobody read the output to its end, as in `| head`",
     Exit.TERMINATED: "SIGTERM; what is done is kept",
 }
-"""What each says; 2, and 1 where nothing was found out, come with one line on stderr and nothing on stdout."""
+"""The meaning of each code. With 2, and with 1 after a failure, stderr has one line and stdout nothing."""

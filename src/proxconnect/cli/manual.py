@@ -1,4 +1,4 @@
-"""The end of each help: what to know, examples, exit codes; as it is written, line by line."""
+"""The end of each help: notes, examples and exit codes, line by line as they are written."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,10 @@ EXAMPLES = "examples:"
 
 
 def epilog(examples: str, exits: Mapping[Exit, str], about: str = "") -> str:
-    """The end of the help of a verb; `exits` says what the codes mean there that it has of its own."""
-    parts = [about.strip("\n"), f"{EXAMPLES}\n{_indented(examples)}", f"exit codes:\n{exit_lines(exits)}"]
+    """Format the end of the help of a verb, which may give exit codes its own meanings."""
+    codes = "\n".join(f"{code.value:<3}  {meaning}" for code, meaning in exits.items())
+    parts = [about.strip("\n"), f"{EXAMPLES}\n{_indented(examples)}", f"exit codes:\n{_indented(codes)}"]
     return "\n\n".join(part for part in parts if part)
-
-
-def exit_lines(exits: Mapping[Exit, str]) -> str:
-    """A line for each code."""
-    return _indented("\n".join(f"{code.value:<3}  {meaning}" for code, meaning in exits.items()))
 
 
 def _indented(text: str) -> str:

@@ -1,16 +1,15 @@
-"""What the commands that pack ask of it."""
+"""The options of the commands that pack."""
 
 import argparse
-from typing import get_args
+from typing import Any, get_args
 
-from proxconnect.cli.bench.pack_options import PackOptions
 from proxconnect.cli.parser import Parser
 from proxconnect.deploy.fusion import Floats
 from proxconnect.deploy.packed import Inputs, Remainder, Vectors
 
 
 def add_to(command: Parser) -> None:
-    """Add the options of `pack`."""
+    """Add the options of `pc.pack`."""
     add = command.add_argument_group("what the packed network is").add_argument
     add("--inputs", choices=get_args(Inputs), default="exact", help="how the packed network multiplies float inputs: "
         "exact (default), or rounded to 8 bits row by row")  # fmt: skip
@@ -22,6 +21,6 @@ def add_to(command: Parser) -> None:
         "kernels, fast; default: fast where no layer has binary inputs")  # fmt: skip
 
 
-def of(parsed: argparse.Namespace) -> PackOptions:
-    """What the options say."""
-    return PackOptions(parsed.inputs, parsed.remainder, parsed.vectors, parsed.floats)
+def options(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Return the options as keyword arguments of `pc.pack`."""
+    return {name: getattr(parsed, name) for name in ("inputs", "remainder", "vectors", "floats")}

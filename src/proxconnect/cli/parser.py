@@ -1,4 +1,4 @@
-"""What the commands share: a parser whose errors are one line, and kinds of arguments."""
+"""A parser whose errors are one line, and types of arguments."""
 
 import argparse
 import sys
@@ -13,39 +13,39 @@ from proxconnect.pairs import resolve
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose help keeps the lines of its description and of its end."""
+    """A parser whose errors are one line, and whose help keeps the lines of description and epilog."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs})
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments, and stop."""
+        """Print one line, and exit."""
         _say(f"{self.prog}: {message} (see {self.prog} --help)")
         self.exit(Exit.MISUSE)
 
 
 def complain(error: BaseException, code: int) -> int:
-    """Print the error in one line on stderr; the exit code."""
+    """Print the error in one line on stderr, and return the exit code."""
     _say(f"proxconnect: {' '.join(str(error).split())}")
     return code
 
 
 def _say(message: str) -> None:
-    """Print one line on stderr; on a terminal it is broken between words, at 80 columns."""
+    """Print one line on stderr, wrapped at 80 columns on a terminal."""
     if sys.stderr.isatty():
         message = textwrap.fill(message, 80, break_long_words=False, break_on_hyphens=False)
     print(message, file=sys.stderr)
 
 
 def positive(text: str) -> int:
-    """A whole number above 0."""
+    """Parse a whole number above 0."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"a positive whole number is needed, got {text!r}")
     return int(text)
 
 
 def number(text: str) -> float:
-    """A float."""
+    """Parse a float."""
     try:
         return float(text)
     except ValueError:
@@ -53,7 +53,7 @@ def number(text: str) -> float:
 
 
 def accumulator(text: str) -> Accumulator:
-    """BITS or BITS:OVERFLOW."""
+    """Parse BITS or BITS:OVERFLOW."""
     bits, _, overflow = text.partition(":")
     try:
         return Accumulator(positive(bits), overflow or "wrap")  # type: ignore[arg-type]  # it checks
@@ -62,7 +62,7 @@ def accumulator(text: str) -> Accumulator:
 
 
 def picture(text: str) -> Path:
-    """A file to draw into."""
+    """Parse the name of a picture."""
     path = Path(text)
     if path.suffix.lower() not in plots.SUFFIXES:
         raise argparse.ArgumentTypeError(f"give a file that ends in {' or '.join(plots.SUFFIXES)}, got {text!r}")
@@ -70,7 +70,7 @@ def picture(text: str) -> Path:
 
 
 def pair_name(text: str) -> str:
-    """The name of a pair of the catalogue."""
+    """Parse the name of a pair of the catalogue."""
     try:
         return resolve(text).name
     except ValueError as error:

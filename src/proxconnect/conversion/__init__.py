@@ -1,4 +1,4 @@
-"""Conversion: which layers of a float model become binary, which stay float and why."""
+"""Conversion of float models: the layers that become binary, those that stay float, and why."""
 
 from proxconnect.conversion.convert import binarize, plan
 from proxconnect.conversion.table import Plan, Row

@@ -1,4 +1,4 @@
-"""Layers whose weight other code multiplies by, past their own forward, so that their input cannot be quantised."""
+"""Layers that other code bypasses: it multiplies by their weight without a call, so their input stays float."""
 
 from torch import nn
 
@@ -6,11 +6,11 @@ _TAKEN_BY: dict[str, tuple[str, ...]] = {
     "torchvision.models.swin_transformer.ShiftedWindowAttention": ("qkv", "proj"),
     "torchvision.models.swin_transformer.ShiftedWindowAttentionV2": ("qkv", "proj"),
 }
-"""The names of such layers in the modules that do this, by class."""
+"""The attributes of bypassed layers, by the class of the module that takes their weights."""
 
 
 def takers(model: nn.Module) -> dict[nn.Module, str]:
-    """Who takes its weight, by layer, for the layers of `model` known to be bypassed."""
+    """Map each layer of `model` that is known to be bypassed to the class that takes its weight."""
     found: dict[nn.Module, str] = {}
     for parent in model.modules():
         cls = _definer_of_forward(type(parent))
@@ -22,10 +22,11 @@ def takers(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def projections_out(model: nn.Module) -> dict[nn.Module, nn.Module]:
-    """The `out_proj` of each `nn.MultiheadAttention` in `model`, which takes its weight while float, with that module.
+    """Map the `out_proj` of each `nn.MultiheadAttention` in `model`, which takes its weight, to that module.
 
-    Where their inputs become binary, `call_every_layer` makes it call them.
+    If their inputs become binary, `call_every_layer` makes the modules call them.
     """
+
     attentions = (m for m in model.modules() if isinstance(m, nn.MultiheadAttention))
     return {m.out_proj: m for m in attentions if _definer_of_forward(type(m)) is nn.MultiheadAttention}
 

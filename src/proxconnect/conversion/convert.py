@@ -12,15 +12,14 @@ from proxconnect.conversion.bypass import projections_out, takers
 from proxconnect.conversion.edges import registered_edges, traced_edges
 from proxconnect.conversion.eligibility import FORMS, WeightLayer, binary_form, survey
 from proxconnect.conversion.flow import Flow, trace
-from proxconnect.conversion.keep import Keep, kept
-from proxconnect.conversion.patterns import PairChoice, first_match, resolve_choice
+from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept, resolve_choice
 from proxconnect.conversion.table import Plan, Row
 from proxconnect.layers import Accumulator
 from proxconnect.layers.base import require_binary_input
 from proxconnect.layers.conv import BinaryConv, require_padding_value
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import Quantizer, Scale
+from proxconnect.quantizer.quantizer import Quantizer, Scale
 
 ONE_SIGN = "its input has one sign only"
 
@@ -32,35 +31,36 @@ def binarize(
     accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
     include: Include = (),
 ) -> nn.Module:  # fmt: skip
-    """Make the layers of `model` binary, in place, and return it; `model.binarization` says what became of each.
+    """Make the layers of `model` binary, in place, and return it; `model.binarization` is the `Plan` that was followed.
 
-    Linear layers, convolutions, transposed ones, `nn.MultiheadAttention` and transformers' `Conv1D` turn into
-    `BinaryLinear`, `BinaryConv2d` and so on, and stay the same modules; their parameter `weight` becomes the parameter
-    `latent`, the same object. For other parameters see `binarize_parameter`. On any error the model is as it was. Warns
-    of layers whose binary input has one sign only on the example, as behind a ReLU.
+    Linear layers, convolutions, transposed convolutions, `nn.MultiheadAttention` and transformers' `Conv1D` become
+    `BinaryLinear`, `BinaryConv2d` and so on. They stay the same objects, and so do their parameters, which change the
+    name `weight` to `latent`. For other parameters see `binarize_parameter`. On any error the model stays as it was.
+
+    With an `example`, a warning lists layers whose binary input would have one sign only, as behind a ReLU.
 
     Args:
         model: a float model.
         weights: the pair of the weights: a name of `PAIRS`, a `Pair`, a `Heuristic`, or a mapping from glob patterns on
             qualified layer names to those, or to None for float. The first pattern that fits a layer decides; a layer
-            that none fits stays float.
-        activations: the pair of the layers' inputs, given likewise; None leaves them float.
-        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one per
-            channel.
-        accumulator: what holds the sums of layers with binary inputs, as `Accumulator(bits=8)`; None for no limit.
-        keep: what stays float: "edges", the layers that see the raw input and those that make an output; globs on
-            layer names, among which "edges" may stand; a callable (name, module) → bool; or None for nothing.
-        example: an input, by which the edges, and layers whose forward is bypassed, are found from the flow of data: a
-            tensor, a tuple of positional arguments or a mapping of keyword arguments. Without it the edges are the
-            first and the last layer registered, and what `get_classifier()` or `get_output_embeddings()` name.
-        padding_value: what a convolution of binary inputs with `padding_mode="zeros"` pads with: 0, 1 or -1.
-        include: subclasses of those layers to convert though they override `forward`, which is then lost.
+            without a pattern stays float.
+        activations: the pair of the layers' inputs, in the same forms; None leaves them float.
+        scale: "channel" for a scale per output channel, "tensor" for one per layer, "learned" for a trained one per
+            channel, or None.
+        accumulator: the accumulator of the sums of binary inputs, such as `Accumulator(bits=8)`; None for no limit.
+        keep: the layers that stay float: "edges" for the layers that see the raw input or make an output, glob patterns
+            on layer names (also with "edges" among them), a callable (name, module) → bool, or None.
+        example: an input of the model: a tensor, a tuple of positional arguments or a mapping of keyword arguments. A
+            run on it finds the edges and the layers whose forward is bypassed. Without it the edges are the first and
+            the last registered layer, and those that `get_classifier()` or `get_output_embeddings()` return.
+        padding_value: the value that convolutions of binary inputs with `padding_mode="zeros"` pad with: 0, 1 or -1.
+        include: subclasses of those layers to convert although they override `forward`, which is then lost.
 
     Raises:
-        ValueError: for an unknown pair or scale, a pattern that fits no layer, a padding value that is not 0, 1 or -1
-            or has no binary inputs to pad, an accumulator without binary inputs, a model that is binary, lazy or
-            integer, or one of which nothing would become binary.
-        TypeError: for anything that is no pair, pattern, accumulator, `keep` or `include`.
+        ValueError: a pair or scale is unknown, a pattern fits no layer, a padding value is not 0, 1 or -1, a padding
+            value or an accumulator has no binary inputs, the model is binary, lazy or integer, or nothing would become
+            binary.
+        TypeError: an argument has another type.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
@@ -91,7 +91,9 @@ def plan(
     accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
     include: Include = (),
 ) -> Plan:  # fmt: skip
-    """What `binarize` would do with the same arguments, which it takes and checks likewise; changes nothing.
+    """Return the plan that `binarize` would follow for the same arguments; the model stays as it is.
+
+    Arguments and errors are those of `binarize`.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
@@ -144,10 +146,10 @@ def _decide(
     weight_pairs = resolve_choice(weights, layers, "weights")
     input_pairs = resolve_choice(activations, layers, "activations")
     for pair in weight_pairs.values():
-        Quantizer(pair or "bc", scale)  # refuses an unknown scale, and one that the pair cannot have
+        Quantizer(pair or "bc", scale)  # raises for an unknown scale, and for one that the pair cannot have
     _check_padding(padding_value, input_pairs)
     _check_accumulator(accumulator, input_pairs)
-    watched = [layer for layer in layers if layer.form is not None]  # an edge may be float for other reasons
+    watched = [layer for layer in layers if layer.form is not None]  # an edge may stay float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
 
     def edges() -> dict[str, str]:
@@ -162,7 +164,8 @@ def _decide(
 
 
 def _float_inputs(model: nn.Module, watched: list[WeightLayer], flow: Flow | None) -> dict[nn.Module, str]:
-    """The layers whose input cannot be quantised because their forward is not called, with the reason."""
+    """Map the layers whose input cannot be quantised, because nothing calls their forward, to the reason."""
+
     reasons = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
     bypassed = set() if flow is None else {watched[index].module for index in flow.bypassed()}
     attention_of = projections_out(model)

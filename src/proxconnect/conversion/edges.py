@@ -1,4 +1,4 @@
-"""Which layers are the edges of a network: those that see its raw input and those that make an output."""
+"""The edge layers of a network: those that see its raw input and those that make an output."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,10 +15,10 @@ LAST = "edge: the last layer registered"
 
 
 def traced_edges(flow: Flow) -> dict[int, str]:
-    """The edges by the flow of data, with the reason, by their index among the watched layers.
+    """Find the edges by the flow of data; return the reason by index among the watched layers.
 
-    A layer sees the raw input where some call of it has the input upstream, but no watched layer and no embedding of
-    the input. It makes an output where that output comes from it and from no watched layer that has it upstream.
+    A layer sees the raw input if one of its calls has the input upstream, but no watched layer and no embedding of the
+    input. It makes an output if the output depends on it, and on no watched layer that has it upstream.
     """
     edges = {call.layer: INPUT for call in flow.calls if call.upstream == RAW}
     for taint in set(flow.outputs):
@@ -31,11 +31,10 @@ def traced_edges(flow: Flow) -> dict[int, str]:
 
 
 def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, str]:
-    """The edges by order of registration, with the reason, by layer name.
+    """Find the edges by order of registration; return the reason by layer name.
 
-    They are the first layer of a kind that could be binary, unless an embedding is registered before it, the last one,
-    and those that the model itself names as its head, by timm's `get_classifier` or Hugging Face's
-    `get_output_embeddings`.
+    The edges are the first layer that has a binary form, unless an embedding is registered before it, the last such
+    layer, and the heads that timm's `get_classifier` or Hugging Face's `get_output_embeddings` return.
     """
     known = [layer for layer in layers if layer.form is not None]
     if not known:
@@ -52,12 +51,12 @@ def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, s
 
 
 def _modules_of(getter: Callable[[], Any] | None) -> set[nn.Module]:
-    """Every module in what `getter` returns, a module or several."""
+    """Return all modules in the result of `getter`, a module or several."""
     if getter is None:
         return set()
     try:
         named = getter()
-    except (TypeError, AttributeError, NotImplementedError):  # takes arguments, or is there for subclasses alone
+    except (TypeError, AttributeError, NotImplementedError):  # takes arguments, or only subclasses have it
         return set()
     heads = named if isinstance(named, tuple | list) else (named,)
     return {module for head in heads if isinstance(head, nn.Module) for module in head.modules()}

@@ -1,4 +1,4 @@
-"""Which layers can become binary, and what stands in the way of the others."""
+"""The layers of a model that can become binary, and the obstacles of the others."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from proxconnect.layers import (
     BinaryTransposedLinear,
 )
 from proxconnect.layers.converted import ConvertedLayer
-from proxconnect.quantizer import FLOAT_TYPES
+from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
 Form = type[ConvertedLayer] | type[BinaryMultiheadAttention]
 
@@ -50,12 +50,12 @@ class WeightLayer:
     """A module that owns a weight of two dimensions or more."""
 
     names: tuple[str, ...]
-    """Every qualified name that it is registered under."""
+    """All qualified names that it is registered under."""
     module: nn.Module
     form: Form | None
-    """The binary layer that it would become."""
+    """Its binary form, if there is one."""
     obstacle: str
-    """Why it cannot become that; empty where it can."""
+    """The reason why it cannot become binary, or an empty string."""
 
     @property
     def name(self) -> str:
@@ -64,21 +64,23 @@ class WeightLayer:
 
     @property
     def weights(self) -> tuple[nn.Parameter, ...]:
-        """What becomes binary of it, were there no obstacle."""
+        """The parameters that would become binary without an obstacle."""
         names = () if self.form is None else self.form.float_weights(self.module)
         return tuple(p for name in names if (p := self.module._parameters.get(name)) is not None)
 
     @property
     def eligible(self) -> bool:
-        """Whether it can become binary."""
+        """True if it can become binary."""
         return not self.obstacle
 
 
 def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[WeightLayer]:
-    """Every module of `model` that owns a weight of two dimensions or more, norms excepted, in order of registration.
+    """List the modules of `model` that own a weight of two dimensions or more, except norms, in order of registration.
 
-    Subclasses of the classes of `include` are eligible even where they override `forward`. ValueError for models that
-    cannot be binarized as they are: binary ones, uninitialised ones, ones with integer weights.
+    Subclasses of the classes of `include` are eligible even if they override `forward`.
+
+    Raises:
+        ValueError: the model is binary, has lazy modules or has integer weights.
     """
     names = _names_by_module(model)
     owners = _owners_by_parameter(names)
@@ -94,7 +96,7 @@ def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[
 
 
 def binary_form(cls: type[nn.Module]) -> Form | None:
-    """The binary layer that stands for the float class `cls`, if there is one."""
+    """Return the binary form of the float class `cls`, if there is one."""
     return next((form for form in FORMS if form.float_class(cls) is not None), None)
 
 
@@ -106,7 +108,7 @@ def _names_by_module(model: nn.Module) -> dict[nn.Module, list[str]]:
 
 
 def _owners_by_parameter(names: dict[nn.Module, list[str]]) -> dict[int, list[str]]:
-    """The qualified names of each parameter, by its id, one for each module and attribute that holds it."""
+    """Map the id of each parameter to its qualified names, one per module and attribute that hold it."""
     owners: dict[int, list[str]] = {}
     for module, aliases in names.items():
         for key, parameter in module._parameters.items():
@@ -116,7 +118,7 @@ def _owners_by_parameter(names: dict[nn.Module, list[str]]) -> dict[int, list[st
 
 
 def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
-    """Raise ValueError for a model that is binary already, not initialised yet, or not float."""
+    """Raise ValueError for a model that is binary, not initialised or not float."""
     binary = [aliases[0] for module, aliases in names.items() if isinstance(module, BinaryLayer)]
     if binary:
         raise ValueError(
@@ -163,7 +165,7 @@ def _owns_weight(module: nn.Module) -> bool:
 
 
 def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Module], ...]) -> str:
-    """Why `module`, whoever shares its weight, cannot become binary; empty where it can."""
+    """Return the reason why `module` cannot become binary, apart from ties, or an empty string."""
     kind = type(module).__name__
     if form is None:
         owned = [key for key, p in module._parameters.items() if p is not None and p.dim() >= 2]
@@ -190,7 +192,7 @@ def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Modul
 
 
 def _recomputation(module: nn.Module, names: tuple[str, ...]) -> str:
-    """What recomputes the weight or bias of `module` at each forward pass, if anything does."""
+    """Describe what recomputes the weight or bias of `module` at each forward pass, or return an empty string."""
     if parametrize.is_parametrized(module):
         return f"parametrized ({', '.join(cast(nn.ModuleDict, module.parametrizations))})"
     parameters, buffers = module._parameters, module._buffers
@@ -218,7 +220,8 @@ def _parameters(module: nn.Module) -> list[nn.Parameter]:
 
 
 def _is_matrix(parameter: Tensor) -> bool:
-    """Whether at least two of the dimensions are no mere broadcasting."""
+    """Return True if at least two dimensions have more than one entry."""
+
     return sum(size > 1 for size in parameter.shape) >= 2
 
 

@@ -1,7 +1,7 @@
-"""Which layers stand upstream of which, and of the outputs, by watching every operation of one run.
+"""The flow of data through layers to outputs, found by watching all operations of one run.
 
-Each tensor carries a taint, an int whose bits name what it was computed from: the raw input, an embedding of it, and
-the calls of the watched layers. An operation gives its results the union of the taints of its arguments.
+Each tensor has a taint: an int whose bits stand for its sources, namely the raw input, an embedding of the input, and
+the calls of the watched layers. The results of an operation get the union of the taints of its arguments.
 """
 
 from collections.abc import Iterator, MutableMapping
@@ -28,45 +28,45 @@ _EMBEDDINGS = ("embedding", "_embedding_bag", "_embedding_bag_forward_only", "em
 
 @dataclass
 class Call:
-    """One use of a layer's weight: by its forward, or by other code that took the weight."""
+    """One use of a layer's weight, by its forward or by other code."""
 
     layer: int
-    """Its index among the watched layers."""
+    """The index of the layer among the watched ones."""
     upstream: int
-    """The taint of its input."""
+    """The taint of the input."""
     forward: bool
-    """Whether it was by the layer's own forward."""
+    """True if the layer's own forward made the call."""
     one_sign: bool = False
-    """Whether its input has one sign only."""
+    """True if the input has one sign only."""
 
 
 @dataclass
 class Flow:
-    """What one run showed."""
+    """The calls of one run, and the sources of its outputs."""
 
     calls: list[Call] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
-    """The taint of each tensor of the answer."""
+    """The taint of each output tensor."""
 
     def ancestors(self, taint: int) -> list[tuple[int, Call]]:
-        """The calls in `taint`, each with its bit."""
+        """List the calls in `taint`, each with its bit."""
         bits = ((1 << (index + _FIRST_CALL_BIT), call) for index, call in enumerate(self.calls))
         return [(bit, call) for bit, call in bits if taint & bit]
 
     def bypassed(self) -> set[int]:
-        """The layers whose weight took part while their own forward never ran."""
+        """Return the layers whose weight was used while their own forward never ran."""
         return {call.layer for call in self.calls} - {call.layer for call in self.calls if call.forward}
 
     def of_one_sign(self) -> set[int]:
-        """The layers whose inputs had one sign only, in every call."""
+        """Return the layers whose inputs had one sign only in every call."""
         return {call.layer for call in self.calls} - {call.layer for call in self.calls if not call.one_sign}
 
 
 def trace(model: nn.Module, layers: list[WeightLayer], example: Any) -> Flow:
-    """Run `model` on `example` and see how `layers` stand to each other; the model stays as it was."""
+    """Run `model` on `example` and return the flow of data through `layers`; the model stays as it was."""
     watch = _Watch(layers)
     with watch.hooked():
-        # The arguments are tainted when the outermost forward takes them: `run` may have moved them.
+        # The outermost forward taints the arguments, because `run` may have moved them.
         start = model.register_forward_pre_hook(watch.enter, with_kwargs=True, prepend=True)
         try:
             with watch:
@@ -78,7 +78,7 @@ def trace(model: nn.Module, layers: list[WeightLayer], example: Any) -> Flow:
 
 
 def _results(answer: Any) -> Any:
-    """`answer` without the by-products that Hugging Face's models return beside their results, if more is left."""
+    """Drop the by-products that Hugging Face's models return beside their results, unless nothing else is left."""
     if not isinstance(answer, dict):
         return answer
     results = {key: value for key, value in answer.items() if not str(key).endswith(_BY_PRODUCTS)}
@@ -86,16 +86,16 @@ def _results(answer: Any) -> Any:
 
 
 class _Watch(TorchDispatchMode):
-    """Propagates taints through every operation below it."""
+    """A mode that propagates taints through every operation below it."""
 
     def __init__(self, layers: list[WeightLayer]) -> None:
         super().__init__()
         self.flow = Flow()
         self.layers = [layer.module for layer in layers]
         self.taints: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
-        # What was computed from weights alone: a bit for each layer.
+        # Weights, and tensors computed from weights alone, with a bit for each layer.
         self.weights: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
-        self.written: dict[StorageWeakRef, int] = {}  # taints by in-place writes, which all views share
+        self.written: dict[StorageWeakRef, int] = {}  # taints of in-place writes, which all views share
         self.active: dict[int, int] = {}
         self.entered = False
         for index, layer in enumerate(layers):
@@ -110,7 +110,7 @@ class _Watch(TorchDispatchMode):
                 self.taints[tensor] = RAW
 
     def taint_of(self, tensor: Tensor) -> int:
-        """What `tensor` was computed from."""
+        """Return the taint of `tensor`, including in-place writes to its storage."""
         taint = self.taints.get(tensor, 0)
         if self.written and (storage := _storage(tensor)) is not None:
             taint |= self.written.get(storage, 0)
@@ -196,7 +196,7 @@ def _bits(mask: int) -> list[int]:
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """The arguments that `func` writes in place."""
+    """List the arguments that `func` writes in place."""
     declared = func._schema.arguments
     given = [*zip(declared, args, strict=False), *((a, kwargs[a.name]) for a in declared if a.name in kwargs)]
     values = [value for argument, value in given if argument.alias_info is not None and argument.alias_info.is_write]
@@ -204,7 +204,8 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef | None:
-    """A key for the memory of `tensor` that is not reused while it is held; None where it has none (sparse)."""
+    """Return a key for the memory of `tensor`, not reused while it is held; None without memory (sparse)."""
+
     try:
         return StorageWeakRef(tensor.untyped_storage())
     except (NotImplementedError, RuntimeError):

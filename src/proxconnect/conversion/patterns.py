@@ -1,34 +1,49 @@
-"""Glob patterns on qualified layer names: what they choose, and errors for those that choose nothing."""
+"""The choice of layers by glob patterns on their qualified names: the pair of each, and those that stay float."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+
+from torch import nn
 
 from proxconnect.conversion.eligibility import WeightLayer
 from proxconnect.pairs import AnyPair, resolve
 
 PairChoice = str | AnyPair | None | Mapping[str, str | AnyPair | None]
-"""A pair for all layers, or by glob pattern on their names, first match first; None leaves float."""
+"""A pair for all layers, or pairs by glob pattern on names, of which the first match decides; None leaves float."""
+
+Keep = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
+"""The layers that stay float: "edges", glob patterns (also with "edges" among them), a callable of name and module, or
+none (None)."""
 
 CATCH_ALL = "*"
+EDGES = "edges"
 
 
 def matches(layer: WeightLayer, pattern: str) -> bool:
-    """Whether the glob `pattern` (`*` crosses dots) fits one of the layer's names, case and all."""
+    """Return True if the glob `pattern` fits a name of the layer; case counts, and `*` crosses dots."""
     return any(fnmatchcase(name, pattern) for name in layer.names)
 
 
 def first_match(layer: WeightLayer, patterns: Iterable[str]) -> str | None:
-    """The first of `patterns` that fits the layer."""
+    """Return the first of `patterns` that fits the layer."""
     return next((pattern for pattern in patterns if matches(layer, pattern)), None)
 
 
 def require_match(
     pattern: str, layers: list[WeightLayer], argument: str, words: tuple[str, ...] = ()
 ) -> list[WeightLayer]:
-    """The layers that `pattern` fits; ValueError with near names where there is none, naming the `argument`.
+    """Return the layers that `pattern` fits.
 
-    `words` are further words that the argument takes.
+    Args:
+        pattern: a glob pattern on names.
+        layers: the layers of the model.
+        argument: the argument that errors name.
+        words: further words that the argument takes.
+
+    Raises:
+        ValueError: the pattern fits no layer; the message lists close matches.
+        TypeError: the pattern is no string.
     """
     if not isinstance(pattern, str):
         raise TypeError(f"{argument}: a pattern is a string, a glob on layer names; got {type(pattern).__name__}")
@@ -40,9 +55,11 @@ def require_match(
 
 
 def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str) -> dict[str, AnyPair | None]:
-    """The pairs by pattern, after a check that each pair is known and each pattern chooses a layer that can be binary.
+    """Return the pairs by pattern.
 
-    ValueError for an unknown pair and for a pattern that chooses none; TypeError for anything that is no pair.
+    Raises:
+        ValueError: a pair is unknown, or a pattern fits no layer that can be binary.
+        TypeError: a choice is no pair.
     """
     if not isinstance(choice, Mapping):
         return {CATCH_ALL: None if choice is None else resolve(choice)}
@@ -58,6 +75,32 @@ def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str)
                 f"{argument}: {pattern!r} fits only layers that stay float: {first.name}: {first.obstacle}"
             )
     return pairs
+
+
+def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """Return the layers that `keep` leaves float, with the reason, by name; `edges` is called only if `keep` names it.
+
+    Raises:
+        ValueError: a pattern fits no layer.
+        TypeError: `keep` is not a `Keep`.
+    """
+    if keep is None:
+        return {}
+    if callable(keep):
+        chosen = [layer for layer in layers if layer.eligible and any(keep(name, layer.module) for name in layer.names)]
+        return dict.fromkeys((layer.name for layer in chosen), "keep: the callable chose it")
+    if not isinstance(keep, Iterable):
+        raise TypeError(f"keep takes 'edges', globs on layer names, a callable or None; got {keep!r}")
+    words = [keep] if isinstance(keep, str) else list(keep)
+    patterns = [word for word in words if word != EDGES]
+    for pattern in patterns:
+        require_match(pattern, layers, "keep", words=(EDGES,))
+    reasons = edges() if EDGES in words else {}
+    for layer in layers:
+        matched = first_match(layer, patterns)
+        if matched is not None:
+            reasons.setdefault(layer.name, f"keep: {matched!r}")
+    return reasons
 
 
 def _hint(pattern: str, layers: list[WeightLayer], words: tuple[str, ...]) -> str:

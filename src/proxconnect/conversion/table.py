@@ -1,4 +1,4 @@
-"""The plan of a conversion: what becomes binary, what stays float and why."""
+"""The plan of a conversion, one row per layer."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """What happens to one layer."""
+    """The conversion of one layer."""
 
     name: str
-    """Its qualified name; "" for the model itself."""
+    """The qualified name; "" for the model itself."""
     kind: str
-    """The name of its class, before."""
+    """The name of the float class."""
     weights: str | None
-    """The name of the pair of its weights; None where it stays float."""
+    """The name of the pair of the weights; None if they stay float."""
     activations: str | None
-    """The name of the pair of its inputs; None where they stay float."""
+    """The name of the pair of the inputs; None if they stay float."""
     reason: str
-    """Why it, or its input, stays float; empty where there is nothing to say."""
+    """The reason why the layer or its input stays float, or a remark; may be empty."""
     aliases: tuple[str, ...] = ()
-    """The further names that the same module is registered under."""
+    """Further names of the same module."""
 
     @property
     def outcome(self) -> str:
-        """The pairs of its weights and inputs, or "float" and why."""
+        """The pairs of the weights and inputs, or "float" and the reason."""
         pairs = "float" if self.weights is None else f"{self.weights}, {self.activations or 'float'}"
         notes = [self.reason] if self.reason else []
         return ": ".join([pairs, "; ".join([*notes, *(f"also {alias}" for alias in self.aliases)])]).removesuffix(": ")
@@ -37,16 +37,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `binarize` does to a model, as plain data; `str()` and rich print it as a table."""
+    """The plan that `binarize` follows, as plain data; `str()` and rich print it as a table."""
 
     rows: tuple[Row, ...]
-    """One for each module with a weight of two dimensions or more, norms excepted, in order of registration."""
+    """One row per module with a weight of two dimensions or more, except norms, in order of registration."""
     scale: str | None
-    """What shares a scale."""
+    """The `scale` of the weights."""
     accumulator: Accumulator | None
-    """What holds the sums of layers with binary inputs; None for no limit."""
+    """The accumulator of layers with binary inputs; None for no limit."""
     padding_value: int
-    """What convolutions with binary inputs pad with."""
+    """The value that convolutions with binary inputs pad with."""
 
     @property
     def binary(self) -> tuple[str, ...]:
@@ -55,11 +55,12 @@ class Plan:
 
     @property
     def floats(self) -> dict[str, str]:
-        """Why each of the other layers stays float, by name."""
+        """The reasons why the other layers stay float, by name."""
         return {row.name: row.reason for row in self.rows if row.weights is None}
 
     def row(self, name: str) -> Row:
-        """The row of the layer that is registered under `name`; KeyError where there is none."""
+        """Return the row of the layer that is registered under `name`; KeyError if there is none."""
+
         for row in self.rows:
             if name == row.name or name in row.aliases:
                 return row

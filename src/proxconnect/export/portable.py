@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect._support.arguments import require_module
-from proxconnect.deploy.fusion.attachment import layer_by_layer
+from proxconnect.deploy.fusion.graph_modules import layer_by_layer
 from proxconnect.deploy.packed.compact import CompactLayer
 from proxconnect.deploy.packed.layers import PackedLayer
 from proxconnect.deploy.packed.panels import PanelLayer

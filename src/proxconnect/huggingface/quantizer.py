@@ -11,12 +11,12 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from proxconnect._support.text import some
 from proxconnect.conversion import binarize
-from proxconnect.conversion.keep import Keep
+from proxconnect.conversion.patterns import Keep
 from proxconnect.huggingface import plain
 from proxconnect.huggingface.plain import Names
 from proxconnect.layers import Accumulator, BinaryLayer, add_thresholds
 from proxconnect.pairs import PAIRS
-from proxconnect.quantizer import Scale
+from proxconnect.quantizer.quantizer import Scale
 
 METHOD = "proxconnect"
 """What `quant_method` says in a config.json."""

@@ -1,9 +1,8 @@
-"""Inspection: what a model is made of, in bits, bytes and operations, how its binary layers fare in training, and what
-goes wrong.
-"""
+"""Inspection: the bits, bytes and operations of a model, the health of its binary layers, and common problems."""
 
 from proxconnect.inspection.diagnosis import Trouble, diagnose
 from proxconnect.inspection.meters import LayerHealth, Meters
-from proxconnect.inspection.numbers import LayerSummary, Summary, summary
+from proxconnect.inspection.numbers import summary
+from proxconnect.inspection.table import LayerSummary, Summary
 
 __all__ = ["LayerHealth", "LayerSummary", "Meters", "Summary", "Trouble", "diagnose", "summary"]

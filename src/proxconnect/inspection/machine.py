@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine that figures are measured on."""
 
 import platform
 import subprocess
@@ -19,13 +19,13 @@ class Machine:
     cpu: str
     threads: int
     instruction_set: str | None
-    """The one that the kernels use; None where they were not built."""
+    """The one that the kernels use; None if they are not built."""
     torch: str
-    """Its version."""
+    """The version of torch."""
 
     @classmethod
     def here(cls) -> Self:
-        """This machine, with the threads that torch has now."""
+        """Describe this machine, with the threads that torch has now."""
         best = kernels.instruction_sets()[-1:]
         return cls(cpu(), torch.get_num_threads(), best[0] if best else None, torch.__version__)
 
@@ -36,7 +36,7 @@ class Machine:
 
 
 def cpu() -> str:
-    """The model of the processor, as exactly as the system says it."""
+    """Return the model of the processor, as exactly as the system states it."""
     try:
         if sys.platform == "darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]

@@ -1,4 +1,4 @@
-"""Multiply-adds of one run, by the module whose forward did them."""
+"""Multiply-adds of one run, by the module whose forward executes them."""
 
 import warnings
 from collections import Counter
@@ -18,41 +18,39 @@ from proxconnect._support.example import of_one_sign, run, tensors_in
 
 @dataclass
 class Calls:
-    """What one run showed, by module."""
+    """Observations of one run, by module."""
 
     macs: Counter[nn.Module] = field(default_factory=Counter)
-    """The multiply-adds of its forward, without those of its children."""
+    """Multiply-adds of its forward, without those of its children."""
     output_shapes: dict[nn.Module, tuple[int, ...]] = field(default_factory=dict)
-    """The shape of the first tensor of its first answer."""
+    """The shape of the first tensor of its first output."""
     input_types: dict[nn.Module, torch.dtype] = field(default_factory=dict)
     """The dtype of the first tensor of its first input."""
     called: set[nn.Module] = field(default_factory=set)
     of_two_signs: set[nn.Module] = field(default_factory=set)
-    """The modules of which an input had both signs, after the shift of a layer that has one."""
+    """Modules with an input of both signs, after the input shift if they have one."""
 
 
 def count(model: nn.Module, example: Any, watched: tuple[type[nn.Module], ...] = ()) -> Calls:
     """Run `model` on `example`, as `example.run` does, and count the multiply-adds.
 
-    The signs of the inputs are looked at for modules of the types `watched`.
-
-    Counted are the products of matrices and vectors and the convolutions, attention's included, by torch's own formulas
-    (`torch.utils.flop_counter`, two operations a multiply-add), not products of three or elementwise ones. Code that
-    computes a layer's product by itself counts as its own, not as the layer's.
+    It counts matrix and vector products and convolutions, including those of attention, by torch's formulas
+    (`torch.utils.flop_counter`, two operations a multiply-add), but no elementwise products. A layer's product counts
+    for the module whose code computes it. The signs of inputs are only looked at for modules of the types `watched`.
     """
     counter = _Counter(watched)
     with ExitStack() as stack:
         stack.enter_context(_hooked(model, counter))
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels of CPUs have no formula
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # fused kernels of CPUs have no formula
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
-            stack.enter_context(_without_onednn())  # nor have oneDNN's recurrent ones
+            stack.enter_context(_without_onednn())  # oneDNN's recurrent ones have none, either
         stack.enter_context(counter)
         run(model, example)
     return counter.calls
 
 
 class _Counter(TorchDispatchMode):
-    """Adds the multiply-adds of every operation to the innermost module that is running."""
+    """A mode that adds the multiply-adds of every operation to the innermost module that is running."""
 
     def __init__(self, watched: tuple[type[nn.Module], ...]) -> None:
         from torch.utils.flop_counter import flop_registry
@@ -75,7 +73,7 @@ class _Counter(TorchDispatchMode):
             return int(result.numel() * args[0].shape[-1])
         if operation in (ours.binary_conv2d, ours.weight_only_conv2d, ours.dynamic_int8_conv2d, ours.int8_conv2d):
             return int(result.numel() * prod(args[2][1:]))
-        if operation in (aten.mv, aten.dot, aten.vdot):  # which torch has no formula for
+        if operation in (aten.mv, aten.dot, aten.vdot):  # torch has no formula for these
             return int(args[0].numel())
         if operation is aten.addmv:
             return int(args[1].numel())
@@ -85,7 +83,7 @@ class _Counter(TorchDispatchMode):
         return 0 if formula is None else int(formula(*args, **kwargs, out_val=result)) // 2
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """A module's forward begins."""
+        """Note that the forward of a module begins."""
         self.running.append(module)
         self.calls.called.add(module)
         inputs = tensors_in((args, kwargs))
@@ -95,7 +93,7 @@ class _Counter(TorchDispatchMode):
             self.calls.of_two_signs.add(module)
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        """A module's forward ends."""
+        """Note that the forward of a module ends."""
         self.running.pop()
         for tensor in tensors_in(output)[:1]:
             self.calls.output_shapes.setdefault(module, tuple(tensor.shape))
@@ -114,7 +112,7 @@ def _hooked(model: nn.Module, counter: _Counter) -> Iterator[None]:
     handles: list[Any] = []
     try:
         for module in model.modules():
-            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks; what it computes counts as its parent's
+            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks: its products count as its parent's
                 continue
             handles.append(module.register_forward_pre_hook(counter.enter, with_kwargs=True))
             handles.append(module.register_forward_hook(counter.leave))
@@ -125,6 +123,6 @@ def _hooked(model: nn.Module, counter: _Counter) -> Iterator[None]:
 
 
 def _shifted(module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
-    """What a binary or packed layer takes the signs of; no hook sees it."""
+    """Return the tensors whose signs a binary or packed layer takes, after its shift, which no hook sees."""
     shift = getattr(module, "input_shift", None)
     return inputs if shift is None else [shift.forward(tensor) for tensor in inputs[:1]]

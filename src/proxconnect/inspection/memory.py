@@ -1,4 +1,4 @@
-"""How much main memory a process has held."""
+"""The peak of main memory of this process."""
 
 import sys
 from contextlib import suppress
@@ -9,9 +9,9 @@ _RESET = Path("/proc/self/clear_refs")
 
 
 def own_peak() -> int | None:
-    """The most bytes of main memory that this process has held; None where the system does not say.
+    """Return the most bytes of main memory that this process has held; None if the system does not report it.
 
-    On Linux it is read in /proc: there `ru_maxrss` begins with what the process that started this one held.
+    On Linux it comes from /proc: there `ru_maxrss` starts at the peak of the parent process.
     """
     if _STATUS.exists():
         for line in _STATUS.read_text().splitlines():
@@ -26,6 +26,6 @@ def own_peak() -> int | None:
 
 
 def reset_peak() -> None:
-    """Let `own_peak` count from now on, where the system can."""
+    """Let `own_peak` count from now on, if the system can."""
     with suppress(OSError):
         _RESET.write_text("5")

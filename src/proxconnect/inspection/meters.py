@@ -1,4 +1,4 @@
-"""Health meters: how the binary layers fare in training, as plain numbers, cheap enough to leave on."""
+"""Health meters: the state of the binary layers in training, as plain numbers, cheap enough to leave on."""
 
 import math
 from collections import defaultdict
@@ -16,49 +16,49 @@ from proxconnect.layers import BinaryLayer
 from proxconnect.quantizer import Quantizer
 
 EDGES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
-"""Where one bin of the histogram of latents ends and the next begins, in units of ᾱ (of 1 without a scale)."""
+"""Edges between the bins of the histogram of latents, in units of ᾱ (of 1 without a scale)."""
 
 BINS = (
     f"below_{EDGES[0]:g}",
     *(f"{low:g}_to_{high:g}" for low, high in pairwise(EDGES)),
     f"from_{EDGES[-1]:g}",
 )
-"""What the bins are called; each holds its lower edge and not its upper one."""
+"""Names of the bins; each includes its lower edge and not its upper one."""
 
 
 @dataclass(frozen=True)
 class LayerHealth:
-    """One binary layer at one reading; shares are from 0 to 1.
+    """The health of one binary layer at one reading; shares are from 0 to 1.
 
-    x is latent/ᾱ as the layer's quantizer takes it (the latent without a scale), so that one NaN makes NaN of all
-    that share its ᾱ, and of the softness. F and B are those of `train()`, whatever the mode.
+    x is latent/ᾱ as the layer's quantizer takes it (the latent without a scale). One NaN therefore makes NaN of all x
+    with its ᾱ, and of the softness. F and B are those of `train()` in every mode.
     """
 
     weights: int
-    """The number of its weights, under FSDP of those on this rank, of which the other numbers then speak."""
+    """The number of its weights. Under FSDP, all numbers are those of the weights on this rank."""
     softness: float
-    """mean ||F(x)| - 1|: how far the weights are from ±α, 0 where F is hard."""
+    """mean ||F(x)| - 1|: the distance of the weights from ±α, 0 if F is hard."""
     dead_share: float
-    """The share of weights that get no gradient: B(x) = 0."""
+    """The share of weights without gradient: B(x) = 0."""
     nonfinite_share: float
     """The share of weights whose x is NaN or infinite."""
     histogram: tuple[float, ...]
-    """The shares of weights whose finite x is in each of the `BINS`; with `nonfinite_share` they sum to 1."""
+    """The shares of weights with a finite x in each of the `BINS`; with `nonfinite_share` they sum to 1."""
     flip_rate: float | None = None
-    """The share of latents whose sign is not that of the last reading (0 and NaN count as +); None at the first."""
+    """The share of latents whose sign changed since the last reading (0 and NaN count as +); None at the first."""
     input_softness: float | None = None
-    """The softness of the input's entries, in the first batch since the last reading; None where there was none."""
+    """The softness of the input, in the first batch since the last reading; None if there was none."""
     input_dead_share: float | None = None
-    """The share of entries of that input through which no gradient passes: B = 0."""
+    """The share of entries of that input that pass no gradient: B = 0."""
     input_nonfinite_share: float | None = None
-    """The share of entries of that input that are NaN, or infinite, which count by their sign."""
+    """The share of entries of that input that are NaN or infinite; the infinite count by their sign elsewhere."""
     gradient_nonfinite_share: float | None = None
-    """The share of the latent's gradient, as the reading finds it, that is NaN or infinite; None where it has none."""
+    """The share of the latent's present gradient that is NaN or infinite; None without gradient."""
     overflow_share: float | None = None
-    """The share of sums that the accumulator could not hold since the last reading; None where it held none."""
+    """The share of sums since the last reading that overflowed the accumulator; None without sums."""
 
     def numbers(self) -> dict[str, float]:
-        """The numbers that are known, by name, without `weights`; bins are called `latents_-1_to_-0.5` and so on."""
+        """Return the known numbers by name, without `weights`; the bins are `latents_-1_to_-0.5` and so on."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         del named["weights"], named["histogram"]
         bins = {f"latents_{name}": share for name, share in zip(BINS, self.histogram, strict=True)}
@@ -66,19 +66,19 @@ class LayerHealth:
 
 
 class Meters:
-    """Reads the health of every binary layer of `model`, as often as wished and wherever the model stands.
+    """Meters of the health of every binary layer of `model`, for any training loop.
 
-    `logger.log(meters.read())` is all it takes. A reading costs about as much as quantising the weights twice more and
-    one transfer to the host a layer; a step without one costs nothing but, with binary inputs, the measure of the first
-    batch after a reading and the counts of overflows. 1 bit a weight is kept: the signs at the last reading. Nothing
-    enters a state dict, and random state, gradients and modes stay as they are.
+    Call `logger.log(meters.read())` as often as you like. A reading costs about as much as quantising the weights twice
+    more, and one transfer to the host a layer. A step without a reading is free, except that it counts overflows, and
+    that the first one after a reading measures binary inputs. The meters keep 1 bit a weight: the signs at the last
+    reading. State dicts, random state, gradients and modes stay as they are.
 
-    Make only one Meters per model, before `torch.compile`, under which inputs are not measured. With
-    DistributedDataParallel each rank reads its own; with FSDP2 the numbers are those of the local shard.
+    Make one Meters per model, before `torch.compile`, under which inputs are not measured. With DistributedDataParallel
+    each rank reads its own numbers; with FSDP2 they are those of the local shard.
 
     Raises:
         TypeError: `model` is no module.
-        ValueError: it has no binary layer, or one on the meta device.
+        ValueError: `model` has no binary layer, or one on the meta device.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
@@ -100,12 +100,12 @@ class Meters:
         self._layers: dict[str, LayerHealth] = {}
 
     def read(self) -> dict[str, float]:
-        """The numbers of every layer now, as "layer1.conv/softness", and their means over layers, as "all/softness".
+        """Return the numbers of every layer now, as "layer1.conv/softness", and their means, as "all/softness".
 
-        `LayerHealth` says what they are; one that is not known is left out. The means weigh each layer that has the
-        number by its weights. The latents' histogram comes as the shares of its bins, since these average over layers
-        and ranks and need no sort, which quantiles do not and do. A model that is a binary layer itself is "model".
-        Names have only letters, digits and `_-./`, which TensorBoard and MLflow take.
+        `LayerHealth` describes the numbers; unknown ones are left out. Means are over the layers that have the number,
+        weighted by their weights. The histogram comes as the shares of its bins, which average over layers and ranks.
+        A model that is a binary layer itself is called "model". Names have only letters, digits and `_-./`,
+        which TensorBoard and MLflow take.
         """
         measured = {name: gauge.measure() for name, gauge in self._gauges.items() if gauge.weights}
         self._layers = {name: _health(self._gauges[name].weights, t) for name, t in measured.items()}
@@ -114,18 +114,18 @@ class Meters:
         return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
 
     def layers(self) -> dict[str, LayerHealth]:
-        """The last reading by qualified name of the layer; empty before the first."""
+        """Return the last reading by qualified name of the layer; empty before the first."""
         return dict(self._layers)
 
     def remove(self) -> None:
-        """Leave no hook and no counts on the model; a reading after that is empty."""
+        """Remove all hooks and counts from the model; later readings are empty."""
         for gauge in self._gauges.values():
             gauge.remove()
         self._gauges = {}
 
 
 class _Gauge:
-    """What is kept of one layer from one reading to the next."""
+    """The state of one layer between two readings."""
 
     def __init__(self, layer: BinaryLayer) -> None:
         self.layer = layer
@@ -145,17 +145,22 @@ class _Gauge:
 
     @torch.no_grad()
     def measure(self) -> dict[str, Tensor]:
-        """The fields of `LayerHealth` on the layer's device; a new span begins for those since the last reading."""
+        """Return the fields of `LayerHealth` on the layer's device, and begin a new span for those since a reading."""
         latent, quantizer = _local(self.layer.latent), self.layer.weight_quantizer
         x = _normalised(quantizer, self.layer.by_channel(latent))
         softness, dead = _quality(quantizer, x)
         bins, nonfinite = _histogram(x)
-        shares = {"dead_share": dead, "nonfinite_share": nonfinite, "histogram": bins}
-        spans = self._flips(latent) | self._input() | self._overflows()
-        return {"softness": softness} | shares | self._gradient() | spans
+        measured = {"softness": softness, "dead_share": dead, "nonfinite_share": nonfinite, "histogram": bins}
+        if (gradient := self.layer.latent.grad) is not None and _local(gradient).numel() > 0:
+            measured["gradient_nonfinite_share"] = _nonfinite(_local(gradient))
+        if (seen := self.probe.seen) is not None:
+            names = ("input_softness", "input_dead_share", "input_nonfinite_share")
+            measured |= dict(zip(names, seen, strict=True))
+            self.probe.seen = None
+        return measured | self._flips(latent) | self._overflows()
 
     def remove(self) -> None:
-        """Take the hook and the counts from the layer."""
+        """Remove the hook and the counts from the layer."""
         if self.hook is not None:
             self.hook.remove()
         self.layer.overflow_counts = None
@@ -168,17 +173,6 @@ class _Gauge:
         was_positive = unpack_bits(last[1].to(latent.device), latent.shape, torch.int8) > 0
         return {"flip_rate": _share([torch.count_nonzero(positive != was_positive)], latent)}
 
-    def _input(self) -> dict[str, Tensor]:
-        seen, self.probe.seen = self.probe.seen, None
-        names = ("input_softness", "input_dead_share", "input_nonfinite_share")
-        return {} if seen is None else dict(zip(names, seen, strict=True))
-
-    def _gradient(self) -> dict[str, Tensor]:
-        gradient = self.layer.latent.grad
-        if gradient is None or _local(gradient).numel() == 0:
-            return {}
-        return {"gradient_nonfinite_share": _nonfinite(_local(gradient))}
-
     def _overflows(self) -> dict[str, Tensor]:
         counts = self.layer.overflow_counts
         if counts is None:
@@ -189,7 +183,7 @@ class _Gauge:
 
 
 class _Probe:
-    """A hook before an input quantizer, which measures the first input that it meets."""
+    """A hook before an input quantizer that measures the first input."""
 
     def __init__(self) -> None:
         self.seen: tuple[Tensor, ...] | None = None
@@ -202,12 +196,12 @@ class _Probe:
 
 
 def _has_values(input: Tensor) -> bool:
-    """Whether there are numbers to measure: none in fake tensors, and in those of `torch.func` none that may leave."""
+    """Return whether values can be measured: fake tensors have none, and those of `torch.func` may not leave it."""
     return type(input) is Tensor and input.numel() > 0 and not torch._C._functorch.is_functorch_wrapped_tensor(input)
 
 
 def _quality(quantizer: Quantizer, x: Tensor) -> tuple[Tensor, Tensor]:
-    """mean ||F(x)| - 1| and the share of B(x) = 0."""
+    """Return mean ||F(x)| - 1| and the share of B(x) = 0."""
     pair, mu = quantizer.pair, quantizer.mu.to(x.device)  # FSDP2 may keep latents alone on the host
     wide = torch.promote_types(x.dtype, torch.float32)
     distances = [(pair.forward(part, mu).abs() - 1).abs().sum(dtype=wide) for part in _parts(x)]
@@ -216,39 +210,40 @@ def _quality(quantizer: Quantizer, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _normalised(quantizer: Quantizer, tensor: Tensor) -> Tensor:
-    """x = tensor/ᾱ as the quantizer takes it, 0 where ᾱ = 0."""
+    """Return x = tensor/ᾱ as the quantizer takes it, 0 for ᾱ = 0."""
     magnitude = quantizer.mean_magnitude(tensor)
     return tensor if magnitude is None else tensor / torch.where(magnitude == 0, 1.0, magnitude)
 
 
 def _histogram(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The shares of the bins, and of what is not finite; by comparisons, for which the host need not wait."""
+    """Return the shares of the bins, and of values that are not finite, by comparisons: the host need not wait."""
     most = torch.finfo(x.dtype).max
     below = [torch.stack([*(torch.count_nonzero(part < edge) for edge in (-most, *EDGES)),
                           torch.count_nonzero(part <= most)]) for part in _parts(x)]  # fmt: skip
     counts = torch.stack(below).sum(0)
-    return _share([counts.diff()], x), _share([x.numel() - (counts[-1] - counts[0])], x)  # one of many is no 0
+    nonfinite = x.numel() - (counts[-1] - counts[0])  # in integers, so that one of many does not become 0
+    return _share([counts.diff()], x), _share([nonfinite], x)
 
 
 def _nonfinite(tensor: Tensor) -> Tensor:
-    """The share of entries that are NaN or infinite."""
+    """Return the share of entries that are NaN or infinite."""
     most = torch.finfo(tensor.dtype).max
     return _share([part.numel() - torch.count_nonzero(part.abs() <= most) for part in _parts(tensor)], tensor)
 
 
 def _parts(x: Tensor) -> tuple[Tensor, ...]:
-    """Flat pieces, whose temporaries on the host stay in its cache: three times faster than the whole at once."""
+    """Return flat pieces whose temporaries fit the cache of the host: three times faster than the whole at once."""
     parts: tuple[Tensor, ...] = x.reshape(-1).split(1 << 18 if x.device.type == "cpu" else 1 << 26)
     return parts
 
 
 def _share(counts: list[Tensor], x: Tensor) -> Tensor:
-    """The sum of integer counts, from the parts of `x`, by all entries."""
+    """Divide the sum of integer counts over the parts of `x` by its entries."""
     return torch.stack(counts).sum(0).to(torch.float32) / x.numel()
 
 
 def _health(weights: int, tensors: dict[str, Tensor]) -> LayerHealth:
-    """The measured fields on the host, by one transfer."""
+    """Move the measured fields to the host, by one transfer."""
     device = tensors["softness"].device  # the input may have been elsewhere, before the layer moved
     numbers = iter(torch.cat([t.reshape(-1).to(device, torch.float32) for t in tensors.values()]).tolist())
     measured: dict[str, Any] = {
@@ -260,7 +255,7 @@ def _health(weights: int, tensors: dict[str, Tensor]) -> LayerHealth:
 
 
 def _means(layers: Iterable[LayerHealth]) -> dict[str, float]:
-    """The mean of each number over the layers that have it, weighted by their weights."""
+    """Return the mean of each number over the layers that have it, weighted by their weights."""
     sums: dict[str, float] = defaultdict(float)
     weights: dict[str, int] = defaultdict(int)
     for health in layers:
@@ -271,6 +266,6 @@ def _means(layers: Iterable[LayerHealth]) -> dict[str, float]:
 
 
 def _local(tensor: Tensor) -> Tensor:
-    """The part of a tensor that is on this rank."""
-    to_local = getattr(tensor, "to_local", None)  # of DTensor, whose import is no light one
+    """Return the part of a tensor that is on this rank."""
+    to_local = getattr(tensor, "to_local", None)  # a method of DTensor, which is slow to import
     return tensor if to_local is None else to_local()

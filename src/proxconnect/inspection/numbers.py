@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,94 +16,20 @@ from proxconnect.deploy.packed.kinds import spec_of
 from proxconnect.deploy.packed.layers import PackedLayer
 from proxconnect.deploy.packed.spec import LayerSpec
 from proxconnect.inspection.macs import Calls, count
-from proxconnect.inspection.table import rich_table, text
+from proxconnect.inspection.table import LayerSummary, Summary
 from proxconnect.layers import BinaryLayer
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 _PACKED_TENSORS = ("latent", "bits", "levels", "scale")
 
 
-@dataclass(frozen=True)
-class LayerSummary:
-    """One module that owns tensors or multiplies by itself; bytes and multiply-adds are without its children's."""
-
-    name: str
-    """Its qualified name, the first where it has several; "" for the model itself."""
-    kind: str
-    """The name of its class."""
-    output_shape: tuple[int, ...] | None
-    """The shape of its first output; None where it was not called."""
-    weight_bits: int | None
-    """The bits of one weight; None where it owns no parameter."""
-    input_bits: int | None
-    """The bits of one entry of its input; None where that is no float, or unknown."""
-    parameters: int
-    """The number of its parameters; shared ones count in the first module that owns them."""
-    float_bytes: int
-    """The bytes of its tensors in the float model."""
-    packed_bytes: int
-    """The bytes of its tensors in the packed file."""
-    binary_macs: int | None
-    """Multiply-adds of 1-bit weights and 1-bit inputs for the whole example; None without example."""
-    float_macs: int | None
-    """All other multiply-adds for the whole example; None without example."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A model in numbers, in total and by layer; `str()` and rich print it as a table."""
-
-    rows: tuple[LayerSummary, ...]
-    """In order of registration."""
-    binary_parameters: int
-    """The number of weights that are binary."""
-    uncalled: tuple[str, ...] | None
-    """The binary layers whose forward was never called, so that their inputs stay float; None without example."""
-    one_signed: tuple[str, ...] | None
-    """The layers whose binary input has one sign only, as after a ReLU, and so says nothing; None without example."""
-    kernels: str | None
-    """The best instruction set that packed layers may use, or "not built"; None for a model that is not packed."""
-
-    @property
-    def parameters(self) -> int:
-        """The number of parameters, shared ones once."""
-        return sum(row.parameters for row in self.rows)
-
-    @property
-    def float_bytes(self) -> int:
-        """The bytes of the float model's state dict, shared tensors once."""
-        return sum(row.float_bytes for row in self.rows)
-
-    @property
-    def packed_bytes(self) -> int:
-        """The bytes of the tensors in the file that `save(pack(model), path)` writes."""
-        return sum(row.packed_bytes for row in self.rows)
-
-    @property
-    def binary_macs(self) -> int | None:
-        """Multiply-adds of 1-bit weights and 1-bit inputs for the whole example; None without example."""
-        return None if self.uncalled is None else sum(row.binary_macs or 0 for row in self.rows)
-
-    @property
-    def float_macs(self) -> int | None:
-        """All other multiply-adds for the whole example; None without example."""
-        return None if self.uncalled is None else sum(row.float_macs or 0 for row in self.rows)
-
-    def __str__(self) -> str:
-        return text(self, width=80)
-
-    def __rich__(self) -> "Group":
-        return rich_table(self)
-
-
 def summary(model: nn.Module, example: Any = None) -> Summary:
-    """The layers of `model`, float, binary or packed, with their bits, bytes and multiply-adds.
+    """Summarize the layers of a float, binary or packed model: bits, bytes and multiply-adds.
 
-    `example` is a tensor, a tuple of positional arguments or a mapping of keyword arguments, on the model's device. The
-    model runs on it once, in `eval()` and without gradients, and stays as it was; without it nothing is known of
-    shapes, multiply-adds and calls. Give a batch of one for the multiply-adds of one input.
+    Args:
+        model: stays as it was.
+        example: a tensor, a tuple of positional arguments or a mapping of keyword arguments, on the model's device. The
+            model runs on it once, in `eval()` and without gradients. Without it, shapes, multiply-adds and calls are
+            unknown. Give a batch of one for the multiply-adds of one input.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 2))
@@ -112,9 +38,8 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
         (8450, 4096, 33800, 18184)
     """
     require_module(model, "summary(model, example)")
-    names = {module: name for name, module in model.named_modules()}
-    for quantizer in _quantizers(names):
-        names.pop(quantizer, None)
+    quantizers = {q for layer in model.modules() if isinstance(layer, BinaryLayer) for q in layer.quantizers.values()}
+    names = {module: name for name, module in model.named_modules() if module not in quantizers}
     calls = None if example is None else count(model, example, (BinaryLayer, PackedLayer))
     sizes = _sizes(names, vectors_of(model))
     rows = [
@@ -129,13 +54,10 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
         uncalled = tuple(names[module] for module in takes_input if module not in calls.called)
         silent = calls.called - calls.of_two_signs
         one_signed = tuple(names[module] for module, spec in specs.items() if spec.binary_input and module in silent)
-    packed = any(isinstance(module, CompactLayer) for module in names)
-    binary_parameters = sum(spec.entries for spec in specs.values())
-    return Summary(tuple(rows), binary_parameters, uncalled, one_signed, _best_set() if packed else None)
-
-
-def _best_set() -> str:
-    return kernels.instruction_sets()[-1] if kernels.is_built() else "not built"
+    best = None
+    if any(isinstance(module, CompactLayer) for module in names):
+        best = kernels.instruction_sets()[-1] if kernels.is_built() else "not built"
+    return Summary(tuple(rows), sum(spec.entries for spec in specs.values()), uncalled, one_signed, best)
 
 
 @dataclass
@@ -146,13 +68,15 @@ class _Size:
 
 
 def _sizes(names: dict[nn.Module, str], vectors: Vectors) -> dict[nn.Module, _Size]:
-    """What each module adds to the state; a tensor counts where it is met first."""
+    """Return the size of the state of each module; a shared tensor counts in the first one."""
     sizes = {module: _Size() for module in names}
     latents = set()
     for module, size in sizes.items():
         if (spec := _spec(module)) is None:
             continue
-        size.packed_bytes += _held_bytes(module, spec, vectors)
+        size.packed_bytes += spec.tensor_bytes
+        if isinstance(module, CompactLayer) and spec.scale is not None:
+            size.packed_bytes += _stored_bytes(module.scale, vectors) - module.scale.nbytes
         latent = module._parameters.get("latent")
         if latent is None or id(latent) not in latents:
             latents.add(id(latent))
@@ -171,27 +95,18 @@ def _sizes(names: dict[nn.Module, str], vectors: Vectors) -> dict[nn.Module, _Si
     return sizes
 
 
-def _held_bytes(module: nn.Module, spec: LayerSpec, vectors: Vectors) -> int:
-    """The bytes that the weight and the scale of a binary or packed layer take in the packed file."""
-    if not isinstance(module, CompactLayer) or spec.scale is None:
-        return spec.tensor_bytes
-    return spec.tensor_bytes - module.scale.nbytes + _stored_bytes(module.scale, vectors)
-
-
 def _stored_bytes(tensor: Tensor, vectors: Vectors) -> int:
-    """The bytes that a tensor takes in the packed file."""
+    """Return the bytes of a tensor in the packed file."""
     half = None if vectors == "float32" or tensor.is_meta else as_half(tensor.detach())
     return tensor.nbytes if half is None else half.nbytes
 
 
 def _kept(module: nn.Module, without: tuple[str, ...]) -> Iterator[Tensor]:
-    """The parameters and persistent buffers of `module`, but for those whose names are in `without`."""
-    for name, parameter in module._parameters.items():
-        if parameter is not None and name not in without:
-            yield parameter
-    for name, buffer in module._buffers.items():
-        if buffer is not None and name not in without and name not in module._non_persistent_buffers_set:
-            yield buffer
+    """Iterate over the parameters and persistent buffers of `module`, except those with a name in `without`."""
+    buffers = {name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}
+    for name, tensor in {**module._parameters, **buffers}.items():
+        if tensor is not None and name not in without:
+            yield tensor
 
 
 def _row(name: str, module: nn.Module, size: _Size, calls: Calls | None) -> LayerSummary:
@@ -220,11 +135,7 @@ def _bits(dtype: torch.dtype | None) -> int | None:
 
 
 def _spec(module: nn.Module) -> LayerSpec | None:
-    """What `module` is when packed; None where it stays float."""
+    """Return the packed form of a binary or packed layer; None for other modules."""
     if isinstance(module, CompactLayer):
         return module.spec
     return spec_of(module) if isinstance(module, BinaryLayer) else None
-
-
-def _quantizers(modules: dict[nn.Module, str]) -> list[nn.Module]:
-    return [q for module in modules if isinstance(module, BinaryLayer) for q in module.quantizers.values()]

@@ -4,29 +4,19 @@ The library is C++ with a plain C interface, loaded by ctypes and registered as 
 to no version of either. Where it was not built, `is_built()` is False and the operators raise.
 """
 
-from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.attention import attention, attention_of_rows, has_attention
-from proxconnect.kernels.conv import binary_conv2d
+from proxconnect.kernels.conv import binary_conv2d, dynamic_int8_conv2d, int8_conv2d, weight_only_conv2d
 from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Signs, Slope
 from proxconnect.kernels.finish import Finish
+from proxconnect.kernels.float_attention import attention, attention_of_rows, has_attention
 from proxconnect.kernels.fused_conv import FusedConv2d
-from proxconnect.kernels.fused_float_conv import FusedFloatConv2d
-from proxconnect.kernels.fused_float_linear import FusedFloatLinear
-from proxconnect.kernels.fused_int8_conv import FusedInt8Conv2d
-from proxconnect.kernels.fused_int8_linear import FusedInt8Linear
-from proxconnect.kernels.fused_linear import FusedLinear
-from proxconnect.kernels.int8_conv import int8_conv2d
-from proxconnect.kernels.int8_linear import int8_linear
-from proxconnect.kernels.int8_panels import int8_panels
+from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, FusedInt8Conv2d
+from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedInt8Linear, FusedLinear
 from proxconnect.kernels.library import has_float_conv, instruction_sets, is_built
-from proxconnect.kernels.linear import binary_linear
-from proxconnect.kernels.panels import PANEL, conv_panels, panels, patch_panels
-from proxconnect.kernels.weight_only import dynamic_int8_linear, weight_only_linear
-from proxconnect.kernels.weight_only_conv import dynamic_int8_conv2d, weight_only_conv2d
+from proxconnect.kernels.linear import binary_linear, dynamic_int8_linear, int8_linear, weight_only_linear
+from proxconnect.kernels.prepacked import PANEL, conv_panels, int8_panels, panels, patch_panels
 
 __all__ = [
     "PANEL",
-    "Accumulator",
     "Add",
     "Affine",
     "Bits",

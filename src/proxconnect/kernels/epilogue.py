@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.library import Fused
-from proxconnect.kernels.library import Signs as CSigns
-from proxconnect.kernels.library import Step as CStep
-from proxconnect.kernels.operator import CPU, how, output_of, require_float32
+from proxconnect.kernels.arguments import CPU, output_of, overflow_of, require_float32
+from proxconnect.kernels.library import CFused, CSigns, CStep
 
 PLANS = 256
 """For how many shapes of inputs a layer remembers what they say."""
@@ -119,9 +117,8 @@ class Epilogue:
         scale = torch.ones(1, dtype=torch.float32, device=CPU) if scale is None else scale
         if bias is None:  # −0 changes no number
             bias = torch.full((channels,), -0.0, dtype=torch.float32, device=CPU)
-        overflow = how(None, None, accumulator, None)[2:5]
         scale, bias = self._kept(scale.reshape(-1).expand(channels)), self._kept(bias.reshape(-1))
-        self._fused = Fused(output_of(scale, bias, *overflow), 0, None, None)
+        self._fused = CFused(output_of(scale, bias, *overflow_of(accumulator)), 0, None, None)
         if isinstance(then, Signs):
             self._fused.signs = ctypes.pointer(self._intervals(then))
         elif then:

@@ -1,49 +1,56 @@
-"""The steps of an epilogue on floats that no binary layer made."""
+"""Epilogue steps on floats that no kernel made."""
+
+from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from proxconnect.kernels.epilogue import Epilogue, Step, addresses
-from proxconnect.kernels.operator import loaded, require_float32, resolved
-from proxconnect.kernels.remade import Remade
+from proxconnect.kernels.arguments import CPU, require_float32, resolved
+from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Step, addresses
+from proxconnect.kernels.fused import FusedKernel
+from proxconnect.kernels.library import loaded
+from proxconnect.kernels.window import can_take_the_largest, window_of
 
 
-class Finish(Remade):
+class Finish(FusedKernel):
     """Steps in one pass over an array of floats, as they follow a binary layer in `FusedConv2d`.
 
-    Called with x, float32 on the CPU, (…, channels) contiguous or (N, channels, H, W) in the memory format
-    channels_last, and with what the steps `Add` add, which lie as x does. Returns the same, in `out` where that is
-    given, which may be x. No gradient goes through. Several threads may call at once.
+    Call it with x, float32 on the CPU, (…, channels) contiguous or (N, channels, H, W) in the memory format
+    channels_last, and with what the steps `Add` add, which lie as x does. It returns the same, in `out` if that is
+    given, which may be x. No gradient goes through.
 
     Args:
         steps: in order.
         channels: of x, at least 1.
         instruction_set: one of `instruction_sets()`, by default the best.
+        in_place: whether x is overwritten unless `out` is given.
 
     Raises:
         ValueError: a shape or a layout that does not fit. TypeError: another dtype or device. RuntimeError: the kernels
             were not built.
     """
 
-    def __init__(self, steps: tuple[Step, ...], channels: int, instruction_set: str | None = None) -> None:
-        self._made_of = (steps, channels, instruction_set)
+    def __init__(
+        self, steps: tuple[Step, ...], channels: int, instruction_set: str | None = None, in_place: bool = False
+    ) -> None:
+        self._made_of = (steps, channels, instruction_set, in_place)
         if channels < 1:
             raise ValueError(f"there must be at least 1 channel; got {channels}")
         kernels, self._number = loaded(instruction_set)
-        self._finish, self._channels = kernels.px_finish, channels
+        self._finish, self._channels, self._in_place = kernels.px_finish, channels, in_place
         self._rows, self._images = (
             Epilogue(channels, steps, memory_format=kind) for kind in (torch.contiguous_format, torch.channels_last)
         )
 
     def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
-        """The floats after all steps."""
+        """Return the floats after all steps."""
         if out is not None and out.is_neg():  # its memory would be read with the other sign
             return out.copy_(self(x, *others))
         x = resolved("x", x)
         epilogue = self._epilogue_of(x)
         others = epilogue.added(others, x.shape)
         if out is None:
-            out = torch.empty_like(x)
+            out = x if self._in_place else torch.empty_like(x)
         elif out is not x:
             require_float32("out", out)
             if out.shape != x.shape or not out.is_contiguous(memory_format=epilogue.memory_format):
@@ -64,3 +71,44 @@ class Finish(Remade):
             f"x must be (…, {self._channels}) and contiguous, or (N, {self._channels}, H, W) in the memory format "
             f"channels_last; got {tuple(shape)} with strides {x.stride()}"
         )
+
+
+class FinishMaxPool2d(FusedKernel):
+    """Steps and `nn.MaxPool2d` in one pass over images of floats; NaN makes NaN of every window that meets it.
+
+    Call it with x, float32 on the CPU, (N, channels, H, W) in the memory format channels_last; it returns (N, channels,
+    H', W') in the same. No gradient goes through.
+
+    Raises:
+        ValueError: steps that `Add`, a pool with dilation or indices, a shape or a layout that does not fit. TypeError:
+            another dtype or device. RuntimeError: the kernels were not built.
+    """
+
+    def __init__(
+        self, steps: tuple[Step, ...], channels: int, pool: nn.MaxPool2d, instruction_set: str | None = None
+    ) -> None:
+        self._made_of = (steps, channels, pool, instruction_set)
+        if any(isinstance(step, Add) for step in steps) or not can_take_the_largest(pool):
+            raise ValueError("there must be no Add among the steps, and neither dilation nor indices in the pool")
+        kernels, self._number = loaded(instruction_set)
+        self._pool, self._channels = kernels.px_finish_max_pool2d, channels
+        self._epilogue = Epilogue(channels, steps, memory_format=torch.channels_last)
+        self._windows = lru_cache(PLANS)(lambda height, width: window_of(pool, (height, width)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the largest of what the steps make of x."""
+        x = resolved("x", x)
+        if x.dim() != 4 or x.shape[1] != self._channels or not x.is_contiguous(memory_format=torch.channels_last):
+            raise ValueError(
+                f"x must be (N, {self._channels}, H, W) in the memory format channels_last; got {tuple(x.shape)} with "
+                f"strides {x.stride()}"
+            )
+        batch, channels, height, width = x.shape
+        window, size = self._windows(height, width)
+        y = torch.empty((batch, channels, *size), dtype=torch.float32, device=CPU, memory_format=torch.channels_last)
+        if y.numel() > 0:
+            self._pool(
+                self._number, x.data_ptr(), batch, channels, window, self._epilogue.address, y.data_ptr(),
+                torch.get_num_threads(),
+            )  # fmt: skip
+        return y

@@ -1,4 +1,4 @@
-"""A convolution of signs with all that follows it up to the next layer, called without torch's dispatcher."""
+"""A convolution of signs with all that follows it up to the next layer, in one pass."""
 
 import ctypes
 from collections.abc import Sequence
@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
+from proxconnect.kernels.arguments import CPU, require_float32, require_weight, resolved
+from proxconnect.kernels.convolution import c_geometry, convolution, require_convolvable
 from proxconnect.kernels.entries import SIGNS, require_entries
 from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
-from proxconnect.kernels.geometry import geometry_of, require_geometry
-from proxconnect.kernels.library import Geometry
-from proxconnect.kernels.operator import CPU, loaded, require_float32, require_weight, resolved
-from proxconnect.kernels.panels import conv_panels_shape
-from proxconnect.kernels.plan import plan
-from proxconnect.kernels.remade import Remade
+from proxconnect.kernels.fused import FusedKernel
+from proxconnect.kernels.library import CGeometry, loaded
+from proxconnect.kernels.prepacked import conv_panels_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +33,22 @@ _How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...],
 """A weight's shape, stride, padding and dilation, all of height and width, groups and padding value."""
 
 
-class FusedConv2d(Remade):
+class FusedConv2d(FusedKernel):
     """sign(input) convolved with a weight of signs; the sums held, scaled and shifted, then through steps or as signs.
 
-    Called with an input (N, in, H, W), float32 on the CPU in any layout, or with `Bits` of one. Returns (N, out, H',
-    W'), float32 in the memory format channels_last, or with `Signs` the `Bits` of it. `others` are what the steps
+    Call it with an input (N, in, H, W), float32 on the CPU in any layout, or with `Bits` of one. It returns (N, out,
+    H', W'), float32 in the memory format channels_last, or with `Signs` the `Bits` of it. `others` are what the steps
     `Add` add: float32 of the output's shape, contiguous in the memory format channels_last. NaN makes NaN of every
-    output that it reaches. No gradient goes through. Several threads may call at once.
+    output that it reaches. No gradient goes through.
 
     Args:
-        panels: of the weight, as `conv_panels()` makes them.
+        panels: the prepacked weight, by `conv_panels()`.
         weight_shape: (out, in/groups, height, width).
         stride, padding, dilation, groups, padding_value, scale, bias, accumulator, instruction_set: as of
             `binary_conv2d`.
-        then: the steps, in order, or which sums become +1.
-        input_shift: what is added to the channels of a float input before its signs are taken, float32 (in,); `Bits`
-            are taken as they are.
+        then: the epilogue steps, in order, or which sums become +1.
+        input_shift: added to the channels of a float input before its signs are taken, float32 (in,); `Bits` are taken
+            as they are.
 
     Raises:
         ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
@@ -85,8 +84,7 @@ class FusedConv2d(Remade):
         require_entries(prod(weight[1:]), SIGNS)
         require_weight(panels, conv_panels_shape(weight, groups), weight[0], scale, bias)
         kernels, self._number = loaded(instruction_set)
-        self._convolve = kernels.px_fused_conv2d
-        self._panels = panels
+        self._convolve, self._panels = kernels.px_fused_conv2d, panels
         how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
         shift = None if input_shift is None else _cyclic(input_shift, weight[1] * groups)
         self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
@@ -94,27 +92,25 @@ class FusedConv2d(Remade):
         self._call_of_bits = lru_cache(PLANS)(partial(_plan_of_bits, how, self._epilogue))
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
-        """The output, floats or signs."""
+        """Return the output, floats or signs."""
         if isinstance(input, Bits):
-            return self._of_bits(input, others)
-        input = resolved("input", input)
-        call = self._call(input.shape, input.stride())
-        image = input.contiguous() if call.is_copied else input
-        arguments = (self._number, image.data_ptr(), None, None, call.geometry, self._panels.data_ptr())
-        return self._epilogue.run(self._convolve, arguments, call.layout, others)
-
-    def _of_bits(self, input: Bits, others: tuple[Tensor, ...]) -> Tensor | Bits:
-        words, nan = words_and_nan(input)
-        call = self._call_of_bits(words.shape, input.channels)
-        arguments = (self._number, None, words.data_ptr(), nan, call.geometry, self._panels.data_ptr())
+            words, nan = words_and_nan(input)
+            call = self._call_of_bits(words.shape, input.channels)
+            source: tuple[int | None, ...] = None, words.data_ptr(), nan
+        else:
+            input = resolved("input", input)
+            call = self._call(input.shape, input.stride())
+            image = input.contiguous() if call.is_copied else input
+            source = image.data_ptr(), None, None
+        arguments = (self._number, *source, call.geometry, self._panels.data_ptr())
         return self._epilogue.run(self._convolve, arguments, call.layout, others)
 
 
 def _plan(
     how: _How, shift: Tensor | None, epilogue: Epilogue, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> _Call:
-    """The call for float images, with the address of the shift: whoever keeps the call keeps the shift."""
-    planned = plan(tuple(shape), strides, *how, has_planes=False, reads_rows_apart=True)
+    """Return the call for float images, with the address of the shift: whoever keeps the call keeps the shift."""
+    planned = convolution(tuple(shape), strides, *how, has_planes=False, reads_rows_apart=True)
     batch, _, *size = planned.output
     geometry = planned.geometry if shift is None else _with_shift(planned.geometry, shift)
     return _Call(geometry, planned.is_copied, epilogue.layout((batch,), tuple(size)))
@@ -125,14 +121,13 @@ def _plan_of_bits(how: _How, epilogue: Epilogue, shape: tuple[int, ...], channel
         raise ValueError(f"words of images are (N, H, W, words); got {tuple(shape)}")
     batch, height, width, words = shape
     image = (batch, channels, height, width)
-    require_geometry(image, *how)
-    geometry = geometry_of(image, (height * width * words, 1, width * words, words), *how)
-    layout = epilogue.layout((batch,), tuple(geometry.out_size))
-    return _Call(ctypes.byref(geometry), False, layout)
+    require_convolvable(image, *how)
+    geometry = c_geometry(image, (height * width * words, 1, width * words, words), *how)
+    return _Call(ctypes.byref(geometry), False, epilogue.layout((batch,), tuple(geometry.out_size)))
 
 
 def _cyclic(shift: Tensor, channels: int) -> Tensor:
-    """A copy with the first entries again after the last; ValueError or TypeError for another shape or dtype."""
+    """Return a copy with the first entries again after the last; ValueError or TypeError for another shape or dtype."""
     require_float32("input_shift", shift)
     if shift.shape != (channels,):
         raise ValueError(f"input_shift must have {channels} entries, one a channel; got {tuple(shift.shape)}")
@@ -140,7 +135,7 @@ def _cyclic(shift: Tensor, channels: int) -> Tensor:
 
 
 def _with_shift(geometry: Any, shift: Tensor) -> object:
-    """A geometry, by reference, as those of other layers have it, but with this layer's shift."""
-    own = Geometry.from_buffer_copy(geometry._obj)
+    """Return a geometry, which other layers share, with the shift of this one, by reference."""
+    own = CGeometry.from_buffer_copy(geometry._obj)
     own.input_shift = shift.data_ptr()
     return ctypes.byref(own)

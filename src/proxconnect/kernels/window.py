@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from proxconnect.kernels.library import Window
+from proxconnect.kernels.library import CWindow
 
 
 def can_take_means(pool: nn.AvgPool2d) -> bool:
@@ -27,7 +27,7 @@ def window_of(pool: nn.AvgPool2d | nn.MaxPool2d, size: tuple[int, int]) -> tuple
     of_torch: Any = functional.max_pool2d if isinstance(pool, nn.MaxPool2d) else functional.avg_pool2d
     answer = of_torch(blank, kernel, stride, padding, ceil_mode=pool.ceil_mode)
     made = answer.shape[-2], answer.shape[-1]
-    return ctypes.byref(Window(size, made, kernel, stride, padding)), made
+    return ctypes.byref(CWindow(size, made, kernel, stride, padding)), made
 
 
 def _two(value: int | tuple[int, ...]) -> tuple[int, int]:

@@ -1,15 +1,21 @@
-"""Binary layers: torch's layers whose weights, and inputs if wished, are ±1 up to a scale."""
+"""Binary layers: torch layers whose weights, and on request inputs, are ±1 up to a scale."""
 
-from proxconnect.kernels import Accumulator
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.attention import BinaryMultiheadAttention
 from proxconnect.layers.base import BinaryLayer
-from proxconnect.layers.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d
+from proxconnect.layers.conv import (
+    BinaryConv1d,
+    BinaryConv2d,
+    BinaryConv3d,
+    BinaryConvTranspose1d,
+    BinaryConvTranspose2d,
+    BinaryConvTranspose3d,
+)
 from proxconnect.layers.linear import BinaryLinear, BinaryTransposedLinear
 from proxconnect.layers.modes import full_precision, hard, soft
 from proxconnect.layers.parameter import BinaryParameter, binarize_parameter
 from proxconnect.layers.react import RPReLU, Shift
 from proxconnect.layers.thresholds import add_thresholds
-from proxconnect.layers.transposed_conv import BinaryConvTranspose1d, BinaryConvTranspose2d, BinaryConvTranspose3d
 
 __all__ = [
     "Accumulator",

@@ -12,14 +12,14 @@ from proxconnect.layers.linear import BinaryLinear
 from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed
 from proxconnect.layers.products import ProjectionProduct
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import Scale, overridden
+from proxconnect.quantizer.quantizer import Scale, overridden
 
-FUSED = ("in_proj_weight",)
+JOINT = ("in_proj_weight",)
 SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 class BinaryProjection(BinaryParameter, ProjectionProduct):
-    """An in-projection weight of attention, (out, in); its rows may be split among several inputs."""
+    """An in-projection weight of attention, (out, in), whose rows may be split among several inputs."""
 
     def __init__(
         self, parameter: nn.Parameter, *, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
@@ -29,34 +29,25 @@ class BinaryProjection(BinaryParameter, ProjectionProduct):
         self.latent = parameter
         self._quantise_by(weights, activations, scale, accumulator)
 
-    # Unlike other layers it has several inputs, an output for each, and a bias that is its owner's.
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """(…, in) → (…, out/n) for each of the n inputs."""
+        """Project each of the n inputs, (…, in) to (…, out/n), with its share of the owner's bias."""
         return self.project(tuple(map(self.quantize_input, inputs)), *self.weight_factors(), bias)
 
 
 class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
-    """`nn.MultiheadAttention` with binary projections and, where `activations` names a pair, binary inputs to them.
+    """`nn.MultiheadAttention` with binary projections and, if `activations` names a pair, binary inputs to them.
 
-    Its projections are children: `in_proj_weight_binary`, or one each for query, key and value where `kdim` or `vdim`
-    differ, and `out_proj`, a `BinaryLinear`. Between them stands float scaled-dot-product attention.
+    The projections are children: `in_proj_weight_binary`, or three such if `kdim` or `vdim` differ from `embed_dim`,
+    and `out_proj`, a `BinaryLinear`. The scaled-dot-product attention between them is float.
 
     Args:
-        embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype: as
-            `nn.MultiheadAttention` takes them.
-        weights: the pair of the weights.
-        activations: the pair of the projections' inputs, or None for float inputs.
-        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one per
-            channel.
-        accumulator: what holds the sums of binary inputs, or None for one that never overflows.
-
-    Raises:
-        ValueError: an unknown pair or scale, a scale that the pair cannot learn, or an accumulator without activations.
-        TypeError: for anything that is no pair or `Accumulator`.
+        embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype: as in
+            `nn.MultiheadAttention`.
+        weights, activations, scale, accumulator: as in `BinaryLinear`, for every projection; so are the errors.
     """
 
     float_type = nn.MultiheadAttention
-    binary_names = (*FUSED, *SEPARATE)
+    binary_names = (*JOINT, *SEPARATE)
     in_proj_weight = computed("in_proj_weight")
     q_proj_weight = computed("q_proj_weight")
     k_proj_weight = computed("k_proj_weight")
@@ -76,9 +67,10 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         cls, layer: nn.Module, *, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
         scale: Scale = "channel", accumulator: Accumulator | None = None,
     ) -> Self:  # fmt: skip
-        """Make the in-projections of an `nn.MultiheadAttention` binary, in place, as `BinaryLinear.convert` does.
+        """Make the in-projections of an `nn.MultiheadAttention` binary in place, and return it.
 
-        `out_proj` is a layer of its own, which `BinaryLinear.convert` takes.
+        Arguments and errors are those of `BinaryLinear.convert`, which also converts `out_proj`, a separate layer.
+
         """
         names = cls.float_weights(layer) if isinstance(layer, nn.MultiheadAttention) else ()
         parameters = {name: p for name in names if (p := layer._parameters.get(name)) is not None}
@@ -95,21 +87,21 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
 
     @classmethod
     def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """`nn.MultiheadAttention` for its subclasses, else None."""
+        """Return `nn.MultiheadAttention` if `candidate` is a subclass of it, else None."""
         return nn.MultiheadAttention if issubclass(candidate, nn.MultiheadAttention) else None
 
     @classmethod
     def float_name(cls) -> str:
-        """How the float layer is called."""
+        """Return the name of the float class."""
         return cls.float_type.__name__
 
     @classmethod
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
-        """The names of the in-projections."""
-        return FUSED if getattr(layer, "_qkv_same_embed_dim", True) else SEPARATE
+        """Return the names of the in-projections."""
+        return JOINT if getattr(layer, "_qkv_same_embed_dim", True) else SEPARATE
 
     def _reset_parameters(self) -> None:
-        """Initialise the latents, and all else, as torch does."""
+        """Initialise all parameters as torch does, then learned scales from the latents."""
         with overridden(self, "full_precision"):
             super()._reset_parameters()
         for child in self.children():
@@ -121,9 +113,11 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         need_weights: bool = True, attn_mask: Tensor | None = None, average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """As `nn.MultiheadAttention`; `is_causal` is a hint that is not needed, since `attn_mask` says it.
+        """Attend as `nn.MultiheadAttention` does; `is_causal` is a hint, and `attn_mask` alone has an effect.
 
-        RuntimeError for the hint without that mask, ValueError for masks and batches of other shapes.
+        Raises:
+            RuntimeError: `is_causal` without `attn_mask`.
+            ValueError: the shape of a mask or a batch does not fit.
         """
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal is a hint about attn_mask: pass that mask too")
@@ -142,24 +136,30 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         return output, weights if weights is None or batch_axis is not None else weights[0]
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
-        """The projections of the three inputs, in one product where they are one tensor."""
+        """Project the three inputs, in one product if they are one tensor."""
         bias = self.in_proj_bias
         if not self._qkv_same_embed_dim:
             biases = (None,) * 3 if bias is None else bias.chunk(3)
             inputs = zip(SEPARATE, (query, key, value), biases, strict=True)
-            return tuple(self._projection(name)(x, bias=b)[0] for name, x, b in inputs)
-        projection = self._projection("in_proj_weight")
+            return tuple(self._projected(name, x, bias=b)[0] for name, x, b in inputs)
         if query is key and key is value:
-            return tuple(projection(query, bias=bias)[0].chunk(3, -1))
-        projected: tuple[Tensor, ...] = projection(query, key, value, bias=bias)
-        return projected
+            return tuple(self._projected("in_proj_weight", query, bias=bias)[0].chunk(3, -1))
+        return self._projected("in_proj_weight", query, key, value, bias=bias)
 
-    def _projection(self, name: str) -> Any:
-        """The child that projects, or float projection where that weight stayed float."""
-        return self._modules.get(name + SUFFIX) or _FloatProjection(self._parameters[name])
+    def _projected(self, name: str, *inputs: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
+        """Project by a binary child, or by a weight that stayed float."""
+        child = self._modules.get(name + SUFFIX)
+        if child is not None:
+            projected: tuple[Tensor, ...] = child(*inputs, bias=bias)
+            return projected
+        weight = self._parameters[name]
+        assert weight is not None
+        blocks = len(inputs)
+        biases = (None,) * blocks if bias is None else bias.chunk(blocks)
+        return tuple(map(functional.linear, inputs, weight.chunk(blocks), biases))
 
     def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
-        """What is added to the scores, (N or 1, heads or 1, L or 1, S); boolean masks say True for what is left out."""
+        """Merge the masks to one that is added to the scores, (N or 1, heads or 1, L or 1, S)."""
         merged = None
         batch, keys, shape = q.shape[0], k.shape[1], (q.shape[1], k.shape[1])
         if k.shape[0] != batch:
@@ -178,7 +178,7 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         return merged
 
     def _with_bias(self, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Key and value with the learned entry of `add_bias_kv`."""
+        """Append the learned entry of `add_bias_kv` to key and value."""
         if self.bias_k is None or self.bias_v is None:
             return k, v, mask
         k, v = (torch.cat([x, b.expand(x.shape[0], 1, -1)], 1) for x, b in ((k, self.bias_k), (v, self.bias_v)))
@@ -187,7 +187,7 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Scaled-dot-product attention of (N, heads, L, dim), with its weights (N, heads, L, S) if they are wanted."""
+        """Attend in (N, heads, L, dim), and return the weights (N, heads, L, S) if they are wanted."""
         dropout = self.dropout if self.training else 0.0
         if not need_weights:
             return functional.scaled_dot_product_attention(q, k, v, mask, dropout), None
@@ -196,31 +196,19 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         return weights @ v, weights
 
 
-class _FloatProjection:
-    """An in-projection whose weight stayed float, called as `BinaryProjection` is."""
-
-    def __init__(self, weight: Tensor | None) -> None:
-        assert weight is not None
-        self.weight = weight
-
-    def __call__(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:
-        blocks = len(inputs)
-        biases = (None,) * blocks if bias is None else bias.chunk(blocks)
-        return tuple(map(functional.linear, inputs, self.weight.chunk(blocks), biases))
-
-
 def _batch_first(x: Tensor, batch_axis: int | None) -> Tensor:
-    """(N, L, E) from a tensor whose batch is at `batch_axis`; N = 1 where that is None, for no batch."""
+    """Move the batch from `batch_axis` to the front, (N, L, E); None stands for no batch and gives N = 1."""
     return x[None] if batch_axis is None else x.transpose(0, batch_axis)
 
 
 def _batch_back(x: Tensor, batch_axis: int | None) -> Tensor:
-    """What `_batch_first` made (N, L, E) of."""
+    """Undo `_batch_first`."""
     return x[0] if batch_axis is None else x.transpose(0, batch_axis)
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask to add to scores: 0 and -∞ for a boolean one."""
+    """Turn a boolean mask, True for entries to leave out, into 0 and -∞; a float mask keeps its values."""
+
     if mask.dtype != torch.bool:
         return mask.to(dtype)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, float("-inf"))

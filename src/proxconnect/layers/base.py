@@ -1,46 +1,49 @@
-"""What every binary layer shares: the latent parameter, the property `weight`, conversion, loading."""
+"""The base of all binary layers: the latent parameter, the property `weight`, loading."""
 
 import warnings
 from typing import Any, ClassVar, Self
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.layers import guard, owners
+from proxconnect.layers import guard
 from proxconnect.layers.products import Product
 from proxconnect.layers.react import Shift
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
+from proxconnect.quantizer.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
 
 
 class BinaryLayer(Product):
-    """Mixin over a torch layer: its parameter is `latent`, and `weight` is a property, what the layer multiplies by.
+    """Mixin over a torch layer that holds the parameter `latent` and computes `weight` from it.
 
-    In `train()` `weight` is α·F_μ(latent/ᾱ) with the gradient of B, in `eval()` the hard ᾱ·sign(latent). It has the
-    semantics of `torch.nn.utils.parametrize`: assigning a tensor writes `latent` (and starts a learned scale anew), and
-    an in-place write to what the property returned is lost (`nn.init.normal_(layer.weight)` is the classic; write to
-    `layer.latent`). A learned scale stands in the place of ᾱ everywhere.
+    The property `weight` is the tensor that the layer multiplies by. In `train()` it is α·F_μ(latent/ᾱ) with the
+    gradient of B; in `eval()` it is the hard ᾱ·sign(latent). A learned scale replaces ᾱ everywhere.
 
-    A state dict of the float layer loads: its `weight` is read as `latent`, and a missing μ is kept as it is.
+    `weight` has the semantics of `torch.nn.utils.parametrize`. Assigning a tensor copies it into `latent` and starts a
+    learned scale again. An in-place write to the returned tensor is lost: instead of `nn.init.normal_(layer.weight)`
+    write to `layer.latent`.
+
+    A state dict of the float layer loads: its `weight` is read as `latent`, and a missing μ stays as it is.
     """
 
     own_state: ClassVar[tuple[str, ...]] = ("latent", "weight_quantizer", "input_quantizer", "input_shift")
-    """What a state dict has of the layer beyond the float layer's."""
+    """The names of tensors and children that the float layer does not have."""
     latent: Tensor
-    """The parameter, real, with the shape and dtype of the float layer's `weight`."""
+    """The parameter: latent weights with the shape and dtype of the float layer's `weight`."""
     bias: Any
     weight_quantizer: Quantizer
-    """What makes `weight` of `latent`."""
+    """The quantizer that computes `weight` from `latent`."""
     input_quantizer: Quantizer | None
-    """What quantises the input; None for a float one."""
+    """The quantizer of the input; None for a float input."""
     input_shift: Shift | None
-    """What is added to the input before it is quantised, where thresholds are learned."""
+    """The learned shift of the input before its quantizer; None without learned thresholds."""
 
     def _quantise_by(
         self, weights: str | AnyPair, activations: str | AnyPair | None, scale: Scale, accumulator: Accumulator | None
     ) -> None:
-        """Take quantizers by these pairs; the errors are those of `Quantizer` and `require_binary_input`."""
+        """Make the quantizers of these pairs; the errors are those of `Quantizer` and `require_binary_input`."""
         require_binary_input(accumulator, activations)
         device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ
         quantizer = Quantizer(weights, scale, channel_dims=self.channel_dims, magnitude=UNSCALED_MAGNITUDE)
@@ -51,21 +54,21 @@ class BinaryLayer(Product):
         self.input_shift = None
         if accumulator is not None:
             self.accumulator = accumulator
-        owners.enlist(self)
+        LIVING.add(self)
 
     @property
     def has_binary_input(self) -> bool:
-        """Whether the input is quantised."""
+        """True if the input is quantised."""
         return self.input_quantizer is not None
 
     @property
     def must_be_called(self) -> bool:
-        """Whether the forward does more than multiply by `weight`, which other code may take."""
+        """True if multiplying by `weight` does not replace a call of the layer."""
         return self.has_binary_input
 
     @property
     def quantizers(self) -> dict[str, Quantizer]:
-        """The layer's quantizers by part: "weights" and, where the input is quantised, "activations"."""
+        """The layer's quantizers by part: "weights" and, if the input is quantised, "activations"."""
         parts = {"weights": self.weight_quantizer}
         if self.input_quantizer is not None:
             parts["activations"] = self.input_quantizer
@@ -73,7 +76,7 @@ class BinaryLayer(Product):
 
     @property
     def weight(self) -> Tensor:
-        """What the layer multiplies by, with the shape and dtype of `latent`."""
+        """The tensor that the layer multiplies by, with the shape and dtype of `latent`."""
         try:
             quantizer = self._modules.get("weight_quantizer")
             if quantizer is None:  # not yet there in torch's __init__
@@ -103,15 +106,15 @@ class BinaryLayer(Product):
 
     @property
     def binary_weight(self) -> Tensor:
-        """The hard weight ᾱ·sign(latent), without gradient, in every mode."""
+        """The hard weight ᾱ·sign(latent) in every mode, without gradient, with the shape and dtype of `latent`."""
         return self.weight_quantizer.hard(self.by_channel(self.latent)).reshape(self.latent.shape)
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
-        """What the float layer answers, by binary weights and, where activations are binary, the input's signs."""
+        """Compute the float layer's function with quantised weights and, if activations are binary, inputs."""
         return self.product(self.quantize_input(input), *self.weight_factors(), self.bias, *args)
 
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
-        """The weight and None, or where the scale multiplies sums the unscaled weight and its scale by channel."""
+        """Return (weight, None), or the unscaled weight and its scale by channel if the scale multiplies sums."""
         if not self.scales_sums:
             return self.weight, None
         weight, alpha = self.weight_quantizer.factors(self.by_channel(self.latent))
@@ -119,26 +122,26 @@ class BinaryLayer(Product):
 
     @property
     def scales_sums(self) -> bool:
-        """Whether the scale multiplies sums: of an accumulator, not in full precision, and of hard signs alone."""
+        """True for the sums of an accumulator, unless weights are float, and for sums of hard signs."""
         if self.accumulator is not None:
             return not self.weight_quantizer.is_float
         return self.sums_integers
 
     @property
     def sums_integers(self) -> bool:
-        """Whether weights and inputs are hard signs."""
+        """True if weights and inputs are hard signs."""
         inputs = self.input_quantizer
         return inputs is not None and self.weight_quantizer.is_hard and inputs.is_hard
 
     def quantize_input(self, input: Tensor) -> Tensor:
-        """The input as the layer multiplies it: quantised where activations are binary."""
+        """Return the input that the layer multiplies: shifted and quantised if activations are binary."""
         if self.input_quantizer is None:
             return input
         quantised: Tensor = self.input_quantizer(input if self.input_shift is None else self.input_shift(input))
         return quantised
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """As torch's, except that "weight" is called `latent` here."""
+        """Register as torch does, with "weight" under the name `latent`."""
         if name in ("weight", "weight_orig") and "latent" in self._parameters:
             raise TypeError(
                 f"{type(self).__name__}.weight is computed from the parameter `latent` and cannot hold a parameter: "
@@ -148,9 +151,9 @@ class BinaryLayer(Product):
         super().register_parameter("latent" if name == "weight" else name, param)
 
     def train(self, mode: bool = True) -> Self:
-        """As torch's; `eval()` also arms the guard against optimizer steps with hard weights.
+        """Set the mode as torch does; `eval()` also guards against optimizer steps on hard weights.
 
-        It warns where a soft pair was trained whose μ nothing moved, because `eval()` hardens it.
+        `eval()` warns if a soft pair was trained and nothing moved its μ, because hard weights are another function.
         """
         super().train(mode)
         if not mode:
@@ -171,12 +174,12 @@ class BinaryLayer(Product):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        owners.enlist(self)
+        LIVING.add(self)
         if not self.training:
             guard.watch(self)
 
     def extra_repr(self) -> str:
-        """The float layer's, and how `weight` comes from `latent`."""
+        """Describe the float layer, and how `weight` comes from `latent`."""
         quantizer = self.weight_quantizer
         shown = [super().extra_repr(), f"weight={quantizer.pair.name}(latent), scale={quantizer.scale}"]
         if self.accumulator is not None:
@@ -189,7 +192,7 @@ class BinaryLayer(Product):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _take_float_weight(self, state_dict: dict[str, Any], prefix: str) -> None:
-        """Read a float layer's `weight` as `latent`, let a learned scale start at its mean magnitude, keep a shift."""
+        """Read a float layer's `weight` as `latent`, start a learned scale at its mean magnitude, and keep a shift."""
         weight = state_dict[prefix + "latent"] = state_dict.pop(prefix + "weight")
         quantizer, key = self.weight_quantizer, f"{prefix}weight_quantizer.alpha"
         if quantizer.alpha is not None and key not in state_dict and weight.shape == self.latent.shape:
@@ -198,8 +201,18 @@ class BinaryLayer(Product):
             state_dict.setdefault(f"{prefix}input_shift.shift", self.input_shift.shift.detach())
 
 
+LIVING: WeakSet[BinaryLayer] = WeakSet()
+"""All binary layers that are alive. They know their latents; marks on parameters would be lost in copies and shards."""
+
+
 def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:
-    """Raise unless `accumulator` is None, or an Accumulator of a layer whose input is binary."""
+    """Check an accumulator.
+
+    Raises:
+        TypeError: `accumulator` is neither an `Accumulator` nor None.
+        ValueError: there is one, but `activations` is None.
+    """
+
     if accumulator is None:
         return
     if not isinstance(accumulator, Accumulator):

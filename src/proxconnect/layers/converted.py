@@ -1,4 +1,4 @@
-"""What the binary forms of whole float layers share: conversion in place."""
+"""Conversion of a float layer in place."""
 
 from typing import ClassVar, Self
 
@@ -8,27 +8,32 @@ from torch.nn.parameter import is_lazy
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.base import BinaryLayer, require_binary_input
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import Quantizer, Scale, overridden
+from proxconnect.quantizer.quantizer import Quantizer, Scale, overridden
 
 
 class ConvertedLayer(BinaryLayer):
-    """A binary layer that is a float layer of torch's, or stands for one."""
+    """A binary layer that stands for a float layer."""
 
     float_type: ClassVar[type[nn.Module]]
-    """The torch layer that this one is the binary form of."""
+    """The float layer of which this class is the binary form."""
 
     @classmethod
     def convert(
         cls, layer: nn.Module, *, weights: str | AnyPair = "bnn++",
         activations: str | AnyPair | None = None, scale: Scale = "channel", accumulator: Accumulator | None = None,
     ) -> Self:  # fmt: skip
-        """Turn a float layer into a binary one in place, so that whoever holds it holds the binary one.
+        """Turn a float layer into a binary one in place, and return it.
 
-        Its parameter becomes the latent, the same object, so that an optimizer that holds it goes on. `weights` and
-        `activations` are the pairs of the weights and, unless None, of the input; `scale` is what shares a scale;
-        `accumulator` holds the sums of a layer whose input is binary. TypeError unless `layer` is of the float type (or
-        a subclass, whose own methods are lost) and its weight a plain parameter with a shape; ValueError for an unknown
-        pair or scale, or an accumulator without activations. On any error the layer stays as it was.
+        The layer stays the same object, and so does its parameter, which becomes the latent. On any error the layer
+        stays as it was.
+
+        Args:
+            layer: a layer of the float type, or of a subclass, whose own methods are lost.
+            weights, activations, scale, accumulator: as in `BinaryLinear`.
+
+        Raises:
+            TypeError: `layer` has another type, or its weight is no plain parameter with a shape.
+            ValueError: as in `BinaryLinear`.
         """
         if isinstance(layer, BinaryLayer) or cls.float_class(type(layer)) is None:
             raise TypeError(f"{cls.__name__}.convert takes a {cls.float_name()}, got {type(layer).__name__}")
@@ -52,21 +57,22 @@ class ConvertedLayer(BinaryLayer):
 
     @classmethod
     def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """The class of which this is the binary form and `candidate` a subclass; None where it is none."""
+        """Return the float class if `candidate` is a subclass of it, else None."""
         return cls.float_type if issubclass(candidate, cls.float_type) else None
 
     @classmethod
     def float_name(cls) -> str:
-        """How the float layer is called."""
+        """Return the name of the float class."""
         return cls.float_type.__name__
 
     @classmethod
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
-        """The names of the parameters of a float layer that become binary."""
+        """Return the names of the parameters of a float layer that become binary."""
         return ("weight",)
 
     def reset_parameters(self) -> None:
-        """Initialise `latent` and `bias` as the float layer does, and a learned scale from them."""
+        """Initialise `latent` and `bias` as the float layer does, then a learned scale from `latent`."""
+
         with overridden(self, "full_precision"):  # `weight` is the latent itself here
             super().reset_parameters()  # type: ignore[misc]  # every torch layer here has it
         if "weight_quantizer" in self._modules:  # not yet in torch's __init__

@@ -1,6 +1,6 @@
-"""What keeps torch's transformer modules from passing by the forward of layers that do more there than multiply.
+"""Transformer modules of torch without their fast paths, which bypass the forward of their layers.
 
-Their fast paths, in `eval()` without gradients, take all weights of an encoder layer at once, and nested tensors.
+In `eval()` without gradients, a fast path takes all weights of an encoder layer at once, and makes nested tensors.
 """
 
 from torch import nn
@@ -9,16 +9,14 @@ from proxconnect.layers.attention import BinaryMultiheadAttention
 
 
 class StepwiseEncoderLayer(nn.TransformerEncoderLayer):
-    """`nn.TransformerEncoderLayer` without its fast path, which in `eval()` takes weights past its layers' forward.
+    """`nn.TransformerEncoderLayer` that calls every layer, also in `eval()`."""
 
-    0 is what torch has there for an activation that its fast path does not know.
-    """
-
-    activation_relu_or_gelu = 0
+    activation_relu_or_gelu = 0  # torch's value for an activation that the fast path does not know
 
 
 def call_every_layer(model: nn.Module) -> None:
-    """Have torch's transformer modules call their layers where one of those must be called, in place."""
+    """Switch off the fast paths of torch's transformer modules that hold a layer that must be called, in place."""
+
     for module in list(model.modules()):
         if type(module) is nn.MultiheadAttention and _must_call(module):
             module.__class__ = BinaryMultiheadAttention

@@ -1,24 +1,36 @@
-"""The guard against an optimizer step that would train hard weights.
+"""The guard against optimizer steps that would train hard weights.
 
-In `eval()` and under `hard()` a layer multiplies by sign while its gradient flows with the pair's B: a step on such a
-gradient trains (sign, B), another pair than the one that was asked for. Layers that could be in that state are watched,
-and a hook on every optimizer, set when the first layer is, looks at those alone.
+In `eval()` and under `hard()` a layer multiplies by signs, while its gradient flows with the pair's B. A step on such a
+gradient would train the pair (sign, B) instead of the pair you chose. One hook on all optimizers looks at the layers
+that may be in that state; it is set when the first of them appears.
 """
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-if TYPE_CHECKING:
-    from proxconnect.layers.base import BinaryLayer
+from proxconnect.quantizer.quantizer import Quantizer
 
-_watched: "weakref.WeakSet[BinaryLayer]" = weakref.WeakSet()
+
+class Watchable(Protocol):
+    """A layer with latents and quantizers, as the guard needs it."""
+
+    latent: Tensor
+    training: bool
+
+    @property
+    def quantizers(self) -> dict[str, Quantizer]:
+        """The layer's quantizers, that of the weights under "weights"."""
+
+
+_watched: weakref.WeakSet[Watchable] = weakref.WeakSet()
 _hooks: list[Any] = []
 
 
-def watch(layer: "BinaryLayer") -> None:
+def watch(layer: Watchable) -> None:
     """Refuse optimizer steps on the latents of `layer` for as long as it multiplies by hard weights."""
     if not _hooks:
         _hooks.append(register_optimizer_step_pre_hook(_refuse_hard_step))
@@ -28,9 +40,10 @@ def watch(layer: "BinaryLayer") -> None:
 def _refuse_hard_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     hard = []
     for layer in list(_watched):
-        if any(quantizer.is_hard for quantizer in layer.quantizers.values()):
+        quantizers = layer.quantizers.values()
+        if any(quantizer.is_hard for quantizer in quantizers):
             hard.append(layer)
-        elif layer.training and all(quantizer.override is None for quantizer in layer.quantizers.values()):
+        elif layer.training and all(quantizer.override is None for quantizer in quantizers):
             _watched.discard(layer)  # neither in eval() nor inside hard()
     if not hard:
         return
@@ -42,6 +55,6 @@ def _refuse_hard_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[
             raise RuntimeError(
                 f"optimizer.step() would train the latents of a {type(layer).__name__} that is in eval() or under "
                 f"hard(): its forward pass is sign there, so that would train the pair (sign, B) and not "
-                f"{layer.weight_quantizer.pair.name!r}. Call model.train() and compute the gradient again; to freeze "
-                "batch norm, call eval() on the batch norms alone"
+                f"{layer.quantizers['weights'].pair.name!r}. Call model.train() and compute the gradient again; to "
+                "freeze batch norm, call eval() on the batch norms alone"
             )

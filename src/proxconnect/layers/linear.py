@@ -8,23 +8,23 @@ from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.products import LinearProduct, TransposedLinearProduct
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import Scale
+from proxconnect.quantizer.quantizer import Scale
 
 
 class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):
-    """`nn.Linear` with binary weights and, where `activations` names a pair, binary inputs.
+    """`nn.Linear` with binary weights and, if `activations` names a pair, binary inputs.
 
     Args:
-        in_features, out_features, bias, device, dtype: as `nn.Linear` takes them.
-        weights: the pair of the weights.
+        in_features, out_features, bias, device, dtype: as in `nn.Linear`.
+        weights: the pair of the weights: a name of `PAIRS`, a `Pair` or a `Heuristic`.
         activations: the pair of the input, or None for a float input.
-        scale: what shares a scale: each output "channel", the "tensor", or nothing (None); "learned" trains one per
-            channel.
-        accumulator: what holds the sums of binary inputs, or None for one that never overflows.
+        scale: "channel" for a scale per output channel, "tensor" for one in all, "learned" for a trained one per
+            channel, or None.
+        accumulator: the accumulator of the sums of binary inputs, or None for one that never overflows.
 
     Raises:
-        ValueError: an unknown pair or scale, a scale that the pair cannot learn, or an accumulator without activations.
-        TypeError: for anything that is no pair or `Accumulator`.
+        ValueError: a pair or scale is unknown, the pair cannot learn a scale, or an accumulator has no binary inputs.
+        TypeError: a pair or an accumulator has another type.
 
     Example:
         >>> layer = pc.BinaryLinear(2, 1, weights="bc")
@@ -46,22 +46,23 @@ class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):
 
 
 class BinaryTransposedLinear(ConvertedLayer, TransposedLinearProduct):
-    """transformers' `Conv1D`, the linear layer of GPT-2 whose weight is (in, out), binary as `BinaryLinear` is.
+    """The binary form of transformers' `Conv1D`, the linear layer of GPT-2, whose weight is (in, out).
 
-    `convert` makes it; it is no subclass of `Conv1D`, for which transformers would have to be imported.
+    Make it with `convert`. It is not a subclass of `Conv1D`, so that transformers is not imported.
     """
 
     _FLOAT_CLASS = ("transformers.pytorch_utils", "Conv1D")
 
     @classmethod
     def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """transformers' `Conv1D`, if `candidate` is a subclass."""
+        """Return transformers' `Conv1D` if `candidate` is a subclass of it, else None."""
         bases = (base for base in candidate.__mro__ if (base.__module__, base.__qualname__) == cls._FLOAT_CLASS)
         return next(bases, None)
 
     @classmethod
     def float_name(cls) -> str:
-        """`Conv1D`."""
+        """Return "Conv1D"."""
+
         return cls._FLOAT_CLASS[1]
 
     def reset_parameters(self) -> None:

@@ -1,4 +1,4 @@
-"""Contexts that override how a model quantises, in any of its modes, and give everything back on any exception."""
+"""Contexts that override how a model quantises, in `train()` and `eval()`, and restore it on any exception."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ from torch import nn
 from proxconnect._support.arguments import require_module
 from proxconnect.layers import guard
 from proxconnect.layers.base import BinaryLayer
-from proxconnect.quantizer import overridden
+from proxconnect.quantizer.quantizer import overridden
 
 
 @contextmanager
 def hard(model: nn.Module) -> Iterator[nn.Module]:
-    """Run `model` on its hard weights ᾱ·sign(latent) and hard activations, even in `train()` and for the pair `fp`.
+    """Run `model` with hard weights ᾱ·sign(latent) and hard activations, even in `train()` and for the pair `fp`.
 
-    Gradients flow with each pair's B. An optimizer step inside raises RuntimeError.
+    Gradients flow with each pair's B. An optimizer step in the context raises RuntimeError.
 
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
@@ -35,10 +35,10 @@ def hard(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def soft(model: nn.Module) -> Iterator[nn.Module]:
-    """Run `model` on the weights and activations of `train()`, F at the present μ, even in `eval()`.
+    """Run `model` with the soft weights and activations of `train()`, F at the present μ, even in `eval()`.
 
-    So the accuracy before hardening is measured, with batch norm and dropout as `eval()` has them. The pair `fp` is
-    float, and so are weights that an update rule trains in full precision.
+    Use `with pc.soft(model.eval())` to measure the accuracy before hardening: batch norm and dropout are in `eval()`.
+    The pair `fp` stays float, and so do weights that an update rule trains in full precision.
 
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
@@ -55,7 +55,8 @@ def soft(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def full_precision(model: nn.Module) -> Iterator[nn.Module]:
-    """Run `model` on its latents: no weight and no activation is quantised.
+    """Run `model` with its latent weights and float activations: nothing is quantised.
+
 
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4, bias=False)), "bc", keep=None)

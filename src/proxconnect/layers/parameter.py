@@ -1,7 +1,7 @@
-"""Raw parameters made binary, as the stacked weights of a mixture of experts.
+"""Binary parameters that belong to no binary layer, such as the stacked weights of a mixture of experts.
 
-The parameter moves into a child module, a `BinaryParameter` named `<name>_binary`; the class of the owner is swapped
-for a subclass in which `owner.<name>` is what the child computes.
+The parameter moves into a child module of its owner, a `BinaryParameter` named `<name>_binary`. The class of the owner
+becomes a subclass in which `owner.<name>` is the weight that the child computes.
 """
 
 from functools import cache, wraps
@@ -15,14 +15,14 @@ from torch.nn.utils import parametrize
 from proxconnect._support.arguments import require_module
 from proxconnect.layers.base import BinaryLayer
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer import Scale
+from proxconnect.quantizer.quantizer import Scale
 
 SUFFIX = "_binary"
-"""What the name of the child adds to that of the parameter."""
+"""The child has the name of the parameter with this suffix."""
 
 
 class BinaryParameter(BinaryLayer):
-    """A parameter of another module: `weight` is what that module multiplies by."""
+    """A binary parameter of another module, which multiplies by `weight`."""
 
     bias = None
 
@@ -37,33 +37,34 @@ class BinaryParameter(BinaryLayer):
 
     @property
     def mode(self) -> tuple[bool, bool]:
-        """What decides which weight it gives: whether that is hard, and whether it is the latent itself."""
+        """Two flags on which `weight` depends: it is hard, it is the latent itself."""
         return self.weight_quantizer.is_hard, self.weight_quantizer.is_float
 
     def float_key(self, name: str) -> str:
-        """The name of the parameter in its owner."""
+        """Return the name of the parameter in its owner."""
         return name.removesuffix(SUFFIX)
 
     def forward(self) -> Tensor:  # type: ignore[override]  # it has no input
-        """The weight."""
+        """Return the weight."""
         return self.weight
 
 
 class Owner(nn.Module):
-    """Mixin over a module that owns binary parameters: it answers their weights under the parameters' names."""
+    """Mixin over a module that owns binary parameters and gives their weights under the parameters' names."""
 
     binary_names: ClassVar[tuple[str, ...]] = ()
-    """The names of parameters that are, or may be, computed by a child."""
+    """The names of parameters that a child computes, or may compute."""
     _held: dict[Any, Tensor] | None = None
-    """The weights that this forward computed, by what they depend on; None outside of one."""
+    """The weights that the running forward has computed, by name and mode; None outside of a forward."""
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """As torch's, except that the name of a binary parameter is taken."""
-        taken = name.removesuffix("_orig")  # which pruning adds
+        """Register as torch does; TypeError for the name of a binary parameter."""
+        taken = name.removesuffix("_orig")  # the suffix of pruning
         if taken in self.binary_names and taken + SUFFIX in self._modules:
-            name = taken
-            raise TypeError(f"{type(self).__name__}.{name} is computed from {name}{SUFFIX}.latent: name that instead, "
-                            "or assign a plain tensor to copy it there")  # fmt: skip
+            raise TypeError(
+                f"{type(self).__name__}.{taken} is computed from {taken}{SUFFIX}.latent: name that instead, or assign "
+                "a plain tensor to copy it there"
+            )
         super().register_parameter(name, param)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -79,22 +80,23 @@ def binarize_parameter(
 ) -> BinaryParameter:  # fmt: skip
     """Make the parameter `name` of `module` binary, in place, and return the child that computes it.
 
-    `module.<name>` then is the quantised tensor, computed once in each forward of `module`; the latent, the same
-    parameter object, is `module.<name>_binary.latent`. Float checkpoints load as before. Call it after `binarize`.
+    Afterwards `module.<name>` is the quantised tensor, computed once in each forward of `module`. The latent
+    `module.<name>_binary.latent` is the same parameter object as before. Float checkpoints load as before. Call it
+    after `binarize`.
 
     Args:
         module: the module that owns the parameter.
-        name: the parameter's name in it, without dots.
-        weights: the pair.
-        scale: what shares a scale: each index of the `channel_dims` ("channel", or "learned" for trained ones), the
-            "tensor", or nothing (None).
+        name: the name of the parameter in `module`, without dots.
+        weights: the pair of the parameter.
+        scale: "channel" for a scale per index of the `channel_dims`, "tensor" for one in all, "learned" for trained
+            ones per channel, or None.
         channel_dims: the dimensions of output channels: (0, 1) for experts stacked as (experts, out, in).
 
     Raises:
-        ValueError: for a name that is no parameter of the module itself, one that is not float or has no entries,
-            dimensions that it does not have, an unknown pair or scale, or where `<name>_binary` is taken.
-        TypeError: for a parameter that is binary already, parametrized or lazy, and for one of a recurrent layer, which
-            holds it twice.
+        ValueError: `module` itself has no such parameter, or it is not float or empty, lacks the `channel_dims`, or
+            `<name>_binary` is taken; or the pair or the scale is unknown.
+        TypeError: the parameter is binary already, parametrized, lazy, or that of a recurrent layer, which holds it
+            twice.
 
     Example:
         >>> layer = nn.Bilinear(4, 4, 2)
@@ -119,7 +121,7 @@ def binarize_parameter(
 
 
 def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
-    """Let `child`, which has a `weight`, compute what was the parameter `name` of `module`."""
+    """Replace the parameter `name` of `module` by the `weight` of `child`."""
     if not (isinstance(module, Owner) and name in module.binary_names):
         owner: Any = type(module)
         module.__class__ = _owner_class(owner, name)
@@ -128,7 +130,7 @@ def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
 
 
 def computed(name: str) -> property:
-    """The property `name` of an owner: the child's weight, or the parameter itself where there is no child."""
+    """Return the property `name` of an owner: the child's weight, or the parameter itself without a child."""
 
     def get(owner: Owner) -> Any:
         child: Any = owner._modules.get(name + SUFFIX)
@@ -178,7 +180,7 @@ def _plain_parameter(module: nn.Module, name: str) -> nn.Parameter:
 
 @cache
 def _owner_class(cls: Any, name: str) -> type[Owner]:
-    """The subclass of `cls` that computes `name`, and computes it once in each forward."""
+    """Return the subclass of `cls` that computes `name`, once in each forward."""
 
     @wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -201,7 +203,8 @@ def _owner_class(cls: Any, name: str) -> type[Owner]:
 
 
 def _reduce_ex(owner: Owner, protocol: Any) -> tuple[Any, ...]:
-    """How an owner is copied and pickled: its class is made anew from the one that can be imported."""
+    """Copy and pickle an owner: its class is made again from the one that can be imported."""
+
     cls: Any = type(owner)
     names: list[str] = []
     while "made_from" in vars(cls):

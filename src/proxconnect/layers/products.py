@@ -1,4 +1,4 @@
-"""How each kind of layer multiplies its input by a weight, whoever computes that weight."""
+"""The products of an input and a weight, one class per kind of layer, whichever way the weight is made."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
@@ -11,22 +11,22 @@ from proxconnect.kernels.accumulator import Accumulator
 
 
 class Product(nn.Module):
-    """Mixin: a product of an input and a weight of output channels."""
+    """Mixin with the product of an input and a weight that has output channels."""
 
     channel_dims: tuple[int, ...] = (0,)
-    """The dimensions of output channels in what `by_channel` returns."""
+    """The dimensions of output channels in the result of `by_channel`."""
     accumulator: Accumulator | None = None
-    """What holds the sums; None for one that never overflows."""
+    """The accumulator of the sums; None for one that never overflows."""
     overflow_counts: Tensor | None = None
-    """int64 counts (overflowed, all) for a meter; None without one. No buffer, which DistributedDataParallel would send
-    from one rank to all."""
+    """int64 counts (overflowed, all) for a meter; None without one. Not a buffer, because DistributedDataParallel would
+    send a buffer from one rank to all."""
     excesses: list[Tensor] | None = None
-    """The mean excess of each pass that trains, for an `OverflowPenalty`; None without one."""
+    """The mean excess of each training pass, for an `OverflowPenalty`; None without one."""
     own_state: ClassVar[tuple[str, ...]] = ()
-    """The tensors and children that the float layer does not have: what its weight is made of, and what is more."""
+    """The names of tensors and children that the float layer does not have."""
 
     def float_key(self, name: str) -> str:
-        """How a state dict of the float network calls the weight of this layer, whose qualified name is `name`."""
+        """Return the key of this layer's weight in a float state dict, given the layer's qualified name."""
         return f"{name}.weight" if name else "weight"
 
     @property
@@ -35,32 +35,32 @@ class Product(nn.Module):
         return -1
 
     def input_channels(self, weight_shape: tuple[int, ...]) -> int:
-        """How many channels the input of a layer with such a weight has."""
+        """Return the number of input channels of a layer whose weight has this shape."""
         return weight_shape[1 - self.channel_dims[0]]
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """The product that the layer describes, with a weight of the float layer's shape."""
+        """Multiply as the float layer does; `weight` has the float layer's shape."""
         raise NotImplementedError
 
     def by_channel(self, weight: Tensor) -> Tensor:
-        """A view of `weight` whose dimensions `channel_dims` are the output channels, in their order."""
+        """View `weight` so that its dimensions `channel_dims` are the output channels, in their order."""
         return weight
 
     @property
     def scales_sums(self) -> bool:
-        """Whether the scale multiplies sums, not weights: where an accumulator holds them, or they are of signs alone.
+        """True if the scale multiplies the sums, not the weights: with an accumulator, and for sums of hard signs.
 
-        Sums of signs are integers, exact in any order, so that every engine that scales them afterwards agrees.
+        Sums of signs are integers and exact in any order, so all engines agree if they scale the sums afterwards.
         """
         return self.accumulator is not None
 
     @property
     def sums_integers(self) -> bool:
-        """Whether the sums are of hard signs alone."""
+        """True if the sums are of hard signs alone."""
         return False
 
     def product(self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any) -> Tensor:
-        """`multiply`, or `accumulate` where α multiplies sums, not the weight."""
+        """Call `accumulate` if α multiplies sums, else `multiply`."""
         if self.scales_sums:
             return self.accumulate(input, weight, alpha, bias, *args)
         return self.multiply(input, weight, bias, *args)
@@ -68,9 +68,10 @@ class Product(nn.Module):
     def accumulate(
         self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any
     ) -> Tensor:
-        """The product with an unscaled weight, its sums held by the accumulator, then times α (by channel) plus bias.
+        """Multiply by an unscaled weight, pass the sums through the accumulator, then apply α by channel and the bias.
 
-        It is computed in float32 or wider, since bfloat16 holds integers only to 256; the dtype is the input's again.
+        The computation is in float32 or wider, since bfloat16 holds integers only to 256. The result has the dtype of
+        `input`.
         """
         wide = torch.promote_types(input.dtype, torch.float32)
         with _without_autocast(input.device.type):
@@ -87,15 +88,15 @@ class Product(nn.Module):
         return result.to(input.dtype)
 
     def _along_output(self, values: Tensor) -> Tensor:
-        """One value for each output channel, or one for all, broadcastable over the output."""
+        """Shape one value, or one value per output channel, to broadcast over the output."""
         return values.reshape(-1, *(1,) * (-1 - self.output_axis))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies take: not what belongs to the meters and penalties of this layer."""
+        """Leave out the state of meters and penalties, which belong to this layer and not to its copies."""
         return {k: v for k, v in self.__dict__.items() if k not in ("overflow_counts", "excesses")}
 
     def _note_overflows(self, sums: Tensor, accumulator: Accumulator) -> None:
-        """Tell a penalty of the excess, and a meter of the sums that overflow."""
+        """Report the excess to a penalty, and the number of overflows to a meter."""
         counts = self.overflow_counts
         if (self.excesses is None and counts is None) or sums.numel() == 0 or _is_transformed(sums):
             return
@@ -109,20 +110,20 @@ class Product(nn.Module):
 
 
 class LinearProduct(Product):
-    """That of `nn.Linear`: the weight is (out, in)."""
+    """The product of `nn.Linear`: the weight is (out, in)."""
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """(…, in) → (…, out)."""
+        """Multiply (…, in) to (…, out)."""
         return functional.linear(input, weight, bias)
 
 
 class ProjectionProduct(LinearProduct):
-    """That of the in-projections of attention: blocks of rows of one weight, each with an input of its own."""
+    """The product of the in-projections of attention: each of several inputs has its block of rows of one weight."""
 
     def project(
         self, inputs: tuple[Tensor, ...], weight: Tensor, alpha: Tensor | None, bias: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """(…, in) → (…, out/n) for each of the n inputs."""
+        """Multiply each of the n inputs, (…, in) to (…, out/n)."""
         blocks = len(inputs)
         alphas = (alpha,) * blocks if alpha is None or alpha.numel() == 1 else alpha.chunk(blocks)
         biases = (None,) * blocks if bias is None else bias.chunk(blocks)
@@ -131,35 +132,42 @@ class ProjectionProduct(LinearProduct):
 
 
 class TransposedLinearProduct(Product):
-    """That of transformers' `Conv1D`: the weight is (in, out)."""
+    """The product of transformers' `Conv1D`: the weight is (in, out)."""
 
     channel_dims = (1,)
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """(…, in) → (…, out)."""
+        """Multiply (…, in) to (…, out)."""
         if bias is None:
             return input @ weight
         rows = torch.addmm(bias, input.reshape(-1, input.shape[-1]), weight)
         return rows.view(*input.shape[:-1], weight.shape[1])
 
 
-class ConvProduct(Product):
-    """That of `nn.Conv1d` to `nn.Conv3d`, whose attributes it reads: the weight is (out, in/groups, *kernel)."""
+class SpatialProduct(Product):
+    """A product whose input and output are (N, C, *size) or (C, *size); it reads the attributes of torch's layer."""
 
-    padding_value: int = 0
-    """What `padding_mode="zeros"` fills the border with."""
+    in_channels: int
+    kernel_size: tuple[int, ...]
 
     @property
     def output_axis(self) -> int:
-        """The channels stand before the sizes."""
-        return _before_sizes(self)
+        """The dimension of channels, which precede the sizes, counted from the end."""
+        return -1 - len(self.kernel_size)
 
     def input_channels(self, weight_shape: tuple[int, ...]) -> int:
-        """Those of all groups."""
-        return _all_input_channels(self)
+        """Return the number of input channels of all groups."""
+        return int(self.in_channels)
+
+
+class ConvProduct(SpatialProduct):
+    """The product of `nn.Conv1d` to `nn.Conv3d`: the weight is (out, in/groups, *kernel)."""
+
+    padding_value: int = 0
+    """The value that `padding_mode="zeros"` pads with."""
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """(N, C_in, *size) → (N, C_out, *size_out), with or without N."""
+        """Convolve (N, C_in, *size) to (N, C_out, *size_out), with or without N."""
         layer: Any = self
         if self.padding_value == 0:
             output: Tensor = layer._conv_forward(input, weight, bias)
@@ -169,24 +177,15 @@ class ConvProduct(Product):
         return convolve(padded, weight, bias, layer.stride, 0, layer.dilation, layer.groups)
 
 
-class TransposedConvProduct(Product):
-    """That of `nn.ConvTranspose1d` to `nn.ConvTranspose3d`: the weight is (in, out/groups, *kernel)."""
+class TransposedConvProduct(SpatialProduct):
+    """The product of `nn.ConvTranspose1d` to `nn.ConvTranspose3d`: the weight is (in, out/groups, *kernel)."""
 
     channel_dims = (0, 2)
-
-    @property
-    def output_axis(self) -> int:
-        """The channels stand before the sizes."""
-        return _before_sizes(self)
-
-    def input_channels(self, weight_shape: tuple[int, ...]) -> int:
-        """Those of all groups."""
-        return _all_input_channels(self)
 
     def multiply(
         self, input: Tensor, weight: Tensor, bias: Tensor | None, output_size: list[int] | None = None, *args: Any
     ) -> Tensor:
-        """(N, C_in, *size) → (N, C_out, *size_out), with or without N."""
+        """Convolve (N, C_in, *size) to (N, C_out, *size_out), with or without N."""
         layer: Any = self
         spatial = weight.dim() - 2
         output_padding = layer._output_padding(
@@ -199,16 +198,18 @@ class TransposedConvProduct(Product):
         return output
 
     def by_channel(self, weight: Tensor) -> Tensor:
-        """(groups, in/groups, out/groups, *kernel): output channel o is (o // (out/groups), o % (out/groups))."""
+        """View as (groups, in/groups, out/groups, *kernel); channel o is (o // (out/groups), o % (out/groups))."""
+
         layer: Any = self
         view: Tensor = weight.unflatten(0, (layer.groups, -1))
         return view
 
 
 def _sums_exactly(result: Tensor) -> bool:
-    """Whether the engine of a product adds signs one by one, as oneDNN and products of matrices do.
+    """Return True if the engine of a product adds signs one by one, as oneDNN and matrix products do.
 
-    Others transform patches (NNPACK, and so torch on CPUs without oneDNN, from 16 images on), which rounds.
+    Other engines transform patches, which rounds: NNPACK does, and torch uses it on CPUs without oneDNN from 16 images
+    on.
     """
     if torch.compiler.is_compiling():
         return True
@@ -217,26 +218,18 @@ def _sums_exactly(result: Tensor) -> bool:
 
 
 def _nearest_integers(sums: Tensor) -> Tensor:
-    """Sums without what an engine's rounding added, with the gradient of the sums."""
+    """Remove the rounding errors of an engine from integer sums; the gradient is that of the sums."""
     rounded = sums.detach().round()
     return sums + (rounded - sums.detach()) if sums.requires_grad else rounded
 
 
-def _before_sizes(layer: Any) -> int:
-    return -1 - len(layer.kernel_size)
-
-
-def _all_input_channels(layer: Any) -> int:
-    return int(layer.in_channels)
-
-
 def _is_transformed(sums: Tensor) -> bool:
-    """Whether `torch.func` wraps the sums, so that nothing computed of them may leave."""
+    """Return True if `torch.func` wraps the sums, so that no value computed from them may be kept."""
     return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(sums)
 
 
 def _in_backward() -> bool:
-    """Whether this pass is one that activation checkpointing repeats."""
+    """Return True in a pass that activation checkpointing repeats."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 

@@ -1,6 +1,6 @@
-"""ReActNet's learned shifts (Liu 2020, arXiv 2003.03488), as modules that any network can take.
+"""ReActNet's learned shifts (Liu 2020, arXiv 2003.03488), as modules for any network.
 
-RSign is a `Shift` before a binary layer, which takes the signs of its input itself; RPReLU is a PReLU between two.
+RSign is a `Shift` before a layer with binary inputs. RPReLU is a PReLU between two shifts.
 """
 
 from typing import Any
@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 
 class Shift(nn.Module):
-    """x + shift, one number learned for each channel, 0 at first; sign(x + shift) is RSign of the threshold -shift.
+    """x + shift, with one learned shift per channel that starts at 0; sign(x + shift) has the threshold -shift.
 
     Args:
-        channels: how many.
-        dim: the dimension of x that they are, 1 as of images, -1 as of tokens, or another that is no batch.
-        device, dtype: of the parameter `shift`, of shape (channels,).
+        channels: the number of channels.
+        dim: the dimension of channels: 1 for images, -1 for tokens, or any other than 0.
+        device, dtype: those of the parameter `shift`, of shape (channels,).
 
-    ValueError for the dimension 0.
+    Raises:
+        ValueError: `dim` is 0, the batch.
     """
 
     def __init__(self, channels: int, dim: int = 1, device: Any = None, dtype: Any = None) -> None:
@@ -28,19 +29,19 @@ class Shift(nn.Module):
         self.shift = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """To the same shape."""
+        """Add the shifts along `dim`; the shape stays."""
         behind = (x.dim() if self.dim > 0 else 0) - 1 - self.dim
         return x + self.shift.reshape(-1, *(1,) * behind)
 
     def extra_repr(self) -> str:
-        """Channels and their dimension."""
+        """Describe the channels."""
         return f"{self.channels}, dim={self.dim}"
 
 
 class RPReLU(nn.Sequential):
-    """PReLU(x - γ) + ζ with γ, ζ and the slope learned for each channel of dimension 1; it starts as PReLU.
+    """PReLU(x - γ) + ζ with γ, ζ and the slope learned for each channel of dimension 1; γ and ζ start at 0.
 
-    Children 0 and 2 are the shifts -γ and ζ, child 1 is the PReLU (He 2015, arXiv 1502.01852).
+    Children 0 and 2 are the shifts -γ and ζ; child 1 is the PReLU (He 2015, arXiv 1502.01852).
     """
 
     def __init__(self, channels: int) -> None:

@@ -1,4 +1,4 @@
-"""Learned thresholds of binary inputs: ReActNet's RSign (Liu 2020, arXiv 2003.03488) in any binary network."""
+"""Learned thresholds of binary inputs: ReActNet's RSign (Liu 2020, arXiv 2003.03488) for any binary network."""
 
 from torch import nn
 
@@ -9,14 +9,17 @@ from proxconnect.layers.react import Shift
 
 
 def add_thresholds(model: nn.Module) -> nn.Module:
-    """Let every binary layer with binary inputs learn where their signs change, in place, and return the model.
+    """Give every layer with binary inputs a learned threshold per input channel, in place, and return the model.
 
-    Such a layer then adds its `input_shift`, a number for each channel of its input that is 0 at first, before it takes
-    the signs: the threshold is -shift. Call it after `binarize` and before an optimizer is made. Packed layers keep
-    their shifts, so that `load` takes the same float model as without. A layer that has one keeps it. In-projections of
-    `BinaryMultiheadAttention` get none.
+    Such a layer adds its `input_shift`, which starts at 0, before it takes signs: the threshold is -shift. A layer that
+    has a shift keeps it. In-projections of `BinaryMultiheadAttention` get none.
 
-    ValueError without a layer of binary inputs.
+    Call it after `binarize` and before you make the optimizer. Packed layers keep their shifts, so `load` takes the
+    same float model as before.
+
+    Raises:
+        ValueError: no layer has binary inputs.
+
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))

@@ -1,4 +1,4 @@
-"""Attachments to an optimizer: the schedule of μ, update rules, Bop, clipping of latents, the overflow penalty."""
+"""Attachments to an optimizer: schedules of μ, update rules, Bop, the clamp of latents, the overflow penalty."""
 
 from proxconnect.optim.bop import Bop
 from proxconnect.optim.latents import clip_latents

@@ -1,4 +1,4 @@
-"""Bop, the optimizer that flips binary weights instead of moving latents; another one steps everything else."""
+"""Bop, an optimizer that flips binary weights instead of moving latents; another optimizer steps all else."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -9,35 +9,34 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from proxconnect._support.arguments import require_number
-from proxconnect.layers.owners import owners
+from proxconnect.optim.latents import owners
 
 
 class Bop(Optimizer):
-    """Flips a binary weight where the average of its gradients is beyond a threshold and of the weight's sign.
+    """An optimizer that flips a binary weight if the average of its gradients has its sign and exceeds a threshold.
 
-    m ← (1 - γ)·m + γ·g, and w ← -w where |m| > τ and sign(m) = sign(w). The sign of a latent is its weight here, as by
-    the pair "bc": a flip negates the latent, whose magnitude, and so the scale, stays as it is. Nothing else moves it,
-    weight decay included, but a gradient that is NaN or infinite, which makes it NaN. The parameters that are no
-    latents are stepped by an optimizer of their own.
+    m ← (1 - γ)·m + γ·g, and w ← -w if |m| > τ and sign(m) = sign(w). A weight is the sign of its latent, as in the pair
+    "bc". A flip negates the latent, so its magnitude and the scale stay. Nothing else moves a latent, not even weight
+    decay, except that a NaN or infinite gradient makes it NaN. Another optimizer steps the parameters that are no
+    latents.
 
-    Latents are found among `params` by the living binary layers that hold them: binarize (and shard) the model first. A
-    parameter group that holds both is split in two, the latents' first. The learning rate of a latents' group is γ, so
-    that schedules of learning rates move it, as the paper does; τ is its "threshold". There is one state dict.
+    Binarize (and shard) the model first, because the living binary layers tell which of the `params` are latents. A
+    group that holds both is split in two, the latents' first. The learning rate of a latents' group is γ, so schedules
+    of learning rates move γ, as in the paper; its "threshold" is τ. There is one state dict.
 
     Args:
-        params: as any optimizer takes them; the keys "gamma" and "threshold" of a group are for its latents, all others
-            for the rest.
-        others: makes the optimizer of what is no latent from parameter groups, as does
-            `functools.partial(torch.optim.AdamW, lr=3e-3)`; None takes Adam as it is. Its `step` is called without a
-            closure.
+        params: parameters or groups, as in any optimizer. The keys "gamma" and "threshold" of a group are for its
+            latents, all other keys for the rest.
+        others: a callable that makes the optimizer of the other parameters from groups, such as
+            `functools.partial(torch.optim.AdamW, lr=3e-3)`; None makes an Adam. Its `step` gets no closure.
         threshold: τ, in the units of gradients.
         gamma: γ, the weight of the newest gradient.
 
     Raises:
-        ValueError: no latent among `params`, one of another pair than "bc", or of 16 bits, which hold no such average;
-            a threshold below 0, or a γ outside (0, 1].
+        ValueError: no latent is among `params`; a latent has another pair than "bc", or 16 bits, which cannot hold the
+            average; the threshold is below 0, or γ lies outside (0, 1].
 
-    Source: Helvegen 2019 (arXiv 1906.02107), with the defaults of larq, where weights have no scale.
+    Source: Helvegen 2019 (arXiv 1906.02107), with the defaults of larq, in which weights have no scale.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
@@ -52,7 +51,7 @@ class Bop(Optimizer):
     """
 
     others: Optimizer | None
-    """What steps the parameters that are no latents; None without any."""
+    """The optimizer of the parameters that are no latents; None without any."""
 
     def __init__(
         self, params: Iterable[Any], others: Callable[[list[dict[str, Any]]], Optimizer] | None = None, *,
@@ -74,7 +73,7 @@ class Bop(Optimizer):
             )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group as any optimizer does; one of latents and others becomes two."""
+        """Add a group as any optimizer does; a group of latents and others becomes two."""
         super().add_param_group(param_group)
         whole = self.param_groups.pop()
         settings = {key: whole.pop(key, usual) for key, usual in self._usual.items()}
@@ -90,7 +89,7 @@ class Bop(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # has overloads
-        """Flip the latents that have a gradient, and step the others; returns the loss of `closure`."""
+        """Flip the latents that have a gradient, step the others, and return the loss of `closure`."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -110,10 +109,10 @@ class Bop(Optimizer):
             latent.copy_(torch.where(latent == 0, torch.finfo(latent.dtype).tiny, latent))  # 0 has no opposite
         average = state["average"].lerp_(latent.grad, gamma)
         latent.copysign_(torch.where(average.abs() > threshold, -average, latent))  # a flip, or the sign that it has
-        latent.add_(average - average)  # NaN where the average is lost, which would never flip again
+        latent.add_(average - average)  # NaN if the average is NaN or infinite: the weight would never flip again
 
     def _added_to_others(self, group: dict[str, Any]) -> dict[str, Any]:
-        """The group as the optimizer of the others holds it, which shares groups and state with this one."""
+        """Add the group to the optimizer of the others, which shares groups and state with this one."""
         if self.others is None:
             self.others = self._make_others([group])
             self.state.update(self.others.state)
@@ -127,7 +126,7 @@ class Bop(Optimizer):
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """As torch's, which loads by it; the groups and the state are shared again."""
+        """Load as torch does, then share the groups and the state again."""
         super().__setstate__(state)
         if self.others is not None:
             groups = [group for group in self.param_groups if not _is_of_latents(group)]
@@ -139,7 +138,8 @@ def _is_of_latents(group: dict[str, Any]) -> bool:
 
 
 def _part(group: dict[str, Any], chosen: list[bool]) -> dict[str, Any]:
-    """The group with the chosen parameters, and their names where it has names."""
+    """Return the group with the chosen parameters, and their names if it has names."""
+
     parts = {
         key: [entry for entry, is_chosen in zip(group[key], chosen, strict=True) if is_chosen]
         for key in ("params", "param_names")

@@ -1,24 +1,26 @@
-"""The latents that an optimizer moves, and the clamp that BinaryConnect and BNN were published with."""
+"""The latents that an optimizer moves, and the clamp of BinaryConnect and BNN."""
 
 import math
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from proxconnect._support.arguments import require_module, require_number
 from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
+from proxconnect.layers.base import LIVING
 
 _INNER = ("optimizer", "_base_optimizer", "base")
-"""Where Accelerate and Lightning, timm's Lookahead and schedule-free's wrapper keep the optimizer that steps."""
+"""The attributes in which Accelerate and Lightning, timm's Lookahead and schedule-free keep the wrapped optimizer."""
 
 
 def unwrapped(optimizer: object) -> Optimizer:
-    """The optimizer that steps, inside of those that wrap it; TypeError where there is none."""
+    """Return the optimizer inside its wrappers; TypeError if there is none."""
     inner: object = optimizer
     while held := next((h for name in _INNER if isinstance(h := getattr(inner, name, None), Optimizer)), None):
         inner = held
@@ -27,10 +29,17 @@ def unwrapped(optimizer: object) -> Optimizer:
     return inner
 
 
-def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
-    """The binary layers of `model` whose latents `optimizer` moves, by qualified name.
+def owners(parameters: Iterable[Tensor]) -> dict[Tensor, BinaryLayer]:
+    """Find the living binary layers that own latents among `parameters`, by latent."""
+    held: dict[Any, BinaryLayer] = {id(layer._parameters.get("latent")): layer for layer in list(LIVING)}
+    return {parameter: held[id(parameter)] for parameter in parameters if id(parameter) in held}
 
-    ValueError where the model has no binary layer, or the optimizer holds none of their latents.
+
+def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
+    """Return the binary layers of `model` whose latents `optimizer` moves, by qualified name.
+
+    Raises:
+        ValueError: the model has no binary layer, or the optimizer holds none of their latents.
     """
     require_module(model, "this call, with the optimizer first,")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
@@ -59,10 +68,10 @@ def _warn_of_forgotten_scales(stepped: dict[str, BinaryLayer], held: set[int]) -
 
 
 def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
-    """Whether a call of `optimizer.step` with these keywords moves anything, as hooks must know.
+    """Return True if a call of `optimizer.step` with these keywords moves parameters; hooks must ignore the others.
 
-    A fused optimizer skips a step by itself where GradScaler set `found_inf`, and torch.distributed.checkpoint makes an
-    empty state by a step with learning rate 0.
+    A fused optimizer skips a step if GradScaler set `found_inf`. torch.distributed.checkpoint makes an empty state by a
+    step with learning rate 0.
     """
     found_inf = getattr(optimizer, "found_inf", None)
     if found_inf is not None and bool(found_inf):
@@ -71,12 +80,21 @@ def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
 
 
 def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> RemovableHandle:
-    """Clamp the latents to [-bound, bound] after every step of `optimizer`; stands for `weight.data.clamp_`.
+    """Clamp the latents to [-bound, bound] after every step of `optimizer`; use it instead of `weight.data.clamp_`.
 
-    BinaryConnect (arXiv 1511.00363) and BNN (arXiv 1602.02830) were published with bound 1 and no scale. An optimizer
-    that wraps another (Accelerate, Lightning) stands for that one. A latent that a step made infinite becomes NaN,
-    which is seen, where ±bound would not be. Returns a handle whose `remove()` ends it. ValueError where the optimizer
-    moves no latent of the model.
+    BinaryConnect (arXiv 1511.00363) and BNN (arXiv 1602.02830) were published with bound 1 and no scale. A latent that
+    a step made infinite becomes NaN, which you notice, unlike ±bound.
+
+    Args:
+        optimizer: the optimizer, or a wrapper of Accelerate or Lightning.
+        model: the binarized model.
+        bound: the largest magnitude of a latent.
+
+    Returns:
+        A handle; its `remove()` ends the clamping.
+
+    Raises:
+        ValueError: the optimizer moves no latent of the model, or the bound is not positive and finite.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
@@ -99,7 +117,8 @@ def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> 
     @torch.no_grad()
     def clamp(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for layer in layers:
-            lost = layer.latent - layer.latent  # 0, or NaN where no number is left to clamp
+            lost = layer.latent - layer.latent  # 0, or NaN for NaN and infinity
+
             layer.latent.clamp_(-bound, bound).add_(lost)
 
     return optimizer.register_step_post_hook(clamp)

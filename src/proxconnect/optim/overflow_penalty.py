@@ -1,4 +1,4 @@
-"""A penalty on sums that a narrow accumulator cannot hold."""
+"""A penalty on sums that exceed a narrow accumulator."""
 
 from typing import Any, Self
 
@@ -10,16 +10,18 @@ from proxconnect.layers import BinaryLayer
 
 
 class OverflowPenalty:
-    """The overflow penalty of WrapNet (Ni 2021, arXiv 2007.13242): how far sums z are beyond what accumulators hold.
+    """The overflow penalty of WrapNet (Ni 2021, arXiv 2007.13242): the excess of sums z over the accumulators' range.
 
-    `loss = criterion(model(x), y) + strength * penalty()`, where `penalty()` is the sum of mean (|z|/M - 1)₊, with
-    M = 2^(bits-1), over layers and their forward passes in `train()` since the last call. It is differentiable; call it
-    once a step, since until then the sums of each pass are kept. `remove()`, or the end of a `with`, ends it.
+    Add it to the loss: `criterion(model(x), y) + strength * penalty()`. `penalty()` is mean (|z|/M - 1)₊ with
+    M = 2^(bits-1), summed over layers and their forward passes in `train()` since the last call. It is a differentiable
+    scalar in float32 or wider. Call it once per step, because it keeps the sums of each pass until then. `remove()`, or
+    the end of a `with`, ends it.
 
-    It is a scalar in float32 or wider. Passes without gradients do not count, nor does what activation checkpointing
-    repeats; checkpoints with `use_reentrant=True` run without gradients and so are not seen at all.
+    Passes without gradients do not count. Activation checkpointing counts once with `use_reentrant=False`, and not at
+    all with `use_reentrant=True`, which runs without gradients.
 
-    ValueError where no layer of `model` has an accumulator, or one has a penalty already.
+    Raises:
+        ValueError: no layer of `model` has an accumulator, or one has a penalty already.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
@@ -44,7 +46,7 @@ class OverflowPenalty:
             layer.excesses = []
 
     def __call__(self) -> Tensor:
-        """The penalty, a scalar, since the last call; 0 where nothing ran."""
+        """Return the penalty since the last call, a scalar; 0 if nothing ran."""
         excesses = []
         for layer in self._layers:
             if layer.excesses is not None:
@@ -53,7 +55,8 @@ class OverflowPenalty:
         return torch.stack(excesses).sum() if excesses else torch.zeros(())
 
     def remove(self) -> None:
-        """Keep no sums from now on."""
+        """Stop keeping sums."""
+
         for layer in self._layers:
             layer.excesses = None
 

@@ -1,4 +1,4 @@
-"""The schedule of the sharpness μ, carried by the optimizer's own step."""
+"""The schedule of the sharpness μ, which moves with the steps of an optimizer."""
 
 import math
 from typing import Any, Literal, NamedTuple, get_args
@@ -24,7 +24,7 @@ _attached: "WeakKeyDictionary[Optimizer, WeakValueDictionary[str, Sharpening]]" 
 
 
 class _Course(NamedTuple):
-    """One quantizer, where its μ starts and ends (None: nowhere), and the index of its latent's parameter group."""
+    """A quantizer, the start and end of its μ (None: no end), and the index of its latent's parameter group."""
 
     quantizer: Quantizer
     start: float
@@ -33,33 +33,34 @@ class _Course(NamedTuple):
 
 
 class Sharpening:
-    """Moves μ after every step of `optimizer`, from a soft start to a sharp end.
+    """A schedule that moves μ after every step of `optimizer`, from a soft start to a sharp end.
 
-    With p the share of `steps - hold` that is done, μ is start·(end/start)^p ("exponential"), start + (end - start)·p
-    ("linear"), the same with p ↦ (1 - cos πp)/2 ("cosine"), or start ("constant"); it stays at `end` for the last
-    `hold` steps and after. "cumulative" is the schedule of the theory, μ_t = start + Σ_{τ<t} η_τ with the learning
-    rates of the latent's group, capped at `end` where that is given.
+    Let p be the completed share of `steps - hold`. Then μ is start·(end/start)^p ("exponential"),
+    start + (end - start)·p ("linear"), the same with p ↦ (1 - cos πp)/2 ("cosine"), or start ("constant"). It stays at
+    `end` for the last `hold` steps and after. "cumulative" is the schedule of the theory: μ_t = start + Σ_{τ<t} η_τ
+    with the learning rates of the latent's group, capped at `end` if you give one.
 
-    The count is kept in `optimizer.param_groups[0]`: what saves the optimizer saves the schedule, and
-    `optimizer.load_state_dict` restores μ. A step counts when the optimizer steps: once for many accumulated
-    gradients or many calls of a closure, not when GradScaler skips it.
+    The count is in `optimizer.param_groups[0]`: a checkpoint of the optimizer holds the schedule, and
+    `optimizer.load_state_dict` restores μ. A step counts when the optimizer steps: once for accumulated gradients or
+    for several calls of a closure, and not if GradScaler skips it.
 
     Weight decay acts on the latents w*, not on the ±α that the network uses. It pulls latents to 0, where signs flip.
 
     Args:
-        optimizer: any optimizer; with several, make one Sharpening each. It moves the quantizers of those layers whose
-            latents this optimizer holds. One that wraps another (Accelerate, Lightning) stands for that one.
+        optimizer: any optimizer, or a wrapper of Accelerate or Lightning. It moves μ of the layers whose latents this
+            optimizer holds; make one Sharpening per optimizer.
         model: the binarized model.
         steps: optimizer steps until μ reaches its end, `hold` included; not for "constant" and "cumulative".
-        start, end: None takes each quantizer's usual range; for "cumulative" the start is then 1 and there is no end.
+        start, end: the range of μ. None takes each quantizer's usual range; for "cumulative" the start is then 1, and
+            there is no end.
         shape: one of "exponential", "linear", "cosine", "constant", "cumulative".
-        hold: how many of the `steps` stay at `end`.
-        part: which pairs move: those of the "weights", of the "activations", or "both".
+        hold: the number of last `steps` that stay at `end`.
+        part: the pairs that move: those of the "weights", of the "activations", or "both".
 
     Raises:
-        ValueError: no binary layer, none whose latent the optimizer holds, no binary activations to move, a start or
-            end outside a pair's domain, an end below the start, arguments that make no schedule, or a Sharpening of the
-            same part on the same optimizer.
+        ValueError: the model has no binary layer, the optimizer holds none of their latents or has a Sharpening of the
+            same part, there are no binary activations to move, the start or end lies outside a pair's domain, the end
+            is below the start, or the arguments make no schedule.
 
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
@@ -103,11 +104,11 @@ class Sharpening:
 
     @property
     def progress(self) -> float:
-        """The share of `steps - hold` that is done, in [0, 1]; 0 where `steps` is not given."""
+        """The completed share of `steps - hold`, in [0, 1]; 0 without `steps`."""
         return 0.0 if self.steps is None else min(1.0, self.step_count / (self.steps - self.hold))
 
     def remove(self) -> None:
-        """Stop moving μ, which stays where it is, and forget the count."""
+        """Stop moving μ, which keeps its value, and forget the count."""
         for hook in self._hooks:
             hook.remove()
         attached = _attached.get(self.optimizer)
@@ -162,7 +163,7 @@ class Sharpening:
                     "call its remove() first"
                 )
         attached[self.part] = self
-        self.optimizer.param_groups[0].setdefault(self._key, 0)  # distributed checkpoints load only keys that are there
+        self.optimizer.param_groups[0].setdefault(self._key, 0)  # distributed checkpoints load existing keys only
         if self.shape == "cumulative":
             for group in self.optimizer.param_groups:
                 group.setdefault(self._travelled, 0.0)
@@ -197,7 +198,8 @@ class Sharpening:
 
 
 def _require_sense(shape: str, part: str, steps: int | None, end: float | None, hold: int) -> None:
-    """Raise ValueError for arguments that make no schedule, whatever the model."""
+    """Raise ValueError for arguments that make no schedule for any model."""
+
     shapes = get_args(Shape)
     if shape not in shapes:
         raise ValueError(f"unknown shape {shape!r}: known are {', '.join(shapes)}")

@@ -1,4 +1,4 @@
-"""Update rules beside PC++: where the gradient is taken, and from where the step starts.
+"""Update rules other than PC++: the point of the gradient, and the point where the step starts.
 
     rule                   gradient at   step from
     PC++, without a rule   F(w*)         w*
@@ -6,8 +6,8 @@
     reverse_proxconnect    w*            ᾱ·P(w*/ᾱ)
     post_training          w*            w*
 
-Two switches say it all: whether the forward pass of `train()` quantises (where it does not, B = 1), and whether the
-latents are overwritten by their prox points after the backward pass and before the step.
+Two switches make a rule: the forward pass of `train()` quantises or not (then B = 1), and prox points overwrite the
+latents, between the backward pass and the step, or not.
 """
 
 from collections.abc import Callable
@@ -25,34 +25,34 @@ from proxconnect.pairs import Pair, prox
 from proxconnect.quantizer import Quantizer
 
 KEY = "update_rule"
-"""Where `optimizer.param_groups[0]` keeps the name of its rule."""
+"""The key of `optimizer.param_groups[0]` that holds the name of the rule."""
 
 _NAMES = {(True, True): "proxquant", (False, True): "reverse_proxconnect", (False, False): "post_training"}
 _attached: "WeakSet[Optimizer]" = WeakSet()
 
 
 class UpdateRule:
-    """Two switches on the steps of `optimizer`: `proxquant`, `reverse_proxconnect` and `post_training` set them.
+    """Two switches on the steps of `optimizer`, set by `proxquant`, `reverse_proxconnect` and `post_training`.
 
-    A latent is overwritten, in place, with the μ of before the step, where the optimizer will move it: not where its
-    gradient is None, nor in a step that GradScaler skips. With a closure, that is after its first evaluation in each
-    step, whose gradient is thus that of the latent before. Weight decay acts on what the step starts from.
+    Prox points, with the μ before the step, overwrite those latents in place that the optimizer will move: none without
+    a gradient, and none in a step that GradScaler skips. With a closure this happens after its first evaluation in each
+    step, so that evaluation has the gradient of the old latent. Weight decay acts on the point where the step starts.
 
-    The name of the rule is kept in `optimizer.param_groups[0]`, so that an optimizer of another rule refuses a saved
-    state. A copy of the model is free of its rule, as it is of its schedule.
+    The name of the rule is in `optimizer.param_groups[0]`, so an optimizer of another rule refuses a saved state. A
+    copy of the model has neither the rule nor the schedule.
 
     Args:
-        optimizer: any optimizer; with several, make one rule each. The rule is for those layers whose latents this
-            optimizer holds. One that wraps another (Accelerate, Lightning) stands for that one.
+        optimizer: any optimizer, or a wrapper of Accelerate or Lightning. The rule acts on the layers whose latents
+            this optimizer holds; make one rule per optimizer.
         model: the binarized model.
-        quantises: whether the forward pass of `train()` quantises the weights. `eval()` is hard in any case, and
-            activations are quantised as ever. Where weights are not, no accumulator acts.
-        overwrites: whether a step starts from ᾱ·P(w*/ᾱ), P of the layer's pair.
+        quantises: True if the forward pass of `train()` quantises the weights. If not, no accumulator acts. `eval()` is
+            hard in both cases, and activations are quantised as before.
+        overwrites: True if a step starts from ᾱ·P(w*/ᾱ), with P of the layer's pair.
 
     Raises:
-        ValueError: no binary layer, none whose latent the optimizer holds, a pair without a prox where latents are
-            overwritten, a learned scale where the forward pass does not use it, a rule on an optimizer that has one or
-            whose state was made by another, or switches that are PC++ itself.
+        ValueError: the model has no binary layer; the optimizer holds none of their latents, has a rule already, or has
+            the state of another rule; a pair without a prox would overwrite latents; the forward pass would not use a
+            learned scale; or the switches are PC++ itself.
     """
 
     def __init__(self, optimizer: Optimizer, model: nn.Module, *, quantises: bool, overwrites: bool) -> None:
@@ -65,7 +65,7 @@ class UpdateRule:
         self._require_fitting(layers)
         self._claim()
         self._quantizers = [layer.weight_quantizer for layer in layers.values()]
-        # The parameters that the optimizer holds: FSDP2 puts others in their place between two steps.
+        # Keep the parameters that the optimizer holds, because FSDP2 replaces those of the layers between two steps.
         self._overwritten = {layer.latent: layer for layer in layers.values() if overwrites and _is_moved(layer)}
         for quantizer in self._quantizers:
             quantizer.trains_latent = not quantises
@@ -75,7 +75,7 @@ class UpdateRule:
         )
 
     def remove(self) -> None:
-        """Go on by PC++: the forward pass quantises again, latents stay as they are, and the state names no rule."""
+        """Return to PC++: the forward pass quantises again, the latents stay, and the state names no rule."""
         if self._hooks:
             _attached.discard(self.optimizer)
             self.optimizer.param_groups[0].pop(KEY, None)
@@ -102,7 +102,7 @@ class UpdateRule:
                 )
 
     def _claim(self) -> None:
-        """Put the name into the optimizer's state; ValueError where it has a rule or another's name."""
+        """Put the name into the optimizer's state; ValueError if it has a rule or another name."""
         named = self.optimizer.param_groups[0].setdefault(KEY, self.name)
         if self.optimizer in _attached:
             raise ValueError(f"this optimizer already has an update rule, {named}: call its remove() first")
@@ -143,15 +143,15 @@ class UpdateRule:
             if latent.grad is not None:
                 point = prox_point(layer.weight_quantizer, layer.by_channel(latent))
                 latent.copy_(point.reshape(latent.shape))
-                layer.weight_quantizer.trained = True  # by a soft P, which a schedule should move
+                layer.weight_quantizer.trained = True  # a schedule should move the μ of a soft P
 
 
 def proxquant(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
-    """ProxQuant: the gradient at the quantised weights, and each step from the prox point, w* ← ᾱ·P(w*/ᾱ) - η·g.
+    """Train by ProxQuant: the gradient at the quantised weights, each step from the prox point, w* ← ᾱ·P(w*/ᾱ) - η·g.
 
-    With P = sign, a latent changes its sign only by a step longer than ᾱ. For pairs whose P is the identity (fp,
-    bnn++ and whatever else `theory.correct` makes) it is PC++. Errors are those of `UpdateRule`. Source: Bai 2019
-    (arXiv 1810.00861).
+    With P = sign, a latent changes its sign only in a step longer than ᾱ. For pairs whose P is the identity (fp, bnn++
+    and all others that `theory.correct` makes) it is PC++. Arguments and errors are those of `UpdateRule`. Source: Bai
+    2019 (arXiv 1810.00861).
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
@@ -169,10 +169,10 @@ def proxquant(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 
 
 def reverse_proxconnect(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
-    """Reverse ProxConnect: the gradient at the latents w* themselves, and each step from the prox point ᾱ·P(w*/ᾱ).
+    """Train by reverse ProxConnect: the gradient at the latents w*, each step from the prox point ᾱ·P(w*/ᾱ).
 
-    For pairs whose P is the identity (fp, bnn++ and whatever else `theory.correct` makes) it is `post_training`. Errors
-    are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
+    For pairs whose P is the identity (fp, bnn++ and all others that `theory.correct` makes) it is `post_training`.
+    Arguments and errors are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
@@ -193,10 +193,10 @@ def reverse_proxconnect(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 
 
 def post_training(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
-    """Post-training quantisation: full-precision training in `train()`, rounded once, by the hard weights of `eval()`.
+    """Train in full precision and quantise after training, by the hard weights of `eval()`.
 
-    For pairs with or without a prox. `remove()` it before another optimizer trains the model on by PC++. Errors are
-    those of `UpdateRule`.
+    Pairs may lack a prox. Call `remove()` before another optimizer continues by PC++. Arguments and errors are those of
+    `UpdateRule`.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
@@ -212,26 +212,27 @@ def post_training(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 
 
 def prox_point(quantizer: Quantizer, latent: Tensor) -> Tensor:
-    """ᾱ·P_μ(w*/ᾱ) in the shape and dtype of `latent`; 0 where ᾱ = 0."""
+    """Return ᾱ·P_μ(w*/ᾱ) in the shape and dtype of `latent`; 0 for ᾱ = 0."""
     pair = quantizer.pair
-    assert isinstance(pair, Pair)  # the rule refused any other
+    assert isinstance(pair, Pair)  # the rule refused all others
     alpha_bar = quantizer.mean_magnitude(latent)
     if alpha_bar is None:
         point = pair.prox(latent, quantizer.mu.to(latent.device, latent.dtype))
-        return point + (latent - latent)  # NaN where the latent is infinite, as with a scale
+        return point + (latent - latent)  # NaN for an infinite latent, as with a scale
     x = latent / torch.where(alpha_bar == 0, 1.0, alpha_bar)
-    mu = quantizer.mu.to(x.device, x.dtype)  # FSDP2 may keep latents alone on the host
+    mu = quantizer.mu.to(x.device, x.dtype)  # FSDP2 may keep the latents, but not μ, on the host
     return (alpha_bar * pair.prox(x, mu)).to(latent.dtype)
 
 
 def _is_moved(layer: BinaryLayer) -> bool:
-    """Whether overwriting moves a latent: by P = id it would only add the rounding errors of ᾱ·(w*/ᾱ)."""
+    """Return True if overwriting moves a latent; P = id would only add the rounding errors of ᾱ·(w*/ᾱ)."""
     pair = layer.weight_quantizer.pair
     return isinstance(pair, Pair) and pair.prox != prox.identity
 
 
 def _once_followed(closure: Callable[[], Any], act: Callable[[], None]) -> Callable[[], Any]:
-    """The closure, followed by `act` after its first evaluation."""
+    """Return the closure, with a call of `act` after its first evaluation."""
+
     waiting = [act]
 
     def evaluate() -> Any:

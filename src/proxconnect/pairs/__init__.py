@@ -1,4 +1,4 @@
-"""Forward-backward pairs: their parts, what joins them, and the catalogue by name."""
+"""Forward-backward pairs: their parts, the pairs, and the catalogue by name."""
 
 from proxconnect.pairs import prox, transform
 from proxconnect.pairs.catalogue import PAIRS, resolve

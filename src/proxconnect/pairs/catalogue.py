@@ -5,14 +5,20 @@ from difflib import get_close_matches
 from proxconnect.pairs.pair import AnyPair, Heuristic, Pair
 from proxconnect.pairs.prox import binaryrelax, outward, parq, proxconnect, sign, tanh
 from proxconnect.pairs.squashing import clip, gaussian_error
-from proxconnect.pairs.transform import error_decay, hardtanh, polynomial, sign_swish
+from proxconnect.pairs.transform import Transform, error_decay, hardtanh, polynomial, sign_swish
+
+
+def surrogate(name: str, transform: Transform, doc: str) -> Heuristic:
+    """Make the pair F = sign, B = T' of a transform T; `Pair(name, transform=T)` corrects it."""
+    return Heuristic(name, forward=sign, backward=transform.derivative, sharpness=transform.sharpness, doc=doc)
+
 
 _CATALOGUE: tuple[AnyPair, ...] = (
     Pair(
         "fp",
         doc="""Full precision: F(x) = x, B(x) = 1.
 
-    The prox problem is argmin_z ½(z - x)², so r = 0. It stays float in `eval()`; made hard, it is post-training
+    The prox problem is argmin_z ½(z - x)², so r = 0. It stays float in `eval()`; under `hard` it is post-training
     quantisation.
     """,
     ),
@@ -97,7 +103,7 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         transform=clip,
         doc="""BNN's B at any width, corrected: F(x) = clip(μx, -1, 1), B(x) = μ·1[|μx| ≤ 1], μ > 0.
 
-    T = clip(μ·, -1, 1) and P is the identity, argmin_z ½(z - x)². BNN itself is legitimate as well, by another P.
+    T = clip(μ·, -1, 1) and P is the identity, argmin_z ½(z - x)². BNN itself is legitimate too, with another P.
     Wu 2018 (arXiv 1706.02609), corrected as in arXiv 2402.17710.
     """,
     ),
@@ -109,42 +115,35 @@ _CATALOGUE: tuple[AnyPair, ...] = (
     T = erf(μ·) and P is the identity, argmin_z ½(z - x)². Wu 2018 (arXiv 1706.02609), corrected as in arXiv 2402.17710.
     """,
     ),
-    Heuristic(
+    surrogate(
         "bnn+",
-        forward=sign,
-        backward=sign_swish.derivative,
-        sharpness=sign_swish.sharpness,
-        doc="""BNN+: F(x) = sign(x), B(x) = SS'_μ(x), μ > 0.
+        sign_swish,
+        """BNN+: F(x) = sign(x), B(x) = SS'_μ(x), μ > 0.
 
     SS'_μ(x) = μ(2 - μx·tanh(μx/2))/(1 + cosh μx). It solves no prox problem: B varies where P would have to be flat.
     Darabi 2018 (arXiv 1812.11800).
     """,
     ),
-    Heuristic(
+    surrogate(
         "poly",
-        forward=sign,
-        backward=polynomial.at(1.0).derivative,
-        doc="""Bi-Real Net's polynomial: F(x) = sign(x), B(x) = (2 - 2|x|)₊.
+        polynomial.at(1.0),
+        """Bi-Real Net's polynomial: F(x) = sign(x), B(x) = (2 - 2|x|)₊.
 
     It solves no prox problem: B varies where P would have to be flat. Liu 2018 (arXiv 1808.00278).
     """,
     ),
-    Heuristic(
+    surrogate(
         "ede",
-        forward=sign,
-        backward=error_decay.derivative,
-        sharpness=error_decay.sharpness,
-        doc="""IR-Net's error decay estimator: F(x) = sign(x), B(x) = k·t·(1 - tanh²(tx)), t = μ > 0, k = max(1/t, 1).
+        error_decay,
+        """IR-Net's error decay estimator: F(x) = sign(x), B(x) = k·t·(1 - tanh²(tx)), t = μ > 0, k = max(1/t, 1).
 
     It solves no prox problem: B varies where P would have to be flat. Qin 2020 (arXiv 1909.10788).
     """,
     ),
-    Heuristic(
+    surrogate(
         "erf",
-        forward=sign,
-        backward=gaussian_error.derivative,
-        sharpness=gaussian_error.sharpness,
-        doc="""The Gaussian surrogate: F(x) = sign(x), B(x) = (2μ/√π)·e^{-μ²x²}, of variance 1/(2μ²), μ > 0.
+        gaussian_error,
+        """The Gaussian surrogate: F(x) = sign(x), B(x) = (2μ/√π)·e^{-μ²x²}, of variance 1/(2μ²), μ > 0.
 
     It solves no prox problem: B varies where P would have to be flat. Wu 2018 (arXiv 1706.02609).
     """,
@@ -152,11 +151,16 @@ _CATALOGUE: tuple[AnyPair, ...] = (
 )
 
 PAIRS: dict[str, AnyPair] = {pair.name: pair for pair in _CATALOGUE}
-"""Every pair by its name; add yours here, and the conformance table tests it."""
+"""All pairs by name. Add yours here, and the conformance tests check it."""
 
 
 def resolve(pair: str | AnyPair) -> AnyPair:
-    """The pair itself, or the one of that name in `PAIRS`; ValueError with near names, TypeError for anything else."""
+    """Return a pair itself, or the pair of that name in `PAIRS`.
+
+    Raises:
+        ValueError: the name is unknown; the message lists close matches.
+        TypeError: `pair` is neither a name nor a pair.
+    """
     if isinstance(pair, Pair | Heuristic):
         return pair
     if not isinstance(pair, str):

@@ -1,4 +1,4 @@
-"""A forward-backward pair is an object: F quantises in the forward pass, B stands where F' would in the backward pass.
+"""Forward-backward pairs: F quantises in the forward pass, B replaces F' in the backward pass.
 
 PC++ iterates w = F_μ(w*), w* ← w* - η·B_μ(w*) ⊙ ∇ℓ(w).
 """
@@ -22,11 +22,11 @@ Map = Callable[[Tensor, float | Tensor], Tensor]
 
 
 class ForwardBackward(ABC):
-    """What every pair answers, whether it has a decomposition (`Pair`) or not (`Heuristic`).
+    """The interface of all pairs, with a decomposition (`Pair`) or without (`Heuristic`).
 
     `forward` and `backward` are elementwise on a tensor of any float dtype and keep its shape and dtype. `mu` is a
-    float or a 0-dim tensor, and may be left out where the pair does not depend on it. A float outside the pair's domain
-    raises ValueError; a tensor is not looked at, which would wait for its device.
+    float or a 0-dim tensor; leave it out if the pair does not depend on it. A float outside the domain raises
+    ValueError. A tensor is not checked, because that would wait for its device.
     """
 
     name: str
@@ -34,43 +34,43 @@ class ForwardBackward(ABC):
     @property
     @abstractmethod
     def slope(self) -> Slope:
-        """Which values B takes."""
+        """The values that B takes."""
 
     @property
     @abstractmethod
     def sharpness(self) -> Sharpness | None:
-        """The range of μ: lowest allowed, usual start, usual end; None where the pair does not depend on μ."""
+        """The range of μ; None if the pair does not depend on μ."""
 
     @abstractmethod
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """F_μ(x)."""
+        """Return F_μ(x)."""
 
     @abstractmethod
     def backward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """B_μ(x)."""
+        """Return B_μ(x)."""
 
     @property
     def is_identity(self) -> bool:
-        """Whether F(x) = x and B(x) = 1, that is, whether this is full precision."""
+        """True for full precision: F(x) = x and B(x) = 1."""
         return False
 
     @property
     def is_sign(self) -> bool:
-        """Whether F is known to be the sign, at every μ."""
+        """True if F is known to be the sign at every μ."""
         return False
 
     def support(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Where B_μ(x) is not 0, as booleans, True where it is NaN."""
+        """Return booleans: True if B_μ(x) is not 0, also for NaN."""
         return self.backward(x, mu) != 0
 
     def is_soft(self) -> bool:
-        """Whether F takes values other than ±1 at its usual start."""
+        """Return True if F takes values other than ±1 at its usual start."""
         probe = torch.tensor([-2.0, -0.5, -0.01, 0.01, 0.5, 2.0])
         start = self.sharpness.start if self.sharpness else 1.0
         return not torch.equal(self.forward(probe, start).abs(), torch.ones_like(probe))
 
     def _checked(self, mu: float | Tensor | None, x: Tensor) -> float | Tensor:
-        """μ in the dtype of x, after a check of its domain; TypeError unless x is a float tensor."""
+        """Check the domain of μ and return it in the dtype of x; TypeError unless x is a float tensor."""
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"pair {self.name!r} takes a float tensor; got {got}")
@@ -88,16 +88,15 @@ class ForwardBackward(ABC):
 class Pair(ForwardBackward):
     """A legitimate pair, declared by its decomposition: F = T∘P and B = T'∘P for a prox P and a transform T.
 
-    PC++ with it is ProxConnect on ℓ∘T, so it inherits ProxConnect's convergence theory (`T` fixed over time).
+    PC++ with it is ProxConnect on ℓ∘T, so for a fixed `T` it inherits ProxConnect's convergence theory.
 
     Args:
-        name: what messages, tables and `PAIRS` call it.
-        prox, transform: P and T, by default the identity.
+        name: its name in messages, tables and `PAIRS`.
+        prox, transform: P and T; each is the identity by default.
         doc: the docstring of this pair.
 
     Raises:
-        TypeError: a name that is no string, or parts that are no `Prox` and `Transform`; `theory.synthesize` takes
-            callables.
+        TypeError: the name is no string, or a part is no `Prox` or `Transform`; `theory.synthesize` takes callables.
 
     Example:
         >>> pair = pc.PAIRS["bnn++"]
@@ -125,44 +124,44 @@ class Pair(ForwardBackward):
 
     @property
     def sharpness(self) -> Sharpness | None:
-        """The range of μ of the part that depends on it; the intersection where both do."""
+        """The range of μ of the part that depends on μ; the intersection if both do."""
         return common_sharpness((self.prox, self.transform))
 
     @property
     def slope(self) -> Slope:
-        """Which values B takes."""
+        """The values that B takes."""
         return self.transform.slope
 
     @property
     def is_identity(self) -> bool:
-        """Whether both parts are the identity."""
+        """True if both parts are the identity."""
         return self.prox == proxes.identity and self.transform == transforms.identity
 
     @property
     def is_sign(self) -> bool:
-        """Whether the parts are those of BinaryConnect or BNN."""
+        """True if the parts are those of BinaryConnect or BNN."""
         return (self.prox, self.transform) in (
             (proxes.sign, transforms.identity),
             (proxes.outward, transforms.hardtanh),
         )
 
     def support(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Where B_μ(x) is not 0, as booleans, True where it is NaN."""
+        """Return booleans: True if B_μ(x) is not 0, also for NaN."""
         mu = self._checked(mu, x)
         return self.transform.support(self.prox(x, mu), mu)
 
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """F_μ(x) = T(P(x))."""
+        """Return F_μ(x) = T(P(x))."""
         mu = self._checked(mu, x)
         return self.transform(self.prox(x, mu), mu)
 
     def backward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """B_μ(x) = T'(P(x))."""
+        """Return B_μ(x) = T'(P(x))."""
         mu = self._checked(mu, x)
         return self.transform.derivative(self.prox(x, mu), mu)
 
     def at(self, mu: float) -> "Pair":
-        """The same pair with its sharpness fixed at `mu`; ValueError outside the domain."""
+        """Return the same pair with its sharpness fixed at `mu`; ValueError outside the domain."""
         if self.sharpness is None:
             return self
         self._checked(mu, torch.empty(0))
@@ -171,44 +170,43 @@ class Pair(ForwardBackward):
 
 @dataclass(frozen=True)
 class FixedMap:
-    """An elementwise map at one sharpness, whatever μ it is asked for."""
+    """An elementwise map at one sharpness, which ignores the μ of a call."""
 
     map: Map
     mu: float
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """The map at the fixed sharpness."""
+        """Return the value at x."""
         return self.map(x, self.mu)
 
 
 @dataclass(frozen=True)
 class MethodMap:
-    """A method of an object as a map; two are equal where their objects are, as those of a copied pair."""
+    """A method of an object as a map; two are equal if their objects are, also those of a copied pair."""
 
     owner: object
     method: str
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """The method's value."""
+        """Return the value at x."""
         value: Tensor = getattr(self.owner, self.method)(x, mu)
         return value
 
 
 @dataclass(frozen=True, init=False)
 class Heuristic(ForwardBackward):
-    """A pair given by two maps of (x, μ) that no decomposition joins; it carries no guarantee.
+    """A pair of two maps of (x, μ) without a decomposition, and so without a guarantee.
 
-    To be pickled with a model, the maps must be functions of a module or methods of such objects as `sign_swish`.
+    To pickle it with a model, use functions of a module or methods of objects such as `sign_swish` as maps.
 
     Args:
-        name: what messages, tables and `PAIRS` call it.
-        forward, backward: F and B, elementwise; kept as `forward_map` and `backward_map`.
-        sharpness: the range of μ; None where neither map depends on it.
+        name: its name in messages, tables and `PAIRS`.
+        forward, backward: F and B, elementwise; the attributes are `forward_map` and `backward_map`.
+        sharpness: the range of μ; None if neither map depends on μ.
         doc: the docstring of this pair.
 
     Raises:
-        TypeError: a name that is no string, maps that cannot be called, or a sharpness that is neither a `Sharpness`
-            nor None.
+        TypeError: the name is no string, a map is not callable, or the sharpness is no `Sharpness` or None.
 
     Example:
         >>> pair = pc.Heuristic("mine", lambda x, mu: x.sign(), lambda x, mu: 1 / (1 + x * x))
@@ -231,7 +229,7 @@ class Heuristic(ForwardBackward):
                 raise TypeError(f"{given_as} of {name!r} takes a callable of (x, μ), as prox.sign; got {given!r}")
         if sharpness is not None and not isinstance(sharpness, Sharpness):
             raise TypeError(f"sharpness of {name!r} takes a Sharpness(lowest, start, end) or None; got {sharpness!r}")
-        # In the order of the fields, from which torch.compile builds it again.
+        # In the order of the fields: torch.compile builds the pair again from them.
         values = (name, _comparable(forward), _comparable(backward), sharpness, doc)
         for part, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, part.name, value)
@@ -239,24 +237,24 @@ class Heuristic(ForwardBackward):
 
     @property
     def slope(self) -> Slope:
-        """Which values B takes: it may be any."""
+        """The values that B takes: any."""
         return "any"
 
     @property
     def is_sign(self) -> bool:
-        """Whether the forward map is `prox.sign`."""
+        """True if the forward map is `prox.sign`."""
         return self.forward_map == proxes.sign
 
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """F_μ(x), as given."""
+        """Return F_μ(x)."""
         return self.forward_map(x, self._checked(mu, x))
 
     def backward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """B_μ(x), as given."""
+        """Return B_μ(x)."""
         return self.backward_map(x, self._checked(mu, x))
 
     def at(self, mu: float) -> "Heuristic":
-        """The same pair with its sharpness fixed at `mu`; ValueError outside the domain."""
+        """Return the same pair with its sharpness fixed at `mu`; ValueError outside the domain."""
         if self.sharpness is None:
             return self
         self._checked(mu, torch.empty(0))
@@ -274,7 +272,7 @@ def _require_name(name: object, call: str) -> None:
 
 
 def _comparable(given: Map) -> Map:
-    """The map, a bound method wrapped: Python compares those by the identity of their object."""
+    """Wrap a bound method: Python compares those by the identity of their object."""
     return MethodMap(given.__self__, given.__name__) if isinstance(given, MethodType) else given
 
 

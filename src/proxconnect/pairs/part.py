@@ -1,4 +1,4 @@
-"""What the parts of a pair, prox maps and transforms, have in common."""
+"""The base of the parts of a pair: prox maps and transforms."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -10,17 +10,14 @@ from proxconnect.pairs.sharpness import Sharpness
 
 
 class Part(ABC):
-    """An elementwise map of (x, μ) that does not change, equal to any other of its type and attributes.
-
-    `sharpness` is the range of μ that the map knows: its lowest allowed value, and where a schedule usually starts
-    and ends. It is None for a map that does not depend on μ.
-    """
+    """An immutable elementwise map of (x, μ), equal to any other with its type and attributes."""
 
     sharpness: Sharpness | None = None
+    """The range of μ; None if the map does not depend on μ."""
 
     @abstractmethod
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """The value at x, with the shape and dtype of `x`; `mu` is a float or a 0-dim tensor."""
+        """Return the value at x, with the shape and dtype of `x`; `mu` is a float or a 0-dim tensor."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
@@ -33,7 +30,7 @@ class Part(ABC):
 
 
 def common_sharpness(parts: Iterable[Part]) -> Sharpness | None:
-    """The range of μ that all parts know that depend on it; None where none does."""
+    """Return the intersection of the ranges of μ; None if no part depends on μ."""
     ranges = [part.sharpness for part in parts if part.sharpness is not None]
     if not ranges:
         return None
@@ -41,5 +38,5 @@ def common_sharpness(parts: Iterable[Part]) -> Sharpness | None:
 
 
 def widened(x: Tensor) -> Tensor:
-    """`x` in float32 or wider."""
+    """Return `x` in float32 or wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,7 +1,7 @@
 """Proximal quantisers P^μ_r(x) = argmin_z ½(z - x)² + r(z), elementwise on a tensor of any float dtype.
 
-On the line these are exactly the nondecreasing maps. `sign(±0) = +1`, NaN stays NaN, and every map has its right
-limit at ±inf and overflows for no finite input. The regulariser r is given for the prox of weight one.
+On the real line these are exactly the nondecreasing maps. `sign(±0) = +1` and NaN stays NaN. Every map has its limit at
+±inf and overflows for no finite input. The regularizer r is that of the prox of weight one.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from proxconnect.pairs.sharpness import Sharpness
 
 
 class Prox(Part):
-    """A nondecreasing map P_μ of the line; subclasses say in their docstring which r it minimises."""
+    """A nondecreasing map P_μ of the real line; the docstring of a subclass states its minimization problem."""
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """r at `z`, for the prox of weight one: shape and dtype of `z`, +∞ outside its domain, NaN where z is NaN.
+        """Return r at `z`, with the shape and dtype of `z`: +∞ outside the domain of r, NaN for NaN.
 
-        A prox of one's own may leave it out; NotImplementedError then, and `theory.potential` finds ½z² + r by
+        Your own prox may leave it out, and then this raises NotImplementedError; `theory.potential` finds ½z² + r by
         integration.
         """
         raise NotImplementedError(
@@ -28,7 +28,7 @@ class Prox(Part):
         )
 
     def at(self, mu: float) -> "Prox":
-        """The same map with its sharpness fixed."""
+        """Return the same map with its sharpness fixed."""
         return self if self.sharpness is None else FixedProx(self, mu)
 
 
@@ -36,11 +36,11 @@ class Identity(Prox):
     """P(x) = argmin_z ½(z - x)² = x; r = 0."""
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """The input itself."""
+        """Return P_μ(x)."""
         return x
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """0."""
+        """Return 0."""
         return torch.where(z.isnan(), z, 0.0)
 
 
@@ -51,25 +51,28 @@ class Sign(Prox):
     """
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """+1 where x ≥ 0 (both zeros), -1 where x < 0, NaN where x is NaN.
+        """Return +1 for x ≥ 0 (also for -0), -1 for x < 0 and NaN for NaN.
 
-        Without comparisons, which cost ten times as much on a CPU: adding +0 turns -0 into +0 and keeps NaN.
+        Comparisons would take ten times as long on a CPU: adding +0 turns -0 into +0 and keeps NaN.
         """
         zero = x.clamp(-1.0, 1.0)
-        zero = zero - zero  # +0, and NaN where x is NaN
+        zero = zero - zero  # +0, or NaN
         return torch.copysign(x.new_ones(()), x + zero) + zero
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """0 at ±1, +∞ elsewhere."""
+        """Return 0 at ±1, +∞ elsewhere."""
         return _finite_where(z.abs() == 1, z)
 
 
 @dataclass(frozen=True)
 class Linear(Prox):
-    """L(ρ, ϱ): sign(x) for |x| ≥ 1-ρ, else sign(x)·(ϱ + |x|(1-ϱ)/(1-ρ)).
+    """P(x) = L(ρ, ϱ)(x) = sign(x) for |x| ≥ 1-ρ, else sign(x)·(ϱ + |x|(1-ϱ)/(1-ρ)), at every μ.
 
-    It jumps from -ϱ to ϱ at 0 and has plateaus of half-width ρ before ±1; r follows from r'(z) = P⁻¹(z) - z on
-    ϱ < |z| < 1 and is +∞ beyond ±1. Source: ProxConnect, Dockhorn 2021 (arXiv 2110.13220).
+    It jumps from -ϱ to ϱ at 0 and has plateaus of half-width ρ before ±1. On ϱ < |z| < 1, r'(z) = P⁻¹(z) - z; beyond
+    ±1, r is +∞. Source: ProxConnect, Dockhorn 2021 (arXiv 2110.13220).
+
+    Raises:
+        ValueError: ρ or ϱ lies outside [0, 1].
     """
 
     rho: float
@@ -80,7 +83,7 @@ class Linear(Prox):
             raise ValueError(f"L(ρ, ϱ) needs 0 <= ρ, ϱ <= 1; got ρ={self.rho}, ϱ={self.varrho}")
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """L(ρ, ϱ)(x); does not depend on μ."""
+        """Return P_μ(x)."""
         if self.rho == 1:
             return sign(x, mu)
         slope = (1 - self.varrho) / (1 - self.rho)
@@ -88,15 +91,15 @@ class Linear(Prox):
         return sign(x, mu) * magnitude.clamp(max=1.0)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """½(1-ρ)/(1-ϱ)·(|z|-ϱ)₊² - ½z² on [-1, 1]; in the gap |z| < ϱ the curve with P⁻¹ = 0."""
-        magnitude = z.abs().clamp(max=1.0)  # beyond, finite values for the indicator to be added to
+        """Return ½(1-ρ)/(1-ϱ)·(|z|-ϱ)₊² - ½z² on [-1, 1]; in the gap |z| < ϱ the curve with P⁻¹ = 0."""
+        magnitude = z.abs().clamp(max=1.0)  # finite, since the indicator is added
         slope = 0.0 if self.varrho == 1 else (1 - self.rho) / (1 - self.varrho)  # of P⁻¹
         beyond = (magnitude - self.varrho).clamp(min=0.0)
         return 0.5 * slope * beyond.square() - 0.5 * magnitude.square() + _finite_where(z.abs() <= 1, z)
 
 
 class ProxConnect(Prox):
-    """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² + (1-1/μ)·dist(z, Q) = sign(x)·min(1, 1 - 1/μ + |x|).
+    """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² + (1-1/μ)·dist(z, Q) = sign(x)·min(1, 1 - 1/μ + |x|), μ ≥ 1.
 
     This is L(1-1/μ, 1-1/μ): clip(x, -1, 1) at μ = 1 and sign as μ → ∞. Source: arXiv 2110.13220.
     """
@@ -104,16 +107,16 @@ class ProxConnect(Prox):
     sharpness = Sharpness(lowest=1.0, start=1.0, end=30.0)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """L(1-1/μ, 1-1/μ)(x), μ ≥ 1."""
+        """Return P_μ(x)."""
         return sign(x, mu) * (x.abs() + _jump(x, mu)).clamp(max=1.0)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """(1-1/μ)·dist(z, ±1) on [-1, 1]."""
+        """Return (1-1/μ)·dist(z, ±1) on [-1, 1]."""
         return _jump(z, mu) * _distance(z) + _finite_where(z.abs() <= 1, z)
 
 
 class PARQ(Prox):
-    """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² - ½(1-1/μ)z² = clip(μx, -1, 1).
+    """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² - ½(1-1/μ)z² = clip(μx, -1, 1), μ ≥ 1.
 
     This is L(1-1/μ, 0); as the prox of the rescaled input μx, r is the (convex) indicator of [-1, 1].
     Source: Jin 2025 (arXiv 2503.15748).
@@ -122,52 +125,52 @@ class PARQ(Prox):
     sharpness = Sharpness(lowest=1.0, start=1.0, end=30.0)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """clip(μx, -1, 1), μ ≥ 1."""
+        """Return P_μ(x)."""
         return (mu * x).clamp(-1.0, 1.0)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """-½(1-1/μ)z² on [-1, 1]."""
+        """Return -½(1-1/μ)z² on [-1, 1]."""
         return -0.5 * _jump(z, mu) * z.clamp(-1.0, 1.0).square() + _finite_where(z.abs() <= 1, z)
 
 
 class BinaryRelax(Prox):
-    """P_μ(x) = argmin_z ½(z - x)² + ½(μ-1)·dist²(z, Q) = (x + (μ-1)·sign x)/μ, not clipped.
+    """P_μ(x) = argmin_z ½(z - x)² + ½(μ-1)·dist²(z, Q) = (x + (μ-1)·sign x)/μ, not clipped, μ ≥ 1.
 
-    Source: Yin 2018 (arXiv 1801.06313).
+    It is the identity at μ = 1. Source: Yin 2018 (arXiv 1801.06313).
     """
 
     sharpness = Sharpness(lowest=1.0, start=1.0, end=30.0)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """x/μ + (1 - 1/μ)·sign(x), μ ≥ 1: the identity at μ = 1."""
+        """Return P_μ(x)."""
         return x / mu + _jump(x, mu) * sign(x, mu)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """½(μ-1)·dist²(z, ±1)."""
+        """Return ½(μ-1)·dist²(z, ±1)."""
         return 0.5 * (_like(z, mu) - 1) * _distance(z).square()
 
 
 class ProxQuant(Prox):
     """P_μ(x) = argmin_z ½(z - x)² + λ·dist(z, Q) = s + soft(x - s, λ), with s = sign(x), λ = μ - 1.
 
-    Source: Bai 2019 (arXiv 1810.00861).
+    It thresholds the distance to the nearer of ±1 softly, μ ≥ 1. Source: Bai 2019 (arXiv 1810.00861).
     """
 
     sharpness = Sharpness(lowest=1.0, start=1.0, end=2.0)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Soft thresholding of the distance to the nearer of ±1, μ ≥ 1."""
+        """Return P_μ(x)."""
         s = sign(x, mu)
         distance = x - s
         return s + torch.sign(distance) * (distance.abs() - (mu - 1)).clamp(min=0.0)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """(μ-1)·dist(z, ±1)."""
+        """Return (μ-1)·dist(z, ±1)."""
         return (_like(z, mu) - 1) * _distance(z)
 
 
 class Tanh(Prox):
-    """P_μ(x) = argmin_z ½(z - x)² + H(z)/μ - ½z² = tanh(μx).
+    """P_μ(x) = argmin_z ½(z - x)² + H(z)/μ - ½z² = tanh(μx), μ > 0.
 
     Here H(z) = ½[(1+z)ln(1+z) + (1-z)ln(1-z)]. Source: mirror descent, Ajanthan 2021 (arXiv 1910.08237).
     """
@@ -175,61 +178,61 @@ class Tanh(Prox):
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """tanh(μx), μ > 0."""
+        """Return P_μ(x)."""
         return torch.tanh(mu * x)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """H(z)/μ - ½z² on [-1, 1], where H(±1) = ln 2."""
+        """Return H(z)/μ - ½z² on [-1, 1], where H(±1) = ln 2."""
         m = z.abs().clamp(max=1.0)
         entropy: Tensor = 0.5 * ((1 + m) * torch.log1p(m) + torch.special.xlog1py(1 - m, -m))
         return entropy / _like(z, mu) - 0.5 * m.square() + _finite_where(z.abs() <= 1, z)
 
 
 class Outward(Prox):
-    """P(x) = argmin_{|z| ≥ 1} ½(z - x)² = sign(x)·max(1, |x|); the prox behind BNN (arXiv 1602.02830)."""
+    """P(x) = argmin_{|z| ≥ 1} ½(z - x)² = sign(x)·max(1, |x|), the prox of BNN (arXiv 1602.02830)."""
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """The nearest point outside (-1, 1)."""
+        """Return P_μ(x)."""
         return torch.where(x.abs() <= 1, sign(x, mu), x)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """0 for |z| ≥ 1, +∞ between."""
+        """Return 0 for |z| ≥ 1, +∞ between."""
         return _finite_where(z.abs() >= 1, z)
 
 
 @dataclass(frozen=True)
 class FixedProx(Prox):
-    """A map at one sharpness, whatever μ it is asked for."""
+    """A map at one sharpness, which ignores the μ of a call."""
 
     prox: Prox
     mu: float
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """P at the fixed sharpness."""
+        """Return P_μ(x)."""
         return self.prox(x, self.mu)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """r at the fixed sharpness."""
+        """Return r at the fixed sharpness."""
         return self.prox.regularizer(z, self.mu)
 
 
 def _like(x: Tensor, mu: float | Tensor) -> float | Tensor:
-    """μ in the dtype of x."""
+    """Return μ in the dtype of x."""
     return mu.to(x.dtype) if isinstance(mu, Tensor) else mu
 
 
 def _jump(x: Tensor, mu: float | Tensor) -> float | Tensor:
-    """1 - 1/μ, half of the jump at 0, in the dtype of x."""
+    """Return 1 - 1/μ, half of the jump at 0, in the dtype of x."""
     return 1 - 1 / _like(x, mu)
 
 
 def _distance(z: Tensor) -> Tensor:
-    """dist(z, ±1)."""
+    """Return dist(z, ±1)."""
     return (z.abs() - 1).abs()
 
 
 def _finite_where(allowed: Tensor, z: Tensor) -> Tensor:
-    """The indicator of a set: 0 where z is allowed, +∞ where not, NaN where z is NaN."""
+    """Return the indicator of a set: 0 if z is allowed, NaN for NaN, else +∞."""
     return torch.where(allowed, 0.0, torch.where(z.isnan(), z, torch.inf))
 
 

@@ -1,7 +1,7 @@
-"""Transforms whose slopes the literature takes for backward factors.
+"""Transforms whose derivatives are backward factors of the literature, computed in float32 or wider.
 
-A paper on spiking networks replaces the step H; as sign = 2H - 1, its derivative counts twice here. Sharpness enters as
-T_μ(p) = T(μp) and T'_μ(p) = μT'(μp) unless a transform says otherwise. All is computed in float32 or wider.
+Papers on spiking networks replace the step H; since sign = 2H - 1, their derivative counts twice here. Unless a
+transform says otherwise, T_μ(p) = T(μp) and T'_μ(p) = μT'(μp).
 """
 
 import math
@@ -16,85 +16,77 @@ from proxconnect.pairs.sharpness import Sharpness
 from proxconnect.pairs.transform import Transform, hardtanh, polynomial
 
 _FAR = 1e18
-"""Where curves have long reached their limits, and whose square is finite in float32."""
+"""A bound where curves have reached their limits and whose square is finite in float32."""
 
 
 class Squashing(Transform):
-    """T_μ(p) = S(μp) and T'_μ(p) = μ·S'(μp) for one curve S."""
+    """T_μ(p) = S(μp) and T'_μ(p) = μ·S'(μp) for a curve S."""
 
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
     @abstractmethod
-    def curve(self, u: Tensor) -> Tensor:
-        """S(u) for |u| ≤ 1e18, in float32 or wider."""
+    def _curve(self, u: Tensor) -> Tensor:
+        """Return S(u) for |u| ≤ 1e18, in float32 or wider."""
 
     @abstractmethod
-    def rate(self, u: Tensor) -> Tensor:
-        """S'(u) for |u| ≤ 1e18, in float32 or wider."""
+    def _rate(self, u: Tensor) -> Tensor:
+        """Return S'(u) for |u| ≤ 1e18, in float32 or wider."""
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """S(μp)."""
+        """Return T_μ(p)."""
         wide, mu = _widened(p, mu)
-        return self.curve((mu * wide).clamp(-_FAR, _FAR)).to(p.dtype)
+        return self._curve((mu * wide).clamp(-_FAR, _FAR)).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """μ·S'(μp)."""
+        """Return μ·S'(μp)."""
         wide, mu = _widened(p, mu)
-        return (mu * self.rate((mu * wide).clamp(-_FAR, _FAR))).to(p.dtype)
+        return (mu * self._rate((mu * wide).clamp(-_FAR, _FAR))).to(p.dtype)
 
 
 class Arctan(Squashing):
-    """S(u) = (2/π)·arctan(πu/2), S' = 1/(1 + (πu/2)²); it nears ±1 only as 1/u.
+    """S(u) = (2/π)·arctan(πu/2), S' = 1/(1 + (πu/2)²); it approaches ±1 only as 1/u.
 
-    Source: Fang 2021 (arXiv 2007.05785), who has μ = 2.
+    Source: Fang 2021 (arXiv 2007.05785), with μ = 2.
     """
 
-    def curve(self, u: Tensor) -> Tensor:
-        """(2/π)·arctan(πu/2)."""
+    def _curve(self, u: Tensor) -> Tensor:
         return torch.atan(u * (math.pi / 2)) * (2 / math.pi)
 
-    def rate(self, u: Tensor) -> Tensor:
-        """1/(1 + (πu/2)²)."""
+    def _rate(self, u: Tensor) -> Tensor:
         return 1 / (1 + (u * (math.pi / 2)).square())
 
 
 class FastSigmoid(Squashing):
-    """S(u) = u/(1 + |u|), S' = 1/(1 + |u|)²; it nears ±1 only as 1/u.
+    """S(u) = u/(1 + |u|), S' = 1/(1 + |u|)²; it approaches ±1 only as 1/u.
 
-    The paper prints 1/(1 + β|x|)² with β = μ; the factor μ makes T tend to ±1. Source: SuperSpike, Zenke 2018
+    The paper has 1/(1 + β|x|)² with β = μ; the factor μ makes T tend to ±1. Source: SuperSpike, Zenke 2018
     (arXiv 1705.11146).
     """
 
-    def curve(self, u: Tensor) -> Tensor:
-        """u/(1 + |u|)."""
+    def _curve(self, u: Tensor) -> Tensor:
         return u / (1 + u.abs())
 
-    def rate(self, u: Tensor) -> Tensor:
-        """1/(1 + |u|)²."""
+    def _rate(self, u: Tensor) -> Tensor:
         return 1 / (1 + u.abs()).square()
 
 
 class Exponential(Squashing):
     """S(u) = sign(u)·(1 - e^{-|u|}), S' = e^{-|u|}. Source: SLAYER, Shrestha 2018 (arXiv 1810.08646)."""
 
-    def curve(self, u: Tensor) -> Tensor:
-        """sign(u)·(1 - e^{-|u|})."""
+    def _curve(self, u: Tensor) -> Tensor:
         return torch.copysign(-torch.expm1(-u.abs()), u)
 
-    def rate(self, u: Tensor) -> Tensor:
-        """e^{-|u|}."""
+    def _rate(self, u: Tensor) -> Tensor:
         return torch.exp(-u.abs())
 
 
 class Logistic(Squashing):
     """S(u) = 2σ(u) - 1 = tanh(u/2), S' = 2σ(u)σ(-u). Source: the third curve of STBP, Wu 2018 (arXiv 1706.02609)."""
 
-    def curve(self, u: Tensor) -> Tensor:
-        """tanh(u/2)."""
+    def _curve(self, u: Tensor) -> Tensor:
         return torch.tanh(u / 2)
 
-    def rate(self, u: Tensor) -> Tensor:
-        """2σ(u)σ(-u), where nothing cancels."""
+    def _rate(self, u: Tensor) -> Tensor:
         return 2 * torch.sigmoid(u) * torch.sigmoid(-u)
 
 
@@ -104,12 +96,10 @@ class GaussianError(Squashing):
     Source: the fourth curve of STBP, Wu 2018 (arXiv 1706.02609).
     """
 
-    def curve(self, u: Tensor) -> Tensor:
-        """erf(u)."""
+    def _curve(self, u: Tensor) -> Tensor:
         return torch.erf(u)
 
-    def rate(self, u: Tensor) -> Tensor:
-        """(2/√π)·e^{-u²}."""
+    def _rate(self, u: Tensor) -> Tensor:
         return torch.exp(-u.square()) * (2 / math.sqrt(math.pi))
 
 
@@ -119,12 +109,10 @@ class Clip(Squashing):
     Source: the first curve of STBP, Wu 2018 (arXiv 1706.02609).
     """
 
-    def curve(self, u: Tensor) -> Tensor:
-        """clip(u, -1, 1)."""
+    def _curve(self, u: Tensor) -> Tensor:
         return hardtanh(u, 1.0)
 
-    def rate(self, u: Tensor) -> Tensor:
-        """1[|u| ≤ 1]."""
+    def _rate(self, u: Tensor) -> Tensor:
         return hardtanh.derivative(u, 1.0)
 
 
@@ -137,12 +125,10 @@ class DampedTriangle(Squashing):
 
     gamma: float = 0.3
 
-    def curve(self, u: Tensor) -> Tensor:
-        """γ·A(u)."""
+    def _curve(self, u: Tensor) -> Tensor:
         return self.gamma * polynomial(u, 1.0)
 
-    def rate(self, u: Tensor) -> Tensor:
-        """γ(2 - 2|u|)₊."""
+    def _rate(self, u: Tensor) -> Tensor:
         return self.gamma * polynomial.derivative(u, 1.0)
 
 
@@ -151,21 +137,19 @@ class Fourier(Squashing):
     """S' is the derivative of the first terms of the Fourier series of a square wave, cut off beyond |u| = 1.
 
     S(u) = (4/π)·Σ sin(kωv)/k and S' = (4ω/π)·Σ cos(kωu)·1[|u| ≤ 1], with v = clip(u, -1, 1) and the sum over the first
-    `terms` odd k; more of them make S steeper. With ten at ω = 0.1, T ends at ±1.02. Source: FDA, Xu 2021
-    (arXiv 2103.00841); the cut is that of implementations.
+    `terms` odd k; more terms make S steeper. With ten at ω = 0.1, T ends at ±1.02. Source: FDA, Xu 2021
+    (arXiv 2103.00841); implementations make the cut.
     """
 
     terms: int = 10
     omega: float = 0.1
 
-    def curve(self, u: Tensor) -> Tensor:
-        """(4/π)·Σ sin(kωv)/k."""
+    def _curve(self, u: Tensor) -> Tensor:
         phase = self.omega * u.clamp(-1.0, 1.0)
         waves = [torch.sin(k * phase) / k for k in self._harmonics]
         return torch.stack(waves).sum(0) * (4 / math.pi)
 
-    def rate(self, u: Tensor) -> Tensor:
-        """(4ω/π)·Σ cos(kωu), 0 beyond |u| = 1."""
+    def _rate(self, u: Tensor) -> Tensor:
         phase = self.omega * u.clamp(-1.0, 1.0)
         waves = [torch.cos(k * phase) for k in self._harmonics]
         return hardtanh.derivative(u, 1.0) * torch.stack(waves).sum(0) * (4 * self.omega / math.pi)
@@ -178,18 +162,18 @@ class Fourier(Squashing):
 class TrainingAware(Transform):
     """T(p) = k·A(tp/√2) with A of `Polynomial`, T' = k(√2·t - t²|p|)₊, with t = μ and k = max(1/t, 1).
 
-    Source: the training-aware approximation of RBNN, Lin 2020 (arXiv 2009.13055), who anneals t from 0.01 to 10.
+    Source: the training-aware approximation of RBNN, Lin 2020 (arXiv 2009.13055), which anneals t from 0.01 to 10.
     """
 
     sharpness = Sharpness(lowest=0.0, start=0.1, end=10.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """k·A(tp/√2)."""
+        """Return T_μ(p)."""
         wide, mu = _widened(p, mu)
         return (polynomial(wide / math.sqrt(2), mu) / mu.clamp(max=1.0)).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """(k·t/√2)·(2 - 2|tp/√2|)₊."""
+        """Return (k·t/√2)·(2 - 2|tp/√2|)₊."""
         wide, mu = _widened(p, mu)
         slope = polynomial.derivative(wide / math.sqrt(2), mu) / math.sqrt(2)
         return (slope / mu.clamp(max=1.0)).to(p.dtype)
@@ -198,19 +182,19 @@ class TrainingAware(Transform):
 class SoftQuantization(Transform):
     """T(p) = tanh(μv)/tanh(μ) with v = clip(p, -1, 1), T' = μ(1 - tanh²(μp))/tanh(μ)·1[|p| ≤ 1].
 
-    The width of T' is 2 at every μ, and T(±1) = ±1: it goes from clip to sign. The paper's characteristic variable is
-    α = 1 - tanh μ. Source: DSQ with one interval, Gong 2019 (arXiv 1908.05033).
+    The width of T' is 2 and T(±1) = ±1 at every μ: T goes from clip to sign. The characteristic variable of the paper
+    is α = 1 - tanh μ. Source: DSQ with one interval, Gong 2019 (arXiv 1908.05033).
     """
 
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """tanh(μv)/tanh(μ)."""
+        """Return T_μ(p)."""
         wide, mu = _widened(p, mu)
         return (torch.tanh(mu * wide.clamp(-1.0, 1.0)) / torch.tanh(mu)).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """μ·4s(1 - s)/tanh(μ) with s = σ(-2μ|v|), 0 beyond |p| = 1: 1 - tanh² without its cancellation."""
+        """Return μ·4s(1 - s)/tanh(μ) with s = σ(-2μ|v|), 0 beyond |p| = 1: 1 - tanh² without cancellation."""
         wide, mu = _widened(p, mu)
         tail = torch.sigmoid(-2 * mu * wide.clamp(-1.0, 1.0).abs())
         bump = 4 * tail * (1 - tail) * (mu / torch.tanh(mu))
@@ -231,13 +215,13 @@ class Power(Transform):
     sharpness = Sharpness(lowest=1.0, start=1.0, end=3.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """sign(p)·|v|·max(|v|, m)^{1/o-1}, |v| = min(|p|, t)."""
+        """Return sign(p)·|v|·max(|v|, m)^{1/o-1}, |v| = min(|p|, t)."""
         wide, mu = _widened(p, mu)
         size = wide.abs().clamp(max=self.t)
         return torch.copysign(size * size.clamp(min=self.m) ** (1 / mu - 1), wide).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """max(|p|, m)^{1/o-1}, divided by o from m on, 0 beyond t."""
+        """Return max(|p|, m)^{1/o-1}, divided by o from m on, 0 beyond t."""
         wide, mu = _widened(p, mu)
         size = wide.abs()
         slope = size.clamp(self.m, self.t) ** (1 / mu - 1)
@@ -246,7 +230,7 @@ class Power(Transform):
 
 
 def _widened(p: Tensor, mu: float | Tensor) -> tuple[Tensor, Tensor]:
-    """p and a 0-dim μ, in float32 or wider."""
+    """Return p and a 0-dim μ, in float32 or wider."""
     wide = widened(p)
     return wide, wide.new_ones(()) * mu
 

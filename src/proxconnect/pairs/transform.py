@@ -1,7 +1,7 @@
 """Transforms T of the prox point and their derivatives: a pair is (T∘P, T'∘P).
 
-Everything is elementwise on a tensor of any float dtype. T need not be monotone (sign_swish is not), and at a kink the
-derivative is a stated convention. Forms are those that neither overflow nor cancel.
+Everything is elementwise on a tensor of any float dtype. T need not be monotone (sign_swish is not). At a kink the
+derivative is a stated convention. No formula here overflows or cancels.
 """
 
 from abc import abstractmethod
@@ -15,24 +15,24 @@ from proxconnect.pairs.part import Part
 from proxconnect.pairs.sharpness import Sharpness
 
 Slope = Literal["one", "indicator", "any"]
-"""Which values a backward factor takes: 1 everywhere, 0 and 1, or any. It decides what training must remember."""
+"""The values of a backward factor: 1 everywhere, 0 and 1, or any. Training must save nothing, a mask or the latent."""
 
 
 class Transform(Part):
-    """A map T_μ with a stated derivative."""
+    """A map T_μ that states its derivative."""
 
     slope: Slope = "any"
 
     @abstractmethod
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """T'_μ(p), with the shape and dtype of `p`."""
+        """Return T'_μ(p), with the shape and dtype of `p`."""
 
     def support(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Where T'_μ(p) is not 0, as booleans, True where it is NaN."""
+        """Return booleans: True if T'_μ(p) is not 0, also for NaN."""
         return self.derivative(p, mu) != 0
 
     def at(self, mu: float) -> "Transform":
-        """The same transform with its sharpness fixed."""
+        """Return the same transform with its sharpness fixed."""
         return self if self.sharpness is None else FixedTransform(self, mu)
 
 
@@ -42,30 +42,30 @@ class Identity(Transform):
     slope = "one"
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """The point itself."""
+        """Return T_μ(p)."""
         return p
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """1, and NaN where p is NaN."""
+        """Return 1, and NaN for NaN."""
         return torch.where(p.isnan(), p, 1.0)
 
 
 class Hardtanh(Transform):
-    """T(p) = clip(p, -1, 1), T' = 1[|p| ≤ 1]: the derivative at the kinks ±1 is stated to be 1."""
+    """T(p) = clip(p, -1, 1), T' = 1[|p| ≤ 1]; the derivative at the kinks ±1 is 1 by convention."""
 
     slope = "indicator"
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """clip(p, -1, 1)."""
+        """Return T_μ(p)."""
         return p.clamp(-1.0, 1.0)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """1[|p| ≤ 1]."""
+        """Return 1[|p| ≤ 1]."""
         magnitude = p.abs()
         return torch.where(magnitude <= 1, 1.0, torch.where(magnitude > 1, 0.0, p))
 
     def support(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """|p| ≤ 1, or NaN."""
+        """Return booleans: True for |p| ≤ 1 and for NaN."""
         return (p.abs() > 1).logical_not()
 
 
@@ -79,10 +79,9 @@ class SignSwish(Transform):
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """SS_μ(p) = sign(u)·(1 - 2·silu'(-|u|)) with u = μp; beyond |u| = 80 nothing changes.
+        """Return SS_μ(p) = sign(u)·(1 - 2·silu'(-|u|)) with u = μp, constant beyond |u| = 80, in float32 or wider.
 
-        torch has silu' in one pass, as the backward of silu; at -|u| nothing cancels and the answer is odd. It is
-        computed in float32 or wider.
+        torch computes silu' in one pass, as the backward of silu. At -|u| nothing cancels, and the result is odd.
         """
         u = mu * p
         low = u.abs().to(torch.promote_types(p.dtype, torch.float32)).clamp(max=80.0).neg_()
@@ -90,7 +89,7 @@ class SignSwish(Transform):
         return torch.copysign((1 - 2 * slope).to(p.dtype), u)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """SS'_μ(p) = μ·q·(1 - (u/2)·h), with q = 4t(1 - t) and |h| = 1 - 2t for t = σ(-|u|): no cancellation."""
+        """Return SS'_μ(p) = μ·q·(1 - (u/2)·h), q = 4t(1 - t), |h| = 1 - 2t, t = σ(-|u|), without cancellation."""
         magnitude = (mu * p).abs_().clamp(max=80.0)
         tail = torch.neg(magnitude).sigmoid_()
         rest = torch.addcmul(magnitude * -0.5, magnitude, tail).add_(1)  # 1 - (|u|/2)(1 - 2t)
@@ -106,12 +105,12 @@ class Polynomial(Transform):
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """A(μp) = v(2 - |v|), v = clip(μp, -1, 1)."""
+        """Return T_μ(p)."""
         v = (mu * p).clamp(-1.0, 1.0)
         return v * (2 - v.abs())
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """μ(2 - 2|v|), v = clip(μp, -1, 1)."""
+        """Return μ(2 - 2|v|), v = clip(μp, -1, 1)."""
         v = (mu * p).clamp(-1.0, 1.0)
         return mu * (2 - 2 * v.abs())
 
@@ -125,11 +124,11 @@ class ErrorDecay(Transform):
     sharpness = Sharpness(lowest=0.0, start=0.1, end=10.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """k·tanh(μp)."""
+        """Return T_μ(p)."""
         return torch.tanh(mu * p) / (mu.clamp(max=1.0) if isinstance(mu, Tensor) else min(mu, 1.0))
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """max(1, μ)·4t(1 - t) with t = σ(-2|μp|): 1 - tanh² without its cancellation."""
+        """Return max(1, μ)·4t(1 - t) with t = σ(-2|μp|): 1 - tanh² without cancellation."""
         tail = torch.sigmoid(-2 * (mu * p).abs().clamp(max=40.0))
         gain = mu.clamp(min=1.0) if isinstance(mu, Tensor) else max(mu, 1.0)
         return (4 * gain) * (tail * (1 - tail))
@@ -137,17 +136,17 @@ class ErrorDecay(Transform):
 
 @dataclass(frozen=True)
 class FixedTransform(Transform):
-    """A transform at one sharpness, whatever μ it is asked for."""
+    """A transform at one sharpness, which ignores the μ of a call."""
 
     transform: Transform
     mu: float
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """T at the fixed sharpness."""
+        """Return T_μ(p)."""
         return self.transform(p, self.mu)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """T' at the fixed sharpness."""
+        """Return T' at the fixed sharpness."""
         return self.transform.derivative(p, self.mu)
 
 

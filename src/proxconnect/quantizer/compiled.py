@@ -1,12 +1,12 @@
-"""The quantizer's forward and backward by kernels: the same function, in one pass over memory each.
+"""The compiled form of a quantizer: forward and backward by kernels, each in one pass over memory.
 
-Which parts of a pair the kernels know is a table by their type. A pair with another part, and whatever is not a plain
-tensor on the CPU, goes by torch. The latents of a step are many small tensors and the caches are cold at each, so
-that what Python does here is kept short: a line of it costs as much as many entries.
+Tables map the types of a pair's parts to the curves that the kernels know. Pairs with other parts, and tensors that are
+not plain CPU tensors, use torch. A training step has many small latents and finds the caches cold at each, so a line of
+Python here costs as much as many entries: keep the path short.
 """
 
 import math
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from proxconnect.kernels.library import is_built, loaded
 from proxconnect.pairs import AnyPair, Heuristic, squashing
 from proxconnect.pairs import prox as proxes
 from proxconnect.pairs import transform as transforms
@@ -23,18 +24,18 @@ from proxconnect.quantizer.surrogate import backward_factor, multiplied
 
 
 class Curve(NamedTuple):
-    """A curve of `csrc/proxconnect.h`, and the μ that its part fixes."""
+    """A curve of `csrc/proxconnect.h`, by number, and the μ that its part fixes."""
 
     number: int
     fixed: float | None = None
 
     def at(self, mu: float) -> float:
-        """`mu`, or the fixed one."""
+        """Return the fixed μ, or `mu` without one."""
         return mu if self.fixed is None else self.fixed
 
 
 class Form(NamedTuple):
-    """A pair as the kernels have it: F, the curve whose derivative is B, and which values B takes."""
+    """The compiled form of a pair: the curve F, the curve whose derivative is B, and the values that B takes."""
 
     pair: AnyPair
     value: Curve
@@ -60,7 +61,7 @@ _TRANSFORMS: dict[type, Curve] = {
 
 
 def form_of(pair: AnyPair) -> Form | None:
-    """The pair as the kernels have it; None where they do not."""
+    """Return the compiled form of a pair; None if the kernels do not know one of its parts."""
     value: Curve | None = _SIGN
     derivative: Curve | None = _SIGN
     if isinstance(pair, Heuristic):
@@ -89,30 +90,31 @@ def _slope_of(backward: object) -> Curve | None:
 
 
 def _fixed(curve: Curve | None, mu: float) -> Curve | None:
-    """The curve at `mu`, unless a part within has fixed it."""
+    """Fix a curve at `mu`, unless a part within has fixed it."""
     return curve if curve is None or curve.fixed is not None else Curve(curve.number, mu)
 
 
 class Rows(NamedTuple):
-    """Entries that share a scale and lie together: how many such rows, 0 without scale, and the entries of each."""
+    """The rows of a tensor: contiguous entries that share a scale."""
 
     scales: int
+    """The number of rows; 0 without a scale."""
     columns: int
+    """The entries of a row; without a scale, of a chunk."""
     entries: int
     sizes: tuple[int, ...]
-    """Those of the scales, which broadcast over the tensor."""
+    """The shape of the scales, which broadcasts over the tensor."""
     strides: tuple[int, ...]
 
 
 CHUNK = 4096
-"""Entries that make a row where there is no scale."""
 
 
 @lru_cache(maxsize=4096)
 def rows_of(
     shape: tuple[int, ...], strides: tuple[int, ...], scale: str | None, channel_dims: tuple[int, ...]
 ) -> Rows | None:
-    """The rows of a tensor; None where it does not fill its memory, row after row, or has no second entry."""
+    """Return the rows of a tensor; None if they do not fill its memory in order, or for fewer than two entries."""
     entries, sized = math.prod(shape), [d for d, size in enumerate(shape) if size > 1]
     if entries < 2:
         return None
@@ -130,21 +132,24 @@ def rows_of(
 
 
 def _strides(sizes: list[int]) -> list[int]:
-    """Of a tensor without gaps."""
+    """Return the strides of a tensor without gaps."""
     return [math.prod(sizes[d + 1 :]) for d in range(len(sizes))]
 
 
 SHARPNESSES = (1e-6, 1e9)
-"""What the kernels take: float32 then holds μ/ᾱ by two factors, whatever ᾱ is."""
+"""The range of μ for kernels: in it float32 holds μ/ᾱ, as two factors, for every ᾱ."""
 
 _PLAIN = (Tensor, nn.Parameter)
 _DTYPES = (torch.float32, torch.bfloat16)
 
+_are_built = cache(is_built)
+_kernels = cache(partial(loaded, None))
+
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether it is float32 or bfloat16 on the CPU, and nothing watches, transforms or traces what becomes of it.
+    """Return True for float32 and bfloat16 on the CPU, if no mode, transform or trace follows the computation.
 
-    Its memory then holds its entries: not those of the opposite sign, nor nothing where torch knows that all are 0.
+    The memory must hold the entries: a negated view and torch's tensors of known zeros do not.
     """
     return (
         type(tensor) in _PLAIN
@@ -161,19 +166,19 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def quantise(latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:
-    """α·F(x) of a plain tensor, or (α/ᾱ)·F(x) where `is_unit`, with the gradient of B."""
+    """Return α·F(x) of a plain tensor, or (α/ᾱ)·F(x) if `is_unit`, with the gradient of B."""
     if not (latent.requires_grad and torch.is_grad_enabled()):
         return _quantised(latent, form, rows, mu, is_unit, None)[0]
-    value: Tensor = Fused.apply(latent, form, rows, mu, is_unit)
+    value: Tensor = CompiledSurrogate.apply(latent, form, rows, mu, is_unit)
     return value
 
 
-class Fused(torch.autograd.Function):
-    """As `Surrogate` does, and it remembers as little."""
+class CompiledSurrogate(torch.autograd.Function):
+    """`Surrogate` by kernels; it saves as little for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:
-        """The value, with the shape, layout and dtype of `latent`."""
+        """Return the value, with the shape, layout and dtype of `latent`."""
         inside = torch.empty_like(latent, dtype=torch.bool) if form.slope == "indicator" else None
         value, statistics = _quantised(latent, form, rows, mu, is_unit, inside)
         ctx.work = form, rows, mu
@@ -183,11 +188,11 @@ class Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """factor·B·g for the latent, nothing for the rest."""
+        """Return factor·B·g for the latent."""
         saved = ctx.saved_tensors
         if not saved:
             return gradient, None, None, None, None
-        has_memory = is_plain(gradient) and torch._C._has_storage(gradient)  # not where it is sparse or batched
+        has_memory = is_plain(gradient) and torch._C._has_storage(gradient)  # sparse and batched tensors have none
         by_torch = torch.is_grad_enabled() or not has_memory
         product = (_multiplied_by_torch if by_torch else _multiplied)(gradient, *saved, *ctx.work)
         return product, None, None, None, None
@@ -196,7 +201,7 @@ class Fused(torch.autograd.Function):
 def _quantised(
     latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool, inside: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """The value, and the divisors and factors of the rows; writes to `inside` where |x| ≤ 1."""
+    """Return the value, and the divisors and factors of the rows; write |x| ≤ 1 to `inside`."""
     value = torch.empty_like(latent)
     statistics = latent.new_empty((2, rows.scales), dtype=torch.float32) if rows.scales else None
     kernels, instruction_set = _kernels()
@@ -212,10 +217,10 @@ def _multiplied(
     gradient: Tensor, latent: Tensor | None, inside: Tensor | None, statistics: Tensor | None, form: Form, rows: Rows,
     mu: float,
 ) -> Tensor:  # fmt: skip
-    """factor·B·g by the kernels."""
+    """Compute factor·B·g by kernels."""
     if gradient.stride() != rows.strides:
         gradient = _laid_out(gradient, rows)
-    if latent is not None and latent.stride() != rows.strides:  # as hooks that pack tensors may bring them back
+    if latent is not None and latent.stride() != rows.strides:  # hooks on saved tensors may change the layout
         latent = _laid_out(latent, rows)
     if inside is not None and inside.stride() != rows.strides:
         inside = _laid_out(inside, rows)
@@ -234,7 +239,7 @@ def _multiplied_by_torch(
     gradient: Tensor, latent: Tensor | None, inside: Tensor | None, statistics: Tensor | None, form: Form, rows: Rows,
     mu: float,
 ) -> Tensor:  # fmt: skip
-    """factor·B·g by what can be differentiated, transformed and traced."""
+    """Compute factor·B·g by operations that torch can differentiate, transform and trace."""
     divisor = factor = None
     if statistics is not None:
         divisor, factor = (part.view(rows.sizes) for part in statistics)
@@ -245,20 +250,5 @@ def _multiplied_by_torch(
 
 
 def _laid_out(tensor: Tensor, rows: Rows) -> Tensor:
-    """A copy that lies in memory as the rows do."""
+    """Copy a tensor into the memory layout of the rows."""
     return torch.empty_strided(tensor.shape, rows.strides, dtype=tensor.dtype).copy_(tensor)
-
-
-@cache
-def _are_built() -> bool:
-    from proxconnect.kernels import is_built  # which imports layers, and those import this
-
-    return is_built()
-
-
-@cache
-def _kernels() -> tuple[Any, int]:
-    """The library, and the best instruction set here."""
-    from proxconnect.kernels.operator import loaded
-
-    return loaded(None)

@@ -1,4 +1,4 @@
-"""The sharpness μ as a buffer with a value that is meant, whatever a loader does."""
+"""The sharpness μ as a buffer that no loader leaves uninitialised."""
 
 import math
 from typing import Any, Self
@@ -9,28 +9,28 @@ from torch import Tensor, nn
 from proxconnect.pairs import AnyPair, Sharpness
 
 PLAUSIBLE = (1e-6, 1e9)
-"""Values of μ outside are taken for uninitialised memory."""
+"""Values of μ outside this range count as uninitialised memory."""
 
 
 class HoldsMu(nn.Module):
     """A module with a pair and its sharpness.
 
     Args:
-        pair: whose domain a given μ must be in.
-        sharpness: the usual range of μ here; None where the pair does not depend on it.
+        pair: the pair.
+        sharpness: the usual range of μ; None if the pair does not depend on μ.
         mu: the sharpness; None takes the usual start.
 
     Raises:
-        ValueError: a μ outside the pair's domain.
+        ValueError: μ lies outside the pair's domain.
     """
 
     mu: Tensor
-    """The sharpness, a 0-dim buffer of the state dict. A state dict without it, as a float network's, leaves it as it
-    is; one with a value that the pair does not allow is refused."""
+    """The sharpness, a 0-dim buffer of the state dict. A float network's state dict lacks it and leaves it as it is; a
+    value that the pair does not allow is refused."""
     scheduled: bool
-    """Whether a `Sharpening` moves μ."""
+    """True if a `Sharpening` moves μ."""
     trained: bool
-    """Whether training used this μ: a pass in `train()` with gradients, or an update rule that takes prox points."""
+    """True if training used this μ: a pass in `train()` with gradients, or an update rule that takes prox points."""
 
     def __init__(self, pair: AnyPair, sharpness: Sharpness | None, mu: float | None) -> None:
         super().__init__()
@@ -39,17 +39,17 @@ class HoldsMu(nn.Module):
             mu = sharpness.start if sharpness else 1.0
         elif pair.sharpness:
             pair.sharpness.require(mu, f"pair {pair.name!r}")
-        with torch.inference_mode(False):  # a schedule must be able to move it
+        with torch.inference_mode(False):  # so that a schedule can move it
             self.register_buffer("mu", torch.tensor(float(mu)))
         self.scheduled = self.trained = False
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, after a check that μ was not left uninitialised by a loader."""
+        """Set the mode as torch does; ValueError if a loader left μ uninitialised."""
         self.require_plausible_mu()
         return super().train(mode)
 
     def is_soft_and_unmoved(self) -> bool:
-        """Whether it trained by an F of other values than ±1 at a μ that still stands where it began, unscheduled."""
+        """Return True if training used a soft F at a μ that no schedule moves and that is still at its start."""
         return (
             self.trained
             and self.sharpness is not None
@@ -59,7 +59,7 @@ class HoldsMu(nn.Module):
         )
 
     def require_plausible_mu(self) -> None:
-        """Raise ValueError where μ cannot be meant, as where a loader left it uninitialised."""
+        """Raise ValueError for a μ that no schedule makes; a loader probably left it uninitialised."""
         if self.mu.is_meta:
             return
         try:
@@ -92,12 +92,10 @@ class HoldsMu(nn.Module):
         )
 
     def _mu_to_keep(self) -> Tensor:
-        """μ where a state dict has none: the present one, or the usual start where there is no value yet."""
+        """Return the present μ for a state dict without one, or the usual start if μ has no value yet."""
+        start = torch.tensor(self.sharpness.start if self.sharpness else 1.0, dtype=self.mu.dtype)
         try:
             self.require_plausible_mu()
         except ValueError:
-            pass
-        else:
-            if not self.mu.is_meta:
-                return self.mu
-        return torch.tensor(self.sharpness.start if self.sharpness else 1.0, dtype=self.mu.dtype)
+            return start
+        return start if self.mu.is_meta else self.mu

@@ -1,8 +1,8 @@
-"""Quantizer: a pair, a scale and a sharpness as one module from tensor to tensor.
+"""The quantizer: a pair, a scale and a sharpness as one module from tensor to tensor.
 
-w = α·F_μ(x) with x = w*/ᾱ, ᾱ = mean |w*| and α = ⟨w*, F(x)⟩/⟨F(x), F(x)⟩ over the entries that share a scale; both are
-held constant within the step, so the backward factor is (α/ᾱ)·B_μ(x). A learned scale s, the parameter `alpha`, stands
-in the place of ᾱ: w = s·(α/ᾱ)·F_μ(x), where α/ᾱ brings a soft F to the magnitude of a hard one.
+w = α·F_μ(x) with x = w*/ᾱ, ᾱ = mean |w*| and α = ⟨w*, F(x)⟩/⟨F(x), F(x)⟩ over the entries that share a scale. Both are
+constant within a step, so the backward factor is (α/ᾱ)·B_μ(x). A learned scale s, the parameter `alpha`, replaces ᾱ:
+w = s·(α/ᾱ)·F_μ(x). The ratio α/ᾱ brings a soft F to the magnitude of a hard one.
 """
 
 from collections.abc import Iterator
@@ -24,32 +24,32 @@ Scale = Literal["channel", "tensor", "learned"] | None
 Override = Literal["hard", "soft", "full_precision"] | None
 
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""The dtypes of what is quantised."""
+"""The dtypes that a quantizer takes."""
 
 UNSCALED_MAGNITUDE = 0.1
-"""The mean magnitude assumed of latents without a scale, which their sharpness must make up for: a convention (torch's
+"""The assumed mean magnitude of latents without a scale, which their sharpness makes up for: a convention (torch's
 default initialisation gives 1/(2√fan_in))."""
 
 
 class Quantizer(HoldsMu):
-    """Quantises by a forward-backward pair: forward α·F_μ(w*/ᾱ), backward (α/ᾱ)·B_μ(w*/ᾱ).
+    """A forward-backward pair with a scale: forward α·F_μ(w*/ᾱ), backward (α/ᾱ)·B_μ(w*/ᾱ).
 
-    In `train()` F is the pair's; in `eval()` it is hard, ᾱ·sign(w*), because what is validated must be what is shipped
-    (the pair `fp` alone stays float). The gradient is the pair's B in both.
+    In `train()` F is the pair's. In `eval()` it is hard, ᾱ·sign(w*), so that you validate the network that ships; only
+    the pair `fp` stays float. The gradient is the pair's B in both modes.
 
     Args:
         pair: a name of `PAIRS`, a `Pair` or a `Heuristic`.
-        scale: "channel" (entries that share their indices of `channel_dims` share ᾱ and α), "tensor" (all share them),
-            "learned" (as "channel", with a parameter `alpha` in the place of ᾱ, which `start_scale` makes) or None
+        scale: "channel" (entries with the same indices of `channel_dims` share ᾱ and α), "tensor" (all entries share
+            them), "learned" (as "channel", with the parameter `alpha` in place of ᾱ; `start_scale` makes it) or None
             (ᾱ = α = 1).
         mu: the sharpness; None takes the usual start of the pair.
-        channel_dims: the dimensions of output channels; several where a tensor stacks the weights of many layers.
-        magnitude: the mean magnitude of what is quantised where `scale` is None; it sets the usual range of μ.
+        channel_dims: the dimensions of output channels; several if a tensor stacks the weights of many layers.
+        magnitude: the mean magnitude of the inputs if `scale` is None; it sets the usual range of μ.
 
     Raises:
-        ValueError: an unknown pair or scale, a learned scale for a pair that is float in `train()`, a μ outside the
-            pair's domain, or a magnitude that is not positive.
-        TypeError: for anything that is no pair, number or tuple of dimensions.
+        ValueError: the pair or scale is unknown, the scale is learned but the pair is float in `train()`, μ lies
+            outside the pair's domain, or the magnitude is not positive.
+        TypeError: an argument is no pair, number or tuple of dimensions.
 
     Example:
         >>> quantizer = pc.Quantizer("bc")
@@ -59,11 +59,11 @@ class Quantizer(HoldsMu):
     """
 
     alpha: nn.Parameter | None
-    """The learned scale s, with the sizes of the channel dims and the latent's dtype; None without one."""
+    """The learned scale s, with the sizes of the channel dims as shape and the latent's dtype; None without one."""
     override: Override
-    """What it is within `overridden`, whatever its mode; None outside."""
+    """The behaviour within `overridden`, in every mode; None outside."""
     trains_latent: bool
-    """Whether it leaves the latent as it is in `train()`, with gradient factor 1; an update rule sets it."""
+    """True if it returns the latent itself in `train()`, with gradient factor 1; an update rule sets it."""
 
     def __init__(
         self,
@@ -96,20 +96,20 @@ class Quantizer(HoldsMu):
 
     @property
     def is_hard(self) -> bool:
-        """Whether the forward pass is ᾱ·sign(w*) now."""
+        """True if the forward pass is ᾱ·sign(w*) now."""
         if self.override is not None:
             return self.override == "hard"
         return not self.training and not self._stays_float
 
     @property
     def is_float(self) -> bool:
-        """Whether the forward pass leaves what it is given as it is."""
+        """True if the forward pass returns its input now."""
         return self.override == "full_precision" or ((self._stays_float or self.trains_latent) and not self.is_hard)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """The quantised tensor, with the shape and dtype of `latent`; TypeError unless that is float."""
-        if self._form is not None and not torch.compiler.is_compiling():  # which makes kernels of its own
-            value = self._fused(latent, self._form)
+        """Quantise a float tensor; the shape and dtype stay. TypeError for any other dtype."""
+        if self._form is not None and not torch.compiler.is_compiling():  # torch.compile makes its own kernels
+            value = self._compiled(latent, self._form)
             if value is not None:
                 return value
         self._begin(latent)
@@ -130,10 +130,10 @@ class Quantizer(HoldsMu):
         return (self._learned(latent) * unit).to(latent.dtype)
 
     def factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The quantised tensor as two factors, each with its gradient: F(x), and the scale, which broadcasts over it.
+        """Return the quantised tensor as two factors, each with its gradient: F(x), and the scale, broadcastable.
 
-        F is unscaled, so that sums of its products with ±1 are integers when it is hard. Where ᾱ = 0 it is 0 and the
-        scale 1, which gives weight 0 and factor B(0); a learned scale stays as it is.
+        F is unscaled, so the sums of its products with ±1 are integers if it is hard. For ᾱ = 0, F is 0 and the scale
+        1, which gives weight 0 and factor B(0); a learned scale stays as it is.
         """
         self._begin(latent)
         if self.is_float:
@@ -153,19 +153,16 @@ class Quantizer(HoldsMu):
         return self._surrogate(latent, value, scales, inverse), torch.where(scales.is_zero, 1.0, alpha)
 
     def mean_magnitude(self, latent: Tensor) -> Tensor | None:
-        """ᾱ = mean |w*| per channel or tensor, broadcastable over `latent`; None without scale.
-
-        float32 or wider, whatever the dtype of `latent`.
-        """
+        """Return ᾱ = mean |w*| per channel or tensor, in float32 or wider, broadcastable; None without a scale."""
         return None if self.scale is None else mean_magnitude(latent, self._shared_dims(latent))
 
     def hard_scale(self, latent: Tensor) -> Tensor | None:
-        """The scale of the hard tensor, broadcastable over `latent`, without gradient, whatever the mode."""
+        """Return the scale of the hard tensor in every mode, without gradient, broadcastable over `latent`."""
         latent = latent.detach()
         return self._learned(latent).detach() if self.scale == "learned" else self.mean_magnitude(latent)
 
     def hard(self, latent: Tensor) -> Tensor:
-        """Scale times sign(w*), without gradient, whatever the mode."""
+        """Return scale times sign(w*) in every mode, without gradient, with the shape and dtype of `latent`."""
         scale, weights = self.hard_scale(latent), latent.detach()
         if scale is None:
             return sign(weights, self.mu)
@@ -173,7 +170,7 @@ class Quantizer(HoldsMu):
         return value.to(latent.dtype)
 
     def start_scale(self, latent: Tensor) -> None:
-        """Let a learned scale, the parameter `alpha`, start at ᾱ, and make it where it is not yet; else do nothing."""
+        """Start a learned scale, the parameter `alpha`, at ᾱ; do nothing for any other scale."""
         if self.scale != "learned":
             return
         start = self.starting_scale(latent)
@@ -184,18 +181,18 @@ class Quantizer(HoldsMu):
                 self.alpha.copy_(start)
 
     def starting_scale(self, latent: Tensor) -> Tensor:
-        """Where a learned scale starts: ᾱ in the dtype of `latent`, with the sizes of the channel dims as its shape."""
+        """Return the start of a learned scale: ᾱ in the dtype of `latent`, with the sizes of the channel dims."""
         magnitude = self.mean_magnitude(latent.detach())
         assert magnitude is not None
         return magnitude.to(latent.dtype).reshape([latent.shape[d] for d in self._channels(latent)])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy begins anew: without schedule, update rule or override."""
+        """Make a copy without the schedule, update rule and override of the original."""
         fresh = {"override": None, "scheduled": False, "trained": False, "trains_latent": False}
         super().__setstate__(state | fresh)
 
     def extra_repr(self) -> str:
-        """The pair and the scale."""
+        """Describe the pair and the scale."""
         return f"{self.pair.name!r}, scale={self.scale!r}"
 
     def _begin(self, latent: Tensor) -> None:
@@ -205,8 +202,8 @@ class Quantizer(HoldsMu):
         if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled() and not self.trains_latent:
             self.trained = True
 
-    def _fused(self, latent: Tensor, form: compiled.Form) -> Tensor | None:
-        """What `forward` answers in `train()` and under `soft`, by the kernels; None where they do not take it."""
+    def _compiled(self, latent: Tensor, form: compiled.Form) -> Tensor | None:
+        """Run `forward` of `train()` and `soft` by kernels; return None if they do not take this case."""
         is_soft = self.training if self.override is None else self.override == "soft"
         if not is_soft or self.trains_latent or not compiled.is_plain(latent):
             return None
@@ -224,19 +221,19 @@ class Quantizer(HoldsMu):
         return self._is_sign or self.is_hard
 
     def _quantised(self, x: Tensor) -> Tensor:
-        """F(x), or the signs of x."""
+        """Return F(x), or the signs of x if F is hard."""
         return sign(x, self.mu) if self._gives_signs else self.pair.forward(x, self.mu)
 
     def _fitted(self, weights: Tensor, scales: Scales) -> tuple[Tensor, Tensor, Tensor]:
-        """F(x), the α that fits it to the weights by least squares, and α/ᾱ (1 where ᾱ = 0); for signs α is ᾱ."""
-        if self._gives_signs:  # of the weights, since those of x would differ where the division underflows
+        """Return F(x), its least-squares α (ᾱ for signs) and α/ᾱ (1 for ᾱ = 0)."""
+        if self._gives_signs:  # of the weights: in x, the division may underflow
             return self._quantised(weights), scales.alpha_bar, torch.ones_like(scales.alpha_bar)
         quantised = self._quantised(weights / scales.divisor)
         alpha = least_squares(weights, quantised, self._shared_dims(weights))
         return quantised, alpha, torch.where(scales.is_zero, 1.0, alpha / scales.divisor)
 
     def _surrogate(self, latent: Tensor, value: Tensor, scales: Scales | None, factor: Tensor | None) -> Tensor:
-        """`value`, with the gradient factor·B_μ(x)."""
+        """Return `value` with the gradient factor·B_μ(x)."""
         divisor = None if scales is None else scales.divisor
         mask = None
         if self._slope == "indicator":
@@ -246,7 +243,7 @@ class Quantizer(HoldsMu):
         return surrogate
 
     def _learned(self, latent: Tensor) -> Tensor:
-        """The learned scale, broadcastable over `latent`, in float32 or wider."""
+        """Return the learned scale in float32 or wider, broadcastable over `latent`."""
         if self.alpha is None:
             raise RuntimeError("a learned scale needs its start: call start_scale(latent) on this Quantizer first")
         channels = self._channels(latent)
@@ -254,7 +251,7 @@ class Quantizer(HoldsMu):
         return self.alpha.to(wide(latent)).reshape(shape)
 
     def _channels(self, latent: Tensor) -> list[int]:
-        """The dimensions of `latent` whose indices have a scale each."""
+        """Return the dimensions of `latent` whose indices each have a scale."""
         if not latent.dim() or self.scale == "tensor":
             return []
         dims = range(latent.dim())
@@ -272,7 +269,8 @@ class Quantizer(HoldsMu):
 
 @contextmanager
 def overridden(module: nn.Module, override: Override) -> Iterator[None]:
-    """Have every quantizer in `module` quantise by `override`, whatever its mode; restores on any exception."""
+    """Override the mode of every quantizer in `module`, and restore it on any exception."""
+
     quantizers = [m for m in module.modules() if isinstance(m, Quantizer)]
     before = [quantizer.override for quantizer in quantizers]
     for quantizer in quantizers:

@@ -1,4 +1,4 @@
-"""What scales are made of: ᾱ = mean |w*|, and α = ⟨w*, F⟩/⟨F, F⟩, over the entries that share one."""
+"""Scales: ᾱ = mean |w*| and α = ⟨w*, F⟩/⟨F, F⟩, over the entries that share one."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 SMALLEST_INVERTED = 2.0**-100
-"""A smaller ᾱ counts as this where gradients are divided by it, so that α/ᾱ² and its multiples are within float32."""
+"""The least ᾱ that divides a gradient, so that α/ᾱ² and its multiples stay within float32."""
 
 
 class Scales(NamedTuple):
-    """ᾱ; where it is 0 (then x = 0); and ᾱ with 1 put there, to divide by."""
+    """ᾱ, the mask ᾱ = 0 (there x = 0), and a divisor: ᾱ with 1 in place of 0."""
 
     alpha_bar: Tensor
     is_zero: Tensor
@@ -18,23 +18,23 @@ class Scales(NamedTuple):
 
     @classmethod
     def of(cls, alpha_bar: Tensor) -> "Scales":
-        """Those of this ᾱ."""
+        """Derive mask and divisor from ᾱ."""
         is_zero = alpha_bar == 0
         return cls(alpha_bar, is_zero, torch.where(is_zero, 1.0, alpha_bar))
 
     def inverse(self) -> Tensor:
-        """1/ᾱ, finite where ᾱ is denormal too."""
+        """Return 1/ᾱ, which is finite even if ᾱ is denormal."""
         return torch.reciprocal(self.divisor.clamp(min=SMALLEST_INVERTED))
 
 
 def mean_magnitude(latent: Tensor, dims: list[int]) -> Tensor:
-    """Mean |w*| over these dimensions, which stay as 1, in float32 or wider."""
+    """Return the mean |w*| over `dims`, which stay as 1, in float32 or wider."""
     magnitudes = latent.abs().to(wide(latent))
-    return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch takes no dimension for all of them
+    return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch would reduce all for no dimension
 
 
 def least_squares(latent: Tensor, quantised: Tensor, dims: list[int]) -> Tensor:
-    """⟨w*, F⟩/⟨F, F⟩ over these dimensions, 0 where F is."""
+    """Return ⟨w*, F⟩/⟨F, F⟩ over `dims`, and 0 for F = 0."""
     correlation, energy = latent * quantised, quantised.square()
     if dims:
         correlation, energy = correlation.sum(dims, keepdim=True), energy.sum(dims, keepdim=True)
@@ -42,10 +42,11 @@ def least_squares(latent: Tensor, quantised: Tensor, dims: list[int]) -> Tensor:
 
 
 def signed(scale: Tensor, weights: Tensor) -> Tensor:
-    """scale · sign(w*), of scales that are not negative, and NaN where a weight of theirs is."""
+    """Return scale · sign(w*) for scales that are not negative; a NaN scale gives NaN."""
     return torch.copysign(scale, weights + 0.0)  # -0 + 0 is +0
 
 
 def wide(tensor: Tensor) -> torch.dtype:
-    """Its dtype, or float32 where that is narrower."""
+    """Return the dtype of `tensor`, or float32 if that is wider."""
+
     return torch.promote_types(tensor.dtype, torch.float32)

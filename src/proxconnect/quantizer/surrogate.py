@@ -1,4 +1,4 @@
-"""The forward-backward step of any pair as one autograd function; surrogates of papers are in `pairs.surrogates`."""
+"""The forward-backward step of any pair as one autograd function."""
 
 import inspect
 from typing import Any
@@ -12,7 +12,7 @@ from proxconnect.pairs import AnyPair
 class Surrogate(torch.autograd.Function):
     """`value` forward, factor·B_μ(latent/divisor)·g backward.
 
-    Only what B needs is saved: nothing where it is 1, the mask where it is one, else the latent itself.
+    The step saves nothing if B = 1, the mask if B is an indicator, and otherwise the latent.
     """
 
     generate_vmap_rule = True
@@ -22,12 +22,12 @@ class Surrogate(torch.autograd.Function):
         latent: Tensor, value: Tensor, mask: Tensor | None, divisor: Tensor | None, factor: Tensor | None,
         mu: Tensor, pair: AnyPair,
     ) -> Tensor:  # fmt: skip
-        """`value`, with the shape and dtype of `latent`."""
+        """Return `value`, which has the shape and dtype of `latent`."""
         return value.view_as(value)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep what B needs."""
+        """Save the inputs of B."""
         latent, _, mask, divisor, factor, mu, ctx.pair = inputs
         if ctx.pair.slope == "any":
             ctx.save_for_backward(factor, mask, latent, divisor, mu)
@@ -36,7 +36,7 @@ class Surrogate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """factor·B·g for the latent, nothing for the rest."""
+        """Return factor·B·g for the latent."""
         factor, slope, latent, divisor, mu = ctx.saved_tensors
         if latent is not None:
             slope = backward_factor(ctx.pair, latent, divisor, mu)
@@ -44,16 +44,17 @@ class Surrogate(torch.autograd.Function):
 
 
 def backward_factor(pair: AnyPair, latent: Tensor, divisor: Tensor | None, mu: Tensor) -> Tensor:
-    """B_μ(latent/divisor)."""
+    """Compute B_μ(latent/divisor)."""
     return pair.backward(latent if divisor is None else latent / divisor, mu)
 
 
 def multiplied(gradient: Tensor, slope: Tensor | None, factor: Tensor | None) -> Tensor:
-    """factor·slope·g in the dtype of the gradient g; None stands for 1."""
+    """Multiply factor·slope·g in the dtype of the gradient g; None stands for 1."""
     if factor is not None:
-        slope = factor if slope is None else slope * factor  # in float32 or wider, rounded once below
+        slope = factor if slope is None else slope * factor  # float32 or wider, rounded once below
     return gradient if slope is None else (gradient * slope).to(gradient.dtype)
 
 
-# torch binds the inputs to the signature at every call; found here, it does not have to be made anew.
+# torch binds the inputs to the signature at every call; this saves making it each time.
+
 Surrogate.forward.__signature__ = inspect.signature(Surrogate.forward)  # type: ignore[attr-defined]  # `inspect` reads it

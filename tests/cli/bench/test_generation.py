@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import nn
 
 import proxconnect as pc
-from proxconnect.cli.bench import generation, report
+from proxconnect.cli.bench import generation, tables
 from proxconnect.cli.bench.timing import Spread
 
 SIZES = {"vocab_size": 50, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96}
@@ -45,7 +45,7 @@ def test_the_prompt_runs_once_and_then_every_token_alone():
     hook = model.model.register_forward_pre_hook(
         lambda _, args, kwargs: lengths.append(kwargs["input_ids"].shape), with_kwargs=True
     )
-    found = generation.measure({"float": model}, prompt=7, tokens=5, rounds=3)
+    found = generation.time_writing({"float": model}, prompt=7, tokens=5, rounds=3)
     hook.remove()
     assert lengths == 4 * [(1, 7), (1, 1), (1, 1), (1, 1), (1, 1)]  # once before the rounds
     assert (found.prompt, found.tokens) == (7, 5)
@@ -55,7 +55,7 @@ def test_no_token_ends_the_text():
     model = llama()
     first = written(model, generation._prompt(model, 6))[6]
     model.generation_config.eos_token_id = first
-    generation.measure({"float": model}, prompt=6, tokens=4, rounds=1)
+    generation.time_writing({"float": model}, prompt=6, tokens=4, rounds=1)
 
 
 class Slow(nn.Module):
@@ -87,7 +87,7 @@ def test_the_rate_is_that_of_the_tokens_after_the_first(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(generation, "perf_counter", clock)
     models = {"float": Slow(clock, 8.0, 0.5), "packed": Slow(clock, 2.0, 0.125)}
-    a, b = generation.measure(models, prompt=3, tokens=9, rounds=2).writers
+    a, b = generation.time_writing(models, prompt=3, tokens=9, rounds=2).writers
     assert (a.name, a.first_token.median, a.rate.median) == ("float", 8, 2)
     assert (b.name, b.first_token.median, b.rate.median) == ("packed", 2, 8)
     assert (a.first_speedup.median, a.rate_speedup.median) == (1, 1)
@@ -119,7 +119,7 @@ def test_the_table_fits_80_columns():
     slow = generation.Writer("float", Spread(1.5, 2.5, 3.5), one, Spread(0.5, 1.25, 1.75), one)
     fast = generation.Writer("packed", Spread(0.001, 0.002, 0.003), Spread(1, 1250, 1300), Spread(1e5, 2e5, 3e5), one)
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(report.generation(generation.Generation(100_000, 4096, (slow, fast))))
+    console.print(tables.writing(generation.Generation(100_000, 4096, (slow, fast))))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     rows = {line.split()[0]: line.split() for line in lines[-2:]}

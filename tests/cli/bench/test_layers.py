@@ -56,7 +56,7 @@ def test_each_form_gets_the_input_of_the_packed_network(nets, monkeypatch):
 
     monkeypatch.setattr(layers, "interleaved", interleaved)
     with torch.inference_mode():
-        found = layers.measure(layers.units(model, packed), model, packed, example, rounds=2)
+        found = layers.time_layers(model, packed, example, rounds=2)
         x = packed.first(example)
         assert torch.equal(seen[0][0], model.twice(x))
         assert torch.equal(seen[0][1], packed.twice(x))

@@ -72,7 +72,7 @@ def test_a_fused_graph_is_told_operation_by_operation():
     small, example = pack(binarize(model, "bnn++", "poly", keep=KEEP).eval()), torch.randn(1, 3, 64, 64)
     expected = small(example)
     parts = profile(small, example, rounds=2)
-    assert [part.is_binary for part in parts if part.kind == "FusedConv"] == [True] * 3
+    assert [part.is_binary for part in parts if part.kind == "BinaryProduct"] == [True] * 3
     assert {part.name: part.kind for part in parts}.items() >= {"stem.0": "Conv2d", "head": "Linear"}.items()
     assert 0 < binary_share(parts) < 1
     assert torch.equal(small(example), expected)

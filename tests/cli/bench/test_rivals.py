@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from proxconnect import binarize
+from proxconnect.cli import document
 from proxconnect.cli.bench import Options, measure
-from proxconnect.cli.bench.report import as_json
 from proxconnect.cli.bench.rivals import RIVALS, CannotRunError, Rival, Task, answers
 from proxconnect.training.models.bireal import KEEP, BiRealNet
 
@@ -59,10 +59,10 @@ def test_an_engine_stands_beside_with_its_answers(tmp_path, monkeypatch):
 
     monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", (engine(prepare),))
     bench = run(tmp_path, threads=1)
-    assert [contender.name for contender in bench.contenders] == ["float", "packed", "Engine"]
-    assert bench.contender("Engine").difference == pytest.approx(0.5)
+    assert [network["name"] for network in bench["networks"]] == ["float", "packed", "Engine"]
+    assert bench["networks"][2]["largest_difference"] == pytest.approx(0.5)
     assert batches == [(2, 1), (1, 1), (4, 1)]
-    assert set(bench.contender("Engine").seconds) == {1, 4}
+    assert set(bench["networks"][2]["throughput"]) == {1, 4}
 
 
 def test_an_engine_that_fails_is_a_line(tmp_path, monkeypatch):
@@ -71,25 +71,25 @@ def test_an_engine_that_fails_is_a_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", (engine(prepare),))
     bench = run(tmp_path)
-    assert bench.absent == {"Engine": "RuntimeError: no such operator"}
-    assert [contender.name for contender in bench.contenders] == ["float", "packed"]
+    assert bench["absent"] == {"Engine": "RuntimeError: no such operator"}
+    assert [network["name"] for network in bench["networks"]] == ["float", "packed"]
 
 
 def test_an_engine_that_is_not_installed_is_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", (Rival("Engine", ("surely_absent", "torch"), None),))
-    assert run(tmp_path).absent == {"Engine": "pip install surely_absent torch"}
+    assert run(tmp_path)["absent"] == {"Engine": "pip install surely_absent torch"}
 
 
 def test_inputs_by_keyword_are_for_torch_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", (engine(None),))
     bench = run(tmp_path, {"input": torch.randn(2, 4)})
-    assert "positional" in bench.absent["Engine"]
-    assert as_json(bench)["input_shapes"] == [[2, 4]]
+    assert "positional" in bench["absent"]["Engine"]
+    assert document.plain(bench)["input_shapes"] == [[2, 4]]
 
 
 def test_answers_that_are_not_finite_are_null(tmp_path, monkeypatch):
     monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", ())
-    found = as_json(run(tmp_path, torch.full((2, 4), torch.inf)))
+    found = document.plain(run(tmp_path, torch.full((2, 4), torch.inf)))
     assert found["largest_answer"] is None
     assert found["networks"][1]["largest_difference"] is None
 
@@ -99,7 +99,7 @@ def test_an_engine_that_takes_other_networks_says_which(tmp_path, monkeypatch):
         raise CannotRunError("it is for others")
 
     monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", (engine(prepare),))
-    assert run(tmp_path).absent == {"Engine": "it is for others"}
+    assert run(tmp_path)["absent"] == {"Engine": "it is for others"}
 
 
 @pytest.mark.parametrize("name", [rival.name for rival in RIVALS if rival.runs == "float"])

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from small import some_digits
 
 from proxconnect._support.termination import TerminatedError
 from proxconnect.cli.demo import demo as module
-from proxconnect.cli.demo import report, shipping
-from proxconnect.cli.demo.experiment import ARCHITECTURES, Epoch, Outcome, Run
+from proxconnect.cli.demo import experiment, shipping
+from proxconnect.cli.demo import table as tables
+from proxconnect.cli.demo.experiment import ARCHITECTURES, Run
 from proxconnect.deploy.packed import load
 from proxconnect.layers import Accumulator
 from proxconnect.training import data
 from proxconnect.training.models.residual import small_cnn
+from proxconnect.training.study.ledger import Entry
+from training.study.grids import InTurn
 
 FILES = {"results.json", "curves.png", "weights.png", "pairs.png", "best.safetensors"}
 
@@ -42,11 +46,25 @@ def digits_tested_whole():
     return replace(data.digits(), train_images=few.train_images, train_labels=few.train_labels)
 
 
+@contextmanager
+def here(dataset):
+    """Runs in this process, on these pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "Processes", lambda _: InTurn())
+        patch.setattr(data, "load", lambda *_: dataset)
+        yield
+
+
+def demo(chosen, screen, dataset):
+    with here(dataset):
+        return module.demo(chosen, screen)
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """A finished demo: its exit code, what it printed, its folder."""
     folder, screen = tmp_path_factory.mktemp("demo") / "new" / "folder", console()
-    code = module.demo(options(folder), screen, digits_tested_whole())
+    code = demo(options(folder), screen, digits_tested_whole())
     return code, screen.file.getvalue(), folder
 
 
@@ -92,9 +110,9 @@ def test_the_latencies_are_said_as_they_are(done):
     assert shipment["packed_latency"] > 0
     names = {field.name for field in fields(shipping.Shipment)}
     slower = shipping.Shipment(**{n: shipment[n] for n in names} | {"float_latency": 0.001, "packed_latency": 0.002})
-    assert "1.000 ms float, 2.000 ms packed (2.00x slower)" in "".join(report.shipment_lines(slower, "file"))
+    assert "1.000 ms float, 2.000 ms packed (2.00x slower)" in "".join(slower.lines("file"))
     faster = replace(slower, packed_latency=0.0004)
-    assert "0.400 ms packed (2.50x faster)" in "".join(report.shipment_lines(faster, "file"))
+    assert "0.400 ms packed (2.50x faster)" in "".join(faster.lines("file"))
 
 
 def test_the_file_loads_into_the_architecture_built_by_code(done):
@@ -112,7 +130,7 @@ def test_other_answers_are_found_and_fail(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shipping, "_answers_elsewhere", other_file)
     screen = console()
-    assert module.demo(options(tmp_path, starts=("E2E",)), screen, some_digits()) == 1
+    assert demo(options(tmp_path, starts=("E2E",)), screen, some_digits()) == 1
     assert "DIFFERENT" in screen.file.getvalue()
     assert read(tmp_path)["best"]["same"] is False
 
@@ -120,7 +138,7 @@ def test_other_answers_are_found_and_fail(tmp_path, monkeypatch):
 @pytest.mark.parametrize("runs_done", [0, 2])
 @pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt, 130), (TerminatedError, 143)], ids=["INT", "TERM"])
 def test_ctrl_c_and_sigterm_keep_what_is_done_and_what_was_there(tmp_path, monkeypatch, runs_done, stop, status):
-    real, calls = module.workers.train, []
+    real, calls = experiment.train, []
 
     def interrupted(*args, **kwargs):
         if len(calls) == runs_done:
@@ -130,9 +148,9 @@ def test_ctrl_c_and_sigterm_keep_what_is_done_and_what_was_there(tmp_path, monke
 
     for name in ("best.safetensors", "results.json"):
         (tmp_path / name).write_text("of an earlier demo")
-    monkeypatch.setattr(module.workers, "train", interrupted)
+    monkeypatch.setattr(experiment, "train", interrupted)
     screen = console()
-    assert module.demo(options(tmp_path), screen, some_digits()) == status
+    assert demo(options(tmp_path), screen, some_digits()) == status
     assert (tmp_path / "best.safetensors").read_text() == "of an earlier demo"
     if runs_done:
         assert read(tmp_path)["complete"] is False
@@ -144,24 +162,25 @@ def test_ctrl_c_and_sigterm_keep_what_is_done_and_what_was_there(tmp_path, monke
     assert ("Test accuracy" in printed) == bool(runs_done)
 
 
-def outcome(pair: str, mode: str, start: str, seed: int, after: float, before: float) -> Outcome:
-    return Outcome(Run(pair, mode, start, seed), (Epoch(0.1, before),), before, after, 1.0, {})
+def entry(after: float, before: float) -> Entry:
+    measured = {"accuracy": {"reestimated": after, "hard": before}}
+    return Entry("", {}, measured, {}, "", "", "", None, {})
 
 
 def test_the_widest_table_fits_80_columns_and_shows_mean_and_sd():
-    outcomes = [
-        outcome("binaryrelax", mode, start, seed, 1.0 - 0.1 * seed, 0.9)
-        for mode, start in report.COLUMNS
+    runs = {
+        Run("binaryrelax", mode, start, seed): entry(1.0 - 0.1 * seed, 0.9)
+        for mode, start in tables.COLUMNS
         for seed in range(3)
-    ]
+    }
     screen = console()
-    screen.print(report.table(outcomes, ["binaryrelax"]))
+    screen.print(tables.table(runs, ["binaryrelax"]))
     lines = screen.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert any(line.count("90.0±10.0") == 6 for line in lines)
     assert any(line.count("90.0±0.0") == 6 for line in lines)
-    assert report.spread([], 2) == "-"
-    assert report.spread([0.5], 2) == "50.00"
+    assert tables.spread([], "hard", 2) == "-"
+    assert tables.spread([entry(0.5, 0.5)], "hard", 2) == "50.00"
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -171,23 +190,33 @@ def test_the_accumulator_is_in_the_runs_the_table_and_the_results(tmp_path, monk
 
     monkeypatch.setattr(shipping, "_answers_elsewhere", answers_here)  # another test starts the fresh process
     chosen = options(tmp_path, modes=("BWA", "BWAA"), starts=("E2E",), accumulator=Accumulator(5, "saturate"))
-    assert [run.accumulator for run in chosen.runs()] == [None, None, Accumulator(5, "saturate")]
+    assert [run.accumulator for run in chosen.runs] == [None, None, Accumulator(5, "saturate")]
     screen = console()
-    assert module.demo(chosen, screen, digits_tested_whole()) == 0
+    assert demo(chosen, screen, digits_tested_whole()) == 0
     printed = screen.file.getvalue()
     assert "BWAA E2E" in printed
     assert "BWAA: BWA with sums held by this accumulator: 5-bit saturate." in printed
     assert read(tmp_path)["runs"][2]["accumulator"]["bits"] == 5
 
 
-def test_a_loss_that_diverged_is_null(tmp_path):
-    diverged = replace(outcome("bc", "BW", "E2E", 0, 0.1, 0.1), epochs=(Epoch(float("nan"), 0.1),))
-    content = report.results([diverged], arguments={}, complete=True, seconds=1.0, shipment=None)
-    report.write_json(content, tmp_path / "results.json")
-    assert read(tmp_path)["runs"][0]["epochs"] == [{"loss": None, "accuracy": 0.1}]
+@pytest.mark.usefixtures("without_pictures")
+def test_a_loss_that_diverged_is_null(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "_epoch", lambda *_: float("nan"))
+    monkeypatch.setattr(module, "_ship", lambda _: 0)
+    assert demo(options(tmp_path, starts=("E2E",)), console(), some_digits()) == 0
+    assert {epoch["loss"] for run in read(tmp_path)["runs"] for epoch in run["epochs"]} == {None}
+
+
+def test_a_run_that_fails_ends_the_demo_with_its_error(tmp_path, monkeypatch):
+    def failing(*_, **__):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(experiment, "train", failing)
+    with pytest.raises(module.RunError, match=r"(?s)fp, seed 0 failed in a worker process.*ValueError: no such thing$"):
+        demo(options(tmp_path), console(), some_digits())
 
 
 def test_results_refuse_what_json_has_not(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
-        report.write_json({"loss": float("nan")}, tmp_path / "results.json")
+        module.write_json({"loss": float("nan")}, tmp_path / "results.json")
     assert list(tmp_path.iterdir()) == []

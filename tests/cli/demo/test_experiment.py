@@ -1,15 +1,19 @@
 """One run: what it measures, against measurements made by other means; the same in a worker process."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from small import some_digits
 
-from proxconnect.cli.demo import workers
+from proxconnect.cli.demo.demo import Options
 from proxconnect.cli.demo.experiment import ARCHITECTURES, RECIPES, Run, accuracy, build, restore, train
 from proxconnect.deploy.hardening import hard_state_dict
 from proxconnect.layers import Accumulator, BinaryLayer
+from proxconnect.training.study.local import Processes
+from proxconnect.training.study.workers import Order, Progressed
+from proxconnect.training.study.workplace import CHECKPOINT, Workplace
+from training.study.grids import InTurn
 
 RECIPE = replace(RECIPES["digits"], epochs=2, batch_size=32)
 
@@ -26,7 +30,7 @@ def bnnpp(digits):
 
 def test_accuracy_is_that_of_a_float_network_with_weights_of_two_values(digits, bnnpp):
     model = ARCHITECTURES["digits"]()
-    model.load_state_dict(hard_state_dict(restore(bnnpp, "digits")))
+    model.load_state_dict(hard_state_dict(bnnpp.model))
     weights = model.stages[0].conv.weight.flatten(1)
     assert torch.equal(weights.abs(), weights.abs()[:, :1].expand_as(weights))
     model.eval()
@@ -35,34 +39,29 @@ def test_accuracy_is_that_of_a_float_network_with_weights_of_two_values(digits, 
 
 
 def test_sharpness_ends_at_the_usual_end(bnnpp):
-    quantizers = [m.weight_quantizer for m in restore(bnnpp, "digits").modules() if isinstance(m, BinaryLayer)]
+    quantizers = [m.weight_quantizer for m in bnnpp.model.modules() if isinstance(m, BinaryLayer)]
     assert {float(q.mu) for q in quantizers} == {quantizers[0].sharpness.end}
 
 
 def test_a_run_is_repeatable_and_the_seed_matters(digits, bnnpp):
-    again = train(bnnpp.run, RECIPE, digits)
-    other = train(replace(bnnpp.run, seed=1), RECIPE, digits)
-    assert all(torch.equal(again.state[key], value) for key, value in bnnpp.state.items())
+    again, other = (train(Run("bnn++", "BW", "E2E", seed), RECIPE, digits) for seed in (0, 1))
+    assert all(torch.equal(again.model.state_dict()[key], value) for key, value in bnnpp.model.state_dict().items())
     assert other.epochs != bnnpp.epochs
 
 
 def test_fine_tuning_starts_from_the_float_network(digits):
     fp = train(Run("fp", "float", "E2E", 0), RECIPE, digits)
-    start = build(Run("bc", "BWA", "FT", 0), "digits", fp.state)
+    start = build(Run("bc", "BWA", "FT", 0), "digits", fp.model.state_dict())
     latents = {k.replace("latent", "weight"): v for k, v in start.state_dict().items() if "latent" in k}
     assert len(latents) == 4
-    assert all(torch.equal(fp.state[key], latent) for key, latent in latents.items())
-    assert (
-        fp.accuracy_before
-        == fp.accuracy_after
-        == accuracy(restore(fp, "digits"), digits.test_images, digits.test_labels)
-    )
+    assert all(torch.equal(fp.model.state_dict()[key], latent) for key, latent in latents.items())
+    assert fp.accuracy_before == fp.accuracy_after == accuracy(fp.model, digits.test_images, digits.test_labels)
 
 
 @pytest.mark.parametrize(("mode", "accumulator"), [("BWA", None), ("BWAA", Accumulator(5, "saturate"))])
 def test_a_run_holds_its_sums_in_its_accumulator(digits, mode, accumulator):
     outcome = train(Run("bc", mode, "E2E", 0, accumulator), replace(RECIPE, epochs=1), digits)
-    layers = [m for m in restore(outcome, "digits").modules() if isinstance(m, BinaryLayer)]
+    layers = [m for m in outcome.model.modules() if isinstance(m, BinaryLayer)]
     assert {layer.accumulator for layer in layers} == {accumulator}
     assert all(layer.input_quantizer is not None for layer in layers)
 
@@ -77,27 +76,28 @@ def test_too_few_images_for_a_batch(digits):
         train(Run("fp", "float", "E2E", 0), replace(RECIPE, batch_size=129), digits)
 
 
-def test_a_worker_process_gives_what_this_process_gives():
-    from proxconnect.training import data
+def test_a_worker_process_gives_what_this_process_gives(tmp_path):
+    options = Options(pairs=("bnn",), modes=("BWAA",), starts=("FT",), seeds=1, epochs=1)
+    places = {"here": InTurn(), "there": Processes(1)}
+    found = {}
+    for place, workers in places.items():
+        workplace = Workplace(tmp_path / place)
+        with workers:
+            for run, row in options.runs.items():
+                workers.give(Order(row, workplace, 1))
+                *progress, entry = _until_it_ends(workers)
+                assert progress == [Progressed(row.key, 1, 1)]
+                state = restore(run, "digits", workplace.folder(row) / CHECKPOINT).state_dict()
+                found[place, run] = entry.measured | {"seconds": None}, state
+    for run in options.runs:
+        (one, here), (other, there) = found["here", run], found["there", run]
+        assert one == other
+        assert all(torch.equal(here[key], value) for key, value in there.items())
+        assert asdict(run)["accumulator"] is None or build(run, "digits").stages[0].conv.accumulator == run.accumulator
 
-    recipe = replace(RECIPE, epochs=1, batch_size=256)
-    runs = [Run("fp", "float", "E2E", 0), Run("bnn", "BW", "FT", 0)]
-    epochs = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        here = list(workers.in_turn(runs, recipe, data.digits(), lambda: epochs.append("here")))
-    finally:
-        torch.set_num_threads(threads)
-    there = list(workers.in_parallel(runs, recipe, "digits", None, 1, lambda: epochs.append("there")))
-    assert [o.run for o in there] == runs
-    for a, b in zip(here, there, strict=True):
-        assert a.epochs == b.epochs
-        assert all(torch.equal(a.state[key], value) for key, value in b.state.items())
-    assert epochs == ["here", "here", "there", "there"]
 
-
-def test_a_failure_in_a_worker_is_reported(tmp_path):
-    runs = [Run("fp", "float", "E2E", 0)]
-    with pytest.raises(workers.WorkerError, match=r"(?s)failed in a worker process.*apt install"):
-        list(workers.in_parallel(runs, RECIPE, "fashion-mnist", tmp_path, 1, lambda: None))
+def _until_it_ends(workers):
+    events = []
+    while not events or isinstance(events[-1], Progressed):
+        events += workers.events()
+    return events

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
-from proxconnect.deploy.fusion.attachment import fused_forward
+from proxconnect.deploy.fusion.graph_modules import graph_forward
 
 pytestmark = [
     pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built"),
@@ -32,7 +32,7 @@ def same(model: nn.Module, *inputs: Tensor) -> None:
     with layer_by_layer(model):
         expected = model(*inputs)
     torch.testing.assert_close(model(*inputs), expected, equal_nan=True)
-    fused = fused_forward(model)
+    fused = graph_forward(model)
     assert fused is not None
     assert not fused._is_given_up
 
@@ -89,7 +89,7 @@ def test_norms_of_rows_in_another_dimension(build, count, activations):
 def test_two_norms_of_floats_are_one_pass():
     stem = [nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.BatchNorm2d(16), nn.Hardtanh()]
     model = pc.pack(binary(nn.Sequential(*stem, nn.Conv2d(16, 8, 3), nn.Conv2d(8, 8, 3))))
-    assert model.packing.fusion.regions[0].norms == 1
+    assert model.packing.fusion.regions[0].counts["norms of floats"] == 1
     same(model, image())
 
 

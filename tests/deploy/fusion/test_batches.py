@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import batches, layer_by_layer
-from proxconnect.deploy.fusion.attachment import fused_forward
+from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.fusion.trace import trace
 from proxconnect.training.models.bireal import bireal_resnet18
 
@@ -48,7 +48,7 @@ MIXES = [
 def parts(model: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches in which the graph ran, which answers as the layers do."""
     ran = []
-    fused = fused_forward(model)
+    fused = graph_forward(model)
     run = fused._run
     monkeypatch.setattr(fused, "_run", lambda some: (ran.append(some), run(some))[1])
     answer = model(x)
@@ -78,7 +78,7 @@ def test_what_mixes_images_runs_at_once(mix, monkeypatch):
     with layer_by_layer(model):
         expected = model(x)
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)
-    assert not fused_forward(model)._are_apart
+    assert not graph_forward(model)._are_apart
 
 
 def test_a_norm_without_statistics_takes_those_of_the_batch():

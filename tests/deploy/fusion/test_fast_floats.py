@@ -10,9 +10,9 @@ from torch import Tensor, fx, nn
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
-from proxconnect.deploy.fusion.attachment import fused_forward, graphs_run_by
 from proxconnect.deploy.fusion.closeness import gap
-from proxconnect.deploy.fusion.float_conv import FusedFloatConv
+from proxconnect.deploy.fusion.graph_modules import graph_forward
+from proxconnect.deploy.fusion.image_convs import FloatConv
 from proxconnect.deploy.fusion.layout import with_channels_last
 
 pytestmark = pytest.mark.skipif(not pc.kernels.has_float_conv(), reason="this machine lacks AMX")
@@ -46,21 +46,21 @@ def packed(mean: nn.Module | None = None, shortcut: nn.Module | None = None) -> 
     return pc.pack(hard_net(mean, shortcut), floats="fast")
 
 
-def fast_calls(model: nn.Module) -> list[FusedFloatConv]:
-    fused = fused_forward(model)
+def fast_calls(model: nn.Module) -> list[FloatConv]:
+    fused = graph_forward(model)
     assert fused is not None
-    return [n.target for n in fused._graph.graph.nodes if isinstance(n.target, FusedFloatConv)]
+    return [n.target for n in fused._graph.graph.nodes if isinstance(n.target, FloatConv)]
 
 
 class ByTorch(fx.Interpreter):
     """Runs a graph with its float convolutions by torch."""
 
     def call_function(self, target, args, kwargs):
-        return super().call_function(target.by_layers if isinstance(target, FusedFloatConv) else target, args, kwargs)
+        return super().call_function(target.by_layers if isinstance(target, FloatConv) else target, args, kwargs)
 
 
 def by_torch(model: nn.Module, x: Tensor) -> Tensor:
-    with graphs_run_by(model, lambda graph: ByTorch(graph).run):
+    with graph_forward(model).run_by(lambda graph: ByTorch(graph).run):
         return model(x)
 
 
@@ -97,7 +97,7 @@ def test_each_convolution_is_near_torchs(kind: str, size: int) -> None:
     assert len(fast_calls(model)) == (2 if kind in ARE_TORCHS else 3)
     assert len(seen) == 2 * len(fast_calls(model))
     assert all(answer is not None for answer in seen)
-    assert not fused_forward(model)._is_given_up
+    assert not graph_forward(model)._is_given_up
 
 
 def told(kernel, seen):
@@ -112,11 +112,12 @@ def told(kernel, seen):
 def test_what_is_fused() -> None:
     model = packed()
     (region,) = model.packing.fusion.regions
-    assert (region.float_convs, region.norms) == (3, 0)
+    assert region.counts.get("float convolutions") == 3
+    assert "norms of floats" not in region.counts
     assert "3 float convolutions" in str(region)
     stem, *_ = fast_calls(model)
-    assert [type(stem.pool), len(stem.links)] == [nn.MaxPool2d, 2]
-    assert pc.pack(hard_net()).packing.fusion.regions[0].float_convs == 0
+    assert [type(stem.pool), len(stem.steps)] == [nn.MaxPool2d, 2]
+    assert "float convolutions" not in pc.pack(hard_net()).packing.fusion.regions[0].counts
 
 
 def test_a_proof_holds_convolutions_beside_torchs() -> None:
@@ -127,8 +128,8 @@ def test_a_proof_holds_convolutions_beside_torchs() -> None:
 
 
 def test_a_proof_finds_a_convolution_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = FusedFloatConv.__call__
-    monkeypatch.setattr(FusedFloatConv, "__call__", lambda self, *args: 1.001 * own(self, *args))
+    own = FloatConv.__call__
+    monkeypatch.setattr(FloatConv, "__call__", lambda self, *args: 1.001 * own(self, *args))
     with pytest.raises(pc.ProofError, match=r"the fused operation of the layers stem\.0, "):
         pc.pack(hard_net(), floats="fast", example=image(40))
 
@@ -198,7 +199,7 @@ def test_other_dtypes_go_by_layers() -> None:
 
 def test_large_batches_in_parts() -> None:
     model, x = packed(), image(160, batch=20)
-    assert fused_forward(model)._are_apart
+    assert graph_forward(model)._are_apart
     assert gap(by_layers(model, x), by_torch(model, x)) < 1e-5
     assert torch.equal(model(x)[:3], model(x[:3]))
 
@@ -209,7 +210,7 @@ def test_what_is_neither() -> None:
 
 
 def test_a_machine_without_such_kernels_takes_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxconnect.deploy.fusion.float_conv.has_float_conv", lambda: False)
+    monkeypatch.setattr("proxconnect.deploy.fusion.image_convs.has_float_conv", lambda: False)
     model, x = packed(), image(40)
     assert not fast_calls(model)
     assert torch.equal(model(x), by_layers(model, x))

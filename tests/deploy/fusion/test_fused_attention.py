@@ -13,7 +13,7 @@ from torch.nn import functional
 import proxconnect as pc
 from proxconnect import kernels
 from proxconnect.deploy.fusion import layer_by_layer
-from proxconnect.deploy.fusion.attachment import fused_forward
+from proxconnect.deploy.fusion.graph_modules import graph_forward
 
 WIDTH, HEADS = 64, 2
 
@@ -55,7 +55,7 @@ def packed(net: nn.Module, activations: str | None = None, **options: Any) -> tu
 
 
 def attentions(model: Any) -> int:
-    return sum(region.attentions for region in model.packing.fusion.regions)
+    return sum(region.counts.get("attentions", 0) for region in model.packing.fusion.regions)
 
 
 @pytest.mark.parametrize("tokens", [3, 16, 50])
@@ -73,7 +73,7 @@ def test_answers_as_the_model_does(net: type[Block], tokens: int) -> None:
 
 @pytest.mark.parametrize(("net", "is_of_rows"), [(Block, True), (HeadsFirst, False)])
 def test_reads_the_rows_of_one_layer(net: type[Block], is_of_rows: bool) -> None:
-    fused = fused_forward(packed(net())[1])
+    fused = graph_forward(packed(net())[1])
     assert fused is not None
     assert any(node.target == "unbind" for node in fused.work.graph.nodes) != is_of_rows
 

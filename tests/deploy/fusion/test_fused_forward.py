@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import fuse, layer_by_layer
-from proxconnect.deploy.fusion.attachment import fused_forward
+from proxconnect.deploy.fusion.binary_products import BITS, STEPS
+from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.packed import PackedLayer
 
 pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
@@ -31,7 +32,7 @@ def by_layers(model: nn.Module, *inputs: Tensor) -> Tensor:
 
 def runs(model: nn.Module) -> int:
     """How often its graph has run since this was asked first."""
-    fused = fused_forward(model)
+    fused = graph_forward(model)
     assert fused is not None
     count = vars(fused).setdefault("count", [0])
     if "counted" not in vars(fused) or fused._run is not vars(fused)["counted"]:
@@ -84,7 +85,7 @@ def test_what_is_fused_is_told():
         "by graph: the model: 2 binary layers with 6 norms, activations and additions, 1 norms of floats"
     )
     fusion = packed(plain()).packing.fusion
-    assert (fusion.regions[0].products, fusion.regions[0].bits) == (6, 4)
+    assert (fusion.regions[0].counts["binary layers"], fusion.regions[0].counts[BITS]) == (6, 4)
 
 
 @folds_norms
@@ -93,7 +94,7 @@ def test_products_of_floats(inputs):
     """What follows them is in their pass, as it is layer by layer to the bit."""
     model = pc.pack(binary(mixer(), activations=None), inputs=inputs)
     (region,) = model.packing.fusion.regions
-    assert (region.products, region.links, region.bits) == (7, 6, 0)
+    assert (region.counts["binary layers"], region.counts[STEPS], region.counts[BITS]) == (7, 6, 0)
     x = image()
     x[1, 0, 0, 0] = torch.nan
     for image_of in (x, image(), image(batch=9)):
@@ -124,10 +125,10 @@ def test_a_gelu_overwrites_what_it_alone_reads():
     x = torch.randn(9, 64)
     for _ in range(2):
         assert torch.equal(model(x), by_layers(model, x))
-    fused = fused_forward(model)
+    fused = graph_forward(model)
     assert fused is not None
     targets = [type(node.target).__name__ for node in fused._run.__self__.graph.nodes]
-    assert (targets.count("OverwritingGelu"), targets.count("FusedFloatRows")) == (1, 2)
+    assert (targets.count("OverwritingGelu"), targets.count("BinaryProduct")) == (1, 2)
 
 
 def test_float_rows_between_products_of_signs():
@@ -139,7 +140,7 @@ def test_float_rows_between_products_of_signs():
     (region,) = packed.packing.fusion.regions
     x = torch.randn(9, 64)
     assert torch.equal(packed(x), by_layers(packed, x))
-    assert region.products == 6
+    assert region.counts["binary layers"] == 6
 
 
 def test_floats_out_of_images_are_in_the_format_of_the_input():
@@ -166,7 +167,7 @@ def test_views_of_images_in_c_order():
     x = image().contiguous()
     small = pc.pack(model, example=x)
     torch.testing.assert_close(small(x), by_layers(small, x), rtol=1e-4, atol=1e-4)
-    assert not fused_forward(small)._is_given_up
+    assert not graph_forward(small)._is_given_up
     assert small.packing.proof.answer_gap < 1e-4
 
 
@@ -286,7 +287,7 @@ def test_copies_run_fused_and_alone():
 
 def test_the_state_dict_is_that_of_the_layers():
     model = binary(residual())
-    fused, plain_one = pc.pack(model), pc.packed.pack(model)
+    fused, plain_one = pc.pack(model), pc.deploy.packed.pack(model)
     assert fused.state_dict().keys() == plain_one.state_dict().keys()
     assert [name for name, _ in fused.named_modules()] == [name for name, _ in plain_one.named_modules()]
     assert not any(isinstance(module, PackedLayer) and module.training for module in fused.modules())

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
-from proxconnect.deploy.fusion.attachment import fused_forward
-from proxconnect.deploy.fusion.int8 import FusedInt8Conv, FusedInt8Rows
+from proxconnect.deploy.fusion.graph_modules import graph_forward
+from proxconnect.deploy.fusion.image_convs import Int8Conv
+from proxconnect.deploy.fusion.int8_linear import Int8Rows
 from proxconnect.deploy.fusion.layout import with_channels_last
 
 pytestmark = pytest.mark.skipif(
@@ -55,7 +56,7 @@ def by_layers(model: nn.Module, x: Tensor) -> Tensor:
 
 def calls(model: nn.Module) -> list[object]:
     """What the fused graph calls."""
-    fused = fused_forward(model)
+    fused = graph_forward(model)
     assert fused is not None
     return [node.target for node in fused._run.__self__.graph.nodes if node.op == "call_function"]
 
@@ -78,21 +79,21 @@ def test_equal_to_the_layers_to_the_bit(kind, size):
         x = image(size)
         for input in (x, x.contiguous()):
             assert torch.equal(model(input), by_layers(model, x))
-    assert any(isinstance(call, FusedInt8Conv) for call in calls(model))
-    assert not fused_forward(model)._is_given_up
+    assert any(isinstance(call, Int8Conv) for call in calls(model))
+    assert not graph_forward(model)._is_given_up
 
 
 @folds_norms
 def test_what_is_fused():
     model = packed()
     (region,) = model.packing.fusion.regions
-    assert region.int8 == 4
-    assert region.norms == 0
+    assert region.counts["layers of 8 bits"] == 4
+    assert "norms of floats" not in region.counts
     assert "4 layers of 8 bits" in str(region)
-    stem, *_ = (call for call in calls(model) if isinstance(call, FusedInt8Conv))
-    assert [type(stem.pool), len(stem.links)] == [nn.MaxPool2d, 2]
+    stem, *_ = (call for call in calls(model) if isinstance(call, Int8Conv))
+    assert [type(stem.pool), len(stem.steps)] == [nn.MaxPool2d, 2]
     assert with_channels_last not in calls(model)  # the stem reads images as they are
-    (shortcut,) = (call for call in calls(model) if isinstance(call, FusedInt8Conv) and call.mean is not None)
+    (shortcut,) = (call for call in calls(model) if isinstance(call, Int8Conv) and call.mean is not None)
     assert shortcut.layer is model.shortcut[1]
 
 
@@ -119,20 +120,20 @@ def test_an_addition_that_repeats_what_is_added():
     net = Repeating(nn.Conv2d(3, 16, 3), nn.Identity(), nn.Conv2d(16, 24, 1))
     model, x = pc.pack(binary(net, keep=("edges", "mixed")), remainder="int8"), image(40)
     assert torch.equal(model(x), by_layers(model, x))
-    assert not fused_forward(model)._is_given_up
+    assert not graph_forward(model)._is_given_up
 
 
 @folds_norms
 def test_rows():
     model = pc.pack(binary(Rows(), keep=("edges", "mixed")), remainder="int8")
     (region,) = model.packing.fusion.regions
-    assert region.int8 == 3
+    assert region.counts["layers of 8 bits"] == 3
     for rows in (1, 7, 40):
         x = torch.randn(rows, 20)
         for _ in range(2):
             assert torch.equal(model(x), by_layers(model, x))
-    (mixed,) = (call for call in calls(model) if isinstance(call, FusedInt8Rows) and call.layer is model.mixed)
-    assert len(mixed.links) == 3
+    (mixed,) = (call for call in calls(model) if isinstance(call, Int8Rows) and call.layer is model.mixed)
+    assert len(mixed.steps) == 3
     before = model(x)
     model.mixed.levels.neg_()
     assert torch.equal(model(x), by_layers(model, x))
@@ -151,8 +152,8 @@ def test_a_mean_that_another_reads_stays():
     model = pc.pack(binary(net, keep=("edges", "shortcut.*", "mixed")), remainder="int8")
     x = image(40)
     assert torch.equal(model(x), by_layers(model, x))
-    assert not fused_forward(model)._is_given_up
-    assert all(call.mean is None for call in calls(model) if isinstance(call, FusedInt8Conv))
+    assert not graph_forward(model)._is_given_up
+    assert all(call.mean is None for call in calls(model) if isinstance(call, Int8Conv))
 
 
 @pytest.mark.parametrize("what", [float("nan"), float("inf")])
@@ -189,7 +190,7 @@ def test_copies_run_fused_and_alone():
     answer = model(x)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(twin(x), answer)
-        assert any(isinstance(call, FusedInt8Conv) for call in calls(twin))
+        assert any(isinstance(call, Int8Conv) for call in calls(twin))
         twin.stem[0].scale.mul_(2)
         assert not torch.equal(twin(x), answer)
     assert torch.equal(model(x), answer)
@@ -203,5 +204,5 @@ def test_other_dtypes_go_by_layers():
 
 def test_large_batches_in_parts():
     model, x = packed(), image(160, batch=20)
-    assert fused_forward(model)._are_apart
+    assert graph_forward(model)._are_apart
     assert torch.equal(model(x), by_layers(model, x))

@@ -9,6 +9,7 @@ from torch.nn import functional
 import proxconnect as pc
 from proxconnect import Accumulator
 from proxconnect.deploy.fusion import layer_by_layer
+from proxconnect.deploy.fusion.binary_products import BITS
 from proxconnect.deploy.fusion.intervals import signs_of
 from proxconnect.kernels.epilogue import Signs
 
@@ -115,7 +116,7 @@ def test_a_linear_layer_does_not_read_the_bits_of_a_convolution():
     """It reads the last dimension of images, which has as many entries as there are channels."""
     layers = [nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1), nn.Linear(16, 16), nn.Conv2d(16, 4, 1)]
     model, x = pc.pack(binary(nn.Sequential(*layers), keep=None)), image(16)
-    assert model.packing.fusion.regions[0].bits == 1
+    assert model.packing.fusion.regions[0].counts[BITS] == 1
     answer = model(x)
     with layer_by_layer(model):
         assert torch.equal(answer, model(x))

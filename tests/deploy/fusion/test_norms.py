@@ -5,7 +5,7 @@ import torch
 from nets import folds_norms
 from torch import Tensor, nn
 
-from proxconnect.deploy.fusion.norms import affine_of, can_fold
+from proxconnect.deploy.fusion.norms import can_fold, norm_affine
 
 
 def norm_of(weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> nn.BatchNorm2d:
@@ -18,7 +18,7 @@ def norm_of(weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> nn.
 
 
 def fma(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    step = affine_of(norm)
+    step = norm_affine(norm)
     a, b = (t.double()[:, None, None] for t in (step.a, step.b))
     return (x.double() * a + b).float()
 
@@ -46,8 +46,8 @@ def test_a_norm_without_numbers_of_its_own():
 def test_numbers_that_are_not_finite_are_left_to_torch():
     infinite = norm_of(torch.tensor([torch.inf]), torch.zeros(1), torch.zeros(1), torch.ones(1))
     unknown = norm_of(torch.ones(1), torch.zeros(1), torch.tensor([torch.nan]), torch.ones(1))
-    assert affine_of(infinite) is None
-    assert affine_of(unknown) is None
+    assert norm_affine(infinite) is None
+    assert norm_affine(unknown) is None
 
 
 @folds_norms

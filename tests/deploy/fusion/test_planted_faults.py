@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import proxconnect as pc
-from proxconnect.deploy.fusion import float_conv, forward, links, norms, rewrite, segments
-from proxconnect.deploy.fusion.attachment import fused_forward
-from proxconnect.deploy.fusion.finishes import FusedNormPool
-from proxconnect.deploy.fusion.float_conv import FusedFloatConv
-from proxconnect.deploy.fusion.image_conv import FusedImageConv
-from proxconnect.deploy.fusion.products import output_bits
+from proxconnect.deploy.fusion import binary_products, forward, image_convs, norms, rewrite, segments, steps
+from proxconnect.deploy.fusion.batch_norms import ImageNorm
+from proxconnect.deploy.fusion.binary_products import output_bits
+from proxconnect.deploy.fusion.graph_modules import graph_forward
+from proxconnect.deploy.fusion.image_convs import FloatConv
 from proxconnect.deploy.fusion.proof import Proof, prove
 from proxconnect.deploy.packed.levels import Int8Layer
 from proxconnect.kernels.epilogue import Affine, Clamp, Slope
@@ -93,7 +92,7 @@ def packed(**options: Any) -> Any:
 
 
 def nodes_of(model: nn.Module) -> list[Any]:
-    fused: Any = fused_forward(model)
+    fused: Any = graph_forward(model)
     return [*fused.work.graph.nodes]
 
 
@@ -102,7 +101,7 @@ def node_of(model: Any, layer: str) -> Any:
     module = model.get_submodule(layer)
 
     def computes(operation: Any) -> bool:
-        modules = [getattr(operation, "layer", None), *(link.module for link in getattr(operation, "links", ()))]
+        modules = [getattr(operation, "layer", None), *(step.module for step in getattr(operation, "steps", ()))]
         return any(one is module for one in modules)
 
     if isinstance(module, Int8Layer) and not {"avx2", "avx512", "amx"} & set(pc.kernels.instruction_sets()):
@@ -170,21 +169,21 @@ def in_parts(patch: Callable[..., None], net: type[nn.Module], **faults: Any) ->
 
 def fast(patch: Callable[..., None], call: Callable[..., Tensor]) -> Any:
     """Float convolutions by a kernel, on whatever machine."""
-    patch(float_conv, "has_float_conv", lambda: True)
-    patch(float_conv, "FusedFloatConv2d", lambda *_: None)
-    patch(FusedFloatConv, "__call__", call)
+    patch(image_convs, "has_float_conv", lambda: True)
+    patch(image_convs, "FusedFloatConv2d", lambda *_: None)
+    patch(FloatConv, "__call__", call)
     return packed(floats="fast")
 
 
-def without_the_last_digit(self: FusedFloatConv, input: Tensor, *others: Tensor) -> Tensor:
-    layer: Any = copy.deepcopy(self.layer)
-    layer.weight.copy_(layer.weight.bfloat16())
-    coarse = FusedImageConv(layer, self.kernel, self.stride, self.mean, self.links, self.pool)
+def without_the_last_digit(self: FloatConv, input: Tensor, *others: Tensor) -> Tensor:
+    coarse = copy.copy(self)
+    coarse.layer = copy.deepcopy(self.layer)
+    coarse.layer.weight.copy_(self.layer.weight.bfloat16())
     return coarse.by_layers(input, *others)
 
 
 def of_unshifted_mean(norm: nn.Module) -> Affine | None:
-    step = norms.affine_of(norm)  # type: ignore[arg-type]  # it is a batch norm
+    step = norms.norm_affine(norm)  # type: ignore[arg-type]  # it is a batch norm
     return step and Affine(step.a, torch.zeros_like(step.b))
 
 
@@ -209,13 +208,13 @@ FAULTS: dict[str, tuple[str, Plant]] = {
     "a wrong scale of one channel": ("a, a_norm", lambda _: answers("a", lambda y: torch.where(THIRD, y * 1.01, y))),
     "swapped channels": ("a, a_norm", lambda _: answers("a", lambda y: y[:, SWAPPED])),
     "a pixel that is left out": ("a, a_norm", lambda _: answers("a", lambda y: y.index_fill(3, torch.tensor(0), 0))),
-    "the last step dropped": ("a, a_norm", lambda _: made_of("a", 10, lambda steps: steps[:-1])),
-    "a clamp dropped": ("c, c_act", lambda _: made_of("c", 10, lambda steps: steps[:-1])),
+    "the last step dropped": ("a, a_norm", lambda _: made_of("a", 10, lambda then: then[:-1])),
+    "a clamp dropped": ("c, c_act", lambda _: made_of("c", 10, lambda then: then[:-1])),
     "a clamp at another value": ("c, c_act", lambda _: made_of("c", 10, lambda _: (Clamp(-1.0, 1.001),))),
     "an addition dropped": ("a, a_norm", lambda _: reads("a", lambda x, y: (x, torch.zeros_like(y)))),
-    "steps in another order": ("a, a_norm", lambda _: made_of("a", 10, lambda steps: (*steps[1:], steps[0]))),
+    "steps in another order": ("a, a_norm", lambda _: made_of("a", 10, lambda then: (*then[1:], then[0]))),
     "a slope without its sign": (
-        "a, a_norm", lambda _: made_of("a", 10, lambda steps: (*steps[:-1], Slope(-steps[-1].a))),
+        "a, a_norm", lambda _: made_of("a", 10, lambda then: (*then[:-1], Slope(-then[-1].a))),
     ),
     "a scale without its bias": ("a, a_norm", lambda _: made_of("a", 8, torch.zeros_like)),
     "a residual from another node": ("down, add", lambda _: reads_other("down", 1, "mean_1")),
@@ -225,7 +224,7 @@ FAULTS: dict[str, tuple[str, Plant]] = {
     "no border": ("a, a_norm", lambda _: made_of("a", 6, lambda value: 1)),
     "a lost shift": ("a, a_norm", lambda _: made_of("a", 12, lambda _: None)),
     "a shift of the layer behind lost": (
-        "b, b_norm, c.shifted", lambda patch: patched(patch, rewrite, "output_bits", without_shift),
+        "b, b_norm, c.shifted", lambda patch: patched(patch, binary_products, "output_bits", without_shift),
     ),
     "an interval that begins later by one": ("b, b_norm", lambda _: intervals(lambda s: with_low(s, s.low + 1))),
     "one interval that begins later": (
@@ -237,15 +236,15 @@ FAULTS: dict[str, tuple[str, Plant]] = {
     "rows and columns exchanged": ("a, a_norm", lambda _: reads("a", lambda x, y: (x.mT, y))),
     "a wrong stride": ("c, c_act", lambda _: made_of("c", 3, lambda padding: (0, 0))),
     "a norm folded without its mean": (
-        "stem_norm", lambda patch: patched(patch, links, "affine_of", of_unshifted_mean),
+        "stem_norm", lambda patch: patched(patch, steps, "norm_affine", of_unshifted_mean),
     ),
     "a pool before instead of behind": (
         "stem_norm, stem_act, pool",
-        lambda patch: patched(patch, FusedNormPool, "__call__", lambda self, x: pool_first(self, x)),
+        lambda patch: patched(patch, ImageNorm, "__call__", lambda self, x: pool_first(self, x)),
     ),
     "a pool of the mean": (
         "stem_norm, stem_act, pool",
-        lambda patch: patched(patch, FusedNormPool, "__call__", lambda self, x: mean_pool(self, x)),
+        lambda patch: patched(patch, ImageNorm, "__call__", lambda self, x: mean_pool(self, x)),
     ),
     "an activation left out as nothing": (
         "act", lambda patch: patched(patch, rewrite, "is_nothing", lambda m: isinstance(m, nn.Dropout | nn.GELU)),
@@ -291,11 +290,11 @@ def next_of(values: Tensor) -> Tensor:
 
 
 def pool_first(self: Any, x: Tensor) -> Tensor:
-    return links.run(self.links, self.pool(x), ())
+    return steps.run(self.steps, self.pool(x), ())
 
 
 def mean_pool(self: Any, x: Tensor) -> Tensor:
-    return functional.avg_pool2d(links.run(self.links, x, ()), 2)
+    return functional.avg_pool2d(steps.run(self.steps, x, ()), 2)
 
 
 def other_border(model: Any) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import ProofError, prove
-from proxconnect.deploy.fusion.attachment import fused_forward
-from proxconnect.deploy.fusion.finishes import FusedNorm
+from proxconnect.deploy.fusion.batch_norms import ImageNorm
+from proxconnect.deploy.fusion.graph_modules import graph_forward
 
 
 @folds_norms
@@ -137,14 +137,14 @@ def ranking(monkeypatch: pytest.MonkeyPatch, noise: float) -> nn.Module:
         tensor[5] = tensor[4]
     norm.weight[4:6] = torch.tensor([1.0, 1 + 1e-6])
     norm.bias[4:6] = 0
-    own = FusedNorm.__call__
+    own = ImageNorm.__call__
 
-    def noisy(self: FusedNorm, *args: Tensor) -> Tensor:
+    def noisy(self: ImageNorm, *args: Tensor) -> Tensor:
         answer = own(self, *args)
         answer[:, 5] *= 1 - noise
         return answer
 
-    monkeypatch.setattr(FusedNorm, "__call__", noisy)
+    monkeypatch.setattr(ImageNorm, "__call__", noisy)
     return model
 
 
@@ -157,7 +157,7 @@ def test_a_right_model_is_proved_though_rounding_swaps_near_ties(monkeypatch: py
     assert proof.operations_gap < 1e-5
     assert proof.graph_gap > 1e-2
     assert "(with every layer within its own bound, as above)" in str(proof)
-    assert not fused_forward(small)._is_given_up
+    assert not graph_forward(small)._is_given_up
 
 
 @folds_norms
@@ -179,9 +179,9 @@ def test_rounding_that_a_norm_blows_up_is_no_fault(monkeypatch: pytest.MonkeyPat
     model[0].bias.fill_(1)
     model[1].load_state_dict(nn.BatchNorm2d(16).state_dict() | {"running_mean": torch.ones(16)})
     model[1].running_var.zero_()
-    own = FusedNorm.__call__
-    monkeypatch.setattr(FusedNorm, "__call__", lambda self, *args: own(self, *args) + 3e-5)
+    own = ImageNorm.__call__
+    monkeypatch.setattr(ImageNorm, "__call__", lambda self, *args: own(self, *args) + 3e-5)
     assert pc.pack(model, floats="torch", example=image()).packing.proof.operations == 1
-    monkeypatch.setattr(FusedNorm, "__call__", lambda self, *args: own(self, *args) + 1e-3)
+    monkeypatch.setattr(ImageNorm, "__call__", lambda self, *args: own(self, *args) + 1e-3)
     with pytest.raises(ProofError, match="layers 1, 2 and"):
         pc.pack(model, floats="torch", example=image())

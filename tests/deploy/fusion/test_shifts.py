@@ -8,6 +8,7 @@ from torch import nn
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
+from proxconnect.deploy.fusion.binary_products import BITS, STEPS
 from proxconnect.layers.react import RPReLU, Shift
 from proxconnect.training.models.bireal import BiRealNet, ReactConv
 
@@ -52,7 +53,7 @@ def residual() -> nn.Module:
 def test_they_run_in_the_pass_of_a_product_to_the_bit(build, links, bits):
     model = pc.pack(shifted(build()))
     (region,) = model.packing.fusion.regions
-    assert (region.links, region.bits) == (links, bits)
+    assert (region.counts[STEPS], region.counts[BITS]) == (links, bits)
     for batch in (2, 3):
         x = image(batch=batch)
         with layer_by_layer(model), torch.no_grad():
@@ -115,8 +116,8 @@ def test_thresholds_of_layers_run_in_the_pass_before_to_the_bit(build):
     model = thresholded(build())
     packed, without = pc.pack(model), pc.pack(binary(build()))
     (region,), (other,) = packed.packing.fusion.regions, without.packing.fusion.regions
-    assert (region.products, region.bits) == (other.products, other.bits)
-    assert region.links >= other.links + region.bits
+    assert (region.counts["binary layers"], region.counts[BITS]) == (other.counts["binary layers"], other.counts[BITS])
+    assert region.counts[STEPS] >= other.counts[STEPS] + region.counts[BITS]
     for batch in (2, 3):
         x = image(batch=batch)
         with layer_by_layer(packed), torch.no_grad():
@@ -147,5 +148,5 @@ def test_layers_that_share_an_input_have_their_own_thresholds():
 
     model, x = thresholded(Twins()), torch.randn(9, 64)
     packed = pc.pack(model, example=x)
-    assert packed.packing.fusion.regions[0].bits == 0
+    assert packed.packing.fusion.regions[0].counts[BITS] == 0
     assert torch.equal(packed(x), model(x))

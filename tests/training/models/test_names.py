@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from proxconnect._support import extras
-from proxconnect.cli.bench import named
+from proxconnect.cli.networks import named
 from proxconnect.training.models import libraries
 from proxconnect.training.models.bireal import KEEP
 from proxconnect.training.models.names import OURS, build, find

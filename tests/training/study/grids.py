@@ -1,10 +1,10 @@
-"""Small grids of fake rows, and a crew that runs them in this process."""
+"""Small grids of fake rows, and workers that run them in this process."""
 
 from pathlib import Path
 
 import yaml
 
-from proxconnect.training.study.orders import perform
+from proxconnect.training.study.workers import perform
 
 GRID = {
     "run": "fake_rows:run_row",
@@ -47,10 +47,6 @@ class InTurn:
 
     def __exit__(self, *_):
         pass
-
-    @property
-    def room(self):
-        return self.given is None
 
     def give(self, order):
         self.given = order

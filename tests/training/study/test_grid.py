@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxconnect.training.study import version, yaml_files
+from proxconnect.training.study.expansion import rows_of, selected
 from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.names import GridError
 from proxconnect.training.study.overrides import overridden
-from proxconnect.training.study.rows import address, rows_of, selected
+from proxconnect.training.study.rows import address
 
 
 def rows(folder: Path, **changes):

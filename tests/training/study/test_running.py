@@ -35,7 +35,7 @@ def study_of(folder: Path, only=(), **changes) -> Study:
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """Those take longer than rows that train nothing."""
-    monkeypatch.setattr(module.report, "_draw", lambda *_: [])
+    monkeypatch.setattr(module.results, "_draw", lambda *_: [])
 
 
 def run(study: Study, crew=InTurn, limit=None):
@@ -48,7 +48,7 @@ def run(study: Study, crew=InTurn, limit=None):
 def shown(study: Study):
     """What is printed of the ledger as it is."""
     console = Console(file=io.StringIO(), width=200)
-    module.write_report(study, console)
+    module.write_results(study, console)
     return console.file.getvalue()
 
 
@@ -61,7 +61,7 @@ def results(study: Study):
 def unbroken(tmp_path_factory):
     study = study_of(tmp_path_factory.mktemp("unbroken"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.report, "_draw", lambda *_: [])
+        patch.setattr(module.results, "_draw", lambda *_: [])
         assert run(study)[0] == 0
     return results(study)
 

@@ -9,29 +9,34 @@ from dataclasses import replace
 import numpy
 import pytest
 from grids import write_grid
+from pandas import DataFrame
 from scipy import stats
 from test_ledger import entry
 
 from proxconnect._support.text import plain
-from proxconnect.training.study import pictures, report
-from proxconnect.training.study.forecast import Share, remaining
+from proxconnect.training.study import pictures, results
 from proxconnect.training.study.grid import Grid, Layout
 from proxconnect.training.study.ledger import Entry
-from proxconnect.training.study.statistics import Pooled, Spread, cells, differences, mean_interval, next_interval
+from proxconnect.training.study.statistics import (
+    REESTIMATED,
+    differences,
+    frame,
+    mean_intervals,
+    next_interval,
+    settings,
+    spreads,
+)
 from proxconnect.training.study.tables import (
     AGAINST_FLOAT,
     QUANTITIES,
-    cells_csv,
     difference_table,
     less_float,
     markdown,
-    parts,
     tables,
     telling,
 )
 from proxconnect.training.study.verification import verdict
 
-FIGURE = "accuracy.reestimated"
 PAIRS = {"bnn+": 0.84, "bnn++": 0.85}
 
 
@@ -47,26 +52,32 @@ def entries() -> list[Entry]:
     return found
 
 
-def values(entries, **labels):
-    chosen = [e for e in entries if labels.items() <= e.labels.items()]
-    return {e.labels["seed"]: e.figure(FIGURE) for e in chosen}
+def values(rows, **labels):
+    """The accuracies of a frame, or of entries, by seed."""
+    rows = rows if isinstance(rows, DataFrame) else frame(rows)
+    for axis, label in labels.items():
+        rows = rows[rows[axis] == label]
+    return dict(zip(rows["seed"], rows[REESTIMATED], strict=True))
 
 
 def test_paired_differences_are_those_of_scipy(entries):
-    for found in differences(entries, "pair", "bnn++", "bnn+", FIGURE):
-        one, other = (values(entries, pair=pair, mode=found.setting["mode"]) for pair in ("bnn++", "bnn+"))
+    for found in differences(frame(entries), "pair", "bnn++", "bnn+").itertuples():
+        one, other = (values(entries, pair=pair, mode=found.mode) for pair in ("bnn++", "bnn+"))
         seeds = sorted(one.keys() & other.keys())
         expected = stats.ttest_rel([one[s] for s in seeds], [other[s] for s in seeds])
-        assert found.count == len(seeds) == (5 if found.setting["mode"] == "BW" else 4)
-        assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
-        assert found.excludes_zero == (expected.pvalue < 0.05)
+        assert found.seeds == len(seeds) == (5 if found.mode == "BW" else 4)
+        assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+        assert (found.low > 0 or found.high < 0) == (expected.pvalue < 0.05)
 
 
 def test_one_seed_has_no_interval():
     rows = [entry(0, 0.8, pair="a"), entry(0, 0.7, pair="b"), entry(1, 0.7, pair="b")]
-    (found,) = differences(rows, "pair", "a", "b", FIGURE)
-    assert (found.count, found.interval, found.excludes_zero) == (1, None, False)
-    assert found.mean == pytest.approx(0.1)
+    (found,) = differences(frame(rows), "pair", "a", "b").to_dict("records")
+    assert found["seeds"] == 1
+    assert numpy.isnan([found["low"], found["high"]]).all()
+    assert found["mean"] == pytest.approx(0.1)
+    (line,) = difference_table(differences(frame(rows), "pair", "a", "b")).lines
+    assert line == ("", "+10.00", "", "", "1")
 
 
 def test_intervals_hold_what_they_say():
@@ -74,17 +85,18 @@ def test_intervals_hold_what_they_say():
     random = numpy.random.default_rng(0)
     means, nexts, trials = 0, 0, 4000
     for sample in random.normal(size=(trials, 10)):
-        spreads = [Spread.of(list(setting)) for setting in sample[:9].reshape(3, 3)]
-        low, high = mean_interval(spreads[0])
-        means += low <= 0 <= high
-        low, high = next_interval(spreads[0], Pooled.of(spreads))
+        settings = sample[:9].reshape(3, 3)
+        cells = DataFrame({"seeds": 3, "mean": settings.mean(1), "sd": settings.std(1, ddof=1)})
+        first = mean_intervals(cells).iloc[0]
+        means += first["low"] <= 0 <= first["high"]
+        low, high = next_interval(cells.iloc[0], cells)
         nexts += low <= sample[9] <= high
     for share in (means / trials, nexts / trials):
         assert share == pytest.approx(0.95, abs=4 * (0.05 * 0.95 / trials) ** 0.5)
 
 
 def test_a_table_has_mean_and_sd_of_each_cell(entries):
-    (table,) = tables(entries, Layout())
+    (table,) = tables(frame(entries), Layout())
     assert table.heads == ("pair", "BW E2E", "BWA E2E")
     found = {line[0]: line[1:] for line in table.lines}
     assert found.keys() == PAIRS.keys()
@@ -92,7 +104,7 @@ def test_a_table_has_mean_and_sd_of_each_cell(entries):
     assert found["bnn+"][1] == f"{statistics.mean(percent):.2f}±{statistics.stdev(percent):.2f} (4)"
     floats = [100 * v for v in values(entries, pair="fp").values()]
     assert table.notes[0] == f"fp float E2E: {statistics.mean(floats):.2f}±{statistics.stdev(floats):.2f} (3)"
-    assert max(map(len, plain(report.on_terminal(table)).splitlines())) <= 80
+    assert max(map(len, plain(results.on_terminal(table)).splitlines())) <= 80
     lines = markdown(table).splitlines()
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("|")}) == 1
 
@@ -100,16 +112,16 @@ def test_a_table_has_mean_and_sd_of_each_cell(entries):
 def test_a_wide_table_is_shown_in_parts_that_fit_and_lose_no_cell(entries):
     modes = [f"mode {n}" for n in range(12)]
     wide = [entry(seed, 0.8, pair=pair, mode=mode, start="E2E") for mode in modes for pair in "ab" for seed in (0, 1)]
-    (table,) = tables([*wide, entry(0, 0.9, pair="alone", mode="mode 11", start="E2E")], Layout())
-    found = parts(table, 79)
+    (table,) = tables(frame([*wide, entry(0, 0.9, pair="alone", mode="mode 11", start="E2E")]), Layout())
+    found = results.parts(table, 79)
     assert len(found) > 1
-    assert all(max(map(len, plain(report.on_terminal(part)).splitlines())) <= 80 for part in found)
+    assert all(max(map(len, plain(results.on_terminal(part)).splitlines())) <= 80 for part in found)
     assert [head for part in found for head in part.heads[1:]] == list(table.heads[1:])
     assert [[line[0] for line in part.lines] for part in found] == [["a", "b"]] * (len(found) - 1) + [
         ["a", "b", "alone"]
     ]
     assert [part.notes for part in found] == [()] * (len(found) - 1) + [table.notes]
-    assert parts(tables(entries, Layout())[0], 79) == tables(entries, Layout())
+    assert results.parts(tables(frame(entries), Layout())[0], 79) == tables(frame(entries), Layout())
 
 
 def test_what_hardening_loses_is_measured_row_by_row():
@@ -117,14 +129,14 @@ def test_what_hardening_loses_is_measured_row_by_row():
     rows = [replace(e, measured={"accuracy": e.measured["accuracy"] | {"soft": soft}})
             for e, soft in zip(rows, (0.82, 0.83), strict=True)]  # fmt: skip
     (quantity,) = [q for q in QUANTITIES if q.less]
-    (table,) = tables([*rows, entry(2, 0.8, mode="BW", pair="a")], Layout(), quantity)
+    (table,) = tables(frame([*rows, entry(2, 0.8, mode="BW", pair="a")]), Layout(), quantity)
     assert table.lines == (("a", "0.50±2.12"),)
 
 
 def test_binary_rows_are_held_against_the_float_one_of_their_seed(entries):
     floats = values(entries, pair="fp")
-    found = less_float(entries, Layout())
-    assert {e.labels["seed"] for e in found} == set(floats)
+    found = less_float(frame(entries), Layout())
+    assert set(found["seed"]) == set(floats)
     for mode, pair in (("BW", "bnn++"), ("BWA", "bnn+")):
         expected = {s: v - floats[s] for s, v in values(entries, pair=pair, mode=mode).items() if s in floats}
         assert values(found, pair=pair, mode=mode) == pytest.approx(expected)
@@ -134,19 +146,19 @@ def test_binary_rows_are_held_against_the_float_one_of_their_seed(entries):
 
 def test_other_axes_have_tables_of_their_own():
     rows = [entry(0, 0.8, model=model, mode="BW", pair="bc") for model in ("resnet", "vit")]
-    assert [table.title.partition(":")[0] for table in tables(rows, Layout())] == ["resnet", "vit"]
-    (table,) = tables(rows, Layout("model", ("pair",)))
+    assert [table.title.partition(":")[0] for table in tables(frame(rows), Layout())] == ["resnet", "vit"]
+    (table,) = tables(frame(rows), Layout("model", ("pair",)))
     assert (table.heads, [line[0] for line in table.lines]) == (("model", "bc"), ["resnet", "vit"])
 
 
 def test_labels_that_all_rows_have_are_not_said():
     rows = [entry(0, 0.8, model=model, mode="BW", pictures="held out") for model in ("resnet", "vit")]
-    assert [e.labels.keys() for e in telling(rows, Layout())] == [{"seed", "pair", "mode", "model"}] * 2
+    assert [labels.keys() for labels in settings(telling(frame(rows), Layout()))] == [{"pair", "mode", "model"}] * 2
 
 
 def test_csv_is_unrounded(entries):
-    lines = list(csv.DictReader(io.StringIO(cells_csv(entries))))
-    (line,) = [x for x in lines if (x["pair"], x["mode"], x["figure"]) == ("bnn++", "BW", FIGURE)]
+    lines = list(csv.DictReader(io.StringIO(results._csv(results.cells(frame(entries))))))
+    (line,) = [x for x in lines if (x["pair"], x["mode"], x["figure"]) == ("bnn++", "BW", REESTIMATED)]
     found = list(values(entries, pair="bnn++", mode="BW").values())
     assert float(line["mean"]) == statistics.fmean(found)
     assert float(line["sd"]) == statistics.stdev(found)
@@ -154,28 +166,28 @@ def test_csv_is_unrounded(entries):
 
 
 def test_the_table_of_differences_counts_what_is_sure(entries):
-    found = differences(entries, "pair", "bnn++", "bnn+", FIGURE)
+    found = differences(frame(entries), "pair", "bnn++", "bnn+")
     table = difference_table(found)
-    assert [line[3] == "+" for line in table.lines] == [d.excludes_zero and d.mean > 0 for d in found]
+    assert [line[3] == "+" for line in table.lines] == (found["low"] > 0).tolist()
     assert table.notes[0].startswith("bnn++ is better in 2 of 2 settings; the interval excludes 0 for it in ")
 
 
 def test_pictures_show_means_and_intervals(entries):
-    (figure,) = pictures.accuracies(entries, Layout()).values()
+    (figure,) = pictures.accuracies(frame(entries), Layout()).values()
     first = figure.axes[0]
     found = [100 * v for v in values(entries, pair="bnn+", mode="BW").values()]
     bars = {round(line.get_xdata()[0], 9) for line in first.lines if line.get_marker() == "o"}
     assert round(statistics.fmean(found), 9) in bars
-    compared = differences(entries, "pair", "bnn++", "bnn+", FIGURE)
+    compared = differences(frame(entries), "pair", "bnn++", "bnn+")
     forest = pictures.differences([compared]).axes[0]
     drawn = [tuple(line.get_xdata()) for line in forest.lines if len(set(line.get_xdata())) == 2]
-    assert drawn == [pytest.approx(tuple(100 * end for end in d.interval)) for d in compared]
-    assert list(pictures.curves(entries, Layout())) == ["BW E2E", "BWA E2E"]
+    assert drawn == [pytest.approx((100 * low, 100 * high)) for low, high in compared[["low", "high"]].to_numpy()]
+    assert list(pictures.curves(frame(entries), Layout())) == ["BW E2E", "BWA E2E"]
 
 
 def test_a_report_is_written_beside_the_ledger(entries, tmp_path):
     grid = Grid.read(write_grid(tmp_path))
-    paths = report.write(entries, grid, tmp_path)
+    paths = results.write(entries, grid, tmp_path)
     assert {path.relative_to(tmp_path).as_posix() for path in paths} == {
         "tables.md", "cells.csv", "differences.csv", "figures/accuracies.png", "figures/differences.png",
         "figures/curves-BW-E2E.png", "figures/curves-BWA-E2E.png",
@@ -186,26 +198,16 @@ def test_a_report_is_written_beside_the_ledger(entries, tmp_path):
 def test_a_row_agrees_to_the_bit_or_within_the_spread_of_its_seeds(entries):
     recorded = next(e for e in entries if e.labels["pair"] == "bnn+")
     labels = {name: label for name, label in recorded.labels.items() if name != "seed"}
-    spreads = [Spread.of(found) for found in cells(entries, FIGURE).values()]
-    low, high = next_interval(Spread.of(list(values(entries, **labels).values())), Pooled.of(spreads))
+    cells = spreads(frame(entries), REESTIMATED)
+    own = cells[(cells["pair"] == labels["pair"]) & (cells["mode"] == labels["mode"])].iloc[0]
+    low, high = next_interval(own, cells)
 
     def again(accuracy):
         return verdict(recorded, entry(int(recorded.labels["seed"]), accuracy, **labels), entries)
 
-    assert again(recorded.figure(FIGURE)).reason == "the same to the bit"
+    assert again(recorded.figure(REESTIMATED)).reason == "the same to the bit"
     assert again((low + high) / 2).agrees
     assert not again(high + 1e-6).agrees
     assert "outside" in again(low - 1e-6).reason
     alone = [recorded]
     assert not verdict(recorded, entry(0, 0.5, **labels), alone).agrees
-
-
-def test_the_end_is_that_of_the_workers_in_turn():
-    done = [entry(0, pair=pair) for pair in ("a", "b")]  # of one second each
-    waiting = [{"seed": "1", "pair": "a"}] * 3
-    assert remaining([], waiting, [], 2) is None
-    assert remaining([], waiting, done, 2) == 2
-    half = Share({"seed": "1", "pair": "c"}, elapsed=10, begun=0.25, done=0.5)  # 40 s in all, 20 to go
-    assert remaining([half], waiting, done, 2) == 20
-    assert remaining([half], [{"seed": "1", "pair": "c"}], done, 1) == 60
-    assert remaining([Share({"seed": "1", "pair": "a"}, elapsed=0.25)], [], done, 1) == 0.75

@@ -1,7 +1,5 @@
-"""How fast and how small packed networks are on this machine, beside float ones and other engines."""
+"""Speed and size of packed networks on this machine, beside float ones and other engines."""
 
-from proxconnect.cli.bench.measure import measure
-from proxconnect.cli.bench.networks import Network, named
-from proxconnect.cli.bench.results import MODES, Bench, Contender, Mode, Options
+from proxconnect.cli.bench.benchmark import MODES, Mode, Options, measure
 
-__all__ = ["MODES", "Bench", "Contender", "Mode", "Network", "Options", "measure", "named"]
+__all__ = ["MODES", "Mode", "Options", "measure"]

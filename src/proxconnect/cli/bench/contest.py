@@ -1,8 +1,8 @@
 """Whole networks against one another: float, packed, and in other engines."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,68 +11,93 @@ from torch import Tensor, nn
 
 from proxconnect._support.example import arguments, tensors_in
 from proxconnect.cli.bench import rivals
-from proxconnect.cli.bench.answers import difference, require_runs, run
-from proxconnect.cli.bench.examples import batch_of, shapes_of, shown, with_batch
-from proxconnect.cli.bench.results import FLOAT, Contender, Say
 from proxconnect.cli.bench.rivals import CannotRunError, Rival, Task
 from proxconnect.cli.bench.timing import Spread, Work, interleaved, quotients
+from proxconnect.cli.examples import batch_of, difference, require_runs, run, shapes_of, shown, with_batch
+
+FLOAT, PACKED = "float", "packed"
+FILES = {FLOAT: "float.pt", PACKED: "packed.safetensors"}
+"""The files that `measure` writes: the float state dict, and the packed file."""
+
+Say = Callable[[str], None]
+"""Takes a line on what is going on."""
 
 
 @dataclass(frozen=True)
-class Networks:
-    """One network in its forms."""
+class Contender:
+    """One way to run the whole network."""
+
+    name: str
+    """"float" and "packed" for torch, or the name of an engine."""
+    version: str
+    """The version of torch or of the engine."""
+    latency: Spread
+    """Seconds of a run on the example."""
+    speedup: Spread
+    """Seconds of float by these, round by round."""
+    seconds: Mapping[int, tuple[float, ...]]
+    """Seconds of a run, one per round, by size of batch."""
+    difference: float
+    """The largest |Δ| to the answers of the network that it runs; for the packed network, of the binary one."""
+
+    def throughput(self, batch: int) -> float:
+        """Return the inputs per second, in batches of that size."""
+        return batch / Spread.of(self.seconds[batch]).median
+
+
+@dataclass
+class Contest:
+    """All forms of one network, and other engines, on one input after another."""
 
     title: str
     model: nn.Module
-    """The float one."""
+    """The float form."""
     binary: nn.Module
-    """What `binarize` made of it, in `eval()`."""
+    """The binary form, in `eval()`."""
     packed: Mapping[str, nn.Module]
-    """What `pack` made of that or of another binary form, by name."""
-    differences: Mapping[str, float]
-    """How far the answers of the packed ones are from those of their binary forms."""
-
-
-class Contest:
-    """The contenders on one input after another."""
-
-    def __init__(self, networks: Networks, threads: int, rounds: int, folder: Path, say: Say) -> None:
-        self.networks, self.threads, self.rounds = networks, threads, rounds
-        self.folder, self.say = folder, say
-        self.absent: dict[str, str] = {}
-        self.versions = dict.fromkeys((FLOAT, *networks.packed), str(torch.__version__))
-        self.differences: dict[str, float] = {FLOAT: 0.0, **networks.differences}
+    """Packed forms of that or of other binary forms, by name."""
+    differences: dict[str, float]
+    """The largest |Δ| of each packed form to its binary form; later of each engine to the form that it runs."""
+    threads: int
+    rounds: int
+    folder: Path
+    """For files of engines."""
+    say: Say
+    absent: dict[str, str] = field(default_factory=dict)
+    """The reasons why engines did not run, by name."""
 
     def contenders(self, example: Any, batches: tuple[int, ...]) -> tuple[Contender, ...]:
-        """All that there are, measured on the example and on every batch of it."""
+        """Measure all contenders on the example and on batches of it."""
         own = batch_of(example)
         times = {own: self._times(example)}
         for size in batches:
             if size not in times:
                 with torch.inference_mode(False):  # converters take plain tensors
                     batch = with_batch(example, size)
-                require_runs(f"{self.networks.title}, in a batch of {size},", self.networks.model, batch)
+                require_runs(f"{self.title}, in a batch of {size},", self.model, batch)
                 times[size] = self._times(batch)
+        versions = {rival.name: rival.version for rival in rivals.RIVALS if rival.name in times[own]}
         return tuple(
             Contender(
-                name, self.versions[name], Spread.of(taken), Spread.of(quotients(times[own][FLOAT], taken)),
-                {size: times[size][name] for size in batches if name in times[size]}, self.differences[name],
+                name, versions.get(name, str(torch.__version__)), Spread.of(taken),
+                Spread.of(quotients(times[own][FLOAT], taken)),
+                {size: times[size][name] for size in batches if name in times[size]}, self.differences.get(name, 0.0),
             )
             for name, taken in times[own].items()
         )  # fmt: skip
 
     def _times(self, example: Any) -> dict[str, tuple[float, ...]]:
-        networks = {FLOAT: self.networks.model, **self.networks.packed}
+        networks = {FLOAT: self.model, **self.packed}
         works = {name: _work(network, example) for name, network in networks.items()} | self._rivals(example)
         self.say(f"timing {' and '.join(works)} on {shown(shapes_of(example))}")
         return interleaved(works, self.rounds)
 
     def _rivals(self, example: Any) -> dict[str, Work]:
-        """The engines that are installed and take the network; why not, in `absent`."""
+        """Prepare the engines that take the network; `absent` gets the reasons of the others."""
         works: dict[str, Work] = {}
-        inputs, kwargs = arguments(self.networks.model, example)
+        inputs, kwargs = arguments(self.model, example)
         takes_them = not kwargs and all(isinstance(value, Tensor) for value in inputs)
-        task = Task(self.networks.model, self.networks.binary, inputs, self.threads, self.folder)
+        task = Task(self.model, self.binary, inputs, self.threads, self.folder)
         for rival in rivals.RIVALS:
             if rival.name in self.absent:
                 continue
@@ -84,21 +109,20 @@ class Contest:
                 works[rival.name] = self._rival(rival, task)
             except CannotRunError as why:
                 self.absent[rival.name] = str(why)
-            except Exception as error:  # whatever a converter of others raises, the rest is still to be measured
+            except Exception as error:  # the others are measured whatever a converter raises
                 self.absent[rival.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return works
 
     def _rival(self, rival: Rival, task: Task) -> Work:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-            warnings.simplefilter("ignore")  # a converter's, of its own ways
+            warnings.simplefilter("ignore")  # of converters
             engine = rival.prepare(task)
-        self.versions[rival.name] = rival.version
         if rival.name not in self.differences:
-            reference = self.networks.model if rival.runs == "float" else self.networks.binary
+            reference = self.model if rival.runs == "float" else self.binary
             self.differences[rival.name] = difference(tensors_in(run(reference, task.inputs)), rivals.answers(engine))
         return engine
 
 
 def _work(network: nn.Module, example: Any) -> Work:
-    args, kwargs = arguments(network, example)
+    args, kwargs = arguments(network, example)  # not in the work, since it looks at every parameter
     return lambda: network(*args, **kwargs)

@@ -1,10 +1,10 @@
-"""How fast causal language models of transformers write, by their own `generate`."""
+"""The speed at which causal language models of transformers write with their own `generate`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,11 @@ class Writer:
 
     name: str
     first_token: Spread
-    """Seconds from the call of `generate` to the first new token: the whole prompt runs through the network."""
+    """Seconds from the call of `generate` to the first new token; the whole prompt runs through the network."""
     first_speedup: Spread
-    """The first network's seconds by these, round by round."""
+    """Seconds of the first network by these, round by round."""
     rate: Spread
-    """Tokens a second after the first one: each is a run on one token and the cache of keys and values."""
+    """Tokens per second after the first one; each is a run on one token and the cache of keys and values."""
     rate_speedup: Spread
     """This rate by that of the first network, round by round."""
 
@@ -32,14 +32,14 @@ class Generation:
     """Networks that write after the same prompt, greedily, one text at a time."""
 
     prompt: int
-    """Its tokens."""
+    """The tokens of the prompt."""
     tokens: int
-    """The new ones."""
+    """The new tokens."""
     writers: tuple[Writer, ...]
 
 
 def can_write(model: nn.Module) -> bool:
-    """Whether it is a causal language model of transformers: one that goes on from the tokens it is given."""
+    """Return whether `model` is a causal language model of transformers."""
     can_generate = getattr(model, "can_generate", None)
     if can_generate is None or not can_generate():
         return False
@@ -48,7 +48,7 @@ def can_write(model: nn.Module) -> bool:
 
 
 def require_room(title: str, model: nn.Module, prompt: int, tokens: int) -> None:
-    """ValueError where `model` writes, but has fewer positions than that, or `tokens` is 1, which has no rate."""
+    """Raise ValueError if `model` writes but has fewer positions, or if `tokens` is 1, which has no rate."""
     if not can_write(model):
         return
     if tokens < 2:
@@ -58,15 +58,15 @@ def require_room(title: str, model: nn.Module, prompt: int, tokens: int) -> None
         raise ValueError(f"{title} has {room} positions: --prompt {prompt} and --tokens {tokens} are more together")
 
 
-def measure(models: Mapping[str, nn.Module], prompt: int, tokens: int, rounds: int) -> Generation:
-    """How fast each of `models`, forms of one network, writes; the first is what the others are compared with."""
+def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, rounds: int) -> Generation:
+    """Time how fast each form of one network writes, and compare all with the first one."""
     ids = _prompt(next(iter(models.values())), prompt)
     works = {name: partial(_write, model, ids, tokens) for name, model in models.items()}
     for work in works.values():
         work()
     taken = in_turn(works, rounds)
-    firsts = {name: [one.first for one in several] for name, several in taken.items()}
-    steps = {name: [one.rest / (tokens - 1) for one in several] for name, several in taken.items()}
+    firsts = {name: [first for first, _ in several] for name, several in taken.items()}
+    steps = {name: [rest / (tokens - 1) for _, rest in several] for name, several in taken.items()}
     reference = next(iter(models))
     return Generation(prompt, tokens, tuple(
         Writer(
@@ -77,15 +77,6 @@ def measure(models: Mapping[str, nn.Module], prompt: int, tokens: int, rounds: i
     ))  # fmt: skip
 
 
-class _Seconds(NamedTuple):
-    """What writing once took."""
-
-    first: float
-    """Until there was a token."""
-    rest: float
-    """From then to the last one."""
-
-
 class _Stopwatch:
     """The moments at which tokens come, as a streamer of `generate`."""
 
@@ -93,14 +84,15 @@ class _Stopwatch:
         self.moments: list[float] = []
 
     def put(self, tokens: Tensor) -> None:
-        """Called with the prompt, then with each new token."""
+        """Note the moment; called with the prompt, then with each new token."""
         self.moments.append(perf_counter())
 
     def end(self) -> None:
-        """Called after the last one."""
+        """Do nothing after the last token."""
 
 
-def _write(model: Any, ids: Tensor, tokens: int) -> _Seconds:
+def _write(model: Any, ids: Tensor, tokens: int) -> tuple[float, float]:
+    """Return the seconds until the first new token, and those from there to the last one."""
     watch = _Stopwatch()
     start = perf_counter()
     model.generate(
@@ -109,10 +101,10 @@ def _write(model: Any, ids: Tensor, tokens: int) -> _Seconds:
     )  # fmt: skip
     _, first, *rest = watch.moments
     assert len(rest) == tokens - 1
-    return _Seconds(first - start, rest[-1] - first)
+    return first - start, rest[-1] - first
 
 
 def _prompt(model: Any, tokens: int) -> Tensor:
-    """Tokens by chance, the same each time: (1, tokens)."""
+    """Draw tokens (1, tokens), the same each time."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(model.get_input_embeddings().num_embeddings, (1, tokens), generator=generator)

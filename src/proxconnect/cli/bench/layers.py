@@ -1,15 +1,15 @@
 """Each binary layer by itself, float beside packed, on the input that it gets in its network."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from proxconnect._support.example import arguments
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients
+from proxconnect.cli.examples import run
 from proxconnect.deploy.packed import PackedLayer
 from proxconnect.inspection.macs import count
 
@@ -19,7 +19,7 @@ _TURN = 0.002
 
 @dataclass(frozen=True)
 class LayerTimes:
-    """What is timed as one: a binary layer, or an attention with its binary projections."""
+    """A unit that is timed as one: a binary layer, or an attention with its binary projections."""
 
     name: str
     kind: str
@@ -27,32 +27,32 @@ class LayerTimes:
     members: tuple[str, ...]
     """The binary layers in it."""
     shapes: tuple[tuple[int, ...], ...]
-    """Those of their weights."""
+    """The shapes of their weights."""
     calls: int
-    """How often one run of the network calls it; 0 where other code takes its weight, and then there are no times."""
+    """Its calls in one run of the network; 0, and then without times, if other code takes its weight."""
     macs: int
     """Its multiply-adds in one run."""
     float_seconds: Spread | None
-    """Those that a call of its float form takes."""
+    """Seconds of one call of its float form."""
     packed_seconds: Spread | None
-    """Those that a call of its packed form takes."""
+    """Seconds of one call of its packed form."""
     speedup: Spread | None
     """Float by packed, round by round."""
     float_bytes: int
-    """Of the weights, as those that follow."""
+    """Bytes of the float weights."""
     packed_bytes: int
+    """Bytes of the packed weights."""
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """What float and packed take of one run; 0 where it is not called."""
+        """The seconds of float and of packed in one run; 0 if it is not called."""
         spreads = (self.float_seconds, self.packed_seconds)
         float_all, packed_all = (0.0 if spread is None else self.calls * spread.median for spread in spreads)
         return float_all, packed_all
 
 
-@dataclass(frozen=True)
-class Unit:
-    """What is timed as one, in both networks."""
+class Unit(NamedTuple):
+    """A part of the network that is timed as one, in both forms."""
 
     name: str
     members: Mapping[str, PackedLayer]
@@ -61,7 +61,7 @@ class Unit:
 
 
 def units(floats: nn.Module, packed: nn.Module) -> list[Unit]:
-    """The binary layers of `packed` and their counterparts in `floats`, in order of registration."""
+    """Return the binary layers of `packed` and their counterparts in `floats`, in order of registration."""
     float_modules = dict(floats.named_modules(remove_duplicate=False))
     found: dict[str, dict[str, PackedLayer]] = {}
     for name, module in packed.named_modules():
@@ -70,19 +70,19 @@ def units(floats: nn.Module, packed: nn.Module) -> list[Unit]:
     return [Unit(name, members, float_modules[name], packed.get_submodule(name)) for name, members in found.items()]
 
 
-def measure(units: Iterable[Unit], floats: nn.Module, packed: nn.Module, example: Any, rounds: int) -> list[LayerTimes]:
-    """The times of every unit, both forms on the input that the packed network gives it."""
-    units = list(units)
-    calls = _captured(packed, [unit.packed_form for unit in units], example)
+def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int) -> tuple[LayerTimes, ...]:
+    """Time both forms of every unit on the input that the packed network gives it."""
+    found = units(floats, packed)
+    calls = _captured(packed, [unit.packed_form for unit in found], example)
     macs = count(floats, example).macs
-    return [
+    return tuple(
         _times(unit, calls.get(unit.packed_form), sum(macs[m] for m in unit.float_form.modules()), rounds)
-        for unit in units
-    ]
+        for unit in found
+    )
 
 
 def _counterpart(name: str, float_modules: Mapping[str, nn.Module]) -> str:
-    """The attention around a layer, which in float computes its projections by itself; else the layer, or its owner."""
+    """Return the attention around a layer, which in float computes its projections itself; else the layer or owner."""
     parts = name.split(".")
     around = [".".join(parts[:end]) for end in range(len(parts), -1, -1)]
     there = [candidate for candidate in around if candidate in float_modules]
@@ -91,7 +91,7 @@ def _counterpart(name: str, float_modules: Mapping[str, nn.Module]) -> str:
 
 @dataclass
 class _Call:
-    """What a module was called with first, and how often it was."""
+    """The first arguments of a module, and how often it is called."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -102,26 +102,26 @@ def _captured(model: nn.Module, modules: Iterable[nn.Module], example: Any) -> d
     calls: dict[nn.Module, _Call] = {}
 
     def keep(module: nn.Module, args: Any, kwargs: Any) -> None:
-        if module not in calls:  # copies, for what follows may write into its input
+        if module not in calls:  # copies, since later modules may write into the input
             calls[module] = _Call(*tree_map_only(Tensor, Tensor.clone, (args, kwargs)))
         calls[module].times += 1
 
-    args, kwargs = arguments(model, example)
-    with _hooked(modules, keep):
-        model(*args, **kwargs)
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_pre_hook(keep, with_kwargs=True).remove)
+        run(model, example)
     return calls
 
 
 def _times(unit: Unit, call: _Call | None, macs: int, rounds: int) -> LayerTimes:
-    float_seconds = packed_seconds = speedup = None
+    spreads: list[Spread | None] = [None, None, None]
     if call is not None:
         works = {
             "float": lambda: unit.float_form(*call.args, **call.kwargs),
             "packed": lambda: unit.packed_form(*call.args, **call.kwargs),
         }
-        taken = interleaved(works, rounds, _TURN)
-        float_seconds, packed_seconds = Spread.of(taken["float"]), Spread.of(taken["packed"])
-        speedup = Spread.of(quotients(taken["float"], taken["packed"]))
+        floats, packed = interleaved(works, rounds, _TURN).values()
+        spreads = [Spread.of(seconds) for seconds in (floats, packed, quotients(floats, packed))]
     specs = [layer.spec for layer in unit.members.values()]
     return LayerTimes(
         name=unit.name,
@@ -130,22 +130,9 @@ def _times(unit: Unit, call: _Call | None, macs: int, rounds: int) -> LayerTimes
         shapes=tuple(spec.shape for spec in specs),
         calls=0 if call is None else call.times,
         macs=macs,
-        float_seconds=float_seconds,
-        packed_seconds=packed_seconds,
-        speedup=speedup,
+        float_seconds=spreads[0],
+        packed_seconds=spreads[1],
+        speedup=spreads[2],
         float_bytes=sum(spec.entries * spec.dtype.itemsize for spec in specs),
         packed_bytes=sum(spec.tensor_bytes for spec in specs),
     )
-
-
-@contextmanager
-def _hooked(modules: Iterable[nn.Module], before: Any) -> Iterator[None]:
-    """Have `before` called with (module, args, kwargs)."""
-    handles: list[Any] = []
-    try:
-        for module in modules:
-            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,4 +1,4 @@
-"""Where the time of a network goes: module by module, and where it runs as a fused graph operation by operation."""
+"""Where the time of a network goes: by modules, and in fused graphs by operations."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,32 +11,31 @@ from torch import fx, nn
 
 from proxconnect._support.example import arguments
 from proxconnect.cli.bench.timing import Spread
-from proxconnect.deploy.fusion import products
-from proxconnect.deploy.fusion.attachment import fused_forward
+from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.packed import PackedLayer
 
 
 @dataclass(frozen=True)
 class Part:
-    """A module that is called, by itself: without the modules that it calls; or an operation of a fused graph."""
+    """A module without the modules that it calls, or an operation of a fused graph."""
 
     name: str
-    """Of a module its qualified name, "" for the model itself; of an operation that of its node."""
+    """The qualified name of a module, "" for the model itself, or the name of an operation's node."""
     kind: str
-    """Its class, or the name of a function."""
+    """The class of a module or operation, or the name of a function."""
     is_binary: bool
-    """Whether it multiplies by binary weights, in one pass with whatever is fused into it."""
+    """Whether it multiplies by binary weights; what is fused into the product counts too."""
     calls: int
-    """How often a run of the model calls it."""
+    """Its calls in a run of the model."""
     seconds: Spread
-    """Those of all its calls in a run."""
+    """Seconds of all its calls in a run."""
 
 
 def profile(model: nn.Module, example: Any, rounds: int) -> tuple[Part, ...]:
-    """What takes the time of `model` on `example`, in the order of first calls; all parts together are the whole.
+    """Split the time of `model` on `example` into parts, in the order of their first calls.
 
-    Modules are seen by hooks, which keep torch from the fast path of its transformer layers, and operations by an
-    interpreter of their graph. Both take some microseconds each, which count as those of the module around.
+    Hooks time the modules; they keep torch from the fast path of its transformer layers. An interpreter times the
+    operations of fused graphs. Both cost some microseconds per call, which count for the module around.
     """
     args, kwargs = arguments(model, example)
     taken: dict[_Key, list[float]] = {}
@@ -53,7 +52,7 @@ def profile(model: nn.Module, example: Any, rounds: int) -> tuple[Part, ...]:
 
 
 def by_kind(parts: Iterable[Part]) -> dict[str, float]:
-    """The seconds of each class or operation in a run, longest first."""
+    """Add up the seconds in a run by class or operation, longest first."""
     seconds: dict[str, float] = {}
     for part in parts:
         seconds[part.kind] = seconds.get(part.kind, 0.0) + part.seconds.median
@@ -61,14 +60,14 @@ def by_kind(parts: Iterable[Part]) -> dict[str, float]:
 
 
 def binary_share(parts: Iterable[Part]) -> float:
-    """Which part of the time what multiplies by binary weights takes; 0 where nothing takes any."""
+    """Return the share of the time in products by binary weights; 0 without any time."""
     parts = list(parts)
     whole = sum(part.seconds.median for part in parts)
     return sum(part.seconds.median for part in parts if part.is_binary) / whole if whole else 0.0
 
 
 _Key = tuple[str, str, bool]
-"""Name, kind, and whether it is binary."""
+"""Name, kind and is_binary of a part."""
 
 
 @dataclass
@@ -91,7 +90,7 @@ class _Clock:
         self.running.pop()
 
     def _turn(self) -> None:
-        """Give the time since the last turn to what has run since."""
+        """Add the time since the last turn to the part that ran."""
         now = perf_counter()
         if self.running:
             self.seconds[self.running[-1]] += now - self.since
@@ -100,13 +99,13 @@ class _Clock:
 
 @contextmanager
 def _watched(model: nn.Module, clock: _Clock) -> Iterator[None]:
-    """Have the clock follow every module outside fused graphs, and every operation of these."""
+    """Let the clock follow every module outside fused graphs, and every operation inside."""
     inside: set[nn.Module] = set()
     with ExitStack() as stack:
         for name, module in model.named_modules():
-            if module in inside:  # a hook there would keep the graph from running
+            if module in inside:  # a hook there would prevent the graph
                 continue
-            if (fused := fused_forward(module)) is not None:
+            if (fused := graph_forward(module)) is not None:
                 inside.update(module.modules())
                 stack.enter_context(fused.run_by(lambda graph: _NodeClock(graph, clock).run))
             key = (name, type(module).__name__, isinstance(module, PackedLayer))
@@ -116,7 +115,7 @@ def _watched(model: nn.Module, clock: _Clock) -> Iterator[None]:
 
 
 class _NodeClock(fx.Interpreter):
-    """Runs a graph and has a clock follow what its nodes call."""
+    """Run a graph while a clock follows its nodes."""
 
     def __init__(self, graph: fx.GraphModule, clock: _Clock) -> None:
         super().__init__(graph)
@@ -128,7 +127,7 @@ class _NodeClock(fx.Interpreter):
         called = self.module.get_submodule(str(n.target)) if n.op == "call_module" else n.target
         is_object = isinstance(called, nn.Module) or type(called).__module__.startswith("proxconnect.")
         kind = type(called).__name__ if is_object else getattr(called, "__name__", str(called))
-        is_binary = isinstance(called, PackedLayer) or type(called).__module__ == products.__name__
+        is_binary = isinstance(called, PackedLayer) or getattr(called, "is_binary", False)
         self.clock.enter((str(n.target) if n.op == "call_module" else n.name, kind, is_binary))
         try:
             return super().run_node(n)

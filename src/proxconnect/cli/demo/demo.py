@@ -1,24 +1,41 @@
 """The demo: float and binary networks by several pairs on real data, a table, pictures, and a file that is proved.
 
-Every run has the same hyperparameters (`experiment.RECIPES`), whatever its pair; none is tuned for one.
+It is a small study in a temporary folder. Every run has the same hyperparameters (`experiment.RECIPES`), whatever its
+pair; none is tuned for one.
 """
 
 import dataclasses
+import json
+import platform
+import tempfile
 import time
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from proxconnect._support import extras
+from proxconnect._support.atomic import replacing
+from proxconnect._support.json_numbers import finite
 from proxconnect._support.processes import available_cores
 from proxconnect._support.termination import INTERRUPTED, TERMINATED, TerminatedError
-from proxconnect.cli.demo import report, shipping, workers
-from proxconnect.cli.demo.experiment import RECIPES, Mode, Outcome, Recipe, Run, Start, restore
+from proxconnect.cli.demo.experiment import ACTIVATIONS, RECIPES, Mode, Recipe, Run, Start, restore
+from proxconnect.cli.demo.shipping import Shipment, ship
+from proxconnect.cli.demo.table import table
 from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data
+from proxconnect.training.study import ledger
+from proxconnect.training.study.display import Display
+from proxconnect.training.study.ledger import Entry, Ledger
+from proxconnect.training.study.local import Processes
+from proxconnect.training.study.rows import Row
+from proxconnect.training.study.running import Run as Running
+from proxconnect.training.study.workplace import CHECKPOINT, Workplace
+from proxconnect.version import __version__
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,9 +51,13 @@ MOST_WORKERS = 8
 EIGHT_BITS = Accumulator(bits=8, overflow="wrap")
 
 
+class RunError(RuntimeError):
+    """A run failed, or its process died; the message says how."""
+
+
 @dataclass(frozen=True)
 class Options:
-    """What to run. None takes what is usual for the data set: its recipe's epochs, `SEEDS`, a worker for each core."""
+    """What to run. None means the default of the data set: its recipe's epochs, `SEEDS`, a worker for each core."""
 
     data: str = "digits"
     root: Path | None = None
@@ -49,26 +70,36 @@ class Options:
     workers: int | None = None
     out: Path = Path("runs/demo")
 
+    @property
     def recipe(self) -> Recipe:
         """The hyperparameters."""
         usual = RECIPES[self.data]
         return usual if self.epochs is None else dataclasses.replace(usual, epochs=self.epochs)
 
-    def runs(self) -> list[Run]:
-        """All runs, those of a seed together, the float one first."""
-        binary_pairs = [pair for pair in self.pairs if pair != "fp"]
-        runs = []
+    @property
+    def binary_pairs(self) -> list[str]:
+        """The pairs but fp, which is always trained."""
+        return [pair for pair in self.pairs if pair != "fp"]
+
+    @cached_property
+    def runs(self) -> dict[Run, Row]:
+        """All runs as rows of a study, those of a seed together, the float one first."""
+        rows: dict[Run, Row] = {}
         for seed in range(SEEDS[self.data] if self.seeds is None else self.seeds):
-            runs.append(Run("fp", "float", "E2E", seed))
+            fp = Run("fp", "float", "E2E", seed)
+            rows[fp] = self._row(fp, None)
             for mode in self.modes:
                 sums = self.accumulator if mode == "BWAA" else None
-                runs += [Run(p, mode, start, seed, sums) for p in binary_pairs for start in self.starts]
-        return runs
+                for run in (Run(p, mode, start, seed, sums) for p in self.binary_pairs for start in self.starts):
+                    rows[run] = self._row(run, rows[fp] if run.start == "FT" else None)
+        return rows
 
-    def plain(self) -> dict[str, Any]:
-        """The arguments and the hyperparameters as plain data."""
-        arguments = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
-        return arguments | {"recipe": dataclasses.asdict(self.recipe())}
+    def _row(self, run: Run, after: Row | None) -> Row:
+        configuration = {
+            "data": self.data, "root": None if self.root is None else str(self.root), "run": dataclasses.asdict(run),
+            "recipe": dataclasses.asdict(self.recipe),
+        }  # fmt: skip
+        return Row({"run": str(run)}, configuration, "proxconnect.cli.demo.experiment:run_row", after, "start")
 
 
 @dataclass
@@ -78,144 +109,161 @@ class _Session:
     options: Options
     dataset: data.Dataset
     console: "Console"
-    outcomes: list[Outcome] = field(default_factory=list)
-    shipment: shipping.Shipment | None = None
-    written: list[str] = field(default_factory=list)
+    workplace: Workplace
+    ledger: Ledger
+    shipment: Shipment | None = None
+    written: dict[str, Path] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
+    @property
+    def done(self) -> dict[Run, Entry]:
+        """The finished runs, in the order of the options."""
+        entries = self.ledger.entries
+        return {run: entries[row.key] for run, row in self.options.runs.items() if row.key in entries}
+
+    def best(self) -> Run | None:
+        """Return the binary run of the highest accuracy, the first of several."""
+        done = {run: entry.figure("accuracy.reestimated") or 0.0 for run, entry in self.done.items()}
+        return max((run for run in done if not run.is_float), key=done.__getitem__, default=None)
+
+    def trained(self, run: Run) -> torch.nn.Module:
+        """Return the network that a run left."""
+        folder = self.workplace.folder(self.options.runs[run])
+        return restore(run, self.options.data, folder / CHECKPOINT)
+
     def path(self, name: str) -> Path:
-        """Where a file of that name goes; it counts as written from now on."""
-        if name not in self.written:
-            self.written.append(name)
-        return self.options.out / name
+        """Return the path of a file, which counts as written from now on."""
+        return self.written.setdefault(name, self.options.out / name)
 
     def write(self, complete: bool) -> None:
-        """Write results.json, its runs in the order of the options, whatever the order in which they ended."""
-        order = {run: i for i, run in enumerate(self.options.runs())}
-        self.outcomes.sort(key=lambda outcome: order[outcome.run])
-        content = report.results(
-            self.outcomes, arguments=self.options.plain(), complete=complete,
-            seconds=time.perf_counter() - self.began, shipment=self.shipment,
-        )  # fmt: skip
-        report.write_json(content, self.path("results.json"))
+        """Write results.json: accuracies in [0, 1], losses in nats (None if not finite), seconds, bytes."""
+        arguments = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self.options).items()}
+        content = {
+            "complete": complete,
+            "seconds": time.perf_counter() - self.began,
+            "arguments": arguments | {"recipe": dataclasses.asdict(self.options.recipe)},
+            "activations": ACTIVATIONS,
+            "versions": {
+                "proxconnect": __version__, "torch": torch.__version__, "python": platform.python_version(),
+            },
+            "runs": [_record(run, entry) for run, entry in self.done.items()],
+            "best": None if self.shipment is None else dataclasses.asdict(self.shipment)
+            | {"largest_difference": finite(self.shipment.largest_difference), "same": self.shipment.is_same},
+        }  # fmt: skip
+        write_json(content, self.path("results.json"))
 
 
-def demo(options: Options, console: "Console", dataset: data.Dataset | None = None) -> int:
-    """Run the demo and return its exit code: 0, 1 where the file answers otherwise than the network, 130 after Ctrl-C,
-    143 after SIGTERM.
+def _record(run: Run, entry: Entry) -> dict[str, Any]:
+    accuracy = entry.measured["accuracy"]
+    return dataclasses.asdict(run) | {
+        "accuracy": accuracy["reestimated"],
+        "accuracy_before_reestimation": accuracy["hard"],
+        "seconds": entry.measured["seconds"],
+        "epochs": entry.measured["curve"],
+    }
 
-    `results.json` is written after every run, so that it holds what is done whatever happens. `dataset` stands for the
-    one that `options.data` names; training is then in this process.
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write `content` to `path`, whole or not at all. ValueError for NaN and infinity."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+class _Progress(Display):
+    """Bars on a terminal, and results.json after each run. A run that fails ends the demo."""
+
+    def __init__(self, session: _Session) -> None:
+        super().__init__(session.console, len(session.options.runs))
+        self._session = session
+
+    def finished(self, row: Row, entry: Entry) -> None:
+        self.ended(row)
+        self._session.write(complete=False)
+
+    def failed(self, row: Row, error: str) -> None:
+        raise RunError(f"{row} failed in a worker process:\n{error.strip()}")
+
+
+def demo(options: Options, console: "Console") -> int:
+    """Run the demo and return its exit code.
+
+    It is 0, 1 if the file answers otherwise than the network, 130 after Ctrl-C, or 143 after SIGTERM. `results.json`
+    is written after every run, so that it holds what is done whatever happens.
     """
     extras.require("matplotlib", "demo")
-    parallel = dataset is None
-    dataset = data.load(options.data, options.root) if dataset is None else dataset
+    dataset = data.load(options.data, options.root)
     if options.out.exists() and not options.out.is_dir():
         raise NotADirectoryError(f"{options.out} is a file: give a folder with --out")
     options.out.mkdir(parents=True, exist_ok=True)
-    session = _Session(options, dataset, console)
-    try:
-        _train(session, parallel)
-        _print_table(session)
-        _draw(session)
-        code = _ship(session)
-    except KeyboardInterrupt:
-        return _stopped(session, INTERRUPTED)
-    except TerminatedError:
-        return _stopped(session, TERMINATED)
-    session.write(complete=True)
+    with tempfile.TemporaryDirectory() as folder, Ledger.writing(Path(folder) / ledger.NAME) as book:
+        session = _Session(options, dataset, console, Workplace(Path(folder)), book)
+        try:
+            _train(session)
+            console.print(table(session.done, options.binary_pairs), highlight=False)
+            _draw(session)
+            code = _ship(session)
+        except KeyboardInterrupt:
+            return _stopped(session, INTERRUPTED)
+        except TerminatedError:
+            return _stopped(session, TERMINATED)
+        session.write(complete=True)
     took = time.perf_counter() - session.began
     console.print(f"Wrote {', '.join(session.written)} in {options.out} ({took:.0f} s)")
     return code
 
 
-def _train(session: _Session, parallel: bool) -> None:
-    """Make every run, with a progress bar; the outcomes and results.json grow one by one."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    runs, recipe = session.options.runs(), session.options.recipe()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=session.console) as progress:
-        task = progress.add_task(f"{len(runs)} runs", total=len(runs) * recipe.epochs)
-        with closing(_outcomes(session, runs, recipe, parallel, lambda: progress.advance(task))) as outcomes:
-            for outcome in outcomes:
-                session.outcomes.append(outcome)
-                session.write(complete=False)
-                progress.update(task, description=f"run {len(session.outcomes)} of {len(runs)}")
-
-
-def _outcomes(
-    session: _Session, runs: Sequence[Run], recipe: Recipe, parallel: bool, on_epoch: workers.OnEpoch
-) -> Generator[Outcome]:
-    options = session.options
+def _train(session: _Session) -> None:
+    """Make every run; the ledger and results.json grow one by one."""
+    rows = list(session.options.runs.values())
     usual = min(available_cores(), MOST_WORKERS)
-    count = min(usual if options.workers is None else options.workers, len(runs))
-    if not parallel or count == 1:
-        return workers.in_turn(runs, recipe, session.dataset, on_epoch)
-    return workers.in_parallel(runs, recipe, options.data, options.root, count, on_epoch)
-
-
-def _print_table(session: _Session) -> None:
-    session.console.print(report.float_line(session.outcomes), highlight=False)
-    session.console.print(report.table(session.outcomes, [p for p in session.options.pairs if p != "fp"]))
+    with Processes(session.options.workers or usual) as workers, _Progress(session) as display:
+        Running(rows, workers, session.ledger, session.workplace, 1, display).to_the_end()
 
 
 def _draw(session: _Session) -> None:
-    """The pictures: curves of the first mode and start asked for, the catalogue, the latents of the best network."""
+    """Draw curves of the first mode and start asked for, the catalogue, and the latents of the best network."""
     mode, start = session.options.modes[0], session.options.starts[0]
-    by_pair: dict[str, list[Outcome]] = {}
-    for outcome in session.outcomes:
-        if outcome.run.is_float or (outcome.run.mode, outcome.run.start) == (mode, start):
-            by_pair.setdefault(outcome.run.pair, []).append(outcome)
-    losses = {pair: [[e.loss for e in o.epochs] for o in group] for pair, group in by_pair.items()}
-    accuracies = {pair: [[e.accuracy for e in o.epochs] for o in group] for pair, group in by_pair.items()}
-    plots.save(plots.plot_curves(losses, accuracies, f"{mode} {start}"), session.path("curves.png"))
+    courses: dict[str, dict[str, list[list[float]]]] = {"loss": {}, "accuracy": {}}
+    for run, entry in session.done.items():
+        if run.is_float or (run.mode, run.start) == (mode, start):
+            for name, by_pair in courses.items():
+                course = [epoch[name] for epoch in entry.measured["curve"] if epoch[name] is not None]
+                by_pair.setdefault(run.pair, []).append(course)
+    plots.save(plots.plot_curves(courses["loss"], courses["accuracy"], f"{mode} {start}"), session.path("curves.png"))
     plots.save(plots.plot_catalogue(), session.path("pairs.png"))
-    best = _best(session.outcomes)
+    best = session.best()
     if best is not None:
-        binary = [(n, m) for n, m in restore(best, session.options.data).named_modules() if isinstance(m, BinaryLayer)]
+        binary = [(n, m) for n, m in session.trained(best).named_modules() if isinstance(m, BinaryLayer)]
         shown = dict(binary[:: max(1, len(binary) // 3)][:4])
         layers = {name: (layer.latent, layer.binary_weight) for name, layer in shown.items()}
-        plots.save(
-            plots.plot_latents(layers, f"{best.run}: latents and their hard weights"), session.path("weights.png")
-        )
-
-
-def _best(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """The binary run of the highest accuracy, the first of several."""
-    return max((o for o in outcomes if not o.run.is_float), key=lambda o: o.accuracy_after, default=None)
+        plots.save(plots.plot_latents(layers, f"{best}: latents and their hard weights"), session.path("weights.png"))
 
 
 def _ship(session: _Session) -> int:
-    """Pack, save and prove the best run; 1 where the file gives other answers than the network."""
-    best = _best(session.outcomes)
+    """Pack, save and prove the best run. Returns 1 if the file gives other answers than the network."""
+    best = session.best()
     if best is None:
         return 0
-    path = session.path("best.safetensors")
+    path, say = session.path("best.safetensors"), session.console.print
     with session.console.status("packing the best network and loading it in a fresh process"):
-        session.shipment = shipping.ship(best, session.dataset, session.options.root, path)
-    say = session.console.print
-    say(f"Best: {best.run}, {100 * best.accuracy_after:.2f} % (chosen on the test set)", highlight=False)
-    for line in report.shipment_lines(session.shipment, path.name):
+        session.shipment = ship(best, session.trained(best), session.dataset, session.options.root, path)
+    accuracy = session.done[best].measured["accuracy"]["reestimated"]
+    say(f"Best: {best}, {100 * accuracy:.2f} % (chosen on the test set)", highlight=False)
+    for line in session.shipment.lines(path.name):
         say(line, highlight=False)
     return 0 if session.shipment.is_same else 1
 
 
 def _stopped(session: _Session, status: int) -> int:
-    """After Ctrl-C or SIGTERM: show and keep what is done."""
-    done, total, say = len(session.outcomes), len(session.options.runs()), session.console.print
-    if not session.outcomes:
+    """Show and keep what is done, after Ctrl-C or SIGTERM."""
+    done, total, say = session.done, len(session.options.runs), session.console.print
+    if not done:
         say(f"Interrupted: 0 of {total} runs are done, and nothing was written.")
         return status
     session.write(complete=False)
-    if done < total:  # else it was printed already
-        _print_table(session)
-    say(f"Interrupted: {done} of {total} runs are done; {session.path('results.json')} holds them, complete: false.")
+    if len(done) < total:  # else it was printed already
+        say(table(done, session.options.binary_pairs), highlight=False)
+    path = session.path("results.json")
+    say(f"Interrupted: {len(done)} of {total} runs are done; {path} holds them, complete: false.")
     return status

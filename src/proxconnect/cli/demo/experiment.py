@@ -3,11 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,8 +17,10 @@ from proxconnect.conversion import binarize
 from proxconnect.deploy.hardening import reestimate_batchnorm
 from proxconnect.layers import Accumulator
 from proxconnect.optim.sharpening import Sharpening
+from proxconnect.training import data
 from proxconnect.training.data import Dataset
 from proxconnect.training.models.residual import bireal_resnet20, small_cnn
+from proxconnect.training.study.workplace import CHECKPOINT
 
 Mode = Literal["float", "BW", "BWA", "BWAA"]
 Start = Literal["E2E", "FT"]
@@ -34,9 +38,9 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained: weights by `pair`, from scratch (E2E) or from the float network of the same seed (FT).
+    """A network with weights by `pair`, trained from scratch (E2E) or from the float network of the same seed (FT).
 
-    `accumulator` is what BWAA holds its sums in, None for the other modes.
+    `accumulator` holds the sums of BWAA; it is None for the other modes.
     """
 
     pair: str
@@ -47,7 +51,7 @@ class Run:
 
     @property
     def is_float(self) -> bool:
-        """Whether this run trains the float network."""
+        """True if this run trains the float network."""
         return self.mode == "float"
 
     def __str__(self) -> str:
@@ -80,32 +84,37 @@ RECIPES = {
 """The recipe for each data set."""
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """Mean training loss (soft weights) over an epoch and the accuracy of the hard network on the test set after it."""
+class Outcome(NamedTuple):
+    """The trained network, its batch norm re-estimated, and its accuracies on the test set with hard weights.
 
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run gave. Accuracies are those of the hard network on the test set, in [0, 1].
-
-    `accuracy_before` is with the batch-norm statistics of training, `accuracy_after` with those re-estimated for the
-    hard weights; the float network has one accuracy, in both. `state` is the state dict with the latter statistics.
+    `epochs` holds the mean "loss" in nats and the "accuracy" after each epoch. `accuracy_before` is with the batch-norm
+    statistics of training; the float network has one accuracy, in both.
     """
 
-    run: Run
-    epochs: tuple[Epoch, ...]
+    model: nn.Module
+    epochs: list[dict[str, float]]
     accuracy_before: float
     accuracy_after: float
     seconds: float
-    state: State
+
+
+def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[tuple[int, int]], None]) -> Any:
+    """Train and measure what `configuration` says, as a row of a study, and leave the network in `folder`."""
+    run = Run(**configuration["run"])
+    if configuration["run"]["accumulator"] is not None:
+        run = replace(run, accumulator=Accumulator(**configuration["run"]["accumulator"]))
+    recipe, start = Recipe(**configuration["recipe"]), configuration.get("start")
+    dataset = data.load(configuration["data"], Path(configuration["root"]) if configuration["root"] else None)
+    outcome = train(
+        run, recipe, dataset, load_file(start) if start else None, lambda done: on_progress((done, recipe.epochs))
+    )
+    save_file(outcome.model.state_dict(), folder / CHECKPOINT)
+    accuracy = {"reestimated": outcome.accuracy_after, "hard": outcome.accuracy_before}
+    return {"accuracy": accuracy, "curve": outcome.epochs, "seconds": outcome.seconds}
 
 
 def build(run: Run, data: str, initial: State | None = None) -> nn.Module:
-    """The network of `run`, initialised by its seed or with the float weights `initial`, binarized unless float."""
+    """Return the network of `run`, initialised by its seed or with the float weights `initial`."""
     torch.manual_seed(run.seed)
     model = ARCHITECTURES[data]()
     if initial is not None:
@@ -116,18 +125,18 @@ def build(run: Run, data: str, initial: State | None = None) -> nn.Module:
     return binarize(model, weights=run.pair, activations=activations, accumulator=run.accumulator)
 
 
-def restore(outcome: Outcome, data: str) -> nn.Module:
-    """The trained network of `outcome`, in `eval()`."""
-    model = build(outcome.run, data)
-    model.load_state_dict(outcome.state)
+def restore(run: Run, data: str, checkpoint: Path) -> nn.Module:
+    """Return the trained network that a row left, in `eval()`."""
+    model = build(run, data)
+    model.load_state_dict(load_file(checkpoint))
     return model.eval()
 
 
 def train(
     run: Run, recipe: Recipe, dataset: Dataset, initial: State | None = None,
-    on_epoch: Callable[[], None] = lambda: None,
+    on_epoch: Callable[[int], None] = lambda _: None,
 ) -> Outcome:  # fmt: skip
-    """Train `run` and measure it; `on_epoch` is called after each epoch."""
+    """Train `run` and measure it. Calls `on_epoch` with the number of epochs that are done."""
     if (run.start == "FT") != (initial is not None):
         raise ValueError(f"{run}: FT starts from the state of a float network, E2E from none")
     began = time.perf_counter()
@@ -141,22 +150,22 @@ def train(
         Sharpening(optimizer, model, steps=steps, hold=math.floor(recipe.hold * steps))
     order = torch.Generator().manual_seed(run.seed)
     epochs = []
-    for _ in range(recipe.epochs):
+    for done in range(1, recipe.epochs + 1):
         loss = _epoch(model, optimizer, schedule, batches(dataset, recipe, order))
-        epochs.append(Epoch(loss, accuracy(model, dataset.test_images, dataset.test_labels)))
-        on_epoch()
-    before = after = epochs[-1].accuracy
+        epochs.append({"loss": loss, "accuracy": accuracy(model, dataset.test_images, dataset.test_labels)})
+        on_epoch(done)
+    before = after = epochs[-1]["accuracy"]
     if not run.is_float:
         reestimate_batchnorm(model, (images for images, _ in batches(dataset, recipe, order)))
         after = accuracy(model, dataset.test_images, dataset.test_labels)
-    return Outcome(run, tuple(epochs), before, after, time.perf_counter() - began, model.state_dict())
+    return Outcome(model.eval(), epochs, before, after, time.perf_counter() - began)
 
 
 def _epoch(
     model: nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler,
     stream: Iterator[tuple[Tensor, Tensor]],
 ) -> float:  # fmt: skip
-    """The mean loss over one epoch of training."""
+    """Train for one epoch and return the mean loss."""
     model.train()
     losses = []
     for images, labels in stream:
@@ -170,7 +179,7 @@ def _epoch(
 
 
 def batches(dataset: Dataset, recipe: Recipe, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of training images and labels in random order; what fills no batch is left out."""
+    """Yield one epoch of training images and labels in random order, without the rest that fills no batch."""
     shuffled = torch.randperm(len(dataset.train_labels), generator=order)
     for i in range(_batches_per_epoch(dataset, recipe)):
         chosen = shuffled[i * recipe.batch_size : (i + 1) * recipe.batch_size]
@@ -186,11 +195,11 @@ def _batches_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
 
 @torch.no_grad()
 def answers(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """The logits (N, classes) of `model` in `eval()`, where binary layers are hard."""
+    """Return the logits (N, classes) of `model` in `eval()`, where binary layers are hard."""
     model.eval()
     return torch.cat([model(batch) for batch in torch.split(images, batch_size)])
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """The share of `images` that `model`, hard, classifies as `labels` say."""
+    """Return the share of `images` that the hard `model` classifies right."""
     return (answers(model, images).argmax(1) == labels).double().mean().item()

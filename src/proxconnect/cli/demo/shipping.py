@@ -1,28 +1,28 @@
-"""From the best run to a file, and the proof that the file gives the same answers in a process that has only the file.
+"""From the best run to a file, and the proof that a process that has only the file gives the same answers."""
 
-`python -m proxconnect.cli.demo.shipping FILE DATA ROOT ANSWERS THREADS` is that process.
-"""
-
-import subprocess
-import sys
-import tempfile
+import traceback
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from proxconnect._support import processes
 from proxconnect.cli.bench.timing import Spread, interleaved, threads
-from proxconnect.cli.demo.experiment import Outcome, Run, answers, build, restore
+from proxconnect.cli.demo.experiment import Run, answers, build
 from proxconnect.deploy import packed
 from proxconnect.deploy.packed import PackedLayer
 from proxconnect.training import data
 
 _ROUNDS = 51
 
+FLOAT = Run("fp", "float", "E2E", 0)
+
 
 class FreshProcessError(RuntimeError):
-    """The fresh process could not answer from the file; the message holds what it printed."""
+    """The fresh process could not answer from the file; the message holds its error."""
 
 
 @dataclass(frozen=True)
@@ -50,27 +50,47 @@ class Shipment:
 
     @property
     def is_same(self) -> bool:
-        """Whether the file moved without changing a bit of an answer, and classifies as the trained network does."""
+        """True if the file moved without changing a bit of an answer, and classifies as the trained network does."""
         return self.moved == 0.0 and self.changed_classes == 0
 
+    def lines(self, file: str) -> list[str]:
+        """Return in words the sizes of the file and of its binary part, the speed, and the comparison of answers."""
+        binary, before, after = self.binary_bits + self.binary_scales, self.float_latency, self.packed_latency
+        ratio = f"{before / after:.2f}x faster" if after < before else f"{after / before:.2f}x slower"
+        return [
+            f"File: {self.float_file:,} bytes float, {self.packed_file:,} in {file} "
+            f"({self.float_file / self.packed_file:.1f}x smaller)",
+            f"Binary layers: {self.binary_float:,} bytes float, {self.binary_bits:,} as bits "
+            f"({self.binary_float / self.binary_bits:.1f}x smaller),",
+            f"  {binary:,} with a float scale per channel ({self.binary_float / binary:.1f}x smaller)",
+            f"One image on one thread: {1e3 * before:.3f} ms float, {1e3 * after:.3f} ms packed ({ratio})",
+            f"Loaded in a fresh process, {self.answers} answers on the test set: {self._sameness()}",
+        ]
 
-def ship(outcome: Outcome, dataset: data.Dataset, root: Path | None, path: Path) -> Shipment:
-    """Pack the network of `outcome`, save it to `path`, and compare the answers of a fresh process.
+    def _sameness(self) -> str:
+        within = f"|Δ| ≤ {self.largest_difference:.1g}"
+        if self.moved:
+            return f"DIFFERENT from those before saving, |Δ| ≤ {self.moved:.1g}"
+        if self.changed_classes:
+            return f"DIFFERENT: {within}, {self.changed_classes} other classes"
+        return f"the same, {within}" if self.largest_difference else "the same to the bit"
 
-    FreshProcessError where that process fails.
+
+def ship(run: Run, model: nn.Module, dataset: data.Dataset, root: Path | None, path: Path) -> Shipment:
+    """Pack the trained network of `run`, save it to `path`, and compare the answers of a fresh process.
+
+    Raises:
+        FreshProcessError: that process failed.
     """
-    from safetensors.torch import save
-
-    model = restore(outcome, dataset.name)
     here = answers(model, dataset.test_images)
     small = packed.pack(model)
     packed.save(small, path)
     there = _answers_elsewhere(path, dataset.name, root)
     layers = [module for module in small.modules() if isinstance(module, PackedLayer)]
-    float_model = build(Run("fp", "float", "E2E", 0), dataset.name).eval()
+    float_model = build(FLOAT, dataset.name).eval()
     float_latency, packed_latency = _latencies(float_model, small, dataset.test_images[:1])
     return Shipment(
-        run=outcome.run,
+        run=run,
         float_file=len(save(float_model.state_dict())),
         packed_file=path.stat().st_size,
         binary_float=sum(layer.weight.nbytes for layer in layers),
@@ -86,7 +106,7 @@ def ship(outcome: Outcome, dataset: data.Dataset, root: Path | None, path: Path)
 
 
 def _latencies(float_model: nn.Module, small: nn.Module, image: Tensor) -> tuple[float, float]:
-    """The median seconds of both for one image, on one thread, since networks so small only wait for several."""
+    """Return the median seconds of both for one image on one thread: several only wait in networks so small."""
     works = {"float": lambda: float_model(image), "packed": lambda: small(image)}
     with threads(1), torch.inference_mode():
         times = interleaved(works, _ROUNDS, turn=0.002)
@@ -94,27 +114,23 @@ def _latencies(float_model: nn.Module, small: nn.Module, image: Tensor) -> tuple
 
 
 def _answers_elsewhere(path: Path, name: str, root: Path | None) -> Tensor:
-    """The logits on the test set that a fresh Python process computes from the file at `path`."""
-    from safetensors.torch import load_file
-
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "answers.safetensors"
-        command = [sys.executable, "-m", __name__, str(path), name, "" if root is None else str(root), str(written)]
-        threads = str(torch.get_num_threads())
-        done = subprocess.run([*command, threads], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise FreshProcessError(f"the fresh process failed to answer from {path}:\n{done.stderr.strip()}")
-        return load_file(written)["answers"]
-
-
-def _answer(path: str, name: str, root: str, written: str, threads: str) -> None:
-    from safetensors.torch import save_file
-
-    torch.set_num_threads(int(threads))
-    dataset = data.load(name, Path(root) if root else None)
-    model = packed.load(path, build(Run("fp", "float", "E2E", 0), name))
-    save_file({"answers": answers(model, dataset.test_images)}, written)
+    """Return the logits on the test set that a fresh Python process computes from the file at `path`."""
+    worker = processes.start(_answer, path, name, root, torch.get_num_threads())
+    try:
+        found = worker.connection.recv()
+    except EOFError:
+        found = worker.death()
+    finally:
+        processes.end([worker])
+    if isinstance(found, str):
+        raise FreshProcessError(f"the fresh process failed to answer from {path}:\n{found}")
+    return torch.tensor(found)
 
 
-if __name__ == "__main__":
-    _answer(*sys.argv[1:])
+def _answer(connection: Connection, path: Path, name: str, root: Path | None, threads: int) -> None:
+    torch.set_num_threads(threads)
+    try:
+        model = packed.load(path, build(FLOAT, name))
+        connection.send(answers(model, data.load(name, root).test_images).tolist())
+    except Exception:
+        connection.send(traceback.format_exc())

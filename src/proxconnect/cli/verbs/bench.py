@@ -3,24 +3,25 @@
 import argparse
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import nn
 
 from proxconnect._support import extras
 from proxconnect._support.user_code import importable_folder
-from proxconnect.cli import document, packing, resident
-from proxconnect.cli.bench import MODES, Bench, Network, Options, measure
-from proxconnect.cli.bench.examples import of_shapes
-from proxconnect.cli.bench.report import as_json, show, title_of
-from proxconnect.cli.bench.results import Say
+from proxconnect.cli import document, packing
+from proxconnect.cli.answer import Answer, print_answer
+from proxconnect.cli.bench import MODES, Options, measure, peak_memory
+from proxconnect.cli.bench.contest import Say
+from proxconnect.cli.bench.tables import shown, title_of
+from proxconnect.cli.examples import add_input
 from proxconnect.cli.exits import Exit
 from proxconnect.cli.manual import epilog
-from proxconnect.cli.network import network
-from proxconnect.cli.parser import Parser, complain, pair_name, picture, positive
+from proxconnect.cli.networks import network
+from proxconnect.cli.parser import Parser, pair_name, picture, positive
 from proxconnect.inspection import plots
 
 _ABOUT = """
@@ -31,8 +32,8 @@ does, from the current folder too: without arguments it returns a float
 nn.Module. Its attribute `example`, if it has one, is the input: a tensor, a
 tuple of arguments or a mapping of keyword arguments.
 
-The weights are untrained: the speed does not depend on them. Every round times
-each network once, in turn; figures are medians.
+The weights are untrained, since the speed does not depend on them. Every round
+times each network once, in turn; figures are medians.
 """
 _EXAMPLES = """
 proxconnect bench resnet18
@@ -52,8 +53,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="how fast and small is a network when packed, on this machine?",
         description="Binarize and pack a network, and measure it beside its float form: latency,\n"
         "throughput, memory, file, and each binary layer by itself. ONNX Runtime and\n"
-        "OpenVINO run it beside them where they are installed: float, in 8 bits, and\n"
-        "binary convolutions. A causal language model of transformers also writes.",
+        "OpenVINO run it too if they are installed: in float, in 8 bits, and with binary\n"
+        "convolutions. A causal language model of transformers also writes.",
         epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
     command.add_argument("model", metavar="MODEL", help="what to measure")
@@ -65,8 +66,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "default: edges, and the network's own")  # fmt: skip
     packing.add_to(command)
     add = command.add_argument_group("what is measured").add_argument
-    add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first; "
-        "again for a second one; default: the network's own")  # fmt: skip
+    add_input(add)
     add("--batch", nargs="+", type=positive, default=[1, 8], metavar="N", help="for throughput; default: 1 8")
     add("--prompt", type=positive, default=128, metavar="N", help="tokens a language model goes on from; default: 128")
     add("--tokens", type=positive, default=32, metavar="N", help="tokens that it writes; default: 32")
@@ -76,39 +76,34 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--profile", action="store_true", help="where the packed network's time goes, module by module")
     add("--plot", type=picture, metavar="FILE", help="draw the latencies as .png or .svg")
     add("--json", action="store_true", help=document.HELP)
-    command.set_defaults(run=_run)
+    command.set_defaults(run=lambda parsed: print_answer(parsed, _bench))
 
 
-def _run(parsed: argparse.Namespace) -> int:
+@importable_folder()
+def _bench(parsed: argparse.Namespace) -> Answer:
     from rich.console import Console
 
-    console = Console(highlight=False)
-    console.width = max(console.width, 80)
-    try:
-        _require_threads(parsed.threads)
-        if parsed.plot:
-            extras.require("matplotlib.figure", "plots")
-            _require_folder(parsed.plot)
-        with document.alone(parsed), importable_folder(), Console(stderr=True).status("building") as status:
-            bench = _bench(parsed, status.update)
-        if parsed.plot:
-            _draw(bench, parsed.plot)
-    except (ValueError, OSError, extras.MissingExtraError) as error:
-        return complain(error, Exit.MISUSE)
-    if parsed.json:
-        document.write(as_json(bench))
-    else:
-        show(bench, console, parsed.profile)
-    return Exit.DONE
+    _require_threads(parsed.threads)
+    if parsed.plot:
+        extras.require("matplotlib.figure", "plots")
+        _require_folder(parsed.plot)
+    with Console(stderr=True).status("building") as status:
+        bench = _measured(parsed, status.update)
+    if parsed.plot:
+        _draw(bench, parsed.plot)
+    return Answer(bench, shown(bench, parsed.profile))
 
 
-def _bench(parsed: argparse.Namespace, say: Say) -> Bench:
-    """What was measured, here and in fresh processes."""
+def _measured(parsed: argparse.Namespace, say: Say) -> dict[str, Any]:
+    """Measure in this process, and the peak memory in fresh ones."""
     subject = network(parsed.model)
     model = subject.build()
-    example = _example(parsed, subject, model)
+    example = subject.input_of(parsed.input, model)
+    if example is None:
+        raise ValueError(f"give the shape of what {parsed.model} takes with --input, as --input 1 3 224 224, or the "
+                         "callable an attribute `example`")  # fmt: skip
     options = Options(
-        weights=parsed.weights, mode=parsed.mode, packing=packing.of(parsed),
+        weights=parsed.weights, mode=parsed.mode, packing=packing.options(parsed),
         keep=tuple(subject.keep if parsed.keep is None else parsed.keep) or None, rounds=parsed.rounds,
         threads=parsed.threads or torch.get_num_threads(), batches=tuple(dict.fromkeys(parsed.batch)),
         prompt=parsed.prompt, tokens=parsed.tokens,
@@ -117,40 +112,32 @@ def _bench(parsed: argparse.Namespace, say: Say) -> Bench:
         folder = Path(place)
         bench = measure(subject.title, model, example, options, folder, say)
         say("running each in a fresh process, for its memory")
-        peaks = resident.peaks(parsed.model, example, folder, options.threads)
+        peaks = peak_memory.peaks(parsed.model, example, folder, options.threads)
     if isinstance(peaks, str):
-        return dataclasses.replace(bench, absent={**bench.absent, "peak memory": peaks})
-    return dataclasses.replace(bench, peaks=peaks)
-
-
-def _example(parsed: argparse.Namespace, subject: Network, model: nn.Module) -> Any:
-    if parsed.input:
-        return of_shapes(parsed.input)
-    if subject.example is None:
-        raise ValueError(f"give the shape of what {parsed.model} takes with --input, as --input 1 3 224 224, or the "
-                         "callable an attribute `example`")  # fmt: skip
-    return subject.example(model)
+        return {**bench, "absent": {**bench["absent"], "peak memory": peaks}}
+    return {**bench, "networks": [{**one, "peak_memory": peaks.get(one["name"])} for one in bench["networks"]]}
 
 
 def _require_threads(threads: int | None) -> None:
-    """Before torch is asked for more than the system gives, which ends the process."""
+    """Raise ValueError for more threads than the system gives, with which torch would end the process."""
     cores = os.cpu_count()
     if threads is not None and cores is not None and threads > cores:
         raise ValueError(f"--threads {threads} is more than the {cores} that this machine runs at once")
 
 
 def _require_folder(path: Path) -> None:
-    """Before a minute of measuring is lost."""
+    """Raise FileNotFoundError now rather than after a minute of measuring."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot draw {path}: {path.parent} is no folder")
 
 
-def _draw(bench: Bench, path: Path) -> None:
-    networks = {title_of(c): dataclasses.astuple(c.latency) for c in bench.contenders}
+def _draw(bench: Mapping[str, Any], path: Path) -> None:
+    networks = {title_of(one["name"]): dataclasses.astuple(one["latency"]) for one in bench["networks"]}
     layers = {
         layer.name: (layer.float_seconds.median, layer.packed_seconds.median)
-        for layer in bench.layers
+        for layer in bench["layers"]
         if layer.float_seconds is not None and layer.packed_seconds is not None
     }
-    title = f"{bench.title}, {bench.options.mode}, {bench.machine.threads} thread{'s' * (bench.machine.threads > 1)}"
+    threads = bench["machine"].threads
+    title = f"{bench['model']}, {bench['mode']}, {threads} thread{'s' * (threads > 1)}"
     plots.save(plots.plot_latencies(networks, layers, title), path)

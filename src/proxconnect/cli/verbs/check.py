@@ -1,23 +1,24 @@
 """`proxconnect check`: is a forward-backward pair legitimate, why, and what mends it?"""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from proxconnect._support import extras
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import document
+from proxconnect.cli.answer import Answer, print_answer
+from proxconnect.cli.check.mending import Mended, mend
+from proxconnect.cli.check.subject import Subject, catalogue, subject
+from proxconnect.cli.check.verdicts import as_json, deciding, shown, status
 from proxconnect.cli.exits import Exit
 from proxconnect.cli.manual import epilog
-from proxconnect.cli.mending import Mended, mend
-from proxconnect.cli.parser import Parser, complain, number, picture
-from proxconnect.cli.report import Report, as_json, deciding, show
-from proxconnect.cli.subject import Subject, catalogue, subject
+from proxconnect.cli.parser import Parser, number, picture
 from proxconnect.inspection import plots
 from proxconnect.theory import plot_verdict
-from proxconnect.theory.decomposition import DOMAIN
-from proxconnect.theory.verdict import Verdict
+from proxconnect.theory.verdicts.decomposition import DOMAIN
+from proxconnect.theory.verdicts.verdict import Verdict
 
 _ABOUT = """
 PAIR is a name of the catalogue or of a surrogate (--all lists them), or code of
@@ -47,8 +48,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     command = commands.add_parser(
         "check",
         help="is a forward-backward pair legitimate, why, and what mends it?",
-        description="Say whether (F, B) = (T∘P, T'∘P) for a transform T and a proximal quantiser P,\n"
-        "which gives it ProxConnect's convergence theory; where not, make the pair that\nkeeps B.",
+        description="Check whether (F, B) = (T∘P, T'∘P) for a transform T and a proximal quantiser P,\n"
+        "which gives it ProxConnect's convergence theory. If not, make a legitimate pair\nthat keeps B.",
         epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
     add = command.add_argument
@@ -59,56 +60,34 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--all", action="store_true", help="the table of the catalogue beside it, or alone")
     add("--plot", type=picture, metavar="FILE", help="draw the deciding verdict as .png or .svg")
     document.add_to(command)
-    command.set_defaults(run=_run)
+    command.set_defaults(run=lambda parsed: print_answer(parsed, _check))
 
 
-def _run(parsed: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    if not (parsed.pair or parsed.backward or parsed.all):
-        return complain(ValueError("name a pair to check, or give --all (see proxconnect check --help)"), Exit.MISUSE)
-    if parsed.plot and not (parsed.pair or parsed.backward):
-        return complain(ValueError("--plot draws a verdict: name the pair"), Exit.MISUSE)
-    console = Console(highlight=False)
-    console.width = min(console.width, 80)
-    try:
-        if parsed.plot:
-            extras.require("matplotlib.figure", "plots")
-        with _for_their_code(parsed):
-            report = _report(parsed)
-            data = as_json(report) if parsed.json else None  # which calls their code
-    except (ValueError, OSError, extras.MissingExtraError) as error:
-        return complain(error, Exit.MISUSE)
-    if data is None:
-        show(report, console)
-    else:
-        document.write(data)
-    return report.status
-
-
-@contextmanager
-def _for_their_code(parsed: argparse.Namespace) -> Iterator[None]:
-    """Where code of the user is asked for, let the current folder be imported from; its prints leave JSON alone."""
-    is_asked_for = parsed.backward or any(":" in name for name in parsed.pair)
-    with document.alone(parsed), importable_folder() if is_asked_for else nullcontext():
-        yield
-
-
-def _report(parsed: argparse.Namespace) -> Report:
+def _check(parsed: argparse.Namespace) -> Answer:
+    names_pair = bool(parsed.pair or parsed.backward)
+    if not (names_pair or parsed.all):
+        raise ValueError("name a pair to check, or give --all (see proxconnect check --help)")
+    if parsed.plot and not names_pair:
+        raise ValueError("--plot draws a verdict: name the pair")
+    if parsed.plot:
+        extras.require("matplotlib.figure", "plots")
     domain = DOMAIN if parsed.domain is None else (parsed.domain[0], parsed.domain[1])
     verdicts: list[Verdict] = []
     mended, picture = None, None
-    if parsed.pair or parsed.backward:
-        asked = subject(parsed.pair, parsed.backward)
-        verdicts = [asked.verdict(mu, domain) for mu in asked.mus(parsed.mu)]
-        mended = _mended(asked, verdicts)
-        picture = None if parsed.plot is None else _draw(deciding(verdicts), parsed.plot)
-    table = _catalogue(parsed.mu, domain) if parsed.all else []
-    return Report(verdicts, mended, table, picture)
+    is_user_code = parsed.backward or any(":" in name for name in parsed.pair)
+    with importable_folder() if is_user_code else nullcontext():
+        if names_pair:
+            asked = subject(parsed.pair, parsed.backward)
+            verdicts = [asked.verdict(mu, domain) for mu in asked.mus(parsed.mu)]
+            mended = _mended(asked, verdicts)
+            picture = _draw(deciding(verdicts), parsed.plot) if parsed.plot else None
+        table = _catalogue(parsed.mu, domain) if parsed.all else []
+        data = as_json(verdicts, mended, table) if parsed.json else None  # calls their code
+    return Answer(data, shown(verdicts, mended, picture, table), status(verdicts))
 
 
 def _catalogue(mus: Sequence[float] | None, domain: tuple[float, float]) -> list[list[Verdict]]:
-    """Every pair at those of the μ that it allows, or at its usual ones."""
+    """Check every pair at those of the μ that it allows, or at its usual ones."""
     rows = []
     for pair in catalogue():
         allowed = [mu for mu in mus or () if pair.sharpness is None or pair.sharpness.contains(mu)]
@@ -117,7 +96,7 @@ def _catalogue(mus: Sequence[float] | None, domain: tuple[float, float]) -> list
 
 
 def _mended(asked: Subject, verdicts: Sequence[Verdict]) -> Mended | str | None:
-    """The correction of a pair that is not legitimate at some μ, or why there is none."""
+    """Correct a pair that is not legitimate at some μ, or say why that is not possible."""
     worst = deciding(verdicts)
     if worst.legitimate is not False:
         return None

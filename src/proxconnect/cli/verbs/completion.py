@@ -1,4 +1,4 @@
-"""`proxconnect completion`: what a shell needs to complete the command."""
+"""`proxconnect completion`: a script that completes the command in a shell."""
 
 import argparse
 import re
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proxconnect._support import extras
-from proxconnect.cli.bench.networks import LANGUAGE_MODELS
 from proxconnect.cli.exits import Exit
 from proxconnect.cli.manual import epilog
+from proxconnect.cli.networks import LANGUAGE_MODELS
 from proxconnect.cli.parser import Parser, complain
 from proxconnect.cli.verbs.train import VERBS
 from proxconnect.pairs import PAIRS
@@ -17,9 +17,8 @@ from proxconnect.training.models import names
 
 SHELLS = ("bash", "zsh", "fish")
 _ABOUT = """
-The script knows the commands, their options, pairs, networks, files and
-folders. It is made once, and completing runs no Python: make it again after an
-update.
+The script completes commands, options, pairs, networks, files and folders. It
+runs no Python: make it again after an update.
 """
 _EXAMPLES = """
 proxconnect completion bash > ~/.proxconnect-completion  # to be sourced
@@ -57,7 +56,7 @@ def _run(parsed: argparse.Namespace, whole: Parser, commands: "argparse._SubPars
 
 
 def _kinds(shtab: Any) -> Mapping[str, Any]:
-    """By metavar what stands there: names, or what shtab knows."""
+    """Return names, or what shtab knows, by the metavars that stand for them."""
     networks = [*names.OURS, *names.of_libraries()]
     files = dict.fromkeys(("FILE", "GRID.yaml", "CHECKPOINT", "CHECKPOINT-or-FILE", "CONFIG"), shtab.FILE)
     named = {"PAIR": [*PAIRS], "NETWORK": networks, "MODEL": [*LANGUAGE_MODELS, *networks]}
@@ -65,7 +64,7 @@ def _kinds(shtab: Any) -> Mapping[str, Any]:
 
 
 def _complete(action: Any, kinds: Mapping[str, Any]) -> None:
-    """Tell shtab what an argument takes: as `choices` it looks for names, as `complete` for files."""
+    """Tell shtab what an argument takes: names as its `choices`, files as its `complete`."""
     kind = kinds.get(action.metavar) if isinstance(action.metavar, str) else None
     if isinstance(kind, list):
         action.choices = [*kind, *SURROGATES] if action.dest == "pair" else kind
@@ -74,7 +73,7 @@ def _complete(action: Any, kinds: Mapping[str, Any]) -> None:
 
 
 def _add_options_of_training(command: Parser) -> None:
-    """The options of a verb whose own parser is Lightning's, where it is installed."""
+    """Add the options of a verb that Lightning parses, if Lightning is installed."""
     add = command.add_argument
     add("-h", "--help", action="store_true")
     add("--json", action="store_true")
@@ -84,7 +83,7 @@ def _add_options_of_training(command: Parser) -> None:
 
 
 def _options_of_training() -> Iterator[tuple[list[str], str]]:
-    """Their names, and what they take as a metavar."""
+    """Yield the names of each option and its metavar."""
     try:
         extras.require("lightning", "train")
         extras.require("jsonargparse", "train")

@@ -65,9 +65,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _run(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from proxconnect.cli.demo.demo import Options, demo
+    from proxconnect.cli.demo.demo import Options, RunError, demo
     from proxconnect.cli.demo.shipping import FreshProcessError
-    from proxconnect.cli.demo.workers import WorkerError
     from proxconnect.training.data import DatasetError
 
     given = {name: getattr(parsed, name) for name in Options.__dataclass_fields__ if getattr(parsed, name) is not None}
@@ -82,7 +81,7 @@ def _run(parsed: argparse.Namespace) -> int:
             code = demo(options, Console(stderr=parsed.json))
     except (DatasetError, MissingExtraError, OSError) as error:
         return complain(error, Exit.MISUSE)
-    except (FreshProcessError, WorkerError) as error:
+    except (FreshProcessError, RunError) as error:
         return complain(error, Exit.NO)
     if parsed.json and code in (Exit.DONE, Exit.NO):
         document.write(json.loads((options.out / "results.json").read_text()))

@@ -1,10 +1,7 @@
 """`proxconnect export`: from a packed file to the files of other runtimes."""
 
 import argparse
-import dataclasses
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +13,18 @@ from proxconnect._support import extras
 from proxconnect._support.example import tensors_in
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import document
-from proxconnect.cli.bench import Network
-from proxconnect.cli.bench.answers import difference, require_runs, run
-from proxconnect.cli.bench.examples import of_shapes
+from proxconnect.cli.answer import Answer, print_answer
+from proxconnect.cli.examples import add_input, difference, require_runs, run
 from proxconnect.cli.exits import Exit
 from proxconnect.cli.manual import epilog
-from proxconnect.cli.network import network
-from proxconnect.cli.parser import Parser, complain, positive
+from proxconnect.cli.networks import Network, network
+from proxconnect.cli.parser import Parser
 from proxconnect.deploy.hardening import BinaryInputsWarning
 from proxconnect.export.formats import FORMATS, Format
 
 _ABOUT = """
-FILE is what `proxconnect pack` or `pc.save` wrote. MODEL is code, for a file
-never builds an architecture: a name as of `proxconnect bench`, or
+FILE is a file of `proxconnect pack` or `pc.save`. MODEL is code, since a file
+never builds an architecture: a name as for `proxconnect bench`, or
 MODULE:CALLABLE.
 
   onnx      operators of the standard, 1 bit a weight on disk; any batch
@@ -50,30 +46,13 @@ proxconnect export r18.safetensors --model bireal_resnet18 --to qonnx \\
 _EXITS = {Exit.DONE: "written", Exit.MISUSE: "wrong use (one line on stderr)"}
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What `proxconnect export` wrote; sizes in bytes."""
-
-    file: Path
-    format: str
-    bytes: int
-    packed_bytes: int
-    runtime: str
-    largest_difference: float | None
-    """The largest |Δ| of the runtime's answer to the packed network's; None where it did not run."""
-    not_run: str | None
-    """Why."""
-    warnings: list[str]
-    """What the file cannot keep of the model."""
-
-
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add the command to those of the parser."""
     command = commands.add_parser(
         "export",
         help="from a packed file to the files of other runtimes",
-        description="Write the network of a packed file for another runtime, and have that runtime\n"
-        "answer, where it is installed.",
+        description="Write the network of a packed file for another runtime, and compare answers if\n"
+        "that runtime is installed.",
         epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
     add = command.add_argument
@@ -81,45 +60,19 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--model", required=True, metavar="MODEL", help="what builds its architecture")
     add("--to", required=True, choices=FORMATS, help="the format")
     add("-o", "--out", type=Path, required=True, metavar="FILE", help="the file to write")
-    add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first; "
-        "again for a second one; default: the network's own")  # fmt: skip
+    add_input(add)
     document.add_to(command)
-    command.set_defaults(run=_run)
+    command.set_defaults(run=lambda parsed: print_answer(parsed, _export))
 
 
-def _run(parsed: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    try:
-        with document.alone(parsed), importable_folder():
-            done = _export(parsed)
-    except (ValueError, TypeError, OSError, extras.MissingExtraError) as error:
-        return complain(error, Exit.MISUSE)
-    if parsed.json:
-        document.write(dataclasses.asdict(done))
-        return Exit.DONE
-    console = Console(highlight=False, soft_wrap=True)
-    for line in _lines(done):
-        console.print(line, markup=False)
-    return Exit.DONE
-
-
-def _lines(done: Exported) -> Iterator[str]:
-    yield f"{done.file}: {done.bytes:,} bytes, {done.bytes / done.packed_bytes:.2f} times the packed file"
-    yield from done.warnings
-    if done.largest_difference is None:
-        yield f"not run: {done.not_run}"
-    else:
-        yield f"{done.runtime} answers within {done.largest_difference:.1g} of the packed network"
-
-
-def _export(parsed: argparse.Namespace) -> Exported:
-    """Write, and have the runtime answer."""
+@importable_folder()
+def _export(parsed: argparse.Namespace) -> Answer:
+    """Write the file, and let the runtime answer."""
     subject, target = network(parsed.model), FORMATS[parsed.to]
     model = proxconnect.load(parsed.file, subject.build())
     if parsed.out.exists() and parsed.out.samefile(parsed.file):
         raise ValueError(f"{parsed.out} is the packed file itself: write to another one")
-    example = _example(parsed, subject, model)
+    example = subject.input_of(parsed.input, model)
     if target.is_graph and example is None:
         raise ValueError(f"give the shape of what {parsed.model} takes, as --input 1 3 224 224")
     with torch.no_grad():
@@ -127,21 +80,27 @@ def _export(parsed: argparse.Namespace) -> Exported:
             require_runs(subject.title, model, example)
         warned = _write(target, model, example, parsed.out)
         apart = _apart(target, parsed.out, subject, model, example)
-    return Exported(
-        parsed.out, parsed.to, target.size(parsed.out), parsed.file.stat().st_size, target.runtime,
-        None if isinstance(apart, str) else apart, apart if isinstance(apart, str) else None, warned,
-    )  # fmt: skip
-
-
-def _example(parsed: argparse.Namespace, subject: Network, model: nn.Module) -> Any:
-    """What the network takes, None where that is unknown."""
-    if parsed.input:
-        return of_shapes(parsed.input)
-    return None if subject.example is None else subject.example(model)
+    done: dict[str, Any] = {
+        "file": parsed.out,
+        "format": parsed.to,
+        "bytes": target.size(parsed.out),
+        "packed_bytes": parsed.file.stat().st_size,
+        "runtime": target.runtime,
+        "largest_difference": None if isinstance(apart, str) else apart,
+        "not_run": apart if isinstance(apart, str) else None,
+        "warnings": warned,
+    }
+    answered = (
+        f"not run: {apart}"
+        if isinstance(apart, str)
+        else f"{target.runtime} answers within {apart:.1g} of the packed network"
+    )
+    size = f"{done['bytes']:,} bytes, {done['bytes'] / done['packed_bytes']:.2f} times the packed file"
+    return Answer(done, [f"{parsed.out}: {size}", *warned, answered])
 
 
 def _write(target: Format, model: nn.Module, example: Any, path: Path) -> list[str]:
-    """Write the file; what it cannot keep of the model."""
+    """Write the file, and return what it cannot keep of the model."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BinaryInputsWarning)
         target.write(model, example, path)
@@ -149,7 +108,7 @@ def _write(target: Format, model: nn.Module, example: Any, path: Path) -> list[s
 
 
 def _apart(target: Format, path: Path, subject: Network, model: nn.Module, example: Any) -> float | str:
-    """How far the runtime's answer is from the model's, or why it did not run."""
+    """Return how far the runtime's answer is from the model's, or why it did not run."""
     if example is None:
         return "give the shape of an input, as --input 1 3 224 224"
     try:

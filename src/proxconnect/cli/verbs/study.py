@@ -1,8 +1,6 @@
 """`proxconnect study`: a grid of training runs, its ledger, and what is made of it."""
 
 import argparse
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +16,7 @@ from proxconnect.cli.parser import Parser, complain, positive
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from proxconnect.training.study.crew import Crew
-    from proxconnect.training.study.study import Study
+    from proxconnect.training.study.study import OpenWorkers, Study
 
 
 _EXAMPLES = """
@@ -100,7 +97,8 @@ def _place(text: str) -> tuple[str, str | None]:
 
 def _run(parsed: argparse.Namespace) -> int:
     try:
-        extras.require("yaml", "train")
+        for package in ("yaml", "pandas"):
+            extras.require(package, "train")
     except MissingExtraError as error:
         return complain(error, Exit.MISUSE)
     from proxconnect.training.study.ledger import LedgerError
@@ -119,22 +117,21 @@ def _run(parsed: argparse.Namespace) -> int:
 
 
 def _do(study: "Study", parsed: argparse.Namespace) -> tuple[Exit, dict[str, Any]]:
-    """What the arguments ask for, and what came of it as plain data."""
+    """Do what the arguments ask for, and return what came of it as plain data."""
     from rich.console import Console
 
-    from proxconnect.training.study import listing
+    from proxconnect.training.study import listing, results
     from proxconnect.training.study.choosing import choose
-    from proxconnect.training.study.figures import figures, record
-    from proxconnect.training.study.study import write_report
+    from proxconnect.training.study.study import write_results
 
     console = Console(stderr=parsed.json)
     if parsed.list:
         rows = listing.listed(study)
         listing.show(rows, console)
-        return Exit.DONE, {"rows": [record(o.row) | {"state": o.state, "accuracy": o.accuracy} for o in rows]}
+        return Exit.DONE, {"rows": rows}
     if parsed.tables:
-        files = write_report(study, console)
-        return Exit.DONE, {"files": files, **figures(study.entries(), study.grid)}
+        files = write_results(study, console)
+        return Exit.DONE, {"files": files, **results.figures(study.entries(), study.grid)}
     if parsed.choose:
         path = parsed.output or study.grid.path.with_name("tuned.yaml")
         return Exit.DONE, {"file": path, **choose(study, parsed.choose, parsed.by, path, console)}
@@ -142,19 +139,20 @@ def _do(study: "Study", parsed: argparse.Namespace) -> tuple[Exit, dict[str, Any
 
 
 def _verify(study: "Study", parsed: argparse.Namespace, console: "Console") -> tuple[Exit, dict[str, Any]]:
-    from proxconnect.training.study.figures import record
+    from proxconnect.training.study.listing import record
     from proxconnect.training.study.verification import verify
 
-    verdicts = verify(study, parsed.verify, _crew(parsed), parsed.threads, console)
-    rows = [record(row) | {"agrees": found.agrees, "reason": found.reason} for row, found in verdicts.items()]
+    verdicts = verify(study, parsed.verify, _workers(parsed), parsed.threads, console)
+    rows = [record(row) | found._asdict() for row, found in verdicts.items()]
     return Exit.DONE if all(found.agrees for found in verdicts.values()) else Exit.NO, {"rows": rows}
 
 
 def _run_rows(study: "Study", parsed: argparse.Namespace, console: "Console") -> tuple[Exit, dict[str, Any]]:
-    from proxconnect.training.study.figures import figures, record
+    from proxconnect.training.study.listing import record
+    from proxconnect.training.study.results import figures
     from proxconnect.training.study.study import run
 
-    failures = run(study, _crew(parsed), parsed.threads, parsed.limit, console)
+    failures = run(study, _workers(parsed), parsed.threads, parsed.limit, console)
     entries = study.entries()
     done = {entry.key for entry in entries}
     found = {
@@ -166,7 +164,7 @@ def _run_rows(study: "Study", parsed: argparse.Namespace, console: "Console") ->
     return Exit.NO if failures else Exit.DONE, found
 
 
-def _crew(parsed: argparse.Namespace) -> "Callable[[], AbstractContextManager[Crew]]":
+def _workers(parsed: argparse.Namespace) -> "OpenWorkers":
     from proxconnect.training.study.local import Processes
     from proxconnect.training.study.on_ray import RayCluster
 

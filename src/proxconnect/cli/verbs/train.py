@@ -12,41 +12,34 @@ from proxconnect.cli.manual import epilog
 from proxconnect.cli.parser import Parser, complain
 
 VERBS = {
-    "fit": "train a network as a recipe says",
+    "fit": "train a network from a recipe",
     "validate": "the accuracies of a trained network on its validation data",
     "test": "the same on its test data",
 }
 _DESCRIPTIONS = {
-    "fit": "Train a network as a recipe says, from its folder go on with a run that was\n"
-    "stopped, and pack what was trained into network.safetensors.",
+    "fit": "Train a network from a recipe, or resume a run that was stopped from its folder,\n"
+    "and pack the trained network into network.safetensors.",
     "validate": "Measure a trained network on its validation data.",
     "test": "Measure a trained network on its test data.",
 }
 _OPTIONS = """
-Recipes are YAML files of the options below; a later --config, or an option
-after it, stands over an earlier one. --print_config shows what they make
-together. --json prints one JSON document, and all else on stderr.
+Recipes are YAML files of the options below. A later --config, or an option
+after it, overrides an earlier one. --print_config shows the result. --json
+prints one JSON document, and everything else goes to stderr.
 """
-_EXAMPLES = {
-    "fit": """
+_FIT_EXAMPLES = """
 proxconnect fit --config recipes/small_cnn_digits.yaml
 proxconnect fit --config recipes/small_cnn_digits.yaml \\
     --config recipes/overlays/bwa.yaml --trainer.default_root_dir runs/bwa
 proxconnect fit --config recipes/small_cnn_digits.yaml \\
     --model.binary.weights poly --trainer.max_epochs 5 --seed_everything 1
 proxconnect fit --config recipes/small_cnn_digits.yaml --ckpt_path last
-""",
-    "validate": """
-proxconnect validate --config recipes/small_cnn_digits.yaml --ckpt_path last
-proxconnect validate --config recipes/small_cnn_digits.yaml \\
+"""
+_MEASURING_EXAMPLES = """
+proxconnect {verb} --config recipes/small_cnn_digits.yaml --ckpt_path last
+proxconnect {verb} --config recipes/small_cnn_digits.yaml \\
     --ckpt_path runs/bwa/last.ckpt --json
-""",
-    "test": """
-proxconnect test --config recipes/small_cnn_digits.yaml --ckpt_path last
-proxconnect test --config recipes/small_cnn_digits.yaml \\
-    --ckpt_path runs/bwa/last.ckpt --json
-""",
-}
+"""
 _EXITS = {
     Exit.DONE: "trained or measured",
     Exit.NO: "what ran failed (one line on stderr)",
@@ -63,20 +56,20 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def manual(verb: str) -> Mapping[str, str]:
-    """What the help has besides options."""
+    """Return the parts of the help beside the options."""
+    examples = _FIT_EXAMPLES if verb == "fit" else _MEASURING_EXAMPLES.format(verb=verb)
     return {
         "prog": f"proxconnect {verb}",
         "description": f"{_DESCRIPTIONS[verb]}\n{_OPTIONS}",
-        "epilog": epilog(_EXAMPLES[verb], _EXITS, "docs/training.md explains the options."),
+        "epilog": epilog(examples, _EXITS, "docs/training.md explains the options."),
     }
 
 
 def run(verb: Any, arguments: Sequence[str]) -> int:
-    """Run `proxconnect VERB` with `arguments`; its exit code."""
+    """Run `proxconnect VERB` with `arguments`, and return the exit code."""
     try:
-        require("lightning.pytorch", "train")
-        require("jsonargparse", "train")
-        require("torchmetrics", "train")
+        for package in ("lightning.pytorch", "jsonargparse", "torchmetrics"):
+            require(package, "train")
     except MissingExtraError as error:
         return complain(error, Exit.MISUSE)
     from rich.console import Console

@@ -1,9 +1,8 @@
 """Packed models as fused graphs: what lies between binary layers runs in the same pass as these."""
 
-from proxconnect.deploy.fusion.attachment import layer_by_layer
 from proxconnect.deploy.fusion.comparison import ProofError
-from proxconnect.deploy.fusion.fast_floats import Floats
+from proxconnect.deploy.fusion.graph_modules import layer_by_layer
 from proxconnect.deploy.fusion.proof import Proof, prove
-from proxconnect.deploy.fusion.regions import Fusion, Region, fuse
+from proxconnect.deploy.fusion.regions import Floats, Fusion, Region, fuse
 
 __all__ = ["Floats", "Fusion", "Proof", "ProofError", "Region", "fuse", "layer_by_layer", "prove"]

@@ -9,12 +9,8 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 from torch.nn import functional
 
-from proxconnect.deploy.fusion.finishes import FusedNorm, FusedNormPool
-from proxconnect.deploy.fusion.image_conv import FusedImageConv
-from proxconnect.deploy.fusion.int8 import FusedInt8Rows
 from proxconnect.deploy.fusion.layout import in_format_of, with_channels_last, with_planes
-from proxconnect.deploy.fusion.overwriting import OverwritingGelu
-from proxconnect.deploy.fusion.products import FusedProduct
+from proxconnect.deploy.fusion.operation import Operation
 from proxconnect.deploy.packed.compact import CompactLayer
 from proxconnect.layers.react import Shift
 
@@ -35,7 +31,6 @@ _FUNCTIONS: set[Any] = {
     with_channels_last, with_planes, in_format_of,
 }  # fmt: skip
 _METHODS = {"relu", "relu_", "clone", "contiguous", "add", "add_", "mul", "sigmoid"}
-_FUSED = (FusedProduct, FusedNorm, FusedNormPool, FusedImageConv, FusedInt8Rows, OverwritingGelu)
 
 
 def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
@@ -82,7 +77,9 @@ def _is_apart(node: Node, modules: dict[str, nn.Module], rank: int) -> bool:
         return isinstance(dims, tuple | list) and all(dim % rank for dim in dims)
     if node.target is torch.cat:
         return bool(_argument(node, 1, "dim", 0) == 1)
-    return isinstance(node.target, _FUSED) or node.target in (_METHODS if node.op == "call_method" else _FUNCTIONS)
+    if isinstance(node.target, Operation):
+        return node.target.keeps_images_apart
+    return node.target in (_METHODS if node.op == "call_method" else _FUNCTIONS)
 
 
 def _rank(node: Node, modules: dict[str, nn.Module], rank: int) -> int:

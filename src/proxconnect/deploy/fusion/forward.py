@@ -14,10 +14,11 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from proxconnect._support.example import tensors_in
 from proxconnect.deploy.fusion.attention import FastAttention
 from proxconnect.deploy.fusion.batches import are_apart, in_parts
-from proxconnect.deploy.fusion.examination import Examination, examination
+from proxconnect.deploy.fusion.closeness import gap
 from proxconnect.deploy.fusion.layout import with_channels_last
-from proxconnect.deploy.fusion.rewrite import Rewriting, rewrite
-from proxconnect.deploy.fusion.segments import Segments
+from proxconnect.deploy.fusion.rewrite import rewrite
+from proxconnect.deploy.fusion.rewriting import Rewriting
+from proxconnect.deploy.fusion.segments import Examination, Segments
 from proxconnect.deploy.fusion.sources import Sources
 from proxconnect.deploy.fusion.trace import UntraceableError, one_at_a_time, required_parameters, trace
 
@@ -25,8 +26,8 @@ _CLOSE = 1e-3
 """How far the answers of a graph and of the layers may lie apart, by the largest of them."""
 
 
-class FusedForward:
-    """Runs the fused graph of a module, which holds it as `_fused`, or the module's own forward.
+class GraphForward:
+    """Runs the fused graph of a module, which holds it as `_graph_forward`, or the module's own forward.
 
     The graph is for plain inputs on the CPU, in `eval()` and without derivatives; whatever compiles, traces, transforms
     or watches the module, and every other input, gets its own forward. A graph is made anew where what it was made of
@@ -71,12 +72,9 @@ class FusedForward:
             return in_parts(self._run, *inputs) if self._are_apart else self._run(*inputs)
         except Exception as error:  # whatever the operations raise
             fault = f"{type(error).__name__}: {error}"
-        return self._instead(inputs, fault)
-
-    @property
-    def has_images(self) -> bool:
-        """Whether the graph has its images with their channels last."""
-        return self.work.has_images
+        answer = self.own(*inputs)  # which may say itself what is wrong with this input
+        self._warn("does not take this input", fault, stacklevel=6)
+        return answer
 
     def own(self, *args: Any, **kwargs: Any) -> Any:
         """What the module's own forward answers."""
@@ -147,7 +145,8 @@ class FusedForward:
         _, expected = self._as_the_graph(inputs, self._by_layers)
         try:
             answer = self._run(*inputs)  # type: ignore[misc]  # it was made
-            fault = _difference(tensors_in(expected), tensors_in(answer))
+            off = gap(expected, answer)
+            fault = "" if off <= _CLOSE else f"its answer is off by {off:.1e} from that of the module's forward"
         except Exception as error:  # whatever the operations raise
             answer, fault = None, f"it raises {type(error).__name__}: {error}"
         is_lost = any(tensor.isnan().any() for tensor in tensors_in(expected))
@@ -164,12 +163,12 @@ class FusedForward:
         """What these inputs show of the graph."""
         with torch.no_grad():
             laid_out, answer = self._as_the_graph(inputs, self.own)
-            return examination(self._segments, inputs, laid_out, answer)
+            return self._segments.examined(inputs, laid_out, answer)
 
     def _as_the_graph(self, inputs: tuple[Any, ...], answer_to: Callable[..., Any]) -> tuple[tuple[Any, ...], Any]:
         """The inputs and what the layers answer, images laid out as the graph has them unless these cannot view them
         so."""
-        if self.has_images:
+        if self.work.has_images:
             with suppress(RuntimeError):
                 laid_out = tuple(map(with_channels_last, inputs))
                 return laid_out, answer_to(*laid_out)
@@ -180,23 +179,14 @@ class FusedForward:
         with FastAttention() if self._has_fast_floats else nullcontext():
             return self.own(*inputs)
 
-    def _instead(self, inputs: tuple[Any, ...], fault: str) -> Any:
-        """What the layers answer to an input that the graph does not take, unless they say what is wrong with it."""
-        answer = self.own(*inputs)
-        warnings.warn(
-            f"the fused graph of {type(self.module).__name__} does not take this input, so that it runs layer by "
-            f"layer, more slowly: {fault}",
-            stacklevel=6,
-        )
-        return answer
-
     def _give_up(self, fault: str) -> None:
         self._is_given_up = True
-        warnings.warn(
-            f"the fused graph of {type(self.module).__name__} is given up, so that it runs layer by layer, more "
-            f"slowly: {fault}",
-            stacklevel=6,
-        )
+        self._warn("is given up", fault, stacklevel=8)
+
+    def _warn(self, what: str, fault: str, stacklevel: int) -> None:
+        """Warn at the line that calls the module."""
+        graph = f"the fused graph of {type(self.module).__name__}"
+        warnings.warn(f"{graph} {what}, so that it runs layer by layer, more slowly: {fault}", stacklevel=stacklevel)
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies take: the graph is made anew."""
@@ -230,16 +220,3 @@ def are_plain(inputs: tuple[Any, ...]) -> bool:
         or _global_forward_hooks
         or _global_forward_pre_hooks
     )
-
-
-def _difference(expected: list[Tensor], answer: list[Tensor]) -> str:
-    """What is wrong with an answer; empty where nothing is."""
-    if [t.shape for t in expected] != [t.shape for t in answer]:
-        return "it answers tensors of other shapes"
-    for right, mine in zip(expected, answer, strict=True):
-        if torch.equal(right, mine):
-            continue
-        gap = (right.double() - mine.double()).abs().nan_to_num(0.0).max()
-        if bool((right.isnan() != mine.isnan()).any()) or gap > _CLOSE * right.double().abs().nan_to_num(0.0).max():
-            return f"its answer is off by {gap:.1e} from that of the module's forward"
-    return ""

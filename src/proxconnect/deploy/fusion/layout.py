@@ -1,6 +1,5 @@
 """Images with their channels last, from the input of a graph to its output."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,17 +11,19 @@ from proxconnect.layers import BinaryMultiheadAttention
 from proxconnect.layers.react import Shift
 
 
-def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module], reads_any: Callable[[Node], bool]) -> None:
+def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
     """Have the graph read its images with their channels last, in place, and answer in the format of its input.
 
-    Nodes that read an input in any layout by themselves, as `reads_any` says, get it as it is. `view` may then have to
-    copy, so that it becomes `reshape`, and modules of others get what they would have got.
+    Operations that read an input in any layout get it as it is. `view` may have to copy then, so that it becomes
+    `reshape`. Modules that know no memory formats get what they would have got.
     """
     images = [node for node in graph.nodes if node.op == "placeholder"]
     if not images:
         return
     first, last = images[0], images[-1]
-    given = [(node, [user for user in node.users if not reads_any(user)]) for node in images]
+    given = [
+        (node, [user for user in node.users if not getattr(user.target, "reads_any_layout", False)]) for node in images
+    ]
     with graph.inserting_after(last):
         for node, users in given:
             converted = graph.call_function(with_channels_last, (node,))

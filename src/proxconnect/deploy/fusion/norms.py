@@ -11,18 +11,18 @@ from proxconnect.kernels.epilogue import Affine
 
 
 def can_fold(norm: nn.Module) -> bool:
-    """Whether a norm is a function of each entry and its channel: in evaluation, by running statistics, in float32."""
+    """Return whether a norm is a function of each entry and its channel: in evaluation, of statistics, in float32."""
     if not isinstance(norm, _BatchNorm) or norm.training or norm.running_mean is None or norm.running_var is None:
         return False
     tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     return all(t is None or (t.dtype is torch.float32 and t.is_cpu) for t in tensors) and adds_in_one_step()
 
 
-def affine_of(norm: _BatchNorm) -> Affine | None:
-    """a and b such that the norm is fma(x, a, b) for each channel, as torch computes them; None where it is not.
+def norm_affine(norm: _BatchNorm) -> Affine | None:
+    """Return a and b such that the norm is fma(x, a, b) for each channel, as torch computes them; None if it is not.
 
-    b is what the norm makes of 0; a what it makes of 1 without mean and bias. Where these are infinite or NaN, neither
-    says what the norm does with other numbers.
+    b is the norm of 0; a is that of 1 without mean and bias. If these are infinite or NaN, neither tells what the norm
+    does with other numbers.
     """
     assert norm.running_mean is not None
     zero = torch.zeros_like(norm.running_mean)
@@ -34,7 +34,7 @@ def affine_of(norm: _BatchNorm) -> Affine | None:
 
 
 def _at(x: float, norm: _BatchNorm, mean: Tensor, bias: Tensor | None) -> Tensor:
-    """What the norm makes of x in every channel, with another mean and bias."""
+    """Return the norm of x in every channel, with another mean and bias."""
     image = torch.full((1, mean.numel(), 1, 1), x, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
     answer = functional.batch_norm(image, mean, norm.running_var, norm.weight, bias, eps=norm.eps)
     return answer.detach().reshape(-1).contiguous()
@@ -42,14 +42,14 @@ def _at(x: float, norm: _BatchNorm, mean: Tensor, bias: Tensor | None) -> Tensor
 
 @cache
 def adds_in_one_step() -> bool:
-    """Whether torch rounds a norm once, as fma does, on this machine; where it rounds twice, norms stay torch's."""
+    """Return whether torch rounds a norm once, as fma does, on this machine; if it rounds twice, norms stay torch's."""
     generator = torch.Generator().manual_seed(0)
     x, mean, weight, bias = (torch.randn(64, generator=generator, dtype=torch.float32) for _ in range(4))
     variance = torch.rand(64, generator=generator, dtype=torch.float32) + 0.1
     norm = nn.BatchNorm2d(64, dtype=torch.float32).eval()
     norm.load_state_dict({"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance,
                           "num_batches_tracked": torch.tensor(0)})  # fmt: skip
-    step = affine_of(norm)
+    step = norm_affine(norm)
     assert step is not None
     exact = (x.double() * step.a.double() + step.b.double()).float()
     return torch.equal(functional.batch_norm(x[None, :, None, None], mean, variance, weight, bias).reshape(-1), exact)

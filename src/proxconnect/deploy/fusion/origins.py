@@ -31,11 +31,6 @@ def shifted(name: str) -> str:
     return name + _SHIFTED
 
 
-def layer_of(name: str) -> str:
-    """The traced node that calls the layer whose shifted input has that name."""
-    return name.removesuffix(_SHIFTED)
-
-
 def origins(node: Node) -> tuple[str, ...]:
     """The names of the traced nodes that a node stands for, in order; the value of the last one is its own.
 

@@ -9,12 +9,11 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from proxconnect._support.example import run, tensors_in
-from proxconnect.deploy.fusion.attachment import fused_forward, layer_by_layer
 from proxconnect.deploy.fusion.closeness import ROUNDING, gap
 from proxconnect.deploy.fusion.comparison import Comparison, ProofError, remainder_fault
-from proxconnect.deploy.fusion.examination import Examination
+from proxconnect.deploy.fusion.graph_modules import graph_forward, layer_by_layer
 from proxconnect.deploy.fusion.layout import with_channels_last
-from proxconnect.deploy.fusion.segments import Segment
+from proxconnect.deploy.fusion.segments import Examination, Segment
 from proxconnect.deploy.packed.halves import vectors_of
 from proxconnect.layers.modes import hard
 
@@ -113,7 +112,7 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
 def _graphs_examined(packed: nn.Module) -> Iterator[dict[str, list[Examination]]]:
     """While this lasts, have the graphs of a model examined on what its layers get, by the names of their modules."""
     with ExitStack() as stack:
-        graphs = {name: fused_forward(module) for name, module in packed.named_modules()}
+        graphs = {name: graph_forward(module) for name, module in packed.named_modules()}
         yield {name: stack.enter_context(fused.examined()) for name, fused in graphs.items() if fused is not None}
 
 
@@ -133,7 +132,7 @@ def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
 
 def _laid_out(packed: nn.Module, example: Any) -> Any:
     """An example with its images as the graph has them, unless the model's own forward cannot view them so."""
-    if (fused := fused_forward(packed)) is None or not fused.has_images:
+    if (fused := graph_forward(packed)) is None or not fused.work.has_images:
         return example
     with_last = tree_map(with_channels_last, example)
     try:

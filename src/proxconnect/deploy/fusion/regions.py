@@ -1,15 +1,21 @@
 """Which parts of a packed model run as fused graphs."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import nn
 
-from proxconnect import kernels
-from proxconnect.deploy.fusion.attachment import let_forward_be_fused
-from proxconnect.deploy.fusion.fast_floats import Floats, are_fast
+from proxconnect.deploy.fusion.binary_products import STEPS, BinaryProduct
+from proxconnect.deploy.fusion.graph_modules import let_forward_be_fused
 from proxconnect.deploy.fusion.trace import UntraceableError
 from proxconnect.deploy.packed import PackedLayer
 from proxconnect.kernels.absence import ADVICE, NOT_BUILT, ON_TORCH
+from proxconnect.kernels.library import is_built
+
+Floats = Literal["torch", "fast"]
+"""Whether torch or kernels compute the floats of graphs; kernels do so about as exactly."""
 
 
 @dataclass(frozen=True)
@@ -17,29 +23,14 @@ class Region:
     """A module whose forward is a graph."""
 
     name: str
-    products: int
-    """Binary layers that run with all that follows them."""
-    links: int
-    """Norms, activations and additions in the same pass as a product."""
-    bits: int
-    """The products whose output goes on as bits."""
-    norms: int
-    """The batch norms of floats in one pass with what follows them."""
-    int8: int
-    """The 8-bit layers in one pass with what stands around them."""
-    float_convs: int = 0
-    """The float convolutions that kernels run so."""
-    attentions: int = 0
-    """The attentions of floats in one pass."""
+    counts: Mapping[str, int]
+    """How often each fused operation stands in it, by `Operation.name`, and what binary layers take with them."""
 
     def __str__(self) -> str:
-        what = [f"{self.products} binary layers with {self.links} norms, activations and additions"]
-        what += [f"{self.bits} of them from bits to bits"] if self.bits else []
-        what += [f"{self.norms} norms of floats"] if self.norms else []
-        what += [f"{self.int8} layers of 8 bits"] if self.int8 else []
-        what += [f"{self.float_convs} float convolutions"] if self.float_convs else []
-        what += [f"{self.attentions} attentions"] if self.attentions else []
-        return f"{self.name or 'the model'}: {', '.join(what)}"
+        counts = Counter(self.counts)
+        what = [f"{counts.pop(name, 0)} {name}" for name in (BinaryProduct.name, STEPS)]
+        rest = [f"{count} {name}" for name, count in counts.items() if count]
+        return f"{self.name or 'the model'}: {', '.join([' with '.join(what), *rest])}"
 
 
 @dataclass(frozen=True)
@@ -59,11 +50,15 @@ class Fusion:
 def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
     """Let a packed model, or those of its parts that are graphs, run fused, in place; what could be is in the answer.
 
-    `floats` says what computes their float layers; ValueError unless it is one of `Floats`, or None. Nothing that the
-    model holds changes, so that it saves as before; `forward.FusedForward` says when a graph runs.
+    `floats` says what computes their float layers: None is for kernels in models without binary inputs, in which no
+    sign turns by it. ValueError for anything else. Nothing that the model holds changes, so that it saves as before;
+    `forward.GraphForward` says when a graph runs.
     """
-    has_fast_floats = are_fast(model, floats)
-    if not kernels.is_built():
+    if floats not in (None, *get_args(Floats)):
+        raise ValueError(f"floats must be 'torch' or 'fast'; got {floats!r}")
+    layers = (module for module in model.modules() if isinstance(module, PackedLayer))
+    has_fast_floats = floats == "fast" or (floats is None and not any(layer.has_binary_input for layer in layers))
+    if not is_built():
         return Fusion((), {"": f"{NOT_BUILT.upper()}: {ON_TORCH}. {ADVICE}"})
     regions: list[Region] = []
     reasons: dict[str, str] = {}
@@ -82,6 +77,5 @@ def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[st
         for child_name, child in module.named_children():
             _visit(f"{name}.{child_name}" if name else child_name, child, regions, reasons, has_fast_floats)
         return
-    if work.changes_anything:
-        fused = work.products, work.links, work.bits, work.norms, work.int8, work.float_convs, work.attentions
-        regions.append(Region(name, *fused))
+    if work.counts:
+        regions.append(Region(name, dict(work.counts)))

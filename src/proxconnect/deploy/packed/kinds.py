@@ -11,7 +11,7 @@ from proxconnect.deploy.packed.geometry import geometry_of
 from proxconnect.deploy.packed.kernels import KernelConv, KernelLinear, KernelProjection
 from proxconnect.deploy.packed.layers import PackedLayer
 from proxconnect.deploy.packed.spec import LayerSpec
-from proxconnect.layers import BinaryLayer, attention, conv, linear, parameter, transposed_conv
+from proxconnect.layers import BinaryLayer, attention, conv, linear, parameter
 from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.products import (
     ConvProduct,
@@ -86,21 +86,21 @@ class PackedConvTranspose1d(PackedForm, TransposedConvProduct, nn.ConvTranspose1
     """`nn.ConvTranspose1d` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "conv_transpose1d"
-    binary_type = transposed_conv.BinaryConvTranspose1d
+    binary_type = conv.BinaryConvTranspose1d
 
 
 class PackedConvTranspose2d(PackedForm, TransposedConvProduct, nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "conv_transpose2d"
-    binary_type = transposed_conv.BinaryConvTranspose2d
+    binary_type = conv.BinaryConvTranspose2d
 
 
 class PackedConvTranspose3d(PackedForm, TransposedConvProduct, nn.ConvTranspose3d):
     """`nn.ConvTranspose3d` with 1-bit weights; `layer.weight` unpacks them."""
 
     kind = "conv_transpose3d"
-    binary_type = transposed_conv.BinaryConvTranspose3d
+    binary_type = conv.BinaryConvTranspose3d
 
 
 class PackedParameter(PackedLayer):

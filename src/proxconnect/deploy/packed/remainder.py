@@ -11,7 +11,7 @@ from proxconnect.deploy.packed.halves import Vectors, halved, is_vector
 from proxconnect.deploy.packed.levels import Int8Layer, levels_of, scale_of
 from proxconnect.deploy.packed.panels import PanelLayer
 from proxconnect.deploy.packed.spec import LayerSpec
-from proxconnect.quantizer import FLOAT_TYPES
+from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
 Remainder = Literal["float", "int8"]
 """What becomes of the linear layers, convolutions and embeddings that are not binary."""

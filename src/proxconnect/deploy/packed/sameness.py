@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from proxconnect.deploy.packed.geometry import geometry_of
 from proxconnect.deploy.packed.kinds import BY_KIND, PackedProjection
 from proxconnect.deploy.packed.spec import LayerSpec
-from proxconnect.layers.attention import FUSED, SEPARATE
+from proxconnect.layers.attention import JOINT, SEPARATE
 from proxconnect.layers.parameter import SUFFIX
 
 
@@ -46,7 +46,7 @@ def require_same_parameter(name: str, modules: Mapping[str, nn.Module], spec: La
     is_projection = spec.kind == PackedProjection.kind
     if not name.endswith(SUFFIX) or owner is None or parameter is None:
         raise ValueError(f"it has a parameter {name!r}, which the model lacks: pass the architecture that was packed")
-    if is_projection and not (type(owner) is nn.MultiheadAttention and parameter_name in (*FUSED, *SEPARATE)):
+    if is_projection and not (type(owner) is nn.MultiheadAttention and parameter_name in (*JOINT, *SEPARATE)):
         raise ValueError(f"{name!r} is a projection in the file, but no in-projection of an nn.MultiheadAttention in "
                          "the model: pass the architecture that was packed")  # fmt: skip
     _require_same_weight(name, parameter, spec)

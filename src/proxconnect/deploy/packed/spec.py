@@ -9,7 +9,7 @@ import torch
 from proxconnect.deploy.packed.geometry import Geometry
 from proxconnect.kernels.bits import byte_count
 from proxconnect.layers import Accumulator
-from proxconnect.quantizer import FLOAT_TYPES
+from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOAT_TYPES}
 """The dtypes of a packed layer's scale and of its unpacked weight, by name."""

@@ -1,7 +1,7 @@
-"""Pictures of pairs, verdicts, training runs, studies, latents and latencies, as figures that no window shows.
+"""Pictures of pairs, training runs, studies, latents and latencies, as figures that no window shows.
 
-Needs the extra `plots`. Every `plot_` function returns a `matplotlib.figure.Figure`; `save` writes one as a PNG or SVG
-file. `interactive_catalogue` writes a page of its own, by plotly.
+Needs the extra `plots`. Every `plot_` function returns a `matplotlib.figure.Figure`; `save` writes it as a PNG or SVG
+file. `interactive_catalogue` writes an HTML page with plotly. `proxconnect.theory.plot_verdict` draws verdicts.
 """
 
 from proxconnect.inspection.plots.figures import PAIR_COLOURS, SHADES, SUFFIXES, save

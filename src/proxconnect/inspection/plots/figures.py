@@ -1,4 +1,4 @@
-"""What all pictures share: figures that no window shows, their colours, and how they are written."""
+"""Figures that no window shows, their colours, and how they are written."""
 
 import os
 from collections.abc import Sized
@@ -20,19 +20,19 @@ PAIR_COLOURS = {
     "bnn": "#009e73", "bnn+": "#cc79a7", "bnn++": "#d62728", "poly": "#9467bd", "poly+": "#5e3c99", "ede": "#b2912f",
     "ede+": "#17becf", "clip+": "#7f3b08", "erf": "#a6d96a", "erf+": "#1b7837",
 }  # fmt: skip
-"""One colour a pair in every picture of runs."""
+"""The colour of each pair in all pictures of runs."""
 
 SUFFIXES = (".png", ".svg")
 """The kinds of files that `save` writes."""
 
 REACH = 2.5
-"""How far from 0 functions are drawn."""
+"""Functions are drawn on [-REACH, REACH]."""
 
 
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Write `figure` as the PNG or SVG file that the suffix of `path` says, aside first and then renamed.
+    """Write `figure` as a PNG or SVG file, by the suffix of `path`; ValueError for another suffix.
 
-    ValueError for another suffix.
+    A temporary file is written and then renamed, so that `path` is never half written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
@@ -42,19 +42,24 @@ def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
 
 
 def require_some(given: Sized, what: str) -> None:
-    """ValueError where there is nothing to draw."""
+    """Raise ValueError if there is nothing to draw."""
     if not given:
         raise ValueError(f"there is nothing to draw: give at least one of the {what}")
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches, that belongs to no global state."""
+    """Make an empty figure, in inches, that belongs to no global state."""
     figure: Figure = extras.require("matplotlib.figure", "plots").Figure(figsize=(width, height), layout="constrained")
     return figure
 
 
+def bare(axes: "Axes") -> None:
+    """Hide the frame at the top and the right."""
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def cross_at_zero(axes: "Axes") -> None:
-    """Thin lines through 0, and no frame at the top and the right."""
+    """Draw thin lines through 0, and hide the frame at the top and the right."""
     axes.axhline(0.0, color="#bbbbbb", linewidth=0.6, zorder=0)
     axes.axvline(0.0, color="#bbbbbb", linewidth=0.6, zorder=0)
-    axes.spines[["top", "right"]].set_visible(False)
+    bare(axes)

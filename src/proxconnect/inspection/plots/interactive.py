@@ -1,4 +1,4 @@
-"""All pairs in one picture with a slider over μ: a page that needs neither a server nor a network."""
+"""A page of all pairs with a slider over μ, which needs neither a server nor a network."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -16,14 +16,22 @@ from proxconnect.pairs import PAIRS, AnyPair, Pair, resolve
 _MUS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0)
 _START = _MUS.index(2.0)
 
-_PANELS = {"F": "F(x), forward", "B": "B(x), backward", "P": "P(x), prox", "T": "T(z), transform"}
-"""Titles of the panels."""
+_PANELS = {
+    "F": ("", "F(x), forward", [-1.6, 1.6]),
+    "B": ("2", "B(x), backward", None),
+    "P": ("3", "P(x), prox", [-2.6, 2.6]),
+    "T": ("4", "T(z), transform", [-1.6, 1.6]),
+}
+"""By part: the suffix of plotly's names of its axes, the title, and the range of y, by default that of the lines."""
 
-_AXES = dict(zip(_PANELS, ("", "2", "3", "4"), strict=True))
-"""What stands behind x and y in the names that plotly has for the axes of a panel."""
+# Both sides of 0 and of ±1 are among the points: functions that do not depend on μ jump there.
+_X = torch.cat([
+    torch.linspace(-REACH, REACH, 301, dtype=torch.float64),
+    torch.tensor([-1 - 1e-9, -1e-9, 1 + 1e-9], dtype=torch.float64),
+]).sort().values  # fmt: skip
 
-_TALL = {"F": [-1.6, 1.6], "P": [-2.6, 2.6], "T": [-1.6, 1.6]}
-"""The ranges of y; that of B follows what is drawn."""
+_Line = tuple[AnyPair, str, Callable[[Tensor, float], Tensor]]
+"""A pair, the name of one of its parts, and that part as a function of (x, μ)."""
 
 _ID = "pairs"
 
@@ -60,20 +68,19 @@ window.addEventListener("resize", arrange);
 
 
 def interactive_catalogue(path: Path, pairs: Mapping[str, AnyPair] | Iterable[str | AnyPair] = PAIRS) -> None:
-    """Write a page with F, B, P and T of all pairs and a slider over μ, an HTML file that holds all that it needs.
+    """Write a self-contained HTML page with F, B, P and T of all pairs and a slider over μ.
 
-    ValueError for a path that does not end in .html, and without pairs.
+    ValueError if `path` does not end in .html, or without pairs.
     """
     if path.suffix.lower() != ".html":
         raise ValueError(f"give a file that ends in .html, got {str(path)!r}")
     chosen = [resolve(pair) for pair in (pairs.values() if isinstance(pairs, Mapping) else pairs)]
     if not chosen:
         raise ValueError("interactive_catalogue needs at least one pair: pass names of PAIRS or pairs")
-    figure = _figure(chosen)
     text = _PAGE.format(
-        figure=figure.to_html(
+        figure=_figure(chosen).to_html(
             full_html=False, include_plotlyjs=True, div_id=_ID, config={"displayModeBar": False, "responsive": True},
-            post_script=_ARRANGE.replace("SHAPES", json.dumps({"wide": _wide(), "narrow": _narrow()})),
+            post_script=_ARRANGE.replace("SHAPES", json.dumps(_shapes())),
         )
     )  # fmt: skip
     with replacing(path) as temporary:
@@ -81,99 +88,78 @@ def interactive_catalogue(path: Path, pairs: Mapping[str, AnyPair] | Iterable[st
 
 
 def _figure(pairs: Iterable[AnyPair]) -> Any:
-    """A plotly figure: a line for each part of each pair, which the slider redraws where it depends on μ."""
-    lines = [(pair, part, function) for pair in pairs for part, function in _parts(pair).items()]
-    x = _points()
-    traces = [_trace(pair, part, x, _values(pair, function, x, _MUS[_START])) for pair, part, function in lines]
-    moving = [i for i, (pair, _, function) in enumerate(lines) if _moves(pair, function, x)]
+    """Make a plotly figure with a line for each part of each pair, redrawn by the slider if it depends on μ."""
+    lines = [line for pair in pairs for line in _lines(pair)]
+    moving = [i for i, line in enumerate(lines) if line[0].sharpness and _y(line, _MUS[0]) != _y(line, _MUS[-1])]
     steps = [
-        {
-            "label": f"{mu:g}",
-            "method": "restyle",
-            "args": [{"y": [_values(lines[i][0], lines[i][2], x, mu) for i in moving]}, moving],
-        }
+        {"label": f"{mu:g}", "method": "restyle", "args": [{"y": [_y(lines[i], mu) for i in moving]}, moving]}
         for mu in _MUS
     ]
     layout = {
-        **{f"{axis}axis{number}": _axis(axis, part) for axis in "xy" for part, number in _AXES.items()},
+        **{f"{axis}axis{_PANELS[part][0]}": _axis(axis, part) for axis in "xy" for part in _PANELS},
         "annotations": [_title(part) for part in _PANELS],
         "sliders": [{"active": _START, "steps": steps, "currentvalue": {"prefix": "μ = ", "font": {"size": 17}},
                      "pad": {"t": 0, "b": 8}, "x": 0, "len": 1, "y": 1, "yanchor": "bottom"}],
-        "updatemenus": [_buttons([line[0] for line in lines])],
+        "updatemenus": [_buttons([isinstance(pair, Pair) for pair, _, _ in lines])],
         "template": "plotly_white",
         "hovermode": "closest",
         "font": {"family": "system-ui, sans-serif"},
     }  # fmt: skip
-    return extras.require("plotly.graph_objects", "plots").Figure(data=traces, layout=layout)
+    return extras.require("plotly.graph_objects", "plots").Figure(data=[_trace(line) for line in lines], layout=layout)
 
 
-def _parts(pair: AnyPair) -> dict[str, Callable[[Tensor, float], Tensor]]:
-    """F and B, and of a legitimate pair P and T."""
-    parts: dict[str, Callable[[Tensor, float], Tensor]] = {"F": pair.forward, "B": pair.backward}
-    return parts | {"P": pair.prox, "T": pair.transform} if isinstance(pair, Pair) else parts
+def _lines(pair: AnyPair) -> Iterable[_Line]:
+    """Return F and B, and of a legitimate pair P and T."""
+    yield from ((pair, "F", pair.forward), (pair, "B", pair.backward))
+    if isinstance(pair, Pair):
+        yield from ((pair, "P", pair.prox), (pair, "T", pair.transform))
 
 
-def _points() -> Tensor:
-    """Points around 0, both sides of 0 and of ±1 among them, where functions jump that do not depend on μ."""
-    beside = torch.tensor([-1 - 1e-9, -1e-9, 1 + 1e-9], dtype=torch.float64)
-    return torch.cat([torch.linspace(-REACH, REACH, 301, dtype=torch.float64), beside]).sort().values
-
-
-def _values(pair: AnyPair, function: Callable[[Tensor, float], Tensor], x: Tensor, mu: float) -> list[float]:
-    """The function at this μ or the lowest that the pair allows, in as many digits as can be seen."""
+def _y(line: _Line, mu: float) -> list[float]:
+    """Evaluate a part at this μ, or at the lowest that the pair allows, to four digits."""
+    pair, _, function = line
     lowest = pair.sharpness.lowest if pair.sharpness else 0.0
-    return [round(value, 4) for value in function(x, max(lowest, mu)).tolist()]
+    return [round(value, 4) for value in function(_X, max(lowest, mu)).tolist()]
 
 
-def _moves(pair: AnyPair, function: Callable[[Tensor, float], Tensor], x: Tensor) -> bool:
-    return pair.sharpness is not None and _values(pair, function, x, _MUS[0]) != _values(pair, function, x, _MUS[-1])
-
-
-def _trace(pair: AnyPair, part: str, x: Tensor, y: list[float]) -> dict[str, Any]:
-    """A line; those of one pair are one entry of the legend."""
+def _trace(line: _Line) -> dict[str, Any]:
+    """Make one line; those of one pair share an entry of the legend."""
+    pair, part, _ = line
+    number = _PANELS[part][0]
     return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": pair.name,
-        "legendgroup": pair.name,
-        "showlegend": part == "F",
-        "meta": part,
-        "x": x.tolist(),
-        "y": y,
-        "xaxis": f"x{_AXES[part]}",
-        "yaxis": f"y{_AXES[part]}",
+        "type": "scatter", "mode": "lines", "name": pair.name, "legendgroup": pair.name, "showlegend": part == "F",
+        "meta": part, "x": _X.tolist(), "y": _y(line, _MUS[_START]), "xaxis": f"x{number}", "yaxis": f"y{number}",
         "line": {
-            "color": PAIR_COLOURS.get(pair.name, "#444444"),
-            "width": 2,
-            "simplify": False,
+            "color": PAIR_COLOURS.get(pair.name, "#444444"), "width": 2, "simplify": False,
             "dash": "solid" if isinstance(pair, Pair) else "dot",
         },
         "hovertemplate": f"{pair.name}: {part}(%{{x:.2f}}) = %{{y:.3f}}<extra></extra>",
-    }
-
-
-def _axis(axis: str, part: str) -> dict[str, Any]:
-    """An axis of a panel, anchored to the other."""
-    ranges = {"x": [-REACH, REACH], "y": _TALL.get(part)}
-    return {"anchor": f"{'y' if axis == 'x' else 'x'}{_AXES[part]}", "range": ranges[axis], "zerolinecolor": "#bbbbbb"}
-
-
-def _title(part: str) -> dict[str, Any]:
-    """A title in the upper left corner of a panel."""
-    return {
-        "text": f"<b>{_PANELS[part]}</b>", "showarrow": False, "xref": f"x{_AXES[part]} domain",
-        "yref": f"y{_AXES[part]} domain", "x": 0.02, "y": 0.98,
-        "xanchor": "left", "yanchor": "top", "bgcolor": "rgba(255, 255, 255, 0.8)",
     }  # fmt: skip
 
 
-def _buttons(pairs: list[AnyPair]) -> dict[str, Any]:
-    """What is drawn, by groups; a pair for each line."""
+def _axis(axis: str, part: str) -> dict[str, Any]:
+    """Make an axis of a panel, anchored to the other one."""
+    number, _, height = _PANELS[part]
+    limits = [-REACH, REACH] if axis == "x" else height
+    return {"anchor": f"{'y' if axis == 'x' else 'x'}{number}", "range": limits, "zerolinecolor": "#bbbbbb"}
+
+
+def _title(part: str) -> dict[str, Any]:
+    """Make a title in the upper left corner of a panel."""
+    number, title, _ = _PANELS[part]
+    return {
+        "text": f"<b>{title}</b>", "showarrow": False, "xref": f"x{number} domain", "yref": f"y{number} domain",
+        "x": 0.02, "y": 0.98, "xanchor": "left", "yanchor": "top", "bgcolor": "rgba(255, 255, 255, 0.8)",
+    }  # fmt: skip
+
+
+def _buttons(legitimate: list[bool]) -> dict[str, Any]:
+    """Make the buttons that show groups of lines."""
     groups = {
-        "all": [True for _ in pairs],
-        "legitimate": [isinstance(pair, Pair) for pair in pairs],
-        "heuristics": [not isinstance(pair, Pair) for pair in pairs],
-        "none": [False for _ in pairs],
+        "all": [True for _ in legitimate],
+        "legitimate": legitimate,
+        "heuristics": [not held for held in legitimate],
+        "none": [False for _ in legitimate],
     }
     return {
         "type": "buttons", "direction": "right", "showactive": False, "x": 0, "xanchor": "left",
@@ -185,32 +171,27 @@ def _buttons(pairs: list[AnyPair]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _wide() -> dict[str, Any]:
-    """Two panels beside each other in two rows, the legend to the right."""
-    left, right, low, high = [0, 0.48], [0.54, 1], [0, 0.47], [0.53, 1]
-    places = zip((left, right, left, right), (high, high, low, low), strict=True)
-    return {
-        **_placed(places, is_fixed=False), "height": 780, "margin": {"l": 40, "r": 10, "t": 138, "b": 30},
-        "dragmode": "zoom",
+def _shapes() -> dict[str, dict[str, Any]]:
+    """Return layouts for a wide window, two by two, and for a narrow one, in which scrolling moves no panel."""
+    left, right, low, high = (0, 0.48), (0.54, 1), (0, 0.47), (0.53, 1)
+    wide = {
+        **_placed([(left, high), (right, high), (left, low), (right, low)], is_fixed=False), "height": 780,
+        "margin": {"l": 40, "r": 10, "t": 138, "b": 30}, "dragmode": "zoom",
         "legend": {"orientation": "v", "x": 1.02, "y": 1, "xanchor": "left", "yanchor": "top"},
     }  # fmt: skip
-
-
-def _narrow() -> dict[str, Any]:
-    """One below the other, the legend at the end, and nothing that a finger which scrolls would move."""
-    rows = [[0.775, 1], [0.52, 0.745], [0.265, 0.49], [0.01, 0.235]]
-    return {
-        **_placed((([0, 1], row) for row in rows), is_fixed=True), "height": 1460,
+    rows = (0.775, 1), (0.52, 0.745), (0.265, 0.49), (0.01, 0.235)
+    narrow = {
+        **_placed([((0, 1), row) for row in rows], is_fixed=True), "height": 1460,
         "margin": {"l": 30, "r": 8, "t": 138, "b": 170}, "dragmode": False,
         "legend": {"orientation": "h", "x": 0, "y": -0.03, "xanchor": "left", "yanchor": "top"},
     }  # fmt: skip
+    return {"wide": wide, "narrow": narrow}
 
 
-def _placed(places: Iterable[tuple[list[float], list[float]]], *, is_fixed: bool) -> dict[str, Any]:
-    """The domains of the panels, and whether they can be zoomed."""
-    found: dict[str, Any] = {}
-    for number, domains in zip(_AXES.values(), places, strict=True):
+def _placed(places: list[tuple[tuple[float, float], tuple[float, float]]], *, is_fixed: bool) -> dict[str, Any]:
+    """Return the domains of the panels, and whether they can be zoomed."""
+    placed: dict[str, Any] = {}
+    for (number, _, _), domains in zip(_PANELS.values(), places, strict=True):
         for axis, domain in zip("xy", domains, strict=True):
-            name = f"{axis}axis{number}"
-            found |= {f"{name}.domain": domain, f"{name}.fixedrange": is_fixed}
-    return found
+            placed |= {f"{axis}axis{number}.domain": domain, f"{axis}axis{number}.fixedrange": is_fixed}
+    return placed

@@ -1,10 +1,10 @@
-"""A picture of what a network and its binary layers take, float beside packed."""
+"""Pictures of latencies: networks and their binary layers, float beside packed."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from proxconnect._support.text import shortened
-from proxconnect.inspection.plots.figures import SHADES, new_figure, require_some
+from proxconnect.inspection.plots.figures import SHADES, bare, new_figure, require_some
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 _FLOAT, _PACKED, _OTHER = "#969696", SHADES["F"][1], "#d9d9d9"
 
 Quartiles = tuple[float, float, float]
-"""The lower one, the median and the upper one."""
+"""The lower quartile, the median and the upper quartile."""
 
 
 def plot_latencies(
     networks: Mapping[str, Quartiles], layers: Mapping[str, tuple[float, float]], title: str = ""
 ) -> "Figure":
-    """Seconds of whole networks by name, quartiles as whiskers, and of layers by name, (float, packed), in order.
+    """Draw the latency of whole networks, with quartiles as whiskers, and of their binary layers, each in order.
 
-    Names of networks that begin with "packed" have the colour of packed ones, "float" that of float ones. ValueError
-    without a network.
+    `networks` are seconds by name; names that begin with "packed" or "float" have their colours. `layers` are seconds
+    (float, packed) by name. ValueError without a network.
     """
     require_some(networks, "networks")
     height = 1.6 + 0.3 * len(networks) + 0.27 * len(layers)
@@ -37,10 +37,9 @@ def plot_latencies(
 
 
 def plot_contests(contests: Mapping[str, Mapping[str, Quartiles]]) -> "Figure":
-    """Seconds of whole networks, by contest and by name, quartiles as whiskers: a panel for each contest.
+    """Draw the latency of whole networks as `plot_latencies` does, a panel for each contest, in seconds.
 
-    Names that begin with "packed" have the colour of packed ones, "float" that of the float one. ValueError without a
-    contest.
+    ValueError without a contest.
     """
     require_some(contests, "contests")
     rows = [0.8 + len(networks) for networks in contests.values()]
@@ -84,7 +83,7 @@ def _draw_layers(axes: "Axes", layers: Mapping[str, tuple[float, float]]) -> Non
 
 
 def _tidy(axes: "Axes") -> None:
-    """The first bar at the top, and no frame at the top and the right."""
+    """Put the first bar at the top, and hide the frame at the top and the right."""
     axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
+    bare(axes)
     axes.tick_params(axis="y", length=0, labelsize=8)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def plot_pair(pair: str | AnyPair, mus: Sequence[float] | None = None) -> "Figure":
-    """F and B of one pair over x, a line each for a few sharpnesses μ.
+    """Draw F and B of one pair over x, one line for each sharpness of `mus`, by default three from soft to sharp.
 
-    `mus` defaults to three values from soft to sharp; ValueError where one is outside the pair's domain.
+    ValueError if a μ is outside the pair's domain.
     """
     pair = resolve(pair)
     figure = new_figure(6.4, 4.6)
@@ -35,7 +35,7 @@ def plot_pair(pair: str | AnyPair, mus: Sequence[float] | None = None) -> "Figur
 
 
 def plot_catalogue(pairs: Mapping[str, AnyPair] | Iterable[str | AnyPair] = PAIRS) -> "Figure":
-    """F (blue) over B (orange) of every pair, small multiples; heuristics are marked and shaded."""
+    """Draw small multiples of F (blue) over B (orange) of every pair; heuristics are marked and shaded."""
     chosen = [resolve(pair) for pair in (pairs.values() if isinstance(pairs, Mapping) else pairs)]
     columns = min(5, len(chosen) + 1)
     rows = math.ceil((len(chosen) + 1) / columns)
@@ -60,14 +60,14 @@ def _title(pair: AnyPair) -> str:
 
 
 def _sharpnesses(pair: AnyPair, mus: Sequence[float] | None) -> list[float]:
-    """The μ to draw: those asked for, else three from soft to sharp; any one where the pair does not depend on μ."""
+    """Return the μ to draw: `mus`, else three from soft to sharp, or any if the pair does not depend on μ."""
     if pair.sharpness is None:
         return [1.0]
     return [max(pair.sharpness.lowest, mu) for mu in (1.0, 2.0, 6.0)] if mus is None else list(mus)
 
 
 def _draw(pair: AnyPair, forward: "Axes", backward: "Axes", mus: Sequence[float]) -> None:
-    """The lines of F and B; a jump is an upright line."""
+    """Draw the lines of F and B; a jump is an upright line."""
     x = torch.linspace(-REACH, REACH, 2001, dtype=torch.float64)
     for i, mu in enumerate(mus):
         shade = len(SHADES["F"]) - 1 if len(mus) == 1 else round(i * (len(SHADES["F"]) - 1) / (len(mus) - 1))
@@ -82,11 +82,11 @@ def _draw(pair: AnyPair, forward: "Axes", backward: "Axes", mus: Sequence[float]
 
 
 def _explain(cell: "Figure | SubFigure") -> None:
-    """The legend of the catalogue, in the cell after the last pair."""
+    """Draw the legend of the catalogue in the cell after the last pair."""
     lines = extras.require("matplotlib.lines", "plots").Line2D
-    labels = ("soft, μ = 1", "μ = 2", "sharp, μ = 6, or no μ")
-    handles = [lines([], [], color="none", label="F, forward")]
-    handles += [lines([], [], color=c, label=label) for c, label in zip(SHADES["F"], labels, strict=True)]
-    handles += [lines([], [], color="none", label="B, backward")]
-    handles += [lines([], [], color=c, label=label) for c, label in zip(SHADES["B"], labels, strict=True)]
+    handles = []
+    for part, heading in (("F", "F, forward"), ("B", "B, backward")):
+        handles.append(lines([], [], color="none", label=heading))
+        for colour, label in zip(SHADES[part], ("soft, μ = 1", "μ = 2", "sharp, μ = 6, or no μ"), strict=True):
+            handles.append(lines([], [], color=colour, label=label))
     cell.legend(handles=handles, loc="center", frameon=False, fontsize=7.5, handlelength=1.4)

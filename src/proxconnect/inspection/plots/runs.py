@@ -1,4 +1,4 @@
-"""Pictures of training runs: their course, what bounds it, and the latents in the end."""
+"""Pictures of training runs: their course, its bound, and the latents at the end."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from proxconnect._support import extras
-from proxconnect.inspection.plots.figures import PAIR_COLOURS, SHADES, new_figure, require_some
+from proxconnect.inspection.plots.figures import PAIR_COLOURS, SHADES, bare, new_figure, require_some
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,10 +19,10 @@ def plot_curves(
     accuracies: Mapping[str, Sequence[Sequence[float]]],
     title: str = "",
 ) -> "Figure":
-    """Training loss and hard test accuracy over epochs: by pair, a list of runs; the mean, and the range as a band.
+    """Draw training loss and hard test accuracy over epochs: the mean over runs, and their range as a band.
 
-    Losses are in nats, accuracies in [0, 1]; where no run has any, there is no panel of theirs. ValueError without a
-    run.
+    `losses` (in nats) and `accuracies` (in [0, 1]) are, by pair, lists of runs with one number an epoch. There is no
+    panel of accuracies if no run has any. ValueError without a run.
     """
     require_some(losses, "runs")
     figure = new_figure(9.6 if _any(accuracies) else 5.2, 4.0)
@@ -45,7 +45,7 @@ def _any(runs_of: Mapping[str, Sequence[Sequence[float]]]) -> bool:
 
 
 def _bands(axes: "Axes", runs_of: Mapping[str, Sequence[Sequence[float]]], factor: float) -> None:
-    """For each pair the mean over its runs, and their range as a band; runs may be of different lengths."""
+    """Draw for each pair the mean over its runs, up to the shortest, and their range as a band."""
     for name, runs in runs_of.items():
         length = min((len(run) for run in runs), default=0)
         if length == 0:
@@ -55,16 +55,16 @@ def _bands(axes: "Axes", runs_of: Mapping[str, Sequence[Sequence[float]]], facto
         colour = PAIR_COLOURS.get(name, "#444444")
         axes.plot(epochs, values.mean(0), color=colour, linewidth=1.5, label=name, marker="." if length == 1 else None)
         axes.fill_between(epochs, values.amin(0), values.amax(0), color=colour, alpha=0.12, linewidth=0)
-    axes.spines[["top", "right"]].set_visible(False)
+    bare(axes)
     axes.xaxis.set_major_locator(extras.require("matplotlib.ticker", "plots").MaxNLocator(integer=True))
 
 
 def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]]]) -> "Figure":
-    """By title and pair, the average excess loss of a run at every horizon, (t,), and what bounds it, dashed.
+    """Draw, by title and pair, the average excess loss at every horizon, (t,), and its bound, (t,) or None, dashed.
 
-    On logarithmic axes. Dotted where the bound is None. What follows a comma in the name of a pair tells its runs
-    apart. The rate of a convex potential, log t/√t, is drawn from the first run's bound on. ValueError
-    without a panel, or without a run in one.
+    Axes are logarithmic. A line without bound is dotted. A comma in the name of a pair separates it from the name of a
+    run. The rate of a convex potential, log t/√t, starts at the bound of the first run. ValueError without a panel, or
+    without a run in one.
     """
     require_some(panels, "panels")
     for title, runs in panels.items():
@@ -74,13 +74,13 @@ def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]
         for name, (excess, bound) in runs.items():
             colour = PAIR_COLOURS.get(name.partition(",")[0], "#444444")
             horizons, width = torch.arange(1, len(excess) + 1), 0.9 if "," in name else 1.6
-            shown = torch.where(excess > 0, excess, torch.nan)  # a logarithm would fall to the bottom
+            shown = torch.where(excess > 0, excess, torch.nan)  # its logarithm would be at the bottom
             axes.plot(horizons, shown, ":" if bound is None else "-", color=colour, linewidth=width, label=name)
             if bound is not None:
                 axes.plot(horizons, bound, "--", color=colour, linewidth=0.6 * width)
         _draw_rate(axes, *next(iter(runs.values())))
         axes.set(xscale="log", yscale="log", xlabel="steps t", title=title)
-        axes.spines[["top", "right"]].set_visible(False)
+        bare(axes)
     figure.axes[0].set_ylabel("average excess loss")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     lines = extras.require("matplotlib.lines", "plots").Line2D
@@ -91,7 +91,7 @@ def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]
 
 
 def _draw_rate(axes: "Axes", excess: Tensor, bound: Tensor | None) -> None:
-    """log t/√t over the later steps, from where the bound is then, or the excess without one."""
+    """Draw log t/√t over the later steps, from the bound there, or from the excess without one."""
     first = min(max(len(excess) // 100, 8), len(excess))  # before t = e² it rises
     late = torch.arange(first, len(excess) + 1, dtype=torch.float64)
     rate = late.log() / late.sqrt()
@@ -100,9 +100,10 @@ def _draw_rate(axes: "Axes", excess: Tensor, bound: Tensor | None) -> None:
 
 
 def plot_latents(layers: Mapping[str, tuple[Tensor, Tensor]], title: str = "") -> "Figure":
-    """By layer name, from (latent, hard weight): the histogram of w*/ᾱ, and the shares that become -1 and +1.
+    """Draw the histogram of w*/ᾱ by name of the layer, from (latent, hard weight), and the shares of -1 and +1.
 
-    ᾱ is that of the output channel, whatever the layer's scale; what is beyond ±4 counts in the outermost bins.
+    ᾱ is that of the output channel, whatever the layer's scale. Values beyond ±4 count in the outermost bins.
+    ValueError without a layer.
     """
     if not layers:
         raise ValueError("plot_latents needs at least one layer: pass {name: (layer.latent, layer.binary_weight)}")
@@ -136,4 +137,4 @@ def _histogram(axes: "Axes", latent: Tensor, hard: Tensor) -> None:
             f"{100 * share:.0f} %", (value, 0.9), xycoords=("data", "axes fraction"), color=SHADES["B"][2],
             xytext=(4 * value, 0), textcoords="offset points", ha=side, fontsize=8,
         )  # fmt: skip
-    axes.spines[["top", "right"]].set_visible(False)
+    bare(axes)

@@ -1,26 +1,26 @@
-"""Pictures of studies: accuracies by pair with their spread, and paired differences with their intervals."""
+"""Pictures of studies: accuracies of pairs with their spread, and paired differences with intervals."""
 
-import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from proxconnect.inspection.plots.figures import PAIR_COLOURS, new_figure, require_some
+from proxconnect.inspection.plots.figures import PAIR_COLOURS, bare, new_figure, require_some
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _TITLE_LINES = 3
-"""What the title and the axis of a panel take, in lines."""
+"""Height of the title and the axis of a panel, in lines."""
 _SURE, _UNSURE = "#252525", "#969696"
 
 
 def plot_accuracies(
     panels: Mapping[str, Mapping[str, Sequence[float]]], floats: Sequence[float] = (), title: str = ""
 ) -> "Figure":
-    """By panel and pair, accuracies in [0, 1] of the seeds: points, and mean ± sd. `floats` are those of fp, a band.
+    """Draw accuracies in [0, 1] by panel and pair: a point for each seed, and mean ± sd.
 
-    ValueError without a panel.
+    `floats` are accuracies of float networks, drawn as a band in each panel. ValueError without a panel.
     """
     require_some(panels, "panels")
     heights = {panel: len(values) + _TITLE_LINES for panel, values in panels.items()}
@@ -35,7 +35,9 @@ def plot_accuracies(
         for axes, panel in zip(places, column, strict=False):
             _draw_spreads(axes, panels[panel])
             if floats:
-                _draw_float(axes, floats)
+                mean, sd = _mean_and_sd([100 * accuracy for accuracy in floats])
+                axes.axvspan(mean - sd, mean + sd, color="#e4e4e4", zorder=-1, linewidth=0)
+                axes.axvline(mean, color=PAIR_COLOURS["fp"], linewidth=0.9, zorder=0.6)
             axes.set_title(panel, fontsize=10, loc="left")
         for axes in places[len(column) :]:
             axes.set_axis_off()
@@ -44,7 +46,7 @@ def plot_accuracies(
 
 
 def _in_columns(heights: Mapping[str, float], count: int) -> list[list[str]]:
-    """The names in their order, in columns of about the same height."""
+    """Divide the names, in their order, into columns of about the same height."""
     columns: list[list[str]] = [[]]
     share = sum(heights.values()) / count
     for name in heights:
@@ -66,24 +68,16 @@ def _draw_spreads(axes: "Axes", values: Mapping[str, Sequence[float]]) -> None:
     _tidy(axes)
 
 
-def _draw_float(axes: "Axes", accuracies: Sequence[float]) -> None:
-    mean, sd = _mean_and_sd([100 * accuracy for accuracy in accuracies])
-    axes.axvspan(mean - sd, mean + sd, color="#e4e4e4", zorder=-1, linewidth=0)
-    axes.axvline(mean, color=PAIR_COLOURS["fp"], linewidth=0.9, zorder=0.6)
-
-
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    mean = math.fsum(values) / len(values)
-    squares = math.fsum((value - mean) ** 2 for value in values)
-    return mean, math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else 0.0
+    return fmean(values), stdev(values) if len(values) > 1 else 0.0
 
 
 def plot_differences(
     panels: Mapping[str, Mapping[str, tuple[float, tuple[float, float] | None]]],
 ) -> "Figure":
-    """A forest: by panel ("bnn++ against bnn+") and setting, the mean difference in [-1, 1] and its 95 % interval.
+    """Draw a forest plot by panel ("bnn++ against bnn+") and setting: mean differences in [-1, 1], 95 % intervals.
 
-    Dark where the interval excludes 0. ValueError without a panel.
+    A line is dark if its interval excludes 0. ValueError without a panel.
     """
     require_some(panels, "panels")
     lines = [0.8 + len(settings) for settings in panels.values()]
@@ -107,7 +101,7 @@ def plot_differences(
 
 
 def _tidy(axes: "Axes") -> None:
-    axes.spines[["top", "right"]].set_visible(False)
+    bare(axes)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(labelsize=8)
     axes.margins(x=0.08)

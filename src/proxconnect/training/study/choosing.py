@@ -1,51 +1,54 @@
-"""Of the trials of a tuning grid the best for each label, as settings that other grids take by `tuned:`."""
+"""The best trial of a tuning grid for each label, as settings that other grids take by `tuned:`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pandas import DataFrame
 
 from proxconnect._support.atomic import replacing
 from proxconnect.training.study import ledger
-from proxconnect.training.study.grid import Grid, Labels
+from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.names import GridError, require_known
 from proxconnect.training.study.overrides import overridden
-from proxconnect.training.study.rows import Row, described
-from proxconnect.training.study.statistics import Spread, setting_of
+from proxconnect.training.study.rows import Labels, Row, described
+from proxconnect.training.study.statistics import settings, spreads
 from proxconnect.training.study.study import Study
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Trials = Mapping[tuple[str, ...], list[tuple[Labels, Spread]]]
-"""For each choice of labels of some axes its trials: the labels of the other axes, and what they gave."""
+
+Trials = Mapping[tuple[str, ...], DataFrame]
+"""For each combination of labels of some axes its trials, the best first: the labels of other axes, `mean` and `sd`."""
 
 
 def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: "Console") -> dict[str, Any]:
-    """Write the best settings for each label of `axes` into a YAML file, and return what is in it.
+    """Write the best settings for each label of `axes` into a YAML file, and return its content.
 
-    GridError where a choice would not be fair.
+    Raises:
+        GridError: a choice would not be fair.
     """
     entries = {entry.key: entry for entry in ledger.read(study.ledger)}
     found = trials(study.rows, entries, study.grid, axes, figure)
     content = write(found, study.grid, axes, figure, path)
-    for key, ranked in found.items():
-        labels, spread = ranked[0]
-        words = f"{' '.join(key)}: {described(labels)}, the best of {len(ranked)}, {spread.mean:.4g}"
+    for (key, ranked), best in zip(found.items(), content["settings"], strict=True):
+        words = f"{' '.join(key)}: {best['trial']}, the best of {len(ranked)}, {ranked['mean'].iloc[0]:.4g}"
         console.print(words, markup=False, highlight=False)
     console.print(f"Wrote {path}", highlight=False)
     return content
 
 
 def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str) -> Trials:
-    """The trials for each combination of labels of `axes`, the best first, by `figure`, the larger the better.
+    """Return the trials for each combination of labels of `axes`, the best by `figure` first, the larger the better.
 
-    They differ in the other axes, but the seed. An axis on which all rows have one label was not tried: it is left out.
+    Trials differ in the other axes, except the seed. An axis on which all rows have one label is left out.
 
-    GridError where rows are not finished, or where one has other trials or more seeds than another: a choice is fair
-    only where each had the same.
+    Raises:
+        GridError: rows are not finished, or a combination has other trials or more seeds than another.
     """
     for axis in axes:
         require_known(axis, grid.axes, "axis in --choose")
@@ -55,58 +58,61 @@ def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: 
     same = [axis for axis in grid.axes if len({row.labels.get(axis) for row in rows}) == 1]
     if set(grid.axes) <= {"seed", *axes, *same}:
         raise GridError(f"the rows differ in nothing but {', '.join(axes)} and seeds: there is nothing to choose")
-    values: dict[tuple[str, ...], dict[tuple[tuple[str, str], ...], list[float]]] = {}
-    for row in rows:
-        value = entries[row.key].figure(figure)
-        if value is None:
-            known = ", ".join(f"accuracy.{name}" for name in entries[row.key].measured["accuracy"])
-            raise GridError(f"{row} has no number {figure!r}: choose by one of {known}, or by another that it measured")
-        choice = values.setdefault(tuple(row.labels.get(axis, "") for axis in axes), {})
-        choice.setdefault(tuple(setting_of(row.labels, *axes, *same).items()), []).append(value)
-    _require_fair({key: {trial: len(v) for trial, v in found.items()} for key, found in values.items()})
+    tried = dict.fromkeys([*axes, *(axis for axis in grid.axes if axis != "seed" and axis not in same)])
+    table = DataFrame(
+        [{axis: row.labels.get(axis, "") for axis in tried} | {"mean": _number(row, entries[row.key], figure)}
+         for row in rows]
+    )  # fmt: skip
+    found = dict(iter(spreads(table, "mean").groupby([*axes], sort=False)))
+    _require_fair({key: ranked["seeds"].tolist() for key, ranked in found.items()})
     return {
-        key: sorted(((dict(t), Spread.of(v)) for t, v in found.items()), key=lambda trial: -trial[1].mean)
-        for key, found in values.items()
+        key: ranked.drop(columns=[*axes]).sort_values("mean", ascending=False, kind="stable")
+        for key, ranked in found.items()
     }
 
 
-def _require_fair(counts: Mapping[tuple[str, ...], Mapping[Any, int]]) -> None:
+def _number(row: Row, entry: Entry, figure: str) -> float:
+    value = entry.figure(figure)
+    if value is None:
+        known = ", ".join(f"accuracy.{name}" for name in entry.measured["accuracy"])
+        raise GridError(f"{row} has no number {figure!r}: choose by one of {known}, or by another that it measured")
+    return value
+
+
+def _require_fair(counts: Mapping[tuple[str, ...], Sequence[int]]) -> None:
     (first, usual), *others = counts.items()
     for key, found in others:
-        if sorted(found.values()) != sorted(usual.values()):
+        if sorted(found) != sorted(usual):
             raise GridError(
-                f"{' '.join(key)} has {len(found)} trials of {sum(found.values())} rows, {' '.join(first)} "
-                f"{len(usual)} of {sum(usual.values())}: give each the same number, or choose for each apart, "
+                f"{' '.join(key)} has {len(found)} trials of {sum(found)} rows, {' '.join(first)} "
+                f"{len(usual)} of {sum(usual)}: give each the same number, or choose for each apart, "
                 "with --only and -o"
             )
 
 
 def write(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Path) -> dict[str, Any]:
-    """Write the best settings, and below them all trials, as YAML; what was written."""
-    settings, tried = [], []
+    """Write the best settings, and below them all trials, as YAML, and return them."""
+    best, tried = [], []
     for key, ranked in found.items():
-        when = dict(zip(axes, key, strict=True))
-        best, spread = ranked[0]
-        settings.append({"when": when, "set": _overrides(grid, best), "trial": described(best), **_figures(spread)})
-        tried += [when | {"trial": described(labels)} | _figures(spread) for labels, spread in ranked]
-    count, seeds = len(next(iter(found.values()))), next(iter(found.values()))[0][1].count
+        when, labels = dict(zip(axes, key, strict=True)), settings(ranked)
+        numbers = [{"mean": round(mean, 5), "sd": None if math.isnan(sd) else round(sd, 5)}
+                   for mean, sd in zip(ranked["mean"].tolist(), ranked["sd"].tolist(), strict=True)]  # fmt: skip
+        best.append({"when": when, "set": _overrides(grid, labels[0]), "trial": described(labels[0])} | numbers[0])
+        tried += [when | {"trial": described(of)} | n for of, n in zip(labels, numbers, strict=True)]
+    count, seeds = len(ranked), int(ranked["seeds"].iloc[0])
     text = (
         f"# The best by {figure} of {count} trials for each, of {seeds} seed{'s' * (seeds > 1)}, as\n"
         f"# `proxconnect study {grid.path.name} --choose {' '.join(axes)} --by {figure}` wrote it.\n"
     )
-    content = {"settings": settings, "trials": tried}
+    content = {"settings": best, "trials": tried}
     with replacing(path) as temporary:
         temporary.write_text(text + yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True), "utf-8")
     return content
 
 
 def _overrides(grid: Grid, labels: Labels) -> dict[str, Any]:
-    """What the labels of a trial change, together."""
+    """Return what the labels of a trial change, together."""
     result: dict[str, Any] = {}
     for axis, label in labels.items():
         result = overridden(result, grid.axes[axis][label].overrides)
     return result
-
-
-def _figures(spread: Spread) -> dict[str, Any]:
-    return {"mean": round(spread.mean, 5), "sd": None if spread.sd is None else round(spread.sd, 5)}

@@ -1,10 +1,8 @@
-"""What a running study shows: rows done and left, those that run, and when it ends."""
+"""The display of a running study: rows done, rows that run, and the time left."""
 
-import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from proxconnect.training.study.forecast import Share, remaining
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.rows import Row
 
@@ -12,26 +10,22 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-    from proxconnect.training.study.running import Run
-
-_SECONDS_BETWEEN_ESTIMATES = 2.0
+_SECONDS_OF_SPEED = 600.0
+"""The last part of the run from which rich estimates the time left."""
 
 
 class Display:
-    """Bars on a terminal, and a line for each row that ended, there and elsewhere. A context manager."""
+    """Bars on a terminal, and a line for each row that ended. A context manager."""
 
     def __init__(self, console: "Console", total: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.run: Run | None = None
-        self._ended, self._total = 0, total
-        self._bars = Progress(TextColumn("{task.description}", markup=False), BarColumn(20),
-                              TextColumn("{task.fields[note]}"), console=console, transient=True)  # fmt: skip
-        self._whole = self._bars.add_task(f"{total} rows", total=total, note="")
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn(),
+                   TimeRemainingColumn())  # fmt: skip
+        self._bars = Progress(*columns, console=console, transient=True, speed_estimate_period=_SECONDS_OF_SPEED)
+        self._whole = self._bars.add_task(f"{total} rows", total=total)
         self._tasks: dict[str, TaskID] = {}
-        self._shares: dict[str, Share] = {}
-        self._starts: dict[str, float] = {}
-        self._estimated = -_SECONDS_BETWEEN_ESTIMATES
+        self._ended, self._total = 0, total
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -43,56 +37,38 @@ class Display:
         self._bars.stop()
 
     def started(self, row: Row) -> None:
-        """A bar for the row."""
-        self._tasks[row.key] = self._bars.add_task(f"  {row}", total=None, note="starts")
-        self._starts[row.key] = time.monotonic()
+        """Add a bar for the row."""
+        self._tasks[row.key] = self._bars.add_task(f"  {row}", total=None)
 
     def progressed(self, row: Row, done: int, total: int) -> None:
-        """Move its bar."""
-        self._bars.update(self._tasks[row.key], completed=done, total=total, note=f"{done}/{total} steps")
-        share = done / max(total, 1)
-        begun = self._shares[row.key].begun if row.key in self._shares else share
-        self._shares[row.key] = Share(row.labels, time.monotonic() - self._starts[row.key], begun, share)
+        """Move the bar of the row, and that of the study by its share."""
+        self._bars.update(self._tasks[row.key], completed=done, total=total)
+        shares = sum(task.percentage / 100 for task in self._bars.tasks if task.id != self._whole)
+        self._bars.update(self._whole, completed=self._ended + shares)
 
     def finished(self, row: Row, entry: Entry) -> None:
-        """Its accuracy and its time in a line."""
+        """Print the accuracy and the time of the row."""
         accuracy, seconds = entry.figure("accuracy.reestimated"), entry.figure("seconds")
-        self._end(row, f"{'-' if accuracy is None else f'{100 * accuracy:.2f}'} %"
-                       f"{'' if seconds is None else f' in {_duration(seconds)}'}")  # fmt: skip
+        words = f"{'-' if accuracy is None else f'{100 * accuracy:.2f}'} %"
+        self._say(row, words if seconds is None else f"{words} in {_duration(seconds)}")
 
     def failed(self, row: Row, error: str) -> None:
-        """The last line of its error."""
-        self._end(row, f"failed: {error.strip().splitlines()[-1]}")
+        """Print the last line of the error."""
+        self._say(row, f"failed: {error.strip().splitlines()[-1]}")
 
-    def waited(self) -> None:
-        """Say when all ends, every few seconds, since an estimate looks at every row."""
-        if time.monotonic() - self._estimated < _SECONDS_BETWEEN_ESTIMATES and self._ended < self._total:
-            return
-        self._estimated = time.monotonic()
-        left = self._left()
-        note = "" if left is None else f"{_duration(left)} left"
-        self._bars.update(
-            self._whole, completed=self._ended, description=f"{self._ended}/{self._total} rows", note=note
-        )
-
-    def _end(self, row: Row, outcome: str) -> None:
+    def ended(self, row: Row) -> None:
+        """Remove the bar of the row."""
         self._ended += 1
         self._bars.remove_task(self._tasks.pop(row.key))
-        self._shares.pop(row.key, None)
-        self._bars.console.print(f"{self._ended}/{self._total}  {row}: {outcome}", markup=False, highlight=False)
+        self._bars.update(self._whole, completed=self._ended)
 
-    def _left(self) -> float | None:
-        if self.run is None:
-            return None
-        now = time.monotonic()
-        running = [self._shares.get(key) or Share(row.labels, now - self._starts[key])
-                   for key, row in self.run.running.items()]  # fmt: skip
-        waiting = [row.labels for row in self.run.waiting]
-        return remaining(running, waiting, self.run.ledger.entries.values(), self.run.crew.size)
+    def _say(self, row: Row, outcome: str) -> None:
+        self.ended(row)
+        self._bars.console.print(f"{self._ended}/{self._total}  {row}: {outcome}", markup=False, highlight=False)
 
 
 def _duration(seconds: float) -> str:
-    """As "41 s", "12 min" or "3 h 05 min"."""
+    """Return "41 s", "12 min" or "3 h 05 min"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

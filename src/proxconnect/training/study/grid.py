@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from proxconnect.training.study import yaml_files
 from proxconnect.training.study.names import GridError, require_known
+from proxconnect.training.study.rows import Labels
 
 RUN = "proxconnect.training.row:run_row"
 """What runs a row, unless the grid says otherwise."""
@@ -19,8 +20,11 @@ _KEYS = ("base", "axes", "blocks", "tuned", "compare", "tables", "folder", "run"
 
 _OF_BLOCKS = ("exclude", "set")
 
-Labels = dict[str, str]
-"""A label for each axis."""
+OTHER_COLUMNS = (
+    "accuracy.reestimated", "accuracy.hard", "accuracy.soft", "seconds", "packed_bytes", "curve", "figure", "seeds",
+    "mean", "sd", "axis", "one", "other", "low", "high",
+)  # fmt: skip
+"""Columns of tables beside those of axes."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,8 @@ def _axes(axes: Any, folder: Path) -> dict[str, dict[str, Label]]:
 
 
 def _axis(name: str, labels: Any) -> dict[str, Label]:
-    if name in _OF_BLOCKS:
-        raise GridError(f"an axis cannot be called {name!r}, which blocks have a meaning for")
+    if name in (*_OF_BLOCKS, *OTHER_COLUMNS):
+        raise GridError(f"an axis cannot be called {name!r}, which blocks or tables have a meaning for")
     if isinstance(labels, list):
         if name != "seed":
             raise GridError(f"axes: {name}: only `seed` may be a list; give each label what it changes, as "

@@ -1,7 +1,7 @@
 """The ledger: a file of finished rows, one JSON object a line, which only grows.
 
-A line is written by one call and flushed to the disk. What a crash left of a last line is kept in `ledger.torn` beside
-it. Who writes holds a lock; who reads needs none.
+One call writes a line and flushes it to the disk. A last line that a crash tore moves to `ledger.torn` beside it. A
+writer holds a lock, a reader needs none.
 """
 
 import errno
@@ -14,26 +14,24 @@ from pathlib import Path
 from typing import Any, Self
 
 from proxconnect._support import atomic
-from proxconnect._support.json_numbers import finite
 from proxconnect._support.regular_files import require_regular
-from proxconnect.training.study.grid import Labels
 from proxconnect.training.study.locks import locked
 from proxconnect.training.study.overrides import Configuration
-from proxconnect.training.study.rows import Row, address
+from proxconnect.training.study.rows import Labels, Row, address
 
 NAME = "ledger.jsonl"
 
 
 class LedgerError(ValueError):
-    """The ledger holds what no study wrote; the message names the lines."""
+    """The ledger has lines that no study wrote; the message names them."""
 
 
 @dataclass(frozen=True)
 class Entry:
     """A finished row.
 
-    `measured` holds what the row function returned: accuracies in [0, 1] under "accuracy" (None where not finite), the
-    "curve", "seconds", bytes. `versions` says what it was computed with. Times are UTC, ISO 8601.
+    `measured` is the result of the row function: accuracies in [0, 1] under "accuracy" (None if not finite), the
+    "curve", "seconds", bytes. `versions` names the software and the processor. Times are UTC, ISO 8601.
     """
 
     key: str
@@ -48,20 +46,19 @@ class Entry:
 
     @classmethod
     def of(cls, row: Row, measured: Mapping[str, Any], versions: dict[str, Any], started: str, finished: str) -> Self:
-        """The line of `row`. LedgerError where `measured` lacks accuracies or is more than JSON holds."""
-        content = {
-            "key": row.key, "labels": row.labels, "measured": _finite(dict(measured)), "versions": versions,
-            "started": started, "finished": finished, "run": row.run, "after": row.origin,
-            "configuration": row.configuration,
-        }  # fmt: skip
+        """Return the entry of `row`. LedgerError if `measured` lacks accuracies or does not fit JSON."""
         try:
-            return cls.parse(json.dumps(content))
+            plain = json.loads(json.dumps(measured), parse_constant=lambda _: None)  # NaN and infinity become None
+            return cls.parse(json.dumps({
+                "key": row.key, "labels": row.labels, "measured": plain, "versions": versions, "started": started,
+                "finished": finished, "run": row.run, "after": row.origin, "configuration": row.configuration,
+            }))  # fmt: skip
         except (TypeError, ValueError) as error:
             raise LedgerError(f"what the row measured cannot be written down: {error}") from error
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """The entry of a line. ValueError with the reason where it is none, or its key is not its content's."""
+        """Return the entry of a line. ValueError with the reason if it is none, or its key is not its content's."""
         try:
             content = json.loads(line, parse_constant=_refuse)
             _require_fields(content)
@@ -74,12 +71,12 @@ class Entry:
         return cls(**{name: content[name] for name in cls.__dataclass_fields__})
 
     def line(self) -> str:
-        """The JSON object, in one line without its end."""
+        """Return the JSON object in one line, without its end."""
         content = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return json.dumps(content, ensure_ascii=False, allow_nan=False)
 
     def figure(self, path: str) -> float | None:
-        """A measured number by its dotted path, as "accuracy.hard"; None where the row has none."""
+        """Return a measured number by its dotted path, as "accuracy.hard", or None."""
         value: Any = self.measured
         for name in path.split("."):
             value = value.get(name) if isinstance(value, dict) else None
@@ -88,7 +85,7 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """A ledger that this process alone writes, and what is in it by key."""
+    """A ledger that only this process writes, and its entries by key."""
 
     path: Path
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -96,9 +93,9 @@ class Ledger:
     @classmethod
     @contextmanager
     def writing(cls, path: Path) -> Iterator[Self]:
-        """Hold the ledger of `path`, made where there is none, mended where a crash tore its last line.
+        """Hold the ledger of `path`. Create it if it is missing, and mend it if a crash tore its last line.
 
-        LockedError while another study holds it; LedgerError for lines that none wrote.
+        LockedError while another study holds it; LedgerError for lines that no study wrote.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path, f"another study writes {path}: wait for its end, or give it another --folder"):
@@ -107,13 +104,13 @@ class Ledger:
             yield cls(path, {entry.key: entry for entry in read(path)})
 
     def append(self, entry: Entry) -> None:
-        """Write one line, whole or not at all. OSError, with the ledger as it was, where the disk refuses it."""
+        """Write one line, whole or not at all. OSError, with the ledger as it was, if the disk refuses it."""
         _append(self.path, (entry.line() + "\n").encode())
         self.entries[entry.key] = entry
 
 
 def read(path: Path) -> list[Entry]:
-    """The entries of a ledger in their order; none where there is no file. A torn last line is passed over.
+    """Return the entries of a ledger in order, without a torn last line; none if there is no file.
 
     LedgerError names the lines that no study wrote, and why.
     """
@@ -134,17 +131,17 @@ def read(path: Path) -> list[Entry]:
 
 
 def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
-    """Of entries with the same labels one with a `current` key, else the last; in the order of the first."""
-    by_labels: dict[tuple[tuple[str, str], ...], Entry] = {}
+    """Return, of entries with the same labels, the last with a `current` key, else the last; in order of the first."""
+    by_labels: dict[frozenset[tuple[str, str]], Entry] = {}
     for entry in entries:
-        known = by_labels.setdefault(tuple(sorted(entry.labels.items())), entry)
-        if entry.key in current or known.key not in current:
-            by_labels[tuple(sorted(entry.labels.items()))] = entry
+        labels = frozenset(entry.labels.items())
+        if entry.key in current or by_labels.get(labels, entry).key not in current:
+            by_labels[labels] = entry
     return list(by_labels.values())
 
 
 def _mend(path: Path) -> None:
-    """Move what follows the last end of a line aside, or end it where only the end is missing."""
+    """Move a torn last line aside, or end it if only its end is missing."""
     require_regular(path)
     content = path.read_bytes()
     whole, tail = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
@@ -163,7 +160,7 @@ def _mend(path: Path) -> None:
 
 
 def _append(path: Path, content: bytes) -> None:
-    """Add to the end of a file and flush it; OSError, with the file as it was, where the disk refuses it."""
+    """Add to the end of a file and flush it. OSError, with the file as it was, if the disk refuses it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         before = os.fstat(descriptor).st_size
@@ -178,8 +175,15 @@ def _append(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
+_KINDS: dict[str, Any] = {
+    "key": str, "labels": dict, "measured": dict, "versions": dict, "started": str, "finished": str, "run": str,
+    "after": dict | None, "configuration": dict,
+}  # fmt: skip
+"""The fields of a line."""
+
+
 def _require_fields(content: Any) -> None:
-    """ValueError with what is wrong with the content of a line."""
+    """Raise ValueError if the content of a line is not an entry's."""
     if not isinstance(content, dict):
         raise ValueError("it is no JSON object")
     for name, kind in _KINDS.items():
@@ -195,26 +199,9 @@ def _require_fields(content: Any) -> None:
     if not isinstance(accuracies, dict) or not accuracies:
         raise ValueError("it has no accuracies")
     for name, value in accuracies.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not (is_number and 0 <= value <= 1):
+        if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
             raise ValueError(f"the accuracy {name!r} is {value!r}, which is not in [0, 1]")
-
-
-_KINDS: dict[str, Any] = {
-    "key": str, "labels": dict, "measured": dict, "versions": dict, "started": str, "finished": str, "run": str,
-    "after": dict | None, "configuration": dict,
-}  # fmt: skip
-"""What a line holds."""
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
-
-
-def _finite(value: Any) -> Any:
-    """The same plain data with None for NaN and infinity, which JSON has not."""
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return finite(value) if isinstance(value, float) else value

@@ -1,43 +1,36 @@
-"""The rows of a study: how far each is."""
+"""The rows of a study as a list: how far each is."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proxconnect.training.study import ledger
 from proxconnect.training.study.rows import Row
 from proxconnect.training.study.study import Study
-from proxconnect.training.study.workplace import State
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A row, how far it is, and its re-estimated accuracy where that is known."""
-
-    row: Row
-    state: State
-    accuracy: float | None
+def record(row: Row) -> dict[str, Any]:
+    """Return what tells the row from others, as plain data."""
+    return {"key": row.key, "row": str(row), "labels": row.labels}
 
 
-def listed(study: Study) -> list[Listed]:
-    """The rows with their states and accuracies."""
+def listed(study: Study) -> list[dict[str, Any]]:
+    """Return each row as plain data, with its state and its re-estimated accuracy, None if that is not known."""
     done = {entry.key: entry for entry in ledger.read(study.ledger)}
     return [
-        Listed(
-            row,
-            study.workplace.state(row, done),
-            done[row.key].figure("accuracy.reestimated") if row.key in done else None,
-        )
+        record(row) | {
+            "state": study.workplace.state(row, done),
+            "accuracy": done[row.key].figure("accuracy.reestimated") if row.key in done else None,
+        }
         for row in study.rows
-    ]
+    ]  # fmt: skip
 
 
-def show(rows: Sequence[Listed], console: "Console") -> None:
-    """Print them as a table, and how many are in which state."""
+def show(rows: Sequence[dict[str, Any]], console: "Console") -> None:
+    """Print them as a table, and the number of rows in each state."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -45,10 +38,9 @@ def show(rows: Sequence[Listed], console: "Console") -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for head in ("row", "state", "labels", "accuracy"):
         table.add_column(head, justify="right" if head == "accuracy" else "left")
-    for one in rows:
-        accuracy = "" if one.accuracy is None else f"{100 * one.accuracy:.2f}"
-        cells = (one.row.key, str(one.state), str(one.row), accuracy)
-        table.add_row(*map(Text, cells))
+    for row in rows:
+        accuracy = "" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}"
+        table.add_row(*map(Text, (row["key"], row["state"], row["row"], accuracy)))
     console.print(table)
-    words = ", ".join(f"{count} {state}" for state, count in Counter(one.state for one in rows).items())
+    words = ", ".join(f"{count} {state}" for state, count in Counter(row["state"] for row in rows).items())
     console.print(f"{len(rows)} rows: {words}", highlight=False)

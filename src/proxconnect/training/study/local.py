@@ -2,24 +2,23 @@
 
 import os
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from typing import Self
+from typing import Self, cast
 
 from proxconnect._support import processes
 from proxconnect._support.processes import Worker
-from proxconnect.training.study.orders import DriverGoneError, Event, Failed, Order, Progressed, perform
+from proxconnect.training.study.workers import Event, Failed, Order, Progressed, perform
 
 LOG = "log.txt"
-"""What a row prints, in its folder."""
+"""The file that takes what a row prints, in its folder."""
 
 
 class Processes:
-    """At most `size` processes, each started when there is a first row for it, and again after its death.
+    """At most `size` processes, started when rows need them and again after their death. A context manager.
 
-    A context manager: however it is left, the processes end.
+    An executor of concurrent.futures would lose all running rows when one process dies, report no exit code, and leave
+    its processes waiting when this one is killed.
     """
 
     def __init__(self, size: int) -> None:
@@ -33,21 +32,16 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         processes.end([*self._idle, *(worker for worker, _ in self._busy.values())])
 
-    @property
-    def room(self) -> int:
-        """How many more rows can be given now."""
-        return self.size - len(self._busy)
-
     def give(self, order: Order) -> None:
         """Let a process run a row."""
         worker = self._idle.pop() if self._idle else processes.start(_work)
         self._busy[worker.connection] = worker, order
-        with suppress(OSError):  # of a dead one, which `events` finds
+        with suppress(OSError):  # `events` finds that the process is dead
             worker.connection.send(order)
 
     def events(self) -> list[Event]:
-        """What happened since, after a wait of a second at most."""
-        return [self._event(connection) for connection in wait(list(self._busy), timeout=1.0)]  # type: ignore[arg-type]  # wait() is typed for sockets and handles too
+        """Wait a second at most and return what happened."""
+        return [self._event(cast(Connection, connection)) for connection in wait(list(self._busy), timeout=1.0)]
 
     def _event(self, connection: Connection) -> Event:
         worker, order = self._busy[connection]
@@ -55,9 +49,8 @@ class Processes:
             event: Event = connection.recv()
         except (EOFError, OSError):
             del self._busy[connection]
-            event = Failed(order.key, worker.death())
             connection.close()
-            return event
+            return Failed(order.row.key, worker.death())
         if not isinstance(event, Progressed):
             del self._busy[connection]
             self._idle.append(worker)
@@ -65,36 +58,21 @@ class Processes:
 
 
 def _work(connection: Connection) -> None:
-    """What a process does: run the rows that it is sent until the pipe closes."""
-    with suppress(EOFError, OSError, DriverGoneError):
+    """Run the rows that come through the pipe until it closes, which ends a row too when it reports progress."""
+    with suppress(EOFError, OSError):
         while True:
             order = connection.recv()
             _print_into(order)
-            connection.send(perform(order, _seldom(connection)))
+            connection.send(perform(order, connection.send))
 
 
 def _print_into(order: Order) -> None:
-    """From now on what this process prints goes to the log of the row, and leaves the terminal to the driver."""
+    """Let this process print to the log of the row from now on, and leave the terminal to the driver."""
     sys.stdout.flush()
     sys.stderr.flush()
-    order.folder.mkdir(parents=True, exist_ok=True)
-    log = os.open(order.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    folder = order.workplace.folder(order.row)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = os.open(folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-
-
-def _seldom(connection: Connection) -> Callable[[Progressed], None]:
-    """Send progress five times a second at most. Where the driver is gone, this process ends."""
-    last = 0.0
-
-    def send(progressed: Progressed) -> None:
-        nonlocal last
-        if time.monotonic() - last >= 0.2:
-            last = time.monotonic()
-            try:
-                connection.send(progressed)
-            except OSError:
-                raise DriverGoneError from None
-
-    return send

@@ -1,22 +1,25 @@
-"""Rows on a Ray cluster. The folders of rows must be ones that all its machines share, and its code the same."""
+"""Rows on a Ray cluster, whose machines share the folders of rows and have the same version installed."""
 
 from typing import Any, Self
 
 from proxconnect._support import extras
-from proxconnect.training.study.orders import Event, Failed, Finished, Order, Progressed, perform
+from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.provenance import sources
+from proxconnect.training.study.workers import Event, Failed, Order, perform
 
 
 class RayCluster:
-    """Rows as tasks of an existing cluster, as many at once as it has cores for.
+    """Rows as tasks of an existing cluster, as many at once as its cores allow. A context manager.
 
-    A context manager: rows that still run when it is left are cancelled. A row whose machine is lost goes on elsewhere.
+    Leaving it cancels rows that still run. A row whose machine is lost runs on another one.
 
     Args:
-        address: of the cluster; None for that of this machine, or of RAY_ADDRESS.
+        address: that of the cluster; None for the one of this machine, or of RAY_ADDRESS.
         threads: cores of each row.
 
-    Raises ConnectionError where there is no cluster, MissingExtraError without Ray.
+    Raises:
+        ConnectionError: there is no cluster.
+        MissingExtraError: Ray is not installed.
     """
 
     def __init__(self, address: str | None, threads: int) -> None:
@@ -42,42 +45,28 @@ class RayCluster:
             self._ray.cancel(reference, force=True)
         self._progress.shutdown(force=True)
 
-    @property
-    def room(self) -> int:
-        """How many more rows can be given now."""
-        return self.size - len(self._running)
-
     def give(self, order: Order) -> None:
         """Let the cluster run a row."""
-        self._running[self._task.remote(order, self._progress)] = order.key
+        self._running[self._task.remote(order, sources(), self._progress)] = order.row.key
 
     def events(self) -> list[Event]:
-        """What happened since, after a wait of a second at most."""
+        """Wait a second at most and return what happened."""
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=1.0)
         progress: list[Event] = self._progress.get_nowait_batch(self._progress.size())
-        return [*progress, *(self._end(reference) for reference in ended)]
+        return [*progress, *map(self._end, ended)]
 
-    def _end(self, reference: Any) -> Event:
+    def _end(self, reference: Any) -> Entry | Failed:
         key = self._running.pop(reference)
         try:
-            event: Finished | Failed = self._ray.get(reference)
+            event: Entry | Failed = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
             return Failed(key, f"its Ray task ended: {error}")
-        if isinstance(event, Finished) and event.versions["sources"] != sources():
-            return Failed(key, "a machine of the cluster has other sources of proxconnect: install the same everywhere")
         return event
 
 
-def _perform(order: Order, progress: Any) -> Finished | Failed:
-    """A row as a task."""
-    last = 0.0
-
-    def send(progressed: Progressed) -> None:
-        import time
-
-        nonlocal last
-        if time.monotonic() - last >= 1.0:
-            last = time.monotonic()
-            progress.put(progressed)
-
-    return perform(order, send)
+def _perform(order: Order, expected: str, progress: Any) -> Entry | Failed:
+    """Run a row as a task, on a machine whose sources have the digest `expected`."""
+    if sources() != expected:
+        reason = "a machine of the cluster has other sources of proxconnect: install the same everywhere"
+        return Failed(order.row.key, reason)
+    return perform(order, progress.put)

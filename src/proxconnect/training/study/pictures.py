@@ -1,65 +1,69 @@
-"""The pictures of a ledger, drawn by `proxconnect.inspection.plots`."""
+"""The pictures of a frame, drawn by `proxconnect.inspection.plots`."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pandas import DataFrame, Series
+
 from proxconnect.inspection import plots
 from proxconnect.training.study.grid import Layout
-from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.rows import described
-from proxconnect.training.study.statistics import Difference, setting_of
-from proxconnect.training.study.tables import REESTIMATED, column_of, is_float, part_of
+from proxconnect.training.study.statistics import REESTIMATED, settings
+from proxconnect.training.study.tables import FLOAT, column_of, is_float
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def accuracies(entries: Sequence[Entry], layout: Layout) -> dict[str, "Figure"]:
-    """By setting of the axes beside those of the layout, a panel for each column; the float rows are a band."""
+def accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
+    """Draw a picture for each table, with a panel for each column and the float networks as a band."""
     panels: dict[str, dict[str, dict[str, list[float]]]] = {}
     floats: dict[str, list[float]] = {}
-    for entry in entries:
-        value, part = entry.figure(REESTIMATED.figure), described(part_of(entry, layout))
-        if value is None:
-            continue
-        if is_float(entry):
+    rows = rows.dropna(subset=REESTIMATED)
+    parts = map(described, settings(rows, layout.lines, *layout.columns))
+    for part, labels, value in zip(parts, settings(rows), rows[REESTIMATED], strict=True):
+        if labels.get("mode") == FLOAT:
             floats.setdefault(part, []).append(value)
         else:
-            panel = panels.setdefault(part, {}).setdefault(column_of(entry.labels, layout), {})
-            panel.setdefault(entry.labels.get(layout.lines, ""), []).append(value)
+            panel = panels.setdefault(part, {}).setdefault(column_of(labels, layout), {})
+            panel.setdefault(labels.get(layout.lines, ""), []).append(value)
     return {part: plots.plot_accuracies(found, floats.get(part, []), part) for part, found in panels.items()}
 
 
-def curves(entries: Sequence[Entry], layout: Layout) -> dict[str, "Figure"]:
-    """By setting of all axes but that of the lines, loss and accuracy over epochs, with those of the float rows."""
-    by_setting: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if not is_float(entry) and entry.measured.get("curve"):
-            by_setting.setdefault(described(setting_of(entry.labels, layout.lines)), []).append(entry)
+def curves(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
+    """Draw loss and accuracy over epochs for each setting but the lines, with those of the float networks."""
+    parts, panels = (
+        Series([*map(described, settings(rows, *apart))], rows.index, dtype=object)
+        for apart in ((layout.lines, *layout.columns), (layout.lines,))
+    )
+    floats, binary = rows[is_float(rows)], rows[~is_float(rows) & rows["curve"].astype(bool)]
     figures = {}
-    for setting, members in by_setting.items():
-        part = part_of(members[0], layout)
-        shown = [e for e in entries if is_float(e) and part_of(e, layout) == part] + members
+    for panel, members in binary.groupby(panels[binary.index], sort=False):
+        shown = [floats[parts[floats.index] == parts[members.index[0]]], members]
         losses, shares = (_courses(shown, name, layout.lines) for name in ("loss", "accuracy"))
-        figures[setting] = plots.plot_curves(losses, shares, setting)
+        figures[panel] = plots.plot_curves(losses, shares, panel)
     return figures
 
 
-def differences(found: Sequence[Sequence[Difference]]) -> "Figure":
-    """The forest of several comparisons."""
-    panels = {
-        f"{group[0].one} against {group[0].other}": {described(d.setting): (d.mean, d.interval) for d in group}
-        for group in found
-    }
+def differences(found: Sequence[DataFrame]) -> "Figure":
+    """Draw the forest of several comparisons."""
+    panels = {}
+    for group in found:
+        intervals = [
+            None if math.isnan(low) else (low, high) for low, high in zip(group["low"], group["high"], strict=True)
+        ]
+        named = map(described, settings(group))
+        panels[f"{group['one'].iloc[0]} against {group['other'].iloc[0]}"] = {
+            name: (mean, interval) for name, mean, interval in zip(named, group["mean"], intervals, strict=True)
+        }
     return plots.plot_differences(panels)
 
 
-def _courses(entries: Sequence[Entry], name: str, lines: str) -> dict[str, list[list[float]]]:
-    """By label of the lines, the runs' numbers of that name over epochs, as far as each is finite."""
+def _courses(rows: Sequence[DataFrame], name: str, lines: str) -> dict[str, list[list[float]]]:
+    """Return by label of the lines the numbers of the runs over epochs, up to the first that is not finite."""
     courses: dict[str, list[list[float]]] = {}
-    for entry in entries:
-        course = [epoch.get(name) for epoch in entry.measured.get("curve", [])]
-        if None in course:
-            course = course[: course.index(None)]
-        courses.setdefault(entry.labels.get(lines, ""), []).append(course)
+    for line, curve in (pair for part in rows for pair in zip(part[lines], part["curve"], strict=True)):
+        course = [epoch.get(name) for epoch in curve]
+        courses.setdefault(line, []).append(course[: course.index(None)] if None in course else course)
     return courses

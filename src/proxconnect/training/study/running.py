@@ -1,32 +1,12 @@
-"""Rows run by a crew: each after the one that it starts from, each finished one a line of the ledger at once."""
+"""Run rows by workers: each after the row that it starts from. Each finished row is a line of the ledger at once."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from proxconnect.training.study.crew import Crew
-from proxconnect.training.study.ledger import Entry, Ledger, LedgerError
-from proxconnect.training.study.orders import Event, Failed, Finished
+from proxconnect.training.study.display import Display
+from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.rows import Row
+from proxconnect.training.study.workers import Event, Failed, Order, Workers
 from proxconnect.training.study.workplace import Workplace
-
-
-class Watch(Protocol):
-    """Who is told what happens."""
-
-    def started(self, row: Row) -> None:
-        """A worker was given the row."""
-
-    def progressed(self, row: Row, done: int, total: int) -> None:
-        """So many of its optimizer steps are done."""
-
-    def finished(self, row: Row, entry: Entry) -> None:
-        """It is in the ledger."""
-
-    def failed(self, row: Row, error: str) -> None:
-        """It raised, or its worker died."""
-
-    def waited(self) -> None:
-        """Some time went by."""
 
 
 @dataclass
@@ -34,11 +14,11 @@ class Run:
     """Rows that wait, that run and that failed, of one call of the command."""
 
     waiting: list[Row]
-    crew: Crew
+    workers: Workers
     ledger: Ledger
     workplace: Workplace
     threads: int
-    watch: Watch
+    display: Display
     running: dict[str, Row] = field(default_factory=dict)
     failures: dict[str, Row] = field(default_factory=dict)
     """Rows that failed, and those that would have started from them."""
@@ -48,47 +28,34 @@ class Run:
         while self.waiting or self.running:
             self._give()
             if self.running:
-                for event in self.crew.events():
-                    self._take(self.running[event.key], event)
-            self.watch.waited()
+                for event in self.workers.events():
+                    self._take(event)
 
     def _give(self) -> None:
-        """Give rows to who is idle, in order."""
+        """Give rows to idle workers, in order."""
         held = {row.key for row in self.waiting} | self.running.keys()
         for row in list(self.waiting):
             if row.after is not None and row.after.key in self.failures:
                 self.waiting.remove(row)
                 self.failures[row.key] = row
-            elif self.crew.room and (row.after is None or row.after.key not in held):
+            elif len(self.running) < self.workers.size and (row.after is None or row.after.key not in held):
                 self.waiting.remove(row)
                 self.running[row.key] = row
-                self.crew.give(self.workplace.order(row, self.threads))
-                self.watch.started(row)
+                self.workers.give(Order(row, self.workplace, self.threads))
+                self.display.started(row)
 
-    def _take(self, row: Row, event: Event) -> None:
+    def _take(self, event: Event) -> None:
         match event:
-            case Finished():
-                del self.running[row.key]
-                self._finish(row, event)
+            case Entry():
+                row = self.running.pop(event.key)
+                if row.key not in self.ledger.entries:  # else it ran again for its checkpoint
+                    self.ledger.append(event)
+                self.workplace.error(row).unlink(missing_ok=True)
+                self.display.finished(row, event)
             case Failed():
-                del self.running[row.key]
-                self._fail(row, event.error)
+                row = self.running.pop(event.key)
+                self.failures[row.key] = row
+                self.workplace.fail(row, event.error)
+                self.display.failed(row, event.error)
             case _:
-                self.watch.progressed(row, event.done, event.total)
-
-    def _finish(self, row: Row, event: Finished) -> None:
-        """Append the row to the ledger, unless it ran again only for its checkpoint."""
-        try:
-            entry = Entry.of(row, event.measured, event.versions, event.started, event.finished)
-        except LedgerError as error:
-            self._fail(row, str(error))
-            return
-        if row.key not in self.ledger.entries:
-            self.ledger.append(entry)
-        self.workplace.error(row).unlink(missing_ok=True)
-        self.watch.finished(row, entry)
-
-    def _fail(self, row: Row, error: str) -> None:
-        self.failures[row.key] = row
-        self.workplace.fail(row, error)
-        self.watch.failed(row, error)
+                self.display.progressed(self.running[event.key], event.done, event.total)

@@ -1,124 +1,99 @@
-"""Means over seeds, and differences paired by seed with their intervals."""
+"""Means over seeds, and differences paired by seed with their intervals, as data frames.
+
+A frame has a column for each axis, with "" where a row has no label, and columns of numbers.
+"""
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Sequence
+
+import pandas
+from pandas import DataFrame
 
 from proxconnect._support import extras
-from proxconnect.training.study.grid import Labels
+from proxconnect.training.study.grid import OTHER_COLUMNS, Layout
 from proxconnect.training.study.ledger import Entry
+from proxconnect.training.study.rows import Labels
 
-CONFIDENCE = 0.95
+FIGURES = ("accuracy.reestimated", "accuracy.hard", "accuracy.soft", "seconds", "packed_bytes")
+"""The measured numbers of a frame."""
 
+REESTIMATED = FIGURES[0]
+"""The accuracy that is compared: that of the hard network, batch norm re-estimated."""
 
-@dataclass(frozen=True)
-class Spread:
-    """The mean of so many values and their sample standard deviation, None of one value."""
-
-    count: int
-    mean: float
-    sd: float | None
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Of at least one value."""
-        return cls(len(values), statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+_PROBABILITY = 0.975
+"""Student's t is below the quantile with this probability, and within it on both sides with 95 %."""
 
 
-@dataclass(frozen=True)
-class Pooled:
-    """The standard deviation within settings that have one in common, and its degrees of freedom."""
-
-    sd: float
-    freedom: int
-
-    @classmethod
-    def of(cls, spreads: Iterable[Spread]) -> "Pooled | None":
-        """Of the settings of two seeds or more, √(Σ (n - 1)·sd² / Σ (n - 1)); None without one."""
-        known = [(spread.count - 1, spread.sd) for spread in spreads if spread.sd is not None]
-        freedom = sum(count for count, _ in known)
-        if not freedom:
-            return None
-        return cls(math.sqrt(math.fsum(count * sd * sd for count, sd in known) / freedom), freedom)
+def frame(entries: Sequence[Entry], layout: Layout | None = None) -> DataFrame:
+    """Return a line for each entry: its labels, also for the seed and the axes of `layout`, its numbers, its curve."""
+    layout = layout or Layout()
+    needed = ("seed", layout.lines, *layout.columns)
+    names = dict.fromkeys([*(axis for entry in entries for axis in entry.labels), *needed])
+    labels = DataFrame([{name: entry.labels.get(name, "") for name in names} for entry in entries], columns=[*names])
+    numbers = DataFrame({name: [entry.figure(name) for entry in entries] for name in FIGURES}, dtype=float)
+    return labels.join(numbers).assign(curve=[entry.measured.get("curve") or [] for entry in entries])
 
 
-@dataclass(frozen=True)
-class Difference:
-    """What one label has more than another in the same setting: the mean of the differences seed by seed.
+def axes(rows: DataFrame, *apart: str) -> list[str]:
+    """Return the axes of a frame but `apart`."""
+    return [name for name in rows.columns if name not in OTHER_COLUMNS and name not in apart]
 
-    `interval` is that of Student's t for the mean at 95 %, None of one seed.
+
+def settings(rows: DataFrame, *apart: str) -> list[Labels]:
+    """Return the labels of each line but for the seed and the axes `apart`."""
+    names = axes(rows, "seed", *apart)
+    return [{name: label for name, label in zip(names, line, strict=True) if label} for line in rows[names].to_numpy()]
+
+
+def spreads(rows: DataFrame, figure: str, less: str | None = None) -> DataFrame:
+    """Return `seeds`, `mean` and `sd` (NaN of one seed) of a number for each setting, which is all labels but the seed.
+
+    With `less`, of that number less another of the same row.
     """
-
-    axis: str
-    one: str
-    other: str
-    setting: Labels
-    """The labels of the other axes, but the seed."""
-    count: int
-    mean: float
-    interval: tuple[float, float] | None
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval is on one side of 0."""
-        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+    if less is not None:
+        rows = rows.assign(**{figure: rows[figure] - rows[less]})
+    setting = axes(rows, "seed")
+    groups = rows.dropna(subset=figure).groupby(setting or (lambda _: ""), sort=False)[figure]
+    found = groups.agg(
+        seeds="count", mean=statistics.fmean, sd=lambda v: statistics.stdev(v) if len(v) > 1 else math.nan
+    )
+    return found.reset_index()[[*setting, "seeds", "mean", "sd"]]
 
 
-def cells(
-    entries: Iterable[Entry], figure: str, less: str | None = None
-) -> dict[tuple[tuple[str, str], ...], list[float]]:
-    """By setting, which is all labels but the seed, the values of the measured `figure` that rows have.
+def mean_intervals(cells: DataFrame) -> DataFrame:
+    """Add `low` and `high`, the interval of each mean by Student's t at 95 %, NaN of one seed."""
+    half = quantile(cells["seeds"] - 1) * cells["sd"] / cells["seeds"] ** 0.5
+    return cells.assign(low=cells["mean"] - half, high=cells["mean"] + half)
 
-    With `less`, by how much it exceeds that figure of the same row.
+
+def next_interval(cell: "pandas.Series[float]", cells: DataFrame) -> tuple[float, float]:
+    """Return where one more value of a setting lies with 95 % confidence, by Student's t: mean ± t·sd·√(1 + 1/n).
+
+    The sd is pooled over all `cells`: √(Σ (n - 1)·sd² / Σ (n - 1)). NaN if none has two seeds.
     """
-    result: dict[tuple[tuple[str, str], ...], list[float]] = {}
-    for entry in entries:
-        value, subtracted = entry.figure(figure), 0.0 if less is None else entry.figure(less)
-        if value is not None and subtracted is not None:
-            result.setdefault(tuple(setting_of(entry.labels).items()), []).append(value - subtracted)
-    return result
+    freedom = (cells["seeds"] - 1).sum()
+    pooled = (((cells["seeds"] - 1) * cells["sd"] ** 2).sum() / freedom) ** 0.5 if freedom else math.nan
+    half = quantile(freedom) * pooled * math.sqrt(1 + 1 / cell["seeds"])
+    return cell["mean"] - half, cell["mean"] + half
 
 
-def setting_of(labels: Mapping[str, str], *apart: str) -> Labels:
-    """The labels but for the seed and the axes `apart`."""
-    return {axis: label for axis, label in labels.items() if axis != "seed" and axis not in apart}
+def differences(rows: DataFrame, axis: str, one: str, other: str, figure: str = REESTIMATED) -> DataFrame:
+    """Return how much `one` exceeds `other` on `axis` in each setting, by the seeds that both have.
+
+    The columns are `axis`, `one`, `other`, the setting, `seeds`, `mean`, `sd`, and the interval `low` and `high`.
+    """
+    rows = rows.dropna(subset=figure)
+    places, side = axes(rows, axis), rows[axis]
+    paired = rows.loc[side.isin((one, other)), places].drop_duplicates()
+    for label in (one, other):
+        paired = paired.merge(rows.loc[side == label, [*places, figure]], on=places, suffixes=("", " less"))
+    paired[figure] -= paired.pop(f"{figure} less")
+    found = mean_intervals(spreads(paired, figure))
+    return DataFrame({"axis": axis, "one": one, "other": other}, index=found.index).join(found)
 
 
-def differences(entries: Iterable[Entry], axis: str, one: str, other: str, figure: str) -> list[Difference]:
-    """`one` less `other` on `axis`, in each setting in which both have a seed in common."""
-    values: dict[tuple[tuple[str, str], ...], dict[str, dict[str, float]]] = {}
-    for entry in entries:
-        value = entry.figure(figure)
-        if value is not None and entry.labels.get(axis) in (one, other):
-            setting = values.setdefault(tuple(setting_of(entry.labels, axis).items()), {})
-            setting.setdefault(entry.labels[axis], {})[entry.labels.get("seed", "")] = value
-    result = []
-    for key, sides in values.items():
-        ones, others = sides.get(one, {}), sides.get(other, {})
-        paired = [ones[seed] - others[seed] for seed in ones if seed in others]
-        if paired:
-            spread = Spread.of(paired)
-            result.append(Difference(axis, one, other, dict(key), spread.count, spread.mean, mean_interval(spread)))
-    return result
-
-
-def mean_interval(spread: Spread) -> tuple[float, float] | None:
-    """The interval of the mean, by Student's t; None of one value."""
-    if spread.sd is None:
-        return None
-    half = quantile(spread.count - 1) * spread.sd / math.sqrt(spread.count)
-    return spread.mean - half, spread.mean + half
-
-
-def next_interval(spread: Spread, pooled: Pooled) -> tuple[float, float]:
-    """Where one more value lies with 95 % confidence, by Student's t: mean ± t·sd·√(1 + 1/n), sd the pooled one."""
-    half = quantile(pooled.freedom) * pooled.sd * math.sqrt(1 + 1 / spread.count)
-    return spread.mean - half, spread.mean + half
-
-
-@cache
 def quantile(freedom: int) -> float:
-    """Student's t that is exceeded on either side with 5 % in all."""
-    return float(extras.require("scipy.stats", "train").t.ppf(0.5 + CONFIDENCE / 2, freedom))
+    """Return the quantile of Student's t that is exceeded on either side with 5 % in all; NaN for freedom 0."""
+    result: float = extras.require("scipy.stats", "train").t.ppf(_PROBABILITY, freedom)
+    return result

@@ -1,19 +1,18 @@
-"""Tables of a ledger: means over seeds, paired differences and costs, as text for Markdown and as CSV.
+"""Tables of a frame: means over seeds, paired differences and costs, as text.
 
-A layout says which axis has a line for each of its labels, and which have the columns; values are over seeds. Rows
-whose label of `mode` is `float` stand below, to compare with.
+A layout names the axis with a line for each of its labels and the axes of the columns. Float networks stand below.
 """
 
-import csv
-import io
+import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from proxconnect.training.study.grid import Labels, Layout
-from proxconnect.training.study.ledger import Entry
-from proxconnect.training.study.rows import described
-from proxconnect.training.study.statistics import Difference, Spread, cells, setting_of
+from pandas import DataFrame, Series
+
+from proxconnect.training.study.grid import Layout
+from proxconnect.training.study.rows import Labels, described
+from proxconnect.training.study.statistics import REESTIMATED, axes, settings, spreads
 
 FLOAT = "float"
 """The label of `mode` whose rows are the float networks."""
@@ -21,7 +20,7 @@ FLOAT = "float"
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the heads of the columns, the lines, and what a reader must know."""
+    """A title, the heads of the columns, the lines, and notes for the reader."""
 
     title: str
     heads: tuple[str, ...]
@@ -31,218 +30,133 @@ class Table:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A measured number, what it is called, and how a mean over seeds is written."""
+    """A measured number with the title of its tables. `write` takes its mean, its sd and decimals of percentages."""
 
     figure: str
     title: str
-    write: Callable[[Spread, int], str]
-    """From the spread and how many decimals there is room for in percentages."""
+    write: Callable[[float, float, int], str]
     less: str | None = None
     """The figure that is subtracted from it."""
 
     @property
     def name(self) -> str:
-        """What a CSV calls it."""
+        """The name in a CSV file."""
         return self.figure if self.less is None else f"{self.figure} - {self.less}"
 
-    def cells(self, entries: Sequence[Entry]) -> dict[tuple[tuple[str, str], ...], list[float]]:
-        """Its values by setting."""
-        return cells(entries, self.figure, self.less)
+    def cells(self, rows: DataFrame) -> DataFrame:
+        """Return its spread in each setting."""
+        return spreads(rows, self.figure, self.less)
 
 
-def _percent(spread: Spread, decimals: int) -> str:
-    return _with_sd(spread, 100.0, decimals)
+def with_sd(mean: float, sd: float, decimals: int) -> str:
+    """Return "84.25±0.31", or the mean alone without an sd."""
+    return f"{mean:.{decimals}f}" + ("" if math.isnan(sd) else f"±{sd:.{decimals}f}")
 
 
-def _with_sd(spread: Spread, factor: float, decimals: int) -> str:
-    mean = f"{factor * spread.mean:.{decimals}f}"
-    return mean if spread.sd is None else f"{mean}±{factor * spread.sd:.{decimals}f}"
+def percent(mean: float, sd: float, decimals: int) -> str:
+    """Return the same of shares, in per cent."""
+    return with_sd(100 * mean, 100 * sd, decimals)
 
 
-REESTIMATED = Quantity("accuracy.reestimated", "Accuracy of the hard network in %, batch norm re-estimated", _percent)
+ACCURACY = Quantity(REESTIMATED, "Accuracy of the hard network in %, batch norm re-estimated", percent)
 
-AGAINST_FLOAT = replace(REESTIMATED, title="Points of the hard network less those of the float one of its seed")
-"""Of what `less_float` returns."""
+AGAINST_FLOAT = replace(ACCURACY, title="Points of the hard network less those of the float one of its seed")
+"""The quantity of `less_float`."""
 
 QUANTITIES = (
-    REESTIMATED,
-    Quantity("accuracy.hard", "Accuracy of the hard network in %, batch norm as trained", _percent),
-    Quantity("accuracy.soft", "Accuracy of the soft network in %, as trained", _percent),
+    ACCURACY,
+    Quantity("accuracy.hard", "Accuracy of the hard network in %, batch norm as trained", percent),
+    Quantity("accuracy.soft", "Accuracy of the soft network in %, as trained", percent),
     Quantity(
-        "accuracy.soft",
-        "Points lost by hardening: soft less hard, batch norm re-estimated",
-        _percent,
-        less=REESTIMATED.figure,
+        "accuracy.soft", "Points lost by hardening: soft less hard, batch norm re-estimated", percent, REESTIMATED
     ),
-    Quantity("seconds", "Seconds of training and validation", lambda spread, _: _with_sd(spread, 1.0, 0)),
-    Quantity("packed_bytes", "Bytes of the packed file", lambda spread, _: f"{spread.mean:,.0f}"),
+    Quantity("seconds", "Seconds of training and validation", lambda mean, sd, _: with_sd(mean, sd, 0)),
+    Quantity("packed_bytes", "Bytes of the packed file", lambda mean, *_: f"{mean:,.0f}"),
 )
-"""What has tables."""
+"""The quantities that have tables."""
 
 
-def tables(entries: Sequence[Entry], layout: Layout, quantity: Quantity = REESTIMATED) -> list[Table]:
-    """A table of means over seeds for each setting of the axes beside those of the layout that has values."""
-    by_part: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
-    for entry in entries:
-        by_part.setdefault(tuple(part_of(entry, layout).items()), []).append(entry)
-    found = [_table(dict(part), members, layout, quantity) for part, members in by_part.items()]
-    return [table for table in found if table is not None]
+def is_float(rows: DataFrame) -> Series:
+    """Return which lines are of float networks."""
+    return rows["mode"] == FLOAT if "mode" in rows else Series(False, rows.index)
 
 
-def less_float(entries: Sequence[Entry], layout: Layout) -> list[Entry]:
-    """The binary rows, with their accuracy less that of the float row of the same part and seed, where there is one."""
-    floats = {_place(entry, layout): entry.figure(REESTIMATED.figure) for entry in entries if is_float(entry)}
-    found = []
-    for entry in entries:
-        before, value = floats.get(_place(entry, layout)), entry.figure(REESTIMATED.figure)
-        if before is not None and value is not None and not is_float(entry):
-            found.append(replace(entry, measured={"accuracy": {"reestimated": value - before}}))
+def telling(rows: DataFrame, layout: Layout) -> DataFrame:
+    """Drop the axes on which all lines are the same, except those of the layout and the seed."""
+    others = axes(rows, "seed", layout.lines, *layout.columns)
+    return rows.drop(columns=[axis for axis in others if rows[axis].nunique() == 1])
+
+
+def less_float(rows: DataFrame, layout: Layout) -> DataFrame:
+    """Return the binary lines, with their accuracy less that of the float network of the same table and seed."""
+    place, floats = axes(rows, layout.lines, *layout.columns), is_float(rows)
+    below = rows[floats].drop_duplicates(place, keep="last")[[*place, REESTIMATED]]
+    found = rows[~floats].merge(below, on=place, suffixes=("", " less"))
+    found[REESTIMATED] -= found.pop(f"{REESTIMATED} less")
     return found
 
 
-def _place(entry: Entry, layout: Layout) -> tuple[tuple[str, str], ...]:
-    return (*part_of(entry, layout).items(), ("seed", entry.labels.get("seed", "")))
+def tables(rows: DataFrame, layout: Layout, quantity: Quantity = ACCURACY) -> list[Table]:
+    """Return a table of means over seeds for each setting of the axes that are not in the layout."""
+    cells = quantity.cells(rows)
+    parts = axes(cells, layout.lines, *layout.columns)
+    if not parts:
+        return [_table(cells, layout, quantity)] if len(cells) else []
+    return [_table(members, layout, quantity) for _, members in cells.groupby(parts, sort=False)]
 
 
-def part_of(entry: Entry, layout: Layout) -> Labels:
-    """The setting of the axes beside those of the layout: one table."""
-    return setting_of(entry.labels, layout.lines, *layout.columns)
-
-
-def is_float(entry: Entry) -> bool:
-    """Whether the row trained the float network."""
-    return entry.labels.get("mode") == FLOAT
-
-
-def telling(entries: Sequence[Entry], layout: Layout) -> list[Entry]:
-    """The entries without the labels that are the same for all, but for the axes of the layout and the seed."""
-    kept = {"seed", layout.lines, *layout.columns}
-    axes = {axis for entry in entries for axis in entry.labels}
-    same = {axis for axis in axes - kept if len({entry.labels.get(axis) for entry in entries}) == 1}
-    return [replace(e, labels={a: label for a, label in e.labels.items() if a not in same}) for e in entries]
-
-
-def _table(part: Labels, entries: Sequence[Entry], layout: Layout, quantity: Quantity) -> Table | None:
-    values = {key: Spread.of(found) for key, found in quantity.cells(entries).items()}
-    if not values:
-        return None
-    floats = {key: spread for key, spread in values.items() if dict(key).get("mode") == FLOAT}
-    binary = {key: spread for key, spread in values.items() if key not in floats}
-    placed = {(dict(key).get(layout.lines, ""), column_of(dict(key), layout)): spread for key, spread in binary.items()}
-    columns = list(dict.fromkeys(column for _, column in placed))
-    lines = list(dict.fromkeys(line for line, _ in placed))
+def _table(cells: DataFrame, layout: Layout, quantity: Quantity) -> Table:
+    binary, usual = cells[~is_float(cells)], statistics.mode(cells["seeds"])
+    places = [(labels.get(layout.lines, ""), column_of(labels, layout)) for labels in settings(binary)]
+    lines, columns = ([*dict.fromkeys(side)] for side in zip(*places, strict=True)) if places else ([], [])
     decimals = 1 if len(columns) > 4 else 2  # six columns of two are wider than a terminal
-    usual = statistics.mode(spread.count for spread in values.values())
 
-    def written(spread: Spread | None) -> str:
-        if spread is None:
-            return "-"
-        return quantity.write(spread, decimals) + (f" ({spread.count})" if spread.count != usual else "")
+    def written(of: DataFrame) -> list[str]:
+        return [quantity.write(mean, sd, decimals) + (f" ({seeds})" if seeds != usual else "")
+                for seeds, mean, sd in zip(of["seeds"], of["mean"], of["sd"], strict=True)]  # fmt: skip
 
+    placed = dict(zip(places, written(binary), strict=True))
+    floats, part = cells[is_float(cells)], settings(cells, layout.lines, *layout.columns)[0]
     return Table(
         title=": ".join(filter(None, (described(part), quantity.title))),
         heads=(layout.lines, *columns),
-        lines=tuple((line, *(written(placed.get((line, column))) for column in columns)) for line in lines),
+        lines=tuple((line, *(placed.get((line, column), "-") for column in columns)) for line in lines),
         notes=(
-            *(f"{described(setting_of(dict(key), *part))}: {written(spread)}" for key, spread in floats.items()),
+            *(
+                f"{described(labels)}: {text}"
+                for labels, text in zip(settings(floats, *part), written(floats), strict=True)
+            ),
             f"Mean and standard deviation of {usual} seeds, of others in brackets." if usual > 1 else "One seed.",
         ),
     )
 
 
 def column_of(labels: Labels, layout: Layout) -> str:
-    """The labels of the axes of the columns in words."""
+    """Return the labels of the axes of the columns in words."""
     return described({axis: labels[axis] for axis in layout.columns if axis in labels})
 
 
-def difference_table(differences: Sequence[Difference]) -> Table:
-    """A line for each difference, in points; those whose interval excludes 0 have a mark."""
-    first = differences[0]
+def difference_table(found: DataFrame) -> Table:
+    """Return a line for each difference, in points; those whose interval excludes 0 have a mark."""
     lines = []
-    for d in differences:
-        interval = "" if d.interval is None else f"[{100 * d.interval[0]:+.2f}, {100 * d.interval[1]:+.2f}]"
-        mark = "" if not d.excludes_zero else "+" if d.mean > 0 else "-"
-        lines.append((described(d.setting), f"{100 * d.mean:+.2f}", interval, mark, str(d.count)))
-    return Table(
-        title=f"{first.one} against {first.other}, points of accuracy",
-        heads=("setting", "mean", "95 % interval", "", "seeds"),
-        lines=tuple(lines),
-        notes=(_verdict(differences),),
-    )
-
-
-def _verdict(differences: Sequence[Difference]) -> str:
-    """In how many settings which is better."""
-    one, other = differences[0].one, differences[0].other
-    better = sum(d.mean > 0 for d in differences)
-    surely = sum(d.excludes_zero and d.mean > 0 for d in differences)
-    surely_not = sum(d.excludes_zero and d.mean < 0 for d in differences)
-    return (
-        f"{one} is better in {better} of {len(differences)} settings; the interval excludes 0 for it in {surely} (+), "
+    for setting, mean, low, high, seeds in zip(
+        settings(found), 100 * found["mean"], 100 * found["low"], 100 * found["high"], found["seeds"], strict=True
+    ):
+        interval = "" if math.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
+        mark = "+" if low > 0 else "-" if high < 0 else ""
+        lines.append((described(setting), f"{mean:+.2f}", interval, mark, str(seeds)))
+    one, other = found["one"].iloc[0], found["other"].iloc[0]
+    better, surely, surely_not = ((found["mean"] > 0).sum(), (found["low"] > 0).sum(), (found["high"] < 0).sum())
+    verdict = (
+        f"{one} is better in {better} of {len(found)} settings; the interval excludes 0 for it in {surely} (+), "
         f"for {other} in {surely_not} (-). Each interval is for its own setting alone."
     )
-
-
-def parts(table: Table, width: int) -> list[Table]:
-    """The table in parts of at most `width` characters, each with the lines that say something in it.
-
-    Each part has the title, the last one the notes. A column is as wide as its longest cell and two blanks.
-    """
-    first, *widths = (max(map(len, column)) + 2 for column in zip(table.heads, *table.lines, strict=True))
-    groups: list[list[int]] = [[]]
-    for index, wide in enumerate(widths, 1):
-        if groups[-1] and first + sum(widths[i - 1] for i in groups[-1]) + wide > width:
-            groups.append([])
-        groups[-1].append(index)
-    found = [
-        Table(
-            table.title,
-            (table.heads[0], *(table.heads[i] for i in group)),
-            tuple((line[0], *(line[i] for i in group)) for line in table.lines if {line[i] for i in group} != {"-"}),
-        )
-        for group in groups
-    ]
-    return [*found[:-1], replace(found[-1], notes=table.notes)]
+    heads = ("setting", "mean", "95 % interval", "", "seeds")
+    return Table(f"{one} against {other}, points of accuracy", heads, tuple(lines), (verdict,))
 
 
 def markdown(table: Table) -> str:
-    """The table in Markdown, its title above and its notes below."""
+    """Return the table in Markdown, its title above and its notes below."""
     heads = [table.heads, tuple("---" if i == 0 else "---:" for i in range(len(table.heads)))]
     body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (*heads, *table.lines)]
     return "\n".join([f"**{table.title}**", "", *(body if table.lines else []), "", *table.notes, ""])
-
-
-def cells_csv(entries: Sequence[Entry]) -> str:
-    """A line for each setting and measured number: count, mean, sd, unrounded; accuracies in [0, 1], seconds, bytes."""
-    axes = list(dict.fromkeys(axis for entry in entries for axis in setting_of(entry.labels)))
-    lines = [
-        [*(dict(key).get(axis, "") for axis in axes), quantity.name, spread.count, spread.mean, spread.sd]
-        for quantity in QUANTITIES
-        for key, values in quantity.cells(entries).items()
-        for spread in [Spread.of(values)]
-    ]
-    return _csv([*axes, "figure", "seeds", "mean", "sd"], lines)
-
-
-def differences_csv(differences: Sequence[Difference]) -> str:
-    """A line for each difference, unrounded, in [-1, 1]."""
-    axes = list(dict.fromkeys(axis for d in differences for axis in d.setting))
-    lines = [
-        [
-            d.axis,
-            d.one,
-            d.other,
-            *(d.setting.get(axis, "") for axis in axes),
-            d.count,
-            d.mean,
-            *(d.interval or ("", "")),
-        ]
-        for d in differences
-    ]
-    return _csv(["axis", "one", "other", *axes, "seeds", "mean", "low", "high"], lines)
-
-
-def _csv(heads: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([heads, *lines])
-    return text.getvalue()

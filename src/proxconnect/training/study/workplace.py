@@ -1,4 +1,4 @@
-"""The folder where rows work, each in its own: checkpoints, logs, errors. It may be deleted when a study is done."""
+"""The folder where rows work, each in its own: checkpoints, logs, errors. You may delete it when a study is done."""
 
 from collections.abc import Container
 from dataclasses import dataclass
@@ -6,14 +6,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from proxconnect._support.atomic import replacing
-from proxconnect.training.study.orders import FINISHED, Order
-from proxconnect.training.study.overrides import overridden
+from proxconnect.training.study.overrides import Configuration, overridden
 from proxconnect.training.study.rows import Row
 
 CHECKPOINT = "last.ckpt"
 """The last checkpoint of a row, in its folder."""
-
-_ERROR = "error.txt"
 
 
 class State(StrEnum):
@@ -32,33 +29,31 @@ class Workplace:
     root: Path
 
     def folder(self, row: Row) -> Path:
-        """The folder of a row."""
+        """Return the folder of a row."""
         return self.root / row.key
 
-    def order(self, row: Row, threads: int) -> Order:
-        """What a worker is told: the configuration holds the checkpoint of the row before."""
-        configuration = row.configuration
-        if row.after is not None and row.checkpoint is not None:
-            path = str((self.folder(row.after) / CHECKPOINT).resolve())
-            configuration = overridden(configuration, {row.checkpoint: path})
-        return Order(row.key, row.run, configuration, self.folder(row), threads)
-
-    def can_start_from(self, row: Row) -> bool:
-        """Whether the row ran to its end here, and its last checkpoint is still there."""
-        return all((self.folder(row) / name).exists() for name in (FINISHED, CHECKPOINT))
+    def finished(self, row: Row) -> Path:
+        """Return the file with the ledger line of a row that ended well."""
+        return self.folder(row) / "finished.json"
 
     def error(self, row: Row) -> Path:
-        """The file with the error of a row that failed."""
-        return self.folder(row) / _ERROR
+        """Return the file with the error of a row that failed."""
+        return self.folder(row) / "error.txt"
+
+    def configuration(self, row: Row) -> Configuration:
+        """Return the configuration of a row, with the checkpoint of the row that it starts from."""
+        if row.after is None or row.checkpoint is None:
+            return row.configuration
+        return overridden(row.configuration, {row.checkpoint: str((self.folder(row.after) / CHECKPOINT).resolve())})
 
     def fail(self, row: Row, error: str) -> None:
-        """Keep the error of a row; it is tried again next time."""
+        """Keep the error of a row; the next call of the command tries it again."""
         self.folder(row).mkdir(parents=True, exist_ok=True)
         with replacing(self.error(row)) as temporary:
             temporary.write_text(error, encoding="utf-8")
 
     def state(self, row: Row, done: Container[str]) -> State:
-        """How far a row is, where those with the keys `done` are in the ledger."""
+        """Return how far a row is; `done` has the keys of the ledger."""
         if row.key in done:
             return State.DONE
         if self.error(row).exists():
@@ -66,17 +61,21 @@ class Workplace:
         return State.HALF if self.folder(row).exists() else State.WAITING
 
     def pending(self, rows: list[Row], done: Container[str]) -> list[Row]:
-        """The rows that are not done, and before each the one that it starts from where its checkpoint is not here.
+        """Return the rows that are not done, and before each the row that it starts from if its checkpoint is gone.
 
-        So a row of the ledger runs again only where what it left is gone and needed.
+        A row of the ledger runs again only for a checkpoint that another row needs.
         """
         result: dict[str, Row] = {}
+
+        def add(row: Row) -> None:
+            if row.after is not None and not self._can_start_from(row.after):
+                add(row.after)
+            result.setdefault(row.key, row)
+
         for row in rows:
             if row.key not in done:
-                self._add(row, result)
+                add(row)
         return list(result.values())
 
-    def _add(self, row: Row, result: dict[str, Row]) -> None:
-        if row.after is not None and not self.can_start_from(row.after):
-            self._add(row.after, result)
-        result.setdefault(row.key, row)
+    def _can_start_from(self, row: Row) -> bool:
+        return self.finished(row).exists() and (self.folder(row) / CHECKPOINT).exists()

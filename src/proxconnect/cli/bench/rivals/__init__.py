@@ -1,4 +1,4 @@
-"""The network in other engines, with the same number of threads."""
+"""The network in other engines, with as many threads."""
 
 from proxconnect.cli.bench.rivals import onnx_runtime, openvino
 from proxconnect.cli.bench.rivals.rival import CannotRunError, Rival, Run, Task, answers

@@ -7,12 +7,12 @@ from proxconnect.cli.bench.rivals.rival import Run, Task
 
 
 def floats(task: Task) -> Run:
-    """The float network."""
+    """Run the float network."""
     return _run(task.onnx_file, task)
 
 
 def int8(task: Task) -> Run:
-    """The network in 8 bits: ranges of activations are fixed for convolutional ones, else found in each run."""
+    """Run the network in 8 bits; convolutional ones with fixed ranges of activations."""
     return _run(task.static_int8_file if task.is_convolutional else task.dynamic_int8_file, task)
 
 

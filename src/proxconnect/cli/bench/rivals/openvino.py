@@ -1,52 +1,112 @@
-"""OpenVINO: the float network, the 8-bit one that ONNX Runtime quantised, and those of its binary convolutions."""
+"""OpenVINO: the float network, the 8-bit one of ONNX Runtime, and both with `BinaryConvolution`.
+
+For binary weights and inputs, OpenVINO converts a float network whose weights are ±α. Its convolutions are then
+replaced: they quantise the input to one bit, and multiply the product by α. OpenVINO's compiler fuses the batch norms
+and sums that follow.
+"""
 
 import copy
+import warnings
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from proxconnect.cli.bench.rivals import onnx_files
-from proxconnect.cli.bench.rivals.binary_convolutions import is_binary, make_binary, twin_of
-from proxconnect.cli.bench.rivals.rival import Run, Task
+from proxconnect.cli.bench.rivals.rival import CannotRunError, Run, Task
+from proxconnect.deploy.hardening import hard_state_dict
+from proxconnect.export.openvino import binary_convolution
 from proxconnect.export.openvino_runtime import compiled, openvino_package
+from proxconnect.layers import BinaryConv2d, BinaryLayer
 
 
 def floats(task: Task) -> Run:
-    """The float network."""
+    """Run the float network."""
     return _run(_converted(task.model, task), task)
 
 
 def int8(task: Task) -> Run:
-    """The network in 8 bits, ranges of activations fixed."""
-    openvino = openvino_package()
-    return _run(openvino.Core().read_model(task.static_int8_file), task)
+    """Run the network in 8 bits, with fixed ranges of activations."""
+    return _run(openvino_package().Core().read_model(task.static_int8_file), task)
 
 
 def binary(task: Task) -> Run:
-    """The binary network, its convolutions `BinaryConvolution`."""
-    twin, count = twin_of(task)
-    return _run(make_binary(_converted(twin, task), count), task)
+    """Run the binary network, its convolutions as `BinaryConvolution`."""
+    twin, count = _twin_of(task)
+    return _run(_make_binary(_converted(twin, task), count), task)
 
 
 def binary_in_int8(task: Task) -> Run:
-    """The binary network, its convolutions `BinaryConvolution` and its float layers in 8 bits."""
-    openvino = openvino_package()
-    twin, count = twin_of(task)
+    """Run the binary network, its convolutions as `BinaryConvolution` and its float layers in 8 bits."""
+    twin, count = _twin_of(task)
     floats = onnx_files.write_floats(twin, task.inputs, task.folder / "twin.onnx")
-    file = onnx_files.write_static_int8(floats, task.inputs, task.folder / "binary.onnx", is_binary)
-    return _run(make_binary(openvino.Core().read_model(file), count), task)
+    file = onnx_files.write_static_int8(floats, task.inputs, task.folder / "binary.onnx", _is_binary)
+    return _run(_make_binary(openvino_package().Core().read_model(file), count), task)
 
 
 def _converted(model: nn.Module, task: Task) -> Any:
-    openvino = openvino_package()
-    converted = openvino.convert_model(copy.deepcopy(model), example_input=task.inputs)  # it may patch the model
+    own = copy.deepcopy(model)  # since the conversion may patch it
+    converted = openvino_package().convert_model(own, example_input=task.inputs)
     converted.reshape({index: list(tensor.shape) for index, tensor in enumerate(task.inputs)})
     return converted
 
 
 def _run(network: Any, task: Task) -> Run:
-    openvino = openvino_package()
     request = compiled(network, INFERENCE_NUM_THREADS=task.threads, NUM_STREAMS=1).create_infer_request()
     for index, tensor in enumerate(task.inputs):
-        request.set_input_tensor(index, openvino.Tensor(tensor.numpy()))
+        request.set_input_tensor(index, openvino_package().Tensor(tensor.numpy()))
     return lambda: request.infer().values()
+
+
+def _twin_of(task: Task) -> tuple[nn.Module, int]:
+    """Give the float network the weights ±α; return it and how many are binary, or raise CannotRunError."""
+    layers = [module for module in task.binary.modules() if isinstance(module, BinaryLayer)]
+    if not all(map(_fits, layers)):
+        raise CannotRunError("it is for mode BWA if all binary layers are 2-d convolutions, padded by zeros, of one "
+                             "group")  # fmt: skip
+    twin = copy.deepcopy(task.model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the float network has no binary activations; `_make_binary` adds them
+        twin.load_state_dict(hard_state_dict(task.binary))
+    return twin, len(layers)
+
+
+def _fits(layer: BinaryLayer) -> bool:
+    return (
+        isinstance(layer, BinaryConv2d) and layer.input_quantizer is not None and layer.input_shift is None
+        and layer.accumulator is None
+        and layer.groups == 1 and layer.padding_mode == "zeros" and layer.padding_value == 0
+        and layer.latent.numel() % 8 == 0
+    )  # fmt: skip
+
+
+def _make_binary(network: Any, count: int) -> Any:
+    """Replace the `count` convolutions by ±α of `network` with binary ones."""
+    made = sum(_replace(node) for node in network.get_ordered_ops() if node.get_type_name() == "Convolution")
+    if made != count:
+        raise CannotRunError(f"of the {count} binary convolutions it shows {made}")
+    network.validate_nodes_and_infer_types()
+    return network
+
+
+def _replace(node: Any) -> bool:
+    """Make a convolution binary if its weight is ±α with one α per output channel; return whether it is."""
+    from openvino import opset1
+
+    constant = node.input_value(1).get_node()
+    if constant.get_type_name() != "Constant":
+        return False
+    weight = torch.tensor(constant.data)
+    if not _is_binary(weight):
+        return False
+    product = binary_convolution(node, (weight > 0).to(torch.uint8))
+    scale = weight[:, 0, 0, 0].abs().view(1, -1, 1, 1)
+    scaled = opset1.multiply(product, opset1.constant(scale.numpy()))
+    node.output(0).replace(scaled.output(0))
+    return True
+
+
+def _is_binary(weight: Tensor) -> bool:
+    """Return whether a weight (out, in, height, width) is ±α with one α per output channel."""
+    magnitude = weight.abs().flatten(1)
+    return bool((magnitude == magnitude[:, :1]).all())

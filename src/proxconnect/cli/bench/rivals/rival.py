@@ -1,4 +1,4 @@
-"""What a rival is, and what it is given."""
+"""Rivals, and the tasks that they get."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from proxconnect.cli.bench.rivals import onnx_files
 from proxconnect.inspection.macs import count
 
 Run = Callable[[], Iterable[Any]]
-"""One run on an input that is fixed; its answers as arrays of numpy."""
+"""Runs once on a fixed input, and returns the answers as arrays of numpy."""
 
 
 class CannotRunError(Exception):
@@ -27,9 +27,9 @@ class Task:
     """A network to run, and its input."""
 
     model: nn.Module
-    """The float one."""
+    """The float form."""
     binary: nn.Module
-    """What `binarize` made of it, in `eval()`."""
+    """The binary form, in `eval()`."""
     inputs: tuple[Tensor, ...]
     threads: int
     folder: Path
@@ -37,7 +37,7 @@ class Task:
 
     @cached_property
     def is_convolutional(self) -> bool:
-        """Whether most multiply-adds are those of convolutions."""
+        """Whether convolutions have most of the multiply-adds."""
         macs = count(self.model, self.inputs).macs
         convolutions = sum(amount for module, amount in macs.items() if isinstance(module, nn.Conv1d | nn.Conv2d))
         return 2 * convolutions > sum(macs.values())
@@ -49,12 +49,12 @@ class Task:
 
     @cached_property
     def static_int8_file(self) -> Path:
-        """Weights and activations in 8 bits, their ranges those that the inputs give."""
+        """The network in 8 bits, the ranges of its activations those that the inputs give."""
         return onnx_files.write_static_int8(self.onnx_file, self.inputs, self.folder / "static.onnx")
 
     @cached_property
     def dynamic_int8_file(self) -> Path:
-        """Weights of linear layers in 8 bits, and their inputs, whose ranges are found in each run."""
+        """The network with linear layers in 8 bits, which find the ranges of their inputs in each run."""
         return onnx_files.write_dynamic_int8(self.onnx_file, self.folder / "dynamic.onnx")
 
 
@@ -64,31 +64,24 @@ class Rival:
 
     name: str
     packages: tuple[str, ...]
-    """What must be installed, the engine first."""
+    """The packages that must be installed, the engine first."""
     prepare: Callable[[Task], Run]
-    """CannotRunError for networks that it does not take."""
+    """Raises CannotRunError for networks that it does not take."""
     runs: Literal["float", "binary"] = "float"
-    """The network whose answers it is to give."""
+    """The network whose answers it should give."""
 
     @property
     def version(self) -> str:
-        """That of the engine."""
+        """The version of the engine."""
         return version(self.packages[0])
 
     @property
     def absence(self) -> str:
-        """How to install what is missing; empty where nothing is."""
-        missing = not all(map(_is_installed, self.packages))
+        """How to install the packages; empty if none is missing."""
+        missing = not all(map(find_spec, self.packages))
         return f"pip install {' '.join(self.packages)}" if missing else ""
 
 
 def answers(run: Run) -> list[Tensor]:
-    """Those of one run."""
+    """Run once, and return the answers as tensors."""
     return [torch.as_tensor(answer) for answer in run()]
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ImportError:
-        return False

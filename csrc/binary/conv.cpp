@@ -1,0 +1,248 @@
+// Binary convolutions. Each thread packs, band by band, the rows of an image that its output pixels read. Kernels for
+// few channels in a group read bytes, others words.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <vector>
+
+#include "epilogue/all_channels.hpp"
+#include "epilogue/outputs_of.hpp"
+#include "isa/kernels.hpp"
+#include "runtime/sizes.hpp"
+#include "runtime/status.hpp"
+#include "runtime/threads.hpp"
+
+using namespace proxconnect;
+
+namespace {
+
+// Drop the pixels between strides: a kernel of 1 x 1 reads only every stride-th pixel.
+Geometry without_strides(Geometry g) {
+    if (g.kernel[0] * g.kernel[1] != 1 || g.padding[0] + g.padding[1] != 0 || g.channel_stride != 1) return g;
+    g.row_stride *= g.stride[0], g.pixel_stride *= g.stride[1];
+    for (int i = 0; i < 2; ++i) g.size[i] = g.out_size[i], g.stride[i] = 1;
+    return g;
+}
+
+// Memory of a thread that is kept from call to call. It begins at a cache line, so that no load crosses two lines.
+template <class Entry>
+Entry* kept(std::vector<Entry>& memory, int64_t size) {
+    constexpr size_t line = 64;
+    const size_t needed = static_cast<size_t>(size) + line / sizeof(Entry);
+    if (memory.size() < needed) memory.resize(needed);
+    const uintptr_t first = reinterpret_cast<uintptr_t>(memory.data());
+    return memory.data() + (line - first % line) % line / sizeof(Entry);
+}
+
+// An image as bits. Each thread has its own, and packs only the rows it needs.
+class Packing {
+  public:
+    Packing(const Kernels& kernels, const Geometry& g, const Signed& from, int64_t pad, bool has_upper)
+        : kernels_(kernels), g_(g) {
+        static thread_local std::vector<uint64_t> rows, words;
+        static thread_local std::vector<uint8_t> nan;
+        const int64_t width = words_of((g.size[1] + 2 * pad) * g.channels) + 1, size = (g.size[0] + 1) * width;
+        uint64_t* const first = kept(rows, has_upper ? 2 * size : size);
+        image_ = {from, first, has_upper ? first + size : nullptr, kept(nan, g.size[0] * g.size[1]), pad, width};
+        words_ = kept(words, g.size[0] * (g.size[1] * words_of(g.channels) + 1));
+        fill_border(first, g.border > 0);
+        if (has_upper) fill_border(image_.upper, true);
+    }
+
+    // Pack the rows that output pixels [begin, end) read, except those already packed, and call then(image, first,
+    // last) for them.
+    template <class Then>
+    PackedImage pack(int64_t begin, int64_t end, const Then& then) {
+        const int64_t top = begin / g_.out_size[1] * g_.stride[0] - g_.padding[0];
+        const int64_t bottom = (end - 1) / g_.out_size[1] * g_.stride[0] - g_.padding[0];
+        const int64_t first = std::max(packed_, std::max<int64_t>(top, 0));
+        const int64_t last = std::min(bottom + (g_.kernel[0] - 1) * g_.dilation[0] + 1, g_.size[0]);
+        if (first < last) {
+            kernels_.pack_image(g_, first, last, words_, image_);
+            then(image_, first, last);
+            const uint8_t* const nan = image_.nan + first * g_.size[1];
+            has_nan_ |= std::memchr(nan, 1, static_cast<size_t>((last - first) * g_.size[1])) != nullptr;
+            packed_ = last;
+        }
+        PackedImage image = image_;
+        if (!has_nan_) image.nan = nullptr;
+        return image;
+    }
+
+  private:
+    void fill_border(uint64_t* rows, bool is_positive) const {
+        std::memset(rows + g_.size[0] * image_.width, is_positive ? 255 : 0, static_cast<size_t>(image_.width) * 8);
+    }
+
+    const Kernels& kernels_;
+    const Geometry& g_;
+    PackedImage image_;
+    uint64_t* words_;
+    int64_t packed_ = 0;
+    bool has_nan_ = false;
+};
+
+// Call work(begin, end) for bands of output pixels whose bytes or planes fit a core's cache.
+template <class Work>
+void in_bands(const Geometry& g, int64_t begin, int64_t end, const Work& work) {
+    constexpr int64_t PIXELS = 512;
+    const int64_t band = ceil_div(PIXELS, g.out_size[1]) * g.out_size[1];
+    for (int64_t first = begin; first < end; first += band) work(first, std::min(end, first + band));
+}
+
+// y[c][p] = x[p][c]. Channels of y are `plane` floats apart.
+void put_planes(const float* x, int64_t pixels, int64_t channels, float* y, int64_t plane) {
+    constexpr int64_t LINE = 16;  // floats, of which a cache line holds so many
+    for (int64_t first = 0; first < pixels; first += LINE) {
+        const int64_t count = std::min(LINE, pixels - first);
+        for (int64_t c = 0; c < channels; ++c) {
+            const float* const from = x + first * channels + c;
+            float* const to = y + c * plane + first;
+            for (int64_t i = 0; i < count; ++i) to[i] = from[i * channels];
+        }
+    }
+}
+
+// Set signs and NaN marks to 0.
+void clear(const Outputs& outputs, int64_t first, int64_t last) {
+    const int64_t width = words_of(outputs.channels), at = outputs.first + first;
+    std::memset(outputs.words + at * width, 0, static_cast<size_t>((last - first) * width) * sizeof(uint64_t));
+    if (outputs.nan != nullptr) std::memset(outputs.nan + at, 0, static_cast<size_t>(last - first));
+}
+
+// Let write(to) write output pixels [first, last). If y has planes, move them there while they are in the cache.
+template <class Write>
+void put(const Geometry& g, const Outputs& outputs, int64_t first, int64_t last, const Write& write) {
+    if (outputs.signs != nullptr) clear(outputs, first, last);
+    if (!g.has_planes) return write(outputs);
+    static thread_local std::vector<float> memory;
+    Outputs pixels = outputs;
+    pixels.y = kept(memory, (last - first) * g.out_channels), pixels.first = -first;
+    write(pixels);
+    const int64_t plane = g.out_size[0] * g.out_size[1];
+    put_planes(pixels.y, last - first, g.out_channels, outputs.y + outputs.first * g.out_channels + first, plane);
+}
+
+// Convolve one image. Return true if it contains NaN.
+bool convolve(const Kernels& kernels, const Signed& from, const Geometry& g, const uint64_t* panels,
+              const Outputs& outputs, int32_t threads) {
+    std::atomic<bool> has_nan{false};
+    const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = words_of(taps * inner);
+    const int64_t runs = std::max<int64_t>(taps, 2);
+    const bool has_upper = g.border == 0 && inner % 64 != 0 && g.padding[0] + g.padding[1] > 0;
+    in_parallel(g.out_size[0] * g.out_size[1], 1, threads, [&](int64_t begin, int64_t end) {
+        static thread_local std::vector<const uint64_t*> inputs, starts;
+        static thread_local std::vector<int64_t> places;
+        static thread_local std::vector<uint64_t> patches;
+        const Scratch scratch = {kept(inputs, TILES * ROWS * runs), kept(places, TILES * runs),
+                                 kept(patches, PATCHES * (words + 1)), kept(starts, taps)};
+        Packing packing(kernels, g, from, g.padding[1], has_upper);
+        const auto convolve_band = [&](int64_t first, int64_t last) {
+            const PackedImage image = packing.pack(first, last, [](const PackedImage&, int64_t, int64_t) {});
+            put(g, outputs, first, last, [&](const Outputs& to) {
+                kernels.binary_conv(image, panels, g, to, scratch, first, last);
+            });
+            if (image.nan != nullptr) has_nan = true;
+        };
+        if (g.has_planes) return in_bands(g, begin, end, convolve_band);
+        convolve_band(begin, end);  // the bits of all pixels are little
+    });
+    return has_nan;
+}
+
+// Write a border pixel in bytes: its channels, for every plane.
+void put_border(const Geometry& g, int64_t planes, uint8_t* bytes) {
+    for (int64_t plane = 0; plane < planes; ++plane, bytes += g.out_channels) {
+        const int64_t channels = std::min<int64_t>(g.channels / g.groups - 8 * plane, 8);
+        std::memset(bytes, g.border > 0 ? (1 << channels) - 1 : 0, static_cast<size_t>(g.out_channels));
+    }
+}
+
+bool convolve_thin(const Kernels& kernels, const Signed& from, const Geometry& g, const uint64_t* words,
+                   const Outputs& outputs, int32_t threads) {
+    std::atomic<bool> has_nan{false};
+    static thread_local std::vector<uint8_t> spread_weight;
+    const int64_t planes = ceil_div(g.channels / g.groups, 8), n = g.out_channels;
+    const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
+    uint8_t* const weight = kept(spread_weight, taps * planes * (n + 64));
+    kernels.spread_weight(words, g, weight);
+    in_parallel(g.out_size[0] * g.out_size[1], 1, threads, [&](int64_t begin, int64_t end) {
+        static thread_local std::vector<uint8_t> spread_image;
+        static thread_local std::vector<int64_t> scratch;
+        uint8_t* const bytes = kept(spread_image, (pixels + 1) * planes * n + 64);
+        put_border(g, planes, bytes + pixels * planes * n);
+        Packing packing(kernels, g, from, 0, false);
+        in_bands(g, begin, end, [&](int64_t first, int64_t last) {
+            const auto spread = [&](const PackedImage& rows, int64_t begin_row, int64_t end_row) {
+                kernels.spread_image(rows, g, begin_row, end_row, bytes);
+            };
+            const ThinImage image = {from, weight, bytes, packing.pack(first, last, spread).nan};
+            put(g, outputs, first, last, [&](const Outputs& to) {
+                kernels.thin_conv(image, g, to, kept(scratch, 4 * taps * planes), first, last);
+            });
+            if (image.nan != nullptr) has_nan = true;
+        });
+    });
+    return has_nan;
+}
+
+Signed image_of(const Signed& from, const Geometry& g, int64_t k) {
+    Signed image = from;
+    const int64_t at = k * g.image_stride;
+    if (image.x != nullptr) image.x += at;
+    if (image.words != nullptr) image.words += at;
+    if (image.nan != nullptr) image.nan += at / words_of(g.channels);
+    return image;
+}
+
+// Return the number of words to xor for an image, or the equal amount of work on bytes.
+double words_of_image(const Geometry& g, bool is_thin) {
+    const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1];
+    return 1.0 * g.out_size[0] * g.out_size[1] * g.out_channels *
+           (is_thin ? ceil_div(taps * ceil_div(inner, 8), 8) : words_of(taps * inner));
+}
+
+// Convolve all images: whole images for each thread, then the rest shared. Return true if one contains NaN.
+bool convolve_all(const Kernels& kernels, const Signed& from, const Geometry& geometry, const uint64_t* panels,
+                  const Outputs& outputs, int32_t threads) {
+    const Geometry g = without_strides(geometry);
+    const bool is_thin = g.groups > 1 && g.channels / g.groups < 64 && g.out_channels / g.groups < 32;
+    const double work = words_of_image(g, is_thin);
+    std::atomic<bool> has_nan{false};
+    const auto convolve_images = [&](int64_t begin, int64_t end, int32_t for_each) {
+        for (int64_t k = begin; k < end; ++k) {
+            Outputs mine = outputs;
+            mine.first = k * g.out_size[0] * g.out_size[1];
+            if ((is_thin ? convolve_thin : convolve)(kernels, image_of(from, g, k), g, panels, mine, for_each)) {
+                has_nan = true;
+            }
+        }
+    };
+    threads = std::max(threads_for(work * g.batch, WORDS_WORTH_A_THREAD, threads), 1);
+    const int64_t alone = g.batch / threads * threads;
+    in_parallel(alone, 1, threads, [&](int64_t begin, int64_t end) { convolve_images(begin, end, 1); });
+    convolve_images(alone, g.batch, threads_for(work, WORDS_WORTH_A_THREAD, threads));
+    return has_nan;
+}
+
+}  // namespace
+
+int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
+                         const Output* output, float* y, int32_t threads) {
+    return status_of(isa, [&](const Kernels& kernels) {
+        const int64_t n = geometry->out_channels;
+        const Outputs outputs = outputs_of(with_all_channels(*output, n), n, y);
+        convolve_all(kernels, {x, nullptr, nullptr}, *geometry, panels, outputs, threads);
+        return DONE;
+    });
+}
+
+int32_t px_fused_conv2d(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
+                        const Geometry* geometry, const uint64_t* panels, const Fused* fused,
+                        const float* const* others, void* output, uint8_t* nan, int32_t threads) {
+    return status_of(isa, [&](const Kernels& kernels) {
+        const Outputs outputs = outputs_of(*fused, geometry->out_channels, others, output, nan);
+        const bool has_nan = convolve_all(kernels, {x, words, input_nan}, *geometry, panels, outputs, threads);
+        return is_nan_lost(outputs, has_nan) ? NOT_TAKEN : DONE;
+    });
+}

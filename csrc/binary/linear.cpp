@@ -1,0 +1,105 @@
+// Binary Linear: pack a block of rows, then share the panels of the weight among threads.
+#include <cstring>
+
+#include "epilogue/all_channels.hpp"
+#include "epilogue/outputs_of.hpp"
+#include "isa/kernels.hpp"
+#include "runtime/row_blocks.hpp"
+#include "runtime/scratch.hpp"
+#include "runtime/status.hpp"
+#include "runtime/threads.hpp"
+
+using namespace proxconnect;
+
+namespace {
+
+// Rows of floats, `stride` apart, or of words, which are adjacent.
+struct Rows {
+    Signed from;
+    int64_t count, entries, stride;
+
+    int64_t width() const { return words_of(entries); }
+    int64_t bytes_of_row() const { return width() * static_cast<int64_t>(sizeof(uint64_t)) + 1; }  // packed, and if NaN
+
+    Rows block(int64_t begin, int64_t end) const {
+        Rows rows = *this;
+        rows.count = end - begin;
+        if (from.x != nullptr) rows.from.x += begin * stride;
+        if (from.words != nullptr) rows.from.words += begin * width();
+        if (from.nan != nullptr) rows.from.nan += begin;
+        return rows;
+    }
+};
+
+struct PackedRows {
+    const uint64_t* words;
+    const uint8_t* nan;
+};
+
+// The result lies in memory of this thread until its next call, even if other threads pack and read it.
+PackedRows packed(const Kernels& kernels, const Rows& rows, int32_t threads) {
+    const int64_t m = rows.count, width = rows.width();
+    if (rows.from.words != nullptr && rows.from.nan != nullptr) return {rows.from.words, rows.from.nan};
+    auto* const is_nan = static_cast<uint8_t*>(scratch<uint8_t>(m));
+    std::memset(is_nan, 0, static_cast<size_t>(m));
+    if (rows.from.words != nullptr) return {rows.from.words, is_nan};
+    auto* const to = static_cast<uint64_t*>(scratch<uint64_t>(m * width * static_cast<int64_t>(sizeof(uint64_t))));
+    const int32_t workers = threads_for(1.0 * m * width, WORDS_WORTH_A_THREAD / 8, threads);
+    in_parallel(m, 1, workers, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+            is_nan[r] = kernels.pack_row(rows.from.x + r * rows.stride, rows.entries, to + r * width);
+        }
+    });
+    return {to, is_nan};
+}
+
+// Multiply one block of rows. Return true if a row is NaN.
+bool multiply_block(const Kernels& kernels, const Rows& rows, const uint64_t* panels, const Outputs& outputs,
+                    int32_t threads) {
+    const int64_t m = rows.count, n = outputs.channels, width = words_of(n);
+    const PackedRows of = packed(kernels, rows, threads);
+    if (outputs.signs != nullptr) {
+        std::memset(outputs.words + outputs.first * width, 0, static_cast<size_t>(m * width) * sizeof(uint64_t));
+        if (outputs.nan != nullptr) std::memcpy(outputs.nan + outputs.first, of.nan, static_cast<size_t>(m));
+    }
+    Outputs mine = outputs;
+    mine.nan = nullptr;  // which all threads would write
+    const int64_t grain = outputs.signs == nullptr ? 4 : 8;  // panels, of which 8 are a word of signs
+    const int32_t workers = threads_for(1.0 * m * n * rows.width(), WORDS_WORTH_A_THREAD, threads);
+    in_parallel(panels_of(n), grain, workers, [&](int64_t begin, int64_t end) {
+        kernels.binary_linear(of.words, of.nan, panels, m, rows.entries, mine, begin, end);
+    });
+    return std::memchr(of.nan, 1, static_cast<size_t>(m)) != nullptr;
+}
+
+bool multiply(const Kernels& kernels, const Rows& rows, const uint64_t* panels, const Outputs& outputs,
+              int32_t threads) {
+    bool has_nan = false;
+    in_row_blocks(rows.count, rows.bytes_of_row(), [&](int64_t begin, int64_t end) {
+        Outputs here = outputs;
+        here.first = begin;
+        has_nan |= multiply_block(kernels, rows.block(begin, end), panels, here, threads);
+    });
+    return has_nan;
+}
+
+}  // namespace
+
+int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
+                         const uint64_t* panels, int64_t n, const Output* output, float* y, int32_t threads) {
+    return status_of(isa, [&](const Kernels& kernels) {
+        const Outputs outputs = outputs_of(with_all_channels(*output, n), n, y);
+        multiply(kernels, {{x, nullptr, nullptr}, m, entries, stride}, panels, outputs, threads);
+        return DONE;
+    });
+}
+
+int32_t px_fused_linear(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan, int64_t m,
+                        int64_t entries, int64_t stride, const uint64_t* panels, int64_t n, const Fused* fused,
+                        const float* const* others, void* output, uint8_t* nan, int32_t threads) {
+    return status_of(isa, [&](const Kernels& kernels) {
+        const Outputs outputs = outputs_of(*fused, n, others, output, nan);
+        const Rows rows = {{x, words, input_nan}, m, entries, stride};
+        return is_nan_lost(outputs, multiply(kernels, rows, panels, outputs, threads)) ? NOT_TAKEN : DONE;
+    });
+}

@@ -1,0 +1,67 @@
+// Convolutions in one pass with means before and steps and a pool after, for any product.
+#pragma once
+
+#include "epilogue/image_means.hpp"
+#include "epilogue/pooled_rows.hpp"
+
+namespace proxconnect {
+namespace {
+
+// The arguments of the entry points. x is laid out by `geometry`, the convolved image by `g`.
+struct FusedImages {
+    const Kernels& kernels;
+    const float* x;
+    const Window* mean;
+    const Geometry& geometry;
+    const Geometry& g;
+    const Window* pool;
+    float* y;
+    int32_t threads;
+};
+
+// Product has: take(x, threads), which converts an image to bytes, or returns false; Hold, which lives during many runs
+// in one thread; run(begin, end, then), which computes output pixels of that image, the first at the begin of `then`;
+// and run_pooled(begin, end, to), which computes rows of the pooled image that begins at `to`.
+template <class Product>
+Status convolve(const FusedImages& images, const Outputs& then, Product& product) {
+    const Geometry& g = images.g;
+    const Window* const pool = images.pool;
+    const int64_t n = g.out_channels, pixels = g.out_size[0] * g.out_size[1];
+    const double work = 1.0 * pixels * n * g.kernel[0] * g.kernel[1] * g.channels;
+    const int32_t threads = threads_for(work, FLOATS_WORTH_A_THREAD, images.threads);
+    for (int64_t k = 0; k < g.batch; ++k) {
+        const float* from = images.x + k * g.image_stride;
+        if (images.mean != nullptr) from = Means{*images.kernels.int8, images.geometry, *images.mean}.of(from, threads);
+        if (!product.take(from, threads)) return NOT_TAKEN;
+        if (pool == nullptr) {
+            in_parallel(pixels, BLOCK, threads, [&](int64_t begin, int64_t end) {
+                const typename Product::Hold hold(product);
+                Outputs here = then;
+                here.first = k * pixels + begin;
+                product.run(begin, end, here);
+            });
+            continue;
+        }
+        float* const to = images.y + k * pool->out_size[0] * pool->out_size[1] * n;
+        in_parallel(pool->out_size[0], 1, threads, [&](int64_t begin, int64_t end) {
+            const typename Product::Hold hold(product);
+            product.run_pooled(begin, end, to);
+        });
+    }
+    return DONE;
+}
+
+// Compute rows [begin, end) of the pooled image at `to`, by pooling floats after all steps.
+template <class Product>
+void pool_outputs(const Product& product, const Kernels& kernels, const Geometry& g, const Window& pool, int64_t begin,
+                  int64_t end, const Outputs& then, float* to) {
+    const auto convolve_row = [&](int64_t row, float* place) {
+        Outputs here = then;
+        here.y = place;
+        product.run(row * g.out_size[1], (row + 1) * g.out_size[1], here);
+    };
+    pool_floats(kernels, pool, g.out_channels, begin, end, convolve_row, to);
+}
+
+}  // namespace
+}  // namespace proxconnect

@@ -1,0 +1,125 @@
+// Epilogue steps on floats before they are written, a block at a time. The kind of each step is chosen once for all
+// vectors of the block.
+//
+// V has: `fma`, of Floats<V>, which rounds once.
+#pragma once
+
+#include "isa/kernels.hpp"
+#include "isa/vectors.hpp"
+
+namespace proxconnect {
+namespace {
+
+// SIZE floats of each of ROWS rows. The first belongs to channel `channel`.
+template <class V, int ROWS, int SIZE>
+struct Block {
+    static constexpr int parts = SIZE / V::outputs;
+
+    Floats<V> floats[ROWS][parts];
+    int64_t channel;
+
+    // Set each vector to value(row, part).
+    template <class Value>
+    void fill(const Value& value) {
+        for (int part = 0; part < parts; ++part) {
+            for (int r = 0; r < ROWS; ++r) floats[r][part] = value(r, part);
+        }
+    }
+
+    template <class Change>
+    void each(const Change& change) {
+        fill([&](int r, int part) { return change(floats[r][part], r, part); });
+    }
+
+    Floats<V> of_channels(const float* values, int part) const {
+        return loaded<Floats<V>>(values + channel + part * V::outputs);
+    }
+
+    void affine(const Step& step) {
+        each([&](Floats<V> v, int, int part) {
+            return V::fma(v, of_channels(step.a, part), of_channels(step.b, part));
+        });
+    }
+
+    void clamp(const Step& step) {
+        const Floats<V> low = step.low - Floats<V>{}, high = step.high - Floats<V>{};
+        each([&](Floats<V> v, int, int) {
+            v = v < low ? low : v;
+            return v > high ? high : v;
+        });
+    }
+
+    void slope(const Step& step) {
+        each([&](Floats<V> v, int, int part) { return v > 0.0f ? v : of_channels(step.a, part) * v; });
+    }
+
+    void add(const float* const (&others)[ROWS], int64_t count) {
+        if (count >= SIZE) {
+            return each([&](Floats<V> v, int r, int part) {
+                return v + loaded<Floats<V>>(others[r] + part * V::outputs);
+            });
+        }
+        each([&](Floats<V> v, int r, int part) {
+            const int64_t at = part * V::outputs;
+            return at < count ? v + loaded_part<Floats<V>>(others[r] + at, count - at) : v;
+        });
+    }
+
+    void store(float* const (&to)[ROWS], int64_t count) const {
+        for (int r = 0; r < ROWS; ++r) {
+            if (count >= SIZE) {
+                std::memcpy(to[r], floats[r], sizeof floats[r]);
+                continue;
+            }
+            for (int part = 0; part * V::outputs < count; ++part) {
+                store_part(floats[r][part], count - part * V::outputs, to[r] + part * V::outputs);
+            }
+        }
+    }
+};
+
+// Apply all steps to the first `count` floats of each row, and write them at offset `at` of the outputs.
+template <class V, int ROWS, int SIZE>
+inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& outputs, const int64_t (&at)[ROWS], int64_t count) {
+    const float* const* other = outputs.others;
+    for (const Step* step = outputs.steps; step < outputs.steps + outputs.step_count; ++step) {
+        switch (step->kind) {
+            case AFFINE: block.affine(*step); break;
+            case CLAMP: block.clamp(*step); break;
+            case SLOPE: block.slope(*step); break;
+            default:
+                const float* others[ROWS];
+                for (int r = 0; r < ROWS; ++r) others[r] = *other + at[r];
+                block.add(others, count);
+                ++other;
+        }
+    }
+    float* to[ROWS];
+    for (int r = 0; r < ROWS; ++r) to[r] = outputs.y + at[r];
+    block.store(to, count);
+}
+
+// The same for `count` floats of x, at most SIZE, at offset `at` of the outputs.
+template <class V, int SIZE>
+inline void finish_block(const float* x, const Outputs& outputs, int64_t at, int64_t count) {
+    Block<V, 1, SIZE> block;
+    block.channel = at % outputs.channels;
+    block.fill([&](int, int part) {
+        const int64_t first = part * V::outputs;
+        if (count == SIZE) return loaded<Floats<V>>(x + first);
+        return first < count ? loaded_part<Floats<V>>(x + first, count - first) : Floats<V>{};
+    });
+    finish<V>(block, outputs, {at}, count);
+}
+
+// Apply the steps to floats [begin, end) of rows that are laid out like the outputs.
+template <class V>
+void finish_floats(const float* x, const Outputs& outputs, int64_t begin, int64_t end) {
+    constexpr int64_t SIZE = 64;
+    int64_t at = begin;
+    for (; at + SIZE <= end; at += SIZE) finish_block<V, SIZE>(x + at, outputs, at, SIZE);
+    if (at < end) finish_block<V, SIZE>(x + at, outputs, at, end - at);
+}
+
+}  // namespace
+}  // namespace proxconnect

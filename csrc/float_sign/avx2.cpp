@@ -1,0 +1,72 @@
+// AVX2. vpermps looks up one of eight floats for each lane, so tables have three entries.
+#include <immintrin.h>
+
+#include "float_sign/register_tables.hpp"
+#include "float_sign/row_tables.hpp"
+
+namespace proxconnect {
+namespace {
+
+struct Permuted {
+    typedef float Floats __attribute__((vector_size(32), may_alias));
+    typedef uint16_t Halves __attribute__((vector_size(32), may_alias));
+
+    using Vector = __m256;
+    using Bits = __m256i;
+    static constexpr int64_t lanes = 8, groups = 11;  // ten of three entries and one of two
+    static constexpr int rows = 2, vectors = 4;
+
+    static Vector load(const float* from) { return _mm256_loadu_ps(from); }
+    static void store(float* to, Vector v) { _mm256_storeu_ps(to, v); }
+    // With two intrinsics, GCC 12 looks up all entries first, which are more than there are registers, and adds them
+    // later.
+    static Vector add_entries(Vector sum, Vector table, Bits bits) {
+        Vector entries;
+        asm("vpermps %2, %3, %1\n\tvaddps %1, %0, %0" : "+x"(sum), "=&x"(entries) : "x"(table), "x"(bits));
+        return sum;
+    }
+
+    static Bits next(Bits bits) { return _mm256_srli_epi32(bits, 3); }
+
+    static Bits load_bits(const uint64_t* const* panels, int64_t half) {
+        const float* const word = reinterpret_cast<const float*>(panels[0] + half / 2 * PANEL);
+        const __m256 a = _mm256_loadu_ps(word), b = _mm256_loadu_ps(word + 8);  // four rows each, both halves of a word
+        const __m256 picked = half % 2 == 0 ? _mm256_shuffle_ps(a, b, 0x88) : _mm256_shuffle_ps(a, b, 0xdd);
+        return _mm256_permute4x64_epi64(_mm256_castps_si256(picked), 0xd8);
+    }
+
+    static __m256 table(float a, float b, float c) {
+        const __m256 minus = _mm256_set1_ps(-0.0f);
+        const __m256 first = _mm256_blend_ps(minus, _mm256_setzero_ps(), 0xaa);
+        const __m256 second = _mm256_blend_ps(minus, _mm256_setzero_ps(), 0xcc);
+        const __m256 third = _mm256_blend_ps(minus, _mm256_setzero_ps(), 0xf0);
+        const __m256 signed_a = _mm256_xor_ps(_mm256_set1_ps(a), first);
+        const __m256 signed_b = _mm256_xor_ps(_mm256_set1_ps(b), second);
+        return _mm256_add_ps(_mm256_add_ps(signed_a, signed_b), _mm256_xor_ps(_mm256_set1_ps(c), third));
+    }
+
+    static void make_tables(const float* x, float* to, int64_t step) {
+        for (int64_t g = 0; g < groups - 1; ++g, x += 3, to += step) store(to, table(x[0], x[1], x[2]));
+        store(to, table(x[0], x[1], 0.0f));
+    }
+};
+
+constexpr int64_t FEW = 4, FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, of which floats hold every sum
+
+void multiply(const FloatRows& given, const FloatOutputs& outputs) {
+    const FloatRows rows = with_quanta(given);
+    const int64_t left = rows.count % 16;
+    const int64_t many = rows.count - (left <= FEW && rows.entries <= FLOATS_COUNT_TO ? left : 0);
+    FloatRows first = rows;
+    first.count = many;
+    rows.rounds ? multiply_by_row_tables<Rounded<Permuted>>(first, outputs)
+                : multiply_by_row_tables<Exact<Permuted>>(first, outputs);
+    multiply_by_register_tables<Permuted>(from_row(rows, many), from_row(outputs, many));
+    take_steps(avx2_kernels, rows.count, outputs);
+}
+
+}  // namespace
+
+const WeightOnlyKernels avx2_weight_only = {multiply, largest};
+
+}  // namespace proxconnect

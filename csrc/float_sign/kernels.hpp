@@ -1,0 +1,95 @@
+// Products of floats with a binary weight: the kernels' arguments, and helpers they share. Tables avoid
+// multiplications: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight select one. row_tables.hpp
+// and register_tables.hpp look sums up. byte_products.hpp and amx.cpp multiply instead, where that is faster.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "isa/kernels.hpp"
+#include "isa/unrolled.hpp"
+#include "runtime/scratch.hpp"
+#include "runtime/sizes.hpp"
+
+namespace proxconnect {
+
+// Rows of floats, `stride` apart. If `rounds`, entry x of row r is rounded to the nearest whole number to x·inverse[r],
+// within ±127, and sums of row r are multiplied by quantum[r]. Both are null until they are known.
+struct FloatRows {
+    const float* x;
+    int64_t count, entries, stride;
+    bool rounds;
+    const float *inverse = nullptr, *quantum = nullptr;
+};
+
+// Panels [first, last) of a weight of n rows, and the outputs: y is (rows, …), `stride` floats from row to row, times a
+// scale plus a bias. `then`, if not null, has epilogue steps and the begin of the outputs.
+struct FloatOutputs {
+    const uint64_t* panels;
+    int64_t first, last, n;
+    Affine affine;
+    float* y;
+    int64_t stride;
+    const Outputs* then = nullptr;
+};
+
+struct WeightOnlyKernels {
+    void (*multiply)(const FloatRows& rows, const FloatOutputs& outputs);
+    // Return the bits of the largest |x|. Those of inf and NaN are the largest.
+    uint32_t (*largest)(const float* x, int64_t count);
+};
+
+// The inverse step that rounds numbers, and the step that turns whole numbers back. The largest |x|, given by its bits,
+// becomes 127. The step of inf and NaN is NaN.
+struct Quantum {
+    float inverse, step;
+};
+Quantum quantum_of(uint32_t largest);
+
+// Apply the epilogue steps, if any, to outputs that are written.
+void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& outputs);
+
+// In an unnamed namespace, here and in the files that include this, so that each instruction set keeps its own copy.
+namespace {
+
+// Return the rows from `row` on.
+inline FloatRows from_row(FloatRows rows, int64_t row) {
+    rows.x += row * rows.stride, rows.count -= row;
+    if (rows.quantum != nullptr) rows.inverse += row, rows.quantum += row;
+    return rows;
+}
+
+inline FloatOutputs from_row(FloatOutputs outputs, int64_t row) {
+    outputs.y += row * outputs.stride;
+    return outputs;
+}
+
+// Adding 1.5·2^23 rounds a number like std::rint, and leaves the whole number in the last bits.
+constexpr float TO_WHOLE = 12582912.0f;
+
+inline uint32_t largest(const float* x, int64_t count) {
+    int32_t most = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        int32_t bits;
+        std::memcpy(&bits, x + i, sizeof bits);
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    return static_cast<uint32_t>(most);
+}
+
+// Return the rows with their quanta, in memory of this thread, if they are to be rounded.
+inline FloatRows with_quanta(FloatRows rows) {
+    if (!rows.rounds) return rows;
+    auto* const inverse = static_cast<float*>(scratch<Quantum>(2 * rows.count * static_cast<int64_t>(sizeof(float))));
+    float* const quantum = inverse + rows.count;
+    for (int64_t r = 0; r < rows.count; ++r) {
+        const Quantum found = quantum_of(largest(rows.x + r * rows.stride, rows.entries));
+        inverse[r] = found.inverse, quantum[r] = found.step;
+    }
+    rows.inverse = inverse, rows.quantum = quantum;
+    return rows;
+}
+
+}  // namespace
+}  // namespace proxconnect

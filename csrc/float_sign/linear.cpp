@@ -1,0 +1,98 @@
+// Weight-only Linear: round rows if asked, then share them among threads.
+#include "float_sign/kernels.hpp"
+
+#include <cmath>
+
+#include "epilogue/outputs_of.hpp"
+#include "runtime/row_blocks.hpp"
+#include "runtime/status.hpp"
+#include "runtime/threads.hpp"
+
+namespace proxconnect {
+
+Quantum quantum_of(uint32_t largest) {
+    constexpr float LEAST = 0x1p-100f;  // 127 divided by less might be infinite
+    float most;
+    std::memcpy(&most, &largest, sizeof most);
+    most = most > LEAST ? most : LEAST;
+    return largest < 0x7f800000 ? Quantum{127.0f / most, most / 127.0f} : Quantum{0.0f, NAN};
+}
+
+void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& o) {
+    if (o.then == nullptr) return;
+    const int64_t first = o.first * PANEL, last = least(o.n, o.last * PANEL);
+    for (int64_t r = 0; r < rows; ++r) {
+        const int64_t row = o.y + r * o.stride - o.then->y;
+        kernels.finish(o.then->y, *o.then, row + first, row + last);
+    }
+}
+
+}  // namespace proxconnect
+
+using namespace proxconnect;
+
+namespace {
+
+// Multiply a block of rows. Threads share the rows if there are many, else the outputs.
+void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
+                    int32_t threads) {
+    const int64_t m = rows.count;
+    threads = threads_for(1.0 * m * outputs.n * rows.entries, FLOATS_WORTH_A_THREAD, threads);
+    if (m >= 32 * threads) {
+        in_parallel(m, 16, threads, [&](int64_t begin, int64_t end) {
+            FloatRows mine = from_row(rows, begin);
+            mine.count = end - begin;
+            kernels.multiply(mine, from_row(outputs, begin));
+        });
+    } else {
+        in_parallel(outputs.last, 8, threads, [&](int64_t begin, int64_t end) {
+            FloatOutputs mine = outputs;
+            mine.first = begin, mine.last = end;
+            kernels.multiply(rows, mine);
+        });
+    }
+}
+
+// The most memory that a kernel keeps for a row: bytes and sums in byte_products.hpp, or a flag in amx.cpp.
+int64_t bytes_of_row(const FloatRows& rows) {
+    constexpr int64_t SUMS = 512;
+    return rows.rounds ? words_of(rows.entries) * 64 + SUMS : 1;
+}
+
+Status multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads) {
+    in_row_blocks(rows.count, bytes_of_row(rows), [&](int64_t begin, int64_t end) {
+        FloatRows mine = from_row(rows, begin);
+        mine.count = end - begin;
+        multiply_block(kernels, mine, from_row(outputs, begin), threads);
+    });
+    return DONE;
+}
+
+}  // namespace
+
+int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
+                              const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
+    return status_of(isa, [&](const Kernels& kernels) {
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+        return multiply(*kernels.weight_only, {x, m, entries, stride, false}, outputs, threads);
+    });
+}
+
+int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
+                               const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
+    return status_of(isa, [&](const Kernels& kernels) {
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+        return multiply(*kernels.weight_only, {x, m, entries, stride, true}, outputs, threads);
+    });
+}
+
+int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries, int64_t stride,
+                              const uint64_t* panels, int64_t n, const Fused* fused, const float* const* others,
+                              float* y, int32_t threads) {
+    return status_of(isa, [&](const Kernels& kernels) {
+        const Outputs then = outputs_of(*fused, n, others, y, nullptr);
+        const Affine affine = {n, fused->output.scale, fused->output.bias};
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, affine, y, n, then.step_count > 0 ? &then : nullptr};
+        return multiply(*kernels.weight_only, {x, m, entries, stride, rounds != 0}, outputs, threads);
+    });
+}

@@ -1,0 +1,117 @@
+// Int8 convolutions of float images, in one pass with means before and steps and a pool after.
+#include <cfloat>
+#include <cmath>
+
+#include "epilogue/fused_images.hpp"
+#include "epilogue/outputs_of.hpp"
+#include "int8/image.hpp"
+#include "runtime/status.hpp"
+
+using namespace proxconnect;
+
+namespace {
+
+// Return true if the steps keep or reverse the order of sums of `entries` products, for each channel, and results are
+// finite. Set `flips` to 0 or all bits for each channel.
+bool keeps_order(const Outputs& then, int64_t entries, float quantum, int32_t* flips) {
+    const double largest_sum = 127.0 * 127.0 * static_cast<double>(entries) * static_cast<double>(quantum);
+    for (int64_t c = 0; c < then.channels; ++c) {
+        const float scale = then.output.scale[c];
+        double bound = largest_sum * std::fabs(scale) + std::fabs(then.output.bias[c]);
+        double largest = bound;
+        bool is_reversed = scale < 0;
+        for (const Step* step = then.steps; step < then.steps + then.step_count; ++step) {
+            if (step->kind == AFFINE) {
+                bound = bound * std::fabs(step->a[c]) + std::fabs(step->b[c]);
+                is_reversed ^= step->a[c] < 0;
+            } else if (step->kind == SLOPE) {
+                if (!(step->a[c] >= 0)) return false;
+                bound *= std::fmax(step->a[c], 1.0f);
+            }
+            largest = std::fmax(largest, bound);
+        }
+        if (!(largest < FLT_MAX) || std::isnan(bound)) return false;
+        flips[c] = is_reversed ? -1 : 0;
+    }
+    return true;
+}
+
+// The product of rounded images with 8-bit weights.
+struct WholeNumbers {
+    const Kernels& kernels;
+    const Geometry& g;
+    const int8_t* panels;
+    const Window* pool;
+    const Outputs& then;
+    const Int8Kernels& bytes = *kernels.int8;
+    ByteImage image{g};
+    Patches patches{image};
+    std::vector<int32_t> flips = std::vector<int32_t>(static_cast<size_t>(ceil_div(g.out_channels, TILE) * TILE));
+    const uint8_t* rounded_image = nullptr;
+    float quantum = 0;
+    bool is_ordered = false;
+
+    struct Hold : Held {
+        explicit Hold(const WholeNumbers& product) : Held(product.bytes) {}
+    };
+
+    bool take(const float* x, int32_t threads) {
+        rounded_image = rounded(kernels, image, x, threads, quantum);
+        const int64_t entries = g.kernel[0] * g.kernel[1] * g.channels;
+        is_ordered = pool != nullptr && keeps_order(then, entries, quantum, flips.data());
+        return true;
+    }
+
+    void run(int64_t begin, int64_t end, Outputs here) const {
+        const int64_t first = here.first - begin, n = g.out_channels;
+        patches.each(rounded_image, quantum, begin, end, [&](const ByteRows& rows, int64_t pixel) {
+            here.first = first + pixel;
+            bytes.multiply(rows, {panels, 0, ceil_div(n, BLOCK), n, {}, nullptr, 0, 0, &here});
+        });
+    }
+
+    void run_pooled(int64_t begin, int64_t end, float* y) const {
+        if (is_ordered) pool_sums(begin, end, y);
+        else pool_outputs(*this, kernels, g, *pool, begin, end, then, y);
+    }
+
+    // Pool sums, or their complements where `flips` is all bits, then apply the steps to the largest. Valid if the
+    // steps keep the order of sums.
+    void pool_sums(int64_t begin, int64_t end, float* y) const {
+        const int64_t n = g.out_channels, width = g.out_size[1], blocks = ceil_div(n, BLOCK), steps = patches.steps();
+        auto* const largest = static_cast<int32_t*>(scratch<WholeNumbers>(pool->out_size[1] * TILE * 4));
+        Outputs here = then;
+        here.y = y;
+        for (int64_t block = 0; block < blocks; block += BLOCKS) {
+            const int64_t last = least(block + BLOCKS, blocks);
+            const auto convolve_row = [&](int64_t row, int32_t* place) {
+                const int64_t from = row * width;
+                patches.each(rounded_image, quantum, from, from + width, [&](const ByteRows& rows, int64_t pixel) {
+                    int32_t* const to = place + (pixel - from) * TILE;
+                    bytes.add(rows, panels + block * block_bytes(steps), last - block, to);
+                });
+            };
+            pool_rows<int32_t>(
+                *pool, ceil_div(width, BLOCK) * BLOCK * TILE, begin, end, convolve_row,
+                [&](const int32_t* const* rows, int64_t count, int64_t row) {
+                    bytes.pool(rows, count, *pool, flips.data() + block * BLOCK, largest);
+                    here.first = row * pool->out_size[1];
+                    const ByteRows pooled = {nullptr, pool->out_size[1], 0, nullptr, steps, &quantum, 0};
+                    bytes.finish(pooled, {panels, block, last, n, {}, nullptr, 0, 0, &here}, largest);
+                });
+        }
+    }
+};
+
+}  // namespace
+
+int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
+                             const int8_t* panels, const Fused* fused, const float* const* others, const Window* pool,
+                             float* y, int32_t threads) {
+    return status_of(isa, [&](const Kernels& kernels) {
+        const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
+        const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
+        WholeNumbers product = {kernels, g, panels, pool, then};
+        return convolve({kernels, x, mean, *geometry, g, pool, y, threads}, then, product);
+    });
+}

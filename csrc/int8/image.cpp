@@ -1,0 +1,66 @@
+#include "int8/image.hpp"
+
+#include <atomic>
+
+#include "int8/steps.hpp"
+#include "runtime/scratch.hpp"
+#include "runtime/threads.hpp"
+
+namespace proxconnect {
+namespace {
+
+Quantum quantum_in(const Kernels& kernels, const Geometry& g, const float* x, int32_t threads) {
+    std::atomic<uint32_t> most = 0;
+    in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
+        uint32_t mine = 0;
+        for (int64_t i = begin; i < end; ++i) {
+            for_pieces(g, x + i * g.row_stride, [&](const float* from, int64_t count) {
+                const uint32_t here = kernels.weight_only->largest(from, count);
+                mine = here > mine ? here : mine;
+            });
+        }
+        uint32_t seen = most.load();
+        while (seen < mine && !most.compare_exchange_weak(seen, mine)) {}
+    });
+    return quantum_of(most.load());
+}
+
+// Round one row of pixels, to channels last.
+void round_row(const Int8Kernels& kernels, const Geometry& g, const float* from, float inverse, uint8_t* to) {
+    if (g.pixel_stride == 1 && g.channel_stride != 1) {
+        return kernels.round_planes(from, g.channels, g.channel_stride, g.size[1], inverse, to);
+    }
+    for_pieces(g, from, [&](const float* piece, int64_t count) {
+        kernels.round(piece, count, inverse, to);
+        to += count;
+    });
+}
+
+}  // namespace
+
+const uint8_t* rounded(const Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
+                       float& quantum) {
+    auto* const bytes = static_cast<uint8_t*>(scratch<ByteImage>(image.readable));
+    const Quantum found = quantum_in(kernels, image.g, x, threads);
+    quantum = found.step;
+    constexpr int ZERO = 128;
+    put_image(image, x, ZERO, threads, bytes, [&](const float* row, uint8_t* to) {
+        round_row(*kernels.int8, image.g, row, found.inverse, to);
+    });
+    return bytes;
+}
+
+// A row of the kernel is a piece of a patch, or each tap if taps are apart.
+Patches::Patches(const ByteImage& image) : g_(image.g), row_(image.row), line_(image.g.out_size[1]) {
+    const bool is_whole = g_.dilation[1] == 1 || g_.kernel[1] == 1;
+    const int64_t pieces = is_whole ? 1 : g_.kernel[1], length = is_whole ? g_.kernel[1] * g_.channels : g_.channels;
+    for (int64_t i = 0; i < g_.kernel[0]; ++i) {
+        for (int64_t piece = 0; piece < pieces; ++piece) {
+            add_steps(i * g_.dilation[0] * row_ + piece * g_.dilation[1] * g_.channels, length, steps_);
+        }
+    }
+    const bool is_pixel = g_.kernel[0] == 1 && g_.kernel[1] == 1 && g_.stride[0] == 1 && g_.stride[1] == 1;
+    if (is_pixel && g_.padding[1] == 0) line_ *= g_.out_size[0];
+}
+
+}  // namespace proxconnect

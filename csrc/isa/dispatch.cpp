@@ -1,0 +1,43 @@
+// The kernels that this machine can run.
+#include "isa/amx.hpp"
+#include "isa/kernels.hpp"
+
+namespace proxconnect {
+namespace {
+
+#if defined(__x86_64__)
+bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("popcnt");
+}
+
+bool has_avx512() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512bitalg") &&
+           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
+           __builtin_cpu_supports("bmi2");
+}
+#endif
+
+}  // namespace
+
+const Kernels* kernels_of(int32_t isa) {
+    switch (isa) {
+        case PORTABLE: return &portable_kernels;
+#if defined(__x86_64__)
+        case AVX2: return has_avx2() ? &avx2_kernels : nullptr;
+        case AVX512: return has_avx512() ? &avx512_kernels : nullptr;
+#if defined(PROXCONNECT_TILES)
+        case AMX: return has_avx512() && has_amx() ? amx_kernels() : nullptr;
+#endif
+#elif defined(__aarch64__)
+        case NEON: return &neon_kernels;
+#endif
+        default: return nullptr;
+    }
+}
+
+}  // namespace proxconnect
+
+int32_t px_supports(int32_t isa) { return proxconnect::kernels_of(isa) != nullptr; }

@@ -1,0 +1,88 @@
+// NEON, which every 64-bit ARM has. vcnt counts the bits of each byte.
+#include <arm_neon.h>
+
+#include "isa/table.hpp"
+
+namespace proxconnect {
+namespace {
+
+struct Neon {
+    using Vector = uint64x2_t;
+    using Count = uint8x16_t;  // a count in each byte
+    static constexpr int lanes = 2, rows = 4, panels = 1, outputs = 4;
+    static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
+
+    static Vector load(const void* from) { return vreinterpretq_u64_u8(vld1q_u8(static_cast<const uint8_t*>(from))); }
+    static Vector broadcast(uint64_t word) { return vdupq_n_u64(word); }
+    static Count zero() { return vdupq_n_u8(0); }
+
+    static Count add_differing(Count count, Vector a, Vector b) {
+        return vaddq_u8(count, vcntq_u8(vreinterpretq_u8_u64(veorq_u64(a, b))));
+    }
+
+    static Vector totals(Count count) { return vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(count))); }
+    static Vector add(Vector a, Vector b) { return vaddq_u64(a, b); }
+    static void store(void* to, Vector v) { vst1q_u8(static_cast<uint8_t*>(to), vreinterpretq_u8_u64(v)); }
+
+    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
+        return (Vectors<outputs>::Ints)vcombine_u32(vmovn_u64(load(from)), vmovn_u64(load(from + 2)));
+    }
+
+    static Vectors<outputs>::Ints widened(const uint8_t* from) {
+        uint32_t bytes;
+        std::memcpy(&bytes, from, sizeof bytes);
+        return (Vectors<outputs>::Ints)vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(bytes))));
+    }
+
+    static void spread(uint64_t bits, uint8_t* to) {
+        const uint8x8_t places = vcreate_u8(0x8040201008040201u), one = vdup_n_u8(1);
+        for (int i = 0; i < 8; ++i) {
+            vst1_u8(to + 8 * i, vand_u8(vtst_u8(vdup_n_u8(static_cast<uint8_t>(bits >> (8 * i))), places), one));
+        }
+    }
+
+    static Vector none() { return vdupq_n_u64(0); }
+    static Vector add_bits(Vector count, Vector a, Vector b) {
+        return vreinterpretq_u64_u8(vaddq_u8(vreinterpretq_u8_u64(count), vreinterpretq_u8_u64(veorq_u64(a, b))));
+    }
+
+    static Vector add_ones(Vector count, Vector a, Vector b) {
+        return vreinterpretq_u64_u8(add_differing(vreinterpretq_u8_u64(count), a, b));
+    }
+
+    static constexpr auto pack_block = proxconnect::pack_block;
+
+    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
+                                        Vectors<outputs>::Floats c) {
+        return (Vectors<outputs>::Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+    }
+
+    static uint32_t below(Vectors<outputs>::Words a, Vectors<outputs>::Words b) {
+        static const uint32_t places[4] = {1, 2, 4, 8};
+        return vaddvq_u32(vandq_u32(vcltq_u32((uint32x4_t)a, (uint32x4_t)b), vld1q_u32(places)));
+    }
+
+    static uint64_t signs(const float* x, bool& has_nan) {
+        static const uint32_t places[4] = {1, 2, 4, 8};
+        const uint32x4_t place = vld1q_u32(places);
+        uint64_t word = 0;
+        uint32x4_t known = vdupq_n_u32(~0u);
+        for (int i = 0; i < 16; ++i) {
+            const float32x4_t v = vld1q_f32(x + 4 * i);
+            known = vandq_u32(known, vceqq_f32(v, v));
+            word |= static_cast<uint64_t>(vaddvq_u32(vandq_u32(vcgeq_f32(v, vdupq_n_f32(0.0f)), place))) << (4 * i);
+        }
+        has_nan |= vminvq_u32(known) == 0;
+        return word;
+    }
+};
+
+struct NeonFloats : Lanes<4> {
+    static Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
+};
+
+}  // namespace
+
+const Kernels neon_kernels = kernels_with<Neon, NeonFloats>(portable_weight_only, portable_int8);
+
+}  // namespace proxconnect

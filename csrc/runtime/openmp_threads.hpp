@@ -1,0 +1,16 @@
+// The threads of the OpenMP runtime that is already in the process: torch's. Between two operations it looks for work
+// on all cores, which would leave none to threads of our own. Nothing here links to an OpenMP.
+#pragma once
+
+#include "runtime/threads.hpp"
+
+namespace proxconnect {
+
+// Return true if there is such a runtime, and its threads may be used: GCC's, or one with the same function names.
+bool has_openmp_threads();
+
+// Call work(begin, end), which must not throw, for each part of [0, count) on up to `threads` threads, including this
+// one.
+void share_with_openmp_threads(int64_t count, int64_t part, int32_t threads, const Work& work);
+
+}  // namespace proxconnect

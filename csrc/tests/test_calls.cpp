@@ -1,0 +1,182 @@
+#include "tests/test_calls.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+namespace {
+
+constexpr int64_t ROWS = 48, ENTRIES = 520, OUTPUTS = 330, CHANNELS = 64, LATENTS = 40000, COLUMNS = 800;
+
+int64_t outputs_of(const Geometry& g) { return g.batch * g.out_size[0] * g.out_size[1] * g.out_channels; }
+int64_t inputs_of(const Geometry& g) { return g.batch * g.image_stride; }
+
+std::vector<Call> rows_of_signs(int32_t isa, const Shared& s) {
+    const auto binary = [=, &s](const float* x, float* y, int32_t threads) {
+        const Output output = s.output();
+        return px_binary_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &output, y, threads);
+    };
+    const auto fused = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_fused_linear(isa, x, nullptr, nullptr, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &s.fused,
+                               nullptr, y, nullptr, threads);
+    };
+    constexpr int64_t inputs = ROWS * ENTRIES, outputs = ROWS * OUTPUTS;
+    return {{"binary linear", inputs, outputs, binary}, {"fused binary linear", inputs, outputs, fused}};
+}
+
+std::vector<Call> rows_of_floats(int32_t isa, const Shared& s) {
+    const auto exact = [=, &s](const float* x, float* y, int32_t threads) {
+        const Affine affine = s.affine();
+        return px_weight_only_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &affine, y, threads);
+    };
+    const auto rounded = [=, &s](const float* x, float* y, int32_t threads) {
+        const Affine affine = s.affine();
+        return px_dynamic_int8_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &affine, y, threads);
+    };
+    const auto fused = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_fused_float_linear(isa, 1, x, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &s.fused, nullptr, y,
+                                     threads);
+    };
+    const auto levels = [=, &s](const float* x, float* y, int32_t threads) {
+        const Affine affine = s.affine();
+        return px_int8_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.bytes.data(), OUTPUTS, &affine, y, threads);
+    };
+    const auto fused_levels = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_fused_int8_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.bytes.data(), OUTPUTS, &s.fused, nullptr, y,
+                                    threads);
+    };
+    constexpr int64_t inputs = ROWS * ENTRIES, outputs = ROWS * OUTPUTS;
+    return {{"floats times signs", inputs, outputs, exact},
+            {"rounded floats times signs", inputs, outputs, rounded},
+            {"fused rounded floats times signs", inputs, outputs, fused},
+            {"8-bit weight", inputs, outputs, levels},
+            {"fused 8-bit weight", inputs, outputs, fused_levels}};
+}
+
+std::vector<Call> images_of_signs(int32_t isa, const Shared& s) {
+    const auto plain = [=, &s](const Geometry& g, const float* x, float* y, int32_t threads) {
+        const Output output = {NEVER, 8, 1, 0, nullptr, nullptr};
+        return px_binary_conv2d(isa, x, &g, s.words.data(), &output, y, threads);
+    };
+    const auto several = [=, &s](const float* x, float* y, int32_t threads) { return plain(s.several, x, y, threads); };
+    const auto thin = [=, &s](const float* x, float* y, int32_t threads) { return plain(s.depthwise, x, y, threads); };
+    const auto fused = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_fused_conv2d(isa, x, nullptr, nullptr, &s.image, s.words.data(), &s.fused, nullptr, y, nullptr,
+                               threads);
+    };
+    return {{"binary convolution of several images", inputs_of(s.several), outputs_of(s.several), several},
+            {"depthwise binary convolution", inputs_of(s.depthwise), outputs_of(s.depthwise), thin},
+            {"fused binary convolution", inputs_of(s.image), outputs_of(s.image), fused}};
+}
+
+std::vector<Call> images_of_floats(int32_t isa, const Shared& s) {
+    const auto exact = [=, &s](const float* x, float* y, int32_t threads) {
+        const Affine affine = {0, nullptr, nullptr};
+        return px_weight_only_conv2d(isa, x, &s.image, s.words.data(), &affine, y, threads);
+    };
+    const auto rounded = [=, &s](const float* x, float* y, int32_t threads) {
+        const Affine affine = {0, nullptr, nullptr};
+        return px_dynamic_int8_conv2d(isa, x, &s.image, s.words.data(), &affine, y, threads);
+    };
+    const auto levels = [=, &s](const float* x, float* y, int32_t threads) {
+        const Affine affine = {0, nullptr, nullptr};
+        return px_int8_conv2d(isa, x, &s.image, s.bytes.data(), &affine, y, threads);
+    };
+    const auto fused = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_fused_int8_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, nullptr, y, threads);
+    };
+    const auto pooled = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_fused_int8_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, &s.pool, y, threads);
+    };
+    const auto fixed = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_fused_float_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, nullptr, y, threads);
+    };
+    const int64_t inputs = inputs_of(s.image), outputs = outputs_of(s.image);
+    const int64_t fewer = s.pool.out_size[0] * s.pool.out_size[1] * s.image.out_channels;
+    std::vector<Call> calls = {{"images times signs", inputs, outputs, exact},
+                               {"rounded images times signs", inputs, outputs, rounded},
+                               {"8-bit convolution", inputs, outputs, levels},
+                               {"fused 8-bit convolution", inputs, outputs, fused},
+                               {"8-bit convolution with a pool", inputs, fewer, pooled}};
+    if (isa == AMX) calls.push_back({"float convolution", inputs, outputs, fixed});
+    return calls;
+}
+
+std::vector<Call> others(int32_t isa, const Shared& s) {
+    const auto finish = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_finish(isa, x, 500, CHANNELS, &s.fused, nullptr, y, threads);
+    };
+    const auto pool = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_finish_max_pool2d(isa, x, 1, CHANNELS, &s.pool, &s.fused, y, threads);
+    };
+    const auto quantize = [=](const float* x, float* y, int32_t threads) {
+        return px_quantize(isa, 1, SIGN_SWISH, 0, 2, LATENTS, COLUMNS, x, y, y + LATENTS, nullptr, threads);
+    };
+    const auto slope = [=](const float* x, float* y, int32_t threads) {
+        return px_quantize_backward(isa, 0, SIGN_SWISH, 2, LATENTS, COLUMNS, x, x, nullptr, nullptr, y, threads);
+    };
+    const auto attend = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_attention(isa, x, x + 128, x + 256, &s.attention, y, threads);
+    };
+    const int64_t pixels = s.pool.size[0] * s.pool.size[1], fewer = s.pool.out_size[0] * s.pool.out_size[1];
+    std::vector<Call> calls = {{"steps", 500 * CHANNELS, 500 * CHANNELS, finish},
+                               {"steps and a pool", pixels * CHANNELS, fewer * CHANNELS, pool},
+                               {"quantizer of bfloat16", LATENTS, LATENTS + 2 * LATENTS / COLUMNS, quantize},
+                               {"gradient of the quantizer", LATENTS, LATENTS, slope}};
+    const Attention none = {0, 1, 1, 16, 16, {}, {}, {}, 1};
+    if (px_attention(isa, nullptr, nullptr, nullptr, &none, nullptr, 1) == DONE) {
+        calls.push_back({"attention", 100 * 3 * 128, 100 * 128, attend});
+    }
+    return calls;
+}
+
+}  // namespace
+
+Shared::Shared() : words(1 << 16), bytes(1 << 20), vector(1000), zeros(1000) {
+    std::mt19937_64 random(7);
+    for (uint64_t& word : words) word = random();
+    for (int8_t& byte : bytes) byte = static_cast<int8_t>(random() % 2);  // also where totals of a block lie
+    for (float& value : vector) value = static_cast<float>(random() % 1000) * 0x1p-10f;
+    image = several = larger_images(CHANNELS, 40, 1, true);
+    several.batch = 4;
+    depthwise = larger_images(256, 256, 1, true);
+    depthwise.groups = 256;
+    pool = {};
+    for (int i = 0; i < 2; ++i) {
+        pool.size[i] = image.out_size[i], pool.kernel[i] = pool.stride[i] = 2;
+        pool.out_size[i] = pool.size[i] / 2;
+    }
+    fused = {{NEVER, 8, 1, 1, vector.data(), zeros.data()}, 1, &step, nullptr};
+    for (int64_t* strides : {attention.q_strides, attention.k_strides, attention.v_strides}) {
+        strides[0] = 100 * 3 * 128, strides[1] = 32, strides[2] = 3 * 128;
+    }
+}
+
+Output Shared::output() const { return {WRAP, 8, 1, OUTPUTS, vector.data(), vector.data()}; }
+Affine Shared::affine() const { return {OUTPUTS, vector.data(), vector.data()}; }
+
+Floats Call::answer(const Floats& x, int32_t threads) const {
+    Floats y(static_cast<size_t>(outputs), NAN);
+    if (run(x.data(), y.data(), threads) != DONE) y.clear();
+    return y;
+}
+
+std::vector<Call> calls_of(int32_t isa, const Shared& shared) {
+    std::vector<Call> calls;
+    for (const auto& some : {rows_of_signs(isa, shared), rows_of_floats(isa, shared), images_of_signs(isa, shared),
+                             images_of_floats(isa, shared), others(isa, shared)}) {
+        calls.insert(calls.end(), some.begin(), some.end());
+    }
+    return calls;
+}
+
+Floats drawn(int64_t count, unsigned seed) {
+    std::mt19937_64 random(seed);
+    Floats x(static_cast<size_t>(count));
+    for (float& value : x) value = static_cast<float>(random() % 2001) * 0x1p-10f - 1.0f;
+    return x;
+}
+
+bool are_same(const Floats& a, const Floats& b) {
+    return !a.empty() && a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}

@@ -1,0 +1,44 @@
+// Every function of the library that shares out work, with arguments that are enough work for threads, for the tests of
+// threads and of memory.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "proxconnect.h"
+#include "tests/test_images.hpp"
+
+using Floats = std::vector<float>;
+
+// What all calls read but for their inputs.
+struct Shared {
+    std::vector<uint64_t> words;
+    std::vector<int8_t> bytes;
+    Floats vector, zeros;
+    Geometry image, several, depthwise;
+    Window pool;
+    Step step = {CLAMP, 0, 1, nullptr, nullptr};
+    Fused fused;
+    Attention attention = {1, 4, 100, 100, 32, {}, {}, {}, 0.2f};
+
+    Shared();
+    Output output() const;
+    Affine affine() const;
+};
+
+struct Call {
+    const char* name;
+    int64_t inputs, outputs;
+    std::function<int32_t(const float* x, float* y, int32_t threads)> run;  // allocates nothing itself
+
+    // The outputs, or none where it did not return DONE.
+    Floats answer(const Floats& x, int32_t threads) const;
+};
+
+// Those of an instruction set, which use `shared`.
+std::vector<Call> calls_of(int32_t isa, const Shared& shared);
+
+// Inputs within ±1.
+Floats drawn(int64_t count, unsigned seed);
+
+bool are_same(const Floats& a, const Floats& b);

@@ -1,0 +1,190 @@
+// Products of floats with signs against sums in double precision, one entry at a time.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "proxconnect.h"
+#include "tests/test_images.hpp"
+
+namespace {
+
+struct Drawn {
+    int64_t m, n, entries, stride;
+    std::vector<float> floats, scale, bias;
+    std::vector<uint64_t> panels;
+
+    const float* x() const { return floats.data() + (stride - entries); }  // no row begins where a vector does
+    const float* row(int64_t r) const { return x() + r * stride; }
+
+    int sign(int64_t channel, int64_t k) const {
+        const int64_t width = (entries + 63) / 64;
+        const uint64_t word = panels[static_cast<size_t>((channel / 8 * width + k / 64) * 8 + channel % 8)];
+        return word >> (k % 64) & 1 ? 1 : -1;
+    }
+};
+
+Drawn drawn(int64_t m, int64_t n, int64_t entries) {
+    std::mt19937_64 random(static_cast<unsigned>(m + 31 * n + 977 * entries));
+    std::normal_distribution<float> normal;
+    Drawn d = {m, n, entries, entries + m % 2, {}, {}, {}, {}};
+    d.floats.resize(static_cast<size_t>(m * d.stride + d.stride - entries));
+    d.scale.resize(static_cast<size_t>(n)), d.bias.resize(static_cast<size_t>(n));
+    for (std::vector<float>* values : {&d.floats, &d.scale, &d.bias}) {
+        for (float& value : *values) value = normal(random);
+    }
+    d.panels.resize(static_cast<size_t>((n + 7) / 8 * ((entries + 63) / 64) * 8));
+    for (uint64_t& word : d.panels) word = random();  // also beyond the last row and entry, where it must not matter
+    return d;
+}
+
+bool is_close(int32_t isa, const Drawn& d, int32_t threads) {
+    const Affine affine = {d.n == 1 ? 1 : d.n, d.scale.data(), d.bias.data()};
+    std::vector<float> y(static_cast<size_t>(d.m * d.n), NAN);
+    if (px_weight_only_linear(isa, d.x(), d.m, d.entries, d.stride, d.panels.data(), d.n, &affine, y.data(), threads)) {
+        return false;
+    }
+    for (int64_t i = 0; i < d.m * d.n; ++i) {
+        const int64_t r = i / d.n, channel = i % d.n;
+        double sum = 0, size = 0;
+        for (int64_t k = 0; k < d.entries; ++k) {
+            sum += static_cast<double>(d.row(r)[k]) * d.sign(channel, k), size += std::fabs(d.row(r)[k]);
+        }
+        const double scale = d.scale[static_cast<size_t>(channel)], bias = d.bias[static_cast<size_t>(channel)];
+        const double slack = std::fabs(scale) * size * static_cast<double>(d.entries + 4) + std::fabs(bias);
+        if (!(std::fabs(y[static_cast<size_t>(i)] - (sum * scale + bias)) <= slack * 0x1p-24)) return false;
+    }
+    return true;
+}
+
+bool equals_integers(int32_t isa, const Drawn& d, int32_t threads) {
+    const Affine affine = {0, nullptr, d.bias.data()};
+    std::vector<float> y(static_cast<size_t>(d.m * d.n), NAN);
+    if (px_dynamic_int8_linear(isa, d.x(), d.m, d.entries, d.stride, d.panels.data(), d.n, &affine, y.data(),
+                               threads)) {
+        return false;
+    }
+    for (int64_t r = 0; r < d.m; ++r) {
+        float most = 0x1p-100f;
+        for (int64_t k = 0; k < d.entries; ++k) most = std::fmax(most, std::fabs(d.row(r)[k]));
+        const float inverse = 127.0f / most;
+        std::vector<int32_t> levels;
+        for (int64_t k = 0; k < d.entries; ++k) {
+            const float scaled = d.row(r)[k] * inverse;
+            levels.push_back(static_cast<int32_t>(std::rint(scaled)));
+        }
+        for (int64_t channel = 0; channel < d.n; ++channel) {
+            int32_t sum = 0;
+            for (int64_t k = 0; k < d.entries; ++k) sum += levels[static_cast<size_t>(k)] * d.sign(channel, k);
+            const float product = static_cast<float>(sum) * (most / 127.0f);
+            const float expected = product + d.bias[static_cast<size_t>(channel)];
+            if (y[static_cast<size_t>(r * d.n + channel)] != expected) return false;
+        }
+    }
+    return true;
+}
+
+bool nan_stays_in_its_row(int32_t isa) {
+    for (const float what : {NAN, INFINITY, -INFINITY}) {
+        Drawn d = drawn(40, 9, 70);
+        d.floats[static_cast<size_t>(d.stride * 7 + 66)] = what;
+        const Affine affine = {0, nullptr, nullptr};
+        std::vector<float> exact(40 * 9), rounded(40 * 9);
+        px_weight_only_linear(isa, d.x(), 40, 70, d.stride, d.panels.data(), 9, &affine, exact.data(), 1);
+        px_dynamic_int8_linear(isa, d.x(), 40, 70, d.stride, d.panels.data(), 9, &affine, rounded.data(), 1);
+        for (int64_t i = 0; i < 40 * 9; ++i) {
+            const float expected = static_cast<float>(d.sign(i % 9, 66)) * what;
+            const float y = exact[static_cast<size_t>(i)];
+            if (i / 9 != 7 ? !std::isfinite(y) : std::isnan(what) ? !std::isnan(y) : y != expected) return false;
+            if (std::isnan(rounded[static_cast<size_t>(i)]) != (i / 9 == 7)) return false;
+        }
+    }
+    return true;
+}
+
+// One output of a convolution, one entry at a time.
+double convolved(const Geometry& g, const float* image, const uint64_t* panels, int64_t pixel, int64_t channel) {
+    const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups;
+    const int64_t entries = inner * g.kernel[0] * g.kernel[1], width = (entries + 63) / 64, group = channel / outer;
+    const int64_t row_of_group = channel % outer, panels_before = group * ((outer + 7) / 8) + row_of_group / 8;
+    const uint64_t* const panel = panels + panels_before * width * 8 + row_of_group % 8;
+    double sum = 0;
+    for (int64_t tap = 0; tap < g.kernel[0] * g.kernel[1]; ++tap) {
+        const int64_t met = pixel_met(g, pixel, tap);
+        if (met < 0) continue;
+        for (int64_t k = tap * inner, c = group * inner; c < (group + 1) * inner; ++k, ++c) {
+            const double x = image[c * g.channel_stride + met * g.pixel_stride];
+            sum += panel[k / 64 * 8] >> (k % 64) & 1 ? x : -x;
+        }
+    }
+    return sum;
+}
+
+// Images of small whole numbers, whose sums every order of additions gives alike, and which 8 bits hold.
+bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
+    std::mt19937_64 random(static_cast<unsigned>(g.channels));
+    const int64_t inner = g.channels / g.groups;
+    std::vector<float> x(static_cast<size_t>(g.batch * g.image_stride), 127.0f);
+    for (size_t i = 0; i < x.size(); i += 1 + random() % 2) x[i] = static_cast<float>(random() % 255) - 127.0f;
+    const int64_t width = (inner * g.kernel[0] * g.kernel[1] + 63) / 64;
+    std::vector<uint64_t> panels(static_cast<size_t>(g.groups * ((g.out_channels / g.groups + 7) / 8) * width * 8));
+    for (uint64_t& word : panels) word = random();
+    const Affine affine = {0, nullptr, nullptr};
+    const int64_t count = g.batch * g.out_size[0] * g.out_size[1] * g.out_channels;
+    std::vector<float> exact(static_cast<size_t>(count), NAN), rounded(static_cast<size_t>(count), NAN);
+    if (px_weight_only_conv2d(isa, x.data(), &g, panels.data(), &affine, exact.data(), threads)) return false;
+    if (px_dynamic_int8_conv2d(isa, x.data(), &g, panels.data(), &affine, rounded.data(), threads)) return false;
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t pixel = i / g.out_channels % (g.out_size[0] * g.out_size[1]);
+        const float* const image = x.data() + i / (g.out_size[0] * g.out_size[1] * g.out_channels) * g.image_stride;
+        const double sum = convolved(g, image, panels.data(), pixel, i % g.out_channels);
+        if (exact[static_cast<size_t>(i)] != sum) return false;
+        const double most = 0.5 * static_cast<double>(inner * g.kernel[0] * g.kernel[1]) + 0.01;
+        if (!(std::fabs(rounded[static_cast<size_t>(i)] - sum) <= most)) return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+int check_weight_only(int32_t isa, int& runs) {
+    int failures = 0;
+    const auto check = [&](bool is_right, const char* what, int64_t m, int64_t n, int64_t entries) {
+        ++runs;
+        if (is_right) return;
+        ++failures;
+        std::printf("isa %d: %s: m %lld n %lld entries %lld\n", isa, what, (long long)m, (long long)n,
+                    (long long)entries);
+    };
+    for (const int64_t m : {0, 1, 2, 7, 17, 35}) {
+        for (const int64_t n : {1, 9, 65}) {
+            for (const int64_t entries : {1, 5, 31, 33, 64, 65, 129}) {
+                const Drawn d = drawn(m, n, entries);
+                check(is_close(isa, d, 1 + m % 2), "exact", m, n, entries);
+                check(equals_integers(isa, d, 1 + m % 2), "int8", m, n, entries);
+            }
+        }
+    }
+    for (const int64_t entries : {2047, 4097}) {  // beyond what is taken at once
+        for (const int64_t m : {1, 6, 33}) {
+            const Drawn d = drawn(m, 66, entries);
+            check(is_close(isa, d, 1), "exact", m, 66, entries);
+            check(equals_integers(isa, d, 1), "int8", m, 66, entries);
+        }
+    }
+    check(is_close(isa, drawn(97, 200, 300), 3), "threads", 97, 200, 300);
+    check(equals_integers(isa, drawn(3, 1100, 1000), 3), "threads", 3, 1100, 1000);
+    for (const int64_t channels : {1, 3, 4, 35}) {
+        for (const int64_t groups : {1, 2}) {
+            for (const int64_t step : {1, 2}) {
+                for (const bool is_channels_last : {false, true}) {
+                    const Geometry g = small_images(channels * groups, 9 * groups, groups, step, is_channels_last);
+                    check(convolves(isa, g, static_cast<int32_t>(step)), "convolution", groups, step, channels);
+                }
+            }
+        }
+    }
+    check(nan_stays_in_its_row(isa), "NaN", 40, 9, 70);
+    return failures;
+}

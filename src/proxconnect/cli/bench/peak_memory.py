@@ -1,0 +1,103 @@
+"""The memory of a network in a process that loads its file, runs once and does nothing else.
+
+`python -m proxconnect.cli.bench.peak_memory MODEL KIND FOLDER THREADS` is that process. It writes into FOLDER how much
+its peak grew after all imports. KIND is one of `FILES`.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+import proxconnect
+from proxconnect._support.user_code import importable_folder
+from proxconnect.cli.bench.contest import FILES, FLOAT
+from proxconnect.cli.examples import run
+from proxconnect.cli.networks import network
+from proxconnect.inspection.memory import own_peak
+
+EXAMPLE = "example.pt"
+"""The file with the input."""
+
+
+def peaks(model: str, example: Any, folder: Path, threads: int) -> dict[str, int] | str:
+    """Measure the files that `measure` wrote into `folder`.
+
+    Returns:
+        Bytes over those of the imports, by kind, or a line that says why they are unknown.
+    """
+    torch.save(dict(example) if isinstance(example, Mapping) else example, folder / EXAMPLE)
+    found = {}
+    for kind in FILES:
+        command = [sys.executable, "-m", __name__, model, kind, str(folder), str(threads)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            return f"a fresh process failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+        written = _result(folder, kind).read_text()
+        if not written:
+            return "this system does not say"
+        found[kind] = int(written)
+    return found
+
+
+def _result(folder: Path, kind: str) -> Path:
+    return folder / f"{kind}.peak"
+
+
+def _main(path: str, kind: str, place: str, threads: str) -> None:
+    """Load the file, run once, and write how much the peak grew."""
+    torch.set_num_threads(int(threads))
+    folder = Path(place)
+    with importable_folder():
+        build = network(path).build
+        model = _without_memory(build)  # may import more
+        bare = own_peak()
+        example = torch.load(folder / EXAMPLE, weights_only=True)
+        model = _loaded(model or build(), kind, folder / FILES[kind])
+        with torch.inference_mode():
+            run(model, example)
+    peak = own_peak()
+    _result(folder, kind).write_text("" if bare is None or peak is None else str(peak - bare))
+
+
+def _loaded(model: nn.Module, kind: str, file: Path) -> nn.Module:
+    if kind != FLOAT:
+        return proxconnect.load(file, model)
+    model.load_state_dict(torch.load(file, weights_only=True, mmap=True), assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _without_memory(build: Callable[[], nn.Module]) -> nn.Module | None:
+    """Build the network without memory for most of its tensors; None if that loses values that no file has."""
+    for place in (torch.device("meta"), _EmptyOnMeta()):
+        try:
+            with place:
+                model = build()
+        except Exception:  # of code that reads values, whatever it raises
+            continue
+        unstored = (m._buffers[name] for m in model.modules() for name in m._non_persistent_buffers_set)
+        if not any(buffer is not None and buffer.is_meta for buffer in unstored):
+            return model
+    return None
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Put tensors that are made without values, as the weights of torch's layers, on the meta device.
+
+    Tensors that are made with values, as frequencies of positions, keep them.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,193 @@
+"""The results of a bench as text."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from proxconnect._support.text import shortened, some
+from proxconnect.cli.bench import rivals
+from proxconnect.cli.bench.contest import FLOAT, PACKED
+from proxconnect.cli.bench.generation import Generation
+from proxconnect.cli.bench.layers import LayerTimes
+from proxconnect.cli.bench.profile import Part
+from proxconnect.cli.examples import shown as shown_shapes
+from proxconnect.cli.tables import table
+from proxconnect.inspection.table import short
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+MOST_ROWS = 20
+"""The most layers or parts that a table shows."""
+
+MOST_BATCHES = 6
+"""The most sizes of batches that a table shows."""
+
+_PACKING = {
+    ("inputs", "int8"): "float inputs in 8 bits",
+    ("remainder", "int8"): "int8 remainder",
+    ("vectors", "float16"): "float16 vectors",
+    ("floats", "fast"): "floats by kernels",
+    ("floats", "torch"): "floats by torch",
+}
+"""Words for options of `pc.pack`."""
+
+_T = TypeVar("_T")
+
+
+def shown(bench: Mapping[str, Any], profiled: bool = False) -> "Iterator[RenderableType]":
+    """Yield what `measure` found, for 80 columns or more and readable without colour.
+
+    `profiled`: with the parts of the packed network's time.
+    """
+    from rich.text import Text
+
+    packing = [words for (name, value), words in _PACKING.items() if bench.get(name) == value]
+    how = ", ".join([f"{bench['mode']} by {bench['weights']}", *packing])
+    yield Text(f"{bench['model']}: {bench['binary_layers']} of {bench['weight_layers']} layers binary, {how}", "bold")
+    yield Text(f"Input {shown_shapes(bench['input_shapes'])}; medians of {bench['rounds']} interleaved rounds")
+    yield Text(f"{bench['machine']}\n")
+    yield _contest(bench["networks"])
+    sizes = list(bench["networks"][0]["throughput"])
+    for start in range(0, len(sizes), MOST_BATCHES):
+        yield ""
+        yield _throughput(bench["networks"], sizes[start : start + MOST_BATCHES])
+    if bench["generation"] is not None:
+        yield ""
+        yield writing(bench["generation"])
+    yield ""
+    yield Text("\n".join(_agreement(bench)))
+    for name, why in bench["absent"].items():
+        yield Text(f"Without {name}: {why}", style="dim")
+    if profiled:
+        yield ""
+        yield _profile(bench["profile"])
+    yield ""
+    yield _layers(bench["layers"])
+    yield ""
+    yield Text("\n".join(_bounds(bench)))
+
+
+def _contest(networks: Sequence[Mapping[str, Any]]) -> "Table":
+    """Make a table with a line for each network."""
+    made = table("", "latency\nms", "quartiles", "x as fast\nas float", "peak memory\nbytes", "file\nbytes")
+    for one in networks:
+        latency = one["latency"]
+        made.add_row(
+            title_of(one["name"]), milliseconds(latency.median),
+            f"{milliseconds(latency.low)} to {milliseconds(latency.high)}", f"{one['speedup'].median:.2f}",
+            short(one["peak_memory"]), short(one["file"]),
+        )  # fmt: skip
+    return made
+
+
+def title_of(name: str) -> str:
+    """Return the name of a network in tables."""
+    return {FLOAT: "float32"}.get(name, name)
+
+
+def _throughput(networks: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> "Table":
+    """Make a table with a line for each network and a column for each size of batch."""
+    made = table("inputs/s in\nbatches of", *(f"\n{size}" for size in sizes))
+    for one in networks:
+        rates = one["throughput"]
+        made.add_row(title_of(one["name"]), *(_three(rates[size]) if size in rates else "" for size in sizes))
+    return made
+
+
+def writing(found: Generation) -> "Table":
+    """Make a table with a line for each network that writes."""
+    first = f"{found.tokens} tokens after\na prompt of {found.prompt}"
+    made = table(first, "first token\nms", "x as\nfast", "then\ntokens/s", "quartiles", "x as\nfast")
+    for one in found.writers:
+        made.add_row(
+            title_of(one.name), milliseconds(one.first_token.median), f"{one.first_speedup.median:.2f}",
+            _three(one.rate.median), f"{_three(one.rate.low)} to {_three(one.rate.high)}",
+            f"{one.rate_speedup.median:.2f}",
+        )  # fmt: skip
+    return made
+
+
+def _longest(items: Sequence[_T], seconds: Callable[[_T], float]) -> tuple[list[_T], list[_T]]:
+    """Split items into those that take most time, in their order, and the others."""
+    numbers = sorted(range(len(items)), key=lambda number: -seconds(items[number]))
+    longest = set(numbers[:MOST_ROWS])
+    return [items[n] for n in sorted(longest)], [items[n] for n in numbers[MOST_ROWS:]]
+
+
+def _profile(parts: Sequence[Part]) -> "Table":
+    """Make a table of the parts that take most of the packed network's time."""
+    whole = sum(part.seconds.median for part in parts)
+    made = table("what takes the packed one's time", "kind", "calls", "ms", "%", left=2)
+
+    def row(name: str, kind: str, calls: str, parts: Sequence[Part], style: str = "") -> None:
+        seconds = sum(part.seconds.median for part in parts)
+        made.add_row(name, kind, calls, milliseconds(seconds), f"{100 * seconds / whole:.1f}", style=style)
+
+    longest, others = _longest(parts, lambda part: part.seconds.median)
+    for part in longest:
+        row(shortened(part.name or "(the model)", 36), shortened(part.kind, 22), str(part.calls), [part])
+    if others:
+        row(f"and {len(others)} more", "", "", others, "dim")
+    return made
+
+
+def _layers(layers: Sequence[LayerTimes]) -> "Table":
+    """Make a table of the layers that take most of the packed network's time."""
+    made = table("layer", "weight", "MACs", "float\nms", "packed\nms", "x as\nfast", "float\nbytes", "packed\nbytes",
+                 left=2)  # fmt: skip
+    longest, others = _longest(layers, lambda layer: layer.seconds[1])
+    for layer in longest:
+        times = (None if spread is None else spread.median for spread in (layer.float_seconds, layer.packed_seconds))
+        name = (layer.name or "(the model)") + (f" ({layer.calls} calls)" if layer.calls > 1 else "")
+        weight = "×".join(map(str, layer.shapes[0])) if len(layer.shapes) == 1 else f"{len(layer.shapes)} weights"
+        made.add_row(
+            shortened(name, 22), shortened(weight, 11), short(layer.macs) if layer.macs else "",
+            *map(milliseconds, times), "" if layer.speedup is None else f"{layer.speedup.median:.2f}",
+            short(layer.float_bytes), short(layer.packed_bytes),
+        )  # fmt: skip
+    if others:
+        floats, packed = (sum(times) for times in zip(*(layer.seconds for layer in others), strict=True))
+        made.add_row(
+            f"and {len(others)} more", "", short(sum(o.macs for o in others)), milliseconds(floats),
+            milliseconds(packed), f"{floats / packed:.2f}" if packed else "",
+            short(sum(o.float_bytes for o in others)), short(sum(o.packed_bytes for o in others)), style="dim",
+        )  # fmt: skip
+    return made
+
+
+def _agreement(bench: Mapping[str, Any]) -> Iterator[str]:
+    """Say how far answers are from those of the network that an engine runs."""
+    run_by = {rival.name: rival.runs for rival in rivals.RIVALS}
+    for one in bench["networks"]:
+        difference = one["largest_difference"]
+        if one["name"] == PACKED:
+            says = (
+                "the same to the bit" if difference == 0 else f"|Δ| ≤ {difference:.2g} of {bench['largest_answer']:.2g}"
+            )
+            yield f"Answers, packed to binary in eval(): {says}"
+        elif one["name"] != FLOAT:
+            yield f"Answers, {one['name']} to {run_by.get(one['name'], 'float')}: |Δ| ≤ {difference:.2g}"
+
+
+def _bounds(bench: Mapping[str, Any]) -> Iterator[str]:
+    """Say what share of the time the binary layers take, and so how fast the network could be at most."""
+    share = bench["binary_share_of_time"]
+    yield f"Binary layers, with what is fused into them: {100 * share:.0f} % of the packed one's time."
+    if share < 1:
+        speedup = next(one["speedup"].median for one in bench["networks"] if one["name"] == PACKED)
+        yield f"If they took none, it would be {speedup / (1 - share):.2f}x as fast as float: the rest bounds it."
+    uncalled = [layer.name for layer in bench["layers"] if not layer.calls]
+    if uncalled:
+        yield f"Never called, since other code takes their weights: {some(uncalled)}"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Format seconds as milliseconds with three digits, or to a thousandth."""
+    return "" if seconds is None else _three(1000 * seconds)
+
+
+def _three(value: float) -> str:
+    """Format with three significant digits, at most three of them behind the point."""
+    return f"{value:,.{max(0, min(3, 2 - math.floor(math.log10(value)))) if value > 0 else 0}f}"

@@ -1,0 +1,121 @@
+"""Binarize the network of a command as options or a checkpoint say."""
+
+import argparse
+import warnings
+from collections.abc import Iterable
+from typing import Any, NamedTuple, get_args
+
+from torch import nn
+
+from proxconnect.cli.networks import Network
+from proxconnect.cli.parser import Parser, accumulator, pair_name
+from proxconnect.conversion import binarize
+from proxconnect.deploy.checkpoints import Checkpoint, CheckpointError, Matched, fill, match
+from proxconnect.layers import BinaryLayer
+from proxconnect.layers.parameter import SUFFIX
+from proxconnect.layers.thresholds import add_thresholds
+from proxconnect.quantizer.quantizer import Scale
+
+_ANY_PAIR = "bc"
+"""Packing takes signs, which are those of the latents for every pair; this one refuses no μ."""
+
+
+class Trained(NamedTuple):
+    """A binary model with the values of a checkpoint."""
+
+    model: nn.Module
+    matched: Matched
+    how: str
+    """Who said which layers are binary."""
+
+
+def add_to(command: Parser) -> None:
+    """Add the options that `trained` reads."""
+    add = command.add_argument_group("how it was binarized").add_argument
+    add("--prefix", metavar="NAME.", help="what stands before the network's names in the file; default: found")
+    add("--weights", type=pair_name, metavar="PAIR", help="of float weights, which are made binary; default: bnn++")
+    add("--activations", type=pair_name, metavar="PAIR", help="of the inputs, beside float weights; default: float")
+    add("--keep", nargs="*", metavar="NAME", help="layers that stay float, beside float weights, as of "
+        "`proxconnect bench`")  # fmt: skip
+    add("--scale", choices=[str(scale).lower() for scale in get_args(get_args(Scale)[0])] + ["none"], default="channel",
+        help="what shares a scale; default: channel, or learned where the file has learned ones")  # fmt: skip
+    add("--accumulator", type=accumulator, metavar="BITS[:OVERFLOW]", help="of the sums of binary inputs; OVERFLOW is "
+        "wrap, saturate or cyclic; default: none")  # fmt: skip
+
+
+def trained(subject: Network, checkpoint: Checkpoint, parsed: argparse.Namespace) -> Trained:
+    """Build the binary model of the checkpoint, in `eval()`.
+
+    A network that is binary as it is built says which layers are binary. Else the latents of the checkpoint say it,
+    and for float weights the options do.
+
+    Raises:
+        ValueError: if these contradict one another, or a tensor does not fit.
+    """
+    model = subject.build()
+    matched = match(checkpoint, model, parsed.prefix)
+    scale = None if parsed.scale == "none" else parsed.scale
+    if any(isinstance(module, BinaryLayer) for module in model.modules()):
+        _refuse(parsed, "the network is binary as it is built", ("weights", "activations", "keep", "accumulator"))
+        how = "binary as it is built"
+    elif matched.binary_layers:
+        _refuse(parsed, "the checkpoint has latents, which say it", ("weights", "activations", "keep"))
+        _binarize_as(matched, model, scale, parsed)
+        how = "binary as its latents say"
+    else:
+        make_binary(model, parsed.weights or "bnn++", parsed.activations, scale=scale, accumulator=parsed.accumulator,
+                    keep=(subject.keep if parsed.keep is None else parsed.keep) or None)  # fmt: skip
+        how = "its weights are float, made binary by their signs"
+    fill(model, matched, checkpoint)
+    return Trained(model.eval(), matched, how)
+
+
+def make_binary(model: nn.Module, weights: str, activations: str | None, **options: Any) -> nn.Module:
+    """Call `binarize` for a network that is not trained further; its errors are one line."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*has one sign only")  # matters to training only
+        try:
+            return binarize(model, weights, activations, **options)
+        except ValueError as error:
+            if "\n" not in str(error):
+                raise
+            # It lists every layer, with advice for callers of `binarize`.
+            raise ValueError("no layer would become binary: keep fewer, as --keep alone does") from error
+
+
+def _refuse(parsed: argparse.Namespace, why: str, names: Iterable[str]) -> None:
+    given = [f"--{name}" for name in names if getattr(parsed, name) is not None]
+    if given:
+        raise ValueError(f"{why}: leave out {' and '.join(given)}")
+
+
+def _binarize_as(matched: Matched, model: nn.Module, scale: Scale, parsed: argparse.Namespace) -> None:
+    """Binarize layers that have latents; those with a μ of inputs get binary inputs, and thresholds as they have."""
+    layers = {layer: _converted_name(layer) for layer in matched.binary_layers}
+    inputs = {name: _ANY_PAIR for layer, name in layers.items() if matched.has(layer, "input_quantizer.mu")}
+    learned = [layer for layer in layers if matched.has(layer, "weight_quantizer.alpha")]
+    if learned and len(learned) != len(layers):
+        raise CheckpointError(
+            "some of its scales are learned and some are not: name a MODULE:CALLABLE that binarizes as it was trained"
+        )
+    if parsed.accumulator is not None and not inputs:
+        raise ValueError("--accumulator is for binary inputs, which the checkpoint has not")
+    binary = set(layers.values())
+    try:
+        binarize(
+            model, _ANY_PAIR, inputs or None, scale="learned" if learned else scale,
+            accumulator=parsed.accumulator, keep=lambda name, _: name not in binary,
+        )  # fmt: skip
+    except ValueError as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(
+            f"its latents do not fit the network ({first}): name a MODULE:CALLABLE that binarizes as it was trained"
+        ) from error
+    if any(matched.has(layer, "input_shift.shift") for layer in layers):
+        add_thresholds(model)
+
+
+def _converted_name(layer: str) -> str:
+    """Return the layer that `binarize` converts for this one: the attention around a projection, else itself."""
+    owner, _, own = layer.rpartition(".")
+    return owner if own.endswith(SUFFIX) else layer

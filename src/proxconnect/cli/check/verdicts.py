@@ -1,0 +1,167 @@
+"""The verdicts of `proxconnect check`, as text and as data for JSON."""
+
+import shutil
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from proxconnect.cli.check.mending import Mended
+from proxconnect.cli.exits import Exit
+from proxconnect.theory.verdicts import words
+from proxconnect.theory.verdicts.verdict import TOLERANCE, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+Key = TypeVar("Key")
+
+_STYLES = {True: "green", False: "red", None: "yellow"}
+
+
+def status(verdicts: Sequence[Verdict]) -> Exit:
+    """Return NO if one verdict is not legitimate or not as declared, else UNDECIDED if one is undecided, else DONE."""
+    if any(v.legitimate is False or (v.legitimate and v.declared is False) for v in verdicts):
+        return Exit.NO
+    return Exit.UNDECIDED if any(v.legitimate is None for v in verdicts) else Exit.DONE
+
+
+def deciding(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return the first verdict that is not legitimate, else not as declared, else undecided, else the first."""
+    weights = {False: 0, None: 2, True: 3}
+    return min(verdicts, key=lambda v: 1 if v.declared is False and v.legitimate else weights[v.legitimate])
+
+
+def shown(
+    verdicts: Sequence[Verdict], mended: Mended | str | None, picture: str | None, table: Sequence[Sequence[Verdict]]
+) -> "Iterator[RenderableType]":
+    """Yield the verdicts as text, at most 80 columns wide and readable without colour.
+
+    Args:
+        verdicts: on the pair that was asked about, one per μ; none without a pair.
+        mended: the correction of an illegitimate pair, or why there is none.
+        picture: which verdict was drawn, and where.
+        table: verdicts on each pair of the catalogue, one per μ.
+    """
+    from rich.text import Text
+
+    width = min(shutil.get_terminal_size().columns, 80)
+    if verdicts:
+        yield _heading(verdicts)
+        for lead, text in _paragraphs(verdicts):
+            yield Text(_filled(text, width, lead))
+        low, high = verdicts[0].domain
+        yield Text(f"Seen on [{low:g}, {high:g}] in float64, to {TOLERANCE:g} of the size of F and B.", style="dim")
+    if isinstance(mended, str):
+        yield Text(f"\n{_filled(f'It could not be mended: {mended}.', width)}", style="yellow")
+    elif mended is not None:
+        yield from _shown_mended(mended, width)
+    if picture is not None:
+        yield f"\n{picture}"
+    if table:
+        yield _table(table, verdicts[0].name if verdicts else "", width)
+
+
+def _heading(verdicts: Sequence[Verdict]) -> "Text":
+    from rich.text import Text
+
+    answers = _grouped(verdicts, words.answer)
+    whole = "; ".join(f"{answer}{f' at {_mus(of)}' if len(answers) > 1 else ''}" for answer, of in answers.items())
+    return Text.assemble((verdicts[0].name, "bold"), ": ", (whole, f"bold {_STYLES[deciding(verdicts).legitimate]}"))
+
+
+def _paragraphs(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
+    """Return each text, after the μ at which it holds."""
+    said = {text: _mus(of) for text, of in _grouped(verdicts, _sentences).items()}
+    width = max(map(len, said.values()))
+    return [(f"  {mus:<{width}}  " if width else "  ", text) for text, mus in said.items()]
+
+
+def _sentences(verdict: Verdict) -> str:
+    """Return the reason, the place and the consequence."""
+    where, consequence = words.place(verdict), words.consequence(verdict)
+    return f"{verdict.reason}{f' ({where})' if where else ''}.{f' {consequence}.' if consequence else ''}"
+
+
+def _grouped(verdicts: Iterable[Verdict], key: Callable[[Verdict], Key]) -> dict[Key, list[Verdict]]:
+    groups: dict[Key, list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault(key(verdict), []).append(verdict)
+    return groups
+
+
+def _mus(verdicts: Iterable[Verdict]) -> str:
+    values = ", ".join(f"{v.mu:g}" for v in verdicts if v.mu is not None)
+    return f"μ = {values}" if values else ""
+
+
+def _filled(text: str, width: int, lead: str = "") -> str:
+    """Wrap the text at `width`; its first line begins with `lead`, and the others are indented as far."""
+    return textwrap.fill(text, width, initial_indent=lead, subsequent_indent=" " * len(lead))
+
+
+def _shown_mended(mended: Mended, width: int) -> "Iterator[RenderableType]":
+    from rich.text import Text
+
+    name = f"{mended.name} of the catalogue" if mended.in_catalogue else mended.name
+    says = f"Mended: {name} keeps B and has F(x) = ∫₀ˣ B, so that P(x) = x and T = F."
+    if mended.mu is not None:
+        says += f" That is the B of μ = {mended.mu:g} alone; the sharpness of the new pair turns its F into F(μx)."
+    yield f"\n{_filled(says, width)}"
+    if mended.warning is not None:
+        yield Text(_filled(f"Warning: {mended.warning}.", width), style="yellow")
+    yield ""
+    yield textwrap.indent(mended.code, "    ")
+
+
+def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> "RenderableType":
+    """Make a table with a line for each pair and each answer on it."""
+    from rich import box
+    from rich.constrain import Constrain
+    from rich.table import Table
+    from rich.text import Text
+
+    title = "\nThe catalogue, and surrogates of the literature"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("pair", "", "μ"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("why")
+    for verdicts in catalogue:
+        for (answer, headline), of in _grouped(verdicts, lambda v: (words.answer(v), words.headline(v))).items():
+            is_asked = of[0].name == asked
+            table.add_row(
+                Text(f"{'>' if is_asked else ' '} {of[0].name}", style="bold" if is_asked else ""),
+                Text(answer, style=_STYLES[of[0].legitimate]), _mus(of).removeprefix("μ = "), Text(headline),
+            )  # fmt: skip
+    return Constrain(table, width)
+
+
+def as_json(
+    verdicts: Sequence[Verdict], mended: Mended | str | None = None, table: Sequence[Sequence[Verdict]] = ()
+) -> dict[str, Any]:
+    """Return the same as data for JSON, with the curves of each verdict on the pair."""
+    return {
+        "status": status(verdicts),
+        "verdicts": [_record(verdict) | {"curves": _curves(verdict)} for verdict in verdicts],
+        "mended": mended if isinstance(mended, Mended) else None,
+        "unmended": mended if isinstance(mended, str) else None,
+        "catalogue": [_record(verdict) for several in table for verdict in several],
+    }
+
+
+def _record(verdict: Verdict) -> dict[str, Any]:
+    names = ("mu", "legitimate", "declared", "by_convention", "reason", "interval", "domain")
+    return {"pair": verdict.name, **{name: getattr(verdict, name) for name in names}}
+
+
+def _curves(verdict: Verdict) -> dict[str, list[float]]:
+    """Compute F, B, P and r(P) at points x around 0."""
+    low, high = max(-4.0, verdict.domain[0]), min(4.0, verdict.domain[1])
+    x = torch.linspace(low, high, 65, dtype=torch.float64)
+    curves = {"x": x, "F": verdict.forward(x), "B": verdict.backward(x)}
+    if verdict.prox is not None and verdict.regularizer is not None:
+        curves["P"] = verdict.prox(x)
+        curves["r"] = verdict.regularizer(curves["P"])
+    return {name: values.tolist() for name, values in curves.items()}

@@ -1,0 +1,68 @@
+"""Inputs of networks, and answers to them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from proxconnect._support.example import arguments, tensors_in
+from proxconnect.cli.parser import positive
+
+
+def add_input(add: Callable[..., Any]) -> None:
+    """Add the option for shapes of inputs by `add_argument` of a parser or of a group."""
+    add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first; "
+        "again for a second one; default: the network's own")  # fmt: skip
+
+
+def of_shapes(shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
+    """Draw normal floats of these shapes, one tensor per positional argument; ValueError if memory lacks the room."""
+    try:
+        return tuple(torch.randn(*shape) for shape in shapes)
+    except (RuntimeError, MemoryError):
+        raise ValueError(f"there is no memory for an input of {shown(shapes)}: pass a smaller shape") from None
+
+
+def batch_of(example: Any) -> int:
+    """Return the size of the first dimension of the first tensor; 1 without one."""
+    return next((len(tensor) for tensor in tensors_in(example) if tensor.dim()), 1)
+
+
+def with_batch(example: Any, size: int) -> Any:
+    """Repeat the first entry of each tensor in `example` `size` times."""
+    return tree_map_only(Tensor, lambda t: t[:1].repeat(size, *[1] * (t.dim() - 1)) if t.dim() else t, example)
+
+
+def shapes_of(example: Any) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of the tensors in `example`."""
+    return tuple(tuple(tensor.shape) for tensor in tensors_in(example))
+
+
+def shown(shapes: Sequence[Sequence[int]]) -> str:
+    """Format shapes, as 1×3×224×224."""
+    return " and ".join("×".join(map(str, shape)) or "a number" for shape in shapes) or "no tensor"
+
+
+def run(model: nn.Module, example: Any) -> Any:
+    """Call `model` on `example`, which is as `pc.summary` takes it."""
+    args, kwargs = arguments(model, example)
+    return model(*args, **kwargs)
+
+
+def require_runs(title: str, model: nn.Module, example: Any) -> None:
+    """Raise ValueError if `model` does not take `example`."""
+    try:
+        run(model, example)
+    except Exception as error:
+        shapes = shown(shapes_of(example))
+        raise ValueError(f"{title} does not take {shapes} ({type(error).__name__}: {error})") from error
+
+
+def difference(expected: list[Tensor], got: list[Tensor]) -> float:
+    """Return the largest |Δ| of two answers; infinity if their shapes differ."""
+    if [t.shape for t in expected] != [t.shape for t in got]:
+        return float("inf")
+    pairs = zip(expected, got, strict=True)
+    return max((float((a.double() - b.double()).abs().max()) for a, b in pairs if a.numel()), default=0.0)

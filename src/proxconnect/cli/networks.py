@@ -1,0 +1,108 @@
+"""The float networks that commands name, and their inputs."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from proxconnect._support import extras
+from proxconnect._support.user_code import LoadError, file_of, guarded, load
+from proxconnect.cli.examples import of_shapes
+from proxconnect.training.models import names
+from proxconnect.training.models.libraries import EDGES
+
+
+@dataclass(frozen=True)
+class Network:
+    """A float network: its builder and its usual input."""
+
+    title: str
+    build: Callable[[], nn.Module]
+    example: Callable[[nn.Module], Any] | None
+    """From the network to its usual input; None if that is unknown."""
+    keep: tuple[str, ...] = EDGES
+    """The layers that usually stay float, as `binarize` takes them."""
+
+    def input_of(self, shapes: Sequence[Sequence[int]] | None, model: nn.Module) -> Any:
+        """Return floats of these shapes; without shapes the usual input of `model`, None if that is unknown."""
+        if shapes:
+            return of_shapes(shapes)
+        return None if self.example is None else self.example(model)
+
+
+def small_llama() -> nn.Module:
+    """Build an untrained LLaMA: 12 layers of 768 channels, 32000 tokens, 134 million weights.
+
+    It takes `{"input_ids": int64 (N, T)}`. Raises MissingExtraError without transformers.
+    """
+    transformers = extras.require("transformers", "huggingface")
+    config = transformers.LlamaConfig(
+        vocab_size=32000, hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
+        max_position_embeddings=2048,
+    )  # fmt: skip
+    model: nn.Module = transformers.LlamaForCausalLM(config)
+    return model
+
+
+LANGUAGE_MODELS = {
+    "small_llama": Network(
+        "LLaMA, 768 wide, 12 layers", small_llama, lambda _: {"input_ids": torch.randint(32000, (1, 128))}
+    ),
+}
+"""Language models by name; they need transformers."""
+
+
+def network(path: str) -> Network:
+    """Find the network of a name, or of MODULE:CALLABLE.
+
+    Raises:
+        ValueError: for unknown names, with close matches, and for objects that build no network.
+        MissingExtraError: for a name if neither timm nor torchvision is installed.
+    """
+    if ":" not in path:
+        return named(path)
+    build = load(path)
+    if isinstance(build, nn.Module) or not callable(build):
+        raise LoadError(
+            f"{path!r} ({file_of(path)}) is of type {type(build).__name__}: name a callable without arguments that "
+            "returns a float nn.Module"
+        )
+    try:
+        inspect.signature(build).bind()
+    except TypeError as error:
+        raise LoadError(f"{path!r} ({file_of(path)}) must be callable without arguments: {error}") from None
+    example = (lambda _: _example(path, build.example)) if hasattr(build, "example") else None
+    return Network(path, lambda: _built(path, build), example)
+
+
+def named(name: str) -> Network:
+    """Find an untrained network by name: one of ours, else of timm, else of torchvision; errors as of `network`."""
+    if name in LANGUAGE_MODELS:
+        return LANGUAGE_MODELS[name]
+    try:
+        found = names.find(name)
+    except ValueError as error:
+        written = ", ".join(LANGUAGE_MODELS)
+        raise ValueError(f"{error}; {written} writes text, and one of your own is MODULE:CALLABLE") from None
+    return Network(found.title, found.build, lambda model: of_shapes([(1, *found.input_size(model))]), found.keep)
+
+
+def _built(path: str, build: Callable[[], Any]) -> nn.Module:
+    with guarded(f"calling {path}"):
+        model = build()
+    if not isinstance(model, nn.Module):
+        raise LoadError(f"{path!r} must return a float nn.Module; it returned {type(model).__name__}")
+    return model
+
+
+def _example(path: str, example: object) -> Any:
+    """Return the attribute `example` of the callable if it is an input."""
+    if not isinstance(example, Tensor | tuple | Mapping):
+        raise LoadError(
+            f"{path}.example must be a tensor, a tuple of positional arguments or a mapping of keyword arguments; it "
+            f"is of type {type(example).__name__}"
+        )
+    return example

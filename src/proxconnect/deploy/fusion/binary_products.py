@@ -1,0 +1,162 @@
+"""Products with binary weights and all that follows them, in one pass."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+from torch.nn import functional
+
+from proxconnect.deploy.fusion.intervals import signs_of
+from proxconnect.deploy.fusion.operation import Match, Operation
+from proxconnect.deploy.fusion.rewriting import Rewriting
+from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
+from proxconnect.deploy.packed.kernels import KernelConv, KernelLayer, KernelLinear
+from proxconnect.kernels.epilogue import Bits, Signs, Step
+from proxconnect.kernels.fused_conv import FusedConv2d
+from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedLinear
+from proxconnect.layers.react import Shift
+
+ORDER = 2.0**-17
+"""By how much of the sum of all |x·w| a sum of floats may change with its order."""
+
+STEPS, BITS = "norms, activations and additions", "of them from bits to bits"
+"""What reports count beside the layers."""
+
+
+class BinaryProduct(Operation):
+    """A binary layer, a shift of floats that it reads, if any, and its epilogue steps.
+
+    It takes floats, or bits that are already shifted, and gives floats, or bits if it is made with `Signs`.
+    """
+
+    name = "binary layers"
+    is_binary = True
+
+    def __init__(
+        self, layer: KernelLayer, steps: Sequence[EpilogueStep], then: tuple[Step, ...] | Signs, shift: Shift | None
+    ) -> None:
+        super().__init__(_kernel(layer, then, shift), steps, are_images=isinstance(layer, KernelConv))
+        self.layer, self.shift, self.gives_bits = layer, shift, isinstance(then, Signs)
+        self.sums_integers = layer.has_binary_input
+        self._inputs = None if layer.has_binary_input else layer.inputs
+        is_padded = isinstance(layer, KernelConv) and layer.padding_mode != "zeros"
+        self._border: Any = (layer._reversed_padding_repeated_twice, layer.padding_mode) if is_padded else None
+
+    @classmethod
+    def match(cls, work: Rewriting, node: Node) -> Match | None:
+        """Match a binary layer with its steps, and with a shift that no layer before it took."""
+        layer = product_of(work, node)
+        if layer is None:
+            return None
+        value: Any = node.args[0]
+        shift = work.module_of(value)
+        shift = shift if isinstance(shift, Shift) and _can_shift(layer, shift) else None
+        steps = work.chain(node, _channels_of(layer), are_images=isinstance(layer, KernelConv))
+        then: Any = None
+        if _leads_to_bits(work, layer, steps[-1].node if steps else node):
+            then = output_bits(layer, steps)
+        if then is None:
+            steps, then = for_kernels(steps, _channels_of(layer))
+        nodes = [node, *(step.node for step in steps)]
+        read = [layer] if shift is None else [layer, shift]
+        return Match(cls(layer, steps, then, shift), nodes, (value if shift is None else value.args[0],), read)
+
+    def seen(self, input: Tensor | Bits) -> Tensor | Bits | None:
+        """Return what the kernel reads of an input: images with a border, unless it pads them itself."""
+        if isinstance(input, Bits):
+            return input if self._dims in (None, input.words.dim()) else None
+        is_as_before = self._inputs is None or self.layer.inputs == self._inputs
+        if not is_as_before or input.dtype is not torch.float32 or self._dims not in (None, input.dim()):
+            return None
+        return input if self._border is None else functional.pad(input, *self._border)
+
+    def sums(self, input: Tensor | Bits) -> Tensor:
+        """Compute what the steps take, with the layer itself."""
+        if isinstance(input, Bits):
+            shifted = input.floats().movedim(-1, 1) if self.are_images else input.floats()
+        else:
+            shifted = input if self.shift is None else self.shift(input)
+        return self.layer.of_shifted(shifted)
+
+    def counts(self) -> dict[str, int]:
+        """Return what reports count."""
+        return {self.name: 1, STEPS: len(self.steps), BITS: int(self.gives_bits)}
+
+    def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
+        """Return how far sums may be off with their order, if they are of floats."""
+        if self.sums_integers:
+            return super().rounding(input, sums)
+        return input.abs().sum(-1, keepdim=True) * self.layer.scale.abs().reshape(-1) * ORDER
+
+
+def product_of(work: Rewriting, node: Node) -> KernelLayer | None:
+    """Return the binary layer that a node calls, if kernels can multiply by it and run what follows it."""
+    layer = work.module_of(node)
+    return layer if isinstance(layer, KernelLayer) and _can_fuse(layer) else None
+
+
+def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | None:
+    """Return the signs of what the steps make of each integer sum of the layer; None if they are no intervals.
+
+    None too if sums are of floats, or a step adds a tensor.
+    """
+    if not layer.has_binary_input or any(step.other is not None for step in steps):
+        return None
+    channels = _channels_of(layer)
+    functions = [step.apply for step in steps]
+    axis = 1 if isinstance(layer, KernelConv) else -1
+    scale, bias = layer.kernel_scale(), layer.kernel_bias()
+    with torch.no_grad():
+        return signs_of(functions, channels, layer.spec.entries // channels, scale, bias, layer.accumulator, axis)
+
+
+def _can_fuse(layer: KernelLayer) -> bool:
+    if not isinstance(layer, KernelConv | KernelLinear):
+        return False
+    if not layer.has_binary_input and not isinstance(layer, KernelLinear):
+        return False
+    layer.follow()
+    if layer.panels is None:
+        return False
+    dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
+    return dtypes == {torch.float32} and (isinstance(layer, KernelLinear) or len(layer.kernel_size) == 2)
+
+
+def _takes_bits(layer: nn.Module | None) -> bool:
+    """Return whether a layer also takes its input as bits: signs, which only its own border can pad."""
+    if not isinstance(layer, KernelLayer) or not _can_fuse(layer) or not layer.has_binary_input:
+        return False
+    return not isinstance(layer, KernelConv) or layer.padding_mode == "zeros"
+
+
+def _leads_to_bits(work: Rewriting, layer: KernelLayer, last: Node) -> bool:
+    """Return whether all that reads a value takes it as bits of channels, in the dimension where `layer` has them."""
+    readers = [work.module_of(user) for user in last.users]
+    are_images = isinstance(layer, KernelConv)
+    return bool(readers) and all(_takes_bits(m) and isinstance(m, KernelConv) == are_images for m in readers)
+
+
+def _can_shift(layer: KernelLayer, shift: Shift) -> bool:
+    """Return whether a shift of images can run in the pass of a layer that reads them."""
+    is_plain = shift.shift.dtype is torch.float32 and shift.shift.is_cpu
+    is_of_images = shift.dim in (1, -3) and isinstance(layer, KernelConv) and layer.has_binary_input
+    return is_plain and is_of_images and shift.channels == layer.input_channels(layer.spec.shape)
+
+
+def _channels_of(layer: KernelLayer) -> int:
+    return layer.spec.shape[layer.channel_dims[0]]
+
+
+def _kernel(layer: KernelLayer, then: tuple[Step, ...] | Signs, shift: Shift | None) -> Any:
+    assert layer.panels is not None
+    weight = layer.panels, layer.spec.shape[1 - layer.channel_dims[0]], _channels_of(layer)
+    output = layer.kernel_scale(), layer.kernel_bias()
+    if not layer.has_binary_input:
+        assert not isinstance(then, Signs)
+        return FusedFloatLinear(*weight, *output, then, layer.inputs == "int8")
+    if isinstance(layer, KernelConv):
+        geometry, added = (*layer.geometry(), layer.padding_value), None if shift is None else shift.shift
+        return FusedConv2d(layer.panels, *geometry, *output, layer.accumulator, then, input_shift=added)
+    return FusedLinear(*weight, *output, layer.accumulator, then)

@@ -1,0 +1,177 @@
+"""Epilogue steps: operations on each entry, or each channel, that may follow a product in one pass."""
+
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+from torch.nn import functional
+
+from proxconnect.deploy.fusion.mutation import is_copy
+from proxconnect.deploy.fusion.norms import can_fold, norm_affine
+from proxconnect.kernels.epilogue import Add, Affine, Clamp, Slope, Step
+from proxconnect.layers.react import Shift
+
+_NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_CLAMPS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
+_POINTWISE = (
+    nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.SELU, nn.CELU, nn.Hardswish, nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink,
+    nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Tanhshrink, nn.Softplus, nn.Softsign, nn.Threshold,
+)  # fmt: skip
+_RELUS: tuple[Any, ...] = (functional.relu, functional.relu_, torch.relu, torch.relu_)
+_POINTWISE_FUNCTIONS: tuple[Any, ...] = (
+    functional.gelu, functional.silu, functional.mish, functional.elu, functional.selu, functional.celu,
+    functional.hardswish, functional.hardsigmoid, functional.leaky_relu, functional.softplus, functional.softsign,
+    functional.tanh, functional.sigmoid, torch.tanh, torch.sigmoid,
+)  # fmt: skip
+_ADDITIONS: tuple[Any, ...] = (operator.add, operator.iadd, torch.add)
+_CURVES = {"tanh", "tanh_", "sigmoid", "sigmoid_"}
+_METHODS = {"relu", "relu_", *_CURVES}
+
+
+@dataclass(frozen=True)
+class EpilogueStep:
+    """A node of a graph that follows a product; `apply` computes it from the value so far and, if it adds, another."""
+
+    node: Node
+    apply: Callable[..., Any]
+    other: Node | None = None
+    """The node that is added; None for a step on the value alone."""
+    module: nn.Module | None = None
+
+    @property
+    def channels(self) -> int | None:
+        """Return for how many channels it has numbers; None if all share them."""
+        if isinstance(self.module, nn.PReLU):
+            return self.module.weight.numel() if self.module.weight.numel() > 1 else None
+        if isinstance(self.module, Shift):
+            return self.module.channels
+        return self.module.num_features if isinstance(self.module, _NORMS) else None
+
+    @property
+    def dim(self) -> int | None:
+        """Return the dimension of these channels; None if all share its numbers."""
+        if self.channels is None:
+            return None
+        return self.module.dim if isinstance(self.module, Shift) else 1
+
+    @property
+    def is_exact(self) -> bool:
+        """Return whether kernels and torch round it alike everywhere, so that equal inputs give equal bits."""
+        module, target = self.module, self.node.target
+        is_norm_or_curve = isinstance(module, (*_NORMS, *_POINTWISE)) or target in _POINTWISE_FUNCTIONS
+        return not (is_norm_or_curve or target in _CURVES)
+
+    def fits(self, channels: int, *, are_images: bool) -> bool:
+        """Return whether its numbers can be those of images, or of rows, with this number of channels."""
+        return self.channels is None or (self.channels == channels and self.dim in ((1, -3) if are_images else (1, -1)))
+
+    def kernel_step(self, channels: int) -> Step | None:
+        """Return the step by which the kernels do it, to the bit as torch does; None if they do not."""
+        module = self.module
+        if self.other is not None:
+            return Add()
+        if isinstance(module, _NORMS):
+            return norm_affine(module)
+        if isinstance(module, Shift):
+            return Affine(torch.ones(channels), module.shift.detach().float())  # rounded once, as a sum is
+        if isinstance(module, nn.Hardtanh):  # ReLU6 is one
+            return Clamp(float(module.min_val), float(module.max_val))
+        if isinstance(module, nn.ReLU) or (module is None and self.node.target in (*_RELUS, "relu", "relu_")):
+            return Clamp(0.0, inf)
+        if self.node.target is functional.relu6:
+            return Clamp(0.0, 6.0)
+        if isinstance(module, nn.LeakyReLU):
+            return Slope(torch.full((channels,), float(module.negative_slope), dtype=torch.float32))
+        if isinstance(module, nn.PReLU):
+            return Slope(module.weight.detach().float().expand(channels).contiguous())
+        return None
+
+
+def is_nothing(module: nn.Module) -> bool:
+    """Return whether a module gives back its input in evaluation."""
+    return type(module) in _NOTHING and not module.training
+
+
+def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueStep | None:
+    """Return `node`, whose input is `value`, as an epilogue step; None if it is none."""
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        return EpilogueStep(node, module, module=module) if node.args == (value,) and _may_follow(module) else None
+    if node.op == "call_method":
+        plain = node.target in _METHODS and len(node.args) == 1 and not node.kwargs
+        return EpilogueStep(node, _method(str(node.target))) if plain else _addition(node, value, ("add", "add_"))
+    if node.target in (*_RELUS, *_POINTWISE_FUNCTIONS, functional.relu6) and node.args[:1] == (value,):
+        rest, options = node.args[1:], dict(node.kwargs)
+        if any(isinstance(a, Node) for a in (*rest, *options.values())):
+            return None
+        return EpilogueStep(node, lambda x: node.target(x, *rest, **options))  # type: ignore[operator]  # it is a function
+    return _addition(node, value, _ADDITIONS)
+
+
+def _may_follow(module: nn.Module) -> bool:
+    if "forward" in vars(module):
+        return False
+    if type(module) in _NORMS:
+        return can_fold(module)
+    return type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU, Shift)
+
+
+def _addition(node: Node, value: Node, targets: tuple[Any, ...]) -> EpilogueStep | None:
+    """Return the step that adds another tensor."""
+    if node.target not in targets or len(node.args) != 2 or node.kwargs:
+        return None
+    others = [argument for argument in node.args if argument is not value]
+    if len(others) != 1 or not isinstance(others[0], Node):
+        return None
+    other = others[0]
+    source = other.args[0] if is_copy(other) and len(other.users) == 1 else other  # a copy was made to be written into
+    return EpilogueStep(node, torch.add, other=source if isinstance(source, Node) else other)
+
+
+def run(steps: Iterable[EpilogueStep], value: Tensor, others: Iterable[Tensor]) -> Tensor:
+    """Return what torch makes of a value, step by step; `others` are what they add."""
+    added = iter(others)
+    for step in steps:
+        value = step.apply(value) if step.other is None else step.apply(value, next(added))
+    return value
+
+
+def _method(name: str) -> Callable[[Tensor], Any]:
+    return lambda x: getattr(x, name)()
+
+
+def chain_from(head: Node, modules: dict[str, nn.Module], channels: int, *, are_images: bool) -> list[EpilogueStep]:
+    """Return the steps that follow `head`, images or rows with this number of channels.
+
+    Each alone reads the value of the one before, and none has numbers for anything but the channels, as a norm behind
+    rows may have.
+    """
+    steps: list[EpilogueStep] = []
+    value = head
+    while len(value.users) == 1:
+        (node,) = value.users
+        step = step_of(node, value, modules)
+        if step is None or not step.fits(channels, are_images=are_images):
+            break
+        steps.append(step)
+        value = node
+    return steps
+
+
+def for_kernels(steps: Iterable[EpilogueStep], channels: int) -> tuple[list[EpilogueStep], tuple[Step, ...]]:
+    """Return the first steps, as many as the kernels do, and how these do them."""
+    taken: list[EpilogueStep] = []
+    made: list[Step] = []
+    for step in steps:
+        kernel_step = step.kernel_step(channels)
+        if kernel_step is None:
+            break
+        taken.append(step)
+        made.append(kernel_step)
+    return taken, tuple(made)

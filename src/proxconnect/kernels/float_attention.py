@@ -1,0 +1,114 @@
+"""softmax(scale · q kᵀ) v of floats in one pass, called without torch's dispatcher."""
+
+import ctypes
+from functools import cache, lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from proxconnect.kernels.arguments import CPU
+from proxconnect.kernels.epilogue import PLANS
+from proxconnect.kernels.library import NUMBERS, CAttention, instruction_sets, library
+
+_LEAST_KEYS, _MOST_KEYS, _MOST_WIDTH = 16, 1024, 256
+"""Fewer keys do not fill a tile; more, or wider heads, do not stay in the second cache."""
+
+_SET = "amx"
+_NUMBER = NUMBERS[_SET]
+
+
+@cache
+def has_attention() -> bool:
+    """Whether this machine multiplies by bfloat16 in AMX, as `attention` does."""
+    kernels = library()
+    if kernels is None or _SET not in instruction_sets():
+        return False
+    try:
+        kernels.px_attention(_NUMBER, None, None, None, ctypes.byref(CAttention(0, 1, 1, 16, 16)), None, 1)
+    except RuntimeError:
+        return False
+    return True
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+    """softmax(scale · q kᵀ) v, as `scaled_dot_product_attention` computes it, in another order of sums.
+
+    q is (batch, heads, queries, width), k and v (batch, heads, keys, width); scale is 1/√width by default. Returns
+    (batch, queries, heads, width), as the next layer takes it. Products are those of float32, and errors those of sums
+    of float32. What the kernel does not take goes by torch: another dtype or device, widths that are no multiple of 16
+    or above 256, fewer than 16 or more than 1024 keys, heads whose entries lie apart, entries that are NaN or so large
+    that a score might come near a million, and machines without AMX for bfloat16. No gradient goes through the kernel.
+    """
+    if q.dtype is k.dtype is v.dtype is torch.float32 and q.is_cpu and k.is_cpu and v.is_cpu and has_attention():
+        q, k, v = (part.resolve_neg() if part.is_neg() else part for part in (q, k, v))
+        call = _plan(q.shape, k.shape, v.shape, q.stride(), k.stride(), v.stride(), scale)
+        if call is not None:
+            answer = _run(
+                call, (q.shape[0], q.shape[2], q.shape[1], q.shape[3]), q.data_ptr(), k.data_ptr(), v.data_ptr()
+            )
+            if answer is not None:
+                return answer
+    return functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+
+
+def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Tensor:
+    """`attention` of rows that hold the queries of all heads, then the keys, then the values.
+
+    qkv is (batch, tokens, 3 · heads · width). Returns (batch, tokens, heads, width); what the kernel does not take goes
+    by torch, as there. ValueError where `heads` does not divide the rows so.
+    """
+    batch, tokens, entries = qkv.shape
+    if heads < 1 or entries % (3 * heads):
+        raise ValueError(f"rows of 3 · heads · width entries are needed, heads at least 1; got {entries}, {heads}")
+    if qkv.dtype is torch.float32 and qkv.is_cpu and has_attention():
+        qkv = qkv.resolve_neg() if qkv.is_neg() else qkv
+        call = _plan_of_rows(batch, tokens, entries, qkv.stride(), heads, scale)
+        if call is not None:
+            at, part = qkv.data_ptr(), entries // 3 * qkv.element_size()
+            answer = _run(call, (batch, tokens, heads, entries // 3 // heads), at, at + part, at + 2 * part)
+            if answer is not None:
+                return answer
+    q, k, v = qkv.reshape(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    return functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+
+
+def _run(call: object, shape: tuple[int, ...], q: int, k: int, v: int) -> Tensor | None:
+    """The answer of the kernel to what lies at these addresses; None where it does not take these numbers."""
+    y = torch.empty(shape, dtype=torch.float32, device=CPU)
+    kernels = library()
+    assert kernels is not None
+    return None if kernels.px_attention(_NUMBER, q, k, v, call, y.data_ptr(), torch.get_num_threads()) else y
+
+
+@lru_cache(PLANS)
+def _plan_of_rows(
+    batch: int, tokens: int, entries: int, strides: tuple[int, ...], heads: int, scale: float | None
+) -> object | None:
+    """The plan for the queries, keys and values of such rows."""
+    width = entries // 3 // heads
+    if 3 * heads * width != entries or strides[2] != 1:
+        return None
+    shape, views = (batch, heads, tokens, width), (strides[0], width, strides[1], 1)
+    return _plan(shape, shape, shape, views, views, views, scale)
+
+
+@lru_cache(PLANS)
+def _plan(
+    q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...],
+    q_strides: tuple[int, ...], k_strides: tuple[int, ...], v_strides: tuple[int, ...], scale: float | None,
+) -> object | None:  # fmt: skip
+    """The structure by reference for tensors of such shapes and strides; None where the kernel does not take them."""
+    if len(q) != 4 or k != v or len(k) != 4 or (q[0], q[1], q[3]) != (k[0], k[1], k[3]) or 0 in q:
+        return None
+    (batch, heads, queries, width), keys = q, k[2]
+    if width % 16 or not 0 < width <= _MOST_WIDTH or not _LEAST_KEYS <= keys <= _MOST_KEYS:
+        return None
+    if any(strides[3] != 1 for strides in (q_strides, k_strides, v_strides)):
+        return None
+    scale = width**-0.5 if scale is None else scale
+    if not 0 < scale <= 1:
+        return None
+    three = ctypes.c_int64 * 3
+    strides = (three(*s[:3]) for s in (q_strides, k_strides, v_strides))
+    return ctypes.byref(CAttention(batch, heads, queries, keys, width, *strides, scale))

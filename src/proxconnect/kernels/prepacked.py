@@ -1,0 +1,133 @@
+"""Prepacked weights: the layouts that the kernels read, of signs and of whole numbers."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from proxconnect.kernels.bits import require_bits, unpack_bits
+
+PANEL = 8
+"""Rows of a weight of signs that lie together, word by word."""
+
+_BLOCK, _STEP = 16, 64
+"""Rows of a weight of whole numbers that lie together, and to how many entries pieces of a row are filled up."""
+
+
+def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
+    """Prepack the signs of a (rows, columns) weight, from `pack_bits`, as int64 words (⌈rows/8⌉, ⌈columns/64⌉, 8).
+
+    Entry [p, j, i] holds columns 64j to 64j + 63 of row 8p + i, the first in the lowest bit; what is beyond is 0.
+    ValueError for another number of bits.
+    """
+    require_bits(bits, rows * columns)
+    if columns % 64 == 0:  # a copy is aligned, which a mapped file is not
+        return _panelled(bits.clone().view(torch.int64).view(rows, columns // 64))
+    return _panelled(_words(unpack_bits(bits, (rows, columns), torch.int8)))
+
+
+def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
+    """Prepack the signs of an (out, in/groups, height, width) weight, from `pack_bits`, as int64 words.
+
+    They are (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8): the panels of each group's rows (height, width,
+    in/groups). Several groups, each of fewer than 64 channels and 32 outputs, as depthwise ones, are (height·width·
+    in/groups, ⌈out/64⌉): the bits of all outputs, for each tap and channel. ValueError for another number of bits, or a
+    shape of other dimensions.
+    """
+    rows = _rows_of_groups(bits, shape, groups)
+    return _words(rows.flatten(0, 1).T) if _is_thin(shape, groups) else _panelled_by_group(rows)
+
+
+def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
+    """Prepack the signs of an (out, in/groups, height, width) weight, from `pack_bits`, for patches of float images.
+
+    They are (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8), for groups of few channels too, which
+    `conv_panels` lays out differently. ValueError for another number of bits, or a shape of other dimensions.
+    """
+    return _panelled_by_group(_rows_of_groups(bits, shape, groups))
+
+
+def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
+    """Return the shape of what `panels()` makes, and `patch_panels()` of groups of so many rows each."""
+    return groups * -(-rows // PANEL), -(-columns // 64), PANEL
+
+
+@lru_cache(maxsize=4096)
+def conv_panels_shape(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
+    """Return the shape of what `conv_panels()` makes."""
+    outer, columns = shape[0] // groups, shape[1] * shape[2] * shape[3]
+    if _is_thin(shape, groups):
+        return columns, -(-shape[0] // 64)
+    return panels_shape(outer, columns, groups)
+
+
+def _is_thin(shape: Sequence[int], groups: int) -> bool:
+    """Return whether each output channel is a byte of a vector: a word for each group would be mostly empty."""
+    return groups > 1 and shape[1] < 64 and shape[0] // groups < 32
+
+
+def _rows_of_groups(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
+    """Return the signs as (groups, out/groups, height·width·in/groups)."""
+    if len(shape) != 4 or groups < 1 or shape[0] % groups:
+        raise ValueError(
+            "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
+            f"{tuple(shape)} and {groups} groups"
+        )
+    return unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1).reshape(groups, shape[0] // groups, -1)
+
+
+def _words(signs: Tensor) -> Tensor:
+    """Return signs (…, n) as int64 words (…, ⌈n/64⌉), the first in the lowest bit."""
+    columns = signs.shape[-1]
+    padded = torch.zeros(*signs.shape[:-1], -(-columns // 64) * 64, dtype=torch.uint8, device=signs.device)
+    padded[..., :columns] = signs > 0
+    places = 2 ** torch.arange(8, dtype=torch.uint8, device=signs.device)
+    words: Tensor = (padded.unflatten(-1, (-1, 8)) * places).sum(-1, dtype=torch.uint8).view(torch.int64)
+    return words
+
+
+def _panelled(by_row: Tensor) -> Tensor:
+    rows, words = by_row.shape
+    whole = torch.zeros(-(-rows // PANEL) * PANEL, words, dtype=torch.int64, device=by_row.device)
+    whole[:rows] = by_row
+    return whole.view(-1, PANEL, words).transpose(1, 2).contiguous()
+
+
+def _panelled_by_group(rows: Tensor) -> Tensor:
+    return torch.cat([_panelled(_words(of_group)) for of_group in rows])
+
+
+def int8_panels(levels: Tensor, dilation: Sequence[int] = (1, 1)) -> Tensor:
+    """Prepack a weight within ±127 as int8 (⌈out/16⌉, bytes), for `int8_linear` and `int8_conv2d`.
+
+    `levels` is int8, (out, in) or (out, in, height, width); `dilation` is that of the convolution. ValueError for
+    another shape, TypeError for another dtype.
+    """
+    if levels.dtype is not torch.int8:
+        raise TypeError(f"a weight of whole numbers is int8; got {levels.dtype}")
+    if levels.dim() not in (2, 4) or 0 in levels.shape:
+        raise ValueError(f"a weight is (out, in) or (out, in, height, width); got {tuple(levels.shape)}")
+    rows = levels[:, None] if levels.dim() == 2 else levels.permute(0, 2, 3, 1)
+    pieces = rows.reshape(rows.shape[0], *_pieces(levels.shape, dilation))
+    padding = -rows.shape[0] % _BLOCK
+    padded = functional.pad(pieces, (0, -pieces.shape[2] % _STEP, 0, 0, 0, padding))
+    blocks = padded.reshape(-1, _BLOCK, padded.shape[1] * padded.shape[2] // 4, 4).transpose(1, 2).flatten(1)
+    totals = 128 * padded.sum((1, 2), dtype=torch.int32).view(-1, _BLOCK)
+    return torch.cat([blocks, totals.view(torch.int8)], 1)
+
+
+def int8_panels_shape(weight: Sequence[int], dilation: Sequence[int] = (1, 1)) -> tuple[int, int]:
+    """Return the shape of what `int8_panels()` makes of a weight (out, in) or (out, in, height, width)."""
+    count, length = _pieces(weight, dilation)
+    steps = count * -(-length // _STEP)
+    return -(-weight[0] // _BLOCK), steps * _STEP * _BLOCK + 4 * _BLOCK
+
+
+def _pieces(weight: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
+    """Return how many pieces of an image a patch is, and their length: rows of the kernel, or taps that lie apart."""
+    if len(weight) == 2:
+        return 1, weight[1]
+    _, channels, height, width = weight
+    return (height, width * channels) if dilation[1] == 1 or width == 1 else (height * width, channels)

@@ -1,0 +1,1 @@
+"""Certificates: whether a run inherits the guarantee of ProxConnect."""

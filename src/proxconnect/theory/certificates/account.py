@@ -1,0 +1,72 @@
+"""The bookkeeping of ProxConnect: both sides of the identity of every certificate, term by term.
+
+With p_τ = P_τ(w*_τ), the potential Φ_τ at μ_{τ+1}, whose minimiser is p_{τ+1}, and
+Δ_τ(w) = Φ_τ(w) - Φ_τ(p_{τ+1}) - ⟨w - p_{τ+1}, w*_{τ+1}⟩, any vectors g and every w in the domain of Φ satisfy
+
+    Σ_τ η_τ⟨p_τ - w, g_τ⟩ + (Φ_τ - Φ_{τ-1})(p_τ) - (Φ_τ - Φ_{τ-1})(w)  =  Δ_0(w) - Δ_t(w) + Σ_τ Δ_τ(p_τ).
+
+Row k of a tensor of t+1 rows belongs to w*_{k+1}, p_{k+1} and Φ_k. Row k of t rows belongs to step τ = k+1.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from proxconnect.theory.certificates.potentials import Potentials
+from proxconnect.theory.certificates.trajectory import Trajectory
+
+
+@dataclass(frozen=True, eq=False)
+class Account:
+    """The terms of the identity at m comparison points w, at every horizon."""
+
+    points: Tensor
+    """w, (m, n)."""
+    learning_rates: Tensor
+    """η_τ, (t,)."""
+    earned: Tensor
+    """η_τ⟨p_τ - w, g_τ⟩, (m, t)."""
+    moved: Tensor
+    """(Φ_τ - Φ_{τ-1})(p_τ) - (Φ_τ - Φ_{τ-1})(w), (m, t)."""
+    distances: Tensor
+    """Δ_0(w) to Δ_t(w), (m, t+1)."""
+    hops: Tensor
+    """Δ_τ(p_τ), (t,)."""
+    size: Tensor
+    """The size of the numbers whose differences both sides are, (m, t)."""
+
+    @property
+    def travelled(self) -> Tensor:
+        """Σ η_τ at every horizon, (t,)."""
+        return self.learning_rates.cumsum(0)
+
+    @property
+    def left(self) -> Tensor:
+        """The left side at every horizon, (m, t)."""
+        return (self.earned + self.moved).cumsum(1)
+
+    @property
+    def right(self) -> Tensor:
+        """The right side at every horizon, (m, t)."""
+        return self.distances[:, :1] - self.distances[:, 1:] + self.hops.cumsum(0)
+
+    @property
+    def gap(self) -> Tensor:
+        """|left - right| relative to the size of their terms, (m, t)."""
+        return (self.left - self.right).abs() / self.size
+
+
+def account(trajectory: Trajectory, potentials: Potentials, p: Tensor, points: Tensor) -> Account:
+    """Compute both sides of the identity at `points` (m, n), for the prox points `p` (t+1, n)."""
+    latents, rates = trajectory.latents, trajectory.learning_rates
+    own = potentials.at_rows(p)
+    ahead = potentials.at_rows(p.roll(1, 0))[1:]  # Φ_τ(p_τ)
+    at_w = potentials.at_points(points)
+    pairing = points @ latents.T
+    distances = at_w - own - pairing + (p * latents).sum(1)
+    hops = ahead - own[1:] - ((p[:-1] - p[1:]) * latents[1:]).sum(1)
+    earned = rates * ((p[:-1] * trajectory.updates).sum(1) - points @ trajectory.updates.T)
+    moved = (ahead - own[:-1]) - at_w.diff(dim=1)
+    terms = (earned.abs() + moved.abs() + hops.abs()).cumsum(1) + at_w[:, :1].abs() + pairing[:, :1].abs()
+    size = terms + at_w[:, 1:].abs() + own[1:].abs() + pairing[:, 1:].abs()
+    return Account(points, rates, earned, moved, distances, hops, size)

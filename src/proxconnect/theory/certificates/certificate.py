@@ -1,0 +1,311 @@
+"""Certificates of runs: the identity, the conditions that can fail, the bound, and the part of it that is unused.
+
+A run by a pair F = T∘P, B = T'∘P inherits the guarantee of ProxConnect if
+1. p_τ = P(w*_τ) is the minimiser of Φ - ⟨·, w*_τ⟩, that is Δ(w) ≥ 0 for all w in the domain of Φ,
+2. F(w*_τ) = T(p_τ) and g_τ = T'(p_τ) ⊙ ∇ℓ(T(p_τ)) with one T for the whole run,
+3. ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w), as for a convex ℓ∘T.
+The identity of `account` holds for any vectors g, so no verdict rests on it alone. Sources: ProxConnect, Dockhorn 2021
+(arXiv 2110.13220), and PC++, Lu 2023 (arXiv 2402.17710).
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from textwrap import wrap
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
+from proxconnect.theory.certificates import checks
+from proxconnect.theory.certificates.account import Account, account
+from proxconnect.theory.certificates.checks import Check
+from proxconnect.theory.certificates.composite import Composite, Excess, Loss
+from proxconnect.theory.certificates.potentials import NotProximalError, Potentials
+from proxconnect.theory.certificates.trajectory import Trajectory
+from proxconnect.theory.verdicts import words
+from proxconnect.theory.verdicts.decomposition import decompose
+
+VANISHING = 0.5
+"""A bound vanishes if over the second half of a run it is at most this share of that over the first."""
+
+
+_CONDITIONS = ("  identity", "1 Δ(w) ≥ 0", "2 F(w*) = T(p)", "  g = T'(p)⊙∇ℓ", "3 convexity")
+_ORIGINS = {"Δ₀(w)": "the start", "ΣΔ_τ(p_τ)": "the steps", "drift of Φ": "moving μ"}
+"""The origin of each term of the bound."""
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """The guarantee of one run; `print` it for the terms of its bound.
+
+    If `holds` is True, `excess` ≤ `bound` at every horizon.
+    """
+
+    pair: str
+    """The name of the pair."""
+    steps: int
+    """t."""
+    entries: int
+    """n, the number of latents."""
+    identity: Check
+    """Both sides agree, for any pair."""
+    proximality: Check
+    """The least Δ_τ(w) over a grid of the domain of Φ."""
+    forward: Check
+    """F(w*) = T(p), with the T of the last step."""
+    gradient: Check
+    """g = T'(p) ⊙ ∇ℓ, T' the derivative of T."""
+    convexity: Check
+    """The least ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ - (ℓ∘T)(p_τ) + (ℓ∘T)(w)."""
+    account: Account | None = None
+    """The terms at every comparison point; None if the pair has no account."""
+    excesses: Excess | None = None
+    """The excess loss over every comparison point; None without a loss."""
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """All five."""
+        return self.identity, self.proximality, self.forward, self.gradient, self.convexity
+
+    @property
+    def holds(self) -> bool | None:
+        """True if the identity and all three conditions hold, False if one fails, None if one was not checked."""
+        verdicts = [check.holds for check in self.checks]
+        return False if False in verdicts else None if None in verdicts else True
+
+    @property
+    def reason(self) -> str:
+        """The first check that fails, else the first that was not checked, in one line."""
+        for verdict, word in ((False, "fails"), (None, "is not known")):
+            for check in self.checks:
+                if check.holds is verdict:
+                    return f"{check.name} {word}: {check.detail}"
+        return "the identity and all three conditions hold"
+
+    @property
+    def chosen(self) -> int:
+        """The comparison point of `bound` and `excess`: the one with the lowest loss, or the first without a loss."""
+        return 0 if self.excesses is None else self.excesses.lowest
+
+    @cached_property
+    def terms(self) -> dict[str, Tensor]:
+        """The terms of the bound on the average excess at every horizon, (t,), each divided by Ση."""
+        if self.account is None:
+            return {}
+        a, w = self.account, self.chosen
+        start = a.distances[w, 0].expand(self.steps)
+        sums = {"Δ₀(w)": start, "ΣΔ_τ(p_τ)": a.hops.cumsum(0), "drift of Φ": 0.0 - a.moved[w].cumsum(0)}
+        return {name: total / a.travelled for name, total in sums.items()}
+
+    @property
+    def bound(self) -> Tensor | None:
+        """The sum of `terms`, which the average excess cannot exceed if the certificate holds, (t,)."""
+        return torch.stack(list(self.terms.values())).sum(0) if self.terms else None
+
+    @cached_property
+    def unused(self) -> dict[str, Tensor]:
+        """The terms of bound - excess at every horizon, (t,); empty without a loss.
+
+        If g = T'(p) ⊙ ∇ℓ, excess = bound - Σ unused exactly.
+        """
+        if self.account is None or self.excesses is None:
+            return {}
+        left = self.account.distances[self.chosen, 1:] / self.account.travelled
+        return {"Δ_t(w)": left, "slack of convexity": self._average(self.excesses.slacks)}
+
+    @property
+    def excess(self) -> Tensor | None:
+        """Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση at every horizon, (t,); None without a loss."""
+        return None if self.excesses is None else self._average(self.excesses.values)
+
+    @property
+    def persistent(self) -> str | None:
+        """The term that keeps the bound from vanishing: the largest one over the second half of the run.
+
+        None if the bound is on its way to 0: over the second half it is at most half of that over the first.
+        """
+        if self.bound is None or self.steps < 2:
+            return None
+        first, second = self.halves(self.bound)
+        if second <= max(0.0, VANISHING * first):
+            return None
+        return max(self.terms, key=lambda name: self.halves(self.terms[name])[1])
+
+    def halves(self, average: Tensor) -> tuple[float, float]:
+        """Return an average (t,), weighted by η over the steps so far, over each half of the run.
+
+        The second value is its limit if the run goes on like that. NaN if every η of a half is 0.
+        """
+        assert self.account is not None
+        eta, middle = self.account.travelled, self.steps // 2
+        before = torch.zeros_like(eta[0]) if middle == 0 else eta[middle - 1]
+        sum_before = torch.zeros_like(before) if middle == 0 or before == 0 else average[middle - 1] * before
+        second = (average[-1] * eta[-1] - sum_before) / (eta[-1] - before)
+        return float(sum_before / before), float(second)
+
+    def _average(self, values: Tensor) -> Tensor:
+        assert self.account is not None
+        a = self.account
+        return (a.learning_rates * values[self.chosen]).cumsum(0) / a.travelled
+
+    def __str__(self) -> str:
+        return _statement(self)
+
+
+def _statement(found: Certificate) -> str:
+    """Write the checks, the bound term by term, its unused part, and the verdict."""
+    lines = [f"{found.pair}: {found.steps} steps of {found.entries} latents", ""]
+    if found.account is None:
+        return "\n".join([*lines, *wrap(f"No account exists: {found.forward.reason}.", 80)])
+    for name, check in zip(_CONDITIONS, found.checks, strict=True):
+        lines += wrap(f"{name:16}{check}", 80, subsequent_indent=29 * " ")
+    return "\n".join([*lines, "", *_balance(found), "", *wrap(_verdict(found), 80)])
+
+
+def _balance(found: Certificate) -> list[str]:
+    """Write the terms of the bound and of its unused part, over each half and over the whole run."""
+    rows: list[tuple[str, Tensor]] = [(f"  {_ORIGINS[name]}: {name}/Ση", term) for name, term in found.terms.items()]
+    if found.bound is not None:
+        rows.append(("bound, not owed here" if found.holds is False else "bound on the excess", found.bound))
+    rows += [(f"  less {name}", term) for name, term in found.unused.items()]
+    if found.excess is not None:
+        rows.append(("excess over w", found.excess))
+    size = max(float(values.abs().max()) for _, values in rows)
+    lines = [f"{'averages over the':36}{'1st half':>12}{'2nd half':>12}{'whole run':>12}"]
+    for name, values in rows:
+        numbers = (*found.halves(values), float(values[-1]))
+        lines.append(f"{name:36}" + "".join(f"{_shown(number, size):>12}" for number in numbers))
+    return lines
+
+
+def _shown(number: float, size: float) -> str:
+    """Write a number; one below the rounding of others of that size is 0."""
+    if math.isnan(number):
+        return "-"
+    return f"{0.0 if abs(number) < 1e-13 * size else number:.4g}"
+
+
+def _verdict(found: Certificate) -> str:
+    """Say whether the run inherits the guarantee, and which term keeps the bound up."""
+    failing = [check.name for check in found.checks if check.holds is False]
+    if failing == ["convexity"]:
+        return (
+            "The run does not inherit the guarantee on the average excess, as ℓ∘T is not convex. It is ProxConnect on "
+            "ℓ∘T all the same, and what is left to say is about stationary points of ℓ∘T."
+        )
+    if failing:
+        return "The run does not inherit the guarantee."
+    verdict = "The run inherits the guarantee." if found.holds else "Whether it inherits the guarantee is not decided."
+    if found.steps < 2:
+        return verdict
+    if found.persistent is None:
+        return (
+            f"{verdict} The bound is on its way to 0: over the second half of the run it is below half of what it was."
+        )
+    value = found.halves(found.terms[found.persistent])[1]
+    return (
+        f"{verdict} What keeps the bound from vanishing is {found.persistent}/Ση, {value:.3g} over the second half of "
+        "the run."
+    )
+
+
+def certificate(
+    trajectory: Trajectory, pair: str | AnyPair, loss: Loss | None = None, at: Tensor | None = None
+) -> Certificate:
+    """Check whether a run inherits the guarantee of ProxConnect, and compute the bound of its average excess loss.
+
+    A `Heuristic`, or a prox that falls somewhere, has no account: the certificate fails and says why.
+
+    Args:
+        trajectory: from a `Recorder` or `Trajectory.from_latents`.
+        pair: the pair of the training, or its name in `PAIRS`.
+        loss: ℓ of a flat weight vector (n,), a scalar tensor that autograd can differentiate. Without it the convexity
+            inequality is not checked, and g only if the trajectory has gradients.
+        at: comparison points w in the domain of Φ, (n,) or (m, n). By default: ±1 throughout, the signs of the last
+            latents, the last prox point and that of the lowest loss, if they are in the domain.
+
+    Raises:
+        ValueError: a μ is outside the pair's domain, or points `at` are outside that of Φ.
+        ProbeError: P, T or a heuristic gives no finite float64 values.
+        TooRoughError: P or T has more jumps and kinks than can be told apart.
+        TypeError: `trajectory`, `pair` or `at` has another type.
+    """
+    pair = resolve(pair)
+    if not isinstance(trajectory, Trajectory):
+        raise TypeError(
+            f"certificate takes a Trajectory first, as recorder.trajectory(...) or Trajectory.from_latents(...); got "
+            f"{type(trajectory).__name__}"
+        )
+    if pair.sharpness is not None:
+        for mu in (float(trajectory.mu.min()), float(trajectory.mu.max())):
+            pair.sharpness.require(mu, f"pair {pair.name!r}")
+    last = float(trajectory.mu[-2])
+    if not isinstance(pair, Pair):
+        return _refused(trajectory, pair, _no_decomposition(pair, last))
+    try:
+        potentials = Potentials(pair.prox, trajectory.mu, float(trajectory.latents.abs().max()))
+    except NotProximalError as error:
+        return _refused(trajectory, pair, str(error))
+    p = potentials.prox_points(trajectory.latents)
+    composite = Composite.at(p[:-1], pair.transform, last, loss)
+    points = _usual_points(trajectory, potentials, p, composite) if at is None else _given_points(at, potentials, p)
+    owed = account(trajectory, potentials, p, points)
+    excess = composite.against(points)
+    return Certificate(
+        pair.name, trajectory.steps, trajectory.entries,
+        checks.identity(owed, trajectory.resolution), checks.proximality(trajectory.latents, potentials, p),
+        checks.forward(trajectory, pair, composite), checks.gradient(trajectory, pair, composite),
+        checks.convexity(excess), owed, excess,
+    )  # fmt: skip
+
+
+def _usual_points(trajectory: Trajectory, potentials: Potentials, p: Tensor, composite: Composite) -> Tensor:
+    """Return the usual comparison points in the domain of every Φ, (m, n)."""
+    ones = torch.ones_like(p[0])
+    rows = [ones, -ones, torch.copysign(ones, trajectory.latents[-1] + 0.0), p[-1]]
+    rows += [] if composite.best is None else [composite.best]
+    candidates = torch.stack(rows)
+    usual: Tensor = torch.unique(candidates[potentials.at_points(candidates).isfinite().all(1)], dim=0)
+    return usual if len(usual) else p[-1:]
+
+
+def _given_points(at: Tensor, potentials: Potentials, p: Tensor) -> Tensor:
+    """Return the comparison points `at`, (m, n), in the domain of every Φ."""
+    if not isinstance(at, Tensor):
+        raise TypeError(f"at takes a tensor of shape (n,) or (m, n); got {type(at).__name__}")
+    points: Tensor = torch.atleast_2d(at.detach().to("cpu", torch.float64))
+    if points.shape[1:] != p.shape[1:]:
+        raise ValueError(f"at must have shape (n,) or (m, n) with n = {p.shape[1]}; got {tuple(at.shape)}")
+    outside = ~potentials.at_points(points).isfinite().all(1)
+    if bool(outside.any()):
+        raise ValueError(
+            f"point {int(outside.nonzero()[0])} of at is outside the domain of the potential Φ, where it is infinite: "
+            "take one that P reaches, as the last prox point"
+        )
+    return points
+
+
+def _no_decomposition(pair: Heuristic, mu: float) -> str:
+    """Say why a heuristic has no account, from its verdict."""
+    verdict = decompose(pair, mu=None if pair.sharpness is None else mu)
+    at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"
+    if verdict.legitimate:
+        return (
+            f"{pair.name!r} is legitimate{at}, but states neither P nor T: certify the Pair that does, as "
+            "theory.synthesize(transform, prox, name) makes it"
+        )
+    word = "no P and T" if verdict.legitimate is False else "it could not be told whether any P and T"
+    where = words.place(verdict)
+    return (
+        f"{word} have F = T∘P and B = T'∘P for {pair.name!r}{at}. {verdict.reason}"
+        f"{f' ({where})' if where else ''}. theory.correct makes a pair of its B that has an account"
+    )
+
+
+def _refused(trajectory: Trajectory, pair: AnyPair, reason: str) -> Certificate:
+    """Return the certificate of a pair without a potential."""
+    names = ("identity", "proximality", "gradient", "convexity")
+    none, proximal, gradient, convexity = (Check(name, None, math.nan, "no account") for name in names)
+    refusal = Check("forward", False, math.nan, reason)
+    return Certificate(pair.name, trajectory.steps, trajectory.entries, none, proximal, refusal, gradient, convexity)

@@ -1,0 +1,107 @@
+"""Potentials Φ = ½z² + r of a prox, whose minimiser is the prox point: P(x) = argmin_z Φ(z) - xz."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import Pair, Prox
+from proxconnect.theory.functions.mesh import REACH
+from proxconnect.theory.verdicts.curves import ProxCurve
+from proxconnect.theory.verdicts.declaration import Declaration, fall_of
+
+Potential = Callable[[Tensor], Tensor]
+
+
+class NotProximalError(ValueError):
+    """A map that falls somewhere, so that it is the prox of nothing; the message says where."""
+
+
+@dataclass(frozen=True, eq=False)
+class Integrated:
+    """Φ(z) = ½z² + r(z) with the r = ∫(P⁻¹ - id) of a curve P."""
+
+    curve: ProxCurve
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return Φ(z), with the shape of `z`."""
+        return 0.5 * z.square() + self.curve.regularizer(z)
+
+
+def potential(prox: Prox, mu: float = 1.0, reach: float = REACH) -> Potential:
+    """Return Φ = ½z² + r at sharpness `mu`, a function of float64 tensors of any shape, +∞ outside its domain.
+
+    Uses `prox.regularizer` if the prox states it. If not, P is integrated, with an error below 1e-9 within ±4 if it is
+    smooth between its jumps. Φ is then affine inside a gap of the range of P, +∞ beyond a range that ends in a plateau,
+    and NaN beyond the values that P reaches. The two ways differ by a constant, and inside gaps, where r may be
+    anything above. NaN stays NaN.
+
+    Args:
+        prox: P.
+        mu: the sharpness; ignored by a P that does not depend on it.
+        reach: P is integrated on [-reach, reach].
+
+    Raises:
+        NotProximalError: P falls somewhere.
+        ProbeError: P gives no finite float64 values.
+        TooRoughError: P has more jumps and kinks than can be told apart.
+        TypeError: `prox` is no `Prox`.
+    """
+    if not isinstance(prox, Prox):
+        raise TypeError(f"potential takes a Prox, as that of a pair, PAIRS['bnn'].prox; got {type(prox).__name__}")
+    try:
+        prox.regularizer(torch.zeros(1, dtype=torch.float64), mu)
+    except NotImplementedError:
+        declared = Declaration(Pair(repr(prox), prox), mu, -reach, reach)
+        if (fall := fall_of(declared.mesh, "P")) is not None:
+            raise NotProximalError(f"{fall}: it is the prox of nothing, since those maps are nondecreasing") from None
+        return Integrated(declared.prox)
+    return lambda z: 0.5 * z.square() + prox.regularizer(z, mu)
+
+
+@dataclass(frozen=True, eq=False)
+class SharpnessGroup:
+    """The rows of a run with one sharpness, and Φ there."""
+
+    mu: float
+    rows: Tensor
+    potential: Potential
+
+
+class Potentials:
+    """Φ_0 to Φ_t of a run, one for each distinct μ, known at least at the prox points of latents up to ±`reach`."""
+
+    def __init__(self, prox: Prox, mu: Tensor, reach: float = REACH) -> None:
+        places = mu if prox.sharpness is not None else torch.ones_like(mu)
+        distinct, inverse, counts = places.unique(return_inverse=True, return_counts=True)
+        rows = inverse.argsort(stable=True).split(counts.tolist())
+        self.prox, self.count = prox, len(mu)
+        self._groups = [
+            SharpnessGroup(m, r, potential(prox, m, max(REACH, reach)))
+            for m, r in zip(distinct.tolist(), rows, strict=True)
+        ]
+
+    def __iter__(self) -> Iterator[SharpnessGroup]:
+        return iter(self._groups)
+
+    def prox_points(self, latents: Tensor) -> Tensor:
+        """Return P at the sharpness of each row, (t+1, n)."""
+        points = torch.empty_like(latents)
+        for group in self:
+            points[group.rows] = self.prox(latents[group.rows], group.mu)
+        return points
+
+    def at_rows(self, points: Tensor) -> Tensor:
+        """Return Φ_k of row k, summed over the entries, (t+1,)."""
+        values = torch.empty(self.count, dtype=points.dtype)
+        for group in self:
+            values[group.rows] = group.potential(points[group.rows]).sum(1)
+        return values
+
+    def at_points(self, points: Tensor) -> Tensor:
+        """Return every Φ_k at each of m points (m, n), summed over the entries, (m, t+1)."""
+        values = torch.empty(len(points), self.count, dtype=points.dtype)
+        for group in self:
+            values[:, group.rows] = group.potential(points).sum(1, keepdim=True)
+        return values

@@ -1,0 +1,248 @@
+"""Trajectories recorded from any training loop, in bounded memory."""
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
+
+from proxconnect._support.text import some
+from proxconnect.layers import BinaryLayer
+from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
+from proxconnect.quantizer import Quantizer
+from proxconnect.theory.certificates.trajectory import Trajectory
+
+
+class Recorder:
+    """A recorder of the `Trajectory` of every binary layer that `optimizer` moves, for any training loop.
+
+    Make it before training, and end it by `remove()`, or use it as a context. Call `trajectories()` at any time for the
+    last `steps` steps of at most `entries` latents a layer. The choice of latents is random and stays: every identity
+    of a certificate holds entry by entry, and a window of a run is a run. A step costs one small copy to the CPU a
+    layer. Nothing in the run changes.
+
+    - w*_t and μ_t are those of the first forward pass of the step in `train()`, whatever hooks clamp or overwrite. If
+      no pass is seen, as with torch.compile or an accumulator, they are those before the step.
+    - g_t is (w*_t - w*_{t+1})/η_t for any optimizer. With momentum, weight decay, `clip_latents` or an adaptive
+      optimizer it is not B ⊙ ∇ℓ, and the certificate says so. If a rule overwrites the latents, g_t includes
+      (w*_t - P(w*_t))/η_t.
+    - Gradients are those of the loss that `backward()` was called on, summed over accumulated batches. A GradScaler's
+      factor is in them; clipping is not. The window has none if one is unknown, or a closure ran at several weights.
+    - A pass whose gradient was zeroed before a step is no step. A step that GradScaler skips is none, either.
+
+    Args:
+        optimizer: any optimizer; one that wraps another (Accelerate, Lightning) stands for that one.
+        model: the binarized model, its weights without a scale.
+        entries: the most latents to record of a layer.
+        steps: the most steps to keep, the last ones.
+        seed: the seed of the choice of latents.
+
+    Raises:
+        ValueError: there is no binary layer, the optimizer holds none of their latents, a latent is sharded (FSDP2), or
+            weights have a scale: the certificate needs α to be constant.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, model: nn.Module, *, entries: int = 256, steps: int = 1000, seed: int = 0
+    ) -> None:
+        if entries < 1 or steps < 1:
+            raise ValueError(f"entries and steps must be at least 1; got entries={entries}, steps={steps}")
+        self._optimizer = unwrapped(optimizer)
+        layers = stepped_layers(self._optimizer, model)
+        _require_recordable(layers)
+        group_of = {id(p): i for i, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
+        self._tapes = {
+            name: _Tape(layer, group_of[id(layer.latent)], _chosen(layer, entries, f"{seed} {name}"), steps)
+            for name, layer in layers.items()
+        }
+        # The hooks of all optimizers run before and after those of this one, which may overwrite, clamp or move μ.
+        self._hooks = [
+            register_optimizer_step_pre_hook(self._before_step),
+            register_optimizer_step_post_hook(self._after_step),
+        ]
+
+    def trajectories(self) -> dict[str, Trajectory]:
+        """Return the steps so far, by qualified name of the layer; RuntimeError before the first step."""
+        return {name: tape.trajectory() for name, tape in self._tapes.items()}
+
+    def entries(self) -> dict[str, Tensor]:
+        """Return the indices into the flattened latent that are recorded, ascending, by name of the layer."""
+        return {name: tape.index.cpu() for name, tape in self._tapes.items()}
+
+    def remove(self) -> None:
+        """Stop recording; the steps so far stay."""
+        for hook in self._hooks:
+            hook.remove()
+        for tape in self._tapes.values():
+            tape.remove()
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if optimizer is self._optimizer:
+            is_step = takes_effect(optimizer, kwargs)
+            for tape in self._tapes.values():
+                if is_step:
+                    tape.before_step(optimizer)
+                else:
+                    tape.forget()
+
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if optimizer is self._optimizer:
+            for tape in self._tapes.values():
+                tape.after_step()
+
+
+def _require_recordable(layers: dict[str, BinaryLayer]) -> None:
+    scaled = [
+        name
+        for name, layer in layers.items()
+        if layer.weight_quantizer.scale is not None and not layer.weight_quantizer.pair.is_identity
+    ]
+    if scaled:
+        raise ValueError(
+            f"the weights of {some(scaled)} have a scale α that moves with them, and a certificate needs it constant: "
+            "call binarize(model, ..., scale=None)"
+        )
+    sharded = [name for name, layer in layers.items() if hasattr(layer.latent, "to_local")]
+    if sharded:
+        raise ValueError(
+            f"the latents of {some(sharded)} are sharded, and a trajectory is of whole ones: record a run of the same "
+            "model in one process, or under DistributedDataParallel"
+        )
+
+
+def _chosen(layer: BinaryLayer, entries: int, seed: str) -> Tensor:
+    """Draw at most `entries` indices into the flattened latent, without a permutation of all of them."""
+    count = layer.latent.numel()
+    return torch.tensor(sorted(Random(seed).sample(range(count), min(count, entries))))
+
+
+class _Step(NamedTuple):
+    """A step that was taken: w*_t, μ_t, η_t, and the forward pass it came from, if one was seen."""
+
+    latent: Tensor
+    mu: float
+    rate: float
+    seen: "_Pass | None"
+
+
+class _Tape:
+    """The last steps of one layer, and the forward pass of its quantizer since the last step."""
+
+    def __init__(self, layer: BinaryLayer, group: int, index: Tensor, steps: int) -> None:
+        self.layer, self.group, self.index = layer, group, index
+        self.latent = layer.latent  # the parameter that the optimizer holds
+        self.steps: deque[_Step] = deque(maxlen=steps)
+        self.here = self._now()
+        self.seen: _Pass | None = None
+        self.rate: float | None = None  # η of a step that has begun
+        self._hook = layer.weight_quantizer.register_forward_hook(self._observe)
+
+    def before_step(self, optimizer: Optimizer) -> None:
+        """Note the start of the step; changes by others since the last step count as part of that."""
+        self.here = (self.seen.latent, self.seen.mu) if self.seen else self._now()
+        self.rate = float(optimizer.param_groups[self.group]["lr"])
+
+    def after_step(self) -> None:
+        """Note the step and its end."""
+        if self.rate is not None:
+            self.steps.append(_Step(*self.here, self.rate, self.seen))
+            self.here = self._now()
+            self.forget()
+
+    def forget(self) -> None:
+        """Begin the next step: the pass that was seen listens no more."""
+        if self.seen is not None:
+            self.seen.close()
+        self.seen = self.rate = None
+
+    def trajectory(self) -> Trajectory:
+        """Return the steps so far."""
+        if not self.steps:
+            raise RuntimeError("no step is recorded yet: call trajectories() after optimizer.step()")
+        steps, (latent, mu) = list(self.steps), self.here
+        passes = [step.seen for step in steps if step.seen]
+        gradients = [p.gradient for p in passes if p.gradient is not None and bool(p.gradient.isfinite().all())]
+        return Trajectory.from_latents(
+            [*(step.latent for step in steps), latent],
+            [step.rate for step in steps],
+            [*(step.mu for step in steps), mu],
+            gradients=gradients if len(gradients) == len(steps) else None,
+            weights=[p.weight for p in passes] if len(passes) == len(steps) else None,
+            resolution=torch.finfo(self.layer.latent.dtype).eps,
+        )
+
+    def remove(self) -> None:
+        """Leave no hook on the layer."""
+        self._hook.remove()
+        self.forget()
+
+    def _observe(self, quantizer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if torch.compiler.is_compiling() or not (quantizer.training and output.requires_grad):
+            return
+        assert isinstance(quantizer, Quantizer)
+        if self._was_dropped():
+            self.forget()
+        latent = self._sample(args[0])
+        if self.seen is None:
+            self.seen = _Pass(latent, float(quantizer.mu), self._sample(output))
+        elif not torch.equal(latent, self.seen.latent):
+            self.seen.is_single = False
+        self.seen.listen(output, self._sample)
+
+    def _was_dropped(self) -> bool:
+        """Return whether the gradient of the pass was zeroed before a step took it, as when GradScaler skips one."""
+        return self.seen is not None and self.seen.summed is not None and self.rate is None and self.latent.grad is None
+
+    def _now(self) -> tuple[Tensor, float]:
+        return self._sample(self.layer.latent), float(self.layer.weight_quantizer.mu)
+
+    def _sample(self, values: Tensor) -> Tensor:
+        """Return the chosen entries, float64 on the CPU."""
+        self.index = self.index.to(values.device)
+        return values.detach().reshape(-1)[self.index].to("cpu", torch.float64)
+
+
+class _Pass:
+    """The first forward pass of a step, and the sum of the gradients of that pass and of those after it."""
+
+    def __init__(self, latent: Tensor, mu: float, weight: Tensor) -> None:
+        self.latent, self.mu, self.weight = latent, mu, weight
+        self.summed: Tensor | None = None
+        self.is_single = True
+        self._is_open = True
+        self._leaf_hook: RemovableHandle | None = None
+
+    @property
+    def gradient(self) -> Tensor | None:
+        """∇ℓ at `weight`; None if the passes were at several weights, or had no gradient."""
+        return self.summed if self.is_single else None
+
+    def listen(self, output: Tensor, sample: Callable[[Tensor], Tensor]) -> None:
+        """Add the gradients that come back to `output`."""
+
+        def add(gradient: Tensor) -> None:
+            if self._is_open:
+                self.summed = sample(gradient) if self.summed is None else self.summed + sample(gradient)
+
+        if not output.is_leaf:
+            output.register_hook(add)
+        elif self._leaf_hook is None:  # in full precision: the latent itself, which stays, and sees every pass
+            self._leaf_hook = output.register_hook(add)
+
+    def close(self) -> None:
+        """Ignore gradients of old graphs from now on."""
+        self._is_open = False
+        if self._leaf_hook is not None:
+            self._leaf_hook.remove()
+            self._leaf_hook = None

@@ -1,0 +1,1 @@
+"""Functions of one real variable: checked callables, smooth pieces of them, and fast tables."""

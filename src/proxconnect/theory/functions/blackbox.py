@@ -1,0 +1,109 @@
+"""Callables of one tensor that somebody else wrote, checked before anything rests on them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Function = Callable[[Tensor], Tensor]
+
+
+class ProbeError(ValueError):
+    """A callable that is no elementwise function of one real variable; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class BlackBox:
+    """A callable whose values are checked at each call: finite, float64 and of the shape of the input."""
+
+    name: str
+    """Its name in messages."""
+    function: Function
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the values at float64 `x`, or raise ProbeError."""
+        given = x.clone()
+        try:
+            values = self.function(given)
+        except Exception as error:
+            raise ProbeError(
+                f"{self.name} raised {type(error).__name__} for a float64 tensor of shape {tuple(x.shape)}: {error}"
+            ) from error
+        if not isinstance(values, Tensor):
+            raise ProbeError(f"{self.name} must return a tensor; got {type(values).__name__}")
+        if values.shape != x.shape:
+            raise ProbeError(
+                f"{self.name} must keep the shape of its input: got {tuple(values.shape)} for {tuple(x.shape)}"
+            )
+        if values.dtype != x.dtype:
+            raise ProbeError(
+                f"{self.name} must keep the dtype of its input: got {values.dtype} for {x.dtype}; return .to(x.dtype)"
+            )
+        if not torch.equal(given, x):
+            raise ProbeError(f"{self.name} changes the tensor that it is given: let it work on a copy")
+        values = values.detach()
+        if not bool(values.isfinite().all()):
+            self._refuse_infinite(x, values)
+        return values
+
+    def _refuse_infinite(self, x: Tensor, values: Tensor) -> None:
+        kind, wrong = ("NaN", values.isnan()) if bool(values.isnan().any()) else ("infinite", values.isinf())
+        at = x[wrong]
+        raise ProbeError(
+            f"{self.name} is {kind} at {int(wrong.sum())} of {x.numel()} points, from x = {float(at.min()):.6g} to "
+            f"{float(at.max()):.6g}: write it in a form that does not overflow, or narrow domain=(low, high)"
+        )
+
+
+def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
+    """Try `function` on [low, high]: it must repeat its values, and give each entry its value in any company."""
+    if not callable(function):
+        raise TypeError(f"{name} must be a callable of one tensor; got {type(function).__name__}")
+    box = BlackBox(name, function)
+    spread = torch.linspace(-1.0, 1.0, 60, dtype=torch.float64)
+    x = torch.cat([spread * min(4.0, -low, high) if low < 0 < high else spread, spread * (high - low) / 2])
+    x = x.clamp(low, high)
+    once = box(x)
+    if not torch.equal(box(x), once):
+        raise ProbeError(f"{name} gives two answers for one input: a quantiser cannot be random, or remember")
+    trials = {
+        "in a row": (box(x.flip(0)).flip(0), once),
+        "alone": (torch.cat([box(x[i : i + 1]) for i in range(0, len(x), 7)]), once[::7]),
+        "in a matrix": (box(x.reshape(8, 15)).reshape(-1), once),
+    }
+    for how, (values, expected) in trials.items():
+        if not torch.allclose(values, expected, rtol=1e-12, atol=1e-14):
+            raise ProbeError(
+                f"{name} mixes entries: it gives an entry another value {how} than among others; a quantiser acts on "
+                "each entry by itself (a mean over the tensor belongs into the scale)"
+            )
+    return box
+
+
+def autograd_derivative(function: Function) -> Function:
+    """Return B as autograd defines it: the factor from the gradient of the value to that of the input.
+
+    Args:
+        function: an elementwise callable of one tensor. The `apply` of any `torch.autograd.Function` will do, in its
+            older form too, which `torch.func` refuses.
+
+    Returns:
+        A callable that keeps shape and dtype. It is 0 if the value does not depend on the input. You can pickle it if
+        you can pickle `function`.
+    """
+    return _AutogradFactor(function)
+
+
+@dataclass(frozen=True)
+class _AutogradFactor:
+    function: Function
+
+    def __call__(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            values = self.function(leaf)
+            if not values.requires_grad:
+                return torch.zeros_like(x)
+            (gradient,) = torch.autograd.grad(values, leaf, torch.ones_like(values), allow_unused=True)
+        return torch.zeros_like(x) if gradient is None else gradient

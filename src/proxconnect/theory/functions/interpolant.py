@@ -1,0 +1,155 @@
+"""Functions of one variable as tables of cubics: made once, then as fast as a few lookups and three products."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs.part import widened
+
+FINE = 8
+"""An octave of distances has 2^8 bins."""
+
+OCTAVES = (-24, 20)
+"""Powers of 2 between which there are bins. Smaller distances are in the first bin, larger ones in the last."""
+
+_NARROW = 2.0**-26
+"""Cubics that are narrower are made straight: their curvature is below rounding, which would blur their slope."""
+
+_NARROWEST = 2.0**-22
+"""Narrower pieces are not halved. The rounding of their slope stays below what float32 can show."""
+
+_LARGEST = 3e38
+"""Replaces ±∞: a piece that rises then overflows again, and a flat one does not become NaN."""
+
+_BETWEEN = torch.arange(1, 8, dtype=torch.float64) / 8
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """Cubics of the distance d from 0: piece i is Σ_k c[i, k]·(d - start[i])^k up to the next, the last for ever.
+
+    The leading bits of a distance name its bin. The bin names the few pieces that the distance may be in.
+    """
+
+    start: Tensor
+    """(n,), ascending from 0."""
+    c: Tensor
+    """(n, 4)."""
+    first: Tensor = field(init=False)
+    """The piece at the near end of each bin, int32."""
+    halvings: int = field(init=False)
+    """How often to halve the pieces of a bin until one is left."""
+
+    def __post_init__(self) -> None:
+        octaves = torch.arange(*OCTAVES, dtype=torch.float64).exp2()[:, None]
+        near = (octaves * (1 + torch.arange(2**FINE, dtype=torch.float64) / 2**FINE)).flatten()
+        near[0] = 0.0  # the first bin begins at 0, and the last one has no end
+        near = near.to(self.start.device)
+        first = (torch.bucketize(near, self.start, right=True, out_int32=True) - 1).clamp(min=0)
+        most = torch.cat([first, first.new_tensor([len(self.start) - 1])]).diff().max()
+        object.__setattr__(self, "first", first)
+        object.__setattr__(self, "halvings", int(most).bit_length())
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """Evaluate at float32 or float64 distances ≥ 0; NaN stays NaN."""
+        d = distance.reshape(-1)
+        start = self.start.to(d)
+        piece = self._piece(d.detach(), start)
+        c = self.c.to(d).index_select(0, piece)
+        return _horner(c, d - start.index_select(0, piece)).reshape(distance.shape)
+
+    def _piece(self, d: Tensor, start: Tensor) -> Tensor:
+        first, last = self.first.to(d.device), len(start) - 1
+        piece = first.index_select(0, _bin(d).clamp(0, len(first) - 1))
+        for k in reversed(range(self.halvings)):
+            farther = (piece + 2**k).clamp(max=last)
+            piece = torch.where(d >= start.index_select(0, farther), farther, piece)
+        return piece
+
+
+def _horner(c: Tensor, d: Tensor) -> Tensor:
+    """Return Σ_k c[i, k]·d[i]^k."""
+    c0, c1, c2, c3 = c.unbind(1)
+    return c0 + d * (c1 + d * (c2 + d * c3))
+
+
+def _bin(d: Tensor) -> Tensor:
+    """Return the bin of each distance (n,) from its exponent and leading bits; negative below the first."""
+    integer, mantissa, bias = (torch.int32, 23, 127) if d.dtype == torch.float32 else (torch.int64, 52, 1023)
+    return ((d.view(integer) >> (mantissa - FINE)) - ((bias + OCTAVES[0]) << FINE)).to(torch.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Interpolant:
+    """A function made of cubics, for tensors of any float dtype and device, differentiable by autograd.
+
+    Each side of 0 is expanded away from 0, so that small values keep their relative precision. One side alone makes a
+    function that is odd to the bit.
+    """
+
+    positive: Half
+    negative: Half | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the values with the shape and dtype of `x`, computed in float32 or wider."""
+        wide = widened(x)
+        side = 1 - 2 * (wide < 0).to(wide.dtype)
+        distance = (side * wide).clamp(max=_LARGEST)
+        right = self.positive(distance)
+        if self.negative is None:
+            return (side * right).to(x.dtype)
+        return torch.where(wide < 0, self.negative(distance), right).to(x.dtype)
+
+
+Pieces = Callable[[Tensor, Tensor], Tensor]
+"""Cubics (n, 4) between points a and b (n,), in powers of x - a, with b on either side of a."""
+
+
+def interpolant(right: Half, left: Half) -> Interpolant:
+    """Join both sides; keep one alone if the other is its mirror image."""
+    at = torch.cat([right.start, (right.start[1:] + right.start[:-1]) / 2])
+    mirrored = torch.equal(right.start, left.start) and torch.allclose(right(at), -left(at), rtol=1e-12, atol=1e-14)
+    return Interpolant(right) if mirrored else Interpolant(right, left)
+
+
+def fit(
+    a: Tensor, b: Tensor, pieces: Pieces, exact: Callable[[Tensor], Tensor], tolerance: float
+) -> tuple[Half, float]:
+    """Halve the pieces from a (n,) to b (n,), all on one side of 0, until they err by at most `tolerance`.
+
+    Return them, and the largest error seen at seven points of each. Errors are relative to max(1, |value|).
+    """
+    settled: list[tuple[Tensor, Tensor]] = []
+    worst = 0.0
+    while len(a):
+        c = pieces(a, b)
+        x = a[:, None] + (b - a)[:, None] * _BETWEEN
+        values = _horner(c[:, :, None], x - a[:, None])
+        true = exact(x.reshape(-1)).reshape(x.shape)
+        error = ((values - true).abs() / true.abs().clamp(min=1.0)).amax(1)
+        good = (error <= tolerance) | ((b - a).abs() <= _NARROWEST)
+        worst = max([worst, *error[good].tolist()])
+        settled.append((a[good], c[good]))
+        middle = ((a + b) / 2)[~good]
+        a, b = torch.cat([a[~good], middle]), torch.cat([middle, b[~good]])
+    start, c = torch.cat([s[0] for s in settled]), torch.cat([s[1] for s in settled])
+    order = start.abs().argsort()
+    side = -1.0 if bool((start < 0).any()) else 1.0
+    return Half(start[order].abs(), c[order] * torch.tensor([1.0, side, 1.0, side], dtype=c.dtype)), worst
+
+
+def straight(values_a: Tensor, values_b: Tensor, width: Tensor) -> Tensor:
+    """Return straight pieces (n, 4) between values at a and b = a + width."""
+    zero = torch.zeros_like(values_a)
+    return torch.stack([values_a, (values_b - values_a) / width, zero, zero], 1)
+
+
+def hermite(values_a: Tensor, values_b: Tensor, slopes_a: Tensor, slopes_b: Tensor, width: Tensor) -> Tensor:
+    """Return cubics (n, 4) with these values and slopes at a and b = a + width; straight if they are narrow."""
+    rise = (values_b - values_a) / width
+    second = (3 * rise - 2 * slopes_a - slopes_b) / width
+    third = (slopes_a + slopes_b - 2 * rise) / width**2
+    cubic = torch.stack([values_a, slopes_a, second, third], 1)
+    return torch.where((width.abs() <= _NARROW)[:, None], straight(values_a, values_b, width), cubic)

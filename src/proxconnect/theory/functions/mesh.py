@@ -1,0 +1,218 @@
+"""Functions of one real variable as leaves on which they are smooth, found by bisection.
+
+A leaf that is not smooth yet is halved, whatever lies between grid points. A jump or a kink therefore ends in a leaf
+that is a few float64 neighbours wide: its place is known to about 1e-15·max(1, |x|).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from proxconnect.theory.functions.blackbox import BlackBox
+
+ORDER = 8
+NODES = ORDER + 1
+"""Chebyshev-Lobatto nodes of a leaf, with both ends."""
+
+SMOOTH = 1e-12
+"""Upper limit of the last coefficients of a smooth leaf, relative to the size of the function."""
+
+FLOOR = 2.0**-50
+"""Width of the smallest leaf, relative to max(1, |x|)."""
+
+REACH = 1000.0
+"""Pairs, P and T are looked at on [-REACH, REACH], in units of the latents' mean magnitude."""
+
+MOST_LEAVES = 300_000
+"""A function that takes more leaves is too rough."""
+
+
+class TooRoughError(ValueError):
+    """A function with too many jumps or kinks to tell them apart."""
+
+
+def _chebyshev() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return nodes on [-1, 1], and matrices from values to coefficients, derivatives and integrals from -1."""
+    k = torch.arange(NODES + 1, dtype=torch.float64)
+    nodes = -torch.cos(math.pi * k[:-1] / ORDER)
+    nodes[ORDER // 2] = 0.0
+    powers = torch.cos(k * torch.acos(nodes)[:, None])  # T_k(node), column by column
+    coefficients = torch.linalg.inv(powers[:, :-1])
+    slopes, integrals = torch.zeros(2, NODES, NODES, dtype=torch.float64)
+    slopes[:, 1], integrals[:, 0], integrals[:, 1] = 1.0, nodes + 1, nodes**2 / 2 - 0.5
+    for j in range(2, NODES):
+        slopes[:, j] = 2 * j * powers[:, j - 1] + (slopes[:, j - 2] * j / (j - 2) if j > 2 else 0.0)
+        raw = (powers[:, j + 1] / (j + 1) - powers[:, j - 1] / (j - 1)) / 2
+        integrals[:, j] = raw - raw[0]
+    return nodes, coefficients, slopes @ coefficients, integrals @ coefficients
+
+
+UNIT_NODES, TO_COEFFICIENTS, TO_SLOPES, TO_INTEGRALS = _chebyshev()
+_WEIGHTS = torch.tensor([(0.5 if k in (0, ORDER) else 1.0) * (-1) ** k for k in range(NODES)], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Adjacent leaves [x[i, 0], x[i, -1]] in ascending order, and the values of K functions at their nodes."""
+
+    x: Tensor
+    """(leaves, NODES), ascending."""
+    values: tuple[Tensor, ...]
+    """K tensors (leaves, NODES)."""
+    smooth: Tensor
+    """(leaves,), False for the smallest leaves, which hold a jump or a kink."""
+
+    @property
+    def low(self) -> Tensor:
+        """Left ends, (leaves,)."""
+        return self.x[:, 0]
+
+    @property
+    def high(self) -> Tensor:
+        """Right ends, (leaves,)."""
+        return self.x[:, -1]
+
+    @property
+    def width(self) -> Tensor:
+        """(leaves,)."""
+        return self.high - self.low
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Both ends of the mesh."""
+        return float(self.x[0, 0]), float(self.x[-1, -1])
+
+    def away_from_zero(self, side: float) -> tuple[Tensor, Tensor]:
+        """Return the near and far ends of the smooth leaves on one side of 0, two (n,)."""
+        inside = self.smooth & ((self.low >= 0) if side > 0 else (self.high <= 0))
+        near, far = (self.low, self.high) if side > 0 else (self.high, self.low)
+        return near[inside], far[inside]
+
+    def size(self, k: int) -> Tensor:
+        """Return the largest magnitude of function k, weighted as in `_size`."""
+        return _size(self.x, self.values[k])
+
+    def noise(self, k: int) -> Tensor:
+        """Return how far rounding blurs function k on each leaf, (leaves,): its last coefficients, or a few ulp.
+
+        The ulps of x count too if the function is that steep: a clip made of two relus cancels to them.
+        """
+        values, eps = self.values[k], torch.finfo(torch.float64).eps
+        slopes = torch.where(self.smooth, (values.amax(1) - values.amin(1)) / self.width, 0.0)
+        of_x = 2 * slopes.amax().clamp(max=1) * self.x.abs().amax(1)
+        ulps = torch.stack([8 * values.abs().amax(1), 2 * self.size(k).expand(len(values)), of_x])
+        return torch.maximum(eps * ulps.amax(0), torch.where(self.smooth, 8 * last_coefficients(values), 0.0))
+
+    def slopes(self, values: Tensor) -> Tensor:
+        """Return the derivative at the nodes of the function with these values there."""
+        return (values @ TO_SLOPES.T) * (2 / self.width)[:, None]
+
+    def integrals(self, values: Tensor) -> Tensor:
+        """Return the integral from the left end of each leaf to its nodes of the function with these values."""
+        return (values @ TO_INTEGRALS.T) * (self.width / 2)[:, None]
+
+    def interpolate(self, values: Tensor, x: Tensor) -> Tensor:
+        """Evaluate the function with these values at the nodes at points `x` (n,); NaN outside the mesh."""
+        inside = self.interpolate_on(values, self.leaf_of(x), x)
+        return torch.where((x < self.low[0]) | (x > self.high[-1]), torch.nan, inside)
+
+    def leaf_of(self, x: Tensor) -> Tensor:
+        """Return the first leaf that ends at or beyond each point (n,)."""
+        leaf: Tensor = torch.searchsorted(self.high.contiguous(), x)
+        return leaf.clamp(max=len(self.high) - 1)
+
+    def interpolate_on(self, values: Tensor, leaf: Tensor, x: Tensor) -> Tensor:
+        """Evaluate at points `x` (n,) of leaves (n,); inside a break, return the value at its right end."""
+        at_nodes = values[leaf]
+        distance = x[:, None] - self.x[leaf]
+        exact = distance == 0
+        terms = torch.where(exact.any(1, keepdim=True), exact.double(), _WEIGHTS / torch.where(exact, 1.0, distance))
+        inside = (terms * at_nodes).sum(1) / terms.sum(1)
+        return torch.where(self.smooth[leaf] | exact.any(1), inside, at_nodes[:, -1])
+
+
+def last_coefficients(values: Tensor) -> Tensor:
+    """Return the larger of the last two Chebyshev coefficients of each leaf of values (leaves, NODES), (leaves,)."""
+    return (values @ TO_COEFFICIENTS.T)[:, -2:].abs().amax(1)
+
+
+def _size(x: Tensor, values: Tensor) -> Tensor:
+    """Return the largest magnitude; beyond |x| = 4 it counts (4/|x|)³ times, so that growth does not hide the rest."""
+    return (values.abs() * (4 / x.abs().clamp(min=4)) ** 3).max()
+
+
+def edges(low: float, high: float, points: Sequence[float] = ()) -> Tensor:
+    """Return the first ends of leaves: 1/256 apart around 0, halving towards 0, 1 % of |x| apart far from it."""
+    halving = 2.0 ** -torch.arange(8, 31, dtype=torch.float64)
+    even = torch.arange(1, 1025, dtype=torch.float64) / 256
+    reach = max(abs(low), abs(high), 4.0)
+    far = 4.0 * 1.01 ** torch.arange(1, 1 + math.ceil(math.log(reach / 4.0, 1.01)), dtype=torch.float64)
+    half = torch.cat([halving, even, far])
+    given = torch.tensor([0.0, low, high, *points], dtype=torch.float64)
+    every = torch.cat([-half, half, given])
+    ends: Tensor = torch.unique(every[(every >= low) & (every <= high)])
+    return ends
+
+
+def mesh(
+    functions: Sequence[BlackBox], low: float, high: float, points: Sequence[float] = (), tolerance: float = SMOOTH
+) -> Mesh:
+    """Cut [low, high] into leaves on which all `functions` are smooth, with `points` among their ends.
+
+    Raises TooRoughError if that takes more than `MOST_LEAVES`.
+    """
+    ends = edges(low, high, points)
+    pending = torch.stack([ends[:-1], ends[1:]], 1)
+    sizes: list[Tensor] | None = None
+    leaves: list[tuple[Tensor, Tensor, Tensor]] = []
+    count = 0
+    while len(pending):
+        low_ends, high_ends = pending[:, :1], pending[:, 1:]
+        x = (low_ends + high_ends) / 2 + (high_ends - low_ends) / 2 * UNIT_NODES
+        x[:, 0], x[:, -1] = pending[:, 0], pending[:, 1]
+        values = torch.stack([f(x.reshape(-1)).reshape(x.shape) for f in functions])
+        if sizes is None:
+            sizes = [_size(x, v) for v in values]
+        rough = torch.zeros(len(x), dtype=torch.bool)
+        for v, scale in zip(values, sizes, strict=True):
+            rough |= last_coefficients(v) > tolerance * torch.maximum(v.abs().amax(1), scale) + _blur(x, v)
+        smallest = pending[:, 1] - pending[:, 0] <= FLOOR * pending.abs().amax(1).clamp(min=1)
+        split = rough & ~smallest
+        leaves.append((x[~split], values[:, ~split], ~rough[~split]))
+        middle = pending[split].mean(1)
+        pending = torch.cat([torch.stack([pending[split, 0], middle], 1), torch.stack([middle, pending[split, 1]], 1)])
+        count += len(x)
+        if count > MOST_LEAVES and len(pending):
+            raise TooRoughError(_where_rough(functions, pending))
+    x = torch.cat([leaf[0] for leaf in leaves])
+    order = x[:, 0].argsort()
+    stacked = torch.cat([leaf[1] for leaf in leaves], 1)[:, order]
+    return Mesh(x[order], tuple(stacked), torch.cat([leaf[2] for leaf in leaves])[order])
+
+
+def bisected(low: Tensor, high: Tensor, is_before: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Close in from [low, high], both (n,), on the points up to which `is_before` holds."""
+    for _ in range(64):
+        middle = (low + high) / 2
+        before = is_before(middle)
+        low, high = torch.where(before, middle, low), torch.where(before, high, middle)
+    return low, high
+
+
+def _blur(x: Tensor, values: Tensor) -> Tensor:
+    """Return the blur by the rounding of x alone; 0 on leaves that are so narrow that it is a jump."""
+    rounding = torch.finfo(torch.float64).eps * x.abs().amax(1)
+    width = x[:, -1] - x[:, 0]
+    blur = rounding / width * (values.amax(1) - values.amin(1))
+    return torch.where(width > 2.0**12 * rounding, blur, 0.0)
+
+
+def _where_rough(functions: Sequence[BlackBox], pending: Tensor) -> str:
+    names = " or ".join(f.name for f in functions)
+    return (
+        f"{names} has more jumps and kinks than can be told apart, the most between x = {float(pending.min()):.4g} and "
+        f"{float(pending.max()):.4g} (does it wave for ever, or is it computed in float32, or by rounding?)"
+    )

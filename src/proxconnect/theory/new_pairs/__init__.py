@@ -1,0 +1,1 @@
+"""New legitimate pairs and prox maps, from parts that you choose."""

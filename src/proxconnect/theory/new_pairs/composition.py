@@ -1,0 +1,155 @@
+"""New legitimate pairs and prox maps from others."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from proxconnect.pairs import AnyPair, Heuristic, Pair, Prox, Sharpness, Transform, resolve
+from proxconnect.pairs.part import Part, common_sharpness, widened
+from proxconnect.pairs.prox import identity
+from proxconnect.pairs.transform import Slope
+from proxconnect.theory.new_pairs.synthesis import as_prox, pair_doc
+
+
+class _Made(Part):
+    """A map made of others, with the sharpness that all of them allow."""
+
+    @property
+    def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it follows from the parts
+        """The range of μ."""
+        parts = [part for value in vars(self).values() for part in (value if isinstance(value, tuple) else [value])]
+        return common_sharpness(part for part in parts if isinstance(part, Part))
+
+
+@dataclass(frozen=True)
+class Composed(_Made, Transform):
+    """T(p) = T₂(T₁(p)), T' by the chain rule, in float32 or wider: the rounding of T₁ decides at a jump of T₂'."""
+
+    outer: Transform
+    inner: Transform
+
+    @property
+    def slope(self) -> Slope:  # type: ignore[override]  # it follows from the parts
+        """The kind of T': products of 0 and 1 are 0 and 1."""
+        slopes = {self.outer.slope, self.inner.slope}
+        return "any" if "any" in slopes else "indicator" if "indicator" in slopes else "one"
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """Return T₂(T₁(p))."""
+        return self.outer(self.inner(widened(p), mu), mu).to(p.dtype)
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """Return T₂'(T₁(p))·T₁'(p)."""
+        wide = widened(p)
+        return (self.outer.derivative(self.inner(wide, mu), mu) * self.inner.derivative(wide, mu)).to(p.dtype)
+
+
+@dataclass(frozen=True)
+class Rescaled(_Made, Transform):
+    """T(p) = outer·T₁(inner·p), T'(p) = outer·inner·T₁'(inner·p)."""
+
+    transform: Transform
+    outer: float = 1.0
+    inner: float = 1.0
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """Return outer·T₁(inner·p)."""
+        return self.outer * self.transform(self.inner * p, mu)
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """Return outer·inner·T₁'(inner·p)."""
+        return (self.outer * self.inner) * self.transform.derivative(self.inner * p, mu)
+
+
+@dataclass(frozen=True)
+class RescaledProx(_Made, Prox):
+    """P(x) = P₁(c·x)/c = argmin_z ½(z - x)² + r₁(c·z)/c², c > 0."""
+
+    prox: Prox
+    inner: float
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """Return P₁(c·x)/c."""
+        return self.prox(self.inner * x, mu) / self.inner
+
+    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
+        """Return r₁(c·z)/c²."""
+        return self.prox.regularizer(self.inner * z, mu) / self.inner**2
+
+
+@dataclass(frozen=True)
+class Average(_Made, Prox):
+    """P = Σ λᵢPᵢ with λ ≥ 0 and Σλ = 1, the prox of the proximal average of the rᵢ.
+
+    Source: Bauschke, Goebel, Lucet, Wang 2008 (SIAM J. Optim. 19(2)).
+    """
+
+    proxes: tuple[Prox, ...]
+    weights: tuple[float, ...]
+
+    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+        """Return Σ λᵢPᵢ(x)."""
+        value = self.weights[0] * self.proxes[0](x, mu)
+        for weight, prox in zip(self.weights[1:], self.proxes[1:], strict=True):
+            value = value + weight * prox(x, mu)
+        return value
+
+
+def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> Pair:
+    """Make the pair of T₂∘T₁ and the same P: F = T₂∘F₁, B = (T₂'∘F₁)·B₁. It is legitimate, as P stays the same.
+
+    The name is by default that of the transform, ∘ and that of the pair. TypeError if `transform` is no `Transform`, or
+    `pair` is a heuristic.
+    """
+    if not isinstance(transform, Transform):
+        raise TypeError(
+            f"compose takes a Transform; got {type(transform).__name__}: take that of a pair, as in "
+            "synthesize(function, prox.identity, name).transform"
+        )
+    pair = _decomposed(pair, "compose")
+    name = f"{type(transform).__name__}∘{pair.name}" if name is None else name
+    doc = pair_doc(name, f"T = T₂∘T₁ with T₁ and P of {pair.name}")
+    return Pair(name, pair.prox, Composed(transform, pair.transform), doc)
+
+
+def average(proxes: Sequence[Prox | Callable[[Tensor], Tensor]], weights: Sequence[float] | None = None) -> Prox:
+    """Return the convex combination of prox maps or nondecreasing callables, by default their mean. It is a prox, too.
+
+    ValueError if a callable falls, or unless there is a weight ≥ 0 for each map, with sum 1.
+
+    Example:
+        >>> from proxconnect import theory
+        >>> prox = theory.average([pc.PAIRS["bc"].prox, pc.PAIRS["fp"].prox])
+        >>> prox(torch.tensor([0.5, -2.0]), 1.0)
+        tensor([ 0.7500, -1.5000])
+    """
+    if not proxes:
+        raise ValueError("average takes at least one prox")
+    weights = [1 / len(proxes)] * len(proxes) if weights is None else weights
+    if len(weights) != len(proxes) or min(weights) < 0 or not math.isclose(sum(weights), 1.0, abs_tol=1e-12):
+        raise ValueError(f"average needs a weight ≥ 0 for each of {len(proxes)} maps, with sum 1; got {list(weights)}")
+    return Average(tuple(map(as_prox, proxes)), tuple(map(float, weights)))
+
+
+def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: str | None = None) -> Pair:
+    """Make the pair outer·F(inner·x), outer·inner·B(inner·x) of F and B, with inner > 0, outer ≠ 0. It is legitimate.
+
+    T(p) becomes outer·T(inner·p). P(x) becomes P(inner·x)/inner, the prox of r(inner·z)/inner². TypeError if `pair` is
+    a heuristic, ValueError if `inner` or `outer` is out of range.
+    """
+    pair = _decomposed(pair, "rescale")
+    if not (math.isfinite(inner) and inner > 0 and math.isfinite(outer) and outer != 0):
+        raise ValueError(f"rescale needs a finite inner > 0 and a finite outer other than 0; got {inner} and {outer}")
+    name = f"{outer:g}·{pair.name}({inner:g}x)" if name is None else name
+    doc = pair_doc(name, f"{outer:g} times the F of {pair.name} at {inner:g} times x")
+    prox = pair.prox if pair.prox == identity else RescaledProx(pair.prox, inner)  # which stays known as the identity
+    return Pair(name, prox, Rescaled(pair.transform, outer, inner), doc)
+
+
+def _decomposed(given: str | AnyPair, law: str) -> Pair:
+    """Return the pair, by name from `PAIRS`; TypeError if it has no decomposition."""
+    if isinstance(given, str | Pair | Heuristic) and isinstance(pair := resolve(given), Pair):
+        return pair
+    raise TypeError(f"{law} takes a Pair or its name; got {given!r}: theory.correct makes a Pair of a heuristic")

@@ -1,0 +1,237 @@
+"""Correction: keep a backward B that you like, and take F(x) = ∫₀ˣ B, so that P is the identity."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import AnyPair, Heuristic, Pair, Sharpness, Transform, resolve
+from proxconnect.pairs.pair import FixedMap, MethodMap
+from proxconnect.pairs.part import widened
+from proxconnect.theory.functions.blackbox import BlackBox, Function, probed
+from proxconnect.theory.functions.interpolant import Half, Interpolant, fit, hermite, interpolant
+from proxconnect.theory.functions.mesh import Mesh, last_coefficients, mesh
+from proxconnect.theory.new_pairs.composition import Rescaled
+
+FAR = 1e6
+"""B is integrated over [-FAR, FAR] at μ = 1, and constant beyond."""
+
+VANISHED = 1e-10
+"""A smaller |B| at ±`FAR` counts as 0."""
+
+TABLE_ERROR = 1e-12
+"""Tables of F are refined to this error, relative to max(1, |F|)."""
+
+SAMPLED = 1.05
+"""The error of a table between the points that were looked at, relative to the error there."""
+
+STATED_ERROR = 1e-6
+"""Greatest error of a table of F, relative to max(1, |F|); a rougher B is refused."""
+
+NEAR_SIGN = 0.01
+"""F may end this far from ±1 without a warning."""
+
+USUAL = Sharpness(lowest=0.0, start=0.1, end=30.0)
+"""The range of μ for a B without one."""
+
+_DOC = """{name}: F(x) = ∫₀ˣ B, with the B of {of}.
+
+    T = F and P is the identity, argmin_z ½(z - x)². The correction of arXiv 2402.17710.
+    """
+
+
+class UnboundedForwardWarning(UserWarning):
+    """A warning that F does not tend to ±1, so that sharpening it makes no signs."""
+
+
+@dataclass(frozen=True)
+class Sharpened(Transform):
+    """T_μ(p) = T(μp) and T'_μ(p) = μT'(μp), for a transform without sharpness."""
+
+    transform: Transform
+    sharpness: Sharpness | None = USUAL
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """Return T(μp), computed in float32 or wider."""
+        return self.transform(mu * widened(p), 1.0).to(p.dtype)
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """Return μT'(μp), computed in float32 or wider."""
+        return (mu * self.transform.derivative(mu * widened(p), 1.0)).to(p.dtype)
+
+
+@dataclass(frozen=True)
+class Antiderivative(Transform):
+    """T(p) = ∫₀ᵖ B from a table of cubics, with T' = B.
+
+    `error` bounds the difference from ∫₀ᵖ B in float64, relative to max(1, |T|), and is below 1e-6. Beyond ±`FAR`, B is
+    constant: `beyond` holds the values on the left and on the right.
+    """
+
+    backward: Function
+    beyond: tuple[float, float]
+    table: Interpolant = field(repr=False, compare=False)
+    error: float = field(compare=False)
+
+    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """Return T(p)."""
+        return self.table(p)
+
+    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+        """Return B(p), computed in float32 or wider; NaN stays NaN, whatever the callable returns."""
+        wide = widened(p)
+        slope = self.backward(wide.clamp(-FAR, FAR))
+        slope = torch.where(wide < -FAR, self.beyond[0], torch.where(wide > FAR, self.beyond[1], slope))
+        return torch.where(p.isnan(), p, slope.to(p.dtype))
+
+
+def correct(
+    backward: str | Heuristic | Callable[[Tensor], Tensor], name: str | None = None, *, normalise: bool = False
+) -> Pair:
+    """Make the legitimate pair that keeps B and takes F(x) = ∫₀ˣ B: P is the identity, T = F.
+
+    If B is the derivative of a known transform, the pair gets that transform: bnn+, poly, ede and erf become bnn++,
+    poly+, ede+ and erf+. Any other B is integrated into a table of cubics, whose error `pair.transform` states. A B
+    without sharpness gets one: F_μ(x) = F(μx), B_μ(x) = μB(μx).
+
+    Args:
+        backward: a `Heuristic` or its name in `PAIRS`; or B, an elementwise callable of one tensor that keeps shape and
+            float dtype. In training it gets float32 or wider, within ±1e6.
+        name: the name of the pair; by default that of the heuristic or the callable, and a +.
+        normalise: divide F and B by a constant so that F tends to ±1. Without it, an F that does not causes an
+            `UnboundedForwardWarning`, since sharpening such a pair makes no signs.
+
+    Raises:
+        ProbeError: a callable is no function of one variable.
+        ValueError: B_μ of a heuristic is not μB(μx), F cannot be normalised, or B is too rough for a table, which
+            would err by more than 1e-6.
+        TypeError: `backward` is neither a heuristic nor a callable.
+
+    Example:
+        >>> from proxconnect import theory
+        >>> pair = theory.correct(lambda x: (1 - x.abs()).clamp(min=0), "triangle", normalise=True)
+        >>> pair.forward(torch.tensor([-2.0, 0.5]), 1.0)
+        tensor([-1.0000,  0.7500])
+        >>> theory.decompose(pair, mu=1.0).legitimate
+        True
+    """
+    given: AnyPair | Function = resolve(backward) if isinstance(backward, str) else backward
+    if isinstance(given, Pair):
+        raise TypeError(f"pair {given.name!r} is legitimate and needs no correction; pass its backward to take F = ∫B")
+    if not (isinstance(given, Heuristic) or callable(given)):
+        raise TypeError(f"correct takes a Heuristic, its name or a callable of one tensor; got {type(given).__name__}")
+    transform = _of_heuristic(given) if isinstance(given, Heuristic) else Sharpened(antiderivative(given))
+    known_as = given.name if isinstance(given, Heuristic) else getattr(given, "__name__", "corrected")
+    name = f"{known_as}+" if name is None else name
+    transform = _towards_signs(transform, name, normalise)
+    return Pair(name, transform=transform, doc=_DOC.format(name=name, of=known_as))
+
+
+def antiderivative(backward: Callable[[Tensor], Tensor]) -> Antiderivative:
+    """Integrate B into a table; ProbeError if it is no function of one variable, ValueError if it is too rough."""
+    box = probed(backward, "backward", -FAR, FAR)
+    leaves = mesh([box], -FAR, FAR)
+    whole, blur = _integral(leaves)
+    ends = torch.tensor([-FAR, FAR], dtype=torch.float64)
+    slopes = torch.where(box(ends).abs() < VANISHED, 0.0, box(ends))
+    left, right = (_side(leaves, whole, box, side) for side in (-1.0, 1.0))
+    error = SAMPLED * max(left[1], right[1]) + blur
+    if error > STATED_ERROR:
+        raise ValueError(
+            f"backward is too rough to integrate, the table errs by {error:.1g}: smooth it, or give F in closed form, "
+            "synthesize(F, prox.identity, name, derivative=backward)"
+        )
+    table = interpolant(_onward(right[0], whole[-1, -1], slopes[1]), _onward(left[0], whole[0, 0], -slopes[0]))
+    return Antiderivative(backward, (float(slopes[0]), float(slopes[1])), table, error)
+
+
+def _integral(leaves: Mesh) -> tuple[Tensor, float]:
+    """Return ∫₀ B at the nodes of the leaves, and its greatest error, relative to max(1, |∫₀ B|).
+
+    It is summed away from 0 on both sides, so that it is as precise near 0 as far from it. The smallest leaves, which
+    hold a jump or a kink, add nothing to it and their whole size to the error.
+    """
+    gained = torch.where(leaves.smooth[:, None], leaves.integrals(leaves.values[0]), 0.0)
+    ends, is_right = gained[:, -1], leaves.low >= 0
+    start = torch.empty_like(ends)
+    start[is_right] = ends[is_right].cumsum(0) - ends[is_right]
+    start[~is_right] = -ends[~is_right].flip(0).cumsum(0).flip(0)
+    whole = gained + start[:, None]
+    size, last = leaves.values[0].abs().amax(1), last_coefficients(leaves.values[0])
+    doubt = leaves.width * torch.where(leaves.smooth, 8 * torch.maximum(torch.finfo(size.dtype).eps * size, last), size)
+    sides = [doubt[is_right].cumsum(0), doubt[~is_right].flip(0).cumsum(0).flip(0)]
+    reached = whole.abs().amax(1).clamp(min=1.0)
+    return whole, max(float((side / reached[at]).max()) for side, at in zip(sides, (is_right, ~is_right), strict=True))
+
+
+def _side(leaves: Mesh, whole: Tensor, box: BlackBox, side: float) -> tuple[Half, float]:
+    """Return the table of one side of 0, and its error."""
+
+    def F(x: Tensor) -> Tensor:
+        return leaves.interpolate(whole, x)
+
+    near, far = leaves.away_from_zero(side)
+    return fit(near, far, lambda a, b: hermite(F(a), F(b), box(a), box(b), b - a), F, TABLE_ERROR)
+
+
+def _onward(half: Half, value: Tensor, slope: Tensor) -> Half:
+    """Continue the table from `FAR` on by a straight line."""
+    last = torch.stack([value, slope, 0 * slope, 0 * slope])
+    return Half(torch.cat([half.start, last.new_tensor([FAR])]), torch.cat([half.c, last[None]]))
+
+
+def _of_heuristic(heuristic: Heuristic) -> Transform:
+    """Return the transform whose derivative is the heuristic's B."""
+    B = heuristic.backward_map
+    fixed, B = (B.mu, B.map) if isinstance(B, FixedMap) else (None, B)
+    if isinstance(B, MethodMap) and B.method == "derivative" and isinstance(B.owner, Transform):
+        owner = B.owner if fixed is None else B.owner.at(fixed)
+        return owner if owner.sharpness is not None else Sharpened(owner)
+    if heuristic.sharpness is not None:
+        _require_scaling(heuristic, heuristic.sharpness)
+    return Sharpened(antiderivative(AtUnitSharpness(heuristic)), heuristic.sharpness or USUAL)
+
+
+@dataclass(frozen=True)
+class AtUnitSharpness:
+    """The B of a heuristic at μ = 1; unlike bound methods, those of equal heuristics are equal."""
+
+    heuristic: Heuristic
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return B_1(x)."""
+        return self.heuristic.backward_map(x, 1.0)
+
+
+def _require_scaling(heuristic: Heuristic, sharpness: Sharpness) -> None:
+    """Raise ValueError unless B_μ(x) = μB_1(μx)."""
+    x = torch.linspace(-3, 3, 241, dtype=torch.float64)
+    for mu in filter(sharpness.contains, (0.1, 0.5, 2.0, 5.0)):
+        expected = mu * heuristic.backward_map(mu * x, 1.0)
+        if not torch.allclose(heuristic.backward_map(x, mu), expected, rtol=1e-9, atol=1e-12):
+            raise ValueError(
+                f"the backward of {heuristic.name!r} is not μB(μx), so that one table cannot serve every μ: correct it "
+                f"at one sharpness, correct(pair.at({mu:g})), or give F_μ as a Transform with this derivative"
+            )
+
+
+def _towards_signs(transform: Transform, name: str, normalise: bool) -> Transform:
+    """Divide the transform by its limit if `normalise` asks for it, or warn if it ends far from ±1."""
+    ends = transform(torch.tensor([-FAR, FAR, 2 * FAR], dtype=torch.float64), 1.0) + 0.0  # no -0
+    left, right, farther = ends.tolist()
+    if normalise:
+        limit = (right - left) / 2
+        if limit <= 0 or abs(farther - right) > NEAR_SIGN * limit or abs(left + right) > NEAR_SIGN * limit:
+            raise ValueError(f"the F of {name!r} goes from {left:.4g} to {right:.4g}: no constant makes its limits ±1")
+        return transform if limit == 1 else Rescaled(transform, outer=1 / limit)
+    miss = max(abs(right - 1), abs(left + 1))
+    if miss > NEAR_SIGN:
+        warnings.warn(
+            f"the F of {name!r} ends at {left:.4g} and {right:.4g} and misses ±1 by {miss:.3g}, so that sharpening it "
+            "makes no signs; normalise=True divides F and B by a constant where that helps",
+            UnboundedForwardWarning,
+            stacklevel=3,
+        )
+    return transform

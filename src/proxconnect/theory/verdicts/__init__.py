@@ -1,0 +1,1 @@
+"""Verdicts: whether a pair is legitimate, and why."""

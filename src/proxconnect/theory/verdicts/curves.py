@@ -1,0 +1,196 @@
+"""P, T and r as functions on a mesh, made from F and B: P = ∫dF/B, r = ∫(x - P)dP, T(P(x)) = F(x).
+
+Each function takes a float tensor of any shape and keeps its shape and dtype. It computes in float64, without gradient.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import wraps
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from proxconnect.theory.functions.mesh import UNIT_NODES, Mesh, bisected
+from proxconnect.theory.verdicts.plateaus import Plateau
+from proxconnect.theory.verdicts.rules import Jump
+from proxconnect.theory.verdicts.sampling import Sample
+
+_RIGHT = (UNIT_NODES == 1).double()
+"""A jump within a leaf has its right value at the last node alone."""
+
+
+Curve = TypeVar("Curve")
+
+
+def _elementwise(method: Callable[[Curve, Tensor], Tensor]) -> Callable[[Curve, Tensor], Tensor]:
+    """Let a method of float64 tensors (n,) without NaN take any float tensor; NaN stays NaN."""
+
+    @wraps(method)
+    def evaluated(curve: Curve, x: Tensor) -> Tensor:
+        flat = x.detach().double().cpu().reshape(-1)
+        known = ~flat.isnan()
+        value = torch.full_like(flat, torch.nan)
+        value[known] = method(curve, flat[known])
+        return value.reshape(x.shape).to(x)
+
+    return evaluated
+
+
+class Preimage(NamedTuple):
+    """The places at which P reaches points z: the middle of a plateau, or the jump over a gap."""
+
+    z: Tensor
+    """The points, moved to the range of P, (n,)."""
+    leaf: Tensor
+    """The first leaf on which P reaches them."""
+    first: Tensor
+    """The least x with P(x) = z."""
+    x: Tensor
+    """The middle of all such x."""
+    in_gap: Tensor
+    """True for points that P jumps over."""
+    below: Tensor
+    """True for points below the range of P."""
+    above: Tensor
+    """True for points above the range of P."""
+
+
+@dataclass(frozen=True)
+class ProxCurve:
+    """A nondecreasing P on a mesh, and the r of which it is the prox of weight one."""
+
+    mesh: Mesh
+    p: Tensor
+    """P at the nodes, (leaves, NODES)."""
+    r: Tensor
+    """r(P) at the nodes, (leaves, NODES)."""
+    ends: tuple[bool, bool]
+    """Whether P is flat at the left and the right end of the mesh, so that its range ends there."""
+
+    @classmethod
+    def of(cls, mesh: Mesh, p: Tensor, free: Tensor | None = None) -> "ProxCurve":
+        """Make the curve with values `p` at the nodes, slope 1 on the leaves that are `free`, and r(P(0)) = 0."""
+        slope = mesh.slopes(p) if free is None else torch.where(free[:, None], 1.0, mesh.slopes(p))
+        start = p[:, :1]
+        across = (p - start) * (mesh.high[:, None] - (p + start) / 2)
+        r = _chained(torch.where(mesh.smooth[:, None], mesh.integrals((mesh.x - p) * slope), across))
+        at_zero = (mesh.high == 0).nonzero()
+        r = r - (r[int(at_zero[0]), -1] if len(at_zero) else r[0, 0])
+        return cls(mesh, p, r, (bool(p[0, 0] == p[0, -1]), bool(p[-1, 0] == p[-1, -1])))
+
+    @_elementwise
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return P(x); NaN outside the domain that was looked at."""
+        leaf = self.mesh.leaf_of(x)  # the clamp keeps P on a plateau from leaving it by an ulp
+        return self.mesh.interpolate(self.p, x).clamp(self.p[leaf, 0], self.p[leaf, -1])
+
+    @_elementwise
+    def regularizer(self, z: Tensor) -> Tensor:
+        """Return r(z) = ∫(P⁻¹ - id), 0 at P(0); in a gap the curve with P⁻¹ = x₀.
+
+        It is +∞ beyond a plateau that ends the range of P, and NaN beyond the domain that was looked at.
+        """
+        at = self.preimage(z)
+        rise = at.z - self.p[at.leaf, 0]
+        across = self.r[at.leaf, 0] + rise * (self.mesh.high[at.leaf] - (at.z + self.p[at.leaf, 0]) / 2)
+        value = torch.where(at.in_gap, across, self.mesh.interpolate_on(self.r, at.leaf, at.first))
+        left, right = (torch.inf if flat else torch.nan for flat in self.ends)
+        return torch.where(at.above, right, torch.where(at.below, left, value))
+
+    def preimage(self, z: Tensor) -> Preimage:
+        """Find the places at which P reaches points z, (n,)."""
+        top = self.p[:, -1].contiguous()
+        inside = z.clamp(self.p[0, 0], top[-1])
+        outside = (z - inside).abs() > 1e-9 * z.abs().clamp(min=1)
+        leaf = torch.searchsorted(top, inside).clamp(max=len(top) - 1)
+        low, high = self.mesh.low[leaf], self.mesh.high[leaf]
+        _, reached = bisected(low, high, lambda x: self.mesh.interpolate_on(self.p, leaf, x) < inside)
+        last = torch.searchsorted(top, inside, right=True) - 1  # the last leaf at whose end P is still the same
+        first = torch.where(self.mesh.smooth[leaf], reached, high)
+        x = torch.where(last > leaf, (first + self.mesh.high[last]) / 2, first)
+        in_gap = ~self.mesh.smooth[leaf] & (inside > self.p[leaf, 0]) & (inside < self.p[leaf, -1])
+        return Preimage(inside, leaf, first, x, in_gap, outside & (z < inside), outside & (z > inside))
+
+
+@dataclass(frozen=True)
+class TransformCurve:
+    """T on the range of P, with F = T∘P and B = T'∘P; across a gap of P it has the slope B(x₀) of the jump."""
+
+    sample: Sample
+    prox: ProxCurve
+    slopes: Tensor
+    """B(x₀) of the break that a leaf belongs to, (leaves,)."""
+
+    @_elementwise
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return T(z); NaN outside the range of P."""
+        at = self.prox.preimage(z)
+        across = self.sample.forward[at.leaf, 0] + (at.z - self.prox.p[at.leaf, 0]) * self.slopes[at.leaf]
+        value = torch.where(at.in_gap, across, self.sample.F(at.x))
+        return torch.where(at.below | at.above, torch.nan, value)
+
+    @_elementwise
+    def derivative(self, z: Tensor) -> Tensor:
+        """Return T'(z); NaN outside the range of P."""
+        at = self.prox.preimage(z)
+        value = torch.where(at.in_gap, self.slopes[at.leaf], self.sample.B(at.x))
+        return torch.where(at.below | at.above, torch.nan, value)
+
+
+def reconstruct(
+    sample: Sample, plateaus: Iterable[Plateau], jumps: Iterable[Jump], anchor: float
+) -> tuple[ProxCurve, TransformCurve]:
+    """Make P and T of a pair that keeps the rules; `anchor` is the middle of P at 0, or P at the left end without 0."""
+    mesh = sample.mesh
+    flat, level = torch.zeros(2, len(mesh.x), dtype=torch.bool)
+    for plateau in plateaus:
+        flat[plateau.first : plateau.last + 1] = plateau.flat
+        level[plateau.first : plateau.last + 1] = True
+    free = (sample.is_unit | level) & mesh.smooth & ~flat
+    slopes = sample.backward[:, -1].clone()
+    for jump in jumps:
+        slopes[jump.at.first : jump.at.last + 1] = jump.here
+    moved = torch.where(free[:, None], mesh.x - mesh.x[:, :1], _quotient_integral(sample))
+    moved = torch.where(flat[:, None], 0.0, moved)
+    moved = torch.where(mesh.smooth[:, None], moved, _step(sample.rise[:, -1], slopes)[:, None] * _RIGHT)
+    p = nondecreasing(_chained(moved))
+    curve = ProxCurve.of(mesh, p + (anchor - middle_at_zero(mesh, p)), free)
+    return curve, TransformCurve(sample, curve, slopes)
+
+
+def nondecreasing(p: Tensor) -> Tensor:
+    """Remove from values at the nodes, (leaves, NODES), the falls that rounding makes."""
+    return p.flatten().cummax(0).values.reshape(p.shape)
+
+
+def middle_at_zero(mesh: Mesh, p: Tensor) -> Tensor:
+    """Return the middle of P at 0, between both sides of a jump there; P at the left end of a mesh without 0."""
+    ends_there, starts_there = mesh.high == 0, mesh.low == 0
+    if not (bool(ends_there.any()) and bool(starts_there.any())):
+        return p[0, 0]
+    before, after = int(ends_there.nonzero()[0]), int(starts_there.nonzero()[0])
+    left = p[before, -1] if mesh.smooth[before] else p[before, 0]
+    right = p[after, 0] if mesh.smooth[after] else p[after, -1]
+    return (left + right) / 2
+
+
+def _chained(moved: Tensor) -> Tensor:
+    """Return values at the nodes from the gain since the left end of each leaf, (leaves, NODES)."""
+    ends = moved[:, -1].cumsum(0)
+    return moved + torch.cat([torch.zeros(1, dtype=ends.dtype), ends[:-1]])[:, None]
+
+
+def _step(rise: Tensor, slopes: Tensor) -> Tensor:
+    """Return ΔF/B(x₀) if F jumps with the sign of B, else 0."""
+    return torch.where(rise * slopes > 0, rise / torch.where(slopes == 0, 1.0, slopes), 0.0)
+
+
+def _quotient_integral(sample: Sample) -> Tensor:
+    """Return ∫dF/B from the left end of a leaf to its nodes; by the trapezoidal rule in F if B is nearly 0."""
+    B, mesh = sample.backward, sample.mesh
+    clear = B.abs().amin(1) > 0.05 * B.abs().amax(1)
+    smooth = mesh.integrals(mesh.slopes(sample.forward) / torch.where(clear[:, None], B, 1.0))
+    steps = _step(sample.forward.diff(dim=1), (B[:, 1:] + B[:, :-1]) / 2).cumsum(1)
+    rough = torch.nn.functional.pad(steps, (1, 0))
+    return torch.where(clear[:, None], smooth, rough)

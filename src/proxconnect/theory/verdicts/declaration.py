@@ -1,0 +1,151 @@
+"""A test of the P and T that a pair declares: P must not fall, and T' must be the derivative of T."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import Pair, Transform
+from proxconnect.theory.functions.blackbox import BlackBox
+from proxconnect.theory.functions.mesh import Mesh, mesh
+from proxconnect.theory.verdicts.curves import ProxCurve, middle_at_zero, nondecreasing
+
+AGREEMENT = 1e-6
+"""Greatest difference between T and the integral of T', relative to its size."""
+
+SEEN = 1e-5
+"""Least difference between two slopes that counts, relative to max(1, |T'|)."""
+
+
+@dataclass(frozen=True)
+class DeclaredTransform:
+    """The T of a pair at one sharpness."""
+
+    transform: Transform
+    mu: float
+
+    def __call__(self, p: Tensor) -> Tensor:
+        """Return T(p)."""
+        return self.transform(p, self.mu)
+
+    def derivative(self, p: Tensor) -> Tensor:
+        """Return T'(p)."""
+        return self.transform.derivative(p, self.mu)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """The P and T of a pair at one sharpness, on [low, high]."""
+
+    pair: Pair
+    mu: float
+    low: float
+    high: float
+
+    @property
+    def transform(self) -> DeclaredTransform:
+        """T."""
+        return DeclaredTransform(self.pair.transform, self.mu)
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """P on a mesh."""
+        prox = BlackBox("the declared prox", lambda x: self.pair.prox(x, self.mu))
+        return mesh([prox], self.low, self.high)
+
+    @property
+    def anchor(self) -> float:
+        """The middle of P at 0."""
+        return float(middle_at_zero(self.mesh, self.mesh.values[0]))
+
+    @property
+    def prox(self) -> ProxCurve:
+        """P, and the r of which it is the prox."""
+        return ProxCurve.of(self.mesh, nondecreasing(self.mesh.values[0]))
+
+    @cached_property
+    def error(self) -> str | None:
+        """The first thing that is wrong with the declaration, as a sentence; None if it holds."""
+        return (
+            fall_of(self.mesh, "the declared prox")
+            or self._difference()
+            or self._wrong_derivative()
+            or self._wrong_where_P_rests()
+        )
+
+    def _difference(self) -> str | None:
+        x = self.mesh.x.flatten()
+        p = self.pair.prox(x, self.mu)
+        for name, part, declared in (
+            ("F is not T", self.pair.forward(x, self.mu), self.transform(p)),
+            ("B is not T'", self.pair.backward(x, self.mu), self.transform.derivative(p)),
+        ):
+            off = (part - declared).abs() > 1e-9 * declared.abs().clamp(min=1)
+            if bool(off.any()):
+                return f"{name}∘P at x = {float(x[off][0]):.6g}"
+        return None
+
+    def _wrong_derivative(self) -> str | None:
+        p = self.mesh.values[0]
+        low, high = float(p.min()), float(p.max())
+        if low == high:
+            return None
+        both = mesh(
+            [BlackBox("the declared T", self.transform), BlackBox("the declared T'", self.transform.derivative)],
+            low,
+            high,
+        )
+        T, slope = both.values
+        rise = T - T[:, :1]
+        for leaf in (~both.smooth & (rise[:, -1].abs() > AGREEMENT)).nonzero().flatten().tolist():
+            return f"the declared T jumps by {float(rise[leaf, -1]):.6g} at p = {float(both.high[leaf]):.6g}"
+        off = torch.where(both.smooth, (rise - both.integrals(slope))[:, -1], 0.0)
+        drift = off.cumsum(0)
+        if float(drift.max() - drift.min()) > AGREEMENT * max(1.0, float(both.size(0))):
+            leaf = int((off / both.width).abs().argmax())
+            at, said, seen = (float(v[leaf]) for v in (both.low, slope.mean(1), rise[:, -1] / both.width))
+            return f"the declared T' is {said:.6g} near p = {at:.6g}, where T has slope {seen:.6g}"
+        return None
+
+    def _wrong_where_P_rests(self) -> str | None:
+        points = resting_points(self.mesh)
+        left, right = one_sided_slopes(BlackBox("the declared T", self.transform), points)
+        said = self.transform.derivative(points)
+        slack = SEEN * said.abs().clamp(min=1)
+        off = (said < torch.minimum(left, right) - slack) | (said > torch.maximum(left, right) + slack)
+        for p, slope, behind, ahead in zip(*(v[off].tolist() for v in (points, said, left, right)), strict=True):
+            return (
+                f"P stays at p = {p:.6g}, where the declared T' is {slope:.4g} and T has slope {behind:.4g} on the "
+                f"left and {ahead:.4g} on the right: state one of these, or a value between them"
+            )
+        return None
+
+
+def resting_points(leaves: Mesh) -> Tensor:
+    """Return the points at which the P of a mesh rests, (n,): values of its plateaus and ends of its jumps."""
+    p = leaves.values[0]
+    flat = (p[:, 0] == p[:, -1]) & leaves.smooth
+    jumps = ~leaves.smooth & ((p[:, -1] - p[:, 0]) > 1e-9)
+    points: Tensor = torch.unique(torch.cat([p[flat, 0], p[jumps, 0], p[jumps, -1]]))
+    return points
+
+
+def one_sided_slopes(T: BlackBox, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the slopes of T on the left and on the right of points (n,), by differences of second order."""
+    h = 1e-6 * points.abs().clamp(min=1.0)
+    left, right = (
+        side * (4 * T(points + side * h) - T(points + 2 * side * h) - 3 * T(points)) / (2 * h) for side in (-1.0, 1.0)
+    )
+    return left, right
+
+
+def fall_of(leaves: Mesh, name: str) -> str | None:
+    """Say where the function of a mesh falls; None if it never does."""
+    values = leaves.values[0]
+    falls = (values.diff(dim=1) < -leaves.noise(0)[:, None]).any(1) | (values[:, -1] < values[:, 0] - leaves.noise(0))
+    for leaf in falls.nonzero().flatten().tolist():
+        low, high = float(leaves.low[leaf]), float(leaves.high[leaf])
+        top, fall = float(values[leaf].max()), float(values[leaf].cummax(0).values.sub(values[leaf]).max())
+        return f"{name} falls by {fall:.3g} from {top:.6g} between x = {low:.6g} and {high:.6g}"
+    return None

@@ -1,0 +1,155 @@
+"""The decision whether there are a transform T and a proximal quantiser P with F = T∘P and B = T'∘P.
+
+There are if and only if F and B are functions of P = ∫dF/B, and P never falls.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+
+from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
+from proxconnect.theory.functions.blackbox import autograd_derivative, probed
+from proxconnect.theory.functions.mesh import REACH, TooRoughError
+from proxconnect.theory.verdicts import rules
+from proxconnect.theory.verdicts.curves import reconstruct
+from proxconnect.theory.verdicts.declaration import Declaration
+from proxconnect.theory.verdicts.plateaus import Plateau, faint, plateaus, varying_on_plateaus
+from proxconnect.theory.verdicts.rules import Finding, Jump
+from proxconnect.theory.verdicts.sampling import Sample, sample
+from proxconnect.theory.verdicts.verdict import Verdict
+
+DOMAIN = (-REACH, REACH)
+"""The part of the line on which pairs are looked at."""
+
+
+def decompose(
+    pair_or_forward: str | AnyPair | Callable[[Tensor], Tensor],
+    backward: Callable[[Tensor], Tensor] | None = None,
+    *,
+    mu: float | None = None,
+    domain: tuple[float, float] = DOMAIN,
+) -> Verdict:
+    """Decide whether a pair is legitimate, and return the reason with its P, T and r.
+
+    Jumps, kinks and zeros of F and B are located in float64, to about 1e-15·max(1, |x|). Details narrower than 1/500 of
+    max(1, |x|) may be missed, and so may jumps and variations below 1e-10 of their size.
+
+    Args:
+        pair_or_forward: a name of `PAIRS`, a `Pair`, a `Heuristic` or a `torch.autograd.Function`; or F, an elementwise
+            callable that keeps the shape and dtype of a float64 tensor.
+        backward: B, a callable like F. By default, for a callable F, the factor that autograd puts on the gradient.
+        mu: the sharpness. A pair that depends on it needs it, and callables do not take it.
+        domain: the part of the line to look at, (low, high).
+
+    Raises:
+        ProbeError: a callable raises, mixes entries, is random, changes shape or dtype, or is NaN or infinite.
+        ValueError: `mu` is outside the pair's domain, or `domain` is empty.
+        TypeError: the first argument is neither a pair nor a callable.
+
+    Example:
+        >>> from proxconnect import theory
+        >>> verdict = theory.decompose("bnn+", mu=5.0)
+        >>> verdict.legitimate
+        False
+        >>> print(verdict)
+        bnn+ at μ = 5: not legitimate. F stays at 1, so P is flat there, but B is not constant: it goes
+        from -0.3691 to 5
+    """
+    try:
+        low, high = map(float, domain)
+    except (TypeError, ValueError):
+        raise TypeError(f"domain takes two numbers, (low, high); got {domain!r}") from None
+    if not (-float("inf") < low < high < float("inf")):
+        raise ValueError(f"domain must be (low, high) with low < high, both finite; got {domain}")
+    asked, declaration = _asked(pair_or_forward, backward, mu, (low, high))
+    F = probed(asked.forward, "forward", low, high)
+    B = probed(asked.backward, "backward", low, high)
+    try:
+        sampled = sample(F, B, low, high)
+    except TooRoughError as error:
+        return replace(asked, reason=f"{error}")
+    return _judged(asked, declaration, sampled)
+
+
+def _asked(
+    given: object, backward: Callable[[Tensor], Tensor] | None, mu: float | None, domain: tuple[float, float]
+) -> tuple[Verdict, Declaration | None]:
+    """Return the verdict without its answer, and the declaration of a `Pair`."""
+    if isinstance(given, str | Pair | Heuristic):
+        pair = resolve(given)
+        if backward is not None:
+            raise TypeError(f"pair {pair.name!r} has a backward of its own: leave the second argument out")
+        pair.forward(torch.zeros(0), mu)  # refuses a μ that is missing or outside the domain
+        sharpness = 1.0 if mu is None else mu
+        declaration = Declaration(pair, sharpness, *domain) if isinstance(pair, Pair) else None
+        known = None if pair.sharpness is None else sharpness
+        return Verdict(
+            pair.name, known, None, "", None, False, domain,
+            lambda x: pair.forward(x, sharpness), lambda x: pair.backward(x, sharpness),
+        ), declaration  # fmt: skip
+    if _is_autograd_function(given):
+        given = given.apply
+    if not callable(given):
+        raise TypeError(f"decompose takes a pair, its name or a callable of one tensor; got {type(given).__name__}")
+    if mu is not None:
+        raise TypeError("mu is for pairs: let the callables have their sharpness themselves")
+    owner = getattr(given, "__self__", None)
+    named = owner if _is_autograd_function(owner) else given
+    name = getattr(named, "__name__", type(named).__name__)
+    factor = autograd_derivative(given) if backward is None else backward
+    return Verdict(name, None, None, "", None, False, domain, given, factor), None
+
+
+def _is_autograd_function(given: object) -> TypeGuard[type[torch.autograd.Function]]:
+    return isinstance(given, type) and issubclass(given, torch.autograd.Function)
+
+
+def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) -> Verdict:
+    level, steps = list(plateaus(sampled)), list(rules.jumps(sampled))
+    found = [
+        *varying_on_plateaus(sampled, level),
+        *faint(sampled),
+        *rules.falling(sampled),
+        *rules.moving_without_push(sampled),
+        *rules.diverging(sampled),
+        *rules.wrong_jumps(sampled, steps),
+    ]
+    if declaration is not None:
+        asked = replace(asked, declared=declaration.error is None)
+        if found and asked.declared:
+            reason = "F = T∘P and B = T'∘P as declared, though F and B alone do not show it"
+            P, T = declaration.prox, declaration.transform
+            return replace(asked, legitimate=True, reason=reason, prox=P, transform=T)
+    if found:
+        decided = [f for f in found if f.decided]
+        # The finding nearest to 0 decides; of two at the same distance, the right one.
+        against = [f for f in decided if not f.by_convention] or decided or found
+        first = min(against, key=lambda f: (round(min(map(abs, f.interval)), 12), -f.interval[1]))
+        asked = replace(asked, reason=first.reason, interval=first.interval, by_convention=first.by_convention)
+        return replace(asked, legitimate=False if decided else None)
+    anchor = declaration.anchor if declaration is not None and asked.declared else 0.0
+    prox, transform = reconstruct(sampled, level, steps, anchor)
+    reason = "F and B are functions of P = ∫dF/B, which never falls"
+    if (convention := _only_by_convention(level, steps)) is not None:
+        reason = f"{reason}; {convention.reason}"
+        asked = replace(asked, interval=convention.interval, by_convention=True)
+    if declaration is not None and declaration.error is not None:
+        reason = f"{reason}; but {declaration.error}, so the pair is not the one that it declares"
+    return replace(asked, legitimate=True, reason=reason, prox=prox, transform=transform)
+
+
+def _only_by_convention(level: list[Plateau], steps: list[Jump]) -> Finding | None:
+    """Find the first place at which a legitimate pair rests on the convention."""
+    for jump in steps:
+        B = (jump.before, jump.here, jump.after)
+        if max(B) - min(B) > 1e-9 * max(map(abs, B)):
+            values = f"{jump.before:.6g} before, {jump.here:.6g} at and {jump.after:.6g} after it"
+            reason = f"at the jump at x = {jump.at.x:.6g} B is {values}, and the value at it counts"
+            return Finding(reason, (jump.at.x, jump.at.x))
+    for plateau in level:
+        if len(plateau.stretches) > 1:
+            return Finding("B is 0 between parts of a plateau of F, where P is free to move", plateau.interval)
+    return None

@@ -1,0 +1,136 @@
+"""Pictures of verdicts."""
+
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from proxconnect.inspection.plots.figures import REACH, SHADES, cross_at_zero, new_figure
+from proxconnect.theory.verdicts import words
+from proxconnect.theory.verdicts.curves import ProxCurve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from proxconnect.theory.verdicts.verdict import Verdict
+
+_PART_COLOUR = "#252525"
+
+_INFINITE = {(True, True): ", +∞ beyond", (True, False): ", +∞ below", (False, True): ", +∞ above", (False, False): ""}
+"""The part of the title that says where r is +∞, by the ends at which P is flat."""
+
+_ANSWER_COLOURS = {True: "#1b7837", False: "#b2182b", None: "#8c6d31"}
+
+
+def plot_verdict(verdict: "Verdict") -> "Figure":
+    """Draw F and B with the place that decides shaded, and below them P(x), T(z) and r(z) of a legitimate pair.
+
+    A jump is a gap of the line. T and r are dotted across a gap of P, where only a convention fixes them. If the pair
+    is not legitimate, ∫B, the F that would suit its B, is dashed beside F. Needs the extra `plots`.
+    """
+    figure = new_figure(7.2, 3.6 if verdict.prox is None else 5.6)
+    at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"
+    why = textwrap.fill(f"{verdict.reason}{f' ({where})' if (where := words.place(verdict)) else ''}.", 118)
+    colour = _ANSWER_COLOURS[verdict.legitimate]
+    figure.suptitle(f"{verdict.name}{at}: {words.answer(verdict)}", color=colour)
+    figure.supxlabel(why, fontsize=8.5)
+    rows = figure.subfigures(1 if verdict.prox is None else 2, 1, squeeze=False)[:, 0]
+    x = _window(verdict)
+    forward, backward = rows[0].subplots(1, 2)
+    for axes, function, part in ((forward, verdict.forward, "F"), (backward, verdict.backward, "B")):
+        axes.plot(*_with_gaps(function, x), color=SHADES[part][2], linewidth=1.6)
+        axes.set(title=f"{part}(x)", xlabel="x", xlim=(float(x[0]), float(x[-1])))
+        if verdict.interval is not None:
+            low, high = verdict.interval
+            if low == high:
+                axes.axvline(low, color=colour, linestyle="--", linewidth=1.0)
+            else:
+                axes.axvspan(low, high, color=colour, alpha=0.13, linewidth=0)
+    if verdict.legitimate is False:
+        _draw_integral(forward, verdict.backward, x)
+    if verdict.prox is not None:
+        _draw_parts(rows[1].subplots(1, 3), verdict, verdict.prox, x)
+    for axes in figure.axes:
+        axes.margins(y=0.12)
+        cross_at_zero(axes)
+        axes.title.set_fontsize(10)
+    return figure
+
+
+def _window(verdict: "Verdict") -> Tensor:
+    """Return points x around 0, as far as the place that decides and the jumps and kinks of P, within the domain."""
+    places = [0.0 if low <= 0 <= high else min(abs(low), abs(high)) for low, high in [verdict.interval or (0.0, 0.0)]]
+    if verdict.prox is not None:
+        mesh = verdict.prox.mesh
+        places += mesh.high[~mesh.smooth].abs().tolist()
+    reach = max(REACH, 1.3 * max(places))
+    low, high = max(verdict.domain[0], -reach), min(verdict.domain[1], reach)
+    return torch.linspace(*((low, high) if low < high else verdict.domain), 2001, dtype=torch.float64)
+
+
+def _with_gaps(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return points and values of a function with both sides of each jump, and a NaN between, which breaks the line.
+
+    A step between neighbours is a jump if bisection leaves most of it. A slope loses it, however steep.
+    """
+
+    def value(points: Tensor) -> Tensor:
+        return function(points).detach()
+
+    y = value(x)
+    steps = y.diff().abs()
+    seen = steps > 0.002 * (y.amax() - y.amin())
+    low, high, whole = x[:-1][seen], x[1:][seen], steps[seen]
+    for _ in range(60):
+        middle = (low + high) / 2
+        is_left = (value(middle) - value(low)).abs() >= (value(high) - value(middle)).abs()
+        low, high = torch.where(is_left, low, middle), torch.where(is_left, middle, high)
+    jumps = (value(high) - value(low)).abs() > 0.5 * whole
+    low, high = low[jumps], high[jumps]
+    points = torch.cat([x, low, low, high])
+    values = torch.cat([y, value(low), torch.full_like(low, torch.nan), value(high)])
+    order = points.argsort(stable=True)
+    return points[order], values[order]
+
+
+def _draw_integral(axes: "Axes", backward: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    """Draw ∫B from 0, or from the left end of x without 0."""
+    gained = torch.cumulative_trapezoid(backward(x).detach(), x)
+    whole = torch.cat([gained.new_zeros(1), gained])
+    axes.plot(x, whole - whole[int(x.abs().argmin())], "--", color="#777777", linewidth=1.2, label="∫B")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+
+
+def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: ProxCurve, x: Tensor) -> None:
+    """Draw P over x, and T and r over the range of P."""
+    assert verdict.transform is not None
+    cells[0].plot(*_with_gaps(prox, x), color=_PART_COLOUR, linewidth=1.6)
+    cells[0].set(title="P(x)", xlabel="x", xlim=(float(x[0]), float(x[-1])))
+    z = _range(prox, x)
+    is_reached = ~prox.preimage(z).in_gap
+    beside = torch.nn.functional.pad(is_reached, (1, 1))
+    alone = is_reached & ~(beside[:-2] | beside[2:])
+    for axes, function, title in (
+        (cells[1], verdict.transform, "T(z)"),
+        (cells[2], prox.regularizer, f"r(z){_INFINITE[prox.ends]}"),
+    ):
+        values = function(z).detach()
+        axes.plot(z, values, ":", color="#777777", linewidth=1.2)
+        axes.plot(z, torch.where(is_reached, values, torch.nan), color=_PART_COLOUR, linewidth=1.6)
+        axes.plot(z[alone], values[alone], "o", color=_PART_COLOUR, markersize=4)
+        axes.set(title=title, xlabel="z")
+    if bool((values.abs() < 1e-9).all()):
+        cells[2].set_ylim(-1.0, 1.0)  # r = 0: only its rounding would show
+
+
+def _range(prox: ProxCurve, x: Tensor) -> Tensor:
+    """Return points z of the range of P over x, with both sides of its gaps, up to the ends of the range."""
+    over = prox(x)
+    low = float(prox.p[0, 0] if prox.ends[0] else over[0])
+    high = float(prox.p[-1, -1] if prox.ends[1] else over[-1])
+    gaps = prox.p[~prox.mesh.smooth].flatten().clamp(low, high)
+    z: Tensor = torch.cat([torch.linspace(low, high, 2001, dtype=torch.float64), gaps]).unique()
+    return z

@@ -1,0 +1,176 @@
+"""F and B on one mesh, with the zeros of B among its nodes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from proxconnect.theory.functions.blackbox import BlackBox
+from proxconnect.theory.functions.mesh import Mesh, bisected, mesh
+
+TOUCHING = 1e-13
+"""A smallest |B| counts as a zero up to this share of B around 0."""
+
+LOST = 4e-16
+"""|B| up to this share of B around 0 cannot be told from 0: about two ulp."""
+
+_GRADED = 2.0 ** -torch.arange(8, 34, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Zero:
+    """A point at which B is 0, while it is not 0 on one side or on both."""
+
+    x: float
+    error: float
+    """How far the true zero may be."""
+
+
+@dataclass(frozen=True)
+class Break:
+    """Adjacent smallest leaves `first` to `last`: one jump or kink of F or B, at `x`.
+
+    `x` is 0 if one of its ends is 0, else the right end, as if F jumped just there.
+    """
+
+    first: int
+    last: int
+    x: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """F and B of a pair on a mesh, and quantities of each leaf."""
+
+    F: BlackBox
+    B: BlackBox
+    mesh: Mesh
+    zeros: tuple[Zero, ...]
+
+    @property
+    def forward(self) -> Tensor:
+        """F at the nodes."""
+        return self.mesh.values[0]
+
+    @property
+    def backward(self) -> Tensor:
+        """B at the nodes."""
+        return self.mesh.values[1]
+
+    @cached_property
+    def size(self) -> float:
+        """The largest |B| around 0, which small ones are compared with."""
+        return float(self.mesh.size(1))
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """How far rounding blurs F, (leaves,)."""
+        return self.mesh.noise(0)
+
+    @cached_property
+    def rise(self) -> Tensor:
+        """F at the nodes, minus its value at the left end of the leaf."""
+        return self.forward - self.forward[:, :1]
+
+    @cached_property
+    def travel(self) -> Tensor:
+        """The range of F on each leaf."""
+        return self.forward.amax(1) - self.forward.amin(1)
+
+    @cached_property
+    def is_unit(self) -> Tensor:
+        """True for leaves on which F moves by ∫B up to rounding: dF/B is 1, or 0/0."""
+        off = (self.rise - self.mesh.integrals(self.backward)).abs().amax(1)
+        slack = self.noise + 1e-11 * self.mesh.width * self.backward.abs().amax(1)
+        return self.mesh.smooth & (off <= slack)
+
+    @cached_property
+    def breaks(self) -> tuple[Break, ...]:
+        """Jumps and kinks, each with the leaves that hold it."""
+        low, high = self.mesh.low, self.mesh.high
+        return tuple(Break(a, b, float(low[a] if low[a] == 0 else high[a])) for a, b in runs(~self.mesh.smooth))
+
+
+def runs(holds: Tensor) -> Iterator[tuple[int, int]]:
+    """Iterate over the first and last index of each run of True."""
+    no = torch.zeros(1, dtype=torch.int8)
+    steps = torch.cat([no, holds.to(torch.int8), no]).diff()
+    starts, ends = (steps == 1).nonzero().flatten(), (steps == -1).nonzero().flatten() - 1
+    return iter(zip(starts.tolist(), ends.tolist(), strict=True))
+
+
+def sample(F: BlackBox, B: BlackBox, low: float, high: float) -> Sample:
+    """Sample F and B on [low, high], with smaller leaves towards each zero of B; TooRoughError if that fails."""
+    first = Sample(F, B, mesh([F, B], low, high), ())
+    zeros = tuple(_zeros(first))
+    if not zeros:
+        return first
+    at = torch.tensor([zero.x for zero in zeros], dtype=torch.float64)[:, None]
+    points = torch.cat([at, at - _GRADED, at + _GRADED], 1).flatten()
+    points = points[(points > low) & (points < high)]
+    return Sample(F, B, mesh([F, B], low, high, points.tolist()), zeros)
+
+
+def _zeros(sampled: Sample) -> list[Zero]:
+    """Find the zeros of B: sign changes, least magnitudes, ends of stretches of 0, and breaks at which it vanishes."""
+    within = sampled.mesh.smooth
+    x, B = sampled.mesh.x[within], sampled.backward[within]
+    box = sampled.B
+    left, right = B[:, :-1], B[:, 1:]
+    found = _closed_in(lambda m: box(m) > 0, (left * right) < 0, x, left > 0)
+    found += _closed_in(lambda m: box(m) != 0, (left == 0) != (right == 0), x, left != 0)
+    found += _least(box, x, B.abs(), TOUCHING * sampled.size)
+    found += _at_breaks(sampled)
+    found.sort(key=lambda zero: (zero.x, zero.error))
+    apart: list[Zero] = []
+    for zero in found:
+        if not apart or zero.x - apart[-1].x > 1e-7 * max(1.0, abs(zero.x)):
+            apart.append(zero)
+        elif zero.error < apart[-1].error:
+            apart[-1] = zero
+    return apart
+
+
+def _as_zeros(points: Tensor, precision: float = 1e-15) -> list[Zero]:
+    return [Zero(x, precision * max(1.0, abs(x))) for x in points.tolist()]
+
+
+def _at_breaks(sampled: Sample) -> list[Zero]:
+    """Find the breaks at which |B| is much smaller than beside them, as at a vertical tangent of F."""
+    mesh, ends = sampled.mesh, sampled.mesh.ends
+    found = [(b, sampled.backward[b.first : b.last + 1].abs().flatten().min(0)) for b in sampled.breaks]
+    x = torch.tensor([mesh.x[b.first : b.last + 1].flatten()[at] for b, (_, at) in found], dtype=torch.float64)
+    least = torch.tensor([value for _, (value, _) in found], dtype=torch.float64)
+    beside = torch.stack([sampled.B((x + side * 2.0**-8).clamp(*ends)).abs() for side in (-1.0, 1.0)]).amax(0)
+    return _as_zeros(x[least < 1e-3 * beside])
+
+
+def _closed_in(holds: Callable[[Tensor], Tensor], changes: Tensor, x: Tensor, at_left: Tensor) -> list[Zero]:
+    """Find the points at which a condition changes, between the neighbouring nodes that `changes` marks."""
+    low, high, truth = x[:, :-1][changes], x[:, 1:][changes], at_left[changes]
+    if not len(low):
+        return []
+    return _as_zeros(bisected(low, high, lambda middle: holds(middle) == truth)[1])
+
+
+def _least(box: BlackBox, x: Tensor, magnitude: Tensor, threshold: float) -> list[Zero]:
+    """Find the minima of |B| that are at most `threshold`, without a change of sign, by golden sections."""
+    apart = torch.cat([x.new_ones(1), x.flatten().diff()]) > 0  # a leaf begins at the end of the one before it
+    flat_x, flat = x.flatten()[apart], magnitude.flatten()[apart]
+    middle, low, high = flat[1:-1], flat[:-2], flat[2:]
+    alone = (low != 0) & (high != 0)  # stretches of 0 have their ends found by `_closed_in`
+    least = alone & (middle <= low) & (middle <= high) & (middle < 0.8 * torch.maximum(low, high))
+    a, b = flat_x[:-2][least], flat_x[2:][least]
+    if not len(a):
+        return []
+    golden = (5**0.5 - 1) / 2
+    for _ in range(100):
+        c, d = b - golden * (b - a), a + golden * (b - a)
+        left = box(c).abs() <= box(d).abs()
+        a, b = torch.where(left, a, c), torch.where(left, d, b)
+    at = torch.stack([a, (a + b) / 2, b, flat_x[1:-1][least]])
+    values = box(at.flatten()).abs().reshape(at.shape)
+    points = at.gather(0, values.argmin(0)[None])[0]
+    return _as_zeros(points[values.amin(0) <= threshold], 1e-7)

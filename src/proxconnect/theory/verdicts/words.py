@@ -1,0 +1,125 @@
+"""The sentences that describe a verdict."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from proxconnect.theory.verdicts.curves import ProxCurve
+from proxconnect.theory.verdicts.sampling import runs
+
+if TYPE_CHECKING:
+    from proxconnect.theory.verdicts.verdict import Verdict
+
+ANSWERS = {True: "legitimate", False: "not legitimate", None: "cannot tell"}
+"""`legitimate` in words."""
+
+_MOST = 2
+"""More jumps or plateaus are counted and not listed."""
+
+
+def answer(verdict: "Verdict") -> str:
+    """Say whether the pair is legitimate."""
+    if verdict.declared is False and verdict.legitimate:
+        return "legitimate, but not as declared"
+    return ANSWERS[verdict.legitimate] + (" by convention" if verdict.by_convention else "")
+
+
+def place(verdict: "Verdict") -> str:
+    """Say where the verdict is decided; empty if no place decides."""
+    if verdict.interval is None:
+        return ""
+    (low, high), (first, last) = verdict.interval, verdict.domain
+    if low == high:
+        return f"at x = {low:.6g}"
+    if (low, high) == (first, last):
+        return "on all of the line"
+    if high == last:
+        return f"for x > {low:.4g}"
+    return f"for x < {high:.4g}" if low == first else f"for {low:.4g} < x < {high:.4g}"
+
+
+def headline(verdict: "Verdict") -> str:
+    """Say in a few words on which loss PC++ with a legitimate pair descends, or which rule the pair breaks."""
+    return _descent(verdict, verdict.prox) if verdict.prox is not None else verdict.reason.partition(": ")[0]
+
+
+def consequence(verdict: "Verdict") -> str:
+    """Say on which loss PC++ with a legitimate pair descends, and how P behaves; empty for other pairs."""
+    curve = verdict.prox
+    if curve is None:
+        return ""
+    descent = _descent(verdict, curve)
+    if _is_identity(curve):
+        return descent
+    behaviour = "; ".join([*_jumps(curve), *_plateaus(curve)]) or "P rises without jumps or plateaus"
+    return f"{descent}; {behaviour}"
+
+
+def _is_identity(curve: ProxCurve) -> bool:
+    x = curve.mesh.x
+    return bool(((curve.p - x).abs() <= 1e-9 * x.abs().clamp(min=1)).all())
+
+
+def _descent(verdict: "Verdict", curve: ProxCurve) -> str:
+    x, inside = curve.mesh.x, curve.mesh.smooth
+    size = x.abs().clamp(min=1)
+    forward = verdict.forward(x.reshape(-1)).detach().reshape(x.shape)
+    is_plain = bool(((forward - curve.p).abs() <= 1e-9 * size)[inside].all())
+    if _is_identity(curve):
+        return f"P(x) = x{' = T(x): gradient descent on ℓ' if is_plain else ', T = F: gradient descent on ℓ∘F'}"
+    return "T(z) = z, P = F: ProxConnect on ℓ" if is_plain else "ProxConnect on ℓ∘T"
+
+
+def _jumps(curve: ProxCurve) -> list[str]:
+    """Describe each jump of P."""
+    mesh, p = curve.mesh, curve.p
+    found = [(float(mesh.low[a]), float(p[a, 0]), float(p[b, -1])) for a, b in runs(~mesh.smooth)]
+    real = [jump for jump in found if jump[2] - jump[1] > 1e-9]
+    if len(real) > _MOST:
+        return [f"P jumps at {len(real)} places from x = {real[0][0]:.4g} to {real[-1][0]:.4g}"]
+    return [f"P jumps from {_round(a)} to {_round(b)} at x = {_round(x)}" for x, a, b in real]
+
+
+def _plateaus(curve: ProxCurve) -> list[str]:
+    """Describe each stretch on which P stays, but not the tails of a P that glides into its limit, as tanh does."""
+    mesh = curve.mesh
+    flat = mesh.smooth & (curve.p.amax(1) - curve.p.amin(1) <= 1e-12)
+    stretches = [
+        (low, high, float(curve.p[a, 0]))
+        for a, b in runs(flat)
+        if (high := float(mesh.high[b])) - (low := float(mesh.low[a])) > 1e-6
+        and _is_sharp(curve, low, -1.0)
+        and _is_sharp(curve, high, 1.0)
+    ]
+    if len(stretches) > _MOST:
+        first, last = stretches[0][0], stretches[-1][1]
+        return [f"P is flat on {len(stretches)} stretches from x = {first:.4g} to {last:.4g}"]
+    return [f"P stays at {_round(value)} {_stretch(curve, low, high)}" for low, high, value in stretches]
+
+
+def _is_sharp(curve: ProxCurve, edge: float, side: float) -> bool:
+    """Return whether P leaves its value at `edge`, towards `side`, at a kink, a jump or the end of the domain.
+
+    At a kink of order n, the distances at which it has moved by 1e-8 and by 1e-4 are as 1 to 10^(4/n). On an
+    exponential tail they are as 1 to 2.
+    """
+    first, last = curve.mesh.ends
+    if edge in (first, last):
+        return True
+    distance = torch.logspace(-15, 3, 2000, dtype=torch.float64) * max(1.0, abs(edge))
+    moved = (curve((edge + side * distance).clamp(first, last)) - curve(distance.new_tensor([edge]))).abs()
+    near, far = ((moved > height).nonzero().flatten() for height in (1e-8, 1e-4))
+    if not len(far):
+        return False
+    return bool(near[0] == far[0]) or float(distance[near[0]]) < 0.2 * float(distance[far[0]])
+
+
+def _stretch(curve: ProxCurve, low: float, high: float) -> str:
+    first, last = curve.mesh.ends
+    if low == first:
+        return "everywhere" if high == last else f"up to x = {_round(high)}"
+    return f"from x = {_round(low)} on" if high == last else f"from x = {_round(low)} to {_round(high)}"
+
+
+def _round(value: float) -> str:
+    return f"{0.0 if abs(value) < 1e-12 else value:.4g}"

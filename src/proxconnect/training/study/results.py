@@ -1,0 +1,179 @@
+"""Results of a ledger: tables as Markdown, CSV and on a terminal, pictures, and plain data for --json."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas
+from pandas import DataFrame
+
+from proxconnect._support.atomic import replacing
+from proxconnect.inspection import plots
+from proxconnect.training.study import pictures
+from proxconnect.training.study.expansion import rows_of
+from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.ledger import Entry
+from proxconnect.training.study.rows import described
+from proxconnect.training.study.statistics import axes, differences, frame, settings
+from proxconnect.training.study.tables import (
+    AGAINST_FLOAT,
+    QUANTITIES,
+    Table,
+    difference_table,
+    less_float,
+    markdown,
+    tables,
+    telling,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+
+def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
+    """Return the differences of each comparison of the grid for which the ledger has rows."""
+    found = [differences(rows, axis, *couple) for axis, couples in grid.compare.items() if axis in rows
+             for couple in couples]  # fmt: skip
+    return [group for group in found if len(group)]
+
+
+def cells(rows: DataFrame) -> DataFrame:
+    """Return the spread of each quantity in each setting, unrounded: accuracies in [0, 1], seconds, bytes."""
+    whole = pandas.concat([quantity.cells(rows).assign(figure=quantity.name) for quantity in QUANTITIES])
+    return whole[[*axes(whole), "figure", "seeds", "mean", "sd"]]
+
+
+def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
+    """Write tables.md, cells.csv, differences.csv and pictures beside the ledger, and return their paths."""
+    whole = frame(entries, grid.layout)
+    rows, layout = telling(whole, grid.layout), grid.layout
+    compared = comparisons(rows, grid)
+    found = [*tables(rows, layout), *tables(less_float(rows, layout), layout, AGAINST_FLOAT)]
+    found += [table for quantity in QUANTITIES[1:] for table in tables(rows, layout, quantity)]
+    found += map(difference_table, compared)
+    texts = {
+        "tables.md": "\n".join([*map(markdown, found), *outdated(entries, grid), _versions(entries)]) + "\n",
+        "cells.csv": _csv(cells(whole)),
+    }
+    if compared:
+        texts["differences.csv"] = _csv(pandas.concat(compared).drop(columns="sd"))
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return [*(folder / name for name in texts), *_draw(rows, compared, grid, folder)]
+
+
+def _csv(lines: DataFrame) -> str:
+    absent = [axis for axis in axes(lines) if not lines[axis].any()]
+    text: str = lines.drop(columns=absent).to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _draw(rows: DataFrame, compared: Sequence[DataFrame], grid: Grid, folder: Path) -> list[Path]:
+    figures = {f"accuracies {part}": figure for part, figure in pictures.accuracies(rows, grid.layout).items()}
+    if compared:
+        figures["differences"] = pictures.differences(compared)
+    figures |= {f"curves {panel}": figure for panel, figure in pictures.curves(rows, grid.layout).items()}
+    paths = []
+    for name, figure in figures.items():
+        plain = "".join(c if c.isalnum() or c in "+._" else " " for c in name)
+        paths.append(folder / "figures" / f"{'-'.join(plain.split())}.png")
+        paths[-1].parent.mkdir(exist_ok=True)
+        plots.save(figure, paths[-1])
+    return paths
+
+
+def _versions(entries: Sequence[Entry]) -> str:
+    """Return what the rows were computed with if it is the same for all, else the names that differ."""
+    names = sorted({name for entry in entries for name in entry.versions})
+    values = {name: {str(entry.versions.get(name)) for entry in entries} for name in names}
+    several = [name for name in names if len(values[name]) > 1]
+    if several:
+        return (
+            f"{len(entries)} rows, computed with several of these: {', '.join(several)} (each line of the ledger says)."
+        )
+    return f"{len(entries)} rows, computed with {', '.join(f'{name} {values[name].pop()}' for name in names)}."
+
+
+def outdated(entries: Sequence[Entry], grid: Grid) -> list[str]:
+    """Return a sentence if rows have the labels of the grid's, but other settings or an older version."""
+    keys = {frozenset(row.labels.items()): row.key for row in rows_of(grid)}
+    others = [e for e in entries if keys.get(frozenset(e.labels.items()), e.key) != e.key]
+    if not others:
+        return []
+    return [f"{len(others)} rows are of other settings, or an older version, than {grid.path.name} now has, as "
+            f"{described(others[0].labels)}: run the grid."]  # fmt: skip
+
+
+def figures(entries: Sequence[Entry], grid: Grid) -> dict[str, Any]:
+    """Return each setting's measured numbers, each comparison's differences, and notes on both, as plain data."""
+    whole = frame(entries, grid.layout)
+    measured = cells(whole)
+    return {
+        "cells": _records(measured, ["figure", "seeds", "mean", "sd"]),
+        "differences": [
+            {name: found[name] for name in ("axis", "one", "other", "setting", "seeds", "mean")}
+            | {"interval": None if found["seeds"] == 1 else (found["low"], found["high"])}
+            for group in comparisons(telling(whole, grid.layout), grid)
+            for found in _records(group, ["axis", "one", "other", "seeds", "mean", "low", "high"])
+        ],
+        "notes": outdated(entries, grid),
+    }
+
+
+def _records(lines: DataFrame, names: list[str]) -> list[dict[str, Any]]:
+    return [{"setting": setting} | record for setting, record in
+            zip(settings(lines), lines[names].to_dict("records"), strict=True)]  # fmt: skip
+
+
+def show(entries: Sequence[Entry], grid: Grid, console: "Console") -> None:
+    """Print the accuracies and the comparisons."""
+    rows = telling(frame(entries, grid.layout), grid.layout)
+    for table in (*tables(rows, grid.layout), *map(difference_table, comparisons(rows, grid))):
+        for part in parts(table, console.width - 1):
+            console.print(part.title, style="bold", markup=False, highlight=False)
+            if part.lines:
+                console.print(on_terminal(part), highlight=False)
+            for note in part.notes:
+                console.print(note, markup=False, highlight=False)
+            console.print()
+    for note in outdated(entries, grid):
+        console.print(note, markup=False, highlight=False)
+
+
+def parts(table: Table, width: int) -> list[Table]:
+    """Return the table in parts of at most `width` characters, each without the lines that have only "-" in it.
+
+    Each part has the title, the last one the notes. A column is as wide as its longest cell and two blanks.
+    """
+    first, *widths = (max(map(len, column)) + 2 for column in zip(table.heads, *table.lines, strict=True))
+    groups: list[list[int]] = [[]]
+    for index, wide in enumerate(widths, 1):
+        if groups[-1] and first + sum(widths[i - 1] for i in groups[-1]) + wide > width:
+            groups.append([])
+        groups[-1].append(index)
+    found = [
+        Table(
+            table.title,
+            (table.heads[0], *(table.heads[i] for i in group)),
+            tuple((line[0], *(line[i] for i in group)) for line in table.lines if {line[i] for i in group} != {"-"}),
+        )
+        for group in groups
+    ]
+    return [*found[:-1], replace(found[-1], notes=table.notes)]
+
+
+def on_terminal(table: Table) -> "RichTable":
+    """Return the lines of the table for rich to print."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    result = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    for i, head in enumerate(table.heads):
+        result.add_column(head, justify="left" if i == 0 else "right")
+    for line in table.lines:
+        result.add_row(*map(Text, line))
+    return result
