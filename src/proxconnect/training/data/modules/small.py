@@ -22,8 +22,8 @@ class SmallImages(ImageData[TensorPictures]):
 
     Args:
         flip: mirror half of the pictures left to right.
-        crop: shift pictures by up to so many pixels, over a black border.
-        transform: what timm does to each picture by itself, in place of the two; far slower.
+        crop: the most pixels to shift pictures by, over a black border.
+        transform: let timm transform each picture instead of the two; far slower.
         kwargs: as of ImageData.
     """
 

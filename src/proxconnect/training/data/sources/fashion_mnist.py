@@ -51,7 +51,7 @@ def read_fashion_mnist(root: Path = FASHION_MNIST_ROOT) -> Splits[TensorPictures
 
 
 def read_idx(path: Path) -> Tensor:
-    """Read the uint8 tensor of an IDX file, plain or gzip-compressed (told by content, not by name).
+    """Read the uint8 tensor of an IDX file, plain or gzip-compressed (recognised by content, not by name).
 
     DatasetError unless it holds unsigned bytes, exactly as many as its dimensions say.
     """
