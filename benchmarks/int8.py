@@ -3,7 +3,7 @@
 Layers are those of ResNet-18 and DeiT-tiny with random weights, batch 1, images channels last and of normal numbers
 after a ReLU, but for those of pixels. Times are medians of one interleaved run, ratios of one round. The error is that
 of the largest output difference to the largest output, and the most that
-`proxconnect.deploy.packed.levels.error` says it could be. The instruction set is the best that the machine has.
+`proxconnect.deploy.packed.layers.int8.error` says it could be. The instruction set is the best that the machine has.
 
 Run: OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/int8.py [--rounds 21] [--threads 1]
 """
@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import proxconnect as pc
-from proxconnect.deploy.packed.levels import Int8Layer, error
+from proxconnect.deploy.packed.layers.int8 import Int8Layer, error
 from proxconnect.layers import BinaryLinear
 
 

@@ -34,7 +34,7 @@ from torch import nn
 import proxconnect as pc
 from proxconnect._support.example import tensors_in
 from proxconnect.cli.bench import peak_memory
-from proxconnect.cli.bench.contest import FILES, FLOAT, Contender, Contest
+from proxconnect.cli.bench.contest import FILES, FLOAT, Contest
 from proxconnect.cli.bench.profile import Part, by_kind, profile
 from proxconnect.cli.bench.tables import milliseconds
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients, threads
@@ -80,7 +80,7 @@ class Result:
     """A table."""
 
     title: str
-    contenders: tuple[Contender, ...]
+    contenders: list[dict[str, Any]]
     absent: Mapping[str, str]
     batch: int
     parts: tuple[Part, ...]
@@ -171,12 +171,12 @@ def table(result: Result) -> Table:
     made.add_column("", no_wrap=True)
     for heading in ("ms", "quartiles", "x float", "packed faster"):
         made.add_column(heading, justify="right", no_wrap=True)
-    ours = result.contenders[1].seconds[result.batch]
+    ours = result.contenders[1]["seconds"][result.batch]
     for one in result.contenders:
-        latency, ratio = one.latency, Spread.of(quotients(one.seconds[result.batch], ours))
+        latency, ratio = one["latency"], Spread.of(quotients(one["seconds"][result.batch], ours))
         made.add_row(
-            "torch float32" if one.name == FLOAT else one.name, milliseconds(latency.median),
-            f"{milliseconds(latency.low)} to {milliseconds(latency.high)}", f"{one.speedup.median:.2f}",
+            "torch float32" if one["name"] == FLOAT else one["name"], milliseconds(latency.median),
+            f"{milliseconds(latency.low)} to {milliseconds(latency.high)}", f"{one['speedup'].median:.2f}",
             f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})",
         )  # fmt: skip
     return made
@@ -233,7 +233,9 @@ def main() -> None:
             print(json.dumps(report), file=record)
     if arguments.plot:
         shown = {
-            f"{result.title}, batch {result.batch}": {c.name: dataclasses.astuple(c.latency) for c in result.contenders}
+            f"{result.title}, batch {result.batch}": {
+                c["name"]: dataclasses.astuple(c["latency"]) for c in result.contenders
+            }
             for result in results
         }
         plots.save(plots.plot_contests(shown), arguments.plot)

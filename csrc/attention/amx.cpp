@@ -1,5 +1,4 @@
-#include "attention/amx.hpp"
-
+// Attention by products of bfloat16 in AMX.
 #include "attention/softmax.hpp"
 #include "isa/amx.hpp"
 #include "runtime/scratch.hpp"

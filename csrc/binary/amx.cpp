@@ -1,5 +1,4 @@
-#include "binary/amx.hpp"
-
+// Products of signs by AMX, as bytes of ±1. AVX-512 computes products that are too small for tiles.
 #include "binary/byte_image.hpp"
 #include "binary/tap_range.hpp"
 #include "binary/tile_products.hpp"

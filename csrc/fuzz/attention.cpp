@@ -4,7 +4,7 @@
 namespace fuzz {
 namespace {
 
-// One of queries, keys and values: (batch, heads, tokens, width) in any order but for the width, with gaps of NaN.
+// Queries, keys or values: (batch, heads, tokens, width) in any order with the width last, with gaps of NaN.
 struct Heads {
     int64_t batch, heads, tokens, width, strides[3];
     Guarded<float> x;
@@ -34,7 +34,7 @@ struct Heads {
         return x.data() + place(batch_and_head * tokens + token);
     }
 
-    // The largest of all, or inf where there is NaN.
+    // Return the largest of all, or inf if one is NaN.
     double largest() const {
         double most = 0;
         for (int64_t i = 0; i < batch * heads * tokens * width; ++i) {

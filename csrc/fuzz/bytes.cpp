@@ -1,4 +1,4 @@
-// Products of floats, rounded to 8 bits, with whole numbers of 8 bits.
+// Int8 products of floats.
 #include "fuzz/epilogues.hpp"
 #include "fuzz/geometries.hpp"
 
@@ -44,7 +44,7 @@ class Levels {
     Guarded<int8_t> panels_;
 };
 
-// Floats that are rounded by one step.
+// Floats that share one rounding step.
 struct Rounded {
     std::vector<int64_t> whole;
     float step;
@@ -77,7 +77,7 @@ struct Product : Rows {
         return Rounded(std::vector<float>(x.data() + r * stride, x.data() + r * stride + entries));
     }
 
-    // Holds y against what becomes of each product by of(product, channel, place).
+    // Compare y with of(product, channel, place) for each product.
     template <class Of> void check(const Guarded<float>& y, const char* what, const Of& of) const {
         for (int64_t i = 0; i < m * n; i += n) {
             const Rounded row = this->row(i / n);
@@ -125,7 +125,7 @@ Levels levels_of(Draws& draws, const Geometry& g) {
                   g.channels * (is_whole ? g.kernel[1] : 1));
 }
 
-// What the products of all images are, (batch, out height, out width, out channels), of images that lie channels last.
+// The products of all images, (batch, out height, out width, out channels), of images that are channels last.
 std::vector<float> products(const Geometry& g, const Levels& levels, const std::vector<float>& x) {
     const int64_t entries = g.size[0] * g.size[1] * g.channels;
     std::vector<float> all;

@@ -1,5 +1,5 @@
-// What the fuzzer's bytes decide: sizes and choices one by one, and the many numbers of arrays by a generator that
-// every byte read so far has seeded.
+// Choices of the fuzzer's bytes: sizes and flags one by one. The numbers of arrays come from a generator that every
+// byte so far has seeded.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,8 @@
 
 namespace fuzz {
 
-// What numbers an array has: common ones, small whole ones, such of any exponent, common ones with a few inf, NaN and
-// the like among them or with hardly one, or any bits at all.
+// The numbers of an array: common, small and whole, of any exponent, common with a few or with hardly any inf, NaN and
+// the like, or any bits.
 enum class Mood { COMMON, WHOLE, WIDE, SPECIAL, RARE, BITS };
 
 class Draws {
@@ -34,7 +34,7 @@ class Draws {
         return values.begin()[below(static_cast<int64_t>(values.size()))];
     }
 
-    // From 1 to `most`, small or near what vectors, words and tiles hold as often as anything else.
+    // Draw a size from 1 to `most`: half the time small, or near the size of vectors, words and tiles.
     int64_t size(int64_t most) {
         const int64_t kind = below(4);
         if (kind == 0) return within(1, std::min<int64_t>(most, 5));
@@ -43,7 +43,7 @@ class Draws {
         return std::clamp<int64_t>(whole + within(-1, 1), 1, most);
     }
 
-    // Of arrays: sixty-four bits, from no byte.
+    // Draw sixty-four bits for arrays, without using a byte.
     uint64_t random() {
         uint64_t z = state_ += 0x9e3779b97f4a7c15;
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;

@@ -1,6 +1,6 @@
-// In the place of libFuzzer: so many inputs of random bytes, from a seed, so that one is found again by its number.
+// A replacement for libFuzzer: RUNS inputs of random bytes. A seed and a number name an input.
 //
-// fuzz_kernels [RUNS [SEED [FIRST]]]
+// fuzz_seeded [RUNS [SEED [FIRST]]]
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -16,7 +16,7 @@ namespace {
 
 long long number, seed;
 
-// Which input it was, when the process ends by it.
+// Print the input that ended the process.
 void tell() { std::fprintf(stderr, "input %lld of seed %lld\n", number, seed); }
 void tell_of_abort(int) { tell(); }
 

@@ -1,5 +1,5 @@
-// One function for each entry point of the C interface: draws arguments, calls it and holds the answer against a few
-// lines that say the same. What differs ends the process.
+// One function for each entry point of the C interface. It draws arguments, calls the entry point and compares the
+// answer with a few plain lines. A difference ends the process.
 #pragma once
 
 #include <array>
@@ -30,8 +30,8 @@ void attention(Draws& draws);
 void quantize(Draws& draws);
 void quantize_backward(Draws& draws);
 
-// What all of them draw: an instruction set that this machine runs; rarely one that it does not run, or that there is
-// none of.
+// Common draws: an instruction set that this machine runs, or rarely one that it does not run, or one that does not
+// exist.
 struct Machine {
     int32_t isa, threads;
 
@@ -40,16 +40,16 @@ struct Machine {
     bool is_known() const { return px_supports(isa) != 0; }
 };
 
-// Ends the process with a message of where it was, unless that holds.
+// End the process with a message unless `holds`.
 void require(bool holds, const char* what, int64_t at = -1, double expected = 0, double found = 0);
 
-// Whether two floats are the same number, of zeros the same sign too, or both NaN.
+// Return true if two floats are the same number, with the same sign if they are zeros, or both NaN.
 bool same(float a, float b);
 
-// The same but for the sign of zeros.
+// The same, but zeros of either sign are equal.
 inline bool equal(float a, float b) { return a == b || same(a, b); }
 
-// Whether all bytes are as Guarded made them.
+// Return true if all bytes are as Guarded made them.
 template <class T> bool is_untouched(const Guarded<T>& array) {
     const uint8_t* const bytes = reinterpret_cast<const uint8_t*>(array.data());
     for (size_t i = 0; i < static_cast<size_t>(array.size()) * sizeof(T); ++i) {
@@ -58,20 +58,20 @@ template <class T> bool is_untouched(const Guarded<T>& array) {
     return true;
 }
 
-// An array of floats at either end of its room; `after` entries more are the first again.
+// Draw an array of floats at either end of its room. `after` more entries repeat the first.
 Guarded<float> floats(Draws& draws, int64_t count, Mood mood, int64_t after = 0);
 
-// Rows of floats, between which there may be NaN, for a product with n outputs.
+// Rows of floats, possibly with NaN between them, for a product with n outputs.
 struct Rows {
     int64_t m, n, entries, stride;
     Guarded<float> x;
 
-    // `most` rows, outputs and entries, and products of all three.
+    // Draw at most `most` rows, outputs and entries, and as many products of all three.
     static Rows drawn(Draws& draws, const std::array<int64_t, 3>& most, int64_t work);
 };
 
-// Halves the largest of sizes until their product is `most` at most, rarely sixteen times that; or, more rarely still,
-// doubles the smallest until there is enough work for threads.
+// Halve the largest size until their product is at most `most`, or rarely sixteen times that. More rarely, double the
+// smallest until there is enough work for threads.
 void bound(Draws& draws, std::initializer_list<int64_t*> sizes, int64_t most);
 
 }  // namespace fuzz

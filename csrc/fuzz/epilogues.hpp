@@ -1,4 +1,4 @@
-// What becomes of sums: accumulators, scales, steps and signs, drawn, and what they should make of one number.
+// Draw accumulators, scales, steps and signs, and compute what they make of one number.
 #pragma once
 
 #include <vector>
@@ -9,13 +9,13 @@ namespace fuzz {
 
 constexpr int64_t BEYOND = 80;  // entries after those of all channels, as proxconnect.h asks for
 
-// What an accumulator holds of a sum, before a cyclic one falls.
+// Return the value of an accumulator after a sum, before a cyclic one falls.
 int64_t held_integer(int64_t sum, const Output& output);
 float held(int64_t sum, const Output& output);
 
 Output accumulator(Draws& draws);
 
-// A scale and a bias for the functions without steps, whose arrays have no entry beyond the channels.
+// A scale and a bias for functions without steps. Their arrays have no entries after the channels.
 class Scaling {
   public:
     Scaling(Draws& draws, int64_t channels);
@@ -37,7 +37,7 @@ class Scaling {
     Guarded<float> scale_, bias_;
 };
 
-// What comes after sums: `rows` rows of `channels` outputs take steps.
+// An epilogue: `rows` rows of `channels` outputs take steps.
 class Epilogue {
   public:
     Epilogue(Draws& draws, int64_t rows, int64_t channels, bool may_add);
@@ -47,11 +47,11 @@ class Epilogue {
     float scale(int64_t channel) const { return scale_[channel]; }
     float bias(int64_t channel) const { return bias_[channel]; }
 
-    // What a sum becomes, and what a number becomes by the steps alone, that goes to place `at` of the outputs.
+    // Return the output for a sum, or for a number that only takes the steps, at place `at` of the outputs.
     float of(float sum, int64_t channel, int64_t at) const;
     float stepped(float value, int64_t channel, int64_t at) const;
 
-    // By how much a number may be off after the steps that was off by `error` before, and no larger than `most`.
+    // Return the largest error after the steps of a number at most `most` with the error `error` before.
     double error_after(double error, double most, int64_t channel, int64_t at) const;
 
     Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
@@ -81,10 +81,10 @@ class Intervals {
     Guarded<uint32_t> width_;
 };
 
-// Windows over images of `size`; without a border they may end beyond the image, and with one begin there too.
+// Draw windows over images of `size`. Without a border they may end outside the image, with one they may begin there.
 Window window(Draws& draws, const int64_t* size, bool has_border);
 
-// Calls work(row, column) for the pixels of an image that a window meets.
+// Call work(row, column) for the pixels of an image inside a window.
 template <class Work> void for_met(const Window& w, int64_t out_row, int64_t out_column, const Work& work) {
     const int64_t top = out_row * w.stride[0] - w.padding[0], left = out_column * w.stride[1] - w.padding[1];
     for (int64_t y = std::max<int64_t>(top, 0); y < std::min(top + w.kernel[0], w.size[0]); ++y) {
@@ -92,7 +92,7 @@ template <class Work> void for_met(const Window& w, int64_t out_row, int64_t out
     }
 }
 
-// The largest under each window of images (batch, height, width, channels), or NaN where one is.
+// Return the largest under each window of images (batch, height, width, channels), or NaN if one is.
 std::vector<float> pooled(const Window& w, int64_t batch, int64_t channels, const std::vector<float>& x);
 
 }  // namespace fuzz

@@ -1,4 +1,4 @@
-// Convolutions of floats with floats in fixed point.
+// Float convolutions in fixed point.
 #include "fuzz/epilogues.hpp"
 #include "fuzz/geometries.hpp"
 
@@ -47,7 +47,7 @@ class Numbers {
 
 enum class Takes { YES, NO, PERHAPS };
 
-// Whether images of so many entries each are for it; near the bounds it may decide by how sums are rounded.
+// Predict whether all images, of `entries` entries each, are taken. Near the bounds the rounding of sums may decide.
 Takes takes(const std::vector<float>& x, int64_t entries) {
     Takes all = Takes::YES;
     for (auto image = x.begin(); image != x.end(); image += entries) {
@@ -64,8 +64,7 @@ Takes takes(const std::vector<float>& x, int64_t entries) {
     return all;
 }
 
-// Between which numbers outputs are: an image's step rounds its floats, and products of both lowest digits are left
-// out.
+// The bounds of outputs. The step of an image rounds its floats, and products of both lowest digits are left out.
 struct Bounds {
     const Geometry& g;
     const Epilogue& epilogue;

@@ -1,4 +1,4 @@
-// Products of floats with signs, exact or of rows rounded to 8 bits.
+// Weight-only products, exact or with rows rounded to 8 bits.
 #include "fuzz/epilogues.hpp"
 #include "fuzz/geometries.hpp"
 #include "fuzz/sign_weights.hpp"
@@ -6,7 +6,7 @@
 namespace fuzz {
 namespace {
 
-// One row as it is multiplied: what its numbers are, and what is known of them.
+// One row in the numbers that are multiplied, and what is known about them.
 struct Row {
     std::vector<float> x;
     double size = 0;  // Σ|x| of what is finite
@@ -27,7 +27,7 @@ struct Row {
         return total;
     }
 
-    // Of whole numbers within ±127.
+    // Whole numbers within ±127.
     float rounded_sum(const int8_t* signs) const {
         if (!is_finite) return NAN;
         const float inverse = 127.0f / most;
@@ -40,7 +40,7 @@ struct Row {
     }
 };
 
-// Sums of floats come in any order, so that they are near the sum of doubles, as far as no order overflows.
+// Floats are summed in any order, so a sum must be near the sum of doubles unless some order overflows.
 void check_near(const Row& row, const int8_t* signs, float scale, float bias, float found, int64_t at) {
     const double sum = row.sum(signs), expected = sum * scale + bias, entries = static_cast<double>(row.x.size());
     const double slack = (std::fabs(scale) * row.size * (entries + 4) + std::fabs(bias)) * 0x1p-23 +
@@ -95,7 +95,7 @@ void multiply(Draws& draws, Linear* function, bool rounds) {
     }
 }
 
-// What an output pixel sees of a group, zeros beyond the border.
+// Return the inputs of an output pixel for one group, with zeros outside the border.
 Row patch(const Geometry& g, const std::vector<float>& x, int64_t image, int64_t out_pixel, int64_t group) {
     const int64_t inner = g.channels / g.groups;
     std::vector<float> entries;
@@ -138,7 +138,7 @@ void dynamic_int8_linear(Draws& draws) { multiply(draws, px_dynamic_int8_linear,
 void weight_only_conv2d(Draws& draws) { convolve(draws, px_weight_only_conv2d, false); }
 void dynamic_int8_conv2d(Draws& draws) { convolve(draws, px_dynamic_int8_conv2d, true); }
 
-// Its products are those of the functions above, to the bit.
+// The products must equal those of the functions above bit by bit.
 void fused_float_linear(Draws& draws) {
     const Machine machine(draws);
     const Product p = Product::drawn(draws);

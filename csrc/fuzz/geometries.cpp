@@ -3,7 +3,7 @@
 namespace fuzz {
 namespace {
 
-// Of entries that follow each other as `order` says, innermost first, of channel, pixel and row, with gaps between.
+// Lay out entries in `order`, innermost first, of channel, pixel and row, with gaps between.
 void lay_out(Draws& draws, Geometry& g, Lies lies) {
     const auto gap = [&] { return draws.one_of<int64_t>({0, 0, 0, 1, 5}); };
     if (draws.coin()) {  // channels last

@@ -1,4 +1,4 @@
-// Convolutions, drawn, and how their images lie.
+// Draw convolutions and the layouts of their images.
 #pragma once
 
 #include <vector>
@@ -9,30 +9,30 @@ namespace fuzz {
 
 enum class Lies { AS_GEOMETRY_SAYS, IN_ROWS, ANYHOW };  // which strides an entry point takes
 
-// A convolution of at most so many products of entries, in one group unless it may be in several.
+// Draw a convolution of at most `most` products of entries, with one group unless several are allowed.
 Geometry geometry(Draws& draws, bool has_groups, Lies lies, int64_t products);
 
 void find_out_size(Geometry& g);
 
-// How far the last entry of the images lies from the first, and one more; 0 where there is none.
+// Return one more than the distance of the last entry of the images from the first, or 0 if there are none.
 int64_t extent(const Geometry& g);
 
-// Where an entry of an image lies.
+// Return the place of an entry of an image.
 inline int64_t place(const Geometry& g, int64_t image, int64_t pixel, int64_t channel) {
     return image * g.image_stride + pixel / g.size[1] * g.row_stride + pixel % g.size[1] * g.pixel_stride +
            channel * g.channel_stride;
 }
 
-// Images in memory of exactly their extent, with NaN in the gaps.
+// Draw images in memory of exactly their extent, with NaN in the gaps.
 Guarded<float> images(Draws& draws, const Geometry& g, Mood mood);
 
-// The images without gaps, channels last.
+// Return the images without gaps, channels last.
 std::vector<float> without_gaps(const Geometry& g, const Guarded<float>& x);
 
 inline int64_t taps_of(const Geometry& g) { return g.kernel[0] * g.kernel[1]; }
 inline int64_t out_pixels(const Geometry& g) { return g.out_size[0] * g.out_size[1]; }
 
-// The pixel that a tap of an output pixel meets, or -1 beyond the border.
+// Return the pixel that a tap of an output pixel reads, or -1 outside the border.
 int64_t pixel_met(const Geometry& g, int64_t out_pixel, int64_t tap);
 
 }  // namespace fuzz

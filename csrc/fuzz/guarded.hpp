@@ -1,5 +1,5 @@
-// Memory of exactly the size that an entry point is promised. One end of it meets a page that faults, which tiles and
-// assembly cannot hide from as they do from AddressSanitizer; the other end meets memory that this has poisoned.
+// Memory of exactly the size that an entry point may use. One end meets a page that faults, which catches tiles and
+// assembly that AddressSanitizer does not see. The other end meets poisoned memory.
 #pragma once
 
 #include <cstdint>
@@ -27,12 +27,12 @@
 
 namespace fuzz {
 
-// Pages between two that fault, lent to one array after another.
+// Pages between two that fault, reused by one array after another.
 struct Room {
     static constexpr size_t SIZE = size_t{32} << 20;
     uint8_t* begin;
 
-    static Room lent() {
+    static Room taken() {
         std::vector<Room>& rooms = free_rooms();
         if (rooms.empty()) rooms.push_back(made());
         const Room room = rooms.back();
@@ -61,11 +61,11 @@ struct Room {
     }
 };
 
-// An array, filled with bytes that nothing should leave as they are.
+// An array, filled with bytes that calls should overwrite.
 template <class T> class Guarded {
   public:
     explicit Guarded(int64_t count, bool is_at_end = true)
-        : room_(Room::lent()), count_(static_cast<size_t>(count)),
+        : room_(Room::taken()), count_(static_cast<size_t>(count)),
           first_(reinterpret_cast<T*>(room_.begin + (is_at_end ? Room::SIZE - bytes() : 0))) {
         if (bytes() > Room::SIZE) std::abort();
         ASAN_UNPOISON_MEMORY_REGION(first_, bytes());

@@ -1,4 +1,4 @@
-// What libFuzzer calls, and driver.cpp where there is none: the first byte names an entry point.
+// The function that libFuzzer, or driver.cpp, calls. The first byte selects an entry point.
 #include "fuzz/entries.hpp"
 
 namespace {

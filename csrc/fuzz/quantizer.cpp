@@ -84,13 +84,13 @@ struct Curved {
 
 int64_t columns_of(Draws& draws) { return draws.rarely() ? draws.within(1, 10000) : draws.size(200); }
 
-// Several rows, of which the last may be shorter.
+// Several rows. The last may be shorter.
 int64_t entries_of(Draws& draws, int64_t columns) {
     const int64_t whole = columns * draws.below(5);
     return std::max<int64_t>(whole + draws.below(columns), 1);
 }
 
-// Σ|x|/n, and whether a row is of numbers whose sums float32 holds and whose quotients are no denormals.
+// Σ|x|/n, and whether float32 holds the sums of a row and no quotient is denormal.
 double mean_of(const Latents& x, int64_t row, bool& is_common) {
     double sum = 0;
     for (int64_t i = row * x.columns; i < x.end(row); ++i) sum += std::fabs(x[i]);
@@ -108,7 +108,7 @@ double fitted(const Latents& x, int64_t row, const Curved& c, double mean) {
     return energy == 0 ? mean : correlation / energy;
 }
 
-// A denormal number counts as 0 where the scale is not so small too, or as the least normal one where F jumps at 0.
+// Replace denormal numbers by 0, or by the least normal number if F jumps at 0, unless the scale is that small too.
 double counted(double x, double divisor, const Curved& c) {
     constexpr double least = std::numeric_limits<float>::min();
     if (x == 0 || std::fabs(x) >= least || divisor < 0x1p-90) return x;

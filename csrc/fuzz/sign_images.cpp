@@ -1,4 +1,4 @@
-// Convolutions of signs with signs.
+// Binary convolutions.
 #include "fuzz/epilogues.hpp"
 #include "fuzz/geometries.hpp"
 #include "fuzz/sign_weights.hpp"
@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t PRODUCTS = 60000;
 
-// The weight in panels, or for few channels of many groups the bits of all outputs, entry by entry.
+// Draw the weight in panels, or, for few channels of many groups, as bits of all outputs, entry by entry.
 struct Weight {
     SignWeight in_panels;
     Guarded<uint64_t> thin;
@@ -32,7 +32,7 @@ struct Weight {
     const uint64_t* panels() const { return is_thin ? thin.data() : in_panels.panels(); }
 };
 
-// Images as signs, 0 for NaN, channels last.
+// Return images as signs, 0 for NaN, channels last.
 struct Signs8 {
     const Geometry& g;
     std::vector<int8_t> signs;
@@ -53,7 +53,7 @@ struct Signs8 {
         return std::count(pixel(image, at), pixel(image, at) + g.channels, 0) > 0;
     }
 
-    // The sum of an output and whether it meets NaN, in whole pixels or in its group alone.
+    // Return the sum of an output, and whether it reads NaN, in whole pixels or only in its group.
     int64_t sum(const Weight& weight, int64_t image, int64_t out_pixel, int64_t channel, bool by_pixel,
                 bool& nan) const {
         const int64_t inner = g.channels / g.groups, first = channel / (g.out_channels / g.groups) * inner;
@@ -108,7 +108,7 @@ void binary_conv2d(Draws& draws) {
 
 namespace {
 
-// Images of words, whose strides `g` takes, and their pixels that are NaN.
+// Images of words, with the strides of `g`, and their NaN pixels.
 struct Words {
     Guarded<uint64_t> words;
     Guarded<uint8_t> nan;
@@ -128,7 +128,7 @@ struct Words {
     }
 };
 
-// What is expected of each output, as sums and where they are NaN.
+// The expected sum of each output, and whether it is NaN.
 struct Sums {
     std::vector<int64_t> sums;
     std::vector<uint8_t> nan, nan_pixels;

@@ -1,4 +1,4 @@
-// Weights of signs, in the panels of proxconnect.h.
+// Binary weights, in the panels of proxconnect.h.
 #pragma once
 
 #include <vector>
@@ -9,7 +9,7 @@ namespace fuzz {
 
 inline int64_t words_of(int64_t entries) { return (entries + 63) / 64; }
 
-// Drawn signs of so many rows, of several groups one after the other.
+// Draw signs of `rows` rows, of several groups one after the other.
 class SignWeight {
   public:
     SignWeight(Draws& draws, int64_t groups, int64_t rows, int64_t entries)

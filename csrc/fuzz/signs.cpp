@@ -1,4 +1,4 @@
-// Products of signs with signs.
+// Binary products.
 #include "fuzz/epilogues.hpp"
 #include "fuzz/sign_weights.hpp"
 
@@ -28,7 +28,7 @@ struct Product : Rows {
         return total;
     }
 
-    // The rows as words, and which are NaN.
+    // Return the rows as words, and which are NaN.
     Guarded<uint64_t> words(Draws& draws) const {
         Guarded<uint64_t> words(m * words_of(entries), draws.coin());
         std::fill(words.begin(), words.end(), 0);

@@ -1,4 +1,4 @@
-// Steps by themselves, and with a pool behind them.
+// Epilogue steps alone, and with a pool after them.
 #include "fuzz/epilogues.hpp"
 
 namespace fuzz {

@@ -1,6 +1,4 @@
 // AMX multiplies 16 rows of bytes at a time. AVX-512 takes a remainder of less than half a tile.
-#include "int8/amx.hpp"
-
 #include "int8/byte_tiles.hpp"
 #include "int8/outputs.hpp"
 #include "isa/amx.hpp"

@@ -1,10 +1,7 @@
 #include "isa/amx.hpp"
 
-#include "attention/amx.hpp"
-#include "binary/amx.hpp"
 #include "float_conv/digits.hpp"
-#include "float_sign/kernels.hpp"
-#include "int8/amx.hpp"
+#include "int8/kernels.hpp"
 #include "isa/tiles.hpp"
 
 #if !defined(PROXCONNECT_EMULATED_TILES)

@@ -7,7 +7,7 @@
 
 namespace {
 
-// Queries, keys and values of one array, (batch, tokens, 3, heads, width), which ends where the last value does.
+// Queries, keys and values in one array, (batch, tokens, 3, heads, width), which ends with the last value.
 struct Heads {
     Attention shape;
     std::vector<float> x;
@@ -28,7 +28,7 @@ struct Heads {
     const float* k() const { return q() + shape.heads * shape.width; }
     const float* v() const { return k() + shape.heads * shape.width; }
 
-    // What is answered to a query of a head.
+    // Return the answer to a query of a head.
     std::vector<double> answer(int64_t batch, int64_t head, int64_t query) const {
         const auto place = [&](int64_t token) {
             return batch * shape.q_strides[0] + head * shape.q_strides[1] + token * shape.q_strides[2];

@@ -1,5 +1,4 @@
-// Every function of the library that shares out work, with arguments that are enough work for threads, for the tests of
-// threads and of memory.
+// Every function of the library that shares work, with enough work for threads, for the tests of threads and memory.
 #pragma once
 
 #include <functional>
@@ -10,7 +9,7 @@
 
 using Floats = std::vector<float>;
 
-// What all calls read but for their inputs.
+// The arguments that all calls share.
 struct Shared {
     std::vector<uint64_t> words;
     std::vector<int8_t> bytes;
@@ -31,14 +30,14 @@ struct Call {
     int64_t inputs, outputs;
     std::function<int32_t(const float* x, float* y, int32_t threads)> run;  // allocates nothing itself
 
-    // The outputs, or none where it did not return DONE.
+    // Return the outputs, or none if the call did not return DONE.
     Floats answer(const Floats& x, int32_t threads) const;
 };
 
-// Those of an instruction set, which use `shared`.
+// Return the calls of an instruction set, which read `shared`.
 std::vector<Call> calls_of(int32_t isa, const Shared& shared);
 
-// Inputs within ±1.
+// Return inputs within ±1.
 Floats drawn(int64_t count, unsigned seed);
 
 bool are_same(const Floats& a, const Floats& b);

@@ -35,7 +35,7 @@ struct Weight {
 
     int64_t block() const { return steps * 1024 + 64; }
 
-    // Digits of entry i, which meet those of a pixel in four places.
+    // Put the digits of entry i, which meet those of a pixel in four places.
     void put(int64_t i) {
         const int32_t v = numbers[static_cast<size_t>(i)];
         const int32_t low = ((v + 128) & 255) - 128, rest = (v - low) / 256, middle = ((rest + 128) & 255) - 128;
@@ -52,8 +52,8 @@ struct Weight {
     }
 };
 
-// Whether a convolution through `max(·, 0)` is as near to sums of doubles as floats are; of the largest under 2 x 2 if
-// it `pools`.
+// Return true if a convolution through `max(·, 0)` is within the error of floats from sums of doubles. If it `pools`,
+// compare the largest under 2 x 2.
 bool convolves(int32_t isa, const Geometry& g, bool pools, int32_t threads) {
     const bool is_whole = g.dilation[1] == 1 || g.kernel[1] == 1;
     const int64_t n = g.out_channels, taps = g.kernel[0] * g.kernel[1], pixels = g.out_size[0] * g.out_size[1];

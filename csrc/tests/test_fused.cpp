@@ -15,7 +15,7 @@ constexpr int64_t BEYOND = 80;
 
 int64_t words_of(int64_t channels) { return (channels + 63) / 64; }
 
-// One for each channel and 80 beyond.
+// One for each channel and 80 more.
 template <class Value, class Draw>
 std::vector<Value> by_channel(int64_t channels, const Draw& draw) {
     std::vector<Value> values(static_cast<size_t>(channels + BEYOND));
@@ -24,7 +24,7 @@ std::vector<Value> by_channel(int64_t channels, const Draw& draw) {
     return values;
 }
 
-// A weight that nobody needs to know, and what follows it.
+// A random weight, and an epilogue.
 struct Layer {
     std::mt19937_64 random;
     std::vector<float> scale, bias, a, b;
@@ -77,7 +77,7 @@ struct Found {
     std::vector<uint8_t> nan;
 };
 
-// Whether outputs of `rows` rows are what the sums, rows of `channels`, should become; NaN marks rows of NaN.
+// Return true if the outputs of `rows` rows match the sums, rows of `channels`. NaN marks rows of NaN.
 bool agrees(const Layer& layer, const std::vector<float>& sums, const std::vector<float>& other, const Found& found,
             int64_t rows, int64_t channels) {
     for (int64_t r = 0; r < rows; ++r) {
@@ -102,7 +102,7 @@ bool agrees(const Layer& layer, const std::vector<float>& sums, const std::vecto
     return true;
 }
 
-// Runs call(fused, others, output, nan) for floats and for words.
+// Run call(fused, others, output, nan) for floats and for words.
 template <class Call>
 Found found_by(const Layer& layer, const std::vector<float>& other, int64_t rows, int64_t channels, const Call& call) {
     Found found = {std::vector<float>(other.size()), {}, std::vector<uint8_t>(static_cast<size_t>(rows), 7)};
@@ -117,7 +117,7 @@ Found found_by(const Layer& layer, const std::vector<float>& other, int64_t rows
     return found;
 }
 
-// Floats that do not follow each other, as words; `at(row, channel)` is where they lie.
+// Pack floats that are not adjacent to words. at(row, channel) returns their place.
 template <class At>
 std::vector<uint64_t> words_from(const std::vector<float>& x, int64_t rows, int64_t channels, const At& at,
                                  std::vector<uint8_t>& nan) {
@@ -142,8 +142,8 @@ std::vector<float> drawn(int64_t count, bool has_nan) {
     return values;
 }
 
-// Sums are NaN in all groups where signs are, so that only one group may have NaN. With a shift floats take it, and the
-// words that are compared are made of what it leaves.
+// Words are NaN in all groups at once, so only one group may have NaN. With a shift, floats are shifted, and the words
+// to compare are made from the result.
 bool convolves(int32_t isa, Geometry g, bool has_nan, bool is_shifted, int32_t threads) {
     const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups, taps = g.kernel[0] * g.kernel[1];
     const int64_t in_pixels = g.size[0] * g.size[1], rows = g.batch * g.out_size[0] * g.out_size[1];
@@ -204,7 +204,7 @@ bool multiplies(int32_t isa, int64_t m, int64_t n, int64_t entries, bool has_nan
     return true;
 }
 
-// inf is not NaN, but what a shift of -inf leaves of it is.
+// inf is not NaN, but inf with a shift of -inf is.
 bool nan_of_a_shift_stays(int32_t isa) {
     Geometry g = small_images(8, 9, 1, 1, true);
     const std::vector<float> shift(8 + BEYOND, -INFINITY);

@@ -1,9 +1,9 @@
-// What the tests of convolutions share: small images, and which of their pixels an output pixel meets.
+// Small images for the tests of convolutions, and which of their pixels an output pixel reads.
 #pragma once
 
 #include "proxconnect.h"
 
-// Fills in what follows from sizes, strides and the like, of images without gaps.
+// Fill in the fields that follow from sizes, strides and the like, for images without gaps.
 inline void lay_out(Geometry& g, bool is_channels_last) {
     for (int i = 0; i < 2; ++i) {
         g.out_size[i] = (g.size[i] + 2 * g.padding[i] - g.dilation[i] * (g.kernel[i] - 1) - 1) / g.stride[i] + 1;
@@ -14,7 +14,7 @@ inline void lay_out(Geometry& g, bool is_channels_last) {
     g.row_stride = g.size[1] * g.pixel_stride;
 }
 
-// Two images of 6 x 9 under a kernel of 3 x 2, whose strides and dilations `step` makes differ by axis.
+// Two images of 6 x 9 under a kernel of 3 x 2. `step` makes strides and dilations differ by axis.
 inline Geometry small_images(int64_t channels, int64_t out_channels, int64_t groups, int64_t step,
                              bool is_channels_last) {
     Geometry g = {};
@@ -26,7 +26,7 @@ inline Geometry small_images(int64_t channels, int64_t out_channels, int64_t gro
     return g;
 }
 
-// One image, of which a thread meets several hundred pixels where `step` is 1, and both strides and dilations go on.
+// One image, of which a thread reads several hundred pixels if `step` is 1. Strides and dilations grow with `step`.
 inline Geometry larger_images(int64_t channels, int64_t out_channels, int64_t step, bool is_channels_last) {
     Geometry g = {};
     g.batch = 1, g.channels = channels, g.out_channels = out_channels, g.groups = 1;
@@ -37,7 +37,7 @@ inline Geometry larger_images(int64_t channels, int64_t out_channels, int64_t st
     return g;
 }
 
-// The pixel of the image that a tap of an output pixel meets, or -1 beyond the border.
+// Return the pixel that a tap of an output pixel reads, or -1 outside the border.
 inline int64_t pixel_met(const Geometry& g, int64_t out_pixel, int64_t tap) {
     const int64_t row = out_pixel / g.out_size[1] * g.stride[0] - g.padding[0] + tap / g.kernel[1] * g.dilation[0];
     const int64_t column = out_pixel % g.out_size[1] * g.stride[1] - g.padding[1] + tap % g.kernel[1] * g.dilation[1];

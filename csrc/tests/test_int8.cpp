@@ -1,4 +1,4 @@
-// Products of rounded floats with whole numbers against sums of integers, one entry at a time.
+// Int8 products against sums of integers, one entry at a time.
 #include <cmath>
 #include <cstdio>
 #include <numeric>
@@ -10,7 +10,7 @@
 
 namespace {
 
-// A weight (outputs, pieces, length) and its panels, in which what is beyond the last entry and output is 0.
+// A weight (outputs, pieces, length) and its panels, which are 0 after the last entry and output.
 struct Weight {
     int64_t n, pieces, length;
     std::vector<int> levels;
@@ -64,7 +64,7 @@ std::vector<int64_t> rounded(const std::vector<float>& x, int64_t begin, int64_t
     return levels;
 }
 
-// Whether the fused product gives the largest of 0 and what the other gives.
+// Return true if the fused product equals the largest of 0 and the other product.
 bool takes_a_step(int32_t isa, int64_t m, int64_t n, int64_t entries, const std::vector<float>& x, const Weight& weight,
                   const std::vector<float>& y, const std::vector<float>& scale, const std::vector<float>& bias,
                   int32_t threads) {
@@ -104,7 +104,7 @@ bool multiplies(int32_t isa, int64_t m, int64_t n, int64_t entries, int32_t thre
     return takes_a_step(isa, m, n, entries, x, weight, y, scale, bias, threads);
 }
 
-// One sum of a convolution of an image of whole numbers.
+// Return one sum of a convolution of an image of whole numbers.
 int64_t convolved(const Geometry& g, const int64_t* image, const int* level, int64_t pixel) {
     int64_t sum = 0;
     for (int64_t tap = 0; tap < g.kernel[0] * g.kernel[1]; ++tap, level += g.channels) {
@@ -139,7 +139,7 @@ bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
     return true;
 }
 
-// What a pool of `kernel` rows and columns, a stride and a padding makes of images of that size.
+// Return the window of a pool with `kernel` rows and columns, a stride and a padding.
 Window window_of(const int64_t* size, int64_t kernel, int64_t stride, int64_t padding) {
     Window w = {};
     for (int i = 0; i < 2; ++i) {
@@ -149,7 +149,7 @@ Window window_of(const int64_t* size, int64_t kernel, int64_t stride, int64_t pa
     return w;
 }
 
-// Image x of the geometry as the means of 2 × 2, channels last.
+// Return image x of the geometry as means of 2 × 2, channels last.
 std::vector<float> means_of(const Geometry& g, const Window& w, const std::vector<float>& x) {
     std::vector<float> means;
     for (int64_t i = 0; i < g.batch * w.out_size[0] * w.out_size[1] * g.channels; ++i) {
@@ -165,7 +165,7 @@ std::vector<float> means_of(const Geometry& g, const Window& w, const std::vecto
     return means;
 }
 
-// An affine of a and a, a slope of a, then the largest under the windows, of channels last.
+// Apply an affine of a and a, a slope of a, and a pool to channels last.
 std::vector<float> finished(const std::vector<float>& sums, int64_t batch, int64_t n, const Window& w,
                             const std::vector<float>& a) {
     std::vector<float> found;
@@ -186,7 +186,7 @@ std::vector<float> finished(const std::vector<float>& sums, int64_t batch, int64
     return found;
 }
 
-// The fused convolution against means, the convolution and the rest one after the other.
+// Compare the fused convolution with means, convolution, steps and pool one after the other.
 bool convolves_fused(int32_t isa, const Geometry& of_x, bool takes_means, bool pools, int32_t threads) {
     const std::vector<float> x = normal(of_x.batch * of_x.image_stride, 6);
     Geometry g = of_x, plain = of_x;

@@ -1,6 +1,6 @@
-// The kernels against integers, one entry at a time, for every instruction set that this machine runs, or for those
-// that are named: a program, so that it runs under sanitizers, under qemu-user and with emulated tiles.
-// `make test-asan`, `make test-tsan`, `make test-arm`, `make test-amx`.
+// Compare the kernels with integers, one entry at a time, for every instruction set that this machine runs, or for
+// those that are named. A program of its own runs under sanitizers, under qemu-user and with emulated tiles: `make
+// test-asan`, `make test-tsan`, `make test-arm`, `make test-amx`.
 //
 // test_kernels [NAME ...]
 #include <algorithm>
@@ -14,7 +14,7 @@
 #include "proxconnect.h"
 #include "tests/test_images.hpp"
 
-// Of the files of their names.
+// In the files of these names.
 int check_weight_only(int32_t isa, int& runs);
 int check_fused(int32_t isa, int& runs);
 int check_int8(int32_t isa, int& runs);
@@ -50,7 +50,7 @@ std::vector<uint64_t> panels_of_groups(const std::vector<int>& weight, int64_t g
     return panels;
 }
 
-// The bits of all rows, for each entry.
+// Return the bits of all rows, one for each entry.
 std::vector<uint64_t> planes_of(const std::vector<int>& weight, int64_t n, int64_t entries) {
     const int64_t width = (n + 63) / 64;
     std::vector<uint64_t> planes(static_cast<size_t>(entries * width));
@@ -121,7 +121,7 @@ bool agrees(int32_t isa, const Product& p, Output output, int32_t threads) {
     return true;
 }
 
-// One sum of a convolution, one product at a time; rows of the weight are (tap, channel of a group).
+// Return one sum of a convolution, one product at a time. Rows of the weight are (tap, channel of a group).
 int64_t convolved(const Geometry& g, const int* image, const int* weight, int64_t pixel, int64_t channel) {
     const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups, taps = g.kernel[0] * g.kernel[1];
     const int* sign = weight + channel * taps * inner;
@@ -189,13 +189,13 @@ double curve_of(int32_t curve, double x, double mu) {
     }
 }
 
-// Of a smooth curve by a difference.
+// Return the slope of a smooth curve from a difference.
 double derivative_of(int32_t curve, double x, double mu) {
     const double h = 1e-6;
     return (curve_of(curve, x + h, mu) - curve_of(curve, x - h, mu)) / (2 * h);
 }
 
-// Latents at addresses where no vector begins, in float64; the tails of rows and curves that jump are in it.
+// Compare latents at unaligned addresses with float64, including the tails of rows and curves that jump.
 bool quantizes(int32_t isa, int32_t curve, int64_t rows, int64_t columns, int32_t threads) {
     std::mt19937 random(static_cast<unsigned>(curve + 31 * columns));
     std::normal_distribution<float> normal;
@@ -283,7 +283,7 @@ void check_convolutions(int32_t isa) {
     }
 }
 
-// What meets whole tiles, and their edges.
+// Sizes that fill whole tiles, and sizes at their edges.
 void check_tiles(int32_t isa) {
     const Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
     for (const int64_t m : {48, 65, 130}) {

@@ -1,5 +1,5 @@
-// Memory that ends: of every function of the C interface allocations fail one at a time, on one thread and on several,
-// by threads of our own and by those of GCC's OpenMP. The function says so, and the next call answers as ever.
+// Let allocations of every function of the C interface fail one at a time, on one thread and on several, with our own
+// threads and those of GCC's OpenMP. The function must report it, and the next call must work.
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -49,8 +49,8 @@ void require(bool holds, const char* what, int32_t isa, int32_t threads, int64_t
     std::printf("isa %d, %d threads, allocation %lld fails: %s\n", isa, threads, (long long)allocation, what);
 }
 
-// Whether allocation `number` of a call failed. The call comes from a new thread, which keeps no memory of others, and
-// is made again there. Threads that share its work keep theirs, which a later call does not ask for again.
+// Return true if allocation `number` of a call failed. The call comes from a new thread, which keeps no memory of
+// others, and is repeated there. Threads that share its work keep memory, which a later call does not allocate again.
 bool fails(const Call& call, int32_t isa, int32_t threads, int64_t number, const Floats& x, const Floats& expected) {
     Floats y(expected.size(), NAN), again = y;  // as before `expected`: not all is written of bfloat16
     bool has_failed = false;
@@ -67,7 +67,7 @@ bool fails(const Call& call, int32_t isa, int32_t threads, int64_t number, const
     return has_failed;
 }
 
-// The first allocations one after the other, then ever fewer: later ones are those of the same places for other rows.
+// Test the first allocations one by one, then fewer and fewer. Later ones come from the same places for other rows.
 int64_t next(int64_t number) { return number + 1 + number / 4; }
 
 void check_allocations(int32_t isa, std::initializer_list<int32_t> numbers_of_threads) {
@@ -82,7 +82,7 @@ void check_allocations(int32_t isa, std::initializer_list<int32_t> numbers_of_th
     }
 }
 
-// Three threads have a part each, of which one throws when all have begun.
+// Let three threads take a part each. One throws when all have begun.
 void check_parts() {
     constexpr int32_t THREADS = 3;
     for (int64_t throwing = 0; throwing <= THREADS; ++throwing) {  // in the end none

@@ -1,5 +1,5 @@
-// Several callers at the same time, each with inputs of its own and all with the same weights, whose work is shared out
-// to threads as well: every answer is that of a caller alone. Above all for ThreadSanitizer: `make test-tsan`.
+// Several callers at the same time, with separate inputs and the same weights, whose work is shared by threads too.
+// Every answer must equal that of a caller alone. Made for ThreadSanitizer: `make test-tsan`.
 #include <atomic>
 #include <cstdio>
 #include <thread>

@@ -1,4 +1,4 @@
-// Products of floats with signs against sums in double precision, one entry at a time.
+// Weight-only products against sums in double precision, one entry at a time.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -103,7 +103,7 @@ bool nan_stays_in_its_row(int32_t isa) {
     return true;
 }
 
-// One output of a convolution, one entry at a time.
+// Return one output of a convolution, one entry at a time.
 double convolved(const Geometry& g, const float* image, const uint64_t* panels, int64_t pixel, int64_t channel) {
     const int64_t inner = g.channels / g.groups, outer = g.out_channels / g.groups;
     const int64_t entries = inner * g.kernel[0] * g.kernel[1], width = (entries + 63) / 64, group = channel / outer;
@@ -121,7 +121,7 @@ double convolved(const Geometry& g, const float* image, const uint64_t* panels, 
     return sum;
 }
 
-// Images of small whole numbers, whose sums every order of additions gives alike, and which 8 bits hold.
+// Images of small whole numbers, which 8 bits hold. Sums of any order are equal.
 bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
     std::mt19937_64 random(static_cast<unsigned>(g.channels));
     const int64_t inner = g.channels / g.groups;

@@ -1,4 +1,4 @@
-"""Small networks, and their checkpoints as training leaves them."""
+"""Small networks, and checkpoints of their training."""
 
 import torch
 from torch import nn
@@ -39,14 +39,14 @@ net.example = binary.example = torch.randn(2, 3, 8, 8)
 
 
 def namespace() -> dict:
-    """What is in that code."""
+    """Run that code and return its names."""
     names: dict = {}
     exec(CODE, names)
     return names
 
 
 def touched(model: nn.Module) -> nn.Module:
-    """With statistics and scales of their own, in `eval()`."""
+    """Give the model random statistics and scales, and put it into `eval()`."""
     torch.manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -60,7 +60,7 @@ def touched(model: nn.Module) -> nn.Module:
 
 
 def packed_equals(file, architecture: nn.Module, binary: nn.Module, example) -> bool:
-    """Whether a packed file loads into the architecture and answers as the binary model does."""
+    """Return whether a packed file loads into the architecture and answers as the binary model."""
     loaded = pc.load(file, architecture)
     with torch.no_grad():
         return torch.allclose(loaded(example), binary.eval()(example), atol=1e-5)

@@ -13,7 +13,7 @@ STUDY = Path(__file__).parents[1] / "training" / "study"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """The current folder, whose modules are forgotten afterwards."""
+    """Change to an empty folder, and forget its modules afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def absent(monkeypatch) -> Callable[[str], None]:
-    """Makes a package absent."""
+    """Make a package absent."""
 
     def make(package: str) -> None:
         for name in [m for m in sys.modules if m.partition(".")[0] == package]:

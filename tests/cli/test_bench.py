@@ -1,4 +1,4 @@
-"""`proxconnect bench`: what is printed, JSON, the picture, and one line for each error of a user."""
+"""`proxconnect bench`: text, JSON, picture, and one line for each error of a user."""
 
 import json
 import xml.etree.ElementTree as ElementTree
@@ -87,13 +87,13 @@ def theirs(folder):
 
 @pytest.fixture
 def without_engines(monkeypatch):
-    """Ours alone: what others would do here, another test tells."""
+    """Leave out other engines; another test runs them."""
     monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", ())
 
 
 @pytest.fixture
 def quick_engines(monkeypatch):
-    """As many as there are, by the same names, that answer at once."""
+    """Replace all engines by fast ones of the same names."""
 
     def prepare(task):
         return lambda: [task.model(*task.inputs).numpy()]
@@ -104,7 +104,7 @@ def quick_engines(monkeypatch):
 
 @pytest.fixture
 def without_memory(monkeypatch):
-    """No processes that measure it."""
+    """Start no processes that measure memory."""
     monkeypatch.setattr("proxconnect.cli.bench.peak_memory.peaks", lambda *_: "it was not asked")
 
 

@@ -1,4 +1,4 @@
-"""`proxconnect check`: exit codes, what is said, JSON, pictures, and printed code that runs."""
+"""`proxconnect check`: exit codes, text, JSON, pictures, and printed code that runs."""
 
 import functools
 import io
@@ -85,12 +85,12 @@ number = 3
 LEGITIMATE = {
     "fp", "bc", "pc", "parq", "binaryrelax", "md", "bnn", "bnn++", "poly+", "ede+", "clip+", "erf+", "rectangle",
 }  # fmt: skip
-"""At μ = 2, of the catalogue and the surrogates; the others are not."""
+"""The legitimate pairs of the catalogue and of the surrogates, at μ = 2."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def decomposed_once() -> Iterator[None]:
-    """What a test has found of a pair, others are told again: most ask for the same few of the catalogue."""
+    """Share verdicts between tests, since most ask for the same pairs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("proxconnect.cli.check.subject.decompose", functools.cache(decompose))
         yield

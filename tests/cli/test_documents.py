@@ -32,7 +32,7 @@ RECIPE = {
 
 
 def keys(heading: str) -> set[str]:
-    """Those that the page lists below a heading."""
+    """Return the keys that the page lists below a heading."""
     section = PAGE.read_text().partition(f"\n### {heading}\n")[2].partition("\n##")[0]
     found = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert len(found) == len(set(found)) > 0
@@ -40,7 +40,7 @@ def keys(heading: str) -> set[str]:
 
 
 def parsed(text: str) -> dict:
-    """The one document that the text is, strictly."""
+    """Parse the text as one strict JSON document."""
 
     def refuse(constant):
         raise AssertionError(f"{constant} is no JSON")
@@ -59,7 +59,7 @@ def theirs(folder):
 
 
 def both(capfd, command: str, status: int = 0) -> tuple[dict, str]:
-    """The document of a command, and its text."""
+    """Return the document of a command, and its text."""
     assert main([*command.split(), "--json"]) == status
     found = parsed(capfd.readouterr().out)
     assert main(command.split()) == status

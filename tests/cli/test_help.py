@@ -34,7 +34,7 @@ def verbs() -> list[str]:
 
 
 def help_of(*verb: str) -> str:
-    """The help as a terminal of 80 columns shows it."""
+    """Return the help for a terminal of 80 columns."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
         with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -54,7 +54,7 @@ def test_help_fits_80_columns_and_ends_with_examples_and_exit_codes(verb):
 
 @pytest.mark.parametrize("verb", ["", *verbs()])
 def test_examples_of_the_help_parse(verb, monkeypatch):
-    """Those of Lightning's parser are read from real files, up to the configuration that they make."""
+    """Parse examples; Lightning's parser reads real recipes and prints the configuration."""
     monkeypatch.chdir(REPOSITORY)
     for example in examples(help_of(*verb.split())):
         assert not verb or example[0] == verb
@@ -73,7 +73,7 @@ def test_an_example_with_an_option_that_is_not_there_would_fail(capsys):
 
 @pytest.fixture
 def theirs(folder):
-    """What the examples name: a module, checkpoints, a packed file, the grids of the repository."""
+    """Write the files that examples name: a module, checkpoints, a packed file, grids."""
     (folder / "my_module.py").write_text(CODE.replace("torch.randn(2, 3, 8, 8)", "torch.ones(2, 3, 8, 8)") + PAIRS)
     net = namespace()["net"]
     pc.save(pc.pack(pc.binarize(net(), "bnn", "bnn").eval()), "net.safetensors")
@@ -84,9 +84,9 @@ def theirs(folder):
 
 
 EXITS = {"check bnn+": 1, "check --backward my_module:my_surrogate": 1}
-"""Of examples whose answer is no."""
+"""Exit codes of examples that answer no."""
 LONG = ("bireal_resnet18", "--all", "--plot", "--only", "--limit", "--on", "--tables", "--verify")
-"""What marks examples that train, draw or build a large network."""
+"""Words of examples that train, draw or build a large network."""
 OF_THEIRS = {"1 3 64 64": "1 3 8 8"}
 """The network of the tests takes smaller images."""
 

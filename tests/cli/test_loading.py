@@ -1,4 +1,4 @@
-"""MODULE:NAME on a command line: what is found, and what an error says where nothing is."""
+"""MODULE:NAME on a command line: the object found, and the error if there is none."""
 
 import sys
 

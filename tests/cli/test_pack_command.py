@@ -1,4 +1,4 @@
-"""`proxconnect pack`: what a checkpoint may be, which layers become binary, and one line for each error of a user."""
+"""`proxconnect pack`: forms of checkpoints, the layers that become binary, and one line for each error of a user."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 
 import proxconnect as pc
 from proxconnect.cli.command import main
-from proxconnect.deploy.packed import container
+from proxconnect.deploy.packed.file import tensor_file
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def packed(*arguments: str) -> int:
 
 
 def wrapped(state: dict, form: str) -> dict:
-    """A state dict in the dress of a training loop."""
+    """Wrap a state dict as training loops do."""
     under_model = {f"model.{name}": tensor for name, tensor in state.items()}
     by_ddp = {f"module.{name}": tensor for name, tensor in state.items()}
     return {
@@ -54,7 +54,7 @@ def test_thresholds_are_found(theirs, folder):
 
 def test_safetensors_are_read(theirs, folder):
     binary = touched(pc.binarize(theirs["net"](), "bc"))
-    container.write(folder / "model.safetensors", binary.state_dict(), {})
+    tensor_file.write(folder / "model.safetensors", binary.state_dict(), {})
     assert packed("model.safetensors", "--model", "theirs:net") == 0
     assert packed_equals("packed.safetensors", theirs["net"](), binary, theirs["net"].example)
 
@@ -198,7 +198,7 @@ def _write_all(net) -> None:
 
 
 def test_the_checkpoint_is_never_overwritten(theirs, folder, capsys):
-    container.write(folder / "packed.safetensors", theirs["net"]().state_dict(), {})
+    tensor_file.write(folder / "packed.safetensors", theirs["net"]().state_dict(), {})
     before = (folder / "packed.safetensors").read_bytes()
     assert packed("packed.safetensors", "--model", "theirs:net") == 2
     assert "is the checkpoint itself" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`proxconnect study`: each thing that it does, on rows that train nothing, and errors in one line."""
+"""`proxconnect study`: all its options, on rows that train nothing, and errors in one line."""
 
 import signal
 

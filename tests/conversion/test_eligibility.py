@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.parametrizations import orthogonal
 
 from proxconnect.conversion import binarize, plan
-from proxconnect.deploy.packed import pack
+from proxconnect.deploy.packed import pack_layers
 from proxconnect.layers import BinaryConv2d, BinaryLinear
 
 
@@ -204,7 +204,7 @@ def test_quantized_models_are_refused():
 
 
 def test_packed_models_are_refused():
-    packed = pack(binarize(nn.Sequential(nn.Linear(4, 4)), keep=None))
+    packed = pack_layers(binarize(nn.Sequential(nn.Linear(4, 4)), keep=None))
     with pytest.raises(ValueError, match=r"non-float model: 0 holds integer, packed or quantized"):
         binarize(packed)
 

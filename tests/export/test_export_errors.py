@@ -1,4 +1,4 @@
-"""What cannot be exported is said, and what was there stays."""
+"""Export errors name the cause, and leave existing files as they are."""
 
 from pathlib import Path
 

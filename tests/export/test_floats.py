@@ -1,4 +1,4 @@
-"""Files of plain floats: what they hold, who reads them, and which models have none."""
+"""Files of plain floats: their contents, other readers, and models without them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ import proxconnect as pc
 from networks import NETWORKS
 from proxconnect._support.example import tensors_in
 from proxconnect.cli.examples import run
-from proxconnect.deploy.packed.levels import levels_of, scale_of
+from proxconnect.deploy.packed.layers.int8 import levels_of, scale_of
 from proxconnect.export import to_floats
 from proxconnect.export.formats import FORMATS
 
@@ -42,7 +42,7 @@ def binary_tied() -> nn.Module:
 
 
 def loaded(path: Path, build: Callable[[], nn.Module]) -> nn.Module:
-    """The float network with the weights of a file, as one reads it who does not know this library."""
+    """Load a file into the float network without this library."""
     model = build().eval()
     model.load_state_dict(load_file(path), strict=True)
     return model

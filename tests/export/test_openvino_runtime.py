@@ -1,4 +1,4 @@
-"""What OpenVINO does to the process that it runs in."""
+"""Side effects of OpenVINO on its process: signals and telemetry."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ print(deeds)
 
 @pytest.fixture(scope="module")
 def printed() -> list[str]:
-    """The lines of one process that does both, as starting it takes longer than they do."""
+    """Run both in one process, because starting it takes longest, and return its lines."""
     code = CONVERSION + (TWO_THAT_GO_AS_THEY_CAME if sys.platform != "win32" else "")
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr

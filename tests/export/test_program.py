@@ -1,4 +1,4 @@
-"""torch's own ways out of Python take packed models, kernels included."""
+"""`torch.export` takes packed models, kernels included."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Files of other formats answer as the packed network does, each run by the runtime that it is for."""
+"""Files of every format, run by their runtimes, give the answers of the packed network."""
 
 import functools
 from collections import Counter
@@ -18,14 +18,13 @@ from networks import NETWORKS, SIZES, Wave, images, of_timm, sentences
 from proxconnect._support.example import tensors_in
 from proxconnect.cli.examples import difference, run, with_batch
 from proxconnect.export import to_onnx, to_openvino, to_qonnx
-from proxconnect.export.formats import FORMATS
-from proxconnect.export.runtimes import by_onnx_runtime, by_openvino, by_qonnx
-from proxconnect.export.writing import OPSET
+from proxconnect.export.formats import FORMATS, by_onnx_runtime, by_openvino, by_qonnx
+from proxconnect.export.onnx import OPSET
 from proxconnect.training.models.bireal import BiRealNet
 
 BOTH = {"activations": "bnn"}
 OVERFLOWS = {"plain.0": "wrap", "grouped": "saturate", "up": "cyclic", "head.0": "wrap"}
-"""Each on a layer of `Small`: whoever writes one of them writes it behind any layer."""
+"""One on each layer of `Small`; a format writes them alike after every layer."""
 
 TOLERANCE = 2e-5
 
@@ -68,12 +67,12 @@ BUILT = {
     "BERT": (bert, sentences),
     "Wave": (Wave, NETWORKS["Wave"].example),
 }
-"""Of one block each, as a second one is written like the first."""
+"""Networks of one block, because a second block is written like the first."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network, how it is made binary, how it is packed, and what happens where the sums of a layer overflow."""
+    """A network, the options of `binarize` and `pack`, and the overflow of each layer's accumulator."""
 
     name: str
     mode: dict[str, Any]

@@ -1,4 +1,4 @@
-"""transformers loads what it saved, binary or to be made so; both wrong orders are refused."""
+"""transformers loads float and binary checkpoints, and refuses a mismatch with their configuration."""
 
 import json
 import shutil

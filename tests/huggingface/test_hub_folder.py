@@ -1,4 +1,4 @@
-"""Folders of packed models: the file, the card, and what comes back."""
+"""Folders of packed models: the file, the card, and the loaded model."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from proxconnect.conversion import binarize
-from proxconnect.deploy.packed import pack, save
+from proxconnect.deploy.packed import pack_layers, save
 from proxconnect.inspection import summary
 from proxconnect.layers import BinaryLayer
 
@@ -86,7 +86,7 @@ MODELS = {
 def test_packed_bytes_are_those_of_the_file(name, tmp_path):
     model = MODELS[name]()
     result = summary(model)
-    packed = pack(model)
+    packed = pack_layers(model)
     save(packed, tmp_path / "model.safetensors")
     assert result.packed_bytes == tensor_bytes_in(tmp_path / "model.safetensors")
     again = summary(packed)
@@ -112,7 +112,7 @@ def test_a_latent_that_a_float_layer_shares_counts_as_both(tmp_path):
     result = summary(model)
     assert result.float_bytes == 4 * (16 + 4 + 4)
     assert result.parameters == 16 + 4 + 4
-    save(pack(model), tmp_path / "m")
+    save(pack_layers(model), tmp_path / "m")
     assert result.packed_bytes == tensor_bytes_in(tmp_path / "m")
 
 
@@ -134,7 +134,7 @@ def test_macs_are_half_of_torchs_flops(build, shape, form):
     if form != "float":
         binarize(model, activations=None if form == "BW" else "poly")
     if form == "packed":
-        model = pack(model)
+        model = pack_layers(model)
     result = summary(model, x)
     assert 2 * (result.binary_macs + result.float_macs) == expected
     assert (result.binary_macs > 0) == (form in ("BWA", "packed"))
@@ -203,7 +203,7 @@ def test_layers_whose_forward_never_ran_are_named():
             return nn.functional.linear(x, self.inner.weight)
 
     model = binarize(nn.Sequential(nn.Linear(4, 4), Taker(), nn.Linear(4, 4)), activations="poly", keep=None)
-    for form in (model, pack(model)):
+    for form in (model, pack_layers(model)):
         result = summary(form, torch.randn(3, 4))
         assert result.uncalled == ("1.inner", "1.idle")
         assert "1.inner" in str(result).split("never called")[1]

@@ -1,4 +1,4 @@
-"""The command line used wrongly: one line that says what is wrong, exit status 2, never a traceback."""
+"""Wrong command lines: one line that says what is wrong, exit status 2, never a traceback."""
 
 import sys
 from pathlib import Path
@@ -126,7 +126,7 @@ TRAINING = {
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """The current folder, with a network, its checkpoint, its packed file, and files that are something else."""
+    """Change to a folder with a network, its checkpoint, its packed file, and other files."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     model = pc.binarize(nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 4)))

@@ -15,7 +15,7 @@ from torch import Tensor
 from looped import looped
 from proxconnect import Quantizer
 from proxconnect.pairs import PAIRS, AnyPair, Pair, prox, resolve
-from proxconnect.pairs.surrogates import SURROGATES
+from proxconnect.pairs.catalogue import SURROGATES
 from theory.made import MADE
 
 PARTS = ("forward", "backward")

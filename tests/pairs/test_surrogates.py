@@ -14,10 +14,10 @@ from looped import looped
 from pairs import test_conformance as laws
 from pairs.published import FACTORS
 from proxconnect.pairs import PAIRS, Heuristic, Pair, Transform
+from proxconnect.pairs.catalogue import SURROGATES
 from proxconnect.pairs.pair import MethodMap
 from proxconnect.pairs.prox import sign
 from proxconnect.pairs.squashing import DampedTriangle, Fourier, Power
-from proxconnect.pairs.surrogates import SURROGATES
 
 X = np.concatenate([np.linspace(-3, 3, 1201), [-1e-9, 1e-9, -0.3, 0.3, -0.0]])
 KINKS = (0.1, 1.0, 1.5, 2**0.5)

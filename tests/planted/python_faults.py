@@ -80,12 +80,12 @@ READER: tuple[Fault, ...] = (
     fault(
         "unchecked-dtype", "the dtype of a tensor in a file is not compared with the model's",
         "deploy/packed/test_packed_file.py deploy/packed/test_damaged_files.py",
-        (f"{SRC}/deploy/packed/file.py", "if inside != outside and not", "if inside[1] != outside[1] and not"),
+        (f"{SRC}/deploy/packed/file/loading.py", "if inside != outside and not", "if inside[1] != outside[1] and not"),
     ),
     fault(
         "unchecked-version", "a file of the next layout version is read",
         "deploy/packed/test_damaged_files.py deploy/packed/test_packed_file.py",
-        (f"{SRC}/deploy/packed/metadata.py", "if version > VERSION:", "if version > VERSION + 1:"),
+        (f"{SRC}/deploy/packed/file/metadata.py", "if version > VERSION:", "if version > VERSION + 1:"),
     ),
     fault(
         "unchecked-length", "more bytes than a tensor's signs need are taken",
@@ -146,8 +146,7 @@ TRAINING: tuple[Fault, ...] = (
     fault(
         "soft-weights-in-a-hard-state-dict", "hard_state_dict takes the soft weights in train()",
         "deploy/test_hardening.py",
-        (f"{SRC}/deploy/hardening.py", "return layer.binary_weight if isinstance(layer, BinaryLayer) else layer.weight",
-         "return layer.weight"),
+        (f"{SRC}/deploy/hardening.py", "m.binary_weight if isinstance(m, BinaryLayer) else m.weight", "m.weight"),
     ),
     fault(
         "edge-beside-a-layer", "a layer that sees the raw input beside another layer's answer counts as an edge",
@@ -170,7 +169,7 @@ THEORY_AND_EXPORT: tuple[Fault, ...] = (
     fault(
         "exported-sign-of-zero", "ONNX files take the sign of 0 as -1",
         "export/test_floats.py export/test_runtimes.py",
-        (f"{SRC}/export/standard.py", "op.GreaterOrEqual(input, zero)", "op.Greater(input, zero)"),
+        (f"{SRC}/export/onnx.py", "op.GreaterOrEqual(input, zero)", "op.Greater(input, zero)"),
     ),
 )  # fmt: skip
 

@@ -93,11 +93,10 @@ def read_checkpoint(folder: Path) -> Any:
 
 
 def onnx() -> Write:
-    from proxconnect.export import standard, writing
+    from proxconnect.export.onnx import onnx_graph, write
 
-    dialect = standard.dialect()
-    networks = [writing.translated(model, torch.ones(2, 5), dialect, any_batch=False) for model in models()]
-    return lambda folder, version: writing.write(networks[version], folder / "net.onnx")
+    networks = [onnx_graph(model, torch.ones(2, 5), any_batch=False) for model in models()]
+    return lambda folder, version: write(networks[version], folder / "net.onnx")
 
 
 def openvino() -> Write:

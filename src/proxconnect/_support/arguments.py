@@ -13,6 +13,5 @@ def require_module(value: object, call: str) -> None:
 
 def require_number(value: object, name: str) -> None:
     """Raise TypeError unless `value`, called `name`, is a number (NaN and infinity too) or a tensor that holds one."""
-
     if not isinstance(value, Real) and not (isinstance(value, Tensor) and value.numel() == 1):
         raise TypeError(f"{name} takes a number; got {type(value).__name__}")

@@ -68,7 +68,7 @@ _ADVICE = dict.fromkeys(
 """Advice by error number."""
 
 
-def said(error: OSError, target: Path) -> OSError:
+def write_error(error: OSError, target: Path) -> OSError:
     """Make the error for a `target` that cannot be written and is unchanged, with advice."""
     number = error.errno or errno.EIO
     reason = f"cannot write {target.name!r}{_ADVICE.get(number, '')} ({os.strerror(number)}); nothing there has changed"
@@ -126,13 +126,12 @@ def _aside(path: str | os.PathLike[str]) -> Iterator[_Aside]:
         with suppress(OSError):  # it would hide the first error
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename in (None, temporary, str(temporary)):
-            raise said(error, target) from error
+            raise write_error(error, target) from error
         raise
 
 
 def _create(temporary: Path, target: Path) -> int:
     """Make the temporary file, and return the permissions for the end."""
-
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         return (target if target.exists() else temporary).stat().st_mode & 0o777

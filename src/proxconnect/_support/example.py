@@ -84,21 +84,16 @@ def of_one_sign(tensors: list[Tensor]) -> bool:
 
 def tensors_in(value: Any) -> list[Tensor]:
     """List the tensors in `value`, nested in sequences, mappings, dataclasses and attributes of plain objects."""
-
-    found: list[Tensor] = []
-    _collect(value, found, set())
-    return found
+    return list(_tensors(value, set()))
 
 
-def _collect(value: Any, found: list[Tensor], seen: set[int]) -> None:
+def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
-        found.append(value)
-        return
-    if value is None or isinstance(value, str | bytes | int | float | type | nn.Module) or id(value) in seen:
-        return
-    seen.add(id(value))
-    for part in _parts(value):
-        _collect(part, found, seen)
+        yield value
+    elif not isinstance(value, str | bytes | int | float | type | nn.Module | None) and id(value) not in seen:
+        seen.add(id(value))
+        for part in _parts(value):
+            yield from _tensors(part, seen)
 
 
 def _parts(value: Any) -> list[Any]:

@@ -18,7 +18,6 @@ def require(module: str, extra: str) -> Any:
         MissingExtraError: its package is not installed; the message has the `pip install` line of `extra`. An
             ImportError inside an installed package passes unchanged.
     """
-
     package = module.partition(".")[0]
     try:
         return import_module(module)

@@ -3,12 +3,12 @@
 import multiprocessing
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
+
+from proxconnect._support.termination import handling
 
 
 class Worker(NamedTuple):
@@ -34,7 +34,7 @@ def start(target: Callable[..., None], *arguments: Any) -> Worker:
     here, there = context.Pipe()
     # Not a daemon: a daemon may not start processes, as data loaders do.
     process = context.Process(target=target, args=(there, *arguments))
-    with _interrupts_ignored():
+    with handling(signal.SIGINT, signal.SIG_IGN):  # inherited from the first instruction on
         process.start()
     there.close()
     return Worker(process, here)
@@ -49,17 +49,3 @@ def end(workers: Sequence[Worker]) -> None:
         worker.process.kill()
         worker.process.join()
         worker.connection.close()
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Ignore SIGINT; processes started meanwhile inherit this from their first instruction on."""
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

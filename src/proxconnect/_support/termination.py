@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -19,19 +19,21 @@ class TerminatedError(SystemExit):
 
 
 @contextmanager
-def raising() -> Iterator[None]:
-    """Turn the first SIGTERM in the context into a TerminatedError, and ignore the following ones.
-
-    It has no effect in threads other than the main one, in which no handler can be set.
-    """
+def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """Set the handler of a signal and restore it; no effect in threads other than the main one, which cannot set it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _raise)
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
+
+
+def raising() -> AbstractContextManager[None]:
+    """Turn the first SIGTERM in the context into a TerminatedError, and ignore the following ones; see `handling`."""
+    return handling(signal.SIGTERM, _raise)
 
 
 class Notice:
@@ -40,7 +42,7 @@ class Notice:
     def __init__(self) -> None:
         self.came = False
 
-    def take(self) -> None:
+    def listen(self) -> None:
         """Note SIGTERM from now on, until another handler is set; no effect in threads other than the main one."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._note)
@@ -49,7 +51,7 @@ class Notice:
         self.came = True
 
 
-def pass_over_one() -> None:
+def ignore_first_sigterm() -> None:
     """Ignore the first SIGTERM; the second ends the process.
 
     A scheduler sends SIGTERM to helper processes too, which the main process still needs.

@@ -30,6 +30,5 @@ def plain(renderable: "RenderableType", width: int = 80) -> str:
 
 def some(names: list[str], limit: int = 3) -> str:
     """List up to `limit` qualified names, and the number of the others."""
-
     shown = ", ".join(name or "the model itself" for name in names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

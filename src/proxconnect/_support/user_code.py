@@ -99,7 +99,6 @@ def _import(name: str) -> ModuleType:
 
 def _not_found(name: str) -> str:
     """Describe a missing module: its name, the searched folders, and files with similar names."""
-
     parent, _, own = name.rpartition(".")
     places = list(getattr(sys.modules.get(parent), "__path__", [])) if parent else [p or os.getcwd() for p in sys.path]
     if parent and not places:

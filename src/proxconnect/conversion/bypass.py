@@ -26,7 +26,6 @@ def projections_out(model: nn.Module) -> dict[nn.Module, nn.Module]:
 
     If their inputs become binary, `call_every_layer` makes the modules call them.
     """
-
     attentions = (m for m in model.modules() if isinstance(m, nn.MultiheadAttention))
     return {m.out_proj: m for m in attentions if _definer_of_forward(type(m)) is nn.MultiheadAttention}
 

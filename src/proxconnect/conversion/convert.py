@@ -147,27 +147,19 @@ def _decide(
     input_pairs = resolve_choice(activations, layers, "activations")
     for pair in weight_pairs.values():
         Quantizer(pair or "bc", scale)  # raises for an unknown scale, and for one that the pair cannot have
-    _check_padding(padding_value, input_pairs)
-    _check_accumulator(accumulator, input_pairs)
+    _require_binary_inputs(accumulator, padding_value, input_pairs)
     watched = [layer for layer in layers if layer.form is not None]  # an edge may stay float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
-
-    def edges() -> dict[str, str]:
-        if flow is None:
-            return registered_edges(model, layers)
-        return {watched[index].name: reason for index, reason in traced_edges(flow).items()}
-
-    reasons = kept(keep, layers, edges)
-    float_inputs = _float_inputs(model, watched, flow)
-    one_sign = set() if flow is None else {watched[index].module for index in flow.of_one_sign()}
+    reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else traced_edges(flow))
+    float_inputs = _float_inputs(model, flow)
+    one_sign = set() if flow is None else flow.of_one_sign()
     return [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs, one_sign) for layer in layers]
 
 
-def _float_inputs(model: nn.Module, watched: list[WeightLayer], flow: Flow | None) -> dict[nn.Module, str]:
+def _float_inputs(model: nn.Module, flow: Flow | None) -> dict[nn.Module, str]:
     """Map the layers whose input cannot be quantised, because nothing calls their forward, to the reason."""
-
     reasons = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
-    bypassed = set() if flow is None else {watched[index].module for index in flow.bypassed()}
+    bypassed = set() if flow is None else flow.bypassed()
     attention_of = projections_out(model)
     for module in bypassed:
         if module not in attention_of or attention_of[module] in bypassed:
@@ -191,8 +183,8 @@ def _decision(
     input_pair = None if input_pattern is None else activations[input_pattern]
     if input_pair is not None and layer.module in float_inputs:
         return _Decision(layer, weights[pattern], None, float_inputs[layer.module])
-    says_nothing = input_pair is not None and layer.module in one_sign
-    return _Decision(layer, weights[pattern], input_pair, ONE_SIGN if says_nothing else "")
+    is_constant = input_pair is not None and layer.module in one_sign
+    return _Decision(layer, weights[pattern], input_pair, ONE_SIGN if is_constant else "")
 
 
 def _plan(decisions: list[_Decision], scale: Scale, accumulator: Accumulator | None, padding_value: int) -> Plan:
@@ -207,13 +199,12 @@ def _checked_include(include: Include) -> tuple[type[nn.Module], ...]:
     return classes
 
 
-def _check_padding(padding_value: int, activations: dict[str, AnyPair | None]) -> None:
+def _require_binary_inputs(
+    accumulator: Accumulator | None, padding_value: int, activations: dict[str, AnyPair | None]
+) -> None:
     require_padding_value(padding_value)
     if padding_value and not any(activations.values()):
         raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
-
-
-def _check_accumulator(accumulator: Accumulator | None, activations: dict[str, AnyPair | None]) -> None:
     if accumulator is not None and all(pair is None or pair.is_identity for pair in activations.values()):
         raise ValueError(
             "an accumulator holds integer sums, but `activations` makes no input binary: name a pair there"

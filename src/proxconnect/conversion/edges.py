@@ -1,6 +1,8 @@
 """The edge layers of a network: those that see its raw input and those that make an output."""
 
 from collections.abc import Callable
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from torch import nn
@@ -14,19 +16,17 @@ FIRST = "edge: the first layer registered"
 LAST = "edge: the last layer registered"
 
 
-def traced_edges(flow: Flow) -> dict[int, str]:
-    """Find the edges by the flow of data; return the reason by index among the watched layers.
+def traced_edges(flow: Flow) -> dict[str, str]:
+    """Find the edges by the flow of data; return the reason by layer name.
 
     A layer sees the raw input if one of its calls has the input upstream, but no watched layer and no embedding of the
     input. It makes an output if the output depends on it, and on no watched layer that has it upstream.
     """
-    edges = {call.layer: INPUT for call in flow.calls if call.upstream == RAW}
+    edges = {call.layer.name: INPUT for call in flow.calls if call.upstream == RAW}
     for taint in set(flow.outputs):
         ancestors = flow.ancestors(taint)
-        upstream = 0
-        for _, call in ancestors:
-            upstream |= call.upstream
-        edges.update({call.layer: OUTPUT for bit, call in ancestors if not upstream & bit})
+        upstream = reduce(or_, (call.upstream for _, call in ancestors), 0)
+        edges.update({call.layer.name: OUTPUT for bit, call in ancestors if not upstream & bit})
     return edges
 
 

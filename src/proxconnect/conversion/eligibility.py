@@ -77,10 +77,8 @@ class WeightLayer:
 def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[WeightLayer]:
     """List the modules of `model` that own a weight of two dimensions or more, except norms, in order of registration.
 
-    Subclasses of the classes of `include` are eligible even if they override `forward`.
-
-    Raises:
-        ValueError: the model is binary, has lazy modules or has integer weights.
+    Subclasses of the classes of `include` are eligible even if they override `forward`. ValueError for a binary model,
+    lazy modules and integer weights.
     """
     names = _names_by_module(model)
     owners = _owners_by_parameter(names)
@@ -146,11 +144,11 @@ def _is_lazy(module: nn.Module) -> bool:
 def _is_integer(module: nn.Module) -> bool:
     if "nn.quantized" in type(module).__module__ or "nn.intrinsic.quantized" in type(module).__module__:
         return True
-    if any(p.dim() >= 2 and not (p.is_floating_point() or p.is_complex()) for p in _parameters(module)):
+    if any(p.dim() >= 2 and not (p.is_floating_point() or p.is_complex()) for p in module.parameters(recurse=False)):
         return True
     is_layer = binary_form(type(module)) is not None
     stored = [b for b in module._buffers.values() if b is not None]
-    return is_layer and not any(_is_matrix(p) for p in _parameters(module)) and any(
+    return is_layer and not any(_is_matrix(p) for p in module.parameters(recurse=False)) and any(
         b.dtype in (torch.uint8, torch.int8) for b in stored
     )  # fmt: skip
 
@@ -215,13 +213,8 @@ def _tie(module: nn.Module, form: Form | None, aliases: list[str], owners: dict[
     return ""
 
 
-def _parameters(module: nn.Module) -> list[nn.Parameter]:
-    return [p for p in module._parameters.values() if p is not None]
-
-
 def _is_matrix(parameter: Tensor) -> bool:
     """Return True if at least two dimensions have more than one entry."""
-
     return sum(size > 1 for size in parameter.shape) >= 2
 
 

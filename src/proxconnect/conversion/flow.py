@@ -4,9 +4,11 @@ Each tensor has a taint: an int whose bits stand for its sources, namely the raw
 the calls of the watched layers. The results of an operation get the union of the taints of its arguments.
 """
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,8 +32,7 @@ _EMBEDDINGS = ("embedding", "_embedding_bag", "_embedding_bag_forward_only", "em
 class Call:
     """One use of a layer's weight, by its forward or by other code."""
 
-    layer: int
-    """The index of the layer among the watched ones."""
+    layer: WeightLayer
     upstream: int
     """The taint of the input."""
     forward: bool
@@ -53,13 +54,17 @@ class Flow:
         bits = ((1 << (index + _FIRST_CALL_BIT), call) for index, call in enumerate(self.calls))
         return [(bit, call) for bit, call in bits if taint & bit]
 
-    def bypassed(self) -> set[int]:
+    def bypassed(self) -> set[nn.Module]:
         """Return the layers whose weight was used while their own forward never ran."""
-        return {call.layer for call in self.calls} - {call.layer for call in self.calls if call.forward}
+        return _modules(self.calls) - _modules(call for call in self.calls if call.forward)
 
-    def of_one_sign(self) -> set[int]:
+    def of_one_sign(self) -> set[nn.Module]:
         """Return the layers whose inputs had one sign only in every call."""
-        return {call.layer for call in self.calls} - {call.layer for call in self.calls if not call.one_sign}
+        return _modules(self.calls) - _modules(call for call in self.calls if not call.one_sign)
+
+
+def _modules(calls: Iterable[Call]) -> set[nn.Module]:
+    return {call.layer.module for call in calls}
 
 
 def trace(model: nn.Module, layers: list[WeightLayer], example: Any) -> Flow:
@@ -91,7 +96,7 @@ class _Watch(TorchDispatchMode):
     def __init__(self, layers: list[WeightLayer]) -> None:
         super().__init__()
         self.flow = Flow()
-        self.layers = [layer.module for layer in layers]
+        self.layers = layers
         self.taints: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
         # Weights, and tensors computed from weights alone, with a bit for each layer.
         self.weights: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
@@ -122,8 +127,8 @@ class _Watch(TorchDispatchMode):
         handles: list[Any] = []
         try:
             for index, layer in enumerate(self.layers):
-                handles.append(layer.register_forward_pre_hook(self._before(index), with_kwargs=True))
-                handles.append(layer.register_forward_hook(self._after(index)))
+                handles.append(layer.module.register_forward_pre_hook(self._before(index), with_kwargs=True))
+                handles.append(layer.module.register_forward_hook(self._after(index)))
             yield
         finally:
             for handle in handles:
@@ -146,19 +151,16 @@ class _Watch(TorchDispatchMode):
         return hook
 
     def _new_call(self, index: int, upstream: int, forward: bool) -> int:
-        self.flow.calls.append(Call(index, upstream, forward))
+        self.flow.calls.append(Call(self.layers[index], upstream, forward))
         return 1 << (len(self.flow.calls) - 1 + _FIRST_CALL_BIT)
 
     def _union(self, tensors: list[Tensor]) -> int:
-        taint = 0
-        for tensor in tensors:
-            taint |= self.taint_of(tensor)
-        return taint
+        return reduce(or_, map(self.taint_of, tensors), 0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        data, weights = self._union(inputs), self._weights_in(inputs)
+        data, weights = self._union(inputs), reduce(or_, (self.weights.get(tensor, 0) for tensor in inputs), 0)
         result = func(*args, **kwargs)
         upstream = data
         for index in _bits(weights):
@@ -176,17 +178,10 @@ class _Watch(TorchDispatchMode):
                 self.weights[tensor] = weights
         return result
 
-    def _weights_in(self, tensors: list[Tensor]) -> int:
-        weights = 0
-        for tensor in tensors:
-            weights |= self.weights.get(tensor, 0)
-        return weights
-
     def _taint(self, outputs: list[Tensor], written: list[Tensor], data: int) -> None:
-        for tensor in outputs:
+        for tensor in (*outputs, *written):
             self.taints[tensor] = self.taints.get(tensor, 0) | data
         for tensor in written:
-            self.taints[tensor] = self.taints.get(tensor, 0) | data
             if (storage := _storage(tensor)) is not None:
                 self.written[storage] = self.written.get(storage, 0) | data
 
@@ -205,7 +200,6 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
 
 def _storage(tensor: Tensor) -> StorageWeakRef | None:
     """Return a key for the memory of `tensor`, not reused while it is held; None without memory (sparse)."""
-
     try:
         return StorageWeakRef(tensor.untyped_storage())
     except (NotImplementedError, RuntimeError):

@@ -33,18 +33,7 @@ def first_match(layer: WeightLayer, patterns: Iterable[str]) -> str | None:
 def require_match(
     pattern: str, layers: list[WeightLayer], argument: str, words: tuple[str, ...] = ()
 ) -> list[WeightLayer]:
-    """Return the layers that `pattern` fits.
-
-    Args:
-        pattern: a glob pattern on names.
-        layers: the layers of the model.
-        argument: the argument that errors name.
-        words: further words that the argument takes.
-
-    Raises:
-        ValueError: the pattern fits no layer; the message lists close matches.
-        TypeError: the pattern is no string.
-    """
+    """Return the layers that `pattern` fits; ValueError with close matches, also among `words`, if there is none."""
     if not isinstance(pattern, str):
         raise TypeError(f"{argument}: a pattern is a string, a glob on layer names; got {type(pattern).__name__}")
     found = [layer for layer in layers if matches(layer, pattern)]
@@ -55,12 +44,7 @@ def require_match(
 
 
 def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str) -> dict[str, AnyPair | None]:
-    """Return the pairs by pattern.
-
-    Raises:
-        ValueError: a pair is unknown, or a pattern fits no layer that can be binary.
-        TypeError: a choice is no pair.
-    """
+    """Return the pairs by pattern; ValueError for an unknown pair, or a pattern that fits no eligible layer."""
     if not isinstance(choice, Mapping):
         return {CATCH_ALL: None if choice is None else resolve(choice)}
     if not choice:
@@ -78,12 +62,7 @@ def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str)
 
 
 def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, str]]) -> dict[str, str]:
-    """Return the layers that `keep` leaves float, with the reason, by name; `edges` is called only if `keep` names it.
-
-    Raises:
-        ValueError: a pattern fits no layer.
-        TypeError: `keep` is not a `Keep`.
-    """
+    """Return the reasons of the layers that `keep` leaves float, by name; call `edges` only if `keep` names it."""
     if keep is None:
         return {}
     if callable(keep):

@@ -60,7 +60,6 @@ class Plan:
 
     def row(self, name: str) -> Row:
         """Return the row of the layer that is registered under `name`; KeyError if there is none."""
-
         for row in self.rows:
             if name == row.name or name in row.aliases:
                 return row

@@ -1,9 +1,10 @@
-"""From soft weights to the hard ones that ship: their state dict, and batch-norm statistics that fit them."""
+"""Hard weights without packing: their state dict, and batch-norm statistics that fit them."""
 
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -12,29 +13,37 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from proxconnect._support.arguments import require_module
-from proxconnect.deploy.finite import STATISTICS, is_finite, require_finite
-from proxconnect.deploy.packed.compact import CompactLayer
+from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.shippable import STATISTICS, is_finite, require_finite
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.modes import hard
 
 
 class BinaryInputsWarning(UserWarning):
-    """A float network is given the weights of one whose layers multiply by the signs of their inputs."""
+    """A float network gets the weights of layers with binary inputs, which it does not have."""
 
 
 def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
-    """The state dict of the plain float network with weights ±α: it loads with `strict=True` into that architecture.
+    """Return the state dict of the plain float network with weights ±α, which loads with `strict=True`.
 
-    `model` is binary or packed. The float network then gives the answers of `hard(model)`, or up to the order of a
-    float sum those of the packed model, where inputs are float. 8-bit layers of a packed model become their weights
-    scale · levels, in the layer's dtype, and no input is rounded any more. Modules under several names appear under
-    each, and version metadata is kept. The weights of binary and packed layers are new tensors, all others the model's
-    own. Warns, by `BinaryInputsWarning`, where inputs of layers are binary too, which the float network would not know
-    of. ValueError without a binary or packed layer, and for latents, biases, shifts and batch norms of a binary model
-    that are NaN or infinite.
+    With float inputs the float network computes `hard(model)`, or a packed model up to the order of a float sum. 8-bit
+    layers become their weights scale · levels, and their inputs are not rounded. A module under several names appears
+    under each. Version metadata is kept.
 
-    A float network that ties the weight of a binary layer to one that stays float, as a head to an embedding, has room
-    for one of the two alone: untie them in it before it loads.
+    If the float network ties a binary weight to a float one, such as a head to an embedding, untie them there first.
+
+    Args:
+        model: a binary or packed model.
+
+    Returns:
+        new tensors for the weights of binary and packed layers, and the model's own tensors for the rest.
+
+    Raises:
+        ValueError: if the model has no binary or packed layer, or a NaN or infinity in latents, biases, shifts or batch
+            norms.
+
+    Warns:
+        BinaryInputsWarning: if layers have binary inputs.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
@@ -49,7 +58,7 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     if not layers:
         raise ValueError("the model has no binary layer and no packed one: call pc.binarize(model) and train it first")
     require_finite(model)
-    weights = {layer: _hard_weight(layer) for layer in set(layers.values())}
+    weights = {m: m.binary_weight if isinstance(m, BinaryLayer) else m.weight for m in set(layers.values())}
     own = {f"{name}.{part}" if name else part: name for name, layer in layers.items() for part in layer.own_state}
     state = model.state_dict()
     metadata = OrderedDict(state._metadata)  # type: ignore[attr-defined]  # torch keeps versions there
@@ -73,19 +82,25 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     return hardened
 
 
-def _hard_weight(layer: BinaryLayer | CompactLayer) -> Tensor:
-    return layer.binary_weight if isinstance(layer, BinaryLayer) else layer.weight
-
-
 def reestimate_batchnorm(
     model: nn.Module, batches: Iterable[Any], device: torch.device | int | None = None
 ) -> nn.Module:
-    """Estimate the batch-norm statistics of `model` anew with its hard weights, in place, and return it.
+    """Estimate the batch-norm statistics of `model` again with its hard weights, in place.
 
-    A net trained with soft weights carries statistics of the soft net. `batches` yields inputs, or tuples and lists
-    that begin with one, as `torch.optim.swa_utils.update_bn` takes them, moved to `device` first if it is given.
-    Frozen batch norms are estimated too. On any exception, an empty `batches` included, the statistics and the mode are
-    what they were. ValueError where an estimate is NaN or infinite, TypeError for `batches` that are one tensor.
+    Call it after you train with soft weights: the statistics are then those of the soft network. Frozen batch norms are
+    estimated too. On any exception the old statistics and modes come back.
+
+    Args:
+        model: a binary model.
+        batches: inputs, or tuples and lists that begin with one, as for `torch.optim.swa_utils.update_bn`.
+        device: the device to move them to, or None to leave them where they are.
+
+    Returns:
+        `model`.
+
+    Raises:
+        ValueError: for empty `batches`, and for an estimate that is NaN or infinite.
+        TypeError: if `batches` is one tensor.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
@@ -96,15 +111,13 @@ def reestimate_batchnorm(
     require_module(model, "reestimate_batchnorm(model, batches)")
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
         raise TypeError(f"batches takes an iterable of inputs, as a loader or [images]; got {type(batches).__name__}")
-    with _restored_on_error(model), hard(model):
-        update_bn(_at_least_one(batches), model, device)
-        _require_finite_estimates(model)
-    return model
-
-
-def _require_finite_estimates(model: nn.Module) -> None:
-    for name, norm in model.named_modules():
-        if isinstance(norm, _BatchNorm):
+    with _restored_on_error(model) as norms, hard(model):
+        rest = iter(batches)
+        first = list(islice(rest, 1))
+        if not first:
+            raise ValueError("batches is empty: batch-norm statistics cannot be estimated without data")
+        update_bn(chain(first, rest), model, device)
+        for name, norm in norms.items():
             for key in STATISTICS:
                 estimate = getattr(norm, key)
                 if estimate is not None and not is_finite(estimate):
@@ -112,27 +125,19 @@ def _require_finite_estimates(model: nn.Module) -> None:
                         f"{name}.{key} became NaN or infinite: look for such numbers in the batches and in the "
                         "latents, where pc.Meters(model) counts them"
                     )
-
-
-def _at_least_one(batches: Iterable[Any]) -> Iterator[Any]:
-    empty = True
-    for batch in batches:
-        empty = False
-        yield batch
-    if empty:
-        raise ValueError("batches is empty: batch-norm statistics cannot be estimated without data")
+    return model
 
 
 @contextmanager
-def _restored_on_error(model: nn.Module) -> Iterator[None]:
-    """Give back batch-norm statistics and momentum where an exception leaves `update_bn`, and each module's mode."""
+def _restored_on_error(model: nn.Module) -> Iterator[dict[str, _BatchNorm]]:
+    """Yield the batch norms; restore their statistics and momentum on an exception, and all modes in any case."""
     modes = [(module, module.training) for module in model.modules()]
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    before = [({k: b.clone() for k, b in norm.named_buffers()}, norm.momentum) for norm in norms]
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    before = [({k: b.clone() for k, b in norm.named_buffers()}, norm.momentum) for norm in norms.values()]
     try:
-        yield
+        yield norms
     except BaseException:
-        for norm, (buffers, momentum) in zip(norms, before, strict=True):
+        for norm, (buffers, momentum) in zip(norms.values(), before, strict=True):
             norm.momentum = momentum
             for name, buffer in norm.named_buffers():
                 buffer.copy_(buffers[name])

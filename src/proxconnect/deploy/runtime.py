@@ -1,4 +1,4 @@
-"""The runtime: packed models that run as fused graphs, made of a trained model or loaded from a file."""
+"""Packed models that run as fused graphs: made from a trained model, or loaded from a file."""
 
 import os
 from dataclasses import dataclass
@@ -6,14 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from proxconnect.deploy import packed
 from proxconnect.deploy.fusion import Floats, Fusion, Proof, fuse, prove
-from proxconnect.deploy.packed import Inputs, Remainder, Vectors
+from proxconnect.deploy.packed import Inputs, Remainder, Vectors, load_layers, pack_layers
 
 
 @dataclass(frozen=True)
 class Packing:
-    """How a packed model runs and what an example showed: `print(model.packing)`."""
+    """The fused parts of a packed model, and its differences from the original: `print(model.packing)`."""
 
     fusion: Fusion
     proof: Proof | None
@@ -27,41 +26,39 @@ def pack(
     model: nn.Module, *, inputs: Inputs = "exact", remainder: Remainder = "float", vectors: Vectors = "float32",
     floats: Floats | None = None, example: Any = None,
 ) -> nn.Module:  # fmt: skip
-    """A new model, in `eval()` and without gradients, whose binary layers hold 1 bit a weight plus scales.
+    """Return a packed copy of a binary model: 1 bit a weight plus scales, for inference.
 
-    It computes what `model` does with hard weights and hard activations. On equal inputs, layers with binary inputs
-    answer equal to the bit on every machine, and those with float inputs up to the order of a sum. Whole answers are
-    equal up to how torch rounds float layers, unless that turns a sign or a sort behind them (docs/runtime.md). Layers
-    of the pair `fp` are made binary too. `model` stays as it is. The kernels compute where they were built, on CPUs,
-    and torch everywhere else. Where the model, or a part of it, is a fixed graph, it runs fused (docs/runtime.md);
-    `packing` of the new model says what does.
+    The copy computes `model` with hard weights and activations. Layers with binary inputs are bit-exact on every
+    machine. Layers with float inputs are exact up to the order of a sum. A whole answer may differ more if that turns a
+    sign or a sort (docs/runtime.md). Layers of the pair `fp` become binary too.
+
+    On CPUs the kernels compute if they are built, else torch. Fixed graphs run fused; `packing` of the copy lists them.
 
     Args:
-        model: a binary model.
-        inputs: how kernels multiply float inputs, "exact" or "int8": rounded to 8 bits, each row of a linear layer's
-            input and each patch of a convolution's by its own step s = max|x|/127, which is faster. An output is then
-            off by at most scale · n · s/2, in the root mean square by scale · s · √(n/12), where n entries are summed.
-        remainder: what becomes of the `nn.Linear`, `nn.Conv2d` and `nn.Embedding` that are not binary, "float" or
-            "int8": weights and inputs of 8 bits, rows of 8 bits for embeddings.
-            `proxconnect.deploy.packed.int8.Int8Product` and `proxconnect.deploy.packed.embedding.Int8Embedding` bound
-            the error. Subclasses stay float, and so do layers whose weight is shared or taken by other modules. Files
-            keep it.
-        vectors: "float32", or "float16" to round every float32 vector (scales, biases, norms, position embeddings) to
-            the nearest values that float16 has, but for those that it cannot hold to 2⁻¹⁰. They stay float32 in
-            memory; the file stores them in 16 bits.
-        floats: what computes convolutions by float weights and plain attention (no mask, not causal) in graphs, "torch"
-            or "fast": kernels where this machine has AMX, which round otherwise, about as exactly. A sign near 0 may
-            turn by that, as it may where torch sums in another order; hence by default "fast" where no layer has binary
-            inputs, else "torch". In no file.
-        example: what `model` takes, as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments.
-            With it, every layer and every fused operation is compared with its original on equal inputs, and
-            `packing.proof` of the new model says how near these and the whole answer come to `model`.
+        model: a binary model. It is not changed.
+        inputs: the precision of float inputs in kernels. "int8" is faster: it rounds each row of a linear layer's input
+            and each patch of a convolution's to 8 bits, with step s = max|x| / 127. If an output sums n entries, it is
+            off by at most scale · n · s/2, with a root mean square of scale · s · √(n/12).
+        remainder: the form of `nn.Linear`, `nn.Conv2d` and `nn.Embedding` layers that are not binary. "int8" gives them
+            8-bit weights and inputs, and embeddings 8-bit rows. `Int8Product` and `Int8Embedding` in
+            `proxconnect.deploy.packed.layers` bound the error. Subclasses stay float, and so do layers whose weight is
+            shared or used by other modules. Files keep it.
+        vectors: "float16" rounds float32 vectors (scales, biases, norms, position embeddings) to float16 values, except
+            those that float16 cannot hold to 2⁻¹⁰. They stay float32 in memory and take 16 bits in the file.
+        floats: what computes float convolutions and plain attention (no mask, not causal) in graphs. "fast" uses
+            kernels on machines with AMX. They round differently from torch, which may turn a sign near 0. So the
+            default is "torch" if a layer has binary inputs, else "fast". Files do not keep it.
+        example: an input as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments. Every
+            layer and fused operation is then compared with its original, and `packing.proof` reports the differences.
+
+    Returns:
+        a new model in `eval()` whose parameters need no gradient.
 
     Raises:
-        ValueError: without a binary layer, for latents, quantizers or paddings that have no packed form, for NaN or
-            infinity in latents, their biases and shifts or in batch norms, for another `inputs`, `remainder`, `vectors`
-            or `floats`, and for a model wrapped by `torch.compile(model)` or the like.
-        TypeError: for such types of layers.
+        ValueError: if the model has no binary layer or is wrapped, as by `torch.compile`; for latents, quantizers or
+            paddings without a packed form; for NaN or infinity in latents, biases, shifts or batch norms; for an
+            unknown option.
+        TypeError: for a type of binary layer without a packed form.
         ProofError: if a layer or a fused operation differs on the example by more than rounding; the message names it.
 
     Example:
@@ -70,21 +67,29 @@ def pack(
         >>> x = torch.randn(3, 4)
         >>> torch.testing.assert_close(packed(x), model.eval()(x))
     """
-    small = packed.pack(model, inputs=inputs, remainder=remainder, vectors=vectors)
-    fusion = fuse(small, floats)
-    vars(small)["packing"] = Packing(fusion, None if example is None else prove(model, small, example))
-    return small
+    packed = pack_layers(model, inputs=inputs, remainder=remainder, vectors=vectors)
+    fusion = fuse(packed, floats)
+    vars(packed)["packing"] = Packing(fusion, None if example is None else prove(model, packed, example))
+    return packed
 
 
 def load(
     path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact", floats: Floats | None = None
 ) -> nn.Module:
-    """The packed model that `save` wrote: a new module in `eval()` on the CPU, with the architecture of `float_model`.
+    """Load a packed model that `save` wrote.
 
-    `float_model` stays as it is and may be on the meta device: none of its parameters is ever copied. Buffers that are
-    not persistent are, so they must have values. `inputs` and `floats` are as of `pack`, and in no file; what runs
-    fused is found anew. PackedFileError for a damaged, foreign or newer file and for a model of another architecture,
-    OSError for a file that cannot be read.
+    Args:
+        path: the packed file.
+        float_model: the float architecture. It is not changed, and may be on the meta device, because its parameters
+            are not copied. Buffers that are not persistent are copied, so they need values.
+        inputs, floats: as for `pack`; no file keeps them.
+
+    Returns:
+        a new packed model in `eval()` on the CPU, with fixed graphs fused.
+
+    Raises:
+        PackedFileError: for a damaged, foreign or newer file, and for a model of another architecture.
+        OSError: if the file cannot be read.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
@@ -93,6 +98,6 @@ def load(
         >>> x = torch.randn(3, 4)
         >>> torch.testing.assert_close(pc.load("model.safetensors", model)(x), packed(x))
     """
-    model = packed.load(path, float_model, inputs=inputs)
-    vars(model)["packing"] = Packing(fuse(model, floats), None)
-    return model
+    packed = load_layers(path, float_model, inputs=inputs)
+    vars(packed)["packing"] = Packing(fuse(packed, floats), None)
+    return packed

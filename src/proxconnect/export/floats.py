@@ -1,4 +1,4 @@
-"""Plain floats: the weights that the float network has when it computes as the packed one does."""
+"""Files of plain floats: the hard weights of the float network."""
 
 import os
 
@@ -6,29 +6,33 @@ from torch import Tensor, nn
 
 from proxconnect._support.atomic import replacing
 from proxconnect.deploy.hardening import hard_state_dict
-from proxconnect.deploy.packed import container
+from proxconnect.deploy.packed.file import tensor_file
 
 
 def to_floats(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write what `proxconnect.hard_state_dict(model)` returns as a safetensors file, whole or not at all.
+    """Write `proxconnect.hard_state_dict(model)` as a safetensors file. If that fails, the old file stays.
 
-    The file is a state dict of the float network, which `safetensors.torch.load_file` reads and `load_state_dict` takes
-    with `strict=True`. Tensors under several names are there under each.
+    `safetensors.torch.load_file` reads the file, and the float network loads it with `strict=True`. A tensor under
+    several names is there under each.
 
     Args:
-        model: what `proxconnect.pack` or `proxconnect.load` made, or a binary model.
-        path: the file, as net.safetensors.
+        model: a packed or binary model.
+        path: the file, such as "net.safetensors".
 
     Raises:
-        ValueError: for a model that is neither, and for state that is no tensor or has no values. TypeError: for a
-            dtype that no file holds. OSError: where `path` cannot be written. It warns as `hard_state_dict` does.
+        ValueError: if the model is neither, or holds state that is no tensor or has no values.
+        TypeError: for a dtype that no file holds.
+        OSError: if `path` cannot be written.
+
+    Warns:
+        BinaryInputsWarning: if layers have binary inputs, which the float network does not.
     """
     tensors = {name: _stored(name, tensor) for name, tensor in hard_state_dict(model).items()}
     with replacing(path) as temporary:
-        container.write(temporary, tensors, {"format": "pt"})  # transformers refuses files that do not say so
+        tensor_file.write(temporary, tensors, {"format": "pt"})  # transformers requires this entry
 
 
 def _stored(name: str, tensor: object) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name!r} is extra state, which a file of tensors cannot hold: remove it first")
-    return container.storable(name, tensor)
+    return tensor_file.storable(name, tensor)

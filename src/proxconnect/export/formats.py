@@ -1,4 +1,4 @@
-"""The formats by name."""
+"""The export formats by name: how a file is written, and how its runtime runs it for comparison."""
 
 import os
 from collections.abc import Callable
@@ -6,51 +6,105 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from proxconnect._support import extras
+from proxconnect._support.example import arguments, tensors_in
 from proxconnect.export.floats import to_floats
+from proxconnect.export.onnx import to_onnx
 from proxconnect.export.openvino import to_openvino
+from proxconnect.export.openvino_runtime import compiled
 from proxconnect.export.qonnx import to_qonnx
-from proxconnect.export.runtimes import Build, Runtime, by_onnx_runtime, by_openvino, by_qonnx, by_torch
-from proxconnect.export.standard import to_onnx
 
 File = str | os.PathLike[str]
+
+Run = Callable[[Any], list[Tensor]]
+"""Runs a file on an example, as for `to_onnx`, and returns the outputs."""
+
+Build = Callable[[], nn.Module]
+"""Builds the float network, with any weights."""
+
+
+def by_onnx_runtime(path: File, build: Build | None = None) -> Run:
+    """Run an ONNX file with ONNX Runtime, on one thread."""
+    runtime = extras.require("onnxruntime", "export")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    names = [input.name for input in session.get_inputs()]
+    return lambda example: _tensors(session.run(None, _feed(names, example)))
+
+
+def by_qonnx(path: File, build: Build | None = None) -> Run:
+    """Run a QONNX file with the executor of the package `qonnx`, which computes node by node."""
+    executor = extras.require("qonnx.core.onnx_exec", "export")
+    wrapper = extras.require("qonnx.core.modelwrapper", "export").ModelWrapper(os.fspath(path))
+    shapes = extras.require("qonnx.transformation.infer_shapes", "export").InferShapes()
+    model = wrapper.transform(shapes)
+    inputs, outputs = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
+
+    def run(example: Any) -> list[Tensor]:
+        found = executor.execute_onnx(model, _feed(inputs, example))
+        return _tensors([found[name] for name in outputs])
+
+    return run
+
+
+def by_openvino(path: File, build: Build | None = None) -> Run:
+    """Run an OpenVINO network on one thread, in float32 even on processors with bfloat16."""
+    network = compiled(path, INFERENCE_NUM_THREADS=1)
+    return lambda example: _tensors(list(network([t.numpy() for t in tensors_in(example)]).values()))
+
+
+def by_torch(path: File, build: Build) -> Run:
+    """Run a file of plain floats with torch, in a network that takes all its weights from the file."""
+    from safetensors.torch import load_file
+
+    model = build().eval()
+    model.load_state_dict(load_file(path), strict=True)
+
+    def run(example: Any) -> list[Tensor]:
+        args, kwargs = arguments(model, example)
+        with torch.no_grad():
+            return tensors_in(model(*args, **kwargs))
+
+    return run
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a file is written, and by what it is run."""
+    """An export format: the functions that write and run its files."""
 
     write: Callable[[nn.Module, Any, File], None]
-    """Writes a packed model, with an example of its input, to a file."""
-    run: Callable[[File, Build], Runtime]
-    """Runs a file; what it does not say of the architecture, the float network does that is built."""
+    """Writes a packed model to a file; the second argument is an example of its input."""
+    run: Callable[[File, Build], Run]
+    """Prepares a file to run; a file of weights takes the architecture from the float network."""
     runtime: str
-    """What runs it, in words."""
+    """The name of the runtime."""
     beside: str | None = None
     """The suffix of a second file."""
     is_graph: bool = True
-    """Whether the file says how to compute, which an example shows; else it holds weights alone, and needs none."""
+    """True if the file says how to compute; False if it holds weights alone, and needs no example."""
 
     def size(self, path: Path) -> int:
-        """The bytes of what was written to `path`."""
+        """Return the bytes that were written for `path`."""
         files = [path] if self.beside is None else [path, path.with_suffix(self.beside)]
         return sum(file.stat().st_size for file in files)
 
 
-def _alone(run: Callable[[File], Runtime]) -> Callable[[File, Build], Runtime]:
-    """Runs a file that says all of the architecture."""
-    return lambda path, build: run(path)
-
-
-def _write_floats(packed: nn.Module, example: Any, path: File) -> None:
-    to_floats(packed, path)
-
-
 FORMATS = {
-    "onnx": Format(to_onnx, _alone(by_onnx_runtime), "ONNX Runtime"),
-    "qonnx": Format(to_qonnx, _alone(by_qonnx), "qonnx"),
-    "openvino": Format(to_openvino, _alone(by_openvino), "OpenVINO", ".bin"),
-    "float": Format(_write_floats, by_torch, "the float network", is_graph=False),
+    "onnx": Format(to_onnx, by_onnx_runtime, "ONNX Runtime"),
+    "qonnx": Format(to_qonnx, by_qonnx, "qonnx"),
+    "openvino": Format(to_openvino, by_openvino, "OpenVINO", ".bin"),
+    "float": Format(lambda packed, _, path: to_floats(packed, path), by_torch, "the float network", is_graph=False),
 }
-"""By the name that the command line has for each."""
+"""By their names on the command line."""
+
+
+def _feed(names: list[str], example: Any) -> dict[str, Any]:
+    return {name: tensor.numpy() for name, tensor in zip(names, tensors_in(example), strict=True)}
+
+
+def _tensors(arrays: list[Any]) -> list[Tensor]:
+    return [torch.from_numpy(array.copy()) for array in arrays]

@@ -1,24 +1,31 @@
-"""Packed models as other runtimes see them: operators of torch, and two of ours that each format writes in its way."""
+"""Portable programs of packed models: torch's operators and two of ours, `signs` and `unpacked`, for other runtimes."""
 
 import copy
 import functools
+import inspect
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.utils._pytree import tree_map, tree_map_only
 
 from proxconnect._support.arguments import require_module
+from proxconnect._support.example import arguments
 from proxconnect.deploy.fusion.graph_modules import layer_by_layer
-from proxconnect.deploy.packed.compact import CompactLayer
-from proxconnect.deploy.packed.layers import PackedLayer
-from proxconnect.deploy.packed.panels import PanelLayer
+from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.packed.layers.one_bit import PackedLayer
 from proxconnect.kernels.bits import unpack_bits
 from proxconnect.pairs.prox import sign
 
 
+class ExportError(ValueError):
+    """A model that another runtime cannot take; the message says why and what to do."""
+
+
 @torch.library.custom_op("proxconnect::signs", mutates_args=())
 def signs(input: Tensor) -> Tensor:
-    """+1 where the input is at least 0, -1 below."""
+    """Return +1 for entries of at least 0, and -1 for those below."""
     return sign(input, 1.0)
 
 
@@ -29,7 +36,7 @@ def _(input: Tensor) -> Tensor:
 
 @torch.library.custom_op("proxconnect::unpacked", mutates_args=())
 def unpacked(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
-    """The ±1 of `shape` that `pack_bits` packed, float32, or times a scale that is broadcastable over them."""
+    """Unpack bits to ±1 of `shape` in float32, or multiply them by a scale that is broadcastable over them."""
     return unpack_bits(bits, shape) if scale is None else unpack_bits(bits, shape, scale.dtype) * scale
 
 
@@ -38,16 +45,44 @@ def _(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
     return torch.empty(shape, dtype=torch.float32 if scale is None else scale.dtype, device=bits.device)
 
 
-def signs_of_bytes() -> Tensor:
-    """int8 (256, 8): the signs that each byte holds."""
-    return unpack_bits(torch.arange(256, dtype=torch.uint8), (256, 8), torch.int8)
+def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> ExportedProgram:
+    """Trace a packed model with `torch.export`, for inputs like the example.
 
+    With `any_batch` the first dimension of every tensor in the example is the batch, and its size is left open.
 
-def portable(model: nn.Module) -> nn.Module:
-    """A copy of a packed model that computes by torch and these two operators alone, layer by layer.
-
-    ValueError for a model that is not packed.
+    Raises:
+        ValueError: for a model that is not packed.
+        ExportError: if `torch.export` cannot take the model.
     """
+    model = _portable(packed)
+    args, kwargs = arguments(model, _with_two(example) if any_batch else example)
+    sizes = None
+    if any_batch:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+        sizes = {name: tree_map(_open_batch, value) for name, value in bound.items()}
+    try:
+        with torch.no_grad():
+            return torch.export.export(model, args, kwargs, dynamic_shapes=sizes, strict=False)
+    except Exception as error:  # the code of the model may raise anything when it is traced
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        batch = "; for batches of the example's size alone, pass any_batch=False" if any_batch else ""
+        raise ExportError(
+            f"torch.export makes no graph of {type(packed).__name__}: {reason} (a forward must not decide by the "
+            f"values of tensors{batch})"
+        ) from error
+
+
+def _with_two(example: Any) -> Any:
+    """Double a batch of 1, a size that torch.export would take for a constant."""
+    return tree_map_only(Tensor, lambda t: torch.cat([t, t]) if t.dim() and t.shape[0] == 1 else t, example)
+
+
+def _open_batch(value: Any) -> dict[int, Any] | None:
+    return {0: Dim.DYNAMIC} if isinstance(value, Tensor) and value.dim() else None
+
+
+def _portable(model: nn.Module) -> nn.Module:
+    """Copy a packed model so that it computes with torch and the two operators alone, layer by layer."""
     require_module(model, "export of a packed model")
     if not any(isinstance(module, PackedLayer) for module in model.modules()):
         raise ValueError("the model is not packed: export pc.pack(model)")
@@ -62,20 +97,18 @@ def portable(model: nn.Module) -> nn.Module:
 
 @functools.cache
 def _portable_class(form: Any) -> Any:
-    bases: list[type[CompactLayer]] = [_WithoutKernels] if issubclass(form, PanelLayer) else []
-    bases += [_BySigns] if issubclass(form, PackedLayer) else []
+    bases = (_WithoutKernels, _BySigns) if issubclass(form, PackedLayer) else (_WithoutKernels,)
     return type(form.__name__, (*bases, form), {})
 
 
-class _WithoutKernels(PanelLayer):
+class _WithoutKernels(CompactLayer):
     def kernels_can(self, input: Tensor, bias: Tensor | None) -> bool:
         return False
 
 
 class _BySigns(PackedLayer):
-    @property  # type: ignore[misc]  # nobody writes to this one
+    @property  # type: ignore[misc]  # no setter is needed here
     def weight(self) -> Tensor:
-        """As of a packed layer."""
         shape = self._spec.shape
         view = self.by_channel(torch.empty(shape, device="meta"))
         scale = None if self._spec.scale is None else self._scale_over(view)

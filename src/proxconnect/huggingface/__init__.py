@@ -1,4 +1,4 @@
-"""Binary networks in Hugging Face's libraries; importing this package is what tells transformers of them."""
+"""Binary networks in Hugging Face's libraries. Import this package to register the method with transformers."""
 
 from proxconnect.huggingface.hub import from_pretrained, save_pretrained
 from proxconnect.huggingface.quantizer import ProxConnectConfig

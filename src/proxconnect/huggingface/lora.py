@@ -1,4 +1,4 @@
-"""peft: LoRA on top of binary linear layers, which can be trained but not be merged into them."""
+"""LoRA of peft on binary linear layers: adapters that can be trained, but not merged."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from proxconnect.layers import BinaryLayer, BinaryLinear
 
 
 def for_binary(config: LoraConfig) -> LoraConfig:
-    """The same `config`, by which `peft.get_peft_model` puts a `LoraBinaryLinear` around each binary linear layer.
+    """Let `peft.get_peft_model` put a `LoraBinaryLinear` around each binary linear layer; return `config`.
 
-    With a plain `LoraConfig` such adapters train likewise, but peft's `merge` then writes to a copy of the weight, and
-    the adapter is lost without a word. TypeError for targets that are other binary layers: the adapters of a
-    convolution would be of the layer's own class, and so binary themselves.
+    With a plain `LoraConfig` adapters train too, but `merge` then writes to a copy of the weight, and the adapter is
+    lost silently. `get_peft_model` raises TypeError if a target is another binary layer: the adapter of a convolution
+    would be of the same class, and so binary itself.
     """
     around: dict[Any, Any] = {BinaryLinear: LoraBinaryLinear, BinaryLayer: _refuse}
     config._register_custom_module(around)
@@ -21,10 +21,10 @@ def for_binary(config: LoraConfig) -> LoraConfig:
 
 
 class LoraBinaryLinear(Linear):
-    """peft's layer around a `BinaryLinear`: what that answers, plus B·A·x."""
+    """peft's layer around a `BinaryLinear`: the output of that layer plus B·A·x."""
 
     def merge(self, *_: Any, **__: Any) -> None:
-        """TypeError, whatever the arguments."""
+        """Raise TypeError, because the sum of ±α and B·A is not binary."""
         raise TypeError("an adapter cannot be merged into a binary layer, since ±α + B·A is not binary: keep it beside "
                         "the layer, or merge it into the float network and binarize that")  # fmt: skip
 

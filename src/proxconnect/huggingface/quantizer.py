@@ -1,4 +1,4 @@
-"""transformers: networks that `from_pretrained` makes binary, or loads binary as `save_pretrained` wrote them."""
+"""Binary networks in transformers: `from_pretrained` binarizes a float checkpoint, or loads a binary one."""
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -12,32 +12,33 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from proxconnect._support.text import some
 from proxconnect.conversion import binarize
 from proxconnect.conversion.patterns import Keep
-from proxconnect.huggingface import plain
-from proxconnect.huggingface.plain import Names
+from proxconnect.huggingface import config_values
+from proxconnect.huggingface.config_values import Names
 from proxconnect.layers import Accumulator, BinaryLayer, add_thresholds
 from proxconnect.pairs import PAIRS
 from proxconnect.quantizer.quantizer import Scale
 
 METHOD = "proxconnect"
-"""What `quant_method` says in a config.json."""
+"""The value of `quant_method` in a config.json."""
 
 
 @register_quantization_config(METHOD)
 class ProxConnectConfig(QuantizationConfigMixin):
-    """How `from_pretrained(name, quantization_config=...)` makes a network binary, as `binarize` takes it.
+    """The arguments of `binarize` for `from_pretrained(name, quantization_config=...)`.
 
-    Importing this module is what tells transformers of it. A float checkpoint is loaded and then made binary. A binary
-    one, written by `save_pretrained`, says all of this itself, and which layers are binary: it needs no argument.
+    Import this module to register it with transformers. A float checkpoint is loaded first and binarized afterwards. A
+    binary checkpoint of `save_pretrained` keeps its own configuration, and needs no argument.
 
     Args:
-        weights, activations: names of `PAIRS`, or mappings from patterns on layers to names, as JSON holds them.
-        scale, keep, padding_value: as of `binarize`.
+        weights, activations: names of `PAIRS`, or mappings from patterns of layer names to names.
+        scale, keep, padding_value: as for `binarize`.
         accumulator: an `Accumulator`, or its fields as a mapping.
-        layers: by the name of each binary layer, the pairs of its weights and inputs; `save_pretrained` writes it.
-        thresholds: the names of the layers whose inputs have learned thresholds, which `add_thresholds` made;
-            `save_pretrained` writes it.
+        layers: the pairs of weights and inputs by the name of each binary layer. `save_pretrained` writes them.
+        thresholds: the names of the layers with learned thresholds, made by `add_thresholds`. `save_pretrained` writes
+            them.
 
-    ValueError for what JSON cannot hold, no pair has as its name, or no such argument can be.
+    Raises:
+        ValueError: for an unknown argument or pair, or a value that JSON cannot hold.
     """
 
     def __init__(
@@ -52,30 +53,33 @@ class ProxConnectConfig(QuantizationConfigMixin):
                 f"ProxConnectConfig knows no {', '.join(sorted(unknown))}: this file may be of a newer version"
             )
         self.quant_method = METHOD  # type: ignore[assignment]  # it is typed as one of transformers' own
-        self.weights, self.activations = plain.names("weights", weights), plain.names("activations", activations)
+        self.weights, self.activations = (
+            config_values.names("weights", weights),
+            config_values.names("activations", activations),
+        )
         if weights is None:
             raise ValueError(f"weights of a configuration is null: name a pair ({', '.join(PAIRS)})")
-        self.scale, self.keep, self.padding_value = scale, plain.kept(keep), padding_value
-        self.accumulator, self.layers = plain.accumulator(accumulator), plain.layers(layers)
-        self.thresholds = plain.thresholds(thresholds)
+        self.scale, self.keep, self.padding_value = scale, config_values.kept(keep), padding_value
+        self.accumulator, self.layers = config_values.accumulator(accumulator), config_values.layers(layers)
+        self.thresholds = config_values.thresholds(thresholds)
 
     def binarize(self, model: nn.Module) -> None:
-        """Make a float network binary, and note the pairs of each layer in `layers`."""
+        """Binarize a float network in place, and note the pairs of each layer in `layers`."""
         self._binarize(model, self.weights, self.activations, self.keep)
         plan: Any = model.binarization
         self.layers = {row.name: [row.weights, row.activations] for row in plan.rows if row.weights is not None}
 
     def binarize_again(self, model: nn.Module) -> None:
-        """Make a float network binary as `layers` says."""
+        """Binarize a float network in place with the pairs in `layers`."""
         layers = self.layers or {}
         weights, inputs = ({_exactly(name): pairs[i] for name, pairs in layers.items()} for i in (0, 1))
         self._binarize(model, weights, inputs if any(inputs.values()) else None, None)
 
     def note_later_changes(self, model: nn.Module) -> None:
-        """Note which layers of a binary network have learned thresholds, in `thresholds`.
+        """Note the layers with learned thresholds in `thresholds`.
 
-        Warns of layers that became binary after the network was loaded, which `layers` does not have: whoever holds the
-        network, as a Trainer does, goes on from what is saved, but `from_pretrained` cannot load it.
+        Warn of layers that became binary after loading, because `layers` lacks them. A Trainer that has the network can
+        resume from such a checkpoint, but `from_pretrained` cannot load it.
         """
         binary = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
         unknown = [name for name in binary if not _is_within(name, self.layers or {})]
@@ -104,19 +108,19 @@ class ProxConnectConfig(QuantizationConfigMixin):
 
 
 def _is_within(name: str, layers: Collection[str]) -> bool:
-    """Whether it is the name of one of `layers`, or of a module in one, as a projection is of an attention."""
+    """Return True for the name of one of `layers` or of a module inside one, such as a projection of attention."""
     parts = name.split(".")
     return any(".".join(parts[:end]) in layers for end in range(len(parts) + 1))
 
 
 def _exactly(name: str) -> str:
-    """A pattern that fits this name alone."""
+    """Return the pattern that matches this name alone."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 @register_quantizer(METHOD)
 class ProxConnectQuantizer(HfQuantizer):
-    """What transformers calls while it loads such a network."""
+    """The steps of transformers that load and save a binary network."""
 
     quantization_config: ProxConnectConfig
 
@@ -131,27 +135,27 @@ class ProxConnectQuantizer(HfQuantizer):
         return model
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[None, dict[str, Any]]:
-        """Called before config.json is written."""
+        """Update the configuration before it is written."""
         self.quantization_config.note_later_changes(model)
         return None, {}
 
     def is_serializable(self, **_: Any) -> bool:
-        """Latents and μ are tensors as others are."""
+        """Return True: latent weights and μ are ordinary tensors."""
         return True
 
     @property
     def is_trainable(self) -> bool:
-        """That is what they are for."""
+        """True: latent weights exist to be trained."""
         return True
 
     @property
     def is_qat_trainable(self) -> bool:
-        """By transformers' Trainer too."""
+        """True: transformers' Trainer can train them."""
         return True
 
 
 def _require_loaded(model: nn.Module, is_binary: bool) -> None:
-    """ValueError where a checkpoint that should be binary was float, or the other way round."""
+    """Raise ValueError for a float checkpoint whose configuration is binary, and the reverse."""
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     missing = [name for name, layer in layers.items() if not getattr(layer.latent, "_is_hf_initialized", False)]
     if is_binary and missing:
@@ -161,6 +165,6 @@ def _require_loaded(model: nn.Module, is_binary: bool) -> None:
         )
     if len(missing) == len(layers):
         raise ValueError(
-            f"the checkpoint has no weights for {some(missing)}, nor for any layer that would become binary: if it is "
+            f"the checkpoint has no weights for {some(missing)}, or for any layer that would become binary: if it is "
             "that of a binary network, its config.json must have the quantization_config that save_pretrained wrote"
         )

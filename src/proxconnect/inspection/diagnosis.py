@@ -90,9 +90,9 @@ def diagnose(
     if loss is not None and not math.isfinite(loss):
         troubles.append(Trouble((), f"The loss is {loss:g}.", _LOST_LOSS))
     for symptom in _SYMPTOMS:
-        if symptom.can_be_told(progress):
+        if symptom.is_due(progress):
             shown = [name for name, its_readings in layers.items() if symptom.is_seen(its_readings)]
-            troubles += [symptom.told(shown, len(layers))] if shown else []
+            troubles += [symptom.trouble(shown, len(layers))] if shown else []
     return troubles
 
 
@@ -105,13 +105,13 @@ class _Symptom:
     advice: str
     phase: Literal["any", "early", "late"] = "any"
 
-    def can_be_told(self, progress: float | None) -> bool:
+    def is_due(self, progress: float | None) -> bool:
         """Return whether it is a problem at this time of a run."""
         if self.phase == "late":
             return progress is not None and progress >= LATE
         return self.phase == "any" or progress is None or progress <= EARLY
 
-    def told(self, layers: list[str], count: int) -> Trouble:
+    def trouble(self, layers: list[str], count: int) -> Trouble:
         """Return the problem of these of `count` layers."""
         share = f"all {count} binary layers" if len(layers) == count else f"{len(layers)} of {count} binary layers"
         which = "the only binary layer" if count == 1 else f"{share} ({some(layers)})"

@@ -2,8 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -40,10 +39,15 @@ def count(model: nn.Module, example: Any, watched: tuple[type[nn.Module], ...] =
     """
     counter = _Counter(watched)
     with ExitStack() as stack:
-        stack.enter_context(_hooked(model, counter))
+        for module in model.modules():
+            if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks: its products count as its parent's
+                stack.callback(module.register_forward_pre_hook(counter.enter, with_kwargs=True).remove)
+                stack.callback(module.register_forward_hook(counter.leave).remove)
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # fused kernels of CPUs have no formula
-        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
-            stack.enter_context(_without_onednn())  # oneDNN's recurrent ones have none, either
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):  # nor do those of oneDNN
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", message="TF32 acceleration")  # torch sets all flags, known to it or not
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
         stack.enter_context(counter)
         run(model, example)
     return counter.calls
@@ -97,29 +101,6 @@ class _Counter(TorchDispatchMode):
         self.running.pop()
         for tensor in tensors_in(output)[:1]:
             self.calls.output_shapes.setdefault(module, tuple(tensor.shape))
-
-
-@contextmanager
-def _without_onednn() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="TF32 acceleration")  # torch sets all flags, known to it or not
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
-
-
-@contextmanager
-def _hooked(model: nn.Module, counter: _Counter) -> Iterator[None]:
-    handles: list[Any] = []
-    try:
-        for module in model.modules():
-            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks: its products count as its parent's
-                continue
-            handles.append(module.register_forward_pre_hook(counter.enter, with_kwargs=True))
-            handles.append(module.register_forward_hook(counter.leave))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _shifted(module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from proxconnect import kernels
 from proxconnect._support.arguments import require_module
-from proxconnect.deploy.packed.compact import CompactLayer
-from proxconnect.deploy.packed.halves import Vectors, as_half, vectors_of
-from proxconnect.deploy.packed.int8 import Int8Product
-from proxconnect.deploy.packed.kinds import spec_of
-from proxconnect.deploy.packed.layers import PackedLayer
-from proxconnect.deploy.packed.spec import LayerSpec
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.half_vectors import Vectors, as_half, vectors_of
+from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.packed.layers.forms import spec_of
+from proxconnect.deploy.packed.layers.int8_products import Int8Product
+from proxconnect.deploy.packed.layers.one_bit import PackedLayer
 from proxconnect.inspection.macs import Calls, count
 from proxconnect.inspection.table import LayerSummary, Summary
 from proxconnect.layers import BinaryLayer

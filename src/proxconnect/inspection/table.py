@@ -141,14 +141,13 @@ def _text(summary: Summary, width: int) -> str:
 def _columns(summary: Summary) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """Return the two lines of headers and the cells of each row, without the layer's name and type."""
     shown = _WITHOUT_EXAMPLE if summary.uncalled is None else slice(None)
-    headers = [line[shown] for line in zip(*_HEADERS, strict=True)]
-    return headers, [_cells(row)[shown] for row in summary.rows]
-
-
-def _cells(row: LayerSummary) -> tuple[str, ...]:
-    shape = "" if row.output_shape is None else "×".join(map(str, row.output_shape))
-    bits = "" if row.weight_bits is None else f"{row.weight_bits}/{row.input_bits or '-'}"
-    return (shape, bits, *map(short, (row.float_bytes, row.packed_bytes, row.binary_macs, row.float_macs)))
+    cells = []
+    for row in summary.rows:
+        shape = "" if row.output_shape is None else "×".join(map(str, row.output_shape))
+        bits = "" if row.weight_bits is None else f"{row.weight_bits}/{row.input_bits or '-'}"
+        amounts = map(short, (row.float_bytes, row.packed_bytes, row.binary_macs, row.float_macs))
+        cells.append((shape, bits, *amounts)[shown])
+    return [line[shown] for line in zip(*_HEADERS, strict=True)], cells
 
 
 def _totals(summary: Summary) -> list[str]:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.base import BinaryLayer
+from proxconnect.layers.converted import BinaryForm
 from proxconnect.layers.linear import BinaryLinear
 from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed
 from proxconnect.layers.products import ProjectionProduct
@@ -21,20 +22,17 @@ SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 class BinaryProjection(BinaryParameter, ProjectionProduct):
     """An in-projection weight of attention, (out, in), whose rows may be split among several inputs."""
 
-    def __init__(
-        self, parameter: nn.Parameter, *, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
-        scale: Scale = "channel", accumulator: Accumulator | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, parameter: nn.Parameter, **options: Any) -> None:
         nn.Module.__init__(self)
         self.latent = parameter
-        self._quantise_by(weights, activations, scale, accumulator)
+        self._quantise_by(**options)
 
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """Project each of the n inputs, (…, in) to (…, out/n), with its share of the owner's bias."""
         return self.project(tuple(map(self.quantize_input, inputs)), *self.weight_factors(), bias)
 
 
-class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
+class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
     """`nn.MultiheadAttention` with binary projections and, if `activations` names a pair, binary inputs to them.
 
     The projections are children: `in_proj_weight_binary`, or three such if `kdim` or `vdim` differ from `embed_dim`,
@@ -84,16 +82,6 @@ class BinaryMultiheadAttention(Owner, nn.MultiheadAttention):
         for name, child in children.items():
             adopt(layer, name, child.train(layer.training))
         return layer
-
-    @classmethod
-    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """Return `nn.MultiheadAttention` if `candidate` is a subclass of it, else None."""
-        return nn.MultiheadAttention if issubclass(candidate, nn.MultiheadAttention) else None
-
-    @classmethod
-    def float_name(cls) -> str:
-        """Return the name of the float class."""
-        return cls.float_type.__name__
 
     @classmethod
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
@@ -208,7 +196,6 @@ def _batch_back(x: Tensor, batch_axis: int | None) -> Tensor:
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Turn a boolean mask, True for entries to leave out, into 0 and -∞; a float mask keeps its values."""
-
     if mask.dtype != torch.bool:
         return mask.to(dtype)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, float("-inf"))

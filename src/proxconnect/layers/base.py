@@ -41,8 +41,9 @@ class BinaryLayer(Product):
     """The learned shift of the input before its quantizer; None without learned thresholds."""
 
     def _quantise_by(
-        self, weights: str | AnyPair, activations: str | AnyPair | None, scale: Scale, accumulator: Accumulator | None
-    ) -> None:
+        self, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
+        accumulator: Accumulator | None = None,
+    ) -> None:  # fmt: skip
         """Make the quantizers of these pairs; the errors are those of `Quantizer` and `require_binary_input`."""
         require_binary_input(accumulator, activations)
         device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ
@@ -63,7 +64,7 @@ class BinaryLayer(Product):
 
     @property
     def must_be_called(self) -> bool:
-        """True if multiplying by `weight` does not replace a call of the layer."""
+        """True if the forward does more than multiply by `weight`, so that taking the weight is not enough."""
         return self.has_binary_input
 
     @property
@@ -206,13 +207,7 @@ LIVING: WeakSet[BinaryLayer] = WeakSet()
 
 
 def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:
-    """Check an accumulator.
-
-    Raises:
-        TypeError: `accumulator` is neither an `Accumulator` nor None.
-        ValueError: there is one, but `activations` is None.
-    """
-
+    """Raise TypeError unless `accumulator` is an `Accumulator` or None, ValueError if it has no binary inputs."""
     if accumulator is None:
         return
     if not isinstance(accumulator, Accumulator):

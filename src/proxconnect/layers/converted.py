@@ -1,4 +1,4 @@
-"""Conversion of a float layer in place."""
+"""Binary forms of float layers, and conversion in place."""
 
 from typing import ClassVar, Self
 
@@ -11,11 +11,25 @@ from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.quantizer import Quantizer, Scale, overridden
 
 
-class ConvertedLayer(BinaryLayer):
-    """A binary layer that stands for a float layer."""
+class BinaryForm(nn.Module):
+    """The binary form of a float layer."""
 
     float_type: ClassVar[type[nn.Module]]
-    """The float layer of which this class is the binary form."""
+    """The class of the float layer."""
+
+    @classmethod
+    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
+        """Return the float class if `candidate` is a subclass of it, else None."""
+        return cls.float_type if issubclass(candidate, cls.float_type) else None
+
+    @classmethod
+    def float_name(cls) -> str:
+        """Return the name of the float class."""
+        return cls.float_type.__name__
+
+
+class ConvertedLayer(BinaryForm, BinaryLayer):
+    """A binary layer that stands for a float layer."""
 
     @classmethod
     def convert(
@@ -45,25 +59,15 @@ class ConvertedLayer(BinaryLayer):
                 f"the weight of this {type(layer).__name__} is no plain parameter (parametrized, weight-normed or "
                 "pruned?): remove that first, as torch.nn.utils.parametrize.remove_parametrizations does"
             )
-        require_binary_input(accumulator, activations)  # what may refuse comes before the first change
-        for pair, its_scale in ((weights, scale), (activations, None)):
+        require_binary_input(accumulator, activations)  # raise before the first change
+        for pair, own_scale in ((weights, scale), (activations, None)):
             if pair is not None:
-                Quantizer(pair, its_scale)
+                Quantizer(pair, own_scale)
         layer._parameters = {"latent" if name == "weight" else name: p for name, p in layer._parameters.items()}
         layer.__class__ = cls
         assert isinstance(layer, cls)
         layer._quantise_by(weights, activations, scale, accumulator)
         return layer.train(layer.training)
-
-    @classmethod
-    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """Return the float class if `candidate` is a subclass of it, else None."""
-        return cls.float_type if issubclass(candidate, cls.float_type) else None
-
-    @classmethod
-    def float_name(cls) -> str:
-        """Return the name of the float class."""
-        return cls.float_type.__name__
 
     @classmethod
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
@@ -72,7 +76,6 @@ class ConvertedLayer(BinaryLayer):
 
     def reset_parameters(self) -> None:
         """Initialise `latent` and `bias` as the float layer does, then a learned scale from `latent`."""
-
         with overridden(self, "full_precision"):  # `weight` is the latent itself here
             super().reset_parameters()  # type: ignore[misc]  # every torch layer here has it
         if "weight_quantizer" in self._modules:  # not yet in torch's __init__

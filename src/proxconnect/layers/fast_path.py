@@ -16,7 +16,6 @@ class StepwiseEncoderLayer(nn.TransformerEncoderLayer):
 
 def call_every_layer(model: nn.Module) -> None:
     """Switch off the fast paths of torch's transformer modules that hold a layer that must be called, in place."""
-
     for module in list(model.modules()):
         if type(module) is nn.MultiheadAttention and _must_call(module):
             module.__class__ = BinaryMultiheadAttention

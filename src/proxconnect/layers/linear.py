@@ -62,7 +62,6 @@ class BinaryTransposedLinear(ConvertedLayer, TransposedLinearProduct):
     @classmethod
     def float_name(cls) -> str:
         """Return "Conv1D"."""
-
         return cls._FLOAT_CLASS[1]
 
     def reset_parameters(self) -> None:

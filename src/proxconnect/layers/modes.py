@@ -57,7 +57,6 @@ def soft(model: nn.Module) -> Iterator[nn.Module]:
 def full_precision(model: nn.Module) -> Iterator[nn.Module]:
     """Run `model` with its latent weights and float activations: nothing is quantised.
 
-
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4, bias=False)), "bc", keep=None)
         >>> x = torch.randn(2, 4)

@@ -33,7 +33,7 @@ class BinaryParameter(BinaryLayer):
         super().__init__()
         self.channel_dims = channel_dims
         self.latent = parameter
-        self._quantise_by(weights, None, scale, None)
+        self._quantise_by(weights, scale=scale)
 
     @property
     def mode(self) -> tuple[bool, bool]:
@@ -204,7 +204,6 @@ def _owner_class(cls: Any, name: str) -> type[Owner]:
 
 def _reduce_ex(owner: Owner, protocol: Any) -> tuple[Any, ...]:
     """Copy and pickle an owner: its class is made again from the one that can be imported."""
-
     cls: Any = type(owner)
     names: list[str] = []
     while "made_from" in vars(cls):

@@ -199,7 +199,6 @@ class TransposedConvProduct(SpatialProduct):
 
     def by_channel(self, weight: Tensor) -> Tensor:
         """View as (groups, in/groups, out/groups, *kernel); channel o is (o // (out/groups), o % (out/groups))."""
-
         layer: Any = self
         view: Tensor = weight.unflatten(0, (layer.groups, -1))
         return view

@@ -20,7 +20,6 @@ def add_thresholds(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: no layer has binary inputs.
 
-
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
         >>> pc.add_thresholds(pc.binarize(model, "bnn++", "poly"))[1].input_shift
@@ -29,15 +28,11 @@ def add_thresholds(model: nn.Module) -> nn.Module:
     require_module(model, "add_thresholds(model)")
     layers = [m for m in model.modules() if isinstance(m, ConvertedLayer) and m.has_binary_input]
     if not layers:
-        raise ValueError(_missing(model))
+        is_binary = any(isinstance(m, BinaryLayer) for m in model.modules())
+        state = "no layer has binary inputs" if is_binary else "the model has no binary layer"
+        raise ValueError(f'{state}: call binarize(model, weights, activations="poly") first')
     for layer in layers:
         if layer.input_shift is None:
             channels = layer.input_channels(tuple(layer.latent.shape))
             layer.input_shift = Shift(channels, layer.output_axis, layer.latent.device, layer.latent.dtype)
     return model
-
-
-def _missing(model: nn.Module) -> str:
-    if any(isinstance(m, BinaryLayer) for m in model.modules()):
-        return 'no layer has binary inputs: call binarize(model, weights, activations="poly")'
-    return 'the model has no binary layer: call binarize(model, weights, activations="poly") first'

@@ -139,7 +139,6 @@ def _is_of_latents(group: dict[str, Any]) -> bool:
 
 def _part(group: dict[str, Any], chosen: list[bool]) -> dict[str, Any]:
     """Return the group with the chosen parameters, and their names if it has names."""
-
     parts = {
         key: [entry for entry, is_chosen in zip(group[key], chosen, strict=True) if is_chosen]
         for key in ("params", "param_names")

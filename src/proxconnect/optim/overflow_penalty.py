@@ -56,7 +56,6 @@ class OverflowPenalty:
 
     def remove(self) -> None:
         """Stop keeping sums."""
-
         for layer in self._layers:
             layer.excesses = None
 

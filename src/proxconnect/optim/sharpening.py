@@ -15,11 +15,7 @@ from proxconnect.quantizer import Quantizer
 Shape = Literal["exponential", "linear", "cosine", "constant", "cumulative"]
 Part = Literal["weights", "activations", "both"]
 
-_PARTS: dict[Part, tuple[str, ...]] = {
-    "weights": ("weights",),
-    "activations": ("activations",),
-    "both": ("weights", "activations"),
-}
+_PARTS: dict[Part, set[str]] = {part: {part} for part in get_args(Part)} | {"both": {"weights", "activations"}}
 _attached: "WeakKeyDictionary[Optimizer, WeakValueDictionary[str, Sharpening]]" = WeakKeyDictionary()
 
 
@@ -125,10 +121,9 @@ class Sharpening:
         group_of = {id(p): i for i, group in enumerate(self.optimizer.param_groups) for p in group["params"]}
         courses, quantised = [], False
         for name, layer in layers.items():
-            for part in _PARTS[self.part]:
-                quantizer = layer.quantizers.get(part)
-                quantised |= quantizer is not None
-                if quantizer is None or quantizer.sharpness is None:
+            for quantizer in (q for part, q in layer.quantizers.items() if part in _PARTS[self.part]):
+                quantised = True
+                if quantizer.sharpness is None:
                     continue
                 if quantizer.mu.is_meta:
                     raise ValueError(f"{name}: μ is on the meta device and cannot move: materialise the model first")
@@ -157,7 +152,7 @@ class Sharpening:
     def _attach(self) -> None:
         attached = _attached.setdefault(self.optimizer, WeakValueDictionary())
         for part, other in attached.items():
-            if set(_PARTS[other.part]) & set(_PARTS[self.part]):
+            if _PARTS[other.part] & _PARTS[self.part]:
                 raise ValueError(
                     f"this optimizer already has a Sharpening of part {part!r}, which would count each step twice: "
                     "call its remove() first"
@@ -199,7 +194,6 @@ class Sharpening:
 
 def _require_sense(shape: str, part: str, steps: int | None, end: float | None, hold: int) -> None:
     """Raise ValueError for arguments that make no schedule for any model."""
-
     shapes = get_args(Shape)
     if shape not in shapes:
         raise ValueError(f"unknown shape {shape!r}: known are {', '.join(shapes)}")

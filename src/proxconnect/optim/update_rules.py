@@ -232,7 +232,6 @@ def _is_moved(layer: BinaryLayer) -> bool:
 
 def _once_followed(closure: Callable[[], Any], act: Callable[[], None]) -> Callable[[], Any]:
     """Return the closure, with a call of `act` after its first evaluation."""
-
     waiting = [act]
 
     def evaluate() -> Any:

@@ -1,11 +1,10 @@
 """Forward-backward pairs: their parts, the pairs, and the catalogue by name."""
 
 from proxconnect.pairs import prox, transform
-from proxconnect.pairs.catalogue import PAIRS, resolve
+from proxconnect.pairs.catalogue import PAIRS, SURROGATES, resolve
 from proxconnect.pairs.pair import AnyPair, ForwardBackward, Heuristic, Pair
 from proxconnect.pairs.prox import Prox
 from proxconnect.pairs.sharpness import Sharpness
-from proxconnect.pairs.surrogates import SURROGATES
 from proxconnect.pairs.transform import Transform
 
 __all__ = [

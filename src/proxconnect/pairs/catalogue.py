@@ -2,9 +2,9 @@
 
 from difflib import get_close_matches
 
+from proxconnect.pairs import squashing
 from proxconnect.pairs.pair import AnyPair, Heuristic, Pair
 from proxconnect.pairs.prox import binaryrelax, outward, parq, proxconnect, sign, tanh
-from proxconnect.pairs.squashing import clip, gaussian_error
 from proxconnect.pairs.transform import Transform, error_decay, hardtanh, polynomial, sign_swish
 
 
@@ -100,7 +100,7 @@ _CATALOGUE: tuple[AnyPair, ...] = (
     ),
     Pair(
         "clip+",
-        transform=clip,
+        transform=squashing.clip,
         doc="""BNN's B at any width, corrected: F(x) = clip(μx, -1, 1), B(x) = μ·1[|μx| ≤ 1], μ > 0.
 
     T = clip(μ·, -1, 1) and P is the identity, argmin_z ½(z - x)². BNN itself is legitimate too, with another P.
@@ -109,7 +109,7 @@ _CATALOGUE: tuple[AnyPair, ...] = (
     ),
     Pair(
         "erf+",
-        transform=gaussian_error,
+        transform=squashing.gaussian_error,
         doc="""The Gaussian surrogate, corrected: F(x) = erf(μx), B(x) = (2μ/√π)·e^{-μ²x²}, μ > 0.
 
     T = erf(μ·) and P is the identity, argmin_z ½(z - x)². Wu 2018 (arXiv 1706.02609), corrected as in arXiv 2402.17710.
@@ -120,7 +120,7 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         sign_swish,
         """BNN+: F(x) = sign(x), B(x) = SS'_μ(x), μ > 0.
 
-    SS'_μ(x) = μ(2 - μx·tanh(μx/2))/(1 + cosh μx). It solves no prox problem: B varies where P would have to be flat.
+    SS'_μ(x) = μ(2 - μx·tanh(μx/2))/(1 + cosh μx). It solves no prox problem: F and so P are flat, but B = T'(P) varies.
     Darabi 2018 (arXiv 1812.11800).
     """,
     ),
@@ -129,7 +129,7 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         polynomial.at(1.0),
         """Bi-Real Net's polynomial: F(x) = sign(x), B(x) = (2 - 2|x|)₊.
 
-    It solves no prox problem: B varies where P would have to be flat. Liu 2018 (arXiv 1808.00278).
+    It solves no prox problem: F and so P are flat, but B = T'(P) varies. Liu 2018 (arXiv 1808.00278).
     """,
     ),
     surrogate(
@@ -137,21 +137,81 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         error_decay,
         """IR-Net's error decay estimator: F(x) = sign(x), B(x) = k·t·(1 - tanh²(tx)), t = μ > 0, k = max(1/t, 1).
 
-    It solves no prox problem: B varies where P would have to be flat. Qin 2020 (arXiv 1909.10788).
+    It solves no prox problem: F and so P are flat, but B = T'(P) varies. Qin 2020 (arXiv 1909.10788).
     """,
     ),
     surrogate(
         "erf",
-        gaussian_error,
+        squashing.gaussian_error,
         """The Gaussian surrogate: F(x) = sign(x), B(x) = (2μ/√π)·e^{-μ²x²}, of variance 1/(2μ²), μ > 0.
 
-    It solves no prox problem: B varies where P would have to be flat. Wu 2018 (arXiv 1706.02609).
+    It solves no prox problem: F and so P are flat, but B = T'(P) varies. Wu 2018 (arXiv 1706.02609).
     """,
     ),
 )
 
 PAIRS: dict[str, AnyPair] = {pair.name: pair for pair in _CATALOGUE}
 """All pairs by name. Add yours here, and the conformance tests check it."""
+
+
+_SURROGATES = (
+    surrogate(
+        "arctan", squashing.arctan, "F(x) = sign(x), B(x) = μ/(1 + (πμx/2)²), μ > 0. Fang 2021 (arXiv 2007.05785)."
+    ),
+    surrogate(
+        "superspike",
+        squashing.fast_sigmoid,
+        "F(x) = sign(x), B(x) = μ/(1 + μ|x|)², μ > 0. Zenke 2018 (arXiv 1705.11146).",
+    ),
+    surrogate(
+        "slayer", squashing.exponential, "F(x) = sign(x), B(x) = μe^{-μ|x|}, μ > 0. Shrestha 2018 (arXiv 1810.08646)."
+    ),
+    surrogate(
+        "logistic", squashing.logistic, "F(x) = sign(x), B(x) = 2μσ(μx)σ(-μx), μ > 0. Wu 2018 (arXiv 1706.02609)."
+    ),
+    surrogate(
+        "rectangle",
+        squashing.clip,
+        """F(x) = sign(x), B(x) = μ·1[|μx| ≤ 1], μ > 0. Wu 2018 (arXiv 1706.02609).
+
+    It is BNN at another width, legitimate at each μ: T = clip(μ·, -1, 1), P(x) = sign(x)·max(1/μ, |x|).
+    """,
+    ),
+    surrogate(
+        "lsnn",
+        squashing.damped_triangle,
+        "F(x) = sign(x), B(x) = 0.3μ(2 - 2|μx|)₊, μ > 0. Bellec 2018 (arXiv 1803.09574).",
+    ),
+    surrogate(
+        "fda",
+        squashing.fourier,
+        """F(x) = sign(x), B(x) = (0.4μ/π)·Σ cos(0.1kμx)·1[|μx| ≤ 1] over k = 1, 3, ..., 19, μ > 0.
+
+    Xu 2021 (arXiv 2103.00841).
+    """,
+    ),
+    surrogate(
+        "rbnn",
+        squashing.training_aware,
+        "F(x) = sign(x), B(x) = k(√2·t - t²|x|)₊, t = μ > 0, k = max(1/t, 1). Lin 2020 (arXiv 2009.13055).",
+    ),
+    surrogate(
+        "dsq",
+        squashing.soft_quantization,
+        "F(x) = sign(x), B(x) = μ(1 - tanh²(μx))/tanh(μ)·1[|x| ≤ 1], μ > 0. Gong 2019 (arXiv 1908.05033).",
+    ),
+    surrogate(
+        "reste",
+        squashing.power,
+        """F(x) = sign(x), B(x) = |x|^{1/o-1}/o·1[|x| ≤ 1.5], but 0.1^{1/o-1} for |x| < 0.1, o = μ ≥ 1.
+
+    At o = 1 it is BNN at another width, and legitimate. Wu 2023 (arXiv 2308.06689).
+    """,
+    ),
+)
+
+SURROGATES: dict[str, Heuristic] = {surrogate.name: surrogate for surrogate in _SURROGATES}
+"""Further surrogates of the literature, by name; use them like the pairs of `PAIRS`."""
 
 
 def resolve(pair: str | AnyPair) -> AnyPair:

@@ -270,7 +270,6 @@ class Quantizer(HoldsMu):
 @contextmanager
 def overridden(module: nn.Module, override: Override) -> Iterator[None]:
     """Override the mode of every quantizer in `module`, and restore it on any exception."""
-
     quantizers = [m for m in module.modules() if isinstance(m, Quantizer)]
     before = [quantizer.override for quantizer in quantizers]
     for quantizer in quantizers:

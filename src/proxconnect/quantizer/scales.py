@@ -48,5 +48,4 @@ def signed(scale: Tensor, weights: Tensor) -> Tensor:
 
 def wide(tensor: Tensor) -> torch.dtype:
     """Return the dtype of `tensor`, or float32 if that is wider."""
-
     return torch.promote_types(tensor.dtype, torch.float32)

@@ -96,7 +96,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Restore the generators, after everything that draws from them at a start; wait for SIGTERM."""
-        self._sigterm.take()  # Lightning restores the handler before it when it ends
+        self._sigterm.listen()  # Lightning restores the handler before it when it ends
         if self._resumed is not None:
             version, internal, gauss = self._resumed["python"]
             random.setstate((version, tuple(internal), gauss))

@@ -1,4 +1,4 @@
-"""The picture of latencies against the numbers that it is of."""
+"""The picture of latencies against its numbers."""
 
 import pytest
 

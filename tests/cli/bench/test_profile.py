@@ -1,4 +1,4 @@
-"""Where time goes, module by module."""
+"""Time by modules."""
 
 import sys
 
@@ -12,7 +12,7 @@ from proxconnect.training.models.bireal import KEEP, BiRealNet
 
 
 class Clock:
-    """One that modules move."""
+    """A clock that modules move."""
 
     now = 0.0
 
@@ -29,7 +29,7 @@ def clock(monkeypatch):
 
 
 class Sleeper(nn.Module):
-    """Moves a clock by some seconds, half of them before and half after what is inside it."""
+    """Move a clock by some seconds, half of them before and half after the modules inside."""
 
     def __init__(self, clock: Clock, seconds: float, *inside: nn.Module) -> None:
         super().__init__()

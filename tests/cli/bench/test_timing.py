@@ -1,4 +1,4 @@
-"""The order of works and what is made of their times."""
+"""The order of works, and the figures from their times."""
 
 import gc
 import statistics

@@ -17,7 +17,7 @@ from proxconnect.cli.demo import demo as module
 from proxconnect.cli.demo import experiment, shipping
 from proxconnect.cli.demo import table as tables
 from proxconnect.cli.demo.experiment import ARCHITECTURES, Run
-from proxconnect.deploy.packed import load
+from proxconnect.deploy.packed import load_layers
 from proxconnect.layers import Accumulator
 from proxconnect.training import data
 from proxconnect.training.models.residual import small_cnn
@@ -116,14 +116,14 @@ def test_the_latencies_are_said_as_they_are(done):
 
 
 def test_the_file_loads_into_the_architecture_built_by_code(done):
-    model = load(done[2] / "best.safetensors", ARCHITECTURES["digits"]())
+    model = load_layers(done[2] / "best.safetensors", ARCHITECTURES["digits"]())
     assert model(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
 @pytest.mark.usefixtures("without_pictures")
 def test_other_answers_are_found_and_fail(tmp_path, monkeypatch):
     def other_file(path, name, root):
-        model = load(path, ARCHITECTURES["digits"]())
+        model = load_layers(path, ARCHITECTURES["digits"]())
         bits = next(module for name, module in model.named_modules() if name == "stages.0.conv").bits
         bits[0] ^= 1
         return torch.cat([model(x) for x in some_digits().test_images.split(10)])
@@ -186,7 +186,7 @@ def test_the_widest_table_fits_80_columns_and_shows_mean_and_sd():
 @pytest.mark.usefixtures("without_pictures")
 def test_the_accumulator_is_in_the_runs_the_table_and_the_results(tmp_path, monkeypatch):
     def answers_here(path, name, root):
-        return shipping.answers(load(path, ARCHITECTURES[name]()), data.load(name, root).test_images)
+        return shipping.answers(load_layers(path, ARCHITECTURES[name]()), data.load(name, root).test_images)
 
     monkeypatch.setattr(shipping, "_answers_elsewhere", answers_here)  # another test starts the fresh process
     chosen = options(tmp_path, modes=("BWA", "BWAA"), starts=("E2E",), accumulator=Accumulator(5, "saturate"))

@@ -287,7 +287,7 @@ def test_copies_run_fused_and_alone():
 
 def test_the_state_dict_is_that_of_the_layers():
     model = binary(residual())
-    fused, plain_one = pc.pack(model), pc.deploy.packed.pack(model)
+    fused, plain_one = pc.pack(model), pc.deploy.packed.pack_layers(model)
     assert fused.state_dict().keys() == plain_one.state_dict().keys()
     assert [name for name, _ in fused.named_modules()] == [name for name, _ in plain_one.named_modules()]
     assert not any(isinstance(module, PackedLayer) and module.training for module in fused.modules())

@@ -19,7 +19,7 @@ from proxconnect.deploy.fusion.binary_products import output_bits
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.fusion.image_convs import FloatConv
 from proxconnect.deploy.fusion.proof import Proof, prove
-from proxconnect.deploy.packed.levels import Int8Layer
+from proxconnect.deploy.packed.layers.int8 import Int8Layer
 from proxconnect.kernels.epilogue import Affine, Clamp, Slope
 from proxconnect.layers.react import Shift
 
@@ -189,7 +189,7 @@ def of_unshifted_mean(norm: nn.Module) -> Affine | None:
 
 def flip_one_bit(model: Any) -> None:
     model.a.bits[5] ^= 8
-    model.a.panels = None
+    model.a.prepacked = None
 
 
 def intervals(change: Callable[[Any], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""A packed file by numpy alone: the weights of its linear layers and convolutions, and what these answer."""
+"""A reader of packed files that uses numpy alone: the weights and outputs of linear layers and convolutions."""
 
 import json
 import zlib

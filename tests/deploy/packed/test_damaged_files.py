@@ -1,4 +1,4 @@
-"""No damaged, foreign or newer file is ever loaded, and each gets an error that says what it is."""
+"""Damaged, foreign and newer files are refused, with an error that explains the fault."""
 
 import json
 import pickle
@@ -19,7 +19,7 @@ from torch import nn
 
 import proxconnect as pc
 from fuzzing.packed_files import resealed
-from proxconnect.deploy.packed import PackedFileError, load, pack, save
+from proxconnect.deploy.packed import PackedFileError, load_layers, pack_layers, save
 from proxconnect.layers import BinaryConv2d
 
 
@@ -32,14 +32,14 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(path: Path) -> bytes:
     """The bytes of a file of an MLP with weights of 35 and 21 entries."""
     torch.manual_seed(0)
-    save(pack(binary_mlp()), path)
+    save(pack_layers(binary_mlp()), path)
     return path.read_bytes()
 
 
 def refused(path: Path, data: bytes, words: str = "", model: nn.Module | None = None) -> None:
     path.write_bytes(data)
     with pytest.raises(PackedFileError, match=rf"model\.safetensors: .*{words}"):
-        load(path, model or MLP())
+        load_layers(path, model or MLP())
 
 
 def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -49,7 +49,7 @@ def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def joined(header: dict[str, Any], tensors: bytes) -> bytes:
-    """A file with a matching checksum, as damage would not leave it, for the checks behind that."""
+    """Write a file with a matching checksum, to reach the checks after it."""
     text = json.dumps(header, separators=(",", ":")).encode()
     return resealed(len(text).to_bytes(8, "little") + text + tensors)
 
@@ -72,7 +72,7 @@ def with_bytes(data: bytes, name: str, change: Callable[[bytearray], None]) -> b
 
 def test_the_tools_of_these_tests_change_nothing_by_themselves(path: Path, whole: bytes) -> None:
     path.write_bytes(with_bytes(with_metadata(whole, lambda metadata: None), "first.bits", lambda part: None))
-    assert isinstance(load(path, MLP()), MLP)
+    assert isinstance(load_layers(path, MLP()), MLP)
 
 
 @given(cut=st.floats(0, 1, exclude_max=True))
@@ -98,13 +98,13 @@ def varied(path: Path) -> bytes:
     """The bytes of a file with thresholds, accumulators and an 8-bit layer."""
     torch.manual_seed(0)
     binary = pc.binarize(architecture(), "bnn++", "poly", keep=["2"], accumulator=pc.Accumulator(bits=3))
-    save(pack(pc.add_thresholds(binary).eval(), remainder="int8"), path)
+    save(pack_layers(pc.add_thresholds(binary).eval(), remainder="int8"), path)
     assert all(part in path.read_bytes() for part in (b"0.input_shift.shift", b'"bits\\":3', b"2.levels"))
     return path.read_bytes()
 
 
 def test_a_damaged_header_never_gives_another_model(path: Path, varied: bytes) -> None:
-    """Each byte of the file is changed, and each bit up to the checksum: all are refused, meaningless ones too."""
+    """Every changed byte is refused, and every changed bit up to the checksum, even if it has no meaning."""
     for place in range(len(varied)):
         for bit in range(8) if place < 64 else (place % 8,):
             damaged = bytearray(varied)
@@ -114,23 +114,23 @@ def test_a_damaged_header_never_gives_another_model(path: Path, varied: bytes) -
 
 @pytest.mark.parametrize(("old", "new"), [(b'bits\\":3', b'bits\\":4'), (b'version\\":3', b'version\\":2')])
 def test_damage_that_the_checksum_alone_finds(path: Path, varied: bytes, old: bytes, new: bytes) -> None:
-    """With a checksum of its own the changed file is valid: one of a wider accumulator, or of an older version."""
+    """With its own checksum the changed file is valid: it has a wider accumulator, or an older version."""
     x = torch.randn(64, 6)
     path.write_bytes(varied)
-    expected = load(path, architecture())(x)
+    expected = load_layers(path, architecture())(x)
     damaged = varied.replace(old, new, 1)
     refused(path, damaged, "its checksum does not match", architecture())
     path.write_bytes(resealed(damaged))
-    assert torch.equal(load(path, architecture())(x), expected) == (b"version" in old)
+    assert torch.equal(load_layers(path, architecture())(x), expected) == (b"version" in old)
 
 
 def test_a_copy_by_another_program_is_refused(path: Path, whole: bytes) -> None:
-    """The library of safetensors reads the file; what it writes has another order of bytes, so another checksum."""
+    """The library of safetensors reads the file, but writes its bytes in a different order, so the checksum differs."""
     path.write_bytes(whole)
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     tensors = load_file(path)
-    assert all(torch.equal(value, tensors[name]) for name, value in load(path, MLP()).state_dict().items())
+    assert all(torch.equal(value, tensors[name]) for name, value in load_layers(path, MLP()).state_dict().items())
     save_file(tensors, path, metadata)
     refused(path, path.read_bytes(), r"its checksum does not match.*pc\.save if another program rewrote")
     save_file(tensors, path, {"proxconnect": metadata["proxconnect"]})
@@ -158,7 +158,7 @@ def test_old_files_are_read(path: Path, version: int) -> None:
         del metadata["vectors"]
 
     path.write_bytes(OLD if version == 2 else with_metadata(OLD, as_version_1))
-    loaded = load(path, nn.Sequential(nn.Linear(5, 2)))
+    loaded = load_layers(path, nn.Sequential(nn.Linear(5, 2)))
     answers = loaded(torch.tensor([[1.0, 1, 1, 1, 1], [-1, 1, -1, -1, 1]]))
     assert answers.tolist() == [[1.25, -2.5], [3.25, -1.5]]
 
@@ -174,7 +174,7 @@ def test_pad_bits(path: Path, whole: bytes, name: str, used: int) -> None:
     for bit in range(used, 8):
         refused(path, flip(bit), f"layer '{name[:-5]}' is damaged: the bits after the last weight are not 0")
     path.write_bytes(flip(used - 1))  # the last weight itself
-    assert isinstance(load(path, MLP()), MLP)
+    assert isinstance(load_layers(path, MLP()), MLP)
 
 
 @pytest.mark.parametrize("value", [-float("inf"), float("inf"), float("nan")])
@@ -255,7 +255,7 @@ WRONG_GEOMETRIES = [
 
 @pytest.fixture(scope="module")
 def whole_convolution(path: Path) -> bytes:
-    save(pack(nn.Sequential(BinaryConv2d(2, 3, 3))), path)
+    save(pack_layers(nn.Sequential(BinaryConv2d(2, 3, 3))), path)
     return path.read_bytes()
 
 
@@ -353,7 +353,7 @@ def test_other_shapes_and_dtypes(path: Path, whole: bytes) -> None:
 
 
 def test_padding_that_the_architecture_does_not_have(path: Path) -> None:
-    save(pack(nn.Sequential(BinaryConv2d(2, 3, 3, padding=1, activations="bnn", padding_value=1))), path)
+    save(pack_layers(nn.Sequential(BinaryConv2d(2, 3, 3, padding=1, activations="bnn", padding_value=1))), path)
     model = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"))
     refused(path, path.read_bytes(), "'0' has padding_mode 'zeros' in the file, but 'circular' in the model", model)
     circular = {"padding_mode": "circular"}
@@ -362,7 +362,7 @@ def test_padding_that_the_architecture_does_not_have(path: Path) -> None:
 
 
 def test_sharing(path: Path) -> None:
-    save(pack(binary_shared()[1]), path)
+    save(pack_layers(binary_shared()[1]), path)
     whole = path.read_bytes()
     change = with_metadata(whole, lambda m: m["layers"]["again"].update({"padding_value": 0}))
     refused(path, change, "'again' is shared in the model, but not in the file", Shared())
@@ -390,6 +390,6 @@ def test_random_bytes(path: Path, data: bytes) -> None:
 
 def test_a_missing_file_is_the_system_s_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        load(tmp_path / "nothing", MLP())
+        load_layers(tmp_path / "nothing", MLP())
     with pytest.raises(IsADirectoryError):
-        load(tmp_path, MLP())
+        load_layers(tmp_path, MLP())

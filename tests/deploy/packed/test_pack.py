@@ -13,8 +13,9 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import proxconnect as pc
-from proxconnect.deploy.packed import PackedLayer, pack, wrappers
-from proxconnect.deploy.packed.kinds import PackedConv2d, PackedLinear
+from proxconnect.deploy import shippable
+from proxconnect.deploy.packed import PackedLayer, pack_layers
+from proxconnect.deploy.packed.layers.forms import PackedConv2d, PackedLinear
 from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
 from proxconnect.quantizer import Quantizer
 from shipping import assert_ships
@@ -42,7 +43,7 @@ def hard_outputs(model: nn.Module, input: Tensor) -> Tensor:
 
 def assert_packs(layer: BinaryLayer, input: Tensor) -> None:
     """Equal outputs and weights, ⌈n/8⌉ bytes, and the bytes that `summary` foretold."""
-    packed = pack(layer)
+    packed = pack_layers(layer)
     assert isinstance(packed, PackedLayer)
     assert_ships(packed(input), hard_outputs(layer, input), signs=layer.has_binary_input)
     assert torch.equal(packed.weight, layer.binary_weight)
@@ -82,19 +83,19 @@ def test_a_channel_of_zeros_weighs_nothing() -> None:
     layer = BinaryLinear(4, 2)
     layer.weight = torch.stack([torch.zeros(4), torch.randn(4)])
     assert_packs(layer, torch.randn(3, 4))
-    assert pack(layer).weight[0].abs().sum() == 0
+    assert pack_layers(layer).weight[0].abs().sum() == 0
 
 
 def test_nan_inputs_stay_nan() -> None:
     layer = BinaryLinear(3, 2, activations="bnn")
-    assert pack(layer)(torch.tensor([[torch.nan, 1.0, 1.0]])).isnan().all()
+    assert pack_layers(layer)(torch.tensor([[torch.nan, 1.0, 1.0]])).isnan().all()
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_leaves_the_model_as_it_is(training: bool) -> None:
     model = binary_mlp().train(training)
     before, objects = copy.deepcopy(model.state_dict()), {name: id(p) for name, p in model.named_parameters()}
-    packed = pack(model)
+    packed = pack_layers(model)
     assert [type(m).__name__ for m in packed.modules()] == ["MLP", "PackedLinear", "LayerNorm", "PackedLinear"]
     assert not any(m.training for m in packed.modules())
     assert not any(p.requires_grad for p in packed.parameters())
@@ -107,7 +108,7 @@ def test_leaves_the_model_as_it_is(training: bool) -> None:
 
 
 def test_an_optimizer_steps_on_after_packing_a_model_in_eval() -> None:
-    packed, model = pack(binary_mlp().eval()), nn.Linear(2, 2)
+    packed, model = pack_layers(binary_mlp().eval()), nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     model(torch.ones(1, 2)).sum().backward()
     before = model.weight.detach().clone()
@@ -120,7 +121,7 @@ def test_hooks_and_attributes_move_along() -> None:
     model, seen = binary_mlp(), []
     model.first.register_forward_hook(lambda module, args, output: seen.append(type(module)))
     model.first.note = "mine"
-    packed = pack(model)
+    packed = pack_layers(model)
     packed(torch.randn(2, 5))
     assert seen == [PackedLinear]
     assert packed.first.note == "mine"
@@ -128,7 +129,7 @@ def test_hooks_and_attributes_move_along() -> None:
 
 def test_a_packed_copy_keeps_its_learned_scale_while_the_model_trains_on() -> None:
     layer = BinaryLinear(8, 4, weights="bc", scale="learned")
-    packed, input = pack(layer), torch.randn(2, 8)
+    packed, input = pack_layers(layer), torch.randn(2, 8)
     answer = packed(input)
     with torch.no_grad():
         layer.weight_quantizer.alpha.mul_(2)
@@ -139,7 +140,7 @@ def test_shared_and_tied_modules_stay_so() -> None:
     _, model = binary_shared()
     BinaryLinear.convert(model.output)
     image = torch.randn(2, 3, 5, 5)
-    packed = pack(model)
+    packed = pack_layers(model)
     assert packed.inner is packed.again
     assert isinstance(packed.inner, PackedConv2d)
     assert torch.equal(packed.embedding.weight, model.embedding.weight)
@@ -150,7 +151,7 @@ def test_attention_takes_the_unpacked_weight() -> None:
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
     BinaryLinear.convert(attention.out_proj)
     tokens = torch.randn(3, 4, 8)
-    packed = pack(attention)
+    packed = pack_layers(attention)
     assert isinstance(packed.out_proj, PackedLinear)
     with torch.no_grad(), pc.hard(attention.eval()):
         expected = attention(tokens, tokens, tokens)[0]
@@ -163,7 +164,7 @@ def test_weight_norm_beside_a_binary_layer() -> None:
     with pytest.warns(FutureWarning, match="weight_norm"):
         model = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 4)), BinaryLinear(4, 2))
     input = torch.randn(2, 3)
-    assert_ships(pack(model)(input), hard_outputs(model, input), signs=False)
+    assert_ships(pack_layers(model)(input), hard_outputs(model, input), signs=False)
 
 
 def test_never_copies_the_latents() -> None:
@@ -178,13 +179,13 @@ def test_never_copies_the_latents() -> None:
 
     model = binary_mlp()
     with Watch():
-        pack(model)
+        pack_layers(model)
     assert (7,) in shapes  # the norm's weight: the watch works
     assert not {tuple(m.latent.shape) for m in (model.first, model.last)} & set(shapes)
 
 
 def test_a_packed_layer_moves_between_dtypes_copies_and_compiles() -> None:
-    packed = pack(binary_mlp())
+    packed = pack_layers(binary_mlp())
     input = torch.randn(2, 5)
     assert torch.equal(copy.deepcopy(packed)(input), packed(input))
     compiled = torch.compile(packed, fullgraph=True, backend="eager")
@@ -196,7 +197,7 @@ def test_a_packed_layer_moves_between_dtypes_copies_and_compiles() -> None:
 
 
 def test_a_packed_weight_is_read_only() -> None:
-    packed = pack(binary_mlp())
+    packed = pack_layers(binary_mlp())
     with pytest.raises(TypeError, match="read-only"):
         packed.first.weight = torch.zeros(7, 5)
     with pytest.raises(TypeError, match="made by packing"):
@@ -257,23 +258,23 @@ def test_names_what_cannot_be_packed(spoil: Callable[[BinaryLinear], None], word
     model = nn.Sequential(BinaryLinear(4, 3))
     spoil(model[0])
     with pytest.raises(ValueError, match=words):
-        pack(model)
+        pack_layers(model)
 
 
 def test_other_layers_and_models_are_refused() -> None:
     with pytest.raises(TypeError, match=r"'0'.*Subclass has no packed form.*keep that layer float"):
-        pack(nn.Sequential(Subclass(2, 2)))
+        pack_layers(nn.Sequential(Subclass(2, 2)))
     with pytest.raises(ValueError, match=r"call pc.binarize\(model\)"):
-        pack(nn.Linear(2, 2))
+        pack_layers(nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"packed already.*pc.save"):
-        pack(pack(BinaryLinear(2, 2)))
+        pack_layers(pack_layers(BinaryLinear(2, 2)))
     with pytest.raises(ValueError, match=r"'0'.*meta device"):
-        pack(nn.Sequential(BinaryLinear(2, 2)).to("meta"))
+        pack_layers(nn.Sequential(BinaryLinear(2, 2)).to("meta"))
     with pytest.raises(ValueError, match=r"'0'.*padding \(-1, -1\) is negative"):
-        pack(nn.Sequential(BinaryConv2d(2, 2, 3, padding=-1, padding_mode="circular")))
+        pack_layers(nn.Sequential(BinaryConv2d(2, 2, 3, padding=-1, padding_mode="circular")))
     for value in ("x", MLP, binary_mlp().state_dict()):
         with pytest.raises(TypeError, match=rf"^pack\(model\) takes an nn.Module.*got {type(value).__name__}"):
-            pack(value)
+            pack_layers(value)
 
 
 class Averaged(AveragedModel):
@@ -292,12 +293,12 @@ class Averaged(AveragedModel):
 def test_a_wrapped_model_is_refused(wrap: Callable[[nn.Module], nn.Module], inner: str) -> None:
     model = wrap(binary_mlp())
     with pytest.raises(ValueError, match=rf"wrapped in .*pc.pack\(model.{inner}\)"):
-        pack(model)
-    assert isinstance(pack(getattr(model, inner)).first, PackedLinear)
+        pack_layers(model)
+    assert isinstance(pack_layers(getattr(model, inner)).first, PackedLinear)
 
 
 def test_every_wrapper_is_where_it_is_said_to_be() -> None:
-    for module, name in wrappers._INNER:
+    for module, name in shippable._INNER:
         assert issubclass(getattr(importlib.import_module(module), name), nn.Module)
 
 
@@ -305,4 +306,4 @@ def test_a_model_compiled_in_place_packs() -> None:
     model, input = binary_mlp(), torch.randn(2, 5)
     model.compile(backend="eager")
     model(input)
-    assert torch.equal(pack(model)(input), hard_outputs(model, input))
+    assert torch.equal(pack_layers(model)(input), hard_outputs(model, input))

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fuzzing.packed_files import resealed
-from proxconnect.deploy.packed import PackedFileError, load, pack, save
-from proxconnect.deploy.packed.kinds import PackedConv2d, PackedLinear
+from proxconnect.deploy.packed import PackedFileError, load_layers, pack_layers, save
+from proxconnect.deploy.packed.layers.forms import PackedConv2d, PackedLinear
 from proxconnect.layers import BinaryConv2d, BinaryLinear
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -26,7 +26,7 @@ USUAL = {
 
 
 def read_by_the_book(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """The metadata and tensors of a file, by docs/file-format.md and numpy alone; bfloat16 becomes float32."""
+    """Read the metadata and tensors of a file with numpy, as docs/file-format.md says; bfloat16 becomes float32."""
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])
@@ -53,8 +53,8 @@ def weight_by_the_book(spec: dict, bits: np.ndarray, scale: np.ndarray | None) -
 
 
 def round_trip(model: nn.Module, float_model: nn.Module, path: Path) -> nn.Module:
-    save(pack(model), path)
-    return load(path, float_model)
+    save(pack_layers(model), path)
+    return load_layers(path, float_model)
 
 
 @pytest.mark.covering
@@ -68,7 +68,7 @@ def test_another_reader_rebuilds_the_weights(
     model = nn.ModuleDict(
         {"dense": BinaryLinear(5, 3, **options), "sub": nn.Sequential(BinaryConv2d(4, 6, 3, groups=2, **options))}
     )
-    save(pack(model), tmp_path / "a")
+    save(pack_layers(model), tmp_path / "a")
     metadata, tensors = read_by_the_book(tmp_path / "a")
     assert metadata["version"] == 3
     assert list(metadata["layers"]) == ["dense", "sub.0"]
@@ -90,7 +90,7 @@ def test_linear_round_trip(tmp_path: Path, dtype: torch.dtype, activations: str 
     loaded = round_trip(layer, nn.Linear(9, 4, dtype=dtype), tmp_path / "a")
     input = torch.randn(3, 9, dtype=dtype)
     assert isinstance(loaded, PackedLinear)
-    assert torch.equal(loaded(input), pack(layer)(input))
+    assert torch.equal(loaded(input), pack_layers(layer)(input))
 
 
 @pytest.mark.parametrize(
@@ -109,14 +109,14 @@ def test_convolution_round_trip(tmp_path: Path, options: dict[str, object], padd
     loaded = round_trip(layer, nn.Conv2d(4, 6, 3, **options), tmp_path / "a")
     image = torch.randn(2, 4, 7, 7)
     assert isinstance(loaded, PackedConv2d)
-    assert torch.equal(loaded(image), pack(layer)(image))
+    assert torch.equal(loaded(image), pack_layers(layer)(image))
 
 
 def test_shared_and_tied_tensors_are_stored_once(tmp_path: Path) -> None:
     float_model, model = binary_shared()
     image = torch.randn(2, 3, 5, 5)
     loaded = round_trip(model, float_model, tmp_path / "a")
-    assert torch.equal(loaded(image), pack(model)(image))
+    assert torch.equal(loaded(image), pack_layers(model)(image))
     assert loaded.inner is loaded.again
     assert loaded.output.weight is loaded.embedding.weight
     metadata, tensors = read_by_the_book(tmp_path / "a")
@@ -135,7 +135,7 @@ def test_an_output_layer_tied_to_an_embedding_is_packed_alone(tmp_path: Path) ->
     loaded = round_trip(model, float_model, tmp_path / "a")
     image = torch.randn(2, 3, 5, 5)
     assert torch.equal(loaded.embedding.weight, model.embedding.weight)
-    assert torch.equal(loaded(image), pack(model)(image))
+    assert torch.equal(loaded(image), pack_layers(model)(image))
 
 
 def test_a_tensor_in_a_list_is_loaded_too(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_attention_round_trip(tmp_path: Path) -> None:
     BinaryLinear.convert(model.linear1, activations="poly")
     loaded = round_trip(model, float_model, tmp_path / "a")
     tokens = torch.randn(2, 3, 8)
-    assert torch.equal(loaded(tokens), pack(model)(tokens))
+    assert torch.equal(loaded(tokens), pack_layers(model)(tokens))
     assert torch.equal(loaded.self_attn.out_proj.weight, model.self_attn.out_proj.binary_weight)
 
 
@@ -173,10 +173,10 @@ def test_recurrent_layers_beside_binary_ones(tmp_path: Path, kind: type[nn.RNNBa
     model, x = Recurrent(kind), torch.randn(5, 2, 4)
     BinaryLinear.convert(model.head)
     loaded = round_trip(model, Recurrent(kind).to(device), tmp_path / "a")
-    assert torch.equal(loaded(x), pack(model)(x))
+    assert torch.equal(loaded(x), pack_layers(model)(x))
     with torch.no_grad():
         loaded.recurrent.weight_ih_l0.zero_()
-    assert not torch.equal(loaded(x), pack(model)(x))  # the list holds the very weights
+    assert not torch.equal(loaded(x), pack_layers(model)(x))  # the list holds the very weights
 
 
 def test_views_of_one_storage_are_stored_apart(tmp_path: Path) -> None:
@@ -220,31 +220,31 @@ def test_loads_into_the_meta_device_without_a_float_copy(tmp_path: Path) -> None
                 largest = max(largest, result.numel())
             return result
 
-    save(pack(model), tmp_path / "a")
+    save(pack_layers(model), tmp_path / "a")
     with Watch(), torch.device("meta"):
-        loaded = load(tmp_path / "a", Shared(device="meta"))
+        loaded = load_layers(tmp_path / "a", Shared(device="meta"))
     assert largest == 5 * 6  # the embedding; both convolutions are larger
     assert {tensor.device.type for tensor in (*loaded.parameters(), *loaded.buffers())} == {"cpu"}
     image = torch.randn(2, 3, 5, 5)
-    assert torch.equal(loaded(image), pack(model)(image))
+    assert torch.equal(loaded(image), pack_layers(model)(image))
 
 
 def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
-    packed = pack(binary_mlp())
+    packed = pack_layers(binary_mlp())
     save(packed, tmp_path / "a")
-    save(load(tmp_path / "a", MLP()), tmp_path / "b")
+    save(load_layers(tmp_path / "a", MLP()), tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_the_file_may_be_replaced_or_deleted_while_it_is_mapped(tmp_path: Path) -> None:
     model = binary_mlp()
     loaded = round_trip(model, MLP(), tmp_path / "a")
-    save(pack(binary_mlp()), tmp_path / "a")
+    save(pack_layers(binary_mlp()), tmp_path / "a")
     (tmp_path / "a").unlink()
     input = torch.randn(2, 5)
-    assert torch.equal(loaded(input), pack(model)(input))
+    assert torch.equal(loaded(input), pack_layers(model)(input))
     save(loaded, tmp_path / "a")
-    again = load(tmp_path / "a", MLP())
+    again = load_layers(tmp_path / "a", MLP())
     save(again, tmp_path / "a")
     assert torch.equal(again(input), loaded(input))
 
@@ -252,7 +252,7 @@ def test_the_file_may_be_replaced_or_deleted_while_it_is_mapped(tmp_path: Path) 
 def test_what_is_written_to_a_loaded_model_stays_out_of_the_file(tmp_path: Path) -> None:
     first = round_trip(binary_mlp(), MLP(), tmp_path / "a")
     whole = (tmp_path / "a").read_bytes()
-    second = load(tmp_path / "a", MLP())
+    second = load_layers(tmp_path / "a", MLP())
     expected = copy.deepcopy(second.state_dict())
     for tensor in first.state_dict().values():
         tensor.zero_()
@@ -276,21 +276,21 @@ def test_tensors_lie_where_caches_like_it_and_are_not_copied(tmp_path: Path) -> 
 
 def test_tensors_at_odd_places_are_copied(tmp_path: Path) -> None:
     model = binary_mlp()
-    save(pack(model), tmp_path / "a")
+    save(pack_layers(model), tmp_path / "a")
     data = (tmp_path / "a").read_bytes()
     length = int.from_bytes(data[:8], "little")
     odd = (length + 1).to_bytes(8, "little") + data[8 : 8 + length] + b" " + data[8 + length :]
     (tmp_path / "b").write_bytes(resealed(odd))
     input = torch.randn(2, 5)
-    loaded = load(tmp_path / "b", MLP())
-    assert torch.equal(loaded(input), pack(model)(input))
+    loaded = load_layers(tmp_path / "b", MLP())
+    assert torch.equal(loaded(input), pack_layers(model)(input))
     assert all(tensor.data_ptr() % tensor.itemsize == 0 for tensor in loaded.state_dict().values())
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.safetensors"
     model = binary_mlp()
-    save(pack(model), path)
+    save(pack_layers(model), path)
     old = path.read_bytes()
 
     def fail(file: int) -> None:
@@ -298,7 +298,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="disk is full"):
-        save(pack(binary_mlp()), path)
+        save(pack_layers(binary_mlp()), path)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == old
 
@@ -307,16 +307,16 @@ def test_save_says_what_is_missing(tmp_path: Path) -> None:
     for model, words in [
         (binary_mlp(), r"not packed \(binary are 'first', 'last'\): call pc.save\(pc.pack\(model\), path\)"),
         (MLP(), "no packed layer: binarize"),
-        (pack(binary_mlp()).to("meta"), "'first.bias' is on the meta device"),
+        (pack_layers(binary_mlp()).to("meta"), "'first.bias' is on the meta device"),
     ]:
         with pytest.raises(ValueError, match=words):
             save(model, tmp_path / "a")
-    packed = pack(binary_mlp())
+    packed = pack_layers(binary_mlp())
     packed.register_buffer("rotation", torch.ones(2, dtype=torch.complex64))
     with pytest.raises(TypeError, match=r"'rotation' is torch.complex64.*persistent=False"):
         save(packed, tmp_path / "a")
     with pytest.raises(FileNotFoundError, match="must exist"):
-        save(pack(binary_mlp()), tmp_path / "nowhere" / "a")
+        save(pack_layers(binary_mlp()), tmp_path / "nowhere" / "a")
     assert not list(tmp_path.iterdir())
 
 
@@ -326,7 +326,7 @@ def test_state_that_is_no_tensor_is_not_lost_in_silence(tmp_path: Path) -> None:
             return 3
 
     with pytest.raises(ValueError, match="module '1' keeps extra state"):
-        save(pack(nn.Sequential(BinaryLinear(2, 2), Counter())), tmp_path / "a")
+        save(pack_layers(nn.Sequential(BinaryLinear(2, 2), Counter())), tmp_path / "a")
 
 
 def other(**options: object) -> MLP:
@@ -354,13 +354,13 @@ def other(**options: object) -> MLP:
         (other(norm=nn.LazyLinear(7)), "module 'norm' is lazy.*run one batch"),
         (other(shift=nn.Buffer(torch.ones(1, device="meta"), persistent=False)), "'shift' of the model itself is not"),
         (binary_mlp(), "'first' is a BinaryLinear already: pass the float architecture"),
-        (pack(binary_mlp()), "'first' is a PackedLinear already: pass the float architecture"),
+        (pack_layers(binary_mlp()), "'first' is a PackedLinear already: pass the float architecture"),
     ],
 )
 def test_another_architecture_is_refused(tmp_path: Path, float_model: nn.Module, words: str) -> None:
-    save(pack(binary_mlp()), tmp_path / "a.safetensors")
+    save(pack_layers(binary_mlp()), tmp_path / "a.safetensors")
     with pytest.raises(PackedFileError, match=rf"a\.safetensors: .*{words}"):
-        load(tmp_path / "a.safetensors", float_model)
+        load_layers(tmp_path / "a.safetensors", float_model)
 
 
 @pytest.mark.parametrize(
@@ -381,16 +381,19 @@ def test_a_convolution_of_another_geometry_is_refused(
     tmp_path: Path, packed: dict[str, object], other: dict[str, object], words: str
 ) -> None:
     sizes = {"in_channels": 4, "out_channels": 6, "kernel_size": 3}
-    save(pack(nn.Sequential(BinaryConv2d(**sizes | packed))), tmp_path / "a")
-    assert isinstance(load(tmp_path / "a", nn.Sequential(nn.Conv2d(**sizes | packed)))[0], PackedConv2d)
+    save(pack_layers(nn.Sequential(BinaryConv2d(**sizes | packed))), tmp_path / "a")
+    assert isinstance(load_layers(tmp_path / "a", nn.Sequential(nn.Conv2d(**sizes | packed)))[0], PackedConv2d)
     with pytest.raises(PackedFileError, match=f"layer '0' has {words} in the model: pass the architecture that was"):
-        load(tmp_path / "a", nn.Sequential(nn.Conv2d(**sizes | other)))
+        load_layers(tmp_path / "a", nn.Sequential(nn.Conv2d(**sizes | other)))
 
 
 def test_another_reader_finds_the_geometry(tmp_path: Path) -> None:
     convolution = BinaryConv2d(4, 6, 3, padding="same", dilation=(1, 2), groups=2)
     convolution.stride = 1  # as torch allows after construction
-    save(pack(nn.Sequential(convolution, BinaryConv2d(6, 2, 3, (2, 1), (1, 0)), BinaryLinear(2, 2))), tmp_path / "a")
+    save(
+        pack_layers(nn.Sequential(convolution, BinaryConv2d(6, 2, 3, (2, 1), (1, 0)), BinaryLinear(2, 2))),
+        tmp_path / "a",
+    )
     layers = read_by_the_book(tmp_path / "a")[0]["layers"]
     assert layers["0"]["geometry"] == {
         "stride": [1, 1], "padding": "same", "dilation": [1, 2], "groups": 2, "padding_mode": "zeros",
@@ -404,34 +407,34 @@ def test_another_reader_finds_the_geometry(tmp_path: Path) -> None:
 
 
 def test_the_geometry_is_that_of_the_packed_layer_when_it_is_saved(tmp_path: Path) -> None:
-    packed = pack(nn.Sequential(BinaryConv2d(2, 3, 3)))
+    packed = pack_layers(nn.Sequential(BinaryConv2d(2, 3, 3)))
     packed[0].stride = (2, 2)
     save(packed, tmp_path / "a")
     image = torch.randn(1, 2, 7, 7)
-    loaded = load(tmp_path / "a", nn.Sequential(nn.Conv2d(2, 3, 3, stride=2)))
+    loaded = load_layers(tmp_path / "a", nn.Sequential(nn.Conv2d(2, 3, 3, stride=2)))
     assert torch.equal(loaded(image), packed(image))
 
 
 def test_arguments_of_the_wrong_kind(tmp_path: Path) -> None:
-    packed, path = pack(binary_mlp()), tmp_path / "a"
+    packed, path = pack_layers(binary_mlp()), tmp_path / "a"
     for arguments, words in [((path, packed), type(path).__name__), ((packed.state_dict(), path), "OrderedDict")]:
         with pytest.raises(TypeError, match=rf"^save\(model, path\) takes an nn.Module.*got {words}"):
             save(*arguments)
     save(packed, path)
     for arguments, words in [((MLP(), path), type(path).__name__), ((path, lambda: MLP()), "function")]:
         with pytest.raises(TypeError, match=rf"^load\(path, float_model\) takes an nn.Module.*got {words}"):
-            load(*arguments)
+            load_layers(*arguments)
 
 
 def test_a_wrapped_model_is_not_saved(tmp_path: Path) -> None:
-    packed = pack(binary_mlp())
+    packed = pack_layers(binary_mlp())
     with pytest.raises(ValueError, match=r"wrapped in OptimizedModule.*pc.save\(model._orig_mod, path\)"):
         save(torch.compile(packed, backend="eager"), tmp_path / "a")
     with pytest.raises(ValueError, match=r"wrapped in DataParallel.*pc.save\(model.module, path\)"):
         save(nn.DataParallel(packed), tmp_path / "a")
     packed.compile(backend="eager")
     save(packed, tmp_path / "a")
-    assert isinstance(load(tmp_path / "a", MLP()), MLP)
+    assert isinstance(load_layers(tmp_path / "a", MLP()), MLP)
 
 
 def test_a_part_that_is_compiled_round_trips(tmp_path: Path) -> None:
@@ -440,7 +443,7 @@ def test_a_part_that_is_compiled_round_trips(tmp_path: Path) -> None:
         each.first = torch.compile(each.first, backend="eager")
     loaded = round_trip(model, float_model, tmp_path / "a")
     input = torch.randn(2, 5)
-    assert torch.equal(loaded(input), pack(model)(input))
+    assert torch.equal(loaded(input), pack_layers(model)(input))
 
 
 def test_sharing_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:
@@ -450,13 +453,13 @@ def test_sharing_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:
 
     model = build(shared=False)
     BinaryLinear.convert(model[0])
-    save(pack(model), tmp_path / "a")
+    save(pack_layers(model), tmp_path / "a")
     with pytest.raises(PackedFileError, match=r"'1.weight' and '2.weight' are one tensor in the model"):
-        load(tmp_path / "a", build(shared=True))
+        load_layers(tmp_path / "a", build(shared=True))
 
 
 def test_a_lazily_negated_tensor_is_stored_as_it_reads(tmp_path):
-    packed = pack(binary_mlp())
+    packed = pack_layers(binary_mlp())
     packed.register_buffer("shift", torch.randn(1, dtype=torch.complex64).conj().imag)
     save(packed, tmp_path / "net.safetensors")
     assert np.array_equal(

@@ -1,4 +1,4 @@
-"""Packed layers by the kernels: where they are used, that they follow the bits, and what does without them."""
+"""Packed layers on the kernels: when they are used, that they follow changed bits, and what runs without them."""
 
 import copy
 import subprocess
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect import kernels
-from proxconnect.deploy.packed import pack
-from proxconnect.deploy.packed.kernels import KernelLayer, warn_unless_built
+from proxconnect.deploy.packed import pack_layers
+from proxconnect.deploy.packed.layers.by_kernels import KernelLayer, warn_unless_built
 from proxconnect.inspection.machine import Machine
 from proxconnect.kernels import library
 
@@ -70,10 +70,10 @@ def kernel_layers(model: nn.Module) -> dict[str, KernelLayer]:
 @pytest.mark.parametrize("accumulator", [None, pc.Accumulator(5, "wrap"), pc.Accumulator(5, "saturate")])
 def test_the_kernels_compute_the_layers(image: Tensor, accumulator: pc.Accumulator | None) -> None:
     model = binary(accumulator=accumulator)
-    packed = pack(model)
+    packed = pack_layers(model)
     layers = kernel_layers(packed)
     assert len(layers) == 5
-    assert all(layer.panels is not None for layer in layers.values())
+    assert all(layer.prepacked is not None for layer in layers.values())
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         answer = packed(image)
     calls = {event.key: event.count for event in profile.key_averages()}
@@ -95,7 +95,7 @@ def test_without_the_kernels_torch_computes_the_same(image: Tensor, no_kernels: 
     assert numbers.kernels == "not built"
     assert "kernels     NOT BUILT: packed layers give the right answers with torch" in str(numbers)
     assert "KERNELS NOT BUILT" in str(Machine.here())
-    assert all(layer.panels is None for layer in kernel_layers(packed).values())
+    assert all(layer.prepacked is None for layer in kernel_layers(packed).values())
     assert torch.equal(packed(image), model(image))
 
 
@@ -108,7 +108,7 @@ def test_it_says_so_once(no_kernels: None) -> None:
 
 @pytest.mark.filterwarnings("error:.*without its kernels")
 def test_it_says_nothing_where_no_kernels_can_be(no_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxconnect.deploy.packed.kernels.IS_SUPPORTED", False)
+    monkeypatch.setattr("proxconnect.deploy.packed.layers.by_kernels.IS_SUPPORTED", False)
     pc.pack(binary())
 
 
@@ -143,7 +143,7 @@ def test_the_panels_follow_bits_that_change_in_place_or_for_a_call(image: Tensor
     packed.image.bits.bitwise_xor_(255)
     for name, layer in kernel_layers(unpacked).items():
         layer.bits = packed.get_submodule(name).bits.clone()
-        layer.panels = None  # by torch
+        layer.prepacked = None  # by torch
     assert not torch.equal(packed(image), before)
     assert torch.equal(packed(image), unpacked(image))
     original = pc.pack(binary())
@@ -163,7 +163,7 @@ def test_packed_in_inference_mode_they_need_no_version(image: Tensor) -> None:
 def test_they_are_for_the_cpu_alone(image: Tensor) -> None:
     packed = pc.pack(binary())
     elsewhere = copy.deepcopy(packed).to("meta")
-    assert all(layer.panels is None for layer in kernel_layers(elsewhere).values())
+    assert all(layer.prepacked is None for layer in kernel_layers(elsewhere).values())
     assert elsewhere(image.to("meta")).shape == (2, 5)
     back = elsewhere.to_empty(device="cpu")
     back.load_state_dict(packed.state_dict())
@@ -261,7 +261,7 @@ def test_float_inputs_are_exact_or_rounded(tmp_path: Path) -> None:
     x = torch.randn(2, 32, 8, 8)
     exact, rounded = pc.pack(model), pc.pack(model, inputs="int8")
     torch.testing.assert_close(exact(x), model(x))
-    assert all(layer.panels is not None for layer in kernel_layers(exact).values())
+    assert all(layer.prepacked is not None for layer in kernel_layers(exact).values())
     assert not torch.allclose(rounded(x), model(x))
     torch.testing.assert_close(rounded(x), model(x), rtol=0.1, atol=0.05)
     pc.save(rounded, tmp_path / "net")
@@ -275,7 +275,7 @@ def test_float_inputs_are_exact_or_rounded(tmp_path: Path) -> None:
 def test_few_floats_go_by_torch() -> None:
     depthwise = pc.BinaryConv2d(64, 64, 3, groups=64).eval().requires_grad_(False)
     packed, x = pc.pack(nn.Sequential(depthwise)), torch.randn(2, 64, 8, 8)
-    assert kernel_layers(packed)["0"].panels is None
+    assert kernel_layers(packed)["0"].prepacked is None
     assert torch.equal(packed(x), depthwise(x))
 
 

@@ -1,4 +1,4 @@
-"""Every kind of layer packs, ships and is refused where the architecture is another."""
+"""Every kind of layer packs and loads, and is refused for another architecture."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 import proxconnect as pc
 from layer_kinds import KINDS
 from proxconnect.deploy.hardening import BinaryInputsWarning
-from proxconnect.deploy.packed import PackedFileError, PackedLayer, load, pack, save
+from proxconnect.deploy.packed import PackedFileError, PackedLayer, load_layers, pack_layers, save
 from proxconnect.layers import Accumulator, BinaryLayer, binarize_parameter
 from shipping import assert_ships
 
@@ -104,14 +104,18 @@ def test_packed_and_loaded_equal_eval(
 ) -> None:
     options = {"scale": scale, "activations": activations, "accumulator": ACCUMULATORS[accumulator]}
     model = CASES[case].binary(dtype, **options)
-    packed = pack(model)
+    packed = pack_layers(model)
     save(packed, tmp_path / "a")
     with torch.device("meta"):
         skeleton = CASES[case].make().to(dtype)
     x = torch.randn(2, *CASES[case].sizes).to(dtype)
     with torch.no_grad():
         expected = model.eval()(x)
-        for other in (packed, load(tmp_path / "a", skeleton), load(tmp_path / "a", CASES[case].make().to(dtype))):
+        for other in (
+            packed,
+            load_layers(tmp_path / "a", skeleton),
+            load_layers(tmp_path / "a", CASES[case].make().to(dtype)),
+        ):
             assert_ships(other(x), expected, signs=activations is not None)
             assert isinstance(other.get_submodule(CASES[case].layer), PackedLayer)
             assert not [name for name, _ in other.named_parameters() if "latent" in name or "alpha" in name]
@@ -142,7 +146,7 @@ def weight_by_the_book(spec: dict[str, Any], bits: np.ndarray, scale: np.ndarray
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_another_reader_rebuilds_the_float_network(case: str, scale: Any, dtype: torch.dtype, tmp_path: Path) -> None:
     model = CASES[case].binary(dtype, scale=scale)
-    save(pack(model), tmp_path / "a")
+    save(pack_layers(model), tmp_path / "a")
     with safe_open(tmp_path / "a", "numpy") as file:
         metadata = json.loads(file.metadata()["proxconnect"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -163,9 +167,9 @@ def test_a_loaded_model_gives_the_floats_of_the_binary_one(
     case: str, scale: Any, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     model = CASES[case].binary(dtype, scale=scale)
-    save(pack(model), tmp_path / "a")
+    save(pack_layers(model), tmp_path / "a")
     floats, x = CASES[case].make().to(dtype).eval(), torch.randn(2, *CASES[case].sizes).to(dtype)
-    loaded = load(tmp_path / "a", floats)
+    loaded = load_layers(tmp_path / "a", floats)
     state = pc.hard_state_dict(loaded)
     torch.testing.assert_close(dict(state), dict(pc.hard_state_dict(model)), rtol=0, atol=0)
     floats.load_state_dict(state, strict=True)
@@ -178,7 +182,7 @@ def test_what_belongs_to_binary_inputs_is_left_out_of_floats(case: str) -> None:
     if "projection" not in case:
         pc.add_thresholds(model)
     with pytest.warns(BinaryInputsWarning, match="quantises activations too"):
-        state = pc.hard_state_dict(pack(model))
+        state = pc.hard_state_dict(pack_layers(model))
     CASES[case].make().load_state_dict(state, strict=True)
     weights = {layer.float_key(name): layer.binary_weight for name, layer in model.named_modules()
                if isinstance(layer, BinaryLayer)}  # fmt: skip
@@ -219,9 +223,9 @@ OTHERS: dict[str, dict[str, Callable[[], nn.Module]]] = {
 
 @pytest.mark.parametrize(("case", "words"), [(case, words) for case in OTHERS for words in OTHERS[case]])
 def test_another_layer_is_refused(case: str, words: str, tmp_path: Path) -> None:
-    save(pack(CASES[case].binary()), tmp_path / "a")
+    save(pack_layers(CASES[case].binary()), tmp_path / "a")
     with pytest.raises(PackedFileError, match=f"a: layer '0' {'has a weight of ' * (words == 'shape')}{words}"):
-        load(tmp_path / "a", nn.Sequential(OTHERS[case][words]()))
+        load_layers(tmp_path / "a", nn.Sequential(OTHERS[case][words]()))
 
 
 class Renamed(nn.Module):
@@ -231,7 +235,7 @@ class Renamed(nn.Module):
 
 
 class Projected(nn.Module):
-    """What has the names of attention, and is none."""
+    """A module with the names of attention that is none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -257,13 +261,13 @@ class Projected(nn.Module):
     ],
 )
 def test_another_owner_is_refused(case: str, other: Any, words: str, tmp_path: Path) -> None:
-    save(pack(CASES[case].binary()), tmp_path / "a")
+    save(pack_layers(CASES[case].binary()), tmp_path / "a")
     with pytest.raises(PackedFileError, match=f"a: .*{words}"):
-        load(tmp_path / "a", other())
+        load_layers(tmp_path / "a", other())
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """The file with other entries for its layers, in the version before checksums, which other programs may rewrite."""
+    """Rewrite the entries of the layers, in the version before checksums."""
     with safe_open(path, "pt") as file:
         metadata = json.loads(file.metadata()["proxconnect"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -275,11 +279,11 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 @every_case
 def test_rewriting_alone_changes_nothing(case: str, tmp_path: Path) -> None:
     model = CASES[case].binary()
-    save(pack(model), tmp_path / "a")
+    save(pack_layers(model), tmp_path / "a")
     rewritten(tmp_path / "a", lambda layers: None)
     x = torch.randn(2, *CASES[case].sizes)
     with torch.no_grad():
-        assert_ships(load(tmp_path / "a", CASES[case].make())(x), model.eval()(x), signs=False)
+        assert_ships(load_layers(tmp_path / "a", CASES[case].make())(x), model.eval()(x), signs=False)
 
 
 WRONG_ENTRIES: list[tuple[str, str, object, str]] = [
@@ -296,7 +300,7 @@ WRONG_ENTRIES: list[tuple[str, str, object, str]] = [
     ("linear", "type", "transposed_linear", "is a Conv1D in the file, but a Linear"),
     ("linear", "type", "parameter", "has a parameter '0', which the model lacks"),
     ("linear", "channel_dims", [0], "has channel_dims, but is a linear"),
-    ("linear", "input_shift", True, "input_shift must be false, or true where binary_input is"),
+    ("linear", "input_shift", True, "input_shift must be false, or true if binary_input is true"),
     ("linear", "input_shift", 1, "input_shift must be false"),
     ("linear", "type", "conv4d", "unknown type 'conv4d'"),
     ("linear", "geometry", {"stride": [1]}, "geometry must be null or an object"),
@@ -310,10 +314,10 @@ WRONG_ENTRIES: list[tuple[str, str, object, str]] = [
 
 @pytest.mark.parametrize(("case", "key", "value", "words"), WRONG_ENTRIES)
 def test_tampered_entries_are_refused(case: str, key: str, value: object, words: str, tmp_path: Path) -> None:
-    save(pack(CASES[case].binary()), tmp_path / "a")
+    save(pack_layers(CASES[case].binary()), tmp_path / "a")
     rewritten(tmp_path / "a", lambda layers: layers[CASES[case].layer].update({key: value}))
     with pytest.raises(PackedFileError, match=words):
-        load(tmp_path / "a", CASES[case].make())
+        load_layers(tmp_path / "a", CASES[case].make())
 
 
 GOOD = {"bits": 8, "overflow": "wrap", "slope": 2.0}
@@ -344,18 +348,18 @@ WRONG_ACCUMULATORS: list[tuple[object, str]] = [
 @pytest.mark.parametrize("case", ["linear", "conv_transpose2d", "projection"])
 @pytest.mark.parametrize(("entry", "words"), WRONG_ACCUMULATORS)
 def test_tampered_accumulators_are_refused(case: str, entry: object, words: str, tmp_path: Path) -> None:
-    save(pack(CASES[case].binary(activations="bnn", accumulator=Accumulator(8))), tmp_path / "a")
+    save(pack_layers(CASES[case].binary(activations="bnn", accumulator=Accumulator(8))), tmp_path / "a")
     rewritten(tmp_path / "a", lambda layers: layers[CASES[case].layer].update({"accumulator": entry}))
     with pytest.raises(PackedFileError, match=words):
-        load(tmp_path / "a", CASES[case].make())
+        load_layers(tmp_path / "a", CASES[case].make())
 
 
 @pytest.mark.parametrize("case", ["linear", "parameter", "projection"])
 def test_an_accumulator_of_float_inputs_is_refused(case: str, tmp_path: Path) -> None:
-    save(pack(CASES[case].binary()), tmp_path / "a")
+    save(pack_layers(CASES[case].binary()), tmp_path / "a")
     rewritten(tmp_path / "a", lambda layers: layers[CASES[case].layer].update({"accumulator": GOOD}))
-    with pytest.raises(PackedFileError, match="accumulator must be null, for its input is not binary"):
-        load(tmp_path / "a", CASES[case].make())
+    with pytest.raises(PackedFileError, match="accumulator must be null, because its input is not binary"):
+        load_layers(tmp_path / "a", CASES[case].make())
 
 
 class Shared(nn.Module):
@@ -378,14 +382,14 @@ def binary_shared() -> nn.Module:
 
 def test_a_parameter_under_two_names_is_stored_once(tmp_path: Path) -> None:
     model = binary_shared()
-    save(pack(model), tmp_path / "a")
+    save(pack_layers(model), tmp_path / "a")
     with safe_open(tmp_path / "a", "pt") as file:
         metadata = json.loads(file.metadata()["proxconnect"])
         names = set(file.keys())
     assert sorted(metadata["layers"]) == ["first.stack_binary", "second.stack_binary"]
     assert names == {"first.stack_binary.bits", "first.stack_binary.scale"}
     assert metadata["aliases"] == {name.replace("first", "second"): name for name in names}
-    loaded, x = load(tmp_path / "a", Shared()), torch.randn(2, CHANNELS)
+    loaded, x = load_layers(tmp_path / "a", Shared()), torch.randn(2, CHANNELS)
     assert loaded.first is loaded.second
     with torch.no_grad():
         assert torch.equal(loaded(x), model.eval()(x))
@@ -395,21 +399,21 @@ def test_names_that_share_in_the_model_alone_or_in_the_file_alone(tmp_path: Path
     apart = Shared(apart=True)
     for owner in (apart.first, apart.second):
         binarize_parameter(owner, "stack", channel_dims=(0, 1))
-    save(pack(apart), tmp_path / "apart")
+    save(pack_layers(apart), tmp_path / "apart")
     with pytest.raises(PackedFileError, match="one tensor in the model, but two in the file"):
-        load(tmp_path / "apart", Shared())
+        load_layers(tmp_path / "apart", Shared())
     rewritten(tmp_path / "apart", lambda layers: layers["second.stack_binary"].update({"channel_dims": [0]}))
     with pytest.raises(PackedFileError, match="shared in the model, but not in the file"):
-        load(tmp_path / "apart", Shared())
-    save(pack(binary_shared()), tmp_path / "together")
-    loaded, x = load(tmp_path / "together", Shared(apart=True)), torch.randn(2, CHANNELS)
+        load_layers(tmp_path / "apart", Shared())
+    save(pack_layers(binary_shared()), tmp_path / "together")
+    loaded, x = load_layers(tmp_path / "together", Shared(apart=True)), torch.randn(2, CHANNELS)
     with torch.no_grad():
-        assert torch.equal(loaded(x), load(tmp_path / "together", Shared())(x))
+        assert torch.equal(loaded(x), load_layers(tmp_path / "together", Shared())(x))
 
 
 @every_case
 def test_a_packed_model_copies_and_moves(case: str) -> None:
-    packed = pack(CASES[case].binary())
+    packed = pack_layers(CASES[case].binary())
     x = torch.randn(2, *CASES[case].sizes)
     with torch.no_grad():
         assert torch.equal(copy.deepcopy(packed)(x), packed(x))

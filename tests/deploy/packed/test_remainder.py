@@ -1,4 +1,4 @@
-"""What is not binary in 8 bits: against sums in float64, within the stated bound, and through files."""
+"""The 8-bit remainder: compared with sums in float64, within the stated bound, and through files."""
 
 import copy
 from itertools import product
@@ -14,9 +14,9 @@ from torch.nn import functional
 
 import proxconnect as pc
 from proxconnect import kernels
-from proxconnect.deploy.packed import PackedFileError, load, pack, save
-from proxconnect.deploy.packed.int8 import Int8Conv2d, Int8Linear
-from proxconnect.deploy.packed.levels import Int8Layer, error, levels_of, scale_of
+from proxconnect.deploy.packed import PackedFileError, load_layers, pack_layers, save
+from proxconnect.deploy.packed.layers.int8 import Int8Layer, error, levels_of, scale_of
+from proxconnect.deploy.packed.layers.int8_products import Int8Conv2d, Int8Linear
 from proxconnect.layers import BinaryConv2d, BinaryLinear
 
 
@@ -44,7 +44,7 @@ def binary_net(**options: Any) -> Net:
 
 def packed_alone(layer: nn.Module) -> Any:
     """The 8-bit form of a float layer."""
-    return pack(nn.Sequential(BinaryLinear(2, 2), layer), remainder="int8")[1]
+    return pack_layers(nn.Sequential(BinaryLinear(2, 2), layer), remainder="int8")[1]
 
 
 CONVOLUTIONS: dict[str, dict[str, Any]] = {
@@ -90,7 +90,7 @@ def test_convolutions(
     form = packed_alone(layer)
     assert isinstance(form, Int8Conv2d)
     is_slow = kernels.instruction_sets()[-1:] in (("portable",), ("neon",))  # slower than torch
-    assert (form.panels is None) == (by_torch or case == "groups" or is_slow)
+    assert (form.prepacked is None) == (by_torch or case == "groups" or is_slow)
     image = torch.randn(2, layer.in_channels, 9, 10).to(memory_format=memory_format)
     with torch.inference_mode():
         output = form(image)
@@ -107,7 +107,7 @@ def test_linear(by_torch: bool, shape: list[int], entries: int, outputs: int) ->
     layer = nn.Linear(entries, outputs)
     form, input = packed_alone(layer), torch.randn(*shape, entries)
     if by_torch:
-        form.panels = None
+        form.prepacked = None
     with torch.inference_mode():
         assert torch.equal(form(input), by_the_book(form, input))
     if input.numel():
@@ -118,11 +118,11 @@ def test_linear(by_torch: bool, shape: list[int], entries: int, outputs: int) ->
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_dtypes(dtype: torch.dtype) -> None:
     model = binary_net(dtype=dtype)
-    packed, image = pack(model, remainder="int8"), torch.randn(2, 3, 16, 16, dtype=dtype)
+    packed, image = pack_layers(model, remainder="int8"), torch.randn(2, 3, 16, 16, dtype=dtype)
     assert packed.stem.weight.dtype == packed.stem.scale.dtype == dtype
     with torch.inference_mode():
         assert packed(image).dtype == dtype
-        torch.testing.assert_close(packed(image), pack(model)(image), rtol=0.1, atol=0.05)
+        torch.testing.assert_close(packed(image), pack_layers(model)(image), rtol=0.1, atol=0.05)
 
 
 def test_levels_are_nearest_and_halves_go_to_even() -> None:
@@ -145,7 +145,7 @@ def test_which_layers_become_8_bit_ones() -> None:
     )  # fmt: skip
     model["tied"].weight = model["embedding"].weight
     model["again"] = model["linear"]
-    packed = pack(model, remainder="int8")
+    packed = pack_layers(model, remainder="int8")
     assert [n for n, m in packed.named_modules() if isinstance(m, Int8Layer)] == ["linear"]
     assert packed["again"] is packed["linear"]
 
@@ -166,11 +166,11 @@ def test_not_finite_inputs_make_nan() -> None:
     with torch.inference_mode():
         for _ in range(2):
             assert form(image).isnan().flatten(1).all(1).tolist() == [False, True]
-            form.panels = None
+            form.prepacked = None
 
 
 def test_compiled_exported_and_copied() -> None:
-    packed, image = pack(binary_net(), remainder="int8"), torch.randn(2, 3, 16, 16)
+    packed, image = pack_layers(binary_net(), remainder="int8"), torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         expected = packed(image)
         assert torch.equal(copy.deepcopy(packed)(image), expected)
@@ -213,7 +213,7 @@ def binary_words(**options: Any) -> Words:
 @pytest.mark.parametrize("vectors", ["float32", "float16"])
 def test_embeddings(dtype: torch.dtype, vectors: Any, tmp_path: Path) -> None:
     model, numbers = binary_words(dtype=dtype), torch.randint(11, (3, 7))
-    packed = pack(model, remainder="int8", vectors=vectors)
+    packed = pack_layers(model, remainder="int8", vectors=vectors)
     assert type(packed.bounded) is nn.Embedding  # which its forward writes to
     by_the_book = (packed.words.levels.to(dtype) * packed.words.scale[:, None])[numbers]
     assert torch.equal(packed.words(numbers), by_the_book)
@@ -227,7 +227,7 @@ def test_embeddings(dtype: torch.dtype, vectors: Any, tmp_path: Path) -> None:
     with pytest.raises(IndexError):
         packed.words(torch.tensor([-1]))
     save(packed, tmp_path / "a")
-    loaded = load(tmp_path / "a", Words(dtype=dtype, device="meta"))
+    loaded = load_layers(tmp_path / "a", Words(dtype=dtype, device="meta"))
     assert torch.equal(loaded(numbers), packed(numbers))
     assert pc.hard_state_dict(packed)["words.weight"].equal(packed.words.weight)
 
@@ -236,7 +236,7 @@ def test_an_embedding_that_is_tied_stays_float() -> None:
     model = binary_words()
     model.again = nn.Linear(6, 11, bias=False)
     model.again.weight = model.words.weight
-    assert type(pack(model, remainder="int8").words) is nn.Embedding
+    assert type(pack_layers(model, remainder="int8").words) is nn.Embedding
 
 
 def test_an_embedding_is_within_its_bound_in_a_proof() -> None:
@@ -248,10 +248,10 @@ def test_an_embedding_is_within_its_bound_in_a_proof() -> None:
 
 @pytest.mark.parametrize(("remainder", "vectors"), list(product(["float", "int8"], ["float32", "float16"])))
 def test_round_trip(tmp_path: Path, remainder: Any, vectors: Any) -> None:
-    packed = pack(binary_net(), remainder=remainder, vectors=vectors)
+    packed = pack_layers(binary_net(), remainder=remainder, vectors=vectors)
     image = torch.randn(2, 3, 17, 17)
     save(packed, tmp_path / "a")
-    loaded = load(tmp_path / "a", Net(device="meta"))
+    loaded = load_layers(tmp_path / "a", Net(device="meta"))
     with torch.inference_mode():
         assert torch.equal(loaded(image), packed(image))
     assert isinstance(loaded.stem, Int8Conv2d) == (remainder == "int8")
@@ -262,7 +262,9 @@ def test_round_trip(tmp_path: Path, remainder: Any, vectors: Any) -> None:
 
 
 def test_summary_counts_8_bits() -> None:
-    rows = {row.name: row for row in pc.summary(pack(binary_net(), remainder="int8"), torch.randn(1, 3, 16, 16)).rows}
+    rows = {
+        row.name: row for row in pc.summary(pack_layers(binary_net(), remainder="int8"), torch.randn(1, 3, 16, 16)).rows
+    }
     assert (rows["stem"].weight_bits, rows["stem"].input_bits) == (8, 8)
     assert rows["stem"].packed_bytes == 8 * 3 * 49 + 8 * 4
     assert rows["stem"].float_macs == 8 * 3 * 49 * 64
@@ -270,7 +272,7 @@ def test_summary_counts_8_bits() -> None:
 
 
 def test_damaged_layers_are_refused(tmp_path: Path) -> None:
-    packed = pack(binary_net(), remainder="int8")
+    packed = pack_layers(binary_net(), remainder="int8")
     for value, words in [
         (float("nan"), "is infinite or NaN"),
         (float("inf"), "is infinite or NaN"),
@@ -280,18 +282,18 @@ def test_damaged_layers_are_refused(tmp_path: Path) -> None:
         damaged.head.scale[2] = value
         save(damaged, tmp_path / "a")
         with pytest.raises(PackedFileError, match=f"layer 'head' is damaged: a scale {words}"):
-            load(tmp_path / "a", Net())
+            load_layers(tmp_path / "a", Net())
     packed.head.levels[1, 1] = -128
     save(packed, tmp_path / "a")
     with pytest.raises(PackedFileError, match="layer 'head' is damaged: a weight is -128"):
-        load(tmp_path / "a", Net())
+        load_layers(tmp_path / "a", Net())
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     class Own(nn.Linear):
         pass
 
-    save(pack(binary_net(), remainder="int8"), tmp_path / "a")
+    save(pack_layers(binary_net(), remainder="int8"), tmp_path / "a")
     for name, other, words in [
         ("head", Own(12, 5), "'head' is a Linear in the file, but a Own"),
         ("head", nn.Linear(12, 6), "'head' has a weight of shape"),
@@ -305,7 +307,7 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
         model = Net()
         setattr(model, name, other)
         with pytest.raises(PackedFileError, match=words):
-            load(tmp_path / "a", model)
+            load_layers(tmp_path / "a", model)
 
 
 def test_bad_arguments() -> None:
@@ -314,11 +316,11 @@ def test_bad_arguments() -> None:
         ({"vectors": 16}, "vectors"),
     ]:
         with pytest.raises(ValueError, match=words):
-            pack(binary_net(), **options)
+            pack_layers(binary_net(), **options)
     model = binary_net()
     nn.init.constant_(model.head.weight, float("nan"))
     with pytest.raises(ValueError, match="layer 'head': its weight has NaN or infinite entries"):
-        pack(model, remainder="int8")
+        pack_layers(model, remainder="int8")
     with pytest.raises(ValueError, match="relative to the largest output"):
         error(packed_alone(nn.Linear(2, 2, bias=False)), nn.Linear(2, 2, bias=False), torch.zeros(1, 2))
     with pytest.raises(ValueError, match="has no packed layer"):

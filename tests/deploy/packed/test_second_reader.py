@@ -1,4 +1,4 @@
-"""docs/file-format.md suffices to read a packed file: `second_reader.py`, written by it, answers as `pc.load` does."""
+"""docs/file-format.md is enough to read a packed file: `second_reader.py`, written from it, agrees with `pc.load`."""
 
 import ast
 import copy
@@ -47,7 +47,7 @@ def binary_conv(activations: str | None = None, padding_value: int = 0, **geomet
 
 
 def assert_read_alike(path: Path, model: nn.Module, architecture: nn.Module, example: Tensor, **options: str) -> None:
-    """The first layer of a sequence, by both readers: the same weight to the bit, answers within rounding."""
+    """Compare the first layer of a sequence in both readers: equal weights, and outputs up to rounding."""
     pc.save(pc.pack(model.eval(), **options), path)
     (loaded, *_) = pc.load(path, architecture)
     _, layers = second_reader.read(path)
@@ -96,7 +96,7 @@ def test_learned_thresholds(tmp_path: Path) -> None:
 
 
 def in_8_bits(first: nn.Module) -> nn.Sequential:
-    """What stays float in a network with one binary layer."""
+    """A network with one binary layer, whose other layers stay float."""
     return nn.Sequential(first, nn.Flatten(0), nn.LazyLinear(3))
 
 

@@ -1,4 +1,4 @@
-"""The files of whole networks are as small as their weights let them be."""
+"""Files of whole networks have no more bytes than their weights need."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Vectors rounded to float16: which, how far, and what the file says of them."""
+"""Vectors rounded to float16: which ones, by how much, and how the file stores them."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from packed_nets import MLP, Shared, binary_mlp, binary_shared
 from torch import Tensor, nn
 
 from fuzzing.packed_files import resealed
-from proxconnect.deploy.packed import PackedFileError, load, pack, save
-from proxconnect.deploy.packed.halves import as_half, halved, is_vector
+from proxconnect.deploy.packed import PackedFileError, load_layers, pack_layers, save
+from proxconnect.deploy.packed.half_vectors import as_half, halved, is_vector
 
 
 def header_of(path: Path) -> dict[str, dict[str, object]]:
@@ -68,36 +68,36 @@ def test_minus_zero_keeps_its_sign() -> None:
 def test_what_is_packed_is_what_is_shipped(tmp_path: Path) -> None:
     model = binary_mlp()
     model.norm.weight.data.normal_(), model.norm.bias.data.normal_()
-    packed, input = pack(model, vectors="float16"), torch.randn(4, 5)
+    packed, input = pack_layers(model, vectors="float16"), torch.randn(4, 5)
     assert torch.equal(packed.norm.weight, model.norm.weight.half().float())
     assert packed.norm.weight.dtype == torch.float32
     save(packed, tmp_path / "a")
-    loaded = load(tmp_path / "a", MLP())
+    loaded = load_layers(tmp_path / "a", MLP())
     assert torch.equal(loaded(input), packed(input))
     assert all(entry["dtype"] in ("F16", "U8") for name, entry in header_of(tmp_path / "a").items() if "_" not in name)
     assert all(tensor.dtype != torch.float16 for tensor in loaded.state_dict().values())
 
 
 def test_what_changed_after_packing_is_saved_as_it_is(tmp_path: Path) -> None:
-    packed = pack(binary_mlp(), vectors="float16")
+    packed = pack_layers(binary_mlp(), vectors="float16")
     packed.norm.bias.fill_(1 / 3)
     packed.norm.weight.fill_(1e30)
     save(packed, tmp_path / "a")
     assert [header_of(tmp_path / "a")[f"norm.{name}"]["dtype"] for name in ("bias", "weight")] == ["F32", "F32"]
-    assert torch.equal(load(tmp_path / "a", MLP()).norm.bias, packed.norm.bias)
+    assert torch.equal(load_layers(tmp_path / "a", MLP()).norm.bias, packed.norm.bias)
 
 
 def test_tiny_variances_and_huge_means_stay(tmp_path: Path) -> None:
     _, model = binary_shared()
     norm = model.features[1]
     norm.running_var[0], norm.running_mean[1] = 1e-9, 1e6
-    packed, image = pack(model, vectors="float16"), torch.randn(1, 3, 5, 5)
+    packed, image = pack_layers(model, vectors="float16"), torch.randn(1, 3, 5, 5)
     assert torch.equal(packed.features[1].running_var, norm.running_var)
     assert torch.equal(packed.features[1].running_mean, norm.running_mean)
     save(packed, tmp_path / "a")
     entries = header_of(tmp_path / "a")
     assert [entries[f"features.1.{name}"]["dtype"] for name in ("running_var", "weight")] == ["F32", "F16"]
-    torch.testing.assert_close(load(tmp_path / "a", Shared())(image), packed(image))
+    torch.testing.assert_close(load_layers(tmp_path / "a", Shared())(image), packed(image))
 
 
 def test_halves_where_nothing_says_so_are_refused(tmp_path: Path) -> None:
@@ -107,12 +107,12 @@ def test_halves_where_nothing_says_so_are_refused(tmp_path: Path) -> None:
         text = data[8 : 8 + length].replace(b'\\"vectors\\":\\"float16\\"', f'\\"vectors\\":\\"{vectors}\\"'.encode())
         path.write_bytes(resealed(len(text).to_bytes(8, "little") + text + data[8 + length :]))
 
-    save(pack(binary_mlp(), vectors="float16"), tmp_path / "a")
+    save(pack_layers(binary_mlp(), vectors="float16"), tmp_path / "a")
     claim(tmp_path / "a", "float16")
-    assert isinstance(load(tmp_path / "a", MLP()), MLP)
+    assert isinstance(load_layers(tmp_path / "a", MLP()), MLP)
     claim(tmp_path / "a", "float32")
     with pytest.raises(PackedFileError, match=r"is F16 of shape .* but must be F32"):
-        load(tmp_path / "a", MLP())
+        load_layers(tmp_path / "a", MLP())
 
 
 def test_matrices_are_never_halves(tmp_path: Path) -> None:
@@ -126,6 +126,6 @@ def test_matrices_are_never_halves(tmp_path: Path) -> None:
 
     model = Table()
     model.mlp = binary_mlp()
-    save(pack(model, vectors="float16"), tmp_path / "a")
+    save(pack_layers(model, vectors="float16"), tmp_path / "a")
     assert header_of(tmp_path / "a")["table"]["dtype"] == "F32"
-    assert torch.equal(load(tmp_path / "a", Table()).table, torch.ones(2, 3))
+    assert torch.equal(load_layers(tmp_path / "a", Table()).table, torch.ones(2, 3))

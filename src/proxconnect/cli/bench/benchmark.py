@@ -12,7 +12,7 @@ from torch import nn
 import proxconnect
 from proxconnect._support.example import tensors_in
 from proxconnect.cli.bench import generation
-from proxconnect.cli.bench.contest import FILES, FLOAT, PACKED, Contender, Contest, Say
+from proxconnect.cli.bench.contest import FILES, FLOAT, PACKED, Contest, Say
 from proxconnect.cli.bench.layers import time_layers
 from proxconnect.cli.bench.profile import binary_share, profile
 from proxconnect.cli.bench.timing import threads
@@ -94,28 +94,16 @@ def _measured(
         say(f"writing {options.tokens} tokens, again and again")
         writers = {FLOAT: model, PACKED: small}
         writing = generation.time_writing(writers, options.prompt, options.tokens, options.rounds)
+    files = {name: (folder / file).stat().st_size for name, file in FILES.items()}
     return {
         "machine": Machine.here(),
-        "networks": [_network(contender, folder) for contender in contenders],
+        "networks": [{**one, "peak_memory": None, "file": files.get(one["name"])} for one in contenders],
         "largest_answer": max((float(t.abs().max()) for t in hard if t.numel()), default=0.0),
         "binary_share_of_time": binary_share(parts),
         "profile": parts,
         "layers": layers,
         "generation": writing,
         "absent": contest.absent,
-    }
-
-
-def _network(contender: Contender, folder: Path) -> dict[str, Any]:
-    return {
-        "name": contender.name,
-        "version": contender.version,
-        "latency": contender.latency,
-        "speedup": contender.speedup,
-        "throughput": {size: contender.throughput(size) for size in contender.seconds},
-        "largest_difference": contender.difference,
-        "peak_memory": None,
-        "file": (folder / FILES[contender.name]).stat().st_size if contender.name in FILES else None,
     }
 
 

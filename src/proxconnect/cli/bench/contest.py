@@ -23,28 +23,6 @@ Say = Callable[[str], None]
 """Takes a line on what is going on."""
 
 
-@dataclass(frozen=True)
-class Contender:
-    """One way to run the whole network."""
-
-    name: str
-    """"float" and "packed" for torch, or the name of an engine."""
-    version: str
-    """The version of torch or of the engine."""
-    latency: Spread
-    """Seconds of a run on the example."""
-    speedup: Spread
-    """Seconds of float by these, round by round."""
-    seconds: Mapping[int, tuple[float, ...]]
-    """Seconds of a run, one per round, by size of batch."""
-    difference: float
-    """The largest |Δ| to the answers of the network that it runs; for the packed network, of the binary one."""
-
-    def throughput(self, batch: int) -> float:
-        """Return the inputs per second, in batches of that size."""
-        return batch / Spread.of(self.seconds[batch]).median
-
-
 @dataclass
 class Contest:
     """All forms of one network, and other engines, on one input after another."""
@@ -66,8 +44,12 @@ class Contest:
     absent: dict[str, str] = field(default_factory=dict)
     """The reasons why engines did not run, by name."""
 
-    def contenders(self, example: Any, batches: tuple[int, ...]) -> tuple[Contender, ...]:
-        """Measure all contenders on the example and on batches of it."""
+    def contenders(self, example: Any, batches: tuple[int, ...]) -> list[dict[str, Any]]:
+        """Measure all contenders on the example and on batches of it.
+
+        Returns:
+            The rows of `networks` in `proxconnect bench --json`, without memory and file.
+        """
         own = batch_of(example)
         times = {own: self._times(example)}
         for size in batches:
@@ -77,14 +59,19 @@ class Contest:
                 require_runs(f"{self.title}, in a batch of {size},", self.model, batch)
                 times[size] = self._times(batch)
         versions = {rival.name: rival.version for rival in rivals.RIVALS if rival.name in times[own]}
-        return tuple(
-            Contender(
-                name, versions.get(name, str(torch.__version__)), Spread.of(taken),
-                Spread.of(quotients(times[own][FLOAT], taken)),
-                {size: times[size][name] for size in batches if name in times[size]}, self.differences.get(name, 0.0),
-            )
-            for name, taken in times[own].items()
-        )  # fmt: skip
+        found = []
+        for name, taken in times[own].items():
+            seconds = {size: times[size][name] for size in batches if name in times[size]}
+            found.append({
+                "name": name,
+                "version": versions.get(name, str(torch.__version__)),
+                "latency": Spread.of(taken),
+                "speedup": Spread.of(quotients(times[own][FLOAT], taken)),
+                "seconds": seconds,
+                "throughput": {size: size / Spread.of(several).median for size, several in seconds.items()},
+                "largest_difference": self.differences.get(name, 0.0),
+            })  # fmt: skip
+        return found
 
     def _times(self, example: Any) -> dict[str, tuple[float, ...]]:
         networks = {FLOAT: self.model, **self.packed}

@@ -1,7 +1,6 @@
 """The speed at which causal language models of transformers write with their own `generate`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -10,32 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.cli.bench.timing import Spread, in_turn, quotients
-
-
-@dataclass(frozen=True)
-class Writer:
-    """A network that writes."""
-
-    name: str
-    first_token: Spread
-    """Seconds from the call of `generate` to the first new token; the whole prompt runs through the network."""
-    first_speedup: Spread
-    """Seconds of the first network by these, round by round."""
-    rate: Spread
-    """Tokens per second after the first one; each is a run on one token and the cache of keys and values."""
-    rate_speedup: Spread
-    """This rate by that of the first network, round by round."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """Networks that write after the same prompt, greedily, one text at a time."""
-
-    prompt: int
-    """The tokens of the prompt."""
-    tokens: int
-    """The new tokens."""
-    writers: tuple[Writer, ...]
 
 
 def can_write(model: nn.Module) -> bool:
@@ -58,8 +31,14 @@ def require_room(title: str, model: nn.Module, prompt: int, tokens: int) -> None
         raise ValueError(f"{title} has {room} positions: --prompt {prompt} and --tokens {tokens} are more together")
 
 
-def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, rounds: int) -> Generation:
-    """Time how fast each form of one network writes, and compare all with the first one."""
+def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, rounds: int) -> dict[str, Any]:
+    """Time how fast each form of one network writes after the same prompt, greedily, one text at a time.
+
+    Returns:
+        `prompt` and `tokens`, and `writers`, each with its `name` and spreads: `first_token`, the seconds from the
+        call of `generate` to the first new token; `rate`, the tokens per second after that, each a run on one token and
+        the cache of keys and values; `first_speedup` and `rate_speedup` over the first form, round by round.
+    """
     ids = _prompt(next(iter(models.values())), prompt)
     works = {name: partial(_write, model, ids, tokens) for name, model in models.items()}
     for work in works.values():
@@ -68,13 +47,17 @@ def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, roun
     firsts = {name: [first for first, _ in several] for name, several in taken.items()}
     steps = {name: [rest / (tokens - 1) for _, rest in several] for name, several in taken.items()}
     reference = next(iter(models))
-    return Generation(prompt, tokens, tuple(
-        Writer(
-            name, Spread.of(firsts[name]), Spread.of(quotients(firsts[reference], firsts[name])),
-            Spread.of([1 / seconds for seconds in steps[name]]), Spread.of(quotients(steps[reference], steps[name])),
-        )
+    writers = [
+        {
+            "name": name,
+            "first_token": Spread.of(firsts[name]),
+            "first_speedup": Spread.of(quotients(firsts[reference], firsts[name])),
+            "rate": Spread.of([1 / seconds for seconds in steps[name]]),
+            "rate_speedup": Spread.of(quotients(steps[reference], steps[name])),
+        }
         for name in models
-    ))  # fmt: skip
+    ]
+    return {"prompt": prompt, "tokens": tokens, "writers": writers}
 
 
 class _Stopwatch:

@@ -17,42 +17,8 @@ _TURN = 0.002
 """Seconds of a turn: many calls of a small layer, one of a large one."""
 
 
-@dataclass(frozen=True)
-class LayerTimes:
-    """A unit that is timed as one: a binary layer, or an attention with its binary projections."""
-
-    name: str
-    kind: str
-    """The class of its float form."""
-    members: tuple[str, ...]
-    """The binary layers in it."""
-    shapes: tuple[tuple[int, ...], ...]
-    """The shapes of their weights."""
-    calls: int
-    """Its calls in one run of the network; 0, and then without times, if other code takes its weight."""
-    macs: int
-    """Its multiply-adds in one run."""
-    float_seconds: Spread | None
-    """Seconds of one call of its float form."""
-    packed_seconds: Spread | None
-    """Seconds of one call of its packed form."""
-    speedup: Spread | None
-    """Float by packed, round by round."""
-    float_bytes: int
-    """Bytes of the float weights."""
-    packed_bytes: int
-    """Bytes of the packed weights."""
-
-    @property
-    def seconds(self) -> tuple[float, float]:
-        """The seconds of float and of packed in one run; 0 if it is not called."""
-        spreads = (self.float_seconds, self.packed_seconds)
-        float_all, packed_all = (0.0 if spread is None else self.calls * spread.median for spread in spreads)
-        return float_all, packed_all
-
-
 class Unit(NamedTuple):
-    """A part of the network that is timed as one, in both forms."""
+    """A binary layer, or an attention with its binary projections, timed as one in both forms."""
 
     name: str
     members: Mapping[str, PackedLayer]
@@ -70,15 +36,27 @@ def units(floats: nn.Module, packed: nn.Module) -> list[Unit]:
     return [Unit(name, members, float_modules[name], packed.get_submodule(name)) for name, members in found.items()]
 
 
-def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int) -> tuple[LayerTimes, ...]:
-    """Time both forms of every unit on the input that the packed network gives it."""
+def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int) -> list[dict[str, Any]]:
+    """Time both forms of every unit on the input that the packed network gives it.
+
+    Returns:
+        The rows of `layers` in `proxconnect bench --json`. The spreads are of the seconds of one call, and None if
+        other code takes the weight of a layer, whose `calls` are then 0. `macs` are those of one run of the network.
+    """
     found = units(floats, packed)
     calls = _captured(packed, [unit.packed_form for unit in found], example)
     macs = count(floats, example).macs
-    return tuple(
+    return [
         _times(unit, calls.get(unit.packed_form), sum(macs[m] for m in unit.float_form.modules()), rounds)
         for unit in found
-    )
+    ]
+
+
+def seconds_in_run(layer: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the seconds of float and of packed in one run of the network, from a row of `time_layers`."""
+    spreads = (layer["float_seconds"], layer["packed_seconds"])
+    float_all, packed_all = (0.0 if spread is None else layer["calls"] * spread.median for spread in spreads)
+    return float_all, packed_all
 
 
 def _counterpart(name: str, float_modules: Mapping[str, nn.Module]) -> str:
@@ -113,7 +91,7 @@ def _captured(model: nn.Module, modules: Iterable[nn.Module], example: Any) -> d
     return calls
 
 
-def _times(unit: Unit, call: _Call | None, macs: int, rounds: int) -> LayerTimes:
+def _times(unit: Unit, call: _Call | None, macs: int, rounds: int) -> dict[str, Any]:
     spreads: list[Spread | None] = [None, None, None]
     if call is not None:
         works = {
@@ -123,16 +101,14 @@ def _times(unit: Unit, call: _Call | None, macs: int, rounds: int) -> LayerTimes
         floats, packed = interleaved(works, rounds, _TURN).values()
         spreads = [Spread.of(seconds) for seconds in (floats, packed, quotients(floats, packed))]
     specs = [layer.spec for layer in unit.members.values()]
-    return LayerTimes(
-        name=unit.name,
-        kind=type(unit.float_form).__name__,
-        members=tuple(unit.members),
-        shapes=tuple(spec.shape for spec in specs),
-        calls=0 if call is None else call.times,
-        macs=macs,
-        float_seconds=spreads[0],
-        packed_seconds=spreads[1],
-        speedup=spreads[2],
-        float_bytes=sum(spec.entries * spec.dtype.itemsize for spec in specs),
-        packed_bytes=sum(spec.tensor_bytes for spec in specs),
-    )
+    return {
+        "name": unit.name,
+        "kind": type(unit.float_form).__name__,
+        "members": list(unit.members),
+        "shapes": [spec.shape for spec in specs],
+        "calls": 0 if call is None else call.times,
+        "macs": macs,
+        **dict(zip(("float_seconds", "packed_seconds", "speedup"), spreads, strict=True)),
+        "float_bytes": sum(spec.entries * spec.dtype.itemsize for spec in specs),
+        "packed_bytes": sum(spec.tensor_bytes for spec in specs),
+    }

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from proxconnect._support.text import shortened, some
 from proxconnect.cli.bench import rivals
 from proxconnect.cli.bench.contest import FLOAT, PACKED
-from proxconnect.cli.bench.generation import Generation
-from proxconnect.cli.bench.layers import LayerTimes
+from proxconnect.cli.bench.layers import seconds_in_run
 from proxconnect.cli.bench.profile import Part
 from proxconnect.cli.examples import shown as shown_shapes
 from proxconnect.cli.tables import table
@@ -96,15 +95,15 @@ def _throughput(networks: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> 
     return made
 
 
-def writing(found: Generation) -> "Table":
+def writing(found: Mapping[str, Any]) -> "Table":
     """Make a table with a line for each network that writes."""
-    first = f"{found.tokens} tokens after\na prompt of {found.prompt}"
+    first = f"{found['tokens']} tokens after\na prompt of {found['prompt']}"
     made = table(first, "first token\nms", "x as\nfast", "then\ntokens/s", "quartiles", "x as\nfast")
-    for one in found.writers:
+    for one in found["writers"]:
+        rate = one["rate"]
         made.add_row(
-            title_of(one.name), milliseconds(one.first_token.median), f"{one.first_speedup.median:.2f}",
-            _three(one.rate.median), f"{_three(one.rate.low)} to {_three(one.rate.high)}",
-            f"{one.rate_speedup.median:.2f}",
+            title_of(one["name"]), milliseconds(one["first_token"].median), f"{one['first_speedup'].median:.2f}",
+            _three(rate.median), f"{_three(rate.low)} to {_three(rate.high)}", f"{one['rate_speedup'].median:.2f}",
         )  # fmt: skip
     return made
 
@@ -133,26 +132,29 @@ def _profile(parts: Sequence[Part]) -> "Table":
     return made
 
 
-def _layers(layers: Sequence[LayerTimes]) -> "Table":
+def _layers(layers: Sequence[Mapping[str, Any]]) -> "Table":
     """Make a table of the layers that take most of the packed network's time."""
     made = table("layer", "weight", "MACs", "float\nms", "packed\nms", "x as\nfast", "float\nbytes", "packed\nbytes",
                  left=2)  # fmt: skip
-    longest, others = _longest(layers, lambda layer: layer.seconds[1])
+    longest, others = _longest(layers, lambda layer: seconds_in_run(layer)[1])
     for layer in longest:
-        times = (None if spread is None else spread.median for spread in (layer.float_seconds, layer.packed_seconds))
-        name = (layer.name or "(the model)") + (f" ({layer.calls} calls)" if layer.calls > 1 else "")
-        weight = "×".join(map(str, layer.shapes[0])) if len(layer.shapes) == 1 else f"{len(layer.shapes)} weights"
+        times = ["", "", ""]
+        if layer["calls"]:
+            seconds = (milliseconds(layer[form].median) for form in ("float_seconds", "packed_seconds"))
+            times = [*seconds, f"{layer['speedup'].median:.2f}"]
+        name = (layer["name"] or "(the model)") + (f" ({layer['calls']} calls)" if layer["calls"] > 1 else "")
+        shapes = layer["shapes"]
+        weight = "×".join(map(str, shapes[0])) if len(shapes) == 1 else f"{len(shapes)} weights"
         made.add_row(
-            shortened(name, 22), shortened(weight, 11), short(layer.macs) if layer.macs else "",
-            *map(milliseconds, times), "" if layer.speedup is None else f"{layer.speedup.median:.2f}",
-            short(layer.float_bytes), short(layer.packed_bytes),
+            shortened(name, 22), shortened(weight, 11), short(layer["macs"]) if layer["macs"] else "",
+            *times, short(layer["float_bytes"]), short(layer["packed_bytes"]),
         )  # fmt: skip
     if others:
-        floats, packed = (sum(times) for times in zip(*(layer.seconds for layer in others), strict=True))
+        macs, before, after = (sum(other[key] for other in others) for key in ("macs", "float_bytes", "packed_bytes"))
+        floats, packed = (sum(times) for times in zip(*map(seconds_in_run, others), strict=True))
         made.add_row(
-            f"and {len(others)} more", "", short(sum(o.macs for o in others)), milliseconds(floats),
-            milliseconds(packed), f"{floats / packed:.2f}" if packed else "",
-            short(sum(o.float_bytes for o in others)), short(sum(o.packed_bytes for o in others)), style="dim",
+            f"and {len(others)} more", "", short(macs), milliseconds(floats), milliseconds(packed),
+            f"{floats / packed:.2f}" if packed else "", short(before), short(after), style="dim",
         )  # fmt: skip
     return made
 
@@ -178,14 +180,14 @@ def _bounds(bench: Mapping[str, Any]) -> Iterator[str]:
     if share < 1:
         speedup = next(one["speedup"].median for one in bench["networks"] if one["name"] == PACKED)
         yield f"If they took none, it would be {speedup / (1 - share):.2f}x as fast as float: the rest bounds it."
-    uncalled = [layer.name for layer in bench["layers"] if not layer.calls]
+    uncalled = [layer["name"] for layer in bench["layers"] if not layer["calls"]]
     if uncalled:
         yield f"Never called, since other code takes their weights: {some(uncalled)}"
 
 
-def milliseconds(seconds: float | None) -> str:
+def milliseconds(seconds: float) -> str:
     """Format seconds as milliseconds with three digits, or to a thousandth."""
-    return "" if seconds is None else _three(1000 * seconds)
+    return _three(1000 * seconds)
 
 
 def _three(value: float) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from proxconnect._support.user_code import LoadError, file_of, guarded, line_of, load
 from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, Sharpness, prox, resolve
-from proxconnect.pairs.surrogates import SURROGATES
+from proxconnect.pairs.catalogue import SURROGATES
 from proxconnect.theory.functions.blackbox import ProbeError, autograd_derivative
 from proxconnect.theory.verdicts.decomposition import decompose
 from proxconnect.theory.verdicts.verdict import Verdict

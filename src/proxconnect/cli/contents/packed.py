@@ -9,8 +9,9 @@ from torch import Tensor
 from proxconnect._support.text import shortened
 from proxconnect.cli.answer import Answer
 from proxconnect.cli.tables import table
-from proxconnect.deploy.packed import PackedFileError, container
-from proxconnect.deploy.packed.metadata import Metadata
+from proxconnect.deploy.packed import PackedFileError
+from proxconnect.deploy.packed.file import tensor_file
+from proxconnect.deploy.packed.file.metadata import Metadata
 from proxconnect.inspection.table import short
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def packed_contents(path: Path) -> Answer:
     """Read the layers of a packed file, and its tensors of no layer; PackedFileError if it is damaged."""
     try:
-        with container.open_checked(path) as file:
+        with tensor_file.open_checked(path) as file:
             metadata = Metadata.of(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
     except ValueError as fault:

@@ -83,7 +83,7 @@ def ship(run: Run, model: nn.Module, dataset: data.Dataset, root: Path | None, p
         FreshProcessError: that process failed.
     """
     here = answers(model, dataset.test_images)
-    small = packed.pack(model)
+    small = packed.pack_layers(model)
     packed.save(small, path)
     there = _answers_elsewhere(path, dataset.name, root)
     layers = [module for module in small.modules() if isinstance(module, PackedLayer)]
@@ -130,7 +130,7 @@ def _answers_elsewhere(path: Path, name: str, root: Path | None) -> Tensor:
 def _answer(connection: Connection, path: Path, name: str, root: Path | None, threads: int) -> None:
     torch.set_num_threads(threads)
     try:
-        model = packed.load(path, build(FLOAT, name))
+        model = packed.load_layers(path, build(FLOAT, name))
         connection.send(answers(model, data.load(name, root).test_images).tolist())
     except Exception:
         connection.send(traceback.format_exc())

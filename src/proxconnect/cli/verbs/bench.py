@@ -134,9 +134,9 @@ def _require_folder(path: Path) -> None:
 def _draw(bench: Mapping[str, Any], path: Path) -> None:
     networks = {title_of(one["name"]): dataclasses.astuple(one["latency"]) for one in bench["networks"]}
     layers = {
-        layer.name: (layer.float_seconds.median, layer.packed_seconds.median)
+        layer["name"]: (layer["float_seconds"].median, layer["packed_seconds"].median)
         for layer in bench["layers"]
-        if layer.float_seconds is not None and layer.packed_seconds is not None
+        if layer["calls"]
     }
     threads = bench["machine"].threads
     title = f"{bench['model']}, {bench['mode']}, {threads} thread{'s' * (threads > 1)}"

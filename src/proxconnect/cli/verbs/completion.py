@@ -12,7 +12,7 @@ from proxconnect.cli.networks import LANGUAGE_MODELS
 from proxconnect.cli.parser import Parser, complain
 from proxconnect.cli.verbs.train import VERBS
 from proxconnect.pairs import PAIRS
-from proxconnect.pairs.surrogates import SURROGATES
+from proxconnect.pairs.catalogue import SURROGATES
 from proxconnect.training.models import names
 
 SHELLS = ("bash", "zsh", "fish")

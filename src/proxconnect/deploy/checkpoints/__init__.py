@@ -1,4 +1,4 @@
-"""Training checkpoints, whoever wrote them: their tensors, and which of them are those of a network."""
+"""Training checkpoints of any training loop: their tensors, and the tensors of a network among them."""
 
 from proxconnect.deploy.checkpoints.matching import Matched, fill, match
 from proxconnect.deploy.checkpoints.reading import Checkpoint, CheckpointError, is_packed, read

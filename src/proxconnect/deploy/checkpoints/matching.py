@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint are those of a network, and their way into it."""
+"""Match the tensors of a checkpoint with those of a network, and load them into it."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from proxconnect.layers import BinaryLayer
 
 _LATENT = ".latent"
 FLOAT_NAMES = ((".latent", ".weight"), ("_binary.latent", ""))
-"""What ends the name of a binary weight, and what ends the float one's in its place: of a layer, of a parameter."""
+"""The end of a latent weight's name, and the end of the float weight's: for a layer, and for a raw parameter."""
 
 
 @dataclass(frozen=True)
@@ -21,23 +21,30 @@ class Matched:
     """The tensors of one network in a checkpoint."""
 
     prefix: str
-    """What stands before their names in the file."""
+    """The prefix of their names in the file."""
     tensors: Mapping[str, Tensor]
+    """By their names in the network."""
 
     @property
     def binary_layers(self) -> tuple[str, ...]:
-        """The layers with latents, by qualified name."""
+        """The qualified names of the layers with latent weights."""
         return tuple(name.removesuffix(_LATENT) for name in self.tensors if name.endswith(_LATENT))
 
     def has(self, layer: str, name: str) -> bool:
-        """Whether it has that tensor of a layer."""
+        """Return True if the checkpoint has that tensor of a layer."""
         return f"{layer}.{name}" in self.tensors
 
 
 def match(checkpoint: Checkpoint, model: nn.Module, prefix: str | None = None) -> Matched:
-    """The tensors of `model`, float or binary, wherever in the file they stand, under `prefix` if that is given.
+    """Find the tensors of `model`, a float or binary network, in a checkpoint.
 
-    CheckpointError where none stands there, or where the network stands there twice.
+    Args:
+        checkpoint: the file.
+        model: the network that was trained, with any weights.
+        prefix: the prefix of its names in the file, or None to find it.
+
+    Raises:
+        CheckpointError: if no tensor of the network is there, or if the network is there twice.
     """
     names = set(model.state_dict())
     places = Counter(_places(checkpoint.tensors, names))
@@ -53,7 +60,7 @@ def match(checkpoint: Checkpoint, model: nn.Module, prefix: str | None = None) -
 
 
 def fill(model: nn.Module, matched: Matched, checkpoint: Checkpoint) -> None:
-    """Load the tensors into `model`; CheckpointError that names what is missing, left over or of another shape."""
+    """Load the tensors into `model`; CheckpointError names missing tensors, extra ones, and those of another shape."""
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     for name, tensor in matched.tensors.items():
         inside = shapes.get(name, shapes.get(_binary_name(name, model)))
@@ -64,15 +71,22 @@ def fill(model: nn.Module, matched: Matched, checkpoint: Checkpoint) -> None:
             )
     try:
         missing, left = model.load_state_dict(dict(matched.tensors), strict=False)
-    except RuntimeError as error:  # what a quantizer refuses
+    except RuntimeError as error:  # a quantizer refuses a value
         raise CheckpointError(f"{checkpoint.path}: {' '.join(str(error).split())}") from error
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]  # it matters to training alone
-    if missing or left:
-        raise CheckpointError(_not_fitting(checkpoint, missing, left))
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]  # training alone needs it
+    says = []
+    if missing:
+        near = get_close_matches(missing[0], left, n=1, cutoff=0.6)
+        guess = f" (is {missing[0]!r} its {near[0]!r}?)" if near else ""
+        says.append(f"it lacks {some([repr(name) for name in missing])}{guess}")
+    if left:
+        says.append(f"it has {some([repr(name) for name in left])}, which the network lacks")
+    if says:
+        raise CheckpointError(f"{checkpoint.path} is of another network: {', and '.join(says)}")
 
 
 def _places(names: Iterable[str], wanted: set[str]) -> Iterable[str]:
-    """What stands before each name that is one of the network's."""
+    """Yield the prefix of each name that ends in one of the network's names."""
     for name in names:
         forms = [name, *(name.removesuffix(end) + instead for end, instead in FLOAT_NAMES if name.endswith(end))]
         for form in forms:
@@ -97,21 +111,10 @@ def _most_fitting(checkpoint: Checkpoint, places: Counter[str], names: set[str])
 
 
 def _binary_name(name: str, model: nn.Module) -> str:
-    """How `model` calls what a float network calls `name`."""
+    """Return the name in `model` of the tensor that a float network calls `name`."""
     owner, _, own = name.rpartition(".")
     try:
         is_binary = own == "weight" and isinstance(model.get_submodule(owner), BinaryLayer)
     except AttributeError:
         return name
     return f"{owner}{_LATENT}" if is_binary and owner else name
-
-
-def _not_fitting(checkpoint: Checkpoint, missing: list[str], left: list[str]) -> str:
-    says = []
-    if missing:
-        near = get_close_matches(missing[0], left, n=1, cutoff=0.6)
-        guess = f" (is {missing[0]!r} its {near[0]!r}?)" if near else ""
-        says.append(f"it lacks {some([repr(name) for name in missing])}{guess}")
-    if left:
-        says.append(f"it has {some([repr(name) for name in left])}, which the network lacks")
-    return f"{checkpoint.path} is of another network: {', and '.join(says)}"

@@ -1,4 +1,4 @@
-"""Training checkpoints: files of tensors, from torch or safetensors, however they are nested."""
+"""Read training checkpoints: files of tensors from torch or safetensors, nested in any way."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from proxconnect._support.regular_files import require_regular
-from proxconnect.deploy.packed import container
-from proxconnect.deploy.packed.metadata import KEY
+from proxconnect.deploy.packed.file import tensor_file
+from proxconnect.deploy.packed.file.metadata import KEY
 
 _ZIP = b"PK\x03\x04"
 _LEAST_VISITED = 10_000
-"""Values that a file may hold beyond one for each of its bytes, since one may be held in several places."""
+"""The values that a file may hold beyond one for each of its bytes; a value in several places counts in each."""
 
 Plain = int | float | str
 
@@ -29,27 +29,28 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds, by dotted names: `{"model": {"fc.bias": t}}` has `model.fc.bias`."""
+    """The content of a file, by dotted names: `{"model": {"fc.bias": t}}` has `model.fc.bias`."""
 
     path: Path
     tensors: Mapping[str, Tensor]
     values: Mapping[str, Plain]
-    """Numbers and strings beside them, as `epoch` or `optimizer.param_groups.0.lr`."""
+    """The numbers and strings, such as `epoch` or `optimizer.param_groups.0.lr`."""
 
 
 def read(path: Path) -> Checkpoint:
-    """What `torch.save` or safetensors wrote, its tensors mapped rather than copied.
+    """Read a file of `torch.save` or safetensors, without running any code in it. The tensors are mapped.
 
-    No code of the file runs: CheckpointError for pickles of objects, for packed files and for damaged ones. OSError
-    where there is no file to read.
+    Raises:
+        CheckpointError: for a pickle of objects, a packed file or a damaged file.
+        OSError: if there is no file to read.
     """
-    require_regular(path)
-    with path.open("rb") as file:
-        is_torch = not _is_safetensors(file.read(9))
+    is_safetensors = _is_safetensors(path)
     try:
-        content = read_torch(path) if is_torch else _read_safetensors(path)
+        content = _read_safetensors(path) if is_safetensors else read_torch(path)
         found = _found(content, path.stat().st_size)
-        _require_plain(found)
+        for name, value in found.items():
+            if isinstance(value, Tensor) and (value.layout is not torch.strided or value.is_meta or value.is_quantized):
+                raise ValueError(f"tensor {name!r} is sparse, quantized or without values: save it as a plain tensor")
     except RecursionError:
         raise CheckpointError(f"cannot read {path}: what it holds is nested too deeply, or holds itself") from None
     except ValueError as error:
@@ -61,28 +62,27 @@ def read(path: Path) -> Checkpoint:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether the file is one that `pc.save` wrote; OSError where there is no file to read."""
-    require_regular(path)
-    with path.open("rb") as file:
-        if not _is_safetensors(file.read(9)):
-            return False
+    """Return True for a file that `pc.save` wrote; CheckpointError if it is damaged, OSError if there is none."""
+    if not _is_safetensors(path):
+        return False
     try:
-        with container.open_checked(path) as file:
+        with tensor_file.open_checked(path) as file:
             return KEY in (file.metadata() or {})
     except ValueError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
 
 
-def _is_safetensors(start: bytes) -> bool:
-    return not start.startswith(_ZIP) and start[8:9] == b"{"
-
-
 def read_torch(path: Path, *, mmap: bool = True) -> object:
-    """What `torch.save` wrote, mapped or copied, on the CPU; ValueError, without the path, for all else.
+    """Read a file of `torch.save` to the CPU, without running any code in it.
 
-    No code of the file runs.
+    Args:
+        path: the file, which may be of the zip format or of the older one.
+        mmap: whether to map the tensors of a zip file instead of copying them.
+
+    Raises:
+        ValueError: for any other file. The message does not name the path.
     """
-    if path.suffix == ".safetensors":  # which torch takes for one
+    if path.suffix == ".safetensors":  # torch would read it as one
         raise ValueError("it is no safetensors file, though it is called one: rename what torch wrote to .pt")
     require_regular(path)
     with path.open("rb") as file:
@@ -98,13 +98,20 @@ def read_torch(path: Path, *, mmap: bool = True) -> object:
             f"it is no checkpoint, or it holds objects beside tensors,{what} which could run code and are not read: "
             "save the state dict alone, torch.save(model.state_dict(), path)"
         ) from error
-    except Exception as error:  # whatever a damaged file makes of torch
+    except Exception as error:  # a damaged file may raise anything in torch
         said = str(error).splitlines()
         raise ValueError(f"it is no checkpoint of torch, or damaged ({said[0] if said else error!r})") from error
 
 
+def _is_safetensors(path: Path) -> bool:
+    require_regular(path)
+    with path.open("rb") as file:
+        start = file.read(9)
+    return not start.startswith(_ZIP) and start[8:9] == b"{"
+
+
 def _require_stored(path: Path) -> None:
-    """ValueError for an archive whose parts are larger than it is: compressed, or one within another."""
+    """Raise ValueError for an archive whose parts exceed its size: compressed ones, or one inside another."""
     try:
         with ZipFile(path) as archive:
             unpacked = sum(part.file_size for part in archive.infolist())
@@ -117,7 +124,7 @@ def _require_stored(path: Path) -> None:
 
 
 def _read_safetensors(path: Path) -> object:
-    with container.open_checked(path) as file:
+    with tensor_file.open_checked(path) as file:
         if KEY in (file.metadata() or {}):
             raise ValueError(
                 "it is packed already: `proxconnect summary` shows it, pc.load(path, float_model) loads it"
@@ -125,17 +132,10 @@ def _read_safetensors(path: Path) -> object:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
 
 
-def _require_plain(found: Mapping[str, Any]) -> None:
-    """ValueError for tensors whose entries do not lie in memory one by one."""
-    for name, value in found.items():
-        if isinstance(value, Tensor) and (value.layout is not torch.strided or value.is_meta or value.is_quantized):
-            raise ValueError(f"tensor {name!r} is sparse, quantized or without values: save it as a plain tensor")
-
-
 def _found(content: object, size: int) -> dict[str, Any]:
-    """The tensors and plain values that a file of so many bytes holds; ValueError where lists hold others repeatedly.
+    """Return the tensors and plain values of a file of `size` bytes; ValueError if lists hold others repeatedly.
 
-    A list in itself is written once, and visited as often as it is held: doubled by each of forty, without end.
+    Such a list is written once and visited each time: forty nested lists that each hold the next twice never end.
     """
     visited = _flattened(content, "")
     found = {name: value for name, value in islice(visited, _LEAST_VISITED + size) if value is not None}
@@ -145,14 +145,11 @@ def _found(content: object, size: int) -> dict[str, Any]:
 
 
 def _flattened(value: object, name: str) -> Iterator[tuple[str, Any]]:
-    """The tensors and plain values in mappings and lists, each by the keys on the way to it; None for these."""
+    """Yield the tensors and plain values in nested mappings and lists by dotted name, and None for all else."""
     if isinstance(value, Tensor | int | float | str):
         yield name, value
         return
     yield name, None
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _flattened(part, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list | tuple):
-        for number, part in enumerate(value):
-            yield from _flattened(part, f"{name}.{number}" if name else str(number))
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, part in parts:
+        yield from _flattened(part, f"{name}.{key}" if name else str(key))

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from proxconnect.deploy.fusion.layout import in_format_of, with_channels_last, with_planes
 from proxconnect.deploy.fusion.operation import Operation
-from proxconnect.deploy.packed.compact import CompactLayer
+from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers.react import Shift
 
 _BYTES = 5 << 19

@@ -12,7 +12,7 @@ from proxconnect.deploy.fusion.intervals import signs_of
 from proxconnect.deploy.fusion.operation import Match, Operation
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
-from proxconnect.deploy.packed.kernels import KernelConv, KernelLayer, KernelLinear
+from proxconnect.deploy.packed.layers.by_kernels import KernelConv, KernelLayer, KernelLinear
 from proxconnect.kernels.epilogue import Bits, Signs, Step
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedLinear
@@ -117,8 +117,8 @@ def _can_fuse(layer: KernelLayer) -> bool:
         return False
     if not layer.has_binary_input and not isinstance(layer, KernelLinear):
         return False
-    layer.follow()
-    if layer.panels is None:
+    layer.prepack_if_changed()
+    if layer.prepacked is None:
         return False
     dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
     return dtypes == {torch.float32} and (isinstance(layer, KernelLinear) or len(layer.kernel_size) == 2)
@@ -150,13 +150,13 @@ def _channels_of(layer: KernelLayer) -> int:
 
 
 def _kernel(layer: KernelLayer, then: tuple[Step, ...] | Signs, shift: Shift | None) -> Any:
-    assert layer.panels is not None
-    weight = layer.panels, layer.spec.shape[1 - layer.channel_dims[0]], _channels_of(layer)
+    assert layer.prepacked is not None
+    weight = layer.prepacked, layer.spec.shape[1 - layer.channel_dims[0]], _channels_of(layer)
     output = layer.kernel_scale(), layer.kernel_bias()
     if not layer.has_binary_input:
         assert not isinstance(then, Signs)
         return FusedFloatLinear(*weight, *output, then, layer.inputs == "int8")
     if isinstance(layer, KernelConv):
         geometry, added = (*layer.geometry(), layer.padding_value), None if shift is None else shift.shift
-        return FusedConv2d(layer.panels, *geometry, *output, layer.accumulator, then, input_shift=added)
+        return FusedConv2d(layer.prepacked, *geometry, *output, layer.accumulator, then, input_shift=added)
     return FusedLinear(*weight, *output, layer.accumulator, then)

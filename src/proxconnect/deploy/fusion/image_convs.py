@@ -16,7 +16,7 @@ from proxconnect.deploy.fusion.layout import with_channels_last
 from proxconnect.deploy.fusion.operation import Match, Operation
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
-from proxconnect.deploy.packed.int8 import Int8Conv2d
+from proxconnect.deploy.packed.layers.int8_products import Int8Conv2d
 from proxconnect.kernels.fixed_point import can_be_fixed
 from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, FusedInt8Conv2d
 from proxconnect.kernels.library import has_float_conv
@@ -99,8 +99,8 @@ class Int8Conv(ImageConv):
     @classmethod
     def prepared(cls, layer: Int8Conv2d) -> tuple[tuple[int, ...], Callable[..., Any]]:
         """Return the stride before the kernel, and the kernel."""
-        assert layer.panels is not None
-        weight = layer.panels, *layer.kernel_geometry(), layer.kernel_scale(), layer.kernel_bias()
+        assert layer.prepacked is not None
+        weight = layer.prepacked, *layer.kernel_geometry(), layer.kernel_scale(), layer.kernel_bias()
         return layer.stride_of_seen(), partial(FusedInt8Conv2d, *weight)
 
 

@@ -9,7 +9,7 @@ from torch.fx import Node
 from proxconnect.deploy.fusion.operation import Match, Operation
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
-from proxconnect.deploy.packed.int8 import Int8Linear, Int8Product
+from proxconnect.deploy.packed.layers.int8_products import Int8Linear, Int8Product
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fused_linear import FusedInt8Linear
 
@@ -24,8 +24,8 @@ class Int8Rows(Operation):
     sums_integers = True
 
     def __init__(self, layer: Int8Linear, steps: Sequence[EpilogueStep], then: tuple[Step, ...]) -> None:
-        assert layer.panels is not None
-        weight = layer.panels, layer.in_features, layer.out_features
+        assert layer.prepacked is not None
+        weight = layer.prepacked, layer.in_features, layer.out_features
         kernel = FusedInt8Linear(*weight, layer.kernel_scale(), layer.kernel_bias(), then)
         super().__init__(kernel, steps, are_images=False)
         self.layer = layer
@@ -47,6 +47,6 @@ class Int8Rows(Operation):
 
 def has_kernels(layer: Int8Product) -> bool:
     """Return whether kernels multiply by the whole numbers of a layer."""
-    layer.follow()
+    layer.prepack_if_changed()
     dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
-    return layer.panels is not None and dtypes == {torch.float32}
+    return layer.prepacked is not None and dtypes == {torch.float32}

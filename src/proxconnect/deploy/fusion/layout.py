@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from proxconnect.deploy.packed.compact import CompactLayer
+from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers import BinaryMultiheadAttention
 from proxconnect.layers.react import Shift
 

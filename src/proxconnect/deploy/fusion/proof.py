@@ -14,7 +14,7 @@ from proxconnect.deploy.fusion.comparison import Comparison, ProofError, remaind
 from proxconnect.deploy.fusion.graph_modules import graph_forward, layer_by_layer
 from proxconnect.deploy.fusion.layout import with_channels_last
 from proxconnect.deploy.fusion.segments import Examination, Segment
-from proxconnect.deploy.packed.halves import vectors_of
+from proxconnect.deploy.packed.half_vectors import vectors_of
 from proxconnect.layers.modes import hard
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from proxconnect.deploy.packed.compact import CompactLayer
+from proxconnect.deploy.packed.layers.base import CompactLayer
 
 _Place = tuple[dict[str, Any], str]
 """A registry of a module, and a name in it."""
 
-_UNREAD = ("panels", "num_batches_tracked")
-"""The buffers that no graph is made of: panels follow bits."""
+_UNREAD = ("prepacked", "num_batches_tracked")
+"""The buffers that no graph is made of: prepacked weights follow bits."""
 
 _version = attrgetter("_version")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from proxconnect.deploy.fusion.attributes import Attributes
-from proxconnect.deploy.packed.compact import CompactLayer
+from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers import BinaryMultiheadAttention
 from proxconnect.layers.react import Shift
 

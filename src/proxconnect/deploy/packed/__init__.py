@@ -1,14 +1,19 @@
-"""Packed models: 1 bit a weight in memory and in the file."""
+"""Packed models: 1 bit a weight in memory and in the file.
 
-from proxconnect.deploy.packed.file import PackedFileError, load, save
-from proxconnect.deploy.packed.halves import Vectors
-from proxconnect.deploy.packed.kernels import Inputs
-from proxconnect.deploy.packed.layers import PackedLayer
-from proxconnect.deploy.packed.packing import pack
+`pack_layers` and `load_layers` make models that run layer by layer. `proxconnect.pack` and `proxconnect.load` also fuse
+the layers.
+"""
+
+from proxconnect.deploy.packed.file.loading import PackedFileError, load_layers
+from proxconnect.deploy.packed.file.saving import save
+from proxconnect.deploy.packed.half_vectors import Vectors
+from proxconnect.deploy.packed.layers.by_kernels import Inputs
+from proxconnect.deploy.packed.layers.one_bit import PackedLayer
+from proxconnect.deploy.packed.packing import pack_layers
 from proxconnect.deploy.packed.remainder import Remainder
 from proxconnect.kernels.bits import pack_bits, unpack_bits
 
 __all__ = [
-    "Inputs", "PackedFileError", "PackedLayer", "Remainder", "Vectors", "load", "pack", "pack_bits", "save",
-    "unpack_bits",
+    "Inputs", "PackedFileError", "PackedLayer", "Remainder", "Vectors", "load_layers", "pack_bits", "pack_layers",
+    "save", "unpack_bits",
 ]  # fmt: skip

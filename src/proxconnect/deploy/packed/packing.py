@@ -1,4 +1,4 @@
-"""From a trained binary model to a packed one."""
+"""Pack a trained binary model, layer by layer."""
 
 from typing import Any, get_args
 
@@ -6,25 +6,26 @@ import torch
 from torch import nn
 
 from proxconnect._support.arguments import require_module
-from proxconnect.deploy.finite import require_finite, require_own_finite
-from proxconnect.deploy.packed.halves import Vectors, halve, note_vectors
-from proxconnect.deploy.packed.kernels import Inputs, KernelLayer, let_inputs_be, warn_unless_built
-from proxconnect.deploy.packed.kinds import spec_of
-from proxconnect.deploy.packed.layers import PackedLayer
-from proxconnect.deploy.packed.levels import Int8Layer
-from proxconnect.deploy.packed.remainder import Remainder, give_levels, remaining
-from proxconnect.deploy.packed.spec import DTYPES, LayerSpec
+from proxconnect.deploy.packed.file.architecture import persistent
+from proxconnect.deploy.packed.file.layer_spec import DTYPES, LayerSpec
+from proxconnect.deploy.packed.half_vectors import Vectors, halved, is_vector, note_vectors
+from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.packed.layers.by_kernels import Inputs, set_inputs, warn_unless_built
+from proxconnect.deploy.packed.layers.forms import spec_of
+from proxconnect.deploy.packed.layers.int8 import Int8Layer, levels_of, scale_of
+from proxconnect.deploy.packed.layers.one_bit import PackedLayer
+from proxconnect.deploy.packed.remainder import Remainder, remaining
 from proxconnect.deploy.packed.transplant import transplant
-from proxconnect.deploy.packed.wrappers import require_unwrapped
+from proxconnect.deploy.shippable import require_finite, require_own_finite, require_unwrapped
 from proxconnect.kernels.bits import pack_bits
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.fast_path import call_every_layer
 
 
-def pack(
+def pack_layers(
     model: nn.Module, *, inputs: Inputs = "exact", remainder: Remainder = "float", vectors: Vectors = "float32"
 ) -> nn.Module:
-    """A copy of `model` with packed layers, which run one after another; `proxconnect.pack` says the rest."""
+    """Copy `model` with packed layers that run one after another; see `proxconnect.pack`, which also fuses them."""
     require_module(model, "pack(model)")
     _require_one_of("remainder", remainder, Remainder)
     _require_one_of("vectors", vectors, Vectors)
@@ -45,16 +46,13 @@ def pack(
     call_every_layer(copy)
     with torch.no_grad():
         for layer, form in packed.items():
-            if isinstance(form, Int8Layer):
-                give_levels(form, layer, vectors)
-            else:
-                assert isinstance(layer, BinaryLayer)
-                assert isinstance(form, PackedLayer)
-                _give_tensors(form, layer)
-    if vectors == "float16":
-        halve(copy)
+            _fill(form, layer, vectors)
+        if vectors == "float16":
+            for _, tensor in persistent(dict(copy.named_modules())):
+                if is_vector(tensor):
+                    tensor.copy_(halved(tensor))
     note_vectors(copy, vectors)
-    let_inputs_be(copy, inputs)
+    set_inputs(copy, inputs)
     return copy.eval().requires_grad_(False)
 
 
@@ -63,23 +61,34 @@ def _require_one_of(name: str, value: object, choices: Any) -> None:
         raise ValueError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}; got {value!r}")
 
 
-def _give_tensors(form: PackedLayer, layer: BinaryLayer) -> None:
-    """Fill the packed form of `layer`; rounding the scale to the layer's dtype first commutes with the signs."""
+def _fill(form: CompactLayer, layer: nn.Module, vectors: Vectors) -> None:
+    """Give a blank packed layer the weight and scale of `layer`."""
+    if isinstance(form, Int8Layer):
+        weight = layer._parameters["weight"]
+        assert weight is not None
+        scale = scale_of(weight)  # levels are nearest for the scale that is stored
+        form.scale = halved(scale) if vectors == "float16" and is_vector(scale) else scale
+        form.levels = levels_of(weight, form.scale)
+    elif isinstance(form, PackedLayer):
+        assert isinstance(layer, BinaryLayer)
+        _fill_one_bit(form, layer)
+    form.prepack()
+
+
+def _fill_one_bit(form: PackedLayer, layer: BinaryLayer) -> None:
     latent = layer.by_channel(layer.latent)
     form.bits, scale = pack_bits(latent), layer.weight_quantizer.hard_scale(latent)
     if scale is None:
         form.scale = form.scale.to(layer.latent.device)
-    else:
+    else:  # rounding it to the layer's dtype before it multiplies signs changes nothing
         own = scale.to(layer.latent.dtype, copy=True)  # a learned one is the layer's parameter
         form.scale = own.reshape(form.scale.shape)
     if form.input_shift is not None and layer.input_shift is not None:
         form.input_shift.shift = nn.Parameter(layer.input_shift.shift.detach().to(layer.latent.dtype, copy=True))
-    if isinstance(form, KernelLayer):
-        form.make_panels()
 
 
 def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
-    """The spec of the packed form; an error that names what stands against packing."""
+    """Return the spec of the packed form, or raise an error that explains why there is none."""
     latent = layer._parameters.get("latent")
     if latent is None:
         raise ValueError(
@@ -93,8 +102,8 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
     if type(latent.data).__name__ == "DTensor":
         raise ValueError(
             f"{name}: `latent` is sharded. Gather the state dict with torch.distributed.checkpoint.state_dict."
-            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)), load it into a binary model "
-            "built anew, and pack that"
+            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)), load it into a new binary "
+            "model, and pack that"
         )
     if latent.is_meta:
         raise ValueError(f"{name}: `latent` is on the meta device and has no values: load the checkpoint first")

@@ -1,4 +1,4 @@
-"""Which float layers of a binary network become 8-bit ones."""
+"""The choice of the float layers of a binary network that become 8-bit ones."""
 
 from collections import Counter
 from typing import Literal
@@ -6,23 +6,21 @@ from typing import Literal
 from torch import nn
 
 from proxconnect.conversion.bypass import takers
-from proxconnect.deploy.packed.eight_bits import INT8, int8_spec
-from proxconnect.deploy.packed.halves import Vectors, halved, is_vector
-from proxconnect.deploy.packed.levels import Int8Layer, levels_of, scale_of
-from proxconnect.deploy.packed.panels import PanelLayer
-from proxconnect.deploy.packed.spec import LayerSpec
+from proxconnect.deploy.packed.file.geometry import geometry_of
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.layers.forms import INT8
 from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
 Remainder = Literal["float", "int8"]
-"""What becomes of the linear layers, convolutions and embeddings that are not binary."""
+"""The form of the linear layers, convolutions and embeddings that are not binary."""
 
 
 def remaining(model: nn.Module) -> dict[nn.Module, LayerSpec]:
-    """What the 8-bit forms of the float `nn.Linear`, `nn.Conv2d` and `nn.Embedding` of `model` are, by layer.
+    """Return the specs of the 8-bit forms of float `nn.Linear`, `nn.Conv2d` and `nn.Embedding` layers.
 
-    Left out are subclasses, layers whose weight is shared or no plain parameter, those whose weight other modules are
-    known to take, and embeddings with `max_norm`, which write to their weight. ValueError for a weight that has NaN or
-    infinite entries, or no values yet.
+    Subclasses are left out. So are layers whose weight is shared, is no plain parameter or is used by another module,
+    and embeddings with `max_norm`, which write to their weight. ValueError for a weight that has NaN or infinite
+    entries, or no values yet.
     """
     owners = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     bypassed = takers(model)
@@ -37,19 +35,9 @@ def remaining(model: nn.Module) -> dict[nn.Module, LayerSpec]:
             fault = "is on the meta device" if weight.is_meta else "has NaN or infinite entries"
             raise ValueError(f"layer {name!r}: its weight {fault}, and so has no 8-bit form: load a sound checkpoint "
                              'first, or pack with remainder="float"')  # fmt: skip
-        found[layer] = int8_spec(layer)
+        kind = INT8[type(layer)].kind
+        found[layer] = LayerSpec(kind, tuple(weight.shape), dtype=weight.dtype, geometry=geometry_of(layer))
     return found
-
-
-def give_levels(form: Int8Layer, layer: nn.Module, vectors: Vectors) -> None:
-    """Fill the 8-bit form of `layer`; levels are those nearest by the scale that is shipped."""
-    weight = layer._parameters["weight"]
-    assert weight is not None
-    scale = scale_of(weight)
-    form.scale = halved(scale) if vectors == "float16" and is_vector(scale) else scale
-    form.levels = levels_of(weight, form.scale)
-    if isinstance(form, PanelLayer):
-        form.make_panels()
 
 
 def _is_plain(layer: nn.Module) -> bool:

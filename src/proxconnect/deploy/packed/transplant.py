@@ -1,4 +1,4 @@
-"""Copies of a model in which layers are packed."""
+"""Copies of a model with packed layers in the place of others."""
 
 import copy
 from collections.abc import Mapping
@@ -6,24 +6,28 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from proxconnect.deploy.packed.compact import CompactLayer
-from proxconnect.deploy.packed.kinds import BY_KIND
-from proxconnect.deploy.packed.spec import LayerSpec
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.packed.layers.forms import BY_KIND
 
 
 def transplant(
     model: nn.Module, specs: Mapping[nn.Module, LayerSpec], memo: dict[int, Any]
 ) -> tuple[nn.Module, dict[nn.Module, CompactLayer]]:
-    """A deep copy of `model` in which the layers of `specs` are packed, their tensors still to be given.
+    """Deep-copy `model` with blank packed layers in the place of the layers of `specs`.
 
-    Their packed forms stand in the memo of the copy, so that neither their weights nor their quantizers are ever
-    copied, unless another module holds them too. Returns the copy and the packed form of each layer.
+    The packed layers enter the memo of the copy first. So their float weights and quantizers are not copied, unless
+    another module holds them too.
+
+    Returns:
+        the copy, and the packed form of each layer, with weight and scale on the meta device.
     """
-    packed = {layer: BY_KIND[spec.kind]._blank() for layer, spec in specs.items()}
+    forms = {layer: BY_KIND[spec.kind] for layer, spec in specs.items()}
+    packed = {layer: form.__new__(form) for layer, form in forms.items()}
     memo |= {id(layer): form for layer, form in packed.items()}
     memo |= _computed_tensors(model)
     for name, layer in model.named_modules():
-        taken = [key for key in ("bits", "levels", "scale", "panels") if hasattr(layer, key)]
+        taken = [key for key in ("bits", "levels", "scale", "prepacked") if hasattr(layer, key)]
         if layer in specs and taken:
             raise ValueError(f"layer {name!r} has an attribute {taken[0]!r}, which its packed form needs: rename it")
     for layer, form in packed.items():
@@ -32,6 +36,6 @@ def transplant(
 
 
 def _computed_tensors(model: nn.Module) -> dict[int, Tensor]:
-    """Copies of tensors that modules computed and keep as attributes (weight norm does), which deepcopy refuses."""
+    """Copy the tensors that modules computed and keep as attributes (weight norm does), which deepcopy refuses."""
     attributes = (value for module in model.modules() for value in vars(module).values())
     return {id(t): t.detach().clone() for t in attributes if isinstance(t, Tensor) and not t.is_leaf}

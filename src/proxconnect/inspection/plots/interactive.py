@@ -96,8 +96,9 @@ def _figure(pairs: Iterable[AnyPair]) -> Any:
         for mu in _MUS
     ]
     layout = {
-        **{f"{axis}axis{_PANELS[part][0]}": _axis(axis, part) for axis in "xy" for part in _PANELS},
-        "annotations": [_title(part) for part in _PANELS],
+        **{f"xaxis{n}": _axis(f"y{n}", [-REACH, REACH]) for n, _, _ in _PANELS.values()},
+        **{f"yaxis{n}": _axis(f"x{n}", height) for n, _, height in _PANELS.values()},
+        "annotations": [_title(number, title) for number, title, _ in _PANELS.values()],
         "sliders": [{"active": _START, "steps": steps, "currentvalue": {"prefix": "μ = ", "font": {"size": 17}},
                      "pad": {"t": 0, "b": 8}, "x": 0, "len": 1, "y": 1, "yanchor": "bottom"}],
         "updatemenus": [_buttons([isinstance(pair, Pair) for pair, _, _ in lines])],
@@ -137,16 +138,13 @@ def _trace(line: _Line) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _axis(axis: str, part: str) -> dict[str, Any]:
+def _axis(other: str, limits: list[float] | None) -> dict[str, Any]:
     """Make an axis of a panel, anchored to the other one."""
-    number, _, height = _PANELS[part]
-    limits = [-REACH, REACH] if axis == "x" else height
-    return {"anchor": f"{'y' if axis == 'x' else 'x'}{number}", "range": limits, "zerolinecolor": "#bbbbbb"}
+    return {"anchor": other, "range": limits, "zerolinecolor": "#bbbbbb"}
 
 
-def _title(part: str) -> dict[str, Any]:
+def _title(number: str, title: str) -> dict[str, Any]:
     """Make a title in the upper left corner of a panel."""
-    number, title, _ = _PANELS[part]
     return {
         "text": f"<b>{title}</b>", "showarrow": False, "xref": f"x{number} domain", "yref": f"y{number} domain",
         "x": 0.02, "y": 0.98, "xanchor": "left", "yanchor": "top", "bgcolor": "rgba(255, 255, 255, 0.8)",

@@ -25,23 +25,20 @@ def plot_curves(
     panel of accuracies if no run has any. ValueError without a run.
     """
     require_some(losses, "runs")
-    figure = new_figure(9.6 if _any(accuracies) else 5.2, 4.0)
+    has_accuracies = any(run for runs in accuracies.values() for run in runs)
+    figure = new_figure(9.6 if has_accuracies else 5.2, 4.0)
     figure.suptitle(title, fontsize=11)
-    axes = figure.subplots(1, 2 if _any(accuracies) else 1, squeeze=False)[0]
+    axes = figure.subplots(1, 2 if has_accuracies else 1, squeeze=False)[0]
     _bands(axes[0], losses, 1.0)
     axes[0].set_yscale("log")
     axes[0].set(xlabel="epoch", ylabel="training loss (nats)", title="training set, as trained")
-    if _any(accuracies):
+    if has_accuracies:
         _bands(axes[1], accuracies, 100.0)
         axes[1].set(xlabel="epoch", ylabel="accuracy (%)", title="test set, hard weights")
         low = min(100 * run[-1] for runs in accuracies.values() for run in runs if run)
         axes[1].set_ylim(max(0.0, low - 2.0 * max(100.0 - low, 2.0)), 100.0)
     axes[-1].legend(frameon=False, fontsize=8, loc="best", ncols=2)
     return figure
-
-
-def _any(runs_of: Mapping[str, Sequence[Sequence[float]]]) -> bool:
-    return any(run for runs in runs_of.values() for run in runs)
 
 
 def _bands(axes: "Axes", runs_of: Mapping[str, Sequence[Sequence[float]]], factor: float) -> None:

@@ -8,32 +8,34 @@ With p_τ = P_τ(w*_τ), the potential Φ_τ at μ_{τ+1}, whose minimiser is p_
 Row k of a tensor of t+1 rows belongs to w*_{k+1}, p_{k+1} and Φ_k. Row k of t rows belongs to step τ = k+1.
 """
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from proxconnect.theory.certificates.potentials import Potentials
 from proxconnect.theory.certificates.trajectory import Trajectory
 
 
-@dataclass(frozen=True, eq=False)
 class Account:
-    """The terms of the identity at m comparison points w, at every horizon."""
+    """Both sides of the identity at m comparison points w, `points` (m, n), for the prox points `p` (t+1, n)."""
 
-    points: Tensor
-    """w, (m, n)."""
-    learning_rates: Tensor
-    """η_τ, (t,)."""
-    earned: Tensor
-    """η_τ⟨p_τ - w, g_τ⟩, (m, t)."""
-    moved: Tensor
-    """(Φ_τ - Φ_{τ-1})(p_τ) - (Φ_τ - Φ_{τ-1})(w), (m, t)."""
-    distances: Tensor
-    """Δ_0(w) to Δ_t(w), (m, t+1)."""
-    hops: Tensor
-    """Δ_τ(p_τ), (t,)."""
-    size: Tensor
-    """The size of the numbers whose differences both sides are, (m, t)."""
+    def __init__(self, trajectory: Trajectory, potentials: Potentials, p: Tensor, points: Tensor) -> None:
+        latents, updates = trajectory.latents, trajectory.updates
+        own = potentials.at_rows(p)
+        ahead = potentials.at_rows(p.roll(1, 0))[1:]  # Φ_τ(p_τ)
+        at_w = potentials.at_points(points)
+        pairing = points @ latents.T
+        self.points, self.learning_rates = points, trajectory.learning_rates
+        self.earned = self.learning_rates * ((p[:-1] * updates).sum(1) - points @ updates.T)
+        """η_τ⟨p_τ - w, g_τ⟩, (m, t)."""
+        self.moved = (ahead - own[:-1]) - at_w.diff(dim=1)
+        """(Φ_τ - Φ_{τ-1})(p_τ) - (Φ_τ - Φ_{τ-1})(w), (m, t)."""
+        self.distances = at_w - own - pairing + (p * latents).sum(1)
+        """Δ_0(w) to Δ_t(w), (m, t+1)."""
+        self.hops = ahead - own[1:] - ((p[:-1] - p[1:]) * latents[1:]).sum(1)
+        """Δ_τ(p_τ), (t,)."""
+        terms = (self.earned.abs() + self.moved.abs() + self.hops.abs()).cumsum(1)
+        terms = terms + at_w[:, :1].abs() + pairing[:, :1].abs()
+        self.size = terms + at_w[:, 1:].abs() + own[1:].abs() + pairing[:, 1:].abs()
+        """The size of the numbers whose differences both sides are, (m, t)."""
 
     @property
     def travelled(self) -> Tensor:
@@ -54,19 +56,3 @@ class Account:
     def gap(self) -> Tensor:
         """|left - right| relative to the size of their terms, (m, t)."""
         return (self.left - self.right).abs() / self.size
-
-
-def account(trajectory: Trajectory, potentials: Potentials, p: Tensor, points: Tensor) -> Account:
-    """Compute both sides of the identity at `points` (m, n), for the prox points `p` (t+1, n)."""
-    latents, rates = trajectory.latents, trajectory.learning_rates
-    own = potentials.at_rows(p)
-    ahead = potentials.at_rows(p.roll(1, 0))[1:]  # Φ_τ(p_τ)
-    at_w = potentials.at_points(points)
-    pairing = points @ latents.T
-    distances = at_w - own - pairing + (p * latents).sum(1)
-    hops = ahead - own[1:] - ((p[:-1] - p[1:]) * latents[1:]).sum(1)
-    earned = rates * ((p[:-1] * trajectory.updates).sum(1) - points @ trajectory.updates.T)
-    moved = (ahead - own[:-1]) - at_w.diff(dim=1)
-    terms = (earned.abs() + moved.abs() + hops.abs()).cumsum(1) + at_w[:, :1].abs() + pairing[:, :1].abs()
-    size = terms + at_w[:, 1:].abs() + own[1:].abs() + pairing[:, 1:].abs()
-    return Account(points, rates, earned, moved, distances, hops, size)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.theory.certificates import checks
-from proxconnect.theory.certificates.account import Account, account
+from proxconnect.theory.certificates.account import Account
 from proxconnect.theory.certificates.checks import Check
 from proxconnect.theory.certificates.composite import Composite, Excess, Loss
 from proxconnect.theory.certificates.potentials import NotProximalError, Potentials
@@ -28,7 +28,6 @@ from proxconnect.theory.verdicts.decomposition import decompose
 
 VANISHING = 0.5
 """A bound vanishes if over the second half of a run it is at most this share of that over the first."""
-
 
 _CONDITIONS = ("  identity", "1 Δ(w) ≥ 0", "2 F(w*) = T(p)", "  g = T'(p)⊙∇ℓ", "3 convexity")
 _ORIGINS = {"Δ₀(w)": "the start", "ΣΔ_τ(p_τ)": "the steps", "drift of Φ": "moving μ"}
@@ -248,9 +247,9 @@ def certificate(
     except NotProximalError as error:
         return _refused(trajectory, pair, str(error))
     p = potentials.prox_points(trajectory.latents)
-    composite = Composite.at(p[:-1], pair.transform, last, loss)
+    composite = Composite(p[:-1], pair.transform, last, loss)
     points = _usual_points(trajectory, potentials, p, composite) if at is None else _given_points(at, potentials, p)
-    owed = account(trajectory, potentials, p, points)
+    owed = Account(trajectory, potentials, p, points)
     excess = composite.against(points)
     return Certificate(
         pair.name, trajectory.steps, trajectory.entries,

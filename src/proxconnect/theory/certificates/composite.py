@@ -12,29 +12,18 @@ Loss = Callable[[Tensor], Tensor]
 """ℓ of a flat weight vector (n,): a scalar tensor that autograd can differentiate."""
 
 
-@dataclass(frozen=True, eq=False)
 class Composite:
-    """T at the t prox points p of the steps, (t, n), and ℓ at T(p) if there is a loss."""
+    """ℓ∘T with the T of one sharpness, at the t prox points p of the steps, (t, n)."""
 
-    transform: Transform
-    mu: float
-    p: Tensor
-    loss: Loss | None
-    weights: Tensor
-    """T(p), (t, n)."""
-    derivative: Tensor
-    """T'(p), (t, n)."""
-    values: Tensor | None
-    """ℓ(T(p)), (t,)."""
-    gradients: Tensor | None
-    """∇ℓ at T(p), (t, n)."""
-
-    @classmethod
-    def at(cls, p: Tensor, transform: Transform, mu: float, loss: Loss | None) -> "Composite":
-        """Evaluate ℓ∘T with the T of one sharpness; ValueError if the loss is no differentiable scalar."""
-        weights, derivative = transform(p, mu), transform.derivative(p, mu)
-        values, gradients = (None, None) if loss is None else _evaluated(loss, weights)
-        return cls(transform, mu, p, loss, weights, derivative, values, gradients)
+    def __init__(self, p: Tensor, transform: Transform, mu: float, loss: Loss | None) -> None:
+        self.p, self.transform, self.mu, self.loss = p, transform, mu, loss
+        self.weights, self.derivative = transform(p, mu), transform.derivative(p, mu)
+        """T(p) and T'(p), (t, n)."""
+        known = (None, None) if loss is None else _evaluated(loss, self.weights)
+        self.values: Tensor | None = known[0]
+        """ℓ(T(p)), (t,); None without a loss."""
+        self.gradients: Tensor | None = known[1]
+        """∇ℓ at T(p), (t, n); None without a loss."""
 
     @property
     def best(self) -> Tensor | None:
@@ -65,7 +54,7 @@ class Excess:
 
 
 def _evaluated(loss: Loss, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ℓ and ∇ℓ at each row of `weights`."""
+    """Return ℓ and ∇ℓ at each row of `weights`; ValueError if ℓ is no differentiable scalar."""
     values, gradients = torch.empty(len(weights), dtype=weights.dtype), torch.empty_like(weights)
     for k, row in enumerate(weights):
         with torch.enable_grad():

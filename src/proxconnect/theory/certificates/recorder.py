@@ -1,7 +1,7 @@
 """Trajectories recorded from any training loop, in bounded memory."""
 
 from collections import deque
-from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
 
@@ -127,13 +127,26 @@ def _chosen(layer: BinaryLayer, entries: int, seed: str) -> Tensor:
     return torch.tensor(sorted(Random(seed).sample(range(count), min(count, entries))))
 
 
+@dataclass(eq=False)
+class _Pass:
+    """The first forward pass of a step, and the sum of the gradients of that pass and of those after it."""
+
+    latent: Tensor
+    mu: float
+    weight: Tensor
+    gradient: Tensor | None = None
+    """∇ℓ at `weight`; None without `backward()`."""
+    is_single: bool = True
+    """False if later passes were at other weights, so that the gradient is not that at `weight`."""
+
+
 class _Step(NamedTuple):
-    """A step that was taken: w*_t, μ_t, η_t, and the forward pass it came from, if one was seen."""
+    """A step that was taken: w*_t, μ_t, η_t, and its forward pass, if one was seen."""
 
     latent: Tensor
     mu: float
     rate: float
-    seen: "_Pass | None"
+    seen: _Pass | None
 
 
 class _Tape:
@@ -147,6 +160,7 @@ class _Tape:
         self.seen: _Pass | None = None
         self.rate: float | None = None  # η of a step that has begun
         self._hook = layer.weight_quantizer.register_forward_hook(self._observe)
+        self._leaf_hook: RemovableHandle | None = None
 
     def before_step(self, optimizer: Optimizer) -> None:
         """Note the start of the step; changes by others since the last step count as part of that."""
@@ -161,10 +175,11 @@ class _Tape:
             self.forget()
 
     def forget(self) -> None:
-        """Begin the next step: the pass that was seen listens no more."""
-        if self.seen is not None:
-            self.seen.close()
+        """Begin the next step; gradients of old graphs count no more."""
         self.seen = self.rate = None
+        if self._leaf_hook is not None:
+            self._leaf_hook.remove()
+            self._leaf_hook = None
 
     def trajectory(self) -> Trajectory:
         """Return the steps so far."""
@@ -172,12 +187,13 @@ class _Tape:
             raise RuntimeError("no step is recorded yet: call trajectories() after optimizer.step()")
         steps, (latent, mu) = list(self.steps), self.here
         passes = [step.seen for step in steps if step.seen]
-        gradients = [p.gradient for p in passes if p.gradient is not None and bool(p.gradient.isfinite().all())]
+        gradients = [p.gradient for p in passes if p.is_single and p.gradient is not None]
+        is_known = len(gradients) == len(steps) and all(bool(gradient.isfinite().all()) for gradient in gradients)
         return Trajectory.from_latents(
             [*(step.latent for step in steps), latent],
             [step.rate for step in steps],
             [*(step.mu for step in steps), mu],
-            gradients=gradients if len(gradients) == len(steps) else None,
+            gradients=gradients if is_known else None,
             weights=[p.weight for p in passes] if len(passes) == len(steps) else None,
             resolution=torch.finfo(self.layer.latent.dtype).eps,
         )
@@ -191,18 +207,26 @@ class _Tape:
         if torch.compiler.is_compiling() or not (quantizer.training and output.requires_grad):
             return
         assert isinstance(quantizer, Quantizer)
-        if self._was_dropped():
-            self.forget()
+        if self.seen and self.seen.gradient is not None and self.rate is None and self.latent.grad is None:
+            self.forget()  # its gradient was zeroed before a step took it, as when GradScaler skips one
         latent = self._sample(args[0])
         if self.seen is None:
             self.seen = _Pass(latent, float(quantizer.mu), self._sample(output))
         elif not torch.equal(latent, self.seen.latent):
             self.seen.is_single = False
-        self.seen.listen(output, self._sample)
+        self._listen(self.seen, output)
 
-    def _was_dropped(self) -> bool:
-        """Return whether the gradient of the pass was zeroed before a step took it, as when GradScaler skips one."""
-        return self.seen is not None and self.seen.summed is not None and self.rate is None and self.latent.grad is None
+    def _listen(self, seen: _Pass, output: Tensor) -> None:
+        """Add the gradients that come back to `output` to those of the pass, until it is forgotten."""
+
+        def add(gradient: Tensor) -> None:
+            if self.seen is seen:
+                seen.gradient = self._sample(gradient) + (0.0 if seen.gradient is None else seen.gradient)
+
+        if not output.is_leaf:
+            output.register_hook(add)
+        elif self._leaf_hook is None:  # in full precision: the latent itself, which stays, and sees every pass
+            self._leaf_hook = output.register_hook(add)
 
     def _now(self) -> tuple[Tensor, float]:
         return self._sample(self.layer.latent), float(self.layer.weight_quantizer.mu)
@@ -211,38 +235,3 @@ class _Tape:
         """Return the chosen entries, float64 on the CPU."""
         self.index = self.index.to(values.device)
         return values.detach().reshape(-1)[self.index].to("cpu", torch.float64)
-
-
-class _Pass:
-    """The first forward pass of a step, and the sum of the gradients of that pass and of those after it."""
-
-    def __init__(self, latent: Tensor, mu: float, weight: Tensor) -> None:
-        self.latent, self.mu, self.weight = latent, mu, weight
-        self.summed: Tensor | None = None
-        self.is_single = True
-        self._is_open = True
-        self._leaf_hook: RemovableHandle | None = None
-
-    @property
-    def gradient(self) -> Tensor | None:
-        """∇ℓ at `weight`; None if the passes were at several weights, or had no gradient."""
-        return self.summed if self.is_single else None
-
-    def listen(self, output: Tensor, sample: Callable[[Tensor], Tensor]) -> None:
-        """Add the gradients that come back to `output`."""
-
-        def add(gradient: Tensor) -> None:
-            if self._is_open:
-                self.summed = sample(gradient) if self.summed is None else self.summed + sample(gradient)
-
-        if not output.is_leaf:
-            output.register_hook(add)
-        elif self._leaf_hook is None:  # in full precision: the latent itself, which stays, and sees every pass
-            self._leaf_hook = output.register_hook(add)
-
-    def close(self) -> None:
-        """Ignore gradients of old graphs from now on."""
-        self._is_open = False
-        if self._leaf_hook is not None:
-            self._leaf_hook.remove()
-            self._leaf_hook = None

@@ -43,8 +43,17 @@ class Trajectory:
             if values is not None and tuple(values.shape) != shape:
                 raise ValueError(f"{name} of {t} steps of {n} entries have shape {shape}; got {tuple(values.shape)}")
         for name in (*shapes, "learning_rates"):
-            if (values := getattr(self, name)) is not None:
-                _require_plain(name, values)
+            if (values := getattr(self, name)) is None:
+                continue
+            if values.dtype != torch.float64 or values.device.type != "cpu" or values.requires_grad:
+                raise ValueError(
+                    f"{name} must be a float64 tensor on the CPU without gradient; got {values.dtype} on "
+                    f"{values.device}: Trajectory.from_latents converts"
+                )
+            known = values.isfinite().reshape(len(values), -1).all(1)
+            if not bool(known.all()):
+                step = int((~known).nonzero()[0]) + 1
+                raise ValueError(f"{name} are not finite from step {step} on: the run has diverged")
         if bool((self.mu <= 0).any()) or bool((self.learning_rates < 0).any()):
             raise ValueError("mu must be positive and learning_rates not negative at every step")
         if not bool((self.learning_rates > 0).any()):
@@ -106,14 +115,3 @@ def _rows(values: Tensor | Sequence[Tensor]) -> Tensor:
 def _series(values: Tensor | Sequence[float] | float, count: int) -> Tensor:
     given = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
     return given.repeat(count) if given.dim() == 0 else given
-
-
-def _require_plain(name: str, values: Tensor) -> None:
-    if values.dtype != torch.float64 or values.device.type != "cpu" or values.requires_grad:
-        raise ValueError(
-            f"{name} must be a float64 tensor on the CPU without gradient; got {values.dtype} on {values.device}: "
-            "Trajectory.from_latents converts"
-        )
-    finite = values.isfinite().reshape(len(values), -1).all(1)
-    if not bool(finite.all()):
-        raise ValueError(f"{name} are not finite from step {int((~finite).nonzero()[0]) + 1} on: the run has diverged")

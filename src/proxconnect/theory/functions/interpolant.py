@@ -1,7 +1,7 @@
 """Functions of one variable as tables of cubics: made once, then as fast as a few lookups and three products."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,31 +26,23 @@ _LARGEST = 3e38
 _BETWEEN = torch.arange(1, 8, dtype=torch.float64) / 8
 
 
-@dataclass(frozen=True, eq=False)
 class Half:
     """Cubics of the distance d from 0: piece i is Σ_k c[i, k]·(d - start[i])^k up to the next, the last for ever.
 
-    The leading bits of a distance name its bin. The bin names the few pieces that the distance may be in.
+    `start` is (n,), ascending from 0, and `c` is (n, 4). The leading bits of a distance name its bin. The bin names the
+    few pieces that the distance may be in.
     """
 
-    start: Tensor
-    """(n,), ascending from 0."""
-    c: Tensor
-    """(n, 4)."""
-    first: Tensor = field(init=False)
-    """The piece at the near end of each bin, int32."""
-    halvings: int = field(init=False)
-    """How often to halve the pieces of a bin until one is left."""
-
-    def __post_init__(self) -> None:
+    def __init__(self, start: Tensor, c: Tensor) -> None:
+        self.start, self.c = start, c
         octaves = torch.arange(*OCTAVES, dtype=torch.float64).exp2()[:, None]
         near = (octaves * (1 + torch.arange(2**FINE, dtype=torch.float64) / 2**FINE)).flatten()
         near[0] = 0.0  # the first bin begins at 0, and the last one has no end
-        near = near.to(self.start.device)
-        first = (torch.bucketize(near, self.start, right=True, out_int32=True) - 1).clamp(min=0)
-        most = torch.cat([first, first.new_tensor([len(self.start) - 1])]).diff().max()
-        object.__setattr__(self, "first", first)
-        object.__setattr__(self, "halvings", int(most).bit_length())
+        self.first = (torch.bucketize(near.to(start.device), start, right=True, out_int32=True) - 1).clamp(min=0)
+        """The piece at the near end of each bin, int32."""
+        most = torch.cat([self.first, self.first.new_tensor([len(start) - 1])]).diff().max()
+        self.halvings = int(most).bit_length()
+        """How often to halve the pieces of a bin until one is left."""
 
     def __call__(self, distance: Tensor) -> Tensor:
         """Evaluate at float32 or float64 distances ≥ 0; NaN stays NaN."""

@@ -186,7 +186,12 @@ def mesh(
         pending = torch.cat([torch.stack([pending[split, 0], middle], 1), torch.stack([middle, pending[split, 1]], 1)])
         count += len(x)
         if count > MOST_LEAVES and len(pending):
-            raise TooRoughError(_where_rough(functions, pending))
+            names = " or ".join(f.name for f in functions)
+            raise TooRoughError(
+                f"{names} has more jumps and kinks than can be told apart, the most between x = "
+                f"{float(pending.min()):.4g} and {float(pending.max()):.4g} (does it wave for ever, or is it computed "
+                "in float32, or by rounding?)"
+            )
     x = torch.cat([leaf[0] for leaf in leaves])
     order = x[:, 0].argsort()
     stacked = torch.cat([leaf[1] for leaf in leaves], 1)[:, order]
@@ -208,11 +213,3 @@ def _blur(x: Tensor, values: Tensor) -> Tensor:
     width = x[:, -1] - x[:, 0]
     blur = rounding / width * (values.amax(1) - values.amin(1))
     return torch.where(width > 2.0**12 * rounding, blur, 0.0)
-
-
-def _where_rough(functions: Sequence[BlackBox], pending: Tensor) -> str:
-    names = " or ".join(f.name for f in functions)
-    return (
-        f"{names} has more jumps and kinks than can be told apart, the most between x = {float(pending.min()):.4g} and "
-        f"{float(pending.max()):.4g} (does it wave for ever, or is it computed in float32, or by rounding?)"
-    )

@@ -69,7 +69,7 @@ def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = (
     """
     if not callable(regularizer):
         raise TypeError(f"regularizer must be a callable of one tensor; got {type(regularizer).__name__}")
-    solver = _Solver.of(regularizer, points)
+    solver = _Solver(regularizer, points)
     leaves = mesh([BlackBox("the argmin", solver)], -REACH, REACH, tolerance=ARGMIN_ERROR)
     if float(leaves.values[0].abs().max()) >= FARTHEST:  # then the least point is the last one of the grid
         raise ValueError(
@@ -80,19 +80,10 @@ def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = (
     return ArgminProx(regularizer, interpolant(right[0], left[0]), max(right[1], left[1]) + UNSEEN_KINK)
 
 
-@dataclass(frozen=True)
 class _Solver:
     """The argmin by the convex hull of Φ on a grid, and golden sections about its best vertices."""
 
-    r: Function
-    z: Tensor
-    hull: Tensor
-    """Indices of the vertices in z."""
-    slopes: Tensor
-    """Between neighbouring vertices, ascending."""
-
-    @classmethod
-    def of(cls, regularizer: Function, points: Sequence[float]) -> "_Solver":
+    def __init__(self, regularizer: Function, points: Sequence[float]) -> None:
         probed(lambda z: torch.atan(regularizer(z)), "regularizer", -FARTHEST, FARTHEST)  # atan(∞) is finite
         z = edges(-FARTHEST, FARTHEST, points)
         values = regularizer(z.clone())
@@ -102,7 +93,8 @@ class _Solver:
         finite = values.isfinite().nonzero().flatten()
         if not len(finite):
             raise ValueError("regularizer is +∞ everywhere on the grid: name the points that it allows by points=")
-        return cls(regularizer, z, *_hull(z, z * z / 2 + values, finite))
+        self.r, self.z = regularizer, z
+        self.hull, self.slopes = _hull(z, z * z / 2 + values, finite)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return P(x) for points x (n,)."""
@@ -138,7 +130,7 @@ class _Solver:
 
 
 def _hull(z: Tensor, phi: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the vertices of the lower convex hull of Φ over its finite points, and the slopes between them."""
+    """Return the vertices of the lower convex hull of Φ over its finite points, as indices, and slopes between them."""
     x, y = z.tolist(), phi.tolist()
     stack: list[int] = []
     for i in finite.tolist():

@@ -56,28 +56,23 @@ class Preimage(NamedTuple):
     """True for points above the range of P."""
 
 
-@dataclass(frozen=True)
 class ProxCurve:
-    """A nondecreasing P on a mesh, and the r of which it is the prox of weight one."""
+    """A nondecreasing P on a mesh, and the r of which it is the prox of weight one, with r(P(0)) = 0.
 
-    mesh: Mesh
-    p: Tensor
-    """P at the nodes, (leaves, NODES)."""
-    r: Tensor
-    """r(P) at the nodes, (leaves, NODES)."""
-    ends: tuple[bool, bool]
-    """Whether P is flat at the left and the right end of the mesh, so that its range ends there."""
+    `p` holds the values at the nodes, (leaves, NODES). P has slope 1 on the leaves that are `free`, (leaves,).
+    """
 
-    @classmethod
-    def of(cls, mesh: Mesh, p: Tensor, free: Tensor | None = None) -> "ProxCurve":
-        """Make the curve with values `p` at the nodes, slope 1 on the leaves that are `free`, and r(P(0)) = 0."""
+    def __init__(self, mesh: Mesh, p: Tensor, free: Tensor | None = None) -> None:
+        self.mesh, self.p = mesh, p
+        self.ends = (bool(p[0, 0] == p[0, -1]), bool(p[-1, 0] == p[-1, -1]))
+        """Whether P is flat at the left and the right end of the mesh, so that its range ends there."""
         slope = mesh.slopes(p) if free is None else torch.where(free[:, None], 1.0, mesh.slopes(p))
         start = p[:, :1]
         across = (p - start) * (mesh.high[:, None] - (p + start) / 2)
         r = _chained(torch.where(mesh.smooth[:, None], mesh.integrals((mesh.x - p) * slope), across))
         at_zero = (mesh.high == 0).nonzero()
-        r = r - (r[int(at_zero[0]), -1] if len(at_zero) else r[0, 0])
-        return cls(mesh, p, r, (bool(p[0, 0] == p[0, -1]), bool(p[-1, 0] == p[-1, -1])))
+        self.r = r - (r[int(at_zero[0]), -1] if len(at_zero) else r[0, 0])
+        """r(P) at the nodes, (leaves, NODES)."""
 
     @_elementwise
     def __call__(self, x: Tensor) -> Tensor:
@@ -153,9 +148,11 @@ def reconstruct(
         slopes[jump.at.first : jump.at.last + 1] = jump.here
     moved = torch.where(free[:, None], mesh.x - mesh.x[:, :1], _quotient_integral(sample))
     moved = torch.where(flat[:, None], 0.0, moved)
-    moved = torch.where(mesh.smooth[:, None], moved, _step(sample.rise[:, -1], slopes)[:, None] * _RIGHT)
+    moved = torch.where(
+        mesh.smooth[:, None], moved, _step(sample.forward[:, -1] - sample.forward[:, 0], slopes)[:, None] * _RIGHT
+    )
     p = nondecreasing(_chained(moved))
-    curve = ProxCurve.of(mesh, p + (anchor - middle_at_zero(mesh, p)), free)
+    curve = ProxCurve(mesh, p + (anchor - middle_at_zero(mesh, p)), free)
     return curve, TransformCurve(sample, curve, slopes)
 
 

@@ -62,7 +62,7 @@ class Declaration:
     @property
     def prox(self) -> ProxCurve:
         """P, and the r of which it is the prox."""
-        return ProxCurve.of(self.mesh, nondecreasing(self.mesh.values[0]))
+        return ProxCurve(self.mesh, nondecreasing(self.mesh.values[0]))
 
     @cached_property
     def error(self) -> str | None:

@@ -50,7 +50,11 @@ def plot_verdict(verdict: "Verdict") -> "Figure":
             else:
                 axes.axvspan(low, high, color=colour, alpha=0.13, linewidth=0)
     if verdict.legitimate is False:
-        _draw_integral(forward, verdict.backward, x)
+        gained = torch.cumulative_trapezoid(verdict.backward(x).detach(), x)
+        whole = torch.nn.functional.pad(gained, (1, 0))
+        whole = whole - whole[int(x.abs().argmin())]  # from 0, or from the end of x that is nearest to 0
+        forward.plot(x, whole, "--", color="#777777", linewidth=1.2, label="∫B")
+        forward.legend(frameon=False, fontsize=8, loc="upper left")
     if verdict.prox is not None:
         _draw_parts(rows[1].subplots(1, 3), verdict, verdict.prox, x)
     for axes in figure.axes:
@@ -94,14 +98,6 @@ def _with_gaps(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor,
     values = torch.cat([y, value(low), torch.full_like(low, torch.nan), value(high)])
     order = points.argsort(stable=True)
     return points[order], values[order]
-
-
-def _draw_integral(axes: "Axes", backward: Callable[[Tensor], Tensor], x: Tensor) -> None:
-    """Draw ∫B from 0, or from the left end of x without 0."""
-    gained = torch.cumulative_trapezoid(backward(x).detach(), x)
-    whole = torch.cat([gained.new_zeros(1), gained])
-    axes.plot(x, whole - whole[int(x.abs().argmin())], "--", color="#777777", linewidth=1.2, label="∫B")
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: ProxCurve, x: Tensor) -> None:

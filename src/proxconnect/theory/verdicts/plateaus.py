@@ -11,7 +11,7 @@ from proxconnect.theory.verdicts.rules import Finding, glides
 from proxconnect.theory.verdicts.sampling import Sample
 
 RESOLVED = 1e-10
-"""B up to this share of its size around 0, on a plateau of F, cannot be told from 0."""
+"""B up to this share of its size around 0, on a plateau of F, counts as rounding of 0."""
 
 CONSTANT = 1e-10
 """B is constant if it varies by at most this share."""
@@ -91,7 +91,9 @@ def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Findin
             B = sample.backward[leaves]
             low, high = float(B.min()), float(B.max())
             span = max(abs(low), abs(high)) * CONSTANT
-            alone = [v for v in _lone_values(sample, leaves) if min(abs(v - low), abs(v - high)) > span and v != 0]
+            breaks = [b for b in sample.breaks if leaves[0] < b.first < b.last < leaves[-1]]
+            values = [float(sample.backward[b.first, -1]) for b in breaks]  # B at a break may equal neither side's
+            alone = [v for v in values if min(abs(v - low), abs(v - high)) > span and v != 0]
             if high - low <= span and not alone:
                 continue
             interval = (float(sample.mesh.low[leaves[0]]), float(sample.mesh.high[leaves[-1]]))
@@ -142,16 +144,6 @@ def _varies_between_breaks(sample: Sample, leaves: Tensor, span: float) -> bool:
     """Return whether B varies on leaves without a break between them, not only across breaks."""
     parts = torch.tensor_split(leaves, ((leaves.diff() > 1).nonzero().flatten() + 1).tolist())
     return any(float(sample.backward[part].max() - sample.backward[part].min()) > span for part in parts)
-
-
-def _lone_values(sample: Sample, leaves: Tensor) -> list[float]:
-    """Return B at the breaks between these leaves that have a separate value."""
-    first, last = int(leaves[0]), int(leaves[-1])
-    return [
-        float(sample.backward[b.first, -1])
-        for b in sample.breaks
-        if b.last > b.first and first < b.first and b.last < last
-    ]
 
 
 def _rests(sample: Sample, plateau: Plateau) -> bool:

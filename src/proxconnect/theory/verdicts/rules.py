@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from proxconnect.theory.functions.blackbox import BlackBox
+from proxconnect.theory.functions.blackbox import Function
 from proxconnect.theory.functions.mesh import bisected
 from proxconnect.theory.verdicts.sampling import LOST, Break, Sample, Zero, runs
 
@@ -50,7 +50,7 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
     mesh = sample.mesh
     tiny = sample.backward.abs().amax(1) <= LOST * sample.size
     still = (sample.backward == 0).any(1) | (sample.backward[:, 0] * sample.backward[:, -1] < 0)
-    wrong = mesh.smooth & tiny & still & (sample.travel > sample.noise) & ~sample.is_unit
+    wrong = mesh.smooth & tiny & still & ~_is_still(sample) & ~sample.is_unit
     for first, last in runs(wrong):
         low, high = float(mesh.low[first]), float(mesh.high[last])
         moved = float((sample.forward[last, -1] - sample.forward[first, 0]).abs())
@@ -64,26 +64,27 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
             yield Finding(f"F moves by {moved:.3g} where B is 0", (low, high))
 
 
-def glides(box: BlackBox, low: float, high: float, ends: tuple[float, float]) -> bool:
-    """Return whether a function leaves its value on [low, high] exponentially slowly, not at a kink or a jump."""
-    return (low > ends[0] and _glides(box, low, -1.0, ends)) or (high < ends[1] and _glides(box, high, 1.0, ends))
+def _is_still(sample: Sample) -> Tensor:
+    """Mark the leaves on which F does not move, up to rounding."""
+    return sample.forward.amax(1) - sample.forward.amin(1) <= sample.noise
 
 
-def _glides(box: BlackBox, edge: float, side: float, ends: tuple[float, float]) -> bool:
-    """Return whether it does so from `edge` towards `side`.
+def glides(
+    function: Function, low: float, high: float, ends: tuple[float, float], shares: tuple[float, float] = (1e-12, 1e-6)
+) -> bool:
+    """Return whether a function leaves its value on [low, high] exponentially slowly, not at a kink or a jump.
 
-    At a kink of order n, the distances at which it has moved by 1e-12 and by 1e-6 of its size are as 1 to 10^(6/n). On
-    an exponential tail they are as 1 to 2.
+    At a kink of order n, the distances at which it has moved by two shares of its size, 1e-12 and 1e-6, are as 1 to
+    10^(6/n). On an exponential tail they are as 1 to 2.
     """
-    distance = torch.logspace(-15, 2, 4000, dtype=torch.float64) * max(1.0, abs(edge))
-    x = (edge + side * distance).clamp(*ends)
-    moved = (box(x) - box(torch.tensor([edge], dtype=torch.float64))).abs()
-    size = float(moved.max())
-    crossings = [(moved >= share * size).nonzero() for share in (1e-12, 1e-6)]
-    if size == 0 or not all(len(c) for c in crossings):
-        return False
-    near, far = (int(c[0]) for c in crossings)
-    return far - near > 2 and float(distance[near]) > 0.15 * float(distance[far])
+    for edge, side in ((low, -1.0), (high, 1.0)):
+        distance = torch.logspace(-15, 2, 4000, dtype=torch.float64) * max(1.0, abs(edge))
+        x = (edge + side * distance).clamp(*ends)
+        moved = (function(x) - function(torch.tensor([edge], dtype=torch.float64))).abs()
+        near, far = (int((moved >= share * moved.max()).int().argmax()) for share in shares)
+        if far - near > 2 and float(distance[near]) > 0.15 * float(distance[far]):
+            return True
+    return False
 
 
 class Jump(NamedTuple):
@@ -146,7 +147,7 @@ def wrong_jumps(sample: Sample, found: list[Jump]) -> Iterator[Finding]:
 def diverging(sample: Sample) -> Iterator[Finding]:
     """Find isolated zeros of B at which ∫dF/B diverges."""
     low, high = sample.mesh.ends
-    still = (sample.travel <= sample.noise) | (sample.backward == 0).all(1)
+    still = _is_still(sample) | (sample.backward == 0).all(1)
     open_at = sample.mesh.x.mean(1)[sample.mesh.smooth & ~sample.is_unit & ~still]  # F moves, but not by ∫B
     for zero in sample.zeros:
         for side in (-1.0, 1.0):

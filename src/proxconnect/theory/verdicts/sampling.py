@@ -14,7 +14,7 @@ TOUCHING = 1e-13
 """A smallest |B| counts as a zero up to this share of B around 0."""
 
 LOST = 4e-16
-"""|B| up to this share of B around 0 cannot be told from 0: about two ulp."""
+"""|B| up to this share of B around 0 counts as rounding of 0: about two ulp."""
 
 _GRADED = 2.0 ** -torch.arange(8, 34, dtype=torch.float64)
 
@@ -25,7 +25,7 @@ class Zero:
 
     x: float
     error: float
-    """How far the true zero may be."""
+    """Greatest distance of the true zero."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +70,10 @@ class Sample:
         return self.mesh.noise(0)
 
     @cached_property
-    def rise(self) -> Tensor:
-        """F at the nodes, minus its value at the left end of the leaf."""
-        return self.forward - self.forward[:, :1]
-
-    @cached_property
-    def travel(self) -> Tensor:
-        """The range of F on each leaf."""
-        return self.forward.amax(1) - self.forward.amin(1)
-
-    @cached_property
     def is_unit(self) -> Tensor:
         """True for leaves on which F moves by ∫B up to rounding: dF/B is 1, or 0/0."""
-        off = (self.rise - self.mesh.integrals(self.backward)).abs().amax(1)
+        rise = self.forward - self.forward[:, :1]
+        off = (rise - self.mesh.integrals(self.backward)).abs().amax(1)
         slack = self.noise + 1e-11 * self.mesh.width * self.backward.abs().amax(1)
         return self.mesh.smooth & (off <= slack)
 

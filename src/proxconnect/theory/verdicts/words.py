@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from proxconnect.theory.verdicts.curves import ProxCurve
+from proxconnect.theory.verdicts.rules import glides
 from proxconnect.theory.verdicts.sampling import runs
 
 if TYPE_CHECKING:
@@ -88,30 +87,12 @@ def _plateaus(curve: ProxCurve) -> list[str]:
         (low, high, float(curve.p[a, 0]))
         for a, b in runs(flat)
         if (high := float(mesh.high[b])) - (low := float(mesh.low[a])) > 1e-6
-        and _is_sharp(curve, low, -1.0)
-        and _is_sharp(curve, high, 1.0)
+        and not glides(curve, low, high, mesh.ends, (1e-8, 1e-4))
     ]
     if len(stretches) > _MOST:
         first, last = stretches[0][0], stretches[-1][1]
         return [f"P is flat on {len(stretches)} stretches from x = {first:.4g} to {last:.4g}"]
     return [f"P stays at {_round(value)} {_stretch(curve, low, high)}" for low, high, value in stretches]
-
-
-def _is_sharp(curve: ProxCurve, edge: float, side: float) -> bool:
-    """Return whether P leaves its value at `edge`, towards `side`, at a kink, a jump or the end of the domain.
-
-    At a kink of order n, the distances at which it has moved by 1e-8 and by 1e-4 are as 1 to 10^(4/n). On an
-    exponential tail they are as 1 to 2.
-    """
-    first, last = curve.mesh.ends
-    if edge in (first, last):
-        return True
-    distance = torch.logspace(-15, 3, 2000, dtype=torch.float64) * max(1.0, abs(edge))
-    moved = (curve((edge + side * distance).clamp(first, last)) - curve(distance.new_tensor([edge]))).abs()
-    near, far = ((moved > height).nonzero().flatten() for height in (1e-8, 1e-4))
-    if not len(far):
-        return False
-    return bool(near[0] == far[0]) or float(distance[near[0]]) < 0.2 * float(distance[far[0]])
 
 
 def _stretch(curve: ProxCurve, low: float, high: float) -> str:

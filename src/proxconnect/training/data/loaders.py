@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from proxconnect._support.termination import pass_over_one
+from proxconnect._support.termination import ignore_first_sigterm
 from proxconnect.training.data.order import InTurn, Shuffled
 
 Batch = tuple[Tensor, Tensor]
@@ -118,4 +118,4 @@ def _said(tensor: Tensor) -> str:
 
 
 def _begin_to_work(_: int) -> None:
-    pass_over_one()  # a SIGTERM, else the batches under way are lost before the run can write a checkpoint
+    ignore_first_sigterm()  # a SIGTERM, else the batches under way are lost before the run can write a checkpoint

@@ -170,7 +170,7 @@ def _append(path: Path, content: bytes) -> None:
             os.fsync(descriptor)
         except OSError as error:
             os.ftruncate(descriptor, before)
-            raise atomic.said(error, path) from error
+            raise atomic.write_error(error, path) from error
     finally:
         os.close(descriptor)
 

@@ -1,4 +1,4 @@
-"""Linear layers and convolutions of 8-bit weights: the stem, shortcuts, the head of a binary network."""
+"""Linear layers and convolutions of 8-bit weights: the stem, shortcuts and head of a binary network."""
 
 from contextlib import nullcontext
 from typing import Any, ClassVar
@@ -8,31 +8,32 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from proxconnect import kernels
-from proxconnect.deploy.packed.levels import Int8Layer
-from proxconnect.deploy.packed.panels import PanelLayer
+from proxconnect.deploy.packed.layers.int8 import Int8Layer
 from proxconnect.kernels.entries import INT8
 from proxconnect.layers.products import ConvProduct, LinearProduct
 
 _FAST_SETS = ("avx2", "avx512", "amx")
-"""The instruction sets whose kernels are faster than torch's float32."""
+"""The instruction sets whose kernels are faster than torch in float32."""
 
-_LEAST = 2.0**-100  # 127 divided by less might be infinite
+_LEAST = 2.0**-100  # 127 divided by a smaller number might be infinite
 
 
-class Int8Product(Int8Layer, PanelLayer):
-    """An 8-bit layer that multiplies: its input is rounded too, and the products are summed as integers.
+class Int8Product(Int8Layer):
+    """An 8-bit layer that multiplies. It rounds its input too, and sums the products as integers.
 
-    The input is rounded to steps of t = max|x| / 127, halves to even, of each row of a linear layer and each image of a
-    convolution, and off by at most t / 2. An output so differs from the float layer's by at most
-    (scale / 2) · Σ|x| + (t / 2) · Σ|scale · levels|, sums of the entries that it is a sum of, up to the rounding of
-    float32 and of a scale that is rounded to float16. Gradients pass as if nothing were rounded.
+    The input is rounded to steps of t = max|x| / 127, ties to even, and so is off by at most t / 2. Each row of a
+    linear layer's input has its own step, and each image of a convolution's.
+
+    An output differs from the float layer's by at most (scale / 2) · Σ|x| + (t / 2) · Σ|scale · levels|. These sums run
+    over the entries that it sums. The bound holds up to the rounding of float32, and of a scale in float16. Gradients
+    pass as if nothing were rounded.
     """
 
     rounded_together: ClassVar[tuple[int, ...]]
     """The dimensions of the input whose entries share a step."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """What the float layer answers, within the bound above, by kernels and by torch alike."""
+        """Compute the float layer's output within the bound above, with kernels or with torch."""
         input = self.seen(input)
         if self.kernels_can(input, self.bias):
             return self._by_kernels(input.float()).to(input.dtype)
@@ -41,11 +42,11 @@ class Int8Product(Int8Layer, PanelLayer):
         return self._by_torch(input)
 
     def seen(self, input: Tensor) -> Tensor:
-        """What of an input is rounded."""
+        """Return the part of an input that the product reads."""
         return input
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """As of every 8-bit layer."""
+        """Return the float layer's output for this weight, in float64, and the error bound of each entry."""
         x = self.seen(input.double())
         half_step = (x.abs().amax(self.rounded_together, keepdim=True) / 254).expand_as(x).contiguous()
         scale = self.scale.double().view(-1, *(1,) * (weight.dim() - 1)).expand_as(weight)
@@ -67,40 +68,40 @@ class Int8Product(Int8Layer, PanelLayer):
         return output.to(input.dtype)
 
     def _with_gradient(self, input: Tensor) -> Tensor:
-        """The product in float, whose input is rounded for the value alone."""
+        """Multiply in float by the rounded input, with the gradient of the input itself."""
         with torch.no_grad():
             whole, step = self._rounded(input)
             change = whole * step - input
         return self.multiply(input + change, self.weight, self.bias)
 
     def _rounded(self, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole numbers within ±127, and the steps; halves go to even."""
+        """Return whole numbers within ±127, ties rounded to even, and the steps."""
         most = input.abs().amax(self.rounded_together, keepdim=True).clamp(min=_LEAST)
         # Two tensors are divided: 127 / tensor would be 127 times a reciprocal, which rounds twice.
         return torch.round(input * (torch.full_like(most, 127) / most)), most / torch.full_like(most, 127)
 
 
 class Int8Linear(Int8Product, LinearProduct, nn.Linear):
-    """`nn.Linear` with 8-bit weights and inputs; `layer.weight` unpacks the weights."""
+    """`nn.Linear` with 8-bit weights and inputs."""
 
     kind = "int8_linear"
     float_type = nn.Linear
     rounded_together = (-1,)
 
     def _by_kernels(self, input: Tensor) -> Tensor:
-        assert self.panels is not None
-        if input.shape[-1:] != self.levels.shape[1:]:  # the panels tell it only to the next multiple of 64
+        assert self.prepacked is not None
+        if input.shape[-1:] != self.levels.shape[1:]:  # the prepacked weight knows it up to the next multiple of 64
             raise ValueError(f"input must be (…, {self.levels.shape[1]}); got {tuple(input.shape)}")
-        return kernels.int8_linear(input, self.panels, self._spec.shape[0], self.kernel_scale(), self.kernel_bias())
+        return kernels.int8_linear(input, self.prepacked, self._spec.shape[0], self.kernel_scale(), self.kernel_bias())
 
-    def _panels(self) -> Tensor | None:
+    def _prepacked(self) -> Tensor | None:
         return kernels.int8_panels(self.levels) if _are_fast() and self._spec.shape[1] <= INT8 else None
 
 
 class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
-    """`nn.Conv2d` with 8-bit weights and inputs; `layer.weight` unpacks the weights.
+    """`nn.Conv2d` with 8-bit weights and inputs.
 
-    Where a patch is one pixel, pixels that the stride passes over do not count for the step of their image.
+    If a patch is one pixel, pixels that the stride skips do not count for the step of their image.
     """
 
     kind = "int8_conv2d"
@@ -108,7 +109,7 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
     rounded_together = (-3, -2, -1)
 
     def seen(self, input: Tensor) -> Tensor:
-        """The pixels that are in a patch, in the memory format of the input."""
+        """Return the pixels that are in a patch, in the memory format of the input."""
         if not self._sees_pixels():
             return input
         height, width = self.stride_of_seen()
@@ -116,18 +117,18 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
         return pixels.contiguous() if input.is_contiguous() else pixels
 
     def stride_of_seen(self) -> tuple[int, int]:
-        """What of the stride is taken before an image is rounded, (1, 1) unless a patch is one pixel."""
+        """Return the stride that `seen` applies: (1, 1) unless a patch is one pixel."""
         height, width = self.stride if self._sees_pixels() else (1, 1)
         return height, width
 
     def kernel_geometry(self) -> tuple[tuple[int, ...], tuple[int, int], tuple[int, int], tuple[int, ...]]:
-        """Shape, stride, padding and dilation as the kernels take them, of what is `seen` of an image."""
+        """Return shape, stride, padding and dilation for the kernels, which take the result of `seen`."""
         pad = self._reversed_padding_repeated_twice
         height, width = (1, 1) if self._sees_pixels() else self.stride
         return self._spec.shape, (height, width), (pad[2], pad[0]), self.dilation
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """As `nn.Conv2d`, of what is `seen` of an input."""
+        """Convolve the result of `seen`."""
         if self._sees_pixels():
             return functional.conv2d(input, weight, bias, groups=self.groups)
         return super().multiply(input, weight, bias, *args)
@@ -136,20 +137,20 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
         return self.kernel_size == (1, 1) and self.padding in ((0, 0), "valid", "same")
 
     def _by_kernels(self, input: Tensor) -> Tensor:
-        assert self.panels is not None
+        assert self.prepacked is not None
         pad = self._reversed_padding_repeated_twice
         shape, stride, padding, dilation = self.kernel_geometry()
         if self.padding_mode != "zeros":
             input, padding = functional.pad(input, pad, mode=self.padding_mode), (0, 0)
-        elif pad[::2] != pad[1::2]:  # "same" may be larger behind
+        elif pad[::2] != pad[1::2]:  # "same" may pad more at the end
             input, padding = functional.pad(input, pad), (0, 0)
         batch = input if input.dim() == 4 else input[None]
         output = kernels.int8_conv2d(
-            batch, self.panels, shape, stride, padding, dilation, self.kernel_scale(), self.kernel_bias()
+            batch, self.prepacked, shape, stride, padding, dilation, self.kernel_scale(), self.kernel_bias()
         )  # fmt: skip
         return output if batch is input else output[0]
 
-    def _panels(self) -> Tensor | None:
+    def _prepacked(self) -> Tensor | None:
         can = self.groups == 1 and self.levels[0].numel() <= INT8
         return kernels.int8_panels(self.levels, self.dilation) if can and _are_fast() else None
 

@@ -1,18 +1,18 @@
-"""The packed form of every binary layer."""
+"""The packed form of every layer. To pack a new kind of layer, add its class here and to `_FORMS`."""
 
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from proxconnect.deploy.packed.compact import CompactLayer
-from proxconnect.deploy.packed.eight_bits import INT8
-from proxconnect.deploy.packed.geometry import geometry_of
-from proxconnect.deploy.packed.kernels import KernelConv, KernelLinear, KernelProjection
-from proxconnect.deploy.packed.layers import PackedLayer
-from proxconnect.deploy.packed.spec import LayerSpec
+from proxconnect.deploy.packed.file.geometry import geometry_of
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.packed.layers.by_kernels import KernelConv, KernelLinear, KernelProjection
+from proxconnect.deploy.packed.layers.int8 import Int8Embedding, Int8Layer
+from proxconnect.deploy.packed.layers.int8_products import Int8Conv2d, Int8Linear
+from proxconnect.deploy.packed.layers.one_bit import PackedLayer
 from proxconnect.layers import BinaryLayer, attention, conv, linear, parameter
-from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.products import (
     ConvProduct,
     LinearProduct,
@@ -22,111 +22,92 @@ from proxconnect.layers.products import (
 )
 
 
-class PackedForm(PackedLayer):
-    """A packed layer that is a float layer of torch's, or stands for one."""
-
-    binary_type: ClassVar[type[ConvertedLayer]]
-
-    @classmethod
-    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """The float layer's class for it and its subclasses."""
-        return cls.binary_type.float_class(candidate)
-
-    @classmethod
-    def float_name(cls) -> str:
-        """The name of the float layer's class."""
-        return cls.binary_type.float_name()
-
-
-class PackedLinear(KernelLinear, PackedForm, LinearProduct, nn.Linear):
-    """`nn.Linear` with 1-bit weights; `layer.weight` unpacks them."""
+class PackedLinear(KernelLinear, LinearProduct, nn.Linear):
+    """`nn.Linear` with 1-bit weights."""
 
     kind = "linear"
     binary_type = linear.BinaryLinear
 
 
-class PackedTransposedLinear(KernelLinear, PackedForm, TransposedLinearProduct):
-    """transformers' `Conv1D` with 1-bit weights; `layer.weight` unpacks them."""
+class PackedTransposedLinear(KernelLinear, TransposedLinearProduct):
+    """transformers' `Conv1D` with 1-bit weights."""
 
     kind = "transposed_linear"
     binary_type = linear.BinaryTransposedLinear
 
 
-class _PackedConv(PackedForm, ConvProduct):
-    """What packed convolutions share."""
-
+class _PackedConv(PackedLayer, ConvProduct):
     @property
-    def padding_value(self) -> int:  # type: ignore[override]  # it is read-only here
-        """What `padding_mode="zeros"` fills the border with."""
+    def padding_value(self) -> int:  # type: ignore[override]  # read-only here
         return self._spec.padding_value
 
 
 class PackedConv1d(KernelConv, _PackedConv, nn.Conv1d):
-    """`nn.Conv1d` with 1-bit weights; `layer.weight` unpacks them."""
+    """`nn.Conv1d` with 1-bit weights."""
 
     kind = "conv1d"
     binary_type = conv.BinaryConv1d
 
 
 class PackedConv2d(KernelConv, _PackedConv, nn.Conv2d):
-    """`nn.Conv2d` with 1-bit weights; `layer.weight` unpacks them."""
+    """`nn.Conv2d` with 1-bit weights."""
 
     kind = "conv2d"
     binary_type = conv.BinaryConv2d
 
 
 class PackedConv3d(_PackedConv, nn.Conv3d):
-    """`nn.Conv3d` with 1-bit weights; `layer.weight` unpacks them."""
+    """`nn.Conv3d` with 1-bit weights."""
 
     kind = "conv3d"
     binary_type = conv.BinaryConv3d
 
 
-class PackedConvTranspose1d(PackedForm, TransposedConvProduct, nn.ConvTranspose1d):
-    """`nn.ConvTranspose1d` with 1-bit weights; `layer.weight` unpacks them."""
+class PackedConvTranspose1d(PackedLayer, TransposedConvProduct, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d` with 1-bit weights."""
 
     kind = "conv_transpose1d"
     binary_type = conv.BinaryConvTranspose1d
 
 
-class PackedConvTranspose2d(PackedForm, TransposedConvProduct, nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` with 1-bit weights; `layer.weight` unpacks them."""
+class PackedConvTranspose2d(PackedLayer, TransposedConvProduct, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` with 1-bit weights."""
 
     kind = "conv_transpose2d"
     binary_type = conv.BinaryConvTranspose2d
 
 
-class PackedConvTranspose3d(PackedForm, TransposedConvProduct, nn.ConvTranspose3d):
-    """`nn.ConvTranspose3d` with 1-bit weights; `layer.weight` unpacks them."""
+class PackedConvTranspose3d(PackedLayer, TransposedConvProduct, nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` with 1-bit weights."""
 
     kind = "conv_transpose3d"
     binary_type = conv.BinaryConvTranspose3d
 
 
 class PackedParameter(PackedLayer):
-    """A parameter of another module as bits; that module finds it unpacked under its name."""
+    """A raw parameter of another module as bits; under its name that module has the unpacked weight."""
 
     kind = "parameter"
     binary_type: ClassVar[type[BinaryLayer]] = parameter.BinaryParameter
 
     @classmethod
     def unfilled(cls, spec: LayerSpec) -> Self:
-        """One whose `bits` and `scale` are on the meta device."""
-        packed = cls._blank()
+        """Make one with `bits` and `scale` on the meta device."""
+        packed = cls.__new__(cls)
         nn.Module.__init__(packed)
         packed._specify(spec)
         return packed
 
     @property
     def mode(self) -> None:
-        """It gives one weight only."""
+        """None, because there is only one weight."""
 
     def float_key(self, name: str) -> str:
-        """The name of the parameter in its owner."""
+        """Return the name of the parameter in its owner."""
         return name.removesuffix(parameter.SUFFIX)
 
-    def forward(self) -> Tensor:  # type: ignore[override]  # it has no input
-        """The weight."""
+    def forward(self) -> Tensor:  # type: ignore[override]  # no input
+        """Return the unpacked weight."""
         return self.weight
 
 
@@ -136,7 +117,7 @@ class PackedProjection(KernelProjection, PackedParameter, ProjectionProduct):
     kind = "projection"
     binary_type = attention.BinaryProjection
 
-    # Unlike other layers it has several inputs, an output for each, and a bias that is its owner's.
+    # Unlike other layers it takes several inputs, and the bias of its owner.
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """(…, in) → (…, out/n) for each of the n inputs."""
         if self.are_by_kernels(inputs, bias):
@@ -150,14 +131,19 @@ _FORMS: tuple[type[PackedLayer], ...] = (
 )  # fmt: skip
 
 PACKED = {packed.binary_type: packed for packed in _FORMS}
-"""The packed form of every binary layer."""
+"""The packed form of every binary layer, by the class of that layer."""
+
+INT8: dict[type[nn.Module], type[Int8Layer]] = {
+    form.float_type: form for form in (Int8Linear, Int8Conv2d, Int8Embedding)
+}
+"""The 8-bit form of float layers, by their exact class."""
 
 BY_KIND: dict[str, type[CompactLayer]] = {form.kind: form for form in (*_FORMS, *INT8.values())}
-"""The packed layers by what the file calls them, 8-bit ones among them."""
+"""All packed forms, by their type in the metadata of a file."""
 
 
 def spec_of(layer: BinaryLayer) -> LayerSpec:
-    """What the packed form of a binary layer is; TypeError where there is none."""
+    """Return the spec of a binary layer's packed form; TypeError if it has none."""
     packed = PACKED.get(_own_class(layer))
     if packed is None:
         raise TypeError(
@@ -180,6 +166,6 @@ def spec_of(layer: BinaryLayer) -> LayerSpec:
 
 
 def _own_class(layer: nn.Module) -> type[Any]:
-    """The class of a layer, without the subclass that FSDP2 makes of it."""
+    """Return the class of a layer, without the subclass that FSDP2 makes of it."""
     cls = type(layer)
     return cls.__mro__[2] if cls.__mro__[1].__name__ == "FSDPModule" else cls

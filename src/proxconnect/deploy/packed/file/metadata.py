@@ -1,18 +1,18 @@
-"""The JSON that makes a safetensors file a packed model: version, layers, aliases."""
+"""The JSON metadata of a packed file: version, layers, aliases."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from proxconnect.deploy.packed import checksum
-from proxconnect.deploy.packed.halves import Vectors
-from proxconnect.deploy.packed.spec import LayerSpec
+from proxconnect.deploy.packed.file import checksum
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.half_vectors import Vectors
 
 KEY = "proxconnect"
 """The metadata key of the safetensors file."""
 VERSION = 3
-"""The version of the layout that this code writes; it reads that and older ones."""
+"""The version of the layout that `save` writes. Older versions can be read."""
 
 _FIRST_WITH_CHECKSUM = 3
 _KEYS = {"version", "layers", "aliases", "vectors"}
@@ -20,22 +20,22 @@ _KEYS = {"version", "layers", "aliases", "vectors"}
 
 @dataclass(frozen=True)
 class Metadata:
-    """The packed layers by qualified name, and the names of tensors that equal a stored one."""
+    """The packed layers by qualified name, and the stored tensor that each alias stands for."""
 
     layers: Mapping[str, LayerSpec]
     aliases: Mapping[str, str]
     vectors: Vectors = "float32"
-    """"float16" where vectors of float32 may be stored so."""
+    """"float16" if float32 vectors may be stored in 16 bits."""
 
     def to_json(self) -> str:
-        """The text under the metadata key."""
+        """Return the text under the metadata key."""
         layers = {name: spec.to_json() for name, spec in self.layers.items()}
         content = {"version": VERSION, "layers": layers, "aliases": dict(self.aliases), "vectors": self.vectors}
         return json.dumps(content, separators=(",", ":"))
 
     @classmethod
     def of(cls, entries: Mapping[str, str]) -> "Metadata":
-        """Read the metadata of a safetensors file; ValueError that says what is wrong with it."""
+        """Read the metadata of a safetensors file; ValueError states the fault."""
         if KEY not in entries:
             raise ValueError(
                 "it is a safetensors file, but no packed model: save one with pc.save(pc.pack(model), path)"
@@ -59,23 +59,19 @@ class Metadata:
 
 
 def _content(text: str) -> dict[str, Any]:
-    """Parse the text under the metadata key, an object of a version that is known."""
+    """Parse the text under the metadata key, and refuse an unknown version."""
     try:
         content: dict[str, Any] = json.loads(text, object_pairs_hook=_without_duplicates)
     except RecursionError:
         raise ValueError("its metadata is nested too deeply: the file is damaged") from None
     except ValueError as error:
         raise ValueError(f"its metadata is no valid JSON ({error}): the file is damaged") from None
-    _check_version(content)
-    return content
-
-
-def _check_version(content: object) -> None:
     version = content.get("version") if isinstance(content, dict) else None
     if type(version) is not int or version < 1:
         raise ValueError(f"its metadata has no valid version, but {version!r}: the file is damaged")
     if version > VERSION:
         raise ValueError(f"it was written by a newer proxconnect (layout {version}, this reads {VERSION}): upgrade")
+    return content
 
 
 def _spec(name: str, entry: object) -> LayerSpec:

@@ -1,4 +1,4 @@
-"""What a config.json may say of a binary network: plain data, of which each part is checked before it is used."""
+"""Values of a binary network's config.json: checks that turn each into plain data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -8,13 +8,13 @@ from proxconnect.layers import Accumulator
 from proxconnect.pairs import PAIRS
 
 Names = str | Mapping[str, str | None] | None
-"""A pair by its name in `PAIRS`, or names by patterns on layers."""
+"""The name of a pair in `PAIRS`, or such names by patterns of layer names."""
 
 _FIELDS = {field.name for field in fields(Accumulator)}
 
 
 def names(part: str, choice: Names) -> Names:
-    """A choice of pairs that JSON holds; ValueError for all else."""
+    """Return the pairs of weights or activations as plain data; ValueError for any other value."""
     named = list(choice.values()) if isinstance(choice, Mapping) else [choice]
     for name in named:
         if name is not None and not (isinstance(name, str) and name in PAIRS):
@@ -24,16 +24,21 @@ def names(part: str, choice: Names) -> Names:
 
 
 def kept(keep: str | Sequence[str] | None) -> str | list[str] | None:
-    """Patterns of layers that stay float; ValueError for all else."""
+    """Return the patterns of the layers that stay float; ValueError for any other value."""
     if keep is None or isinstance(keep, str):
         return keep
-    if not isinstance(keep, Sequence) or not all(isinstance(pattern, str) for pattern in keep):
-        raise ValueError(f"keep of a configuration is 'edges', patterns on names of layers, or null; got {keep!r}")
-    return list(keep)
+    return _strings(keep, Sequence, "keep of a configuration is 'edges', patterns on names of layers, or null")
+
+
+def thresholds(given: Sequence[str] | None) -> list[str] | None:
+    """Return the names of layers; ValueError for any other value."""
+    if given is None:
+        return None
+    return _strings(given, list | tuple, "thresholds of a configuration are a list of names of layers, or null")
 
 
 def accumulator(given: Accumulator | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The fields of an accumulator; ValueError for those that none has, and for values that it cannot have."""
+    """Return the fields of an accumulator; ValueError for an unknown field, or a value that it cannot have."""
     if given is None:
         return None
     if isinstance(given, Accumulator):
@@ -43,17 +48,8 @@ def accumulator(given: Accumulator | Mapping[str, Any] | None) -> dict[str, Any]
     return asdict(Accumulator(**given))
 
 
-def thresholds(given: Sequence[str] | None) -> list[str] | None:
-    """The names of layers; ValueError for all else."""
-    if given is None:
-        return None
-    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
-        raise ValueError(f"thresholds of a configuration are a list of names of layers, or null; got {given!r}")
-    return list(given)
-
-
 def layers(given: Mapping[str, Sequence[str | None]] | None) -> dict[str, list[str | None]] | None:
-    """By the name of each binary layer the pairs of its weights and inputs; ValueError for all else."""
+    """Return the pairs of weights and inputs by the name of each binary layer; ValueError for any other value."""
     if given is None:
         return None
     couples = list(given.values()) if isinstance(given, Mapping) else [given]
@@ -61,6 +57,12 @@ def layers(given: Mapping[str, Sequence[str | None]] | None) -> dict[str, list[s
         if not isinstance(couple, list | tuple) or len(couple) != 2 or couple[0] is None:
             raise ValueError("layers of a configuration have a couple of pairs each, as ['bnn++', null] for weights "
                              f"and inputs, by their names; got {couple!r}")  # fmt: skip
-        names("layers", dict(enumerate(couple)))  # type: ignore[arg-type]  # the names alone are looked at
+        names("layers", dict(enumerate(couple)))  # type: ignore[arg-type]  # only the values are checked
     assert isinstance(given, Mapping)
     return {name: list(pairs) for name, pairs in given.items()}
+
+
+def _strings(given: Any, kind: Any, wanted: str) -> list[str]:
+    if not isinstance(given, kind) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"{wanted}; got {given!r}")
+    return list(given)

@@ -1,4 +1,4 @@
-"""Safetensors files: written without numpy, opened with an answer to what is wrong with them."""
+"""Safetensors files: written without numpy, and opened with an error that explains what is wrong."""
 
 import ctypes
 import errno
@@ -13,22 +13,23 @@ import torch
 from torch import Tensor
 
 from proxconnect._support.regular_files import require_regular
-from proxconnect.deploy.packed import checksum
+from proxconnect.deploy.packed.file import checksum
 
 CODES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
     torch.bool: "BOOL", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
-"""The dtypes that a file may hold, as safetensors calls them."""
+"""The dtypes that a file can hold, with their names in safetensors."""
 
 _LENGTH_BYTES = 8
-_ALIGNMENT = 64  # of the first tensor, as allocations of torch's have it
-_LONGEST_HEADER = 100_000_000  # the bound that safetensors sets
+_ALIGNMENT = 64  # of the first tensor, like torch's allocations
+_LONGEST_HEADER = 100_000_000  # the bound of safetensors
+_SAVE_AGAIN = "save the packed model with pc.save(pc.pack(model), path)"
 
 
 def storable(name: str, tensor: Tensor) -> Tensor:
-    """A tensor in main memory, as `write` takes it; ValueError for one without values, TypeError for its dtype."""
+    """Return a tensor in main memory for `write`; ValueError if it has no values, TypeError for its dtype."""
     if tensor.is_meta:
         raise ValueError(f"tensor {name!r} is on the meta device and has no values: load them first")
     if tensor.dtype not in CODES:
@@ -37,9 +38,9 @@ def storable(name: str, tensor: Tensor) -> Tensor:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file: one tensor after the other, wide dtypes first, so that all are aligned.
+    """Write tensors that lie in main memory to a safetensors file.
 
-    Tensors must be in main memory. Equal input gives equal bytes.
+    Wide dtypes come first, which aligns all tensors. Equal input gives equal bytes.
     """
     names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
@@ -60,10 +61,13 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
 
 def open_checked(path: Path) -> Any:
-    """The open `safetensors.safe_open` file, a context manager; ValueError that says what else the file is.
+    """Open a file with `safetensors.safe_open`, a context manager, after all checks.
 
-    Its header has been checked against the file's size by safetensors, and all its bytes against the checksum where it
-    has one. OSError where it cannot be read at all.
+    Safetensors checks the header against the size of the file. The checksum is compared if the file has one.
+
+    Raises:
+        ValueError: for a damaged file or another kind of file; the message states which.
+        OSError: if the file cannot be read.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -78,7 +82,7 @@ def open_checked(path: Path) -> Any:
         if size < _described_size(path):
             raise ValueError("it is truncated within its tensors: copy or save it again") from None
         raise ValueError(f"it is damaged ({error}): copy or save it again") from None
-    except RuntimeError as error:  # torch's, of the system's refusal
+    except RuntimeError as error:  # torch's, when the system refuses
         raise OSError(errno.ENOMEM, f"it has {size} bytes, more than can be mapped here", str(path)) from error
     if checksum.KEY in (file.metadata() or {}):
         checksum.require_match(path)
@@ -86,10 +90,10 @@ def open_checked(path: Path) -> Any:
 
 
 def tensor_of(file: Any, name: str) -> Tensor:
-    """A tensor of a file that `open_checked` opened: the file's own pages, unless it lies where its dtype cannot.
+    """Map a tensor of a file that `open_checked` opened.
 
-    They are read when they are looked at, and what is written to them stays in this process. Windows, which replaces no
-    file that is mapped, gets a copy.
+    Its pages are read on first access, and writes to them stay in this process. A tensor that is not aligned for its
+    dtype is copied. So is every tensor on Windows, which cannot replace a mapped file.
     """
     tensor: Tensor = file.get_tensor(name)
     is_aligned = tensor.data_ptr() % tensor.itemsize == 0
@@ -97,7 +101,7 @@ def tensor_of(file: Any, name: str) -> Tensor:
 
 
 def _described_size(path: Path) -> int:
-    """The size that a header speaks of, 0 where it cannot be understood."""
+    """Return the size that the header describes, or 0 if it makes no sense."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         text = file.read(length)
@@ -109,18 +113,17 @@ def _described_size(path: Path) -> int:
 
 
 def _refuse_foreign(start: bytes, size: int) -> None:
-    """Say what a file is that begins so and has that size, unless it may be a whole safetensors file."""
-    save_again = "save the packed model with pc.save(pc.pack(model), path)"
+    """Raise ValueError if a file with these first bytes and this size cannot be a whole safetensors file."""
     if not start:
-        raise ValueError(f"it is empty: {save_again}")
+        raise ValueError(f"it is empty: {_SAVE_AGAIN}")
     if start.startswith(b"PK\x03\x04"):
-        raise ValueError(f"it is a zip archive, as torch.save writes, and no packed model: {save_again}")
+        raise ValueError(f"it is a zip archive, as torch.save writes, and no packed model: {_SAVE_AGAIN}")
     if start[0] == 0x80 and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and start[8:9] != b"{":
-        raise ValueError(f"it is a Python pickle, which is never read, and no packed model: {save_again}")
+        raise ValueError(f"it is a Python pickle, which is never read, and no packed model: {_SAVE_AGAIN}")
     header = int.from_bytes(start[:_LENGTH_BYTES], "little")
     if len(start) <= _LENGTH_BYTES:
         raise ValueError("it is truncated within its first bytes: copy or save it again")
     if start[_LENGTH_BYTES:] != b"{" or header > _LONGEST_HEADER:
-        raise ValueError(f"it is no safetensors file: {save_again}")
+        raise ValueError(f"it is no safetensors file: {_SAVE_AGAIN}")
     if _LENGTH_BYTES + header > size:
         raise ValueError(f"it is truncated: its header alone takes {header} bytes, the file has {size}: copy it again")

@@ -1,6 +1,6 @@
-"""The checksum of a packed file: the CRC-32 of all its bytes, with zeros for the digits that state it.
+"""The checksum of a packed file: the CRC-32 of all its bytes, with zeros in place of its own digits.
 
-It finds accidental damage. It is no signature, since anyone can compute it for a file that they changed.
+It finds accidental damage. It is no signature, because anyone can compute it for a changed file.
 """
 
 import zlib
@@ -8,19 +8,19 @@ from io import BufferedIOBase
 from pathlib import Path
 
 KEY = "proxconnect.crc32"
-"""The metadata key whose value is the checksum. It must be the first key, so that the digits lie at a fixed place."""
+"""The metadata key of the checksum. It must be the first key, because its digits have a fixed place in the file."""
 BLANK = "0" * 8
 """The value of that key while the checksum is computed."""
 REMEDY = "copy it again, or save the model again with pc.save if another program rewrote the file"
-"""What to do about a file whose checksum is wrong or missing."""
+"""The advice for a file whose checksum is wrong or missing."""
 
 _START = f'{{"__metadata__":{{"{KEY}":"'.encode()
-_PLACE = 8 + len(_START)  # the length of the header takes the first 8 bytes
-_PIECE = 1 << 18  # small enough for a cache of the processor
+_PLACE = 8 + len(_START)  # the first 8 bytes are the length of the header
+_PIECE = 1 << 18  # fits into a cache of the processor
 
 
 def seal(path: Path) -> None:
-    """State the checksum in a file that `container.write` wrote, whose first metadata is `{KEY: BLANK}`."""
+    """Write the checksum into a file that `tensor_file.write` wrote, whose first metadata is `{KEY: BLANK}`."""
     with path.open("r+b") as file:
         digits = _digits(file)
         file.seek(_PLACE)
@@ -28,7 +28,7 @@ def seal(path: Path) -> None:
 
 
 def require_match(path: Path) -> None:
-    """Raise ValueError unless the file states the checksum of its bytes, at the place where `seal` puts it."""
+    """Raise ValueError unless the file has the checksum of its bytes at the place where `seal` writes it."""
     with path.open("rb") as file:
         start = file.read(_PLACE + len(BLANK))
         computed = _digits(file)
@@ -37,7 +37,7 @@ def require_match(path: Path) -> None:
 
 
 def _digits(file: BufferedIOBase) -> bytes:
-    """Return the checksum of an open file in hexadecimal. The file is read piece by piece, so memory stays small."""
+    """Return the checksum of an open file in hexadecimal, read in pieces to keep memory small."""
     file.seek(0)
     checksum = zlib.crc32(file.read(_PLACE) + BLANK.encode())
     file.seek(_PLACE + len(BLANK))

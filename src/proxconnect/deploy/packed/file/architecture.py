@@ -1,0 +1,179 @@
+"""The architecture of a packed file: the float model that must match it, and its copy with blank packed layers."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from proxconnect.deploy.packed.file.geometry import geometry_of
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.file.metadata import Metadata
+from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.packed.layers.forms import BY_KIND, PackedParameter, PackedProjection
+from proxconnect.deploy.packed.layers.int8 import Int8Layer
+from proxconnect.deploy.packed.transplant import transplant
+from proxconnect.layers import BinaryLayer, BinaryMultiheadAttention
+from proxconnect.layers.attention import JOINT, SEPARATE
+from proxconnect.layers.fast_path import call_every_layer
+from proxconnect.layers.parameter import SUFFIX, adopt
+
+PASS = "pass the architecture that was packed"
+"""The advice for a file that does not match the model."""
+
+_DAMAGED = "the file is damaged"
+
+
+def require_float(model: nn.Module) -> None:
+    """Raise ValueError unless `model` can be the architecture of a packed one."""
+    for name, module in model.named_modules():
+        if isinstance(module, BinaryLayer | CompactLayer):
+            raise ValueError(
+                f"{called(name)} is a {type(module).__name__} already: pass the float architecture, as it was before "
+                "binarize()"
+            )
+        if any(is_lazy(p) for p in (*module._parameters.values(), *module._buffers.values())):
+            raise ValueError(f"{called(name)} is lazy and has no shapes yet: run one batch through the model first")
+        attributes = [(key, value) for key, value in vars(module).items() if isinstance(value, Tensor)]
+        for key, tensor in [*attributes, *((key, module._buffers[key]) for key in module._non_persistent_buffers_set)]:
+            if tensor is not None and tensor.is_meta:
+                raise ValueError(
+                    f"{key!r} of {called(name)} is not persistent, so no file holds it, and is on the meta device: "
+                    "build the model on the CPU, or register that buffer with persistent=True before saving"
+                )
+
+
+def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
+    """Copy the architecture with packed layers; every tensor that the file holds is on the meta device.
+
+    Raises:
+        ValueError: for a layer that the model lacks, or whose type, shape, dtype or geometry differs from the file's.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    specs: dict[nn.Module, LayerSpec] = {}
+    raw: dict[tuple[str, str], LayerSpec] = {}
+    for name, spec in metadata.layers.items():
+        packed = BY_KIND.get(spec.kind)
+        if packed is None:
+            raise ValueError(f"layer {name!r} has the unknown type {spec.kind!r}: known are {', '.join(BY_KIND)}")
+        if issubclass(packed, PackedParameter):
+            raw[_same_parameter(name, modules, spec)] = spec
+            continue
+        layer = modules.get(name)
+        if layer is None:
+            raise ValueError(f"it has a layer {name!r}, which the model lacks: {PASS}")
+        _require_same_layer(name, layer, spec)
+        if specs.setdefault(layer, spec) != spec:
+            raise ValueError(f"layer {name!r} is shared in the model, but not in the file: {PASS}")
+    placeholders: dict[int, Any] = {}
+    for _, tensor in persistent(modules):
+        blank = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+        is_parameter = isinstance(tensor, nn.Parameter)
+        placeholders[id(tensor)] = nn.Parameter(blank, requires_grad=False) if is_parameter else blank
+    skeleton = transplant(model, specs, placeholders)[0]
+    _adopt_parameters(skeleton, raw)
+    call_every_layer(skeleton)
+    return skeleton
+
+
+def persistent(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
+    """Yield every parameter and persistent buffer of the named modules, under each of its names."""
+    for prefix, module in modules.items():
+        for name, tensor in (module._parameters | module._buffers).items():
+            if tensor is not None and name not in module._non_persistent_buffers_set:
+                yield (f"{prefix}.{name}" if prefix else name), tensor
+
+
+def called(name: str) -> str:
+    """Name a module in an error message by its qualified name."""
+    return f"module {name!r}" if name else "the model itself"
+
+
+def _adopt_parameters(skeleton: nn.Module, raw: Mapping[tuple[str, str], LayerSpec]) -> None:
+    """Put blank packed parameters in the place of float ones, by the names of owner and parameter."""
+    owners = dict(skeleton.named_modules(remove_duplicate=False))
+    adopted: dict[tuple[nn.Module, str], LayerSpec] = {}
+    for (owner_name, name), spec in raw.items():
+        owner = owners[owner_name]
+        if (owner, name) not in adopted:
+            packed = BY_KIND[spec.kind]
+            assert issubclass(packed, PackedParameter)
+            if packed is PackedProjection:
+                owner.__class__ = BinaryMultiheadAttention
+            adopt(owner, name, packed.unfilled(spec))
+        if adopted.setdefault((owner, name), spec) != spec:
+            raise ValueError(f"{name!r} of {called(owner_name)} is shared in the model, but not in the file: pass the "
+                             "same architecture")  # fmt: skip
+
+
+def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
+    packed: Any = BY_KIND[spec.kind]
+    is_int8 = issubclass(packed, Int8Layer)
+    is_same = type(layer) is packed.float_type if is_int8 else packed.binary_type.float_class(type(layer)) is not None
+    if not is_same:
+        float_name = packed.float_type.__name__ if is_int8 else packed.binary_type.float_name()
+        raise ValueError(
+            f"layer {name!r} is a {float_name} in the file, but a {type(layer).__name__} in the model: {PASS}"
+        )
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        raise ValueError(f"the weight of layer {name!r} is no plain parameter: remove its parametrization or pruning")
+    _require_same_weight(name, weight, spec)
+    _require_same_geometry(name, layer, spec)
+    geometry = spec.geometry
+    pads = geometry is not None and geometry.padding_mode == "zeros" and geometry.output_padding is None
+    if spec.padding_value and not (spec.binary_input and pads):
+        raise ValueError(f"layer {name!r} cannot pad with {spec.padding_value}: only a convolution of binary inputs "
+                         f"that pads with zeros can; {PASS}")  # fmt: skip
+    if is_int8 and (spec.scale != "channel" or spec.binary_input):
+        raise ValueError(f"layer {name!r} has 8-bit weights, but no scale for each output or a binary input: "
+                         f"{_DAMAGED}")  # fmt: skip
+    if is_int8 and getattr(layer, "max_norm", None) is not None:
+        raise ValueError(f"layer {name!r} has 8-bit weights in the file and a max_norm in the model, which writes to "
+                         f"its weight: {PASS}")  # fmt: skip
+    if spec.channel_dims is not None:
+        raise ValueError(f"layer {name!r} has channel_dims, but is a {spec.kind}: {_DAMAGED}")
+
+
+def _same_parameter(name: str, modules: Mapping[str, nn.Module], spec: LayerSpec) -> tuple[str, str]:
+    """Return the names of the owner and of its parameter; ValueError unless it is the one that was packed."""
+    owner_name, _, parameter_name = name.removesuffix(SUFFIX).rpartition(".")
+    owner = modules.get(owner_name)
+    parameter = None if owner is None else owner._parameters.get(parameter_name)
+    is_projection = spec.kind == PackedProjection.kind
+    if not name.endswith(SUFFIX) or owner is None or parameter is None:
+        raise ValueError(f"it has a parameter {name!r}, which the model lacks: {PASS}")
+    if is_projection and not (type(owner) is nn.MultiheadAttention and parameter_name in (*JOINT, *SEPARATE)):
+        raise ValueError(f"{name!r} is a projection in the file, but no in-projection of an nn.MultiheadAttention in "
+                         f"the model: {PASS}")  # fmt: skip
+    _require_same_weight(name, parameter, spec)
+    has_none_of = spec.geometry is None and not spec.padding_value and not spec.input_shift
+    if not has_none_of or (spec.channel_dims is None) != is_projection:
+        raise ValueError(f"{name!r} must have channel_dims as a parameter or none as a projection, no geometry, no "
+                         f"padding and no input_shift: {_DAMAGED}")  # fmt: skip
+    if spec.binary_input and not is_projection:
+        raise ValueError(f"{name!r} is a parameter and has no input that could be binary: {_DAMAGED}")
+    return owner_name, parameter_name
+
+
+def _require_same_weight(name: str, weight: Tensor, spec: LayerSpec) -> None:
+    if tuple(weight.shape) != spec.shape:
+        raise ValueError(
+            f"layer {name!r} has a weight of shape {spec.shape} in the file, but {tuple(weight.shape)} in the model: "
+            f"{PASS}"
+        )
+    if weight.dtype != spec.dtype:
+        raise ValueError(f"layer {name!r} is {spec.dtype} in the file, but {weight.dtype} in the model: pass "
+                         f"model.to({spec.dtype})")  # fmt: skip
+
+
+def _require_same_geometry(name: str, layer: nn.Module, spec: LayerSpec) -> None:
+    geometry = geometry_of(layer)
+    if geometry is None or spec.geometry is None:
+        if geometry is not spec.geometry:
+            has = "has no geometry" if spec.geometry is None else "has a geometry"
+            raise ValueError(f"layer {name!r} {has} in the file, but is a {spec.kind}: {_DAMAGED}")
+        return
+    for key, inside, outside in spec.geometry.differences(geometry):
+        raise ValueError(f"layer {name!r} has {key} {inside!r} in the file, but {outside!r} in the model: {PASS}")

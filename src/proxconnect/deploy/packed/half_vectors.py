@@ -1,0 +1,55 @@
+"""Vectors in 16 bits: which tensors count as vectors, and which of them float16 can hold."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Vectors = Literal["float32", "float16"]
+"""The dtype to which a packed model's float32 vectors are rounded."""
+
+_NOTE = "packed_vectors"
+
+TOLERANCE = 2.0**-10
+"""The largest relative error of a rounded entry; in a vector with a negative entry, relative to the largest one."""
+
+
+def is_vector(tensor: Tensor) -> bool:
+    """Return True for a float32 tensor with at most one dimension longer than 1, or of shape (1, n, d).
+
+    Scales, biases, the tensors of norms, class tokens and position embeddings are vectors.
+    """
+    long = sum(size > 1 for size in tensor.shape)
+    return tensor.dtype is torch.float32 and (long <= 1 or (tensor.dim() == 3 and tensor.shape[0] == 1))
+
+
+def halved(vector: Tensor) -> Tensor:
+    """Round a vector to the nearest float16 values, in float32; return `vector` itself if an entry is too far off.
+
+    Too far off are entries beyond ±65504, infinity and NaN. In a vector without negative entries, which may hold
+    variances or scales, an entry may be off by 2⁻¹⁰ of itself. In other vectors it may be off by 2⁻¹⁰ of the largest.
+    """
+    near = vector.half().float()
+    size = vector.abs()
+    allowed = size if not bool((vector < 0).any()) or not vector.numel() else size.max()
+    return near if bool(((near - vector).abs() <= TOLERANCE * allowed).all()) else vector
+
+
+def as_half(tensor: Tensor) -> Tensor | None:
+    """Return a vector in float16 if that keeps every value to the bit, else None."""
+    if not is_vector(tensor):
+        return None
+    half = tensor.half()
+    is_same = torch.equal(half.float().view(torch.int32), tensor.contiguous().view(torch.int32))
+    return half if is_same else None
+
+
+def vectors_of(model: nn.Module) -> Vectors:
+    """Return the dtype to which `note_vectors` says that the vectors of a model were rounded."""
+    vectors: Vectors = getattr(model, _NOTE, "float32")
+    return vectors
+
+
+def note_vectors(model: nn.Module, vectors: Vectors) -> None:
+    """Note in `model` the dtype to which its vectors were rounded, for when it is saved."""
+    setattr(model, _NOTE, vectors)

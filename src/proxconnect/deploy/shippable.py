@@ -1,0 +1,58 @@
+"""Checks of a model before it ships: no NaN or infinity from a diverged run, and no wrapper around it.
+
+They matter because an infinite latent still has a sign, and an infinite statistic makes one.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from proxconnect.layers import BinaryLayer, Shift
+
+STATISTICS = ("running_mean", "running_var")
+_DIVERGED = "go back to a checkpoint before it diverged"
+
+_INNER = {
+    ("torch._dynamo.eval_frame", "OptimizedModule"): "_orig_mod",
+    ("torch.nn.parallel.distributed", "DistributedDataParallel"): "module",
+    ("torch.nn.parallel.data_parallel", "DataParallel"): "module",
+    ("torch.optim.swa_utils", "AveragedModel"): "module",
+}
+"""The attribute of the inner model, by the module and name of a wrapper's class: importing the first takes seconds."""
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return True unless an entry is NaN or infinite; a tensor on the meta device counts as finite.
+
+    Of a DTensor only the entries of this rank count.
+    """
+    if hasattr(tensor, "to_local"):
+        tensor = tensor.to_local()
+    if tensor.is_meta or not tensor.numel():
+        return True
+    return all(bool(end.isfinite()) for end in torch.aminmax(tensor.detach()))
+
+
+def require_finite(model: nn.Module, layers: type[nn.Module] = BinaryLayer, advice: str = _DIVERGED) -> None:
+    """Raise ValueError if one of the `layers`, a shift or a batch norm of `model` holds NaN or infinity."""
+    for name, module in model.named_modules():
+        if isinstance(module, layers | Shift) or STATISTICS[-1] in module._buffers:
+            require_own_finite(f"layer {name!r}" if name else "the model", module, advice)
+
+
+def require_own_finite(name: str, module: nn.Module, advice: str = _DIVERGED) -> None:
+    """Raise ValueError if `module`, without its children, holds NaN or infinity; `name` is for the message."""
+    held = module._parameters | {key: module._buffers.get(key) for key in STATISTICS}
+    for key, tensor in held.items():
+        if tensor is not None and not is_finite(tensor):
+            raise ValueError(f"{name}: `{key}` has NaN or infinite entries: {advice}")
+
+
+def require_unwrapped(model: nn.Module, call: str) -> None:
+    """Raise ValueError for a wrapped model; `call` is the call to suggest, such as "pc.pack({})"."""
+    for cls in type(model).__mro__:
+        inner = _INNER.get((cls.__module__, cls.__qualname__))
+        if inner is not None:
+            raise ValueError(
+                f"the model is wrapped in {cls.__name__}, so that its layers have names in the file that its "
+                f"architecture lacks: take the inner model, {call.format(f'model.{inner}')}"
+            )

@@ -1,0 +1,174 @@
+"""ONNX files of packed models: graphs in operators of the standard, which other formats rewrite.
+
+A binary weight is an initializer of 8 signs a byte, the `bits` of the packed layer. The graph looks each byte up in a
+table of its signs. That depends on no input, so runtimes do it once, when they load the file.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from proxconnect._support import extras
+from proxconnect._support.atomic import replacing
+from proxconnect.deploy.packed.half_vectors import as_half, vectors_of
+from proxconnect.export.portable import ExportError, portable_program
+from proxconnect.kernels.bits import unpack_bits
+
+OPSET = 18
+"""The version of the ONNX standard."""
+
+MOST_BYTES = 2**31 - 1
+"""The most bytes of one ONNX file."""
+
+_MOST_FOLDED = 64
+"""The most entries of a constant that is computed in advance: shapes are, unpacked weights are not."""
+
+_FLOAT, _INT32 = 1, 6
+"""The numbers of these types in ONNX."""
+
+
+def to_onnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, any_batch: bool = True) -> None:
+    """Write a packed model as an ONNX file of opset 18. If that fails, the old file stays.
+
+    The file is about as large as the packed one. Its answers equal those of `packed` up to the order of a float sum, by
+    which an activation near 0 may get the other sign. Layers with binary inputs take NaN as -1.
+
+    Args:
+        packed: a packed model, returned by `proxconnect.pack` or `proxconnect.load`.
+        example: an input of the model: a tensor, a tuple of arguments or a mapping of keyword arguments.
+        path: the file, such as "net.onnx".
+        any_batch: whether the file takes any batch size. The batch is the first dimension of every tensor in the
+            example.
+
+    Raises:
+        ValueError: for a model that is not packed.
+        ExportError: if `torch.export` or `torch.onnx` cannot take the model.
+        MissingExtraError: without `pip install 'proxconnect[export]'`.
+        OSError: if `path` cannot be written.
+    """
+    write(onnx_graph(packed, example, any_batch=any_batch), path)
+
+
+def write(model: Any, path: str | os.PathLike[str]) -> None:
+    """Write an `onnx_ir.Model` to a file; ExportError if it is too large."""
+    import onnx_ir
+
+    proto = onnx_ir.to_proto(model)
+    if proto.ByteSize() > MOST_BYTES:
+        raise ExportError(f"the ONNX file would have {proto.ByteSize():,} bytes, and protobuf allows {MOST_BYTES:,}: "
+                          "make more layers binary, or export in parts")  # fmt: skip
+    with replacing(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
+
+
+@dataclass(frozen=True)
+class BinaryWeight:
+    """A binary weight in a graph, by its `onnx_ir.Value`s: the bits, the scale or None, and the unpacked weight."""
+
+    bits: Any
+    scale: Any
+    shape: list[int]
+    value: Any
+
+    def signs(self) -> Tensor:
+        """Unpack the bits to ±1 in float32, of the weight's shape."""
+        return unpack_bits(torch.from_numpy(self.bits.const_value.numpy().copy()), self.shape)
+
+
+@dataclass(frozen=True)
+class BinaryParts:
+    """The binary parts of a graph, for a format that has operators for them."""
+
+    signs: list[tuple[Any, Any]] = field(default_factory=list)
+    """The values before and after the signs of a binary input are taken."""
+    weights: list[BinaryWeight] = field(default_factory=list)
+
+    def table(self) -> dict[Any, Callable[..., Any]]:
+        """Return functions that write our two operators in those of the standard, for torch's exporter."""
+        import onnx_ir
+        from onnxscript import opset18
+
+        op: Any = opset18  # its types do not know the values of a graph
+
+        def signs(input: Any) -> Any:
+            zero, one, minus_one = (op.Constant(value=onnx_ir.tensor([v], input.dtype)) for v in (0.0, 1.0, -1.0))
+            output = op.Where(op.GreaterOrEqual(input, zero), one, minus_one)
+            self.signs.append((input, output))
+            return output
+
+        def unpacked(bits: Any, scale: Any, shape: list[int]) -> Any:
+            table = unpack_bits(torch.arange(256, dtype=torch.uint8), (256, 8), torch.int8)
+            rows = op.Gather(op.Constant(value=onnx_ir.tensor(table.numpy())), op.Cast(bits, to=_INT32))
+            flat = op.Reshape(rows, op.Constant(value_ints=[-1]))
+            if prod(shape) % 8:
+                flat = op.Slice(flat, op.Constant(value_ints=[0]), op.Constant(value_ints=[prod(shape)]))
+            signs = op.Reshape(flat, op.Constant(value_ints=list(shape)))
+            value = op.Cast(signs, to=_FLOAT) if scale is None else op.Mul(op.Cast(signs, to=int(scale.dtype)), scale)
+            self.weights.append(BinaryWeight(bits, scale, list(shape), value))
+            return value
+
+        return {torch.ops.proxconnect.signs.default: signs, torch.ops.proxconnect.unpacked.default: unpacked}
+
+
+def onnx_graph(
+    packed: nn.Module, example: Any, *, any_batch: bool, rewrite: Callable[[Any, BinaryParts], None] | None = None
+) -> Any:
+    """Return the `onnx_ir.Model` of a packed model; `rewrite` may change its binary parts before it is simplified.
+
+    Raises:
+        ValueError: for a model that is not packed.
+        ExportError: if `torch.export` or `torch.onnx` cannot take the model.
+        MissingExtraError: without `pip install 'proxconnect[export]'`.
+    """
+    extras.require("onnx", "export")
+    extras.require("onnxscript", "export")
+    program, parts = portable_program(packed, example, any_batch=any_batch), BinaryParts()
+    try:
+        written = torch.onnx.export(
+            program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False,
+            custom_translation_table=parts.table(),
+        )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(f"torch.onnx cannot write {type(packed).__name__}: {str(error).splitlines()[0]}") from error
+    assert written is not None
+    if rewrite is not None:
+        rewrite(written.model, parts)
+    _simplify(written.model)
+    if vectors_of(packed) == "float16":
+        _store_halves(written.model)
+    return written.model
+
+
+def _simplify(model: Any) -> None:
+    """Compute what depends on shapes alone, store each constant once, and drop what no runtime reads."""
+    from onnx_ir.passes import common
+    from onnxscript import optimizer
+
+    optimizer.optimize_ir(model, input_size_limit=_MOST_FOLDED, output_size_limit=_MOST_FOLDED)
+    common.ClearMetadataAndDocStringPass()(model)
+    common.RemoveUnusedNodesPass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.DeduplicateInitializersPass(size_limit=4096)(model)
+
+
+def _store_halves(model: Any) -> None:
+    """Store vectors in 16 bits if that changes no value; the graph casts them to float32."""
+    import onnx_ir
+
+    for name, floats in list(model.graph.initializers.items()):
+        tensor = torch.from_numpy(floats.const_value.numpy().copy())
+        half = as_half(tensor) if tensor.dtype is torch.float32 else None
+        if half is None or half.numel() < 2 or floats.is_graph_output():
+            continue
+        stored = onnx_ir.Value(name=f"{name}.half", const_value=onnx_ir.tensor(half.numpy(), name=f"{name}.half"))
+        cast = onnx_ir.node("Cast", [stored], {"to": onnx_ir.DataType.FLOAT})
+        cast.outputs[0].name = f"{name}.float"
+        onnx_ir.convenience.replace_all_uses_with(floats, cast.outputs[0])
+        del model.graph.initializers[name]
+        model.graph.register_initializer(stored)
+        model.graph.insert_before(model.graph[0], cast)
