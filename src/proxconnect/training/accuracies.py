@@ -14,7 +14,7 @@ from proxconnect.layers.modes import soft
 
 
 class Accuracies:
-    """Count the right answers of a network in `eval()`, over all processes.
+    """The shares of right answers of a network in `eval()`, over all processes.
 
     - "accuracy": hard, with batch-norm statistics re-estimated for the hard weights: what ships;
     - "accuracy_hard": hard, with the statistics of training, which are those of the soft network;

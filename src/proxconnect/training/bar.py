@@ -12,7 +12,7 @@ SHOWN = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"
 
 
 class Bar(RichProgressBar):
-    """Show the loss, the mean μ, and the latest accuracy of what ships."""
+    """A bar with the loss, the mean μ, and the latest accuracy of what ships."""
 
     def __init__(self) -> None:
         super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"))

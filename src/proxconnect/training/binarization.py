@@ -28,7 +28,7 @@ class Binarization:
     Args:
         weights: the pair of the weights, by its name or as MODULE:NAME; or such names by patterns of layers.
         activations: the pair of the inputs of binary layers; null leaves them float.
-        scale: one for each channel, one for the tensor, learned, or null for none.
+        scale: channel (one for each), tensor (one for all), learned, or null for none.
         accumulator: for sums of binary inputs, as {bits: 8, overflow: wrap}; null for no limit.
         keep: layers that stay float: edges, or patterns; null for none.
         padding_value: of convolutions of binary inputs: 0, 1 or -1.

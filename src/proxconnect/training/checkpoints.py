@@ -27,7 +27,7 @@ MOST = 20
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Write a checkpoint whole or not at all, so that a full disk keeps the last one; read it without running code."""
+    """Checkpoint files that are written whole or not at all, and read without running code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a temporary file and rename it; OSError if that fails."""
@@ -46,7 +46,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class Agreement:
-    """Let a wish of any process bind all of them; they ask each other about once a second, since an answer is slow."""
+    """Questions among all processes, about once a second since answers are slow: a wish of any process binds all."""
 
     def __init__(self) -> None:
         self._calls, self._every = 0, 1
@@ -71,7 +71,7 @@ class Agreement:
 
 
 class LastCheckpoint(Checkpoint):
-    """Keep `last.ckpt` in the folder of the run.
+    """The checkpoint `last.ckpt` in the folder of the run.
 
     It holds the network, the optimizer with the count of μ's steps, the schedule of the learning rate, the position in
     the data, and the state of every random generator. It is written after each epoch, and within an epoch as often as

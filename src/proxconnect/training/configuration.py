@@ -68,11 +68,11 @@ class Configured(LightningCLI):
         parser.add_argument("--ckpt_path", type=str | None, default=None,
                             help="the checkpoint to go on from or to evaluate; last for the run's own")  # fmt: skip
         parser.add_argument("--health", type=bool, default=True,
-                            help="log how the binary layers fare, and warn of what goes wrong")  # fmt: skip
+                            help="log the health of the binary layers, and warn of problems")  # fmt: skip
         parser.link_arguments("seed_everything", "data.init_args.seed")
         assert parser.groups is not None
-        parser.groups["trainer"].title = "how it is trained, by Lightning's Trainer"
-        parser.groups["data"].title = "what it is trained on"
+        parser.groups["trainer"].title = "the training, by Lightning's Trainer"
+        parser.groups["data"].title = "the data"
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse as Lightning does, without its warning that the process has arguments too."""

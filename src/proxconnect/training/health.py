@@ -17,7 +17,7 @@ class DivergedError(ValueError):
 
 
 class Health(lightning.Callback):
-    """Log what `Meters` read of each binary layer after each epoch, and warn of what `diagnose` finds.
+    """A callback that logs the `Meters` of each binary layer after each epoch, and warns of what `diagnose` finds.
 
     A loss that is not finite ends the run with a DivergedError, and no checkpoint is written after it. Under FSDP the
     numbers are of the part of the first process.

@@ -43,9 +43,9 @@ class Training(lightning.LightningModule):
     Args:
         network: the float network.
         binary: which layers become binary, and how; null for a float run.
-        start: from what values it starts.
+        start: the initial values.
         sharpening: how μ moves.
-        rule: where the gradient is taken and from where a step starts: pc++, proxquant, reverse_proxconnect or
+        rule: decides where the gradient is taken and where a step starts: pc++, proxquant, reverse_proxconnect or
             post_training.
         clip: clamp latents to [-clip, clip] after each step, as BinaryConnect and BNN do with 1; null for no clamp.
         optimizer: by class path, as torch.optim.AdamW; it is given the parameters.
@@ -188,7 +188,7 @@ class Training(lightning.LightningModule):
     )  # fmt: skip
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what no state dict holds: the curve, and the losses of the epoch so far."""
+        """Add the curve and the losses of the epoch so far, which no state dict holds."""
         losses = cast(Tensor, self.trainer.strategy.reduce(self._losses, reduce_op="mean"))
         checkpoint["run"] = {
             "curve": self.curve, "validated": self._validated, "losses": losses, "steps": self._steps,

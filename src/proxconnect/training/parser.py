@@ -50,7 +50,7 @@ class UsageError(ValueError):
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keep the lines of a description as they are; break options between words."""
+    """Help that keeps the lines of a description as they are, and breaks options between words."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         whole, width = super()._format_action_invocation(action), self._width - self._current_indent

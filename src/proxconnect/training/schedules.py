@@ -35,14 +35,14 @@ _ADVICE = "take CosineAnnealingLR or PolynomialLR of torch, or a class of proxco
 
 
 class Constant(LambdaLR):
-    """Keep the learning rate of the optimizer."""
+    """The learning rate of the optimizer, unchanged."""
 
     def __init__(self, optimizer: Optimizer, steps: int) -> None:
         super().__init__(optimizer, lambda step: 1.0)
 
 
 class Cosine(LambdaLR):
-    """Rise linearly over the share `warmup` of all steps, then fall by half a cosine to `floor` times the peak."""
+    """A linear rise over the share `warmup` of all steps, then half a cosine down to `floor` times the peak."""
 
     def __init__(self, optimizer: Optimizer, steps: int, warmup: float = 0.0, floor: float = 0.0) -> None:
         rising = math.ceil(warmup * steps)
@@ -57,7 +57,7 @@ class Cosine(LambdaLR):
 
 
 class Steps(LambdaLR):
-    """Multiply the learning rate by `gamma` at each of the shares `at` of all steps."""
+    """The learning rate times `gamma` at each of the shares `at` of all steps."""
 
     def __init__(self, optimizer: Optimizer, steps: int, at: Sequence[float] = (0.5, 0.75), gamma: float = 0.1) -> None:
         places = [share * steps for share in at]

@@ -35,7 +35,7 @@ class FullySharded(ModelParallelStrategy):
 
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Shard each binary layer by itself, then the rest, over all processes of `mesh`; in place."""
+    """Shard each binary layer, then the rest, over all processes of `mesh`; in place."""
     data_parallel = mesh["data_parallel"]
     for module in network.modules():
         if isinstance(module, BinaryLayer):
@@ -45,7 +45,7 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """Return the whole network on each process: itself, or if it is sharded what `build` makes, with its values."""
+    """Return the whole network on each process: itself, or if it is sharded the network of `build` with its values."""
     if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
         return network
     whole = build()

@@ -16,8 +16,8 @@ from pyarrow import parquet
 
 from fuzzing import picture_files
 from proxconnect.training.data.errors import DatasetError
+from proxconnect.training.data.modules import ImageNet
 from proxconnect.training.data.sources.decoding import decoded
-from proxconnect.training.data.sources.imagenet import read_imagenet
 from proxconnect.training.data.sources.parquet import ParquetPictures
 
 
@@ -34,7 +34,7 @@ def brightness(pictures) -> torch.Tensor:
 @pytest.mark.parametrize("write", [generated.write_imagenet_folder, generated.write_imagenet_parquet])
 def test_each_picture_has_its_own_label(tmp_path, write):
     write(tmp_path)
-    splits = read_imagenet(tmp_path)
+    splits = ImageNet(root=tmp_path).read()
     assert splits.classes == 3
     for pictures, count in ((splits.train, 24), (splits.test, 12)):
         assert pictures.labels.bincount().tolist() == [count // 3] * 3
@@ -46,7 +46,7 @@ def test_files_are_in_the_order_of_their_names_and_other_files_do_not_count(tmp_
     inner = tmp_path / "train" / "n00000001"
     (inner / "readme.txt").write_text("no picture")
     (inner / "with ü.jpg").write_bytes((inner / "n00000001_0.JPEG").read_bytes())
-    pictures = read_imagenet(tmp_path).train
+    pictures = ImageNet(root=tmp_path).read().train
     assert pictures.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert pictures.open(6).size == pictures.open(3).size
 
@@ -60,7 +60,7 @@ def test_few_row_groups_are_kept_and_each_is_read_once_while_it_is(tmp_path, mon
     compressed = shards._compressed
     monkeypatch.setattr(shards, "_compressed", lambda *place: reads.append(place) or compressed(*place))
     generated.write_imagenet_parquet(tmp_path, train=24, rows=4)
-    pictures = read_imagenet(tmp_path / "data").train
+    pictures = ImageNet(root=tmp_path / "data").read().train
     assert pictures.blocks.tolist() == [block for block in range(6) for _ in range(4)]
     for index in (0, 5, 1, 4, 9, 0, 13, 17, 0, 5):
         pictures.open(index)
@@ -82,13 +82,13 @@ def test_a_damaged_picture_is_named(tmp_path, write):
         parquet.write_table(table.set_column(0, table.schema.field(0), [cells]), path, row_group_size=4)
         match = r"train-00000-of-00002.parquet, row 0 of group 0, is no picture"
     with pytest.raises(DatasetError, match=match):
-        read_imagenet(tmp_path).train.open(0)
+        ImageNet(root=tmp_path).read().train.open(0)
 
 
 def test_a_wrong_folder_gets_both_layouts(tmp_path):
     (tmp_path / "train").mkdir()
     with pytest.raises(DatasetError, match=r"(?s)no ImageNet in .*folder val .*n01440764.*parquet.*found: train/"):
-        read_imagenet(tmp_path)
+        ImageNet(root=tmp_path).read()
 
 
 def test_validation_pictures_that_nobody_sorted_into_classes(tmp_path):
@@ -97,17 +97,17 @@ def test_validation_pictures_that_nobody_sorted_into_classes(tmp_path):
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG").touch()
     with pytest.raises(DatasetError, match=r"val needs a folder of pictures .* for each class.*valprep.sh"):
-        read_imagenet(tmp_path)
+        ImageNet(root=tmp_path).read()
 
 
 def test_classes_of_one_split_alone_and_empty_classes(tmp_path):
     generated.write_imagenet_folder(tmp_path)
     shutil.copytree(tmp_path / "val" / "n00000000", tmp_path / "val" / "n00000009")
     with pytest.raises(DatasetError, match=r"different classes: n00000009 is in one alone \(1 in all\)"):
-        read_imagenet(tmp_path)
+        ImageNet(root=tmp_path).read()
     (tmp_path / "train" / "n00000009").mkdir()
     with pytest.raises(DatasetError, match=r"train needs a folder of pictures .* n00000009"):
-        read_imagenet(tmp_path)
+        ImageNet(root=tmp_path).read()
 
 
 def test_shards_that_are_missing_damaged_or_of_something_else(tmp_path):
@@ -116,18 +116,18 @@ def test_shards_that_are_missing_damaged_or_of_something_else(tmp_path):
     last = folder / "train-00002-of-00003.parquet"
     last.write_bytes(last.read_bytes()[:-100])
     with pytest.raises(DatasetError, match=r"train-00002-of-00003.parquet is truncated or damaged"):
-        read_imagenet(tmp_path)
+        ImageNet(root=tmp_path).read()
     last.unlink()
     with pytest.raises(DatasetError, match=r"has 2 of 3 shards train-\*.parquet"):
-        read_imagenet(tmp_path)
+        ImageNet(root=tmp_path).read()
     parquet.write_table(pa.table({"text": ["a"], "label": [1]}), last)
     with pytest.raises(DatasetError, match=r"has columns text: string, label: int64; expected image"):
-        read_imagenet(tmp_path)
+        ImageNet(root=tmp_path).read()
     image = pa.array([{"bytes": b"", "path": ""}])
     for label, match in ((-1, "below 0"), (None, "without a label")):
         parquet.write_table(pa.table({"image": image, "label": pa.array([label], pa.int64())}), last)
         with pytest.raises(DatasetError, match=match):
-            read_imagenet(tmp_path)
+            ImageNet(root=tmp_path).read()
 
 
 def test_a_program_that_calls_itself_a_picture_is_not_run(tmp_path, monkeypatch):

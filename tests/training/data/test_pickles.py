@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from proxconnect.training.data.errors import DatasetError
-from proxconnect.training.data.sources.cifar import CIFAR10, CIFAR100
+from proxconnect.training.data.modules import Cifar10, Cifar100
 from proxconnect.training.data.sources.pickles import read_batch
 
 PYTHON_2 = (
@@ -97,7 +97,7 @@ def test_damage_anywhere_ends_in_our_error_or_in_another_batch(tmp_path):
 def test_cifar_has_the_pictures_that_were_written(tmp_path):
     generated.write_cifar10(tmp_path, train=50, test=20)
     generated.write_cifar100(tmp_path, train=200, test=100)
-    ten, hundred = CIFAR10.read(tmp_path), CIFAR100.read(tmp_path / "cifar-100-python")
+    ten, hundred = Cifar10(root=tmp_path).read(), Cifar100(root=tmp_path / "cifar-100-python").read()
     assert ten.train.images.shape == (50, 3, 32, 32)
     assert ten.train.labels.tolist() == 5 * list(range(10))
     third = pickle.loads((tmp_path / "cifar-10-batches-py" / "data_batch_3").read_bytes(), encoding="bytes")
@@ -109,13 +109,13 @@ def test_cifar_has_the_pictures_that_were_written(tmp_path):
 def test_wrong_folders_of_cifar_get_the_layout(tmp_path):
     layout = r"(?s)no folder cifar-10-batches-py.*└── test_batch.*found: nothing.*download"
     with pytest.raises(DatasetError, match=layout):
-        CIFAR10.read(tmp_path)
+        Cifar10(root=tmp_path).read()
     generated.write_cifar10(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "data_batch_4").unlink()
     with pytest.raises(DatasetError, match="data_batch_4 is missing"):
-        CIFAR10.read(tmp_path)
+        Cifar10(root=tmp_path).read()
     with pytest.raises(DatasetError, match=r"(?s)no CIFAR-100.*found: cifar-10-batches-py/"):
-        CIFAR100.read(tmp_path)
+        Cifar100(root=tmp_path).read()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_other_batches_are_refused(tmp_path, change, message):
     whole = {"data": np.zeros((20, 3072), np.uint8), "labels": [1] * 20}
     (tmp_path / "cifar-10-batches-py" / "data_batch_2").write_bytes(pickle.dumps(whole | change, protocol=2))
     with pytest.raises(DatasetError, match=f"data_batch_2.*{message}"):
-        CIFAR10.read(tmp_path)
+        Cifar10(root=tmp_path).read()
 
 
 def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
@@ -144,4 +144,4 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
 
     monkeypatch.setattr(utils, "download_and_extract_archive", no_network)
     with pytest.raises(DatasetError, match=r"CIFAR-10 could not be fetched into .*no route to host"):
-        CIFAR10.download(tmp_path)
+        Cifar10(root=tmp_path, download=True).prepare_data()

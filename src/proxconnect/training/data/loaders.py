@@ -14,7 +14,7 @@ Batch = tuple[Tensor, Tensor]
 """Images, float32 (N, C, H, W), and labels, int64 (N,)."""
 
 View = Callable[[Tensor, int], Tensor]
-"""From the numbers of pictures, int64 (N,), and the epoch to what a network sees, float32 (N, C, H, W)."""
+"""From the numbers of pictures, int64 (N,), and the epoch to the input of a network, float32 (N, C, H, W)."""
 
 
 class Batches(Dataset[Batch]):

@@ -33,7 +33,7 @@ class MixupOptions:
 
 
 class Mixing:
-    """Mixes batches, as a pure function of (seed, epoch, batch), the same on every rank."""
+    """Mixup and CutMix of batches, as a pure function of (seed, epoch, batch), the same on every rank."""
 
     def __init__(self, options: MixupOptions, classes: int, seed: int) -> None:
         self._seed = seed

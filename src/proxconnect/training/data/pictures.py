@@ -18,7 +18,7 @@ class Pictures(ABC):
 
     labels: Tensor
     blocks: Tensor | None = None
-    """The block of the disk in which each picture lies, int64 (N,); None if each lies by itself."""
+    """The block of the disk in which each picture lies, int64 (N,); None if pictures are read one by one."""
 
     @abstractmethod
     def open(self, index: int) -> "Image.Image":

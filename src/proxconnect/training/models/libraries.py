@@ -83,7 +83,7 @@ LIBRARIES: dict[str, Callable[[str], tuple[Named | None, list[str]]]] = {
 
 
 def _built(name: str, build: Callable[[], Any]) -> Any:
-    """Return what `build` returns; ValueError, with the name of the network, for any error of it."""
+    """Call `build`, and turn any error of it into a ValueError with the name of the network."""
     try:
         return build()
     except Exception as error:  # the libraries raise any kind, as for weights that do not exist

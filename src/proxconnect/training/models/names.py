@@ -22,7 +22,7 @@ def build(
         name: one of `OURS`, else of timm, else of torchvision; "timm/NAME" and "torchvision/NAME" ask only there.
         classes, in_channels: size of the answer, channels of the images. Networks of torchvision take 3 channels.
         image_size: height and width of the images, which most convolutional networks need not know.
-        pretrained: download and load weights, which timm and torchvision have; a head of other classes starts anew.
+        pretrained: download and load weights, which timm and torchvision have; a head of other classes is initialised.
         options: further arguments of the network, as `width` of a ResNet of ours.
 
     Raises:

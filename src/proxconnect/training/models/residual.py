@@ -68,7 +68,7 @@ class ResidualNet(nn.Module):
 
     Args:
         in_channels, classes: of the images and of the answer.
-        block: what stages are made of.
+        block: makes the parts of a stage.
         activation: from channels to the nonlinearity of the stem.
         widths: channels of each stage.
         blocks: how many each stage has.

@@ -2,8 +2,9 @@
 
 from proxconnect.training.data.mixing import MixupOptions
 from proxconnect.training.data.modules.base import ImageData
+from proxconnect.training.data.modules.cifar import Cifar10, Cifar100
 from proxconnect.training.data.modules.imagenet import ImageNet
-from proxconnect.training.data.modules.small import Cifar10, Cifar100, Digits, FashionMnist, SmallImages
+from proxconnect.training.data.modules.small import Digits, FashionMnist, SmallImages
 from proxconnect.training.data.transforms import TransformOptions
 
 __all__ = [

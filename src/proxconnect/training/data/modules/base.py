@@ -34,9 +34,9 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         batch_size: pictures in a batch to train on, on each process; the rest of an epoch is dropped.
         eval_batch_size: the most pictures in a batch to validate or test on, on each process.
         workers: processes that make batches, on each process; 0, none, is best for pictures in memory.
-        validation: hold out so many training pictures, split by class, and validate on them; 0: on the test set.
+        validation: the number of training pictures to hold out, by class, and to validate on; 0: use the test set.
         split_seed: decides which pictures are held out and which are the subset.
-        subset: use so many of the other training pictures, split by class; a larger subset holds each smaller one.
+        subset: the number of other training pictures to use, by class; a larger subset holds each smaller one.
         seed: decides the order of each epoch and the augmentation of each picture.
         mixup: Mixup and CutMix of batches to train on, whose labels then are float32 (N, classes).
     """

@@ -1,21 +1,17 @@
 """Data sets of small pictures in memory."""
 
-from collections.abc import Callable
+from abc import abstractmethod
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from proxconnect.training.data.augmentation import Standardisation, flipped_and_cropped, plain
+from proxconnect.training.data.errors import downloading
 from proxconnect.training.data.loaders import View
 from proxconnect.training.data.modules.base import ImageData
 from proxconnect.training.data.pictures import Splits, TensorPictures
-from proxconnect.training.data.sources.cifar import CIFAR10, CIFAR100
 from proxconnect.training.data.sources.digits import read_digits
-from proxconnect.training.data.sources.fashion_mnist import (
-    FASHION_MNIST_ROOT,
-    download_fashion_mnist,
-    read_fashion_mnist,
-)
+from proxconnect.training.data.sources.fashion_mnist import FASHION_MNIST_ROOT, read_fashion_mnist
 from proxconnect.training.data.transforms import TransformOptions, augmented, opened
 
 
@@ -26,8 +22,8 @@ class SmallImages(ImageData[TensorPictures]):
 
     Args:
         flip: mirror half of the pictures left to right.
-        crop: shift pictures by up to so many pixels, over a black border.
-        transform: what timm does to each picture by itself, in place of the two; far slower.
+        crop: the most pixels to shift pictures by, over a black border.
+        transform: let timm transform each picture instead of the two; far slower.
         kwargs: as of ImageData.
     """
 
@@ -78,16 +74,13 @@ class Digits(SmallImages):
         return read_digits()
 
 
-class _Downloadable(SmallImages):
+class Downloadable(SmallImages):
     """Files that torchvision can fetch.
 
     Args:
         download: fetch the files into root if they are not there.
         kwargs: as of SmallImages.
     """
-
-    source: tuple[Callable[[Path], Splits[TensorPictures]], Callable[[Path], None]]
-    """Reads the files in a folder, and fetches them into it."""
 
     def __init__(self, download: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -97,14 +90,14 @@ class _Downloadable(SmallImages):
         """Fetch absent files if asked to, on one process of each machine."""
         if self.download:
             self._root.mkdir(parents=True, exist_ok=True)
-            self.source[1](self._root)
+            self.fetch(self._root)
 
-    def read(self) -> Splits[TensorPictures]:
-        """Read both splits."""
-        return self.source[0](self._root)
+    @abstractmethod
+    def fetch(self, root: Path) -> None:
+        """Fetch what `root` lacks, by the addresses and checksums of torchvision."""
 
 
-class FashionMnist(_Downloadable):
+class FashionMnist(Downloadable):
     """Fashion-MNIST: 60000 articles of clothing, 28 x 28, to train on, 10000 to test on.
 
     By default its root is that of the Debian package dataset-fashion-mnist.
@@ -112,18 +105,17 @@ class FashionMnist(_Downloadable):
 
     name, classes, in_channels, published_size = "fashion-mnist", 10, 1, 28
     default_root = FASHION_MNIST_ROOT
-    source = read_fashion_mnist, download_fashion_mnist
 
+    def read(self) -> Splits[TensorPictures]:
+        """Read both splits from the four IDX files."""
+        return read_fashion_mnist(self._root)
 
-class Cifar10(_Downloadable):
-    """CIFAR-10: 50000 colour pictures, 32 x 32, of 10 classes to train on, 10000 to test on."""
+    def fetch(self, root: Path) -> None:
+        """Fetch the absent files."""
+        from torchvision.datasets import FashionMNIST
+        from torchvision.datasets.utils import download_url
 
-    name, classes, in_channels, published_size = "cifar-10", 10, 3, 32
-    source = CIFAR10.read, CIFAR10.download
-
-
-class Cifar100(_Downloadable):
-    """CIFAR-100: 50000 colour pictures, 32 x 32, of 100 classes to train on, 10000 to test on."""
-
-    name, classes, in_channels, published_size = "cifar-100", 100, 3, 32
-    source = CIFAR100.read, CIFAR100.download
+        with downloading("Fashion-MNIST", root):
+            for name, md5 in FashionMNIST.resources:
+                if not (root / name).is_file() and not (root / name).with_suffix("").is_file():
+                    download_url(f"{FashionMNIST.mirrors[0]}{name}", root, name, md5)

@@ -9,7 +9,7 @@ from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-"""The formats that are decoded, told by content. Pillow would give others, as PostScript, to programs to run."""
+"""The formats that are decoded, recognised by content. Pillow would give others, as PostScript, to programs to run."""
 
 MOST_PIXELS = 89_478_485
 """The largest picture; Pillow only warns of larger ones."""

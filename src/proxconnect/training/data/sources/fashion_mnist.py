@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from proxconnect._support.regular_files import require_regular
-from proxconnect.training.data.errors import DatasetError, downloading, wrong_folder
+from proxconnect.training.data.errors import DatasetError, wrong_folder
 from proxconnect.training.data.pictures import Splits, TensorPictures, checked
 
 FASHION_MNIST_ROOT = Path("/usr/share/datasets/fashion-mnist")
@@ -50,19 +50,8 @@ def read_fashion_mnist(root: Path = FASHION_MNIST_ROOT) -> Splits[TensorPictures
     return Splits(train, test, classes=10)
 
 
-def download_fashion_mnist(root: Path) -> None:
-    """Fetch the files that `root` lacks, by the addresses and checksums of torchvision."""
-    from torchvision.datasets import FashionMNIST
-    from torchvision.datasets.utils import download_url
-
-    with downloading("Fashion-MNIST", root):
-        for name, md5 in FashionMNIST.resources:
-            if not (root / name).is_file() and not (root / name).with_suffix("").is_file():
-                download_url(f"{FashionMNIST.mirrors[0]}{name}", root, name, md5)
-
-
 def read_idx(path: Path) -> Tensor:
-    """Read the uint8 tensor of an IDX file, plain or gzip-compressed (told by content, not by name).
+    """Read the uint8 tensor of an IDX file, plain or gzip-compressed (recognised by content, not by name).
 
     DatasetError unless it holds unsigned bytes, exactly as many as its dimensions say.
     """
