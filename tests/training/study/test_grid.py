@@ -186,6 +186,8 @@ BW = {"pair": "bnn++", "mode": "BW"}
         ({"blocks": [BW | {"start": "FT"}]}, r"starts after 'fp float E2E', .* no block has such a row \('seed 0 fp"),
         ({"blocks": [BW | {"start": "E2E"}, BW | {"start": "E2E", "set": {"rate": 1}}]}, "two blocks have a row"),
         ({"compare": {"pair": [["bnn++"]]}}, "is no couple of labels"),
+        ({"compare": {"pear": []}}, "unknown axis in compare 'pear': did you mean 'pair'"),
+        (axes(mean={"a": {}}), "cannot be called 'mean', which blocks or tables have a meaning for"),
         ({"compare": {"pair": [["bnn++", "bnn"]]}}, "unknown label of pair in compare 'bnn'"),
         ({"run": "fake_rows"}, "'fake_rows' is no MODULE:CALLABLE"),
         ({"base": "nowhere.yaml"}, "cannot read .*nowhere.yaml"),

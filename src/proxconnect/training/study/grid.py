@@ -113,7 +113,7 @@ class Grid:
             blocks=[_block(block, axes) for block in _list(content.get("blocks", [{}]), "blocks")],
             tuned=[setting for name in _names(content.get("tuned", [])) for setting in _tuned(folder / name, axes)],
             compare={
-                str(axis): [_couple(couple, str(axis), axes) for couple in _list(couples, f"compare: {axis}")]
+                str(axis): _couples(str(axis), couples, axes)
                 for axis, couples in _mapping(content.get("compare", {}), "compare").items()
             },
             layout=_layout(_mapping(content.get("tables", {}), "tables"), axes),
@@ -183,12 +183,13 @@ def _tuned(path: Path, axes: Axes) -> list[Setting]:
     return settings
 
 
-def _couple(couple: Any, axis: str, axes: Axes) -> tuple[str, str]:
+def _couples(axis: str, couples: Any, axes: Axes) -> list[tuple[str, str]]:
     require_known(axis, axes, "axis in compare")
-    if not isinstance(couple, list) or len(couple) != 2:
-        raise GridError(f"compare: {axis}: {couple!r} is no couple of labels, as [bnn++, bnn+]")
-    one, other = chosen_labels({axis: couple}, axes, "compare")[axis]
-    return one, other
+    for couple in _list(couples, f"compare: {axis}"):
+        if not isinstance(couple, list) or len(couple) != 2:
+            raise GridError(f"compare: {axis}: {couple!r} is no couple of labels, as [bnn++, bnn+]")
+        chosen_labels({axis: couple}, axes, "compare")
+    return [(str(one), str(other)) for one, other in couples]
 
 
 def _layout(content: Mapping[Any, Any], axes: Axes) -> Layout:
