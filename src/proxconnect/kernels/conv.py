@@ -44,9 +44,9 @@ def binary_conv2d(
         ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
             device. RuntimeError: the kernels were not built.
     """
-    moves = stride, padding, dilation, groups, padding_value
-    rest = scale, bias, *overflow_of(accumulator), instruction_set
-    return OPERATORS["binary_conv2d"](beyond(input, threshold, 2), panels, weight_shape, *moves, *rest)
+    shifted, overflow = beyond(input, threshold, 2), overflow_of(accumulator)
+    rest = stride, padding, dilation, groups, padding_value, scale, bias, *overflow, instruction_set
+    return OPERATORS["binary_conv2d"](shifted, panels, weight_shape, *rest)
 
 
 def weight_only_conv2d(

@@ -89,23 +89,23 @@ class Operator:
         self, input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int],
         dilation: list[int], *rest: Any,
     ) -> Tensor:  # fmt: skip
-        moves, (scale, bias, *overflow, instruction_set) = rest[: self._moves], rest[self._moves :]
-        how: Any = tuple(weight_shape), tuple(stride), tuple(padding), tuple(dilation), *moves, *(1, 0)[self._moves :]
-        weight, keeps = how[0], self.keeps_format
+        moves, missing = self._moves
+        scale, bias, weight, keeps = rest[moves], rest[moves + 1], tuple(weight_shape), self.keeps_format
+        how: Any = (weight, tuple(stride), tuple(padding), tuple(dilation), *rest[:moves], *missing)
         has_planes = keeps and input.is_contiguous()
-        planned = convolution(input.shape, input.stride(), how, has_planes=has_planes, reads_rows_apart=keeps)
+        planned = convolution(tuple(input.shape), input.stride(), how, has_planes=has_planes, reads_rows_apart=keeps)
         require_entries(prod(weight[1:]), self.most)
         require_float32("input", input)
         require_weight(panels, self.shape(weight, how[3], how[4]), weight[0], scale, bias, self.dtype)
-        kernels, number = loaded(instruction_set)
+        kernels, number = loaded(rest[-1])
         image = input.contiguous() if planned.is_copied else input
         output = torch.empty(planned.output, dtype=torch.float32, device=CPU, memory_format=planned.memory_format)
         if planned.is_empty:
             return output
         scale, bias = contiguous(scale), contiguous(bias)
         getattr(kernels, self._function)(
-            number, image.data_ptr(), planned.geometry, panels.data_ptr(), self._output(scale, bias, overflow),
-            output.data_ptr(), torch.get_num_threads(),
+            number, image.data_ptr(), planned.geometry, panels.data_ptr(),
+            self._output(scale, bias, rest[moves + 2 : -1]), output.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return output
 
@@ -124,9 +124,10 @@ class Operator:
         return f"px_{self.name}"
 
     @cached_property
-    def _moves(self) -> int:
-        """How many numbers a convolution takes behind the dilation: groups, and what lies beyond the border."""
-        return self.weight.count(", int ")
+    def _moves(self) -> tuple[int, tuple[int, ...]]:
+        """How many numbers of groups and border value a convolution takes, and the others: one group, and zeros."""
+        count = self.weight.count(", int ")
+        return count, (1, 0)[count:]
 
     def _output(self, scale: Tensor | None, bias: Tensor | None, overflow: Sequence[Any]) -> object:
         """Return what becomes of sums, by reference; scale and bias must be contiguous."""
