@@ -2,7 +2,7 @@
 
 import shlex
 
-from proxconnect.cli.manual import EXAMPLES
+from proxconnect.cli.parser import EXAMPLES
 
 
 def examples(text: str) -> list[list[str]]:

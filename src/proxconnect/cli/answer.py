@@ -1,17 +1,18 @@
-"""Answers of verbs: printed as one JSON document or as text, or one line of what went wrong."""
+"""Answers of verbs: printed as one JSON document or as text and tables, or one line of what went wrong."""
 
 import argparse
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
 
 from proxconnect._support.extras import MissingExtraError
 from proxconnect.cli import document
 from proxconnect.cli.exits import Exit
 from proxconnect.cli.parser import complain
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Answer:
 
     document: Any
     """A mapping or a dataclass, for --json."""
-    shown: "Iterable[RenderableType]"
+    shown: Iterable[RenderableType]
     """Strings, which are never broken, and whatever else rich prints."""
     status: Exit = Exit.DONE
 
@@ -30,8 +31,6 @@ def print_answer(parsed: argparse.Namespace, find: Callable[[argparse.Namespace]
 
     With --json, prints of `find` go to stderr. Errors that a user can mend become one line there.
     """
-    from rich.console import Console
-
     try:
         with document.alone(parsed):
             answer = find(parsed)
@@ -45,3 +44,11 @@ def print_answer(parsed: argparse.Namespace, find: Callable[[argparse.Namespace]
     for part in answer.shown:
         console.print(part, markup=False, soft_wrap=isinstance(part, str))
     return answer.status
+
+
+def table(*titles: str, left: int = 1) -> Table:
+    """Make an empty table without frame; all but the first `left` columns are aligned to the right."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1), show_edge=False)
+    for number, title in enumerate(titles):
+        made.add_column(title, no_wrap=True, justify="left" if number < left else "right")
+    return made

@@ -3,7 +3,7 @@
 import argparse
 import warnings
 from collections.abc import Iterable
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from torch import nn
 
@@ -20,15 +20,6 @@ _ANY_PAIR = "bc"
 """Packing takes signs, which are those of the latents for every pair; this one refuses no μ."""
 
 
-class Trained(NamedTuple):
-    """A binary model with the values of a checkpoint."""
-
-    model: nn.Module
-    matched: Matched
-    how: str
-    """Who said which layers are binary."""
-
-
 def add_to(command: Parser) -> None:
     """Add the options that `trained` reads."""
     add = command.add_argument_group("how it was binarized").add_argument
@@ -43,14 +34,11 @@ def add_to(command: Parser) -> None:
         "wrap, saturate or cyclic; default: none")  # fmt: skip
 
 
-def trained(subject: Network, checkpoint: Checkpoint, parsed: argparse.Namespace) -> Trained:
-    """Build the binary model of the checkpoint, in `eval()`.
+def trained(subject: Network, checkpoint: Checkpoint, parsed: argparse.Namespace) -> tuple[nn.Module, Matched, str]:
+    """Return the binary model of the checkpoint, in `eval()`, its names, and what says which layers are binary.
 
-    A network that is binary as it is built says which layers are binary. Else the latents of the checkpoint say it,
-    and for float weights the options do.
-
-    Raises:
-        ValueError: if these contradict one another, or a tensor does not fit.
+    A network that is binary as it is built says it. Else the latents of the checkpoint do, and for float weights the
+    options. Raises ValueError if these contradict one another, or a tensor does not fit.
     """
     model = subject.build()
     matched = match(checkpoint, model, parsed.prefix)
@@ -67,7 +55,7 @@ def trained(subject: Network, checkpoint: Checkpoint, parsed: argparse.Namespace
                     keep=(subject.keep if parsed.keep is None else parsed.keep) or None)  # fmt: skip
         how = "its weights are float, made binary by their signs"
     fill(model, matched, checkpoint)
-    return Trained(model.eval(), matched, how)
+    return model.eval(), matched, how
 
 
 def make_binary(model: nn.Module, weights: str, activations: str | None, **options: Any) -> nn.Module:
@@ -91,7 +79,10 @@ def _refuse(parsed: argparse.Namespace, why: str, names: Iterable[str]) -> None:
 
 def _binarize_as(matched: Matched, model: nn.Module, scale: Scale, parsed: argparse.Namespace) -> None:
     """Binarize layers that have latents; those with a μ of inputs get binary inputs, and thresholds as they have."""
-    layers = {layer: _converted_name(layer) for layer in matched.binary_layers}
+    layers = {}  # with the names of what `binarize` converts: the attention around a projection, else the layer itself
+    for layer in matched.binary_layers:
+        owner, _, own = layer.rpartition(".")
+        layers[layer] = owner if own.endswith(SUFFIX) else layer
     inputs = {name: _ANY_PAIR for layer, name in layers.items() if matched.has(layer, "input_quantizer.mu")}
     learned = [layer for layer in layers if matched.has(layer, "weight_quantizer.alpha")]
     if learned and len(learned) != len(layers):
@@ -113,9 +104,3 @@ def _binarize_as(matched: Matched, model: nn.Module, scale: Scale, parsed: argpa
         ) from error
     if any(matched.has(layer, "input_shift.shift") for layer in layers):
         add_thresholds(model)
-
-
-def _converted_name(layer: str) -> str:
-    """Return the layer that `binarize` converts for this one: the attention around a projection, else itself."""
-    owner, _, own = layer.rpartition(".")
-    return owner if own.endswith(SUFFIX) else layer

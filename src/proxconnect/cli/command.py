@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from proxconnect._support.termination import raising
 from proxconnect.cli.exits import MEANINGS, Exit
-from proxconnect.cli.manual import epilog
-from proxconnect.cli.parser import Parser
+from proxconnect.cli.parser import Parser, epilog
 from proxconnect.cli.verbs import bench, check, completion, demo, export, pack, study, summary, train
 from proxconnect.version import __version__
 
@@ -26,12 +25,16 @@ proxconnect bench bireal_resnet18 --mode BWA
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of the process) and return its exit code, one of `Exit`."""
-    parser = _parser()
+    parser, words = _parser(), list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # few encodings beside UTF-8 have μ and ∘
     try:
         with raising():
-            code = _run(parser, list(sys.argv[1:] if arguments is None else arguments))
+            if words and words[0] in train.VERBS:
+                code: int = train.run(words[0], words[1:])
+            else:
+                parsed = parser.parse_args(words)
+                code = parsed.run(parsed)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -45,14 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-
-
-def _run(parser: Parser, arguments: list[str]) -> int:
-    if arguments and arguments[0] in train.VERBS:
-        return train.run(arguments[0], arguments[1:])
-    parsed = parser.parse_args(arguments)
-    code: int = parsed.run(parsed)
-    return code
 
 
 def _parser() -> Parser:

@@ -11,14 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from proxconnect._support.json_numbers import finite
-from proxconnect.cli.parser import Parser
 
 HELP = "print one JSON document, and all else on stderr"
-
-
-def add_to(command: Parser) -> None:
-    """Add the option."""
-    command.add_argument("--json", action="store_true", help=HELP)
 
 
 @contextmanager

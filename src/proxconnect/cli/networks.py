@@ -34,10 +34,7 @@ class Network:
 
 
 def small_llama() -> nn.Module:
-    """Build an untrained LLaMA: 12 layers of 768 channels, 32000 tokens, 134 million weights.
-
-    It takes `{"input_ids": int64 (N, T)}`. Raises MissingExtraError without transformers.
-    """
+    """Build an untrained LLaMA of 134 million weights."""
     transformers = extras.require("transformers", "huggingface")
     config = transformers.LlamaConfig(
         vocab_size=32000, hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
@@ -52,16 +49,10 @@ LANGUAGE_MODELS = {
         "LLaMA, 768 wide, 12 layers", small_llama, lambda _: {"input_ids": torch.randint(32000, (1, 128))}
     ),
 }
-"""Language models by name; they need transformers."""
 
 
 def network(path: str) -> Network:
-    """Find the network of a name, or of MODULE:CALLABLE.
-
-    Raises:
-        ValueError: for unknown names, with close matches, and for objects that build no network.
-        MissingExtraError: for a name if neither timm nor torchvision is installed.
-    """
+    """Find the network of a name, or of MODULE:CALLABLE; ValueError for what builds no network."""
     if ":" not in path:
         return named(path)
     build = load(path)
@@ -74,8 +65,23 @@ def network(path: str) -> Network:
         inspect.signature(build).bind()
     except TypeError as error:
         raise LoadError(f"{path!r} ({file_of(path)}) must be callable without arguments: {error}") from None
-    example = (lambda _: _example(path, build.example)) if hasattr(build, "example") else None
-    return Network(path, lambda: _built(path, build), example)
+
+    def built() -> nn.Module:
+        with guarded(f"calling {path}"):
+            model = build()
+        if not isinstance(model, nn.Module):
+            raise LoadError(f"{path!r} must return a float nn.Module; it returned {type(model).__name__}")
+        return model
+
+    def example(_: nn.Module) -> Any:
+        if not isinstance(build.example, Tensor | tuple | Mapping):
+            raise LoadError(
+                f"{path}.example must be a tensor, a tuple of positional arguments or a mapping of keyword arguments; "
+                f"it is of type {type(build.example).__name__}"
+            )
+        return build.example
+
+    return Network(path, built, example if hasattr(build, "example") else None)
 
 
 def named(name: str) -> Network:
@@ -88,21 +94,3 @@ def named(name: str) -> Network:
         written = ", ".join(LANGUAGE_MODELS)
         raise ValueError(f"{error}; {written} writes text, and one of your own is MODULE:CALLABLE") from None
     return Network(found.title, found.build, lambda model: of_shapes([(1, *found.input_size(model))]), found.keep)
-
-
-def _built(path: str, build: Callable[[], Any]) -> nn.Module:
-    with guarded(f"calling {path}"):
-        model = build()
-    if not isinstance(model, nn.Module):
-        raise LoadError(f"{path!r} must return a float nn.Module; it returned {type(model).__name__}")
-    return model
-
-
-def _example(path: str, example: object) -> Any:
-    """Return the attribute `example` of the callable if it is an input."""
-    if not isinstance(example, Tensor | tuple | Mapping):
-        raise LoadError(
-            f"{path}.example must be a tensor, a tuple of positional arguments or a mapping of keyword arguments; it "
-            f"is of type {type(example).__name__}"
-        )
-    return example

@@ -1,8 +1,9 @@
-"""A parser whose errors are one line, and types of arguments."""
+"""A parser whose errors are one line, the end of each help, and types of arguments."""
 
 import argparse
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,6 +11,8 @@ from proxconnect.cli.exits import Exit
 from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator
 from proxconnect.pairs import resolve
+
+EXAMPLES = "examples:"
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,6 +25,14 @@ class Parser(argparse.ArgumentParser):
         """Print one line, and exit."""
         _say(f"{self.prog}: {message} (see {self.prog} --help)")
         self.exit(Exit.MISUSE)
+
+
+def epilog(examples: str, exits: Mapping[Exit, str], about: str = "") -> str:
+    """Format the end of the help of a verb, which may give exit codes its own meanings."""
+    codes = "\n".join(f"{code.value:<3}  {meaning}" for code, meaning in exits.items())
+    sections = {EXAMPLES: examples.strip("\n"), "exit codes:": codes}
+    parts = [about.strip("\n"), *(f"{title}\n{textwrap.indent(text, '  ')}" for title, text in sections.items())]
+    return "\n\n".join(part for part in parts if part)
 
 
 def complain(error: BaseException, code: int) -> int:

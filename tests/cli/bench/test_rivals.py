@@ -10,7 +10,7 @@ from torch import nn
 from proxconnect import binarize
 from proxconnect.cli import document
 from proxconnect.cli.bench import Options, measure
-from proxconnect.cli.bench.rivals import RIVALS, CannotRunError, Rival, Task, answers
+from proxconnect.cli.bench.rivals import RIVALS, CannotRunError, Rival, Task
 from proxconnect.training.models.bireal import KEEP, BiRealNet
 
 
@@ -109,7 +109,7 @@ def test_real_engines_answer_as_torch_does(tmp_path, name, is_convolutional):
     model, shape = (convolutional(), (2, 3, 32, 32)) if is_convolutional else (net(), (2, 4))
     given = task(model, (torch.randn(shape),), tmp_path)
     assert given.is_convolutional == is_convolutional
-    (answer,) = answers(found.prepare(given))
+    (answer,) = map(torch.as_tensor, found.prepare(given)())
     expected = model(*given.inputs)
     assert (answer - expected).abs().max() <= (0.1 if "int8" in name else 1e-5) * expected.abs().max()
 
@@ -118,7 +118,7 @@ def test_real_engines_answer_as_torch_does(tmp_path, name, is_convolutional):
 def test_binary_convolutions_of_openvino_answer_as_ours_do(tmp_path, name, error):
     found = rival(name)
     given = task(convolutional(), (torch.randn(2, 3, 32, 32),), tmp_path, "poly", KEEP)
-    (answer,) = answers(found.prepare(given))
+    (answer,) = map(torch.as_tensor, found.prepare(given)())
     expected = given.binary(*given.inputs)
     assert (answer - expected).abs().max() <= error * expected.abs().max()
 

@@ -65,7 +65,14 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
     """
     generation.require_room(title, model, options.prompt, options.tokens)
     say("binarizing and packing")
-    binary, small = _binary_and_packed(title, model, example, options)
+    model.eval().requires_grad_(False)
+    with torch.no_grad():
+        require_runs(title, model, example)
+    binary = make_binary(
+        copy.deepcopy(model), options.weights, None if options.mode == "BW" else ACTIVATIONS, keep=options.keep,
+        accumulator=ACCUMULATOR if options.mode == "BWAA" else None, example=example,
+    ).eval()  # fmt: skip
+    small = proxconnect.pack(binary, **options.packing)
     torch.save(model.state_dict(), folder / FILES[FLOAT])
     proxconnect.save(small, folder / FILES[PACKED])
     plan = cast(Plan, binary.binarization)
@@ -105,14 +112,3 @@ def _measured(
         "generation": writing,
         "absent": contest.absent,
     }
-
-
-def _binary_and_packed(title: str, model: nn.Module, example: Any, options: Options) -> tuple[nn.Module, nn.Module]:
-    model.eval().requires_grad_(False)
-    with torch.no_grad():
-        require_runs(title, model, example)
-    binary = make_binary(
-        copy.deepcopy(model), options.weights, None if options.mode == "BW" else ACTIVATIONS, keep=options.keep,
-        accumulator=ACCUMULATOR if options.mode == "BWAA" else None, example=example,
-    ).eval()  # fmt: skip
-    return binary, proxconnect.pack(binary, **options.packing)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ FILES = {FLOAT: "float.pt", PACKED: "packed.safetensors"}
 """The files that `measure` writes: the float state dict, and the packed file."""
 
 Say = Callable[[str], None]
-"""Takes a line on what is going on."""
 
 
 @dataclass
@@ -29,9 +29,7 @@ class Contest:
 
     title: str
     model: nn.Module
-    """The float form."""
     binary: nn.Module
-    """The binary form, in `eval()`."""
     packed: Mapping[str, nn.Module]
     """Packed forms of that or of other binary forms, by name."""
     differences: dict[str, float]
@@ -39,17 +37,12 @@ class Contest:
     threads: int
     rounds: int
     folder: Path
-    """For files of engines."""
     say: Say
     absent: dict[str, str] = field(default_factory=dict)
     """The reasons why engines did not run, by name."""
 
     def contenders(self, example: Any, batches: tuple[int, ...]) -> list[dict[str, Any]]:
-        """Measure all contenders on the example and on batches of it.
-
-        Returns:
-            The rows of `networks` in `proxconnect bench --json`, without memory and file.
-        """
+        """Measure all on the example and on batches: `networks` of `bench --json`, without memory and file."""
         own = batch_of(example)
         times = {own: self._times(example)}
         for size in batches:
@@ -74,8 +67,11 @@ class Contest:
         return found
 
     def _times(self, example: Any) -> dict[str, tuple[float, ...]]:
-        networks = {FLOAT: self.model, **self.packed}
-        works = {name: _work(network, example) for name, network in networks.items()} | self._rivals(example)
+        works: dict[str, Work] = {}
+        for name, network in {FLOAT: self.model, **self.packed}.items():
+            args, kwargs = arguments(network, example)  # not in the work, since it looks at every parameter
+            works[name] = partial(network, *args, **kwargs)
+        works |= self._rivals(example)
         self.say(f"timing {' and '.join(works)} on {shown(shapes_of(example))}")
         return interleaved(works, self.rounds)
 
@@ -106,10 +102,7 @@ class Contest:
             engine = rival.prepare(task)
         if rival.name not in self.differences:
             reference = self.model if rival.runs == "float" else self.binary
-            self.differences[rival.name] = difference(tensors_in(run(reference, task.inputs)), rivals.answers(engine))
+            self.differences[rival.name] = difference(
+                tensors_in(run(reference, task.inputs)), [torch.as_tensor(answer) for answer in engine()]
+            )
         return engine
-
-
-def _work(network: nn.Module, example: Any) -> Work:
-    args, kwargs = arguments(network, example)  # not in the work, since it looks at every parameter
-    return lambda: network(*args, **kwargs)

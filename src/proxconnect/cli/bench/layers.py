@@ -39,9 +39,8 @@ def units(floats: nn.Module, packed: nn.Module) -> list[Unit]:
 def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int) -> list[dict[str, Any]]:
     """Time both forms of every unit on the input that the packed network gives it.
 
-    Returns:
-        The rows of `layers` in `proxconnect bench --json`. The spreads are of the seconds of one call, and None if
-        other code takes the weight of a layer, whose `calls` are then 0. `macs` are those of one run of the network.
+    Returns the rows of `layers` in `proxconnect bench --json`. If other code takes the weight of a layer, its `calls`
+    are 0 and its spreads None.
     """
     found = units(floats, packed)
     calls = _captured(packed, [unit.packed_form for unit in found], example)
@@ -54,9 +53,9 @@ def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int)
 
 def seconds_in_run(layer: Mapping[str, Any]) -> tuple[float, float]:
     """Return the seconds of float and of packed in one run of the network, from a row of `time_layers`."""
-    spreads = (layer["float_seconds"], layer["packed_seconds"])
-    float_all, packed_all = (0.0 if spread is None else layer["calls"] * spread.median for spread in spreads)
-    return float_all, packed_all
+    if not layer["calls"]:
+        return 0.0, 0.0
+    return layer["calls"] * layer["float_seconds"].median, layer["calls"] * layer["packed_seconds"].median
 
 
 def _counterpart(name: str, float_modules: Mapping[str, nn.Module]) -> str:

@@ -21,32 +21,23 @@ from proxconnect.cli.examples import run
 from proxconnect.cli.networks import network
 from proxconnect.inspection.memory import own_peak
 
-EXAMPLE = "example.pt"
-"""The file with the input."""
+_EXAMPLE = "example.pt"
 
 
 def peaks(model: str, example: Any, folder: Path, threads: int) -> dict[str, int] | str:
-    """Measure the files that `measure` wrote into `folder`.
-
-    Returns:
-        Bytes over those of the imports, by kind, or a line that says why they are unknown.
-    """
-    torch.save(dict(example) if isinstance(example, Mapping) else example, folder / EXAMPLE)
+    """Measure the files that `measure` wrote into `folder`; return bytes by kind, or why they are unknown."""
+    torch.save(dict(example) if isinstance(example, Mapping) else example, folder / _EXAMPLE)
     found = {}
     for kind in FILES:
         command = [sys.executable, "-m", __name__, model, kind, str(folder), str(threads)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             return f"a fresh process failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
-        written = _result(folder, kind).read_text()
+        written = (folder / f"{kind}.peak").read_text()
         if not written:
             return "this system does not say"
         found[kind] = int(written)
     return found
-
-
-def _result(folder: Path, kind: str) -> Path:
-    return folder / f"{kind}.peak"
 
 
 def _main(path: str, kind: str, place: str, threads: str) -> None:
@@ -57,19 +48,17 @@ def _main(path: str, kind: str, place: str, threads: str) -> None:
         build = network(path).build
         model = _without_memory(build)  # may import more
         bare = own_peak()
-        example = torch.load(folder / EXAMPLE, weights_only=True)
-        model = _loaded(model or build(), kind, folder / FILES[kind])
+        example = torch.load(folder / _EXAMPLE, weights_only=True)
+        model = model or build()
+        if kind == FLOAT:
+            model.load_state_dict(torch.load(folder / FILES[kind], weights_only=True, mmap=True), assign=True)
+            model.eval().requires_grad_(False)
+        else:
+            model = proxconnect.load(folder / FILES[kind], model)
         with torch.inference_mode():
             run(model, example)
     peak = own_peak()
-    _result(folder, kind).write_text("" if bare is None or peak is None else str(peak - bare))
-
-
-def _loaded(model: nn.Module, kind: str, file: Path) -> nn.Module:
-    if kind != FLOAT:
-        return proxconnect.load(file, model)
-    model.load_state_dict(torch.load(file, weights_only=True, mmap=True), assign=True)
-    return model.eval().requires_grad_(False)
+    (folder / f"{kind}.peak").write_text("" if bare is None or peak is None else str(peak - bare))
 
 
 def _without_memory(build: Callable[[], nn.Module]) -> nn.Module | None:

@@ -22,7 +22,6 @@ class Part:
     name: str
     """The qualified name of a module, "" for the model itself, or the name of an operation's node."""
     kind: str
-    """The class of a module or operation, or the name of a function."""
     is_binary: bool
     """Whether it multiplies by binary weights; what is fused into the product counts too."""
     calls: int
@@ -38,17 +37,15 @@ def profile(model: nn.Module, example: Any, rounds: int) -> tuple[Part, ...]:
     operations of fused graphs. Both cost some microseconds per call, which count for the module around.
     """
     args, kwargs = arguments(model, example)
-    taken: dict[_Key, list[float]] = {}
-    calls: dict[_Key, int] = {}
     model(*args, **kwargs)
-    for _ in range(rounds):
-        clock = _Clock()
+    clocks = [_Clock() for _ in range(rounds)]
+    for clock in clocks:
         with _watched(model, clock):
             model(*args, **kwargs)
-        for key, seconds in clock.seconds.items():
-            taken.setdefault(key, []).append(seconds)
-        calls = clock.calls
-    return tuple(Part(*key, calls[key], Spread.of(seconds)) for key, seconds in taken.items())
+    return tuple(
+        Part(*key, calls, Spread.of([clock.seconds[key] for clock in clocks if key in clock.seconds]))
+        for key, calls in clocks[-1].calls.items()
+    )
 
 
 def by_kind(parts: Iterable[Part]) -> dict[str, float]:

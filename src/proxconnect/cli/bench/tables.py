@@ -2,20 +2,20 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from proxconnect._support.text import shortened, some
+from proxconnect.cli.answer import table
 from proxconnect.cli.bench import rivals
 from proxconnect.cli.bench.contest import FLOAT, PACKED
 from proxconnect.cli.bench.layers import seconds_in_run
 from proxconnect.cli.bench.profile import Part
 from proxconnect.cli.examples import shown as shown_shapes
-from proxconnect.cli.tables import table
 from proxconnect.inspection.table import short
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 MOST_ROWS = 20
 """The most layers or parts that a table shows."""
@@ -35,13 +35,8 @@ _PACKING = {
 _T = TypeVar("_T")
 
 
-def shown(bench: Mapping[str, Any], profiled: bool = False) -> "Iterator[RenderableType]":
-    """Yield what `measure` found, for 80 columns or more and readable without colour.
-
-    `profiled`: with the parts of the packed network's time.
-    """
-    from rich.text import Text
-
+def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[RenderableType]:
+    """Yield what `measure` found, for 80 columns or more and readable without colour."""
     packing = [words for (name, value), words in _PACKING.items() if bench.get(name) == value]
     how = ", ".join([f"{bench['mode']} by {bench['weights']}", *packing])
     yield Text(f"{bench['model']}: {bench['binary_layers']} of {bench['weight_layers']} layers binary, {how}", "bold")
@@ -68,7 +63,7 @@ def shown(bench: Mapping[str, Any], profiled: bool = False) -> "Iterator[Rendera
     yield Text("\n".join(_bounds(bench)))
 
 
-def _contest(networks: Sequence[Mapping[str, Any]]) -> "Table":
+def _contest(networks: Sequence[Mapping[str, Any]]) -> Table:
     """Make a table with a line for each network."""
     made = table("", "latency\nms", "quartiles", "x as fast\nas float", "peak memory\nbytes", "file\nbytes")
     for one in networks:
@@ -86,7 +81,7 @@ def title_of(name: str) -> str:
     return {FLOAT: "float32"}.get(name, name)
 
 
-def _throughput(networks: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> "Table":
+def _throughput(networks: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> Table:
     """Make a table with a line for each network and a column for each size of batch."""
     made = table("inputs/s in\nbatches of", *(f"\n{size}" for size in sizes))
     for one in networks:
@@ -95,7 +90,7 @@ def _throughput(networks: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> 
     return made
 
 
-def writing(found: Mapping[str, Any]) -> "Table":
+def writing(found: Mapping[str, Any]) -> Table:
     """Make a table with a line for each network that writes."""
     first = f"{found['tokens']} tokens after\na prompt of {found['prompt']}"
     made = table(first, "first token\nms", "x as\nfast", "then\ntokens/s", "quartiles", "x as\nfast")
@@ -115,7 +110,7 @@ def _longest(items: Sequence[_T], seconds: Callable[[_T], float]) -> tuple[list[
     return [items[n] for n in sorted(longest)], [items[n] for n in numbers[MOST_ROWS:]]
 
 
-def _profile(parts: Sequence[Part]) -> "Table":
+def _profile(parts: Sequence[Part]) -> Table:
     """Make a table of the parts that take most of the packed network's time."""
     whole = sum(part.seconds.median for part in parts)
     made = table("what takes the packed one's time", "kind", "calls", "ms", "%", left=2)
@@ -132,7 +127,7 @@ def _profile(parts: Sequence[Part]) -> "Table":
     return made
 
 
-def _layers(layers: Sequence[Mapping[str, Any]]) -> "Table":
+def _layers(layers: Sequence[Mapping[str, Any]]) -> Table:
     """Make a table of the layers that take most of the packed network's time."""
     made = table("layer", "weight", "MACs", "float\nms", "packed\nms", "x as\nfast", "float\nbytes", "packed\nbytes",
                  left=2)  # fmt: skip

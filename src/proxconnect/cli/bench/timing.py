@@ -38,7 +38,10 @@ def interleaved(works: Mapping[str, Work], rounds: int, turn: float = 0.0) -> di
     In each turn of a work its first call is not timed: it fills the caches as if nothing else ran. The timed calls take
     about `turn` seconds together, or are one call.
     """
-    calls = {name: _calls(work, turn) for name, work in works.items()}
+    calls = {}
+    for name, work in works.items():
+        work()  # the first call may compile and start threads
+        calls[name] = max(1, ceil(turn / max(timeit(work, number=1), 1e-7)))
 
     def seconds(name: str) -> float:
         works[name]()
@@ -81,9 +84,3 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _calls(work: Work, turn: float) -> int:
-    """Count the calls that take about `turn` seconds, after a first one, which may compile and start threads."""
-    work()
-    return max(1, ceil(turn / max(timeit(work, number=1), 1e-7)))

@@ -22,28 +22,19 @@ class Mended:
     mu: float | None
     """The only μ of the old pair whose B it keeps; None if it keeps B at every μ."""
     in_catalogue: bool
-    """Whether `name` is that of an equal pair of the catalogue."""
     warning: str | None
     """A warning if F misses ±1."""
     code: str
-    """The lines that make it and train with it."""
 
 
 def mend(subject: Subject, mu: float | None) -> Mended:
-    """Make the legitimate pair that keeps B.
-
-    Args:
-        subject: an illegitimate pair.
-        mu: where it is not legitimate; the new pair keeps that B if none keeps B at every μ.
-
-    Raises:
-        ValueError: if there is none; the message says why.
-    """
+    """Make the legitimate pair that keeps B at every μ, else at `mu`; ValueError says why there is none."""
     source = subject.source
     with warnings.catch_warnings(record=True) as caught, guarded(f"integrating the backward of {subject.name}"):
         warnings.simplefilter("always", UnboundedForwardWarning)
         pair, code, at = _corrected(source, mu)
-        mus = _probed(pair)
+        assert pair.sharpness is not None  # what `correct` makes has one
+        mus = [*filter(pair.sharpness.contains, (1.0, 2.0, 5.0)), pair.sharpness.start]
         if not any(bool(pair.forward(_LINE, mu).any()) for mu in mus):
             raise ValueError("B is 0 throughout, and so would F be; if B is autograd's, it finds no way through F")
         twin = _twin(pair, mus)
@@ -71,12 +62,6 @@ def _corrected(source: Source, mu: float | None) -> tuple[Pair, str, float | Non
     if isinstance(given, Heuristic):
         return correct(given, name), code, at
     return correct(given.backward, name), f"{code}.backward", at  # a Pair itself says that it needs none
-
-
-def _probed(pair: Pair) -> list[float]:
-    """Return the μ at which the new pair is compared, its start among them."""
-    assert pair.sharpness is not None  # what `correct` makes has one
-    return [mu for mu in (1.0, 2.0, 5.0) if pair.sharpness.contains(mu)] + [pair.sharpness.start]
 
 
 def _twin(pair: Pair, mus: Sequence[float]) -> str | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from proxconnect._support.user_code import LoadError, file_of, guarded, line_of, load
-from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, Sharpness, prox, resolve
+from proxconnect.pairs import AnyPair, Heuristic, Pair, Sharpness, prox, resolve
 from proxconnect.pairs.catalogue import SURROGATES
 from proxconnect.theory.functions.blackbox import ProbeError, autograd_derivative
 from proxconnect.theory.verdicts.decomposition import decompose
@@ -24,9 +24,7 @@ class Source(NamedTuple):
     """The last part of its name, after which the mended pair is called."""
     backward: AnyPair | Function
     imports: str
-    """The lines that import it."""
     code: str
-    """The expression that names it."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +65,6 @@ class Subject:
         return replace(verdict, name=self.name)
 
 
-def catalogue() -> list[Subject]:
-    """Return every pair of the catalogue, and the surrogates of the literature."""
-    return [named(name) for name in (*PAIRS, *SURROGATES)]
-
-
 def subject(given: Sequence[str], backward: str | None) -> Subject:
     """Find what NAME, MODULE:PAIR, MODULE:F, MODULE:F MODULE:B or --backward names; ValueError for other arguments."""
     if backward is not None:
@@ -88,9 +81,8 @@ def subject(given: Sequence[str], backward: str | None) -> Subject:
 def named(name: str) -> Subject:
     """Find a pair of `PAIRS` or of `SURROGATES`; ValueError for an unknown name."""
     if name in SURROGATES:
-        found = SURROGATES[name]
-        source = Source(name, found, "from proxconnect.pairs import SURROGATES", f'SURROGATES["{name}"]')
-        return Subject(name, found, None, source)
+        source = Source(name, SURROGATES[name], "from proxconnect.pairs import SURROGATES", f'SURROGATES["{name}"]')
+        return Subject(name, SURROGATES[name], None, source)
     try:
         pair = resolve(name)
     except ValueError as error:

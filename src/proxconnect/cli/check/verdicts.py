@@ -3,18 +3,19 @@
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
+from rich import box
+from rich.console import RenderableType
+from rich.constrain import Constrain
+from rich.table import Table
+from rich.text import Text
 
 from proxconnect.cli.check.mending import Mended
 from proxconnect.cli.exits import Exit
 from proxconnect.theory.verdicts import words
 from proxconnect.theory.verdicts.verdict import TOLERANCE, Verdict
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.text import Text
 
 Key = TypeVar("Key")
 
@@ -36,22 +37,18 @@ def deciding(verdicts: Sequence[Verdict]) -> Verdict:
 
 def shown(
     verdicts: Sequence[Verdict], mended: Mended | str | None, picture: str | None, table: Sequence[Sequence[Verdict]]
-) -> "Iterator[RenderableType]":
-    """Yield the verdicts as text, at most 80 columns wide and readable without colour.
-
-    Args:
-        verdicts: on the pair that was asked about, one per μ; none without a pair.
-        mended: the correction of an illegitimate pair, or why there is none.
-        picture: which verdict was drawn, and where.
-        table: verdicts on each pair of the catalogue, one per μ.
-    """
-    from rich.text import Text
-
+) -> Iterator[RenderableType]:
+    """Yield the verdicts on a pair, and on those of the catalogue, as text, readable without colour."""
     width = min(shutil.get_terminal_size().columns, 80)
     if verdicts:
-        yield _heading(verdicts)
-        for lead, text in _paragraphs(verdicts):
-            yield Text(_filled(text, width, lead))
+        answers = _grouped(verdicts, words.answer)
+        whole = "; ".join(f"{answer}{f' at {_mus(of)}' if len(answers) > 1 else ''}" for answer, of in answers.items())
+        style = f"bold {_STYLES[deciding(verdicts).legitimate]}"
+        yield Text.assemble((verdicts[0].name, "bold"), ": ", (whole, style))
+        said = {text: _mus(of) for text, of in _grouped(verdicts, _sentences).items()}
+        longest = max(map(len, said.values()))
+        for text, mus in said.items():
+            yield Text(_filled(text, width, f"  {mus:<{longest}}  " if longest else "  "))
         low, high = verdicts[0].domain
         yield Text(f"Seen on [{low:g}, {high:g}] in float64, to {TOLERANCE:g} of the size of F and B.", style="dim")
     if isinstance(mended, str):
@@ -62,21 +59,6 @@ def shown(
         yield f"\n{picture}"
     if table:
         yield _table(table, verdicts[0].name if verdicts else "", width)
-
-
-def _heading(verdicts: Sequence[Verdict]) -> "Text":
-    from rich.text import Text
-
-    answers = _grouped(verdicts, words.answer)
-    whole = "; ".join(f"{answer}{f' at {_mus(of)}' if len(answers) > 1 else ''}" for answer, of in answers.items())
-    return Text.assemble((verdicts[0].name, "bold"), ": ", (whole, f"bold {_STYLES[deciding(verdicts).legitimate]}"))
-
-
-def _paragraphs(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
-    """Return each text, after the μ at which it holds."""
-    said = {text: _mus(of) for text, of in _grouped(verdicts, _sentences).items()}
-    width = max(map(len, said.values()))
-    return [(f"  {mus:<{width}}  " if width else "  ", text) for text, mus in said.items()]
 
 
 def _sentences(verdict: Verdict) -> str:
@@ -102,9 +84,7 @@ def _filled(text: str, width: int, lead: str = "") -> str:
     return textwrap.fill(text, width, initial_indent=lead, subsequent_indent=" " * len(lead))
 
 
-def _shown_mended(mended: Mended, width: int) -> "Iterator[RenderableType]":
-    from rich.text import Text
-
+def _shown_mended(mended: Mended, width: int) -> Iterator[RenderableType]:
     name = f"{mended.name} of the catalogue" if mended.in_catalogue else mended.name
     says = f"Mended: {name} keeps B and has F(x) = ∫₀ˣ B, so that P(x) = x and T = F."
     if mended.mu is not None:
@@ -116,13 +96,8 @@ def _shown_mended(mended: Mended, width: int) -> "Iterator[RenderableType]":
     yield textwrap.indent(mended.code, "    ")
 
 
-def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> "RenderableType":
+def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> RenderableType:
     """Make a table with a line for each pair and each answer on it."""
-    from rich import box
-    from rich.constrain import Constrain
-    from rich.table import Table
-    from rich.text import Text
-
     title = "\nThe catalogue, and surrogates of the literature"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("pair", "", "μ"):
@@ -145,7 +120,7 @@ def as_json(
     return {
         "status": status(verdicts),
         "verdicts": [_record(verdict) | {"curves": _curves(verdict)} for verdict in verdicts],
-        "mended": mended if isinstance(mended, Mended) else None,
+        "mended": None if isinstance(mended, str) else mended,
         "unmended": mended if isinstance(mended, str) else None,
         "catalogue": [_record(verdict) for several in table for verdict in several],
     }

@@ -39,14 +39,9 @@ from proxconnect.training.study.workplace import CHECKPOINT, Workplace
 from proxconnect.version import __version__
 
 PAIRS = ("bc", "pc", "bnn", "bnn+", "bnn++")
-"""The pairs that the demo compares."""
+EIGHT_BITS = Accumulator(bits=8, overflow="wrap")
 
 SEEDS = {"digits": 3, "fashion-mnist": 1}
-"""The number of seeds for each data set."""
-
-MOST_WORKERS = 8
-
-EIGHT_BITS = Accumulator(bits=8, overflow="wrap")
 
 
 class RunError(RuntimeError):
@@ -133,23 +128,21 @@ class _Session:
     def write(self, complete: bool) -> None:
         """Write results.json: accuracies in [0, 1], losses in nats (None if not finite), seconds, bytes."""
         versions = {"proxconnect": __version__, "torch": torch.__version__, "python": platform.python_version()}
+        runs = []
+        for run, entry in self.done.items():
+            accuracy, seconds, curve = (entry.measured[name] for name in ("accuracy", "seconds", "curve"))
+            measured = {"accuracy": accuracy["reestimated"], "accuracy_before_reestimation": accuracy["hard"]}
+            runs.append(vars(run) | measured | {"seconds": seconds, "epochs": curve})
         content = {
             "complete": complete,
             "seconds": time.perf_counter() - self.began,
             "arguments": dataclasses.asdict(self.options) | {"recipe": self.options.recipe},
             "activations": ACTIVATIONS,
             "versions": versions,
-            "runs": [_record(run, entry.measured) for run, entry in self.done.items()],
+            "runs": runs,
             "best": self.shipment and vars(self.shipment) | {"same": self.shipment.is_same},
         }
         write_json(content, self.path("results.json"))
-
-
-def _record(run: Run, measured: dict[str, Any]) -> dict[str, Any]:
-    accuracies = {
-        "accuracy": measured["accuracy"]["reestimated"], "accuracy_before_reestimation": measured["accuracy"]["hard"],
-    }  # fmt: skip
-    return vars(run) | accuracies | {"seconds": measured["seconds"], "epochs": measured["curve"]}
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
@@ -188,7 +181,10 @@ def demo(options: Options, console: Console) -> int:
     with tempfile.TemporaryDirectory() as folder, Ledger.writing(Path(folder) / ledger.NAME) as book:
         session = _Session(options, dataset, console, Workplace(Path(folder)), book)
         try:
-            _train(session)
+            rows = list(options.runs.values())
+            processes = Processes(options.workers or min(available_cores(), 8))
+            with processes as workers, _Progress(session) as display:
+                Running(rows, workers, book, session.workplace, 1, display).to_the_end()
             console.print(table(session.done, options.binary_pairs), highlight=False)
             _draw(session)
             code = _ship(session)
@@ -200,14 +196,6 @@ def demo(options: Options, console: Console) -> int:
     took = time.perf_counter() - session.began
     console.print(f"Wrote {', '.join(session.written)} in {options.out} ({took:.0f} s)")
     return code
-
-
-def _train(session: _Session) -> None:
-    """Make every run; the ledger and results.json grow one by one."""
-    rows = list(session.options.runs.values())
-    usual = min(available_cores(), MOST_WORKERS)
-    with Processes(session.options.workers or usual) as workers, _Progress(session) as display:
-        Running(rows, workers, session.ledger, session.workplace, 1, display).to_the_end()
 
 
 def _draw(session: _Session) -> None:

@@ -34,7 +34,6 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "digits": small_cnn,
     "fashion-mnist": partial(bireal_resnet20, in_channels=1, stem_stride=2),
 }
-"""The float network for each data set."""
 
 
 @dataclass(frozen=True)
@@ -61,28 +60,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyperparameters, the same for every pair: AdamW, cosine learning rate to 0, μ over its usual range.
-
-    Args:
-        epochs: of every run, the float one and fine-tuning included.
-        batch_size: images a step.
-        learning_rate: the peak.
-        weight_decay: AdamW's; it acts on the latents.
-        hold: the share of steps at the end in which μ stays at its end.
-    """
+    """Hyperparameters, the same for every pair: AdamW, cosine learning rate to 0, μ over its usual range."""
 
     epochs: int
     batch_size: int
     learning_rate: float = 5e-3
     weight_decay: float = 1e-4
     hold: float = 0.1
+    """The share of steps at the end in which μ stays at its end."""
 
 
 RECIPES = {
     "digits": Recipe(epochs=10, batch_size=128),
     "fashion-mnist": Recipe(epochs=6, batch_size=128),
 }
-"""The recipe for each data set."""
 
 
 class Outcome(NamedTuple):
@@ -150,31 +141,22 @@ def train(
     order = torch.Generator().manual_seed(run.seed)
     epochs = []
     for done in range(1, recipe.epochs + 1):
-        loss = _epoch(model, optimizer, schedule, batches(dataset, recipe, order))
-        epochs.append({"loss": loss, "accuracy": accuracy(model, dataset.test_images, dataset.test_labels)})
+        model.train()
+        losses = []
+        for images, labels in batches(dataset, recipe, order):
+            loss = functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        before = after = accuracy(model, dataset.test_images, dataset.test_labels)
+        epochs.append({"loss": math.fsum(losses) / len(losses), "accuracy": before})
         on_epoch(done)
-    before = after = epochs[-1]["accuracy"]
     if not run.is_float:
         reestimate_batchnorm(model, (images for images, _ in batches(dataset, recipe, order)))
         after = accuracy(model, dataset.test_images, dataset.test_labels)
     return Outcome(model.eval(), epochs, before, after, time.perf_counter() - began)
-
-
-def _epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler,
-    stream: Iterator[tuple[Tensor, Tensor]],
-) -> float:  # fmt: skip
-    """Train for one epoch and return the mean loss."""
-    model.train()
-    losses = []
-    for images, labels in stream:
-        loss = functional.cross_entropy(model(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-    return math.fsum(losses) / len(losses)
 
 
 def batches(dataset: Dataset, recipe: Recipe, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

@@ -57,6 +57,13 @@ class Shipment:
         """Return in words the sizes of the file and of its binary part, the speed, and the comparison of answers."""
         binary, before, after = self.binary_bits + self.binary_scales, self.float_latency, self.packed_latency
         ratio = f"{before / after:.2f}x faster" if after < before else f"{after / before:.2f}x slower"
+        within = f"|Δ| ≤ {self.largest_difference:.1g}"
+        if self.moved:
+            sameness = f"DIFFERENT from those before saving, |Δ| ≤ {self.moved:.1g}"
+        elif self.changed_classes:
+            sameness = f"DIFFERENT: {within}, {self.changed_classes} other classes"
+        else:
+            sameness = f"the same, {within}" if self.largest_difference else "the same to the bit"
         return [
             f"File: {self.float_file:,} bytes float, {self.packed_file:,} in {file} "
             f"({self.float_file / self.packed_file:.1f}x smaller)",
@@ -64,31 +71,22 @@ class Shipment:
             f"({self.binary_float / self.binary_bits:.1f}x smaller),",
             f"  {binary:,} with a float scale per channel ({self.binary_float / binary:.1f}x smaller)",
             f"One image on one thread: {1e3 * before:.3f} ms float, {1e3 * after:.3f} ms packed ({ratio})",
-            f"Loaded in a fresh process, {self.answers} answers on the test set: {self._sameness()}",
+            f"Loaded in a fresh process, {self.answers} answers on the test set: {sameness}",
         ]
-
-    def _sameness(self) -> str:
-        within = f"|Δ| ≤ {self.largest_difference:.1g}"
-        if self.moved:
-            return f"DIFFERENT from those before saving, |Δ| ≤ {self.moved:.1g}"
-        if self.changed_classes:
-            return f"DIFFERENT: {within}, {self.changed_classes} other classes"
-        return f"the same, {within}" if self.largest_difference else "the same to the bit"
 
 
 def ship(run: Run, model: nn.Module, dataset: data.Dataset, root: Path | None, path: Path) -> Shipment:
-    """Pack the trained network of `run`, save it to `path`, and compare the answers of a fresh process.
-
-    Raises:
-        FreshProcessError: that process failed.
-    """
+    """Pack the trained network of `run`, save it to `path`, and compare the answers of a fresh process."""
     here = answers(model, dataset.test_images)
     small = packed.pack_layers(model)
     packed.save(small, path)
     there = _answers_elsewhere(path, dataset.name, root)
     layers = [module for module in small.modules() if isinstance(module, PackedLayer)]
     float_model = build(FLOAT, dataset.name).eval()
-    float_latency, packed_latency = _latencies(float_model, small, dataset.test_images[:1])
+    image = dataset.test_images[:1]
+    works = {"float": lambda: float_model(image), "packed": lambda: small(image)}
+    with threads(1), torch.inference_mode():  # several threads only wait in networks so small
+        times = interleaved(works, _ROUNDS, turn=0.002)
     return Shipment(
         run=run,
         float_file=len(save(float_model.state_dict())),
@@ -96,21 +94,13 @@ def ship(run: Run, model: nn.Module, dataset: data.Dataset, root: Path | None, p
         binary_float=sum(layer.weight.nbytes for layer in layers),
         binary_bits=sum(layer.bits.nbytes for layer in layers),
         binary_scales=sum(layer.scale.nbytes for layer in layers),
-        float_latency=float_latency,
-        packed_latency=packed_latency,
+        float_latency=Spread.of(times["float"]).median,
+        packed_latency=Spread.of(times["packed"]).median,
         answers=len(here),
         largest_difference=(here - there).abs().max().item(),
         changed_classes=int((here.argmax(1) != there.argmax(1)).sum()),
         moved=(answers(small, dataset.test_images) - there).abs().max().item(),
     )
-
-
-def _latencies(float_model: nn.Module, small: nn.Module, image: Tensor) -> tuple[float, float]:
-    """Return the median seconds of both for one image on one thread: several only wait in networks so small."""
-    works = {"float": lambda: float_model(image), "packed": lambda: small(image)}
-    with threads(1), torch.inference_mode():
-        times = interleaved(works, _ROUNDS, turn=0.002)
-    return Spread.of(times["float"]).median, Spread.of(times["packed"]).median
 
 
 def _answers_elsewhere(path: Path, name: str, root: Path | None) -> Tensor:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from proxconnect._support import extras
 from proxconnect._support.user_code import importable_folder
@@ -19,9 +20,8 @@ from proxconnect.cli.bench.contest import Say
 from proxconnect.cli.bench.tables import shown, title_of
 from proxconnect.cli.examples import add_input
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.manual import epilog
 from proxconnect.cli.networks import network
-from proxconnect.cli.parser import Parser, pair_name, picture, positive
+from proxconnect.cli.parser import Parser, epilog, pair_name, picture, positive
 from proxconnect.inspection import plots
 
 _ABOUT = """
@@ -81,12 +81,13 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 @importable_folder()
 def _bench(parsed: argparse.Namespace) -> Answer:
-    from rich.console import Console
-
-    _require_threads(parsed.threads)
+    cores = os.cpu_count()
+    if parsed.threads and cores and parsed.threads > cores:  # torch would end the process
+        raise ValueError(f"--threads {parsed.threads} is more than the {cores} that this machine runs at once")
     if parsed.plot:
         extras.require("matplotlib.figure", "plots")
-        _require_folder(parsed.plot)
+        if not parsed.plot.parent.is_dir():  # now rather than after a minute of measuring
+            raise FileNotFoundError(f"cannot draw {parsed.plot}: {parsed.plot.parent} is no folder")
     with Console(stderr=True).status("building") as status:
         bench = _measured(parsed, status.update)
     if parsed.plot:
@@ -116,19 +117,6 @@ def _measured(parsed: argparse.Namespace, say: Say) -> dict[str, Any]:
     if isinstance(peaks, str):
         return {**bench, "absent": {**bench["absent"], "peak memory": peaks}}
     return {**bench, "networks": [{**one, "peak_memory": peaks.get(one["name"])} for one in bench["networks"]]}
-
-
-def _require_threads(threads: int | None) -> None:
-    """Raise ValueError for more threads than the system gives, with which torch would end the process."""
-    cores = os.cpu_count()
-    if threads is not None and cores is not None and threads > cores:
-        raise ValueError(f"--threads {threads} is more than the {cores} that this machine runs at once")
-
-
-def _require_folder(path: Path) -> None:
-    """Raise FileNotFoundError now rather than after a minute of measuring."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot draw {path}: {path.parent} is no folder")
 
 
 def _draw(bench: Mapping[str, Any], path: Path) -> None:

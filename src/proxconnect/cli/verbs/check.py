@@ -1,21 +1,20 @@
 """`proxconnect check`: is a forward-backward pair legitimate, why, and what mends it?"""
 
 import argparse
-from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 from proxconnect._support import extras
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import document
 from proxconnect.cli.answer import Answer, print_answer
 from proxconnect.cli.check.mending import Mended, mend
-from proxconnect.cli.check.subject import Subject, catalogue, subject
+from proxconnect.cli.check.subject import Subject, named, subject
 from proxconnect.cli.check.verdicts import as_json, deciding, shown, status
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.manual import epilog
-from proxconnect.cli.parser import Parser, number, picture
+from proxconnect.cli.parser import Parser, epilog, number, picture
 from proxconnect.inspection import plots
+from proxconnect.pairs import PAIRS
+from proxconnect.pairs.catalogue import SURROGATES
 from proxconnect.theory import plot_verdict
 from proxconnect.theory.verdicts.decomposition import DOMAIN
 from proxconnect.theory.verdicts.verdict import Verdict
@@ -59,7 +58,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--domain", nargs=2, type=number, metavar=("LOW", "HIGH"), help="of x, plain decimals; default: -1000 1000")
     add("--all", action="store_true", help="the table of the catalogue beside it, or alone")
     add("--plot", type=picture, metavar="FILE", help="draw the deciding verdict as .png or .svg")
-    document.add_to(command)
+    add("--json", action="store_true", help=document.HELP)
     command.set_defaults(run=lambda parsed: print_answer(parsed, _check))
 
 
@@ -79,33 +78,25 @@ def _check(parsed: argparse.Namespace) -> Answer:
         if names_pair:
             asked = subject(parsed.pair, parsed.backward)
             verdicts = [asked.verdict(mu, domain) for mu in asked.mus(parsed.mu)]
-            mended = _mended(asked, verdicts)
-            picture = _draw(deciding(verdicts), parsed.plot) if parsed.plot else None
-        table = _catalogue(parsed.mu, domain) if parsed.all else []
+            worst = deciding(verdicts)
+            mended = _mended(asked, worst)
+            if parsed.plot:
+                plots.save(plot_verdict(worst), parsed.plot)
+                at = "" if worst.mu is None else f" at μ = {worst.mu:g}"
+                picture = f"{parsed.plot} shows {worst.name}{at}."
+        table = []
+        for pair in map(named, (*PAIRS, *SURROGATES) if parsed.all else ()):
+            allowed = [mu for mu in parsed.mu or () if pair.sharpness is None or pair.sharpness.contains(mu)]
+            table.append([pair.verdict(mu, domain) for mu in pair.mus(allowed)])
         data = as_json(verdicts, mended, table) if parsed.json else None  # calls their code
     return Answer(data, shown(verdicts, mended, picture, table), status(verdicts))
 
 
-def _catalogue(mus: Sequence[float] | None, domain: tuple[float, float]) -> list[list[Verdict]]:
-    """Check every pair at those of the μ that it allows, or at its usual ones."""
-    rows = []
-    for pair in catalogue():
-        allowed = [mu for mu in mus or () if pair.sharpness is None or pair.sharpness.contains(mu)]
-        rows.append([pair.verdict(mu, domain) for mu in pair.mus(allowed)])
-    return rows
-
-
-def _mended(asked: Subject, verdicts: Sequence[Verdict]) -> Mended | str | None:
+def _mended(asked: Subject, worst: Verdict) -> Mended | str | None:
     """Correct a pair that is not legitimate at some μ, or say why that is not possible."""
-    worst = deciding(verdicts)
     if worst.legitimate is not False:
         return None
     try:
         return mend(asked, worst.mu)
     except ValueError as error:
         return str(error)
-
-
-def _draw(verdict: Verdict, path: Path) -> str:
-    plots.save(plot_verdict(verdict), path)
-    return f"{path} shows {verdict.name}{'' if verdict.mu is None else f' at μ = {verdict.mu:g}'}."

@@ -2,14 +2,12 @@
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proxconnect._support import extras
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.manual import epilog
 from proxconnect.cli.networks import LANGUAGE_MODELS
-from proxconnect.cli.parser import Parser, complain
+from proxconnect.cli.parser import Parser, complain, epilog
 from proxconnect.cli.verbs.train import VERBS
 from proxconnect.pairs import PAIRS
 from proxconnect.pairs.catalogue import SURROGATES
@@ -47,29 +45,18 @@ def _run(parsed: argparse.Namespace, whole: Parser, commands: "argparse._SubPars
         return complain(error, Exit.MISUSE)
     for verb in VERBS:
         _add_options_of_training(commands.choices[verb])
-    kinds = _kinds(shtab)
-    for command in commands.choices.values():
-        for action in command._actions:
-            _complete(action, kinds)
+    networks = [*names.OURS, *names.of_libraries()]
+    listed = {"PAIR": [*PAIRS], "NETWORK": networks, "MODEL": [*LANGUAGE_MODELS, *networks]}
+    paths = dict.fromkeys(("FILE", "GRID.yaml", "CHECKPOINT", "CHECKPOINT-or-FILE", "CONFIG"), shtab.FILE)
+    paths["DIR"] = shtab.DIRECTORY
+    actions: list[Any] = [action for command in commands.choices.values() for action in command._actions]
+    for action in actions:
+        if action.metavar in listed:
+            action.choices = [*listed[action.metavar], *(SURROGATES if action.dest == "pair" else ())]
+        elif action.metavar in paths:
+            action.complete = paths[action.metavar]
     print(shtab.complete(whole, shell=parsed.shell))
     return Exit.DONE
-
-
-def _kinds(shtab: Any) -> Mapping[str, Any]:
-    """Return names, or what shtab knows, by the metavars that stand for them."""
-    networks = [*names.OURS, *names.of_libraries()]
-    files = dict.fromkeys(("FILE", "GRID.yaml", "CHECKPOINT", "CHECKPOINT-or-FILE", "CONFIG"), shtab.FILE)
-    named = {"PAIR": [*PAIRS], "NETWORK": networks, "MODEL": [*LANGUAGE_MODELS, *networks]}
-    return {**named, **files, "DIR": shtab.DIRECTORY}
-
-
-def _complete(action: Any, kinds: Mapping[str, Any]) -> None:
-    """Tell shtab what an argument takes: names as its `choices`, files as its `complete`."""
-    kind = kinds.get(action.metavar) if isinstance(action.metavar, str) else None
-    if isinstance(kind, list):
-        action.choices = [*kind, *SURROGATES] if action.dest == "pair" else kind
-    elif kind is not None:
-        action.complete = kind
 
 
 def _add_options_of_training(command: Parser) -> None:
@@ -77,13 +64,6 @@ def _add_options_of_training(command: Parser) -> None:
     add = command.add_argument
     add("-h", "--help", action="store_true")
     add("--json", action="store_true")
-    for name, metavar in _options_of_training():
-        choices = re.fullmatch(r"\{(.*)\}", metavar)
-        add(*name, metavar=metavar, choices=choices[1].split(",") if choices else None)
-
-
-def _options_of_training() -> Iterator[tuple[list[str], str]]:
-    """Yield the names of each option and its metavar."""
     try:
         extras.require("lightning", "train")
         extras.require("jsonargparse", "train")
@@ -99,7 +79,10 @@ def _options_of_training() -> Iterator[tuple[list[str], str]]:
         options = [option for option in action.option_strings if option not in seen]
         seen.update(options)
         if options and "--help" not in action.option_strings:
-            yield options, metavars.get(options[-1], str(action.metavar or ""))
+            metavar = metavars.get(options[-1], str(action.metavar or ""))
+            choices = re.fullmatch(r"\{(.*)\}", metavar)
+            add(*options, metavar=metavar, choices=choices[1].split(",") if choices else None)
     for name in dict.fromkeys(nested_names()):
         if f"--{name}" not in seen:
-            yield [f"--{name}"], "PAIR" if name.endswith((".weights", ".activations")) and "binary" in name else ""
+            is_pair = name.endswith((".weights", ".activations")) and "binary" in name
+            add(f"--{name}", metavar="PAIR" if is_pair else "")

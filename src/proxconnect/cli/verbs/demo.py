@@ -4,11 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
+from rich.console import Console
+
 from proxconnect._support.extras import MissingExtraError
 from proxconnect.cli import document
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.manual import epilog
-from proxconnect.cli.parser import Parser, accumulator, complain, pair_name, positive
+from proxconnect.cli.parser import Parser, accumulator, complain, epilog, pair_name, positive
 
 _ABOUT = """
 fashion-mnist trains ResNet-20 (stem stride 2, 14 x 14) for 6 epochs a run; an
@@ -63,8 +64,6 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from proxconnect.cli.demo.demo import Options, RunError, demo
     from proxconnect.cli.demo.shipping import FreshProcessError
     from proxconnect.training.data import DatasetError

@@ -16,9 +16,8 @@ from proxconnect.cli import document
 from proxconnect.cli.answer import Answer, print_answer
 from proxconnect.cli.examples import add_input, difference, require_runs, run
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.manual import epilog
 from proxconnect.cli.networks import Network, network
-from proxconnect.cli.parser import Parser
+from proxconnect.cli.parser import Parser, epilog
 from proxconnect.deploy.hardening import BinaryInputsWarning
 from proxconnect.export.formats import FORMATS, Format
 
@@ -61,7 +60,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--to", required=True, choices=FORMATS, help="the format")
     add("-o", "--out", type=Path, required=True, metavar="FILE", help="the file to write")
     add_input(add)
-    document.add_to(command)
+    add("--json", action="store_true", help=document.HELP)
     command.set_defaults(run=lambda parsed: print_answer(parsed, _export))
 
 

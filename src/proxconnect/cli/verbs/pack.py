@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import proxconnect
 from proxconnect._support.user_code import importable_folder
@@ -15,10 +14,9 @@ from proxconnect.cli.answer import Answer, print_answer
 from proxconnect.cli.bench.profile import by_kind, profile
 from proxconnect.cli.examples import require_runs
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.manual import epilog
 from proxconnect.cli.networks import network
-from proxconnect.cli.parser import Parser, complain, positive
-from proxconnect.deploy.checkpoints import Checkpoint, read
+from proxconnect.cli.parser import Parser, complain, epilog, positive
+from proxconnect.deploy.checkpoints import read
 
 _ROUNDS = 5
 _MOST_KINDS = 5
@@ -63,7 +61,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("-o", "--out", type=Path, required=True, metavar="FILE", help="the file to write, as net.safetensors")
     add("--example", nargs="*", type=positive, action="append", metavar="N", help="prove that the packed network "
         "answers as the binary one, on an input of this shape, again for a second one; alone: its own")  # fmt: skip
-    document.add_to(command)
+    add("--json", action="store_true", help=document.HELP)
     binarization.add_to(command)
     packing.add_to(command)
     command.set_defaults(run=_run)
@@ -83,46 +81,40 @@ def _pack(parsed: argparse.Namespace) -> Answer:
     if parsed.out.exists() and parsed.out.samefile(parsed.checkpoint):
         raise ValueError(f"{parsed.out} is the checkpoint itself, which training needs: write to another file")
     subject = network(parsed.model)
-    source = binarization.trained(subject, checkpoint, parsed)
-    example = subject.input_of([shape for shape in parsed.example or () if shape], source.model)
-    proves = parsed.example is not None
-    if proves:
+    binary, matched, how = binarization.trained(subject, checkpoint, parsed)
+    example = subject.input_of([shape for shape in parsed.example or () if shape], binary)
+    proof = None
+    if parsed.example is not None:
         if example is None:
             raise ValueError(f"give the shape of what {parsed.model} takes, as --example 1 3 224 224")
         with torch.no_grad():
-            require_runs(subject.title, source.model, example)
-    packed = proxconnect.pack(source.model, **packing.options(parsed), example=example if proves else None)
+            require_runs(subject.title, binary, example)
+        proof = example
+    packed = proxconnect.pack(binary, **packing.options(parsed), example=proof)
     proxconnect.save(packed, parsed.out)
     with torch.inference_mode():
         seconds = {} if example is None else by_kind(profile(packed, example, _ROUNDS))
-    return _answer(checkpoint, source, subject.title, parsed.out, packed, seconds)
-
-
-def _answer(
-    checkpoint: Checkpoint, source: binarization.Trained, title: str, out: Path, packed: nn.Module,
-    seconds: Mapping[str, float],
-) -> Answer:  # fmt: skip
     found = proxconnect.summary(packed)
-    binary = [row for row in found.rows if row.weight_bits == 1]
+    layers = [row for row in found.rows if row.weight_bits == 1]
     made = {
         "checkpoint": checkpoint.path,
-        "prefix": source.matched.prefix,
+        "prefix": matched.prefix,
         "progress": {name: checkpoint.values[name] for name in _PROGRESS if name in checkpoint.values},
-        "network": title,
-        "binarized": source.how,
-        "file": out,
-        "bytes": out.stat().st_size,
+        "network": subject.title,
+        "binarized": how,
+        "file": parsed.out,
+        "bytes": parsed.out.stat().st_size,
         "float_bytes": found.float_bytes,
         "parameters": found.parameters,
         "binary_parameters": found.binary_parameters,
-        "binary_layers": len(binary),
-        "binary_inputs": sum(row.input_bits == 1 for row in binary),
+        "binary_layers": len(layers),
+        "binary_inputs": sum(row.input_bits == 1 for row in layers),
         "proof": vars(packed)["packing"].proof,
         "packing": str(vars(packed)["packing"]).splitlines(),
         "seconds": sum(seconds.values()) if seconds else None,
         "seconds_by_kind": seconds,
     }
-    return Answer(made, _lines(made, len(source.matched.tensors)))
+    return Answer(made, _lines(made, len(matched.tensors)))
 
 
 def _lines(made: Mapping[str, Any], tensors: int) -> Iterator[str]:

@@ -4,14 +4,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from proxconnect._support import extras
 from proxconnect._support.extras import MissingExtraError
 from proxconnect._support.processes import available_cores
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import document
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.manual import epilog
-from proxconnect.cli.parser import Parser, complain, positive
+from proxconnect.cli.parser import Parser, complain, epilog, positive
 
 if TYPE_CHECKING:
     from proxconnect.training.study.study import OpenWorkers, Study
@@ -47,8 +48,9 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "pictures are written beside the ledger in the end.",
         epilog=epilog(_EXAMPLES, _EXITS, "docs/grids.md says what a grid file holds."),
     )
-    command.add_argument("grid", type=Path, metavar="GRID.yaml", help="the grid file")
-    document.add_to(command)
+    add = command.add_argument
+    add("grid", type=Path, metavar="GRID.yaml", help="the grid file")
+    add("--json", action="store_true", help=document.HELP)
     _add_instead(command)
     add = command.add_argument_group("which rows").add_argument
     add("--only", nargs="+", type=_selection, default=[], metavar="AXIS=LABEL", help="only rows with this label, or "
@@ -116,8 +118,6 @@ def _run(parsed: argparse.Namespace) -> int:
 
 def _do(study: "Study", parsed: argparse.Namespace) -> tuple[Exit, dict[str, Any]]:
     """Do what the arguments ask for, and return the result as plain data."""
-    from rich.console import Console
-
     from proxconnect.training.study import listing, results
     from proxconnect.training.study.choosing import choose
     from proxconnect.training.study.study import run, write_results

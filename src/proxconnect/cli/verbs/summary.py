@@ -2,25 +2,20 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from rich.text import Text
 
 import proxconnect
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import binarization, document
 from proxconnect.cli.answer import Answer, print_answer
-from proxconnect.cli.contents.checkpoint import checkpoint_contents
-from proxconnect.cli.contents.packed import packed_contents
+from proxconnect.cli.contents import checkpoint_contents, packed_contents
 from proxconnect.cli.examples import add_input, require_runs
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.manual import epilog
 from proxconnect.cli.networks import network
-from proxconnect.cli.parser import Parser
+from proxconnect.cli.parser import Parser, epilog
 from proxconnect.deploy.checkpoints import is_packed, read
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 _ABOUT = """
 Without --model the file alone is read. With --model, a name as for
@@ -50,7 +45,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     add = command.add_argument
     add("file", type=Path, metavar="CHECKPOINT-or-FILE", help="what `pack` or training wrote")
-    document.add_to(command)
+    add("--json", action="store_true", help=document.HELP)
     add = command.add_argument_group("the network").add_argument
     add("--model", metavar="MODEL", help="what builds its architecture")
     add_input(add)
@@ -65,18 +60,16 @@ def _of_file(parsed: argparse.Namespace) -> Answer:
 @importable_folder()
 def _of_model(parsed: argparse.Namespace) -> Answer:
     """Summarize the network itself, which runs once if its input is known."""
-    from rich.text import Text
-
     subject = network(parsed.model)
     if is_packed(parsed.file):
         model = proxconnect.load(parsed.file, subject.build())
     else:
-        model = binarization.trained(subject, read(parsed.file), parsed).model
+        model, _, _ = binarization.trained(subject, read(parsed.file), parsed)
     example = subject.input_of(parsed.input, model)
     with torch.no_grad():
         if example is not None:
             require_runs(subject.title, model, example)
         found = proxconnect.summary(model, example)
     totals = {name: getattr(found, name) for name in _TOTALS}
-    shown: list[RenderableType] = [str(found), *([Text(str(model.packing))] if hasattr(model, "packing") else [])]
-    return Answer({"kind": "network", "file": parsed.file, **totals, "layers": found.rows}, shown)
+    packing = [Text(str(model.packing))] if hasattr(model, "packing") else []
+    return Answer({"kind": "network", "file": parsed.file, **totals, "layers": found.rows}, [str(found), *packing])

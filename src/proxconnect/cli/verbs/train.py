@@ -4,12 +4,13 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
+
 from proxconnect._support.extras import MissingExtraError, require
 from proxconnect._support.termination import TerminatedError
 from proxconnect.cli import document
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.manual import epilog
-from proxconnect.cli.parser import Parser, complain
+from proxconnect.cli.parser import Parser, complain, epilog
 
 VERBS = {
     "fit": "train a network from a recipe",
@@ -72,8 +73,6 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
             require(package, "train")
     except MissingExtraError as error:
         return complain(error, Exit.MISUSE)
-    from rich.console import Console
-
     from proxconnect.deploy.checkpoints import CheckpointError
     from proxconnect.training import commands
     from proxconnect.training.parser import UsageError

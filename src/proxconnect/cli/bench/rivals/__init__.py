@@ -1,9 +1,9 @@
 """The network in other engines, with as many threads."""
 
 from proxconnect.cli.bench.rivals import onnx_runtime, openvino
-from proxconnect.cli.bench.rivals.rival import CannotRunError, Rival, Run, Task, answers
+from proxconnect.cli.bench.rivals.rival import CannotRunError, Rival, Run, Task
 
-__all__ = ["RIVALS", "CannotRunError", "Rival", "Run", "Task", "answers"]
+__all__ = ["RIVALS", "CannotRunError", "Rival", "Run", "Task"]
 
 _ONNX = ("onnxruntime", "onnx", "onnxscript")
 

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from proxconnect.cli.bench.rivals import onnx_files
@@ -29,11 +28,9 @@ class Task:
     model: nn.Module
     """The float form."""
     binary: nn.Module
-    """The binary form, in `eval()`."""
     inputs: tuple[Tensor, ...]
     threads: int
     folder: Path
-    """For files."""
 
     @cached_property
     def is_convolutional(self) -> bool:
@@ -80,8 +77,3 @@ class Rival:
         """How to install the packages; empty if none is missing."""
         missing = not all(map(find_spec, self.packages))
         return f"pip install {' '.join(self.packages)}" if missing else ""
-
-
-def answers(run: Run) -> list[Tensor]:
-    """Run once, and return the answers as tensors."""
-    return [torch.as_tensor(answer) for answer in run()]

@@ -1,1 +1,0 @@
-"""The contents of packed files and of checkpoints, read without the code of their networks."""
