@@ -14,7 +14,7 @@ from proxconnect.theory.verdicts.decomposition import DOMAIN
 def verdicts(pair: str) -> Sequence[Verdict]:
     """From soft to sharp, at a few μ; one for a pair that does not depend on μ."""
     asked = named(pair)
-    return [asked.verdict(mu, DOMAIN) for mu in asked.usual_mus]
+    return [asked.verdict(mu, DOMAIN) for mu in asked.mus()]
 
 
 def is_legitimate(pair: str) -> bool:

@@ -13,8 +13,8 @@ from rich.console import Console
 from small import some_digits
 
 from proxconnect._support.termination import TerminatedError
-from proxconnect.cli.demo import accuracies, experiment, shipping
 from proxconnect.cli.demo import demo as module
+from proxconnect.cli.demo import experiment, shipping
 from proxconnect.cli.demo.experiment import ARCHITECTURES, Run
 from proxconnect.deploy.packed import load_layers
 from proxconnect.layers import Accumulator
@@ -169,17 +169,17 @@ def entry(after: float, before: float) -> Entry:
 def test_the_widest_table_fits_80_columns_and_shows_mean_and_sd():
     runs = {
         Run("binaryrelax", mode, start, seed): entry(1.0 - 0.1 * seed, 0.9)
-        for mode, start in accuracies.COLUMNS
+        for mode, start in module.COLUMNS
         for seed in range(3)
     }
     screen = console()
-    screen.print(accuracies.table(runs, ["binaryrelax"]))
+    screen.print(module.table(runs, ["binaryrelax"]))
     lines = screen.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert any(line.count("90.0±10.0") == 6 for line in lines)
     assert any(line.count("90.0±0.0") == 6 for line in lines)
-    assert accuracies.spread([], "hard", 2) == "-"
-    assert accuracies.spread([entry(0.5, 0.5)], "hard", 2) == "50.00"
+    assert module.spread([], "hard", 2) == "-"
+    assert module.spread([entry(0.5, 0.5)], "hard", 2) == "50.00"
 
 
 @pytest.mark.usefixtures("without_pictures")

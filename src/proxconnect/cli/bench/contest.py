@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from proxconnect._support.example import arguments, tensors_in
 from proxconnect.cli.bench import rivals
-from proxconnect.cli.bench.rivals import CannotRunError, Rival, Task
+from proxconnect.cli.bench.rivals import CannotRunError, Task
 from proxconnect.cli.bench.timing import Spread, Work, interleaved, quotients
 from proxconnect.cli.examples import batch_of, difference, require_runs, run, shapes_of, shown, with_batch
 
@@ -51,7 +52,7 @@ class Contest:
                     batch = with_batch(example, size)
                 require_runs(f"{self.title}, in a batch of {size},", self.model, batch)
                 times[size] = self._times(batch)
-        versions = {rival.name: rival.version for rival in rivals.RIVALS if rival.name in times[own]}
+        versions = {rival.name: version(rival.packages[0]) for rival in rivals.RIVALS if rival.name in times[own]}
         found = []
         for name, taken in times[own].items():
             seconds = {size: times[size][name] for size in batches if name in times[size]}
@@ -89,20 +90,16 @@ class Contest:
                 continue
             self.say(f"making {rival.name}'s form")
             try:
-                works[rival.name] = self._rival(rival, task)
+                with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+                    warnings.simplefilter("ignore")  # of converters
+                    engine = rival.prepare(task)
+                if rival.name not in self.differences:
+                    expected = run(self.model if rival.runs == "float" else self.binary, task.inputs)
+                    got = [torch.as_tensor(answer) for answer in engine()]
+                    self.differences[rival.name] = difference(tensors_in(expected), got)
+                works[rival.name] = engine
             except CannotRunError as why:
                 self.absent[rival.name] = str(why)
             except Exception as error:  # the others are measured whatever a converter raises
                 self.absent[rival.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return works
-
-    def _rival(self, rival: Rival, task: Task) -> Work:
-        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-            warnings.simplefilter("ignore")  # of converters
-            engine = rival.prepare(task)
-        if rival.name not in self.differences:
-            reference = self.model if rival.runs == "float" else self.binary
-            self.differences[rival.name] = difference(
-                tensors_in(run(reference, task.inputs)), [torch.as_tensor(answer) for answer in engine()]
-            )
-        return engine

@@ -21,7 +21,6 @@ MOST_ROWS = 20
 """The most layers or parts that a table shows."""
 
 MOST_BATCHES = 6
-"""The most sizes of batches that a table shows."""
 
 _PACKING = {
     ("inputs", "int8"): "float inputs in 8 bits",
@@ -30,7 +29,6 @@ _PACKING = {
     ("floats", "fast"): "floats by kernels",
     ("floats", "torch"): "floats by torch",
 }
-"""Words for options of `pc.pack`."""
 
 _T = TypeVar("_T")
 
@@ -46,7 +44,12 @@ def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[Renderab
     sizes = list(bench["networks"][0]["throughput"])
     for start in range(0, len(sizes), MOST_BATCHES):
         yield ""
-        yield _throughput(bench["networks"], sizes[start : start + MOST_BATCHES])
+        some_sizes = sizes[start : start + MOST_BATCHES]
+        made = table("inputs/s in\nbatches of", *(f"\n{size}" for size in some_sizes))
+        for one in bench["networks"]:
+            rates = (one["throughput"].get(size) for size in some_sizes)
+            made.add_row(title_of(one["name"]), *("" if rate is None else _three(rate) for rate in rates))
+        yield made
     if bench["generation"] is not None:
         yield ""
         yield writing(bench["generation"])
@@ -79,15 +82,6 @@ def _contest(networks: Sequence[Mapping[str, Any]]) -> Table:
 def title_of(name: str) -> str:
     """Return the name of a network in tables."""
     return {FLOAT: "float32"}.get(name, name)
-
-
-def _throughput(networks: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> Table:
-    """Make a table with a line for each network and a column for each size of batch."""
-    made = table("inputs/s in\nbatches of", *(f"\n{size}" for size in sizes))
-    for one in networks:
-        rates = one["throughput"]
-        made.add_row(title_of(one["name"]), *(_three(rates[size]) if size in rates else "" for size in sizes))
-    return made
 
 
 def writing(found: Mapping[str, Any]) -> Table:

@@ -39,10 +39,16 @@ def mend(subject: Subject, mu: float | None) -> Mended:
             raise ValueError("B is 0 throughout, and so would F be; if B is autograd's, it finds no way through F")
         twin = _twin(pair, mus)
     misses = [str(w.message) for w in caught if issubclass(w.category, UnboundedForwardWarning)]
-    return Mended(
-        pair.name if twin is None else twin, at, twin is not None, misses[0] if misses else None,
-        _lines(pair.name, source.imports, code) if twin is None else _USE.format(weights=f'"{twin}"'),
-    )  # fmt: skip
+    warning = misses[0] if misses else None
+    if twin is not None:
+        return Mended(
+            twin, at, True, warning, f'import proxconnect\n\nmodel = proxconnect.binarize(model, weights="{twin}")'
+        )
+    call = f'pair = correct({code}, name="{pair.name}")'
+    if len(call) > 76:
+        call = f'pair = correct(\n    {code},\n    name="{pair.name}",\n)'
+    head = "\n".join(["import proxconnect", *source.imports.splitlines(), "from proxconnect.theory import correct"])
+    return Mended(pair.name, at, False, warning, f"{head}\n\n{call}\nmodel = proxconnect.binarize(model, weights=pair)")
 
 
 def _corrected(source: Source, mu: float | None) -> tuple[Pair, str, float | None]:
@@ -76,14 +82,3 @@ def _twin(pair: Pair, mus: Sequence[float]) -> str | None:
         ):
             return name
     return None
-
-
-_USE = "import proxconnect\n\nmodel = proxconnect.binarize(model, weights={weights})"
-
-
-def _lines(name: str, imports: str, code: str) -> str:
-    call = f'pair = correct({code}, name="{name}")'
-    if len(call) > 76:
-        call = f'pair = correct(\n    {code},\n    name="{name}",\n)'
-    head = "\n".join(["import proxconnect", *imports.splitlines(), "from proxconnect.theory import correct"])
-    return f"{head}\n\n{call}\nmodel = proxconnect.binarize(model, weights=pair)"

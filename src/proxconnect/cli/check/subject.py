@@ -41,18 +41,16 @@ class Subject:
         """The range of μ; None for callables and for pairs that do not depend on μ."""
         return self.forward.sharpness if isinstance(self.forward, Pair | Heuristic) else None
 
-    @property
-    def usual_mus(self) -> tuple[float | None, ...]:
-        """A few μ from soft to sharp; only None if nothing depends on μ."""
-        if self.sharpness is None:
-            return (None,)
-        return tuple(sorted({max(self.sharpness.lowest, mu) for mu in (1.0, 2.0, 5.0)}))
+    def mus(self, asked: Sequence[float] = ()) -> tuple[float | None, ...]:
+        """Return the μ asked for, or a few from soft to sharp, only None if nothing depends on μ.
 
-    def mus(self, asked: Sequence[float] | None) -> tuple[float | None, ...]:
-        """Return the μ asked for, or the usual ones; ValueError for a callable and a μ."""
+        Raises ValueError for a callable and a μ.
+        """
         if asked and not isinstance(self.forward, Pair | Heuristic):
             raise ValueError("--mu is for a Pair or a Heuristic: a callable has its sharpness in itself")
-        return tuple(dict.fromkeys(asked)) if asked and self.sharpness is not None else self.usual_mus
+        if self.sharpness is None:
+            return (None,)
+        return tuple(dict.fromkeys(asked)) or tuple(sorted({max(self.sharpness.lowest, mu) for mu in (1.0, 2.0, 5.0)}))
 
     def verdict(self, mu: float | None, domain: tuple[float, float]) -> Verdict:
         """Call `decompose` at one μ; ValueError for bad input, and with FILE:LINE if code of the user raises."""
@@ -94,7 +92,7 @@ def _loaded(path: str) -> Subject:
     found = load(path)
     if isinstance(found, Pair | Heuristic):
         return Subject(path, found, None, _source(path, found))
-    forward = _callable(path, found.apply if _is_autograd_function(found) else found)
+    forward = _callable(path, found)
     name, _, imports, code = _source(path, forward)
     if _is_autograd_function(found):
         code = f"{code}.apply"
@@ -117,10 +115,12 @@ def _function(path: str) -> Function:
     found = load(path)
     if isinstance(found, Pair | Heuristic):
         raise LoadError(f"{path!r} is a pair, which has both F and B: check {path} alone")
-    return _callable(path, found.apply if _is_autograd_function(found) else found)
+    return _callable(path, found)
 
 
 def _callable(path: str, found: Any) -> Function:
+    if _is_autograd_function(found):
+        found = found.apply
     if isinstance(found, type) or not callable(found):
         what = f"the class {found.__name__}" if isinstance(found, type) else f"of type {type(found).__name__}"
         raise LoadError(

@@ -54,7 +54,15 @@ def shown(
     if isinstance(mended, str):
         yield Text(f"\n{_filled(f'It could not be mended: {mended}.', width)}", style="yellow")
     elif mended is not None:
-        yield from _shown_mended(mended, width)
+        name = f"{mended.name} of the catalogue" if mended.in_catalogue else mended.name
+        says = f"Mended: {name} keeps B and has F(x) = ∫₀ˣ B, so that P(x) = x and T = F."
+        if mended.mu is not None:
+            says += f" That is the B of μ = {mended.mu:g} alone; the sharpness of the new pair turns its F into F(μx)."
+        yield f"\n{_filled(says, width)}"
+        if mended.warning is not None:
+            yield Text(_filled(f"Warning: {mended.warning}.", width), style="yellow")
+        yield ""
+        yield textwrap.indent(mended.code, "    ")
     if picture is not None:
         yield f"\n{picture}"
     if table:
@@ -82,18 +90,6 @@ def _mus(verdicts: Iterable[Verdict]) -> str:
 def _filled(text: str, width: int, lead: str = "") -> str:
     """Wrap the text at `width`; its first line begins with `lead`, and the others are indented as far."""
     return textwrap.fill(text, width, initial_indent=lead, subsequent_indent=" " * len(lead))
-
-
-def _shown_mended(mended: Mended, width: int) -> Iterator[RenderableType]:
-    name = f"{mended.name} of the catalogue" if mended.in_catalogue else mended.name
-    says = f"Mended: {name} keeps B and has F(x) = ∫₀ˣ B, so that P(x) = x and T = F."
-    if mended.mu is not None:
-        says += f" That is the B of μ = {mended.mu:g} alone; the sharpness of the new pair turns its F into F(μx)."
-    yield f"\n{_filled(says, width)}"
-    if mended.warning is not None:
-        yield Text(_filled(f"Warning: {mended.warning}.", width), style="yellow")
-    yield ""
-    yield textwrap.indent(mended.code, "    ")
 
 
 def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> RenderableType:

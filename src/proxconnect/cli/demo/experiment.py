@@ -77,10 +77,9 @@ RECIPES = {
 
 
 class Outcome(NamedTuple):
-    """The trained network, its batch norm re-estimated, and its accuracies on the test set with hard weights.
+    """The trained network, and its accuracies with hard weights before and after batch norm was re-estimated.
 
-    `epochs` holds the mean "loss" in nats and the "accuracy" after each epoch. `accuracy_before` is with the batch-norm
-    statistics of training; the float network has one accuracy, in both.
+    `epochs` holds the mean "loss" in nats and the "accuracy" after each epoch.
     """
 
     model: nn.Module

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -91,7 +90,15 @@ def _bench(parsed: argparse.Namespace) -> Answer:
     with Console(stderr=True).status("building") as status:
         bench = _measured(parsed, status.update)
     if parsed.plot:
-        _draw(bench, parsed.plot)
+        networks = {title_of(one["name"]): dataclasses.astuple(one["latency"]) for one in bench["networks"]}
+        layers = {
+            layer["name"]: (layer["float_seconds"].median, layer["packed_seconds"].median)
+            for layer in bench["layers"]
+            if layer["calls"]
+        }
+        count = bench["machine"].threads
+        title = f"{bench['model']}, {bench['mode']}, {count} thread{'s' * (count > 1)}"
+        plots.save(plots.plot_latencies(networks, layers, title), parsed.plot)
     return Answer(bench, shown(bench, parsed.profile))
 
 
@@ -117,15 +124,3 @@ def _measured(parsed: argparse.Namespace, say: Say) -> dict[str, Any]:
     if isinstance(peaks, str):
         return {**bench, "absent": {**bench["absent"], "peak memory": peaks}}
     return {**bench, "networks": [{**one, "peak_memory": peaks.get(one["name"])} for one in bench["networks"]]}
-
-
-def _draw(bench: Mapping[str, Any], path: Path) -> None:
-    networks = {title_of(one["name"]): dataclasses.astuple(one["latency"]) for one in bench["networks"]}
-    layers = {
-        layer["name"]: (layer["float_seconds"].median, layer["packed_seconds"].median)
-        for layer in bench["layers"]
-        if layer["calls"]
-    }
-    threads = bench["machine"].threads
-    title = f"{bench['model']}, {bench['mode']}, {threads} thread{'s' * (threads > 1)}"
-    plots.save(plots.plot_latencies(networks, layers, title), path)

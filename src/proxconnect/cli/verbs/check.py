@@ -8,7 +8,7 @@ from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import document
 from proxconnect.cli.answer import Answer, print_answer
 from proxconnect.cli.check.mending import Mended, mend
-from proxconnect.cli.check.subject import Subject, named, subject
+from proxconnect.cli.check.subject import named, subject
 from proxconnect.cli.check.verdicts import as_json, deciding, shown, status
 from proxconnect.cli.exits import Exit
 from proxconnect.cli.parser import Parser, epilog, number, picture
@@ -72,14 +72,18 @@ def _check(parsed: argparse.Namespace) -> Answer:
         extras.require("matplotlib.figure", "plots")
     domain = DOMAIN if parsed.domain is None else (parsed.domain[0], parsed.domain[1])
     verdicts: list[Verdict] = []
-    mended, picture = None, None
+    mended: Mended | str | None = None
+    picture = None
     is_user_code = parsed.backward or any(":" in name for name in parsed.pair)
     with importable_folder() if is_user_code else nullcontext():
         if names_pair:
             asked = subject(parsed.pair, parsed.backward)
-            verdicts = [asked.verdict(mu, domain) for mu in asked.mus(parsed.mu)]
+            verdicts = [asked.verdict(mu, domain) for mu in asked.mus(parsed.mu or ())]
             worst = deciding(verdicts)
-            mended = _mended(asked, worst)
+            try:
+                mended = mend(asked, worst.mu) if worst.legitimate is False else None
+            except ValueError as error:
+                mended = str(error)
             if parsed.plot:
                 plots.save(plot_verdict(worst), parsed.plot)
                 at = "" if worst.mu is None else f" at μ = {worst.mu:g}"
@@ -90,13 +94,3 @@ def _check(parsed: argparse.Namespace) -> Answer:
             table.append([pair.verdict(mu, domain) for mu in pair.mus(allowed)])
         data = as_json(verdicts, mended, table) if parsed.json else None  # calls their code
     return Answer(data, shown(verdicts, mended, picture, table), status(verdicts))
-
-
-def _mended(asked: Subject, worst: Verdict) -> Mended | str | None:
-    """Correct a pair that is not legitimate at some μ, or say why that is not possible."""
-    if worst.legitimate is not False:
-        return None
-    try:
-        return mend(asked, worst.mu)
-    except ValueError as error:
-        return str(error)

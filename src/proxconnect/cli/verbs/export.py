@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import proxconnect
 from proxconnect._support import extras
@@ -16,10 +15,10 @@ from proxconnect.cli import document
 from proxconnect.cli.answer import Answer, print_answer
 from proxconnect.cli.examples import add_input, difference, require_runs, run
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.networks import Network, network
+from proxconnect.cli.networks import network
 from proxconnect.cli.parser import Parser, epilog
 from proxconnect.deploy.hardening import BinaryInputsWarning
-from proxconnect.export.formats import FORMATS, Format
+from proxconnect.export.formats import FORMATS
 
 _ABOUT = """
 FILE is a file of `proxconnect pack` or `pc.save`. MODEL is code, since a file
@@ -77,41 +76,30 @@ def _export(parsed: argparse.Namespace) -> Answer:
     with torch.no_grad():
         if example is not None:
             require_runs(subject.title, model, example)
-        warned = _write(target, model, example, parsed.out)
-        apart = _apart(target, parsed.out, subject, model, example)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", BinaryInputsWarning)
+            target.write(model, example, parsed.out)
+        apart: float | None = None
+        not_run: str | None = "give the shape of an input, as --input 1 3 224 224"
+        if example is not None:
+            try:
+                runtime = target.run(parsed.out, subject.build)
+                apart, not_run = difference(tensors_in(run(model, example)), runtime(example)), None
+            except extras.MissingExtraError as error:
+                not_run = str(error)
+    lost = [str(warning.message) for warning in caught if issubclass(warning.category, BinaryInputsWarning)]
     done: dict[str, Any] = {
         "file": parsed.out,
         "format": parsed.to,
         "bytes": target.size(parsed.out),
         "packed_bytes": parsed.file.stat().st_size,
         "runtime": target.runtime,
-        "largest_difference": None if isinstance(apart, str) else apart,
-        "not_run": apart if isinstance(apart, str) else None,
-        "warnings": warned,
+        "largest_difference": apart,
+        "not_run": not_run,
+        "warnings": lost,
     }
-    answered = (
-        f"not run: {apart}"
-        if isinstance(apart, str)
-        else f"{target.runtime} answers within {apart:.1g} of the packed network"
-    )
+    answered = f"not run: {not_run}"
+    if apart is not None:
+        answered = f"{target.runtime} answers within {apart:.1g} of the packed network"
     size = f"{done['bytes']:,} bytes, {done['bytes'] / done['packed_bytes']:.2f} times the packed file"
-    return Answer(done, [f"{parsed.out}: {size}", *warned, answered])
-
-
-def _write(target: Format, model: nn.Module, example: Any, path: Path) -> list[str]:
-    """Write the file, and return what it cannot keep of the model."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", BinaryInputsWarning)
-        target.write(model, example, path)
-    return [str(warning.message) for warning in caught if issubclass(warning.category, BinaryInputsWarning)]
-
-
-def _apart(target: Format, path: Path, subject: Network, model: nn.Module, example: Any) -> float | str:
-    """Return how far the runtime's answer is from the model's, or why it did not run."""
-    if example is None:
-        return "give the shape of an input, as --input 1 3 224 224"
-    try:
-        runtime = target.run(path, subject.build)
-    except extras.MissingExtraError as error:
-        return str(error)
-    return float(difference(tensors_in(run(model, example)), runtime(example)))
+    return Answer(done, [f"{parsed.out}: {size}", *lost, answered])

@@ -18,10 +18,6 @@ from proxconnect.cli.networks import network
 from proxconnect.cli.parser import Parser, complain, epilog, positive
 from proxconnect.deploy.checkpoints import read
 
-_ROUNDS = 5
-_MOST_KINDS = 5
-_PROGRESS = ("epoch", "global_step", "step")
-
 _ABOUT = """
 CHECKPOINT is a file of torch.save or safetensors: a state dict, or a dict with
 one in it, under any name or prefix, as Lightning's. No code in it runs.
@@ -93,13 +89,15 @@ def _pack(parsed: argparse.Namespace) -> Answer:
     packed = proxconnect.pack(binary, **packing.options(parsed), example=proof)
     proxconnect.save(packed, parsed.out)
     with torch.inference_mode():
-        seconds = {} if example is None else by_kind(profile(packed, example, _ROUNDS))
+        seconds = {} if example is None else by_kind(profile(packed, example, rounds=5))
     found = proxconnect.summary(packed)
     layers = [row for row in found.rows if row.weight_bits == 1]
     made = {
         "checkpoint": checkpoint.path,
         "prefix": matched.prefix,
-        "progress": {name: checkpoint.values[name] for name in _PROGRESS if name in checkpoint.values},
+        "progress": {
+            name: checkpoint.values[name] for name in ("epoch", "global_step", "step") if name in checkpoint.values
+        },
         "network": subject.title,
         "binarized": how,
         "file": parsed.out,
@@ -130,6 +128,6 @@ def _lines(made: Mapping[str, Any], tensors: int) -> Iterator[str]:
     yield f"{made['file']}: {size:,} bytes, {before / size:.1f} times smaller than the {before:,} of float"
     yield from made["packing"]
     if made["seconds"]:
-        most = list(made["seconds_by_kind"].items())[:_MOST_KINDS]
+        most = list(made["seconds_by_kind"].items())[:5]
         shares = ", ".join(f"{kind} {100 * seconds / made['seconds']:.0f} %" for kind, seconds in most)
         yield f"a run takes {1e3 * made['seconds']:.3g} ms here: {shares}"

@@ -51,7 +51,17 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add = command.add_argument
     add("grid", type=Path, metavar="GRID.yaml", help="the grid file")
     add("--json", action="store_true", help=document.HELP)
-    _add_instead(command)
+    group = command.add_argument_group("instead of running rows")
+    instead = group.add_mutually_exclusive_group().add_argument
+    instead("--list", action="store_true", help="print the rows and how far each is")
+    instead("--tables", action="store_true", help="make tables and pictures of the ledger as it is")
+    instead("--verify", type=positive, nargs="?", const=3, metavar="N", help="run N random finished rows again and "
+            "compare; default: 3")  # fmt: skip
+    instead("--choose", nargs="+", metavar="AXIS", help="write the best settings for each label of the axes")
+    group.add_argument("--by", default="accuracy.reestimated", metavar="FIGURE", help="of --choose; default: "
+                       "accuracy.reestimated")  # fmt: skip
+    group.add_argument("-o", "--output", type=Path, metavar="FILE", help="of --choose; default: tuned.yaml beside the "
+                       "grid")  # fmt: skip
     add = command.add_argument_group("which rows").add_argument
     add("--only", nargs="+", type=_selection, default=[], metavar="AXIS=LABEL", help="only rows with this label, or "
         "with one of several: pair=bnn+,bnn++")  # fmt: skip
@@ -64,21 +74,6 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--folder", type=Path, metavar="DIR", help="of ledger, tables and pictures; default: that of the grid")
     add("--work", type=Path, metavar="DIR", help="of checkpoints and logs; default: runs/studies/NAME")
     command.set_defaults(run=_run)
-
-
-def _add_instead(command: Parser) -> None:
-    """Add the options that replace running rows."""
-    group = command.add_argument_group("instead of running rows")
-    instead = group.add_mutually_exclusive_group().add_argument
-    instead("--list", action="store_true", help="print the rows and how far each is")
-    instead("--tables", action="store_true", help="make tables and pictures of the ledger as it is")
-    instead("--verify", type=positive, nargs="?", const=3, metavar="N", help="run N random finished rows again and "
-            "compare; default: 3")  # fmt: skip
-    instead("--choose", nargs="+", metavar="AXIS", help="write the best settings for each label of the axes")
-    group.add_argument("--by", default="accuracy.reestimated", metavar="FIGURE", help="of --choose; default: "
-                       "accuracy.reestimated")  # fmt: skip
-    group.add_argument("-o", "--output", type=Path, metavar="FILE", help="of --choose; default: tuned.yaml beside the "
-                       "grid")  # fmt: skip
 
 
 def _selection(text: str) -> tuple[str, tuple[str, ...]]:

@@ -1,22 +1,32 @@
-"""ONNX Runtime."""
+"""ONNX Runtime, and the ONNX files that it runs: in float, and in 8 bits as it quantises them."""
 
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from proxconnect.cli.bench.rivals.onnx_files import feed
-from proxconnect.cli.bench.rivals.rival import Run, Task
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from proxconnect.cli.bench.rivals.rival import Run, Task
 
 
-def floats(task: Task) -> Run:
+def floats(task: "Task") -> "Run":
     """Run the float network."""
     return _run(task.onnx_file, task)
 
 
-def int8(task: Task) -> Run:
+def int8(task: "Task") -> "Run":
     """Run the network in 8 bits; convolutional ones with fixed ranges of activations."""
     return _run(task.static_int8_file if task.is_convolutional else task.dynamic_int8_file, task)
 
 
-def _run(file: Path, task: Task) -> Run:
+def _run(file: Path, task: "Task") -> "Run":
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -24,3 +34,77 @@ def _run(file: Path, task: Task) -> Run:
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     inputs = feed(session, task.inputs)
     return lambda: session.run(None, inputs)
+
+
+def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> Path:
+    """Export the network for inputs of these shapes."""
+    with redirect_stdout(sys.stderr):  # the exporter prints
+        torch.onnx.export(model, inputs, file, dynamo=True, external_data=False, verbose=False)
+    return file
+
+
+def write_static_int8(
+    source: Path, inputs: tuple[Tensor, ...], file: Path, spared: Callable[[Tensor], bool] | None = None
+) -> Path:
+    """Quantise weights by channel, and activations by their ranges on `inputs` (QDQ).
+
+    Convolutions whose weights are `spared` stay float, and with `spared` sums do too.
+    """
+    import onnxruntime
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    folded = file.with_name("folded.onnx")
+    with _silent_log():
+        quant_pre_process(source, folded, skip_symbolic_shape=True)
+        session = onnxruntime.InferenceSession(folded, providers=["CPUExecutionProvider"])
+        calibration = SimpleNamespace(get_next=partial(next, iter([feed(session, inputs)]), None))
+        quantize_static(
+            folded, file, calibration, quant_format=QuantFormat.QDQ, per_channel=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            nodes_to_exclude=[] if spared is None else _convolutions(folded, spared),
+            op_types_to_quantize=None if spared is None else ["Conv", "MatMul", "Gemm"],
+        )  # fmt: skip
+    return file
+
+
+def write_dynamic_int8(source: Path, file: Path) -> Path:
+    """Quantise the weights of linear layers; their inputs are quantised in each run."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model = onnx.load(source)
+    del model.graph.value_info[:]  # torch 2.7 names shapes of weights that contradict their quantised forms
+    shapeless, folded = file.with_name("shapeless.onnx"), file.with_name("folded.onnx")
+    onnx.save(model, shapeless)
+    with _silent_log():
+        quant_pre_process(shapeless, folded, skip_symbolic_shape=True)
+        quantize_dynamic(folded, file, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
+    return file
+
+
+def feed(session: Any, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+    """Name the inputs as an ONNX Runtime session names them."""
+    return {taken.name: given.numpy() for taken, given in zip(session.get_inputs(), inputs, strict=True)}
+
+
+def _convolutions(file: Path, chosen: Callable[[Tensor], bool]) -> list[str]:
+    """Return the names of the convolutions whose weights are `chosen`."""
+    import onnx
+
+    graph = onnx.load(file).graph
+    weights = {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+    nodes = (node for node in graph.node if node.op_type == "Conv" and node.input[1] in weights)
+    return [node.name for node in nodes if chosen(weights[node.input[1]])]
+
+
+@contextmanager
+def _silent_log() -> Iterator[None]:
+    """Hide the warnings of the quantiser, one per node, in the root's log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

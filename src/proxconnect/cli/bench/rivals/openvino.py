@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from proxconnect.cli.bench.rivals import onnx_files
+from proxconnect.cli.bench.rivals import onnx_runtime
 from proxconnect.cli.bench.rivals.rival import CannotRunError, Run, Task
 from proxconnect.deploy.hardening import hard_state_dict
 from proxconnect.export.openvino import binary_convolution
@@ -39,8 +39,8 @@ def binary(task: Task) -> Run:
 def binary_in_int8(task: Task) -> Run:
     """Run the binary network, its convolutions as `BinaryConvolution` and its float layers in 8 bits."""
     twin, count = _twin_of(task)
-    floats = onnx_files.write_floats(twin, task.inputs, task.folder / "twin.onnx")
-    file = onnx_files.write_static_int8(floats, task.inputs, task.folder / "binary.onnx", _is_binary)
+    floats = onnx_runtime.write_floats(twin, task.inputs, task.folder / "twin.onnx")
+    file = onnx_runtime.write_static_int8(floats, task.inputs, task.folder / "binary.onnx", _is_binary)
     return _run(_make_binary(openvino_package().Core().read_model(file), count), task)
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from proxconnect.cli.bench.rivals import onnx_files
+from proxconnect.cli.bench.rivals import onnx_runtime
 from proxconnect.inspection.macs import count
 
 Run = Callable[[], Iterable[Any]]
@@ -42,17 +41,17 @@ class Task:
     @cached_property
     def onnx_file(self) -> Path:
         """The float network."""
-        return onnx_files.write_floats(self.model, self.inputs, self.folder / "float.onnx")
+        return onnx_runtime.write_floats(self.model, self.inputs, self.folder / "float.onnx")
 
     @cached_property
     def static_int8_file(self) -> Path:
         """The network in 8 bits, the ranges of its activations those that the inputs give."""
-        return onnx_files.write_static_int8(self.onnx_file, self.inputs, self.folder / "static.onnx")
+        return onnx_runtime.write_static_int8(self.onnx_file, self.inputs, self.folder / "static.onnx")
 
     @cached_property
     def dynamic_int8_file(self) -> Path:
         """The network with linear layers in 8 bits, which find the ranges of their inputs in each run."""
-        return onnx_files.write_dynamic_int8(self.onnx_file, self.folder / "dynamic.onnx")
+        return onnx_runtime.write_dynamic_int8(self.onnx_file, self.folder / "dynamic.onnx")
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,6 @@ class Rival:
     """Raises CannotRunError for networks that it does not take."""
     runs: Literal["float", "binary"] = "float"
     """The network whose answers it should give."""
-
-    @property
-    def version(self) -> str:
-        """The version of the engine."""
-        return version(self.packages[0])
 
     @property
     def absence(self) -> str:
