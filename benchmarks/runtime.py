@@ -39,7 +39,7 @@ from proxconnect.cli.bench.profile import Part, by_kind, profile
 from proxconnect.cli.bench.tables import milliseconds
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients, threads
 from proxconnect.cli.examples import difference, run, with_batch
-from proxconnect.cli.networks import Network, named
+from proxconnect.cli.networks import FloatNetwork, named
 from proxconnect.inspection import plots
 from proxconnect.inspection.machine import Machine
 
@@ -87,7 +87,7 @@ class Result:
     """Where the time of the first packed form goes."""
 
 
-def binary_of(network: Network, model: nn.Module, activations: str | None) -> nn.Module:
+def binary_of(network: FloatNetwork, model: nn.Module, activations: str | None) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # GELU leaves a sign more often than it should
         return pc.binarize(copy.deepcopy(model), "bnn++", activations, keep=network.keep).eval()

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from torch import nn
 
-from proxconnect.cli.networks import Network
+from proxconnect.cli.networks import FloatNetwork
 from proxconnect.cli.parser import Parser, accumulator, pair_name
 from proxconnect.conversion import binarize
 from proxconnect.deploy.checkpoints import Checkpoint, CheckpointError, Matched, fill, match
@@ -34,7 +34,9 @@ def add_to(command: Parser) -> None:
         "wrap, saturate or cyclic; default: none")  # fmt: skip
 
 
-def trained(subject: Network, checkpoint: Checkpoint, parsed: argparse.Namespace) -> tuple[nn.Module, Matched, str]:
+def trained(
+    subject: FloatNetwork, checkpoint: Checkpoint, parsed: argparse.Namespace
+) -> tuple[nn.Module, Matched, str]:
     """Return the binary model of the checkpoint, in `eval()`, its names, and what says which layers are binary.
 
     A network that is binary as it is built says it. Else the latents of the checkpoint do, and for float weights the

@@ -16,7 +16,7 @@ from proxconnect.training.models.libraries import EDGES
 
 
 @dataclass(frozen=True)
-class Network:
+class FloatNetwork:
     """A float network: its builder and its usual input."""
 
     title: str
@@ -45,13 +45,13 @@ def small_llama() -> nn.Module:
 
 
 LANGUAGE_MODELS = {
-    "small_llama": Network(
+    "small_llama": FloatNetwork(
         "LLaMA, 768 wide, 12 layers", small_llama, lambda _: {"input_ids": torch.randint(32000, (1, 128))}
     ),
 }
 
 
-def network(path: str) -> Network:
+def network(path: str) -> FloatNetwork:
     """Find the network of a name, or of MODULE:CALLABLE; ValueError for what builds no network."""
     if ":" not in path:
         return named(path)
@@ -81,10 +81,10 @@ def network(path: str) -> Network:
             )
         return build.example
 
-    return Network(path, built, example if hasattr(build, "example") else None)
+    return FloatNetwork(path, built, example if hasattr(build, "example") else None)
 
 
-def named(name: str) -> Network:
+def named(name: str) -> FloatNetwork:
     """Find an untrained network by name: one of ours, else of timm, else of torchvision; errors as of `network`."""
     if name in LANGUAGE_MODELS:
         return LANGUAGE_MODELS[name]
@@ -93,4 +93,4 @@ def named(name: str) -> Network:
     except ValueError as error:
         written = ", ".join(LANGUAGE_MODELS)
         raise ValueError(f"{error}; {written} writes text, and one of your own is MODULE:CALLABLE") from None
-    return Network(found.title, found.build, lambda model: of_shapes([(1, *found.input_size(model))]), found.keep)
+    return FloatNetwork(found.title, found.build, lambda model: of_shapes([(1, *found.input_size(model))]), found.keep)

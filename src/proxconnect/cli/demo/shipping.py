@@ -29,10 +29,8 @@ class FreshProcessError(RuntimeError):
 class Shipment:
     """A packed file beside the float network, and how far its answers are from the trained network's.
 
-    Sizes in bytes. `binary_*` are those of the weights of binary layers alone: as floats, as bits, and their scales.
-    `*_latency` are the median seconds of one image on one thread. `largest_difference` is the largest |Δ| of a logit on
-    the test set, `changed_classes` counts other classifications; `moved` is the largest |Δ| between the packed network
-    here and in a fresh process.
+    Sizes are in bytes, `*_latency` the median seconds of one image on one thread. `moved` is the largest |Δ| between
+    the packed network here and in a fresh process.
     """
 
     run: Run

@@ -2,20 +2,20 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from proxconnect._support import extras
-from proxconnect._support.extras import MissingExtraError
 from proxconnect._support.processes import available_cores
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import document
+from proxconnect.cli.answer import Answer, print_answer
 from proxconnect.cli.exits import Exit
-from proxconnect.cli.parser import Parser, complain, epilog, positive
+from proxconnect.cli.parser import Parser, epilog, positive
 
 if TYPE_CHECKING:
-    from proxconnect.training.study.study import OpenWorkers, Study
+    from proxconnect.training.study.study import OpenWorkers
 
 
 _EXAMPLES = """
@@ -73,7 +73,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "which shares --work and has this version installed")  # fmt: skip
     add("--folder", type=Path, metavar="DIR", help="of ledger, tables and pictures; default: that of the grid")
     add("--work", type=Path, metavar="DIR", help="of checkpoints and logs; default: runs/studies/NAME")
-    command.set_defaults(run=_run)
+    command.set_defaults(run=lambda parsed: print_answer(parsed, _study))
 
 
 def _selection(text: str) -> tuple[str, tuple[str, ...]]:
@@ -90,58 +90,42 @@ def _place(text: str) -> tuple[str, str | None]:
     return name, address or None
 
 
-def _run(parsed: argparse.Namespace) -> int:
-    try:
-        for package in ("yaml", "pandas"):
-            extras.require(package, "train")
-    except MissingExtraError as error:
-        return complain(error, Exit.MISUSE)
-    from proxconnect.training.study.ledger import LedgerError
-    from proxconnect.training.study.names import GridError
-    from proxconnect.training.study.study import Study
-
-    try:
-        with document.alone(parsed), importable_folder():
-            study = Study.read(parsed.grid, dict(parsed.only), parsed.folder, parsed.work)
-            code, found = _do(study, parsed)
-    except (GridError, LedgerError, MissingExtraError, OSError) as error:
-        return complain(error, Exit.MISUSE)
-    if parsed.json:
-        document.write(found)
-    return code
-
-
-def _do(study: "Study", parsed: argparse.Namespace) -> tuple[Exit, dict[str, Any]]:
-    """Do what the arguments ask for, and return the result as plain data."""
+@importable_folder()
+def _study(parsed: argparse.Namespace) -> Answer:
+    """Do what the arguments ask for, printing on the way."""
+    for package in ("yaml", "pandas"):
+        extras.require(package, "train")
     from proxconnect.training.study import listing, results
     from proxconnect.training.study.choosing import choose
-    from proxconnect.training.study.study import run, write_results
+    from proxconnect.training.study.study import Study, run, write_results
     from proxconnect.training.study.verification import verify
 
     console = Console(stderr=parsed.json)
+    study = Study.read(parsed.grid, dict(parsed.only), parsed.folder, parsed.work)
     if parsed.list:
         rows = listing.listed(study)
         listing.show(rows, console)
-        return Exit.DONE, {"rows": rows}
+        return Answer({"rows": rows}, ())
     if parsed.tables:
         files = write_results(study, console)
-        return Exit.DONE, {"files": files, **results.figures(study.entries(), study.grid)}
+        return Answer({"files": files, **results.figures(study.entries(), study.grid)}, ())
     if parsed.choose:
         path = parsed.output or study.grid.path.with_name("tuned.yaml")
-        return Exit.DONE, {"file": path, **choose(study, parsed.choose, parsed.by, path, console)}
+        return Answer({"file": path, **choose(study, parsed.choose, parsed.by, path, console)}, ())
     if parsed.verify:
         verdicts = verify(study, parsed.verify, _workers(parsed), parsed.threads, console)
         rows = [listing.record(row) | found._asdict() for row, found in verdicts.items()]
-        return Exit.DONE if all(row["agrees"] for row in rows) else Exit.NO, {"rows": rows}
+        return Answer({"rows": rows}, (), Exit.DONE if all(row["agrees"] for row in rows) else Exit.NO)
     failures = run(study, _workers(parsed), parsed.threads, parsed.limit, console)
     entries = study.entries()
     done = {entry.key for entry in entries}
-    return Exit.NO if failures else Exit.DONE, {
+    figures = {
         "rows": len(study.rows),
         "done": sum(row.key in done for row in study.rows),
         "failed": [listing.record(row) | {"reason": why} for row, why in failures.items()],
         **results.figures(entries, study.grid),
     }
+    return Answer(figures, (), Exit.NO if failures else Exit.DONE)
 
 
 def _workers(parsed: argparse.Namespace) -> "OpenWorkers":
