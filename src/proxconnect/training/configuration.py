@@ -53,7 +53,7 @@ class Configured(LightningCLI):
     """
 
     def __init__(self, arguments: Arguments, manual: Mapping[str, str] | None = None) -> None:
-        with complaining():
+        with complaining(), quiet():
             super().__init__(
                 Training, lightning.LightningDataModule, subclass_mode_data=True, save_config_callback=None,
                 trainer_defaults=dict(DEFAULTS), seed_everything_default=0, auto_configure_optimizers=False,
@@ -112,8 +112,7 @@ class Configured(LightningCLI):
 
 def parser() -> LightningArgumentParser:
     """Return the parser of all options."""
-    with quiet():
-        return Configured(["--data=Digits", "--trainer.accelerator=cpu", "--trainer.logger=false"]).parser
+    return Configured(["--data=Digits", "--trainer.accelerator=cpu", "--trainer.logger=false"]).parser
 
 
 @contextmanager
