@@ -17,7 +17,7 @@ from pyarrow import parquet
 from fuzzing import picture_files
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.modules import ImageNet
-from proxconnect.training.data.sources.decoding import decoded
+from proxconnect.training.data.pictures import decoded
 from proxconnect.training.data.sources.parquet import ParquetPictures
 
 

@@ -3,22 +3,19 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from proxconnect._support import extras
 from proxconnect.training.data.errors import DatasetError, wrong_folder
 from proxconnect.training.data.loaders import View
 from proxconnect.training.data.modules.base import ImageData
-from proxconnect.training.data.pictures import Pictures, Splits
-from proxconnect.training.data.sources.decoding import decoded
+from proxconnect.training.data.pictures import Pictures, Splits, decoded
 from proxconnect.training.data.sources.parquet import read_parquet
 from proxconnect.training.data.transforms import TransformOptions, augmented, opened
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 LAYOUT = """
 ├── train
@@ -65,7 +62,7 @@ class FolderPictures(Pictures):
         self.names = np.array([os.fsencode(os.path.relpath(path, folder)) for path, _ in found.samples])
         self.labels = torch.tensor(found.targets)
 
-    def open(self, index: int) -> "Image.Image":
+    def open(self, index: int) -> Image.Image:
         """Decode picture `index`, RGB."""
         path = self.folder / os.fsdecode(self.names[index])
         return decoded(path, str(path))

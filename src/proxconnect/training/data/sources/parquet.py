@@ -5,20 +5,17 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from proxconnect._support import extras
 from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.order import blocks_in_window
-from proxconnect.training.data.pictures import Pictures, Splits
-from proxconnect.training.data.sources.decoding import decoded
-
-if TYPE_CHECKING:
-    from PIL import Image
+from proxconnect.training.data.pictures import Pictures, Splits, decoded
 
 
 class ParquetPictures(Pictures):
@@ -40,7 +37,7 @@ class ParquetPictures(Pictures):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept": OrderedDict()}
 
-    def open(self, index: int) -> "Image.Image":
+    def open(self, index: int) -> Image.Image:
         """Decode picture `index`, RGB."""
         assert self.blocks is not None
         block = int(self.blocks[index])
