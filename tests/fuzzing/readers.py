@@ -14,9 +14,9 @@ from proxconnect.deploy import checkpoints
 from proxconnect.huggingface.quantizer import ProxConnectConfig
 from proxconnect.training.checkpoints import read_run
 from proxconnect.training.data import pictures
-from proxconnect.training.data.sources.fashion_mnist import read_idx
-from proxconnect.training.data.sources.parquet import ParquetPictures
-from proxconnect.training.data.sources.pickles import read_batch
+from proxconnect.training.data.fashion_mnist import read_idx
+from proxconnect.training.data.modules.cifar import read_batch
+from proxconnect.training.data.modules.imagenet import ParquetPictures
 from proxconnect.training.study import ledger, yaml_files
 from proxconnect.training.study.expansion import rows_of
 from proxconnect.training.study.grid import Grid

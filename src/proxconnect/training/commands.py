@@ -16,8 +16,7 @@ from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured
 from proxconnect.training.lost_ranks import noticing_lost_ranks
 from proxconnect.training.parser import UsageError
-from proxconnect.training.runs import fit, has_begun, last_checkpoint
-from proxconnect.training.shipping import Shipped, ship
+from proxconnect.training.runs import Shipped, fit, has_begun, last_checkpoint, ship
 
 Verb = Literal["fit", "validate", "test"]
 _LAST = "last"
@@ -65,7 +64,14 @@ def run(
 
 
 def _fit(configured: Configured) -> Outcome:
-    _require_new(configured)
+    """Train a new run or go on with one; UsageError if it would take the checkpoint of another, or a file as folder."""
+    if configured.folder.exists() and not configured.folder.is_dir():
+        raise UsageError(f"{configured.folder} is a file: give a folder by --trainer.default_root_dir")
+    if configured.config_init["ckpt_path"] is None and has_begun(configured):
+        raise UsageError(
+            f"{configured.folder} holds a run already: go on with it by --ckpt_path last, or give another folder by "
+            "--trainer.default_root_dir"
+        )
     fit(configured, checkpoint=_checkpoint(configured, "fit"))
     measured = configured.model.curve[-1] if configured.model.curve else {}
     return Outcome(measured, ship(configured.model, configured.folder))
@@ -108,17 +114,6 @@ def _checkpoint(configured: Configured, verb: Verb) -> Path | None:
             "by --trainer.default_root_dir, or its checkpoint by --ckpt_path"
         )
     return path
-
-
-def _require_new(configured: Configured) -> None:
-    """Raise UsageError if a new run would take the checkpoint of another, or if its folder is a file."""
-    if configured.folder.exists() and not configured.folder.is_dir():
-        raise UsageError(f"{configured.folder} is a file: give a folder by --trainer.default_root_dir")
-    if configured.config_init["ckpt_path"] is None and has_begun(configured):
-        raise UsageError(
-            f"{configured.folder} holds a run already: go on with it by --ckpt_path last, or give another folder by "
-            "--trainer.default_root_dir"
-        )
 
 
 def _print(console: Console, outcome: Outcome) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.progress import TimeRemainingColumn
 
-from proxconnect.training.bar import Bar
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
 from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the bare names of its classes
 from proxconnect.training.health import Health
@@ -33,6 +34,9 @@ _PARSER = {
     "usage": "%(prog)s [--json] --config RECIPE.yaml [OPTION ...]",
     "formatter_class": Formatter,
 }
+
+SHOWN = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"}
+"""The values in the progress bar, by names short enough for 80 columns; a later "loss" replaces an earlier one."""
 
 Arguments = Sequence[str] | Mapping[str, Any]
 
@@ -108,6 +112,26 @@ class Configured(LightningCLI):
         anew = self.config.clone()
         anew["ckpt_path"] = None
         return str(self.parser.dump(anew, skip_unset=False))
+
+
+class Bar(RichProgressBar):
+    """A bar with the loss, the mean μ, and the latest accuracy of what ships."""
+
+    def __init__(self) -> None:
+        super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"))
+
+    def configure_columns(self, trainer: lightning.Trainer) -> list[Any]:
+        """Shorten Lightning's bar, and of the times keep the remaining one."""
+        description, bar, batches, *_ = super().configure_columns(trainer)
+        bar.bar_width = 16
+        return [description, bar, batches, TimeRemainingColumn()]
+
+    def get_metrics(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Return the values of `SHOWN`."""
+        logged = trainer.callback_metrics
+        return {short: float(logged[name]) for name, short in SHOWN.items() if name in logged}
 
 
 def parser() -> LightningArgumentParser:

@@ -21,7 +21,7 @@ from proxconnect.training.accuracies import Accuracies
 from proxconnect.training.binarization import Binarization, Courses
 from proxconnect.training.checkpoints import require_same_network
 from proxconnect.training.data.loaders import Batch, require_batch
-from proxconnect.training.network import Network
+from proxconnect.training.models.names import Network
 from proxconnect.training.objective import Objective, Teacher
 from proxconnect.training.schedules import Cosine, ScheduleCallable, scheduled
 from proxconnect.training.sharding import shard

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proxconnect.training.network import Network
+from proxconnect.training.models.names import Network
 
 
 @dataclass(frozen=True)

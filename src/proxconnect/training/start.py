@@ -36,11 +36,6 @@ class Start:
         if self.checkpoint is not None and self.float_epochs:
             raise ValueError("a run starts from a checkpoint or from its own float phase: leave one of them out")
 
-    @property
-    def has_phases(self) -> bool:
-        """Whether other runs come before."""
-        return self.float_epochs > 0 or self.activation_epochs > 0
-
 
 def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
     """Fill the float `network` from the file at `path`, with latents as its weights.
@@ -51,7 +46,9 @@ def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
     checkpoint, matched = _found(path, network)
     tensors = {name: t for name, t in matched.tensors.items() if not any(part in f".{name}" for part in _QUANTIZERS)}
     thresholds = {name: tensors.pop(name) for name in list(tensors) if _THRESHOLDS in name}
-    fill(network, Matched(matched.prefix, {_float_name(name): t for name, t in tensors.items()}), checkpoint)
+    for end, instead in FLOAT_NAMES:
+        tensors = {name.removesuffix(end) + instead * name.endswith(end): t for name, t in tensors.items()}
+    fill(network, Matched(matched.prefix, tensors), checkpoint)
     return thresholds
 
 
@@ -75,7 +72,3 @@ def _found(path: Path, network: nn.Module) -> tuple[Checkpoint, Matched]:
     checkpoint = read(path)
     is_ours = any(name.startswith(_OURS) for name in checkpoint.tensors)
     return checkpoint, match(checkpoint, network, _OURS if is_ours else None)
-
-
-def _float_name(name: str) -> str:
-    return next((name.removesuffix(end) + instead for end, instead in FLOAT_NAMES if name.endswith(end)), name)
