@@ -49,9 +49,7 @@ def run(
 ) -> Outcome | None:
     """Run `proxconnect VERB` and print the outcome; on all processes but the first print nothing and return None.
 
-    Raises:
-        UsageError: for wrong arguments and files.
-        ValueError, OSError: from the run itself.
+    UsageError for wrong arguments and files.
     """
     _require_recipes(arguments)
     with importable_folder():

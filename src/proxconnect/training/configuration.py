@@ -48,12 +48,7 @@ class Configured(LightningCLI):
     and `--data.*`, `--checkpoint.*` (of `LastCheckpoint`), `--seed_everything`, `--ckpt_path`, `--health`, and
     `--config`, files of options, each over the one before.
 
-    Args:
-        arguments: the words of a command line, or plain data.
-        manual: prog, description and epilog of the help, as argparse takes them.
-
-    Raises:
-        UsageError: for options that do not exist or do not fit, with what to do.
+    UsageError for options that do not exist or do not fit. `manual` are prog, description and epilog of the help.
     """
 
     def __init__(self, arguments: Arguments, manual: Mapping[str, str] | None = None) -> None:
@@ -85,13 +80,10 @@ class Configured(LightningCLI):
             super().parse_arguments(parser, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """Build the trainer, with whole checkpoints, and our loggers, bar and health unless they are turned off.
-
-        The loggers write to a new folder each time that the run goes on.
-        """
+        """Build the trainer, with whole checkpoints, and our loggers, bar and health unless they are turned off."""
         given = self.config_init["trainer"]
         if given.logger in (None, True):
-            folder = Path(given.default_root_dir)
+            folder = Path(given.default_root_dir)  # a new one below it each time that the run goes on
             version = next(f"logs/{i}" for i in count() if not (folder / "logs" / str(i)).exists())
             kinds = (CSVLogger, TensorBoardLogger)  # in this order, else CSV warns of the files of TensorBoard
             kwargs["logger"] = [kind(folder, name="", version=version) for kind in kinds]

@@ -27,15 +27,8 @@ class Progress(NamedTuple):
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
     """Train and measure a configuration in `folder`, from the last checkpoint there.
 
-    Returns:
-        "accuracy" on the validation data, from 0 to 1: "reestimated" (of what ships), and for a binary network "hard"
-        and "soft"; the "curve" by epoch; "steps"; "seconds" of the whole run over all its starts, without work lost
-        after its last checkpoint; "peak_memory_bytes" of the process; "packed_bytes" (None for a float network);
-        "float_bytes" and "stays_float".
-
-    Raises:
-        UsageError: for options that do not exist or do not fit.
-        ValueError: if the last epoch was not validated.
+    "seconds" are of the whole run over all its starts, without work lost after its last checkpoint. UsageError for
+    options that do not exist or do not fit; ValueError if the last epoch was not validated.
     """
     stopwatch = _Stopwatch(on_progress)
     reset_peak()

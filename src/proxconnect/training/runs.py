@@ -41,13 +41,9 @@ class Shipped:
 
 
 def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoint: Path | None = None) -> None:
-    """Train the run to its end, from `checkpoint` or else from its start, after the phases before it.
+    """Train the run to its end, from `checkpoint` or else from its start, after what is left of the phases before it.
 
-    A finished phase is not run again, and a stopped one goes on.
-
-    Raises:
-        TerminatedError: after SIGTERM.
-        LostRankError: if another process of the run has ended.
+    TerminatedError after SIGTERM; LostRankError if another process of the run has ended.
     """
     if run.model.start.float_epochs or run.model.start.activation_epochs:
         _run_phases(run, callbacks)

@@ -38,10 +38,9 @@ class Start:
 
 
 def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Fill the float `network` from the file at `path`, with latents as its weights.
+    """Fill the float `network` from the file at `path`, with latents as its weights; return learned thresholds.
 
-    μ and learned scales are left out, since they belong to the pairs of the other run. Learned thresholds of binary
-    inputs are returned, for `take_thresholds`. CheckpointError if there is no such file, or its tensors do not fit.
+    μ and learned scales are left out, since they belong to the pairs of the other run.
     """
     checkpoint, matched = _found(path, network)
     tensors = {name: t for name, t in matched.tensors.items() if not any(part in f".{name}" for part in _QUANTIZERS)}

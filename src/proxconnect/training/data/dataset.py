@@ -9,7 +9,7 @@ from torch import Tensor
 from proxconnect._support import extras
 from proxconnect.training.data.augmentation import Standardisation
 from proxconnect.training.data.errors import DatasetError
-from proxconnect.training.data.fashion_mnist import FASHION_MNIST_ROOT, read_fashion_mnist
+from proxconnect.training.data.idx import FASHION_MNIST_ROOT, read_fashion_mnist
 from proxconnect.training.data.pictures import Splits, TensorPictures
 
 

@@ -13,8 +13,6 @@ Size = tuple[int, int, int]
 
 EDGES = ("edges",)
 
-_IN_TIMM = {"classes": "num_classes", "in_channels": "in_chans"}
-
 
 @dataclass(frozen=True)
 class Named:
@@ -36,7 +34,8 @@ def _of_timm(name: str) -> tuple[Named | None, list[str]]:
         return None, timm.list_models()
 
     def build(*, pretrained: bool = False, image_size: int | None = None, **told: Any) -> nn.Module:
-        given = {_IN_TIMM.get(key, key): value for key, value in told.items()}
+        theirs = {"classes": "num_classes", "in_channels": "in_chans"}
+        given = {theirs.get(key, key): value for key, value in told.items()}
         if image_size is not None and _built(name, lambda: timm.get_pretrained_cfg(name).fixed_input_size):
             given["img_size"] = image_size
         model: nn.Module = _built(name, lambda: timm.create_model(name, pretrained=pretrained, **given))

@@ -51,18 +51,9 @@ def build(
     name: str, *, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
     pretrained: bool = False, **options: Any,
 ) -> nn.Module:  # fmt: skip
-    """Build the float network of a name; None stands for the usual value of the network.
+    """Build the float network of a name; None stands for its usual value. ValueError and errors of `find`.
 
-    Args:
-        name: one of `OURS`, else of timm, else of torchvision; "timm/NAME" and "torchvision/NAME" ask only there.
-        classes, in_channels: size of the answer, channels of the images. Networks of torchvision take 3 channels.
-        image_size: height and width of the images, which most convolutional networks need not know.
-        pretrained: download and load weights, which timm and torchvision have; a head of other classes is initialised.
-        options: further arguments of the network, as `width` of a ResNet of ours.
-
-    Raises:
-        ValueError: for an unknown name or option, with the near ones, and for wrong values.
-        MissingExtraError: if neither library is installed.
+    Most convolutional networks need no `image_size`. With `pretrained`, a head of other classes is initialised.
     """
     sizes = {"classes": classes, "in_channels": in_channels, "image_size": image_size}
     told = {key: value for key, value in sizes.items() if value is not None}
@@ -70,7 +61,10 @@ def build(
 
 
 def find(name: str) -> Named:
-    """Return the network of a name; errors are those of `build`."""
+    """Find a name in `OURS`, else timm, else torchvision; "timm/NAME" and "torchvision/NAME" ask only there.
+
+    ValueError for an unknown name, with close matches; MissingExtraError if neither library is installed.
+    """
     if name in OURS:
         return OURS[name]
     prefix, _, rest = name.rpartition("/")

@@ -11,19 +11,7 @@ def small_vit(
     image_size: int = 28, in_channels: int = 1, classes: int = 10, *, patch: int | None = None, dim: int = 64,
     depth: int = 4, heads: int = 4, **options: Any,
 ) -> nn.Module:  # fmt: skip
-    """Build timm's `VisionTransformer` (Dosovitskiy 2021, arXiv 2010.11929) of few small blocks.
-
-    Args:
-        image_size, in_channels, classes: height and width of the images, their channels, size of the answer.
-        patch: height and width of a patch; by default the largest up to 7 of which four or more fill a row, which is 7
-            for 28, 4 for 32 and 2 for 14.
-        dim, depth, heads: size of a token, number of blocks, heads of each.
-        options: further arguments of timm's class, as `drop_path_rate` or `qk_norm`.
-
-    Raises:
-        ValueError: if patches do not fill the image, or heads the token.
-        MissingExtraError: without timm.
-    """
+    """Build timm's `VisionTransformer` (Dosovitskiy 2021, arXiv 2010.11929) of few small blocks, with its `options`."""
     patch = usual_patch(image_size) if patch is None else patch
     if image_size % patch:
         raise ValueError(f"patches of {patch} do not fill images of {image_size}: pass a patch that divides it")
@@ -38,7 +26,7 @@ def small_vit(
 
 
 def usual_patch(image_size: int) -> int:
-    """Return the default patch for an image; ValueError for images smaller than 4."""
+    """Return the largest patch up to 7 of which four or more fill a row; ValueError for images smaller than 4."""
     if image_size < 4:
         raise ValueError(f"an image of {image_size} is too small for four patches in a row")
     return max(size for size in range(1, min(7, image_size // 4) + 1) if image_size % size == 0)
