@@ -19,8 +19,6 @@ from proxconnect.training.parser import UsageError
 from proxconnect.training.runs import Shipped, fit, has_begun, last_checkpoint, ship
 
 Verb = Literal["fit", "validate", "test"]
-_LAST = "last"
-"""The value of --ckpt_path for the checkpoint of the run itself."""
 
 _TITLES = {
     "accuracy": "Accuracy of what ships",
@@ -53,7 +51,7 @@ def run(
     """
     _require_recipes(arguments)
     with importable_folder():
-        configured = Configured(arguments, {"prog": f"proxconnect {verb}", **(manual or {})})
+        configured = Configured(arguments, manual)
         outcome = _fit(configured) if verb == "fit" else _evaluate(verb, configured)
     if not configured.trainer.is_global_zero:
         return None
@@ -103,8 +101,8 @@ def _require_recipes(arguments: Sequence[str]) -> None:
 def _checkpoint(configured: Configured, verb: Verb) -> Path | None:
     """Return the checkpoint that --ckpt_path names, or None if a phase before the run goes on."""
     given = configured.config_init["ckpt_path"]
-    path = last_checkpoint(configured) if given == _LAST else given and Path(given)
-    if given is None or (verb == "fit" and given == _LAST and path is None and has_begun(configured)):
+    path = last_checkpoint(configured) if given == "last" else given and Path(given)
+    if given is None or (verb == "fit" and given == "last" and path is None and has_begun(configured)):
         return None
     if path is None or not path.is_file():
         raise UsageError(

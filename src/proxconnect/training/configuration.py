@@ -29,12 +29,6 @@ DEFAULTS = {
 }
 """Options of Lightning's Trainer whose defaults differ here."""
 
-_PARSER = {
-    "prog": "proxconnect fit",
-    "usage": "%(prog)s [--json] --config RECIPE.yaml [OPTION ...]",
-    "formatter_class": Formatter,
-}
-
 SHOWN = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"}
 """The values in the progress bar, by names short enough for 80 columns; a later "loss" replaces an earlier one."""
 
@@ -52,12 +46,13 @@ class Configured(LightningCLI):
     """
 
     def __init__(self, arguments: Arguments, manual: Mapping[str, str] | None = None) -> None:
+        help_of_fit = {"prog": "proxconnect fit", "usage": "%(prog)s [--json] --config RECIPE.yaml [OPTION ...]"}
         with complaining(), quiet():
             super().__init__(
                 Training, lightning.LightningDataModule, subclass_mode_data=True, save_config_callback=None,
                 trainer_defaults=dict(DEFAULTS), seed_everything_default=0, auto_configure_optimizers=False,
                 load_from_checkpoint_support=False, run=False, parser_class=TrainingParser,
-                parser_kwargs=_PARSER | dict(manual or {}),
+                parser_kwargs={"formatter_class": Formatter, **help_of_fit, **(manual or {})},
                 args=dict(arguments) if isinstance(arguments, Mapping) else list(arguments),
             )  # fmt: skip
 

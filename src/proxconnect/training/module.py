@@ -113,7 +113,8 @@ class Training(lightning.LightningModule):
             size = self.data.image_size
             generator = torch.Generator().manual_seed(0)
             self.binary.apply(network, torch.randn(2, self.data.in_channels, size, size, generator=generator))
-            starts.take_thresholds(network, thresholds)
+            state = network.state_dict()
+            network.load_state_dict(state | {name: t for name, t in thresholds.items() if name in state})
         return network
 
     def configure_optimizers(self) -> Any:

@@ -1,6 +1,5 @@
 """The values that a run starts from: its own initialisation, a checkpoint, or phases before it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +56,6 @@ def load_float(path: Path, network: nn.Module) -> None:
         raise CheckpointError(f"{path} is of a binary network: a teacher is a float one, the last.ckpt of a run with "
                               "--model.binary null; name it by model.teacher.checkpoint")  # fmt: skip
     load(path, network)
-
-
-def take_thresholds(network: nn.Module, thresholds: Mapping[str, Tensor]) -> None:
-    """Give the binary `network` those learned thresholds that it has a place for."""
-    state = network.state_dict()
-    network.load_state_dict(state | {name: t for name, t in thresholds.items() if name in state})
 
 
 def _found(path: Path, network: nn.Module) -> tuple[Checkpoint, Matched]:

@@ -113,7 +113,9 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         """Return batches to train on, an epoch each iteration, from `start_at` or else from the trainer's epoch."""
         pictures = self._splits.train
         batches = Batches(self.training_view(pictures), pictures.labels, self._order(*_place()))
-        self._loader = TrainLoader(batches, self.workers, self._batches_used)
+        self._loader = TrainLoader(
+            batches, self.workers, lambda: math.inf if self.trainer is None else self.trainer.num_training_batches
+        )
         epochs_done = 0 if self.trainer is None else self.trainer.current_epoch
         self._loader.start_at(*(self._start or (epochs_done, 0)))
         self._start = None
@@ -184,10 +186,6 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     def _eval_loader(self, pictures: P, rows: Tensor) -> EvalLoader:
         order = InTurn(rows, self.eval_batch_size, *_place())
         return EvalLoader(Batches(self.plain_view(pictures), pictures.labels, order), self.workers)
-
-    def _batches_used(self) -> float:
-        """Return how many batches of an epoch the trainer uses, by limit_train_batches."""
-        return math.inf if self.trainer is None else self.trainer.num_training_batches
 
 
 def _place() -> tuple[int, int]:

@@ -34,7 +34,19 @@ class _Cifar(Downloadable):
 
     def read(self) -> Splits[TensorPictures]:
         """Read both splits; DatasetError if a file is absent or wrong."""
-        folder = self._find(self._root)
+        root = self._root
+        folder = root if root.name == self.folder else root / self.folder
+        missing = [file for file in (*self.train_files, self.test_file) if not (folder / file).is_file()]
+        if missing:
+            is_there = folder.is_dir()
+            problem = f"{missing[0]} is missing in {self.folder}" if is_there else f"it has no folder {self.folder}"
+            layout = "\n    ├── ".join((f"└── {self.folder}", *self.train_files)) + f"\n    └── {self.test_file}"
+            advice = (
+                f"Give the folder that holds {self.folder} as root (--data.root), have it fetched with download=True "
+                f"(--data.download true), or unpack {self.name}'s Python version from "
+                "https://www.cs.toronto.edu/~kriz/cifar.html"
+            )
+            raise wrong_folder(self.name, folder.parent, problem, layout, advice)
         parts = [self._pictures(folder / name) for name in self.train_files]
         train = TensorPictures(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
         return Splits(train, self._pictures(folder / self.test_file), self.classes)
@@ -48,20 +60,6 @@ class _Cifar(Downloadable):
         theirs = getattr(datasets, self.name.replace("-", ""))
         with downloading(self.name, root):
             datasets.utils.download_and_extract_archive(theirs.url, root, filename=theirs.filename, md5=theirs.tgz_md5)
-
-    def _find(self, root: Path) -> Path:
-        inner = root if root.name == self.folder else root / self.folder
-        missing = [file for file in (*self.train_files, self.test_file) if not (inner / file).is_file()]
-        if not missing:
-            return inner
-        problem = f"{missing[0]} is missing in {self.folder}" if inner.is_dir() else f"it has no folder {self.folder}"
-        layout = "\n    ├── ".join((f"└── {self.folder}", *self.train_files)) + f"\n    └── {self.test_file}"
-        advice = (
-            f"Give the folder that holds {self.folder} as root (--data.root), have it fetched with download=True "
-            f"(--data.download true), or unpack {self.name}'s Python version from "
-            "https://www.cs.toronto.edu/~kriz/cifar.html"
-        )
-        raise wrong_folder(self.name, inner.parent, problem, layout, advice)
 
     def _pictures(self, path: Path) -> TensorPictures:
         batch = read_batch(path)
