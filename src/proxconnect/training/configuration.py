@@ -21,14 +21,6 @@ from proxconnect.training.health import Health
 from proxconnect.training.module import Training
 from proxconnect.training.parser import Formatter, TrainingParser, complaining
 
-DEFAULTS = {
-    "default_root_dir": "runs/default",
-    "num_sanity_val_steps": 0,
-    "enable_model_summary": False,
-    "enable_checkpointing": True,
-}
-"""Options of Lightning's Trainer whose defaults differ here."""
-
 SHOWN = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"}
 """The values in the progress bar, by names short enough for 80 columns; a later "loss" replaces an earlier one."""
 
@@ -46,11 +38,15 @@ class Configured(LightningCLI):
     """
 
     def __init__(self, arguments: Arguments, manual: Mapping[str, str] | None = None) -> None:
+        defaults = {
+            "default_root_dir": "runs/default", "num_sanity_val_steps": 0,
+            "enable_model_summary": False, "enable_checkpointing": True,
+        }  # fmt: skip
         help_of_fit = {"prog": "proxconnect fit", "usage": "%(prog)s [--json] --config RECIPE.yaml [OPTION ...]"}
         with complaining(), quiet():
             super().__init__(
                 Training, lightning.LightningDataModule, subclass_mode_data=True, save_config_callback=None,
-                trainer_defaults=dict(DEFAULTS), seed_everything_default=0, auto_configure_optimizers=False,
+                trainer_defaults=defaults, seed_everything_default=0, auto_configure_optimizers=False,
                 load_from_checkpoint_support=False, run=False, parser_class=TrainingParser,
                 parser_kwargs={"formatter_class": Formatter, **help_of_fit, **(manual or {})},
                 args=dict(arguments) if isinstance(arguments, Mapping) else list(arguments),

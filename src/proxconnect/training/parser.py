@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from proxconnect.layers import Accumulator
 from proxconnect.training.binarization import Binarization, Course
 from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
-from proxconnect.training.objective import Teacher
+from proxconnect.training.module import Teacher
 
 DATA = (Digits, FashionMnist, Cifar10, Cifar100, ImageNet)
 """The data modules, which --data takes by the name of the class."""

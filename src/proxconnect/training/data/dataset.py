@@ -56,10 +56,7 @@ def _standardised(name: str, splits: Splits[TensorPictures]) -> Dataset:
 
 
 def read_digits() -> Splits[TensorPictures]:
-    """Return 1797 handwritten digits, 8 x 8, ink from 0 to 240: 1347 to train, 450 to test, split by class.
-
-    Source: UCI, Optical Recognition of Handwritten Digits.
-    """
+    """Return the digits of UCI's Optical Recognition of Handwritten Digits, ink from 0 to 240, split by class."""
     datasets = extras.require("sklearn.datasets", "demo")
     selection = extras.require("sklearn.model_selection", "demo")
     pixels, labels = (torch.from_numpy(part) for part in datasets.load_digits(return_X_y=True))

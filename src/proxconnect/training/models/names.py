@@ -4,17 +4,14 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from proxconnect._support import extras
 from proxconnect._support.user_code import load
-from proxconnect.training.models import bireal, residual, vit
-from proxconnect.training.models.libraries import EDGES, LIBRARIES, Named, Size
-
-if TYPE_CHECKING:
-    from proxconnect.training.data.modules import ImageData
+from proxconnect.training.models import bireal, residual
+from proxconnect.training.models.libraries import EDGES, LIBRARIES, Named, Size, small_vit
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,8 @@ class Network:
         if ":" not in self.name:
             find(self.name)
 
-    def build(self, data: "ImageData[Any]") -> nn.Module:
-        """Return the network, initialised by torch's global generator; ValueError for an unknown name or option."""
+    def build(self, data: Any) -> nn.Module:
+        """Build it for a data module, by torch's global generator; ValueError for an unknown name or option."""
         if ":" in self.name:
             own: nn.Module = load(self.name)(**self.options)
             return own
@@ -135,6 +132,5 @@ OURS = {
         "bireal_resnet18", "Bi-Real ResNet-18", bireal.bireal_resnet18, (3, 224, 224), bireal.KEEP
     ),
     "react_resnet18": _ours("react_resnet18", "ReAct ResNet-18", bireal.react_resnet18, (3, 224, 224), bireal.KEEP),
-    "small_vit": _ours("small_vit", "small ViT", vit.small_vit, (1, 28, 28)),
+    "small_vit": _ours("small_vit", "small ViT", small_vit, (1, 28, 28)),
 }
-"""Our own networks."""

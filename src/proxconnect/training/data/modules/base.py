@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, distributed
 
+from proxconnect.training.data.augmentation import Mixing, MixupOptions
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.loaders import Batch, Batches, EvalLoader, TrainLoader, View
-from proxconnect.training.data.mixing import Mixing, MixupOptions
 from proxconnect.training.data.order import InTurn, Shuffled, select
 from proxconnect.training.data.pictures import Pictures, Splits
 
@@ -131,10 +131,7 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return self._eval_loader(pictures, torch.arange(len(pictures.labels)))
 
     def calibration_batches(self, count: int) -> Iterator[Batch]:
-        """Yield the first `count` batches of epoch 0 at most, not augmented: the same on every process.
-
-        Batch-norm statistics are estimated from them.
-        """
+        """Yield the first `count` batches of epoch 0 at most, not augmented: the same on every process."""
         pictures = self._splits.train
         batches = Batches(self.plain_view(pictures), pictures.labels, self._order(rank=0, world=1))
         return islice(EvalLoader(batches, self.workers), count)
@@ -148,11 +145,8 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return self._mixing(images, labels, epoch, number)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position of the loader to train on.
-
-        Lightning saves that of the loader too, but does not restore a loader that was made early, for
-        `trainer.estimated_stepping_batches`.
-        """
+        """Return the position of the loader to train on."""
+        # Lightning saves it too, but restores no loader that was made early, for trainer.estimated_stepping_batches.
         return {} if self._loader is None else self._loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -167,10 +167,7 @@ class ImageNet(ImageData[Pictures]):
 
 
 def read_parquet(folder: Path) -> Splits[Pictures]:
-    """Read the shards train-*.parquet and validation-*.parquet, with columns image {bytes, path} and label.
-
-    DatasetError if a shard is absent (by the count in their names), damaged, or has other columns or no labels.
-    """
+    """Read the shards; DatasetError if one is absent (by the count in their names), damaged, or has other columns."""
     train, test = (ParquetPictures(_shards(folder, split)) for split in ("train", "validation"))
     return Splits(train, test, 1 + int(max(train.labels.max(), test.labels.max())))
 
