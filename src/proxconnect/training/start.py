@@ -9,7 +9,6 @@ from proxconnect.deploy.checkpoints import Checkpoint, CheckpointError, Matched,
 from proxconnect.deploy.checkpoints.matching import FLOAT_NAMES
 
 _QUANTIZERS = (".weight_quantizer.", ".input_quantizer.")
-_THRESHOLDS = ".input_shift."
 _OURS = "state_dict.network."
 """The prefix of the network in a file of `fit`, or of the average of its weights if the run keeps one."""
 
@@ -43,7 +42,7 @@ def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
     """
     checkpoint, matched = _found(path, network)
     tensors = {name: t for name, t in matched.tensors.items() if not any(part in f".{name}" for part in _QUANTIZERS)}
-    thresholds = {name: tensors.pop(name) for name in list(tensors) if _THRESHOLDS in name}
+    thresholds = {name: tensors.pop(name) for name in list(tensors) if ".input_shift." in name}
     for end, instead in FLOAT_NAMES:
         tensors = {name.removesuffix(end) + instead * name.endswith(end): t for name, t in tensors.items()}
     fill(network, Matched(matched.prefix, tensors), checkpoint)

@@ -31,18 +31,16 @@ class Batches(Dataset[Batch]):
     def stream(self, places: Sequence[tuple[int, int]], workers: int) -> Iterator[Batch]:
         """Yield the batches at `places` in turn, made by `workers` processes (0: by this one)."""
         own_generator = torch.Generator()  # else the loader would draw its seed from the global one
-        pinned = torch.cuda.is_available()
         yield from DataLoader(
-            self, batch_size=None, sampler=places, num_workers=workers, pin_memory=pinned, generator=own_generator,
-            worker_init_fn=_begin_to_work,
+            self, batch_size=None, sampler=places, num_workers=workers, pin_memory=torch.cuda.is_available(),
+            generator=own_generator, worker_init_fn=_begin_to_work,
         )  # fmt: skip
 
 
 class TrainLoader:
-    """Epoch after epoch of `batches`: each iteration is the next epoch.
+    """Epoch after epoch of `batches`, of each of which the first `used` are used: each iteration is the next epoch.
 
-    `used` says how many batches of an epoch are used, if not all, so that the position after the last of them is the
-    next epoch. This is no DataLoader, since Lightning would replace the sampler of one; `Batches` knows the ranks.
+    This is no DataLoader, since Lightning would replace the sampler of one; `Batches` knows the ranks.
     """
 
     def __init__(self, batches: Batches, workers: int = 0, used: Callable[[], float] = lambda: math.inf) -> None:
@@ -67,12 +65,11 @@ class TrainLoader:
 
     def state_dict(self) -> dict[str, int]:
         """Return the position, for checkpoints of Lightning."""
-        epoch, batch = self.position
-        return {"epoch": epoch, "batch": batch}
+        return dict(zip(("epoch", "batch"), self.position, strict=True))
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Start at the position of `state_dict`."""
-        self.start_at(state_dict["epoch"], state_dict["batch"])
+        self.start_at(**state_dict)
 
     def __len__(self) -> int:
         """Return the batches of a whole epoch, wherever the next iteration begins."""

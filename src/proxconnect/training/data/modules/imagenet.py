@@ -143,7 +143,8 @@ class ImageNet(ImageData[Pictures]):
         root = self._root
         for shards in (root, root / "data"):
             if any(shards.glob("train-*.parquet")):
-                return read_parquet(shards)
+                parts = [ParquetPictures(_shards(shards, split)) for split in ("train", "validation")]
+                return Splits(parts[0], parts[1], 1 + int(max(part.labels.max() for part in parts)))
         missing = [name for name in ("train", "val") if not (root / name).is_dir()]
         if missing:
             problem = f"it has neither a folder {missing[0]} nor files train-*.parquet"
@@ -164,12 +165,6 @@ class ImageNet(ImageData[Pictures]):
     def training_view(self, pictures: Pictures) -> View:
         """Crop and augment at random."""
         return partial(augmented, pictures, self.transform.for_training(MEAN, DEVIATION), self.seed)
-
-
-def read_parquet(folder: Path) -> Splits[Pictures]:
-    """Read the shards; DatasetError if one is absent (by the count in their names), damaged, or has other columns."""
-    train, test = (ParquetPictures(_shards(folder, split)) for split in ("train", "validation"))
-    return Splits(train, test, 1 + int(max(train.labels.max(), test.labels.max())))
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
