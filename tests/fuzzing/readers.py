@@ -13,10 +13,10 @@ from fuzzing.law import Reader
 from proxconnect.deploy import checkpoints
 from proxconnect.huggingface.quantizer import ProxConnectConfig
 from proxconnect.training.checkpoints import read_run
-from proxconnect.training.data.sources import decoding
-from proxconnect.training.data.sources.fashion_mnist import read_idx
-from proxconnect.training.data.sources.parquet import ParquetPictures
-from proxconnect.training.data.sources.pickles import read_batch
+from proxconnect.training.data import pictures
+from proxconnect.training.data.idx import read_idx
+from proxconnect.training.data.modules.cifar import read_batch
+from proxconnect.training.data.modules.imagenet import ParquetPictures
 from proxconnect.training.study import ledger, yaml_files
 from proxconnect.training.study.expansion import rows_of
 from proxconnect.training.study.grid import Grid
@@ -52,15 +52,15 @@ def read_configuration(path: Path, _: Any) -> object:
 
 def read_picture(path: Path, _: Any) -> object:
     """A picture, of no more pixels than are read in the memory that the law allows."""
-    with patch.object(decoding, "MOST_PIXELS", 1_000_000):
-        return decoding.decoded(path, str(path))
+    with patch.object(pictures, "MOST_PIXELS", 1_000_000):
+        return pictures.decoded(path, str(path))
 
 
 def read_shard(path: Path, _: Any) -> object:
     """The first pictures of a shard of ImageNet, each as `read_picture` reads it."""
-    with patch.object(decoding, "MOST_PIXELS", 1_000_000):
-        pictures = ParquetPictures([path])
-        return [pictures.open(index) for index in range(min(8, len(pictures.labels)))]
+    with patch.object(pictures, "MOST_PIXELS", 1_000_000):
+        shard = ParquetPictures([path])
+        return [shard.open(index) for index in range(min(8, len(shard.labels)))]
 
 
 READERS = {

@@ -5,8 +5,7 @@ import torch
 from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured
 from proxconnect.training.row import QUIET
-from proxconnect.training.runs import fit, last_checkpoint
-from proxconnect.training.shipping import PACKED, ship
+from proxconnect.training.runs import PACKED, fit, last_checkpoint, ship
 from training.forks import processes
 
 PICTURES = "training.pictures.GeneratedPictures"

@@ -10,7 +10,7 @@ from torch import nn
 import proxconnect as pc
 from proxconnect.layers import BinaryLayer
 from proxconnect.training.models.residual import small_cnn
-from proxconnect.training.shipping import PACKED
+from proxconnect.training.runs import PACKED
 from training.small_runs import TRANSFORMER, finish
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*LeafSpec")

@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
-import lightning
 import numpy
 import torch
+from lightning import Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint
@@ -52,7 +52,7 @@ class Agreement:
         self._calls, self._every = 0, 1
         self._asked = time.monotonic()
 
-    def of(self, trainer: lightning.Trainer, *wishes: bool, at_once: bool = False) -> list[bool]:
+    def of(self, trainer: Trainer, *wishes: bool, at_once: bool = False) -> list[bool]:
         """Return for each wish if some process has it, or False between two questions; all processes call it together.
 
         The processes also agree on when to ask next, since their clocks differ. With `at_once` they ask now.
@@ -94,7 +94,7 @@ class LastCheckpoint(Checkpoint):
         self._sigterm, self._agreement = Notice(), Agreement()
         self._validating, self._common = Agreement(), 0.0
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Restore the generators, after everything that draws from them at a start; wait for SIGTERM."""
         self._sigterm.listen()  # Lightning restores the handler before it when it ends
         if self._resumed is not None:
@@ -108,9 +108,7 @@ class LastCheckpoint(Checkpoint):
             self._resumed = None
         self._written = time.monotonic()
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write if it is time, except after the last batch, which the end of the epoch follows."""
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
@@ -124,13 +122,13 @@ class LastCheckpoint(Checkpoint):
         if ends:
             raise _terminated(trainer)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write."""
         self._write(trainer)
         if any(self._agreement.of(trainer, self._sigterm.came)):
             raise _terminated(trainer)
 
-    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Find how many batches every process has, in which they can ask each other."""
         self._common = min(map(float, trainer.num_val_batches), default=0.0)
         if trainer.world_size > 1:
@@ -138,9 +136,8 @@ class LastCheckpoint(Checkpoint):
             self._common = cast(Tensor, trainer.strategy.reduce(told, reduce_op="min")).item()
 
     def on_validation_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any,
-        batch_idx: int, dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
         """Leave validation after SIGTERM, on all processes together."""
         if batch_idx < self._common and any(self._validating.of(trainer, self._sigterm.came)):
             raise _terminated(trainer)
@@ -158,7 +155,7 @@ class LastCheckpoint(Checkpoint):
         """Keep the states until training starts."""
         self._resumed = state_dict
 
-    def _write(self, trainer: lightning.Trainer) -> None:
+    def _write(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST, weights_only=False)
         self._written = time.monotonic()
 
@@ -195,7 +192,7 @@ def require_same_network(saved: Mapping[str, Tensor], here: Mapping[str, Tensor]
         )
 
 
-def _terminated(trainer: lightning.Trainer) -> TerminatedError:
+def _terminated(trainer: Trainer) -> TerminatedError:
     """Return the error that ends this process, with a message on the first alone."""
     path = Path(trainer.default_root_dir) / LAST
     if trainer.is_global_zero:

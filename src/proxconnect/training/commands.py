@@ -16,12 +16,9 @@ from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured
 from proxconnect.training.lost_ranks import noticing_lost_ranks
 from proxconnect.training.parser import UsageError
-from proxconnect.training.runs import fit, has_begun, last_checkpoint
-from proxconnect.training.shipping import Shipped, ship
+from proxconnect.training.runs import Shipped, fit, has_begun, last_checkpoint, ship
 
 Verb = Literal["fit", "validate", "test"]
-_LAST = "last"
-"""The value of --ckpt_path for the checkpoint of the run itself."""
 
 _TITLES = {
     "accuracy": "Accuracy of what ships",
@@ -50,13 +47,11 @@ def run(
 ) -> Outcome | None:
     """Run `proxconnect VERB` and print the outcome; on all processes but the first print nothing and return None.
 
-    Raises:
-        UsageError: for wrong arguments and files.
-        ValueError, OSError: from the run itself.
+    UsageError for wrong arguments and files.
     """
     _require_recipes(arguments)
     with importable_folder():
-        configured = Configured(arguments, {"prog": f"proxconnect {verb}", **(manual or {})})
+        configured = Configured(arguments, manual)
         outcome = _fit(configured) if verb == "fit" else _evaluate(verb, configured)
     if not configured.trainer.is_global_zero:
         return None
@@ -65,7 +60,14 @@ def run(
 
 
 def _fit(configured: Configured) -> Outcome:
-    _require_new(configured)
+    """Train a new run or go on with one; UsageError if it would take the checkpoint of another, or a file as folder."""
+    if configured.folder.exists() and not configured.folder.is_dir():
+        raise UsageError(f"{configured.folder} is a file: give a folder by --trainer.default_root_dir")
+    if configured.config_init["ckpt_path"] is None and has_begun(configured):
+        raise UsageError(
+            f"{configured.folder} holds a run already: go on with it by --ckpt_path last, or give another folder by "
+            "--trainer.default_root_dir"
+        )
     fit(configured, checkpoint=_checkpoint(configured, "fit"))
     measured = configured.model.curve[-1] if configured.model.curve else {}
     return Outcome(measured, ship(configured.model, configured.folder))
@@ -99,8 +101,8 @@ def _require_recipes(arguments: Sequence[str]) -> None:
 def _checkpoint(configured: Configured, verb: Verb) -> Path | None:
     """Return the checkpoint that --ckpt_path names, or None if a phase before the run goes on."""
     given = configured.config_init["ckpt_path"]
-    path = last_checkpoint(configured) if given == _LAST else given and Path(given)
-    if given is None or (verb == "fit" and given == _LAST and path is None and has_begun(configured)):
+    path = last_checkpoint(configured) if given == "last" else given and Path(given)
+    if given is None or (verb == "fit" and given == "last" and path is None and has_begun(configured)):
         return None
     if path is None or not path.is_file():
         raise UsageError(
@@ -108,17 +110,6 @@ def _checkpoint(configured: Configured, verb: Verb) -> Path | None:
             "by --trainer.default_root_dir, or its checkpoint by --ckpt_path"
         )
     return path
-
-
-def _require_new(configured: Configured) -> None:
-    """Raise UsageError if a new run would take the checkpoint of another, or if its folder is a file."""
-    if configured.folder.exists() and not configured.folder.is_dir():
-        raise UsageError(f"{configured.folder} is a file: give a folder by --trainer.default_root_dir")
-    if configured.config_init["ckpt_path"] is None and has_begun(configured):
-        raise UsageError(
-            f"{configured.folder} holds a run already: go on with it by --ckpt_path last, or give another folder by "
-            "--trainer.default_root_dir"
-        )
 
 
 def _print(console: Console, outcome: Outcome) -> None:

@@ -9,30 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.progress import TimeRemainingColumn
 
-from proxconnect.training.bar import Bar
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
 from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the bare names of its classes
 from proxconnect.training.health import Health
 from proxconnect.training.module import Training
 from proxconnect.training.parser import Formatter, TrainingParser, complaining
 
-DEFAULTS = {
-    "default_root_dir": "runs/default",
-    "num_sanity_val_steps": 0,
-    "enable_model_summary": False,
-    "enable_checkpointing": True,
-}
-"""Options of Lightning's Trainer whose defaults differ here."""
-
-_PARSER = {
-    "prog": "proxconnect fit",
-    "usage": "%(prog)s [--json] --config RECIPE.yaml [OPTION ...]",
-    "formatter_class": Formatter,
-}
+SHOWN = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"}
+"""The values in the progress bar, by names short enough for 80 columns; a later "loss" replaces an earlier one."""
 
 Arguments = Sequence[str] | Mapping[str, Any]
 
@@ -44,21 +34,21 @@ class Configured(LightningCLI):
     and `--data.*`, `--checkpoint.*` (of `LastCheckpoint`), `--seed_everything`, `--ckpt_path`, `--health`, and
     `--config`, files of options, each over the one before.
 
-    Args:
-        arguments: the words of a command line, or plain data.
-        manual: prog, description and epilog of the help, as argparse takes them.
-
-    Raises:
-        UsageError: for options that do not exist or do not fit, with what to do.
+    UsageError for options that do not exist or do not fit. `manual` are prog, description and epilog of the help.
     """
 
     def __init__(self, arguments: Arguments, manual: Mapping[str, str] | None = None) -> None:
-        with complaining():
+        defaults = {
+            "default_root_dir": "runs/default", "num_sanity_val_steps": 0,
+            "enable_model_summary": False, "enable_checkpointing": True,
+        }  # fmt: skip
+        help_of_fit = {"prog": "proxconnect fit", "usage": "%(prog)s [--json] --config RECIPE.yaml [OPTION ...]"}
+        with complaining(), quiet():
             super().__init__(
                 Training, lightning.LightningDataModule, subclass_mode_data=True, save_config_callback=None,
-                trainer_defaults=dict(DEFAULTS), seed_everything_default=0, auto_configure_optimizers=False,
+                trainer_defaults=defaults, seed_everything_default=0, auto_configure_optimizers=False,
                 load_from_checkpoint_support=False, run=False, parser_class=TrainingParser,
-                parser_kwargs=_PARSER | dict(manual or {}),
+                parser_kwargs={"formatter_class": Formatter, **help_of_fit, **(manual or {})},
                 args=dict(arguments) if isinstance(arguments, Mapping) else list(arguments),
             )  # fmt: skip
 
@@ -81,13 +71,10 @@ class Configured(LightningCLI):
             super().parse_arguments(parser, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """Build the trainer, with whole checkpoints, and our loggers, bar and health unless they are turned off.
-
-        The loggers write to a new folder each time that the run goes on.
-        """
+        """Build the trainer, with whole checkpoints, and our loggers, bar and health unless they are turned off."""
         given = self.config_init["trainer"]
         if given.logger in (None, True):
-            folder = Path(given.default_root_dir)
+            folder = Path(given.default_root_dir)  # a new one below it each time that the run goes on
             version = next(f"logs/{i}" for i in count() if not (folder / "logs" / str(i)).exists())
             kinds = (CSVLogger, TensorBoardLogger)  # in this order, else CSV warns of the files of TensorBoard
             kwargs["logger"] = [kind(folder, name="", version=version) for kind in kinds]
@@ -110,10 +97,29 @@ class Configured(LightningCLI):
         return str(self.parser.dump(anew, skip_unset=False))
 
 
+class Bar(RichProgressBar):
+    """A bar with the loss, the mean μ, and the latest accuracy of what ships."""
+
+    def __init__(self) -> None:
+        super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"))
+
+    def configure_columns(self, trainer: lightning.Trainer) -> list[Any]:
+        """Shorten Lightning's bar, and of the times keep the remaining one."""
+        description, bar, batches, *_ = super().configure_columns(trainer)
+        bar.bar_width = 16
+        return [description, bar, batches, TimeRemainingColumn()]
+
+    def get_metrics(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Return the values of `SHOWN`."""
+        logged = trainer.callback_metrics
+        return {short: float(logged[name]) for name, short in SHOWN.items() if name in logged}
+
+
 def parser() -> LightningArgumentParser:
     """Return the parser of all options."""
-    with quiet():
-        return Configured(["--data=Digits", "--trainer.accelerator=cpu", "--trainer.logger=false"]).parser
+    return Configured(["--data=Digits", "--trainer.accelerator=cpu", "--trainer.logger=false"]).parser
 
 
 @contextmanager

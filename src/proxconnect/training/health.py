@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-import lightning
+from lightning import Callback, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -16,7 +16,7 @@ class DivergedError(ValueError):
     """The loss is NaN or infinite, and no later step can mend it."""
 
 
-class Health(lightning.Callback):
+class Health(Callback):
     """A callback that logs the `Meters` of each binary layer after each epoch, and warns of what `diagnose` finds.
 
     A loss that is not finite ends the run with a DivergedError, and no checkpoint is written after it. Under FSDP the
@@ -27,26 +27,25 @@ class Health(lightning.Callback):
         self._meters: Meters | None = None
         self._told: set[str] = set()
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Attach meters if there are binary layers."""
-        network = _training(pl_module).network
-        if any(isinstance(module, BinaryLayer) for module in network.modules()):
-            self._meters = Meters(network)
+        if not isinstance(pl_module, Training):
+            raise TypeError(f"Health is for proxconnect.training.module.Training; got {type(pl_module).__name__}")
+        if any(isinstance(module, BinaryLayer) for module in pl_module.network.modules()):
+            self._meters = Meters(pl_module.network)
             self._meters.read()  # flips of signs count from here
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Check the loss whenever it is logged, since each look waits for the device."""
-        if _training(pl_module).is_logged(batch_idx):
+        if pl_module.is_logged(batch_idx):
             _require_finite(pl_module)
 
-    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Check the loss before statistics are estimated, which would not be finite either."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             _require_finite(pl_module)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Log the meters, and warn once of each trouble."""
         _require_finite(pl_module)
         if self._meters is None:
@@ -60,28 +59,20 @@ class Health(lightning.Callback):
                 self._told.add(trouble)
                 rank_zero_warn(trouble, category=UserWarning)
 
-    def on_save_checkpoint(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Refuse to write after a loss that is not finite."""
         _require_finite(pl_module)
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Detach the meters."""
         if self._meters is not None:
             self._meters.remove()
             self._meters = None
 
 
-def _require_finite(module: lightning.LightningModule) -> None:
+def _require_finite(module: Training) -> None:
     """Raise DivergedError, on all processes, if a loss of this epoch is not finite on one of them."""
-    loss = _training(module).mean_loss().item()
+    loss = module.mean_loss().item()
     if not math.isfinite(loss):
         [trouble, *_] = diagnose({}, loss=loss)
         raise DivergedError(str(trouble))
-
-
-def _training(module: lightning.LightningModule) -> Training:
-    if not isinstance(module, Training):
-        raise TypeError(f"Health is for proxconnect.training.module.Training; got {type(module).__name__}")
-    return module

@@ -29,10 +29,6 @@ def noticing_lost_ranks(trainer: lightning.Trainer, checkpoint: Path | None = No
 
     A rank that Lightning started also ends, with status 1, soon after the process that started it: Lightning ends ranks
     only from there, and the backend may wait for half an hour. torchrun looks after the ranks that it starts.
-
-    Args:
-        trainer: of the run.
-        checkpoint: where the run goes on from, if the file exists.
     """
     done = threading.Event()
     launcher = _launcher(trainer)

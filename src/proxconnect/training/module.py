@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from torch.optim import AdamW, Optimizer
 
 from proxconnect._support.text import some
@@ -21,8 +23,7 @@ from proxconnect.training.accuracies import Accuracies
 from proxconnect.training.binarization import Binarization, Courses
 from proxconnect.training.checkpoints import require_same_network
 from proxconnect.training.data.loaders import Batch, require_batch
-from proxconnect.training.network import Network
-from proxconnect.training.objective import Objective, Teacher
+from proxconnect.training.models.names import Network
 from proxconnect.training.schedules import Cosine, ScheduleCallable, scheduled
 from proxconnect.training.sharding import shard
 from proxconnect.training.start import Start
@@ -32,6 +33,50 @@ Rule = Literal["pc++", "proxquant", "reverse_proxconnect", "post_training"]
 
 RULES = {"proxquant": proxquant, "reverse_proxconnect": reverse_proxconnect, "post_training": post_training}
 """Attaches each rule to an optimizer; PC++ needs nothing."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A float network whose answers a binary one learns from (Hinton 2015, arXiv 1503.02531).
+
+    The loss is (1 - share)·CE(answer, label) + share·T²·KL(softmax(teacher/T) ‖ softmax(answer/T)).
+
+    Args:
+        checkpoint: the file of the teacher's values; null for the float phase or checkpoint that the run starts from.
+        network: the teacher's architecture; null for the run's own.
+        share: of the teacher in the loss, from 0 to 1.
+        temperature: T.
+    """
+
+    checkpoint: Path | None = None
+    network: Network | None = None
+    share: float = 0.5
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1 or not self.temperature > 0:
+            raise ValueError(
+                f"share must be from 0 to 1 and temperature positive; got {self.share} and {self.temperature}"
+            )
+
+
+class Objective:
+    """The loss of one run; `teacher` is None or a float network in `eval()`."""
+
+    def __init__(self, smoothing: float, options: Teacher | None = None, teacher: nn.Module | None = None) -> None:
+        self.smoothing, self.options, self.teacher = smoothing, options, teacher
+
+    def __call__(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
+        """Return the loss of `logits` (N, classes) for labels, int64 (N,), or shares of classes (N, classes)."""
+        loss = cross_entropy(logits, targets, label_smoothing=self.smoothing)
+        if self.options is None or self.teacher is None:
+            return loss
+        share, temperature = self.options.share, self.options.temperature
+        with torch.no_grad():
+            wanted = self.teacher(images)
+        log_answers, log_wanted = (log_softmax(answer / temperature, dim=1) for answer in (logits, wanted))
+        divergence = kl_div(log_answers, log_wanted, reduction="batchmean", log_target=True)
+        return (1 - share) * loss + share * (temperature**2 * divergence)
 
 
 class Training(lightning.LightningModule):
@@ -113,7 +158,8 @@ class Training(lightning.LightningModule):
             size = self.data.image_size
             generator = torch.Generator().manual_seed(0)
             self.binary.apply(network, torch.randn(2, self.data.in_channels, size, size, generator=generator))
-            starts.take_thresholds(network, thresholds)
+            state = network.state_dict()
+            network.load_state_dict(state | {name: t for name, t in thresholds.items() if name in state})
         return network
 
     def configure_optimizers(self) -> Any:
@@ -237,16 +283,12 @@ class Training(lightning.LightningModule):
 
 
 def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Return the trained parameters of `network`, those that fit a pattern in a group without weight decay.
-
-    ValueError for a pattern that fits none.
-    """
+    """Return the trained parameters of `network`, those that fit a pattern in a group without weight decay."""
     trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     for pattern in undecayed:
         if not any(fnmatchcase(name, pattern) for name in trained):
             raise ValueError(f"undecayed: {pattern!r} fits no parameter; there are {some(list(trained))}")
     spared = {name for name in trained if any(fnmatchcase(name, pattern) for pattern in undecayed)}
-    groups: list[dict[str, Any]] = [{"params": [p for name, p in trained.items() if name not in spared]}]
-    if spared:
-        groups.append({"params": [trained[name] for name in trained if name in spared], "weight_decay": 0.0})
+    decayed = [trained[name] for name in trained if name not in spared]
+    groups = {"params": decayed}, {"params": [trained[name] for name in trained if name in spared], "weight_decay": 0.0}
     return [group for group in groups if group["params"]]

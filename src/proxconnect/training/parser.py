@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from proxconnect.layers import Accumulator
 from proxconnect.training.binarization import Binarization, Course
 from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
-from proxconnect.training.objective import Teacher
+from proxconnect.training.module import Teacher
 
 DATA = (Digits, FashionMnist, Cifar10, Cifar100, ImageNet)
 """The data modules, which --data takes by the name of the class."""
@@ -42,7 +42,6 @@ _HINTS = {
     "Problems parsing config": _NO_RECIPE,
 }
 """What to do, by what the parser says."""
-_LONGEST = 400
 
 
 class UsageError(ValueError):
@@ -64,14 +63,17 @@ class TrainingParser(LightningArgumentParser):
     """Lightning's parser, which raises a UsageError of one line instead of ending the process."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise a UsageError, with near names for an option that does not exist."""
+        """Raise a UsageError, with near names, or names of a near last part, for an option that does not exist."""
         unknown = _UNKNOWN.search(message)
         if unknown is None:
             hint = next((hint for sign, hint in _HINTS.items() if sign in message), "")
-            raise UsageError(_short(message)[:_LONGEST] + hint) from ex
+            raise UsageError(_short(message)[:400] + hint) from ex
         name = next(group for group in unknown.groups() if group)
         listed = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
-        near = _near_options(name, {*listed, *nested_names()} - {name})
+        known = {*listed, *nested_names()} - {name}
+        ends = {full.rpartition(".")[2]: full for full in sorted(known)}
+        near = get_close_matches(name, known, n=3, cutoff=0.7)
+        near = near or [ends[end] for end in get_close_matches(name.rpartition(".")[2], ends, n=3, cutoff=0.7)]
         hint = f"did you mean {' or '.join(near)}?" if near else "proxconnect fit --help lists the options"
         raise UsageError(f"there is no option {name}: {hint}") from ex
 
@@ -103,10 +105,3 @@ def _short(error: str) -> str:
     while (shorter := _OR_NULL.sub(r"\1", error)) != error:
         error = shorter
     return " ".join(error.split())
-
-
-def _near_options(name: str, known: set[str]) -> list[str]:
-    """Return the known names that are near to `name`, or else whose last parts are near to its last part."""
-    ends = {full.rpartition(".")[2]: full for full in sorted(known)}
-    near = get_close_matches(name, known, n=3, cutoff=0.7)
-    return near or [ends[end] for end in get_close_matches(name.rpartition(".")[2], ends, n=3, cutoff=0.7)]

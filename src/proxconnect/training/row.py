@@ -9,14 +9,9 @@ import lightning
 
 from proxconnect.inspection.memory import own_peak, reset_peak
 from proxconnect.training.configuration import Configured, quiet
-from proxconnect.training.runs import fit, last_checkpoint
-from proxconnect.training.shipping import float_bytes, ship
+from proxconnect.training.runs import fit, float_bytes, last_checkpoint, ship
 
-QUIET = {
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 """Options of the trainer in every row."""
 
 _NAMES = {"accuracy": "reestimated", "accuracy_hard": "hard", "accuracy_soft": "soft"}
@@ -32,22 +27,15 @@ class Progress(NamedTuple):
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
     """Train and measure a configuration in `folder`, from the last checkpoint there.
 
-    Returns:
-        "accuracy" on the validation data, from 0 to 1: "reestimated" (of what ships), and for a binary network "hard"
-        and "soft"; the "curve" by epoch; "steps"; "seconds" of the whole run over all its starts, without work lost
-        after its last checkpoint; "peak_memory_bytes" of the process; "packed_bytes" (None for a float network);
-        "float_bytes" and "stays_float".
-
-    Raises:
-        UsageError: for options that do not exist or do not fit.
-        ValueError: if the last epoch was not validated.
+    "seconds" are of the whole run over all its starts, without work lost after its last checkpoint. UsageError for
+    options that do not exist or do not fit; ValueError if the last epoch was not validated.
     """
-    stopwatch = _Stopwatch()
+    stopwatch = _Stopwatch(on_progress)
     reset_peak()
     trainer = configuration.get("trainer", {}) | QUIET | {"default_root_dir": str(folder)}
     with quiet():
         run = Configured(configuration | {"trainer": trainer, "health": False})
-        fit(run, [stopwatch, _Reporting(on_progress)], last_checkpoint(run))
+        fit(run, [stopwatch], last_checkpoint(run))
         last = run.model.curve[-1] if run.model.curve else {}
         accuracies = {_NAMES[name]: share for name, share in last.items() if name in _NAMES}
         if not accuracies:
@@ -69,10 +57,10 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
 
 
 class _Stopwatch(lightning.Callback):
-    """Count seconds, phases included, on from those of the checkpoint if the run was stopped."""
+    """Report steps, and count seconds, phases included, on from those of the checkpoint if the run was stopped."""
 
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
+    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
+        self._on_progress, self._began = on_progress, time.perf_counter()
 
     @property
     def seconds(self) -> float:
@@ -84,10 +72,5 @@ class _Stopwatch(lightning.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._began = time.perf_counter() - state_dict["seconds"]
 
-
-class _Reporting(lightning.Callback):
-    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
-        self.on_progress = on_progress
-
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        self.on_progress(Progress(trainer.global_step, int(trainer.estimated_stepping_batches)))
+        self._on_progress(Progress(trainer.global_step, int(trainer.estimated_stepping_batches)))

@@ -1,37 +1,51 @@
-"""Train a run, with the phases before it, from its beginning or from where it was stopped."""
+"""Train a run, with the phases before it, from its beginning or from where it was stopped, and pack its network."""
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning
 import yaml
 from lightning.pytorch.callbacks import WeightAveraging
+from torch import nn
 
 from proxconnect._support import atomic
+from proxconnect.conversion import Plan
+from proxconnect.deploy.packed import save
+from proxconnect.deploy.runtime import pack
 from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured
 from proxconnect.training.lost_ranks import noticing_lost_ranks
+from proxconnect.training.module import Training
+from proxconnect.training.sharding import gathered
 
 CONFIG = "config.yaml"
 FLOAT, ACTIVATIONS = "float", "activations"
 """The phases, and their folders in that of the run."""
 
+PACKED = "network.safetensors"
+
 Plain = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Shipped:
+    """A packed file, its size and that of the float network in bytes, and the layers that stayed float."""
+
+    path: Path
+    packed_bytes: int
+    float_bytes: int
+    stays_float: tuple[str, ...]
+
+
 def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoint: Path | None = None) -> None:
-    """Train the run to its end, from `checkpoint` or else from its start, after the phases before it.
+    """Train the run to its end, from `checkpoint` or else from its start, after what is left of the phases before it.
 
-    A finished phase is not run again, and a stopped one goes on.
-
-    Raises:
-        TerminatedError: after SIGTERM.
-        LostRankError: if another process of the run has ended.
+    TerminatedError after SIGTERM; LostRankError if another process of the run has ended.
     """
-    if run.model.start.has_phases:
+    if run.model.start.float_epochs or run.model.start.activation_epochs:
         _run_phases(run, callbacks)
     run.folder.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(run.folder / CONFIG) as temporary:
@@ -72,6 +86,30 @@ def phases(configuration: Plain) -> list[tuple[str, Plain]]:
             second["model"]["start"]["checkpoint"] = str(Path(before[0][1]["trainer"]["default_root_dir"]) / LAST)
         before.append((ACTIVATIONS, second))
     return before
+
+
+def ship(module: Training, folder: Path) -> Shipped | None:
+    """Write the hard network, with batch norm re-estimated, to `folder`/network.safetensors.
+
+    Return None for a float network, and on all processes but the first. OSError if the file cannot be written.
+    """
+    plan = getattr(module.network, "binarization", None)
+    if not isinstance(plan, Plan):
+        return None
+    path = folder / PACKED
+    with module.accuracies.hardened(module.calibration_batches()) as network:
+        whole = gathered(network, module.build)
+        if not module.trainer.is_global_zero:
+            return None
+        save(pack(whole.eval()), path)
+    floats = tuple(row.name for row in plan.rows if row.weights is None)
+    return Shipped(path, path.stat().st_size, float_bytes(module.network), floats)
+
+
+def float_bytes(network: nn.Module) -> int:
+    """Return the bytes of the parameters and batch-norm statistics as they are, without quantizers."""
+    state = network.state_dict()
+    return sum(t.nbytes for name, t in state.items() if "_quantizer." not in name)
 
 
 def _run_phases(run: Configured, callbacks: Sequence[lightning.Callback]) -> None:

@@ -1,6 +1,5 @@
 """The values that a run starts from: its own initialisation, a checkpoint, or phases before it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from proxconnect.deploy.checkpoints import Checkpoint, CheckpointError, Matched,
 from proxconnect.deploy.checkpoints.matching import FLOAT_NAMES
 
 _QUANTIZERS = (".weight_quantizer.", ".input_quantizer.")
-_THRESHOLDS = ".input_shift."
 _OURS = "state_dict.network."
 """The prefix of the network in a file of `fit`, or of the average of its weights if the run keeps one."""
 
@@ -36,22 +34,18 @@ class Start:
         if self.checkpoint is not None and self.float_epochs:
             raise ValueError("a run starts from a checkpoint or from its own float phase: leave one of them out")
 
-    @property
-    def has_phases(self) -> bool:
-        """Whether other runs come before."""
-        return self.float_epochs > 0 or self.activation_epochs > 0
-
 
 def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Fill the float `network` from the file at `path`, with latents as its weights.
+    """Fill the float `network` from the file at `path`, with latents as its weights; return learned thresholds.
 
-    μ and learned scales are left out, since they belong to the pairs of the other run. Learned thresholds of binary
-    inputs are returned, for `take_thresholds`. CheckpointError if there is no such file, or its tensors do not fit.
+    μ and learned scales are left out, since they belong to the pairs of the other run.
     """
     checkpoint, matched = _found(path, network)
     tensors = {name: t for name, t in matched.tensors.items() if not any(part in f".{name}" for part in _QUANTIZERS)}
-    thresholds = {name: tensors.pop(name) for name in list(tensors) if _THRESHOLDS in name}
-    fill(network, Matched(matched.prefix, {_float_name(name): t for name, t in tensors.items()}), checkpoint)
+    thresholds = {name: tensors.pop(name) for name in list(tensors) if ".input_shift." in name}
+    for end, instead in FLOAT_NAMES:
+        tensors = {name.removesuffix(end) + instead * name.endswith(end): t for name, t in tensors.items()}
+    fill(network, Matched(matched.prefix, tensors), checkpoint)
     return thresholds
 
 
@@ -63,19 +57,9 @@ def load_float(path: Path, network: nn.Module) -> None:
     load(path, network)
 
 
-def take_thresholds(network: nn.Module, thresholds: Mapping[str, Tensor]) -> None:
-    """Give the binary `network` those learned thresholds that it has a place for."""
-    state = network.state_dict()
-    network.load_state_dict(state | {name: t for name, t in thresholds.items() if name in state})
-
-
 def _found(path: Path, network: nn.Module) -> tuple[Checkpoint, Matched]:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}: give the file that a run wrote, as runs/float/last.ckpt")
     checkpoint = read(path)
     is_ours = any(name.startswith(_OURS) for name in checkpoint.tensors)
     return checkpoint, match(checkpoint, network, _OURS if is_ours else None)
-
-
-def _float_name(name: str) -> str:
-    return next((name.removesuffix(end) + instead for end, instead in FLOAT_NAMES if name.endswith(end)), name)

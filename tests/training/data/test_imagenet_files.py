@@ -17,8 +17,8 @@ from pyarrow import parquet
 from fuzzing import picture_files
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.modules import ImageNet
-from proxconnect.training.data.sources.decoding import decoded
-from proxconnect.training.data.sources.parquet import ParquetPictures
+from proxconnect.training.data.modules.imagenet import ParquetPictures
+from proxconnect.training.data.pictures import decoded
 
 
 def brightness(pictures) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_files_are_in_the_order_of_their_names_and_other_files_do_not_count(tmp_
 
 def test_few_row_groups_are_kept_and_each_is_read_once_while_it_is(tmp_path, monkeypatch):
     from proxconnect.training.data import order
-    from proxconnect.training.data.sources import parquet as shards
+    from proxconnect.training.data.modules import imagenet as shards
 
     monkeypatch.setattr(order, "WINDOW", 8)
     reads = []

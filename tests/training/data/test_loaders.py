@@ -7,16 +7,17 @@ import pytest
 import torch
 
 from proxconnect.training.data.augmentation import Standardisation, flipped_and_cropped
-from proxconnect.training.data.loaders import Batches, EvalLoader, TrainLoader
+from proxconnect.training.data.loaders import Batches, TrainLoader
 from proxconnect.training.data.order import InTurn, Shuffled
 
 COUNT, LENGTH = 23, 5
 
 
-def batches(rank: int = 0, world: int = 1) -> Batches:
+def batches(rank: int = 0, world: int = 1, workers: int = 0) -> Batches:
     images = (torch.arange(COUNT * 16) % 251).to(torch.uint8).reshape(COUNT, 1, 4, 4)
     view = partial(flipped_and_cropped, images, Standardisation((100.0,), (50.0,)), True, 1, 7)
-    return Batches(view, torch.arange(COUNT), Shuffled(torch.arange(COUNT), 4 // world, 7, rank, world))
+    order = Shuffled(torch.arange(COUNT), 4 // world, 7, rank, world)
+    return Batches(view, torch.arange(COUNT), order, workers)
 
 
 def same(ours, theirs) -> bool:
@@ -65,7 +66,7 @@ def test_an_epoch_that_is_left_early_is_over_and_one_not_begun_is_not(unbroken):
 
 
 def test_worker_processes_make_no_difference(unbroken):
-    loader = TrainLoader(batches(), workers=2)
+    loader = TrainLoader(batches(workers=2))
     loader.start_at(0, 2)
     assert same(list(loader), unbroken[2:LENGTH])
 
@@ -82,13 +83,13 @@ def test_two_ranks_see_what_one_would(unbroken):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_no_global_random_number_is_taken(workers):
     before = torch.get_rng_state()
-    list(TrainLoader(batches(), workers))
+    list(TrainLoader(batches(workers=workers)))
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_evaluation_is_the_same_each_time():
     order = InTurn(torch.arange(COUNT), 10)
-    loader = EvalLoader(Batches(batches().view, torch.arange(COUNT), order))
+    loader = Batches(batches().view, torch.arange(COUNT), order)
     assert [len(labels) for _, labels in loader] == [8, 8, 7]
     assert same(list(loader), list(loader))
 

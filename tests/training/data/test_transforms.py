@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
+from proxconnect.training.data.augmentation import Mixing, MixupOptions
 from proxconnect.training.data.hashing import seeded
-from proxconnect.training.data.mixing import Mixing, MixupOptions
 from proxconnect.training.data.pictures import TensorPictures
 from proxconnect.training.data.transforms import TransformOptions, augmented, opened, posterized
 

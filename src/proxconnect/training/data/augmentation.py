@@ -1,13 +1,15 @@
-"""Small pictures in memory, standardised, flipped and shifted a whole batch at a time."""
+"""Pictures in memory, standardised, flipped, shifted and mixed a whole batch at a time."""
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from proxconnect.training.data.hashing import Purpose, uniform
+from proxconnect._support import extras
+from proxconnect.training.data.hashing import Purpose, seeded, seeds, uniform
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,9 @@ def plain(images: Tensor, standardise: Standardisation, rows: Tensor, epoch: int
 def flipped_and_cropped(
     images: Tensor, standardise: Standardisation, flip: bool, crop: int, seed: int, rows: Tensor, epoch: int
 ) -> Tensor:
-    """Return pictures as `plain` does, but mirrored left to right half of the time, and shifted by up to `crop` pixels.
+    """Return `plain` pictures, mirrored left to right half of the time and shifted by up to `crop` pixels.
 
-    Both are pure functions of (seed, epoch, picture). Source: He et al. 2015 (arXiv 1512.03385), section 4.2, with
-    `crop=4`.
+    Both are pure functions of (seed, epoch, picture). With `crop=4` as in section 4.2 of He 2015, arXiv 1512.03385.
     """
     chance = uniform(Purpose.FLIP_AND_CROP, seed, epoch, rows.unsqueeze(1), torch.arange(3)).unbind(1)
     mirrored = chance[0] < 0.5 if flip else torch.zeros(len(rows), dtype=torch.bool)
@@ -78,3 +79,43 @@ def windows(images: Tensor, border: int, down: Tensor, right: Tensor, mirrored: 
     places = lines.unsqueeze(2) * bordered.shape[3] + columns.unsqueeze(1)
     places = places.reshape(count, 1, -1).expand(-1, channels, -1)
     return bordered.flatten(2).gather(2, places).reshape(images.shape)
+
+
+@dataclass(frozen=True)
+class MixupOptions:
+    """How timm mixes batches; the defaults are those of DeiT (arXiv 2012.12877).
+
+    Args:
+        mixup: alpha of the beta distribution of Mixup's shares (arXiv 1710.09412); 0: no Mixup.
+        cutmix: alpha of the beta distribution of CutMix's areas (arXiv 1905.04899); 0: no CutMix.
+        prob: probability that a batch is mixed.
+        switch_prob: probability of CutMix if both are on.
+    """
+
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    prob: float = 1.0
+    switch_prob: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.mixup, self.cutmix) < 0 or max(self.mixup, self.cutmix) == 0:
+            raise ValueError(f"mixup={self.mixup} and cutmix={self.cutmix} must not be negative, nor both 0")
+        if not (0 <= self.prob <= 1 and 0 <= self.switch_prob <= 1):
+            raise ValueError(f"prob={self.prob} and switch_prob={self.switch_prob} must be in [0, 1]")
+
+
+class Mixing:
+    """Mixup and CutMix of a batch with itself in reverse, a pure function of (seed, epoch, batch) on every rank."""
+
+    def __init__(self, options: MixupOptions, classes: int, seed: int) -> None:
+        self._seed = seed
+        self._mixup: Any = extras.require("timm.data", "train").Mixup(
+            options.mixup, options.cutmix, prob=options.prob, switch_prob=options.switch_prob, num_classes=classes,
+            label_smoothing=0.0,  # the loss smooths
+        )  # fmt: skip
+
+    def __call__(self, images: Tensor, labels: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
+        """Overwrite `images` (N, C, H, W), N even; return them and targets, float32 (N, classes), that sum to 1."""
+        with seeded(int(seeds(Purpose.MIXING, self._seed, epoch, batch))):
+            mixed: tuple[Tensor, Tensor] = self._mixup(images, labels)
+        return mixed

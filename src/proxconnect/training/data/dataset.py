@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from proxconnect._support import extras
 from proxconnect.training.data.augmentation import Standardisation
 from proxconnect.training.data.errors import DatasetError
+from proxconnect.training.data.idx import FASHION_MNIST_ROOT, read_fashion_mnist
 from proxconnect.training.data.pictures import Splits, TensorPictures
-from proxconnect.training.data.sources.digits import read_digits
-from proxconnect.training.data.sources.fashion_mnist import FASHION_MNIST_ROOT, read_fashion_mnist
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,14 @@ def _standardised(name: str, splits: Splits[TensorPictures]) -> Dataset:
     standardise = Standardisation.of(splits.train.images)
     train, test = standardise(splits.train.images), standardise(splits.test.images)
     return Dataset(name, train, splits.train.labels, test, splits.test.labels)
+
+
+def read_digits() -> Splits[TensorPictures]:
+    """Return the digits of UCI's Optical Recognition of Handwritten Digits, ink from 0 to 240, split by class."""
+    datasets = extras.require("sklearn.datasets", "demo")
+    selection = extras.require("sklearn.model_selection", "demo")
+    pixels, labels = (torch.from_numpy(part) for part in datasets.load_digits(return_X_y=True))
+    images = (pixels * 15).to(torch.uint8).reshape(-1, 1, 8, 8)
+    rows = selection.train_test_split(range(len(labels)), test_size=450, random_state=0, stratify=labels)
+    train, test = (TensorPictures(images[part], labels[part].long()) for part in rows)
+    return Splits(train, test, classes=10)

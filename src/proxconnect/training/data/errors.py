@@ -4,9 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SHOWN = 8
-"""Names of a folder that a message lists."""
-
 
 class DatasetError(ValueError):
     """Files of a data set are absent or wrong; the message says which, and what to do."""
@@ -18,8 +15,8 @@ def wrong_folder(name: str, root: Path, problem: str, layout: str, advice: str) 
     if root.is_dir():
         try:
             names = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            found = ", ".join(names[:SHOWN]) + more or "nothing, the folder is empty"
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            found = ", ".join(names[:8]) + more or "nothing, the folder is empty"
         except OSError as error:
             found = f"a folder that cannot be read ({error.strerror or error})"
     else:

@@ -24,8 +24,7 @@ class Purpose(IntEnum):
 def hashed(purpose: Purpose, *counters: int | Tensor) -> Tensor:
     """Return 64 random bits, int64, for each entry of the broadcast `counters` (int64).
 
-    Each counter in turn is added to a state, which splitmix64 then scrambles. Source: Steele, Lea and Flood 2014, Fast
-    Splittable Pseudorandom Number Generators.
+    Source of splitmix64: Steele, Lea and Flood 2014, Fast Splittable Pseudorandom Number Generators.
     """
     state = _scrambled(torch.tensor(int(purpose)))
     for counter in counters:

@@ -18,36 +18,39 @@ View = Callable[[Tensor, int], Tensor]
 
 
 class Batches(Dataset[Batch]):
-    """`batches[epoch, batch]` is a pure function of the two, the same in any process and at any time."""
+    """`batches[epoch, batch]` is a pure function of the two, in any process at any time; to iterate is epoch 0."""
 
-    def __init__(self, view: View, labels: Tensor, order: Shuffled | InTurn) -> None:
-        self.view, self.labels, self.order = view, labels, order
+    def __init__(self, view: View, labels: Tensor, order: Shuffled | InTurn, workers: int = 0) -> None:
+        self.view, self.labels, self.order, self.workers = view, labels, order, workers
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.stream([(0, batch) for batch in range(len(self))])
 
     def __getitem__(self, place: tuple[int, int]) -> Batch:
         epoch, batch = place
         rows = self.order.rows(epoch, batch)
         return self.view(rows, epoch), self.labels[rows]
 
-    def stream(self, places: Sequence[tuple[int, int]], workers: int) -> Iterator[Batch]:
+    def stream(self, places: Sequence[tuple[int, int]]) -> Iterator[Batch]:
         """Yield the batches at `places` in turn, made by `workers` processes (0: by this one)."""
         own_generator = torch.Generator()  # else the loader would draw its seed from the global one
-        pinned = torch.cuda.is_available()
         yield from DataLoader(
-            self, batch_size=None, sampler=places, num_workers=workers, pin_memory=pinned, generator=own_generator,
-            worker_init_fn=_begin_to_work,
+            self, batch_size=None, sampler=places, num_workers=self.workers, pin_memory=torch.cuda.is_available(),
+            generator=own_generator, worker_init_fn=_begin_to_work,
         )  # fmt: skip
 
 
 class TrainLoader:
-    """Epoch after epoch of `batches`: each iteration is the next epoch.
+    """Epoch after epoch of `batches`, of each of which the first `used` are used: each iteration is the next epoch.
 
-    `used` says how many batches of an epoch are used, if not all, so that the position after the last of them is the
-    next epoch. This is no DataLoader, since Lightning would replace the sampler of one; `Batches` knows the ranks.
+    This is no DataLoader, since Lightning would replace the sampler of one; `Batches` knows the ranks.
     """
 
-    def __init__(self, batches: Batches, workers: int = 0, used: Callable[[], float] = lambda: math.inf) -> None:
-        self.batches, self.workers = batches, workers
-        self._used = used
+    def __init__(self, batches: Batches, used: Callable[[], float] = lambda: math.inf) -> None:
+        self.batches, self._used = batches, used
         self._start = self._next = (0, 0)
         self.latest: tuple[int, int] | None = None
         """The epoch and number of the last batch that was yielded."""
@@ -67,38 +70,24 @@ class TrainLoader:
 
     def state_dict(self) -> dict[str, int]:
         """Return the position, for checkpoints of Lightning."""
-        epoch, batch = self.position
-        return {"epoch": epoch, "batch": batch}
+        return dict(zip(("epoch", "batch"), self.position, strict=True))
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Start at the position of `state_dict`."""
-        self.start_at(state_dict["epoch"], state_dict["batch"])
+        self.start_at(**state_dict)
 
     def __len__(self) -> int:
         """Return the batches of a whole epoch, wherever the next iteration begins."""
-        return len(self.batches.order)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, first = self._start
         places = [(epoch, batch) for batch in range(first, len(self))]
-        for place, batch in zip(places, self.batches.stream(places, self.workers), strict=True):
+        for place, batch in zip(places, self.batches.stream(places), strict=True):
             if place == places[0]:
                 self._start = (epoch + 1, 0)  # only now, since an iteration that yields nothing is no epoch
             self.latest, self._next = place, (epoch, place[1] + 1)
             yield batch
-
-
-class EvalLoader:
-    """All of `batches` once, the same in each iteration."""
-
-    def __init__(self, batches: Batches, workers: int = 0) -> None:
-        self.batches, self.workers = batches, workers
-
-    def __len__(self) -> int:
-        return len(self.batches.order)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self.batches.stream([(0, batch) for batch in range(len(self))], self.workers)
 
 
 def require_batch(images: Tensor, targets: Tensor) -> None:

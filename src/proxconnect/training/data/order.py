@@ -26,10 +26,9 @@ def by_class(labels: Tensor, seed: int) -> Tensor:
 
 
 def select(labels: Tensor, validation: int, subset: int | None, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the numbers of the pictures to train on and of those held out, int64, each ascending.
+    """Return the numbers of `subset` pictures to train on (None: all) and of `validation` others, both ascending.
 
-    `validation` pictures are held out, and `subset` of the others are used, all if None. DatasetError if there are too
-    few.
+    DatasetError if there are too few.
     """
     left = len(labels) - validation
     if validation < 0 or left < 1:
@@ -45,10 +44,9 @@ def select(labels: Tensor, validation: int, subset: int | None, seed: int) -> tu
 class Shuffled:
     """Batches of `batch_size` of the pictures `chosen`, in an order that `seed` and the epoch decide.
 
-    Each of `world` ranks has its part of joint batches of `batch_size * world`: two ranks together see the batches of
-    one rank with twice the size. The rest of an epoch is dropped. `blocks`, as in `Pictures`, come in random order, and
-    pictures are shuffled within windows of several blocks, so that each block is read once. DatasetError if there is
-    not one joint batch.
+    Each of `world` ranks has its part of joint batches of `batch_size * world`. The rest of an epoch is dropped.
+    `blocks`, as in `Pictures`, come in random order, and pictures are shuffled within windows of several blocks, so
+    that each block is read once.
     """
 
     def __init__(
@@ -88,7 +86,6 @@ class InTurn:
     """The pictures `chosen` once each, in their order, in as few batches of at most `batch_size` as possible.
 
     Each of `world` ranks has as many batches, since ranks wait for each other, and sizes differ by at most one.
-    DatasetError if there are fewer pictures than ranks.
     """
 
     def __init__(self, chosen: Tensor, batch_size: int, rank: int = 0, world: int = 1) -> None:
@@ -108,8 +105,7 @@ class InTurn:
 def share(joint: int, rank: int, world: int) -> Tensor:
     """Return this rank's places of a joint batch, int64 (joint // world,), ascending.
 
-    The i-th place from the front and the i-th from the back go to the same rank if its part is even, since mixing joins
-    those two.
+    Places i from the front and from the back go to the same rank if its part is even, since mixing joins those two.
     """
     ends = torch.stack((torch.arange(joint), joint - 1 - torch.arange(joint)), dim=1).flatten()[:joint]
     return ends[rank * joint // world : (rank + 1) * joint // world].sort().values

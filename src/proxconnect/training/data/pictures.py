@@ -2,15 +2,21 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from pathlib import Path
+from typing import IO, Generic, TypeVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError
 
-if TYPE_CHECKING:
-    from PIL import Image
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""The formats that are decoded, recognised by content. Pillow would give others, as PostScript, to programs to run."""
+
+MOST_PIXELS = 89_478_485
+"""The largest picture; Pillow only warns of larger ones."""
 
 
 class Pictures(ABC):
@@ -21,7 +27,7 @@ class Pictures(ABC):
     """The block of the disk in which each picture lies, int64 (N,); None if pictures are read one by one."""
 
     @abstractmethod
-    def open(self, index: int) -> "Image.Image":
+    def open(self, index: int) -> Image.Image:
         """Decode picture `index`, RGB or grey."""
 
 
@@ -32,10 +38,8 @@ class TensorPictures(Pictures):
     images: Tensor
     labels: Tensor
 
-    def open(self, index: int) -> "Image.Image":
+    def open(self, index: int) -> Image.Image:
         """Return picture `index` as PIL has it."""
-        from PIL import Image
-
         image = self.images[index]
         return Image.fromarray((image[0] if len(image) == 1 else image.permute(1, 2, 0)).numpy())
 
@@ -63,3 +67,19 @@ def checked(images: Tensor, labels: Tensor, shape: tuple[int, ...], classes: int
     if lowest < 0 or highest >= classes:
         raise DatasetError(f"{where}: labels from {lowest} to {highest}, expected 0 to {classes - 1}")
     return TensorPictures(images.reshape(len(labels), -1, *shape[-2:]), labels.to(torch.int64))
+
+
+def decoded(source: Path | IO[bytes], where: str) -> Image.Image:
+    """Decode a file or stream as RGB; DatasetError, which begins with `where`, if it is damaged or no picture."""
+    try:
+        if isinstance(source, Path):
+            require_regular(source)
+        with Image.open(source, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
+            return image.convert("RGB")
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises any kind of error for a damaged picture
+        reason = str(error) or type(error).__name__
+        raise DatasetError(f"{where} is no picture or is damaged ({reason}): fetch it again, or remove it") from error

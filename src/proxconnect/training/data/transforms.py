@@ -3,19 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from proxconnect._support import extras
 from proxconnect.training.data.hashing import Purpose, seeded, seeds
 from proxconnect.training.data.pictures import Pictures
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-Transform = Callable[["Image.Image"], Tensor]
+Transform = Callable[[Image.Image], Tensor]
 """From a picture of PIL to float32 (C, H, W)."""
 
 
@@ -64,7 +62,7 @@ class TransformOptions:
     def for_training(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Transform:
         """Return the random transform for a data set of that mean and deviation; ValueError for a wrong policy."""
         try:
-            transform = self._made(
+            transform: Transform = self._made(
                 mean, deviation, is_training=True, scale=self.scale, ratio=self.ratio, hflip=self.flip,
                 color_jitter=self.color_jitter or None, auto_augment=self.auto_augment,
                 interpolation=self.interpolation, re_prob=self.erasing, re_mode=self.erasing_mode,
@@ -75,19 +73,25 @@ class TransformOptions:
                 f"timm does not understand auto_augment={self.auto_augment!r} ({error or 'no reason given'}): "
                 "examples are rand-m9-mstd0.5-inc1, augmix-m3, original"
             ) from error
-        _let_posterize_to_black(transform)
         return transform
 
     def for_evaluation(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Transform:
         """Return the transform that resizes a picture and takes its middle."""
         interpolation = "bilinear" if self.interpolation == "random" else self.interpolation
-        return self._made(mean, deviation, interpolation=interpolation, crop_pct=self.crop_share)
+        transform: Transform = self._made(mean, deviation, interpolation=interpolation, crop_pct=self.crop_share)
+        return transform
 
-    def _made(self, mean: tuple[float, ...], deviation: tuple[float, ...], **options: Any) -> Transform:
-        transform: Transform = extras.require("timm.data", "train").create_transform(
+    def _made(self, mean: tuple[float, ...], deviation: tuple[float, ...], **options: Any) -> Any:
+        transform: Any = extras.require("timm.data", "train").create_transform(
             (len(mean), self.image_size, self.image_size), mean=self.mean or mean, std=self.deviation or deviation,
             **options,
         )  # fmt: skip
+        # Let Posterize keep no bit, as RandAugment asks at magnitude 10: Pillow 13 refuses that.
+        theirs = extras.require("timm.data.auto_augment", "train").posterize
+        for step in transform.transforms:
+            for operation in chain(getattr(step, "ops", ()), *getattr(step, "policy", ())):
+                if operation.aug_fn is theirs:
+                    operation.aug_fn = posterized
         return transform
 
 
@@ -105,20 +109,9 @@ def augmented(pictures: Pictures, transform: Transform, seed: int, rows: Tensor,
     return torch.stack(seen)
 
 
-def posterized(image: "Image.Image", bits: int, **options: Any) -> "Image.Image":
+def posterized(image: Image.Image, bits: int, **options: Any) -> Image.Image:
     """Keep the highest `bits` of each channel; 0 bits give a black picture."""
     if bits < 1:
-        from PIL import Image
-
         return Image.new(image.mode, image.size)
     picture: Image.Image = extras.require("timm.data.auto_augment", "train").posterize(image, bits, **options)
     return picture
-
-
-def _let_posterize_to_black(transform: Any) -> None:
-    """Let Posterize of timm's policies keep no bit, as RandAugment asks at magnitude 10; Pillow 13 refuses that."""
-    theirs = extras.require("timm.data.auto_augment", "train").posterize
-    for step in transform.transforms:
-        for operation in chain(getattr(step, "ops", ()), *getattr(step, "policy", ())):
-            if operation.aug_fn is theirs:
-                operation.aug_fn = posterized

@@ -5,11 +5,12 @@ is no ReLU: only batch norm and the sum stand between a convolution and the next
 2003.03488) learns where these signs change, and puts RPReLU behind each sum.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from proxconnect.layers.react import RPReLU, Shift
+from proxconnect.training.models.residual import Block, stages
 
 KEEP = ("edges", "*.shortcut.*")
 """The layers that stay float in the paper: the stem, the 1 x 1 convolutions of shortcuts, the head."""
@@ -51,18 +52,11 @@ class ReactConv(BiRealConv):
 
 
 class BiRealNet(nn.Module):
-    """A 7 x 7 stem of stride 2, max pooling, stages of blocks that double the channels, mean pooling, a head.
-
-    Args:
-        convs: binary convolutions in each stage; from the second stage on the first one has stride 2.
-        width: channels of the first stage.
-        classes, in_channels: of the answer and of the images.
-        block: from input channels, output channels and stride to one convolution with its surroundings.
-    """
+    """A stem of 7 x 7 and stride 2, max pooling, stages of `convs` blocks that double the channels, a linear head."""
 
     def __init__(
         self, convs: Sequence[int], width: int = 64, classes: int = 1000, in_channels: int = 3,
-        block: Callable[[int, int, int], nn.Module] = BiRealConv,
+        block: Block = BiRealConv,
     ) -> None:  # fmt: skip
         super().__init__()
         self.stem = nn.Sequential(
@@ -70,15 +64,9 @@ class BiRealNet(nn.Module):
             nn.BatchNorm2d(width),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
-        layers: list[nn.Module] = []
-        channels = width
-        for stage, count in enumerate(convs):
-            for number in range(count):
-                stride = 2 if stage > 0 and number == 0 else 1
-                layers.append(block(channels, width << stage, stride))
-                channels = width << stage
-        self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(channels, classes)
+        widths = [width << stage for stage in range(len(convs))]
+        self.layers = stages(block, widths, convs)
+        self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, in_channels, H, W) → logits (N, classes)."""

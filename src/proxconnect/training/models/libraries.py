@@ -1,4 +1,4 @@
-"""Networks of timm and of torchvision, by name."""
+"""Networks of timm and of torchvision, by name, and small ones of timm's classes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,6 @@ Size = tuple[int, int, int]
 """Channels, height and width of an image."""
 
 EDGES = ("edges",)
-
-_IN_TIMM = {"classes": "num_classes", "in_channels": "in_chans"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,8 @@ def _of_timm(name: str) -> tuple[Named | None, list[str]]:
         return None, timm.list_models()
 
     def build(*, pretrained: bool = False, image_size: int | None = None, **told: Any) -> nn.Module:
-        given = {_IN_TIMM.get(key, key): value for key, value in told.items()}
+        theirs = {"classes": "num_classes", "in_channels": "in_chans"}
+        given = {theirs.get(key, key): value for key, value in told.items()}
         if image_size is not None and _built(name, lambda: timm.get_pretrained_cfg(name).fixed_input_size):
             given["img_size"] = image_size
         model: nn.Module = _built(name, lambda: timm.create_model(name, pretrained=pretrained, **given))
@@ -100,3 +99,28 @@ def _take(name: str, model: nn.Module, state: dict[str, Tensor], classes: int | 
                          f"{tuple(state[wrong[0]].shape)}, here {tuple(own[wrong[0]].shape)}; leave image_size and "
                          "other options as they are")  # fmt: skip
     model.load_state_dict(own | {key: value for key, value in state.items() if key not in others})
+
+
+def small_vit(
+    image_size: int = 28, in_channels: int = 1, classes: int = 10, *, patch: int | None = None, dim: int = 64,
+    depth: int = 4, heads: int = 4, **options: Any,
+) -> nn.Module:  # fmt: skip
+    """Build timm's `VisionTransformer` (Dosovitskiy 2021, arXiv 2010.11929) of few small blocks, with its `options`."""
+    patch = usual_patch(image_size) if patch is None else patch
+    if image_size % patch:
+        raise ValueError(f"patches of {patch} do not fill images of {image_size}: pass a patch that divides it")
+    if dim % heads:
+        raise ValueError(f"{heads} heads do not share out tokens of {dim}: pass a dim that is a multiple of heads")
+    timm = extras.require("timm.models.vision_transformer", "train")
+    model: nn.Module = timm.VisionTransformer(
+        img_size=image_size, patch_size=patch, in_chans=in_channels, num_classes=classes, embed_dim=dim, depth=depth,
+        num_heads=heads, **options,
+    )  # fmt: skip
+    return model
+
+
+def usual_patch(image_size: int) -> int:
+    """Return the largest patch up to 7 of which four or more fill a row; ValueError for images smaller than 4."""
+    if image_size < 4:
+        raise ValueError(f"an image of {image_size} is too small for four patches in a row")
+    return max(size for size in range(1, min(7, image_size // 4) + 1) if image_size % size == 0)

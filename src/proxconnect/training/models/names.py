@@ -2,32 +2,55 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
 from proxconnect._support import extras
-from proxconnect.training.models import bireal, residual, vit
-from proxconnect.training.models.libraries import EDGES, LIBRARIES, Named, Size
+from proxconnect._support.user_code import load
+from proxconnect.training.models import bireal, residual
+from proxconnect.training.models.libraries import EDGES, LIBRARIES, Named, Size, small_vit
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network by its name, built for the classes, channels and size of the data.
+
+    Args:
+        name: one of `proxconnect.training.models`, as resnet20, a name of torchvision or timm, or MODULE:CALLABLE,
+            which is called with the options alone.
+        options: further keyword arguments of the network, as width.
+        pretrained: download and load the weights that torchvision or timm have of it.
+    """
+
+    name: str = "resnet20"
+    options: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+
+    def __post_init__(self) -> None:
+        if ":" not in self.name:
+            find(self.name)
+
+    def build(self, data: Any) -> nn.Module:
+        """Build it for a data module, by torch's global generator; ValueError for an unknown name or option."""
+        if ":" in self.name:
+            own: nn.Module = load(self.name)(**self.options)
+            return own
+        return build(
+            self.name, classes=data.classes, in_channels=data.in_channels, image_size=data.image_size,
+            pretrained=self.pretrained, **self.options,
+        )  # fmt: skip
 
 
 def build(
     name: str, *, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
     pretrained: bool = False, **options: Any,
 ) -> nn.Module:  # fmt: skip
-    """Build the float network of a name; None stands for the usual value of the network.
+    """Build the float network of a name; None stands for its usual value. ValueError and errors of `find`.
 
-    Args:
-        name: one of `OURS`, else of timm, else of torchvision; "timm/NAME" and "torchvision/NAME" ask only there.
-        classes, in_channels: size of the answer, channels of the images. Networks of torchvision take 3 channels.
-        image_size: height and width of the images, which most convolutional networks need not know.
-        pretrained: download and load weights, which timm and torchvision have; a head of other classes is initialised.
-        options: further arguments of the network, as `width` of a ResNet of ours.
-
-    Raises:
-        ValueError: for an unknown name or option, with the near ones, and for wrong values.
-        MissingExtraError: if neither library is installed.
+    Most convolutional networks need no `image_size`. With `pretrained`, a head of other classes is initialised.
     """
     sizes = {"classes": classes, "in_channels": in_channels, "image_size": image_size}
     told = {key: value for key, value in sizes.items() if value is not None}
@@ -35,7 +58,10 @@ def build(
 
 
 def find(name: str) -> Named:
-    """Return the network of a name; errors are those of `build`."""
+    """Find a name in `OURS`, else timm, else torchvision; "timm/NAME" and "torchvision/NAME" ask only there.
+
+    ValueError for an unknown name, with close matches; MissingExtraError if neither library is installed.
+    """
     if name in OURS:
         return OURS[name]
     prefix, _, rest = name.rpartition("/")
@@ -106,6 +132,5 @@ OURS = {
         "bireal_resnet18", "Bi-Real ResNet-18", bireal.bireal_resnet18, (3, 224, 224), bireal.KEEP
     ),
     "react_resnet18": _ours("react_resnet18", "ReAct ResNet-18", bireal.react_resnet18, (3, 224, 224), bireal.KEEP),
-    "small_vit": _ours("small_vit", "small ViT", vit.small_vit, (1, 28, 28)),
+    "small_vit": _ours("small_vit", "small ViT", small_vit, (1, 28, 28)),
 }
-"""Our own networks."""

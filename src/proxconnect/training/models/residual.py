@@ -63,17 +63,19 @@ def _widened(image: Tensor, new_channels: int) -> Tensor:
     return functional.pad(image, (0, 0, 0, 0, 0, new_channels)) if new_channels else image
 
 
-class ResidualNet(nn.Module):
-    """A 3x3 stem, stages of blocks that halve the resolution from the second on, mean pooling, a linear head.
+def stages(block: Block, widths: Sequence[int], counts: Sequence[int]) -> nn.Sequential:
+    """Return `counts` blocks of `widths` channels; the first block of each stage but the first has stride 2."""
+    layers: list[nn.Module] = []
+    channels = widths[0]
+    for stage, (width, count) in enumerate(zip(widths, counts, strict=True)):
+        for number in range(count):
+            layers.append(block(channels, width, 2 if stage > 0 and number == 0 else 1))
+            channels = width
+    return nn.Sequential(*layers)
 
-    Args:
-        in_channels, classes: of the images and of the answer.
-        block: makes the parts of a stage.
-        activation: from channels to the nonlinearity of the stem.
-        widths: channels of each stage.
-        blocks: how many each stage has.
-        stem_stride: stride of the stem; 2 halves the resolution of everything.
-    """
+
+class ResidualNet(nn.Module):
+    """A 3x3 stem, stages of `blocks` that halve the resolution from the second on, mean pooling, a linear head."""
 
     def __init__(
         self, in_channels: int, classes: int, block: Block, activation: Callable[[int], nn.Module], *,
@@ -85,11 +87,7 @@ class ResidualNet(nn.Module):
             nn.BatchNorm2d(widths[0]),
             activation(widths[0]),
         )
-        stages: list[nn.Module] = []
-        for stage, width in enumerate(widths):
-            stages.append(block(widths[max(stage - 1, 0)], width, 1 if stage == 0 else 2))
-            stages.extend(block(width, width, 1) for _ in range(blocks - 1))
-        self.stages = nn.Sequential(*stages)
+        self.stages = stages(block, widths, [blocks] * len(widths))
         self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -119,10 +117,10 @@ def _published(
 
 def _bireal(convs: int, in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
     """Build a ResNet for CIFAR in Bi-Real order."""
-    widths = width, 2 * width, 4 * width
     return ResidualNet(
-        in_channels, classes, ResidualConv, nn.PReLU, widths=widths, blocks=convs, stem_stride=stem_stride
-    )
+        in_channels, classes, ResidualConv, nn.PReLU,
+        widths=(width, 2 * width, 4 * width), blocks=convs, stem_stride=stem_stride,
+    )  # fmt: skip
 
 
 resnet20, resnet32, resnet56 = (partial(_published, blocks) for blocks in (3, 5, 9))

@@ -1,6 +1,6 @@
 """Lightning data modules: each data set with its options, in streams that resume bit-exactly."""
 
-from proxconnect.training.data.mixing import MixupOptions
+from proxconnect.training.data.augmentation import MixupOptions
 from proxconnect.training.data.modules.base import ImageData
 from proxconnect.training.data.modules.cifar import Cifar10, Cifar100
 from proxconnect.training.data.modules.imagenet import ImageNet

@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, distributed
 
+from proxconnect.training.data.augmentation import Mixing, MixupOptions
 from proxconnect.training.data.errors import DatasetError
-from proxconnect.training.data.loaders import Batch, Batches, EvalLoader, TrainLoader, View
-from proxconnect.training.data.mixing import Mixing, MixupOptions
+from proxconnect.training.data.loaders import Batch, Batches, TrainLoader, View
 from proxconnect.training.data.order import InTurn, Shuffled, select
 from proxconnect.training.data.pictures import Pictures, Splits
 
@@ -112,30 +112,29 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     def train_dataloader(self) -> TrainLoader:
         """Return batches to train on, an epoch each iteration, from `start_at` or else from the trainer's epoch."""
         pictures = self._splits.train
-        batches = Batches(self.training_view(pictures), pictures.labels, self._order(*_place()))
-        self._loader = TrainLoader(batches, self.workers, self._batches_used)
+        batches = Batches(self.training_view(pictures), pictures.labels, self._order(*_place()), self.workers)
+        self._loader = TrainLoader(
+            batches, lambda: math.inf if self.trainer is None else self.trainer.num_training_batches
+        )
         epochs_done = 0 if self.trainer is None else self.trainer.current_epoch
         self._loader.start_at(*(self._start or (epochs_done, 0)))
         self._start = None
         return self._loader
 
-    def val_dataloader(self) -> EvalLoader:
+    def val_dataloader(self) -> Batches:
         """Return the pictures held out of the training set, or without such the test set."""
         return self._eval_loader(self._splits.train, self._selection[1]) if self.validation else self.test_dataloader()
 
-    def test_dataloader(self) -> EvalLoader:
+    def test_dataloader(self) -> Batches:
         """Return the test set, each picture once."""
         pictures = self._splits.test
         return self._eval_loader(pictures, torch.arange(len(pictures.labels)))
 
     def calibration_batches(self, count: int) -> Iterator[Batch]:
-        """Yield the first `count` batches of epoch 0 at most, not augmented: the same on every process.
-
-        Batch-norm statistics are estimated from them.
-        """
+        """Yield the first `count` batches of epoch 0 at most, not augmented: the same on every process."""
         pictures = self._splits.train
-        batches = Batches(self.plain_view(pictures), pictures.labels, self._order(rank=0, world=1))
-        return islice(EvalLoader(batches, self.workers), count)
+        order = self._order(rank=0, world=1)
+        return islice(Batches(self.plain_view(pictures), pictures.labels, order, self.workers), count)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Mix a batch to train on, on its device, if `mixup` says so."""
@@ -146,11 +145,8 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return self._mixing(images, labels, epoch, number)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position of the loader to train on.
-
-        Lightning saves that of the loader too, but does not restore a loader that was made early, for
-        `trainer.estimated_stepping_batches`.
-        """
+        """Return the position of the loader to train on."""
+        # Lightning saves it too, but restores no loader that was made early, for trainer.estimated_stepping_batches.
         return {} if self._loader is None else self._loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -181,13 +177,9 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     def _order(self, rank: int, world: int) -> Shuffled:
         return Shuffled(self._selection[0], self.batch_size, self.seed, rank, world, self._splits.train.blocks)
 
-    def _eval_loader(self, pictures: P, rows: Tensor) -> EvalLoader:
+    def _eval_loader(self, pictures: P, rows: Tensor) -> Batches:
         order = InTurn(rows, self.eval_batch_size, *_place())
-        return EvalLoader(Batches(self.plain_view(pictures), pictures.labels, order), self.workers)
-
-    def _batches_used(self) -> float:
-        """Return how many batches of an epoch the trainer uses, by limit_train_batches."""
-        return math.inf if self.trainer is None else self.trainer.num_training_batches
+        return Batches(self.plain_view(pictures), pictures.labels, order, self.workers)
 
 
 def _place() -> tuple[int, int]:

@@ -1,14 +1,26 @@
-"""CIFAR-10 and CIFAR-100, in the folders that torchvision unpacks."""
+"""CIFAR-10 and CIFAR-100, in the folders that torchvision unpacks, whose pickles are read without trusting them.
 
+A pickle can name any function to be called. Here no name is imported: the few names that describe an array get
+stand-ins, which only note their arguments, and any other name is refused. Each stand-in is a class with a
+`__setstate__`, since a pickle may set any attribute of a class without one.
+"""
+
+import io
+import math
+import pickle
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError, downloading, wrong_folder
 from proxconnect.training.data.modules.small import Downloadable
 from proxconnect.training.data.pictures import Splits, TensorPictures, checked
-from proxconnect.training.data.sources.pickles import read_batch
+
+_LARGEST = 1 << 30
+"""The most bytes of a batch file."""
 
 
 class _Cifar(Downloadable):
@@ -22,7 +34,19 @@ class _Cifar(Downloadable):
 
     def read(self) -> Splits[TensorPictures]:
         """Read both splits; DatasetError if a file is absent or wrong."""
-        folder = self._find(self._root)
+        root = self._root
+        folder = root if root.name == self.folder else root / self.folder
+        missing = [file for file in (*self.train_files, self.test_file) if not (folder / file).is_file()]
+        if missing:
+            is_there = folder.is_dir()
+            problem = f"{missing[0]} is missing in {self.folder}" if is_there else f"it has no folder {self.folder}"
+            layout = "\n    ├── ".join((f"└── {self.folder}", *self.train_files)) + f"\n    └── {self.test_file}"
+            advice = (
+                f"Give the folder that holds {self.folder} as root (--data.root), have it fetched with download=True "
+                f"(--data.download true), or unpack {self.name}'s Python version from "
+                "https://www.cs.toronto.edu/~kriz/cifar.html"
+            )
+            raise wrong_folder(self.name, folder.parent, problem, layout, advice)
         parts = [self._pictures(folder / name) for name in self.train_files]
         train = TensorPictures(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
         return Splits(train, self._pictures(folder / self.test_file), self.classes)
@@ -36,20 +60,6 @@ class _Cifar(Downloadable):
         theirs = getattr(datasets, self.name.replace("-", ""))
         with downloading(self.name, root):
             datasets.utils.download_and_extract_archive(theirs.url, root, filename=theirs.filename, md5=theirs.tgz_md5)
-
-    def _find(self, root: Path) -> Path:
-        inner = root if root.name == self.folder else root / self.folder
-        missing = [file for file in (*self.train_files, self.test_file) if not (inner / file).is_file()]
-        if not missing:
-            return inner
-        problem = f"{missing[0]} is missing in {self.folder}" if inner.is_dir() else f"it has no folder {self.folder}"
-        layout = "\n    ├── ".join((f"└── {self.folder}", *self.train_files)) + f"\n    └── {self.test_file}"
-        advice = (
-            f"Give the folder that holds {self.folder} as root (--data.root), have it fetched with download=True "
-            f"(--data.download true), or unpack {self.name}'s Python version from "
-            "https://www.cs.toronto.edu/~kriz/cifar.html"
-        )
-        raise wrong_folder(self.name, inner.parent, problem, layout, advice)
 
     def _pictures(self, path: Path) -> TensorPictures:
         batch = read_batch(path)
@@ -82,3 +92,111 @@ class Cifar100(_Cifar):
     name, classes, label_key = "CIFAR-100", 100, "fine_labels"
     folder, test_file = "cifar-100-python", "test"
     train_files = ("train",)
+
+
+def read_batch(path: Path) -> dict[str, Any]:
+    """Read the dict in a pickle: keys as str, arrays of bytes as uint8 tensors, text of Python 2 as bytes.
+
+    DatasetError if the file is absent, damaged, no dict, or names anything but arrays of bytes. Nothing in it runs.
+    """
+    try:
+        require_regular(path)
+        if path.stat().st_size > _LARGEST:
+            raise DatasetError(f"{path} is too large to be a batch of CIFAR")
+        content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        if not isinstance(content, dict):
+            raise DatasetError(f"{path} is no batch of CIFAR: it holds a {type(content).__name__}, expected a dict")
+        return {_text(key): value.tensor() if isinstance(value, _Array) else value for key, value in content.items()}
+    except DatasetError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise DatasetError(f"{path} is no batch of CIFAR: {error}") from error
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged pickle raises any kind of error
+        reason = f"{type(error).__name__}: {error}"
+        raise DatasetError(f"{path} is truncated or damaged ({reason}): fetch it again") from error
+
+
+class _Kind:
+    """Stands for `numpy.dtype`; only unsigned bytes are known."""
+
+    def __init__(self, name: bytes | str, *_: object) -> None:
+        if _text(name) not in ("u1", "|u1", "uint8"):
+            raise pickle.UnpicklingError(f"its array is of {_text(name)!r}, expected 'u1', unsigned bytes")
+
+    def __setstate__(self, state: object) -> None:
+        """Ignore byte order and the like, which mean nothing for bytes."""
+
+
+class _Array:
+    """Stands for `numpy.ndarray`, or for its `_reconstruct`, after which a pickle sets the state."""
+
+    shape: tuple[int, ...]
+    content: bytes
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: tuple[object, tuple[int, ...], _Kind, bool, bytes]) -> None:
+        _, shape, _, by_columns, content = state
+        self._fill(content, shape, by_columns)
+
+    def _fill(self, content: bytes, shape: tuple[int, ...], by_columns: bool) -> None:
+        if math.prod(shape) != len(content) or any(size < 1 for size in shape):
+            raise pickle.UnpicklingError(f"its array of shape {shape} has {len(content)} bytes")
+        self.shape = shape[::-1] if by_columns else shape
+        self.content, self.by_columns = content, by_columns
+
+    def tensor(self) -> Tensor:
+        """Return the array as a uint8 tensor."""
+        values = torch.frombuffer(bytearray(self.content), dtype=torch.uint8).reshape(self.shape)
+        return values.permute(*reversed(range(values.dim()))) if self.by_columns else values
+
+
+class _FilledArray(_Array):
+    """Stands for numpy's `_frombuffer`, which protocol 5 calls."""
+
+    def __init__(self, content: bytes, _: _Kind, shape: tuple[int, ...], order: str) -> None:
+        self._fill(content, shape, order == "F")
+
+
+class _Latin(bytes):
+    """Stands for `_codecs.encode`, by which Python 3 writes bytes in protocol 2."""
+
+    def __new__(cls, text: str, encoding: str) -> "_Latin":
+        if encoding != "latin1":
+            raise pickle.UnpicklingError(f"its bytes are encoded as {encoding!r}, expected 'latin1'")
+        return super().__new__(cls, text.encode("latin1"))
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("its bytes have a state")
+
+
+_STAND_INS: dict[tuple[str, str], type] = {
+    ("_codecs", "encode"): _Latin,
+    ("numpy", "dtype"): _Kind,
+    ("numpy", "ndarray"): _Array,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _FilledArray for core in ("core", "_core")},
+}
+
+
+class _ArraysOnly(pickle._Unpickler):
+    """Python's unpickler; the one in C allocates whatever size the file claims."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _STAND_INS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of an array; refused")
+        return _STAND_INS[module, name]
+
+    def load_bytearray8(self: Any) -> None:  # the stubs lack the attributes of the base class
+        """Read before allocating, unlike the base class."""
+        size = int.from_bytes(self.read(8), "little")
+        self.append(bytearray(self.read(size)))
+
+    dispatch: ClassVar[Any] = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: load_bytearray8}
+
+
+def _text(value: object) -> str:
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)

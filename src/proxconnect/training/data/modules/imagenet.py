@@ -1,24 +1,27 @@
 """ImageNet, as folders of classes or as parquet shards, with pictures that are opened one by one."""
 
+import io
 import os
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 
 from proxconnect._support import extras
+from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.errors import DatasetError, wrong_folder
 from proxconnect.training.data.loaders import View
 from proxconnect.training.data.modules.base import ImageData
-from proxconnect.training.data.pictures import Pictures, Splits
-from proxconnect.training.data.sources.decoding import decoded
-from proxconnect.training.data.sources.parquet import read_parquet
+from proxconnect.training.data.order import blocks_in_window
+from proxconnect.training.data.pictures import Pictures, Splits, decoded
 from proxconnect.training.data.transforms import TransformOptions, augmented, opened
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 LAYOUT = """
 ├── train
@@ -43,11 +46,8 @@ UNSORTED = (
 )
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 
-
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's training pictures, in units of full brightness, as in torchvision and timm."""
-
-RESNETS = TransformOptions()
 
 
 class FolderPictures(Pictures):
@@ -65,10 +65,51 @@ class FolderPictures(Pictures):
         self.names = np.array([os.fsencode(os.path.relpath(path, folder)) for path, _ in found.samples])
         self.labels = torch.tensor(found.targets)
 
-    def open(self, index: int) -> "Image.Image":
+    def open(self, index: int) -> Image.Image:
         """Decode picture `index`, RGB."""
         path = self.folder / os.fsdecode(self.names[index])
         return decoded(path, str(path))
+
+
+class ParquetPictures(Pictures):
+    """The rows of `shards`, whose row groups are the blocks: a group is read whole, and the latest ones are kept."""
+
+    def __init__(self, shards: Sequence[Path]) -> None:
+        parts = [_sizes_and_labels(path) for path in shards]
+        self._groups = [(path, group) for path, (sizes, _) in zip(shards, parts, strict=True)
+                        for group in range(len(sizes))]  # fmt: skip
+        sizes = torch.tensor([size for sizes, _ in parts for size in sizes])
+        self._first = sizes.cumsum(0) - sizes
+        self.labels = torch.cat([labels for _, labels in parts])
+        if not len(self.labels):
+            raise DatasetError(f"{shards[0]} and all shards beside it hold no picture: fetch them again")
+        self.blocks = torch.arange(len(sizes)).repeat_interleave(sizes)
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._most_kept = blocks_in_window(self.blocks) + 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": OrderedDict()}
+
+    def open(self, index: int) -> Image.Image:
+        """Decode picture `index`, RGB."""
+        assert self.blocks is not None
+        block = int(self.blocks[index])
+        row = index - int(self._first[block])
+        content = self._group(block)[row].as_py()
+        path, group = self._groups[block]
+        where = f"{path}, row {row} of group {group},"
+        if content is None:
+            raise DatasetError(f"{where} has no bytes: the picture must be in the shard, not in a file that it names")
+        return decoded(io.BytesIO(content), where)
+
+    def _group(self, block: int) -> Any:
+        """Return the compressed pictures of a row group, an array of pyarrow."""
+        if block not in self._kept:
+            self._kept[block] = _compressed(*self._groups[block])
+            if len(self._kept) > self._most_kept:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(block)
+        return self._kept[block]
 
 
 class ImageNet(ImageData[Pictures]):
@@ -83,7 +124,7 @@ class ImageNet(ImageData[Pictures]):
 
     name, in_channels = "imagenet", 3
 
-    def __init__(self, transform: TransformOptions = RESNETS, **kwargs: Any) -> None:
+    def __init__(self, transform: TransformOptions = TransformOptions(), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.transform = transform
 
@@ -102,7 +143,8 @@ class ImageNet(ImageData[Pictures]):
         root = self._root
         for shards in (root, root / "data"):
             if any(shards.glob("train-*.parquet")):
-                return read_parquet(shards)
+                parts = [ParquetPictures(_shards(shards, split)) for split in ("train", "validation")]
+                return Splits(parts[0], parts[1], 1 + int(max(part.labels.max() for part in parts)))
         missing = [name for name in ("train", "val") if not (root / name).is_dir()]
         if missing:
             problem = f"it has neither a folder {missing[0]} nor files train-*.parquet"
@@ -123,3 +165,71 @@ class ImageNet(ImageData[Pictures]):
     def training_view(self, pictures: Pictures) -> View:
         """Crop and augment at random."""
         return partial(augmented, pictures, self.transform.for_training(MEAN, DEVIATION), self.seed)
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
+    shards = sorted(folder.glob(f"{split}-*.parquet"))
+    if not shards:
+        raise DatasetError(f"{folder} has no shards {split}-*.parquet beside the others: fetch them too")
+    counts = [re.fullmatch(r".*-(\d+)-of-(\d+)\.parquet", shard.name) for shard in shards]
+    expected = max((int(count[2]) for count in counts if count), default=len(shards))
+    if expected != len(shards):
+        raise DatasetError(f"{folder} has {len(shards)} of {expected} shards {split}-*.parquet: fetch the others too")
+    return shards
+
+
+def _sizes_and_labels(path: Path) -> tuple[list[int], Tensor]:
+    """Read the sizes of the row groups of a shard, and its labels, without its pictures."""
+    try:
+        with _opened(path) as file:
+            _check_columns(path, file.schema_arrow)
+            rows, size = file.metadata.num_rows, path.stat().st_size
+            if rows > size:  # rows that are all alike take no room in a shard
+                raise DatasetError(f"{path} claims {rows} pictures in {size} bytes: it is damaged, fetch it again")
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            column = file.read(["label"], use_threads=False)["label"]
+    except (OSError, _arrow().ArrowException) as error:
+        raise DatasetError(f"{path} is truncated or damaged ({error}): fetch it again") from error
+    if column.null_count:
+        raise DatasetError(f"{path} has pictures without a label: it cannot be trained or tested on")
+    labels = torch.tensor(column.to_numpy()).to(torch.int64)
+    if len(labels) and int(labels.min()) < 0:
+        raise DatasetError(f"{path} has labels below 0, which stand for labels kept secret: it cannot be used")
+    return sizes, labels
+
+
+def _check_columns(path: Path, schema: Any) -> None:
+    """Raise DatasetError unless column image has a field of bytes, and column label holds whole numbers."""
+    types = {field.name: field.type for field in schema}
+    kinds = _arrow().types
+    image, label = types.get("image"), types.get("label")
+    has_images = image is not None and kinds.is_struct(image) and any(_holds_pictures(field) for field in image)
+    if not has_images or label is None or not kinds.is_integer(label):
+        columns = ", ".join(f"{name}: {kind}" for name, kind in types.items())
+        raise DatasetError(f"{path} has columns {columns}; expected image: struct<bytes, path> and label: int64")
+
+
+def _holds_pictures(field: Any) -> bool:
+    kinds = _arrow().types
+    kind = field.type.value_type if kinds.is_dictionary(field.type) else field.type
+    return field.name == "bytes" and bool(kinds.is_binary(kind) or kinds.is_large_binary(kind))
+
+
+def _compressed(path: Path, group: int) -> Any:
+    """Read the pictures of a row group; one that many rows share is in memory once."""
+    try:
+        with _opened(path, shared=["image.bytes"]) as file:
+            column = file.read_row_group(group, ["image"], use_threads=False)["image"]
+            return column.combine_chunks().field("bytes")
+    except (OSError, _arrow().ArrowException) as error:
+        raise DatasetError(f"{path}, row group {group}, is damaged ({error}): fetch the shard again") from error
+
+
+def _opened(path: Path, shared: Sequence[str] = ()) -> Any:
+    """Open a shard for one reading, so that worker processes inherit no open file."""
+    require_regular(path)
+    return extras.require("pyarrow.parquet", "train").ParquetFile(path, memory_map=True, read_dictionary=shared)
+
+
+def _arrow() -> Any:
+    return extras.require("pyarrow", "train")

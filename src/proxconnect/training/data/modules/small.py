@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from proxconnect.training.data.augmentation import Standardisation, flipped_and_cropped, plain
+from proxconnect.training.data.dataset import read_digits
 from proxconnect.training.data.errors import downloading
+from proxconnect.training.data.idx import FASHION_MNIST_ROOT, read_fashion_mnist
 from proxconnect.training.data.loaders import View
 from proxconnect.training.data.modules.base import ImageData
 from proxconnect.training.data.pictures import Splits, TensorPictures
-from proxconnect.training.data.sources.digits import read_digits
-from proxconnect.training.data.sources.fashion_mnist import FASHION_MNIST_ROOT, read_fashion_mnist
 from proxconnect.training.data.transforms import TransformOptions, augmented, opened
 
 

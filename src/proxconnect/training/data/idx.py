@@ -32,11 +32,8 @@ _LARGEST = 1 << 30
 """The most bytes that are read from an IDX file."""
 
 
-def read_fashion_mnist(root: Path = FASHION_MNIST_ROOT) -> Splits[TensorPictures]:
-    """Read articles of clothing, grey, 28 x 28: 60000 to train, 10000 to test, or as many as the files hold.
-
-    DatasetError if a file is absent, damaged or of other shapes or labels. Source: Xiao 2017 (arXiv 1708.07747).
-    """
+def read_fashion_mnist(root: Path) -> Splits[TensorPictures]:
+    """Read both splits; DatasetError if a file is absent, damaged or of other shapes or labels."""
     train, test = (
         checked(
             read_idx(_find(root, f"{prefix}-images-idx3-ubyte")),

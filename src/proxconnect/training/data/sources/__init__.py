@@ -1,1 +1,0 @@
-"""Readers of data sets, none of which trusts a file."""
