@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from proxconnect._support.arguments import require_module
-from proxconnect.deploy.packed.file.architecture import persistent
+from proxconnect.deploy.packed.file.architecture import persistent, transplant
 from proxconnect.deploy.packed.file.layer_spec import DTYPES, LayerSpec
 from proxconnect.deploy.packed.half_vectors import Vectors, halved, is_vector, note_vectors
 from proxconnect.deploy.packed.layers.base import CompactLayer
@@ -15,7 +15,6 @@ from proxconnect.deploy.packed.layers.forms import spec_of
 from proxconnect.deploy.packed.layers.int8 import Int8Layer, levels_of, scale_of
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
 from proxconnect.deploy.packed.remainder import Remainder, remaining
-from proxconnect.deploy.packed.transplant import transplant
 from proxconnect.deploy.shippable import require_finite, require_own_finite, require_unwrapped
 from proxconnect.kernels.bits import pack_bits
 from proxconnect.layers import BinaryLayer

@@ -6,8 +6,7 @@ from typing import Literal
 from torch import nn
 
 from proxconnect.conversion.bypass import takers
-from proxconnect.deploy.packed.file.geometry import geometry_of
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec, geometry_of
 from proxconnect.deploy.packed.layers.forms import INT8
 from proxconnect.quantizer.quantizer import FLOAT_TYPES
 

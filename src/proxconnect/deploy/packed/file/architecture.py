@@ -1,19 +1,19 @@
 """The architecture of a packed file: the float model that must match it, and its copy with blank packed layers."""
 
+import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from proxconnect.deploy.packed.file.geometry import geometry_of
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec, geometry_of
 from proxconnect.deploy.packed.file.metadata import Metadata
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import BY_KIND, PackedParameter, PackedProjection
 from proxconnect.deploy.packed.layers.int8 import Int8Layer
-from proxconnect.deploy.packed.transplant import transplant
 from proxconnect.layers import BinaryLayer, BinaryMultiheadAttention
 from proxconnect.layers.attention import JOINT, SEPARATE
 from proxconnect.layers.fast_path import call_every_layer
@@ -77,6 +77,32 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
     return skeleton
 
 
+def transplant(
+    model: nn.Module, specs: Mapping[nn.Module, LayerSpec], memo: dict[int, Any]
+) -> tuple[nn.Module, dict[nn.Module, CompactLayer]]:
+    """Deep-copy `model` with blank packed layers in the place of the layers of `specs`.
+
+    The packed layers enter the memo of the copy first. So their float weights and quantizers are not copied, unless
+    another module holds them too.
+
+    Returns:
+        the copy, and the packed form of each layer, with weight and scale on the meta device.
+    """
+    forms = {layer: BY_KIND[spec.kind] for layer, spec in specs.items()}
+    packed = {layer: form.__new__(form) for layer, form in forms.items()}
+    memo |= {id(layer): form for layer, form in packed.items()}
+    # Tensors that modules computed and keep as attributes (weight norm does), which deepcopy refuses.
+    attributes = (value for module in model.modules() for value in vars(module).values())
+    memo |= {id(t): t.detach().clone() for t in attributes if isinstance(t, Tensor) and not t.is_leaf}
+    for name, layer in model.named_modules():
+        taken = [key for key in ("bits", "levels", "scale", "prepacked") if hasattr(layer, key)]
+        if layer in specs and taken:
+            raise ValueError(f"layer {name!r} has an attribute {taken[0]!r}, which its packed form needs: rename it")
+    for layer, form in packed.items():
+        form._become(layer, specs[layer], memo)
+    return copy.deepcopy(model, memo), packed
+
+
 def persistent(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
     """Yield every parameter and persistent buffer of the named modules, under each of its names."""
     for prefix, module in modules.items():
@@ -120,8 +146,17 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     if weight is None:
         raise ValueError(f"the weight of layer {name!r} is no plain parameter: remove its parametrization or pruning")
     _require_same_weight(name, weight, spec)
-    _require_same_geometry(name, layer, spec)
-    geometry = spec.geometry
+    geometry, outside = spec.geometry, geometry_of(layer)
+    if (geometry is None) != (outside is None):
+        has = "has no geometry" if geometry is None else "has a geometry"
+        raise ValueError(f"layer {name!r} {has} in the file, but is a {spec.kind}: {_DAMAGED}")
+    if geometry is not None and outside is not None:
+        theirs = asdict(outside)
+        for key, value in asdict(geometry).items():
+            if value != theirs[key]:
+                raise ValueError(
+                    f"layer {name!r} has {key} {value!r} in the file, but {theirs[key]!r} in the model: {PASS}"
+                )
     pads = geometry is not None and geometry.padding_mode == "zeros" and geometry.output_padding is None
     if spec.padding_value and not (spec.binary_input and pads):
         raise ValueError(f"layer {name!r} cannot pad with {spec.padding_value}: only a convolution of binary inputs "
@@ -166,14 +201,3 @@ def _require_same_weight(name: str, weight: Tensor, spec: LayerSpec) -> None:
     if weight.dtype != spec.dtype:
         raise ValueError(f"layer {name!r} is {spec.dtype} in the file, but {weight.dtype} in the model: pass "
                          f"model.to({spec.dtype})")  # fmt: skip
-
-
-def _require_same_geometry(name: str, layer: nn.Module, spec: LayerSpec) -> None:
-    geometry = geometry_of(layer)
-    if geometry is None or spec.geometry is None:
-        if geometry is not spec.geometry:
-            has = "has no geometry" if spec.geometry is None else "has a geometry"
-            raise ValueError(f"layer {name!r} {has} in the file, but is a {spec.kind}: {_DAMAGED}")
-        return
-    for key, inside, outside in spec.geometry.differences(geometry):
-        raise ValueError(f"layer {name!r} has {key} {inside!r} in the file, but {outside!r} in the model: {PASS}")

@@ -5,8 +5,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from proxconnect.deploy.packed.file.geometry import geometry_of
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec, geometry_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.by_kernels import KernelConv, KernelLinear, KernelProjection
 from proxconnect.deploy.packed.layers.int8 import Int8Embedding, Int8Layer
