@@ -15,8 +15,7 @@ from proxconnect.deploy.packed.file.architecture import PASS, persistent, requir
 from proxconnect.deploy.packed.file.metadata import Metadata
 from proxconnect.deploy.packed.half_vectors import is_vector, note_vectors
 from proxconnect.deploy.packed.layers.base import CompactLayer
-from proxconnect.deploy.packed.layers.by_kernels import Inputs, set_inputs, warn_unless_built
-from proxconnect.deploy.packed.layers.one_bit import PackedLayer
+from proxconnect.deploy.packed.layers.one_bit import Inputs, PackedLayer, set_inputs, warn_unless_built
 from proxconnect.deploy.shippable import require_finite
 
 
