@@ -46,12 +46,7 @@ class Checkpoint:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a file of `torch.save` or safetensors, without running any code in it. The tensors are mapped.
-
-    Raises:
-        CheckpointError: for a pickle of objects, a packed file or a damaged file.
-        OSError: if there is no file to read.
-    """
+    """Read a file of `torch.save` or safetensors, without running any code in it. The tensors are mapped."""
     is_safetensors = _is_safetensors(path)
     try:
         if is_safetensors:
@@ -94,15 +89,7 @@ def is_packed(path: Path) -> bool:
 
 
 def read_torch(path: Path, *, mmap: bool = True) -> object:
-    """Read a file of `torch.save` to the CPU, without running any code in it.
-
-    Args:
-        path: the file, which may be of the zip format or of the older one.
-        mmap: whether to map the tensors of a zip file instead of copying them.
-
-    Raises:
-        ValueError: for any other file. The message does not name the path.
-    """
+    """Read a file of `torch.save` to the CPU, without running any code in it; ValueError does not name the path."""
     if path.suffix == ".safetensors":  # torch would read it as one
         raise ValueError("it is no safetensors file, though it is called one: rename what torch wrote to .pt")
     require_regular(path)
@@ -175,16 +162,7 @@ class Matched:
 
 
 def match(checkpoint: Checkpoint, model: nn.Module, prefix: str | None = None) -> Matched:
-    """Find the tensors of `model`, a float or binary network, in a checkpoint.
-
-    Args:
-        checkpoint: the file.
-        model: the network that was trained, with any weights.
-        prefix: the prefix of its names in the file, or None to find it.
-
-    Raises:
-        CheckpointError: if no tensor of the network is there, or if the network is there twice.
-    """
+    """Find the tensors of a network in a checkpoint; CheckpointError if it is not there, or there twice."""
     names = set(model.state_dict())
     places = Counter(_places(checkpoint.tensors, names))
     if prefix is None:

@@ -34,12 +34,7 @@ def openvino_package() -> Any:
 
 @cache
 def _core() -> Any:
-    """Return a core that lives as long as the process.
-
-    A core that compiles for CPUs gives its thread another stack for signals, and restores the previous one when it is
-    deleted. If two cores are deleted in the order of their creation, the restored stack no longer exists. Then the next
-    signal that Python handles kills the process silently.
-    """
+    """Return a core that lives as long as the process: deleting two of them can kill it at its next signal."""
     return openvino_package().Core()
 
 

@@ -127,20 +127,18 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
 
 
 def _remaining(model: nn.Module) -> dict[nn.Module, LayerSpec]:
-    """Return the specs of the 8-bit forms of float `nn.Linear`, `nn.Conv2d` and `nn.Embedding` layers.
-
-    Subclasses are left out. So are layers whose weight is shared, is no plain parameter or is used by another module,
-    and embeddings with `max_norm`, which write to their weight. ValueError for a weight that has NaN or infinite
-    entries, or no values yet.
-    """
+    """Return the specs of the 8-bit forms of float layers that own their weight and do not write to it."""
     owners = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     bypassed = takers(model)
     found = {}
     for name, layer in model.named_modules():
-        if type(layer) not in INT8 or layer in bypassed or not _is_plain(layer):
+        if type(layer) not in INT8 or layer in bypassed or "forward" in vars(layer):
             continue
-        weight = layer._parameters["weight"]
-        if weight is None or owners[id(weight)] > 1:
+        weight, padding = layer._parameters.get("weight"), getattr(layer, "padding", ())
+        if type(weight) is not nn.Parameter or owners[id(weight)] > 1 or getattr(layer, "max_norm", None) is not None:
+            continue
+        is_cropping = isinstance(padding, tuple) and any(size < 0 for size in padding)
+        if weight.dtype not in FLOAT_TYPES or not weight.numel() or is_cropping:
             continue
         if weight.is_meta or not bool(weight.isfinite().all()):
             fault = "is on the meta device" if weight.is_meta else "has NaN or infinite entries"
@@ -149,12 +147,3 @@ def _remaining(model: nn.Module) -> dict[nn.Module, LayerSpec]:
         kind = INT8[type(layer)].kind
         found[layer] = LayerSpec(kind, tuple(weight.shape), dtype=weight.dtype, geometry=geometry_of(layer))
     return found
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    weight = layer._parameters.get("weight")
-    if "forward" in vars(layer) or type(weight) is not nn.Parameter or getattr(layer, "max_norm", None) is not None:
-        return False
-    padding = getattr(layer, "padding", ())
-    is_cropping = isinstance(padding, tuple) and any(size < 0 for size in padding)
-    return weight.dtype in FLOAT_TYPES and weight.numel() > 0 and not is_cropping

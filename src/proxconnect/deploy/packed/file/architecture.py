@@ -45,20 +45,16 @@ def require_float(model: nn.Module) -> None:
 
 
 def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
-    """Copy the architecture with packed layers; every tensor that the file holds is on the meta device.
-
-    Raises:
-        ValueError: for a layer that the model lacks, or whose type, shape, dtype or geometry differs from the file's.
-    """
+    """Copy the architecture, if it matches, with packed layers; each tensor of the file is on the meta device."""
     modules = dict(model.named_modules(remove_duplicate=False))
     specs: dict[nn.Module, LayerSpec] = {}
-    raw: dict[tuple[str, str], LayerSpec] = {}
+    raw: dict[tuple[str, str], tuple[type[PackedParameter], LayerSpec]] = {}
     for name, spec in metadata.layers.items():
         packed = BY_KIND.get(spec.kind)
         if packed is None:
             raise ValueError(f"layer {name!r} has the unknown type {spec.kind!r}: known are {', '.join(BY_KIND)}")
         if issubclass(packed, PackedParameter):
-            raw[_same_parameter(name, modules, spec)] = spec
+            raw[_same_parameter(name, modules, spec)] = packed, spec
             continue
         layer = modules.get(name)
         if layer is None:
@@ -72,7 +68,17 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
         is_parameter = isinstance(tensor, nn.Parameter)
         placeholders[id(tensor)] = nn.Parameter(blank, requires_grad=False) if is_parameter else blank
     skeleton = transplant(model, specs, placeholders)[0]
-    _adopt_parameters(skeleton, raw)
+    owners = dict(skeleton.named_modules(remove_duplicate=False))
+    adopted: dict[tuple[nn.Module, str], LayerSpec] = {}
+    for (owner_name, name), (form, spec) in raw.items():
+        owner = owners[owner_name]
+        if (owner, name) not in adopted:
+            if form is PackedProjection:
+                owner.__class__ = BinaryMultiheadAttention
+            adopt(owner, name, form.unfilled(spec))
+        if adopted.setdefault((owner, name), spec) != spec:
+            raise ValueError(f"{name!r} of {called(owner_name)} is shared in the model, but not in the file: pass the "
+                             "same architecture")  # fmt: skip
     call_every_layer(skeleton)
     return skeleton
 
@@ -84,9 +90,6 @@ def transplant(
 
     The packed layers enter the memo of the copy first. So their float weights and quantizers are not copied, unless
     another module holds them too.
-
-    Returns:
-        the copy, and the packed form of each layer, with weight and scale on the meta device.
     """
     forms = {layer: BY_KIND[spec.kind] for layer, spec in specs.items()}
     packed = {layer: form.__new__(form) for layer, form in forms.items()}
@@ -114,23 +117,6 @@ def persistent(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]
 def called(name: str) -> str:
     """Name a module in an error message by its qualified name."""
     return f"module {name!r}" if name else "the model itself"
-
-
-def _adopt_parameters(skeleton: nn.Module, raw: Mapping[tuple[str, str], LayerSpec]) -> None:
-    """Put blank packed parameters in the place of float ones, by the names of owner and parameter."""
-    owners = dict(skeleton.named_modules(remove_duplicate=False))
-    adopted: dict[tuple[nn.Module, str], LayerSpec] = {}
-    for (owner_name, name), spec in raw.items():
-        owner = owners[owner_name]
-        if (owner, name) not in adopted:
-            packed = BY_KIND[spec.kind]
-            assert issubclass(packed, PackedParameter)
-            if packed is PackedProjection:
-                owner.__class__ = BinaryMultiheadAttention
-            adopt(owner, name, packed.unfilled(spec))
-        if adopted.setdefault((owner, name), spec) != spec:
-            raise ValueError(f"{name!r} of {called(owner_name)} is shared in the model, but not in the file: pass the "
-                             "same architecture")  # fmt: skip
 
 
 def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:

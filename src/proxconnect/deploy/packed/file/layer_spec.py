@@ -54,10 +54,6 @@ class Geometry:
     padding_mode: str
     output_padding: tuple[int, ...] | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that stands in the metadata."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
     @classmethod
     def from_json(cls, entry: object, dimensions: int) -> "Geometry":
         """Read an object of the metadata, for a kernel of `dimensions`; ValueError names the wrong option."""
@@ -135,15 +131,10 @@ class LayerSpec:
     def to_json(self) -> dict[str, Any]:
         """Return the entry of the metadata, without keys that have their default value."""
         held = self.accumulator
-        entry = {
-            "type": self.kind, "shape": list(self.shape), "scale": self.scale,
-            "dtype": str(self.dtype).removeprefix("torch."), "binary_input": self.binary_input,
-            "accumulator": None if held is None else {key: getattr(held, key) for key in _ACCUMULATOR_KEYS},
-            "padding_value": self.padding_value,
-            "geometry": None if self.geometry is None else self.geometry.to_json(),
-            "channel_dims": None if self.channel_dims is None else list(self.channel_dims),
-            "input_shift": self.input_shift,
-        }  # fmt: skip
+        accumulator = None if held is None else {key: getattr(held, key) for key in _ACCUMULATOR_KEYS}
+        dtype = str(self.dtype).removeprefix("torch.")
+        entry = {"type": self.kind, **asdict(self), "dtype": dtype, "accumulator": accumulator}
+        del entry["kind"]
         return {key: value for key, value in entry.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
 
     @classmethod

@@ -53,10 +53,7 @@ def storable(name: str, tensor: Tensor) -> Tensor:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors that lie in main memory to a safetensors file.
-
-    Wide dtypes come first, which aligns all tensors. Equal input gives equal bytes.
-    """
+    """Write tensors in main memory. Wide dtypes come first, which aligns all; equal input gives equal bytes."""
     names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -84,14 +81,7 @@ def seal(path: Path) -> None:
 
 
 def open_checked(path: Path) -> Any:
-    """Open a file with `safetensors.safe_open`, a context manager, after all checks.
-
-    Safetensors checks the header against the size of the file. The checksum is compared if the file has one.
-
-    Raises:
-        ValueError: for a damaged file or another kind of file; the message states which.
-        OSError: if the file cannot be read.
-    """
+    """Open a file with `safetensors.safe_open`, a context manager; ValueError if it is damaged or of another kind."""
     from safetensors import SafetensorError, safe_open
 
     require_regular(path)
@@ -116,14 +106,10 @@ def open_checked(path: Path) -> Any:
 
 
 def tensor_of(file: Any, name: str) -> Tensor:
-    """Map a tensor of a file that `open_checked` opened.
-
-    Its pages are read on first access, and writes to them stay in this process. A tensor that is not aligned for its
-    dtype is copied. So is every tensor on Windows, which cannot replace a mapped file.
-    """
+    """Map a tensor of an open file, or copy it if it is not aligned for its dtype; writes stay in this process."""
     tensor: Tensor = file.get_tensor(name)
     is_aligned = tensor.data_ptr() % tensor.itemsize == 0
-    return tensor if is_aligned and sys.platform != "win32" else tensor.clone()
+    return tensor if is_aligned and sys.platform != "win32" else tensor.clone()  # Windows replaces no mapped file
 
 
 def _digits(file: BufferedIOBase) -> bytes:

@@ -218,14 +218,9 @@ def scale_of(weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def error(layer: Int8Layer, float_layer: nn.Module, input: Tensor) -> tuple[float, float]:
-    """Measure the error of an 8-bit layer on an input, and compute the largest error that it may have.
+    """Return max|y − y'| and the largest error bound of an output, both divided by max|y'|; ValueError if y' is 0.
 
-    Returns:
-        max|y − y'| and the largest error bound of an output, both divided by max|y'|, where y' is the float layer's
-        output in float64.
-
-    Raises:
-        ValueError: if all outputs are 0.
+    y' is the float layer's output in float64.
     """
     weight, bias = float_layer.weight, getattr(float_layer, "bias", None)
     assert isinstance(weight, Tensor)

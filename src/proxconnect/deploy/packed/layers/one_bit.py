@@ -20,16 +20,10 @@ from proxconnect.layers.react import Shift
 from proxconnect.pairs.prox import sign
 
 WORTH_TABLES = (32, 128)
-"""The outputs of a group and the entries of a patch from which kernels are worth it for convolutions of floats.
-
-Below them torch is faster, because it has few weights to unpack.
-"""
+"""The outputs of a group and the entries of a patch from which kernels beat torch in convolutions of floats."""
 
 WORTH_UNPACKING = 300_000
-"""The multiply-adds, with the stride ignored, below which the kernels are faster even then.
-
-On so small an image unpacking takes longer than the product. The number holds for one group.
-"""
+"""The multiply-adds of one group, with the stride ignored, below which they do so on any weight."""
 
 Inputs = Literal["exact", "int8"]
 """The precision of float inputs in kernels: as they are, or rounded to 8 bits row by row, which is faster."""
@@ -221,10 +215,8 @@ class KernelConv(KernelLayer):
         return outputs >= WORTH_TABLES[0] and entries >= WORTH_TABLES[1]
 
     def geometry(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
-        """Return the weight's shape, stride, padding, dilation, each for height and width, and groups, for the kernels.
-
-        The padding is 0 if the padding mode is not "zeros", because such an input is padded first.
-        """
+        """Return the weight's shape, stride, padding, dilation and groups, in two dimensions, for the kernels."""
+        # An input that is not padded with zeros is padded first.
         padding = tuple(self._reversed_padding_repeated_twice[::-2]) if self.padding_mode == "zeros" else (0, 0)
         return self._kernel_shape(), _two(self.stride, 1), _two(padding, 0), _two(self.dilation, 1), self.groups
 
