@@ -23,7 +23,7 @@ from rich.table import Table
 from torch.nn import functional
 
 from proxconnect import Accumulator, kernels
-from proxconnect.export.openvino_runtime import compiled
+from proxconnect.export.openvino import compiled
 from proxconnect.kernels.bits import pack_bits
 
 SHAPES = ((2048, 2048, 2048), (197, 768, 192), (16, 4096, 4096), (1, 4096, 4096), (1, 11008, 4096))

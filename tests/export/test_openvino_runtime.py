@@ -11,7 +11,7 @@ TWO_THAT_GO_AS_THEY_CAME = """
 import gc, os, signal
 import numpy as np
 from openvino import Model, opset1
-from proxconnect.export.openvino_runtime import compiled
+from proxconnect.export.openvino import compiled
 
 def network():
     x = opset1.parameter([1, 4], np.float32)
@@ -31,7 +31,7 @@ import sys, time
 deeds = []
 sys.addaudithook(lambda event, _: deeds.append(event) if event in ("os.fork", "socket.getaddrinfo") else None)
 import torch
-from proxconnect.export.openvino_runtime import openvino_package
+from proxconnect.export.openvino import openvino_package
 
 openvino_package().convert_model(torch.nn.ReLU(), example_input=torch.zeros(1, 4))
 time.sleep(0.5)  # a report would go from a thread

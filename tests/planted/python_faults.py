@@ -66,8 +66,8 @@ PACKING: tuple[Fault, ...] = (
     fault(
         "dtype-of-a-scale", "a packed scale is float32 whatever the layer's dtype",
         "deploy/packed/test_pack.py deploy/packed/test_packed_kinds.py",
-        (f"{SRC}/deploy/packed/packing.py", "scale.to(layer.latent.dtype, copy=True)",
-         "scale.to(torch.float32, copy=True)"),
+        (f"{SRC}/deploy/packed/packing.py", "hard_scale.to(layer.latent.dtype, copy=True)",
+         "hard_scale.to(torch.float32, copy=True)"),
     ),
     fault(
         "threshold-at-zero", "between two layers of signs, a sum that becomes 0 is -1",

@@ -21,7 +21,6 @@ OTHERWISE = {
     "cli/bench/benchmark.py": "a folder of its own that is deleted",
     "cli/bench/peak_memory.py": "a folder of its own that is deleted",
     "cli/command.py": "the null device",
-    "deploy/packed/file/checksum.py": "the file that a caller replaces",
     "deploy/packed/file/tensor_file.py": "the file that a caller replaces",
     "inspection/memory.py": "a file of the system",
     "training/study/ledger.py": "lines that are added",

@@ -21,10 +21,7 @@ _INNER = {
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Return True unless an entry is NaN or infinite; a tensor on the meta device counts as finite.
-
-    Of a DTensor only the entries of this rank count.
-    """
+    """Return True unless an entry is NaN or infinite, of a DTensor one of this rank; a meta tensor counts as finite."""
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
     if tensor.is_meta or not tensor.numel():

@@ -27,12 +27,10 @@ def to_floats(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Warns:
         BinaryInputsWarning: if layers have binary inputs, which the float network does not.
     """
-    tensors = {name: _stored(name, tensor) for name, tensor in hard_state_dict(model).items()}
+    tensors = {}
+    for name, tensor in hard_state_dict(model).items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{name!r} is extra state, which a file of tensors cannot hold: remove it first")
+        tensors[name] = tensor_file.storable(name, tensor)
     with replacing(path) as temporary:
         tensor_file.write(temporary, tensors, {"format": "pt"})  # transformers requires this entry
-
-
-def _stored(name: str, tensor: object) -> Tensor:
-    if not isinstance(tensor, Tensor):
-        raise ValueError(f"{name!r} is extra state, which a file of tensors cannot hold: remove it first")
-    return tensor_file.storable(name, tensor)

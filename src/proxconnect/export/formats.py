@@ -13,8 +13,7 @@ from proxconnect._support import extras
 from proxconnect._support.example import arguments, tensors_in
 from proxconnect.export.floats import to_floats
 from proxconnect.export.onnx import to_onnx
-from proxconnect.export.openvino import to_openvino
-from proxconnect.export.openvino_runtime import compiled
+from proxconnect.export.openvino import compiled, to_openvino
 from proxconnect.export.qonnx import to_qonnx
 
 File = str | os.PathLike[str]

@@ -7,6 +7,7 @@ table of its signs. That depends on no input, so runtimes do it once, when they 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from math import prod
 from typing import Any
 
@@ -20,11 +21,7 @@ from proxconnect.export.portable import ExportError, portable_program
 from proxconnect.kernels.bits import unpack_bits
 
 OPSET = 18
-"""The version of the ONNX standard."""
-
 MOST_BYTES = 2**31 - 1
-"""The most bytes of one ONNX file."""
-
 _MOST_FOLDED = 64
 """The most entries of a constant that is computed in advance: shapes are, unpacked weights are not."""
 
@@ -118,15 +115,9 @@ class BinaryParts:
 def onnx_graph(
     packed: nn.Module, example: Any, *, any_batch: bool, rewrite: Callable[[Any, BinaryParts], None] | None = None
 ) -> Any:
-    """Return the `onnx_ir.Model` of a packed model; `rewrite` may change its binary parts before it is simplified.
-
-    Raises:
-        ValueError: for a model that is not packed.
-        ExportError: if `torch.export` or `torch.onnx` cannot take the model.
-        MissingExtraError: without `pip install 'proxconnect[export]'`.
-    """
+    """Return the `onnx_ir.Model` of a packed model; `rewrite` may change its binary parts before it is simplified."""
     extras.require("onnx", "export")
-    extras.require("onnxscript", "export")
+    optimizer, common = extras.require("onnxscript.optimizer", "export"), import_module("onnx_ir.passes.common")
     program, parts = portable_program(packed, example, any_batch=any_batch), BinaryParts()
     try:
         written = torch.onnx.export(
@@ -136,24 +127,17 @@ def onnx_graph(
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(f"torch.onnx cannot write {type(packed).__name__}: {str(error).splitlines()[0]}") from error
     assert written is not None
+    model = written.model
     if rewrite is not None:
-        rewrite(written.model, parts)
-    _simplify(written.model)
-    if vectors_of(packed) == "float16":
-        _store_halves(written.model)
-    return written.model
-
-
-def _simplify(model: Any) -> None:
-    """Compute what depends on shapes alone, store each constant once, and drop what no runtime reads."""
-    from onnx_ir.passes import common
-    from onnxscript import optimizer
-
+        rewrite(model, parts)
     optimizer.optimize_ir(model, input_size_limit=_MOST_FOLDED, output_size_limit=_MOST_FOLDED)
     common.ClearMetadataAndDocStringPass()(model)
     common.RemoveUnusedNodesPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.DeduplicateInitializersPass(size_limit=4096)(model)
+    if vectors_of(packed) == "float16":
+        _store_halves(model)
+    return model
 
 
 def _store_halves(model: Any) -> None:

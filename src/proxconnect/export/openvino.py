@@ -1,7 +1,12 @@
-"""OpenVINO networks of packed models: a convolution of signs with signs is a `BinaryConvolution`."""
+"""OpenVINO networks of packed models: a convolution of signs with signs is a `BinaryConvolution`.
+
+OpenVINO runs in this process with one core, and without telemetry.
+"""
 
 import os
+import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +14,35 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from proxconnect._support import extras
 from proxconnect._support.atomic import replacing_together
 from proxconnect.export.onnx import BinaryParts, onnx_graph, write
-from proxconnect.export.openvino_runtime import openvino_package
 
 _BELOW_ZERO = -float(torch.finfo(torch.float32).tiny)
 """The largest normal number below 0. Numbers above it are +1, both zeros included."""
+
+
+def openvino_package() -> Any:
+    """Import `openvino` without its telemetry; MissingExtraError if it is not installed.
+
+    The telemetry would report imports and conversions, from a process that it forks within a thread. If `openvino` is
+    imported already, it stays on.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes the import fail
+    return extras.require("openvino", "export")
+
+
+@cache
+def _core() -> Any:
+    """Return a core that lives as long as the process: deleting two of them can kill it at its next signal."""
+    return openvino_package().Core()
+
+
+def compiled(network: Any, **options: object) -> Any:
+    """Compile an `openvino.Model`, or a file of one, for CPUs; it computes in float32 even where bfloat16 is faster."""
+    if isinstance(network, os.PathLike):
+        network = os.fspath(network)
+    return _core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **options})
 
 
 def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, any_batch: bool = False) -> None:
@@ -55,21 +83,15 @@ def openvino_network(packed: nn.Module, example: Any, *, any_batch: bool = False
         network = core.read_model(file)
     for node in network.get_ordered_ops():
         if node.get_type_name() == "Gather":
-            _index_by_bytes(node)
+            # After a conversion of a weight's bytes, OpenVINO takes the weight for one of 8 bits, and rounds the inputs
+            # of its product.
+            convert = node.input_value(1).get_node()
+            if convert.get_type_name() == "Convert" and convert.get_input_element_type(0).get_type_name() == "u8":
+                node.input(1).replace_source_output(convert.input_value(0))
         elif node.get_type_name() == "Convolution" and not any_batch:
             named.make_binary(node)
     network.validate_nodes_and_infer_types()
     return network
-
-
-def _index_by_bytes(gather: Any) -> None:
-    """Look signs up by the bytes of a weight as they are.
-
-    After a conversion of the bytes, OpenVINO takes the weight for one of 8 bits, and rounds the inputs of its product.
-    """
-    convert = gather.input_value(1).get_node()
-    if convert.get_type_name() == "Convert" and convert.input_value(0).get_element_type().get_type_name() == "u8":
-        gather.input(1).replace_source_output(convert.input_value(0))
 
 
 class _NamedParts:
@@ -110,28 +132,15 @@ class _NamedParts:
 
 def binary_convolution(node: Any, bits: Tensor) -> Any:
     """Return the binary convolution that replaces a convolution by ±1; `bits` is its weight, 1 for +1 and 0 for -1."""
-    from openvino import opset1
-
-    how = node.get_attributes()
+    openvino = openvino_package()
+    opset1, how = openvino.opset1, node.get_attributes()
+    # The compiler would turn -1 and 1 into floats first, but takes 0 and 1.
+    threshold, zero, one = (opset1.constant(np.full((1, 1, 1, 1), v, np.float32)) for v in (_BELOW_ZERO, 0.0, 1.0))
+    image = opset1.fake_quantize(node.input_value(0), threshold, threshold, zero, one, 2)
+    # Kernels read each byte from the lowest bit, and constants begin with the highest.
+    turned = bits.view(-1, 8).flip(1).flatten().tolist()
+    weight = openvino.op.Constant(openvino.Type.u1, openvino.Shape(list(bits.shape)), turned)
     return opset1.binary_convolution(
-        _as_bits(node.input_value(0)), _constant(bits), how["strides"], how["pads_begin"], how["pads_end"],
+        image, weight, how["strides"], how["pads_begin"], how["pads_end"],
         how["dilations"], "xnor-popcount", 0.0, "explicit",
     )  # fmt: skip
-
-
-def _as_bits(values: Any) -> Any:
-    """Return 1 for values of at least 0, else 0: the compiler would turn -1 and 1 into floats first."""
-    from openvino import opset1
-
-    threshold, zero, one = (opset1.constant(np.full((1, 1, 1, 1), v, np.float32)) for v in (_BELOW_ZERO, 0.0, 1.0))
-    return opset1.fake_quantize(values, threshold, threshold, zero, one, 2)
-
-
-def _constant(bits: Tensor) -> Any:
-    """Return a constant of bits, whose number is a multiple of 8.
-
-    The bytes are reversed, because kernels read each from the lowest bit, and constants begin with the highest.
-    """
-    openvino = openvino_package()
-    turned = bits.view(-1, 8).flip(1).flatten().tolist()
-    return openvino.op.Constant(openvino.Type.u1, openvino.Shape(list(bits.shape)), turned)

@@ -46,20 +46,23 @@ def _(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
 
 
 def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> ExportedProgram:
-    """Trace a packed model with `torch.export`, for inputs like the example.
-
-    With `any_batch` the first dimension of every tensor in the example is the batch, and its size is left open.
-
-    Raises:
-        ValueError: for a model that is not packed.
-        ExportError: if `torch.export` cannot take the model.
-    """
-    model = _portable(packed)
-    args, kwargs = arguments(model, _with_two(example) if any_batch else example)
+    """Trace a packed model, layer by layer, with `torch.export`; with `any_batch` the size of the batch is open."""
+    require_module(packed, "export of a packed model")
+    if not any(isinstance(module, PackedLayer) for module in packed.modules()):
+        raise ValueError("the model is not packed: export pc.pack(model)")
+    with layer_by_layer(packed):
+        model = copy.deepcopy(packed)
+    for module in model.modules():
+        if isinstance(module, CompactLayer):
+            form: Any = type(module)
+            module.__class__ = _portable_class(form)
+    if any_batch:  # torch.export would take a batch of 1 for a constant
+        example = tree_map_only(Tensor, lambda t: torch.cat([t, t]) if t.dim() and t.shape[0] == 1 else t, example)
+    args, kwargs = arguments(model, example)
     sizes = None
     if any_batch:
         bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
-        sizes = {name: tree_map(_open_batch, value) for name, value in bound.items()}
+        sizes = tree_map(lambda v: {0: Dim.DYNAMIC} if isinstance(v, Tensor) and v.dim() else None, dict(bound))
     try:
         with torch.no_grad():
             return torch.export.export(model, args, kwargs, dynamic_shapes=sizes, strict=False)
@@ -70,29 +73,6 @@ def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> Exp
             f"torch.export makes no graph of {type(packed).__name__}: {reason} (a forward must not decide by the "
             f"values of tensors{batch})"
         ) from error
-
-
-def _with_two(example: Any) -> Any:
-    """Double a batch of 1, a size that torch.export would take for a constant."""
-    return tree_map_only(Tensor, lambda t: torch.cat([t, t]) if t.dim() and t.shape[0] == 1 else t, example)
-
-
-def _open_batch(value: Any) -> dict[int, Any] | None:
-    return {0: Dim.DYNAMIC} if isinstance(value, Tensor) and value.dim() else None
-
-
-def _portable(model: nn.Module) -> nn.Module:
-    """Copy a packed model so that it computes with torch and the two operators alone, layer by layer."""
-    require_module(model, "export of a packed model")
-    if not any(isinstance(module, PackedLayer) for module in model.modules()):
-        raise ValueError("the model is not packed: export pc.pack(model)")
-    with layer_by_layer(model):
-        twin = copy.deepcopy(model)
-    for module in twin.modules():
-        if isinstance(module, CompactLayer):
-            form: Any = type(module)
-            module.__class__ = _portable_class(form)
-    return twin
 
 
 @functools.cache

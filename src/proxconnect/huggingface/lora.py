@@ -15,8 +15,7 @@ def for_binary(config: LoraConfig) -> LoraConfig:
     lost silently. `get_peft_model` raises TypeError if a target is another binary layer: the adapter of a convolution
     would be of the same class, and so binary itself.
     """
-    around: dict[Any, Any] = {BinaryLinear: LoraBinaryLinear, BinaryLayer: _refuse}
-    config._register_custom_module(around)
+    config._register_custom_module({BinaryLinear: LoraBinaryLinear, BinaryLayer: _refuse})  # type: ignore[dict-item]
     return config
 
 

@@ -1,7 +1,9 @@
 """Binary networks in transformers: `from_pretrained` binarizes a float checkpoint, or loads a binary one."""
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from glob import escape
 from typing import Any
 
 from torch import nn
@@ -12,14 +14,14 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from proxconnect._support.text import some
 from proxconnect.conversion import binarize
 from proxconnect.conversion.patterns import Keep
-from proxconnect.huggingface import config_values
-from proxconnect.huggingface.config_values import Names
 from proxconnect.layers import Accumulator, BinaryLayer, add_thresholds
 from proxconnect.pairs import PAIRS
 from proxconnect.quantizer.quantizer import Scale
 
 METHOD = "proxconnect"
-"""The value of `quant_method` in a config.json."""
+
+Names = str | Mapping[str, str | None] | None
+"""The name of a pair in `PAIRS`, or such names by patterns of layer names."""
 
 
 @register_quantization_config(METHOD)
@@ -53,15 +55,13 @@ class ProxConnectConfig(QuantizationConfigMixin):
                 f"ProxConnectConfig knows no {', '.join(sorted(unknown))}: this file may be of a newer version"
             )
         self.quant_method = METHOD  # type: ignore[assignment]  # it is typed as one of transformers' own
-        self.weights, self.activations = (
-            config_values.names("weights", weights),
-            config_values.names("activations", activations),
-        )
+        self.weights, self.activations = _named("weights", weights), _named("activations", activations)
         if weights is None:
             raise ValueError(f"weights of a configuration is null: name a pair ({', '.join(PAIRS)})")
-        self.scale, self.keep, self.padding_value = scale, config_values.kept(keep), padding_value
-        self.accumulator, self.layers = config_values.accumulator(accumulator), config_values.layers(layers)
-        self.thresholds = config_values.thresholds(thresholds)
+        self.scale, self.padding_value = scale, padding_value
+        self.keep = keep if isinstance(keep, str) else _strings("keep", keep, Sequence)
+        self.accumulator, self.layers = _accumulator(accumulator), _layers(layers)
+        self.thresholds = _strings("thresholds", thresholds, list | tuple)
 
     def binarize(self, model: nn.Module) -> None:
         """Binarize a float network in place, and note the pairs of each layer in `layers`."""
@@ -72,25 +72,8 @@ class ProxConnectConfig(QuantizationConfigMixin):
     def binarize_again(self, model: nn.Module) -> None:
         """Binarize a float network in place with the pairs in `layers`."""
         layers = self.layers or {}
-        weights, inputs = ({_exactly(name): pairs[i] for name, pairs in layers.items()} for i in (0, 1))
+        weights, inputs = ({escape(name): pairs[i] for name, pairs in layers.items()} for i in (0, 1))
         self._binarize(model, weights, inputs if any(inputs.values()) else None, None)
-
-    def note_later_changes(self, model: nn.Module) -> None:
-        """Note the layers with learned thresholds in `thresholds`.
-
-        Warn of layers that became binary after loading, because `layers` lacks them. A Trainer that has the network can
-        resume from such a checkpoint, but `from_pretrained` cannot load it.
-        """
-        binary = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
-        unknown = [name for name in binary if not _is_within(name, self.layers or {})]
-        if unknown:
-            warnings.warn(
-                f"{some(unknown)} became binary after the network was loaded, which its config.json does not say: "
-                "from_pretrained cannot load what is saved. Let ProxConnectConfig choose the layers, or save a network "
-                "with binary parameters by torch.save(model.state_dict(), path), or packed by pc.save",
-                stacklevel=4,
-            )
-        self.thresholds = [name for name, layer in binary.items() if layer.input_shift is not None] or None
 
     def _binarize(self, model: nn.Module, weights: Names, activations: Names, keep: Keep) -> None:
         accumulator = None if self.accumulator is None else Accumulator(**self.accumulator)
@@ -107,15 +90,42 @@ class ProxConnectConfig(QuantizationConfigMixin):
             add_thresholds(layer)
 
 
-def _is_within(name: str, layers: Collection[str]) -> bool:
-    """Return True for the name of one of `layers` or of a module inside one, such as a projection of attention."""
-    parts = name.split(".")
-    return any(".".join(parts[:end]) in layers for end in range(len(parts) + 1))
+def _named(part: str, choice: Names) -> Names:
+    """Return the pairs of weights or activations as plain data; ValueError for any other value."""
+    for name in choice.values() if isinstance(choice, Mapping) else [choice]:
+        if name is not None and not (isinstance(name, str) and name in PAIRS):
+            raise ValueError(f"{part} of a configuration are names of pairs ({', '.join(PAIRS)}); got {name!r}: for a "
+                             "pair of your own load the float network and call binarize")  # fmt: skip
+    return dict(choice) if isinstance(choice, Mapping) else choice
 
 
-def _exactly(name: str) -> str:
-    """Return the pattern that matches this name alone."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+def _accumulator(given: Accumulator | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if given is None or isinstance(given, Accumulator):
+        return None if given is None else asdict(given)
+    known = {field.name for field in fields(Accumulator)}
+    if not isinstance(given, Mapping) or not set(given) <= known or type(given.get("slope", 2.0)) not in (int, float):
+        raise ValueError(f"accumulator of a configuration has {', '.join(sorted(known))}; got {given!r}")
+    return asdict(Accumulator(**given))
+
+
+def _layers(given: Mapping[str, Sequence[str | None]] | None) -> dict[str, list[str | None]] | None:
+    if given is None:
+        return None
+    for couple in given.values() if isinstance(given, Mapping) else [given]:
+        if not isinstance(couple, list | tuple) or len(couple) != 2 or couple[0] is None:
+            raise ValueError("layers of a configuration have a couple of pairs each, as ['bnn++', null] for weights "
+                             f"and inputs, by their names; got {couple!r}")  # fmt: skip
+        _named("layers", dict(enumerate(couple)))  # type: ignore[arg-type]  # only the values are checked
+    return {name: list(pairs) for name, pairs in given.items()}
+
+
+def _strings(key: str, given: Any, kind: Any) -> list[str] | None:
+    if given is None:
+        return None
+    if not isinstance(given, kind) or not all(isinstance(name, str) for name in given):
+        wanted = "is 'edges', patterns on names of layers" if key == "keep" else "are a list of names of layers"
+        raise ValueError(f"{key} of a configuration {wanted}, or null; got {given!r}")
+    return list(given)
 
 
 @register_quantizer(METHOD)
@@ -131,12 +141,39 @@ class ProxConnectQuantizer(HfQuantizer):
     def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
         if not self.pre_quantized:
             self.quantization_config.binarize(model)
-        _require_loaded(model, self.pre_quantized)
+        layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
+        missing = [name for name, layer in layers.items() if not getattr(layer.latent, "_is_hf_initialized", False)]
+        if self.pre_quantized and missing:
+            raise ValueError(
+                f"the checkpoint has no latents for {some(missing)}: it is that of a float network, though its "
+                "config.json says that it is binary. Remove quantization_config from config.json, and pass it to "
+                "from_pretrained"
+            )
+        if len(missing) == len(layers):
+            raise ValueError(
+                f"the checkpoint has no weights for {some(missing)}, or for any layer that would become binary: if it "
+                "is that of a binary network, its config.json must have the quantization_config that save_pretrained "
+                "wrote"
+            )
         return model
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[None, dict[str, Any]]:
-        """Update the configuration before it is written."""
-        self.quantization_config.note_later_changes(model)
+        """Note the layers with learned thresholds in the configuration, and warn of layers that it lacks.
+
+        A Trainer that has the network can resume from such a checkpoint, but `from_pretrained` cannot load it.
+        """
+        config = self.quantization_config
+        binary = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
+        known = tuple(f"{layer}." if layer else "" for layer in config.layers or ())
+        unknown = [name for name in binary if not f"{name}.".startswith(known)]
+        if unknown:
+            warnings.warn(
+                f"{some(unknown)} became binary after the network was loaded, which its config.json does not say: "
+                "from_pretrained cannot load what is saved. Let ProxConnectConfig choose the layers, or save a network "
+                "with binary parameters by torch.save(model.state_dict(), path), or packed by pc.save",
+                stacklevel=3,
+            )
+        config.thresholds = [name for name, layer in binary.items() if layer.input_shift is not None] or None
         return None, {}
 
     def is_serializable(self, **_: Any) -> bool:
@@ -152,19 +189,3 @@ class ProxConnectQuantizer(HfQuantizer):
     def is_qat_trainable(self) -> bool:
         """True: transformers' Trainer can train them."""
         return True
-
-
-def _require_loaded(model: nn.Module, is_binary: bool) -> None:
-    """Raise ValueError for a float checkpoint whose configuration is binary, and the reverse."""
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
-    missing = [name for name, layer in layers.items() if not getattr(layer.latent, "_is_hf_initialized", False)]
-    if is_binary and missing:
-        raise ValueError(
-            f"the checkpoint has no latents for {some(missing)}: it is that of a float network, though its config.json "
-            "says that it is binary. Remove quantization_config from config.json, and pass it to from_pretrained"
-        )
-    if len(missing) == len(layers):
-        raise ValueError(
-            f"the checkpoint has no weights for {some(missing)}, or for any layer that would become binary: if it is "
-            "that of a binary network, its config.json must have the quantization_config that save_pretrained wrote"
-        )

@@ -13,7 +13,7 @@ from proxconnect.deploy.packed.file.layer_spec import LayerSpec
 from proxconnect.deploy.packed.half_vectors import Vectors, as_half, vectors_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import spec_of
-from proxconnect.deploy.packed.layers.int8_products import Int8Product
+from proxconnect.deploy.packed.layers.int8 import Int8Product
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
 from proxconnect.inspection.macs import Calls, count
 from proxconnect.inspection.table import LayerSummary, Summary

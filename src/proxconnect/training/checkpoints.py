@@ -18,8 +18,7 @@ from torch import Tensor
 from proxconnect._support import atomic
 from proxconnect._support.termination import Notice, TerminatedError
 from proxconnect._support.text import some
-from proxconnect.deploy.checkpoints import CheckpointError
-from proxconnect.deploy.checkpoints.reading import read_torch
+from proxconnect.deploy.checkpoints import CheckpointError, read_torch
 
 LAST = "last.ckpt"
 MOST = 20

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from proxconnect.deploy.checkpoints import Checkpoint, CheckpointError, Matched, fill, match, read
-from proxconnect.deploy.checkpoints.matching import FLOAT_NAMES
+from proxconnect.deploy.checkpoints import FLOAT_NAMES, Checkpoint, CheckpointError, Matched, fill, match, read
 
 _QUANTIZERS = (".weight_quantizer.", ".input_quantizer.")
 _OURS = "state_dict.network."

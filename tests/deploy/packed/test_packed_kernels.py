@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import proxconnect as pc
 from proxconnect import kernels
 from proxconnect.deploy.packed import pack_layers
-from proxconnect.deploy.packed.layers.by_kernels import KernelLayer, warn_unless_built
+from proxconnect.deploy.packed.layers.one_bit import KernelLayer, warn_unless_built
 from proxconnect.inspection.machine import Machine
 from proxconnect.kernels import library
 
@@ -108,7 +108,7 @@ def test_it_says_so_once(no_kernels: None) -> None:
 
 @pytest.mark.filterwarnings("error:.*without its kernels")
 def test_it_says_nothing_where_no_kernels_can_be(no_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxconnect.deploy.packed.layers.by_kernels.IS_SUPPORTED", False)
+    monkeypatch.setattr("proxconnect.deploy.packed.layers.one_bit.IS_SUPPORTED", False)
     pc.pack(binary())
 
 

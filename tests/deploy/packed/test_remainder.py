@@ -15,8 +15,7 @@ from torch.nn import functional
 import proxconnect as pc
 from proxconnect import kernels
 from proxconnect.deploy.packed import PackedFileError, load_layers, pack_layers, save
-from proxconnect.deploy.packed.layers.int8 import Int8Layer, error, levels_of, scale_of
-from proxconnect.deploy.packed.layers.int8_products import Int8Conv2d, Int8Linear
+from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Layer, Int8Linear, error, levels_of, scale_of
 from proxconnect.layers import BinaryConv2d, BinaryLinear
 
 

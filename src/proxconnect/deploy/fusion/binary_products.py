@@ -12,7 +12,7 @@ from proxconnect.deploy.fusion.intervals import signs_of
 from proxconnect.deploy.fusion.operation import Match, Operation, has_kernels
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
-from proxconnect.deploy.packed.layers.by_kernels import KernelConv, KernelLayer, KernelLinear
+from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLayer, KernelLinear
 from proxconnect.kernels.epilogue import Bits, Signs, Step
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedLinear

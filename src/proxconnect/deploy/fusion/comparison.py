@@ -12,8 +12,8 @@ from proxconnect.deploy.fusion.closeness import ROUNDING, gap
 from proxconnect.deploy.packed import PackedLayer
 from proxconnect.deploy.packed.half_vectors import TOLERANCE
 from proxconnect.deploy.packed.layers.base import CompactLayer
-from proxconnect.deploy.packed.layers.by_kernels import KernelLayer
 from proxconnect.deploy.packed.layers.int8 import Int8Layer, error
+from proxconnect.deploy.packed.layers.one_bit import KernelLayer
 from proxconnect.layers import BinaryLayer
 
 _HALF = 2.0**-9

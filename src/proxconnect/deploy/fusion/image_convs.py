@@ -16,7 +16,7 @@ from proxconnect.deploy.fusion.layout import with_channels_last
 from proxconnect.deploy.fusion.operation import Match, Operation, has_kernels
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
-from proxconnect.deploy.packed.layers.int8_products import Int8Conv2d
+from proxconnect.deploy.packed.layers.int8 import Int8Conv2d
 from proxconnect.kernels.fixed_point import can_be_fixed
 from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, FusedInt8Conv2d
 from proxconnect.kernels.library import has_float_conv

@@ -8,7 +8,7 @@ from torch.fx import Node
 from proxconnect.deploy.fusion.operation import Match, Operation, has_kernels
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
-from proxconnect.deploy.packed.layers.int8_products import Int8Linear
+from proxconnect.deploy.packed.layers.int8 import Int8Linear
 from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fused_linear import FusedInt8Linear
 

@@ -12,7 +12,7 @@ from proxconnect.deploy.fusion.operations import OPERATIONS
 from proxconnect.deploy.fusion.origins import note_names, note_shifted, origins
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import is_nothing
-from proxconnect.deploy.packed.layers.by_kernels import KernelConv
+from proxconnect.deploy.packed.layers.one_bit import KernelConv
 
 
 def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) -> Rewriting:

@@ -7,10 +7,8 @@ the layers.
 from proxconnect.deploy.packed.file.loading import PackedFileError, load_layers
 from proxconnect.deploy.packed.file.saving import save
 from proxconnect.deploy.packed.half_vectors import Vectors
-from proxconnect.deploy.packed.layers.by_kernels import Inputs
-from proxconnect.deploy.packed.layers.one_bit import PackedLayer
-from proxconnect.deploy.packed.packing import pack_layers
-from proxconnect.deploy.packed.remainder import Remainder
+from proxconnect.deploy.packed.layers.one_bit import Inputs, PackedLayer
+from proxconnect.deploy.packed.packing import Remainder, pack_layers
 from proxconnect.kernels.bits import pack_bits, unpack_bits
 
 __all__ = [

@@ -15,22 +15,15 @@ TOLERANCE = 2.0**-10
 
 
 def is_vector(tensor: Tensor) -> bool:
-    """Return True for a float32 tensor with at most one dimension longer than 1, or of shape (1, n, d).
-
-    Scales, biases, the tensors of norms, class tokens and position embeddings are vectors.
-    """
+    """Return True for a float32 tensor with at most one dimension longer than 1, or of shape (1, n, d)."""
     long = sum(size > 1 for size in tensor.shape)
     return tensor.dtype is torch.float32 and (long <= 1 or (tensor.dim() == 3 and tensor.shape[0] == 1))
 
 
 def halved(vector: Tensor) -> Tensor:
-    """Round a vector to the nearest float16 values, in float32; return `vector` itself if an entry is too far off.
-
-    Too far off are entries beyond ±65504, infinity and NaN. In a vector without negative entries, which may hold
-    variances or scales, an entry may be off by 2⁻¹⁰ of itself. In other vectors it may be off by 2⁻¹⁰ of the largest.
-    """
+    """Round a vector to the nearest float16 values, in float32; return `vector` itself if an entry is too far off."""
     near = vector.half().float()
-    size = vector.abs()
+    size = vector.abs()  # a vector without negative entries may hold variances or scales
     allowed = size if not bool((vector < 0).any()) or not vector.numel() else size.max()
     return near if bool(((near - vector).abs() <= TOLERANCE * allowed).all()) else vector
 

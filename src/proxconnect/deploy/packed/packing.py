@@ -1,25 +1,28 @@
 """Pack a trained binary model, layer by layer."""
 
-from typing import Any, get_args
+from collections import Counter
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 
 from proxconnect._support.arguments import require_module
-from proxconnect.deploy.packed.file.architecture import persistent
-from proxconnect.deploy.packed.file.layer_spec import DTYPES, LayerSpec
+from proxconnect.conversion.bypass import takers
+from proxconnect.deploy.packed.file.architecture import persistent, transplant
+from proxconnect.deploy.packed.file.layer_spec import DTYPES, LayerSpec, geometry_of
 from proxconnect.deploy.packed.half_vectors import Vectors, halved, is_vector, note_vectors
 from proxconnect.deploy.packed.layers.base import CompactLayer
-from proxconnect.deploy.packed.layers.by_kernels import Inputs, set_inputs, warn_unless_built
-from proxconnect.deploy.packed.layers.forms import spec_of
+from proxconnect.deploy.packed.layers.forms import INT8, spec_of
 from proxconnect.deploy.packed.layers.int8 import Int8Layer, levels_of, scale_of
-from proxconnect.deploy.packed.layers.one_bit import PackedLayer
-from proxconnect.deploy.packed.remainder import Remainder, remaining
-from proxconnect.deploy.packed.transplant import transplant
+from proxconnect.deploy.packed.layers.one_bit import Inputs, PackedLayer, set_inputs, warn_unless_built
 from proxconnect.deploy.shippable import require_finite, require_own_finite, require_unwrapped
 from proxconnect.kernels.bits import pack_bits
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.fast_path import call_every_layer
+from proxconnect.quantizer.quantizer import FLOAT_TYPES
+
+Remainder = Literal["float", "int8"]
+"""The form of the linear layers, convolutions and embeddings that are not binary."""
 
 
 def pack_layers(
@@ -27,8 +30,10 @@ def pack_layers(
 ) -> nn.Module:
     """Copy `model` with packed layers that run one after another; see `proxconnect.pack`, which also fuses them."""
     require_module(model, "pack(model)")
-    _require_one_of("remainder", remainder, Remainder)
-    _require_one_of("vectors", vectors, Vectors)
+    options = {"remainder": (remainder, Remainder), "vectors": (vectors, Vectors)}
+    for name, (value, choices) in options.items():
+        if value not in get_args(choices):
+            raise ValueError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}; got {value!r}")
     warn_unless_built()
     require_unwrapped(model, "pc.pack({})")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
@@ -41,7 +46,7 @@ def pack_layers(
     }
     require_finite(model)
     if remainder == "int8":
-        specs |= remaining(model)
+        specs |= _remaining(model)
     copy, packed = transplant(model, specs, {})
     call_every_layer(copy)
     with torch.no_grad():
@@ -56,11 +61,6 @@ def pack_layers(
     return copy.eval().requires_grad_(False)
 
 
-def _require_one_of(name: str, value: object, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ValueError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}; got {value!r}")
-
-
 def _fill(form: CompactLayer, layer: nn.Module, vectors: Vectors) -> None:
     """Give a blank packed layer the weight and scale of `layer`."""
     if isinstance(form, Int8Layer):
@@ -71,20 +71,16 @@ def _fill(form: CompactLayer, layer: nn.Module, vectors: Vectors) -> None:
         form.levels = levels_of(weight, form.scale)
     elif isinstance(form, PackedLayer):
         assert isinstance(layer, BinaryLayer)
-        _fill_one_bit(form, layer)
+        latent = layer.by_channel(layer.latent)
+        form.bits, hard_scale = pack_bits(latent), layer.weight_quantizer.hard_scale(latent)
+        if hard_scale is None:
+            form.scale = form.scale.to(layer.latent.device)
+        else:  # rounding it to the layer's dtype before it multiplies signs changes nothing
+            own = hard_scale.to(layer.latent.dtype, copy=True)  # a learned one is the layer's parameter
+            form.scale = own.reshape(form.scale.shape)
+        if form.input_shift is not None and layer.input_shift is not None:
+            form.input_shift.shift = nn.Parameter(layer.input_shift.shift.detach().to(layer.latent.dtype, copy=True))
     form.prepack()
-
-
-def _fill_one_bit(form: PackedLayer, layer: BinaryLayer) -> None:
-    latent = layer.by_channel(layer.latent)
-    form.bits, scale = pack_bits(latent), layer.weight_quantizer.hard_scale(latent)
-    if scale is None:
-        form.scale = form.scale.to(layer.latent.device)
-    else:  # rounding it to the layer's dtype before it multiplies signs changes nothing
-        own = scale.to(layer.latent.dtype, copy=True)  # a learned one is the layer's parameter
-        form.scale = own.reshape(form.scale.shape)
-    if form.input_shift is not None and layer.input_shift is not None:
-        form.input_shift.shift = nn.Parameter(layer.input_shift.shift.detach().to(layer.latent.dtype, copy=True))
 
 
 def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
@@ -117,11 +113,6 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
         raise ValueError(
             f"{name}: its padding {spec.geometry.padding} is negative: crop the input of the layer instead"
         )
-    _require_plain_quantizers(name, layer)
-    return spec
-
-
-def _require_plain_quantizers(name: str, layer: BinaryLayer) -> None:
     weights, inputs = layer.weight_quantizer, layer.input_quantizer
     if weights.channel_dims != layer.channel_dims:
         raise ValueError(f"{name}: its scales run along the dimensions {weights.channel_dims} of the weight: set "
@@ -132,3 +123,27 @@ def _require_plain_quantizers(name: str, layer: BinaryLayer) -> None:
     if scale is not None and not bool(scale.to(layer.latent.dtype).isfinite().all()):
         raise ValueError(f"{name}: its scale is NaN, or overflows {layer.latent.dtype} as the mean of |latent|: divide "
                          "the latents by a number")  # fmt: skip
+    return spec
+
+
+def _remaining(model: nn.Module) -> dict[nn.Module, LayerSpec]:
+    """Return the specs of the 8-bit forms of float layers that own their weight and do not write to it."""
+    owners = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
+    bypassed = takers(model)
+    found = {}
+    for name, layer in model.named_modules():
+        if type(layer) not in INT8 or layer in bypassed or "forward" in vars(layer):
+            continue
+        weight, padding = layer._parameters.get("weight"), getattr(layer, "padding", ())
+        if type(weight) is not nn.Parameter or owners[id(weight)] > 1 or getattr(layer, "max_norm", None) is not None:
+            continue
+        is_cropping = isinstance(padding, tuple) and any(size < 0 for size in padding)
+        if weight.dtype not in FLOAT_TYPES or not weight.numel() or is_cropping:
+            continue
+        if weight.is_meta or not bool(weight.isfinite().all()):
+            fault = "is on the meta device" if weight.is_meta else "has NaN or infinite entries"
+            raise ValueError(f"layer {name!r}: its weight {fault}, and so has no 8-bit form: load a sound checkpoint "
+                             'first, or pack with remainder="float"')  # fmt: skip
+        kind = INT8[type(layer)].kind
+        found[layer] = LayerSpec(kind, tuple(weight.shape), dtype=weight.dtype, geometry=geometry_of(layer))
+    return found

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from proxconnect.cli.bench.rivals import onnx_runtime
 from proxconnect.cli.bench.rivals.rival import CannotRunError, Run, Task
 from proxconnect.deploy.hardening import hard_state_dict
-from proxconnect.export.openvino import binary_convolution
-from proxconnect.export.openvino_runtime import compiled, openvino_package
+from proxconnect.export.openvino import binary_convolution, compiled, openvino_package
 from proxconnect.layers import BinaryConv2d, BinaryLayer
 
 

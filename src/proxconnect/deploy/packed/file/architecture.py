@@ -1,19 +1,19 @@
 """The architecture of a packed file: the float model that must match it, and its copy with blank packed layers."""
 
+import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from proxconnect.deploy.packed.file.geometry import geometry_of
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec, geometry_of
 from proxconnect.deploy.packed.file.metadata import Metadata
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import BY_KIND, PackedParameter, PackedProjection
 from proxconnect.deploy.packed.layers.int8 import Int8Layer
-from proxconnect.deploy.packed.transplant import transplant
 from proxconnect.layers import BinaryLayer, BinaryMultiheadAttention
 from proxconnect.layers.attention import JOINT, SEPARATE
 from proxconnect.layers.fast_path import call_every_layer
@@ -45,20 +45,16 @@ def require_float(model: nn.Module) -> None:
 
 
 def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
-    """Copy the architecture with packed layers; every tensor that the file holds is on the meta device.
-
-    Raises:
-        ValueError: for a layer that the model lacks, or whose type, shape, dtype or geometry differs from the file's.
-    """
+    """Copy the architecture, if it matches, with packed layers; each tensor of the file is on the meta device."""
     modules = dict(model.named_modules(remove_duplicate=False))
     specs: dict[nn.Module, LayerSpec] = {}
-    raw: dict[tuple[str, str], LayerSpec] = {}
+    raw: dict[tuple[str, str], tuple[type[PackedParameter], LayerSpec]] = {}
     for name, spec in metadata.layers.items():
         packed = BY_KIND.get(spec.kind)
         if packed is None:
             raise ValueError(f"layer {name!r} has the unknown type {spec.kind!r}: known are {', '.join(BY_KIND)}")
         if issubclass(packed, PackedParameter):
-            raw[_same_parameter(name, modules, spec)] = spec
+            raw[_same_parameter(name, modules, spec)] = packed, spec
             continue
         layer = modules.get(name)
         if layer is None:
@@ -72,9 +68,42 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
         is_parameter = isinstance(tensor, nn.Parameter)
         placeholders[id(tensor)] = nn.Parameter(blank, requires_grad=False) if is_parameter else blank
     skeleton = transplant(model, specs, placeholders)[0]
-    _adopt_parameters(skeleton, raw)
+    owners = dict(skeleton.named_modules(remove_duplicate=False))
+    adopted: dict[tuple[nn.Module, str], LayerSpec] = {}
+    for (owner_name, name), (form, spec) in raw.items():
+        owner = owners[owner_name]
+        if (owner, name) not in adopted:
+            if form is PackedProjection:
+                owner.__class__ = BinaryMultiheadAttention
+            adopt(owner, name, form.unfilled(spec))
+        if adopted.setdefault((owner, name), spec) != spec:
+            raise ValueError(f"{name!r} of {called(owner_name)} is shared in the model, but not in the file: pass the "
+                             "same architecture")  # fmt: skip
     call_every_layer(skeleton)
     return skeleton
+
+
+def transplant(
+    model: nn.Module, specs: Mapping[nn.Module, LayerSpec], memo: dict[int, Any]
+) -> tuple[nn.Module, dict[nn.Module, CompactLayer]]:
+    """Deep-copy `model` with blank packed layers in the place of the layers of `specs`.
+
+    The packed layers enter the memo of the copy first. So their float weights and quantizers are not copied, unless
+    another module holds them too.
+    """
+    forms = {layer: BY_KIND[spec.kind] for layer, spec in specs.items()}
+    packed = {layer: form.__new__(form) for layer, form in forms.items()}
+    memo |= {id(layer): form for layer, form in packed.items()}
+    # Tensors that modules computed and keep as attributes (weight norm does), which deepcopy refuses.
+    attributes = (value for module in model.modules() for value in vars(module).values())
+    memo |= {id(t): t.detach().clone() for t in attributes if isinstance(t, Tensor) and not t.is_leaf}
+    for name, layer in model.named_modules():
+        taken = [key for key in ("bits", "levels", "scale", "prepacked") if hasattr(layer, key)]
+        if layer in specs and taken:
+            raise ValueError(f"layer {name!r} has an attribute {taken[0]!r}, which its packed form needs: rename it")
+    for layer, form in packed.items():
+        form._become(layer, specs[layer], memo)
+    return copy.deepcopy(model, memo), packed
 
 
 def persistent(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
@@ -90,23 +119,6 @@ def called(name: str) -> str:
     return f"module {name!r}" if name else "the model itself"
 
 
-def _adopt_parameters(skeleton: nn.Module, raw: Mapping[tuple[str, str], LayerSpec]) -> None:
-    """Put blank packed parameters in the place of float ones, by the names of owner and parameter."""
-    owners = dict(skeleton.named_modules(remove_duplicate=False))
-    adopted: dict[tuple[nn.Module, str], LayerSpec] = {}
-    for (owner_name, name), spec in raw.items():
-        owner = owners[owner_name]
-        if (owner, name) not in adopted:
-            packed = BY_KIND[spec.kind]
-            assert issubclass(packed, PackedParameter)
-            if packed is PackedProjection:
-                owner.__class__ = BinaryMultiheadAttention
-            adopt(owner, name, packed.unfilled(spec))
-        if adopted.setdefault((owner, name), spec) != spec:
-            raise ValueError(f"{name!r} of {called(owner_name)} is shared in the model, but not in the file: pass the "
-                             "same architecture")  # fmt: skip
-
-
 def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     packed: Any = BY_KIND[spec.kind]
     is_int8 = issubclass(packed, Int8Layer)
@@ -120,8 +132,17 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     if weight is None:
         raise ValueError(f"the weight of layer {name!r} is no plain parameter: remove its parametrization or pruning")
     _require_same_weight(name, weight, spec)
-    _require_same_geometry(name, layer, spec)
-    geometry = spec.geometry
+    geometry, outside = spec.geometry, geometry_of(layer)
+    if (geometry is None) != (outside is None):
+        has = "has no geometry" if geometry is None else "has a geometry"
+        raise ValueError(f"layer {name!r} {has} in the file, but is a {spec.kind}: {_DAMAGED}")
+    if geometry is not None and outside is not None:
+        theirs = asdict(outside)
+        for key, value in asdict(geometry).items():
+            if value != theirs[key]:
+                raise ValueError(
+                    f"layer {name!r} has {key} {value!r} in the file, but {theirs[key]!r} in the model: {PASS}"
+                )
     pads = geometry is not None and geometry.padding_mode == "zeros" and geometry.output_padding is None
     if spec.padding_value and not (spec.binary_input and pads):
         raise ValueError(f"layer {name!r} cannot pad with {spec.padding_value}: only a convolution of binary inputs "
@@ -166,14 +187,3 @@ def _require_same_weight(name: str, weight: Tensor, spec: LayerSpec) -> None:
     if weight.dtype != spec.dtype:
         raise ValueError(f"layer {name!r} is {spec.dtype} in the file, but {weight.dtype} in the model: pass "
                          f"model.to({spec.dtype})")  # fmt: skip
-
-
-def _require_same_geometry(name: str, layer: nn.Module, spec: LayerSpec) -> None:
-    geometry = geometry_of(layer)
-    if geometry is None or spec.geometry is None:
-        if geometry is not spec.geometry:
-            has = "has no geometry" if spec.geometry is None else "has a geometry"
-            raise ValueError(f"layer {name!r} {has} in the file, but is a {spec.kind}: {_DAMAGED}")
-        return
-    for key, inside, outside in spec.geometry.differences(geometry):
-        raise ValueError(f"layer {name!r} has {key} {inside!r} in the file, but {outside!r} in the model: {PASS}")

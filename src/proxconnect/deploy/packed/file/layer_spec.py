@@ -1,13 +1,14 @@
 """The entry of a layer in the metadata: the form of its weight, scale and input, and the shapes that are stored."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from math import prod
 from typing import Any, Literal
 
 import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
-from proxconnect.deploy.packed.file.geometry import Geometry, require_value
 from proxconnect.kernels.bits import byte_count
 from proxconnect.layers import Accumulator
 from proxconnect.quantizer.quantizer import FLOAT_TYPES
@@ -23,22 +24,56 @@ _DEFAULTS: Mapping[str, Any] = {
 }  # fmt: skip
 """The values of the keys that an entry may omit."""
 
+_PADDINGS = ("same", "valid")
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 _ACCUMULATOR_KEYS = ("bits", "overflow", "slope")
-
-
-def _are_sizes(value: object) -> bool:
-    return isinstance(value, list) and value != [] and all(type(size) is int and size > 0 for size in value)
 
 
 _PLAIN_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "type": (lambda value: isinstance(value, str), "a string"),
-    "shape": (_are_sizes, "a list of positive integers"),
+    "shape": (lambda value: value != [] and _is_list(value, least=1), "a list of positive integers"),
     "scale": (lambda value: value in ("channel", "tensor", None), '"channel", "tensor" or null'),
     "dtype": (lambda value: isinstance(value, str) and value in DTYPES, f"one of {', '.join(DTYPES)}"),
     "binary_input": (lambda value: type(value) is bool, "true or false"),
     "padding_value": (lambda value: type(value) is int and value in (-1, 0, 1), "-1, 0 or 1"),
 }
 """A test of each plain value, and the wanted value in words."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The options of a convolution, named as in torch; a tuple has an entry for each dimension of the kernel.
+
+    `output_padding` is None unless the convolution is transposed.
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: str
+    output_padding: tuple[int, ...] | None
+
+    @classmethod
+    def from_json(cls, entry: object, dimensions: int) -> "Geometry":
+        """Read an object of the metadata, for a kernel of `dimensions`; ValueError names the wrong option."""
+        names = [f.name for f in fields(cls)]
+        if not isinstance(entry, dict) or set(entry) != set(names):
+            raise ValueError(f"geometry must be null or an object with the keys {', '.join(names)}, is {entry!r}")
+        count = f"a list of integers, one for each of {dimensions} dimensions"
+        for name in ("stride", "dilation"):
+            _require_value(entry, name, _is_list(entry[name], least=1, count=dimensions), f"{count}, from 1")
+        is_padding = entry["padding"] in _PADDINGS or _is_list(entry["padding"], least=0, count=dimensions)
+        _require_value(entry, "padding", is_padding, f'{count}, from 0, "same" or "valid"')
+        is_output_padding = entry["output_padding"] is None or _is_list(
+            entry["output_padding"], least=0, count=dimensions
+        )
+        _require_value(entry, "output_padding", is_output_padding, f"null or {count}, from 0")
+        _require_value(entry, "groups", type(entry["groups"]) is int and entry["groups"] > 0, "a positive integer")
+        is_mode = entry["padding_mode"] in _PADDING_MODES
+        _require_value(entry, "padding_mode", is_mode, f"one of {', '.join(_PADDING_MODES)}")
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -77,11 +112,6 @@ class LayerSpec:
         return self.shape if self.weight_bits == 8 else (byte_count(self.entries),)
 
     @property
-    def held_dtype(self) -> torch.dtype:
-        """The dtype of the tensor `bits`, or `levels`."""
-        return torch.int8 if self.weight_bits == 8 else torch.uint8
-
-    @property
     def scale_shape(self) -> tuple[int, ...]:
         """The shape of the tensor `scale`: the sizes of the output channels, or () unless each has a scale."""
         if self.scale != "channel":
@@ -101,15 +131,10 @@ class LayerSpec:
     def to_json(self) -> dict[str, Any]:
         """Return the entry of the metadata, without keys that have their default value."""
         held = self.accumulator
-        entry = {
-            "type": self.kind, "shape": list(self.shape), "scale": self.scale,
-            "dtype": str(self.dtype).removeprefix("torch."), "binary_input": self.binary_input,
-            "accumulator": None if held is None else {key: getattr(held, key) for key in _ACCUMULATOR_KEYS},
-            "padding_value": self.padding_value,
-            "geometry": None if self.geometry is None else self.geometry.to_json(),
-            "channel_dims": None if self.channel_dims is None else list(self.channel_dims),
-            "input_shift": self.input_shift,
-        }  # fmt: skip
+        accumulator = None if held is None else {key: getattr(held, key) for key in _ACCUMULATOR_KEYS}
+        dtype = str(self.dtype).removeprefix("torch.")
+        entry = {"type": self.kind, **asdict(self), "dtype": dtype, "accumulator": accumulator}
+        del entry["kind"]
         return {key: value for key, value in entry.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
 
     @classmethod
@@ -119,9 +144,9 @@ class LayerSpec:
             raise ValueError(f"must be an object with the keys type and shape, and of {', '.join(_DEFAULTS)}")
         entry = {**_DEFAULTS, **entry}
         for key, (is_right, wanted) in _PLAIN_VALUES.items():
-            require_value(entry, key, is_right(entry[key]), wanted)
+            _require_value(entry, key, is_right(entry[key]), wanted)
         is_shift = type(entry["input_shift"]) is bool and entry["input_shift"] <= entry["binary_input"]
-        require_value(entry, "input_shift", is_shift, "false, or true if binary_input is true")
+        _require_value(entry, "input_shift", is_shift, "false, or true if binary_input is true")
         shape, geometry = tuple(entry["shape"]), entry["geometry"]
         return cls(
             entry["type"], shape, entry["scale"], DTYPES[entry["dtype"]], entry["binary_input"],
@@ -136,11 +161,11 @@ def _accumulator(entry: Mapping[str, Any]) -> Accumulator | None:
     if held is None:
         return None
     is_object = isinstance(held, dict) and set(held) == set(_ACCUMULATOR_KEYS)
-    require_value(entry, "accumulator", is_object, f"null or an object with the keys {', '.join(_ACCUMULATOR_KEYS)}")
-    require_value(entry, "accumulator", entry["binary_input"], "null, because its input is not binary")
+    _require_value(entry, "accumulator", is_object, f"null or an object with the keys {', '.join(_ACCUMULATOR_KEYS)}")
+    _require_value(entry, "accumulator", entry["binary_input"], "null, because its input is not binary")
     bits, overflow, slope = (held[key] for key in _ACCUMULATOR_KEYS)
     is_typed = type(slope) in (int, float) and isinstance(overflow, str)
-    require_value(entry, "accumulator", is_typed, "an object with a number as slope and a string as overflow")
+    _require_value(entry, "accumulator", is_typed, "an object with a number as slope and a string as overflow")
     return Accumulator(bits, overflow, slope)  # it checks its arguments
 
 
@@ -148,7 +173,37 @@ def _channel_dims(entry: Mapping[str, Any], dimensions: int) -> tuple[int, ...] 
     dims = entry["channel_dims"]
     if dims is None:
         return None
-    is_list = isinstance(dims, list) and dims != [] and all(type(d) is int and 0 <= d < dimensions for d in dims)
-    require_value(entry, "channel_dims", is_list, f"null or a list of dimensions below {dimensions}")
-    require_value(entry, "channel_dims", dims == sorted(set(dims)), "in ascending order")
+    is_list = dims != [] and _is_list(dims, least=0) and max(dims) < dimensions
+    _require_value(entry, "channel_dims", is_list, f"null or a list of dimensions below {dimensions}")
+    _require_value(entry, "channel_dims", dims == sorted(set(dims)), "in ascending order")
     return tuple(dims)
+
+
+def geometry_of(layer: nn.Module) -> Geometry | None:
+    """Return the geometry of a layer, or None unless it is a convolution."""
+    if not isinstance(layer, _ConvNd):
+        return None
+    count = len(layer.kernel_size)
+    return Geometry(
+        _each(layer.stride, count), layer.padding if isinstance(layer.padding, str) else _each(layer.padding, count),
+        _each(layer.dilation, count), int(layer.groups), layer.padding_mode,
+        _each(layer.output_padding, count) if layer.transposed else None,
+    )  # fmt: skip
+
+
+def _require_value(entry: Mapping[str, Any], key: str, is_right: bool, wanted: str) -> None:
+    """Raise ValueError with the wanted value unless that of `key` is right."""
+    if not is_right:
+        raise ValueError(f"{key} must be {wanted}, is {entry[key]!r}")
+
+
+def _each(value: int | Iterable[int], count: int) -> tuple[int, ...]:
+    """Return `count` numbers; a single one stands for all, since torch lets you assign it to a built layer."""
+    numbers = tuple(int(number) for number in value) if isinstance(value, Iterable) else (int(value),)
+    return numbers * count if len(numbers) == 1 else numbers
+
+
+def _is_list(value: Any, *, least: int, count: int | None = None) -> bool:
+    """Return True for a list of integers from `least`, if need be of a given length."""
+    are_integers = isinstance(value, list) and all(type(n) is int and n >= least for n in value)
+    return are_integers and count in (None, len(value))

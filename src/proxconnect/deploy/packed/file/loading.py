@@ -1,12 +1,11 @@
 """Read a packed file into a float architecture, after every check."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils import swap_tensors
 
 from proxconnect._support.arguments import require_module
@@ -16,8 +15,7 @@ from proxconnect.deploy.packed.file.architecture import PASS, persistent, requir
 from proxconnect.deploy.packed.file.metadata import Metadata
 from proxconnect.deploy.packed.half_vectors import is_vector, note_vectors
 from proxconnect.deploy.packed.layers.base import CompactLayer
-from proxconnect.deploy.packed.layers.by_kernels import Inputs, set_inputs, warn_unless_built
-from proxconnect.deploy.packed.layers.one_bit import PackedLayer
+from proxconnect.deploy.packed.layers.one_bit import Inputs, PackedLayer, set_inputs, warn_unless_built
 from proxconnect.deploy.shippable import require_finite
 
 
@@ -53,16 +51,25 @@ def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
         if places.setdefault(id(tensor), source[name]) != source[name]:
             raise ValueError(f"{places[id(tensor)]!r} and {name!r} are one tensor in the model, but two in the file: "
                              f"{PASS}")  # fmt: skip
-        _require_same_tensor(name, tensor, file.get_slice(source[name]), may_be_half=metadata.vectors == "float16")
+        held, shape = file.get_slice(source[name]), tuple(tensor.shape)
+        inside = (held.get_dtype(), tuple(held.get_shape()))
+        outside = (tensor_file.CODES.get(tensor.dtype, str(tensor.dtype)), shape)
+        may_be_half = metadata.vectors == "float16" and is_vector(tensor)
+        if inside != outside and not (may_be_half and inside == ("F16", shape)):
+            raise ValueError(f"tensor {name!r} is {inside[0]} of shape {inside[1]} in the file, but must be "
+                             f"{outside[0]} of shape {shape} for this model: {PASS}")  # fmt: skip
     loaded = {name: tensor_file.tensor_of(file, name) for name in file.keys()}  # noqa: SIM118
     blanks = {id(tensor): (tensor, source[name]) for name, tensor in expected.items()}
-    with _without_weak_references(modules.values()):
-        for blank, stored in blanks.values():
-            values = loaded[stored].to(blank.dtype)
-            # Swapping the contents reaches every holder of a tied tensor; detach() lets aliases share their memory.
-            is_parameter = isinstance(blank, nn.Parameter)
-            full = nn.Parameter(values, requires_grad=False) if is_parameter else values.detach()
-            swap_tensors(blank, full)
+    recurrent = [module for module in modules.values() if isinstance(module, nn.RNNBase)]
+    for module in recurrent:
+        module._flat_weight_refs = []  # weak references prevent a swap
+    for blank, stored in blanks.values():
+        values = loaded[stored].to(blank.dtype)
+        # Swapping the contents reaches every holder of a tied tensor; detach() lets aliases share their memory.
+        is_parameter = isinstance(blank, nn.Parameter)
+        swap_tensors(blank, nn.Parameter(values, requires_grad=False) if is_parameter else values.detach())
+    for module in recurrent:
+        module._init_flat_weights()
     for name, module in modules.items():
         if isinstance(module, CompactLayer) and (fault := module.fault()):
             raise ValueError(f"layer {name!r} is damaged: {fault}")
@@ -72,35 +79,13 @@ def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
             module.prepack()
 
 
-@contextmanager
-def _without_weak_references(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Clear the weak references of torch's recurrent modules to their weights, which prevent a swap."""
-    recurrent = [module for module in modules if isinstance(module, nn.RNNBase)]
-    for module in recurrent:
-        module._flat_weight_refs = []
-    yield
-    for module in recurrent:
-        module._init_flat_weights()
-
-
 def _require_same_names(expected: Iterable[str], stored: set[str], aliases: Mapping[str, str]) -> None:
     for name, target in aliases.items():
         if name in stored or target not in stored:
             raise ValueError(f"its alias {name!r} of {target!r} is not one name for a stored tensor: it is damaged")
     held, wanted = stored | set(aliases), set(expected)
-    faults = [f"it lacks {_named(wanted - held)}"] if wanted - held else []
-    faults += [f"it has {_named(held - wanted)}, which the model lacks"] if held - wanted else []
+    lacking, extra = (some([repr(name) for name in sorted(names)]) for names in (wanted - held, held - wanted))
+    faults = [f"it lacks {lacking}"] if lacking else []
+    faults += [f"it has {extra}, which the model lacks"] if extra else []
     if faults:
         raise ValueError(f"{', and '.join(faults)}: {PASS}")
-
-
-def _require_same_tensor(name: str, tensor: Tensor, stored: Any, *, may_be_half: bool) -> None:
-    inside = (stored.get_dtype(), tuple(stored.get_shape()))
-    outside = (tensor_file.CODES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
-    if inside != outside and not (may_be_half and is_vector(tensor) and inside == ("F16", outside[1])):
-        raise ValueError(f"tensor {name!r} is {inside[0]} of shape {inside[1]} in the file, but must be {outside[0]} "
-                         f"of shape {outside[1]} for this model: {PASS}")  # fmt: skip
-
-
-def _named(names: Iterable[str]) -> str:
-    return some([repr(name) for name in sorted(names)])

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from proxconnect.deploy.packed.file import checksum
 from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.file.tensor_file import CHECKSUM, REMEDY
 from proxconnect.deploy.packed.half_vectors import Vectors
 
 KEY = "proxconnect"
@@ -40,10 +40,20 @@ class Metadata:
             raise ValueError(
                 "it is a safetensors file, but no packed model: save one with pc.save(pc.pack(model), path)"
             )
-        content = _content(entries[KEY])
-        if content["version"] >= _FIRST_WITH_CHECKSUM and checksum.KEY not in entries:
-            raise ValueError(f"it is damaged (its checksum is missing): {checksum.REMEDY}")
-        if content["version"] == 1:
+        try:
+            content: dict[str, Any] = json.loads(entries[KEY], object_pairs_hook=_without_duplicates)
+        except RecursionError:
+            raise ValueError("its metadata is nested too deeply: the file is damaged") from None
+        except ValueError as error:
+            raise ValueError(f"its metadata is no valid JSON ({error}): the file is damaged") from None
+        version = content.get("version") if isinstance(content, dict) else None
+        if type(version) is not int or version < 1:
+            raise ValueError(f"its metadata has no valid version, but {version!r}: the file is damaged")
+        if version > VERSION:
+            raise ValueError(f"it was written by a newer proxconnect (layout {version}, this reads {VERSION}): upgrade")
+        if version >= _FIRST_WITH_CHECKSUM and CHECKSUM not in entries:
+            raise ValueError(f"it is damaged (its checksum is missing): {REMEDY}")
+        if version == 1:
             content.setdefault("vectors", "float32")
         if set(content) != _KEYS:
             raise ValueError(f"its metadata must have the keys {', '.join(sorted(_KEYS))}: the file is damaged")
@@ -55,30 +65,13 @@ class Metadata:
             raise ValueError("its metadata names no layers: the file is damaged")
         if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
             raise ValueError("the aliases in its metadata must be an object of strings: the file is damaged")
-        return cls({name: _spec(name, entry) for name, entry in layers.items()}, aliases, content["vectors"])
-
-
-def _content(text: str) -> dict[str, Any]:
-    """Parse the text under the metadata key, and refuse an unknown version."""
-    try:
-        content: dict[str, Any] = json.loads(text, object_pairs_hook=_without_duplicates)
-    except RecursionError:
-        raise ValueError("its metadata is nested too deeply: the file is damaged") from None
-    except ValueError as error:
-        raise ValueError(f"its metadata is no valid JSON ({error}): the file is damaged") from None
-    version = content.get("version") if isinstance(content, dict) else None
-    if type(version) is not int or version < 1:
-        raise ValueError(f"its metadata has no valid version, but {version!r}: the file is damaged")
-    if version > VERSION:
-        raise ValueError(f"it was written by a newer proxconnect (layout {version}, this reads {VERSION}): upgrade")
-    return content
-
-
-def _spec(name: str, entry: object) -> LayerSpec:
-    try:
-        return LayerSpec.from_json(entry)
-    except ValueError as error:
-        raise ValueError(f"the metadata of layer {name!r} is wrong: {error}") from None
+        specs = {}
+        for name, entry in layers.items():
+            try:
+                specs[name] = LayerSpec.from_json(entry)
+            except ValueError as error:
+                raise ValueError(f"the metadata of layer {name!r} is wrong: {error}") from None
+        return cls(specs, aliases, content["vectors"])
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

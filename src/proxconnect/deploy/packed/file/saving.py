@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from proxconnect._support.arguments import require_module
 from proxconnect._support.atomic import replacing
 from proxconnect._support.text import some
-from proxconnect.deploy.packed.file import checksum, tensor_file
+from proxconnect.deploy.packed.file import tensor_file
 from proxconnect.deploy.packed.file.architecture import called, persistent
 from proxconnect.deploy.packed.file.metadata import KEY, Metadata
 from proxconnect.deploy.packed.half_vectors import as_half, vectors_of
@@ -51,8 +51,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         stored = {name: tensor if (half := as_half(tensor)) is None else half for name, tensor in stored.items()}
     with replacing(path) as temporary:
         metadata = Metadata(specs, aliases, vectors)
-        tensor_file.write(temporary, stored, {checksum.KEY: checksum.BLANK, KEY: metadata.to_json()})
-        checksum.seal(temporary)
+        tensor_file.write(temporary, stored, {tensor_file.CHECKSUM: tensor_file.BLANK, KEY: metadata.to_json()})
+        tensor_file.seal(temporary)
 
 
 def _stored_once(modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,11 +1,17 @@
-"""Safetensors files: written without numpy, and opened with an error that explains what is wrong."""
+"""Safetensors files: written without numpy, and opened with an error that explains what is wrong.
+
+A packed file has a checksum: the CRC-32 of all its bytes, with zeros in place of its own digits. It finds accidental
+damage. It is no signature, because anyone can compute it for a changed file.
+"""
 
 import ctypes
 import errno
 import json
 import os
 import sys
+import zlib
 from collections.abc import Mapping
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +19,6 @@ import torch
 from torch import Tensor
 
 from proxconnect._support.regular_files import require_regular
-from proxconnect.deploy.packed.file import checksum
 
 CODES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -22,7 +27,17 @@ CODES = {
 }  # fmt: skip
 """The dtypes that a file can hold, with their names in safetensors."""
 
+CHECKSUM = "proxconnect.crc32"
+"""The metadata key of the checksum. It must be the first key, because its digits have a fixed place in the file."""
+BLANK = "0" * 8
+"""The value of that key while the checksum is computed."""
+REMEDY = "copy it again, or save the model again with pc.save if another program rewrote the file"
+"""The advice for a file whose checksum is wrong or missing."""
+
 _LENGTH_BYTES = 8
+_CHECKSUM_START = f'{{"__metadata__":{{"{CHECKSUM}":"'.encode()
+_CHECKSUM_PLACE = _LENGTH_BYTES + len(_CHECKSUM_START)
+_PIECE = 1 << 18  # fits into a cache of the processor
 _ALIGNMENT = 64  # of the first tensor, like torch's allocations
 _LONGEST_HEADER = 100_000_000  # the bound of safetensors
 _SAVE_AGAIN = "save the packed model with pc.save(pc.pack(model), path)"
@@ -38,10 +53,7 @@ def storable(name: str, tensor: Tensor) -> Tensor:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors that lie in main memory to a safetensors file.
-
-    Wide dtypes come first, which aligns all tensors. Equal input gives equal bytes.
-    """
+    """Write tensors in main memory. Wide dtypes come first, which aligns all; equal input gives equal bytes."""
     names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -60,15 +72,16 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
                 file.write((ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr()))
 
 
+def seal(path: Path) -> None:
+    """Write the checksum into a file that `write` wrote, whose first metadata is `{CHECKSUM: BLANK}`."""
+    with path.open("r+b") as file:
+        digits = _digits(file)
+        file.seek(_CHECKSUM_PLACE)
+        file.write(digits)
+
+
 def open_checked(path: Path) -> Any:
-    """Open a file with `safetensors.safe_open`, a context manager, after all checks.
-
-    Safetensors checks the header against the size of the file. The checksum is compared if the file has one.
-
-    Raises:
-        ValueError: for a damaged file or another kind of file; the message states which.
-        OSError: if the file cannot be read.
-    """
+    """Open a file with `safetensors.safe_open`, a context manager; ValueError if it is damaged or of another kind."""
     from safetensors import SafetensorError, safe_open
 
     require_regular(path)
@@ -84,20 +97,30 @@ def open_checked(path: Path) -> Any:
         raise ValueError(f"it is damaged ({error}): copy or save it again") from None
     except RuntimeError as error:  # torch's, when the system refuses
         raise OSError(errno.ENOMEM, f"it has {size} bytes, more than can be mapped here", str(path)) from error
-    if checksum.KEY in (file.metadata() or {}):
-        checksum.require_match(path)
+    if CHECKSUM in (file.metadata() or {}):
+        with path.open("rb") as opened:
+            start = opened.read(_CHECKSUM_PLACE + len(BLANK))
+            if start[_LENGTH_BYTES:] != _CHECKSUM_START + _digits(opened):
+                raise ValueError(f"it is damaged (its checksum does not match its bytes): {REMEDY}")
     return file
 
 
 def tensor_of(file: Any, name: str) -> Tensor:
-    """Map a tensor of a file that `open_checked` opened.
-
-    Its pages are read on first access, and writes to them stay in this process. A tensor that is not aligned for its
-    dtype is copied. So is every tensor on Windows, which cannot replace a mapped file.
-    """
+    """Map a tensor of an open file, or copy it if it is not aligned for its dtype; writes stay in this process."""
     tensor: Tensor = file.get_tensor(name)
     is_aligned = tensor.data_ptr() % tensor.itemsize == 0
-    return tensor if is_aligned and sys.platform != "win32" else tensor.clone()
+    return tensor if is_aligned and sys.platform != "win32" else tensor.clone()  # Windows replaces no mapped file
+
+
+def _digits(file: BufferedIOBase) -> bytes:
+    """Return the checksum of an open file in hexadecimal, read in pieces to keep memory small."""
+    file.seek(0)
+    checksum = zlib.crc32(file.read(_CHECKSUM_PLACE) + BLANK.encode())
+    file.seek(_CHECKSUM_PLACE + len(BLANK))
+    piece = memoryview(bytearray(_PIECE))
+    while count := file.readinto(piece):
+        checksum = zlib.crc32(piece[:count], checksum)
+    return f"{checksum:08x}".encode()
 
 
 def _described_size(path: Path) -> int:

@@ -10,13 +10,11 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from proxconnect import kernels
-from proxconnect.deploy.packed.file.geometry import geometry_of
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec, geometry_of
 from proxconnect.layers.products import Product
 
-INPUT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""The input dtypes of the kernels, which compute in float32."""
-
+_INPUT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # the kernels compute in float32
+_HELD_DTYPES = {1: torch.uint8, 8: torch.int8}
 _REPLACED = (
     "latent", "weight", "weight_quantizer", "input_quantizer", "accumulator", "padding_value", "channel_dims",
     "input_shift", "overflow_counts", "excesses", "_compiled_call_impl",
@@ -93,11 +91,9 @@ class CompactLayer(Product):
 
     def kernels_can(self, input: Tensor, bias: Tensor | None) -> bool:
         """Return True if the kernels can compute the product with this input; they compute no derivatives."""
-        if forward_ad._current_level >= 0:  # a tangent does not show in requires_grad
+        if forward_ad._current_level >= 0 or not isinstance(input, Tensor):  # tangents do not show in requires_grad
             return False
-        if not isinstance(input, Tensor):  # torch refuses it
-            return False
-        if self.prepacked is None or input.device.type != "cpu" or input.dtype not in INPUT_DTYPES:
+        if self.prepacked is None or input.device.type != "cpu" or input.dtype not in _INPUT_DTYPES:
             return False
         if not torch.compiler.is_compiling():
             self.prepack_if_changed()
@@ -144,7 +140,9 @@ class CompactLayer(Product):
         if spec.channel_dims is not None:
             self.channel_dims = spec.channel_dims
         self.register_buffer("prepacked", None, persistent=False)
-        self.register_buffer(self.held, torch.empty(spec.held_shape, dtype=spec.held_dtype, device="meta"))
+        self.register_buffer(
+            self.held, torch.empty(spec.held_shape, dtype=_HELD_DTYPES[spec.weight_bits], device="meta")
+        )
         if spec.scale is None:
             self.register_buffer("scale", torch.ones((), dtype=spec.dtype, device="cpu"), persistent=False)
         else:

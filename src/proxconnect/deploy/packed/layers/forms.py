@@ -1,17 +1,15 @@
 """The packed form of every layer. To pack a new kind of layer, add its class here and to `_FORMS`."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
-from proxconnect.deploy.packed.file.geometry import geometry_of
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect import kernels
+from proxconnect.deploy.packed.file.layer_spec import LayerSpec, geometry_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
-from proxconnect.deploy.packed.layers.by_kernels import KernelConv, KernelLinear, KernelProjection
-from proxconnect.deploy.packed.layers.int8 import Int8Embedding, Int8Layer
-from proxconnect.deploy.packed.layers.int8_products import Int8Conv2d, Int8Linear
-from proxconnect.deploy.packed.layers.one_bit import PackedLayer
+from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Embedding, Int8Layer, Int8Linear
+from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLayer, KernelLinear, PackedLayer
 from proxconnect.layers import BinaryLayer, attention, conv, linear, parameter
 from proxconnect.layers.products import (
     ConvProduct,
@@ -111,7 +109,7 @@ class PackedParameter(PackedLayer):
         return self.weight
 
 
-class PackedProjection(KernelProjection, PackedParameter, ProjectionProduct):
+class PackedProjection(KernelLayer, PackedParameter, ProjectionProduct):
     """An in-projection of attention with 1-bit weights."""
 
     kind = "projection"
@@ -120,9 +118,21 @@ class PackedProjection(KernelProjection, PackedParameter, ProjectionProduct):
     # Unlike other layers it takes several inputs, and the bias of its owner.
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """(…, in) → (…, out/n) for each of the n inputs."""
-        if self.are_by_kernels(inputs, bias):
-            return self.project_by_kernels(inputs, bias)
-        return self.project(tuple(map(self.prepare_input, inputs)), *self.weight_factors(), bias)
+        blocks = len(inputs)
+        rows, scale = self._spec.shape[0] // blocks, self.kernel_scale()
+        is_whole = rows % kernels.PANEL == 0 or blocks == 1  # no panel may span two blocks
+        if not is_whole or not all(self.is_by_kernels(input, bias) for input in inputs):
+            return self.project(tuple(map(self.prepare_input, inputs)), *self.weight_factors(), bias)
+        assert self.prepacked is not None
+        scales = (scale,) * blocks if scale is None or scale.numel() == 1 else scale.chunk(blocks)
+        biases = (None,) * blocks if bias is None else bias.float().chunk(blocks)
+        return tuple(
+            self.linear(x.float(), block, rows, s, b).to(x.dtype)
+            for x, block, s, b in zip(inputs, self.prepacked.chunk(blocks), scales, biases, strict=True)
+        )
+
+    def _prepacked(self) -> Tensor | None:
+        return kernels.panels(self.bits, *self._spec.shape)
 
 
 _FORMS: tuple[type[PackedLayer], ...] = (
@@ -144,7 +154,8 @@ BY_KIND: dict[str, type[CompactLayer]] = {form.kind: form for form in (*_FORMS, 
 
 def spec_of(layer: BinaryLayer) -> LayerSpec:
     """Return the spec of a binary layer's packed form; TypeError if it has none."""
-    packed = PACKED.get(_own_class(layer))
+    cls = type(layer)
+    packed = PACKED.get(cls.__mro__[2] if cls.__mro__[1].__name__ == "FSDPModule" else cls)  # FSDP2 makes a subclass
     if packed is None:
         raise TypeError(
             f"{type(layer).__name__} has no packed form, only {', '.join(c.__name__ for c in PACKED)} have: "
@@ -163,9 +174,3 @@ def spec_of(layer: BinaryLayer) -> LayerSpec:
         geometry=geometry_of(layer),
         channel_dims=layer.channel_dims if packed is PackedParameter else None,
     )
-
-
-def _own_class(layer: nn.Module) -> type[Any]:
-    """Return the class of a layer, without the subclass that FSDP2 makes of it."""
-    cls = type(layer)
-    return cls.__mro__[2] if cls.__mro__[1].__name__ == "FSDPModule" else cls
