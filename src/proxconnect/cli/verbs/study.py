@@ -118,16 +118,14 @@ def _do(study: "Study", parsed: argparse.Namespace) -> tuple[Exit, dict[str, Any
     """Do what the arguments ask for, and return the result as plain data."""
     from rich.console import Console
 
-    from proxconnect.training.study import listing, results
+    from proxconnect.training.study import results
     from proxconnect.training.study.choosing import choose
-    from proxconnect.training.study.study import run, write_results
+    from proxconnect.training.study.study import list_rows, record, run, write_results
     from proxconnect.training.study.verification import verify
 
     console = Console(stderr=parsed.json)
     if parsed.list:
-        rows = listing.listed(study)
-        listing.show(rows, console)
-        return Exit.DONE, {"rows": rows}
+        return Exit.DONE, {"rows": list_rows(study, console)}
     if parsed.tables:
         files = write_results(study, console)
         return Exit.DONE, {"files": files, **results.figures(study.entries(), study.grid)}
@@ -135,8 +133,8 @@ def _do(study: "Study", parsed: argparse.Namespace) -> tuple[Exit, dict[str, Any
         path = parsed.output or study.grid.path.with_name("tuned.yaml")
         return Exit.DONE, {"file": path, **choose(study, parsed.choose, parsed.by, path, console)}
     if parsed.verify:
-        verdicts = verify(study, parsed.verify, _workers(parsed), parsed.threads, console)
-        rows = [listing.record(row) | found._asdict() for row, found in verdicts.items()]
+        found = verify(study, parsed.verify, _workers(parsed), parsed.threads, console)
+        rows = [record(row) | {"agrees": agrees, "reason": reason} for row, (agrees, reason) in found.items()]
         return Exit.DONE if all(row["agrees"] for row in rows) else Exit.NO, {"rows": rows}
     failures = run(study, _workers(parsed), parsed.threads, parsed.limit, console)
     entries = study.entries()
@@ -144,7 +142,7 @@ def _do(study: "Study", parsed: argparse.Namespace) -> tuple[Exit, dict[str, Any
     return Exit.NO if failures else Exit.DONE, {
         "rows": len(study.rows),
         "done": sum(row.key in done for row in study.rows),
-        "failed": [listing.record(row) | {"reason": why} for row, why in failures.items()],
+        "failed": [record(row) | {"reason": why} for row, why in failures.items()],
         **results.figures(entries, study.grid),
     }
 

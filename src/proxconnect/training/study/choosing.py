@@ -14,8 +14,7 @@ from proxconnect.training.study import ledger
 from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.names import GridError, require_known
-from proxconnect.training.study.overrides import overridden
-from proxconnect.training.study.rows import Labels, Row, described
+from proxconnect.training.study.rows import Labels, Row, described, overridden
 from proxconnect.training.study.statistics import settings, spreads
 from proxconnect.training.study.study import Study
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from proxconnect.training.study.grid import Block, Grid, Label, chosen_labels
 from proxconnect.training.study.names import GridError
-from proxconnect.training.study.overrides import Configuration, overridden
-from proxconnect.training.study.rows import Labels, Row, described
+from proxconnect.training.study.rows import Configuration, Labels, Row, described, overridden
 
 
 def rows_of(grid: Grid) -> list[Row]:

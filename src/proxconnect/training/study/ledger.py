@@ -5,6 +5,7 @@ writer holds a lock, a reader needs none.
 """
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Container, Iterator, Mapping
@@ -15,15 +16,17 @@ from typing import Any, Self
 
 from proxconnect._support import atomic
 from proxconnect._support.regular_files import require_regular
-from proxconnect.training.study.locks import locked
-from proxconnect.training.study.overrides import Configuration
-from proxconnect.training.study.rows import Labels, Row, address
+from proxconnect.training.study.rows import Configuration, Labels, Row, address
 
 NAME = "ledger.jsonl"
 
 
 class LedgerError(ValueError):
     """The ledger has lines that no study wrote; the message names them."""
+
+
+class LockedError(OSError):
+    """Another process holds the lock; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,20 @@ def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
         if entry.key in current or by_labels.get(labels, entry).key not in current:
             by_labels[labels] = entry
     return list(by_labels.values())
+
+
+@contextmanager
+def locked(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold the lock of the file `path`, which is created if it is missing.
+
+    If another process holds it, wait, or raise LockedError with the message `busy` if one is given.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise LockedError(busy) from None
+        yield
 
 
 def _mend(path: Path) -> None:

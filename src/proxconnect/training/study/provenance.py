@@ -11,7 +11,7 @@ import torch
 
 from proxconnect import kernels
 from proxconnect.inspection.machine import cpu
-from proxconnect.training.study.version import results_version
+from proxconnect.training.study.rows import results_version
 
 _NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/study/")
 """Folders of the package that cannot change a row's result."""

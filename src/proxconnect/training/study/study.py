@@ -1,11 +1,12 @@
-"""A study: its grid, its ledger and its work folder. Run its rows and write the results."""
+"""A study: its grid, its ledger and its work folder. Run its rows, list them, and write the results."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 
@@ -18,6 +19,7 @@ from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.names import GridError
 from proxconnect.training.study.rows import Row, described
 from proxconnect.training.study.running import Run
+from proxconnect.training.study.tables import Table
 from proxconnect.training.study.workers import Workers
 from proxconnect.training.study.workplace import Workplace
 
@@ -66,7 +68,11 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
     require_runnable(study.grid.run)
     study.workplace.root.mkdir(parents=True, exist_ok=True)
     with Ledger.writing(study.ledger) as book:
-        _require_same_labels(study.rows, book.entries)
+        for row in study.rows:
+            if row.key in book.entries and book.entries[row.key].labels != row.labels:
+                known = described(book.entries[row.key].labels)
+                raise GridError(f"{str(row)!r} is in the ledger as {known!r}: label it so in the grid, or write "
+                                "another ledger with --folder")  # fmt: skip
         pending = study.workplace.pending(study.rows, book.entries)[:limit]
         console.print(_intention(study, pending, book.entries), highlight=False)
         try:
@@ -125,18 +131,32 @@ def write_results(study: Study, console: Console) -> list[Path]:
     return paths
 
 
+def record(row: Row) -> dict[str, Any]:
+    """Return what tells the row from others, as plain data."""
+    return {"key": row.key, "row": str(row), "labels": row.labels}
+
+
+def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
+    """Print each row with its state and its re-estimated accuracy, None if not known, and return them as plain data."""
+    done = {entry.key: entry for entry in ledger.read(study.ledger)}
+    rows = [
+        record(row) | {
+            "state": study.workplace.state(row, done),
+            "accuracy": done[row.key].figure("accuracy.reestimated") if row.key in done else None,
+        }
+        for row in study.rows
+    ]  # fmt: skip
+    accuracies = ["" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}" for row in rows]
+    lines = [(row["key"], row["state"], row["row"], cell) for row, cell in zip(rows, accuracies, strict=True)]
+    console.print(results.on_terminal(Table("", ("row", "state", "labels", "accuracy"), tuple(lines)), left=3))
+    words = ", ".join(f"{count} {state}" for state, count in Counter(row["state"] for row in rows).items())
+    console.print(f"{len(rows)} rows: {words}", highlight=False)
+    return rows
+
+
 def require_runnable(run: str) -> None:
     """Raise GridError if the row function does not exist, before each row fails because of it."""
     try:
         resolve_name(run)
     except (ImportError, AttributeError) as error:
         raise GridError(f"run: {run!r}: {error}") from error
-
-
-def _require_same_labels(rows: Sequence[Row], entries: Mapping[str, Entry]) -> None:
-    """Raise GridError for a row that the ledger has under other labels: tables would show it twice."""
-    for row in rows:
-        if row.key in entries and entries[row.key].labels != row.labels:
-            known = described(entries[row.key].labels)
-            raise GridError(f"{str(row)!r} is in the ledger as {known!r}: label it so in the grid, or write another "
-                            "ledger with --folder")  # fmt: skip

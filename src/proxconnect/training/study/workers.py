@@ -13,8 +13,7 @@ import torch
 
 from proxconnect._support.atomic import replacing
 from proxconnect._support.termination import TerminatedError
-from proxconnect.training.study.ledger import Entry
-from proxconnect.training.study.locks import locked
+from proxconnect.training.study.ledger import Entry, locked
 from proxconnect.training.study.provenance import here
 from proxconnect.training.study.rows import Row
 from proxconnect.training.study.workplace import Workplace
