@@ -189,15 +189,13 @@ class _Probe:
         self.seen: tuple[Tensor, ...] | None = None
 
     def __call__(self, quantizer: Quantizer, args: tuple[Any, ...]) -> None:
-        if torch.compiler.is_compiling() or self.seen is not None or not _has_values(args[0]):
+        if torch.compiler.is_compiling() or self.seen is not None:
             return
-        with torch.no_grad():
-            self.seen = (*_quality(quantizer, _normalised(quantizer, args[0])), _nonfinite(args[0]))
-
-
-def _has_values(input: Tensor) -> bool:
-    """Return whether values can be measured: fake tensors have none, and those of `torch.func` may not leave it."""
-    return type(input) is Tensor and input.numel() > 0 and not torch._C._functorch.is_functorch_wrapped_tensor(input)
+        # Fake tensors have no values, and those of `torch.func` may not leave it.
+        x = args[0]
+        if type(x) is Tensor and x.numel() > 0 and not torch._C._functorch.is_functorch_wrapped_tensor(x):
+            with torch.no_grad():
+                self.seen = (*_quality(quantizer, _normalised(quantizer, x)), _nonfinite(x))
 
 
 def _quality(quantizer: Quantizer, x: Tensor) -> tuple[Tensor, Tensor]:

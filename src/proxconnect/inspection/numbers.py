@@ -1,6 +1,5 @@
 """A model in numbers: bits, bytes in memory and in the packed file, multiply-adds."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +83,10 @@ def _sizes(names: dict[nn.Module, str], vectors: Vectors) -> dict[nn.Module, _Si
             size.float_bytes += spec.entries * spec.dtype.itemsize
     counted: set[int] = set()
     for module, size in sizes.items():
-        for tensor in _kept(module, without=() if _spec(module) is None else _PACKED_TENSORS):
-            if id(tensor) in counted:
+        packed = () if _spec(module) is None else _PACKED_TENSORS
+        buffers = {name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}
+        for name, tensor in {**module._parameters, **buffers}.items():
+            if tensor is None or name in packed or id(tensor) in counted:
                 continue
             counted.add(id(tensor))
             size.packed_bytes += _stored_bytes(tensor, vectors)
@@ -99,14 +100,6 @@ def _stored_bytes(tensor: Tensor, vectors: Vectors) -> int:
     """Return the bytes of a tensor in the packed file."""
     half = None if vectors == "float32" or tensor.is_meta else as_half(tensor.detach())
     return tensor.nbytes if half is None else half.nbytes
-
-
-def _kept(module: nn.Module, without: tuple[str, ...]) -> Iterator[Tensor]:
-    """Iterate over the parameters and persistent buffers of `module`, except those with a name in `without`."""
-    buffers = {name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}
-    for name, tensor in {**module._parameters, **buffers}.items():
-        if tensor is not None and name not in without:
-            yield tensor
 
 
 def _row(name: str, module: nn.Module, size: _Size, calls: Calls | None) -> LayerSummary:

@@ -34,7 +34,7 @@ from proxconnect.training.study.display import Display
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.local import Processes
 from proxconnect.training.study.rows import Row
-from proxconnect.training.study.running import Run as Running
+from proxconnect.training.study.running import run_all
 from proxconnect.training.study.workplace import CHECKPOINT, Workplace
 from proxconnect.version import __version__
 
@@ -204,10 +204,9 @@ def demo(options: Options, console: Console) -> int:
 
 def _train(session: _Session) -> None:
     """Make every run; the ledger and results.json grow one by one."""
-    rows = list(session.options.runs.values())
     usual = min(available_cores(), MOST_WORKERS)
     with Processes(session.options.workers or usual) as workers, _Progress(session) as display:
-        Running(rows, workers, session.ledger, session.workplace, 1, display).to_the_end()
+        run_all(session.options.runs.values(), workers, session.ledger, session.workplace, 1, display)
 
 
 def _draw(session: _Session) -> None:

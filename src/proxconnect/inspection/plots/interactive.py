@@ -33,8 +33,6 @@ _X = torch.cat([
 _Line = tuple[AnyPair, str, Callable[[Tensor, float], Tensor]]
 """A pair, the name of one of its parts, and that part as a function of (x, μ)."""
 
-_ID = "pairs"
-
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -79,7 +77,8 @@ def interactive_catalogue(path: Path, pairs: Mapping[str, AnyPair] | Iterable[st
         raise ValueError("interactive_catalogue needs at least one pair: pass names of PAIRS or pairs")
     text = _PAGE.format(
         figure=_figure(chosen).to_html(
-            full_html=False, include_plotlyjs=True, div_id=_ID, config={"displayModeBar": False, "responsive": True},
+            full_html=False, include_plotlyjs=True, div_id="pairs",
+            config={"displayModeBar": False, "responsive": True},
             post_script=_ARRANGE.replace("SHAPES", json.dumps(_shapes())),
         )
     )  # fmt: skip
@@ -95,10 +94,14 @@ def _figure(pairs: Iterable[AnyPair]) -> Any:
         {"label": f"{mu:g}", "method": "restyle", "args": [{"y": [_y(lines[i], mu) for i in moving]}, moving]}
         for mu in _MUS
     ]
+    zero: dict[str, Any] = {"zerolinecolor": "#bbbbbb"}
     layout = {
-        **{f"xaxis{n}": _axis(f"y{n}", [-REACH, REACH]) for n, _, _ in _PANELS.values()},
-        **{f"yaxis{n}": _axis(f"x{n}", height) for n, _, height in _PANELS.values()},
-        "annotations": [_title(number, title) for number, title, _ in _PANELS.values()],
+        **{f"xaxis{n}": {"anchor": f"y{n}", "range": [-REACH, REACH]} | zero for n, _, _ in _PANELS.values()},
+        **{f"yaxis{n}": {"anchor": f"x{n}", "range": height} | zero for n, _, height in _PANELS.values()},
+        "annotations": [{
+            "text": f"<b>{title}</b>", "showarrow": False, "xref": f"x{n} domain", "yref": f"y{n} domain",
+            "x": 0.02, "y": 0.98, "xanchor": "left", "yanchor": "top", "bgcolor": "rgba(255, 255, 255, 0.8)",
+        } for n, title, _ in _PANELS.values()],
         "sliders": [{"active": _START, "steps": steps, "currentvalue": {"prefix": "μ = ", "font": {"size": 17}},
                      "pad": {"t": 0, "b": 8}, "x": 0, "len": 1, "y": 1, "yanchor": "bottom"}],
         "updatemenus": [_buttons([isinstance(pair, Pair) for pair, _, _ in lines])],
@@ -135,19 +138,6 @@ def _trace(line: _Line) -> dict[str, Any]:
             "dash": "solid" if isinstance(pair, Pair) else "dot",
         },
         "hovertemplate": f"{pair.name}: {part}(%{{x:.2f}}) = %{{y:.3f}}<extra></extra>",
-    }  # fmt: skip
-
-
-def _axis(other: str, limits: list[float] | None) -> dict[str, Any]:
-    """Make an axis of a panel, anchored to the other one."""
-    return {"anchor": other, "range": limits, "zerolinecolor": "#bbbbbb"}
-
-
-def _title(number: str, title: str) -> dict[str, Any]:
-    """Make a title in the upper left corner of a panel."""
-    return {
-        "text": f"<b>{title}</b>", "showarrow": False, "xref": f"x{number} domain", "yref": f"y{number} domain",
-        "x": 0.02, "y": 0.98, "xanchor": "left", "yanchor": "top", "bgcolor": "rgba(255, 255, 255, 0.8)",
     }  # fmt: skip
 
 

@@ -191,18 +191,15 @@ def _append(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
-_KINDS: dict[str, Any] = {
-    "key": str, "labels": dict, "measured": dict, "versions": dict, "started": str, "finished": str, "run": str,
-    "after": dict | None, "configuration": dict,
-}  # fmt: skip
-"""The fields of a line."""
-
-
 def _require_fields(content: Any) -> None:
     """Raise ValueError if the content of a line is not an entry's."""
     if not isinstance(content, dict):
         raise ValueError("it is no JSON object")
-    for name, kind in _KINDS.items():
+    kinds: dict[str, Any] = {
+        "key": str, "labels": dict, "measured": dict, "versions": dict, "started": str, "finished": str, "run": str,
+        "after": dict | None, "configuration": dict,
+    }  # fmt: skip
+    for name, kind in kinds.items():
         if name not in content or not isinstance(content[name], kind):
             raise ValueError(f"{name!r} is {'wrong' if name in content else 'missing'}")
     if not all(isinstance(label, str) for label in content["labels"].values()):

@@ -11,15 +11,8 @@ from proxconnect.training.study.workers import Event, Failed, Order, perform
 class RayCluster:
     """Rows as tasks of an existing cluster, as many at once as its cores allow. A context manager.
 
-    Leaving it cancels rows that still run. A row whose machine is lost runs on another one.
-
-    Args:
-        address: that of the cluster; None for the one of this machine, or of RAY_ADDRESS.
-        threads: cores of each row.
-
-    Raises:
-        ConnectionError: there is no cluster.
-        MissingExtraError: Ray is not installed.
+    Leaving it cancels rows that still run. A row whose machine is lost runs on another one. The cluster is that of
+    `address`, or without one that of this machine or of RAY_ADDRESS. Each row takes `threads` cores.
     """
 
     def __init__(self, address: str | None, threads: int) -> None:

@@ -7,10 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from proxconnect import kernels
-from proxconnect.inspection.machine import cpu
+from proxconnect.inspection.machine import Machine
 from proxconnect.training.study.rows import results_version
 
 _NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/study/")
@@ -19,15 +16,15 @@ _NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/st
 
 def here(threads: int) -> dict[str, Any]:
     """Return versions, the processor, the number of threads and a digest of the sources, as plain data."""
-    best = kernels.instruction_sets()[-1:]
+    machine = Machine.here()
     return {
         "results": results_version(),
         "sources": sources(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": machine.torch,
         "lightning": _installed("lightning"),
-        "cpu": cpu(),
-        "kernels": best[0] if best else None,
+        "cpu": machine.cpu,
+        "kernels": machine.instruction_set,
         "threads": threads,
     }
 

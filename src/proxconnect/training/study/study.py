@@ -1,7 +1,7 @@
 """A study: its grid, its ledger and its work folder. Run its rows, list them, and write the results."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.names import GridError
 from proxconnect.training.study.rows import Row, described
-from proxconnect.training.study.running import Run
+from proxconnect.training.study.running import run_all
 from proxconnect.training.study.tables import Table
 from proxconnect.training.study.workers import Workers
 from proxconnect.training.study.workplace import Workplace
@@ -39,16 +39,10 @@ class Study:
     def read(
         cls, path: Path, only: Mapping[str, Sequence[str]], folder: Path | None = None, work: Path | None = None
     ) -> Self:
-        """Return the study of a grid file.
+        """Return the study of the grid file `path`, with the rows that have the labels `only`, by axis.
 
-        Args:
-            path: the grid file.
-            only: by axis, the labels of the rows that are meant.
-            folder: that of the ledger; by default that of the grid.
-            work: the folder of checkpoints and logs; by default runs/studies/ and the name of `folder`.
-
-        Raises:
-            GridError: the grid or `only` is wrong.
+        The ledger lies in `folder`, by default that of the grid. Checkpoints and logs lie in `work`, by default
+        runs/studies/ and the name of `folder`.
         """
         grid = Grid.read(path)
         folder = folder or grid.folder
@@ -78,10 +72,8 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
         try:
             failures = run_rows(study, pending, workers, threads, book, console) if pending else []
         except (KeyboardInterrupt, TerminatedError):
-            done = sum(row.key in book.entries for row in study.rows)
-            console.print(
-                f"stopped: {done} of {len(study.rows)} rows are done; the same command goes on", highlight=False
-            )
+            done = f"{sum(row.key in book.entries for row in study.rows)} of {len(study.rows)}"
+            console.print(f"stopped: {done} rows are done; the same command goes on", highlight=False)
             raise
     if book.entries:
         write_results(study, console)
@@ -97,13 +89,11 @@ def run_rows(
 ) -> list[Row]:
     """Run `rows`, with a display. Returns those that failed, and those that would have started from them."""
     with workers() as crew, Display(console, len(rows)) as display:
-        work = Run(list(rows), crew, book, study.workplace, threads, display)
-        work.to_the_end()
-        return list(work.failures.values())
+        return run_all(rows, crew, book, study.workplace, threads, display)
 
 
-def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) -> str:
-    """Return in a line or two which rows are done and which will run."""
+def _intention(study: Study, pending: Sequence[Row], done: Container[str]) -> str:
+    """Return which rows are done and which will run."""
     finished = sum(row.key in done for row in study.rows)
     again = sum(row.key in done for row in pending)
     words = f"{finished} of {len(study.rows)} rows are done, {len(pending)} to run"
@@ -115,11 +105,7 @@ def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) 
 
 
 def write_results(study: Study, console: Console) -> list[Path]:
-    """Print tables of the ledger and write them beside it, with pictures. Returns the paths.
-
-    Raises:
-        GridError: the ledger is empty.
-    """
+    """Print tables of the ledger and write them beside it, with pictures. Returns the paths."""
     entries, folder = study.entries(), study.ledger.parent
     if not entries:
         raise GridError(f"{study.ledger} has no rows yet: run the grid first")
