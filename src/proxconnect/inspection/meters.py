@@ -120,7 +120,9 @@ class Meters:
     def remove(self) -> None:
         """Remove all hooks and counts from the model; later readings are empty."""
         for gauge in self._gauges.values():
-            gauge.remove()
+            if gauge.hook is not None:
+                gauge.hook.remove()
+            gauge.layer.overflow_counts = None
         self._gauges = {}
 
 
@@ -157,29 +159,16 @@ class _Gauge:
             names = ("input_softness", "input_dead_share", "input_nonfinite_share")
             measured |= dict(zip(names, seen, strict=True))
             self.probe.seen = None
-        return measured | self._flips(latent) | self._overflows()
-
-    def remove(self) -> None:
-        """Remove the hook and the counts from the layer."""
-        if self.hook is not None:
-            self.hook.remove()
-        self.layer.overflow_counts = None
-
-    def _flips(self, latent: Tensor) -> dict[str, Tensor]:
         positive = ~(latent < 0)
         last, self.signs = self.signs, (latent.shape, pack_bits(2 * positive.to(torch.int8) - 1))
-        if last is None or last[0] != latent.shape:
-            return {}
-        was_positive = unpack_bits(last[1].to(latent.device), latent.shape, torch.int8) > 0
-        return {"flip_rate": _share([torch.count_nonzero(positive != was_positive)], latent)}
-
-    def _overflows(self) -> dict[str, Tensor]:
-        counts = self.layer.overflow_counts
-        if counts is None:
-            return {}
-        overflowed, sums = counts.to(torch.float32)
-        counts.zero_()
-        return {"overflow_share": overflowed / sums}
+        if last is not None and last[0] == latent.shape:
+            was_positive = unpack_bits(last[1].to(latent.device), latent.shape, torch.int8) > 0
+            measured["flip_rate"] = _share([torch.count_nonzero(positive != was_positive)], latent)
+        if (counts := self.layer.overflow_counts) is not None:
+            overflowed, sums = counts.to(torch.float32)
+            counts.zero_()
+            measured["overflow_share"] = overflowed / sums
+        return measured
 
 
 class _Probe:

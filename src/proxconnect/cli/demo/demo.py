@@ -30,11 +30,10 @@ from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data
 from proxconnect.training.study import ledger
-from proxconnect.training.study.display import Display
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.local import Processes
 from proxconnect.training.study.rows import Row
-from proxconnect.training.study.running import run_all
+from proxconnect.training.study.running import Display, run_all
 from proxconnect.training.study.workplace import CHECKPOINT, Workplace
 from proxconnect.version import __version__
 

@@ -45,16 +45,14 @@ class RayCluster:
     def events(self) -> list[Event]:
         """Wait a second at most and return what happened."""
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=1.0)
-        progress: list[Event] = self._progress.get_nowait_batch(self._progress.size())
-        return [*progress, *map(self._end, ended)]
-
-    def _end(self, reference: Any) -> Entry | Failed:
-        key = self._running.pop(reference)
-        try:
-            event: Entry | Failed = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            return Failed(key, f"its Ray task ended: {error}")
-        return event
+        events: list[Event] = self._progress.get_nowait_batch(self._progress.size())
+        for reference in ended:
+            key = self._running.pop(reference)
+            try:
+                events.append(self._ray.get(reference))
+            except self._ray.exceptions.RayError as error:
+                events.append(Failed(key, f"its Ray task ended: {error}"))
+        return events
 
 
 def _perform(order: Order, expected: str, progress: Any) -> Entry | Failed:

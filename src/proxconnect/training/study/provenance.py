@@ -22,7 +22,7 @@ def here(threads: int) -> dict[str, Any]:
         "sources": sources(),
         "python": platform.python_version(),
         "torch": machine.torch,
-        "lightning": _installed("lightning"),
+        "lightning": next((found.version for found in metadata.distributions(name="lightning")), None),
         "cpu": machine.cpu,
         "kernels": machine.instruction_set,
         "threads": threads,
@@ -46,10 +46,3 @@ def sources() -> str:
             digest.update(f"{name}\0{len(path.read_bytes())}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _installed(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

@@ -12,13 +12,12 @@ from rich.console import Console
 
 from proxconnect._support.termination import TerminatedError
 from proxconnect.training.study import ledger, results
-from proxconnect.training.study.display import Display
 from proxconnect.training.study.expansion import rows_of, selected
 from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.names import GridError
 from proxconnect.training.study.rows import Row, described
-from proxconnect.training.study.running import run_all
+from proxconnect.training.study.running import Display, run_all
 from proxconnect.training.study.tables import Table
 from proxconnect.training.study.workers import Workers
 from proxconnect.training.study.workplace import Workplace
