@@ -107,8 +107,9 @@ class Meters:
         A model that is a binary layer itself is called "model". Names have only letters, digits and `_-./`,
         which TensorBoard and MLflow take.
         """
-        measured = {name: gauge.measure() for name, gauge in self._gauges.items() if gauge.weights}
-        self._layers = {name: _health(self._gauges[name].weights, t) for name, t in measured.items()}
+        weights = {name: _local(gauge.layer.latent).numel() for name, gauge in self._gauges.items()}
+        measured = {name: gauge.measure() for name, gauge in self._gauges.items() if weights[name]}
+        self._layers = {name: _health(weights[name], tensors) for name, tensors in measured.items()}
         rows = {name or "model": health.numbers() for name, health in self._layers.items()}
         rows["all"] = _means(self._layers.values())
         return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
@@ -139,11 +140,6 @@ class _Gauge:
             with torch.inference_mode(False):  # training must be able to count in it
                 counts = torch.zeros(2, dtype=torch.int64, device=layer.latent.device)
             layer.overflow_counts = counts
-
-    @property
-    def weights(self) -> int:
-        """The number of weights on this rank."""
-        return _local(self.layer.latent).numel()
 
     @torch.no_grad()
     def measure(self) -> dict[str, Tensor]:

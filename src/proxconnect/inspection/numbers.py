@@ -40,7 +40,11 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
     quantizers = {q for layer in model.modules() if isinstance(layer, BinaryLayer) for q in layer.quantizers.values()}
     names = {module: name for name, module in model.named_modules() if module not in quantizers}
     calls = None if example is None else count(model, example, (BinaryLayer, PackedLayer))
-    specs = {module: _spec(module) for module in names}
+    specs = {
+        module: module.spec if isinstance(module, CompactLayer)
+        else spec_of(module) if isinstance(module, BinaryLayer) else None
+        for module in names
+    }  # fmt: skip
     sizes = _sizes(specs, vectors_of(model))
     rows = [
         _row(name, module, specs[module], sizes[module], calls)
@@ -125,10 +129,3 @@ def _row(name: str, module: nn.Module, spec: LayerSpec | None, size: _Size, call
 
 def _bits(dtype: torch.dtype | None) -> int | None:
     return dtype.itemsize * 8 if dtype is not None and dtype.is_floating_point else None
-
-
-def _spec(module: nn.Module) -> LayerSpec | None:
-    """Return the packed form of a binary or packed layer; None for other modules."""
-    if isinstance(module, CompactLayer):
-        return module.spec
-    return spec_of(module) if isinstance(module, BinaryLayer) else None

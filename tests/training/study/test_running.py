@@ -17,7 +17,7 @@ from rich.console import Console
 
 from proxconnect.training.study import ledger
 from proxconnect.training.study import study as module
-from proxconnect.training.study.ledger import Ledger, LockedError
+from proxconnect.training.study.ledger import Ledger
 from proxconnect.training.study.local import LOG, Processes
 from proxconnect.training.study.names import GridError
 from proxconnect.training.study.study import Study
@@ -212,7 +212,7 @@ def test_a_row_that_measures_nothing_fails(tmp_path, monkeypatch):
 
 def test_two_studies_do_not_mix(tmp_path):
     study = study_of(tmp_path)
-    with Ledger.writing(study.ledger), pytest.raises(LockedError, match=r"another study writes .*--folder"):
+    with Ledger.writing(study.ledger), pytest.raises(BlockingIOError, match=r"another study writes .*--folder"):
         run(study)
 
 

@@ -88,7 +88,10 @@ def interactive_catalogue(path: Path, pairs: Mapping[str, AnyPair] | Iterable[st
 
 def _figure(pairs: Iterable[AnyPair]) -> Any:
     """Make a plotly figure with a line for each part of each pair, redrawn by the slider if it depends on μ."""
-    lines = [line for pair in pairs for line in _lines(pair)]
+    lines: list[_Line] = []
+    for pair in pairs:
+        lines += [(pair, "F", pair.forward), (pair, "B", pair.backward)]
+        lines += [(pair, "P", pair.prox), (pair, "T", pair.transform)] if isinstance(pair, Pair) else []
     moving = [i for i, line in enumerate(lines) if line[0].sharpness and _y(line, _MUS[0]) != _y(line, _MUS[-1])]
     steps = [
         {"label": f"{mu:g}", "method": "restyle", "args": [{"y": [_y(lines[i], mu) for i in moving]}, moving]}
@@ -110,13 +113,6 @@ def _figure(pairs: Iterable[AnyPair]) -> Any:
         "font": {"family": "system-ui, sans-serif"},
     }  # fmt: skip
     return extras.require("plotly.graph_objects", "plots").Figure(data=[_trace(line) for line in lines], layout=layout)
-
-
-def _lines(pair: AnyPair) -> Iterable[_Line]:
-    """Return F and B, and of a legitimate pair P and T."""
-    yield from ((pair, "F", pair.forward), (pair, "B", pair.backward))
-    if isinstance(pair, Pair):
-        yield from ((pair, "P", pair.prox), (pair, "T", pair.transform))
 
 
 def _y(line: _Line, mu: float) -> list[float]:

@@ -55,7 +55,14 @@ def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: 
          for row in rows]
     )  # fmt: skip
     found = dict(iter(spreads(table, "mean").groupby([*axes], sort=False)))
-    _require_fair({key: ranked["seeds"].tolist() for key, ranked in found.items()})
+    (first, usual), *others = ((key, sorted(ranked["seeds"].tolist())) for key, ranked in found.items())
+    for key, seeds in others:
+        if seeds != usual:
+            raise GridError(
+                f"{' '.join(key)} has {len(seeds)} trials of {sum(seeds)} rows, {' '.join(first)} "
+                f"{len(usual)} of {sum(usual)}: give each the same number, or choose for each apart, "
+                "with --only and -o"
+            )
     return {
         key: ranked.drop(columns=[*axes]).sort_values("mean", ascending=False, kind="stable")
         for key, ranked in found.items()
@@ -68,17 +75,6 @@ def _number(row: Row, entry: Entry, figure: str) -> float:
         known = ", ".join(f"accuracy.{name}" for name in entry.measured["accuracy"])
         raise GridError(f"{row} has no number {figure!r}: choose by one of {known}, or by another that it measured")
     return value
-
-
-def _require_fair(counts: Mapping[tuple[str, ...], Sequence[int]]) -> None:
-    (first, usual), *others = counts.items()
-    for key, found in others:
-        if sorted(found) != sorted(usual):
-            raise GridError(
-                f"{' '.join(key)} has {len(found)} trials of {sum(found)} rows, {' '.join(first)} "
-                f"{len(usual)} of {sum(usual)}: give each the same number, or choose for each apart, "
-                "with --only and -o"
-            )
 
 
 def write(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Path) -> dict[str, Any]:

@@ -25,10 +25,6 @@ class LedgerError(ValueError):
     """The ledger has lines that no study wrote; the message names them."""
 
 
-class LockedError(OSError):
-    """Another process holds the lock; the message says what to do."""
-
-
 @dataclass(frozen=True)
 class Entry:
     """A finished row.
@@ -97,7 +93,7 @@ class Ledger:
     def writing(cls, path: Path) -> Iterator[Self]:
         """Hold the ledger of `path`. Create it if it is missing, and mend it if a crash tore its last line.
 
-        LockedError while another study holds it; LedgerError for lines that no study wrote.
+        BlockingIOError while another study holds it; LedgerError for lines that no study wrote.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path, f"another study writes {path}: wait for its end, or give it another --folder"):
@@ -146,13 +142,13 @@ def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     """Hold the lock of the file `path`, which is created if it is missing.
 
-    If another process holds it, wait, or raise LockedError with the message `busy` if one is given.
+    If another process holds it, wait, or raise BlockingIOError with the message `busy` if one is given.
     """
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise LockedError(busy) from None
+            raise BlockingIOError(busy) from None
         yield
 
 

@@ -29,12 +29,6 @@ def here(threads: int) -> dict[str, Any]:
     }
 
 
-def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Return the differences in words: "torch 2.6.0 instead of 2.7.1"."""
-    names = [name for name in one | other if one.get(name) != other.get(name)]
-    return [f"{name} {other.get(name)} instead of {one.get(name)}" for name in names]
-
-
 @cache
 def sources() -> str:
     """Return the digest of the package's Python files that may change results, 16 hex digits."""

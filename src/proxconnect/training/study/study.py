@@ -68,8 +68,11 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
                                 "another ledger with --folder")  # fmt: skip
         pending = study.workplace.pending(study.rows, book.entries)[:limit]
         console.print(_intention(study, pending, book.entries), highlight=False)
+        failures: list[Row] = []
         try:
-            failures = run_rows(study, pending, workers, threads, book, console) if pending else []
+            if pending:
+                with workers() as crew, Display(console, len(pending)) as display:
+                    failures = run_all(pending, crew, book, study.workplace, threads, display)
         except (KeyboardInterrupt, TerminatedError):
             done = f"{sum(row.key in book.entries for row in study.rows)} of {len(study.rows)}"
             console.print(f"stopped: {done} rows are done; the same command goes on", highlight=False)
@@ -81,14 +84,6 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
     for row, why in reasons.items():
         console.print(f"failed: {row} ({why})", markup=False, highlight=False, soft_wrap=True)
     return reasons
-
-
-def run_rows(
-    study: Study, rows: Sequence[Row], workers: OpenWorkers, threads: int, book: Ledger, console: Console
-) -> list[Row]:
-    """Run `rows`, with a display. Returns those that failed, and those that would have started from them."""
-    with workers() as crew, Display(console, len(rows)) as display:
-        return run_all(rows, crew, book, study.workplace, threads, display)
 
 
 def _intention(study: Study, pending: Sequence[Row], done: Container[str]) -> str:

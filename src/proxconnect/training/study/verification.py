@@ -4,7 +4,6 @@ import math
 import random
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,10 +11,10 @@ from rich.console import Console
 from proxconnect.training.study import ledger
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.names import GridError
-from proxconnect.training.study.provenance import differences
 from proxconnect.training.study.rows import Row
+from proxconnect.training.study.running import Display, run_all
 from proxconnect.training.study.statistics import REESTIMATED, frame, next_interval, settings, spreads
-from proxconnect.training.study.study import OpenWorkers, Study, require_runnable, run_rows
+from proxconnect.training.study.study import OpenWorkers, Study, require_runnable
 from proxconnect.training.study.workplace import Workplace
 
 Agreement = tuple[bool, str]
@@ -32,9 +31,14 @@ def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console
     chosen = random.sample(finished, min(count, len(finished)))
     study.workplace.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=study.workplace.root) as place:  # a cluster shares it
-        scratch = replace(study, workplace=Workplace(Path(place)))
-        with Ledger.writing(Path(place) / ledger.NAME) as book:
-            run_rows(scratch, scratch.workplace.pending(chosen, ()), workers, threads, book, console)
+        workplace = Workplace(Path(place))
+        pending = workplace.pending(chosen, ())
+        with (
+            Ledger.writing(Path(place) / ledger.NAME) as book,
+            workers() as crew,
+            Display(console, len(pending)) as display,
+        ):
+            run_all(pending, crew, book, workplace, threads, display)
     found: dict[Row, Agreement] = {}
     for row in chosen:
         again = book.entries.get(row.key)
@@ -55,7 +59,10 @@ def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Agreem
         return True, "the same to the bit"
     alike = frame([e for e in entries if e.labels.get("model") == recorded.labels.get("model")])
     before, now = recorded.figure(REESTIMATED), again.figure(REESTIMATED)
-    changed = ", ".join(differences(recorded.versions, again.versions)) or "everything as it was"
+    old, new = recorded.versions, again.versions
+    names = [name for name in old | new if old.get(name) != new.get(name)]
+    changes = [f"{name} {new.get(name)} instead of {old.get(name)}" for name in names]
+    changed = ", ".join(changes) or "everything as it was"
     if before is None or now is None:
         return False, f"{before} then, {now} now ({changed})"
     words, cells = f"{100 * before:.2f} % then, {100 * now:.2f} % now", spreads(alike, REESTIMATED)

@@ -58,14 +58,12 @@ class Workplace:
         result: dict[str, Row] = {}
 
         def add(row: Row) -> None:
-            if row.after is not None and not self._can_start_from(row.after):
-                add(row.after)
+            before = row.after
+            if before and not (self.finished(before).exists() and (self.folder(before) / CHECKPOINT).exists()):
+                add(before)
             result.setdefault(row.key, row)
 
         for row in rows:
             if row.key not in done:
                 add(row)
         return list(result.values())
-
-    def _can_start_from(self, row: Row) -> bool:
-        return self.finished(row).exists() and (self.folder(row) / CHECKPOINT).exists()
