@@ -23,9 +23,8 @@ OTHERWISE = {
     "cli/command.py": "the null device",
     "deploy/packed/file/tensor_file.py": "the file that a caller replaces",
     "inspection/memory.py": "a file of the system",
-    "training/study/ledger.py": "lines that are added",
+    "training/study/ledger.py": "lines that are added, and locks, which are empty",
     "training/study/local.py": "a log, lines that are added",
-    "training/study/locks.py": "locks, which are empty",
 }
 """Where files are written but not replaced, and what these are."""
 

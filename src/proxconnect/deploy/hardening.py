@@ -99,7 +99,7 @@ def reestimate_batchnorm(
         `model`.
 
     Raises:
-        ValueError: for empty `batches`, and for an estimate that is NaN or infinite.
+        ValueError: for empty `batches` if the model has batch norms, and for an estimate that is NaN or infinite.
         TypeError: if `batches` is one tensor.
 
     Example:
@@ -114,7 +114,7 @@ def reestimate_batchnorm(
     with _restored_on_error(model) as norms, hard(model):
         rest = iter(batches)
         first = list(islice(rest, 1))
-        if not first:
+        if norms and not first:
             raise ValueError("batches is empty: batch-norm statistics cannot be estimated without data")
         update_bn(chain(first, rest), model, device)
         for name, norm in norms.items():

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from proxconnect._support.arguments import require_number
 from proxconnect._support.text import some
@@ -88,34 +88,29 @@ def diagnose(
     layers = {name: [reading[name] for reading in readings if name in reading] for name in readings[-1]}
     troubles = []
     if loss is not None and not math.isfinite(loss):
-        troubles.append(Trouble((), f"The loss is {loss:g}.", _LOST_LOSS))
+        advice = (
+            "Go back to the last checkpoint and lower the learning rate, warm it up or clip gradients; with float16 "
+            "take a GradScaler, or bfloat16."
+        )
+        troubles.append(Trouble((), f"The loss is {loss:g}.", advice))
     for symptom in _SYMPTOMS:
-        if symptom.is_due(progress):
-            shown = [name for name, its_readings in layers.items() if symptom.is_seen(its_readings)]
-            troubles += [symptom.trouble(shown, len(layers))] if shown else []
+        is_past = symptom.phase == "early" and progress is not None and progress > EARLY
+        is_to_come = symptom.phase == "late" and (progress is None or progress < LATE)
+        shown = tuple(name for name, its_readings in layers.items() if symptom.is_seen(its_readings))
+        if shown and not is_past and not is_to_come:
+            share = f"all {len(layers)}" if len(shown) == len(layers) else f"{len(shown)} of {len(layers)}"
+            which = "the only binary layer" if len(layers) == 1 else f"{share} binary layers ({some([*shown])})"
+            troubles.append(Trouble(shown, symptom.what.format(layers=which), symptom.advice))
     return troubles
 
 
-@dataclass(frozen=True)
-class _Symptom:
+class _Symptom(NamedTuple):
     """A problem that the readings of a layer may show, and the sentences about it."""
 
     is_seen: Callable[[Readings], bool]
     what: str
     advice: str
     phase: Literal["any", "early", "late"] = "any"
-
-    def is_due(self, progress: float | None) -> bool:
-        """Return whether it is a problem at this time of a run."""
-        if self.phase == "late":
-            return progress is not None and progress >= LATE
-        return self.phase == "any" or progress is None or progress <= EARLY
-
-    def trouble(self, layers: list[str], count: int) -> Trouble:
-        """Return the problem of these of `count` layers."""
-        share = f"all {count} binary layers" if len(layers) == count else f"{len(layers)} of {count} binary layers"
-        which = "the only binary layer" if count == 1 else f"{share} ({some(layers)})"
-        return Trouble(tuple(layers), self.what.format(layers=which), self.advice)
 
 
 def _last(readings: Readings, name: str) -> float:
@@ -133,11 +128,6 @@ def _has_still_signs(readings: Readings) -> bool:
     rates = [health.flip_rate for health in readings if health.flip_rate is not None]
     return bool(rates) and _last(readings, "nonfinite_share") == 0 and sum(rates) < STILL
 
-
-_LOST_LOSS = (
-    "Go back to the last checkpoint and lower the learning rate, warm it up or clip gradients; with float16 take a "
-    "GradScaler, or bfloat16."
-)
 
 _SYMPTOMS = (
     _Symptom(

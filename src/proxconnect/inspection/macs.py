@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -93,17 +93,13 @@ class _Counter(TorchDispatchMode):
         inputs = tensors_in((args, kwargs))
         for tensor in inputs[:1]:
             self.calls.input_types.setdefault(module, tensor.dtype)
-        if isinstance(module, self.watched) and not of_one_sign(_shifted(module, inputs)):
-            self.calls.of_two_signs.add(module)
+        if isinstance(module, self.watched):
+            shift = getattr(module, "input_shift", None)  # a binary or packed layer takes signs after it
+            if not of_one_sign(inputs if shift is None else [shift.forward(tensor) for tensor in inputs[:1]]):
+                self.calls.of_two_signs.add(module)
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         """Note that the forward of a module ends."""
         self.running.pop()
         for tensor in tensors_in(output)[:1]:
             self.calls.output_shapes.setdefault(module, tuple(tensor.shape))
-
-
-def _shifted(module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
-    """Return the tensors whose signs a binary or packed layer takes, after its shift, which no hook sees."""
-    shift = getattr(module, "input_shift", None)
-    return inputs if shift is None else [shift.forward(tensor) for tensor in inputs[:1]]

@@ -5,7 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
-_RESET = Path("/proc/self/clear_refs")
 
 
 def own_peak() -> int | None:
@@ -28,4 +27,4 @@ def own_peak() -> int | None:
 def reset_peak() -> None:
     """Let `own_peak` count from now on, if the system can."""
     with suppress(OSError):
-        _RESET.write_text("5")
+        Path("/proc/self/clear_refs").write_text("5")

@@ -107,8 +107,9 @@ class Meters:
         A model that is a binary layer itself is called "model". Names have only letters, digits and `_-./`,
         which TensorBoard and MLflow take.
         """
-        measured = {name: gauge.measure() for name, gauge in self._gauges.items() if gauge.weights}
-        self._layers = {name: _health(self._gauges[name].weights, t) for name, t in measured.items()}
+        weights = {name: _local(gauge.layer.latent).numel() for name, gauge in self._gauges.items()}
+        measured = {name: gauge.measure() for name, gauge in self._gauges.items() if weights[name]}
+        self._layers = {name: _health(weights[name], tensors) for name, tensors in measured.items()}
         rows = {name or "model": health.numbers() for name, health in self._layers.items()}
         rows["all"] = _means(self._layers.values())
         return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
@@ -120,7 +121,9 @@ class Meters:
     def remove(self) -> None:
         """Remove all hooks and counts from the model; later readings are empty."""
         for gauge in self._gauges.values():
-            gauge.remove()
+            if gauge.hook is not None:
+                gauge.hook.remove()
+            gauge.layer.overflow_counts = None
         self._gauges = {}
 
 
@@ -138,11 +141,6 @@ class _Gauge:
                 counts = torch.zeros(2, dtype=torch.int64, device=layer.latent.device)
             layer.overflow_counts = counts
 
-    @property
-    def weights(self) -> int:
-        """The number of weights on this rank."""
-        return _local(self.layer.latent).numel()
-
     @torch.no_grad()
     def measure(self) -> dict[str, Tensor]:
         """Return the fields of `LayerHealth` on the layer's device, and begin a new span for those since a reading."""
@@ -157,29 +155,16 @@ class _Gauge:
             names = ("input_softness", "input_dead_share", "input_nonfinite_share")
             measured |= dict(zip(names, seen, strict=True))
             self.probe.seen = None
-        return measured | self._flips(latent) | self._overflows()
-
-    def remove(self) -> None:
-        """Remove the hook and the counts from the layer."""
-        if self.hook is not None:
-            self.hook.remove()
-        self.layer.overflow_counts = None
-
-    def _flips(self, latent: Tensor) -> dict[str, Tensor]:
         positive = ~(latent < 0)
         last, self.signs = self.signs, (latent.shape, pack_bits(2 * positive.to(torch.int8) - 1))
-        if last is None or last[0] != latent.shape:
-            return {}
-        was_positive = unpack_bits(last[1].to(latent.device), latent.shape, torch.int8) > 0
-        return {"flip_rate": _share([torch.count_nonzero(positive != was_positive)], latent)}
-
-    def _overflows(self) -> dict[str, Tensor]:
-        counts = self.layer.overflow_counts
-        if counts is None:
-            return {}
-        overflowed, sums = counts.to(torch.float32)
-        counts.zero_()
-        return {"overflow_share": overflowed / sums}
+        if last is not None and last[0] == latent.shape:
+            was_positive = unpack_bits(last[1].to(latent.device), latent.shape, torch.int8) > 0
+            measured["flip_rate"] = _share([torch.count_nonzero(positive != was_positive)], latent)
+        if (counts := self.layer.overflow_counts) is not None:
+            overflowed, sums = counts.to(torch.float32)
+            counts.zero_()
+            measured["overflow_share"] = overflowed / sums
+        return measured
 
 
 class _Probe:
@@ -189,15 +174,13 @@ class _Probe:
         self.seen: tuple[Tensor, ...] | None = None
 
     def __call__(self, quantizer: Quantizer, args: tuple[Any, ...]) -> None:
-        if torch.compiler.is_compiling() or self.seen is not None or not _has_values(args[0]):
+        if torch.compiler.is_compiling() or self.seen is not None:
             return
-        with torch.no_grad():
-            self.seen = (*_quality(quantizer, _normalised(quantizer, args[0])), _nonfinite(args[0]))
-
-
-def _has_values(input: Tensor) -> bool:
-    """Return whether values can be measured: fake tensors have none, and those of `torch.func` may not leave it."""
-    return type(input) is Tensor and input.numel() > 0 and not torch._C._functorch.is_functorch_wrapped_tensor(input)
+        # Fake tensors have no values, and those of `torch.func` may not leave it.
+        x = args[0]
+        if type(x) is Tensor and x.numel() > 0 and not torch._C._functorch.is_functorch_wrapped_tensor(x):
+            with torch.no_grad():
+                self.seen = (*_quality(quantizer, _normalised(quantizer, x)), _nonfinite(x))
 
 
 def _quality(quantizer: Quantizer, x: Tensor) -> tuple[Tensor, Tensor]:

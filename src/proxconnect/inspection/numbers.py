@@ -1,6 +1,5 @@
 """A model in numbers: bits, bytes in memory and in the packed file, multiply-adds."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,23 +40,28 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
     quantizers = {q for layer in model.modules() if isinstance(layer, BinaryLayer) for q in layer.quantizers.values()}
     names = {module: name for name, module in model.named_modules() if module not in quantizers}
     calls = None if example is None else count(model, example, (BinaryLayer, PackedLayer))
-    sizes = _sizes(names, vectors_of(model))
+    specs = {
+        module: module.spec if isinstance(module, CompactLayer)
+        else spec_of(module) if isinstance(module, BinaryLayer) else None
+        for module in names
+    }  # fmt: skip
+    sizes = _sizes(specs, vectors_of(model))
     rows = [
-        _row(name, module, sizes[module], calls)
+        _row(name, module, specs[module], sizes[module], calls)
         for module, name in names.items()
         if sizes[module].packed_bytes or (calls is not None and calls.macs[module])
     ]
-    specs = {module: spec for module in names if (spec := _spec(module)) is not None and spec.weight_bits == 1}
+    one_bit = {module: spec for module, spec in specs.items() if spec is not None and spec.weight_bits == 1}
     uncalled = one_signed = None
     if calls is not None:
-        takes_input = (module for module, spec in specs.items() if spec.channel_dims is None)
+        takes_input = (module for module, spec in one_bit.items() if spec.channel_dims is None)
         uncalled = tuple(names[module] for module in takes_input if module not in calls.called)
         silent = calls.called - calls.of_two_signs
-        one_signed = tuple(names[module] for module, spec in specs.items() if spec.binary_input and module in silent)
+        one_signed = tuple(names[module] for module, spec in one_bit.items() if spec.binary_input and module in silent)
     best = None
     if any(isinstance(module, CompactLayer) for module in names):
         best = kernels.instruction_sets()[-1] if kernels.is_built() else "not built"
-    return Summary(tuple(rows), sum(spec.entries for spec in specs.values()), uncalled, one_signed, best)
+    return Summary(tuple(rows), sum(spec.entries for spec in one_bit.values()), uncalled, one_signed, best)
 
 
 @dataclass
@@ -67,12 +71,12 @@ class _Size:
     packed_bytes: int = 0
 
 
-def _sizes(names: dict[nn.Module, str], vectors: Vectors) -> dict[nn.Module, _Size]:
+def _sizes(specs: dict[nn.Module, LayerSpec | None], vectors: Vectors) -> dict[nn.Module, _Size]:
     """Return the size of the state of each module; a shared tensor counts in the first one."""
-    sizes = {module: _Size() for module in names}
+    sizes = {module: _Size() for module in specs}
     latents = set()
     for module, size in sizes.items():
-        if (spec := _spec(module)) is None:
+        if (spec := specs[module]) is None:
             continue
         size.packed_bytes += spec.tensor_bytes
         if isinstance(module, CompactLayer) and spec.scale is not None:
@@ -84,8 +88,10 @@ def _sizes(names: dict[nn.Module, str], vectors: Vectors) -> dict[nn.Module, _Si
             size.float_bytes += spec.entries * spec.dtype.itemsize
     counted: set[int] = set()
     for module, size in sizes.items():
-        for tensor in _kept(module, without=() if _spec(module) is None else _PACKED_TENSORS):
-            if id(tensor) in counted:
+        packed = () if specs[module] is None else _PACKED_TENSORS
+        buffers = {name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}
+        for name, tensor in {**module._parameters, **buffers}.items():
+            if tensor is None or name in packed or id(tensor) in counted:
                 continue
             counted.add(id(tensor))
             size.packed_bytes += _stored_bytes(tensor, vectors)
@@ -101,16 +107,7 @@ def _stored_bytes(tensor: Tensor, vectors: Vectors) -> int:
     return tensor.nbytes if half is None else half.nbytes
 
 
-def _kept(module: nn.Module, without: tuple[str, ...]) -> Iterator[Tensor]:
-    """Iterate over the parameters and persistent buffers of `module`, except those with a name in `without`."""
-    buffers = {name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}
-    for name, tensor in {**module._parameters, **buffers}.items():
-        if tensor is not None and name not in without:
-            yield tensor
-
-
-def _row(name: str, module: nn.Module, size: _Size, calls: Calls | None) -> LayerSummary:
-    spec = _spec(module)
+def _row(name: str, module: nn.Module, spec: LayerSpec | None, size: _Size, calls: Calls | None) -> LayerSummary:
     bypassed = calls is not None and module not in calls.called
     binary_input = spec is not None and spec.binary_input and not bypassed
     own = next((p.dtype for p in module._parameters.values() if p is not None), None) if spec is None else spec.dtype
@@ -132,10 +129,3 @@ def _row(name: str, module: nn.Module, size: _Size, calls: Calls | None) -> Laye
 
 def _bits(dtype: torch.dtype | None) -> int | None:
     return dtype.itemsize * 8 if dtype is not None and dtype.is_floating_point else None
-
-
-def _spec(module: nn.Module) -> LayerSpec | None:
-    """Return the packed form of a binary or packed layer; None for other modules."""
-    if isinstance(module, CompactLayer):
-        return module.spec
-    return spec_of(module) if isinstance(module, BinaryLayer) else None

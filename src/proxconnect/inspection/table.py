@@ -15,7 +15,6 @@ _NAME_WIDTH = 12
 _HEADERS = (
     ("", "output"), ("bits", "w/in"), ("float", "bytes"), ("packed", "bytes"), ("binary", "MACs"), ("float", "MACs"),
 )  # fmt: skip
-_WITHOUT_EXAMPLE = slice(1, 4)
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,27 @@ class Summary:
         return None if self.uncalled is None else sum(row.float_macs or 0 for row in self.rows)
 
     def __str__(self) -> str:
-        return _text(self, width=80)
+        """Write the table and the totals in lines of at most 80; names are shortened, then shapes left out."""
+        width = 80
+        headers, cells = _columns(self)
+        widths = [max(map(len, column)) for column in zip(*cells, *headers, strict=True)]
+        if self.uncalled is not None and width - _TYPE_WIDTH - sum(widths) - len(widths) - 1 < _NAME_WIDTH:
+            headers, cells, widths = [h[1:] for h in headers], [line[1:] for line in cells], widths[1:]
+        names = [row.name or "(the model)" for row in self.rows]
+        room = max(_NAME_WIDTH, width - _TYPE_WIDTH - sum(widths) - len(widths) - 1)
+        name_width = min(room, max(map(len, ["layer", *names])))
+
+        def line(name: str, kind: str, values: tuple[str, ...]) -> str:
+            kind = kind if len(kind) <= _TYPE_WIDTH else f"{kind[: _TYPE_WIDTH - 1]}…"
+            left = f"{shortened(name, name_width):{name_width}} {kind:{_TYPE_WIDTH}}"
+            return " ".join([left, *(f"{value:>{w}}" for value, w in zip(values, widths, strict=True))]).rstrip()
+
+        lines = [line("", "", headers[0]), line("layer", "type", headers[1])]
+        lines.append("─" * max(map(len, lines)))
+        lines += [line(name, row.kind, values) for name, row, values in zip(names, self.rows, cells, strict=True)]
+        for total in ["", *_totals(self)]:
+            lines += wrap(total, width, subsequent_indent=" " * 12) or [""]
+        return "\n".join(lines)
 
     def __rich__(self) -> "Group":
         from rich import box
@@ -115,32 +134,9 @@ def short(amount: int | None) -> str:
     return f"{value:.1f}{units[0]}" if units[0] else f"{value:.0f}"
 
 
-def _text(summary: Summary, width: int) -> str:
-    """Write the table and the totals in lines of at most `width`; names are shortened, then shapes left out."""
-    headers, cells = _columns(summary)
-    widths = [max(map(len, column)) for column in zip(*cells, *headers, strict=True)]
-    if summary.uncalled is not None and width - _TYPE_WIDTH - sum(widths) - len(widths) - 1 < _NAME_WIDTH:
-        headers, cells, widths = [h[1:] for h in headers], [line[1:] for line in cells], widths[1:]
-    names = [row.name or "(the model)" for row in summary.rows]
-    room = max(_NAME_WIDTH, width - _TYPE_WIDTH - sum(widths) - len(widths) - 1)
-    name_width = min(room, max(map(len, ["layer", *names])))
-
-    def line(name: str, kind: str, values: tuple[str, ...]) -> str:
-        kind = kind if len(kind) <= _TYPE_WIDTH else f"{kind[: _TYPE_WIDTH - 1]}…"
-        left = f"{shortened(name, name_width):{name_width}} {kind:{_TYPE_WIDTH}}"
-        return " ".join([left, *(f"{value:>{w}}" for value, w in zip(values, widths, strict=True))]).rstrip()
-
-    lines = [line("", "", headers[0]), line("layer", "type", headers[1])]
-    lines.append("─" * max(map(len, lines)))
-    lines += [line(name, row.kind, values) for name, row, values in zip(names, summary.rows, cells, strict=True)]
-    for total in ["", *_totals(summary)]:
-        lines += wrap(total, width, subsequent_indent=" " * 12) or [""]
-    return "\n".join(lines)
-
-
 def _columns(summary: Summary) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """Return the two lines of headers and the cells of each row, without the layer's name and type."""
-    shown = _WITHOUT_EXAMPLE if summary.uncalled is None else slice(None)
+    shown = slice(1, 4) if summary.uncalled is None else slice(None)
     cells = []
     for row in summary.rows:
         shape = "" if row.output_shape is None else "×".join(map(str, row.output_shape))

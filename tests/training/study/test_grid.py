@@ -9,12 +9,12 @@ from grids import GRID, write_grid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxconnect.training.study import version, yaml_files
+from proxconnect.training.study import rows as rows_module
+from proxconnect.training.study import yaml_files
 from proxconnect.training.study.expansion import rows_of, selected
 from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.names import GridError
-from proxconnect.training.study.overrides import overridden
-from proxconnect.training.study.rows import address
+from proxconnect.training.study.rows import address, overridden
 
 
 def rows(folder: Path, **changes):
@@ -129,7 +129,7 @@ def test_an_address_changes_with_all_that_a_result_hangs_on(tmp_path, monkeypatc
     other_fp = keys(**axes(pair=GRID["axes"]["pair"] | {"fp": {"model.weights": "fp", "rate": 2}}))
     changed = {name for name in before if before[name] != other_fp[name]}
     assert changed == {name for name in before if "fp" in name or "FT" in name}
-    monkeypatch.setattr(version, "RESULTS", version.RESULTS + 1)
+    monkeypatch.setattr(rows_module, "RESULTS", rows_module.RESULTS + 1)
     assert not set(keys().values()) & set(before.values())
 
 

@@ -19,10 +19,9 @@ from proxconnect.training.study import ledger
 from proxconnect.training.study import study as module
 from proxconnect.training.study.ledger import Ledger
 from proxconnect.training.study.local import LOG, Processes
-from proxconnect.training.study.locks import LockedError
 from proxconnect.training.study.names import GridError
 from proxconnect.training.study.study import Study
-from proxconnect.training.study.workplace import CHECKPOINT, State
+from proxconnect.training.study.workplace import CHECKPOINT
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks files by flock")
 
@@ -146,7 +145,7 @@ def test_processes_give_the_same_and_a_row_that_fails_holds_up_no_other(tmp_path
     assert results(study) == unbroken
     assert "seed 0 bc BW E2E: failed: RuntimeError: no such data set" in printed
     assert "seed 0 pc BW E2E: failed: a worker process died with exit code 9" in printed
-    failed = [row for row in study.rows if study.workplace.state(row, results(study)) is State.FAILED]
+    failed = [row for row in study.rows if study.workplace.state(row, results(study)) == "failed"]
     assert [row.labels["pair"] for row in failed] == ["bc", "pc"]
     assert "no such data set" in study.workplace.error(failed[0]).read_text()
     assert (study.workplace.folder(failed[0]) / LOG).exists()
@@ -169,7 +168,7 @@ def test_what_starts_from_a_failed_row_waits_and_all_is_tried_again(tmp_path, un
     monkeypatch.setattr(fake_rows, "run_row", real)
     assert run(study)[0] == 0
     assert results(study) == unbroken
-    assert {study.workplace.state(row, results(study)) for row in study.rows} == {State.DONE}
+    assert {study.workplace.state(row, results(study)) for row in study.rows} == {"done"}
 
 
 def test_a_worker_that_lost_its_driver_leaves_a_row_that_goes_on(tmp_path):
@@ -184,7 +183,7 @@ def test_a_worker_that_lost_its_driver_leaves_a_row_that_goes_on(tmp_path):
         time.sleep(0.02)
     process.kill()
     process.join()
-    assert study.workplace.state(row, ()) is State.HALF
+    assert study.workplace.state(row, ()) == "half"
     assert run(study)[0] == 0
     (entry,) = ledger.read(study.ledger)
     assert entry.measured["steps"] == fake_rows.STEPS
@@ -213,7 +212,7 @@ def test_a_row_that_measures_nothing_fails(tmp_path, monkeypatch):
 
 def test_two_studies_do_not_mix(tmp_path):
     study = study_of(tmp_path)
-    with Ledger.writing(study.ledger), pytest.raises(LockedError, match=r"another study writes .*--folder"):
+    with Ledger.writing(study.ledger), pytest.raises(BlockingIOError, match=r"another study writes .*--folder"):
         run(study)
 
 

@@ -35,7 +35,7 @@ from proxconnect.training.study.tables import (
     tables,
     telling,
 )
-from proxconnect.training.study.verification import verdict
+from proxconnect.training.study.verification import agreement
 
 PAIRS = {"bnn+": 0.84, "bnn++": 0.85}
 
@@ -216,11 +216,11 @@ def test_a_row_agrees_to_the_bit_or_within_the_spread_of_its_seeds(entries):
     low, high = next_interval(own, cells)
 
     def again(accuracy):
-        return verdict(recorded, entry(int(recorded.labels["seed"]), accuracy, **labels), entries)
+        return agreement(recorded, entry(int(recorded.labels["seed"]), accuracy, **labels), entries)
 
-    assert again(recorded.figure(REESTIMATED)).reason == "the same to the bit"
-    assert again((low + high) / 2).agrees
-    assert not again(high + 1e-6).agrees
-    assert "outside" in again(low - 1e-6).reason
+    assert again(recorded.figure(REESTIMATED))[1] == "the same to the bit"
+    assert again((low + high) / 2)[0]
+    assert not again(high + 1e-6)[0]
+    assert "outside" in again(low - 1e-6)[1]
     alone = [recorded]
-    assert not verdict(recorded, entry(0, 0.5, **labels), alone).agrees
+    assert not agreement(recorded, entry(0, 0.5, **labels), alone)[0]

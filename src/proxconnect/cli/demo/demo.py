@@ -32,11 +32,10 @@ from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data
 from proxconnect.training.study import ledger
-from proxconnect.training.study.display import Display
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.local import Processes
 from proxconnect.training.study.rows import Row
-from proxconnect.training.study.running import Run as Running
+from proxconnect.training.study.running import Display, run_all
 from proxconnect.training.study.workplace import CHECKPOINT, Workplace
 from proxconnect.version import __version__
 
@@ -182,10 +181,9 @@ def demo(options: Options, console: Console) -> int:
     with tempfile.TemporaryDirectory() as folder, Ledger.writing(Path(folder) / ledger.NAME) as book:
         session = _Session(options, dataset, console, Workplace(Path(folder)), book)
         try:
-            rows = list(options.runs.values())
             processes = Processes(options.workers or min(available_cores(), 8))
             with processes as workers, _Progress(session) as display:
-                Running(rows, workers, book, session.workplace, 1, display).to_the_end()
+                run_all(options.runs.values(), workers, book, session.workplace, 1, display)
             console.print(table(session.done, options.binary_pairs), highlight=False)
             _draw(session)
             code = _ship(session)

@@ -95,17 +95,15 @@ def _study(parsed: argparse.Namespace) -> Answer:
     """Do what the arguments ask for, printing on the way."""
     for package in ("yaml", "pandas"):
         extras.require(package, "train")
-    from proxconnect.training.study import listing, results
+    from proxconnect.training.study import results
     from proxconnect.training.study.choosing import choose
-    from proxconnect.training.study.study import Study, run, write_results
+    from proxconnect.training.study.study import Study, list_rows, record, run, write_results
     from proxconnect.training.study.verification import verify
 
     console = Console(stderr=parsed.json)
     study = Study.read(parsed.grid, dict(parsed.only), parsed.folder, parsed.work)
     if parsed.list:
-        rows = listing.listed(study)
-        listing.show(rows, console)
-        return Answer({"rows": rows}, ())
+        return Answer({"rows": list_rows(study, console)}, ())
     if parsed.tables:
         files = write_results(study, console)
         return Answer({"files": files, **results.figures(study.entries(), study.grid)}, ())
@@ -113,8 +111,8 @@ def _study(parsed: argparse.Namespace) -> Answer:
         path = parsed.output or study.grid.path.with_name("tuned.yaml")
         return Answer({"file": path, **choose(study, parsed.choose, parsed.by, path, console)}, ())
     if parsed.verify:
-        verdicts = verify(study, parsed.verify, _workers(parsed), parsed.threads, console)
-        rows = [listing.record(row) | found._asdict() for row, found in verdicts.items()]
+        found = verify(study, parsed.verify, _workers(parsed), parsed.threads, console)
+        rows = [record(row) | {"agrees": agrees, "reason": reason} for row, (agrees, reason) in found.items()]
         return Answer({"rows": rows}, (), Exit.DONE if all(row["agrees"] for row in rows) else Exit.NO)
     failures = run(study, _workers(parsed), parsed.threads, parsed.limit, console)
     entries = study.entries()
@@ -122,7 +120,7 @@ def _study(parsed: argparse.Namespace) -> Answer:
     figures = {
         "rows": len(study.rows),
         "done": sum(row.key in done for row in study.rows),
-        "failed": [listing.record(row) | {"reason": why} for row, why in failures.items()],
+        "failed": [record(row) | {"reason": why} for row, why in failures.items()],
         **results.figures(entries, study.grid),
     }
     return Answer(figures, (), Exit.NO if failures else Exit.DONE)

@@ -33,8 +33,6 @@ _X = torch.cat([
 _Line = tuple[AnyPair, str, Callable[[Tensor, float], Tensor]]
 """A pair, the name of one of its parts, and that part as a function of (x, μ)."""
 
-_ID = "pairs"
-
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -79,7 +77,8 @@ def interactive_catalogue(path: Path, pairs: Mapping[str, AnyPair] | Iterable[st
         raise ValueError("interactive_catalogue needs at least one pair: pass names of PAIRS or pairs")
     text = _PAGE.format(
         figure=_figure(chosen).to_html(
-            full_html=False, include_plotlyjs=True, div_id=_ID, config={"displayModeBar": False, "responsive": True},
+            full_html=False, include_plotlyjs=True, div_id="pairs",
+            config={"displayModeBar": False, "responsive": True},
             post_script=_ARRANGE.replace("SHAPES", json.dumps(_shapes())),
         )
     )  # fmt: skip
@@ -89,16 +88,23 @@ def interactive_catalogue(path: Path, pairs: Mapping[str, AnyPair] | Iterable[st
 
 def _figure(pairs: Iterable[AnyPair]) -> Any:
     """Make a plotly figure with a line for each part of each pair, redrawn by the slider if it depends on μ."""
-    lines = [line for pair in pairs for line in _lines(pair)]
+    lines: list[_Line] = []
+    for pair in pairs:
+        lines += [(pair, "F", pair.forward), (pair, "B", pair.backward)]
+        lines += [(pair, "P", pair.prox), (pair, "T", pair.transform)] if isinstance(pair, Pair) else []
     moving = [i for i, line in enumerate(lines) if line[0].sharpness and _y(line, _MUS[0]) != _y(line, _MUS[-1])]
     steps = [
         {"label": f"{mu:g}", "method": "restyle", "args": [{"y": [_y(lines[i], mu) for i in moving]}, moving]}
         for mu in _MUS
     ]
+    zero: dict[str, Any] = {"zerolinecolor": "#bbbbbb"}
     layout = {
-        **{f"xaxis{n}": _axis(f"y{n}", [-REACH, REACH]) for n, _, _ in _PANELS.values()},
-        **{f"yaxis{n}": _axis(f"x{n}", height) for n, _, height in _PANELS.values()},
-        "annotations": [_title(number, title) for number, title, _ in _PANELS.values()],
+        **{f"xaxis{n}": {"anchor": f"y{n}", "range": [-REACH, REACH]} | zero for n, _, _ in _PANELS.values()},
+        **{f"yaxis{n}": {"anchor": f"x{n}", "range": height} | zero for n, _, height in _PANELS.values()},
+        "annotations": [{
+            "text": f"<b>{title}</b>", "showarrow": False, "xref": f"x{n} domain", "yref": f"y{n} domain",
+            "x": 0.02, "y": 0.98, "xanchor": "left", "yanchor": "top", "bgcolor": "rgba(255, 255, 255, 0.8)",
+        } for n, title, _ in _PANELS.values()],
         "sliders": [{"active": _START, "steps": steps, "currentvalue": {"prefix": "μ = ", "font": {"size": 17}},
                      "pad": {"t": 0, "b": 8}, "x": 0, "len": 1, "y": 1, "yanchor": "bottom"}],
         "updatemenus": [_buttons([isinstance(pair, Pair) for pair, _, _ in lines])],
@@ -107,13 +113,6 @@ def _figure(pairs: Iterable[AnyPair]) -> Any:
         "font": {"family": "system-ui, sans-serif"},
     }  # fmt: skip
     return extras.require("plotly.graph_objects", "plots").Figure(data=[_trace(line) for line in lines], layout=layout)
-
-
-def _lines(pair: AnyPair) -> Iterable[_Line]:
-    """Return F and B, and of a legitimate pair P and T."""
-    yield from ((pair, "F", pair.forward), (pair, "B", pair.backward))
-    if isinstance(pair, Pair):
-        yield from ((pair, "P", pair.prox), (pair, "T", pair.transform))
 
 
 def _y(line: _Line, mu: float) -> list[float]:
@@ -135,19 +134,6 @@ def _trace(line: _Line) -> dict[str, Any]:
             "dash": "solid" if isinstance(pair, Pair) else "dot",
         },
         "hovertemplate": f"{pair.name}: {part}(%{{x:.2f}}) = %{{y:.3f}}<extra></extra>",
-    }  # fmt: skip
-
-
-def _axis(other: str, limits: list[float] | None) -> dict[str, Any]:
-    """Make an axis of a panel, anchored to the other one."""
-    return {"anchor": other, "range": limits, "zerolinecolor": "#bbbbbb"}
-
-
-def _title(number: str, title: str) -> dict[str, Any]:
-    """Make a title in the upper left corner of a panel."""
-    return {
-        "text": f"<b>{title}</b>", "showarrow": False, "xref": f"x{number} domain", "yref": f"y{number} domain",
-        "x": 0.02, "y": 0.98, "xanchor": "left", "yanchor": "top", "bgcolor": "rgba(255, 255, 255, 0.8)",
     }  # fmt: skip
 
 

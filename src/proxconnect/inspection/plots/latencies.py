@@ -30,7 +30,20 @@ def plot_latencies(
     figure.suptitle(title, fontsize=11)
     above, below = figure.subplots(2, 1, height_ratios=(0.8 + len(networks), 0.8 + max(1, len(layers))))
     _draw_networks(above, networks, "the whole network, ms")
-    _draw_layers(below, layers)
+    for side, (name, colour) in enumerate((("float", _FLOAT), ("packed", _PACKED))):
+        places = [place + 0.38 * (side - 0.5) for place in range(len(layers))]
+        below.barh(places, [1e3 * times[side] for times in layers.values()], color=colour, height=0.38, label=name)
+    for place, (before, after) in enumerate(layers.values()):
+        below.annotate(
+            f"{before / after:.2g}x" if after else "", (1e3 * max(before, after), place), xytext=(4, 0),
+            textcoords="offset points", va="center", fontsize=7.5, color="#525252",
+        )  # fmt: skip
+    below.set_yticks(range(len(layers)), [shortened(name, 40) for name in layers])
+    below.set_title("its binary layers, each by itself, ms; how many times as fast", fontsize=10, loc="left")
+    below.margins(x=0.08)
+    if layers:
+        below.set_ylim(-0.6, len(layers) - 0.4)
+        below.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
     for axes in (above, below):
         _tidy(axes)
     return figure
@@ -63,23 +76,6 @@ def _draw_networks(axes: "Axes", networks: Mapping[str, Quartiles], title: str) 
     axes.set_yticks(range(len(networks)), list(networks))
     axes.set_title(title, fontsize=10, loc="left")
     axes.margins(x=0.08)
-
-
-def _draw_layers(axes: "Axes", layers: Mapping[str, tuple[float, float]]) -> None:
-    for side, (name, colour) in enumerate((("float", _FLOAT), ("packed", _PACKED))):
-        places = [place + 0.38 * (side - 0.5) for place in range(len(layers))]
-        axes.barh(places, [1e3 * times[side] for times in layers.values()], color=colour, height=0.38, label=name)
-    for place, (before, after) in enumerate(layers.values()):
-        axes.annotate(
-            f"{before / after:.2g}x" if after else "", (1e3 * max(before, after), place), xytext=(4, 0),
-            textcoords="offset points", va="center", fontsize=7.5, color="#525252",
-        )  # fmt: skip
-    axes.set_yticks(range(len(layers)), [shortened(name, 40) for name in layers])
-    axes.set_title("its binary layers, each by itself, ms; how many times as fast", fontsize=10, loc="left")
-    axes.margins(x=0.08)
-    if layers:
-        axes.set_ylim(-0.6, len(layers) - 0.4)
-        axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
 
 
 def _tidy(axes: "Axes") -> None:

@@ -24,7 +24,7 @@ def plot_pair(pair: str | AnyPair, mus: Sequence[float] | None = None) -> "Figur
     figure = new_figure(6.4, 4.6)
     figure.suptitle(_title(pair), fontsize=11)
     forward, backward = figure.subplots(2, 1, sharex=True)
-    _draw(pair, forward, backward, _sharpnesses(pair, mus))
+    _draw(pair, forward, backward, mus)
     forward.set_ylabel("F(x)")
     backward.set_ylabel("B(x)")
     backward.set_xlabel("x, the latent weight in units of its scale")
@@ -46,7 +46,7 @@ def plot_catalogue(pairs: Mapping[str, AnyPair] | Iterable[str | AnyPair] = PAIR
             cell.set_facecolor("#f2f2f2")
         cell.suptitle(_title(pair), fontsize=9)
         forward, backward = cell.subplots(2, 1, sharex=True)
-        _draw(pair, forward, backward, _sharpnesses(pair, None))
+        _draw(pair, forward, backward)
         forward.set_ylabel("F", rotation=0, labelpad=6)
         backward.set_ylabel("B", rotation=0, labelpad=6)
         for axes in (forward, backward):
@@ -59,15 +59,12 @@ def _title(pair: AnyPair) -> str:
     return f"{pair.name} (heuristic)" if isinstance(pair, Heuristic) else pair.name
 
 
-def _sharpnesses(pair: AnyPair, mus: Sequence[float] | None) -> list[float]:
-    """Return the μ to draw: `mus`, else three from soft to sharp, or any if the pair does not depend on μ."""
+def _draw(pair: AnyPair, forward: "Axes", backward: "Axes", mus: Sequence[float] | None = None) -> None:
+    """Draw the lines of F and B, by default for three μ from soft to sharp; a jump is an upright line."""
     if pair.sharpness is None:
-        return [1.0]
-    return [max(pair.sharpness.lowest, mu) for mu in (1.0, 2.0, 6.0)] if mus is None else list(mus)
-
-
-def _draw(pair: AnyPair, forward: "Axes", backward: "Axes", mus: Sequence[float]) -> None:
-    """Draw the lines of F and B; a jump is an upright line."""
+        mus = [1.0]
+    elif mus is None:
+        mus = [max(pair.sharpness.lowest, mu) for mu in (1.0, 2.0, 6.0)]
     x = torch.linspace(-REACH, REACH, 2001, dtype=torch.float64)
     for i, mu in enumerate(mus):
         shade = len(SHADES["F"]) - 1 if len(mus) == 1 else round(i * (len(SHADES["F"]) - 1) / (len(mus) - 1))

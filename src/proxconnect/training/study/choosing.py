@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from proxconnect.training.study import ledger
 from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.names import GridError, require_known
-from proxconnect.training.study.overrides import overridden
-from proxconnect.training.study.rows import Labels, Row, described
+from proxconnect.training.study.rows import Configuration, Row, described, overridden
 from proxconnect.training.study.statistics import settings, spreads
 from proxconnect.training.study.study import Study
 
@@ -24,11 +24,7 @@ Trials = Mapping[tuple[str, ...], DataFrame]
 
 
 def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: Console) -> dict[str, Any]:
-    """Write the best settings for each label of `axes` into a YAML file, and return its content.
-
-    Raises:
-        GridError: a choice would not be fair.
-    """
+    """Write the best settings for each label of `axes` into a YAML file, and return its content."""
     entries = {entry.key: entry for entry in ledger.read(study.ledger)}
     found = trials(study.rows, entries, study.grid, axes, figure)
     content = write(found, study.grid, axes, figure, path)
@@ -42,10 +38,8 @@ def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: 
 def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str) -> Trials:
     """Return the trials for each combination of labels of `axes`, the best by `figure` first, the larger the better.
 
-    Trials differ in the other axes, except the seed. An axis on which all rows have one label is left out.
-
-    Raises:
-        GridError: rows are not finished, or a combination has other trials or more seeds than another.
+    Trials differ in the other axes, except the seed. An axis on which all rows have one label is left out. GridError
+    if rows are not finished, or if a combination has other trials or more seeds than another.
     """
     for axis in axes:
         require_known(axis, grid.axes, "axis in --choose")
@@ -61,7 +55,14 @@ def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: 
          for row in rows]
     )  # fmt: skip
     found = dict(iter(spreads(table, "mean").groupby([*axes], sort=False)))
-    _require_fair({key: ranked["seeds"].tolist() for key, ranked in found.items()})
+    (first, usual), *others = ((key, sorted(ranked["seeds"].tolist())) for key, ranked in found.items())
+    for key, seeds in others:
+        if seeds != usual:
+            raise GridError(
+                f"{' '.join(key)} has {len(seeds)} trials of {sum(seeds)} rows, {' '.join(first)} "
+                f"{len(usual)} of {sum(usual)}: give each the same number, or choose for each apart, "
+                "with --only and -o"
+            )
     return {
         key: ranked.drop(columns=[*axes]).sort_values("mean", ascending=False, kind="stable")
         for key, ranked in found.items()
@@ -76,17 +77,6 @@ def _number(row: Row, entry: Entry, figure: str) -> float:
     return value
 
 
-def _require_fair(counts: Mapping[tuple[str, ...], Sequence[int]]) -> None:
-    (first, usual), *others = counts.items()
-    for key, found in others:
-        if sorted(found) != sorted(usual):
-            raise GridError(
-                f"{' '.join(key)} has {len(found)} trials of {sum(found)} rows, {' '.join(first)} "
-                f"{len(usual)} of {sum(usual)}: give each the same number, or choose for each apart, "
-                "with --only and -o"
-            )
-
-
 def write(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Path) -> dict[str, Any]:
     """Write the best settings, and below them all trials, as YAML, and return them."""
     best, tried = [], []
@@ -94,7 +84,9 @@ def write(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Pat
         when, labels = dict(zip(axes, key, strict=True)), settings(ranked)
         numbers = [{"mean": round(mean, 5), "sd": None if math.isnan(sd) else round(sd, 5)}
                    for mean, sd in zip(ranked["mean"].tolist(), ranked["sd"].tolist(), strict=True)]  # fmt: skip
-        best.append({"when": when, "set": _overrides(grid, labels[0]), "trial": described(labels[0])} | numbers[0])
+        changes = (grid.axes[axis][label].overrides for axis, label in labels[0].items())
+        together = reduce(overridden, changes, Configuration())
+        best.append({"when": when, "set": together, "trial": described(labels[0])} | numbers[0])
         tried += [when | {"trial": described(of)} | n for of, n in zip(labels, numbers, strict=True)]
     count, seeds = len(ranked), int(ranked["seeds"].iloc[0])
     text = (
@@ -105,11 +97,3 @@ def write(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Pat
     with replacing(path) as temporary:
         temporary.write_text(text + yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True), "utf-8")
     return content
-
-
-def _overrides(grid: Grid, labels: Labels) -> dict[str, Any]:
-    """Return what the labels of a trial change, together."""
-    result: dict[str, Any] = {}
-    for axis, label in labels.items():
-        result = overridden(result, grid.axes[axis][label].overrides)
-    return result

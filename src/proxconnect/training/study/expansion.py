@@ -2,20 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 from typing import Any
 
 from proxconnect.training.study.grid import Block, Grid, Label, chosen_labels
 from proxconnect.training.study.names import GridError
-from proxconnect.training.study.overrides import Configuration, overridden
-from proxconnect.training.study.rows import Labels, Row, described
+from proxconnect.training.study.rows import Configuration, Labels, Row, described, overridden
 
 
 def rows_of(grid: Grid) -> list[Row]:
     """Return the rows of all blocks in their order, each once and after the row that it starts from.
 
-    Raises:
-        GridError: labels do not tell rows apart, or a row starts from none or from several.
+    GridError if labels do not tell rows apart, or a row starts from none or from several.
     """
     drafts: dict[frozenset[tuple[str, str]], _Draft] = {}
     for draft in (draft for block in grid.blocks for draft in _drafts(grid, block)):
@@ -30,10 +29,9 @@ def rows_of(grid: Grid) -> list[Row]:
         if draft in path:
             raise GridError(f"{described(draft.labels)}: by `after` it starts from itself")
         if draft not in made:
-            origin = draft.origin or Label({})
-            before = None if origin.after is None else _origin(draft, origin.after, drafts.values())
+            before = None if draft.after is None else _origin(draft, draft.after, drafts.values())
             after = None if before is None else make(before, (*path, draft))
-            made[draft] = Row(draft.labels, draft.configuration, grid.run, after, origin.checkpoint)
+            made[draft] = Row(draft.labels, draft.configuration, grid.run, after, draft.checkpoint)
         return made[draft]
 
     for draft in drafts.values():
@@ -55,11 +53,12 @@ def selected(rows: Sequence[Row], grid: Grid, only: Mapping[str, Any]) -> list[R
 
 @dataclass(frozen=True, eq=False)
 class _Draft:
-    """A row whose origin is a label, not a row yet."""
+    """A row that starts from labels, not from a row yet."""
 
     labels: Labels
     configuration: Configuration
-    origin: Label | None
+    after: Labels | None
+    checkpoint: str | None
 
 
 def _drafts(grid: Grid, block: Block) -> Iterator[_Draft]:
@@ -68,14 +67,13 @@ def _drafts(grid: Grid, block: Block) -> Iterator[_Draft]:
         if any(_matches(labels, excluded) for excluded in block.exclude):
             continue
         chosen = [grid.axes[axis][label] for axis, label in labels.items()]
-        tuned = [setting.overrides for setting in grid.tuned_for(labels)]
-        configuration = dict(grid.base)
-        for overrides in (*(label.overrides for label in chosen), *tuned, block.overrides):
-            configuration = overridden(configuration, overrides)
+        changes = [*(label.overrides for label in chosen), *(setting.overrides for setting in grid.tuned_for(labels))]
+        configuration = reduce(overridden, (*changes, block.overrides), dict(grid.base))
         origins = [label for label in chosen if label.after is not None]
         if len(origins) > 1:
             raise GridError(f"{described(labels)}: several of its labels have `after`: a row starts from one")
-        yield _Draft(labels, configuration, origins[0] if origins else None)
+        origin = origins[0] if origins else Label({})
+        yield _Draft(labels, configuration, origin.after, origin.checkpoint)
 
 
 def _matches(labels: Labels, wanted: Mapping[str, Sequence[str]]) -> bool:

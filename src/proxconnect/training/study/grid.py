@@ -13,9 +13,6 @@ from proxconnect.training.study import yaml_files
 from proxconnect.training.study.names import GridError, require_known
 from proxconnect.training.study.rows import Labels
 
-RUN = "proxconnect.training.row:run_row"
-"""The default row function."""
-
 _KEYS = ("base", "axes", "blocks", "tuned", "compare", "tables", "folder", "run")
 
 _OF_BLOCKS = ("exclude", "set")
@@ -101,7 +98,7 @@ class Grid:
         for label in (label for labels in axes.values() for label in labels.values()):
             for axis in label.tuned_as:  # whose labels may be of the tuning grid alone
                 require_known(axis, axes, "axis in tuned_as")
-        run = content.get("run", RUN)
+        run = content.get("run", "proxconnect.training.row:run_row")
         if not re.fullmatch(r"[\w.]+:[\w.]+", str(run)):
             raise GridError(f"run: {run!r} is no MODULE:CALLABLE")
         return cls(

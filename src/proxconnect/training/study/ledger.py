@@ -5,6 +5,7 @@ writer holds a lock, a reader needs none.
 """
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Container, Iterator, Mapping
@@ -15,9 +16,7 @@ from typing import Any, Self
 
 from proxconnect._support import atomic
 from proxconnect._support.regular_files import require_regular
-from proxconnect.training.study.locks import locked
-from proxconnect.training.study.overrides import Configuration
-from proxconnect.training.study.rows import Labels, Row, address
+from proxconnect.training.study.rows import Configuration, Labels, Row, address
 
 NAME = "ledger.jsonl"
 
@@ -94,7 +93,7 @@ class Ledger:
     def writing(cls, path: Path) -> Iterator[Self]:
         """Hold the ledger of `path`. Create it if it is missing, and mend it if a crash tore its last line.
 
-        LockedError while another study holds it; LedgerError for lines that no study wrote.
+        BlockingIOError while another study holds it; LedgerError for lines that no study wrote.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path, f"another study writes {path}: wait for its end, or give it another --folder"):
@@ -139,6 +138,20 @@ def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
     return list(by_labels.values())
 
 
+@contextmanager
+def locked(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold the lock of the file `path`, which is created if it is missing.
+
+    If another process holds it, wait, or raise BlockingIOError with the message `busy` if one is given.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise BlockingIOError(busy) from None
+        yield
+
+
 def _mend(path: Path) -> None:
     """Move a torn last line aside, or end it if only its end is missing."""
     require_regular(path)
@@ -174,18 +187,15 @@ def _append(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
-_KINDS: dict[str, Any] = {
-    "key": str, "labels": dict, "measured": dict, "versions": dict, "started": str, "finished": str, "run": str,
-    "after": dict | None, "configuration": dict,
-}  # fmt: skip
-"""The fields of a line."""
-
-
 def _require_fields(content: Any) -> None:
     """Raise ValueError if the content of a line is not an entry's."""
     if not isinstance(content, dict):
         raise ValueError("it is no JSON object")
-    for name, kind in _KINDS.items():
+    kinds: dict[str, Any] = {
+        "key": str, "labels": dict, "measured": dict, "versions": dict, "started": str, "finished": str, "run": str,
+        "after": dict | None, "configuration": dict,
+    }  # fmt: skip
+    for name, kind in kinds.items():
         if name not in content or not isinstance(content[name], kind):
             raise ValueError(f"{name!r} is {'wrong' if name in content else 'missing'}")
     if not all(isinstance(label, str) for label in content["labels"].values()):

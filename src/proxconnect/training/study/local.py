@@ -41,20 +41,20 @@ class Processes:
 
     def events(self) -> list[Event]:
         """Wait a second at most and return what happened."""
-        return [self._event(cast(Connection, connection)) for connection in wait(list(self._busy), timeout=1.0)]
-
-    def _event(self, connection: Connection) -> Event:
-        worker, order = self._busy[connection]
-        try:
-            event: Event = connection.recv()
-        except (EOFError, OSError):
+        events: list[Event] = []
+        for connection in cast(list[Connection], wait(list(self._busy), timeout=1.0)):
+            worker, order = self._busy[connection]
+            try:
+                events.append(connection.recv())
+            except (EOFError, OSError):
+                connection.close()
+                events.append(Failed(order.row.key, worker.death()))
+            else:
+                if isinstance(events[-1], Progressed):
+                    continue
+                self._idle.append(worker)
             del self._busy[connection]
-            connection.close()
-            return Failed(order.row.key, worker.death())
-        if not isinstance(event, Progressed):
-            del self._busy[connection]
-            self._idle.append(worker)
-        return event
+        return events
 
 
 def _work(connection: Connection) -> None:
@@ -62,17 +62,11 @@ def _work(connection: Connection) -> None:
     with suppress(EOFError, OSError):
         while True:
             order = connection.recv()
-            _print_into(order)
+            folder = order.workplace.folder(order.row)
+            folder.mkdir(parents=True, exist_ok=True)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            with (folder / LOG).open("ab") as log:  # the terminal is the driver's
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
             connection.send(perform(order, connection.send))
-
-
-def _print_into(order: Order) -> None:
-    """Let this process print to the log of the row from now on, and leave the terminal to the driver."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    folder = order.workplace.folder(order.row)
-    folder.mkdir(parents=True, exist_ok=True)
-    log = os.open(folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)

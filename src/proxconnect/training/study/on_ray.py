@@ -11,15 +11,8 @@ from proxconnect.training.study.workers import Event, Failed, Order, perform
 class RayCluster:
     """Rows as tasks of an existing cluster, as many at once as its cores allow. A context manager.
 
-    Leaving it cancels rows that still run. A row whose machine is lost runs on another one.
-
-    Args:
-        address: that of the cluster; None for the one of this machine, or of RAY_ADDRESS.
-        threads: cores of each row.
-
-    Raises:
-        ConnectionError: there is no cluster.
-        MissingExtraError: Ray is not installed.
+    Leaving it cancels rows that still run. A row whose machine is lost runs on another one. The cluster is that of
+    `address`, or without one that of this machine or of RAY_ADDRESS. Each row takes `threads` cores.
     """
 
     def __init__(self, address: str | None, threads: int) -> None:
@@ -52,16 +45,14 @@ class RayCluster:
     def events(self) -> list[Event]:
         """Wait a second at most and return what happened."""
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=1.0)
-        progress: list[Event] = self._progress.get_nowait_batch(self._progress.size())
-        return [*progress, *map(self._end, ended)]
-
-    def _end(self, reference: Any) -> Entry | Failed:
-        key = self._running.pop(reference)
-        try:
-            event: Entry | Failed = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            return Failed(key, f"its Ray task ended: {error}")
-        return event
+        events: list[Event] = self._progress.get_nowait_batch(self._progress.size())
+        for reference in ended:
+            key = self._running.pop(reference)
+            try:
+                events.append(self._ray.get(reference))
+            except self._ray.exceptions.RayError as error:
+                events.append(Failed(key, f"its Ray task ended: {error}"))
+        return events
 
 
 def _perform(order: Order, expected: str, progress: Any) -> Entry | Failed:

@@ -50,12 +50,9 @@ def differences(found: Sequence[DataFrame]) -> "Figure":
     """Draw the forest of several comparisons."""
     panels = {}
     for group in found:
-        intervals = [
-            None if math.isnan(low) else (low, high) for low, high in zip(group["low"], group["high"], strict=True)
-        ]
-        named = map(described, settings(group))
+        numbers = zip(map(described, settings(group)), group["mean"], group["low"], group["high"], strict=True)
         panels[f"{group['one'].iloc[0]} against {group['other'].iloc[0]}"] = {
-            name: (mean, interval) for name, mean, interval in zip(named, group["mean"], intervals, strict=True)
+            name: (mean, None if math.isnan(low) else (low, high)) for name, mean, low, high in numbers
         }
     return plots.plot_differences(panels)
 

@@ -7,11 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from proxconnect import kernels
-from proxconnect.inspection.machine import cpu
-from proxconnect.training.study.version import results_version
+from proxconnect.inspection.machine import Machine
+from proxconnect.training.study.rows import results_version
 
 _NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/study/")
 """Folders of the package that cannot change a row's result."""
@@ -19,23 +16,17 @@ _NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/st
 
 def here(threads: int) -> dict[str, Any]:
     """Return versions, the processor, the number of threads and a digest of the sources, as plain data."""
-    best = kernels.instruction_sets()[-1:]
+    machine = Machine.here()
     return {
         "results": results_version(),
         "sources": sources(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": _installed("lightning"),
-        "cpu": cpu(),
-        "kernels": best[0] if best else None,
+        "torch": machine.torch,
+        "lightning": next((found.version for found in metadata.distributions(name="lightning")), None),
+        "cpu": machine.cpu,
+        "kernels": machine.instruction_set,
         "threads": threads,
     }
-
-
-def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Return the differences in words: "torch 2.6.0 instead of 2.7.1"."""
-    names = [name for name in one | other if one.get(name) != other.get(name)]
-    return [f"{name} {other.get(name)} instead of {one.get(name)}" for name in names]
 
 
 @cache
@@ -49,10 +40,3 @@ def sources() -> str:
             digest.update(f"{name}\0{len(path.read_bytes())}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _installed(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

@@ -95,9 +95,8 @@ def _versions(entries: Sequence[Entry]) -> str:
     values = {name: {str(entry.versions.get(name)) for entry in entries} for name in names}
     several = [name for name in names if len(values[name]) > 1]
     if several:
-        return (
-            f"{len(entries)} rows, computed with several of these: {', '.join(several)} (each line of the ledger says)."
-        )
+        among = ", ".join(several)
+        return f"{len(entries)} rows, computed with several of these: {among} (each line of the ledger says)."
     return f"{len(entries)} rows, computed with {', '.join(f'{name} {values[name].pop()}' for name in names)}."
 
 
@@ -148,10 +147,7 @@ def show(entries: Sequence[Entry], grid: Grid, console: Console) -> None:
 
 
 def parts(table: Table, width: int) -> list[Table]:
-    """Return the table in parts of at most `width` characters, each without the lines that have only "-" in it.
-
-    Each part has the title, the last one the notes. A column is as wide as its longest cell and two blanks.
-    """
+    """Return the table in parts of at most `width` characters, without lines of "-" alone; the last has the notes."""
     first, *widths = (max(map(len, column)) + 2 for column in zip(table.heads, *table.lines, strict=True))
     groups: list[list[int]] = [[]]
     for index, wide in enumerate(widths, 1):

@@ -5,9 +5,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from proxconnect.training.study.overrides import Configuration
-from proxconnect.training.study.version import results_version
+from proxconnect.version import __version__
+
+RESULTS = 1
+"""Raise it by one with each change after which a configuration that ran before gives other accuracies.
+
+Examples are other initial values, another order of the data, or another formula of a pair, a rule or a schedule. A
+faster kernel that rounds differently, a new option or new words are none. A raised version gives each row another
+address, so that all run again.
+"""
+
+Configuration = dict[str, Any]
+"""Nested plain data."""
 
 Labels = dict[str, str]
 """A label for each axis."""
@@ -49,3 +60,34 @@ def address(configuration: Configuration, run: str, origin: Mapping[str, str] | 
     whole = {"configuration": configuration, "run": run, "after": origin, "results": version}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def results_version() -> str:
+    """Return the version of the package and that of its results, as in "0.1.0+1"."""
+    return f"{__version__}+{RESULTS}"
+
+
+def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configuration:
+    """Return a copy of `base` with `overrides`: mappings are merged, all other values are replaced.
+
+    Dots in an outer key name nested keys; in inner keys they are plain dots, as in patterns of layers. An override with
+    another `class_path` drops the `init_args` of the former class.
+    """
+    result = dict(base)
+    for key, value in overrides.items():
+        first, *rest = str(key).split(".")
+        for name in reversed(rest):
+            value = {name: value}
+        result = _merged(result, {first: value})
+    return result
+
+
+def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configuration:
+    result = dict(base)
+    if overrides.get("class_path", base.get("class_path")) != base.get("class_path"):
+        result.pop("init_args", None)
+    for name, value in overrides.items():
+        before = result.get(name)
+        is_mapping = isinstance(value, Mapping)
+        result[name] = _merged(before if isinstance(before, Mapping) else {}, value) if is_mapping else value
+    return result

@@ -1,61 +1,100 @@
-"""Run rows by workers: each after the row that it starts from. Each finished row is a line of the ledger at once."""
+"""Run rows by workers, each after the row that it starts from, and display how far they are.
 
-from dataclasses import dataclass, field
+Each finished row is a line of the ledger at once.
+"""
 
-from proxconnect.training.study.display import Display
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.rows import Row
-from proxconnect.training.study.workers import Event, Failed, Order, Workers
+from proxconnect.training.study.workers import Failed, Order, Workers
 from proxconnect.training.study.workplace import Workplace
 
 
-@dataclass
-class Run:
-    """Rows that wait, that run and that failed, of one call of the command."""
+class Display(Progress):
+    """Bars on a terminal, and a line for each row that ended. A context manager."""
 
-    waiting: list[Row]
-    workers: Workers
-    ledger: Ledger
-    workplace: Workplace
-    threads: int
-    display: Display
-    running: dict[str, Row] = field(default_factory=dict)
-    failures: dict[str, Row] = field(default_factory=dict)
-    """Rows that failed, and those that would have started from them."""
+    def __init__(self, console: Console, total: int) -> None:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn())
+        super().__init__(*columns, TimeRemainingColumn(), console=console, transient=True, speed_estimate_period=600.0)
+        self._whole = self.add_task(f"{total} rows", total=total)
+        self._bars: dict[str, TaskID] = {}
+        self._ended, self._total = 0, total
 
-    def to_the_end(self) -> None:
-        """Run all rows. One that fails holds up those that start from it, and no others."""
-        while self.waiting or self.running:
-            self._give()
-            if self.running:
-                for event in self.workers.events():
-                    self._take(event)
+    def start_row(self, row: Row) -> None:
+        """Add a bar for the row."""
+        self._bars[row.key] = self.add_task(f"  {row}", total=None)
 
-    def _give(self) -> None:
-        """Give rows to idle workers, in order."""
-        held = {row.key for row in self.waiting} | self.running.keys()
-        for row in list(self.waiting):
-            if row.after is not None and row.after.key in self.failures:
-                self.waiting.remove(row)
-                self.failures[row.key] = row
-            elif len(self.running) < self.workers.size and (row.after is None or row.after.key not in held):
-                self.waiting.remove(row)
-                self.running[row.key] = row
-                self.workers.give(Order(row, self.workplace, self.threads))
-                self.display.start_row(row)
+    def move_row(self, row: Row, done: int, total: int) -> None:
+        """Move the bar of the row, and that of the study."""
+        self.update(self._bars[row.key], completed=done, total=total)
+        self._move()
 
-    def _take(self, event: Event) -> None:
-        match event:
-            case Entry():
-                row = self.running.pop(event.key)
-                if row.key not in self.ledger.entries:  # else it ran again for its checkpoint
-                    self.ledger.append(event)
-                self.workplace.error(row).unlink(missing_ok=True)
-                self.display.finish_row(row, event)
-            case Failed():
-                row = self.running.pop(event.key)
-                self.failures[row.key] = row
-                self.workplace.fail(row, event.error)
-                self.display.fail_row(row, event.error)
-            case _:
-                self.display.move_row(self.running[event.key], event.done, event.total)
+    def finish_row(self, row: Row, entry: Entry) -> None:
+        """Print the accuracy and the time of the row."""
+        accuracy, seconds = entry.figure("accuracy.reestimated"), entry.figure("seconds")
+        words = f"{'-' if accuracy is None else f'{100 * accuracy:.2f}'} %"
+        self._say(row, words if seconds is None else f"{words} in {_duration(seconds)}")
+
+    def fail_row(self, row: Row, error: str) -> None:
+        """Print the last line of the error."""
+        self._say(row, f"failed: {error.strip().splitlines()[-1]}")
+
+    def end_row(self, row: Row) -> None:
+        """Remove the bar of the row."""
+        self._ended += 1
+        self.remove_task(self._bars.pop(row.key))
+        self._move()
+
+    def _move(self) -> None:
+        """Move the bar of the study to the rows that ended and the shares of those that run."""
+        shares = sum(task.percentage / 100 for task in self.tasks if task.id != self._whole)
+        self.update(self._whole, completed=self._ended + shares)
+
+    def _say(self, row: Row, outcome: str) -> None:
+        self.end_row(row)
+        self.console.print(f"{self._ended}/{self._total}  {row}: {outcome}", markup=False, highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    """Return "41 s", "12 min" or "3 h 05 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def run_all(
+    rows: Iterable[Row], workers: Workers, ledger: Ledger, workplace: Workplace, threads: int, display: Display
+) -> list[Row]:
+    """Run all rows, in order. Return those that failed, and those that would have started from them."""
+    waiting, running, failures = list(rows), dict[str, Row](), dict[str, Row]()
+    while waiting or running:
+        held = {row.key for row in waiting} | running.keys()
+        for row in list(waiting):
+            if row.after is not None and row.after.key in failures:
+                waiting.remove(row)
+                failures[row.key] = row
+            elif len(running) < workers.size and (row.after is None or row.after.key not in held):
+                waiting.remove(row)
+                running[row.key] = row
+                workers.give(Order(row, workplace, threads))
+                display.start_row(row)
+        for event in workers.events() if running else ():
+            match event:
+                case Entry():
+                    row = running.pop(event.key)
+                    if row.key not in ledger.entries:  # else it ran again for its checkpoint
+                        ledger.append(event)
+                    workplace.error(row).unlink(missing_ok=True)
+                    display.finish_row(row, event)
+                case Failed():
+                    row = failures[event.key] = running.pop(event.key)
+                    workplace.fail(row, event.error)
+                    display.fail_row(row, event.error)
+                case _:
+                    display.move_row(running[event.key], event.done, event.total)
+    return list(failures.values())

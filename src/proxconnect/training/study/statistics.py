@@ -21,9 +21,6 @@ FIGURES = ("accuracy.reestimated", "accuracy.hard", "accuracy.soft", "seconds", 
 REESTIMATED = FIGURES[0]
 """The accuracy that is compared: that of the hard network, batch norm re-estimated."""
 
-_PROBABILITY = 0.975
-"""Student's t is below the quantile with this probability, and within it on both sides with 95 %."""
-
 
 def frame(entries: Sequence[Entry], layout: Layout | None = None) -> DataFrame:
     """Return a line for each entry: its labels, also for the seed and the axes of `layout`, its numbers, its curve."""
@@ -95,5 +92,5 @@ def differences(rows: DataFrame, axis: str, one: str, other: str, figure: str = 
 
 def quantile(freedom: int) -> float:
     """Return the quantile of Student's t that is exceeded on either side with 5 % in all; NaN for freedom 0."""
-    result: float = extras.require("scipy.stats", "train").t.ppf(_PROBABILITY, freedom)
+    result: float = extras.require("scipy.stats", "train").t.ppf(0.975, freedom)
     return result

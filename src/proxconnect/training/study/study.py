@@ -1,23 +1,24 @@
-"""A study: its grid, its ledger and its work folder. Run its rows and write the results."""
+"""A study: its grid, its ledger and its work folder. Run its rows, list them, and write the results."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 
 from proxconnect._support.termination import TerminatedError
 from proxconnect.training.study import ledger, results
-from proxconnect.training.study.display import Display
 from proxconnect.training.study.expansion import rows_of, selected
 from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.names import GridError
 from proxconnect.training.study.rows import Row, described
-from proxconnect.training.study.running import Run
+from proxconnect.training.study.running import Display, run_all
+from proxconnect.training.study.tables import Table
 from proxconnect.training.study.workers import Workers
 from proxconnect.training.study.workplace import Workplace
 
@@ -37,16 +38,10 @@ class Study:
     def read(
         cls, path: Path, only: Mapping[str, Sequence[str]], folder: Path | None = None, work: Path | None = None
     ) -> Self:
-        """Return the study of a grid file.
+        """Return the study of the grid file `path`, with the rows that have the labels `only`, by axis.
 
-        Args:
-            path: the grid file.
-            only: by axis, the labels of the rows that are meant.
-            folder: that of the ledger; by default that of the grid.
-            work: the folder of checkpoints and logs; by default runs/studies/ and the name of `folder`.
-
-        Raises:
-            GridError: the grid or `only` is wrong.
+        The ledger lies in `folder`, by default that of the grid. Checkpoints and logs lie in `work`, by default
+        runs/studies/ and the name of `folder`.
         """
         grid = Grid.read(path)
         folder = folder or grid.folder
@@ -66,16 +61,21 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
     require_runnable(study.grid.run)
     study.workplace.root.mkdir(parents=True, exist_ok=True)
     with Ledger.writing(study.ledger) as book:
-        _require_same_labels(study.rows, book.entries)
+        for row in study.rows:
+            if row.key in book.entries and book.entries[row.key].labels != row.labels:
+                known = described(book.entries[row.key].labels)
+                raise GridError(f"{str(row)!r} is in the ledger as {known!r}: label it so in the grid, or write "
+                                "another ledger with --folder")  # fmt: skip
         pending = study.workplace.pending(study.rows, book.entries)[:limit]
         console.print(_intention(study, pending, book.entries), highlight=False)
+        failures: list[Row] = []
         try:
-            failures = run_rows(study, pending, workers, threads, book, console) if pending else []
+            if pending:
+                with workers() as crew, Display(console, len(pending)) as display:
+                    failures = run_all(pending, crew, book, study.workplace, threads, display)
         except (KeyboardInterrupt, TerminatedError):
-            done = sum(row.key in book.entries for row in study.rows)
-            console.print(
-                f"stopped: {done} of {len(study.rows)} rows are done; the same command goes on", highlight=False
-            )
+            done = f"{sum(row.key in book.entries for row in study.rows)} of {len(study.rows)}"
+            console.print(f"stopped: {done} rows are done; the same command goes on", highlight=False)
             raise
     if book.entries:
         write_results(study, console)
@@ -86,18 +86,8 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
     return reasons
 
 
-def run_rows(
-    study: Study, rows: Sequence[Row], workers: OpenWorkers, threads: int, book: Ledger, console: Console
-) -> list[Row]:
-    """Run `rows`, with a display. Returns those that failed, and those that would have started from them."""
-    with workers() as crew, Display(console, len(rows)) as display:
-        work = Run(list(rows), crew, book, study.workplace, threads, display)
-        work.to_the_end()
-        return list(work.failures.values())
-
-
-def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) -> str:
-    """Return in a line or two which rows are done and which will run."""
+def _intention(study: Study, pending: Sequence[Row], done: Container[str]) -> str:
+    """Return which rows are done and which will run."""
     finished = sum(row.key in done for row in study.rows)
     again = sum(row.key in done for row in pending)
     words = f"{finished} of {len(study.rows)} rows are done, {len(pending)} to run"
@@ -109,11 +99,7 @@ def _intention(study: Study, pending: Sequence[Row], done: Mapping[str, Entry]) 
 
 
 def write_results(study: Study, console: Console) -> list[Path]:
-    """Print tables of the ledger and write them beside it, with pictures. Returns the paths.
-
-    Raises:
-        GridError: the ledger is empty.
-    """
+    """Print tables of the ledger and write them beside it, with pictures. Returns the paths."""
     entries, folder = study.entries(), study.ledger.parent
     if not entries:
         raise GridError(f"{study.ledger} has no rows yet: run the grid first")
@@ -125,18 +111,32 @@ def write_results(study: Study, console: Console) -> list[Path]:
     return paths
 
 
+def record(row: Row) -> dict[str, Any]:
+    """Return what tells the row from others, as plain data."""
+    return {"key": row.key, "row": str(row), "labels": row.labels}
+
+
+def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
+    """Print each row with its state and its re-estimated accuracy, None if not known, and return them as plain data."""
+    done = {entry.key: entry for entry in ledger.read(study.ledger)}
+    rows = [
+        record(row) | {
+            "state": study.workplace.state(row, done),
+            "accuracy": done[row.key].figure("accuracy.reestimated") if row.key in done else None,
+        }
+        for row in study.rows
+    ]  # fmt: skip
+    accuracies = ["" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}" for row in rows]
+    lines = [(row["key"], row["state"], row["row"], cell) for row, cell in zip(rows, accuracies, strict=True)]
+    console.print(results.on_terminal(Table("", ("row", "state", "labels", "accuracy"), tuple(lines)), left=3))
+    words = ", ".join(f"{count} {state}" for state, count in Counter(row["state"] for row in rows).items())
+    console.print(f"{len(rows)} rows: {words}", highlight=False)
+    return rows
+
+
 def require_runnable(run: str) -> None:
     """Raise GridError if the row function does not exist, before each row fails because of it."""
     try:
         resolve_name(run)
     except (ImportError, AttributeError) as error:
         raise GridError(f"run: {run!r}: {error}") from error
-
-
-def _require_same_labels(rows: Sequence[Row], entries: Mapping[str, Entry]) -> None:
-    """Raise GridError for a row that the ledger has under other labels: tables would show it twice."""
-    for row in rows:
-        if row.key in entries and entries[row.key].labels != row.labels:
-            known = described(entries[row.key].labels)
-            raise GridError(f"{str(row)!r} is in the ledger as {known!r}: label it so in the grid, or write another "
-                            "ledger with --folder")  # fmt: skip

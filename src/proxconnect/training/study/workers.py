@@ -13,8 +13,7 @@ import torch
 
 from proxconnect._support.atomic import replacing
 from proxconnect._support.termination import TerminatedError
-from proxconnect.training.study.ledger import Entry
-from proxconnect.training.study.locks import locked
+from proxconnect.training.study.ledger import Entry, locked
 from proxconnect.training.study.provenance import here
 from proxconnect.training.study.rows import Row
 from proxconnect.training.study.workplace import Workplace
@@ -71,7 +70,11 @@ def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Faile
         folder.mkdir(parents=True, exist_ok=True)
         # A worker that outlived its driver may be at this row until its next step.
         with locked(folder / "lock"):
-            return _finished(order) or _run(order, report)
+            path = order.workplace.finished(order.row)
+            if not path.exists():
+                return _run(order, report)
+            content = json.loads(path.read_text(encoding="utf-8"))  # of which the driver may not have heard
+            return Entry.of(order.row, *(content[name] for name in ("measured", "versions", "started", "finished")))
     except TerminatedError:
         raise
     except (Exception, SystemExit):
@@ -92,15 +95,6 @@ def _run(order: Order, report: Callable[[Progressed], None]) -> Entry:
     with replacing(order.workplace.finished(row)) as temporary:
         temporary.write_text(entry.line(), encoding="utf-8")
     return entry
-
-
-def _finished(order: Order) -> Entry | None:
-    """Return the entry of a row that finished before, of which its driver may not have heard."""
-    path = order.workplace.finished(order.row)
-    if not path.exists():
-        return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return Entry.of(order.row, *(content[name] for name in ("measured", "versions", "started", "finished")))
 
 
 def _now() -> str:

@@ -2,24 +2,14 @@
 
 from collections.abc import Container
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from proxconnect._support.atomic import replacing
-from proxconnect.training.study.overrides import Configuration, overridden
-from proxconnect.training.study.rows import Row
+from proxconnect.training.study.rows import Configuration, Row, overridden
 
 CHECKPOINT = "last.ckpt"
 """The last checkpoint of a row, in its folder."""
-
-
-class State(StrEnum):
-    """How far a row is."""
-
-    DONE = "done"
-    HALF = "half"
-    FAILED = "failed"
-    WAITING = "waiting"
 
 
 @dataclass(frozen=True)
@@ -52,13 +42,13 @@ class Workplace:
         with replacing(self.error(row)) as temporary:
             temporary.write_text(error, encoding="utf-8")
 
-    def state(self, row: Row, done: Container[str]) -> State:
+    def state(self, row: Row, done: Container[str]) -> Literal["done", "failed", "half", "waiting"]:
         """Return how far a row is; `done` has the keys of the ledger."""
         if row.key in done:
-            return State.DONE
+            return "done"
         if self.error(row).exists():
-            return State.FAILED
-        return State.HALF if self.folder(row).exists() else State.WAITING
+            return "failed"
+        return "half" if self.folder(row).exists() else "waiting"
 
     def pending(self, rows: list[Row], done: Container[str]) -> list[Row]:
         """Return the rows that are not done, and before each the row that it starts from if its checkpoint is gone.
@@ -68,14 +58,12 @@ class Workplace:
         result: dict[str, Row] = {}
 
         def add(row: Row) -> None:
-            if row.after is not None and not self._can_start_from(row.after):
-                add(row.after)
+            before = row.after
+            if before and not (self.finished(before).exists() and (self.folder(before) / CHECKPOINT).exists()):
+                add(before)
             result.setdefault(row.key, row)
 
         for row in rows:
             if row.key not in done:
                 add(row)
         return list(result.values())
-
-    def _can_start_from(self, row: Row) -> bool:
-        return self.finished(row).exists() and (self.folder(row) / CHECKPOINT).exists()

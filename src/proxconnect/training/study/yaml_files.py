@@ -21,9 +21,7 @@ _MOST_REPEATED = 100_000
 def read(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file: text, numbers, booleans, null, lists, and mappings with names.
 
-    Raises:
-        GridError: the file is missing or no such mapping, has a key twice, which plain YAML readers accept, is nested
-            without end, or its aliases repeat too much.
+    GridError if it is none, has a key twice, which plain readers accept, or grows without end by its aliases.
     """
     try:
         require_regular(path)
