@@ -3,8 +3,8 @@
 The folders, and their files, in reading order:
 
 - `functions`: a `blackbox` is a checked callable, a `mesh` holds its smooth leaves, an `interpolant` is a fast table;
-- `verdicts`: `sampling` of F and B, then the rules in `rules` and `plateaus`, P, T and r as `curves`, and the test of a
-  pair's own `declaration`; `decomposition` joins them to a `verdict`, with its `words` and its `picture`;
+- `verdicts`: `sampling` of F and B, then the `rules`, P, T and r as `curves`, and the test of a pair's own
+  `declaration`; `decomposition` joins them to a verdict, with its `words` and its `picture`;
 - `new_pairs`: `synthesis`, `composition`, `correction`, and `argmin`, which makes a prox of its regulariser;
 - `certificates`: a `trajectory` and its `recorder`, `potentials`, the `account` of the identity, the `composite` ℓ∘T,
   and the conditions in `checks`; `certificate` joins and prints them.
@@ -19,9 +19,8 @@ from proxconnect.theory.new_pairs.argmin import prox_of
 from proxconnect.theory.new_pairs.composition import average, compose, rescale
 from proxconnect.theory.new_pairs.correction import UnboundedForwardWarning, correct
 from proxconnect.theory.new_pairs.synthesis import synthesize
-from proxconnect.theory.verdicts.decomposition import decompose
+from proxconnect.theory.verdicts.decomposition import Verdict, decompose
 from proxconnect.theory.verdicts.picture import plot_verdict
-from proxconnect.theory.verdicts.verdict import Verdict
 
 __all__ = [
     "Certificate",

@@ -10,7 +10,7 @@ import torch
 from proxconnect.cli.check.mending import Mended
 from proxconnect.cli.exits import Exit
 from proxconnect.theory.verdicts import words
-from proxconnect.theory.verdicts.verdict import TOLERANCE, Verdict
+from proxconnect.theory.verdicts.decomposition import TOLERANCE, Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

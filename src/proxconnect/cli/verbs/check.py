@@ -17,8 +17,7 @@ from proxconnect.cli.manual import epilog
 from proxconnect.cli.parser import Parser, number, picture
 from proxconnect.inspection import plots
 from proxconnect.theory import plot_verdict
-from proxconnect.theory.verdicts.decomposition import DOMAIN
-from proxconnect.theory.verdicts.verdict import Verdict
+from proxconnect.theory.verdicts.decomposition import DOMAIN, Verdict
 
 _ABOUT = """
 PAIR is a name of the catalogue or of a surrogate (--all lists them), or code of

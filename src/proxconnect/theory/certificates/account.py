@@ -24,35 +24,20 @@ class Account:
         at_w = potentials.at_points(points)
         pairing = points @ latents.T
         self.points, self.learning_rates = points, trajectory.learning_rates
-        self.earned = self.learning_rates * ((p[:-1] * updates).sum(1) - points @ updates.T)
-        """η_τ⟨p_τ - w, g_τ⟩, (m, t)."""
+        self.travelled = self.learning_rates.cumsum(0)
+        """Σ η_τ at every horizon, (t,)."""
+        earned = self.learning_rates * ((p[:-1] * updates).sum(1) - points @ updates.T)  # η_τ⟨p_τ - w, g_τ⟩, (m, t)
         self.moved = (ahead - own[:-1]) - at_w.diff(dim=1)
         """(Φ_τ - Φ_{τ-1})(p_τ) - (Φ_τ - Φ_{τ-1})(w), (m, t)."""
         self.distances = at_w - own - pairing + (p * latents).sum(1)
         """Δ_0(w) to Δ_t(w), (m, t+1)."""
         self.hops = ahead - own[1:] - ((p[:-1] - p[1:]) * latents[1:]).sum(1)
         """Δ_τ(p_τ), (t,)."""
-        terms = (self.earned.abs() + self.moved.abs() + self.hops.abs()).cumsum(1)
+        self.left = (earned + self.moved).cumsum(1)
+        self.right = self.distances[:, :1] - self.distances[:, 1:] + self.hops.cumsum(0)
+        """Both sides at every horizon, (m, t)."""
+        terms = (earned.abs() + self.moved.abs() + self.hops.abs()).cumsum(1)
         terms = terms + at_w[:, :1].abs() + pairing[:, :1].abs()
-        self.size = terms + at_w[:, 1:].abs() + own[1:].abs() + pairing[:, 1:].abs()
-        """The size of the numbers whose differences both sides are, (m, t)."""
-
-    @property
-    def travelled(self) -> Tensor:
-        """Σ η_τ at every horizon, (t,)."""
-        return self.learning_rates.cumsum(0)
-
-    @property
-    def left(self) -> Tensor:
-        """The left side at every horizon, (m, t)."""
-        return (self.earned + self.moved).cumsum(1)
-
-    @property
-    def right(self) -> Tensor:
-        """The right side at every horizon, (m, t)."""
-        return self.distances[:, :1] - self.distances[:, 1:] + self.hops.cumsum(0)
-
-    @property
-    def gap(self) -> Tensor:
-        """|left - right| relative to the size of their terms, (m, t)."""
-        return (self.left - self.right).abs() / self.size
+        size = terms + at_w[:, 1:].abs() + own[1:].abs() + pairing[:, 1:].abs()
+        self.gap = (self.left - self.right).abs() / size
+        """|left - right| relative to the numbers whose differences both sides are, (m, t)."""

@@ -8,9 +8,9 @@ The identity of `account` holds for any vectors g, so no verdict rests on it alo
 (arXiv 2110.13220), and PC++, Lu 2023 (arXiv 2402.17710).
 """
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
+from math import isnan, nan
 from textwrap import wrap
 
 import torch
@@ -149,17 +149,12 @@ class Certificate:
         return (a.learning_rates * values[self.chosen]).cumsum(0) / a.travelled
 
     def __str__(self) -> str:
-        return _statement(self)
-
-
-def _statement(found: Certificate) -> str:
-    """Write the checks, the bound term by term, its unused part, and the verdict."""
-    lines = [f"{found.pair}: {found.steps} steps of {found.entries} latents", ""]
-    if found.account is None:
-        return "\n".join([*lines, *wrap(f"No account exists: {found.forward.reason}.", 80)])
-    for name, check in zip(_CONDITIONS, found.checks, strict=True):
-        lines += wrap(f"{name:16}{check}", 80, subsequent_indent=29 * " ")
-    return "\n".join([*lines, "", *_balance(found), "", *wrap(_verdict(found), 80)])
+        lines = [f"{self.pair}: {self.steps} steps of {self.entries} latents", ""]
+        if self.account is None:
+            return "\n".join([*lines, *wrap(f"No account exists: {self.forward.reason}.", 80)])
+        for name, check in zip(_CONDITIONS, self.checks, strict=True):
+            lines += wrap(f"{name:16}{check}", 80, subsequent_indent=29 * " ")
+        return "\n".join([*lines, "", *_balance(self), "", *wrap(_verdict(self), 80)])
 
 
 def _balance(found: Certificate) -> list[str]:
@@ -173,16 +168,11 @@ def _balance(found: Certificate) -> list[str]:
     size = max(float(values.abs().max()) for _, values in rows)
     lines = [f"{'averages over the':36}{'1st half':>12}{'2nd half':>12}{'whole run':>12}"]
     for name, values in rows:
-        numbers = (*found.halves(values), float(values[-1]))
-        lines.append(f"{name:36}" + "".join(f"{_shown(number, size):>12}" for number in numbers))
+        numbers = [
+            0.0 if abs(number) < 1e-13 * size else number for number in (*found.halves(values), float(values[-1]))
+        ]
+        lines.append(f"{name:36}" + "".join(f"{'-' if isnan(n) else f'{n:.4g}':>12}" for n in numbers))
     return lines
-
-
-def _shown(number: float, size: float) -> str:
-    """Write a number; one below the rounding of others of that size is 0."""
-    if math.isnan(number):
-        return "-"
-    return f"{0.0 if abs(number) < 1e-13 * size else number:.4g}"
 
 
 def _verdict(found: Certificate) -> str:
@@ -303,8 +293,7 @@ def _no_decomposition(pair: Heuristic, mu: float) -> str:
 
 
 def _refused(trajectory: Trajectory, pair: AnyPair, reason: str) -> Certificate:
-    """Return the certificate of a pair without a potential."""
     names = ("identity", "proximality", "gradient", "convexity")
-    none, proximal, gradient, convexity = (Check(name, None, math.nan, "no account") for name in names)
-    refusal = Check("forward", False, math.nan, reason)
+    none, proximal, gradient, convexity = (Check(name, None, nan, "no account") for name in names)
+    refusal = Check("forward", False, nan, reason)
     return Certificate(pair.name, trajectory.steps, trajectory.entries, none, proximal, refusal, gradient, convexity)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +20,7 @@ LOST = 4e-16
 _GRADED = 2.0 ** -torch.arange(8, 34, dtype=torch.float64)
 
 
-@dataclass(frozen=True)
-class Zero:
+class Zero(NamedTuple):
     """A point at which B is 0, while it is not 0 on one side or on both."""
 
     x: float
@@ -28,8 +28,7 @@ class Zero:
     """Greatest distance of the true zero."""
 
 
-@dataclass(frozen=True)
-class Break:
+class Break(NamedTuple):
     """Adjacent smallest leaves `first` to `last`: one jump or kink of F or B, at `x`.
 
     `x` is 0 if one of its ends is 0, else the right end, as if F jumped just there.
@@ -114,9 +113,8 @@ def _zeros(sampled: Sample) -> list[Zero]:
     found += _closed_in(lambda m: box(m) != 0, (left == 0) != (right == 0), x, left != 0)
     found += _least(box, x, B.abs(), TOUCHING * sampled.size)
     found += _at_breaks(sampled)
-    found.sort(key=lambda zero: (zero.x, zero.error))
     apart: list[Zero] = []
-    for zero in found:
+    for zero in sorted(found):
         if not apart or zero.x - apart[-1].x > 1e-7 * max(1.0, abs(zero.x)):
             apart.append(zero)
         elif zero.error < apart[-1].error:

@@ -7,7 +7,7 @@ from proxconnect.theory.verdicts.rules import glides
 from proxconnect.theory.verdicts.sampling import runs
 
 if TYPE_CHECKING:
-    from proxconnect.theory.verdicts.verdict import Verdict
+    from proxconnect.theory.verdicts.decomposition import Verdict
 
 ANSWERS = {True: "legitimate", False: "not legitimate", None: "cannot tell"}
 """`legitimate` in words."""
