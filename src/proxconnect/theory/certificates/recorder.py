@@ -1,9 +1,10 @@
 """Trajectories recorded from any training loop, in bounded memory."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import nan
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,10 +57,11 @@ class Recorder:
         layers = stepped_layers(self._optimizer, model)
         _require_recordable(layers)
         group_of = {id(p): i for i, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
-        self._tapes = {
-            name: _Tape(layer, group_of[id(layer.latent)], _chosen(layer, entries, f"{seed} {name}"), steps)
-            for name, layer in layers.items()
-        }
+        self._tapes = {}
+        for name, layer in layers.items():
+            every = range(layer.latent.numel())
+            index = torch.tensor(sorted(Random(f"{seed} {name}").sample(every, min(len(every), entries))))
+            self._tapes[name] = _Tape(layer, group_of[id(layer.latent)], index, steps)
         # The hooks of all optimizers run before and after those of this one, which may overwrite, clamp or move μ.
         self._hooks = [
             register_optimizer_step_pre_hook(self._before_step),
@@ -103,11 +105,8 @@ class Recorder:
 
 
 def _require_recordable(layers: dict[str, BinaryLayer]) -> None:
-    scaled = [
-        name
-        for name, layer in layers.items()
-        if layer.weight_quantizer.scale is not None and not layer.weight_quantizer.pair.is_identity
-    ]
+    quantizers = {name: layer.weight_quantizer for name, layer in layers.items()}
+    scaled = [name for name, q in quantizers.items() if q.scale is not None and not q.pair.is_identity]
     if scaled:
         raise ValueError(
             f"the weights of {some(scaled)} have a scale α that moves with them, and a certificate needs it constant: "
@@ -121,32 +120,20 @@ def _require_recordable(layers: dict[str, BinaryLayer]) -> None:
         )
 
 
-def _chosen(layer: BinaryLayer, entries: int, seed: str) -> Tensor:
-    """Draw at most `entries` indices into the flattened latent, without a permutation of all of them."""
-    count = layer.latent.numel()
-    return torch.tensor(sorted(Random(seed).sample(range(count), min(count, entries))))
-
-
 @dataclass(eq=False)
-class _Pass:
-    """The first forward pass of a step, and the sum of the gradients of that pass and of those after it."""
+class _Step:
+    """One step: w*_t and μ_t of its first forward pass, and the sum of the gradients of that and of later passes."""
 
     latent: Tensor
     mu: float
-    weight: Tensor
+    weight: Tensor | None = None
+    """None if no pass was seen."""
     gradient: Tensor | None = None
     """∇ℓ at `weight`; None without `backward()`."""
     is_single: bool = True
     """False if later passes were at other weights, so that the gradient is not that at `weight`."""
-
-
-class _Step(NamedTuple):
-    """A step that was taken: w*_t, μ_t, η_t, and its forward pass, if one was seen."""
-
-    latent: Tensor
-    mu: float
-    rate: float
-    seen: _Pass | None
+    rate: float = nan
+    """η_t, known once the step is taken."""
 
 
 class _Tape:
@@ -157,20 +144,21 @@ class _Tape:
         self.latent = layer.latent  # the parameter that the optimizer holds
         self.steps: deque[_Step] = deque(maxlen=steps)
         self.here = self._now()
-        self.seen: _Pass | None = None
+        self.seen: _Step | None = None
         self.rate: float | None = None  # η of a step that has begun
         self._hook = layer.weight_quantizer.register_forward_hook(self._observe)
         self._leaf_hook: RemovableHandle | None = None
 
     def before_step(self, optimizer: Optimizer) -> None:
         """Note the start of the step; changes by others since the last step count as part of that."""
-        self.here = (self.seen.latent, self.seen.mu) if self.seen else self._now()
+        self.here = self.seen or self._now()
         self.rate = float(optimizer.param_groups[self.group]["lr"])
 
     def after_step(self) -> None:
         """Note the step and its end."""
         if self.rate is not None:
-            self.steps.append(_Step(*self.here, self.rate, self.seen))
+            here = self.here
+            self.steps.append(replace(self.seen or here, latent=here.latent, mu=here.mu, rate=self.rate))
             self.here = self._now()
             self.forget()
 
@@ -185,16 +173,16 @@ class _Tape:
         """Return the steps so far."""
         if not self.steps:
             raise RuntimeError("no step is recorded yet: call trajectories() after optimizer.step()")
-        steps, (latent, mu) = list(self.steps), self.here
-        passes = [step.seen for step in steps if step.seen]
-        gradients = [p.gradient for p in passes if p.is_single and p.gradient is not None]
-        is_known = len(gradients) == len(steps) and all(bool(gradient.isfinite().all()) for gradient in gradients)
+        points, count = [*self.steps, self.here], len(self.steps)
+        weights = [step.weight for step in self.steps if step.weight is not None]
+        gradients = [step.gradient for step in self.steps if step.is_single and step.gradient is not None]
+        is_known = len(gradients) == count and all(bool(gradient.isfinite().all()) for gradient in gradients)
         return Trajectory.from_latents(
-            [*(step.latent for step in steps), latent],
-            [step.rate for step in steps],
-            [*(step.mu for step in steps), mu],
+            [point.latent for point in points],
+            [step.rate for step in self.steps],
+            [point.mu for point in points],
             gradients=gradients if is_known else None,
-            weights=[p.weight for p in passes] if len(passes) == len(steps) else None,
+            weights=weights if len(weights) == count else None,
             resolution=torch.finfo(self.layer.latent.dtype).eps,
         )
 
@@ -211,16 +199,13 @@ class _Tape:
             self.forget()  # its gradient was zeroed before a step took it, as when GradScaler skips one
         latent = self._sample(args[0])
         if self.seen is None:
-            self.seen = _Pass(latent, float(quantizer.mu), self._sample(output))
+            self.seen = _Step(latent, float(quantizer.mu), self._sample(output))
         elif not torch.equal(latent, self.seen.latent):
             self.seen.is_single = False
-        self._listen(self.seen, output)
-
-    def _listen(self, seen: _Pass, output: Tensor) -> None:
-        """Add the gradients that come back to `output` to those of the pass, until it is forgotten."""
+        seen = self.seen
 
         def add(gradient: Tensor) -> None:
-            if self.seen is seen:
+            if self.seen is seen:  # else it is forgotten
                 seen.gradient = self._sample(gradient) + (0.0 if seen.gradient is None else seen.gradient)
 
         if not output.is_leaf:
@@ -228,8 +213,8 @@ class _Tape:
         elif self._leaf_hook is None:  # in full precision: the latent itself, which stays, and sees every pass
             self._leaf_hook = output.register_hook(add)
 
-    def _now(self) -> tuple[Tensor, float]:
-        return self._sample(self.layer.latent), float(self.layer.weight_quantizer.mu)
+    def _now(self) -> _Step:
+        return _Step(self._sample(self.layer.latent), float(self.layer.weight_quantizer.mu))
 
     def _sample(self, values: Tensor) -> Tensor:
         """Return the chosen entries, float64 on the CPU."""

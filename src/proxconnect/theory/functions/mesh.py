@@ -126,12 +126,11 @@ class Mesh:
 
     def interpolate_on(self, values: Tensor, leaf: Tensor, x: Tensor) -> Tensor:
         """Evaluate at points `x` (n,) of leaves (n,); inside a break, return the value at its right end."""
-        at_nodes = values[leaf]
         distance = x[:, None] - self.x[leaf]
         exact = distance == 0
         terms = torch.where(exact.any(1, keepdim=True), exact.double(), _WEIGHTS / torch.where(exact, 1.0, distance))
-        inside = (terms * at_nodes).sum(1) / terms.sum(1)
-        return torch.where(self.smooth[leaf] | exact.any(1), inside, at_nodes[:, -1])
+        inside = (terms * values[leaf]).sum(1) / terms.sum(1)
+        return torch.where(self.smooth[leaf] | exact.any(1), inside, values[leaf, -1])
 
 
 def last_coefficients(values: Tensor) -> Tensor:
@@ -151,10 +150,8 @@ def edges(low: float, high: float, points: Sequence[float] = ()) -> Tensor:
     reach = max(abs(low), abs(high), 4.0)
     far = 4.0 * 1.01 ** torch.arange(1, 1 + math.ceil(math.log(reach / 4.0, 1.01)), dtype=torch.float64)
     half = torch.cat([halving, even, far])
-    given = torch.tensor([0.0, low, high, *points], dtype=torch.float64)
-    every = torch.cat([-half, half, given])
-    ends: Tensor = torch.unique(every[(every >= low) & (every <= high)])
-    return ends
+    ends: Tensor = torch.cat([-half, half, torch.tensor([0.0, low, high, *points], dtype=torch.float64)]).unique()
+    return ends[(ends >= low) & (ends <= high)]
 
 
 def mesh(
@@ -166,7 +163,7 @@ def mesh(
     """
     ends = edges(low, high, points)
     pending = torch.stack([ends[:-1], ends[1:]], 1)
-    sizes: list[Tensor] | None = None
+    sizes: list[Tensor] = []
     leaves: list[tuple[Tensor, Tensor, Tensor]] = []
     count = 0
     while len(pending):
@@ -174,14 +171,13 @@ def mesh(
         x = (low_ends + high_ends) / 2 + (high_ends - low_ends) / 2 * UNIT_NODES
         x[:, 0], x[:, -1] = pending[:, 0], pending[:, 1]
         values = torch.stack([f(x.reshape(-1)).reshape(x.shape) for f in functions])
-        if sizes is None:
-            sizes = [_size(x, v) for v in values]
+        sizes = sizes or [_size(x, v) for v in values]
         rough = torch.zeros(len(x), dtype=torch.bool)
         for v, scale in zip(values, sizes, strict=True):
             rough |= last_coefficients(v) > tolerance * torch.maximum(v.abs().amax(1), scale) + _blur(x, v)
         smallest = pending[:, 1] - pending[:, 0] <= FLOOR * pending.abs().amax(1).clamp(min=1)
         split = rough & ~smallest
-        leaves.append((x[~split], values[:, ~split], ~rough[~split]))
+        leaves.append((x[~split], values[:, ~split], ~rough[~split, None]))
         middle = pending[split].mean(1)
         pending = torch.cat([torch.stack([pending[split, 0], middle], 1), torch.stack([middle, pending[split, 1]], 1)])
         count += len(x)
@@ -192,10 +188,9 @@ def mesh(
                 f"{float(pending.min()):.4g} and {float(pending.max()):.4g} (does it wave for ever, or is it computed "
                 "in float32, or by rounding?)"
             )
-    x = torch.cat([leaf[0] for leaf in leaves])
+    x, values, smooth = (torch.cat(parts, -2) for parts in zip(*leaves, strict=True))
     order = x[:, 0].argsort()
-    stacked = torch.cat([leaf[1] for leaf in leaves], 1)[:, order]
-    return Mesh(x[order], tuple(stacked), torch.cat([leaf[2] for leaf in leaves])[order])
+    return Mesh(x[order], tuple(values[:, order]), smooth[order, 0])
 
 
 def bisected(low: Tensor, high: Tensor, is_before: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
