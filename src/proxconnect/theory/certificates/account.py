@@ -1,4 +1,4 @@
-"""The bookkeeping of ProxConnect: both sides of the identity of every certificate, term by term.
+"""The bookkeeping of ProxConnect: both sides of the identity of every certificate term by term, and its loss ℓ∘T.
 
 With p_τ = P_τ(w*_τ), the potential Φ_τ at μ_{τ+1}, whose minimiser is p_{τ+1}, and
 Δ_τ(w) = Φ_τ(w) - Φ_τ(p_{τ+1}) - ⟨w - p_{τ+1}, w*_{τ+1}⟩, any vectors g and every w in the domain of Φ satisfy
@@ -8,10 +8,18 @@ With p_τ = P_τ(w*_τ), the potential Φ_τ at μ_{τ+1}, whose minimiser is p_
 Row k of a tensor of t+1 rows belongs to w*_{k+1}, p_{k+1} and Φ_k. Row k of t rows belongs to step τ = k+1.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 
+from proxconnect.pairs import Transform
 from proxconnect.theory.certificates.potentials import Potentials
 from proxconnect.theory.certificates.trajectory import Trajectory
+
+Loss = Callable[[Tensor], Tensor]
+"""ℓ of a flat weight vector (n,): a scalar tensor that autograd can differentiate."""
 
 
 class Account:
@@ -41,3 +49,53 @@ class Account:
         size = terms + at_w[:, 1:].abs() + own[1:].abs() + pairing[:, 1:].abs()
         self.gap = (self.left - self.right).abs() / size
         """|left - right| relative to the numbers whose differences both sides are, (m, t)."""
+
+
+class Composite:
+    """ℓ∘T with the T of one sharpness, at the t prox points p of the steps, (t, n)."""
+
+    def __init__(self, p: Tensor, transform: Transform, mu: float, loss: Loss | None) -> None:
+        self.p, self.transform, self.mu, self.loss = p, transform, mu, loss
+        self.weights, self.derivative = transform(p, mu), transform.derivative(p, mu)
+        """T(p) and T'(p), (t, n)."""
+        self.values: Tensor | None = None
+        self.gradients: Tensor | None = None
+        """ℓ, (t,), and ∇ℓ, (t, n), at T(p); None without a loss."""
+        if loss is not None:
+            self.values, self.gradients = _evaluated(loss, self.weights)
+
+    def against(self, points: Tensor) -> "Excess | None":
+        """Return the excess of the run over comparison points w (m, n); None without a loss."""
+        if self.loss is None or self.values is None or self.gradients is None:
+            return None
+        at_points, _ = _evaluated(self.loss, self.transform(points, self.mu))
+        excesses = self.values - at_points[:, None]
+        along = self.derivative * self.gradients  # ∇(ℓ∘T)
+        slacks = (self.p * along).sum(1) - points @ along.T - excesses
+        return Excess(int(at_points.argmin()), excesses, slacks)
+
+
+@dataclass(frozen=True, eq=False)
+class Excess:
+    """The loss of every step over that of m comparison points w, and the slack of the convexity inequality."""
+
+    lowest: int
+    """The comparison point with the lowest loss."""
+    values: Tensor
+    """(ℓ∘T)(p_τ) - (ℓ∘T)(w), (m, t)."""
+    slacks: Tensor
+    """⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ - `values`, (m, t)."""
+
+
+def _evaluated(loss: Loss, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ℓ and ∇ℓ at each row of `weights`; ValueError if ℓ is no differentiable scalar."""
+    values, gradients = torch.empty(len(weights), dtype=weights.dtype), torch.empty_like(weights)
+    for k, row in enumerate(weights):
+        with torch.enable_grad():
+            leaf = row.clone().requires_grad_()
+            value = loss(leaf)
+            if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+                raise ValueError("loss must map a weight vector (n,) to a scalar tensor, differentiable by autograd")
+            (gradients[k],) = torch.autograd.grad(value, leaf)
+        values[k] = value.detach()
+    return values, gradients

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.theory.certificates import checks
-from proxconnect.theory.certificates.account import Account
+from proxconnect.theory.certificates.account import Account, Composite, Excess, Loss
 from proxconnect.theory.certificates.checks import Check
-from proxconnect.theory.certificates.composite import Composite, Excess, Loss
 from proxconnect.theory.certificates.potentials import NotProximalError, Potentials
 from proxconnect.theory.certificates.trajectory import Trajectory
 from proxconnect.theory.verdicts import words
@@ -137,11 +136,10 @@ class Certificate:
         The second value is its limit if the run goes on like that. NaN if every η of a half is 0.
         """
         assert self.account is not None
-        eta, middle = self.account.travelled, self.steps // 2
-        before = torch.zeros_like(eta[0]) if middle == 0 else eta[middle - 1]
-        sum_before = torch.zeros_like(before) if middle == 0 or before == 0 else average[middle - 1] * before
-        second = (average[-1] * eta[-1] - sum_before) / (eta[-1] - before)
-        return float(sum_before / before), float(second)
+        eta, average = (torch.nn.functional.pad(values, (1, 0)) for values in (self.account.travelled, average))
+        sums, middle = torch.where(eta == 0, 0.0, average * eta), self.steps // 2
+        second = (sums[-1] - sums[middle]) / (eta[-1] - eta[middle])
+        return float(sums[middle] / eta[middle]), float(second)
 
     def _average(self, values: Tensor) -> Tensor:
         assert self.account is not None
@@ -176,7 +174,6 @@ def _balance(found: Certificate) -> list[str]:
 
 
 def _verdict(found: Certificate) -> str:
-    """Say whether the run inherits the guarantee, and which term keeps the bound up."""
     failing = [check.name for check in found.checks if check.holds is False]
     if failing == ["convexity"]:
         return (
@@ -253,14 +250,13 @@ def _usual_points(trajectory: Trajectory, potentials: Potentials, p: Tensor, com
     """Return the usual comparison points in the domain of every Φ, (m, n)."""
     ones = torch.ones_like(p[0])
     rows = [ones, -ones, torch.copysign(ones, trajectory.latents[-1] + 0.0), p[-1]]
-    rows += [] if composite.best is None else [composite.best]
+    rows += [] if composite.values is None else [p[int(composite.values.argmin())]]
     candidates = torch.stack(rows)
     usual: Tensor = torch.unique(candidates[potentials.at_points(candidates).isfinite().all(1)], dim=0)
     return usual if len(usual) else p[-1:]
 
 
 def _given_points(at: Tensor, potentials: Potentials, p: Tensor) -> Tensor:
-    """Return the comparison points `at`, (m, n), in the domain of every Φ."""
     if not isinstance(at, Tensor):
         raise TypeError(f"at takes a tensor of shape (n,) or (m, n); got {type(at).__name__}")
     points: Tensor = torch.atleast_2d(at.detach().to("cpu", torch.float64))
@@ -276,7 +272,6 @@ def _given_points(at: Tensor, potentials: Potentials, p: Tensor) -> Tensor:
 
 
 def _no_decomposition(pair: Heuristic, mu: float) -> str:
-    """Say why a heuristic has no account, from its verdict."""
     verdict = decompose(pair, mu=None if pair.sharpness is None else mu)
     at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"
     if verdict.legitimate:
@@ -285,10 +280,10 @@ def _no_decomposition(pair: Heuristic, mu: float) -> str:
             "theory.synthesize(transform, prox, name) makes it"
         )
     word = "no P and T" if verdict.legitimate is False else "it could not be told whether any P and T"
-    where = words.place(verdict)
+    where = f" ({place})" if (place := words.place(verdict)) else ""
     return (
-        f"{word} have F = T∘P and B = T'∘P for {pair.name!r}{at}. {verdict.reason}"
-        f"{f' ({where})' if where else ''}. theory.correct makes a pair of its B that has an account"
+        f"{word} have F = T∘P and B = T'∘P for {pair.name!r}{at}. {verdict.reason}{where}. "
+        "theory.correct makes a pair of its B that has an account"
     )
 
 

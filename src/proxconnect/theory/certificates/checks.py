@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs import Pair
-from proxconnect.theory.certificates.account import Account
-from proxconnect.theory.certificates.composite import Composite, Excess
+from proxconnect.theory.certificates.account import Account, Composite, Excess
 from proxconnect.theory.certificates.potentials import Integrated, Potentials, SharpnessGroup
 from proxconnect.theory.certificates.trajectory import Trajectory
 from proxconnect.theory.verdicts.declaration import Declaration

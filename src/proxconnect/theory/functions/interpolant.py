@@ -48,7 +48,9 @@ class Half:
         """Evaluate at float32 or float64 distances ≥ 0; NaN stays NaN."""
         d = distance.reshape(-1)
         start, first, known = self.start.to(d), self.first.to(d.device), d.detach()
-        piece = first.index_select(0, _bin(known).clamp(0, len(first) - 1))
+        integer, mantissa, bias = (torch.int32, 23, 127) if d.dtype == torch.float32 else (torch.int64, 52, 1023)
+        number = (known.view(integer) >> (mantissa - FINE)) - ((bias + OCTAVES[0]) << FINE)  # of the bin
+        piece = first.index_select(0, number.to(torch.int32).clamp(0, len(first) - 1))
         for k in reversed(range(self.halvings)):
             farther = (piece + 2**k).clamp(max=len(start) - 1)
             piece = torch.where(known >= start.index_select(0, farther), farther, piece)
@@ -60,12 +62,6 @@ def _horner(c: Tensor, d: Tensor) -> Tensor:
     """Return Σ_k c[i, k]·d[i]^k."""
     c0, c1, c2, c3 = c.unbind(1)
     return c0 + d * (c1 + d * (c2 + d * c3))
-
-
-def _bin(d: Tensor) -> Tensor:
-    """Return the bin of each distance (n,) from its exponent and leading bits; negative below the first."""
-    integer, mantissa, bias = (torch.int32, 23, 127) if d.dtype == torch.float32 else (torch.int64, 52, 1023)
-    return ((d.view(integer) >> (mantissa - FINE)) - ((bias + OCTAVES[0]) << FINE)).to(torch.int32)
 
 
 @dataclass(frozen=True, eq=False)

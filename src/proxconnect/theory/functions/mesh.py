@@ -6,7 +6,6 @@ that is a few float64 neighbours wide: its place is known to about 1e-15·max(1,
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -54,36 +53,18 @@ UNIT_NODES, TO_COEFFICIENTS, TO_SLOPES, TO_INTEGRALS = _chebyshev()
 _WEIGHTS = torch.tensor([(0.5 if k in (0, ORDER) else 1.0) * (-1) ** k for k in range(NODES)], dtype=torch.float64)
 
 
-@dataclass(frozen=True)
 class Mesh:
-    """Adjacent leaves [x[i, 0], x[i, -1]] in ascending order, and the values of K functions at their nodes."""
+    """Adjacent leaves from `low` to `high`, ascending, and the values of K functions at their nodes `x`.
 
-    x: Tensor
-    """(leaves, NODES), ascending."""
-    values: tuple[Tensor, ...]
-    """K tensors (leaves, NODES)."""
-    smooth: Tensor
-    """(leaves,), False for the smallest leaves, which hold a jump or a kink."""
+    `x` and each of the K `values` are (leaves, NODES). `smooth` is (leaves,), False for the smallest leaves, which hold
+    a jump or a kink.
+    """
 
-    @property
-    def low(self) -> Tensor:
-        """Left ends, (leaves,)."""
-        return self.x[:, 0]
-
-    @property
-    def high(self) -> Tensor:
-        """Right ends, (leaves,)."""
-        return self.x[:, -1]
-
-    @property
-    def width(self) -> Tensor:
-        """(leaves,)."""
-        return self.high - self.low
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Both ends of the mesh."""
-        return float(self.x[0, 0]), float(self.x[-1, -1])
+    def __init__(self, x: Tensor, values: tuple[Tensor, ...], smooth: Tensor) -> None:
+        self.x, self.values, self.smooth = x, values, smooth
+        self.low, self.high = x[:, 0], x[:, -1]
+        self.width = self.high - self.low
+        self.ends = (float(x[0, 0]), float(x[-1, -1]))
 
     def away_from_zero(self, side: float) -> tuple[Tensor, Tensor]:
         """Return the near and far ends of the smooth leaves on one side of 0, two (n,)."""
@@ -172,10 +153,14 @@ def mesh(
         x[:, 0], x[:, -1] = pending[:, 0], pending[:, 1]
         values = torch.stack([f(x.reshape(-1)).reshape(x.shape) for f in functions])
         sizes = sizes or [_size(x, v) for v in values]
+        farthest, width = pending.abs().amax(1), pending[:, 1] - pending[:, 0]
+        rounding = torch.finfo(torch.float64).eps * farthest
         rough = torch.zeros(len(x), dtype=torch.bool)
         for v, scale in zip(values, sizes, strict=True):
-            rough |= last_coefficients(v) > tolerance * torch.maximum(v.abs().amax(1), scale) + _blur(x, v)
-        smallest = pending[:, 1] - pending[:, 0] <= FLOOR * pending.abs().amax(1).clamp(min=1)
+            blur = rounding / width * (v.amax(1) - v.amin(1))  # by the rounding of x; on the narrowest it is a jump
+            blur = torch.where(width > 2.0**12 * rounding, blur, 0.0)
+            rough |= last_coefficients(v) > tolerance * torch.maximum(v.abs().amax(1), scale) + blur
+        smallest = width <= FLOOR * farthest.clamp(min=1)
         split = rough & ~smallest
         leaves.append((x[~split], values[:, ~split], ~rough[~split, None]))
         middle = pending[split].mean(1)
@@ -200,11 +185,3 @@ def bisected(low: Tensor, high: Tensor, is_before: Callable[[Tensor], Tensor]) -
         before = is_before(middle)
         low, high = torch.where(before, middle, low), torch.where(before, high, middle)
     return low, high
-
-
-def _blur(x: Tensor, values: Tensor) -> Tensor:
-    """Return the blur by the rounding of x alone; 0 on leaves that are so narrow that it is a jump."""
-    rounding = torch.finfo(torch.float64).eps * x.abs().amax(1)
-    width = x[:, -1] - x[:, 0]
-    blur = rounding / width * (values.amax(1) - values.amin(1))
-    return torch.where(width > 2.0**12 * rounding, blur, 0.0)

@@ -33,20 +33,18 @@ def _elementwise(method: Callable[[Curve, Tensor], Tensor]) -> Callable[[Curve, 
 
 
 class Preimage(NamedTuple):
-    """The places at which P reaches points z: the middle of a plateau, or the jump over a gap."""
+    """The places at which P reaches points `z`, moved to its range, (n,): from `first` on, with the middle `x`.
+
+    `leaf` is that of `first`. `in_gap` is True for points that P jumps over. `outside` is -1 for points that were below
+    the range of P, 1 for those above it, else 0.
+    """
 
     z: Tensor
-    """The points, moved to the range of P, (n,)."""
     leaf: Tensor
-    """The first leaf on which P reaches them."""
     first: Tensor
-    """The least x with P(x) = z."""
     x: Tensor
-    """The middle of all such x."""
     in_gap: Tensor
-    """True for points that P jumps over."""
     outside: Tensor
-    """-1 for points below the range of P, 1 for points above it, else 0."""
 
 
 class ProxCurve:
@@ -139,7 +137,12 @@ def reconstruct(
     slopes = sample.backward[:, -1].clone()
     for jump in jumps:
         slopes[jump.at.first : jump.at.last + 1] = jump.here
-    moved = torch.where(free[:, None], mesh.x - mesh.x[:, :1], _quotient_integral(sample))
+    F, B = sample.forward, sample.backward
+    clear = B.abs().amin(1) > 0.05 * B.abs().amax(1)
+    quotient = mesh.integrals(mesh.slopes(F) / torch.where(clear[:, None], B, 1.0))
+    steps = _step(F.diff(dim=1), (B[:, 1:] + B[:, :-1]) / 2).cumsum(1)  # if B is nearly 0: the trapezoidal rule in F
+    quotient = torch.where(clear[:, None], quotient, torch.nn.functional.pad(steps, (1, 0)))
+    moved = torch.where(free[:, None], mesh.x - mesh.x[:, :1], quotient)
     moved = torch.where(flat[:, None], 0.0, moved)
     jumped = _step(sample.forward[:, -1] - sample.forward[:, 0], slopes)[:, None] * (UNIT_NODES == 1)
     moved = torch.where(mesh.smooth[:, None], moved, jumped)  # a jump within a leaf is over at its last node alone
@@ -172,12 +175,3 @@ def _chained(moved: Tensor) -> Tensor:
 def _step(rise: Tensor, slopes: Tensor) -> Tensor:
     """Return ΔF/B(x₀) if F jumps with the sign of B, else 0."""
     return torch.where(rise * slopes > 0, rise / torch.where(slopes == 0, 1.0, slopes), 0.0)
-
-
-def _quotient_integral(sample: Sample) -> Tensor:
-    """Return ∫dF/B from the left end of a leaf to its nodes; by the trapezoidal rule in F if B is nearly 0."""
-    B, mesh = sample.backward, sample.mesh
-    clear = B.abs().amin(1) > 0.05 * B.abs().amax(1)
-    smooth = mesh.integrals(mesh.slopes(sample.forward) / torch.where(clear[:, None], B, 1.0))
-    steps = _step(sample.forward.diff(dim=1), (B[:, 1:] + B[:, :-1]) / 2).cumsum(1)
-    return torch.where(clear[:, None], smooth, torch.nn.functional.pad(steps, (1, 0)))

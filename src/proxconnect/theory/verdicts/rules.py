@@ -3,6 +3,7 @@
 `plateaus` and `jumps` find those of F; the other functions yield the places at which a rule breaks.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -58,11 +59,10 @@ class Plateau(NamedTuple):
 def plateaus(sample: Sample) -> Iterator[Plateau]:
     """Find the stretches on which F stays, to rounding, and B is not lost in rounding."""
     mesh, B = sample.mesh, sample.backward.abs()
-    push = B.mean(1) * mesh.width
-    for first, last in _level_runs(sample):
-        leaves = slice(first, last + 1)
-        if float(push[leaves].sum()) <= SIGNIFICANT * float(sample.noise[leaves].max()):
+    for first, last, is_long in _level_runs(sample):
+        if not is_long:
             continue
+        leaves = slice(first, last + 1)
         flat = mesh.smooth[leaves] & (B[leaves].amax(1) > RESOLVED * sample.size)
         if bool(flat.any()):
             interval = (float(mesh.low[first]), float(mesh.high[last]))
@@ -72,21 +72,21 @@ def plateaus(sample: Sample) -> Iterator[Plateau]:
             yield Plateau(first, last, flat, stretches, interval)
 
 
-def _level_runs(sample: Sample) -> Iterator[tuple[int, int]]:
-    """Iterate over the first and last leaf of each stretch on which the range of F is within its rounding."""
-    low, high = sample.forward.amin(1).tolist(), sample.forward.amax(1).tolist()
-    noise = sample.noise.tolist()
+def _level_runs(sample: Sample) -> Iterator[tuple[int, int, bool]]:
+    """Iterate over the first and last leaf of each stretch on which F stays, and whether B would have moved it."""
+    push = sample.backward.abs().mean(1) * sample.mesh.width
+    noise = [*sample.noise.tolist(), 0.0]
+    low, high = [*sample.forward.amin(1).tolist(), -math.inf], [*sample.forward.amax(1).tolist(), math.inf]
     first, bottom, top = 0, low[0], high[0]
-    for leaf in range(1, len(low) + 1):
-        if leaf < len(low):
-            new_bottom, new_top = min(bottom, low[leaf]), max(top, high[leaf])
-            if new_top - new_bottom <= 2 * noise[leaf]:
-                bottom, top = new_bottom, new_top
-                continue
+    for leaf in range(1, len(low)):
+        new_bottom, new_top = min(bottom, low[leaf]), max(top, high[leaf])
+        if new_top - new_bottom <= 2 * noise[leaf]:
+            bottom, top = new_bottom, new_top
+            continue
         if top - bottom <= 2 * noise[leaf - 1]:
-            yield first, leaf - 1
-        if leaf < len(low):
-            first, bottom, top = leaf, low[leaf], high[leaf]
+            moved = float(push[first:leaf].sum())
+            yield first, leaf - 1, moved > SIGNIFICANT * float(sample.noise[first:leaf].max())
+        first, bottom, top = leaf, low[leaf], high[leaf]
 
 
 def _settled(mesh: Mesh, first: int, last: int) -> Tensor:
@@ -132,13 +132,10 @@ def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Findin
 def faint(sample: Sample) -> Iterator[Finding]:
     """Find where B varies and F would not show if it moved: a B that is tiny beside F."""
     mesh, B = sample.mesh, sample.backward
-    push = B.abs().mean(1) * mesh.width
     seen = mesh.smooth & (B.abs().amax(1) > RESOLVED * sample.size)
-    for first, last in _level_runs(sample):
-        leaves = slice(first, last + 1)
-        varied = first + seen[leaves].nonzero().flatten()
-        shows = float(push[leaves].sum()) > SIGNIFICANT * float(sample.noise[leaves].max())
-        if shows or not len(varied):
+    for first, last, is_long in _level_runs(sample):
+        varied = first + seen[first : last + 1].nonzero().flatten()
+        if is_long or not len(varied):
             continue
         interval = (float(mesh.low[varied[0]]), float(mesh.high[varied[-1]]))
         low, high = float(B[varied].min()), float(B[varied].max())
