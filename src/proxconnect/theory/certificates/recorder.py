@@ -55,7 +55,19 @@ class Recorder:
             raise ValueError(f"entries and steps must be at least 1; got entries={entries}, steps={steps}")
         self._optimizer = unwrapped(optimizer)
         layers = stepped_layers(self._optimizer, model)
-        _require_recordable(layers)
+        quantizers = {name: layer.weight_quantizer for name, layer in layers.items()}
+        scaled = [name for name, q in quantizers.items() if q.scale is not None and not q.pair.is_identity]
+        if scaled:
+            raise ValueError(
+                f"the weights of {some(scaled)} have a scale α that moves with them, and a certificate needs it "
+                "constant: call binarize(model, ..., scale=None)"
+            )
+        sharded = [name for name, layer in layers.items() if hasattr(layer.latent, "to_local")]
+        if sharded:
+            raise ValueError(
+                f"the latents of {some(sharded)} are sharded, and a trajectory is of whole ones: record a run of the "
+                "same model in one process, or under DistributedDataParallel"
+            )
         group_of = {id(p): i for i, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
         self._tapes = {}
         for name, layer in layers.items():
@@ -102,22 +114,6 @@ class Recorder:
         if optimizer is self._optimizer:
             for tape in self._tapes.values():
                 tape.after_step()
-
-
-def _require_recordable(layers: dict[str, BinaryLayer]) -> None:
-    quantizers = {name: layer.weight_quantizer for name, layer in layers.items()}
-    scaled = [name for name, q in quantizers.items() if q.scale is not None and not q.pair.is_identity]
-    if scaled:
-        raise ValueError(
-            f"the weights of {some(scaled)} have a scale α that moves with them, and a certificate needs it constant: "
-            "call binarize(model, ..., scale=None)"
-        )
-    sharded = [name for name, layer in layers.items() if hasattr(layer.latent, "to_local")]
-    if sharded:
-        raise ValueError(
-            f"the latents of {some(sharded)} are sharded, and a trajectory is of whole ones: record a run of the same "
-            "model in one process, or under DistributedDataParallel"
-        )
 
 
 @dataclass(eq=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -146,10 +147,7 @@ def _hull(z: Tensor, phi: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
 
 def _side(leaves: Mesh, side: float) -> tuple[Half, float]:
     """Return the table of one side of 0, and its error."""
-
-    def P(x: Tensor) -> Tensor:
-        return leaves.interpolate(leaves.values[0], x)
-
+    P = partial(leaves.interpolate, leaves.values[0])
     near, far = leaves.away_from_zero(side)
     half, error = fit(near, far, lambda a, b: straight(P(a), P(b), b - a), P, TABLE_ERROR)
     # Remove the falls that rounding makes.

@@ -117,25 +117,20 @@ def _as_transform(function: Function, derivative: Function | None, prox: Prox) -
         raise ProbeError(f"autograd has no derivative of this transform, so pass derivative=: {error}") from error
     if derivative is None:
         for mu in _sharpnesses(prox.sharpness):
-            _require_smooth(box, slopes, resting_points(mesh([BlackBox("prox", partial(prox, mu=mu))], -REACH, REACH)))
+            points = resting_points(mesh([BlackBox("prox", partial(prox, mu=mu))], -REACH, REACH))
+            (behind, ahead), said = one_sided_slopes(box, points), slopes(points)
+            off = torch.maximum((ahead - said).abs(), (behind - said).abs()) > SEEN * said.abs().clamp(min=1)
+            for p, left, right, slope in zip(*(v[off].tolist() for v in (points, behind, ahead, said)), strict=True):
+                raise ValueError(
+                    f"P stays at p = {p:.6g}, where T has slope {left:.4g} on the left and {right:.4g} on the right "
+                    f"and autograd says {slope:.4g}: pass derivative=, a callable that states T' there"
+                )
     return CallableTransform(function, slopes)
 
 
 def _sharpnesses(known: Sharpness | None) -> list[float]:
     """Return the usual start, middle and end."""
     return [1.0] if known is None else [known.start, math.sqrt(known.start * known.end), known.end]
-
-
-def _require_smooth(T: BlackBox, derivative: Function, points: Tensor) -> None:
-    """Raise ValueError at a point at which autograd's T' is not the slope of T on both sides."""
-    behind, ahead = one_sided_slopes(T, points)
-    said = derivative(points)
-    off = torch.maximum((ahead - said).abs(), (behind - said).abs()) > SEEN * said.abs().clamp(min=1)
-    for p, left, right, slope in zip(*(v[off].tolist() for v in (points, behind, ahead, said)), strict=True):
-        raise ValueError(
-            f"P stays at p = {p:.6g}, where T has slope {left:.4g} on the left and {right:.4g} on the right and "
-            f"autograd says {slope:.4g}: pass derivative=, a callable that states T' there"
-        )
 
 
 def _pair_doc(name: str, how: str) -> str:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -150,11 +151,8 @@ def antiderivative(backward: Callable[[Tensor], Tensor]) -> Antiderivative:
 
 
 def _integral(leaves: Mesh) -> tuple[Tensor, float]:
-    """Return ∫₀ B at the nodes of the leaves, and its greatest error, relative to max(1, |∫₀ B|).
-
-    It is summed away from 0 on both sides, so that it is as precise near 0 as far from it. The smallest leaves, which
-    hold a jump or a kink, add nothing to it and their whole size to the error.
-    """
+    """Return ∫₀ B at the nodes, summed away from 0 on both sides, and its error relative to max(1, |∫₀ B|)."""
+    # The smallest leaves, which hold a jump or a kink, add nothing to the integral and their whole size to the error.
     gained = torch.where(leaves.smooth[:, None], leaves.integrals(leaves.values[0]), 0.0)
     ends, is_right = gained[:, -1], leaves.low >= 0
     start = torch.empty_like(ends)
@@ -170,10 +168,7 @@ def _integral(leaves: Mesh) -> tuple[Tensor, float]:
 
 def _side(leaves: Mesh, whole: Tensor, box: BlackBox, side: float, last: tuple[float, float]) -> tuple[Half, float]:
     """Return the table of one side of 0, straight from `FAR` on with this value and slope, and its error."""
-
-    def F(x: Tensor) -> Tensor:
-        return leaves.interpolate(whole, x)
-
+    F = partial(leaves.interpolate, whole)
     near, far = leaves.away_from_zero(side)
     half, error = fit(near, far, lambda a, b: hermite(F(a), F(b), box(a), box(b), b - a), F, TABLE_ERROR)
     beyond = half.c.new_tensor([[*last, 0.0, 0.0]])

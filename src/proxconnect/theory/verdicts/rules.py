@@ -187,7 +187,7 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
     mesh = sample.mesh
     tiny = sample.backward.abs().amax(1) <= LOST * sample.size
     still = (sample.backward == 0).any(1) | (sample.backward[:, 0] * sample.backward[:, -1] < 0)
-    wrong = mesh.smooth & tiny & still & ~_is_still(sample) & ~sample.is_unit
+    wrong = mesh.smooth & tiny & still & ~sample.is_still & ~sample.is_unit
     for first, last in runs(wrong):
         low, high = float(mesh.low[first]), float(mesh.high[last])
         moved = float((sample.forward[last, -1] - sample.forward[first, 0]).abs())
@@ -201,19 +201,12 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
             yield Finding(f"F moves by {moved:.3g} where B is 0", (low, high))
 
 
-def _is_still(sample: Sample) -> Tensor:
-    """Mark the leaves on which F does not move, up to rounding."""
-    return sample.forward.amax(1) - sample.forward.amin(1) <= sample.noise
-
-
 def glides(
     function: Function, low: float, high: float, ends: tuple[float, float], shares: tuple[float, float] = (1e-12, 1e-6)
 ) -> bool:
-    """Return whether a function leaves its value on [low, high] exponentially slowly, not at a kink or a jump.
-
-    At a kink of order n, the distances at which it has moved by two shares of its size, 1e-12 and 1e-6, are as 1 to
-    10^(6/n). On an exponential tail they are as 1 to 2.
-    """
+    """Return whether a function leaves its value on [low, high] exponentially slowly, not at a kink or a jump."""
+    # The distances at which it has moved by 1e-12 and 1e-6 of its size are as 1 to 10^(6/n) at a kink of order n, and
+    # as 1 to 2 on an exponential tail.
     for edge, side in ((low, -1.0), (high, 1.0)):
         distance = torch.logspace(-15, 2, 4000, dtype=torch.float64) * max(1.0, abs(edge))
         x = (edge + side * distance).clamp(*ends)
@@ -278,7 +271,7 @@ def wrong_jumps(sample: Sample, found: list[Jump]) -> Iterator[Finding]:
 def diverging(sample: Sample) -> Iterator[Finding]:
     """Find isolated zeros of B at which ∫dF/B diverges."""
     low, high = sample.mesh.ends
-    still = _is_still(sample) | (sample.backward == 0).all(1)
+    still = sample.is_still | (sample.backward == 0).all(1)
     open_at = sample.mesh.x.mean(1)[sample.mesh.smooth & ~sample.is_unit & ~still]  # F moves, but not by ∫B
     for zero in sample.zeros:
         for side in (-1.0, 1.0):
@@ -296,22 +289,16 @@ def diverging(sample: Sample) -> Iterator[Finding]:
 
 
 def _order(sample: Sample, zero: Zero, side: float) -> float | None:
-    """Return s if the integral over the shell from d/2 to d from the zero goes as d^s; None if too little shows."""
+    """Return s if the integral over the shell from d/2 to d from the zero goes as d^s; None if rounding hides it."""
+    others = [*sample.mesh.ends, *(other.x for other in sample.zeros), *(b.x for b in sample.breaks)]
+    reach = min((side * (x - zero.x) for x in others if side * (x - zero.x) > 1e-9), default=0.0)
     for start in (2.0**-8, 1.0):
-        tail = _shells(sample, zero, side, start)[-8:].log2()
+        distance = start * 2.0 ** -torch.arange(0, 42, dtype=torch.float64)
+        distance = distance[distance <= reach]
+        F, B = sample.F(zero.x + side * distance), sample.B(zero.x + side * 0.7 * distance)[:-1].abs()
+        rise, eps = F.diff().abs(), torch.finfo(torch.float64).eps
+        shows = (rise > 500 * eps * F.abs().max()) & (500 * eps * B.amax() < B) & (distance[1:] > 1e3 * zero.error)
+        tail = (rise / B)[: int(shows.long().cumprod(0).sum())][-8:].log2()
         if len(tail) >= 4:
             return float((tail[0] - tail[-1]) / (len(tail) - 1))
     return None
-
-
-def _shells(sample: Sample, zero: Zero, side: float, start: float) -> Tensor:
-    """Return |∫dF/B| over shells from d/2 to d, d = start, start/2, ..., as far as rounding does not hide F and B."""
-    others = [*sample.mesh.ends, *(other.x for other in sample.zeros), *(b.x for b in sample.breaks)]
-    reach = min((side * (x - zero.x) for x in others if side * (x - zero.x) > 1e-9), default=0.0)
-    distance = start * 2.0 ** -torch.arange(0, 42, dtype=torch.float64)
-    distance = distance[distance <= reach]
-    F, B = sample.F(zero.x + side * distance), sample.B(zero.x + side * 0.7 * distance)[:-1].abs()
-    rise, eps = F.diff().abs(), torch.finfo(torch.float64).eps
-    shows = (rise > 500 * eps * F.abs().max()) & (500 * eps * B.amax() < B) & (distance[1:] > 1e3 * zero.error)
-    shells: Tensor = (rise / B)[: int(shows.long().cumprod(0).sum())]
-    return shells

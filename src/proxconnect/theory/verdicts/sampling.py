@@ -47,6 +47,8 @@ class Sample:
         """The largest |B| around 0, which small ones are compared with."""
         self.noise = mesh.noise(0)
         """How far rounding blurs F, (leaves,)."""
+        self.is_still = self.forward.amax(1) - self.forward.amin(1) <= self.noise
+        """True for leaves on which F does not move, up to rounding."""
         off = (self.forward - self.forward[:, :1] - mesh.integrals(self.backward)).abs().amax(1)
         slack = self.noise + 1e-11 * mesh.width * self.backward.abs().amax(1)
         self.is_unit = mesh.smooth & (off <= slack)
