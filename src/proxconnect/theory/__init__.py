@@ -6,14 +6,13 @@ The folders, and their files, in reading order:
 - `verdicts`: `sampling` of F and B, then the `rules`, P, T and r as `curves`, and the test of a pair's own
   `declaration`; `decomposition` joins them to a verdict, with its `words` and its `picture`;
 - `new_pairs`: `composition` from parts, `correction`, and `argmin`, which makes a prox of its regulariser;
-- `certificates`: a `trajectory` and its `recorder`, `potentials`, the `account` of the identity and of ℓ∘T, and the
+- `certificates`: a `trajectory` and its recorder, `potentials`, the `account` of the identity and of ℓ∘T, and the
   conditions in `checks`; `certificate` joins and prints them.
 """
 
 from proxconnect.theory.certificates.certificate import Certificate, certificate
 from proxconnect.theory.certificates.potentials import potential
-from proxconnect.theory.certificates.recorder import Recorder
-from proxconnect.theory.certificates.trajectory import Trajectory
+from proxconnect.theory.certificates.trajectory import Recorder, Trajectory
 from proxconnect.theory.functions.blackbox import ProbeError, autograd_derivative
 from proxconnect.theory.new_pairs.argmin import prox_of
 from proxconnect.theory.new_pairs.composition import average, compose, rescale, synthesize
