@@ -3,25 +3,22 @@
 The folders, and their files, in reading order:
 
 - `functions`: a `blackbox` is a checked callable, a `mesh` holds its smooth leaves, an `interpolant` is a fast table;
-- `verdicts`: `sampling` of F and B, then the rules in `rules` and `plateaus`, P, T and r as `curves`, and the test of a
-  pair's own `declaration`; `decomposition` joins them to a `verdict`, with its `words` and its `picture`;
-- `new_pairs`: `synthesis`, `composition`, `correction`, and `argmin`, which makes a prox of its regulariser;
-- `certificates`: a `trajectory` and its `recorder`, `potentials`, the `account` of the identity, the `composite` ℓ∘T,
-  and the conditions in `checks`; `certificate` joins and prints them.
+- `verdicts`: `sampling` of F and B, then the `rules`, P, T and r as `curves`, and the test of a pair's own
+  `declaration`; `decomposition` joins them to a verdict, with its `words` and its `picture`;
+- `new_pairs`: `composition` from parts, `correction`, and `argmin`, which makes a prox of its regulariser;
+- `certificates`: a `trajectory` and its recorder, `potentials`, the `account` of the identity and of ℓ∘T, and the
+  conditions in `checks`; `certificate` joins and prints them.
 """
 
 from proxconnect.theory.certificates.certificate import Certificate, certificate
 from proxconnect.theory.certificates.potentials import potential
-from proxconnect.theory.certificates.recorder import Recorder
-from proxconnect.theory.certificates.trajectory import Trajectory
+from proxconnect.theory.certificates.trajectory import Recorder, Trajectory
 from proxconnect.theory.functions.blackbox import ProbeError, autograd_derivative
 from proxconnect.theory.new_pairs.argmin import prox_of
-from proxconnect.theory.new_pairs.composition import average, compose, rescale
+from proxconnect.theory.new_pairs.composition import average, compose, rescale, synthesize
 from proxconnect.theory.new_pairs.correction import UnboundedForwardWarning, correct
-from proxconnect.theory.new_pairs.synthesis import synthesize
-from proxconnect.theory.verdicts.decomposition import decompose
+from proxconnect.theory.verdicts.decomposition import Verdict, decompose
 from proxconnect.theory.verdicts.picture import plot_verdict
-from proxconnect.theory.verdicts.verdict import Verdict
 
 __all__ = [
     "Certificate",

@@ -11,8 +11,7 @@ from proxconnect._support.user_code import LoadError, file_of, guarded, line_of,
 from proxconnect.pairs import AnyPair, Heuristic, Pair, Sharpness, prox, resolve
 from proxconnect.pairs.catalogue import SURROGATES
 from proxconnect.theory.functions.blackbox import ProbeError, autograd_derivative
-from proxconnect.theory.verdicts.decomposition import decompose
-from proxconnect.theory.verdicts.verdict import Verdict
+from proxconnect.theory.verdicts.decomposition import Verdict, decompose
 
 Function = Callable[[Tensor], Tensor]
 

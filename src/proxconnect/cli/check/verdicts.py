@@ -15,7 +15,7 @@ from rich.text import Text
 from proxconnect.cli.check.mending import Mended
 from proxconnect.cli.exits import Exit
 from proxconnect.theory.verdicts import words
-from proxconnect.theory.verdicts.verdict import TOLERANCE, Verdict
+from proxconnect.theory.verdicts.decomposition import TOLERANCE, Verdict
 
 Key = TypeVar("Key")
 

@@ -16,8 +16,7 @@ from proxconnect.inspection import plots
 from proxconnect.pairs import PAIRS
 from proxconnect.pairs.catalogue import SURROGATES
 from proxconnect.theory import plot_verdict
-from proxconnect.theory.verdicts.decomposition import DOMAIN
-from proxconnect.theory.verdicts.verdict import Verdict
+from proxconnect.theory.verdicts.decomposition import DOMAIN, Verdict
 
 _ABOUT = """
 PAIR is a name of the catalogue or of a surrogate (--all lists them), or code of

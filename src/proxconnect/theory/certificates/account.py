@@ -1,4 +1,4 @@
-"""The bookkeeping of ProxConnect: both sides of the identity of every certificate, term by term.
+"""The bookkeeping of ProxConnect: both sides of the identity of every certificate term by term, and its loss ℓ∘T.
 
 With p_τ = P_τ(w*_τ), the potential Φ_τ at μ_{τ+1}, whose minimiser is p_{τ+1}, and
 Δ_τ(w) = Φ_τ(w) - Φ_τ(p_{τ+1}) - ⟨w - p_{τ+1}, w*_{τ+1}⟩, any vectors g and every w in the domain of Φ satisfy
@@ -8,10 +8,18 @@ With p_τ = P_τ(w*_τ), the potential Φ_τ at μ_{τ+1}, whose minimiser is p_
 Row k of a tensor of t+1 rows belongs to w*_{k+1}, p_{k+1} and Φ_k. Row k of t rows belongs to step τ = k+1.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 
+from proxconnect.pairs import Transform
 from proxconnect.theory.certificates.potentials import Potentials
 from proxconnect.theory.certificates.trajectory import Trajectory
+
+Loss = Callable[[Tensor], Tensor]
+"""ℓ of a flat weight vector (n,): a scalar tensor that autograd can differentiate."""
 
 
 class Account:
@@ -24,35 +32,70 @@ class Account:
         at_w = potentials.at_points(points)
         pairing = points @ latents.T
         self.points, self.learning_rates = points, trajectory.learning_rates
-        self.earned = self.learning_rates * ((p[:-1] * updates).sum(1) - points @ updates.T)
-        """η_τ⟨p_τ - w, g_τ⟩, (m, t)."""
+        self.travelled = self.learning_rates.cumsum(0)
+        """Σ η_τ at every horizon, (t,)."""
+        earned = self.learning_rates * ((p[:-1] * updates).sum(1) - points @ updates.T)  # η_τ⟨p_τ - w, g_τ⟩, (m, t)
         self.moved = (ahead - own[:-1]) - at_w.diff(dim=1)
         """(Φ_τ - Φ_{τ-1})(p_τ) - (Φ_τ - Φ_{τ-1})(w), (m, t)."""
         self.distances = at_w - own - pairing + (p * latents).sum(1)
         """Δ_0(w) to Δ_t(w), (m, t+1)."""
         self.hops = ahead - own[1:] - ((p[:-1] - p[1:]) * latents[1:]).sum(1)
         """Δ_τ(p_τ), (t,)."""
-        terms = (self.earned.abs() + self.moved.abs() + self.hops.abs()).cumsum(1)
+        self.left = (earned + self.moved).cumsum(1)
+        self.right = self.distances[:, :1] - self.distances[:, 1:] + self.hops.cumsum(0)
+        """Both sides at every horizon, (m, t)."""
+        terms = (earned.abs() + self.moved.abs() + self.hops.abs()).cumsum(1)
         terms = terms + at_w[:, :1].abs() + pairing[:, :1].abs()
-        self.size = terms + at_w[:, 1:].abs() + own[1:].abs() + pairing[:, 1:].abs()
-        """The size of the numbers whose differences both sides are, (m, t)."""
+        size = terms + at_w[:, 1:].abs() + own[1:].abs() + pairing[:, 1:].abs()
+        self.gap = (self.left - self.right).abs() / size
+        """|left - right| relative to the numbers whose differences both sides are, (m, t)."""
 
-    @property
-    def travelled(self) -> Tensor:
-        """Σ η_τ at every horizon, (t,)."""
-        return self.learning_rates.cumsum(0)
 
-    @property
-    def left(self) -> Tensor:
-        """The left side at every horizon, (m, t)."""
-        return (self.earned + self.moved).cumsum(1)
+class Composite:
+    """ℓ∘T with the T of one sharpness, at the t prox points p of the steps, (t, n)."""
 
-    @property
-    def right(self) -> Tensor:
-        """The right side at every horizon, (m, t)."""
-        return self.distances[:, :1] - self.distances[:, 1:] + self.hops.cumsum(0)
+    def __init__(self, p: Tensor, transform: Transform, mu: float, loss: Loss | None) -> None:
+        self.p, self.transform, self.mu, self.loss = p, transform, mu, loss
+        self.weights, self.derivative = transform(p, mu), transform.derivative(p, mu)
+        """T(p) and T'(p), (t, n)."""
+        self.values: Tensor | None = None
+        self.gradients: Tensor | None = None
+        """ℓ, (t,), and ∇ℓ, (t, n), at T(p); None without a loss."""
+        if loss is not None:
+            self.values, self.gradients = _evaluated(loss, self.weights)
 
-    @property
-    def gap(self) -> Tensor:
-        """|left - right| relative to the size of their terms, (m, t)."""
-        return (self.left - self.right).abs() / self.size
+    def against(self, points: Tensor) -> "Excess | None":
+        """Return the excess of the run over comparison points w (m, n); None without a loss."""
+        if self.loss is None or self.values is None or self.gradients is None:
+            return None
+        at_points, _ = _evaluated(self.loss, self.transform(points, self.mu))
+        excesses = self.values - at_points[:, None]
+        along = self.derivative * self.gradients  # ∇(ℓ∘T)
+        slacks = (self.p * along).sum(1) - points @ along.T - excesses
+        return Excess(int(at_points.argmin()), excesses, slacks)
+
+
+@dataclass(frozen=True, eq=False)
+class Excess:
+    """The loss of every step over that of m comparison points w, and the slack of the convexity inequality."""
+
+    lowest: int
+    """The comparison point with the lowest loss."""
+    values: Tensor
+    """(ℓ∘T)(p_τ) - (ℓ∘T)(w), (m, t)."""
+    slacks: Tensor
+    """⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ - `values`, (m, t)."""
+
+
+def _evaluated(loss: Loss, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ℓ and ∇ℓ at each row of `weights`; ValueError if ℓ is no differentiable scalar."""
+    values, gradients = torch.empty(len(weights), dtype=weights.dtype), torch.empty_like(weights)
+    for k, row in enumerate(weights):
+        with torch.enable_grad():
+            leaf = row.clone().requires_grad_()
+            value = loss(leaf)
+            if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+                raise ValueError("loss must map a weight vector (n,) to a scalar tensor, differentiable by autograd")
+            (gradients[k],) = torch.autograd.grad(value, leaf)
+        values[k] = value.detach()
+    return values, gradients

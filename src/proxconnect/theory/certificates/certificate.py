@@ -8,9 +8,9 @@ The identity of `account` holds for any vectors g, so no verdict rests on it alo
 (arXiv 2110.13220), and PC++, Lu 2023 (arXiv 2402.17710).
 """
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
+from math import isnan, nan
 from textwrap import wrap
 
 import torch
@@ -18,9 +18,8 @@ from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.theory.certificates import checks
-from proxconnect.theory.certificates.account import Account
+from proxconnect.theory.certificates.account import Account, Composite, Excess, Loss
 from proxconnect.theory.certificates.checks import Check
-from proxconnect.theory.certificates.composite import Composite, Excess, Loss
 from proxconnect.theory.certificates.potentials import NotProximalError, Potentials
 from proxconnect.theory.certificates.trajectory import Trajectory
 from proxconnect.theory.verdicts import words
@@ -137,11 +136,10 @@ class Certificate:
         The second value is its limit if the run goes on like that. NaN if every η of a half is 0.
         """
         assert self.account is not None
-        eta, middle = self.account.travelled, self.steps // 2
-        before = torch.zeros_like(eta[0]) if middle == 0 else eta[middle - 1]
-        sum_before = torch.zeros_like(before) if middle == 0 or before == 0 else average[middle - 1] * before
-        second = (average[-1] * eta[-1] - sum_before) / (eta[-1] - before)
-        return float(sum_before / before), float(second)
+        eta, average = (torch.nn.functional.pad(values, (1, 0)) for values in (self.account.travelled, average))
+        sums, middle = torch.where(eta == 0, 0.0, average * eta), self.steps // 2
+        second = (sums[-1] - sums[middle]) / (eta[-1] - eta[middle])
+        return float(sums[middle] / eta[middle]), float(second)
 
     def _average(self, values: Tensor) -> Tensor:
         assert self.account is not None
@@ -149,17 +147,12 @@ class Certificate:
         return (a.learning_rates * values[self.chosen]).cumsum(0) / a.travelled
 
     def __str__(self) -> str:
-        return _statement(self)
-
-
-def _statement(found: Certificate) -> str:
-    """Write the checks, the bound term by term, its unused part, and the verdict."""
-    lines = [f"{found.pair}: {found.steps} steps of {found.entries} latents", ""]
-    if found.account is None:
-        return "\n".join([*lines, *wrap(f"No account exists: {found.forward.reason}.", 80)])
-    for name, check in zip(_CONDITIONS, found.checks, strict=True):
-        lines += wrap(f"{name:16}{check}", 80, subsequent_indent=29 * " ")
-    return "\n".join([*lines, "", *_balance(found), "", *wrap(_verdict(found), 80)])
+        lines = [f"{self.pair}: {self.steps} steps of {self.entries} latents", ""]
+        if self.account is None:
+            return "\n".join([*lines, *wrap(f"No account exists: {self.forward.reason}.", 80)])
+        for name, check in zip(_CONDITIONS, self.checks, strict=True):
+            lines += wrap(f"{name:16}{check}", 80, subsequent_indent=29 * " ")
+        return "\n".join([*lines, "", *_balance(self), "", *wrap(_verdict(self), 80)])
 
 
 def _balance(found: Certificate) -> list[str]:
@@ -173,20 +166,14 @@ def _balance(found: Certificate) -> list[str]:
     size = max(float(values.abs().max()) for _, values in rows)
     lines = [f"{'averages over the':36}{'1st half':>12}{'2nd half':>12}{'whole run':>12}"]
     for name, values in rows:
-        numbers = (*found.halves(values), float(values[-1]))
-        lines.append(f"{name:36}" + "".join(f"{_shown(number, size):>12}" for number in numbers))
+        numbers = [
+            0.0 if abs(number) < 1e-13 * size else number for number in (*found.halves(values), float(values[-1]))
+        ]
+        lines.append(f"{name:36}" + "".join(f"{'-' if isnan(n) else f'{n:.4g}':>12}" for n in numbers))
     return lines
 
 
-def _shown(number: float, size: float) -> str:
-    """Write a number; one below the rounding of others of that size is 0."""
-    if math.isnan(number):
-        return "-"
-    return f"{0.0 if abs(number) < 1e-13 * size else number:.4g}"
-
-
 def _verdict(found: Certificate) -> str:
-    """Say whether the run inherits the guarantee, and which term keeps the bound up."""
     failing = [check.name for check in found.checks if check.holds is False]
     if failing == ["convexity"]:
         return (
@@ -263,14 +250,13 @@ def _usual_points(trajectory: Trajectory, potentials: Potentials, p: Tensor, com
     """Return the usual comparison points in the domain of every Φ, (m, n)."""
     ones = torch.ones_like(p[0])
     rows = [ones, -ones, torch.copysign(ones, trajectory.latents[-1] + 0.0), p[-1]]
-    rows += [] if composite.best is None else [composite.best]
+    rows += [] if composite.values is None else [p[int(composite.values.argmin())]]
     candidates = torch.stack(rows)
     usual: Tensor = torch.unique(candidates[potentials.at_points(candidates).isfinite().all(1)], dim=0)
     return usual if len(usual) else p[-1:]
 
 
 def _given_points(at: Tensor, potentials: Potentials, p: Tensor) -> Tensor:
-    """Return the comparison points `at`, (m, n), in the domain of every Φ."""
     if not isinstance(at, Tensor):
         raise TypeError(f"at takes a tensor of shape (n,) or (m, n); got {type(at).__name__}")
     points: Tensor = torch.atleast_2d(at.detach().to("cpu", torch.float64))
@@ -286,7 +272,6 @@ def _given_points(at: Tensor, potentials: Potentials, p: Tensor) -> Tensor:
 
 
 def _no_decomposition(pair: Heuristic, mu: float) -> str:
-    """Say why a heuristic has no account, from its verdict."""
     verdict = decompose(pair, mu=None if pair.sharpness is None else mu)
     at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"
     if verdict.legitimate:
@@ -295,16 +280,15 @@ def _no_decomposition(pair: Heuristic, mu: float) -> str:
             "theory.synthesize(transform, prox, name) makes it"
         )
     word = "no P and T" if verdict.legitimate is False else "it could not be told whether any P and T"
-    where = words.place(verdict)
+    where = f" ({place})" if (place := words.place(verdict)) else ""
     return (
-        f"{word} have F = T∘P and B = T'∘P for {pair.name!r}{at}. {verdict.reason}"
-        f"{f' ({where})' if where else ''}. theory.correct makes a pair of its B that has an account"
+        f"{word} have F = T∘P and B = T'∘P for {pair.name!r}{at}. {verdict.reason}{where}. "
+        "theory.correct makes a pair of its B that has an account"
     )
 
 
 def _refused(trajectory: Trajectory, pair: AnyPair, reason: str) -> Certificate:
-    """Return the certificate of a pair without a potential."""
     names = ("identity", "proximality", "gradient", "convexity")
-    none, proximal, gradient, convexity = (Check(name, None, math.nan, "no account") for name in names)
-    refusal = Check("forward", False, math.nan, reason)
+    none, proximal, gradient, convexity = (Check(name, None, nan, "no account") for name in names)
+    refusal = Check("forward", False, nan, reason)
     return Certificate(pair.name, trajectory.steps, trajectory.entries, none, proximal, refusal, gradient, convexity)

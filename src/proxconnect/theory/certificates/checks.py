@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs import Pair
-from proxconnect.theory.certificates.account import Account
-from proxconnect.theory.certificates.composite import Composite, Excess
+from proxconnect.theory.certificates.account import Account, Composite, Excess
 from proxconnect.theory.certificates.potentials import Integrated, Potentials, SharpnessGroup
 from proxconnect.theory.certificates.trajectory import Trajectory
 from proxconnect.theory.verdicts.declaration import Declaration
@@ -27,8 +26,6 @@ STATED, INTEGRATED = 1e-9, 1e-7
 
 _NEAR = torch.tensor([sign * 10.0**-k for k in range(1, 5) for sign in (1, -1)], dtype=torch.float64)
 _SLICE = 4096  # entries whose Δ is searched on a grid at once
-
-_VERDICTS = {True: "holds", False: "fails", None: "not checked"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,8 @@ class Check:
         return f"{self.reason}{number}, step {self.step}{place}"
 
     def __str__(self) -> str:
-        return f"{_VERDICTS[self.holds]:11}  {self.detail}"
+        word = {True: "holds", False: "fails", None: "not checked"}[self.holds]
+        return f"{word:11}  {self.detail}"
 
 
 def identity(owed: Account, resolution: float) -> Check:
@@ -75,9 +73,14 @@ def proximality(latents: Tensor, potentials: Potentials, p: Tensor) -> Check:
     least, value, place = math.inf, math.nan, 0
     visited = torch.unique(p)
     visited = visited[torch.linspace(0, len(visited) - 1, min(100, len(visited))).round().long()]  # at most 100
-    for group in potentials:
+    unit, corners = torch.linspace(-1.0, 1.0, 401, dtype=p.dtype), torch.tensor([-1.0, 0.0, 1.0], dtype=p.dtype)
+    for group in potentials.groups:
         x, at = latents[group.rows].reshape(-1), p[group.rows].reshape(-1)
-        grid = _grid(potentials, group, x, at, visited)
+        reach = 1.5 * max(1.0, float(at.abs().max()))
+        line = torch.linspace(-reach, reach, 201, dtype=p.dtype)  # around the run
+        sources = unit * (1 + 1.5 * float(x.abs().max()))
+        reached = potentials.prox(sources, group.mu)  # the range of P, with its plateaus and the ends of its gaps
+        grid: Tensor = torch.unique(torch.cat([line, corners, reached, visited]))
         allowed = INTEGRATED if isinstance(group.potential, Integrated) else STATED
         delta, excess = _least_delta(group, x, at, grid, allowed)
         worst = int(excess.argmin())
@@ -90,32 +93,21 @@ def proximality(latents: Tensor, potentials: Potentials, p: Tensor) -> Check:
 
 def _least_delta(group: SharpnessGroup, x: Tensor, p: Tensor, grid: Tensor, allowed: float) -> tuple[Tensor, Tensor]:
     """Return the least Δ of each latent, over the grid and near p, and its distance above the allowed error."""
-    heights = _known(group.potential(grid))
-    own = _known(group.potential(p))
+
+    def known(z: Tensor) -> Tensor:
+        values = group.potential(z)
+        return torch.where(values.isnan(), torch.inf, values)
+
+    heights, own = known(grid), known(p)
     lowest = []
     for source, point in zip(x.split(_SLICE), p.split(_SLICE), strict=True):
         near = point[:, None] + _NEAR * (1 + point[:, None].abs())
-        beside = _known(group.potential(near))
+        beside = known(near)
         source = source[:, None]
         lowest.append(torch.minimum((heights - source * grid).amin(1), (beside - source * near).amin(1)))
     delta = torch.where(own.isfinite(), torch.cat(lowest) - (own - x * p), -torch.inf)
     size = 1 + x.abs() * (p.abs() + grid.abs().max()) + torch.where(own.isfinite(), own.abs(), 0.0)
     return delta, delta + allowed * size
-
-
-def _known(values: Tensor) -> Tensor:
-    """Return Φ, infinite if it is not known."""
-    return torch.where(values.isnan(), torch.inf, values)
-
-
-def _grid(potentials: Potentials, group: SharpnessGroup, x: Tensor, p: Tensor, visited: Tensor) -> Tensor:
-    """Return points for Δ: the line around the run, and the range of P with its plateaus and the ends of its gaps."""
-    reach = 1.5 * max(1.0, float(p.abs().max()))
-    line = torch.linspace(-reach, reach, 201, dtype=x.dtype)
-    sources = torch.linspace(-1.0, 1.0, 401, dtype=x.dtype) * (1 + 1.5 * float(x.abs().max()))
-    corners = torch.tensor([-1.0, 0.0, 1.0], dtype=x.dtype)
-    grid: Tensor = torch.unique(torch.cat([line, corners, potentials.prox(sources, group.mu), visited]))
-    return grid
 
 
 def forward(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
@@ -138,7 +130,9 @@ def gradient(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
 
     A run by other gradients than those of the loss, such as those of batches, owes that loss nothing.
     """
-    if (error := _wrong_derivative(pair, composite)) is not None:
+    low, high = float(composite.p.min()), float(composite.p.max())
+    alone = Pair(pair.name, transform=pair.transform)  # P has a check by itself
+    if low < high and (error := Declaration(alone, composite.mu, low, high).error) is not None:
         return Check("gradient", False, math.nan, error)
     recorded, of_loss = trajectory.gradients, composite.gradients
     beside = "greatest relative miss" if recorded is None else "∇ℓ was not that of this loss, relative miss"
@@ -176,10 +170,3 @@ def convexity(excess: Excess | None) -> Check:
 def _worst(values: Tensor) -> tuple[int, int]:
     """Return the indices of the largest entry of (m, n)."""
     return divmod(int(values.argmax()), values.shape[1])
-
-
-def _wrong_derivative(pair: Pair, composite: Composite) -> str | None:
-    """Say where T' is not the derivative of T on the part of the line that the run is on."""
-    low, high = float(composite.p.min()), float(composite.p.max())
-    alone = Pair(pair.name, transform=pair.transform)  # P has a check by itself
-    return Declaration(alone, composite.mu, low, high).error if low < high else None

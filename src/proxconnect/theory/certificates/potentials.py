@@ -1,6 +1,6 @@
 """Potentials Φ = ½z² + r of a prox, whose minimiser is the prox point: P(x) = argmin_z Φ(z) - xz."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -77,31 +77,28 @@ class Potentials:
         distinct, inverse, counts = places.unique(return_inverse=True, return_counts=True)
         rows = inverse.argsort(stable=True).split(counts.tolist())
         self.prox, self.count = prox, len(mu)
-        self._groups = [
+        self.groups = [
             SharpnessGroup(m, r, potential(prox, m, max(REACH, reach)))
             for m, r in zip(distinct.tolist(), rows, strict=True)
         ]
 
-    def __iter__(self) -> Iterator[SharpnessGroup]:
-        return iter(self._groups)
-
     def prox_points(self, latents: Tensor) -> Tensor:
         """Return P at the sharpness of each row, (t+1, n)."""
         points = torch.empty_like(latents)
-        for group in self:
+        for group in self.groups:
             points[group.rows] = self.prox(latents[group.rows], group.mu)
         return points
 
     def at_rows(self, points: Tensor) -> Tensor:
         """Return Φ_k of row k, summed over the entries, (t+1,)."""
         values = torch.empty(self.count, dtype=points.dtype)
-        for group in self:
+        for group in self.groups:
             values[group.rows] = group.potential(points[group.rows]).sum(1)
         return values
 
     def at_points(self, points: Tensor) -> Tensor:
         """Return every Φ_k at each of m points (m, n), summed over the entries, (m, t+1)."""
         values = torch.empty(len(points), self.count, dtype=points.dtype)
-        for group in self:
+        for group in self.groups:
             values[:, group.rows] = group.potential(points).sum(1, keepdim=True)
         return values

@@ -42,18 +42,13 @@ class BlackBox:
             )
         if not torch.equal(given, x):
             raise ProbeError(f"{self.name} changes the tensor that it is given: let it work on a copy")
-        values = values.detach()
-        if not bool(values.isfinite().all()):
-            self._refuse_infinite(x, values)
-        return values
-
-    def _refuse_infinite(self, x: Tensor, values: Tensor) -> None:
-        kind, wrong = ("NaN", values.isnan()) if bool(values.isnan().any()) else ("infinite", values.isinf())
-        at = x[wrong]
-        raise ProbeError(
-            f"{self.name} is {kind} at {int(wrong.sum())} of {x.numel()} points, from x = {float(at.min()):.6g} to "
-            f"{float(at.max()):.6g}: write it in a form that does not overflow, or narrow domain=(low, high)"
-        )
+        for kind, wrong in ("NaN", values.isnan()), ("infinite", values.isinf()):
+            if len(at := x[wrong]):
+                raise ProbeError(
+                    f"{self.name} is {kind} at {len(at)} of {x.numel()} points, from x = {float(at.min()):.6g} to "
+                    f"{float(at.max()):.6g}: write it in a form that does not overflow, or narrow domain=(low, high)"
+                )
+        return values.detach()
 
 
 def probed(function: Function, name: str, low: float, high: float) -> BlackBox:

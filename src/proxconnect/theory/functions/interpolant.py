@@ -47,30 +47,21 @@ class Half:
     def __call__(self, distance: Tensor) -> Tensor:
         """Evaluate at float32 or float64 distances ≥ 0; NaN stays NaN."""
         d = distance.reshape(-1)
-        start = self.start.to(d)
-        piece = self._piece(d.detach(), start)
+        start, first, known = self.start.to(d), self.first.to(d.device), d.detach()
+        integer, mantissa, bias = (torch.int32, 23, 127) if d.dtype == torch.float32 else (torch.int64, 52, 1023)
+        number = (known.view(integer) >> (mantissa - FINE)) - ((bias + OCTAVES[0]) << FINE)  # of the bin
+        piece = first.index_select(0, number.to(torch.int32).clamp(0, len(first) - 1))
+        for k in reversed(range(self.halvings)):
+            farther = (piece + 2**k).clamp(max=len(start) - 1)
+            piece = torch.where(known >= start.index_select(0, farther), farther, piece)
         c = self.c.to(d).index_select(0, piece)
         return _horner(c, d - start.index_select(0, piece)).reshape(distance.shape)
-
-    def _piece(self, d: Tensor, start: Tensor) -> Tensor:
-        first, last = self.first.to(d.device), len(start) - 1
-        piece = first.index_select(0, _bin(d).clamp(0, len(first) - 1))
-        for k in reversed(range(self.halvings)):
-            farther = (piece + 2**k).clamp(max=last)
-            piece = torch.where(d >= start.index_select(0, farther), farther, piece)
-        return piece
 
 
 def _horner(c: Tensor, d: Tensor) -> Tensor:
     """Return Σ_k c[i, k]·d[i]^k."""
     c0, c1, c2, c3 = c.unbind(1)
     return c0 + d * (c1 + d * (c2 + d * c3))
-
-
-def _bin(d: Tensor) -> Tensor:
-    """Return the bin of each distance (n,) from its exponent and leading bits; negative below the first."""
-    integer, mantissa, bias = (torch.int32, 23, 127) if d.dtype == torch.float32 else (torch.int64, 52, 1023)
-    return ((d.view(integer) >> (mantissa - FINE)) - ((bias + OCTAVES[0]) << FINE)).to(torch.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +104,7 @@ def fit(
 
     Return them, and the largest error seen at seven points of each. Errors are relative to max(1, |value|).
     """
-    settled: list[tuple[Tensor, Tensor]] = []
-    worst = 0.0
+    settled, worst = [], 0.0
     while len(a):
         c = pieces(a, b)
         x = a[:, None] + (b - a)[:, None] * _BETWEEN
@@ -126,7 +116,7 @@ def fit(
         settled.append((a[good], c[good]))
         middle = ((a + b) / 2)[~good]
         a, b = torch.cat([a[~good], middle]), torch.cat([middle, b[~good]])
-    start, c = torch.cat([s[0] for s in settled]), torch.cat([s[1] for s in settled])
+    start, c = map(torch.cat, zip(*settled, strict=True))
     order = start.abs().argsort()
     side = -1.0 if bool((start < 0).any()) else 1.0
     return Half(start[order].abs(), c[order] * torch.tensor([1.0, side, 1.0, side], dtype=c.dtype)), worst

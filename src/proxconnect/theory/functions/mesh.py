@@ -6,7 +6,6 @@ that is a few float64 neighbours wide: its place is known to about 1e-15·max(1,
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -54,36 +53,18 @@ UNIT_NODES, TO_COEFFICIENTS, TO_SLOPES, TO_INTEGRALS = _chebyshev()
 _WEIGHTS = torch.tensor([(0.5 if k in (0, ORDER) else 1.0) * (-1) ** k for k in range(NODES)], dtype=torch.float64)
 
 
-@dataclass(frozen=True)
 class Mesh:
-    """Adjacent leaves [x[i, 0], x[i, -1]] in ascending order, and the values of K functions at their nodes."""
+    """Adjacent leaves from `low` to `high`, ascending, and the values of K functions at their nodes `x`.
 
-    x: Tensor
-    """(leaves, NODES), ascending."""
-    values: tuple[Tensor, ...]
-    """K tensors (leaves, NODES)."""
-    smooth: Tensor
-    """(leaves,), False for the smallest leaves, which hold a jump or a kink."""
+    `x` and each of the K `values` are (leaves, NODES). `smooth` is (leaves,), False for the smallest leaves, which hold
+    a jump or a kink.
+    """
 
-    @property
-    def low(self) -> Tensor:
-        """Left ends, (leaves,)."""
-        return self.x[:, 0]
-
-    @property
-    def high(self) -> Tensor:
-        """Right ends, (leaves,)."""
-        return self.x[:, -1]
-
-    @property
-    def width(self) -> Tensor:
-        """(leaves,)."""
-        return self.high - self.low
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Both ends of the mesh."""
-        return float(self.x[0, 0]), float(self.x[-1, -1])
+    def __init__(self, x: Tensor, values: tuple[Tensor, ...], smooth: Tensor) -> None:
+        self.x, self.values, self.smooth = x, values, smooth
+        self.low, self.high = x[:, 0], x[:, -1]
+        self.width = self.high - self.low
+        self.ends = (float(x[0, 0]), float(x[-1, -1]))
 
     def away_from_zero(self, side: float) -> tuple[Tensor, Tensor]:
         """Return the near and far ends of the smooth leaves on one side of 0, two (n,)."""
@@ -126,12 +107,11 @@ class Mesh:
 
     def interpolate_on(self, values: Tensor, leaf: Tensor, x: Tensor) -> Tensor:
         """Evaluate at points `x` (n,) of leaves (n,); inside a break, return the value at its right end."""
-        at_nodes = values[leaf]
         distance = x[:, None] - self.x[leaf]
         exact = distance == 0
         terms = torch.where(exact.any(1, keepdim=True), exact.double(), _WEIGHTS / torch.where(exact, 1.0, distance))
-        inside = (terms * at_nodes).sum(1) / terms.sum(1)
-        return torch.where(self.smooth[leaf] | exact.any(1), inside, at_nodes[:, -1])
+        inside = (terms * values[leaf]).sum(1) / terms.sum(1)
+        return torch.where(self.smooth[leaf] | exact.any(1), inside, values[leaf, -1])
 
 
 def last_coefficients(values: Tensor) -> Tensor:
@@ -151,10 +131,8 @@ def edges(low: float, high: float, points: Sequence[float] = ()) -> Tensor:
     reach = max(abs(low), abs(high), 4.0)
     far = 4.0 * 1.01 ** torch.arange(1, 1 + math.ceil(math.log(reach / 4.0, 1.01)), dtype=torch.float64)
     half = torch.cat([halving, even, far])
-    given = torch.tensor([0.0, low, high, *points], dtype=torch.float64)
-    every = torch.cat([-half, half, given])
-    ends: Tensor = torch.unique(every[(every >= low) & (every <= high)])
-    return ends
+    ends: Tensor = torch.cat([-half, half, torch.tensor([0.0, low, high, *points], dtype=torch.float64)]).unique()
+    return ends[(ends >= low) & (ends <= high)]
 
 
 def mesh(
@@ -166,7 +144,7 @@ def mesh(
     """
     ends = edges(low, high, points)
     pending = torch.stack([ends[:-1], ends[1:]], 1)
-    sizes: list[Tensor] | None = None
+    sizes: list[Tensor] = []
     leaves: list[tuple[Tensor, Tensor, Tensor]] = []
     count = 0
     while len(pending):
@@ -174,14 +152,17 @@ def mesh(
         x = (low_ends + high_ends) / 2 + (high_ends - low_ends) / 2 * UNIT_NODES
         x[:, 0], x[:, -1] = pending[:, 0], pending[:, 1]
         values = torch.stack([f(x.reshape(-1)).reshape(x.shape) for f in functions])
-        if sizes is None:
-            sizes = [_size(x, v) for v in values]
+        sizes = sizes or [_size(x, v) for v in values]
+        farthest, width = pending.abs().amax(1), pending[:, 1] - pending[:, 0]
+        rounding = torch.finfo(torch.float64).eps * farthest
         rough = torch.zeros(len(x), dtype=torch.bool)
         for v, scale in zip(values, sizes, strict=True):
-            rough |= last_coefficients(v) > tolerance * torch.maximum(v.abs().amax(1), scale) + _blur(x, v)
-        smallest = pending[:, 1] - pending[:, 0] <= FLOOR * pending.abs().amax(1).clamp(min=1)
+            blur = rounding / width * (v.amax(1) - v.amin(1))  # by the rounding of x; on the narrowest it is a jump
+            blur = torch.where(width > 2.0**12 * rounding, blur, 0.0)
+            rough |= last_coefficients(v) > tolerance * torch.maximum(v.abs().amax(1), scale) + blur
+        smallest = width <= FLOOR * farthest.clamp(min=1)
         split = rough & ~smallest
-        leaves.append((x[~split], values[:, ~split], ~rough[~split]))
+        leaves.append((x[~split], values[:, ~split], ~rough[~split, None]))
         middle = pending[split].mean(1)
         pending = torch.cat([torch.stack([pending[split, 0], middle], 1), torch.stack([middle, pending[split, 1]], 1)])
         count += len(x)
@@ -192,10 +173,9 @@ def mesh(
                 f"{float(pending.min()):.4g} and {float(pending.max()):.4g} (does it wave for ever, or is it computed "
                 "in float32, or by rounding?)"
             )
-    x = torch.cat([leaf[0] for leaf in leaves])
+    x, values, smooth = (torch.cat(parts, -2) for parts in zip(*leaves, strict=True))
     order = x[:, 0].argsort()
-    stacked = torch.cat([leaf[1] for leaf in leaves], 1)[:, order]
-    return Mesh(x[order], tuple(stacked), torch.cat([leaf[2] for leaf in leaves])[order])
+    return Mesh(x[order], tuple(values[:, order]), smooth[order, 0])
 
 
 def bisected(low: Tensor, high: Tensor, is_before: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -205,11 +185,3 @@ def bisected(low: Tensor, high: Tensor, is_before: Callable[[Tensor], Tensor]) -
         before = is_before(middle)
         low, high = torch.where(before, middle, low), torch.where(before, high, middle)
     return low, high
-
-
-def _blur(x: Tensor, values: Tensor) -> Tensor:
-    """Return the blur by the rounding of x alone; 0 on leaves that are so narrow that it is a jump."""
-    rounding = torch.finfo(torch.float64).eps * x.abs().amax(1)
-    width = x[:, -1] - x[:, 0]
-    blur = rounding / width * (values.amax(1) - values.amin(1))
-    return torch.where(width > 2.0**12 * rounding, blur, 0.0)

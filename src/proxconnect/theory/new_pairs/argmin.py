@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -146,17 +147,10 @@ def _hull(z: Tensor, phi: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
 
 def _side(leaves: Mesh, side: float) -> tuple[Half, float]:
     """Return the table of one side of 0, and its error."""
-
-    def P(x: Tensor) -> Tensor:
-        return leaves.interpolate(leaves.values[0], x)
-
+    P = partial(leaves.interpolate, leaves.values[0])
     near, far = leaves.away_from_zero(side)
     half, error = fit(near, far, lambda a, b: straight(P(a), P(b), b - a), P, TABLE_ERROR)
-    return _rising(half, side), error
-
-
-def _rising(half: Half, side: float) -> Half:
-    """Remove the falls that rounding makes from lines away from 0, on one side of it."""
+    # Remove the falls that rounding makes.
     start = side * half.c[:, 0]
     width = torch.cat([half.start.diff(), half.start.new_ones(1)])
     end = start + side * half.c[:, 1] * width
@@ -164,4 +158,4 @@ def _rising(half: Half, side: float) -> Half:
     ceiling = torch.cat([start[1:], start.new_full((1,), torch.inf)])
     end = torch.minimum(torch.maximum(end, start), ceiling)
     slope = (end - start) / width
-    return Half(half.start, side * torch.stack([start, slope, 0 * slope, 0 * slope], 1))
+    return Half(half.start, side * torch.stack([start, slope, 0 * slope, 0 * slope], 1)), error

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -134,25 +135,24 @@ def antiderivative(backward: Callable[[Tensor], Tensor]) -> Antiderivative:
     box = probed(backward, "backward", -FAR, FAR)
     leaves = mesh([box], -FAR, FAR)
     whole, blur = _integral(leaves)
-    ends = torch.tensor([-FAR, FAR], dtype=torch.float64)
-    slopes = torch.where(box(ends).abs() < VANISHED, 0.0, box(ends))
-    left, right = (_side(leaves, whole, box, side) for side in (-1.0, 1.0))
-    error = SAMPLED * max(left[1], right[1]) + blur
+    at_ends = box(torch.tensor([-FAR, FAR], dtype=torch.float64))
+    beyond = torch.where(at_ends.abs() < VANISHED, 0.0, at_ends).tolist()
+    lasts = ((float(whole[0, 0]), -beyond[0]), (float(whole[-1, -1]), beyond[1]))
+    (left, left_error), (right, right_error) = (
+        _side(leaves, whole, box, side, last) for side, last in zip((-1.0, 1.0), lasts, strict=True)
+    )
+    error = SAMPLED * max(left_error, right_error) + blur
     if error > STATED_ERROR:
         raise ValueError(
             f"backward is too rough to integrate, the table errs by {error:.1g}: smooth it, or give F in closed form, "
             "synthesize(F, prox.identity, name, derivative=backward)"
         )
-    table = interpolant(_onward(right[0], whole[-1, -1], slopes[1]), _onward(left[0], whole[0, 0], -slopes[0]))
-    return Antiderivative(backward, (float(slopes[0]), float(slopes[1])), table, error)
+    return Antiderivative(backward, (beyond[0], beyond[1]), interpolant(right, left), error)
 
 
 def _integral(leaves: Mesh) -> tuple[Tensor, float]:
-    """Return ∫₀ B at the nodes of the leaves, and its greatest error, relative to max(1, |∫₀ B|).
-
-    It is summed away from 0 on both sides, so that it is as precise near 0 as far from it. The smallest leaves, which
-    hold a jump or a kink, add nothing to it and their whole size to the error.
-    """
+    """Return ∫₀ B at the nodes, summed away from 0 on both sides, and its error relative to max(1, |∫₀ B|)."""
+    # The smallest leaves, which hold a jump or a kink, add nothing to the integral and their whole size to the error.
     gained = torch.where(leaves.smooth[:, None], leaves.integrals(leaves.values[0]), 0.0)
     ends, is_right = gained[:, -1], leaves.low >= 0
     start = torch.empty_like(ends)
@@ -166,20 +166,13 @@ def _integral(leaves: Mesh) -> tuple[Tensor, float]:
     return whole, max(float((side / reached[at]).max()) for side, at in zip(sides, (is_right, ~is_right), strict=True))
 
 
-def _side(leaves: Mesh, whole: Tensor, box: BlackBox, side: float) -> tuple[Half, float]:
-    """Return the table of one side of 0, and its error."""
-
-    def F(x: Tensor) -> Tensor:
-        return leaves.interpolate(whole, x)
-
+def _side(leaves: Mesh, whole: Tensor, box: BlackBox, side: float, last: tuple[float, float]) -> tuple[Half, float]:
+    """Return the table of one side of 0, straight from `FAR` on with this value and slope, and its error."""
+    F = partial(leaves.interpolate, whole)
     near, far = leaves.away_from_zero(side)
-    return fit(near, far, lambda a, b: hermite(F(a), F(b), box(a), box(b), b - a), F, TABLE_ERROR)
-
-
-def _onward(half: Half, value: Tensor, slope: Tensor) -> Half:
-    """Continue the table from `FAR` on by a straight line."""
-    last = torch.stack([value, slope, 0 * slope, 0 * slope])
-    return Half(torch.cat([half.start, last.new_tensor([FAR])]), torch.cat([half.c, last[None]]))
+    half, error = fit(near, far, lambda a, b: hermite(F(a), F(b), box(a), box(b), b - a), F, TABLE_ERROR)
+    beyond = half.c.new_tensor([[*last, 0.0, 0.0]])
+    return Half(torch.cat([half.start, beyond.new_tensor([FAR])]), torch.cat([half.c, beyond])), error
 
 
 def _of_heuristic(heuristic: Heuristic) -> Transform:
@@ -189,8 +182,16 @@ def _of_heuristic(heuristic: Heuristic) -> Transform:
     if isinstance(B, MethodMap) and B.method == "derivative" and isinstance(B.owner, Transform):
         owner = B.owner if fixed is None else B.owner.at(fixed)
         return owner if owner.sharpness is not None else Sharpened(owner)
-    if heuristic.sharpness is not None:
-        _require_scaling(heuristic, heuristic.sharpness)
+    x = torch.linspace(-3, 3, 241, dtype=torch.float64)
+    for mu in (0.1, 0.5, 2.0, 5.0):
+        if heuristic.sharpness is None or not heuristic.sharpness.contains(mu):
+            continue
+        expected = mu * heuristic.backward_map(mu * x, 1.0)
+        if not torch.allclose(heuristic.backward_map(x, mu), expected, rtol=1e-9, atol=1e-12):
+            raise ValueError(
+                f"the backward of {heuristic.name!r} is not μB(μx), so that one table cannot serve every μ: correct it "
+                f"at one sharpness, correct(pair.at({mu:g})), or give F_μ as a Transform with this derivative"
+            )
     return Sharpened(antiderivative(AtUnitSharpness(heuristic)), heuristic.sharpness or USUAL)
 
 
@@ -203,18 +204,6 @@ class AtUnitSharpness:
     def __call__(self, x: Tensor) -> Tensor:
         """Return B_1(x)."""
         return self.heuristic.backward_map(x, 1.0)
-
-
-def _require_scaling(heuristic: Heuristic, sharpness: Sharpness) -> None:
-    """Raise ValueError unless B_μ(x) = μB_1(μx)."""
-    x = torch.linspace(-3, 3, 241, dtype=torch.float64)
-    for mu in filter(sharpness.contains, (0.1, 0.5, 2.0, 5.0)):
-        expected = mu * heuristic.backward_map(mu * x, 1.0)
-        if not torch.allclose(heuristic.backward_map(x, mu), expected, rtol=1e-9, atol=1e-12):
-            raise ValueError(
-                f"the backward of {heuristic.name!r} is not μB(μx), so that one table cannot serve every μ: correct it "
-                f"at one sharpness, correct(pair.at({mu:g})), or give F_μ as a Transform with this derivative"
-            )
 
 
 def _towards_signs(transform: Transform, name: str, normalise: bool) -> Transform:

@@ -12,13 +12,8 @@ import torch
 from torch import Tensor
 
 from proxconnect.theory.functions.mesh import UNIT_NODES, Mesh, bisected
-from proxconnect.theory.verdicts.plateaus import Plateau
-from proxconnect.theory.verdicts.rules import Jump
+from proxconnect.theory.verdicts.rules import Jump, Plateau
 from proxconnect.theory.verdicts.sampling import Sample
-
-_RIGHT = (UNIT_NODES == 1).double()
-"""A jump within a leaf has its right value at the last node alone."""
-
 
 Curve = TypeVar("Curve")
 
@@ -38,22 +33,18 @@ def _elementwise(method: Callable[[Curve, Tensor], Tensor]) -> Callable[[Curve, 
 
 
 class Preimage(NamedTuple):
-    """The places at which P reaches points z: the middle of a plateau, or the jump over a gap."""
+    """The places at which P reaches points `z`, moved to its range, (n,): from `first` on, with the middle `x`.
+
+    `leaf` is that of `first`. `in_gap` is True for points that P jumps over. `outside` is -1 for points that were below
+    the range of P, 1 for those above it, else 0.
+    """
 
     z: Tensor
-    """The points, moved to the range of P, (n,)."""
     leaf: Tensor
-    """The first leaf on which P reaches them."""
     first: Tensor
-    """The least x with P(x) = z."""
     x: Tensor
-    """The middle of all such x."""
     in_gap: Tensor
-    """True for points that P jumps over."""
-    below: Tensor
-    """True for points below the range of P."""
-    above: Tensor
-    """True for points above the range of P."""
+    outside: Tensor
 
 
 class ProxCurve:
@@ -91,13 +82,13 @@ class ProxCurve:
         across = self.r[at.leaf, 0] + rise * (self.mesh.high[at.leaf] - (at.z + self.p[at.leaf, 0]) / 2)
         value = torch.where(at.in_gap, across, self.mesh.interpolate_on(self.r, at.leaf, at.first))
         left, right = (torch.inf if flat else torch.nan for flat in self.ends)
-        return torch.where(at.above, right, torch.where(at.below, left, value))
+        return torch.where(at.outside > 0, right, torch.where(at.outside < 0, left, value))
 
     def preimage(self, z: Tensor) -> Preimage:
         """Find the places at which P reaches points z, (n,)."""
         top = self.p[:, -1].contiguous()
         inside = z.clamp(self.p[0, 0], top[-1])
-        outside = (z - inside).abs() > 1e-9 * z.abs().clamp(min=1)
+        outside = (z - inside).sign() * ((z - inside).abs() > 1e-9 * z.abs().clamp(min=1))
         leaf = torch.searchsorted(top, inside).clamp(max=len(top) - 1)
         low, high = self.mesh.low[leaf], self.mesh.high[leaf]
         _, reached = bisected(low, high, lambda x: self.mesh.interpolate_on(self.p, leaf, x) < inside)
@@ -105,7 +96,7 @@ class ProxCurve:
         first = torch.where(self.mesh.smooth[leaf], reached, high)
         x = torch.where(last > leaf, (first + self.mesh.high[last]) / 2, first)
         in_gap = ~self.mesh.smooth[leaf] & (inside > self.p[leaf, 0]) & (inside < self.p[leaf, -1])
-        return Preimage(inside, leaf, first, x, in_gap, outside & (z < inside), outside & (z > inside))
+        return Preimage(inside, leaf, first, x, in_gap, outside)
 
 
 @dataclass(frozen=True)
@@ -123,14 +114,14 @@ class TransformCurve:
         at = self.prox.preimage(z)
         across = self.sample.forward[at.leaf, 0] + (at.z - self.prox.p[at.leaf, 0]) * self.slopes[at.leaf]
         value = torch.where(at.in_gap, across, self.sample.F(at.x))
-        return torch.where(at.below | at.above, torch.nan, value)
+        return torch.where(at.outside != 0, torch.nan, value)
 
     @_elementwise
     def derivative(self, z: Tensor) -> Tensor:
         """Return T'(z); NaN outside the range of P."""
         at = self.prox.preimage(z)
         value = torch.where(at.in_gap, self.slopes[at.leaf], self.sample.B(at.x))
-        return torch.where(at.below | at.above, torch.nan, value)
+        return torch.where(at.outside != 0, torch.nan, value)
 
 
 def reconstruct(
@@ -146,11 +137,15 @@ def reconstruct(
     slopes = sample.backward[:, -1].clone()
     for jump in jumps:
         slopes[jump.at.first : jump.at.last + 1] = jump.here
-    moved = torch.where(free[:, None], mesh.x - mesh.x[:, :1], _quotient_integral(sample))
+    F, B = sample.forward, sample.backward
+    clear = B.abs().amin(1) > 0.05 * B.abs().amax(1)
+    quotient = mesh.integrals(mesh.slopes(F) / torch.where(clear[:, None], B, 1.0))
+    steps = _step(F.diff(dim=1), (B[:, 1:] + B[:, :-1]) / 2).cumsum(1)  # if B is nearly 0: the trapezoidal rule in F
+    quotient = torch.where(clear[:, None], quotient, torch.nn.functional.pad(steps, (1, 0)))
+    moved = torch.where(free[:, None], mesh.x - mesh.x[:, :1], quotient)
     moved = torch.where(flat[:, None], 0.0, moved)
-    moved = torch.where(
-        mesh.smooth[:, None], moved, _step(sample.forward[:, -1] - sample.forward[:, 0], slopes)[:, None] * _RIGHT
-    )
+    jumped = _step(sample.forward[:, -1] - sample.forward[:, 0], slopes)[:, None] * (UNIT_NODES == 1)
+    moved = torch.where(mesh.smooth[:, None], moved, jumped)  # a jump within a leaf is over at its last node alone
     p = nondecreasing(_chained(moved))
     curve = ProxCurve(mesh, p + (anchor - middle_at_zero(mesh, p)), free)
     return curve, TransformCurve(sample, curve, slopes)
@@ -163,10 +158,10 @@ def nondecreasing(p: Tensor) -> Tensor:
 
 def middle_at_zero(mesh: Mesh, p: Tensor) -> Tensor:
     """Return the middle of P at 0, between both sides of a jump there; P at the left end of a mesh without 0."""
-    ends_there, starts_there = mesh.high == 0, mesh.low == 0
-    if not (bool(ends_there.any()) and bool(starts_there.any())):
+    ends = (mesh.high[:-1] == 0).nonzero()
+    if not len(ends):
         return p[0, 0]
-    before, after = int(ends_there.nonzero()[0]), int(starts_there.nonzero()[0])
+    before, after = int(ends[0]), int(ends[0]) + 1
     left = p[before, -1] if mesh.smooth[before] else p[before, 0]
     right = p[after, 0] if mesh.smooth[after] else p[after, -1]
     return (left + right) / 2
@@ -174,20 +169,9 @@ def middle_at_zero(mesh: Mesh, p: Tensor) -> Tensor:
 
 def _chained(moved: Tensor) -> Tensor:
     """Return values at the nodes from the gain since the left end of each leaf, (leaves, NODES)."""
-    ends = moved[:, -1].cumsum(0)
-    return moved + torch.cat([torch.zeros(1, dtype=ends.dtype), ends[:-1]])[:, None]
+    return moved + torch.nn.functional.pad(moved[:-1, -1].cumsum(0), (1, 0))[:, None]
 
 
 def _step(rise: Tensor, slopes: Tensor) -> Tensor:
     """Return ΔF/B(x₀) if F jumps with the sign of B, else 0."""
     return torch.where(rise * slopes > 0, rise / torch.where(slopes == 0, 1.0, slopes), 0.0)
-
-
-def _quotient_integral(sample: Sample) -> Tensor:
-    """Return ∫dF/B from the left end of a leaf to its nodes; by the trapezoidal rule in F if B is nearly 0."""
-    B, mesh = sample.backward, sample.mesh
-    clear = B.abs().amin(1) > 0.05 * B.abs().amax(1)
-    smooth = mesh.integrals(mesh.slopes(sample.forward) / torch.where(clear[:, None], B, 1.0))
-    steps = _step(sample.forward.diff(dim=1), (B[:, 1:] + B[:, :-1]) / 2).cumsum(1)
-    rough = torch.nn.functional.pad(steps, (1, 0))
-    return torch.where(clear[:, None], smooth, rough)

@@ -9,7 +9,7 @@ from torch import Tensor
 from proxconnect.pairs import Pair, Transform
 from proxconnect.theory.functions.blackbox import BlackBox
 from proxconnect.theory.functions.mesh import Mesh, mesh
-from proxconnect.theory.verdicts.curves import ProxCurve, middle_at_zero, nondecreasing
+from proxconnect.theory.verdicts.curves import ProxCurve, nondecreasing
 
 AGREEMENT = 1e-6
 """Greatest difference between T and the integral of T', relative to its size."""
@@ -55,11 +55,6 @@ class Declaration:
         return mesh([prox], self.low, self.high)
 
     @property
-    def anchor(self) -> float:
-        """The middle of P at 0."""
-        return float(middle_at_zero(self.mesh, self.mesh.values[0]))
-
-    @property
     def prox(self) -> ProxCurve:
         """P, and the r of which it is the prox."""
         return ProxCurve(self.mesh, nondecreasing(self.mesh.values[0]))
@@ -67,12 +62,8 @@ class Declaration:
     @cached_property
     def error(self) -> str | None:
         """The first thing that is wrong with the declaration, as a sentence; None if it holds."""
-        return (
-            fall_of(self.mesh, "the declared prox")
-            or self._difference()
-            or self._wrong_derivative()
-            or self._wrong_where_P_rests()
-        )
+        fall = fall_of(self.mesh, "the declared prox")
+        return fall or self._difference() or self._wrong_derivative() or self._wrong_where_P_rests()
 
     def _difference(self) -> str | None:
         x = self.mesh.x.flatten()
@@ -91,11 +82,8 @@ class Declaration:
         low, high = float(p.min()), float(p.max())
         if low == high:
             return None
-        both = mesh(
-            [BlackBox("the declared T", self.transform), BlackBox("the declared T'", self.transform.derivative)],
-            low,
-            high,
-        )
+        boxes = [BlackBox("the declared T", self.transform), BlackBox("the declared T'", self.transform.derivative)]
+        both = mesh(boxes, low, high)
         T, slope = both.values
         rise = T - T[:, :1]
         for leaf in (~both.smooth & (rise[:, -1].abs() > AGREEMENT)).nonzero().flatten().tolist():
@@ -134,9 +122,7 @@ def resting_points(leaves: Mesh) -> Tensor:
 def one_sided_slopes(T: BlackBox, points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the slopes of T on the left and on the right of points (n,), by differences of second order."""
     h = 1e-6 * points.abs().clamp(min=1.0)
-    left, right = (
-        side * (4 * T(points + side * h) - T(points + 2 * side * h) - 3 * T(points)) / (2 * h) for side in (-1.0, 1.0)
-    )
+    left, right = ((4 * T(points + d) - T(points + 2 * d) - 3 * T(points)) / (2 * d) for d in (-h, h))
     return left, right
 
 

@@ -1,28 +1,81 @@
-"""The decision whether there are a transform T and a proximal quantiser P with F = T∘P and B = T'∘P.
+"""The verdict whether there are a transform T and a proximal quantiser P with F = T∘P and B = T'∘P.
 
 There are if and only if F and B are functions of P = ∫dF/B, and P never falls.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TypeGuard
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
-from proxconnect.theory.functions.blackbox import autograd_derivative, probed
+from proxconnect.theory.functions.blackbox import Function, autograd_derivative, probed
 from proxconnect.theory.functions.mesh import REACH, TooRoughError
 from proxconnect.theory.verdicts import rules
-from proxconnect.theory.verdicts.curves import reconstruct
-from proxconnect.theory.verdicts.declaration import Declaration
-from proxconnect.theory.verdicts.plateaus import Plateau, faint, plateaus, varying_on_plateaus
-from proxconnect.theory.verdicts.rules import Finding, Jump
+from proxconnect.theory.verdicts.curves import ProxCurve, TransformCurve, middle_at_zero, reconstruct
+from proxconnect.theory.verdicts.declaration import Declaration, DeclaredTransform
+from proxconnect.theory.verdicts.picture import plot_verdict
+from proxconnect.theory.verdicts.rules import CONSTANT, Finding, Jump, Plateau
 from proxconnect.theory.verdicts.sampling import Sample, sample
-from proxconnect.theory.verdicts.verdict import Verdict
+from proxconnect.theory.verdicts.words import ANSWERS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DOMAIN = (-REACH, REACH)
 """The part of the line on which pairs are looked at."""
+
+TOLERANCE = CONSTANT
+"""Jumps of F and variations of B on a plateau below this share of their size go unseen."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer whether (F, B) = (T∘P, T'∘P) for a transform T and a proximal quantiser P, with its reason.
+
+    `prox`, `transform` and `regularizer` take float tensors of any shape and keep shape and dtype. They are None unless
+    the pair is legitimate.
+    """
+
+    name: str
+    mu: float | None
+    """The sharpness; None if the pair does not depend on it."""
+    legitimate: bool | None
+    """None if float64 cannot decide."""
+    reason: str
+    """The rule that fails, or why none does, in one sentence."""
+    interval: tuple[float, float] | None
+    """The place that decides against the pair, or that needs the convention; equal ends for a point."""
+    by_convention: bool
+    """True if only the convention decides: T crosses a gap of P with the slope that B has at the jump."""
+    domain: tuple[float, float]
+    """The part of the line that was looked at."""
+    forward: Function = field(repr=False)
+    """F at that μ."""
+    backward: Function = field(repr=False)
+    """B at that μ."""
+    prox: ProxCurve | None = field(default=None, repr=False)
+    """P with F = T∘P and B = T'∘P."""
+    transform: TransformCurve | DeclaredTransform | None = field(default=None, repr=False)
+    """T, with its `derivative`."""
+    declared: bool | None = None
+    """True if a `Pair` is what it declares: P never falls, T' is the derivative of T. None for other subjects."""
+
+    @property
+    def regularizer(self) -> Callable[[Tensor], Tensor] | None:
+        """r with P(x) = argmin_z ½(z - x)² + r(z), up to a constant."""
+        return None if self.prox is None else self.prox.regularizer
+
+    def __str__(self) -> str:
+        at = "" if self.mu is None else f" at μ = {self.mu:g}"
+        convention = " (by convention)" if self.by_convention else ""
+        return f"{self.name}{at}: {ANSWERS[self.legitimate]}{convention}. {self.reason}"
+
+    def plot(self) -> "Figure":
+        """Draw F and B, the interval that decides, and P, T and r if they exist; needs the extra `plots`."""
+        return plot_verdict(self)
 
 
 def decompose(
@@ -108,10 +161,10 @@ def _is_autograd_function(given: object) -> TypeGuard[type[torch.autograd.Functi
 
 
 def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) -> Verdict:
-    level, steps = list(plateaus(sampled)), list(rules.jumps(sampled))
+    level, steps = list(rules.plateaus(sampled)), list(rules.jumps(sampled))
     found = [
-        *varying_on_plateaus(sampled, level),
-        *faint(sampled),
+        *rules.varying_on_plateaus(sampled, level),
+        *rules.faint(sampled),
         *rules.falling(sampled),
         *rules.moving_without_push(sampled),
         *rules.diverging(sampled),
@@ -130,7 +183,8 @@ def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) ->
         first = min(against, key=lambda f: (round(min(map(abs, f.interval)), 12), -f.interval[1]))
         asked = replace(asked, reason=first.reason, interval=first.interval, by_convention=first.by_convention)
         return replace(asked, legitimate=False if decided else None)
-    anchor = declaration.anchor if declaration is not None and asked.declared else 0.0
+    stated = declaration.mesh if declaration is not None and asked.declared else None
+    anchor = 0.0 if stated is None else float(middle_at_zero(stated, stated.values[0]))
     prox, transform = reconstruct(sampled, level, steps, anchor)
     reason = "F and B are functions of P = ∫dF/B, which never falls"
     if (convention := _only_by_convention(level, steps)) is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from proxconnect.theory.verdicts.verdict import Verdict
+    from proxconnect.theory.verdicts.decomposition import Verdict
 
 _PART_COLOUR = "#252525"
 
@@ -101,11 +101,15 @@ def _with_gaps(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor,
 
 
 def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: ProxCurve, x: Tensor) -> None:
-    """Draw P over x, and T and r over the range of P."""
+    """Draw P over x, and T and r over the range of P over x, up to the ends of the range."""
     assert verdict.transform is not None
     cells[0].plot(*_with_gaps(prox, x), color=_PART_COLOUR, linewidth=1.6)
     cells[0].set(title="P(x)", xlabel="x", xlim=(float(x[0]), float(x[-1])))
-    z = _range(prox, x)
+    over = prox(x)
+    low = float(prox.p[0, 0] if prox.ends[0] else over[0])
+    high = float(prox.p[-1, -1] if prox.ends[1] else over[-1])
+    gaps = prox.p[~prox.mesh.smooth].flatten().clamp(low, high)
+    z = torch.cat([torch.linspace(low, high, 2001, dtype=torch.float64), gaps]).unique()  # with both sides of its gaps
     is_reached = ~prox.preimage(z).in_gap
     beside = torch.nn.functional.pad(is_reached, (1, 1))
     alone = is_reached & ~(beside[:-2] | beside[2:])
@@ -120,13 +124,3 @@ def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: ProxCurve, x:
         axes.set(title=title, xlabel="z")
     if bool((values.abs() < 1e-9).all()):
         cells[2].set_ylim(-1.0, 1.0)  # r = 0: only its rounding would show
-
-
-def _range(prox: ProxCurve, x: Tensor) -> Tensor:
-    """Return points z of the range of P over x, with both sides of its gaps, up to the ends of the range."""
-    over = prox(x)
-    low = float(prox.p[0, 0] if prox.ends[0] else over[0])
-    high = float(prox.p[-1, -1] if prox.ends[1] else over[-1])
-    gaps = prox.p[~prox.mesh.smooth].flatten().clamp(low, high)
-    z: Tensor = torch.cat([torch.linspace(low, high, 2001, dtype=torch.float64), gaps]).unique()
-    return z

@@ -1,8 +1,9 @@
 """Rules that a legitimate pair keeps: F and B are functions of P = ∫dF/B, and P never falls.
 
-Each function yields the places at which a rule breaks. `plateaus` holds the rule for plateaus of F.
+`plateaus` and `jumps` find those of F; the other functions yield the places at which a rule breaks.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,11 +12,23 @@ import torch
 from torch import Tensor
 
 from proxconnect.theory.functions.blackbox import Function
-from proxconnect.theory.functions.mesh import bisected
+from proxconnect.theory.functions.mesh import Mesh, bisected
 from proxconnect.theory.verdicts.sampling import LOST, Break, Sample, Zero, runs
 
 DIVERGES, CONVERGES = 0.01, 0.05
 """The integral over a shell of size d goes as d^s, and diverges for s ≤ 0; float64 cannot tell between these two s."""
+
+RESOLVED = 1e-10
+"""B up to this share of its size around 0, on a plateau of F, counts as rounding of 0."""
+
+CONSTANT = 1e-10
+"""B is constant if it varies by at most this share."""
+
+SIGNIFICANT = 1e3
+"""A plateau of F is long enough if a slope of B would have moved F by this many times its rounding."""
+
+NARROW = 1 / 2000
+"""A plateau is wider than this share of max(1, |x|): to rounding, x³ does not move for |x| < 1e-5."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,130 @@ class Finding:
     """True if only the convention is against the pair."""
     decided: bool = True
     """False if float64 cannot tell; the verdict is None if there is no other finding."""
+
+
+class Plateau(NamedTuple):
+    """Leaves `first` to `last` on which F stays though B would move it. P is flat on `flat` leaves, else free."""
+
+    first: int
+    last: int
+    flat: Tensor
+    """(last - first + 1,) booleans."""
+    stretches: tuple[Tensor, ...]
+    """Flat leaves on which F surely stays, divided at free parts."""
+    interval: tuple[float, float]
+
+
+def plateaus(sample: Sample) -> Iterator[Plateau]:
+    """Find the stretches on which F stays, to rounding, and B is not lost in rounding."""
+    mesh, B = sample.mesh, sample.backward.abs()
+    for first, last, is_long in _level_runs(sample):
+        if not is_long:
+            continue
+        leaves = slice(first, last + 1)
+        flat = mesh.smooth[leaves] & (B[leaves].amax(1) > RESOLVED * sample.size)
+        if bool(flat.any()):
+            interval = (float(mesh.low[first]), float(mesh.high[last]))
+            settled = first + (flat & _settled(mesh, first, last)).nonzero().flatten()
+            apart = mesh.low[settled[1:]] - mesh.high[settled[:-1]] > 1e-9  # wider than a break
+            stretches = torch.tensor_split(settled, (apart.nonzero().flatten() + 1).tolist()) if len(settled) else ()
+            yield Plateau(first, last, flat, stretches, interval)
+
+
+def _level_runs(sample: Sample) -> Iterator[tuple[int, int, bool]]:
+    """Iterate over the first and last leaf of each stretch on which F stays, and whether B would have moved it."""
+    push = sample.backward.abs().mean(1) * sample.mesh.width
+    noise = [*sample.noise.tolist(), 0.0]
+    low, high = [*sample.forward.amin(1).tolist(), -math.inf], [*sample.forward.amax(1).tolist(), math.inf]
+    first, bottom, top = 0, low[0], high[0]
+    for leaf in range(1, len(low)):
+        new_bottom, new_top = min(bottom, low[leaf]), max(top, high[leaf])
+        if new_top - new_bottom <= 2 * noise[leaf]:
+            bottom, top = new_bottom, new_top
+            continue
+        if top - bottom <= 2 * noise[leaf - 1]:
+            moved = float(push[first:leaf].sum())
+            yield first, leaf - 1, moved > SIGNIFICANT * float(sample.noise[first:leaf].max())
+        first, bottom, top = leaf, low[leaf], high[leaf]
+
+
+def _settled(mesh: Mesh, first: int, last: int) -> Tensor:
+    """Mark the leaves of a level stretch, except narrow parts beside breaks and at its ends, where F may move."""
+    leaves = slice(first, last + 1)
+    low, high, smooth = mesh.low[leaves], mesh.high[leaves], mesh.smooth[leaves]
+    part = (~smooth).cumsum(0)
+    width = torch.zeros(len(part), dtype=torch.float64).index_add(0, part, (high - low) * smooth)
+    margin = NARROW * torch.maximum(low.abs(), high.abs()).clamp(min=1)
+    settled = width[part] > margin
+    if first > 0 and bool(mesh.smooth[first - 1]):
+        settled &= high > low[0] + margin
+    if last + 1 < len(mesh.x) and bool(mesh.smooth[last + 1]):
+        settled &= low < high[-1] - margin
+    return settled
+
+
+def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Finding]:
+    """Find where F is flat and B varies: P is flat there, so B must be constant."""
+    for plateau in found:
+        for leaves in plateau.stretches:
+            B = sample.backward[leaves]
+            low, high = float(B.min()), float(B.max())
+            span = max(abs(low), abs(high)) * CONSTANT
+            breaks = [b for b in sample.breaks if leaves[0] < b.first < b.last < leaves[-1]]
+            values = [float(sample.backward[b.first, -1]) for b in breaks]  # B at a break may equal neither side's
+            alone = [v for v in values if min(abs(v - low), abs(v - high)) > span and v != 0]
+            if high - low <= span and not alone:
+                continue
+            interval = (float(sample.mesh.low[leaves[0]]), float(sample.mesh.high[leaves[-1]]))
+            low, high = min([low, *alone]), max([high, *alone])
+            level = float(sample.forward[leaves[0], 0])
+            how = f"F stays at {level:.6g}, so P is flat there, but B is not constant: it goes {_apart(low, high)}"
+            parts = torch.tensor_split(leaves, ((leaves.diff() > 1).nonzero().flatten() + 1).tolist())
+            if all(float(sample.backward[part].max() - sample.backward[part].min()) <= span for part in parts):
+                yield Finding(f"{how} in steps", interval, by_convention=True)
+            elif glides(sample.F, *plateau.interval, sample.mesh.ends) or _rests(sample, plateau):
+                yield _too_faint(low, high, interval)
+            else:
+                yield Finding(how, interval)
+
+
+def faint(sample: Sample) -> Iterator[Finding]:
+    """Find where B varies and F would not show if it moved: a B that is tiny beside F."""
+    mesh, B = sample.mesh, sample.backward
+    seen = mesh.smooth & (B.abs().amax(1) > RESOLVED * sample.size)
+    for first, last, is_long in _level_runs(sample):
+        varied = first + seen[first : last + 1].nonzero().flatten()
+        if is_long or not len(varied):
+            continue
+        interval = (float(mesh.low[varied[0]]), float(mesh.high[varied[-1]]))
+        low, high = float(B[varied].min()), float(B[varied].max())
+        wide = interval[1] - interval[0] > 1e-3 * max(1.0, abs(interval[0]))  # narrower is where F bends into a plateau
+        if wide and high - low > CONSTANT * max(abs(low), abs(high)):
+            yield _too_faint(low, high, interval)
+
+
+def _apart(low: float, high: float) -> str:
+    """Write both numbers with as many digits as tell them apart."""
+    digits = next(d for d in range(4, 18) if f"{low:.{d}g}" != f"{high:.{d}g}")
+    return f"from {low:.{digits}g} to {high:.{digits}g}"
+
+
+def _too_faint(low: float, high: float, interval: tuple[float, float]) -> Finding:
+    return Finding(
+        f"F moves by less than float64 shows while B goes {_apart(low, high)}: a plateau of F would make "
+        "the pair illegitimate, a slow rise would not",
+        interval, decided=False,
+    )  # fmt: skip
+
+
+def _rests(sample: Sample, plateau: Plateau) -> bool:
+    """Return whether F may rest at one point only, as x⁷ does: one width beyond an end it has hardly moved."""
+    low, high = plateau.interval
+    first, last = sample.mesh.ends
+    width = high - low
+    beyond = [(end, x) for end, x in ((low, low - width), (high, high + width)) if first < x < last]
+    moved = [float(sample.F(torch.tensor(pair, dtype=torch.float64)).diff().abs()) for pair in beyond]
+    return any(m <= 1e4 * float(sample.noise[plateau.first : plateau.last + 1].max()) for m in moved)
 
 
 def falling(sample: Sample) -> Iterator[Finding]:
@@ -50,7 +187,7 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
     mesh = sample.mesh
     tiny = sample.backward.abs().amax(1) <= LOST * sample.size
     still = (sample.backward == 0).any(1) | (sample.backward[:, 0] * sample.backward[:, -1] < 0)
-    wrong = mesh.smooth & tiny & still & ~_is_still(sample) & ~sample.is_unit
+    wrong = mesh.smooth & tiny & still & ~sample.is_still & ~sample.is_unit
     for first, last in runs(wrong):
         low, high = float(mesh.low[first]), float(mesh.high[last])
         moved = float((sample.forward[last, -1] - sample.forward[first, 0]).abs())
@@ -64,19 +201,12 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
             yield Finding(f"F moves by {moved:.3g} where B is 0", (low, high))
 
 
-def _is_still(sample: Sample) -> Tensor:
-    """Mark the leaves on which F does not move, up to rounding."""
-    return sample.forward.amax(1) - sample.forward.amin(1) <= sample.noise
-
-
 def glides(
     function: Function, low: float, high: float, ends: tuple[float, float], shares: tuple[float, float] = (1e-12, 1e-6)
 ) -> bool:
-    """Return whether a function leaves its value on [low, high] exponentially slowly, not at a kink or a jump.
-
-    At a kink of order n, the distances at which it has moved by two shares of its size, 1e-12 and 1e-6, are as 1 to
-    10^(6/n). On an exponential tail they are as 1 to 2.
-    """
+    """Return whether a function leaves its value on [low, high] exponentially slowly, not at a kink or a jump."""
+    # The distances at which it has moved by 1e-12 and 1e-6 of its size are as 1 to 10^(6/n) at a kink of order n, and
+    # as 1 to 2 on an exponential tail.
     for edge, side in ((low, -1.0), (high, 1.0)):
         distance = torch.logspace(-15, 2, 4000, dtype=torch.float64) * max(1.0, abs(edge))
         x = (edge + side * distance).clamp(*ends)
@@ -101,9 +231,16 @@ def jumps(sample: Sample) -> Iterator[Jump]:
     """Find the breaks at which F jumps; at the others it is only steep."""
     mesh, B = sample.mesh, sample.backward
     found = [at for at in sample.breaks if _is_jump(sample, at)]
-    for at, landing in zip(found, sample.B(_landings(sample, found)).tolist(), strict=True):
-        rise = float(sample.forward[at.last, -1] - sample.forward[at.first, 0])
-        before, after = float(B[at.first, 0]), float(B[at.last, -1])
+    first, last = torch.tensor([at[:2] for at in found], dtype=torch.long).reshape(-1, 2).T
+    below, above = sample.forward[first, 0], sample.forward[last, -1]
+
+    def is_before(x: Tensor) -> Tensor:
+        F = sample.F(x)
+        return (F - above).abs() >= (F - below).abs()
+
+    landings = bisected(mesh.low[first], mesh.high[last], is_before)[1]  # the first x at which F is nearer to `above`
+    numbers = ((above - below).tolist(), B[first, 0].tolist(), sample.B(landings).tolist(), B[last, -1].tolist())
+    for at, rise, before, landing, after in zip(found, *numbers, strict=True):
         yield Jump(at, rise, before, before if float(mesh.low[at.first]) == at.x else landing, after)
 
 
@@ -115,19 +252,6 @@ def _is_jump(sample: Sample, at: Break) -> bool:
     reach = 2.0**12 * float(mesh.width[at.first])
     around = torch.tensor([at.x - reach, at.x + reach], dtype=torch.float64).clamp(*mesh.ends)
     return rise >= 0.8 * float(sample.F(around).diff().abs())
-
-
-def _landings(sample: Sample, found: list[Break]) -> Tensor:
-    """Return the first float64 at which F is nearer to its value after each jump than to that before, (n,)."""
-    first = torch.tensor([at.first for at in found], dtype=torch.long)
-    last = torch.tensor([at.last for at in found], dtype=torch.long)
-    before, after = sample.forward[first, 0], sample.forward[last, -1]
-
-    def is_before(x: Tensor) -> Tensor:
-        F = sample.F(x)
-        return (F - after).abs() >= (F - before).abs()
-
-    return bisected(sample.mesh.low[first], sample.mesh.high[last], is_before)[1]
 
 
 def wrong_jumps(sample: Sample, found: list[Jump]) -> Iterator[Finding]:
@@ -147,7 +271,7 @@ def wrong_jumps(sample: Sample, found: list[Jump]) -> Iterator[Finding]:
 def diverging(sample: Sample) -> Iterator[Finding]:
     """Find isolated zeros of B at which ∫dF/B diverges."""
     low, high = sample.mesh.ends
-    still = _is_still(sample) | (sample.backward == 0).all(1)
+    still = sample.is_still | (sample.backward == 0).all(1)
     open_at = sample.mesh.x.mean(1)[sample.mesh.smooth & ~sample.is_unit & ~still]  # F moves, but not by ∫B
     for zero in sample.zeros:
         for side in (-1.0, 1.0):
@@ -165,23 +289,16 @@ def diverging(sample: Sample) -> Iterator[Finding]:
 
 
 def _order(sample: Sample, zero: Zero, side: float) -> float | None:
-    """Return s if the integral over the shell from d/2 to d from the zero goes as d^s; None if too little shows."""
-    near, far = (_shells(sample, zero, side, 2.0**-k) for k in (8, 0))
-    shells = near if len(near) >= 4 else far
-    if len(shells) < 4:
-        return None
-    tail = shells[-8:].log2()
-    return float((tail[0] - tail[-1]) / (len(tail) - 1))
-
-
-def _shells(sample: Sample, zero: Zero, side: float, start: float) -> Tensor:
-    """Return |∫dF/B| over shells from d/2 to d, d = start, start/2, ..., as far as rounding does not hide F and B."""
+    """Return s if the integral over the shell from d/2 to d from the zero goes as d^s; None if rounding hides it."""
     others = [*sample.mesh.ends, *(other.x for other in sample.zeros), *(b.x for b in sample.breaks)]
     reach = min((side * (x - zero.x) for x in others if side * (x - zero.x) > 1e-9), default=0.0)
-    distance = start * 2.0 ** -torch.arange(0, 42, dtype=torch.float64)
-    distance = distance[distance <= reach]
-    F, B = sample.F(zero.x + side * distance), sample.B(zero.x + side * 0.7 * distance)[:-1].abs()
-    rise, eps = F.diff().abs(), torch.finfo(torch.float64).eps
-    shows = (rise > 500 * eps * F.abs().max()) & (500 * eps * B.amax() < B) & (distance[1:] > 1e3 * zero.error)
-    shells: Tensor = (rise / B)[: int(shows.long().cumprod(0).sum())]
-    return shells
+    for start in (2.0**-8, 1.0):
+        distance = start * 2.0 ** -torch.arange(0, 42, dtype=torch.float64)
+        distance = distance[distance <= reach]
+        F, B = sample.F(zero.x + side * distance), sample.B(zero.x + side * 0.7 * distance)[:-1].abs()
+        rise, eps = F.diff().abs(), torch.finfo(torch.float64).eps
+        shows = (rise > 500 * eps * F.abs().max()) & (500 * eps * B.amax() < B) & (distance[1:] > 1e3 * zero.error)
+        tail = (rise / B)[: int(shows.long().cumprod(0).sum())][-8:].log2()
+        if len(tail) >= 4:
+            return float((tail[0] - tail[-1]) / (len(tail) - 1))
+    return None

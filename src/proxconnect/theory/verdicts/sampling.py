@@ -1,8 +1,7 @@
 """F and B on one mesh, with the zeros of B among its nodes."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +18,7 @@ LOST = 4e-16
 _GRADED = 2.0 ** -torch.arange(8, 34, dtype=torch.float64)
 
 
-@dataclass(frozen=True)
-class Zero:
+class Zero(NamedTuple):
     """A point at which B is 0, while it is not 0 on one side or on both."""
 
     x: float
@@ -28,8 +26,7 @@ class Zero:
     """Greatest distance of the true zero."""
 
 
-@dataclass(frozen=True)
-class Break:
+class Break(NamedTuple):
     """Adjacent smallest leaves `first` to `last`: one jump or kink of F or B, at `x`.
 
     `x` is 0 if one of its ends is 0, else the right end, as if F jumped just there.
@@ -40,48 +37,25 @@ class Break:
     x: float
 
 
-@dataclass(frozen=True)
 class Sample:
     """F and B of a pair on a mesh, and quantities of each leaf."""
 
-    F: BlackBox
-    B: BlackBox
-    mesh: Mesh
-    zeros: tuple[Zero, ...]
-
-    @property
-    def forward(self) -> Tensor:
-        """F at the nodes."""
-        return self.mesh.values[0]
-
-    @property
-    def backward(self) -> Tensor:
-        """B at the nodes."""
-        return self.mesh.values[1]
-
-    @cached_property
-    def size(self) -> float:
+    def __init__(self, F: BlackBox, B: BlackBox, mesh: Mesh, zeros: tuple[Zero, ...]) -> None:
+        self.F, self.B, self.mesh, self.zeros = F, B, mesh, zeros
+        self.forward, self.backward = mesh.values  # at the nodes
+        self.size = float(mesh.size(1))
         """The largest |B| around 0, which small ones are compared with."""
-        return float(self.mesh.size(1))
-
-    @cached_property
-    def noise(self) -> Tensor:
+        self.noise = mesh.noise(0)
         """How far rounding blurs F, (leaves,)."""
-        return self.mesh.noise(0)
-
-    @cached_property
-    def is_unit(self) -> Tensor:
+        self.is_still = self.forward.amax(1) - self.forward.amin(1) <= self.noise
+        """True for leaves on which F does not move, up to rounding."""
+        off = (self.forward - self.forward[:, :1] - mesh.integrals(self.backward)).abs().amax(1)
+        slack = self.noise + 1e-11 * mesh.width * self.backward.abs().amax(1)
+        self.is_unit = mesh.smooth & (off <= slack)
         """True for leaves on which F moves by ∫B up to rounding: dF/B is 1, or 0/0."""
-        rise = self.forward - self.forward[:, :1]
-        off = (rise - self.mesh.integrals(self.backward)).abs().amax(1)
-        slack = self.noise + 1e-11 * self.mesh.width * self.backward.abs().amax(1)
-        return self.mesh.smooth & (off <= slack)
-
-    @cached_property
-    def breaks(self) -> tuple[Break, ...]:
+        low, high = mesh.low, mesh.high
+        self.breaks = [Break(a, b, float(low[a] if low[a] == 0 else high[a])) for a, b in runs(~mesh.smooth)]
         """Jumps and kinks, each with the leaves that hold it."""
-        low, high = self.mesh.low, self.mesh.high
-        return tuple(Break(a, b, float(low[a] if low[a] == 0 else high[a])) for a, b in runs(~self.mesh.smooth))
 
 
 def runs(holds: Tensor) -> Iterator[tuple[int, int]]:
@@ -114,9 +88,8 @@ def _zeros(sampled: Sample) -> list[Zero]:
     found += _closed_in(lambda m: box(m) != 0, (left == 0) != (right == 0), x, left != 0)
     found += _least(box, x, B.abs(), TOUCHING * sampled.size)
     found += _at_breaks(sampled)
-    found.sort(key=lambda zero: (zero.x, zero.error))
     apart: list[Zero] = []
-    for zero in found:
+    for zero in sorted(found):
         if not apart or zero.x - apart[-1].x > 1e-7 * max(1.0, abs(zero.x)):
             apart.append(zero)
         elif zero.error < apart[-1].error:
@@ -130,12 +103,11 @@ def _as_zeros(points: Tensor, precision: float = 1e-15) -> list[Zero]:
 
 def _at_breaks(sampled: Sample) -> list[Zero]:
     """Find the breaks at which |B| is much smaller than beside them, as at a vertical tangent of F."""
-    mesh, ends = sampled.mesh, sampled.mesh.ends
     found = [(b, sampled.backward[b.first : b.last + 1].abs().flatten().min(0)) for b in sampled.breaks]
-    x = torch.tensor([mesh.x[b.first : b.last + 1].flatten()[at] for b, (_, at) in found], dtype=torch.float64)
+    x = torch.tensor([sampled.mesh.x[b.first : b.last + 1].flatten()[at] for b, (_, at) in found], dtype=torch.float64)
     least = torch.tensor([value for _, (value, _) in found], dtype=torch.float64)
-    beside = torch.stack([sampled.B((x + side * 2.0**-8).clamp(*ends)).abs() for side in (-1.0, 1.0)]).amax(0)
-    return _as_zeros(x[least < 1e-3 * beside])
+    beside = [sampled.B((x + shift).clamp(*sampled.mesh.ends)).abs() for shift in (-(2.0**-8), 2.0**-8)]
+    return _as_zeros(x[least < 1e-3 * torch.maximum(*beside)])
 
 
 def _closed_in(holds: Callable[[Tensor], Tensor], changes: Tensor, x: Tensor, at_left: Tensor) -> list[Zero]:

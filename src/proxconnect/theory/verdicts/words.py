@@ -7,7 +7,7 @@ from proxconnect.theory.verdicts.rules import glides
 from proxconnect.theory.verdicts.sampling import runs
 
 if TYPE_CHECKING:
-    from proxconnect.theory.verdicts.verdict import Verdict
+    from proxconnect.theory.verdicts.decomposition import Verdict
 
 ANSWERS = {True: "legitimate", False: "not legitimate", None: "cannot tell"}
 """`legitimate` in words."""
@@ -60,17 +60,15 @@ def _is_identity(curve: ProxCurve) -> bool:
 
 
 def _descent(verdict: "Verdict", curve: ProxCurve) -> str:
-    x, inside = curve.mesh.x, curve.mesh.smooth
-    size = x.abs().clamp(min=1)
+    x = curve.mesh.x
     forward = verdict.forward(x.reshape(-1)).detach().reshape(x.shape)
-    is_plain = bool(((forward - curve.p).abs() <= 1e-9 * size)[inside].all())
+    is_plain = bool(((forward - curve.p).abs() <= 1e-9 * x.abs().clamp(min=1))[curve.mesh.smooth].all())
     if _is_identity(curve):
         return f"P(x) = x{' = T(x): gradient descent on ℓ' if is_plain else ', T = F: gradient descent on ℓ∘F'}"
     return "T(z) = z, P = F: ProxConnect on ℓ" if is_plain else "ProxConnect on ℓ∘T"
 
 
 def _jumps(curve: ProxCurve) -> list[str]:
-    """Describe each jump of P."""
     mesh, p = curve.mesh, curve.p
     found = [(float(mesh.low[a]), float(p[a, 0]), float(p[b, -1])) for a, b in runs(~mesh.smooth)]
     real = [jump for jump in found if jump[2] - jump[1] > 1e-9]
