@@ -52,19 +52,15 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
             f"the {type(optimizer).__name__} holds none of the {len(layers)} latents of this model: make it from the "
             "binarized model's parameters, on the device where they stay"
         )
-    _warn_of_forgotten_scales(stepped, held)
-    return stepped
-
-
-def _warn_of_forgotten_scales(stepped: dict[str, BinaryLayer], held: set[int]) -> None:
     scales = {name: layer.weight_quantizer.alpha for name, layer in stepped.items()}
     forgotten = [name for name, alpha in scales.items() if alpha is not None and id(alpha) not in held]
     if forgotten:
         warnings.warn(
             f"the optimizer holds the latents of {some(forgotten)}, but not their learned scales, which so stay as "
             "they are: make it after binarize(), from all parameters",
-            stacklevel=4,
+            stacklevel=3,
         )
+    return stepped
 
 
 def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
@@ -118,7 +114,6 @@ def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> 
     def clamp(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for layer in layers:
             lost = layer.latent - layer.latent  # 0, or NaN for NaN and infinity
-
             layer.latent.clamp_(-bound, bound).add_(lost)
 
     return optimizer.register_step_post_hook(clamp)

@@ -32,9 +32,9 @@ class ForwardBackward(ABC):
     name: str
 
     @property
-    @abstractmethod
     def slope(self) -> Slope:
         """The values that B takes."""
+        return "any"
 
     @property
     @abstractmethod
@@ -234,11 +234,6 @@ class Heuristic(ForwardBackward):
         for part, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, part.name, value)
         object.__setattr__(self, "__doc__", doc or type(self).__doc__)
-
-    @property
-    def slope(self) -> Slope:
-        """The values that B takes: any."""
-        return "any"
 
     @property
     def is_sign(self) -> bool:

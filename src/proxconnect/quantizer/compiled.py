@@ -20,7 +20,7 @@ from proxconnect.pairs import prox as proxes
 from proxconnect.pairs import transform as transforms
 from proxconnect.pairs.pair import FixedMap, MethodMap
 from proxconnect.pairs.transform import Slope
-from proxconnect.quantizer.surrogate import backward_factor, multiplied
+from proxconnect.quantizer.surrogate import multiplied
 
 
 class Curve(NamedTuple):
@@ -119,8 +119,8 @@ def rows_of(
     if entries < 2:
         return None
     outermost_first = sorted(sized, key=lambda d: -strides[d])
-    if [strides[d] for d in outermost_first] != _strides([shape[d] for d in outermost_first]):
-        return None
+    if any(strides[d] != math.prod(shape[e] for e in outermost_first[i + 1 :]) for i, d in enumerate(outermost_first)):
+        return None  # there are gaps
     if not all(-len(shape) <= d < len(shape) for d in channel_dims):
         return None
     channels = [] if scale in (None, "tensor") else sorted({d % len(shape) for d in channel_dims} & set(sized))
@@ -129,11 +129,6 @@ def rows_of(
     sizes = tuple(size if d in channels else 1 for d, size in enumerate(shape))
     scales = 0 if scale is None else math.prod(sizes)
     return Rows(scales, entries // scales if scales else CHUNK, entries, sizes, strides)
-
-
-def _strides(sizes: list[int]) -> list[int]:
-    """Return the strides of a tensor without gaps."""
-    return [math.prod(sizes[d + 1 :]) for d in range(len(sizes))]
 
 
 SHARPNESSES = (1e-6, 1e9)
@@ -245,7 +240,8 @@ def _multiplied_by_torch(
         divisor, factor = (part.view(rows.sizes) for part in statistics)
     slope = inside
     if latent is not None:
-        slope = backward_factor(form.pair, latent, divisor, torch.tensor(mu, device=latent.device))
+        x = latent if divisor is None else latent / divisor
+        slope = form.pair.backward(x, torch.tensor(mu, device=latent.device))
     return multiplied(gradient, slope, factor)
 
 

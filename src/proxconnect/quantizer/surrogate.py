@@ -39,13 +39,8 @@ class Surrogate(torch.autograd.Function):
         """Return factor·B·g for the latent."""
         factor, slope, latent, divisor, mu = ctx.saved_tensors
         if latent is not None:
-            slope = backward_factor(ctx.pair, latent, divisor, mu)
+            slope = ctx.pair.backward(latent if divisor is None else latent / divisor, mu)
         return multiplied(gradient, slope, factor), None, None, None, None, None, None
-
-
-def backward_factor(pair: AnyPair, latent: Tensor, divisor: Tensor | None, mu: Tensor) -> Tensor:
-    """Compute B_μ(latent/divisor)."""
-    return pair.backward(latent if divisor is None else latent / divisor, mu)
 
 
 def multiplied(gradient: Tensor, slope: Tensor | None, factor: Tensor | None) -> Tensor:
