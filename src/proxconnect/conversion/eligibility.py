@@ -80,15 +80,20 @@ def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[
     Subclasses of the classes of `include` are eligible even if they override `forward`. ValueError for a binary model,
     lazy modules and integer weights.
     """
-    names = _names_by_module(model)
-    owners = _owners_by_parameter(names)
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
     _refuse_unready(names)
+    owners: dict[int, list[str]] = {}  # qualified names by parameter, one per module and attribute that hold it
+    for module, aliases in names.items():
+        for key, parameter in module._parameters.items():
+            owners.setdefault(id(parameter), []).append(_join(aliases[0], key))
     layers = []
     for module, aliases in names.items():
         if not _owns_weight(module):
             continue
         form = binary_form(type(module))
-        obstacle = _obstacle(module, form, include) or _tie(module, form, aliases, owners)
+        obstacle = _obstacle(module, form, include) or _tie(module, form, aliases[0], owners)
         layers.append(WeightLayer(tuple(aliases), module, form, obstacle))
     return layers
 
@@ -96,23 +101,6 @@ def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[
 def binary_form(cls: type[nn.Module]) -> Form | None:
     """Return the binary form of the float class `cls`, if there is one."""
     return next((form for form in FORMS if form.float_class(cls) is not None), None)
-
-
-def _names_by_module(model: nn.Module) -> dict[nn.Module, list[str]]:
-    names: dict[nn.Module, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(module, []).append(name)
-    return names
-
-
-def _owners_by_parameter(names: dict[nn.Module, list[str]]) -> dict[int, list[str]]:
-    """Map the id of each parameter to its qualified names, one per module and attribute that hold it."""
-    owners: dict[int, list[str]] = {}
-    for module, aliases in names.items():
-        for key, parameter in module._parameters.items():
-            if parameter is not None:
-                owners.setdefault(id(parameter), []).append(_join(aliases[0], key))
-    return owners
 
 
 def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
@@ -124,7 +112,11 @@ def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
             "binarize_parameter(). Build it anew; to give layers different pairs, pass a mapping such as "
             'weights={"layer1.*": "bc", "*": "bnn++"}'
         )
-    lazy = [aliases[0] for module, aliases in names.items() if _is_lazy(module)]
+    lazy = [
+        aliases[0]
+        for module, aliases in names.items()
+        if any(t is not None and is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values()))
+    ]
     if lazy:
         raise ValueError(
             f"the model has lazy modules without a shape yet ({some(lazy)}): run it once on an example, then binarize"
@@ -135,10 +127,6 @@ def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
             f"non-float model: {some(integer)} holds integer, packed or quantized weights. Binarize the float model "
             "that it was made from"
         )
-
-
-def _is_lazy(module: nn.Module) -> bool:
-    return any(t is not None and is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values()))
 
 
 def _is_integer(module: nn.Module) -> bool:
@@ -169,8 +157,7 @@ def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Modul
         owned = [key for key, p in module._parameters.items() if p is not None and p.dim() >= 2]
         return f"no binary form of {kind} ({', '.join(owned)})" if owned != ["weight"] else f"no binary form of {kind}"
     names = form.float_weights(module)
-    recomputed = _recomputation(module, names)
-    if recomputed:
+    if recomputed := _recomputation(module, names):
         return recomputed
     if "forward" in module.__dict__:
         return "its forward is replaced on the instance (by a hook library?): remove that first"
@@ -204,10 +191,10 @@ def _recomputation(module: nn.Module, names: tuple[str, ...]) -> str:
     return "its weight is no parameter of its own" if absent else ""
 
 
-def _tie(module: nn.Module, form: Form | None, aliases: list[str], owners: dict[int, list[str]]) -> str:
-    for name in ("weight",) if form is None else form.float_weights(module):
-        weight = module._parameters.get(name)
-        others = [o for o in owners.get(id(weight), []) if o != _join(aliases[0], name)]
+def _tie(module: nn.Module, form: Form | None, name: str, owners: dict[int, list[str]]) -> str:
+    for key in ("weight",) if form is None else form.float_weights(module):
+        weight = module._parameters.get(key)
+        others = [o for o in owners[id(weight)] if o != _join(name, key)] if weight is not None else []
         if others:
             return f"tied to {others[0]}"
     return ""

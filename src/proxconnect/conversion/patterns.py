@@ -37,10 +37,15 @@ def require_match(
     if not isinstance(pattern, str):
         raise TypeError(f"{argument}: a pattern is a string, a glob on layer names; got {type(pattern).__name__}")
     found = [layer for layer in layers if matches(layer, pattern)]
-    if not found:
-        hint = _hint(pattern, layers, words)
-        raise ValueError(f"{argument}: the pattern {pattern!r} fits no layer with a weight{hint}")
-    return found
+    if found:
+        return found
+    names = [*words, *(name for layer in layers for name in layer.names)]
+    inside = pattern.rstrip(".*") + "."
+    near = get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
+    hint = f"near names are {', '.join(map(repr, near))}" if near else "it has none"
+    if any(name.startswith(inside) for name in names):
+        hint = f"did you mean '{inside}*'?"
+    raise ValueError(f"{argument}: the pattern {pattern!r} fits no layer with a weight: {hint}")
 
 
 def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str) -> dict[str, AnyPair | None]:
@@ -80,12 +85,3 @@ def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, st
         if matched is not None:
             reasons.setdefault(layer.name, f"keep: {matched!r}")
     return reasons
-
-
-def _hint(pattern: str, layers: list[WeightLayer], words: tuple[str, ...]) -> str:
-    names = [*words, *(name for layer in layers for name in layer.names)]
-    inside = pattern.rstrip(".*") + "."
-    if any(name.startswith(inside) for name in names):
-        return f": did you mean '{inside}*'?"
-    near = get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
-    return f": near names are {', '.join(map(repr, near))}" if near else ": it has none"
