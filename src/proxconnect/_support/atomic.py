@@ -120,7 +120,8 @@ def _aside(path: str | os.PathLike[str]) -> Iterator[_Aside]:
     token = secrets.token_hex(8)
     temporary = target.with_name(f".{token}{target.suffix}")
     try:
-        permissions = _create(temporary, target)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        permissions = (target if target.exists() else temporary).stat().st_mode & 0o777
         yield _Aside(target, temporary, target.with_name(f".{token}.old{target.suffix}"), permissions)
     except BaseException as error:
         with suppress(OSError):  # it would hide the first error
@@ -128,12 +129,3 @@ def _aside(path: str | os.PathLike[str]) -> Iterator[_Aside]:
         if isinstance(error, OSError) and error.errno and error.filename in (None, temporary, str(temporary)):
             raise write_error(error, target) from error
         raise
-
-
-def _create(temporary: Path, target: Path) -> int:
-    """Make the temporary file, and return the permissions for the end."""
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    try:
-        return (target if target.exists() else temporary).stat().st_mode & 0o777
-    finally:
-        os.close(descriptor)

@@ -45,10 +45,7 @@ class Notice:
     def listen(self) -> None:
         """Note SIGTERM from now on, until another handler is set; no effect in threads other than the main one."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._note)
-
-    def _note(self, *_: Any) -> None:
-        self.came = True
+            signal.signal(signal.SIGTERM, lambda *_: setattr(self, "came", True))
 
 
 def ignore_first_sigterm() -> None:

@@ -43,7 +43,13 @@ def load(path: str) -> Any:
         raise LoadError(
             f"{path!r} is no MODULE:NAME, as in my_module:my_pair, which names what `import my_module` finds"
         )
-    module = _import(module_name)
+    with guarded(f"importing {module_name!r}"):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise
+            raise LoadError(_not_found(error.name)) from None
     found: Any = module
     for name in attributes.split("."):
         with guarded(f"reading {name!r} of {path!r}"):
@@ -85,16 +91,6 @@ def line_of(error: BaseException) -> str | None:
 def file_of(path: str) -> str:
     """Return the file of the loaded module of `path`, MODULE:NAME."""
     return _file_of(sys.modules[path.partition(":")[0]])
-
-
-def _import(name: str) -> ModuleType:
-    with guarded(f"importing {name!r}"):
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise
-            raise LoadError(_not_found(error.name)) from None
 
 
 def _not_found(name: str) -> str:

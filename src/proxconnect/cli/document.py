@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,6 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from proxconnect._support.json_numbers import finite
 from proxconnect.cli.parser import Parser
 
 HELP = "print one JSON document, and all else on stderr"
@@ -46,7 +46,7 @@ def write(document: Any) -> None:
 def plain(value: Any) -> Any:
     """Turn a value into what JSON can hold; NaN and infinity become None."""
     if isinstance(value, float):
-        return finite(value)
+        return value if math.isfinite(value) else None
     if isinstance(value, str | int | None):
         return value
     if isinstance(value, Path):

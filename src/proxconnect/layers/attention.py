@@ -109,7 +109,8 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal is a hint about attn_mask: pass that mask too")
         batch_axis = None if query.dim() == 2 else 0 if self.batch_first else 1
-        q, k, v = (_batch_first(x, batch_axis) for x in self._project(query, key, value))
+        projected = self._project(query, key, value)
+        q, k, v = (x[None] if batch_axis is None else x.transpose(0, batch_axis) for x in projected)
         mask = self._mask(attn_mask, key_padding_mask, q, k)
         if self.bias_k is not None and self.bias_v is not None:
             k, v = (torch.cat([x, b.expand(x.shape[0], 1, -1)], 1) for x, b in ((k, self.bias_k), (v, self.bias_v)))
@@ -118,7 +119,13 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
         if self.add_zero_attn:
             k, v = (functional.pad(x, (0, 0, 0, 1)) for x in (k, v))
             mask = None if mask is None else functional.pad(mask, (0, 1))
-        answer, weights = self._attend(q, k, v, mask, need_weights)
+        dropout, weights = self.dropout if self.training else 0.0, None
+        if need_weights:
+            scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
+            weights = functional.dropout((scores if mask is None else scores + mask).softmax(-1), dropout)
+            answer = weights @ v
+        else:
+            answer = functional.scaled_dot_product_attention(q, k, v, mask, dropout)
         answer = answer.transpose(1, 2).flatten(-2)
         output = self.out_proj(answer[0] if batch_axis is None else answer.transpose(0, batch_axis))
         if weights is not None and average_attn_weights:
@@ -163,25 +170,9 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
             added = _additive(attn_mask, q.dtype)
             merged = added[None, None] if added.dim() == 2 else added.unflatten(0, (-1, self.num_heads))
         if padding is not None:
-            added = _additive(padding, q.dtype).reshape(q.shape[0], 1, 1, -1)
+            added = _additive(padding, q.dtype).reshape(batch, 1, 1, -1)
             merged = added if merged is None else merged + added
         return merged
-
-    def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, need_weights: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend in (N, heads, L, dim), and return the weights (N, heads, L, S) if they are wanted."""
-        dropout = self.dropout if self.training else 0.0
-        if not need_weights:
-            return functional.scaled_dot_product_attention(q, k, v, mask, dropout), None
-        scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
-        weights = functional.dropout((scores if mask is None else scores + mask).softmax(-1), dropout)
-        return weights @ v, weights
-
-
-def _batch_first(x: Tensor, batch_axis: int | None) -> Tensor:
-    """Move the batch from `batch_axis` to the front, (N, L, E); None stands for no batch and gives N = 1."""
-    return x[None] if batch_axis is None else x.transpose(0, batch_axis)
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -35,11 +35,6 @@ class BinaryParameter(BinaryLayer):
         self.latent = parameter
         self._quantise_by(weights, scale=scale)
 
-    @property
-    def mode(self) -> tuple[bool, bool]:
-        """Two flags on which `weight` depends: it is hard, it is the latent itself."""
-        return self.weight_quantizer.is_hard, self.weight_quantizer.is_float
-
     def float_key(self, name: str) -> str:
         """Return the name of the parameter in its owner."""
         return name.removesuffix(SUFFIX)
@@ -139,7 +134,7 @@ def computed(name: str) -> property:
         held = owner._held
         if held is None:
             return child.weight
-        key = (name, torch.is_grad_enabled(), child.mode)
+        key = (name, torch.is_grad_enabled(), child.weight_quantizer.is_hard, child.weight_quantizer.is_float)
         if key not in held:
             held[key] = child.weight
         return held[key]

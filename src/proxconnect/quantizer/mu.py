@@ -62,40 +62,31 @@ class HoldsMu(nn.Module):
         """Raise ValueError for a μ that no schedule makes; a loader probably left it uninitialised."""
         if self.mu.is_meta:
             return
-        try:
-            self._require_plausible(float(self.mu), f"pair {self.pair.name!r}")
-        except ValueError as error:
+        if fault := self._fault(float(self.mu), f"pair {self.pair.name!r}"):
             raise ValueError(
-                f"{error}, which no schedule makes: it was probably never initialised. Load the weights into the float "
+                f"{fault}, which no schedule makes: it was probably never initialised. Load the weights into the float "
                 "network first and call binarize() after"
-            ) from None
+            )
 
-    def _require_plausible(self, mu: float, owner: str) -> None:
-        (self.sharpness or Sharpness()).require(mu, owner)
-        low, high = PLAUSIBLE
-        if not low <= mu <= high:
-            raise ValueError(f"{owner} has a sharpness μ = {mu:g} beyond all use")
+    def _fault(self, mu: float, owner: str) -> str:
+        """Describe why `owner` cannot have this μ; empty if it can."""
+        try:
+            (self.sharpness or Sharpness()).require(mu, owner)
+        except ValueError as error:
+            return str(error)
+        return "" if PLAUSIBLE[0] <= mu <= PLAUSIBLE[1] else f"{owner} has a sharpness μ = {mu:g} beyond all use"
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool,
         missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str],
     ) -> None:  # fmt: skip
-        loaded = state_dict.setdefault(prefix + "mu", self._mu_to_keep())
-        if isinstance(loaded, Tensor) and not loaded.is_meta and loaded.numel() == 1:
-            try:
-                self._require_plausible(float(loaded), f"{prefix}mu, of pair {self.pair.name!r},")
-            except ValueError as error:
-                error_msgs.append(str(error))
-                state_dict[prefix + "mu"] = self.mu
+        start = torch.tensor(self.sharpness.start if self.sharpness else 1.0, dtype=self.mu.dtype)
+        has_value = not self.mu.is_meta and not self._fault(float(self.mu), "μ")
+        loaded = state_dict.setdefault(prefix + "mu", self.mu if has_value else start)
+        is_number = isinstance(loaded, Tensor) and not loaded.is_meta and loaded.numel() == 1
+        if is_number and (fault := self._fault(float(loaded), f"{prefix}mu, of pair {self.pair.name!r},")):
+            error_msgs.append(fault)
+            state_dict[prefix + "mu"] = self.mu
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-
-    def _mu_to_keep(self) -> Tensor:
-        """Return the present μ for a state dict without one, or the usual start if μ has no value yet."""
-        start = torch.tensor(self.sharpness.start if self.sharpness else 1.0, dtype=self.mu.dtype)
-        try:
-            self.require_plausible_mu()
-        except ValueError:
-            return start
-        return start if self.mu.is_meta else self.mu

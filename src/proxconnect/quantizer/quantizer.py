@@ -91,8 +91,8 @@ class Quantizer(HoldsMu):
         self.register_parameter("alpha", None)
         self.override = None
         self.trains_latent = False
-        self._stays_float, self._is_sign, self._slope = self.pair.is_identity, self.pair.is_sign, self.pair.slope
-        self._form = compiled.form_of(self.pair)
+        self._stays_float, self._is_sign, self._slope = pair.is_identity, pair.is_sign, pair.slope
+        self._form = compiled.form_of(pair)
 
     @property
     def is_hard(self) -> bool:
@@ -263,8 +263,7 @@ class Quantizer(HoldsMu):
             ) from None
 
     def _shared_dims(self, latent: Tensor) -> list[int]:
-        channels = self._channels(latent)
-        return [d for d in range(latent.dim()) if d not in channels]
+        return sorted({*range(latent.dim())}.difference(self._channels(latent)))
 
 
 @contextmanager
