@@ -56,7 +56,9 @@ def load(path: str) -> Any:
             if not hasattr(found, name):
                 where = f" ({_file_of(module)})" if found is module else ""
                 near = get_close_matches(name, [n for n in dir(found) if not n.startswith("__")], cutoff=0.5)
-                raise LoadError(f"{_title(found, path)}{where} has no {name!r}{_did_you_mean(near)}")
+                is_module = isinstance(found, ModuleType)
+                title = f"module {found.__name__!r}" if is_module else f"{path!r}: {type(found).__name__}"
+                raise LoadError(f"{title}{where} has no {name!r}{_did_you_mean(near)}")
             found = getattr(found, name)
     return found
 
@@ -106,10 +108,6 @@ def _not_found(name: str) -> str:
 
 def _did_you_mean(names: list[str]) -> str:
     return f": did you mean {' or '.join(map(repr, names))}?" if names else ""
-
-
-def _title(found: object, path: str) -> str:
-    return f"module {found.__name__!r}" if isinstance(found, ModuleType) else f"{path!r}: {type(found).__name__}"
 
 
 def _file_of(module: ModuleType) -> str:

@@ -77,7 +77,7 @@ def binarize(
     result = Plan(tuple(decision.row() for decision in decisions), scale, accumulator, padding_value)
     if not result.binary:
         advice = "pass keep=None to binarize the edges too, or patterns that fit other layers"
-        if not any(decision.layer.eligible for decision in decisions):
+        if not any(not decision.layer.obstacle for decision in decisions):
             known = ", ".join(form.float_name() for form in FORMS)
             advice = f"only layers ({known}) whose weight is a plain float parameter of their own can be binary"
         raise ValueError(f"no layer would become binary:\n{result}\n{advice}")

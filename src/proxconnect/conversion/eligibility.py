@@ -68,11 +68,6 @@ class WeightLayer:
         names = () if self.form is None else self.form.float_weights(self.module)
         return tuple(p for name in names if (p := self.module._parameters.get(name)) is not None)
 
-    @property
-    def eligible(self) -> bool:
-        """True if it can become binary."""
-        return not self.obstacle
-
 
 def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[WeightLayer]:
     """List the modules of `model` that own a weight of two dimensions or more, except norms, in order of registration.
@@ -87,12 +82,12 @@ def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[
     owners: dict[int, list[str]] = {}  # qualified names by parameter, one per module and attribute that hold it
     for module, aliases in names.items():
         for key, parameter in module._parameters.items():
-            owners.setdefault(id(parameter), []).append(_join(aliases[0], key))
+            owners.setdefault(id(parameter), []).append(f"{aliases[0]}.{key}".removeprefix("."))
     layers = []
     for module, aliases in names.items():
-        if not _owns_weight(module):
-            continue
         form = binary_form(type(module))
+        if form is None and not _owns_weight(module):
+            continue
         obstacle = _obstacle(module, form, include) or _tie(module, form, aliases[0], owners)
         layers.append(WeightLayer(tuple(aliases), module, form, obstacle))
     return layers
@@ -134,20 +129,16 @@ def _is_integer(module: nn.Module) -> bool:
         return True
     if any(p.dim() >= 2 and not (p.is_floating_point() or p.is_complex()) for p in module.parameters(recurse=False)):
         return True
-    is_layer = binary_form(type(module)) is not None
-    stored = [b for b in module._buffers.values() if b is not None]
-    return is_layer and not any(_is_matrix(p) for p in module.parameters(recurse=False)) and any(
-        b.dtype in (torch.uint8, torch.int8) for b in stored
-    )  # fmt: skip
+    if binary_form(type(module)) is None or any(_is_matrix(p) for p in module.parameters(recurse=False)):
+        return False
+    return any(b is not None and b.dtype in (torch.uint8, torch.int8) for b in module._buffers.values())
 
 
 def _owns_weight(module: nn.Module) -> bool:
-    if binary_form(type(module)) is not None:
-        return True
     if _NORM.search(type(module).__name__) or isinstance(module, parametrize.ParametrizationList):
         return False
-    owned = {key: p for key, p in module._parameters.items() if p is not None}
-    return any(_is_matrix(p) or ("weight" in key and p.dim() >= 2) for key, p in owned.items())
+    owned = ((key, p) for key, p in module._parameters.items() if p is not None)
+    return any(_is_matrix(p) or ("weight" in key and p.dim() >= 2) for key, p in owned)
 
 
 def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Module], ...]) -> str:
@@ -194,7 +185,7 @@ def _recomputation(module: nn.Module, names: tuple[str, ...]) -> str:
 def _tie(module: nn.Module, form: Form | None, name: str, owners: dict[int, list[str]]) -> str:
     for key in ("weight",) if form is None else form.float_weights(module):
         weight = module._parameters.get(key)
-        others = [o for o in owners[id(weight)] if o != _join(name, key)] if weight is not None else []
+        others = [o for o in owners[id(weight)] if o != f"{name}.{key}".removeprefix(".")] if weight is not None else []
         if others:
             return f"tied to {others[0]}"
     return ""
@@ -203,7 +194,3 @@ def _tie(module: nn.Module, form: Form | None, name: str, owners: dict[int, list
 def _is_matrix(parameter: Tensor) -> bool:
     """Return True if at least two dimensions have more than one entry."""
     return sum(size > 1 for size in parameter.shape) >= 2
-
-
-def _join(module: str, attribute: str) -> str:
-    return f"{module}.{attribute}" if module else attribute

@@ -16,9 +16,6 @@ Keep = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
 """The layers that stay float: "edges", glob patterns (also with "edges" among them), a callable of name and module, or
 none (None)."""
 
-CATCH_ALL = "*"
-EDGES = "edges"
-
 
 def matches(layer: WeightLayer, pattern: str) -> bool:
     """Return True if the glob `pattern` fits a name of the layer; case counts, and `*` crosses dots."""
@@ -51,14 +48,14 @@ def require_match(
 def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str) -> dict[str, AnyPair | None]:
     """Return the pairs by pattern; ValueError for an unknown pair, or a pattern that fits no eligible layer."""
     if not isinstance(choice, Mapping):
-        return {CATCH_ALL: None if choice is None else resolve(choice)}
+        return {"*": None if choice is None else resolve(choice)}
     if not choice:
         raise ValueError(f"{argument}: the mapping is empty; pass a pair, or patterns such as {{'layer1.*': 'bnn++'}}")
     pairs: dict[str, AnyPair | None] = {}
     for pattern, pair in choice.items():
         found = require_match(pattern, layers, argument)
         pairs[pattern] = None if pair is None else resolve(pair)
-        if pair is not None and pattern != CATCH_ALL and not any(layer.eligible for layer in found):
+        if pair is not None and pattern != "*" and not any(not layer.obstacle for layer in found):
             first = found[0]
             raise ValueError(
                 f"{argument}: {pattern!r} fits only layers that stay float: {first.name}: {first.obstacle}"
@@ -71,15 +68,17 @@ def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, st
     if keep is None:
         return {}
     if callable(keep):
-        chosen = [layer for layer in layers if layer.eligible and any(keep(name, layer.module) for name in layer.names)]
+        chosen = [
+            layer for layer in layers if not layer.obstacle and any(keep(name, layer.module) for name in layer.names)
+        ]
         return dict.fromkeys((layer.name for layer in chosen), "keep: the callable chose it")
     if not isinstance(keep, Iterable):
         raise TypeError(f"keep takes 'edges', globs on layer names, a callable or None; got {keep!r}")
     words = [keep] if isinstance(keep, str) else list(keep)
-    patterns = [word for word in words if word != EDGES]
+    patterns = [word for word in words if word != "edges"]
     for pattern in patterns:
-        require_match(pattern, layers, "keep", words=(EDGES,))
-    reasons = edges() if EDGES in words else {}
+        require_match(pattern, layers, "keep", words=("edges",))
+    reasons = edges() if "edges" in words else {}
     for layer in layers:
         matched = first_match(layer, patterns)
         if matched is not None:

@@ -31,7 +31,7 @@ def unwrapped(optimizer: object) -> Optimizer:
 
 def owners(parameters: Iterable[Tensor]) -> dict[Tensor, BinaryLayer]:
     """Find the living binary layers that own latents among `parameters`, by latent."""
-    held: dict[Any, BinaryLayer] = {id(layer._parameters.get("latent")): layer for layer in list(LIVING)}
+    held = {id(layer._parameters.get("latent")): layer for layer in list(LIVING)}
     return {parameter: held[id(parameter)] for parameter in parameters if id(parameter) in held}
 
 
