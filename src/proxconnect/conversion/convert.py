@@ -1,8 +1,7 @@
 """Conversion of a float model into a binary one."""
 
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -73,8 +72,7 @@ def binarize(
         ['latent', 'bias']
     """
     require_module(model, "binarize(model, weights)")
-    decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
-    result = Plan(tuple(decision.row() for decision in decisions), scale, accumulator, padding_value)
+    result, decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
     if not result.binary:
         advice = "pass keep=None to binarize the edges too, or patterns that fit other layers"
         if not any(not decision.layer.obstacle for decision in decisions):
@@ -88,8 +86,15 @@ def binarize(
             "float by a mapping of `activations`",
             stacklevel=2,
         )
-    for decision in decisions:
-        decision.apply(scale, accumulator, padding_value)
+    for layer, pair, input_pair, _ in decisions:
+        if pair is None or layer.form is None:
+            continue
+        converted = layer.form.convert(
+            layer.module, weights=pair, activations=input_pair, scale=scale,
+            accumulator=None if input_pair is None else accumulator,
+        )  # fmt: skip
+        if isinstance(converted, BinaryConv) and input_pair is not None and converted.padding_mode == "zeros":
+            converted.set_padding_value(padding_value)
     call_every_layer(model)
     model.binarization = result  # type: ignore[assignment]  # torch types attributes as tensors or modules
     return model
@@ -116,37 +121,20 @@ def plan(
          2       Linear   float: edge: the last layer registered
     """
     require_module(model, "plan(model, weights)")
-    decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
-    return Plan(tuple(decision.row() for decision in decisions), scale, accumulator, padding_value)
+    return _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)[0]
 
 
-@dataclass(frozen=True)
-class _Decision:
+class _Decision(NamedTuple):
     layer: WeightLayer
     weights: AnyPair | None
     activations: AnyPair | None
     reason: str
 
-    def apply(self, scale: Scale, accumulator: Accumulator | None, padding_value: int) -> None:
-        if self.weights is None or self.layer.form is None:
-            return
-        layer = self.layer.form.convert(
-            self.layer.module, weights=self.weights, activations=self.activations, scale=scale,
-            accumulator=None if self.activations is None else accumulator,
-        )  # fmt: skip
-        if isinstance(layer, BinaryConv) and self.activations is not None and layer.padding_mode == "zeros":
-            layer.set_padding_value(padding_value)
-
-    def row(self) -> Row:
-        names, kind = self.layer.names, type(self.layer.module).__name__
-        weights, activations = (None if pair is None else pair.name for pair in (self.weights, self.activations))
-        return Row(names[0], kind, weights, activations, self.reason, names[1:])
-
 
 def _decide(
     model: nn.Module, weights: PairChoice, activations: PairChoice, scale: Scale, accumulator: Accumulator | None,
     keep: Keep, example: Any, padding_value: int, include: Include,
-) -> list[_Decision]:  # fmt: skip
+) -> tuple[Plan, list[_Decision]]:  # fmt: skip
     require_binary_input(accumulator, activations)
     if weights is None:
         raise TypeError("weights takes a pair or a mapping from patterns to pairs; got None")
@@ -171,7 +159,12 @@ def _decide(
     reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else traced_edges(flow))
     float_inputs = _float_inputs(model, flow)
     one_sign = set() if flow is None else flow.of_one_sign()
-    return [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs, one_sign) for layer in layers]
+    decisions = [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs, one_sign) for layer in layers]
+    rows = []
+    for layer, *pairs, reason in decisions:
+        weight_name, input_name = (None if pair is None else pair.name for pair in pairs)
+        rows.append(Row(layer.name, type(layer.module).__name__, weight_name, input_name, reason, layer.names[1:]))
+    return Plan(tuple(rows), scale, accumulator, padding_value), decisions
 
 
 def _float_inputs(model: nn.Module, flow: Flow | None) -> dict[nn.Module, str]:

@@ -7,7 +7,7 @@ the calls of the watched layers. The results of an operation get the union of th
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
@@ -117,29 +117,23 @@ class _Watch(TorchDispatchMode):
         handles: list[Any] = []
         try:
             for index, layer in enumerate(self.layers):
-                handles.append(layer.module.register_forward_pre_hook(self._before(index), with_kwargs=True))
-                handles.append(layer.module.register_forward_hook(self._after(index)))
+                handles.append(layer.module.register_forward_pre_hook(partial(self._before, index), with_kwargs=True))
+                handles.append(layer.module.register_forward_hook(partial(self._after, index)))
             handles.append(model.register_forward_pre_hook(self.enter, with_kwargs=True, prepend=True))
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _before(self, index: int) -> Any:
-        def hook(layer: nn.Module, args: Any, kwargs: Any) -> None:
-            inputs = tensors_in((args, kwargs))
-            self.active[index] = self._new_call(index, self._union(inputs), forward=True)
-            self.flow.calls[-1].one_sign = of_one_sign(inputs)
+    def _before(self, index: int, layer: nn.Module, args: Any, kwargs: Any) -> None:
+        inputs = tensors_in((args, kwargs))
+        self.active[index] = self._new_call(index, self._union(inputs), forward=True)
+        self.flow.calls[-1].one_sign = of_one_sign(inputs)
 
-        return hook
-
-    def _after(self, index: int) -> Any:
-        def hook(layer: nn.Module, args: Any, output: Any) -> None:
-            bit = self.active.pop(index)
-            for tensor in tensors_in(output):
-                self.taints[tensor] = self.taint_of(tensor) | bit
-
-        return hook
+    def _after(self, index: int, layer: nn.Module, args: Any, output: Any) -> None:
+        bit = self.active.pop(index)
+        for tensor in tensors_in(output):
+            self.taints[tensor] = self.taint_of(tensor) | bit
 
     def _new_call(self, index: int, upstream: int, forward: bool) -> int:
         self.flow.calls.append(Call(self.layers[index], upstream, forward))

@@ -22,11 +22,6 @@ SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 class BinaryProjection(BinaryParameter, ProjectionProduct):
     """An in-projection weight of attention, (out, in), whose rows may be split among several inputs."""
 
-    def __init__(self, parameter: nn.Parameter, **options: Any) -> None:
-        nn.Module.__init__(self)
-        self.latent = parameter
-        self._quantise_by(**options)
-
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """Project each of the n inputs, (…, in) to (…, out/n), with its share of the owner's bias."""
         return self.project(tuple(map(self.quantize_input, inputs)), *self.weight_factors(), bias)
@@ -161,15 +156,15 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
         shape = (q.shape[1], keys)
         if k.shape[0] != batch:
             raise ValueError(f"query has a batch of {batch}, key and value one of {k.shape[0]}")
-        if attn_mask is not None and attn_mask.shape not in (shape, (batch * self.num_heads, *shape)):
-            known = f"{shape} or {(batch * self.num_heads, *shape)}"
-            raise ValueError(f"attn_mask must be {known}; got {tuple(attn_mask.shape)}")
-        if padding is not None and padding.numel() != batch * keys:
-            raise ValueError(f"key_padding_mask must be {(batch, keys)}; got {tuple(padding.shape)}")
         if attn_mask is not None:
+            if attn_mask.shape not in (shape, (batch * self.num_heads, *shape)):
+                known = f"{shape} or {(batch * self.num_heads, *shape)}"
+                raise ValueError(f"attn_mask must be {known}; got {tuple(attn_mask.shape)}")
             added = _additive(attn_mask, q.dtype)
             merged = added[None, None] if added.dim() == 2 else added.unflatten(0, (-1, self.num_heads))
         if padding is not None:
+            if padding.numel() != batch * keys:
+                raise ValueError(f"key_padding_mask must be {(batch, keys)}; got {tuple(padding.shape)}")
             added = _additive(padding, q.dtype).reshape(batch, 1, 1, -1)
             merged = added if merged is None else merged + added
         return merged

@@ -29,7 +29,6 @@ class BinaryLayer(Product):
     """
 
     own_state: ClassVar[tuple[str, ...]] = ("latent", "weight_quantizer", "input_quantizer", "input_shift")
-    """The names of tensors and children that the float layer does not have."""
     latent: Tensor
     """The parameter: latent weights with the shape and dtype of the float layer's `weight`."""
     bias: Any

@@ -69,8 +69,7 @@ def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
     A fused optimizer skips a step if GradScaler set `found_inf`. torch.distributed.checkpoint makes an empty state by a
     step with learning rate 0.
     """
-    found_inf = getattr(optimizer, "found_inf", None)
-    if found_inf is not None and bool(found_inf):
+    if getattr(optimizer, "found_inf", None):
         return False
     return kwargs != {"closure": None} or any(float(group["lr"]) != 0 for group in optimizer.param_groups)
 

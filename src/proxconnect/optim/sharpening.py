@@ -84,7 +84,18 @@ class Sharpening:
         self._key, self._travelled = f"sharpening_{part}", f"sharpening_{part}_travelled"
         layers = stepped_layers(optimizer, model)
         self._courses = self._plan(layers, start, end)
-        self._attach()
+        attached = _attached.setdefault(optimizer, WeakValueDictionary())
+        for taken, other in attached.items():
+            if _PARTS[other.part] & _PARTS[part]:
+                raise ValueError(
+                    f"this optimizer already has a Sharpening of part {taken!r}, which would count each step twice: "
+                    "call its remove() first"
+                )
+        attached[part] = self
+        optimizer.param_groups[0].setdefault(self._key, 0)  # distributed checkpoints load existing keys only
+        if shape == "cumulative":
+            for group in optimizer.param_groups:
+                group.setdefault(self._travelled, 0.0)
         for course in self._courses:
             course.quantizer.scheduled = True
         self._hooks = (
@@ -144,20 +155,6 @@ class Sharpening:
         if not quantised:
             raise ValueError("no layer has binary activations: pass activations= to binarize(), or part='weights'")
         return courses
-
-    def _attach(self) -> None:
-        attached = _attached.setdefault(self.optimizer, WeakValueDictionary())
-        for part, other in attached.items():
-            if _PARTS[other.part] & _PARTS[self.part]:
-                raise ValueError(
-                    f"this optimizer already has a Sharpening of part {part!r}, which would count each step twice: "
-                    "call its remove() first"
-                )
-        attached[self.part] = self
-        self.optimizer.param_groups[0].setdefault(self._key, 0)  # distributed checkpoints load existing keys only
-        if self.shape == "cumulative":
-            for group in self.optimizer.param_groups:
-                group.setdefault(self._travelled, 0.0)
 
     @torch.no_grad()
     def _apply(self) -> None:

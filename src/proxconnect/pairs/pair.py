@@ -229,8 +229,9 @@ class Heuristic(ForwardBackward):
                 raise TypeError(f"{given_as} of {name!r} takes a callable of (x, μ), as prox.sign; got {given!r}")
         if sharpness is not None and not isinstance(sharpness, Sharpness):
             raise TypeError(f"sharpness of {name!r} takes a Sharpness(lowest, start, end) or None; got {sharpness!r}")
-        # In the order of the fields: torch.compile builds the pair again from them.
-        values = (name, _comparable(forward), _comparable(backward), sharpness, doc)
+        # Python compares bound methods by the identity of their object.
+        maps = [MethodMap(m.__self__, m.__name__) if isinstance(m, MethodType) else m for m in (forward, backward)]
+        values = (name, *maps, sharpness, doc)  # as the fields: torch.compile builds the pair again from them
         for part, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, part.name, value)
         object.__setattr__(self, "__doc__", doc or type(self).__doc__)
@@ -264,11 +265,6 @@ class Heuristic(ForwardBackward):
 def _require_name(name: object, call: str) -> None:
     if not isinstance(name, str):
         raise TypeError(f"{call} takes a string as name; got {name!r}")
-
-
-def _comparable(given: Map) -> Map:
-    """Wrap a bound method: Python compares those by the identity of their object."""
-    return MethodMap(given.__self__, given.__name__) if isinstance(given, MethodType) else given
 
 
 AnyPair = Pair | Heuristic

@@ -65,7 +65,12 @@ def form_of(pair: AnyPair) -> Form | None:
     value: Curve | None = _SIGN
     derivative: Curve | None = _SIGN
     if isinstance(pair, Heuristic):
-        value, derivative = (_SIGN if pair.is_sign else None), _slope_of(pair.backward_map)
+        mu, backward = None, pair.backward_map
+        if isinstance(backward, FixedMap):
+            mu, backward = backward.mu, backward.map
+        if not pair.is_sign or not isinstance(backward, MethodMap) or backward.method != "derivative":
+            return None
+        derivative = _curve_of(backward.owner, _TRANSFORMS, mu)
     elif pair.prox == proxes.identity:
         value = derivative = _curve_of(pair.transform, _TRANSFORMS)
     elif not pair.is_sign:
@@ -73,25 +78,14 @@ def form_of(pair: AnyPair) -> Form | None:
     return None if value is None or derivative is None else Form(pair, value, derivative, pair.slope)
 
 
-def _curve_of(part: object, curves: dict[type, Curve]) -> Curve | None:
+def _curve_of(part: object, curves: dict[type, Curve], mu: float | None = None) -> Curve | None:
+    """Look up the curve of a part, fixed at the μ of the part or else at `mu`."""
     if isinstance(part, proxes.FixedProx):
-        return _fixed(_curve_of(part.prox, curves), part.mu)
-    if isinstance(part, transforms.FixedTransform):
-        return _fixed(_curve_of(part.transform, curves), part.mu)
-    return curves.get(type(part))
-
-
-def _slope_of(backward: object) -> Curve | None:
-    if isinstance(backward, FixedMap):
-        return _fixed(_slope_of(backward.map), backward.mu)
-    if isinstance(backward, MethodMap) and backward.method == "derivative":
-        return _curve_of(backward.owner, _TRANSFORMS)
-    return None
-
-
-def _fixed(curve: Curve | None, mu: float) -> Curve | None:
-    """Fix a curve at `mu`, unless a part within has fixed it."""
-    return curve if curve is None or curve.fixed is not None else Curve(curve.number, mu)
+        mu, part = part.mu, part.prox
+    elif isinstance(part, transforms.FixedTransform):
+        mu, part = part.mu, part.transform
+    curve = curves.get(type(part))
+    return None if curve is None else Curve(curve.number, mu)
 
 
 class Rows(NamedTuple):

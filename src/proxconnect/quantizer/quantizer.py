@@ -17,7 +17,7 @@ from proxconnect._support.arguments import require_number
 from proxconnect.pairs import AnyPair, Sharpness, resolve
 from proxconnect.pairs.prox import sign
 from proxconnect.quantizer import compiled
-from proxconnect.quantizer.scales import Scales, least_squares, mean_magnitude, signed, wide
+from proxconnect.quantizer.scales import Scales, least_squares, signed, wide
 from proxconnect.quantizer.surrogate import Surrogate
 
 Scale = Literal["channel", "tensor", "learned"] | None
@@ -197,7 +197,10 @@ class Quantizer(nn.Module):
 
     def mean_magnitude(self, latent: Tensor) -> Tensor | None:
         """Return ᾱ = mean |w*| per channel or tensor, in float32 or wider, broadcastable; None without a scale."""
-        return None if self.scale is None else mean_magnitude(latent, self._shared_dims(latent))
+        if self.scale is None:
+            return None
+        magnitudes, dims = latent.abs().to(wide(latent)), self._shared_dims(latent)
+        return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch would reduce all for no dimension
 
     def hard_scale(self, latent: Tensor) -> Tensor | None:
         """Return the scale of the hard tensor in every mode, without gradient, broadcastable over `latent`."""
