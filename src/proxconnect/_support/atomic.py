@@ -15,10 +15,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file has the suffix of `path`. It is flushed to the disk before the renaming, and gets the permissions
     of the file that it replaces, or those of the umask. On any exception it is deleted and `path` stays as it was. Of
-    two writers the last to end wins. A symbolic link is followed.
-
-    Raises:
-        OSError: the directory is missing, not writable or full; the error names `path`.
+    two writers the last to end wins. A symbolic link is followed. An OSError of the disk names `path`.
     """
     with _aside(path) as aside:
         yield aside.temporary

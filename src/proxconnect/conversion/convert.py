@@ -10,7 +10,7 @@ from proxconnect._support.text import some
 from proxconnect.conversion.bypass import projections_out, takers
 from proxconnect.conversion.edges import registered_edges, traced_edges
 from proxconnect.conversion.eligibility import FORMS, WeightLayer, binary_form, survey
-from proxconnect.conversion.flow import Flow, trace
+from proxconnect.conversion.flow import trace
 from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept, resolve_choice
 from proxconnect.conversion.table import Plan, Row
 from proxconnect.layers import Accumulator
@@ -157,25 +157,18 @@ def _decide(
     watched = [layer for layer in layers if layer.form is not None]  # an edge may stay float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
     reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else traced_edges(flow))
-    float_inputs = _float_inputs(model, flow)
-    one_sign = set() if flow is None else flow.of_one_sign()
+    bypassed, one_sign = (set(), set()) if flow is None else (flow.bypassed(), flow.of_one_sign())
+    float_inputs = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
+    attention_of = projections_out(model)
+    for module in bypassed:
+        if module not in attention_of or attention_of[module] in bypassed:
+            float_inputs.setdefault(module, "its forward is bypassed")
     decisions = [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs, one_sign) for layer in layers]
     rows = []
     for layer, *pairs, reason in decisions:
         weight_name, input_name = (None if pair is None else pair.name for pair in pairs)
         rows.append(Row(layer.name, type(layer.module).__name__, weight_name, input_name, reason, layer.names[1:]))
     return Plan(tuple(rows), scale, accumulator, padding_value), decisions
-
-
-def _float_inputs(model: nn.Module, flow: Flow | None) -> dict[nn.Module, str]:
-    """Map the layers whose input cannot be quantised, because nothing calls their forward, to the reason."""
-    reasons = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
-    bypassed = set() if flow is None else flow.bypassed()
-    attention_of = projections_out(model)
-    for module in bypassed:
-        if module not in attention_of or attention_of[module] in bypassed:
-            reasons.setdefault(module, "its forward is bypassed")
-    return reasons
 
 
 def _decision(

@@ -51,7 +51,7 @@ class Flow:
 
     def ancestors(self, taint: int) -> list[tuple[int, Call]]:
         """List the calls in `taint`, each with its bit."""
-        bits = ((1 << (index + _FIRST_CALL_BIT), call) for index, call in enumerate(self.calls))
+        bits = ((1 << index, call) for index, call in enumerate(self.calls, _FIRST_CALL_BIT))
         return [(bit, call) for bit, call in bits if taint & bit]
 
     def bypassed(self) -> set[nn.Module]:

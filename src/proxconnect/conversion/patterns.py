@@ -17,14 +17,9 @@ Keep = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
 none (None)."""
 
 
-def matches(layer: WeightLayer, pattern: str) -> bool:
-    """Return True if the glob `pattern` fits a name of the layer; case counts, and `*` crosses dots."""
-    return any(fnmatchcase(name, pattern) for name in layer.names)
-
-
 def first_match(layer: WeightLayer, patterns: Iterable[str]) -> str | None:
-    """Return the first of `patterns` that fits the layer."""
-    return next((pattern for pattern in patterns if matches(layer, pattern)), None)
+    """Return the first of the globs that fits a name of the layer; case counts, and `*` crosses dots."""
+    return next((glob for glob in patterns if any(fnmatchcase(name, glob) for name in layer.names)), None)
 
 
 def require_match(
@@ -33,7 +28,7 @@ def require_match(
     """Return the layers that `pattern` fits; ValueError with close matches, also among `words`, if there is none."""
     if not isinstance(pattern, str):
         raise TypeError(f"{argument}: a pattern is a string, a glob on layer names; got {type(pattern).__name__}")
-    found = [layer for layer in layers if matches(layer, pattern)]
+    found = [layer for layer in layers if first_match(layer, [pattern]) is not None]
     if found:
         return found
     names = [*words, *(name for layer in layers for name in layer.names)]

@@ -46,10 +46,9 @@ class BinaryLayer(Product):
         require_binary_input(accumulator, activations)
         device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ
         quantizer = Quantizer(weights, scale, channel_dims=self.channel_dims, magnitude=UNSCALED_MAGNITUDE)
-        inputs = None if activations is None else Quantizer(activations, None)
         self.weight_quantizer = quantizer.to(device, dtype)
+        self.input_quantizer = None if activations is None else Quantizer(activations, None).to(device, dtype)
         self.weight_quantizer.start_scale(self.by_channel(self.latent))
-        self.input_quantizer = None if inputs is None else inputs.to(device, dtype)
         self.input_shift = None
         if accumulator is not None:
             self.accumulator = accumulator

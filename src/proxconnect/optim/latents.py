@@ -36,11 +36,7 @@ def owners(parameters: Iterable[Tensor]) -> dict[Tensor, BinaryLayer]:
 
 
 def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
-    """Return the binary layers of `model` whose latents `optimizer` moves, by qualified name.
-
-    Raises:
-        ValueError: the model has no binary layer, or the optimizer holds none of their latents.
-    """
+    """Return the binary layers of `model` whose latents `optimizer` moves, by qualified name; ValueError for none."""
     require_module(model, "this call, with the optimizer first,")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if not layers:

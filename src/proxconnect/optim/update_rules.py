@@ -73,7 +73,9 @@ class UpdateRule:
         _attached.add(optimizer)
         self._quantizers = [layer.weight_quantizer for layer in layers.values()]
         # Keep the parameters that the optimizer holds, because FSDP2 replaces those of the layers between two steps.
-        self._overwritten = {layer.latent: layer for layer in layers.values() if overwrites and _is_moved(layer)}
+        # P = id would move nothing, and only add the rounding errors of ᾱ·(w*/ᾱ).
+        moved = (m for m in layers.values() if getattr(m.weight_quantizer.pair, "prox", prox.identity) != prox.identity)
+        self._overwritten = {layer.latent: layer for layer in moved if overwrites}
         for quantizer in self._quantizers:
             quantizer.trains_latent = not quantises
         self._hooks: tuple[RemovableHandle, ...] = (
@@ -224,9 +226,3 @@ def prox_point(quantizer: Quantizer, latent: Tensor) -> Tensor:
     x = latent / torch.where(alpha_bar == 0, 1.0, alpha_bar)
     mu = quantizer.mu.to(x.device, x.dtype)  # FSDP2 may keep the latents, but not μ, on the host
     return (alpha_bar * pair.prox(x, mu)).to(latent.dtype)
-
-
-def _is_moved(layer: BinaryLayer) -> bool:
-    """Return True if overwriting moves a latent; P = id would only add the rounding errors of ᾱ·(w*/ᾱ)."""
-    pair = layer.weight_quantizer.pair
-    return isinstance(pair, Pair) and pair.prox != prox.identity

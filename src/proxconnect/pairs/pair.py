@@ -112,7 +112,8 @@ class Pair(ForwardBackward):
     doc: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _require_name(self.name, "Pair(name, prox, transform)")
+        if not isinstance(self.name, str):
+            raise TypeError(f"Pair(name, prox, transform) takes a string as name; got {self.name!r}")
         for part, kind, usual in ((self.prox, Prox, "prox.parq"), (self.transform, Transform, "transform.hardtanh")):
             if not isinstance(part, kind):
                 raise TypeError(
@@ -223,7 +224,8 @@ class Heuristic(ForwardBackward):
     def __init__(
         self, name: str, forward: Map, backward: Map, sharpness: Sharpness | None = None, doc: str = ""
     ) -> None:
-        _require_name(name, "Heuristic(name, forward, backward)")
+        if not isinstance(name, str):
+            raise TypeError(f"Heuristic(name, forward, backward) takes a string as name; got {name!r}")
         for given_as, given in (("forward", forward), ("backward", backward)):
             if not callable(given):
                 raise TypeError(f"{given_as} of {name!r} takes a callable of (x, μ), as prox.sign; got {given!r}")
@@ -260,11 +262,6 @@ class Heuristic(ForwardBackward):
             backward=FixedMap(self.backward_map, mu),
             doc=self.doc,
         )
-
-
-def _require_name(name: object, call: str) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"{call} takes a string as name; got {name!r}")
 
 
 AnyPair = Pair | Heuristic

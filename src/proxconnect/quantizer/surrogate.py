@@ -29,10 +29,8 @@ class Surrogate(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Save the inputs of B."""
         latent, _, mask, divisor, factor, mu, ctx.pair = inputs
-        if ctx.pair.slope == "any":
-            ctx.save_for_backward(factor, mask, latent, divisor, mu)
-        else:
-            ctx.save_for_backward(factor, mask, None, None, None)
+        arguments = (latent, divisor, mu) if ctx.pair.slope == "any" else (None, None, None)
+        ctx.save_for_backward(factor, mask, *arguments)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -51,5 +49,4 @@ def multiplied(gradient: Tensor, slope: Tensor | None, factor: Tensor | None) ->
 
 
 # torch binds the inputs to the signature at every call; this saves making it each time.
-
 Surrogate.forward.__signature__ = inspect.signature(Surrogate.forward)  # type: ignore[attr-defined]  # `inspect` reads it
