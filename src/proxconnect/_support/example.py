@@ -40,10 +40,7 @@ def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module of `model` into evaluation mode, and restore training flags, buffers and the random state.
-
-    The flags are set directly, because an overridden `eval()` may do more, such as merging weights.
-    """
+    """Put every module of `model` into evaluation mode, and restore training flags, buffers and the random state."""
     flags = [(module, module.training) for module in model.modules()]
     held = [(module, name, b) for module, _ in flags for name, b in module._buffers.items() if b is not None]
     buffers = [(module, name, b, b.detach().clone(), b._version) for module, name, b in held]
@@ -53,7 +50,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         try:
             torch.backends.mha.set_fastpath_enabled(False)
             for module, _ in flags:
-                module.training = False
+                module.training = False  # an overridden `eval()` may do more, such as merging weights
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast_path)

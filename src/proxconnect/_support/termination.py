@@ -49,10 +49,7 @@ class Notice:
 
 
 def ignore_first_sigterm() -> None:
-    """Ignore the first SIGTERM; the second ends the process.
-
-    A scheduler sends SIGTERM to helper processes too, which the main process still needs.
-    """
+    """Ignore the first SIGTERM, which schedulers send to helper processes too; the second ends the process."""
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 

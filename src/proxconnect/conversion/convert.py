@@ -185,5 +185,4 @@ def _decision(
     input_pair = None if input_pattern is None else activations[input_pattern]
     if input_pair is not None and layer.module in float_inputs:
         return _Decision(layer, pair, None, float_inputs[layer.module])
-    is_constant = input_pair is not None and layer.module in one_sign
-    return _Decision(layer, pair, input_pair, ONE_SIGN if is_constant else "")
+    return _Decision(layer, pair, input_pair, ONE_SIGN if input_pair and layer.module in one_sign else "")

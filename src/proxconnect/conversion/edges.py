@@ -41,8 +41,7 @@ def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, s
         heads = named if isinstance(named, tuple | list) else (named,)
         modules = {module for head in heads if isinstance(head, nn.Module) for module in head.modules()}
         edges.update({layer.name: f"edge: {getter}() names it" for layer in known if layer.module in modules})
-    first = known[0]
-    before = layers[: layers.index(first)]
+    before = layers[: layers.index(known[0])]
     if not any(isinstance(layer.module, nn.Embedding | nn.EmbeddingBag) for layer in before):
-        edges[first.name] = "edge: the first layer registered"
+        edges[known[0].name] = "edge: the first layer registered"
     return edges

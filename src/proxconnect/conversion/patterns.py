@@ -51,10 +51,8 @@ def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str)
         found = require_match(pattern, layers, argument)
         pairs[pattern] = None if pair is None else resolve(pair)
         if pair is not None and pattern != "*" and not any(not layer.obstacle for layer in found):
-            first = found[0]
-            raise ValueError(
-                f"{argument}: {pattern!r} fits only layers that stay float: {first.name}: {first.obstacle}"
-            )
+            obstacle = f"{found[0].name}: {found[0].obstacle}"
+            raise ValueError(f"{argument}: {pattern!r} fits only layers that stay float: {obstacle}")
     return pairs
 
 

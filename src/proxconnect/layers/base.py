@@ -121,9 +121,7 @@ class BinaryLayer(Product):
     @property
     def scales_sums(self) -> bool:
         """True for the sums of an accumulator, unless weights are float, and for sums of hard signs."""
-        if self.accumulator is not None:
-            return not self.weight_quantizer.is_float
-        return self.sums_integers
+        return self.sums_integers if self.accumulator is None else not self.weight_quantizer.is_float
 
     @property
     def sums_integers(self) -> bool:

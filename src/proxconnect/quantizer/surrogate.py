@@ -10,10 +10,7 @@ from proxconnect.pairs import AnyPair
 
 
 class Surrogate(torch.autograd.Function):
-    """`value` forward, factor·B_μ(latent/divisor)·g backward.
-
-    The step saves nothing if B = 1, the mask if B is an indicator, and otherwise the latent.
-    """
+    """`value` forward, factor·B_μ(latent/divisor)·g backward; it saves the mask or the latent only if B needs it."""
 
     generate_vmap_rule = True
 
