@@ -15,10 +15,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file has the suffix of `path`. It is flushed to the disk before the renaming, and gets the permissions
     of the file that it replaces, or those of the umask. On any exception it is deleted and `path` stays as it was. Of
-    two writers the last to end wins. A symbolic link is followed.
-
-    Raises:
-        OSError: the directory is missing, not writable or full; the error names `path`.
+    two writers the last to end wins. A symbolic link is followed. An OSError of the disk names `path`.
     """
     with _aside(path) as aside:
         yield aside.temporary
@@ -120,7 +117,8 @@ def _aside(path: str | os.PathLike[str]) -> Iterator[_Aside]:
     token = secrets.token_hex(8)
     temporary = target.with_name(f".{token}{target.suffix}")
     try:
-        permissions = _create(temporary, target)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        permissions = (target if target.exists() else temporary).stat().st_mode & 0o777
         yield _Aside(target, temporary, target.with_name(f".{token}.old{target.suffix}"), permissions)
     except BaseException as error:
         with suppress(OSError):  # it would hide the first error
@@ -128,12 +126,3 @@ def _aside(path: str | os.PathLike[str]) -> Iterator[_Aside]:
         if isinstance(error, OSError) and error.errno and error.filename in (None, temporary, str(temporary)):
             raise write_error(error, target) from error
         raise
-
-
-def _create(temporary: Path, target: Path) -> int:
-    """Make the temporary file, and return the permissions for the end."""
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    try:
-        return (target if target.exists() else temporary).stat().st_mode & 0o777
-    finally:
-        os.close(descriptor)

@@ -16,7 +16,7 @@ def run(model: nn.Module, example: Any) -> Any:
     `example` is a tensor, a tuple of positional arguments, a mapping of keyword arguments, or another object that the
     model takes as its only argument. Training flags, buffers and the random state are restored, also on an exception.
     """
-    with torch.inference_mode(False), torch.no_grad(), evaluating(model):
+    with torch.inference_mode(False), torch.no_grad(), _evaluating(model):
         args, kwargs = arguments(model, example)
         try:
             return model(*args, **kwargs)
@@ -39,41 +39,28 @@ def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module of `model` into evaluation mode, and restore training flags, buffers and the random state.
-
-    The flags are set directly, because an overridden `eval()` may do more, such as merging weights.
-    """
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module of `model` into evaluation mode, and restore training flags, buffers and the random state."""
     flags = [(module, module.training) for module in model.modules()]
-    buffers = [_Saved(module, name, b) for module, _ in flags for name, b in module._buffers.items() if b is not None]
+    held = [(module, name, b) for module, _ in flags for name, b in module._buffers.items() if b is not None]
+    buffers = [(module, name, b, b.detach().clone(), b._version) for module, name, b in held]
     gpus = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     fast_path = torch.backends.mha.get_fastpath_enabled()  # it would hide the weights that it takes
     with torch.random.fork_rng(devices=gpus):
         try:
             torch.backends.mha.set_fastpath_enabled(False)
             for module, _ in flags:
-                module.training = False
+                module.training = False  # an overridden `eval()` may do more, such as merging weights
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast_path)
             for module, flag in flags:
                 module.training = flag
-            for buffer in buffers:
-                buffer.restore()
-
-
-class _Saved:
-    """A buffer and its values."""
-
-    def __init__(self, module: nn.Module, name: str, buffer: Tensor) -> None:
-        self.module, self.name, self.buffer = module, name, buffer
-        self.values, self.version = buffer.detach().clone(), buffer._version
-
-    def restore(self) -> None:
-        self.module._buffers[self.name] = self.buffer
-        if self.buffer._version != self.version:
-            with torch.no_grad():
-                self.buffer.copy_(self.values)
+            for module, name, buffer, values, version in buffers:
+                module._buffers[name] = buffer
+                if buffer._version != version:
+                    with torch.no_grad():
+                        buffer.copy_(values)
 
 
 def of_one_sign(tensors: list[Tensor]) -> bool:

@@ -12,17 +12,12 @@ class MissingExtraError(ImportError):
 
 
 def require(module: str, extra: str) -> Any:
-    """Import and return `module`.
-
-    Raises:
-        MissingExtraError: its package is not installed; the message has the `pip install` line of `extra`. An
-            ImportError inside an installed package passes unchanged.
-    """
+    """Import and return `module`; MissingExtraError, with the `pip install` line of `extra`, without its package."""
     package = module.partition(".")[0]
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != package:
+        if error.name != package:  # an error inside an installed package
             raise
         raise MissingExtraError(
             f"{DISTRIBUTIONS.get(package, package)} is not installed; run: pip install 'proxconnect[{extra}]'",

@@ -45,17 +45,11 @@ class Notice:
     def listen(self) -> None:
         """Note SIGTERM from now on, until another handler is set; no effect in threads other than the main one."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._note)
-
-    def _note(self, *_: Any) -> None:
-        self.came = True
+            signal.signal(signal.SIGTERM, lambda *_: setattr(self, "came", True))
 
 
 def ignore_first_sigterm() -> None:
-    """Ignore the first SIGTERM; the second ends the process.
-
-    A scheduler sends SIGTERM to helper processes too, which the main process still needs.
-    """
+    """Ignore the first SIGTERM, which schedulers send to helper processes too; the second ends the process."""
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 

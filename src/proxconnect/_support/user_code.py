@@ -43,14 +43,22 @@ def load(path: str) -> Any:
         raise LoadError(
             f"{path!r} is no MODULE:NAME, as in my_module:my_pair, which names what `import my_module` finds"
         )
-    module = _import(module_name)
+    with guarded(f"importing {module_name!r}"):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise
+            raise LoadError(_not_found(error.name)) from None
     found: Any = module
     for name in attributes.split("."):
         with guarded(f"reading {name!r} of {path!r}"):
             if not hasattr(found, name):
                 where = f" ({_file_of(module)})" if found is module else ""
                 near = get_close_matches(name, [n for n in dir(found) if not n.startswith("__")], cutoff=0.5)
-                raise LoadError(f"{_title(found, path)}{where} has no {name!r}{_did_you_mean(near)}")
+                is_module = isinstance(found, ModuleType)
+                title = f"module {found.__name__!r}" if is_module else f"{path!r}: {type(found).__name__}"
+                raise LoadError(f"{title}{where} has no {name!r}{_did_you_mean(near)}")
             found = getattr(found, name)
     return found
 
@@ -87,16 +95,6 @@ def file_of(path: str) -> str:
     return _file_of(sys.modules[path.partition(":")[0]])
 
 
-def _import(name: str) -> ModuleType:
-    with guarded(f"importing {name!r}"):
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise
-            raise LoadError(_not_found(error.name)) from None
-
-
 def _not_found(name: str) -> str:
     """Describe a missing module: its name, the searched folders, and files with similar names."""
     parent, _, own = name.rpartition(".")
@@ -110,10 +108,6 @@ def _not_found(name: str) -> str:
 
 def _did_you_mean(names: list[str]) -> str:
     return f": did you mean {' or '.join(map(repr, names))}?" if names else ""
-
-
-def _title(found: object, path: str) -> str:
-    return f"module {found.__name__!r}" if isinstance(found, ModuleType) else f"{path!r}: {type(found).__name__}"
 
 
 def _file_of(module: ModuleType) -> str:

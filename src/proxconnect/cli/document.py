@@ -3,14 +3,13 @@
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
-
-from proxconnect._support.json_numbers import finite
 
 HELP = "print one JSON document, and all else on stderr"
 
@@ -40,7 +39,7 @@ def write(document: Any) -> None:
 def plain(value: Any) -> Any:
     """Turn a value into what JSON can hold; NaN and infinity become None."""
     if isinstance(value, float):
-        return finite(value)
+        return value if math.isfinite(value) else None
     if isinstance(value, str | int | None):
         return value
     if isinstance(value, Path):

@@ -22,10 +22,7 @@ def takers(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def projections_out(model: nn.Module) -> dict[nn.Module, nn.Module]:
-    """Map the `out_proj` of each `nn.MultiheadAttention` in `model`, which takes its weight, to that module.
-
-    If their inputs become binary, `call_every_layer` makes the modules call them.
-    """
+    """Map the `out_proj` of each `nn.MultiheadAttention` to that module, which `call_every_layer` lets call it."""
     attentions = (m for m in model.modules() if isinstance(m, nn.MultiheadAttention))
     return {m.out_proj: m for m in attentions if _definer_of_forward(type(m)) is nn.MultiheadAttention}
 

@@ -1,8 +1,7 @@
 """Conversion of a float model into a binary one."""
 
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -11,7 +10,7 @@ from proxconnect._support.text import some
 from proxconnect.conversion.bypass import projections_out, takers
 from proxconnect.conversion.edges import registered_edges, traced_edges
 from proxconnect.conversion.eligibility import FORMS, WeightLayer, binary_form, survey
-from proxconnect.conversion.flow import Flow, trace
+from proxconnect.conversion.flow import trace
 from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept, resolve_choice
 from proxconnect.conversion.table import Plan, Row
 from proxconnect.layers import Accumulator
@@ -73,14 +72,29 @@ def binarize(
         ['latent', 'bias']
     """
     require_module(model, "binarize(model, weights)")
-    require_binary_input(accumulator, activations)
-    decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
-    result = _plan(decisions, scale, accumulator, padding_value)
+    result, decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
     if not result.binary:
-        raise ValueError(f"no layer would become binary:\n{result}\n{_advice(decisions)}")
-    _warn_of_one_sign([row.name for row in result.rows if row.reason == ONE_SIGN])
-    for decision in decisions:
-        decision.apply(scale, accumulator, padding_value)
+        advice = "pass keep=None to binarize the edges too, or patterns that fit other layers"
+        if not any(not decision.layer.obstacle for decision in decisions):
+            known = ", ".join(form.float_name() for form in FORMS)
+            advice = f"only layers ({known}) whose weight is a plain float parameter of their own can be binary"
+        raise ValueError(f"no layer would become binary:\n{result}\n{advice}")
+    if constant := [row.name for row in result.rows if row.reason == ONE_SIGN]:
+        warnings.warn(
+            f"on the example the input of {some(constant)} has one sign only, as a ReLU leaves it: binary it is the "
+            "same for every example and says nothing. Put batch norm, PReLU or Hardtanh before it instead, or leave it "
+            "float by a mapping of `activations`",
+            stacklevel=2,
+        )
+    for layer, pair, input_pair, _ in decisions:
+        if pair is None or layer.form is None:
+            continue
+        converted = layer.form.convert(
+            layer.module, weights=pair, activations=input_pair, scale=scale,
+            accumulator=None if input_pair is None else accumulator,
+        )  # fmt: skip
+        if isinstance(converted, BinaryConv) and input_pair is not None and converted.padding_mode == "zeros":
+            converted.set_padding_value(padding_value)
     call_every_layer(model)
     model.binarization = result  # type: ignore[assignment]  # torch types attributes as tensors or modules
     return model
@@ -107,64 +121,54 @@ def plan(
          2       Linear   float: edge: the last layer registered
     """
     require_module(model, "plan(model, weights)")
-    require_binary_input(accumulator, activations)
-    decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
-    return _plan(decisions, scale, accumulator, padding_value)
+    return _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)[0]
 
 
-@dataclass(frozen=True)
-class _Decision:
+class _Decision(NamedTuple):
     layer: WeightLayer
     weights: AnyPair | None
     activations: AnyPair | None
     reason: str
 
-    def apply(self, scale: Scale, accumulator: Accumulator | None, padding_value: int) -> None:
-        if self.weights is None or self.layer.form is None:
-            return
-        layer = self.layer.form.convert(
-            self.layer.module, weights=self.weights, activations=self.activations, scale=scale,
-            accumulator=None if self.activations is None else accumulator,
-        )  # fmt: skip
-        if isinstance(layer, BinaryConv) and self.activations is not None and layer.padding_mode == "zeros":
-            layer.set_padding_value(padding_value)
-
-    def row(self) -> Row:
-        names, kind = self.layer.names, type(self.layer.module).__name__
-        weights, activations = (None if pair is None else pair.name for pair in (self.weights, self.activations))
-        return Row(names[0], kind, weights, activations, self.reason, names[1:])
-
 
 def _decide(
     model: nn.Module, weights: PairChoice, activations: PairChoice, scale: Scale, accumulator: Accumulator | None,
     keep: Keep, example: Any, padding_value: int, include: Include,
-) -> list[_Decision]:  # fmt: skip
+) -> tuple[Plan, list[_Decision]]:  # fmt: skip
+    require_binary_input(accumulator, activations)
     if weights is None:
         raise TypeError("weights takes a pair or a mapping from patterns to pairs; got None")
-    classes = _checked_include(include)
+    classes = tuple(include) if isinstance(include, tuple | list) else (include,)
+    for cls in classes:
+        if not isinstance(cls, type) or binary_form(cls) is None:
+            raise TypeError(f"include takes subclasses of the layers that have a binary form; got {cls!r}")
     layers = survey(model, classes)
     weight_pairs = resolve_choice(weights, layers, "weights")
     input_pairs = resolve_choice(activations, layers, "activations")
     for pair in weight_pairs.values():
         Quantizer(pair or "bc", scale)  # raises for an unknown scale, and for one that the pair cannot have
-    _require_binary_inputs(accumulator, padding_value, input_pairs)
+    require_padding_value(padding_value)
+    if padding_value and not any(input_pairs.values()):
+        raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
+    if accumulator is not None and all(pair is None or pair.is_identity for pair in input_pairs.values()):
+        raise ValueError(
+            "an accumulator holds integer sums, but `activations` makes no input binary: name a pair there"
+        )
     watched = [layer for layer in layers if layer.form is not None]  # an edge may stay float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
     reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else traced_edges(flow))
-    float_inputs = _float_inputs(model, flow)
-    one_sign = set() if flow is None else flow.of_one_sign()
-    return [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs, one_sign) for layer in layers]
-
-
-def _float_inputs(model: nn.Module, flow: Flow | None) -> dict[nn.Module, str]:
-    """Map the layers whose input cannot be quantised, because nothing calls their forward, to the reason."""
-    reasons = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
-    bypassed = set() if flow is None else flow.bypassed()
+    bypassed, one_sign = (set(), set()) if flow is None else (flow.bypassed(), flow.of_one_sign())
+    float_inputs = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
     attention_of = projections_out(model)
     for module in bypassed:
         if module not in attention_of or attention_of[module] in bypassed:
-            reasons.setdefault(module, "its forward is bypassed")
-    return reasons
+            float_inputs.setdefault(module, "its forward is bypassed")
+    decisions = [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs, one_sign) for layer in layers]
+    rows = []
+    for layer, *pairs, reason in decisions:
+        weight_name, input_name = (None if pair is None else pair.name for pair in pairs)
+        rows.append(Row(layer.name, type(layer.module).__name__, weight_name, input_name, reason, layer.names[1:]))
+    return Plan(tuple(rows), scale, accumulator, padding_value), decisions
 
 
 def _decision(
@@ -172,57 +176,13 @@ def _decision(
     kept_for: dict[str, str], float_inputs: dict[nn.Module, str], one_sign: set[nn.Module],
 ) -> _Decision:  # fmt: skip
     pattern = first_match(layer, weights)
+    pair = None if pattern is None else weights[pattern]
     reason = layer.obstacle or kept_for.get(layer.name, "")
-    if not reason and pattern is None:
-        reason = "weights: no pattern fits it"
-    if not reason and pattern is not None and weights[pattern] is None:
-        reason = f"weights: {pattern!r} says float"
-    if reason or pattern is None:
-        return _Decision(layer, None, None, reason)
+    if reason or pair is None:
+        unfit = "weights: no pattern fits it" if pattern is None else f"weights: {pattern!r} says float"
+        return _Decision(layer, None, None, reason or unfit)
     input_pattern = first_match(layer, activations)
     input_pair = None if input_pattern is None else activations[input_pattern]
     if input_pair is not None and layer.module in float_inputs:
-        return _Decision(layer, weights[pattern], None, float_inputs[layer.module])
-    is_constant = input_pair is not None and layer.module in one_sign
-    return _Decision(layer, weights[pattern], input_pair, ONE_SIGN if is_constant else "")
-
-
-def _plan(decisions: list[_Decision], scale: Scale, accumulator: Accumulator | None, padding_value: int) -> Plan:
-    return Plan(tuple(decision.row() for decision in decisions), scale, accumulator, padding_value)
-
-
-def _checked_include(include: Include) -> tuple[type[nn.Module], ...]:
-    classes = tuple(include) if isinstance(include, tuple | list) else (include,)
-    for cls in classes:
-        if not isinstance(cls, type) or binary_form(cls) is None:
-            raise TypeError(f"include takes subclasses of the layers that have a binary form; got {cls!r}")
-    return classes
-
-
-def _require_binary_inputs(
-    accumulator: Accumulator | None, padding_value: int, activations: dict[str, AnyPair | None]
-) -> None:
-    require_padding_value(padding_value)
-    if padding_value and not any(activations.values()):
-        raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
-    if accumulator is not None and all(pair is None or pair.is_identity for pair in activations.values()):
-        raise ValueError(
-            "an accumulator holds integer sums, but `activations` makes no input binary: name a pair there"
-        )
-
-
-def _warn_of_one_sign(names: list[str]) -> None:
-    if names:
-        warnings.warn(
-            f"on the example the input of {some(names)} has one sign only, as a ReLU leaves it: binary it is the same "
-            "for every example and says nothing. Put batch norm, PReLU or Hardtanh before it instead, or leave it "
-            "float by a mapping of `activations`",
-            stacklevel=3,
-        )
-
-
-def _advice(decisions: list[_Decision]) -> str:
-    if not any(decision.layer.eligible for decision in decisions):
-        known = ", ".join(form.float_name() for form in FORMS)
-        return f"only layers ({known}) whose weight is a plain float parameter of their own can be binary"
-    return "pass keep=None to binarize the edges too, or patterns that fit other layers"
+        return _Decision(layer, pair, None, float_inputs[layer.module])
+    return _Decision(layer, pair, input_pair, ONE_SIGN if input_pair and layer.module in one_sign else "")

@@ -1,19 +1,12 @@
 """The edge layers of a network: those that see its raw input and those that make an output."""
 
-from collections.abc import Callable
 from functools import reduce
 from operator import or_
-from typing import Any
 
 from torch import nn
 
 from proxconnect.conversion.eligibility import WeightLayer
 from proxconnect.conversion.flow import RAW, Flow
-
-INPUT = "edge: sees the raw input"
-OUTPUT = "edge: makes an output"
-FIRST = "edge: the first layer registered"
-LAST = "edge: the last layer registered"
 
 
 def traced_edges(flow: Flow) -> dict[str, str]:
@@ -22,11 +15,11 @@ def traced_edges(flow: Flow) -> dict[str, str]:
     A layer sees the raw input if one of its calls has the input upstream, but no watched layer and no embedding of the
     input. It makes an output if the output depends on it, and on no watched layer that has it upstream.
     """
-    edges = {call.layer.name: INPUT for call in flow.calls if call.upstream == RAW}
+    edges = {call.layer.name: "edge: sees the raw input" for call in flow.calls if call.upstream == RAW}
     for taint in set(flow.outputs):
         ancestors = flow.ancestors(taint)
         upstream = reduce(or_, (call.upstream for _, call in ancestors), 0)
-        edges.update({call.layer.name: OUTPUT for bit, call in ancestors if not upstream & bit})
+        edges.update({call.layer.name: "edge: makes an output" for bit, call in ancestors if not upstream & bit})
     return edges
 
 
@@ -39,24 +32,16 @@ def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, s
     known = [layer for layer in layers if layer.form is not None]
     if not known:
         return {}
-    edges = {known[-1].name: LAST}
+    edges = {known[-1].name: "edge: the last layer registered"}
     for getter in ("get_classifier", "get_output_embeddings"):
-        named = _modules_of(getattr(model, getter, None))
-        edges.update({layer.name: f"edge: {getter}() names it" for layer in known if layer.module in named})
-    first = known[0]
-    before = layers[: layers.index(first)]
+        try:
+            named = getattr(model, getter)()
+        except (TypeError, AttributeError, NotImplementedError):  # takes arguments, or only subclasses have it
+            continue
+        heads = named if isinstance(named, tuple | list) else (named,)
+        modules = {module for head in heads if isinstance(head, nn.Module) for module in head.modules()}
+        edges.update({layer.name: f"edge: {getter}() names it" for layer in known if layer.module in modules})
+    before = layers[: layers.index(known[0])]
     if not any(isinstance(layer.module, nn.Embedding | nn.EmbeddingBag) for layer in before):
-        edges[first.name] = FIRST
+        edges[known[0].name] = "edge: the first layer registered"
     return edges
-
-
-def _modules_of(getter: Callable[[], Any] | None) -> set[nn.Module]:
-    """Return all modules in the result of `getter`, a module or several."""
-    if getter is None:
-        return set()
-    try:
-        named = getter()
-    except (TypeError, AttributeError, NotImplementedError):  # takes arguments, or only subclasses have it
-        return set()
-    heads = named if isinstance(named, tuple | list) else (named,)
-    return {module for head in heads if isinstance(head, nn.Module) for module in head.modules()}

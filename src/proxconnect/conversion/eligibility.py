@@ -68,11 +68,6 @@ class WeightLayer:
         names = () if self.form is None else self.form.float_weights(self.module)
         return tuple(p for name in names if (p := self.module._parameters.get(name)) is not None)
 
-    @property
-    def eligible(self) -> bool:
-        """True if it can become binary."""
-        return not self.obstacle
-
 
 def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[WeightLayer]:
     """List the modules of `model` that own a weight of two dimensions or more, except norms, in order of registration.
@@ -80,15 +75,20 @@ def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[
     Subclasses of the classes of `include` are eligible even if they override `forward`. ValueError for a binary model,
     lazy modules and integer weights.
     """
-    names = _names_by_module(model)
-    owners = _owners_by_parameter(names)
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
     _refuse_unready(names)
+    owners: dict[int, list[str]] = {}  # qualified names by parameter, one per module and attribute that hold it
+    for module, aliases in names.items():
+        for key, parameter in module._parameters.items():
+            owners.setdefault(id(parameter), []).append(f"{aliases[0]}.{key}".removeprefix("."))
     layers = []
     for module, aliases in names.items():
-        if not _owns_weight(module):
-            continue
         form = binary_form(type(module))
-        obstacle = _obstacle(module, form, include) or _tie(module, form, aliases, owners)
+        if form is None and not _owns_weight(module):
+            continue
+        obstacle = _obstacle(module, form, include) or _tie(module, form, aliases[0], owners)
         layers.append(WeightLayer(tuple(aliases), module, form, obstacle))
     return layers
 
@@ -96,23 +96,6 @@ def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[
 def binary_form(cls: type[nn.Module]) -> Form | None:
     """Return the binary form of the float class `cls`, if there is one."""
     return next((form for form in FORMS if form.float_class(cls) is not None), None)
-
-
-def _names_by_module(model: nn.Module) -> dict[nn.Module, list[str]]:
-    names: dict[nn.Module, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(module, []).append(name)
-    return names
-
-
-def _owners_by_parameter(names: dict[nn.Module, list[str]]) -> dict[int, list[str]]:
-    """Map the id of each parameter to its qualified names, one per module and attribute that hold it."""
-    owners: dict[int, list[str]] = {}
-    for module, aliases in names.items():
-        for key, parameter in module._parameters.items():
-            if parameter is not None:
-                owners.setdefault(id(parameter), []).append(_join(aliases[0], key))
-    return owners
 
 
 def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
@@ -124,7 +107,11 @@ def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
             "binarize_parameter(). Build it anew; to give layers different pairs, pass a mapping such as "
             'weights={"layer1.*": "bc", "*": "bnn++"}'
         )
-    lazy = [aliases[0] for module, aliases in names.items() if _is_lazy(module)]
+    lazy = [
+        aliases[0]
+        for module, aliases in names.items()
+        if any(t is not None and is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values()))
+    ]
     if lazy:
         raise ValueError(
             f"the model has lazy modules without a shape yet ({some(lazy)}): run it once on an example, then binarize"
@@ -137,29 +124,21 @@ def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
         )
 
 
-def _is_lazy(module: nn.Module) -> bool:
-    return any(t is not None and is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values()))
-
-
 def _is_integer(module: nn.Module) -> bool:
     if "nn.quantized" in type(module).__module__ or "nn.intrinsic.quantized" in type(module).__module__:
         return True
     if any(p.dim() >= 2 and not (p.is_floating_point() or p.is_complex()) for p in module.parameters(recurse=False)):
         return True
-    is_layer = binary_form(type(module)) is not None
-    stored = [b for b in module._buffers.values() if b is not None]
-    return is_layer and not any(_is_matrix(p) for p in module.parameters(recurse=False)) and any(
-        b.dtype in (torch.uint8, torch.int8) for b in stored
-    )  # fmt: skip
+    if binary_form(type(module)) is None or any(_is_matrix(p) for p in module.parameters(recurse=False)):
+        return False
+    return any(b is not None and b.dtype in (torch.uint8, torch.int8) for b in module._buffers.values())
 
 
 def _owns_weight(module: nn.Module) -> bool:
-    if binary_form(type(module)) is not None:
-        return True
     if _NORM.search(type(module).__name__) or isinstance(module, parametrize.ParametrizationList):
         return False
-    owned = {key: p for key, p in module._parameters.items() if p is not None}
-    return any(_is_matrix(p) or ("weight" in key and p.dim() >= 2) for key, p in owned.items())
+    owned = ((key, p) for key, p in module._parameters.items() if p is not None)
+    return any(_is_matrix(p) or ("weight" in key and p.dim() >= 2) for key, p in owned)
 
 
 def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Module], ...]) -> str:
@@ -169,8 +148,7 @@ def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Modul
         owned = [key for key, p in module._parameters.items() if p is not None and p.dim() >= 2]
         return f"no binary form of {kind} ({', '.join(owned)})" if owned != ["weight"] else f"no binary form of {kind}"
     names = form.float_weights(module)
-    recomputed = _recomputation(module, names)
-    if recomputed:
+    if recomputed := _recomputation(module, names):
         return recomputed
     if "forward" in module.__dict__:
         return "its forward is replaced on the instance (by a hook library?): remove that first"
@@ -204,10 +182,10 @@ def _recomputation(module: nn.Module, names: tuple[str, ...]) -> str:
     return "its weight is no parameter of its own" if absent else ""
 
 
-def _tie(module: nn.Module, form: Form | None, aliases: list[str], owners: dict[int, list[str]]) -> str:
-    for name in ("weight",) if form is None else form.float_weights(module):
-        weight = module._parameters.get(name)
-        others = [o for o in owners.get(id(weight), []) if o != _join(aliases[0], name)]
+def _tie(module: nn.Module, form: Form | None, name: str, owners: dict[int, list[str]]) -> str:
+    for key in ("weight",) if form is None else form.float_weights(module):
+        weight = module._parameters.get(key)
+        others = [o for o in owners[id(weight)] if o != f"{name}.{key}".removeprefix(".")] if weight is not None else []
         if others:
             return f"tied to {others[0]}"
     return ""
@@ -216,7 +194,3 @@ def _tie(module: nn.Module, form: Form | None, aliases: list[str], owners: dict[
 def _is_matrix(parameter: Tensor) -> bool:
     """Return True if at least two dimensions have more than one entry."""
     return sum(size > 1 for size in parameter.shape) >= 2
-
-
-def _join(module: str, attribute: str) -> str:
-    return f"{module}.{attribute}" if module else attribute

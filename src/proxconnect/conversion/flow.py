@@ -7,7 +7,7 @@ the calls of the watched layers. The results of an operation get the union of th
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
@@ -51,7 +51,7 @@ class Flow:
 
     def ancestors(self, taint: int) -> list[tuple[int, Call]]:
         """List the calls in `taint`, each with its bit."""
-        bits = ((1 << (index + _FIRST_CALL_BIT), call) for index, call in enumerate(self.calls))
+        bits = ((1 << index, call) for index, call in enumerate(self.calls, _FIRST_CALL_BIT))
         return [(bit, call) for bit, call in bits if taint & bit]
 
     def bypassed(self) -> set[nn.Module]:
@@ -70,24 +70,14 @@ def _modules(calls: Iterable[Call]) -> set[nn.Module]:
 def trace(model: nn.Module, layers: list[WeightLayer], example: Any) -> Flow:
     """Run `model` on `example` and return the flow of data through `layers`; the model stays as it was."""
     watch = _Watch(layers)
-    with watch.hooked():
-        # The outermost forward taints the arguments, because `run` may have moved them.
-        start = model.register_forward_pre_hook(watch.enter, with_kwargs=True, prepend=True)
-        try:
-            with watch:
-                answer = run(model, example)
-        finally:
-            start.remove()
-    watch.flow.outputs = [watch.taint_of(tensor) for tensor in tensors_in(_results(answer))]
+    with watch.hooked(model), watch:
+        answer = run(model, example)
+    outputs = tensors_in(answer)
+    if isinstance(answer, dict):  # without the by-products of Hugging Face's models, unless nothing else is left
+        results = {key: value for key, value in answer.items() if not str(key).endswith(_BY_PRODUCTS)}
+        outputs = tensors_in(results) or outputs
+    watch.flow.outputs = [watch.taint_of(tensor) for tensor in outputs]
     return watch.flow
-
-
-def _results(answer: Any) -> Any:
-    """Drop the by-products that Hugging Face's models return beside their results, unless nothing else is left."""
-    if not isinstance(answer, dict):
-        return answer
-    results = {key: value for key, value in answer.items() if not str(key).endswith(_BY_PRODUCTS)}
-    return results if tensors_in(results) else answer
 
 
 class _Watch(TorchDispatchMode):
@@ -122,33 +112,28 @@ class _Watch(TorchDispatchMode):
         return taint
 
     @contextmanager
-    def hooked(self) -> Iterator[None]:
-        """Note the calls of the layers' own forward."""
+    def hooked(self, model: nn.Module) -> Iterator[None]:
+        """Note the calls of the layers' own forward, and taint the arguments of `model`, which `run` may have moved."""
         handles: list[Any] = []
         try:
             for index, layer in enumerate(self.layers):
-                handles.append(layer.module.register_forward_pre_hook(self._before(index), with_kwargs=True))
-                handles.append(layer.module.register_forward_hook(self._after(index)))
+                handles.append(layer.module.register_forward_pre_hook(partial(self._before, index), with_kwargs=True))
+                handles.append(layer.module.register_forward_hook(partial(self._after, index)))
+            handles.append(model.register_forward_pre_hook(self.enter, with_kwargs=True, prepend=True))
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _before(self, index: int) -> Any:
-        def hook(layer: nn.Module, args: Any, kwargs: Any) -> None:
-            inputs = tensors_in((args, kwargs))
-            self.active[index] = self._new_call(index, self._union(inputs), forward=True)
-            self.flow.calls[-1].one_sign = of_one_sign(inputs)
+    def _before(self, index: int, layer: nn.Module, args: Any, kwargs: Any) -> None:
+        inputs = tensors_in((args, kwargs))
+        self.active[index] = self._new_call(index, self._union(inputs), forward=True)
+        self.flow.calls[-1].one_sign = of_one_sign(inputs)
 
-        return hook
-
-    def _after(self, index: int) -> Any:
-        def hook(layer: nn.Module, args: Any, output: Any) -> None:
-            bit = self.active.pop(index)
-            for tensor in tensors_in(output):
-                self.taints[tensor] = self.taint_of(tensor) | bit
-
-        return hook
+    def _after(self, index: int, layer: nn.Module, args: Any, output: Any) -> None:
+        bit = self.active.pop(index)
+        for tensor in tensors_in(output):
+            self.taints[tensor] = self.taint_of(tensor) | bit
 
     def _new_call(self, index: int, upstream: int, forward: bool) -> int:
         self.flow.calls.append(Call(self.layers[index], upstream, forward))
@@ -163,7 +148,9 @@ class _Watch(TorchDispatchMode):
         data, weights = self._union(inputs), reduce(or_, (self.weights.get(tensor, 0) for tensor in inputs), 0)
         result = func(*args, **kwargs)
         upstream = data
-        for index in _bits(weights):
+        for index in range(weights.bit_length()):
+            if not weights >> index & 1:
+                continue
             if index in self.active:
                 data |= self.active[index]
             elif upstream:
@@ -172,22 +159,16 @@ class _Watch(TorchDispatchMode):
             data |= EMBEDDED
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if data:
-            self._taint(outputs, _written(func, args, kwargs), data)
+            written = _written(func, args, kwargs)
+            for tensor in (*outputs, *written):
+                self.taints[tensor] = self.taints.get(tensor, 0) | data
+            for tensor in written:
+                if (storage := _storage(tensor)) is not None:
+                    self.written[storage] = self.written.get(storage, 0) | data
         elif weights:
             for tensor in outputs:
                 self.weights[tensor] = weights
         return result
-
-    def _taint(self, outputs: list[Tensor], written: list[Tensor], data: int) -> None:
-        for tensor in (*outputs, *written):
-            self.taints[tensor] = self.taints.get(tensor, 0) | data
-        for tensor in written:
-            if (storage := _storage(tensor)) is not None:
-                self.written[storage] = self.written.get(storage, 0) | data
-
-
-def _bits(mask: int) -> list[int]:
-    return [index for index in range(mask.bit_length()) if mask >> index & 1]
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:

@@ -16,18 +16,10 @@ Keep = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
 """The layers that stay float: "edges", glob patterns (also with "edges" among them), a callable of name and module, or
 none (None)."""
 
-CATCH_ALL = "*"
-EDGES = "edges"
-
-
-def matches(layer: WeightLayer, pattern: str) -> bool:
-    """Return True if the glob `pattern` fits a name of the layer; case counts, and `*` crosses dots."""
-    return any(fnmatchcase(name, pattern) for name in layer.names)
-
 
 def first_match(layer: WeightLayer, patterns: Iterable[str]) -> str | None:
-    """Return the first of `patterns` that fits the layer."""
-    return next((pattern for pattern in patterns if matches(layer, pattern)), None)
+    """Return the first of the globs that fits a name of the layer; case counts, and `*` crosses dots."""
+    return next((glob for glob in patterns if any(fnmatchcase(name, glob) for name in layer.names)), None)
 
 
 def require_match(
@@ -36,28 +28,31 @@ def require_match(
     """Return the layers that `pattern` fits; ValueError with close matches, also among `words`, if there is none."""
     if not isinstance(pattern, str):
         raise TypeError(f"{argument}: a pattern is a string, a glob on layer names; got {type(pattern).__name__}")
-    found = [layer for layer in layers if matches(layer, pattern)]
-    if not found:
-        hint = _hint(pattern, layers, words)
-        raise ValueError(f"{argument}: the pattern {pattern!r} fits no layer with a weight{hint}")
-    return found
+    found = [layer for layer in layers if first_match(layer, [pattern]) is not None]
+    if found:
+        return found
+    names = [*words, *(name for layer in layers for name in layer.names)]
+    inside = pattern.rstrip(".*") + "."
+    near = get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
+    hint = f"near names are {', '.join(map(repr, near))}" if near else "it has none"
+    if any(name.startswith(inside) for name in names):
+        hint = f"did you mean '{inside}*'?"
+    raise ValueError(f"{argument}: the pattern {pattern!r} fits no layer with a weight: {hint}")
 
 
 def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str) -> dict[str, AnyPair | None]:
     """Return the pairs by pattern; ValueError for an unknown pair, or a pattern that fits no eligible layer."""
     if not isinstance(choice, Mapping):
-        return {CATCH_ALL: None if choice is None else resolve(choice)}
+        return {"*": None if choice is None else resolve(choice)}
     if not choice:
         raise ValueError(f"{argument}: the mapping is empty; pass a pair, or patterns such as {{'layer1.*': 'bnn++'}}")
     pairs: dict[str, AnyPair | None] = {}
     for pattern, pair in choice.items():
         found = require_match(pattern, layers, argument)
         pairs[pattern] = None if pair is None else resolve(pair)
-        if pair is not None and pattern != CATCH_ALL and not any(layer.eligible for layer in found):
-            first = found[0]
-            raise ValueError(
-                f"{argument}: {pattern!r} fits only layers that stay float: {first.name}: {first.obstacle}"
-            )
+        if pair is not None and pattern != "*" and not any(not layer.obstacle for layer in found):
+            obstacle = f"{found[0].name}: {found[0].obstacle}"
+            raise ValueError(f"{argument}: {pattern!r} fits only layers that stay float: {obstacle}")
     return pairs
 
 
@@ -66,26 +61,19 @@ def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, st
     if keep is None:
         return {}
     if callable(keep):
-        chosen = [layer for layer in layers if layer.eligible and any(keep(name, layer.module) for name in layer.names)]
+        chosen = [
+            layer for layer in layers if not layer.obstacle and any(keep(name, layer.module) for name in layer.names)
+        ]
         return dict.fromkeys((layer.name for layer in chosen), "keep: the callable chose it")
     if not isinstance(keep, Iterable):
         raise TypeError(f"keep takes 'edges', globs on layer names, a callable or None; got {keep!r}")
     words = [keep] if isinstance(keep, str) else list(keep)
-    patterns = [word for word in words if word != EDGES]
+    patterns = [word for word in words if word != "edges"]
     for pattern in patterns:
-        require_match(pattern, layers, "keep", words=(EDGES,))
-    reasons = edges() if EDGES in words else {}
+        require_match(pattern, layers, "keep", words=("edges",))
+    reasons = edges() if "edges" in words else {}
     for layer in layers:
         matched = first_match(layer, patterns)
         if matched is not None:
             reasons.setdefault(layer.name, f"keep: {matched!r}")
     return reasons
-
-
-def _hint(pattern: str, layers: list[WeightLayer], words: tuple[str, ...]) -> str:
-    names = [*words, *(name for layer in layers for name in layer.names)]
-    inside = pattern.rstrip(".*") + "."
-    if any(name.startswith(inside) for name in names):
-        return f": did you mean '{inside}*'?"
-    near = get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
-    return f": near names are {', '.join(map(repr, near))}" if near else ": it has none"

@@ -22,11 +22,6 @@ SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 class BinaryProjection(BinaryParameter, ProjectionProduct):
     """An in-projection weight of attention, (out, in), whose rows may be split among several inputs."""
 
-    def __init__(self, parameter: nn.Parameter, **options: Any) -> None:
-        nn.Module.__init__(self)
-        self.latent = parameter
-        self._quantise_by(**options)
-
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """Project each of the n inputs, (…, in) to (…, out/n), with its share of the owner's bias."""
         return self.project(tuple(map(self.quantize_input, inputs)), *self.weight_factors(), bias)
@@ -68,7 +63,6 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
         """Make the in-projections of an `nn.MultiheadAttention` binary in place, and return it.
 
         Arguments and errors are those of `BinaryLinear.convert`, which also converts `out_proj`, a separate layer.
-
         """
         names = cls.float_weights(layer) if isinstance(layer, nn.MultiheadAttention) else ()
         parameters = {name: p for name in names if (p := layer._parameters.get(name)) is not None}
@@ -110,15 +104,25 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal is a hint about attn_mask: pass that mask too")
         batch_axis = None if query.dim() == 2 else 0 if self.batch_first else 1
-        q, k, v = (_batch_first(x, batch_axis) for x in self._project(query, key, value))
+        projected = self._project(query, key, value)
+        q, k, v = (x[None] if batch_axis is None else x.transpose(0, batch_axis) for x in projected)
         mask = self._mask(attn_mask, key_padding_mask, q, k)
-        k, v, mask = self._with_bias(k, v, mask)
+        if self.bias_k is not None and self.bias_v is not None:
+            k, v = (torch.cat([x, b.expand(x.shape[0], 1, -1)], 1) for x, b in ((k, self.bias_k), (v, self.bias_v)))
+            mask = None if mask is None else functional.pad(mask, (0, 1))
         q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
         if self.add_zero_attn:
             k, v = (functional.pad(x, (0, 0, 0, 1)) for x in (k, v))
             mask = None if mask is None else functional.pad(mask, (0, 1))
-        answer, weights = self._attend(q, k, v, mask, need_weights)
-        output = self.out_proj(_batch_back(answer.transpose(1, 2).flatten(-2), batch_axis))
+        dropout, weights = self.dropout if self.training else 0.0, None
+        if need_weights:
+            scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
+            weights = functional.dropout((scores if mask is None else scores + mask).softmax(-1), dropout)
+            answer = weights @ v
+        else:
+            answer = functional.scaled_dot_product_attention(q, k, v, mask, dropout)
+        answer = answer.transpose(1, 2).flatten(-2)
+        output = self.out_proj(answer[0] if batch_axis is None else answer.transpose(0, batch_axis))
         if weights is not None and average_attn_weights:
             weights = weights.mean(1)
         return output, weights if weights is None or batch_axis is not None else weights[0]
@@ -148,50 +152,22 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
 
     def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
         """Merge the masks to one that is added to the scores, (N or 1, heads or 1, L or 1, S)."""
-        merged = None
-        batch, keys, shape = q.shape[0], k.shape[1], (q.shape[1], k.shape[1])
+        merged, batch, keys = None, q.shape[0], k.shape[1]
+        shape = (q.shape[1], keys)
         if k.shape[0] != batch:
             raise ValueError(f"query has a batch of {batch}, key and value one of {k.shape[0]}")
-        if attn_mask is not None and attn_mask.shape not in (shape, (batch * self.num_heads, *shape)):
-            known = f"{shape} or {(batch * self.num_heads, *shape)}"
-            raise ValueError(f"attn_mask must be {known}; got {tuple(attn_mask.shape)}")
-        if padding is not None and padding.numel() != batch * keys:
-            raise ValueError(f"key_padding_mask must be {(batch, keys)}; got {tuple(padding.shape)}")
         if attn_mask is not None:
+            if attn_mask.shape not in (shape, (batch * self.num_heads, *shape)):
+                known = f"{shape} or {(batch * self.num_heads, *shape)}"
+                raise ValueError(f"attn_mask must be {known}; got {tuple(attn_mask.shape)}")
             added = _additive(attn_mask, q.dtype)
             merged = added[None, None] if added.dim() == 2 else added.unflatten(0, (-1, self.num_heads))
         if padding is not None:
-            added = _additive(padding, q.dtype).reshape(q.shape[0], 1, 1, -1)
+            if padding.numel() != batch * keys:
+                raise ValueError(f"key_padding_mask must be {(batch, keys)}; got {tuple(padding.shape)}")
+            added = _additive(padding, q.dtype).reshape(batch, 1, 1, -1)
             merged = added if merged is None else merged + added
         return merged
-
-    def _with_bias(self, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Append the learned entry of `add_bias_kv` to key and value."""
-        if self.bias_k is None or self.bias_v is None:
-            return k, v, mask
-        k, v = (torch.cat([x, b.expand(x.shape[0], 1, -1)], 1) for x, b in ((k, self.bias_k), (v, self.bias_v)))
-        return k, v, None if mask is None else functional.pad(mask, (0, 1))
-
-    def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, need_weights: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend in (N, heads, L, dim), and return the weights (N, heads, L, S) if they are wanted."""
-        dropout = self.dropout if self.training else 0.0
-        if not need_weights:
-            return functional.scaled_dot_product_attention(q, k, v, mask, dropout), None
-        scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
-        weights = functional.dropout((scores if mask is None else scores + mask).softmax(-1), dropout)
-        return weights @ v, weights
-
-
-def _batch_first(x: Tensor, batch_axis: int | None) -> Tensor:
-    """Move the batch from `batch_axis` to the front, (N, L, E); None stands for no batch and gives N = 1."""
-    return x[None] if batch_axis is None else x.transpose(0, batch_axis)
-
-
-def _batch_back(x: Tensor, batch_axis: int | None) -> Tensor:
-    """Undo `_batch_first`."""
-    return x[0] if batch_axis is None else x.transpose(0, batch_axis)
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

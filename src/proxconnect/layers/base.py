@@ -29,7 +29,6 @@ class BinaryLayer(Product):
     """
 
     own_state: ClassVar[tuple[str, ...]] = ("latent", "weight_quantizer", "input_quantizer", "input_shift")
-    """The names of tensors and children that the float layer does not have."""
     latent: Tensor
     """The parameter: latent weights with the shape and dtype of the float layer's `weight`."""
     bias: Any
@@ -44,14 +43,12 @@ class BinaryLayer(Product):
         self, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
         accumulator: Accumulator | None = None,
     ) -> None:  # fmt: skip
-        """Make the quantizers of these pairs; the errors are those of `Quantizer` and `require_binary_input`."""
         require_binary_input(accumulator, activations)
         device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ
         quantizer = Quantizer(weights, scale, channel_dims=self.channel_dims, magnitude=UNSCALED_MAGNITUDE)
-        inputs = None if activations is None else Quantizer(activations, None)
         self.weight_quantizer = quantizer.to(device, dtype)
+        self.input_quantizer = None if activations is None else Quantizer(activations, None).to(device, dtype)
         self.weight_quantizer.start_scale(self.by_channel(self.latent))
-        self.input_quantizer = None if inputs is None else inputs.to(device, dtype)
         self.input_shift = None
         if accumulator is not None:
             self.accumulator = accumulator
@@ -124,9 +121,7 @@ class BinaryLayer(Product):
     @property
     def scales_sums(self) -> bool:
         """True for the sums of an accumulator, unless weights are float, and for sums of hard signs."""
-        if self.accumulator is not None:
-            return not self.weight_quantizer.is_float
-        return self.sums_integers
+        return self.sums_integers if self.accumulator is None else not self.weight_quantizer.is_float
 
     @property
     def sums_integers(self) -> bool:
@@ -157,12 +152,9 @@ class BinaryLayer(Product):
         `eval()` warns if a soft pair was trained and nothing moved its μ, because hard weights are another function.
         """
         super().train(mode)
-        if not mode:
-            guard.watch(self)
-            self._warn_of_unmoved_sharpness()
-        return self
-
-    def _warn_of_unmoved_sharpness(self) -> None:
+        if mode:
+            return self
+        guard.watch(self)
         for part, quantizer in self.quantizers.items():
             if quantizer.is_soft_and_unmoved():
                 warnings.warn(
@@ -170,8 +162,9 @@ class BinaryLayer(Product):
                     "which nothing moves, and eval() makes them hard, another function: let "
                     f"proxconnect.Sharpening(optimizer, model, steps=..., part={part!r}) move μ while training, "
                     "or fix it with pair.at(mu)",
-                    stacklevel=3,
+                    stacklevel=2,
                 )
+        return self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -189,17 +182,13 @@ class BinaryLayer(Product):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if prefix + "weight" in state_dict and prefix + "latent" not in state_dict:
-            self._take_float_weight(state_dict, prefix)
+            weight = state_dict[prefix + "latent"] = state_dict.pop(prefix + "weight")
+            quantizer, key = self.weight_quantizer, f"{prefix}weight_quantizer.alpha"
+            if quantizer.alpha is not None and key not in state_dict and weight.shape == self.latent.shape:
+                state_dict[key] = quantizer.starting_scale(self.by_channel(weight))
+            if self.input_shift is not None:
+                state_dict.setdefault(f"{prefix}input_shift.shift", self.input_shift.shift.detach())
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _take_float_weight(self, state_dict: dict[str, Any], prefix: str) -> None:
-        """Read a float layer's `weight` as `latent`, start a learned scale at its mean magnitude, and keep a shift."""
-        weight = state_dict[prefix + "latent"] = state_dict.pop(prefix + "weight")
-        quantizer, key = self.weight_quantizer, f"{prefix}weight_quantizer.alpha"
-        if quantizer.alpha is not None and key not in state_dict and weight.shape == self.latent.shape:
-            state_dict[key] = quantizer.starting_scale(self.by_channel(weight))
-        if self.input_shift is not None:
-            state_dict.setdefault(f"{prefix}input_shift.shift", self.input_shift.shift.detach())
 
 
 LIVING: WeakSet[BinaryLayer] = WeakSet()

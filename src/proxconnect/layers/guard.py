@@ -6,31 +6,19 @@ that may be in that state; it is set when the first of them appears.
 """
 
 import weakref
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from proxconnect.quantizer.quantizer import Quantizer
+if TYPE_CHECKING:
+    from proxconnect.layers.base import BinaryLayer
 
-
-class Watchable(Protocol):
-    """A layer with latents and quantizers, as the guard needs it."""
-
-    latent: Tensor
-    training: bool
-
-    @property
-    def quantizers(self) -> dict[str, Quantizer]:
-        """The layer's quantizers, that of the weights under "weights"."""
-
-
-_watched: weakref.WeakSet[Watchable] = weakref.WeakSet()
+_watched: "weakref.WeakSet[BinaryLayer]" = weakref.WeakSet()
 _hooks: list[Any] = []
 
 
-def watch(layer: Watchable) -> None:
+def watch(layer: "BinaryLayer") -> None:
     """Refuse optimizer steps on the latents of `layer` for as long as it multiplies by hard weights."""
     if not _hooks:
         _hooks.append(register_optimizer_step_pre_hook(_refuse_hard_step))

@@ -4,7 +4,7 @@ The parameter moves into a child module of its owner, a `BinaryParameter` named 
 becomes a subclass in which `owner.<name>` is the weight that the child computes.
 """
 
-from functools import cache, wraps
+from functools import cache, reduce, wraps
 from typing import Any, ClassVar
 
 import torch
@@ -26,14 +26,11 @@ class BinaryParameter(BinaryLayer):
 
     bias = None
 
-    def __init__(
-        self, parameter: nn.Parameter, *, weights: str | AnyPair = "bnn++", scale: Scale = "channel",
-        channel_dims: tuple[int, ...] = (0,),
-    ) -> None:  # fmt: skip
+    def __init__(self, parameter: nn.Parameter, *, channel_dims: tuple[int, ...] = (0,), **options: Any) -> None:
         super().__init__()
         self.channel_dims = channel_dims
         self.latent = parameter
-        self._quantise_by(weights, scale=scale)
+        self._quantise_by(**options)
 
     @property
     def mode(self) -> tuple[bool, bool]:
@@ -213,6 +210,5 @@ def _reduce_ex(owner: Owner, protocol: Any) -> tuple[Any, ...]:
 
 
 def _blank_owner(cls: Any, names: tuple[str, ...]) -> Any:
-    for name in names:
-        cls = _owner_class(cls, name)
+    cls = reduce(_owner_class, names, cls)
     return cls.__new__(cls)

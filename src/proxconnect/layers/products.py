@@ -1,6 +1,6 @@
 """The products of an input and a weight, one class per kind of layer, whichever way the weight is made."""
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -74,10 +74,12 @@ class Product(nn.Module):
         `input`.
         """
         wide = torch.promote_types(input.dtype, torch.float32)
-        with _without_autocast(input.device.type):
+        device = input.device.type
+        with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             result = self.multiply(input.to(wide), weight.to(wide), None, *args)
             if self.sums_integers and not _sums_exactly(result):
-                result = _nearest_integers(result)
+                rounded = result.detach().round()  # the gradient is that of the sums
+                result = result + (rounded - result.detach()) if result.requires_grad else rounded
             if self.accumulator is not None:
                 self._note_overflows(result, self.accumulator)
                 result = self.accumulator(result)
@@ -98,11 +100,14 @@ class Product(nn.Module):
     def _note_overflows(self, sums: Tensor, accumulator: Accumulator) -> None:
         """Report the excess to a penalty, and the number of overflows to a meter."""
         counts = self.overflow_counts
-        if (self.excesses is None and counts is None) or sums.numel() == 0 or _is_transformed(sums):
+        if (self.excesses is None and counts is None) or sums.numel() == 0:
             return
+        is_compiling = torch.compiler.is_compiling()
+        if not is_compiling and torch._C._functorch.is_functorch_wrapped_tensor(sums):
+            return  # no value computed from wrapped sums may be kept
         if self.excesses is not None and self.training and torch.is_grad_enabled():
             excess = accumulator.excess(sums).mean()  # checkpoints want it computed again, though it counts once
-            if not _in_backward():
+            if is_compiling or torch._C._current_graph_task_id() == -1:
                 self.excesses.append(excess)
         if counts is not None:
             overflowed = accumulator.overflows(sums).sum().to(counts.device)
@@ -214,23 +219,3 @@ def _sums_exactly(result: Tensor) -> bool:
         return True
     onednn = torch.backends.mkldnn
     return result.device.type == "cpu" and bool(onednn.enabled) and onednn.is_available()
-
-
-def _nearest_integers(sums: Tensor) -> Tensor:
-    """Remove the rounding errors of an engine from integer sums; the gradient is that of the sums."""
-    rounded = sums.detach().round()
-    return sums + (rounded - sums.detach()) if sums.requires_grad else rounded
-
-
-def _is_transformed(sums: Tensor) -> bool:
-    """Return True if `torch.func` wraps the sums, so that no value computed from them may be kept."""
-    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(sums)
-
-
-def _in_backward() -> bool:
-    """Return True in a pass that activation checkpointing repeats."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
-def _without_autocast(device_type: str) -> AbstractContextManager[object]:
-    return nullcontext() if device_type == "meta" else torch.autocast(device_type, enabled=False)

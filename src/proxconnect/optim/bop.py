@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from proxconnect._support.arguments import require_number
+from proxconnect.layers import BinaryLayer
 from proxconnect.optim.latents import owners
 
 
@@ -80,12 +81,16 @@ class Bop(Optimizer):
         latents = owners(whole["params"])
         flipped, rest = (_part(whole, [(p in latents) is chosen for p in whole["params"]]) for chosen in (True, False))
         if latents:
-            _require_sense(**settings)
-            for latent, layer in latents.items():
-                _require_signs(latent, layer.weight_quantizer.pair)
+            _require_sense(latents, **settings)
             self.param_groups.append({**flipped, "lr": settings["gamma"], "threshold": settings["threshold"]})
         if rest["params"]:
-            self.param_groups.append(self._added_to_others(rest))
+            if self.others is None:
+                self.others = self._make_others([rest])  # shares its groups and state with this one
+                self.state.update(self.others.state)
+                self.others.state = self.state
+            else:
+                self.others.add_param_group(rest)
+            self.param_groups.append(self.others.param_groups[-1])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # has overloads
@@ -110,16 +115,6 @@ class Bop(Optimizer):
         average = state["average"].lerp_(latent.grad, gamma)
         latent.copysign_(torch.where(average.abs() > threshold, -average, latent))  # a flip, or the sign that it has
         latent.add_(average - average)  # NaN if the average is NaN or infinite: the weight would never flip again
-
-    def _added_to_others(self, group: dict[str, Any]) -> dict[str, Any]:
-        """Add the group to the optimizer of the others, which shares groups and state with this one."""
-        if self.others is None:
-            self.others = self._make_others([group])
-            self.state.update(self.others.state)
-            self.others.state = self.state
-        else:
-            self.others.add_param_group(group)
-        return self.others.param_groups[-1]
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("others", "_make_others", "_usual")
@@ -147,23 +142,22 @@ def _part(group: dict[str, Any], chosen: list[bool]) -> dict[str, Any]:
     return group | parts
 
 
-def _require_sense(gamma: float, threshold: float) -> None:
+def _require_sense(latents: dict[Tensor, BinaryLayer], gamma: float, threshold: float) -> None:
     require_number(gamma, "gamma")
     require_number(threshold, "threshold")
     if not 0 < gamma <= 1:
         raise ValueError(f"gamma must be above 0 and at most 1; got {gamma}")
     if not (math.isfinite(threshold) and threshold >= 0):
         raise ValueError(f"threshold must be finite and not below 0; got {threshold}")
-
-
-def _require_signs(latent: Tensor, pair: Any) -> None:
-    if not pair.is_sign or pair.slope != "one":
-        raise ValueError(
-            f"Bop flips weights that are signs and take their own gradient, as by the pair 'bc'; a latent of shape "
-            f"{tuple(latent.shape)} is quantised by {pair.name!r}: call proxconnect.binarize(model, weights='bc')"
-        )
-    if latent.dtype.itemsize < 4:
-        raise ValueError(
-            f"Bop averages gradients by small weights, which {latent.dtype} rounds away: keep the parameters in "
-            "float32 and run the model under torch.autocast"
-        )
+    for latent, layer in latents.items():
+        pair = layer.weight_quantizer.pair
+        if not pair.is_sign or pair.slope != "one":
+            raise ValueError(
+                f"Bop flips weights that are signs and take their own gradient, as by the pair 'bc'; a latent of shape "
+                f"{tuple(latent.shape)} is quantised by {pair.name!r}: call proxconnect.binarize(model, weights='bc')"
+            )
+        if latent.dtype.itemsize < 4:
+            raise ValueError(
+                f"Bop averages gradients by small weights, which {latent.dtype} rounds away: keep the parameters in "
+                "float32 and run the model under torch.autocast"
+            )

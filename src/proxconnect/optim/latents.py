@@ -31,16 +31,12 @@ def unwrapped(optimizer: object) -> Optimizer:
 
 def owners(parameters: Iterable[Tensor]) -> dict[Tensor, BinaryLayer]:
     """Find the living binary layers that own latents among `parameters`, by latent."""
-    held: dict[Any, BinaryLayer] = {id(layer._parameters.get("latent")): layer for layer in list(LIVING)}
+    held = {id(layer._parameters.get("latent")): layer for layer in list(LIVING)}
     return {parameter: held[id(parameter)] for parameter in parameters if id(parameter) in held}
 
 
 def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
-    """Return the binary layers of `model` whose latents `optimizer` moves, by qualified name.
-
-    Raises:
-        ValueError: the model has no binary layer, or the optimizer holds none of their latents.
-    """
+    """Return the binary layers of `model` whose latents `optimizer` moves, by qualified name; ValueError for none."""
     require_module(model, "this call, with the optimizer first,")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if not layers:
@@ -52,19 +48,15 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
             f"the {type(optimizer).__name__} holds none of the {len(layers)} latents of this model: make it from the "
             "binarized model's parameters, on the device where they stay"
         )
-    _warn_of_forgotten_scales(stepped, held)
-    return stepped
-
-
-def _warn_of_forgotten_scales(stepped: dict[str, BinaryLayer], held: set[int]) -> None:
     scales = {name: layer.weight_quantizer.alpha for name, layer in stepped.items()}
     forgotten = [name for name, alpha in scales.items() if alpha is not None and id(alpha) not in held]
     if forgotten:
         warnings.warn(
             f"the optimizer holds the latents of {some(forgotten)}, but not their learned scales, which so stay as "
             "they are: make it after binarize(), from all parameters",
-            stacklevel=4,
+            stacklevel=3,
         )
+    return stepped
 
 
 def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
@@ -73,8 +65,7 @@ def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
     A fused optimizer skips a step if GradScaler set `found_inf`. torch.distributed.checkpoint makes an empty state by a
     step with learning rate 0.
     """
-    found_inf = getattr(optimizer, "found_inf", None)
-    if found_inf is not None and bool(found_inf):
+    if getattr(optimizer, "found_inf", None):
         return False
     return kwargs != {"closure": None} or any(float(group["lr"]) != 0 for group in optimizer.param_groups)
 
@@ -118,7 +109,6 @@ def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> 
     def clamp(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for layer in layers:
             lost = layer.latent - layer.latent  # 0, or NaN for NaN and infinity
-
             layer.latent.clamp_(-bound, bound).add_(lost)
 
     return optimizer.register_step_post_hook(clamp)

@@ -47,11 +47,9 @@ class OverflowPenalty:
 
     def __call__(self) -> Tensor:
         """Return the penalty since the last call, a scalar; 0 if nothing ran."""
-        excesses = []
+        excesses = [excess for layer in self._layers for excess in layer.excesses or ()]
         for layer in self._layers:
-            if layer.excesses is not None:
-                excesses += layer.excesses
-                layer.excesses = []
+            layer.excesses = None if layer.excesses is None else []
         return torch.stack(excesses).sum() if excesses else torch.zeros(())
 
     def remove(self) -> None:

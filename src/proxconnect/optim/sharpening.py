@@ -84,7 +84,18 @@ class Sharpening:
         self._key, self._travelled = f"sharpening_{part}", f"sharpening_{part}_travelled"
         layers = stepped_layers(optimizer, model)
         self._courses = self._plan(layers, start, end)
-        self._attach()
+        attached = _attached.setdefault(optimizer, WeakValueDictionary())
+        for taken, other in attached.items():
+            if _PARTS[other.part] & _PARTS[part]:
+                raise ValueError(
+                    f"this optimizer already has a Sharpening of part {taken!r}, which would count each step twice: "
+                    "call its remove() first"
+                )
+        attached[part] = self
+        optimizer.param_groups[0].setdefault(self._key, 0)  # distributed checkpoints load existing keys only
+        if shape == "cumulative":
+            for group in optimizer.param_groups:
+                group.setdefault(self._travelled, 0.0)
         for course in self._courses:
             course.quantizer.scheduled = True
         self._hooks = (
@@ -128,40 +139,22 @@ class Sharpening:
                 if quantizer.mu.is_meta:
                     raise ValueError(f"{name}: μ is on the meta device and cannot move: materialise the model first")
                 quantizer.require_plausible_mu()
-                course = self._course(quantizer, start, end, group_of[id(layer.latent)])
-                for mu in (course.start, course.end):
+                usual = (
+                    (1.0, None) if self.shape == "cumulative" else (quantizer.sharpness.start, quantizer.sharpness.end)
+                )
+                first, last = usual[0] if start is None else start, usual[1] if end is None else end
+                for mu in (first, last):
                     if mu is not None:
                         quantizer.sharpness.require(mu, f"{name}: pair {quantizer.pair.name!r}")
-                if self.shape != "constant" and course.end is not None and course.end < course.start:
+                if self.shape != "constant" and last is not None and last < first:
                     raise ValueError(
-                        f"{name}: μ would fall from {course.start:g} to {course.end:g}, so soften: give an end that "
-                        "is not below the start"
+                        f"{name}: μ would fall from {first:g} to {last:g}, so soften: give an end that is not below "
+                        "the start"
                     )
-                courses.append(course)
+                courses.append(_Course(quantizer, first, last, group_of[id(layer.latent)]))
         if not quantised:
             raise ValueError("no layer has binary activations: pass activations= to binarize(), or part='weights'")
         return courses
-
-    def _course(self, quantizer: Quantizer, start: float | None, end: float | None, group: int) -> _Course:
-        usual = quantizer.sharpness
-        assert usual is not None
-        if self.shape == "cumulative":
-            return _Course(quantizer, 1.0 if start is None else start, end, group)
-        return _Course(quantizer, usual.start if start is None else start, usual.end if end is None else end, group)
-
-    def _attach(self) -> None:
-        attached = _attached.setdefault(self.optimizer, WeakValueDictionary())
-        for part, other in attached.items():
-            if _PARTS[other.part] & _PARTS[self.part]:
-                raise ValueError(
-                    f"this optimizer already has a Sharpening of part {part!r}, which would count each step twice: "
-                    "call its remove() first"
-                )
-        attached[self.part] = self
-        self.optimizer.param_groups[0].setdefault(self._key, 0)  # distributed checkpoints load existing keys only
-        if self.shape == "cumulative":
-            for group in self.optimizer.param_groups:
-                group.setdefault(self._travelled, 0.0)
 
     @torch.no_grad()
     def _apply(self) -> None:

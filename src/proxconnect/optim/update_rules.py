@@ -10,7 +10,6 @@ Two switches make a rule: the forward pass of `train()` quantises or not (then B
 latents, between the backward pass and the step, or not.
 """
 
-from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
@@ -63,10 +62,20 @@ class UpdateRule:
         self.quantises, self.overwrites = quantises, overwrites
         layers = stepped_layers(optimizer, model)
         self._require_fitting(layers)
-        self._claim()
+        named = optimizer.param_groups[0].setdefault(KEY, self.name)
+        if optimizer in _attached:
+            raise ValueError(f"this optimizer already has an update rule, {named}: call its remove() first")
+        if named != self.name:
+            raise ValueError(
+                f"the state of this optimizer was made by {named}: call proxconnect.{named}(optimizer, model), or "
+                f"delete optimizer.param_groups[0][{KEY!r}] to go on by {self.name}"
+            )
+        _attached.add(optimizer)
         self._quantizers = [layer.weight_quantizer for layer in layers.values()]
         # Keep the parameters that the optimizer holds, because FSDP2 replaces those of the layers between two steps.
-        self._overwritten = {layer.latent: layer for layer in layers.values() if overwrites and _is_moved(layer)}
+        # P = id would move nothing, and only add the rounding errors of ᾱ·(w*/ᾱ).
+        moved = (m for m in layers.values() if getattr(m.weight_quantizer.pair, "prox", prox.identity) != prox.identity)
+        self._overwritten = {layer.latent: layer for layer in moved if overwrites}
         for quantizer in self._quantizers:
             quantizer.trains_latent = not quantises
         self._hooks: tuple[RemovableHandle, ...] = (
@@ -101,18 +110,6 @@ class UpdateRule:
                     "binarize with scale='channel'"
                 )
 
-    def _claim(self) -> None:
-        """Put the name into the optimizer's state; ValueError if it has a rule or another name."""
-        named = self.optimizer.param_groups[0].setdefault(KEY, self.name)
-        if self.optimizer in _attached:
-            raise ValueError(f"this optimizer already has an update rule, {named}: call its remove() first")
-        if named != self.name:
-            raise ValueError(
-                f"the state of this optimizer was made by {named}: call proxconnect.{named}(optimizer, model), or "
-                f"delete optimizer.param_groups[0][{KEY!r}] to go on by {self.name}"
-            )
-        _attached.add(self.optimizer)
-
     def _before_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         saved = state["param_groups"][0].get(KEY)
         if saved is None:
@@ -131,7 +128,14 @@ class UpdateRule:
         if closure is None:
             self._overwrite()
             return None
-        followed = _once_followed(closure, self._overwrite)
+        waiting = [self._overwrite]
+
+        def followed() -> Any:
+            loss = closure()
+            if waiting:
+                waiting.pop()()
+            return loss
+
         return (
             tuple(followed if given is closure else given for given in args),
             {name: followed if given is closure else given for name, given in kwargs.items()},
@@ -222,22 +226,3 @@ def prox_point(quantizer: Quantizer, latent: Tensor) -> Tensor:
     x = latent / torch.where(alpha_bar == 0, 1.0, alpha_bar)
     mu = quantizer.mu.to(x.device, x.dtype)  # FSDP2 may keep the latents, but not μ, on the host
     return (alpha_bar * pair.prox(x, mu)).to(latent.dtype)
-
-
-def _is_moved(layer: BinaryLayer) -> bool:
-    """Return True if overwriting moves a latent; P = id would only add the rounding errors of ᾱ·(w*/ᾱ)."""
-    pair = layer.weight_quantizer.pair
-    return isinstance(pair, Pair) and pair.prox != prox.identity
-
-
-def _once_followed(closure: Callable[[], Any], act: Callable[[], None]) -> Callable[[], Any]:
-    """Return the closure, with a call of `act` after its first evaluation."""
-    waiting = [act]
-
-    def evaluate() -> Any:
-        loss = closure()
-        if waiting:
-            waiting.pop()()
-        return loss
-
-    return evaluate

@@ -32,9 +32,9 @@ class ForwardBackward(ABC):
     name: str
 
     @property
-    @abstractmethod
     def slope(self) -> Slope:
         """The values that B takes."""
+        return "any"
 
     @property
     @abstractmethod
@@ -112,7 +112,8 @@ class Pair(ForwardBackward):
     doc: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _require_name(self.name, "Pair(name, prox, transform)")
+        if not isinstance(self.name, str):
+            raise TypeError(f"Pair(name, prox, transform) takes a string as name; got {self.name!r}")
         for part, kind, usual in ((self.prox, Prox, "prox.parq"), (self.transform, Transform, "transform.hardtanh")):
             if not isinstance(part, kind):
                 raise TypeError(
@@ -223,22 +224,19 @@ class Heuristic(ForwardBackward):
     def __init__(
         self, name: str, forward: Map, backward: Map, sharpness: Sharpness | None = None, doc: str = ""
     ) -> None:
-        _require_name(name, "Heuristic(name, forward, backward)")
+        if not isinstance(name, str):
+            raise TypeError(f"Heuristic(name, forward, backward) takes a string as name; got {name!r}")
         for given_as, given in (("forward", forward), ("backward", backward)):
             if not callable(given):
                 raise TypeError(f"{given_as} of {name!r} takes a callable of (x, μ), as prox.sign; got {given!r}")
         if sharpness is not None and not isinstance(sharpness, Sharpness):
             raise TypeError(f"sharpness of {name!r} takes a Sharpness(lowest, start, end) or None; got {sharpness!r}")
-        # In the order of the fields: torch.compile builds the pair again from them.
-        values = (name, _comparable(forward), _comparable(backward), sharpness, doc)
+        # Python compares bound methods by the identity of their object.
+        maps = [MethodMap(m.__self__, m.__name__) if isinstance(m, MethodType) else m for m in (forward, backward)]
+        values = (name, *maps, sharpness, doc)  # as the fields: torch.compile builds the pair again from them
         for part, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, part.name, value)
         object.__setattr__(self, "__doc__", doc or type(self).__doc__)
-
-    @property
-    def slope(self) -> Slope:
-        """The values that B takes: any."""
-        return "any"
 
     @property
     def is_sign(self) -> bool:
@@ -264,16 +262,6 @@ class Heuristic(ForwardBackward):
             backward=FixedMap(self.backward_map, mu),
             doc=self.doc,
         )
-
-
-def _require_name(name: object, call: str) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"{call} takes a string as name; got {name!r}")
-
-
-def _comparable(given: Map) -> Map:
-    """Wrap a bound method: Python compares those by the identity of their object."""
-    return MethodMap(given.__self__, given.__name__) if isinstance(given, MethodType) else given
 
 
 AnyPair = Pair | Heuristic

@@ -146,17 +146,13 @@ class Fourier(Squashing):
 
     def _curve(self, u: Tensor) -> Tensor:
         phase = self.omega * u.clamp(-1.0, 1.0)
-        waves = [torch.sin(k * phase) / k for k in self._harmonics]
+        waves = [torch.sin(k * phase) / k for k in range(1, 2 * self.terms, 2)]
         return torch.stack(waves).sum(0) * (4 / math.pi)
 
     def _rate(self, u: Tensor) -> Tensor:
         phase = self.omega * u.clamp(-1.0, 1.0)
-        waves = [torch.cos(k * phase) for k in self._harmonics]
+        waves = [torch.cos(k * phase) for k in range(1, 2 * self.terms, 2)]
         return hardtanh.derivative(u, 1.0) * torch.stack(waves).sum(0) * (4 * self.omega / math.pi)
-
-    @property
-    def _harmonics(self) -> range:
-        return range(1, 2 * self.terms, 2)
 
 
 class TrainingAware(Transform):

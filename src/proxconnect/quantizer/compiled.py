@@ -20,7 +20,7 @@ from proxconnect.pairs import prox as proxes
 from proxconnect.pairs import transform as transforms
 from proxconnect.pairs.pair import FixedMap, MethodMap
 from proxconnect.pairs.transform import Slope
-from proxconnect.quantizer.surrogate import backward_factor, multiplied
+from proxconnect.quantizer.surrogate import multiplied
 
 
 class Curve(NamedTuple):
@@ -65,7 +65,12 @@ def form_of(pair: AnyPair) -> Form | None:
     value: Curve | None = _SIGN
     derivative: Curve | None = _SIGN
     if isinstance(pair, Heuristic):
-        value, derivative = (_SIGN if pair.is_sign else None), _slope_of(pair.backward_map)
+        mu, backward = None, pair.backward_map
+        if isinstance(backward, FixedMap):
+            mu, backward = backward.mu, backward.map
+        if not pair.is_sign or not isinstance(backward, MethodMap) or backward.method != "derivative":
+            return None
+        derivative = _curve_of(backward.owner, _TRANSFORMS, mu)
     elif pair.prox == proxes.identity:
         value = derivative = _curve_of(pair.transform, _TRANSFORMS)
     elif not pair.is_sign:
@@ -73,25 +78,14 @@ def form_of(pair: AnyPair) -> Form | None:
     return None if value is None or derivative is None else Form(pair, value, derivative, pair.slope)
 
 
-def _curve_of(part: object, curves: dict[type, Curve]) -> Curve | None:
+def _curve_of(part: object, curves: dict[type, Curve], mu: float | None = None) -> Curve | None:
+    """Look up the curve of a part, fixed at the μ of the part or else at `mu`."""
     if isinstance(part, proxes.FixedProx):
-        return _fixed(_curve_of(part.prox, curves), part.mu)
-    if isinstance(part, transforms.FixedTransform):
-        return _fixed(_curve_of(part.transform, curves), part.mu)
-    return curves.get(type(part))
-
-
-def _slope_of(backward: object) -> Curve | None:
-    if isinstance(backward, FixedMap):
-        return _fixed(_slope_of(backward.map), backward.mu)
-    if isinstance(backward, MethodMap) and backward.method == "derivative":
-        return _curve_of(backward.owner, _TRANSFORMS)
-    return None
-
-
-def _fixed(curve: Curve | None, mu: float) -> Curve | None:
-    """Fix a curve at `mu`, unless a part within has fixed it."""
-    return curve if curve is None or curve.fixed is not None else Curve(curve.number, mu)
+        mu, part = part.mu, part.prox
+    elif isinstance(part, transforms.FixedTransform):
+        mu, part = part.mu, part.transform
+    curve = curves.get(type(part))
+    return None if curve is None else Curve(curve.number, mu)
 
 
 class Rows(NamedTuple):
@@ -119,8 +113,8 @@ def rows_of(
     if entries < 2:
         return None
     outermost_first = sorted(sized, key=lambda d: -strides[d])
-    if [strides[d] for d in outermost_first] != _strides([shape[d] for d in outermost_first]):
-        return None
+    if any(strides[d] != math.prod(shape[e] for e in outermost_first[i + 1 :]) for i, d in enumerate(outermost_first)):
+        return None  # there are gaps
     if not all(-len(shape) <= d < len(shape) for d in channel_dims):
         return None
     channels = [] if scale in (None, "tensor") else sorted({d % len(shape) for d in channel_dims} & set(sized))
@@ -129,11 +123,6 @@ def rows_of(
     sizes = tuple(size if d in channels else 1 for d, size in enumerate(shape))
     scales = 0 if scale is None else math.prod(sizes)
     return Rows(scales, entries // scales if scales else CHUNK, entries, sizes, strides)
-
-
-def _strides(sizes: list[int]) -> list[int]:
-    """Return the strides of a tensor without gaps."""
-    return [math.prod(sizes[d + 1 :]) for d in range(len(sizes))]
 
 
 SHARPNESSES = (1e-6, 1e9)
@@ -245,7 +234,8 @@ def _multiplied_by_torch(
         divisor, factor = (part.view(rows.sizes) for part in statistics)
     slope = inside
     if latent is not None:
-        slope = backward_factor(form.pair, latent, divisor, torch.tensor(mu, device=latent.device))
+        x = latent if divisor is None else latent / divisor
+        slope = form.pair.backward(x, torch.tensor(mu, device=latent.device))
     return multiplied(gradient, slope, factor)
 
 

@@ -5,19 +5,19 @@ constant within a step, so the backward factor is (α/ᾱ)·B_μ(x). A learned s
 w = s·(α/ᾱ)·F_μ(x). The ratio α/ᾱ brings a soft F to the magnitude of a hard one.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from proxconnect._support.arguments import require_number
-from proxconnect.pairs import AnyPair, resolve
+from proxconnect.pairs import AnyPair, Sharpness, resolve
 from proxconnect.pairs.prox import sign
 from proxconnect.quantizer import compiled
-from proxconnect.quantizer.mu import HoldsMu
-from proxconnect.quantizer.scales import Scales, least_squares, mean_magnitude, signed, wide
+from proxconnect.quantizer.scales import Scales, least_squares, signed, wide
 from proxconnect.quantizer.surrogate import Surrogate
 
 Scale = Literal["channel", "tensor", "learned"] | None
@@ -30,8 +30,11 @@ UNSCALED_MAGNITUDE = 0.1
 """The assumed mean magnitude of latents without a scale, which their sharpness makes up for: a convention (torch's
 default initialisation gives 1/(2√fan_in))."""
 
+PLAUSIBLE = (1e-6, 1e9)
+"""Values of μ outside this range count as uninitialised memory."""
 
-class Quantizer(HoldsMu):
+
+class Quantizer(nn.Module):
     """A forward-backward pair with a scale: forward α·F_μ(w*/ᾱ), backward (α/ᾱ)·B_μ(w*/ᾱ).
 
     In `train()` F is the pair's. In `eval()` it is hard, ᾱ·sign(w*), so that you validate the network that ships; only
@@ -58,6 +61,13 @@ class Quantizer(HoldsMu):
                 [ 2.0000,  2.0000]])
     """
 
+    mu: Tensor
+    """The sharpness, a 0-dim buffer of the state dict. A float network's state dict lacks it and leaves it as it is; a
+    value that the pair does not allow is refused."""
+    scheduled: bool
+    """True if a `Sharpening` moves μ."""
+    trained: bool
+    """True if training used this μ: a pass in `train()` with gradients, or an update rule that takes prox points."""
     alpha: nn.Parameter | None
     """The learned scale s, with the sizes of the channel dims as shape and the latent's dtype; None without one."""
     override: Override
@@ -84,15 +94,23 @@ class Quantizer(HoldsMu):
         require_number(magnitude, "magnitude")
         if not magnitude > 0:
             raise ValueError(f"magnitude must be positive; got {magnitude}")
+        super().__init__()
         domain = pair.sharpness
-        super().__init__(pair, domain.for_magnitude(magnitude) if domain and scale is None else domain, mu)
+        self.pair, self.sharpness = pair, domain.for_magnitude(magnitude) if domain and scale is None else domain
+        if mu is None:
+            mu = self.sharpness.start if self.sharpness else 1.0
+        elif domain:
+            domain.require(mu, f"pair {pair.name!r}")
+        with torch.inference_mode(False):  # so that a schedule can move it
+            self.register_buffer("mu", torch.tensor(float(mu)))
+        self.scheduled = self.trained = False
         self.scale: Scale = scale
         self.channel_dims = channel_dims
         self.register_parameter("alpha", None)
         self.override = None
         self.trains_latent = False
-        self._stays_float, self._is_sign, self._slope = self.pair.is_identity, self.pair.is_sign, self.pair.slope
-        self._form = compiled.form_of(self.pair)
+        self._stays_float, self._is_sign, self._slope = pair.is_identity, pair.is_sign, pair.slope
+        self._form = compiled.form_of(pair)
 
     @property
     def is_hard(self) -> bool:
@@ -129,6 +147,31 @@ class Quantizer(HoldsMu):
         unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales, ratio * scales.inverse())
         return (self._learned(latent) * unit).to(latent.dtype)
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as torch does; ValueError if a loader left μ uninitialised."""
+        self.require_plausible_mu()
+        return super().train(mode)
+
+    def is_soft_and_unmoved(self) -> bool:
+        """Return True if training used a soft F at a μ that no schedule moves and that is still at its start."""
+        return (
+            self.trained
+            and self.sharpness is not None
+            and not self.scheduled
+            and math.isclose(float(self.mu), self.sharpness.start, rel_tol=1e-2)  # the buffer may be bfloat16
+            and self.pair.is_soft()
+        )
+
+    def require_plausible_mu(self) -> None:
+        """Raise ValueError for a μ that no schedule makes; a loader probably left it uninitialised."""
+        if self.mu.is_meta:
+            return
+        if fault := self._fault(float(self.mu), f"pair {self.pair.name!r}"):
+            raise ValueError(
+                f"{fault}, which no schedule makes: it was probably never initialised. Load the weights into the float "
+                "network first and call binarize() after"
+            )
+
     def factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the quantised tensor as two factors, each with its gradient: F(x), and the scale, broadcastable.
 
@@ -154,7 +197,10 @@ class Quantizer(HoldsMu):
 
     def mean_magnitude(self, latent: Tensor) -> Tensor | None:
         """Return ᾱ = mean |w*| per channel or tensor, in float32 or wider, broadcastable; None without a scale."""
-        return None if self.scale is None else mean_magnitude(latent, self._shared_dims(latent))
+        if self.scale is None:
+            return None
+        magnitudes, dims = latent.abs().to(wide(latent)), self._shared_dims(latent)
+        return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch would reduce all for no dimension
 
     def hard_scale(self, latent: Tensor) -> Tensor | None:
         """Return the scale of the hard tensor in every mode, without gradient, broadcastable over `latent`."""
@@ -201,6 +247,24 @@ class Quantizer(HoldsMu):
             raise TypeError(f"a Quantizer takes a float tensor; got {got}")
         if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled() and not self.trains_latent:
             self.trained = True
+
+    def _fault(self, mu: float, owner: str) -> str:
+        """Describe why `owner` cannot have this μ; empty if it can."""
+        try:
+            (self.sharpness or Sharpness()).require(mu, owner)
+        except ValueError as error:
+            return str(error)
+        return "" if PLAUSIBLE[0] <= mu <= PLAUSIBLE[1] else f"{owner} has a sharpness μ = {mu:g} beyond all use"
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        start = torch.tensor(self.sharpness.start if self.sharpness else 1.0, dtype=self.mu.dtype)
+        has_value = not self.mu.is_meta and not self._fault(float(self.mu), "μ")
+        loaded = state_dict.setdefault(prefix + "mu", self.mu if has_value else start)
+        is_number = isinstance(loaded, Tensor) and not loaded.is_meta and loaded.numel() == 1
+        if is_number and (fault := self._fault(float(loaded), f"{prefix}mu, of pair {self.pair.name!r},")):
+            args[-1].append(fault)  # the errors that `load_state_dict` raises together
+            state_dict[prefix + "mu"] = self.mu
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _compiled(self, latent: Tensor, form: compiled.Form) -> Tensor | None:
         """Run `forward` of `train()` and `soft` by kernels; return None if they do not take this case."""
@@ -263,8 +327,7 @@ class Quantizer(HoldsMu):
             ) from None
 
     def _shared_dims(self, latent: Tensor) -> list[int]:
-        channels = self._channels(latent)
-        return [d for d in range(latent.dim()) if d not in channels]
+        return sorted({*range(latent.dim())}.difference(self._channels(latent)))
 
 
 @contextmanager

@@ -27,12 +27,6 @@ class Scales(NamedTuple):
         return torch.reciprocal(self.divisor.clamp(min=SMALLEST_INVERTED))
 
 
-def mean_magnitude(latent: Tensor, dims: list[int]) -> Tensor:
-    """Return the mean |w*| over `dims`, which stay as 1, in float32 or wider."""
-    magnitudes = latent.abs().to(wide(latent))
-    return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch would reduce all for no dimension
-
-
 def least_squares(latent: Tensor, quantised: Tensor, dims: list[int]) -> Tensor:
     """Return ⟨w*, F⟩/⟨F, F⟩ over `dims`, and 0 for F = 0."""
     correlation, energy = latent * quantised, quantised.square()

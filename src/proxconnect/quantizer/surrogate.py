@@ -10,10 +10,7 @@ from proxconnect.pairs import AnyPair
 
 
 class Surrogate(torch.autograd.Function):
-    """`value` forward, factor·B_μ(latent/divisor)·g backward.
-
-    The step saves nothing if B = 1, the mask if B is an indicator, and otherwise the latent.
-    """
+    """`value` forward, factor·B_μ(latent/divisor)·g backward; it saves the mask or the latent only if B needs it."""
 
     generate_vmap_rule = True
 
@@ -29,23 +26,16 @@ class Surrogate(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Save the inputs of B."""
         latent, _, mask, divisor, factor, mu, ctx.pair = inputs
-        if ctx.pair.slope == "any":
-            ctx.save_for_backward(factor, mask, latent, divisor, mu)
-        else:
-            ctx.save_for_backward(factor, mask, None, None, None)
+        arguments = (latent, divisor, mu) if ctx.pair.slope == "any" else (None, None, None)
+        ctx.save_for_backward(factor, mask, *arguments)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return factor·B·g for the latent."""
         factor, slope, latent, divisor, mu = ctx.saved_tensors
         if latent is not None:
-            slope = backward_factor(ctx.pair, latent, divisor, mu)
+            slope = ctx.pair.backward(latent if divisor is None else latent / divisor, mu)
         return multiplied(gradient, slope, factor), None, None, None, None, None, None
-
-
-def backward_factor(pair: AnyPair, latent: Tensor, divisor: Tensor | None, mu: Tensor) -> Tensor:
-    """Compute B_μ(latent/divisor)."""
-    return pair.backward(latent if divisor is None else latent / divisor, mu)
 
 
 def multiplied(gradient: Tensor, slope: Tensor | None, factor: Tensor | None) -> Tensor:
@@ -56,5 +46,4 @@ def multiplied(gradient: Tensor, slope: Tensor | None, factor: Tensor | None) ->
 
 
 # torch binds the inputs to the signature at every call; this saves making it each time.
-
 Surrogate.forward.__signature__ = inspect.signature(Surrogate.forward)  # type: ignore[attr-defined]  # `inspect` reads it
