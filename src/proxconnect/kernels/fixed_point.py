@@ -1,4 +1,4 @@
-"""Float weights in fixed point: three signed bytes for each float, prepacked for the kernels."""
+"""Prepack float weights in fixed point: three signed bytes for each float."""
 
 from collections.abc import Sequence
 from math import prod
@@ -6,17 +6,21 @@ from math import prod
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.entries import FIXED_POINT
+from proxconnect.kernels.arguments import FIXED_POINT
 from proxconnect.kernels.prepacked import int8_panels
 
 _WHOLE = 0x7F7F7F
-"""The largest number of three digits within ±127."""
+"""The largest whole number of three signed bytes within ±127."""
 
 _LEAST, _MOST = 2.0**-60, 2.0**60  # within which nothing becomes infinite or loses bits
 
 
 def can_be_fixed(weight: Tensor) -> bool:
-    """Return whether a weight has a fixed point of three bytes that the kernels take."""
+    """Return True if `fixed_point_panels` supports a weight.
+
+    It must be (out, in, height, width) with at most 2^15 products in a sum. The largest entry of each output must be 0
+    or within 2^±60.
+    """
     if weight.dim() != 4 or min(weight.shape) < 1 or prod(weight.shape[1:]) > FIXED_POINT:
         return False
     largest = weight.detach().abs().flatten(1).amax(1)
@@ -24,7 +28,10 @@ def can_be_fixed(weight: Tensor) -> bool:
 
 
 def fixed_point_panels(weight: Tensor, dilation: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Prepack the weight's digits as they meet those of an image, (⌈out/16⌉, 4, bytes); also return the sums' scale."""
+    """Return the bytes of a weight as int8 (⌈out/16⌉, 4, bytes), and the scale of the kernel's sums for each output.
+
+    Index i of dimension 1 holds the rows that give part i of the four parts of a sum.
+    """
     wide = weight.double()
     step = wide.abs().flatten(1).amax(1).clamp(min=_LEAST) / _WHOLE
     whole = (wide / step.view(-1, 1, 1, 1)).round_().to(torch.int32)

@@ -1,20 +1,20 @@
-"""What all fused kernels share: they are made once, and called often without torch's dispatcher."""
+"""The base of the kernels that are built once and then called without torch's dispatcher."""
 
 from inspect import signature
 from typing import Any, Self
 
 
 class FusedKernel:
-    """A C function with all that a call passes but inputs and outputs. Several threads may call it at once.
+    """A C function with its weights and steps, to be called with inputs. Several threads may call it at once.
 
-    It is copied, and pickled, by making it again with the same arguments, since addresses are no part of a copy.
+    Copying and pickling build it again from the same arguments, because it holds addresses.
     """
 
     _made_of: tuple[object, ...]
-    """The arguments, in the order of `__init__`."""
+    """The arguments of the constructor, in its order."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Keep the arguments."""
+        """Keep the arguments for copies and pickles."""
         new = super().__new__(cls)
         bound = signature(cls.__init__).bind(new, *args, **kwargs)
         bound.apply_defaults()

@@ -1,4 +1,4 @@
-"""Prepacked weights: the layouts that the kernels read, of signs and of whole numbers."""
+"""Prepack weights of signs or of 8-bit numbers into the layouts that the kernels read."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,17 @@ from torch.nn import functional
 from proxconnect.kernels.bits import require_bits, unpack_bits
 
 PANEL = 8
-"""Rows of a weight of signs that lie together, word by word."""
+"""How many rows of a weight of signs are interleaved word by word."""
 
 _BLOCK, _STEP = 16, 64
-"""Rows of a weight of whole numbers that lie together, and to how many entries pieces of a row are filled up."""
+"""How many rows of an 8-bit weight are interleaved; pieces of a row are padded to a multiple of `_STEP` entries."""
 
 
 def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
     """Prepack the signs of a (rows, columns) weight, from `pack_bits`, as int64 words (⌈rows/8⌉, ⌈columns/64⌉, 8).
 
-    Entry [p, j, i] holds columns 64j to 64j + 63 of row 8p + i, the first in the lowest bit; what is beyond is 0.
-    ValueError for another number of bits.
+    Entry [p, j, i] holds columns 64j to 64j + 63 of row 8p + i, the first in the lowest bit. Bits beyond the last row
+    or column are 0. ValueError for another number of bits.
     """
     require_bits(bits, rows * columns)
     if columns % 64 == 0:  # a copy is aligned, which a mapped file is not
@@ -30,10 +30,10 @@ def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
 def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     """Prepack the signs of an (out, in/groups, height, width) weight, from `pack_bits`, as int64 words.
 
-    They are (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8): the panels of each group's rows (height, width,
-    in/groups). Several groups, each of fewer than 64 channels and 32 outputs, as depthwise ones, are (height·width·
-    in/groups, ⌈out/64⌉): the bits of all outputs, for each tap and channel. ValueError for another number of bits, or a
-    shape of other dimensions.
+    The shape is (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8): `panels` of each group, with columns in the
+    order (height, width, in/groups). Several groups of fewer than 64 input and 32 output channels each, as in depthwise
+    convolutions, have the shape (height·width·in/groups, ⌈out/64⌉): the bits of all outputs for each tap and channel.
+    ValueError for another number of bits or dimensions.
     """
     rows = _rows_of_groups(bits, shape, groups)
     return _words(rows.flatten(0, 1).T) if _is_thin(shape, groups) else _panelled_by_group(rows)
@@ -42,19 +42,19 @@ def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
 def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     """Prepack the signs of an (out, in/groups, height, width) weight, from `pack_bits`, for patches of float images.
 
-    They are (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8), for groups of few channels too, which
-    `conv_panels` lays out differently. ValueError for another number of bits, or a shape of other dimensions.
+    The shape is (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8) for any number of channels. `conv_panels` has
+    another layout for groups of few channels. ValueError for another number of bits or dimensions.
     """
     return _panelled_by_group(_rows_of_groups(bits, shape, groups))
 
 
 def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
-    """Return the shape of what `panels()` makes, and `patch_panels()` of groups of so many rows each."""
+    """Return the shape of the `panels` of a (rows, columns) weight, or of `patch_panels` with that per group."""
     return groups * -(-rows // PANEL), -(-columns // 64), PANEL
 
 
 def conv_panels_shape(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
-    """Return the shape of what `conv_panels()` makes."""
+    """Return the shape of the `conv_panels` of a weight of this shape."""
     outer, columns = shape[0] // groups, shape[1] * shape[2] * shape[3]
     if _is_thin(shape, groups):
         return columns, -(-shape[0] // 64)
@@ -62,12 +62,12 @@ def conv_panels_shape(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
 
 
 def _is_thin(shape: Sequence[int], groups: int) -> bool:
-    """Return whether each output channel is a byte of a vector: a word for each group would be mostly empty."""
+    """Return True for several groups of few channels, for which a word per group would be mostly empty."""
     return groups > 1 and shape[1] < 64 and shape[0] // groups < 32
 
 
 def _rows_of_groups(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
-    """Return the signs as (groups, out/groups, height·width·in/groups)."""
+    """Return the signs of a weight as (groups, out/groups, height·width·in/groups)."""
     if len(shape) != 4 or groups < 1 or shape[0] % groups:
         raise ValueError(
             "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
@@ -77,7 +77,7 @@ def _rows_of_groups(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
 
 
 def _words(signs: Tensor) -> Tensor:
-    """Return signs (…, n) as int64 words (…, ⌈n/64⌉), the first in the lowest bit."""
+    """Return signs (…, n) as int64 words (…, ⌈n/64⌉), the first sign in the lowest bit."""
     columns = signs.shape[-1]
     padded = torch.zeros(*signs.shape[:-1], -(-columns // 64) * 64, dtype=torch.uint8, device=signs.device)
     padded[..., :columns] = signs > 0
@@ -117,14 +117,17 @@ def int8_panels(levels: Tensor, dilation: Sequence[int] = (1, 1)) -> Tensor:
 
 
 def int8_panels_shape(weight: Sequence[int], dilation: Sequence[int] = (1, 1)) -> tuple[int, int]:
-    """Return the shape of what `int8_panels()` makes of a weight (out, in) or (out, in, height, width)."""
+    """Return the shape of the `int8_panels` of a weight (out, in) or (out, in, height, width)."""
     count, length = _pieces(weight, dilation)
     steps = count * -(-length // _STEP)
     return -(-weight[0] // _BLOCK), steps * _STEP * _BLOCK + 4 * _BLOCK
 
 
 def _pieces(weight: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
-    """Return how many pieces of an image a patch is, and their length: rows of the kernel, or taps that lie apart."""
+    """Return the number of contiguous pieces of an image that form a patch, and their length.
+
+    A piece is a row of the kernel, or one tap if the width is dilated. A row of a linear layer is one piece.
+    """
     if len(weight) == 2:
         return 1, weight[1]
     _, channels, height, width = weight

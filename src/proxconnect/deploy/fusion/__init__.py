@@ -1,4 +1,4 @@
-"""Packed models as fused graphs: what lies between binary layers runs in the same pass as these."""
+"""Run packed models as fused graphs: binary layers and the operations between them in single passes."""
 
 from proxconnect.deploy.fusion.comparison import ProofError
 from proxconnect.deploy.fusion.graph_modules import layer_by_layer

@@ -1,4 +1,4 @@
-"""Layers of two models side by side, on the inputs that one of them gives."""
+"""Compare the layers of a packed model with those of the hard binary model, on equal inputs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,31 +17,31 @@ from proxconnect.deploy.packed.layers.int8 import Int8Layer, error
 from proxconnect.layers import BinaryLayer
 
 _HALF = 2.0**-9
-"""What scales and biases in 16 bits may change at most of the largest entry of an output."""
+"""The largest error from scales and biases in 16 bits, relative to the largest entry of an output."""
 
 
 class ProofError(RuntimeError):
-    """A packed model does not answer as the hard binary model does; the message says where."""
+    """The error for a packed model whose outputs differ from the hard binary model's; the message says where."""
 
 
 @dataclass
 class Comparison:
-    """The gaps between packed layers and what they are made of, by name: the largest |Δ| by the largest entry."""
+    """The largest error of each packed layer by name, relative to the largest entry of the original's output."""
 
     has_halves: bool
-    """Whether scales and biases were rounded to 16 bits."""
+    """True if scales and biases were rounded to 16 bits."""
     signs: dict[str, float] = field(default_factory=dict)
-    """Of layers with binary inputs."""
+    """The errors of binary layers with binary inputs."""
     floats: dict[str, float] = field(default_factory=dict)
-    """Of layers with float inputs."""
+    """The errors of binary layers with float inputs."""
     rounded: dict[str, float] = field(default_factory=dict)
-    """Of float layers in 8 bits."""
+    """The errors of 8-bit layers."""
     fault: str = ""
-    """What is wrong with the first layer that differs by more than its rounding."""
+    """The message about the first layer whose error exceeds rounding; empty if there is none."""
 
     @contextmanager
     def watching(self, name: str, right: nn.Module, mine: nn.Module) -> Iterator[None]:
-        """While this lasts, compare `mine` with `right` on every input of `right`."""
+        """In this context, run the packed layer `mine` on every input of the original layer `right`, and compare."""
         if not isinstance(mine, Int8Layer) and not isinstance(right, BinaryLayer):
             yield
             return
@@ -59,7 +59,12 @@ class Comparison:
         found = gap(expected, mine(*args, **kwargs))
         allowed = _HALF if self.has_halves else 0.0 if mine.has_binary_input else ROUNDING
         if isinstance(mine, KernelLayer) and not mine.has_binary_input and mine.inputs == "int8":
-            allowed += _bound(mine, args or tuple(kwargs.values()), expected)
+            # As `pack` states the bound of inputs in 8 bits, relative to the largest output.
+            sizes = (args or tuple(kwargs.values()), expected)
+            most_input, most_output = (max(float(t.abs().max()) for t in tensors_in(v)) for v in sizes)
+            entries = mine.spec.entries // mine.spec.shape[mine.channel_dims[0]]
+            bound = float(mine.scale.abs().max()) * entries * most_input / 254
+            allowed += bound / most_output if most_output else float("inf")
         if not found <= allowed:
             self.fault = self.fault or f"layer {name!r} and its binary one are {found:.1e} of the largest entry apart"
         gaps = self.signs if mine.has_binary_input else self.floats
@@ -76,17 +81,10 @@ class Comparison:
         self.rounded[name] = max(found, self.rounded.get(name, 0.0))
 
 
-def _bound(layer: KernelLayer, inputs: tuple[Any, ...], expected: Any) -> float:
-    """Return how far an output may be off, by the largest, if the input is rounded to 8 bits, as `pack` states it."""
-    most_input, most_output = (max(float(t.abs().max()) for t in tensors_in(v)) for v in (inputs, expected))
-    entries = layer.spec.entries // layer.spec.shape[layer.channel_dims[0]]
-    return float(layer.scale.abs().max()) * entries * most_input / 254 / most_output if most_output else float("inf")
-
-
 def remainder_fault(model: nn.Module, packed: nn.Module, *, has_halves: bool) -> str:
-    """Return what of a packed model holds other numbers than the model, packed layers aside; empty if nothing does.
+    """Return a message about a parameter or buffer of another value than in `model`, or "" if all are equal.
 
-    Buffers that are in no state dict are left out: a forward may make them anew.
+    Packed layers are not compared, and neither are buffers outside the state dict, which a forward may make anew.
     """
     for name, module in packed.named_modules():
         if isinstance(module, CompactLayer):

@@ -1,4 +1,4 @@
-"""Modules that run as their fused graphs: their class becomes a subclass of it, of the same name, in place."""
+"""Make modules run their fused graphs: replace their class by a subclass of the same name, in place."""
 
 import functools
 from collections.abc import Iterator
@@ -14,7 +14,10 @@ from proxconnect.deploy.fusion.trace import UntraceableError
 
 
 def let_forward_be_fused(module: nn.Module, *, has_fast_floats: bool = False) -> Rewriting:
-    """Let `module` run as a fused graph, in place; return what that fuses. UntraceableError if it has none."""
+    """Make `module` run its fused graph, in place, if that contains a fused operation. Return the rewritten graph.
+
+    UntraceableError if the module cannot be traced.
+    """
     if "forward" in vars(module):
         raise UntraceableError("its forward was replaced")
     own: Any = type(module).forward
@@ -28,13 +31,13 @@ def let_forward_be_fused(module: nn.Module, *, has_fast_floats: bool = False) ->
 
 
 def graph_forward(module: nn.Module) -> GraphForward | None:
-    """Return the forward by the module's graph, if it has one."""
+    """Return the `GraphForward` of a module, or None."""
     return vars(module).get("_graph_forward")
 
 
 @contextmanager
 def layer_by_layer(model: nn.Module) -> Iterator[None]:
-    """While this lasts, run the layers of `model` instead of its graphs."""
+    """In this context, run the layers of `model` instead of its fused graphs."""
     running = [fused for m in model.modules() if (fused := graph_forward(m)) is not None and not fused.is_paused]
     try:
         for fused in running:
@@ -46,7 +49,7 @@ def layer_by_layer(model: nn.Module) -> Iterator[None]:
 
 
 class _RunsGraph(nn.Module):
-    """Mixin: a module whose forward may be its graph; it goes by the name of the class that it is made from."""
+    """The mixin of the subclasses whose forward runs a fused graph. They have the names of their base classes."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _blank, (type(self).__bases__[1],), self.__getstate__()
@@ -54,7 +57,7 @@ class _RunsGraph(nn.Module):
 
 @functools.cache
 def _class_that_runs_graphs(base: Any) -> Any:
-    """Return a subclass of a module's class that runs its graph; torch's compilers see the forward of `base`."""
+    """Return a subclass of `base` whose forward runs the fused graph, or that of `base` under torch.compile."""
 
     @functools.wraps(base.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -71,7 +74,7 @@ def _class_that_runs_graphs(base: Any) -> Any:
 
 
 def _blank(base: Any) -> nn.Module:
-    """Return a module that runs its graph and is still to get its state."""
+    """Return an instance without state of the subclass of `base`, for unpickling."""
     cls = _class_that_runs_graphs(base)
     blank: nn.Module = cls.__new__(cls)
     return blank

@@ -1,4 +1,4 @@
-"""Convolutions of float images and what stands around them, in one pass: by 8-bit weights, or in fixed point."""
+"""Fused operations of convolutions of float images, with 8-bit weights or with float weights in fixed point."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -26,9 +26,9 @@ _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.resha
 
 
 class ImageConv(Operation):
-    """A convolution of float images, the mean before it, its epilogue steps and a max pool.
+    """A convolution of float images, an optional average pool before it, its epilogue steps and an optional max pool.
 
-    `stride` leaves out pixels before the kernel sees an image; it is (1, 1) unless a patch is one pixel.
+    For kernels of 1 × 1, `stride` subsamples the image before the kernel runs. Otherwise it is (1, 1).
     """
 
     reads_any_layout = True
@@ -42,17 +42,17 @@ class ImageConv(Operation):
 
     @classmethod
     def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
-        """Return whether the kernels convolve with this layer, at this place."""
+        """Return True if a kernel supports the layer that `node` calls."""
         raise NotImplementedError
 
     @classmethod
     def prepared(cls, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]]:
-        """Return the stride before the kernel, and the kernel but for the steps, the mean and the pool."""
+        """Return `stride`, and a function that makes the kernel from the steps, the average pool and the max pool."""
         raise NotImplementedError
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match a convolution that the kernels take, with its steps, the mean before it and a max pool behind."""
+        """Match a supported convolution, the average pool before it, and the steps and the max pool after it."""
         layer: Any = work.module_of(node)
         if not cls.fits(work, node, layer):
             return None
@@ -66,31 +66,31 @@ class ImageConv(Operation):
         return Match(operation, nodes, nodes[0].args[:1], [layer])
 
     def seen(self, input: Tensor) -> Tensor | None:
-        """Return the pixels that are in a patch."""
+        """Return the subsampled image, or None unless it is float32 and (N, C, H, W)."""
         if input.dtype is not torch.float32 or input.dim() != 4:
             return None
         return input if self.stride == (1, 1) else input[..., :: self.stride[0], :: self.stride[1]]
 
     def sums(self, input: Tensor) -> Tensor:
-        """Compute what the steps take, with the modules themselves."""
+        """Compute the convolution's output before the steps, with the modules themselves."""
         value = with_channels_last(input)
         sums: Tensor = self.layer(value if self.mean is None else self.mean(value))
         return sums
 
 
 class Int8Conv(ImageConv):
-    """An 8-bit convolution and what stands around it."""
+    """An 8-bit convolution with the pools and steps around it."""
 
     name = NAME
 
     @property
     def sums_integers(self) -> bool:  # type: ignore[override]  # it is read-only here
-        """Whether the sums are exact: those of means are rounded first."""
+        """True without an average pool, whose means are rounded."""
         return self.mean is None
 
     @classmethod
     def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
-        """Match zeros around the image, if the channels of the output may lie last: in the graph, or in its rows."""
+        """Support symmetric zero padding, if the output may be channels_last."""
         if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer):
             return False
         may_be_turned = work.has_images or all(user.target in _FLATTENING for user in node.users)
@@ -98,21 +98,21 @@ class Int8Conv(ImageConv):
 
     @classmethod
     def prepared(cls, layer: Int8Conv2d) -> tuple[tuple[int, ...], Callable[..., Any]]:
-        """Return the stride before the kernel, and the kernel."""
+        """Return `stride` and the function that makes the kernel."""
         assert layer.prepacked is not None
         weight = layer.prepacked, *layer.kernel_geometry(), layer.kernel_scale(), layer.kernel_bias()
         return layer.stride_of_seen(), partial(FusedInt8Conv2d, *weight)
 
 
 class FloatConv(ImageConv):
-    """A float convolution and what stands around it, by kernels that round differently from torch."""
+    """A float convolution with the pools and steps around it, with other rounding than torch's."""
 
     name = "float convolutions"
     is_fast = True
 
     @classmethod
     def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
-        """Match convolutions in one group, with zeros around the image and weights that have a fixed point."""
+        """Support float32 convolutions in one group with symmetric zero padding and weights that have a fixed point."""
         if not work.has_images or not work.has_fast_floats or not has_float_conv():
             return False
         if type(layer) is not nn.Conv2d or layer.groups != 1 or not _has_even_zeros(layer):
@@ -124,7 +124,7 @@ class FloatConv(ImageConv):
 
     @classmethod
     def prepared(cls, layer: nn.Conv2d) -> tuple[tuple[int, ...], Callable[..., Any]]:
-        """Return the stride before the kernel, and the kernel."""
+        """Return `stride` and the function that makes the kernel."""
         padding = tuple(layer._reversed_padding_repeated_twice[::-2])
         bias = None if layer.bias is None else layer.bias.detach()
         before, stride = (
@@ -133,7 +133,7 @@ class FloatConv(ImageConv):
         return before, partial(FusedFloatConv2d, layer.weight.detach(), stride, padding, layer.dilation, bias)
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return how far sums may be off with their order."""
+        """Return the largest rounding error of each sum."""
         layer = copy.deepcopy(self.layer)
         for parameter in layer.parameters():
             parameter.abs_()
@@ -142,7 +142,7 @@ class FloatConv(ImageConv):
 
 
 def _mean_before(work: Rewriting, conv: Node, stride: tuple[int, ...]) -> nn.AvgPool2d | None:
-    """Return the mean that the layer alone reads, if it can run in the same pass."""
+    """Return the average pool whose only user is `conv`, if the kernel can run it; None otherwise."""
     node: Any = conv.args[0]
     mean = work.module_of(node)
     if type(mean) is not nn.AvgPool2d or not can_take_means(mean) or stride != (1, 1):

@@ -1,7 +1,7 @@
-"""Signs of functions of integer sums as intervals: what stands between two products of signs needs no floats.
+"""Find the intervals of integer sums whose sign is +1 after the functions between two binary layers.
 
-Batch norm and sign make a threshold for each channel, a bound of an interval, whichever the sign of gamma. Gelu and its
-kin, which are -0 far below 0, make an interval with two bounds, and more of them where they come to -0 by rounding.
+Batch norm and sign give one threshold for each channel. GELU and similar functions, which round to -0 far below 0, give
+intervals with two bounds, or several intervals.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,20 +13,21 @@ from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.epilogue import Signs
 
 _MOST_INTERVALS = 8
-"""Those of a channel, beyond which floats are faster."""
+"""The most intervals of a channel; with more, floats are faster."""
 
 _AT_ONCE = 1 << 16
-"""Values of a function that are held at once."""
+"""The number of function values that are in memory at a time."""
 
 
 def signs_of(
     functions: Sequence[Callable[..., Tensor]], channels: int, entries: int, scale: Tensor | None, bias: Tensor | None,
     accumulator: Accumulator | None, axis: int,
 ) -> Signs | None:  # fmt: skip
-    """Return where the functions, one after another, make a sum positive, found by running them on every sum.
+    """Return the intervals of integer sums that the functions, one after another, map to values ≥ 0.
 
-    A sum is of `entries` signs, as its accumulator holds it, times `scale`, plus `bias`. The functions take its channel
-    in dimension `axis`: 1 of an image, or -1. None if a value is NaN, and if a channel takes too many intervals.
+    It runs the functions on every sum of `entries` signs that the accumulator can hold, times `scale`, plus `bias`.
+    Channels are in dimension `axis` of their inputs: 1 for images, or -1. None if a value is NaN, if a channel has too
+    many intervals, or if the accumulator is cyclic.
     """
     if accumulator is not None and accumulator.overflow == "cyclic":  # its values are no integers
         return None
@@ -46,7 +47,7 @@ def signs_of(
 
 
 class _Changes:
-    """Where the sign of a function of sums changes, for each channel; added in parts, lest all be held at once."""
+    """The sums at which the sign of a function changes, for each channel, found in parts to save memory."""
 
     def __init__(self, low: int, channels: int) -> None:
         self.sum, self.channels = low, channels
@@ -54,7 +55,7 @@ class _Changes:
         self.places: list[list[int]] = [[] for _ in range(channels)]
 
     def add(self, bits: Tensor) -> None:
-        """Add the signs at the next sums, (sums, channels)."""
+        """Add the signs at the next sums, True for +1: bool (sums, channels)."""
         if not len(self.first):
             self.first = self.last = bits[0]
         before = torch.cat([self.last[None], bits[:-1]])
@@ -63,7 +64,7 @@ class _Changes:
         self.last, self.sum = bits[-1], self.sum + len(bits)
 
     def intervals(self) -> Signs | None:
-        """Return the intervals, each bounded by two changes of a channel; None if these are too many."""
+        """Return the intervals between changes of each channel; None if there are too many."""
         count = max(-(-max(map(len, self.places)) // 2), 1)
         if count > _MOST_INTERVALS:
             return None
@@ -77,7 +78,7 @@ def _values(
     functions: Sequence[Callable[..., Tensor]], sums: Tensor, channels: int, scale: Tensor | None, bias: Tensor | None,
     axis: int,
 ) -> Tensor:  # fmt: skip
-    """Return what the functions make of each sum in each channel, (sums, channels)."""
+    """Return the values of the functions for each sum in each channel, (sums, channels)."""
     values = sums[:, None].expand(-1, channels)
     values = values.clone() if scale is None else values * scale.reshape(1, -1)
     if bias is not None:

@@ -1,4 +1,4 @@
-"""Whether a packed model computes what the hard binary model does, shown on an example."""
+"""Prove on an example that a packed model computes the same as the hard binary model."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,37 +19,36 @@ from proxconnect.layers.modes import hard
 
 @dataclass(frozen=True)
 class Proof:
-    """What an example showed. A gap is the largest |Δ| by the largest entry; 0 means equal to the bit.
+    """The result of `prove`. A gap is the largest error relative to the largest expected entry; 0 means bit-equal.
 
-    Layers and operations are compared one by one, each on equal inputs: these gaps prove. The two of whole answers are
-    figures: they are small unless a sign, a sort or another threshold lies behind float layers, where rounding may turn
-    a value that is near it.
+    Layers and operations are compared one by one on equal inputs: their gaps are the proof. The gaps of whole outputs
+    are for information. They can be large if a sign or a sort follows float layers, because rounding may turn it.
     """
 
     signs: int
-    """Binary layers with binary inputs."""
+    """The number of binary layers with binary inputs."""
     signs_gap: float
-    """Their largest gap, which is 0 unless vectors are in 16 bits."""
+    """Their largest gap, which is 0 unless scales and biases are in 16 bits."""
     floats: int
-    """Binary layers with float inputs."""
+    """The number of binary layers with float inputs."""
     floats_gap: float
-    """Their largest gap, from the order of a sum, or from the rounding to 8 bits."""
+    """Their largest gap, from the order of additions or from inputs rounded to 8 bits."""
     rounded: int
-    """Float layers that became int8."""
+    """The number of float layers that became 8-bit layers."""
     rounded_gap: float
-    """Their largest gap, which is within the bound that each class of 8-bit layers states."""
+    """Their largest gap, which is within the bound of the class of each layer."""
     operations: int
-    """Operations of fused graphs that replaced layers."""
+    """The number of fused operations, without those of `fast`."""
     operations_gap: float
-    """Their largest gap, which is 0 for sums of signs unless torch rounds a norm or a curve behind them otherwise."""
+    """Their largest gap from the layers that they replace."""
     graph_gap: float
-    """The whole answer by fused graphs, beside that by the layers: a figure."""
+    """The gap of the whole output: fused graphs compared with the packed layers."""
     answer_gap: float
-    """The whole packed model's answer, beside the whole hard one's: a figure."""
+    """The gap of the whole output: the packed model compared with the hard model."""
     fast: int = 0
-    """Float convolutions and attentions that kernels compute."""
+    """The number of float convolutions and attentions that kernels compute instead of torch."""
     fast_gap: float = 0.0
-    """Their largest gap to torch's."""
+    """Their largest gap from torch."""
 
     def __str__(self) -> str:
         proved = [
@@ -66,17 +65,20 @@ class Proof:
 
 
 def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
-    """Compare `packed` with `model`, whose packed form it is, on an example, as `summary` takes it.
+    """Compare `packed` with `model`, from which it was packed, on an example.
 
-    Every packed layer gets what its binary layer gets in the hard model and must answer the same. All other layers must
-    hold the model's numbers. Every operation of a fused graph gets what the layers that it replaced get and must answer
-    as they do. So no rounding is amplified: if floats are rounded in another order before a sign or a sort, a value
-    near the threshold may turn, which changes the answer and is no fault. How far the whole answers are apart is only
-    reported. Images have their channels last in the model if the graph has them so.
+    Every packed layer runs on the inputs that its binary layer gets in the hard model, and must return the same output.
+    All other layers must have the parameters of `model`. Every fused operation runs on the inputs of the layers that it
+    replaces, and must return their output. Whole outputs are only reported, because signs and sorts amplify rounding.
+
+    Args:
+        model: the binary model.
+        packed: its packed form.
+        example: inputs, in the forms that `summary` accepts.
 
     Raises:
         ProofError: if a layer or an operation differs by more than rounding; the message names it.
-        ValueError: for an example without entries.
+        ValueError: if a tensor of the example is empty.
     """
     if any(tensor.numel() == 0 for tensor in tensors_in(example)):
         raise ValueError("a tensor of the example is empty, which proves nothing: give at least one input")
@@ -110,9 +112,9 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
 
 
 def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
-    """Return the operations of a graph, each at its worst; ProofError if one is wrong.
+    """Return for each operation of a graph its comparison with the largest gap; ProofError if one has a fault.
 
-    A graph that is not faithful, or that does not take the example, is given up when it runs.
+    Graphs that differ from the forward have no comparisons: they are given up when they run.
     """
     worst: dict[object, Segment] = {}
     for segment in (segment for examination in examinations for segment in examination.segments):
@@ -124,7 +126,7 @@ def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
 
 
 def _laid_out(packed: nn.Module, example: Any) -> Any:
-    """Return an example with its images as the graph has them, unless the model's own forward cannot view them so."""
+    """Return the example in the memory format of the packed model's graph, unless its layers cannot run on that."""
     if (fused := graph_forward(packed)) is None or not fused.work.has_images:
         return example
     with_last = tree_map(with_channels_last, example)

@@ -1,4 +1,4 @@
-"""Which parts of a packed model run as fused graphs."""
+"""Find the parts of a packed model that can run as fused graphs, and fuse them."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ from proxconnect.deploy.fusion.binary_products import STEPS, BinaryProduct
 from proxconnect.deploy.fusion.graph_modules import let_forward_be_fused
 from proxconnect.deploy.fusion.trace import UntraceableError
 from proxconnect.deploy.packed import PackedLayer
-from proxconnect.kernels.absence import ADVICE, NOT_BUILT, ON_TORCH
-from proxconnect.kernels.library import is_built
+from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH, is_built
 
 Floats = Literal["torch", "fast"]
-"""Whether torch or kernels compute the floats of graphs; kernels do so about as exactly."""
+"""What computes the float layers of graphs: torch, or kernels that are faster and about as exact."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A module whose forward is a graph."""
+    """A module that runs as one fused graph."""
 
     name: str
+    """The name of the module; empty for the whole model."""
     counts: Mapping[str, int]
-    """How often each fused operation stands in it, by `Operation.name`, and what binary layers take with them."""
+    """The number of fused operations by `Operation.name`, and of the steps and bits of binary layers."""
 
     def __str__(self) -> str:
         counts = Counter(self.counts)
@@ -35,11 +35,11 @@ class Region:
 
 @dataclass(frozen=True)
 class Fusion:
-    """What of a packed model runs fused, and why other modules run layer by layer."""
+    """The parts of a packed model that run as fused graphs, and the reasons why other modules run layer by layer."""
 
     regions: tuple[Region, ...]
     reasons: dict[str, str]
-    """By the name of a module that is no graph."""
+    """For the name of each module that cannot be traced, why."""
 
     def __str__(self) -> str:
         lines = [f"by graph: {region}" for region in self.regions]
@@ -48,11 +48,17 @@ class Fusion:
 
 
 def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
-    """Let a packed model, or those of its parts that are graphs, run fused, in place; what could be is in the answer.
+    """Make a packed model, or the parts of it that can be traced, run as fused graphs, in place.
 
-    `floats` says what computes their float layers: None is for kernels in models without binary inputs, in which no
-    sign turns by it. ValueError for anything else. Nothing that the model holds changes, so that it saves as before;
-    `forward.GraphForward` says when a graph runs.
+    The parameters do not change, and the model saves as before. `forward.GraphForward` says when a graph runs.
+
+    Args:
+        model: the packed model.
+        floats: "fast" lets kernels compute float layers, "torch" does not. None is "fast" for models without binary
+            inputs, in which rounding cannot change a sign. ValueError for anything else.
+
+    Returns:
+        The parts that run fused, and the reasons why others do not.
     """
     if floats not in (None, *get_args(Floats)):
         raise ValueError(f"floats must be 'torch' or 'fast'; got {floats!r}")
@@ -67,7 +73,7 @@ def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
 
 
 def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[str, str], has_fast_floats: bool) -> None:
-    """Fuse a module, or else its children."""
+    """Fuse a module with packed layers, or its children if it cannot be traced; add the results to the collections."""
     if isinstance(module, PackedLayer) or not any(isinstance(m, PackedLayer) for m in module.modules()):
         return
     try:

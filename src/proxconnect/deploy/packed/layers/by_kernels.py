@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
-from proxconnect.kernels.absence import ADVICE, NOT_BUILT, ON_TORCH
 from proxconnect.kernels.bits import pack_bits, unpack_bits
+from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH
 
 WORTH_TABLES = (32, 128)
 """The outputs of a group and the entries of a patch from which kernels are worth it for convolutions of floats.

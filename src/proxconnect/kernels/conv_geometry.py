@@ -1,6 +1,6 @@
-"""Convolutions as the kernels take them: what fits together, and what shapes and strides say, found once.
+"""The geometry of a convolution as C takes it, checked and cached for each shape, stride and layout.
 
-Finding it takes longer than a small convolution.
+Computing it takes longer than a small convolution.
 """
 
 import ctypes
@@ -13,32 +13,36 @@ import torch
 from proxconnect.kernels.library import CGeometry
 
 How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
-"""A weight's shape, stride, padding and dilation, all of height and width, groups and padding value."""
+"""A weight's shape, stride, padding, dilation, groups and padding value, as of `nn.Conv2d`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """How to call a kernel for an input of one shape and one layout."""
+    """How to call a convolution kernel for inputs of one shape and one layout."""
 
     geometry: object
-    """The C structure, by reference."""
+    """The `CGeometry`, by reference."""
     output: tuple[int, ...]
     """The shape of the output."""
     memory_format: torch.memory_format
-    """That of the output."""
+    """The memory format of the output."""
     is_copied: bool
-    """Whether the kernel reads a contiguous copy of the input."""
+    """True if you must pass a contiguous copy of the input."""
     is_empty: bool
+    """True if the output has no entries."""
 
 
 @lru_cache(maxsize=4096)
 def convolution(
     shape: tuple[int, ...], strides: tuple[int, ...], how: How, *, has_planes: bool, reads_rows_apart: bool
 ) -> Convolution:
-    """Return how to convolve an input of this shape and these strides; ValueError unless they fit the weight.
+    """Return how to call a kernel for an input of this shape and these strides; ValueError unless they fit the weight.
 
-    `has_planes` is of the output: contiguous, else channels last. A kernel that `reads_rows_apart` needs pixels at one
-    distance in a row only, if channels follow each other.
+    Args:
+        shape, strides: of the input.
+        how: of the convolution.
+        has_planes: True for a contiguous output, False for one in the memory format channels_last.
+        reads_rows_apart: True if the kernel accepts gaps between the rows of an image whose channels are adjacent.
     """
     require_convolvable(shape, how)
     (height, width), (row_stride, pixel_stride) = shape[2:], strides[2:]
@@ -52,7 +56,7 @@ def convolution(
 
 
 def memory_format(has_planes: bool) -> torch.memory_format:
-    """Return the memory format of an output."""
+    """Return contiguous_format for a True `has_planes`, else channels_last."""
     return torch.contiguous_format if has_planes else torch.channels_last
 
 
@@ -67,7 +71,7 @@ def out_size(
 
 
 def require_convolvable(shape: Sequence[int], how: How) -> None:
-    """Raise ValueError unless an input of this shape can be convolved so."""
+    """Raise ValueError unless an input of this shape fits the weight, stride, padding, dilation and groups of `how`."""
     weight, stride, padding, dilation, groups, padding_value = how
     if not len(stride) == len(padding) == len(dilation) == 2:
         raise ValueError(
@@ -88,7 +92,7 @@ def require_convolvable(shape: Sequence[int], how: How) -> None:
 
 
 def c_geometry(shape: Sequence[int], strides: Sequence[int], how: How, has_planes: bool = False) -> CGeometry:
-    """Return the C structure for an input and a weight that fit."""
+    """Return the C structure for an input of this shape and these strides, which `require_convolvable` accepts."""
     weight, stride, padding, dilation, groups, padding_value = how
     (batch, channels, height, width), (image_stride, channel_stride, row_stride, pixel_stride) = shape, strides
     if width <= 1:  # of a size of 1 the stride says nothing
