@@ -5,9 +5,6 @@ from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
 
-Overflow = tuple[int, int, float]
-"""The overflow rule of an accumulator as a number (0 for none), its bits, and its slope."""
-
 CPU = torch.device("cpu")
 """The device of all outputs, whatever the default device of torch is."""
 
@@ -29,8 +26,11 @@ def require_entries(entries: int, most: int | None) -> None:
     raise ValueError(f"a row (…, in) or a patch must have entries, 0 < in{bound}; got {entries}")
 
 
-def overflow_of(accumulator: Accumulator | None) -> Overflow:
-    """Return the overflow rule of an accumulator, or of none, for C. TypeError for anything else."""
+def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
+    """Return the number of an accumulator's overflow rule (0 for no accumulator), its bits and its slope, for C.
+
+    TypeError for anything else.
+    """
     if accumulator is None:
         return 0, 8, 1.0
     if not isinstance(accumulator, Accumulator):

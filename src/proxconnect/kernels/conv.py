@@ -39,9 +39,7 @@ def binary_conv2d(
         scale, bias, accumulator, instruction_set: as in `binary_linear`.
         threshold: as in `binary_linear`, with one entry for each input channel or one for all.
 
-    Raises:
-        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
-            device. RuntimeError: the kernels were not built.
+    Raises: as in `binary_linear`.
     """
     shifted, overflow = beyond(input, threshold, 2), overflow_of(accumulator)
     rest = stride, padding, dilation, groups, padding_value, scale, bias, *overflow, instruction_set

@@ -1,10 +1,11 @@
-"""Epilogues of kernels: the sums pass through steps and become floats, or they become signs."""
+"""Fused kernels and their epilogues: sums pass through steps and become floats, or they become signs."""
 
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -140,13 +141,9 @@ class Epilogue:
     def run(
         self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...]
     ) -> Tensor | Bits:
-        """Call a C function and return its output.
+        """Call a C function and return its output, of this layout.
 
-        Args:
-            function: of the library.
-            arguments: of the function, up to the address of the epilogue.
-            layout: of the output.
-            others: the addends.
+        `arguments` are those before the address of the epilogue, `others` are the addends.
         """
         others = self.added(others, layout.shape)
         added = addresses(others)
@@ -232,6 +229,27 @@ class Epilogue:
     def _require_channels(self, name: str, values: Tensor) -> None:
         if values.numel() != self.channels:
             raise ValueError(f"{name} must have {self.channels} entries, one a channel; got {tuple(values.shape)}")
+
+
+class FusedKernel:
+    """A C function with its weights and steps, to be called with inputs. Several threads may call it at once.
+
+    Copying and pickling build it again from the same arguments, because it holds addresses.
+    """
+
+    _made_of: tuple[object, ...]
+    """The arguments of the constructor, in its order."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep the arguments for copies and pickles."""
+        new = super().__new__(cls)
+        bound = signature(cls.__init__).bind(new, *args, **kwargs)
+        bound.apply_defaults()
+        new._made_of = (*bound.arguments.values(),)[1:]
+        return new
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self._made_of
 
 
 def addresses(others: tuple[Tensor, ...]) -> object:

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.kernels.arguments import CPU, require_float32, resolved
-from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Step, addresses
-from proxconnect.kernels.fused import FusedKernel
+from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, FusedKernel, Step, addresses
+from proxconnect.kernels.geometry import can_take_the_largest, window_of
 from proxconnect.kernels.library import loaded
-from proxconnect.kernels.window import can_take_the_largest, window_of
 
 
 class Finish(FusedKernel):
@@ -25,9 +24,7 @@ class Finish(FusedKernel):
         instruction_set: one of `instruction_sets()`, by default the best.
         in_place: if True, overwrite x unless `out` is given.
 
-    Raises:
-        ValueError: a shape or a layout that does not fit. TypeError: another dtype or device. RuntimeError: the kernels
-            were not built.
+    Raises: as in `binary_linear`, and ValueError for another layout.
     """
 
     def __init__(
@@ -78,9 +75,7 @@ class FinishMaxPool2d(FusedKernel):
     Call it with x, float32 on the CPU, (N, channels, H, W) in the memory format channels_last. It returns (N, channels,
     H', W') in the same format. Gradients do not flow through. Arguments are as of `Finish`.
 
-    Raises:
-        ValueError: `Add` steps, a pool with dilation or indices, a shape or a layout that does not fit. TypeError:
-            another dtype or device. RuntimeError: the kernels were not built.
+    Raises: as in `Finish`, and ValueError for `Add` steps and for a pool with dilation or indices.
     """
 
     def __init__(

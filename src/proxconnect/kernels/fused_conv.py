@@ -18,9 +18,8 @@ from proxconnect.kernels.arguments import (
     require_weight,
     resolved,
 )
-from proxconnect.kernels.conv_geometry import How, c_geometry, convolution, require_convolvable
-from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
-from proxconnect.kernels.fused import FusedKernel
+from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, FusedKernel, Layout, Signs, Step, words_and_nan
+from proxconnect.kernels.geometry import How, c_geometry, convolution, require_convolvable
 from proxconnect.kernels.library import CGeometry, loaded
 from proxconnect.kernels.prepacked import conv_panels_shape
 
@@ -45,9 +44,7 @@ class FusedConv2d(FusedKernel):
         input_shift: float32 (in,), added to the channels of a float input before its signs are taken, but not to
             `Bits`.
 
-    Raises:
-        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
-            device. RuntimeError: the kernels were not built.
+    Raises: as in `binary_linear`.
     """
 
     def __init__(

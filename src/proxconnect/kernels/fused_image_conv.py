@@ -17,13 +17,17 @@ from proxconnect.kernels.arguments import (
     require_weight,
     resolved,
 )
-from proxconnect.kernels.conv_geometry import How, c_geometry, require_convolvable
-from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Layout, Step, addresses
-from proxconnect.kernels.fixed_point import can_be_fixed, fixed_point_panels
-from proxconnect.kernels.fused import FusedKernel
+from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, FusedKernel, Layout, Step, addresses
+from proxconnect.kernels.geometry import (
+    How,
+    c_geometry,
+    can_take_means,
+    can_take_the_largest,
+    require_convolvable,
+    window_of,
+)
 from proxconnect.kernels.library import has_float_conv, loaded
-from proxconnect.kernels.prepacked import int8_panels_shape
-from proxconnect.kernels.window import can_take_means, can_take_the_largest, window_of
+from proxconnect.kernels.prepacked import can_be_fixed, fixed_point_panels, int8_panels_shape
 
 _Call = tuple[object, object, object, tuple[int, ...], Layout]
 """For inputs of one shape and strides: the C structures of the mean, the convolution and the pool, the shape of the
@@ -83,9 +87,7 @@ class FusedInt8Conv2d(_FusedImageConv):
         mean: the average pool, without padding and `divisor_override`; None for none.
         pool: the max pool, without dilation and indices; None for none. It excludes `Add` steps.
 
-    Raises:
-        ValueError: shapes that do not fit, other pools, an instruction set that this machine lacks. TypeError: another
-            dtype or device. RuntimeError: the kernels were not built.
+    Raises: as in `binary_linear`, and ValueError for other pools.
     """
 
     def __init__(

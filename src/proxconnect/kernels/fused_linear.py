@@ -17,8 +17,17 @@ from proxconnect.kernels.arguments import (
     require_weight,
     resolved,
 )
-from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, Layout, Signs, Step, addresses, words_and_nan
-from proxconnect.kernels.fused import FusedKernel
+from proxconnect.kernels.epilogue import (
+    PLANS,
+    Bits,
+    Epilogue,
+    FusedKernel,
+    Layout,
+    Signs,
+    Step,
+    addresses,
+    words_and_nan,
+)
 from proxconnect.kernels.library import loaded
 from proxconnect.kernels.prepacked import int8_panels_shape, panels_shape
 
@@ -65,9 +74,7 @@ class FusedLinear(_FusedRows):
         scale, bias, accumulator, instruction_set: as in `binary_linear`.
         then: the epilogue steps, in order, or `Signs`.
 
-    Raises:
-        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
-            device. RuntimeError: the kernels were not built.
+    Raises: as in `binary_linear`.
     """
 
     def __init__(
@@ -114,7 +121,7 @@ class FusedFloatLinear(_FusedRows):
         panels, in_features, out_features, scale, bias, then, instruction_set: as in `FusedLinear`.
         rounds: True for `dynamic_int8_linear`, which takes at most 2²⁴ input features.
 
-    Raises: as in `FusedLinear`.
+    Raises: as in `binary_linear`.
     """
 
     def __init__(
@@ -146,7 +153,7 @@ class FusedInt8Linear(_FusedRows):
         in_features: the columns of the weight, at most 2¹⁷.
         out_features, scale, bias, then, instruction_set: as in `FusedLinear`.
 
-    Raises: as in `FusedLinear`.
+    Raises: as in `binary_linear`.
     """
 
     def __init__(

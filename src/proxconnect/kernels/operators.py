@@ -26,7 +26,7 @@ from proxconnect.kernels.arguments import (
     require_weight,
     scale_and_bias,
 )
-from proxconnect.kernels.conv_geometry import convolution, memory_format, out_size
+from proxconnect.kernels.geometry import convolution, memory_format, out_size
 from proxconnect.kernels.library import CAffine, COutput, loaded
 from proxconnect.kernels.prepacked import conv_panels_shape, int8_panels_shape, panels_shape
 

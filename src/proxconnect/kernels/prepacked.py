@@ -1,11 +1,13 @@
-"""Prepack weights of signs or of 8-bit numbers into the layouts that the kernels read."""
+"""Prepack weights of signs, of 8-bit numbers, or of floats in fixed point into the layouts that the kernels read."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from proxconnect.kernels.arguments import FIXED_POINT
 from proxconnect.kernels.bits import require_bits, unpack_bits
 
 PANEL = 8
@@ -13,6 +15,11 @@ PANEL = 8
 
 _BLOCK, _STEP = 16, 64
 """How many rows of an 8-bit weight are interleaved; pieces of a row are padded to a multiple of `_STEP` entries."""
+
+_WHOLE = 0x7F7F7F
+"""The largest whole number of three signed bytes within ±127."""
+
+_LEAST, _MOST = 2.0**-60, 2.0**60  # within which nothing becomes infinite or loses bits
 
 
 def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
@@ -36,7 +43,9 @@ def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     ValueError for another number of bits or dimensions.
     """
     rows = _rows_of_groups(bits, shape, groups)
-    return _words(rows.flatten(0, 1).T) if _is_thin(shape, groups) else _panelled_by_group(rows)
+    if _is_thin(shape, groups):
+        return _words(rows.flatten(0, 1).T)
+    return torch.cat([_panelled(_words(of_group)) for of_group in rows])
 
 
 def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
@@ -45,7 +54,7 @@ def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     The shape is (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8) for any number of channels. `conv_panels` has
     another layout for groups of few channels. ValueError for another number of bits or dimensions.
     """
-    return _panelled_by_group(_rows_of_groups(bits, shape, groups))
+    return torch.cat([_panelled(_words(of_group)) for of_group in _rows_of_groups(bits, shape, groups)])
 
 
 def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
@@ -78,23 +87,15 @@ def _rows_of_groups(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
 
 def _words(signs: Tensor) -> Tensor:
     """Return signs (…, n) as int64 words (…, ⌈n/64⌉), the first sign in the lowest bit."""
-    columns = signs.shape[-1]
-    padded = torch.zeros(*signs.shape[:-1], -(-columns // 64) * 64, dtype=torch.uint8, device=signs.device)
-    padded[..., :columns] = signs > 0
+    padded = functional.pad(signs > 0, (0, -signs.shape[-1] % 64))
     places = 2 ** torch.arange(8, dtype=torch.uint8, device=signs.device)
     words: Tensor = (padded.unflatten(-1, (-1, 8)) * places).sum(-1, dtype=torch.uint8).view(torch.int64)
     return words
 
 
 def _panelled(by_row: Tensor) -> Tensor:
-    rows, words = by_row.shape
-    whole = torch.zeros(-(-rows // PANEL) * PANEL, words, dtype=torch.int64, device=by_row.device)
-    whole[:rows] = by_row
-    return whole.view(-1, PANEL, words).transpose(1, 2).contiguous()
-
-
-def _panelled_by_group(rows: Tensor) -> Tensor:
-    return torch.cat([_panelled(_words(of_group)) for of_group in rows])
+    whole = functional.pad(by_row, (0, 0, 0, -len(by_row) % PANEL))
+    return whole.view(-1, PANEL, by_row.shape[1]).transpose(1, 2).contiguous()
 
 
 def int8_panels(levels: Tensor, dilation: Sequence[int] = (1, 1)) -> Tensor:
@@ -132,3 +133,30 @@ def _pieces(weight: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
         return 1, weight[1]
     _, channels, height, width = weight
     return (height, width * channels) if dilation[1] == 1 or width == 1 else (height * width, channels)
+
+
+def can_be_fixed(weight: Tensor) -> bool:
+    """Return True if `fixed_point_panels` supports a weight.
+
+    It must be (out, in, height, width) with at most 2^15 products in a sum. The largest entry of each output must be 0
+    or within 2^±60.
+    """
+    if weight.dim() != 4 or min(weight.shape) < 1 or prod(weight.shape[1:]) > FIXED_POINT:
+        return False
+    largest = weight.detach().abs().flatten(1).amax(1)
+    return bool(((largest == 0) | ((largest >= _LEAST) & (largest <= _MOST))).all())
+
+
+def fixed_point_panels(weight: Tensor, dilation: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the bytes of a weight as int8 (⌈out/16⌉, 4, bytes), and the scale of the kernel's sums for each output.
+
+    Index i of dimension 1 holds the rows that give part i of the four parts of a sum.
+    """
+    wide = weight.double()
+    step = wide.abs().flatten(1).amax(1).clamp(min=_LEAST) / _WHOLE
+    whole = (wide / step.view(-1, 1, 1, 1)).round_().to(torch.int32)
+    low, middle, high = ((whole + 0x808080) ^ 0x808080).view(torch.int8).unflatten(-1, (-1, 4)).unbind(-1)[:3]
+    none = torch.zeros_like(low)
+    meeting = (none, none, high), (none, high, middle), (high, middle, low), (middle, low, none)
+    panels = [int8_panels(torch.stack(digits, 2).flatten(1, 2), dilation) for digits in meeting]
+    return torch.stack(panels, 1), (2.0**8 * step).float()

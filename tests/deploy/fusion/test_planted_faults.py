@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import proxconnect as pc
-from proxconnect.deploy.fusion import binary_products, forward, image_convs, norms, segments, steps
+from proxconnect.deploy.fusion import binary_products, forward, image_convs, norms, passes, segments, steps
 from proxconnect.deploy.fusion.batch_norms import ImageNorm
 from proxconnect.deploy.fusion.binary_products import output_bits
 from proxconnect.deploy.fusion.graph_modules import graph_forward

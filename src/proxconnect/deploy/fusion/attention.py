@@ -46,7 +46,11 @@ class Attention(Operation):
         inputs = None if arguments is None else tuple(arguments[name] for name in _PARAMETERS[:3])
         if arguments is None or inputs is None or not all(isinstance(i, Node) for i in inputs) or not has_attention():
             return None
-        turning = [user for user in node.users if _puts_queries_first(user)]
+        swaps = ({1, 2}, {-3, -2}, {1, -2}, {-3, 2})
+        turning = [
+            user for user in node.users if (user.op, user.target, user.kwargs) == ("call_method", "transpose", {})
+        ]
+        turning = [user for user in turning if set(user.args[1:]) in swaps]
         has_queries_first = len(turning) == 1 == len(node.users)
         nodes, rows = [node, *turning] if has_queries_first else [node], None
         if chain := _chain_from_rows(inputs):
@@ -121,8 +125,3 @@ def _plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str
 
 def _is_other(value: Any, plain: Any) -> bool:
     return value is not plain if plain is None else not isinstance(value, int | float) or value != plain
-
-
-def _puts_queries_first(node: Node) -> bool:
-    is_transpose = node.op == "call_method" and node.target == "transpose" and not node.kwargs
-    return is_transpose and set(node.args[1:]) in ({1, 2}, {-3, -2}, {1, -2}, {-3, 2})

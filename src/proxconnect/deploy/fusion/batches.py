@@ -70,7 +70,12 @@ def part_of(images: Tensor) -> int:
 def _is_apart(node: Node, modules: dict[str, nn.Module], rank: int) -> bool:
     """Return True if an operation on values of `rank` dimensions treats the images of a batch separately."""
     if node.op == "call_module":
-        return _is_module_apart(modules[str(node.target)])
+        module = modules[str(node.target)]
+        if isinstance(module, nn.Flatten):
+            return module.start_dim >= 1
+        takes_statistics = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is None
+        is_pair = getattr(module, "return_indices", False)
+        return isinstance(module, CompactLayer) or (type(module) in _MODULES and not takes_statistics and not is_pair)
     if node.op == "get_attr":
         return False
     if node.target in (torch.flatten, "flatten"):
@@ -95,14 +100,6 @@ def _rank(node: Node, modules: dict[str, nn.Module], rank: int) -> int:
     if node.target in (torch.mean, "mean") and not _argument(node, 2, "keepdim", False):
         return rank - len(_argument(node, 1, "dim", None))
     return rank
-
-
-def _is_module_apart(module: nn.Module) -> bool:
-    if isinstance(module, nn.Flatten):
-        return module.start_dim >= 1
-    takes_statistics = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is None
-    is_pair = getattr(module, "return_indices", False)
-    return isinstance(module, CompactLayer) or (type(module) in _MODULES and not takes_statistics and not is_pair)
 
 
 def _argument(node: Node, place: int, name: str, default: Any) -> Any:

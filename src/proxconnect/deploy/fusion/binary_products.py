@@ -54,9 +54,12 @@ class BinaryProduct(Operation):
         value: Any = node.args[0]
         shift = work.module_of(value)
         shift = shift if isinstance(shift, Shift) and _can_shift(layer, shift) else None
-        steps = work.chain(node, _channels_of(layer), are_images=isinstance(layer, KernelConv))
+        are_images = isinstance(layer, KernelConv)
+        steps = work.chain(node, _channels_of(layer), are_images=are_images)
         then: Any = None
-        if _leads_to_bits(work, layer, steps[-1].node if steps else node):
+        last = steps[-1].node if steps else node
+        readers = [work.module_of(user) for user in last.users]
+        if readers and all(_takes_bits(m) and isinstance(m, KernelConv) == are_images for m in readers):
             then = output_bits(layer, steps)
         if then is None:
             steps, then = for_kernels(steps, _channels_of(layer))
@@ -150,13 +153,6 @@ def _takes_bits(layer: nn.Module | None) -> bool:
     if not isinstance(layer, KernelLayer) or not _can_fuse(layer) or not layer.has_binary_input:
         return False
     return not isinstance(layer, KernelConv) or layer.padding_mode == "zeros"
-
-
-def _leads_to_bits(work: Rewriting, layer: KernelLayer, last: Node) -> bool:
-    """Return True if all users of `last` accept bits and are convolutions, or linear layers, like `layer`."""
-    readers = [work.module_of(user) for user in last.users]
-    are_images = isinstance(layer, KernelConv)
-    return bool(readers) and all(_takes_bits(m) and isinstance(m, KernelConv) == are_images for m in readers)
 
 
 def _can_shift(layer: KernelLayer, shift: Shift) -> bool:

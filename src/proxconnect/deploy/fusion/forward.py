@@ -109,11 +109,10 @@ class GraphForward:
         with torch.device("cpu"):  # where kernels read, whatever the default is
             self.work = rewrite(self.module, graph, has_fast_floats=self._has_fast_floats)
         sources = Sources(self.module, graph, self.work.read)
-        self._graph = fx.GraphModule(self.module, graph)
         self._are_apart = are_apart(graph, self.work.modules)
         self._segments = Segments(self.module, self.work, is_apart=self._are_apart)
         self._is_checked = self._is_given_up = False
-        self._run = self._graph.forward
+        self._run = fx.GraphModule(self.module, graph).forward
         self._sources = sources  # last, since other threads take the rest to fit it
 
     def _is_outdated(self) -> bool:

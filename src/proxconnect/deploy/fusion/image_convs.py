@@ -17,10 +17,10 @@ from proxconnect.deploy.fusion.operation import Match, Operation, has_kernels
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
 from proxconnect.deploy.packed.layers.int8_products import Int8Conv2d
-from proxconnect.kernels.fixed_point import can_be_fixed
 from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, FusedInt8Conv2d
+from proxconnect.kernels.geometry import can_take_means
 from proxconnect.kernels.library import has_float_conv
-from proxconnect.kernels.window import can_take_means
+from proxconnect.kernels.prepacked import can_be_fixed
 
 _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.reshape)
 
@@ -41,25 +41,23 @@ class ImageConv(Operation):
         self.layer, self.stride, self.mean, self.pool = layer, stride, mean, pool
 
     @classmethod
-    def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
-        """Return True if a kernel supports the layer that `node` calls."""
-        raise NotImplementedError
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
+        """Return `stride`, and a function that makes the kernel from the steps, the average pool and the max pool.
 
-    @classmethod
-    def prepared(cls, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]]:
-        """Return `stride`, and a function that makes the kernel from the steps, the average pool and the max pool."""
+        None if no kernel supports the layer that `node` calls.
+        """
         raise NotImplementedError
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
         """Match a supported convolution, the average pool before it, and the steps and the max pool after it."""
         layer: Any = work.module_of(node)
-        if not cls.fits(work, node, layer):
+        if (prepared := cls.prepared(work, node, layer)) is None:
             return None
+        stride, kernel = prepared
         chain = work.chain(node, layer.out_channels, are_images=True)
         steps, then = for_kernels(chain, layer.out_channels)
         nodes = [node, *(step.node for step in steps)]
-        stride, kernel = cls.prepared(layer)
         mean, pool = _mean_before(work, node, stride), pool_behind(work, nodes[-1], then)
         nodes = [*([] if mean is None else node.all_input_nodes), *nodes, *([] if pool is None else nodes[-1].users)]
         operation = cls(kernel(then, mean, pool), layer, stride, mean, steps, pool)
@@ -89,17 +87,13 @@ class Int8Conv(ImageConv):
         return self.mean is None
 
     @classmethod
-    def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
-        """Support symmetric zero padding, if the output may be channels_last."""
-        if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer):
-            return False
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
+        """Support 8-bit layers with symmetric zero padding, if the output may be channels_last."""
         may_be_turned = work.has_images or all(user.target in _FLATTENING for user in node.users)
-        return may_be_turned and has_kernels(layer)
-
-    @classmethod
-    def prepared(cls, layer: Int8Conv2d) -> tuple[tuple[int, ...], Callable[..., Any]]:
-        """Return `stride` and the function that makes the kernel."""
-        assert layer.prepacked is not None
+        if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer) or not may_be_turned:
+            return None
+        if not has_kernels(layer) or layer.prepacked is None:
+            return None
         weight = layer.prepacked, *layer.kernel_geometry(), layer.kernel_scale(), layer.kernel_bias()
         return layer.stride_of_seen(), partial(FusedInt8Conv2d, *weight)
 
@@ -111,26 +105,24 @@ class FloatConv(ImageConv):
     is_fast = True
 
     @classmethod
-    def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
-        """Support float32 convolutions in one group with symmetric zero padding and weights that have a fixed point."""
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
+        """Support float32 layers in one group with symmetric zero padding and weights that have a fixed point."""
         if not work.has_images or not work.has_fast_floats or not has_float_conv():
-            return False
+            return None
         if type(layer) is not nn.Conv2d or layer.groups != 1 or not _has_even_zeros(layer):
-            return False
-        numbers = [layer._parameters.get("weight"), layer._parameters.get("bias", layer.weight)]
-        if any(n is not None and (n.dtype is not torch.float32 or not n.is_cpu) for n in numbers) or numbers[0] is None:
-            return False
-        return can_be_fixed(layer.weight)
-
-    @classmethod
-    def prepared(cls, layer: nn.Conv2d) -> tuple[tuple[int, ...], Callable[..., Any]]:
-        """Return `stride` and the function that makes the kernel."""
+            return None
+        weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias", layer.weight)
+        if weight is None or any(
+            n is not None and (n.dtype is not torch.float32 or not n.is_cpu) for n in (weight, bias)
+        ):
+            return None
+        if not can_be_fixed(weight):
+            return None
         padding = tuple(layer._reversed_padding_repeated_twice[::-2])
+        is_one_pixel = layer.kernel_size == (1, 1) and not any(padding)
+        before, stride = (layer.stride, (1, 1)) if is_one_pixel else ((1, 1), layer.stride)
         bias = None if layer.bias is None else layer.bias.detach()
-        before, stride = (
-            (layer.stride, (1, 1)) if layer.kernel_size == (1, 1) and not any(padding) else ((1, 1), layer.stride)
-        )
-        return before, partial(FusedFloatConv2d, layer.weight.detach(), stride, padding, layer.dilation, bias)
+        return before, partial(FusedFloatConv2d, weight.detach(), stride, padding, layer.dilation, bias)
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
         """Return the largest rounding error of each sum."""

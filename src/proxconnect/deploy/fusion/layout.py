@@ -34,8 +34,11 @@ def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
             node.target = "reshape"
         if node.op == "output":
             _convert(graph, node, lambda value: (in_format_of, (value, first)))
-        elif node.op == "call_module" and not _knows_formats(modules[node.target]):
-            _convert(graph, node, lambda value: (with_planes, (value,)))
+        elif node.op == "call_module":
+            module = modules[node.target]
+            is_ours = isinstance(module, CompactLayer | BinaryMultiheadAttention | Shift)
+            if not is_ours and not type(module).__module__.startswith("torch.nn."):
+                _convert(graph, node, lambda value: (with_planes, (value,)))
 
 
 def with_channels_last(value: Any) -> Any:
@@ -59,9 +62,3 @@ def _convert(graph: fx.Graph, node: Node, call: Any) -> None:
     with graph.inserting_before(node):
         for value in list(node.all_input_nodes):
             node.replace_input_with(value, graph.call_function(*call(value)))
-
-
-def _knows_formats(module: nn.Module) -> bool:
-    return isinstance(module, CompactLayer | BinaryMultiheadAttention | Shift) or type(module).__module__.startswith(
-        "torch.nn."
-    )

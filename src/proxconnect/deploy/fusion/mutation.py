@@ -66,16 +66,11 @@ def is_copy(node: object) -> bool:
 
 def _owners(node: Any, modules: dict[str, nn.Module]) -> list[Node]:
     """Return the node, and the nodes whose memory its value may share."""
-    owners = [node]
-    while _is_view(owners[-1], modules) and isinstance(owners[-1].args[0], Node):
-        owners.append(owners[-1].args[0])
-    return owners
-
-
-def _is_view(node: Node, modules: dict[str, nn.Module]) -> bool:
-    if node.op == "call_module":
-        return isinstance(modules[str(node.target)], _VIEW_MODULES) and bool(node.args)
-    return node.op in ("call_function", "call_method") and _name(node) in _VIEWS and bool(node.args)
+    is_view = (
+        _name(node) in _VIEWS if node.op != "call_module" else isinstance(modules[str(node.target)], _VIEW_MODULES)
+    )
+    has_owner = is_view and node.args and isinstance(node.args[0], Node)
+    return [node, *_owners(node.args[0], modules)] if has_owner else [node]
 
 
 def _name(node: Node) -> str:

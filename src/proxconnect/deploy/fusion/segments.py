@@ -83,10 +83,7 @@ class Segments:
     def examined(self, inputs: tuple[Any, ...], laid_out: tuple[Any, ...], answer: Any) -> Examination:
         """Compare the traced graph and all rewritten operations with the layers.
 
-        Args:
-            inputs: of the module.
-            laid_out: the inputs in the memory format of the graph.
-            answer: the output of the module's forward for `laid_out`.
+        `laid_out` are the inputs in the memory format of the graph, `answer` is the forward's output for them.
         """
         recording = _Recording(self.module, graph=self.work.traced)
         try:
@@ -103,8 +100,9 @@ class Segments:
         """
         for name, source in self.work.nothing.items():
             yield Segment(self._layers((name,)), gap(values[source], values[name]), 0.0)
-        parts = self._parts(inputs)
-        if len(parts) > 1:
+        parts = [slice(None)]
+        if self._is_apart and len(inputs[0]) > (size := part_of(inputs[0])):
+            parts = [slice(first, first + size) for first in range(0, len(inputs[0]), size)]
             yield Segment(("the parts of the batch",), gap(inputs[0], in_parts(lambda part: part, *inputs)), 0.0)
         besides = [_Beside(self.module, self.work, inputs, values, part) for part in parts]
         for node in self.work.graph.nodes:
@@ -119,12 +117,6 @@ class Segments:
             error = f"{type(raised).__name__}: {raised}"
         is_fused, is_fast = isinstance(node.target, Operation), getattr(node.target, "is_fast", False)
         return Segment(self._layers(origins(node)), largest, _allowed(node), is_fused, is_fast, error)
-
-    def _parts(self, inputs: tuple[Any, ...]) -> list[slice]:
-        """Return the slices of a batch that the graph runs one after another."""
-        if not self._is_apart or len(inputs[0]) <= (size := part_of(inputs[0])):
-            return [slice(None)]
-        return [slice(first, first + size) for first in range(0, len(inputs[0]), size)]
 
     def _is_changed(self, node: Node) -> bool:
         """Return True if a node differs from its traced node in its operation or in the values that it reads."""
@@ -143,11 +135,8 @@ class Segments:
 
     def _layers(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the modules that traced nodes call, or the names of the nodes that call functions."""
-        nodes = [self._traced.get(name) for name in names]
-        return tuple(
-            name if node is None or node.op != "call_module" else str(node.target)
-            for name, node in zip(names, nodes, strict=True)
-        )
+        nodes = {name: self._traced.get(name) for name in names}
+        return tuple(str(n.target) if n is not None and n.op == "call_module" else name for name, n in nodes.items())
 
 
 class _Recording(fx.Interpreter):
@@ -194,17 +183,11 @@ class _Beside:
             return gap(expected, answer)
         found = _distance(node, answer, [expected])
         if not found <= _allowed(node) and isinstance(node.target, Operation) and node.target.has_channels:
-            found = min(found, self._beyond_rounding(node, node.target, answer, expected))
+            bounds = node.target.bounds(*self._arguments(node)[1])  # of sums rounded up and down
+            if outside(expected, bounds) <= ROUNDING:  # else it stands for other layers
+                found = min(found, _distance(node, answer, [expected, *bounds]))
         written = [gap(self._given(value, node), given[value]) for value in given if len(value.users) > 1]
         return max(found, *written, 0.0)
-
-    def _beyond_rounding(self, node: Node, operation: Operation, answer: Tensor | Bits, expected: Tensor) -> float:
-        """Return the gap between an output and the range of the layers' outputs for sums rounded up and down."""
-        _, args, _ = self._arguments(node)
-        bounds = operation.bounds(*args)
-        if not outside(expected, bounds) <= ROUNDING:  # it stands for other layers
-            return float("inf")
-        return _distance(node, answer, [expected, *bounds])
 
     def _arguments(self, node: Node) -> tuple[dict[Node, Any], tuple[Any, ...], dict[str, Any]]:
         """Return the recorded inputs of an operation: by node, and as its positional and keyword arguments."""

@@ -32,7 +32,9 @@ class Sources:
         places += [(m._buffers, n) for m in self._read[1:] for n in m._buffers if n not in _UNREAD]
         places += [_place_of(root, str(node.target)) for node in graph.nodes if node.op == "get_attr"]
         places += [(vars(m), n) for m in root.modules() for n, value in vars(m).items() if isinstance(value, Tensor)]
-        places += [(vars(m), n) for m in self._read[1:] for n in _numbers_of(m)]
+        owners = [m for m in self._read[1:] if not isinstance(m, CompactLayer)]  # whose numbers are their shapes
+        numbers = [(vars(m), n) for m in owners for n, value in vars(m).items() if type(value) in (int, float)]
+        places += [(held, n) for held, n in numbers if n not in ("momentum", "num_features")]  # as eps of a norm
         self._tensors = [tensor for registry, name in places if isinstance(tensor := registry[name], Tensor)]
         self._counted = [tensor for tensor in self._tensors if not tensor.is_inference()]
         self._versions = self._versions_now()
@@ -77,11 +79,3 @@ def _place_of(root: nn.Module, name: str) -> _Place:
     owner = root.get_submodule(owner_name)
     registries: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers, vars(owner))
     return next(registry for registry in registries if name in registry), name
-
-
-def _numbers_of(module: nn.Module) -> list[str]:
-    """Return the attributes of a module that are numbers, as eps of a norm; those of a packed layer are its shape."""
-    if isinstance(module, CompactLayer):
-        return []
-    is_read = {name: type(value) in (int, float) for name, value in vars(module).items()}
-    return [name for name in is_read if is_read[name] and name not in ("momentum", "num_features")]

@@ -97,7 +97,11 @@ def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueS
     """Return `node`, a user of `value`, as an epilogue step; None if it cannot be one."""
     if node.op == "call_module":
         module = modules[str(node.target)]
-        return EpilogueStep(node, module, module=module) if node.args == (value,) and _may_follow(module) else None
+        if node.args != (value,) or "forward" in vars(module):
+            return None
+        is_other = type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU, Shift)
+        may_follow = can_fold(module) if type(module) in _NORMS else is_other
+        return EpilogueStep(node, module, module=module) if may_follow else None
     if node.op == "call_method":
         plain = node.target in _METHODS and len(node.args) == 1 and not node.kwargs
         return (
@@ -111,14 +115,6 @@ def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueS
             return None
         return EpilogueStep(node, lambda x: node.target(x, *rest, **options))  # type: ignore[operator]  # it is a function
     return _addition(node, value, _ADDITIONS)
-
-
-def _may_follow(module: nn.Module) -> bool:
-    if "forward" in vars(module):
-        return False
-    if type(module) in _NORMS:
-        return can_fold(module)
-    return type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU, Shift)
 
 
 def _addition(node: Node, value: Node, targets: tuple[Any, ...]) -> EpilogueStep | None:

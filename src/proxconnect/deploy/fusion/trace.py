@@ -174,8 +174,6 @@ def _items(value: Any) -> list[Any] | dict[Any, Any] | None:
 
 
 def _are_same(one: Any, other: Any) -> bool:
-    if one is None or len(one) != len(other):
-        return one is other
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
-    return all(map(is_, one, other))
+    return one is other or (len(one) == len(other) and all(map(is_, one, other)))

@@ -1,16 +1,20 @@
-"""The geometry of a convolution as C takes it, checked and cached for each shape, stride and layout.
+"""The geometry of convolutions and pools as C takes it.
 
-Computing it takes longer than a small convolution.
+That of a convolution is cached, because computing it takes longer than a small convolution.
 """
 
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules.utils import _pair
 
-from proxconnect.kernels.library import CGeometry
+from proxconnect.kernels.library import CGeometry, CWindow
 
 How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
 """A weight's shape, stride, padding, dilation, groups and padding value, as of `nn.Conv2d`."""
@@ -38,11 +42,8 @@ def convolution(
 ) -> Convolution:
     """Return how to call a kernel for an input of this shape and these strides; ValueError unless they fit the weight.
 
-    Args:
-        shape, strides: of the input.
-        how: of the convolution.
-        has_planes: True for a contiguous output, False for one in the memory format channels_last.
-        reads_rows_apart: True if the kernel accepts gaps between the rows of an image whose channels are adjacent.
+    The output is contiguous if `has_planes`, else channels_last. `reads_rows_apart` is True if the kernel accepts gaps
+    between the rows of an image whose channels are adjacent.
     """
     require_convolvable(shape, how)
     (height, width), (row_stride, pixel_stride) = shape[2:], strides[2:]
@@ -105,3 +106,26 @@ def c_geometry(shape: Sequence[int], strides: Sequence[int], how: How, has_plane
         two(*weight[2:]), two(*stride), two(*padding), two(*dilation), groups, image_stride, channel_stride, row_stride,
         pixel_stride, padding_value, has_planes,
     )  # fmt: skip
+
+
+def can_take_means(pool: nn.AvgPool2d) -> bool:
+    """Return True if kernels compute this pool: it has neither padding nor `divisor_override`."""
+    return _pair(pool.padding) == (0, 0) and pool.divisor_override is None
+
+
+def can_take_the_largest(pool: nn.MaxPool2d) -> bool:
+    """Return True if kernels compute this pool: it has no dilation and returns no indices."""
+    return not pool.return_indices and _pair(pool.dilation) == (1, 1)
+
+
+def window_of(pool: nn.AvgPool2d | nn.MaxPool2d, size: tuple[int, int]) -> tuple[object, tuple[int, int]]:
+    """Return the `CWindow` for images of this height and width, by reference, and the height and width of the output.
+
+    Raises what torch raises if the pool does not fit the image.
+    """
+    blank = torch.empty(1, 1, *size, device="meta")
+    kernel, stride, padding = _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding)
+    of_torch: Any = functional.max_pool2d if isinstance(pool, nn.MaxPool2d) else functional.avg_pool2d
+    answer = of_torch(blank, kernel, stride, padding, ceil_mode=pool.ceil_mode)
+    made = answer.shape[-2], answer.shape[-1]
+    return ctypes.byref(CWindow(size, made, kernel, stride, padding)), made
