@@ -27,10 +27,7 @@ def require_entries(entries: int, most: int | None) -> None:
 
 
 def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
-    """Return the number of an accumulator's overflow rule (0 for no accumulator), its bits and its slope, for C.
-
-    TypeError for anything else.
-    """
+    """Return the overflow rule of an accumulator as a number (0 without one), its bits and its slope, for C."""
     if accumulator is None:
         return 0, 8, 1.0
     if not isinstance(accumulator, Accumulator):
@@ -39,10 +36,7 @@ def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
 
 
 def scale_and_bias(scale: Tensor | None, bias: Tensor | None) -> tuple[int, int | None, int | None]:
-    """Return the fields of `CAffine`: the number of scales, and the addresses of the scales and the biases.
-
-    The tensors must be contiguous, and you must keep them alive while C uses the addresses.
-    """
+    """Return the fields of `CAffine`, with the addresses of contiguous tensors, which you must keep alive."""
     scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
     return scales, scale_at, None if bias is None else bias.data_ptr()
 
@@ -77,11 +71,7 @@ def require_weight(
     panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None,
     dtype: torch.dtype = torch.int64,
 ) -> None:  # fmt: skip
-    """Raise unless a prepacked weight, its scale and its bias fit these shapes and dtypes and are on the CPU.
-
-    `shape` is that of `panels`, `channels` the number of outputs. TypeError for dtypes and devices, ValueError for
-    shapes.
-    """
+    """Raise unless a prepacked weight of `channels` outputs, its scale and its bias fit in shape, dtype and device."""
     if not isinstance(panels, Tensor):
         raise TypeError(f"panels must be a tensor; got {type(panels).__name__}")
     if panels.dtype is not dtype or not panels.is_cpu or not panels.is_contiguous():

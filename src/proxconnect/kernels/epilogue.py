@@ -141,10 +141,7 @@ class Epilogue:
     def run(
         self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...]
     ) -> Tensor | Bits:
-        """Call a C function and return its output, of this layout.
-
-        `arguments` are those before the address of the epilogue, `others` are the addends.
-        """
+        """Return the output of a C function whose arguments before the address of the epilogue are `arguments`."""
         others = self.added(others, layout.shape)
         added = addresses(others)
         if not self.makes_signs:
@@ -162,10 +159,7 @@ class Epilogue:
         return Bits(words, nan if nan.any() else None, self.channels)
 
     def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Check the addends, which must have the output's shape and memory format, and resolve lazy negation.
-
-        ValueError for another number of addends, another shape or layout.
-        """
+        """Check the addends, which must have this shape and the output's memory format; resolve lazy negation."""
         if len(others) != self._adds:
             raise ValueError(f"the steps add {self._adds} other tensors; got {len(others)}")
         if not others:
@@ -206,10 +200,7 @@ class Epilogue:
         raise TypeError(f"a step is Affine, Clamp, Slope or Add; got {step!r}")
 
     def _intervals(self, signs: Signs) -> CSigns:
-        """Return the intervals of `Signs` without flips.
-
-        A flip replaces one interval of a channel by its complement, which is an interval modulo 2^32.
-        """
+        """Return intervals without flips: a flip complements the first interval of a channel, modulo 2^32."""
         self._require_channels("flip", signs.flip)
         low, width = (x.to("cpu", torch.int64).reshape(-1, x.shape[-1]) for x in (signs.low, signs.width))
         if low.shape != width.shape or low.shape[1] != self.channels:
@@ -258,10 +249,7 @@ def addresses(others: tuple[Tensor, ...]) -> object:
 
 
 def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
-    """Return the contiguous words of bits, and the address of `nan` or None.
-
-    ValueError or TypeError for words or `nan` of another shape, dtype or device.
-    """
+    """Check bits, and return their contiguous words and the address of `nan`, or None if `nan` is None."""
     words, nan, channels = bits
     if words.dtype is not torch.int64 or not words.is_cpu:
         raise TypeError(f"words of signs must be int64 on the CPU; got {words.dtype} on {words.device}")

@@ -10,14 +10,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import (
-    CPU,
-    SIGNS,
-    require_entries,
-    require_float32,
-    require_weight,
-    resolved,
-)
+from proxconnect.kernels.arguments import CPU, SIGNS, require_entries, require_float32, require_weight, resolved
 from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, FusedKernel, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.geometry import How, c_geometry, convolution, require_convolvable
 from proxconnect.kernels.library import CGeometry, loaded
@@ -119,10 +112,7 @@ def _plan_of_bits(how: How, epilogue: Epilogue, shape: tuple[int, ...], channels
 
 
 def _cyclic(shift: Tensor, channels: int) -> Tensor:
-    """Return a copy of a shift that repeats its first entries after the last, because kernels read whole vectors.
-
-    ValueError or TypeError for another shape or dtype.
-    """
+    """Check a shift, and return a copy that repeats its first entries, because kernels read whole vectors."""
     require_float32("input_shift", shift)
     if shift.shape != (channels,):
         raise ValueError(f"input_shift must have {channels} entries, one a channel; got {tuple(shift.shape)}")

@@ -7,16 +7,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import (
-    CPU,
-    INT8,
-    ROUNDED,
-    SIGNS,
-    as_rows,
-    require_entries,
-    require_weight,
-    resolved,
-)
+from proxconnect.kernels.arguments import CPU, INT8, ROUNDED, SIGNS, as_rows, require_entries, require_weight, resolved
 from proxconnect.kernels.epilogue import (
     PLANS,
     Bits,

@@ -119,10 +119,7 @@ def can_take_the_largest(pool: nn.MaxPool2d) -> bool:
 
 
 def window_of(pool: nn.AvgPool2d | nn.MaxPool2d, size: tuple[int, int]) -> tuple[object, tuple[int, int]]:
-    """Return the `CWindow` for images of this height and width, by reference, and the height and width of the output.
-
-    Raises what torch raises if the pool does not fit the image.
-    """
+    """Return the `CWindow` for images of this height and width, by reference, and the output's height and width."""
     blank = torch.empty(1, 1, *size, device="meta")
     kernel, stride, padding = _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding)
     of_torch: Any = functional.max_pool2d if isinstance(pool, nn.MaxPool2d) else functional.avg_pool2d

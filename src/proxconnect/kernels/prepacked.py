@@ -64,10 +64,10 @@ def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
 
 def conv_panels_shape(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
     """Return the shape of the `conv_panels` of a weight of this shape."""
-    outer, columns = shape[0] // groups, shape[1] * shape[2] * shape[3]
-    if _is_thin(shape, groups):
-        return columns, -(-shape[0] // 64)
-    return panels_shape(outer, columns, groups)
+    columns = prod(shape[1:])
+    return (
+        (columns, -(-shape[0] // 64)) if _is_thin(shape, groups) else panels_shape(shape[0] // groups, columns, groups)
+    )
 
 
 def _is_thin(shape: Sequence[int], groups: int) -> bool:

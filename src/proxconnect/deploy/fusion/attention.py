@@ -36,10 +36,7 @@ class Attention(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match attention without a mask or dropout.
-
-        The match includes the transposition of its output, and the views that split one layer's rows into its inputs.
-        """
+        """Match attention without mask or dropout, with the transposition after it and the splitting before it."""
         if not work.has_fast_floats or node.target is not functional.scaled_dot_product_attention:
             return None
         arguments = _plain_arguments(node.args, node.kwargs)
@@ -74,10 +71,7 @@ class Attention(Operation):
 
 
 def _chain_from_rows(inputs: tuple[Node, ...]) -> list[Node] | None:
-    """Return the nodes that split rows into queries, keys and values: reshape, permute, unbind and three items.
-
-    None for other nodes, or if a node has another user.
-    """
+    """Return the nodes that split rows into queries, keys and values, or None if one of them has another user."""
     parts = [node for i, node in enumerate(inputs) if _calls(node, operator.getitem, None, i)]
     unbind = parts[0].args[0] if len(parts) == 3 else None
     if not _calls(unbind, "unbind", None, 0) or set(unbind.users) != set(parts) or any(len(p.users) > 1 for p in parts):

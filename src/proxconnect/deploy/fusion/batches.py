@@ -34,10 +34,7 @@ _METHODS = {"relu", "relu_", "clone", "contiguous", "add", "add_", "mul", "sigmo
 
 
 def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
-    """Return True if a graph maps one batch of images to one tensor, entry by entry of the batch.
-
-    It is True only if every operation is known to treat images separately.
-    """
+    """Return True if a graph surely maps one batch of images to one tensor, each image separately."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in graph.nodes if node.op == "output")
     if len(inputs) != 1 or not isinstance(output.args[0], Node):

@@ -17,10 +17,7 @@ _SMALLEST = 1e-300
 
 
 def gap(expected: Any, answer: Any) -> float:
-    """Return the largest error of all tensors in an answer, each relative to its largest expected entry.
-
-    It is infinite for other shapes, and if only one of two entries is NaN.
-    """
+    """Return the largest error, relative to its tensor's largest entry; infinite for other shapes or a lone NaN."""
     rights, mine = tensors_in(expected), tensors_in(answer)
     if [t.shape for t in rights] != [t.shape for t in mine]:
         return float("inf")
@@ -77,10 +74,7 @@ def _range(bounds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _by_largest(beyond: Tensor, right: Tensor, channels: int | None) -> float:
-    """Return the largest of `beyond`, relative to the largest |right| or that of its channel.
-
-    It is infinite for NaN, and for errors if all of `right` is 0.
-    """
+    """Return the largest of `beyond`, relative to the largest |right| of its channel; infinite for NaN."""
     dims = [dim for dim in range(right.dim()) if channels is None or dim != channels % right.dim()]
     sizes = right.abs().nan_to_num(0.0)
     largest = sizes.amax(dims, keepdim=True) if dims else sizes

@@ -55,10 +55,7 @@ class Rewriting:
     """The number of fused operations by name (`Operation.counts`)."""
 
     def module_of(self, node: Any) -> nn.Module | None:
-        """Return the module that a node calls, or None.
-
-        It is None unless the node calls a module with one argument, and the module has the forward of its class.
-        """
+        """Return the module that a node calls with one argument; None if it calls none, or its forward was replaced."""
         if not isinstance(node, Node) or node.op != "call_module" or len(node.args) != 1 or node.kwargs:
             return None
         module = self.modules[str(node.target)]

@@ -94,10 +94,7 @@ class Segments:
         return Examination(answer, trace_gap, segments)
 
     def _compared(self, inputs: tuple[Any, ...], values: dict[str, Any]) -> Iterator[Segment]:
-        """Yield the comparison of every rewritten operation, given the recorded values of the traced nodes.
-
-        If a large batch runs in parts, yield that of every operation, each on all parts.
-        """
+        """Yield the comparisons of all rewritten operations; if a large batch runs in parts, of all operations."""
         for name, source in self.work.nothing.items():
             yield Segment(self._layers((name,)), gap(values[source], values[name]), 0.0)
         parts = [slice(None)]
@@ -170,10 +167,7 @@ class _Beside:
         self._makers_of_bits: set[Node] = set()
 
     def gap_of(self, node: Node) -> float:
-        """Return the gap between the output of an operation and the recorded one.
-
-        If it changes an input that others read too, the gap of that input counts as well.
-        """
+        """Return the gap of an operation's output from the recorded one, or of an input that it should not change."""
         given, args, kwargs = self._arguments(node)
         answer = getattr(self._interpreter, node.op)(node.target, args, kwargs)
         expected = self._recorded(node)
@@ -212,7 +206,7 @@ class _Beside:
 
 
 def _allowed(node: Node) -> float:
-    """Return the largest gap of a node that is no fault."""
+    """Return the largest error of a node's output, relative to the largest expected entry, that is no fault."""
     if isinstance(node.target, Operation):
         return node.target.tolerance()
     return 0.0 if node.target in _COPYING else ROUNDING

@@ -30,7 +30,9 @@ class Sources:
         self._read = [root, *read]
         places: list[_Place] = [(m._parameters, n) for m in self._read[1:] for n in m._parameters]
         places += [(m._buffers, n) for m in self._read[1:] for n in m._buffers if n not in _UNREAD]
-        places += [_place_of(root, str(node.target)) for node in graph.nodes if node.op == "get_attr"]
+        for owner_name, _, name in (str(n.target).rpartition(".") for n in graph.nodes if n.op == "get_attr"):
+            owner = root.get_submodule(owner_name)
+            places.append((next(d for d in (owner._parameters, owner._buffers, vars(owner)) if name in d), name))
         places += [(vars(m), n) for m in root.modules() for n, value in vars(m).items() if isinstance(value, Tensor)]
         owners = [m for m in self._read[1:] if not isinstance(m, CompactLayer)]  # whose numbers are their shapes
         numbers = [(vars(m), n) for m in owners for n, value in vars(m).items() if type(value) in (int, float)]
@@ -71,11 +73,3 @@ class Sources:
     def are_evaluating(self) -> bool:
         """Return True if the module and those copied into the graph are in `eval()`."""
         return not any(module.training for module in self._read)
-
-
-def _place_of(root: nn.Module, name: str) -> _Place:
-    """Return where a module holds the tensor of that qualified name."""
-    owner_name, _, name = name.rpartition(".")
-    owner = root.get_submodule(owner_name)
-    registries: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers, vars(owner))
-    return next(registry for registry in registries if name in registry), name

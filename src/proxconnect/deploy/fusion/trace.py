@@ -31,10 +31,7 @@ class UntraceableError(ValueError):
 
 
 def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of a forward's parameters without defaults, except `self`.
-
-    UntraceableError for *args and **kwargs.
-    """
+    """Return the names of the parameters without defaults but `self`; UntraceableError for *args and **kwargs."""
     _, *parameters = inspect.signature(forward).parameters.values()
     loose = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if loose:
