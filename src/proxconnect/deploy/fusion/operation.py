@@ -94,9 +94,9 @@ class Operation:
     def tolerance(self) -> float:
         """Return the largest allowed error, relative to the largest entry of the expected output.
 
-        It is 0 for integer sums if all epilogue steps are exact, that is without norms or smooth activation functions.
-        Otherwise it is 2^-16, relative to the largest entry of each channel, or 1e-4 for fast operations and operations
-        without channels.
+        It is 0 for integer sums if all epilogue steps are exact: additions, shifts, clamps and slopes, but no norms or
+        other activation functions. Otherwise it is 2^-16, relative to the largest entry of each channel, or 1e-4 for
+        fast operations and operations without channels.
         """
         is_exact = self.sums_integers and all(step.is_exact for step in self.steps)
         return 0.0 if is_exact else _AFTER_SUMS if self.has_channels and not self.is_fast else ROUNDING

@@ -57,7 +57,7 @@ class EpilogueStep:
 
     @property
     def is_exact(self) -> bool:
-        """Return True if the kernel's step equals torch's in every bit: for all but norms and smooth activations."""
+        """Return True if kernels and torch round the step equally, as they do clamps, slopes, shifts and additions."""
         module, target = self.module, self.node.target
         is_norm_or_curve = isinstance(module, (*_NORMS, *_POINTWISE)) or target in _POINTWISE_FUNCTIONS
         return not (is_norm_or_curve or target in _CURVES)
