@@ -7,8 +7,7 @@ import pytest
 from proxconnect import kernels
 from proxconnect.kernels import library
 from proxconnect.kernels.float_attention import has_attention
-from proxconnect.kernels.library import NUMBERS
-from proxconnect.kernels.limit import VARIABLE
+from proxconnect.kernels.library import NUMBERS, VARIABLE
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 

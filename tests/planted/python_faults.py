@@ -72,7 +72,7 @@ PACKING: tuple[Fault, ...] = (
     fault(
         "threshold-at-zero", "between two layers of signs, a sum that becomes 0 is -1",
         "deploy/fusion/test_intervals.py",
-        (f"{SRC}/deploy/fusion/intervals.py", "changes.add(values >= 0)", "changes.add(values > 0)"),
+        (f"{SRC}/deploy/fusion/intervals.py", "channels) >= 0", "channels) > 0"),
     ),
 )  # fmt: skip
 
@@ -116,13 +116,13 @@ PROOF: tuple[Fault, ...] = (
     fault(
         "nan-proves", "NaN in one of two answers counts as equal",
         "deploy/fusion/test_proof.py deploy/fusion/test_planted_faults.py",
-        (f"{SRC}/deploy/fusion/comparison.py", "(right.isnan() & mine.isnan())", "(right.isnan() | mine.isnan())"),
+        (f"{SRC}/deploy/fusion/proof.py", "(right.isnan() & mine.isnan())", "(right.isnan() | mine.isnan())"),
         (f"{SRC}/deploy/fusion/closeness.py", "(mine.isnan() & right.isnan())", "(mine.isnan() | right.isnan())"),
     ),
     fault(
         "tolerance-of-signs", "layers with binary inputs may differ by a rounding error",
         "deploy/fusion/test_proof.py deploy/fusion/test_planted_faults.py",
-        (f"{SRC}/deploy/fusion/comparison.py", "0.0 if mine.has_binary_input else ROUNDING", "ROUNDING"),
+        (f"{SRC}/deploy/fusion/proof.py", "0.0 if mine.has_binary_input else ROUNDING", "ROUNDING"),
     ),
 )  # fmt: skip
 

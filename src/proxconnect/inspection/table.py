@@ -5,7 +5,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from proxconnect._support.text import shortened
-from proxconnect.kernels.absence import ON_TORCH
+from proxconnect.kernels.library import ON_TORCH
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -1,7 +1,7 @@
-"""Kernels for CPUs: products of signs, 64 to a word, by the best instruction set that the machine has.
+"""Call the C++ kernels for CPUs, with the best instruction set of the machine.
 
-The library is C++ with a plain C interface, loaded by ctypes and registered as operators of torch, so that it is tied
-to no version of either. Where it was not built, `is_built()` is False and the operators raise.
+The kernels multiply signs, 8-bit numbers and floats by prepacked weights, and compute attention. ctypes loads the
+library, which depends on no version of Python or torch. If it was not built, `is_built()` is False and calls raise.
 """
 
 from proxconnect.kernels.conv import binary_conv2d, dynamic_int8_conv2d, int8_conv2d, weight_only_conv2d

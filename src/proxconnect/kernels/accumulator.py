@@ -1,4 +1,4 @@
-"""Narrow accumulators: how the integer sums of ±1 products overflow."""
+"""Accumulators of few bits, in which the integer sums of ±1 products overflow."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -12,7 +12,7 @@ Overflow = Literal["wrap", "saturate", "cyclic"]
 Derivative = Literal["exact", "clamp"]
 
 MOST_BITS = 24
-"""float32, which computes the sums, holds all integers of 24 bits."""
+"""The most bits of an accumulator: float32, which computes the sums, holds all integers of 24 bits."""
 STEEPEST = 1000
 """The largest slope of a cyclic activation."""
 
@@ -21,21 +21,21 @@ STEEPEST = 1000
 class Accumulator:
     """An accumulator of `bits` bits, which holds the integers from -2^(bits-1) to 2^(bits-1) - 1.
 
-    It acts on the unscaled sum z of ±1 products, before the scale and the bias; a soft z is real, and the same map
-    applies to it. With M = 2^(bits-1), `overflow` is
+    It maps the unscaled sum z of ±1 products, before the scale and the bias. While weights are soft, z is real, and the
+    same map applies. With M = 2^(bits-1), `overflow` is
 
-    - "wrap": z ↦ ((z + M) mod 2M) - M, what additions of that width do in any order;
-    - "saturate": the exact sum clamped to [-M, M - 1];
-    - "cyclic": the wrapped z through WrapNet's cyclic activation (Ni 2021, arXiv 2007.13242) of slope k: z itself for
-      |z| ≤ Mk/(k+1), beyond which it falls by k to 0 at ±M, so that the map is continuous where it wraps. A deployed
-      accumulator wraps; the activation follows it.
+    - "wrap": z ↦ ((z + M) mod 2M) - M, as integer additions of that width do in any order;
+    - "saturate": the exact sum, clamped to [-M, M - 1];
+    - "cyclic": "wrap", then WrapNet's cyclic activation (Ni 2021, arXiv 2007.13242) of slope k. It keeps z for
+      |z| ≤ Mk/(k+1) and then falls with slope k to 0 at ±M, so the map is continuous at overflows.
 
-    `derivative` is "exact", the map's own almost everywhere (1 for "wrap", which makes a gradient point the wrong way
-    across an overflow), or "clamp", 1 for the sums that it can hold and 0 for the others. Where sums overflow often,
-    "clamp" and an `OverflowPenalty` train "wrap" better.
+    `derivative` is "exact" for the map's own derivative, or "clamp" for 1 where the accumulator can hold z and 0
+    elsewhere. The exact derivative of "wrap" is 1, so its gradients point the wrong way across an overflow. If sums
+    overflow often, "clamp" and an `OverflowPenalty` train "wrap" better.
 
-    ValueError for `bits` that are no integer from 2 to 24, an unknown `overflow` or `derivative` and a slope outside
-    (0, 1000].
+    Raises:
+        ValueError: if `bits` is no integer from 2 to 24, if `overflow` or `derivative` is unknown, or if the slope is
+            outside (0, 1000].
 
     Example:
         >>> pc.Accumulator(bits=8)(torch.tensor([100.0, 127.0, 128.0]))
@@ -66,7 +66,7 @@ class Accumulator:
         return 1 << (self.bits - 1)
 
     def __call__(self, sums: Tensor) -> Tensor:
-        """Return what the accumulator holds of `sums`, of any shape, in their float dtype."""
+        """Return `sums` after overflow, in the same shape and float dtype."""
         held = self._map(sums)
         if self.derivative == "exact":
             return held
@@ -74,11 +74,11 @@ class Accumulator:
         return clamped
 
     def overflows(self, sums: Tensor) -> Tensor:
-        """Return which of `sums` it cannot hold, as booleans."""
+        """Return True for each of `sums` that the accumulator cannot hold."""
         return (sums < -self.bound) | (sums > self.bound - 1)
 
     def excess(self, sums: Tensor) -> Tensor:
-        """Return how far |z| is beyond M, in units of M; 0 for sums within."""
+        """Return (|z| - M) / M for each sum z, with M = `bound`, and 0 for sums with |z| ≤ M."""
         return (sums.abs() / self.bound - 1).relu()
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class Accumulator:
 
 
 class _WithDerivativeOf(torch.autograd.Function):
-    """`value` forward, and the gradient of `other`."""
+    """Return `value` in the forward pass; send the gradient to `other` in the backward pass."""
 
     generate_vmap_rule = True
 

@@ -1,21 +1,33 @@
-"""The tensors that kernels take: how they are checked, and how they reach C."""
+"""Check the tensors that kernels take, and convert arguments to those of the C functions."""
 
 import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
 
-Overflow = tuple[int, int, float]
-"""What becomes of sums that overflow, by number, with the bits and the slope of an accumulator."""
-
 CPU = torch.device("cpu")
-"""Where the kernels write, whatever the default device of torch is."""
+"""The device of all outputs, whatever the default device of torch is."""
 
 _OVERFLOWS = {"wrap": 1, "saturate": 2, "cyclic": 3}
 
+SIGNS, ROUNDED, INT8, FIXED_POINT = 2**31 - 1, 2**24, 2**17, 2**15
+"""The most entries that a row or a patch may have, so that 32 bits hold their sum (`csrc/proxconnect.h`).
 
-def overflow_of(accumulator: Accumulator | None) -> Overflow:
-    """Return the accumulator as C takes it. Raises TypeError for anything else."""
+They are for signs times signs, inputs rounded to 8 bits times signs, inputs rounded to 8 bits times 8-bit weights, and
+floats of three bytes times floats of three bytes.
+"""
+
+
+def require_entries(entries: int, most: int | None) -> None:
+    """Raise ValueError unless a row or a patch has 1 to `most` entries; None means no upper bound, for float sums."""
+    if entries > 0 and (most is None or entries <= most):
+        return
+    bound = "" if most is None else f" <= {most}, so that 32 bits hold their sum"
+    raise ValueError(f"a row (…, in) or a patch must have entries, 0 < in{bound}; got {entries}")
+
+
+def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
+    """Return the overflow rule of an accumulator as a number (0 without one), its bits and its slope, for C."""
     if accumulator is None:
         return 0, 8, 1.0
     if not isinstance(accumulator, Accumulator):
@@ -24,27 +36,22 @@ def overflow_of(accumulator: Accumulator | None) -> Overflow:
 
 
 def scale_and_bias(scale: Tensor | None, bias: Tensor | None) -> tuple[int, int | None, int | None]:
-    """Return the last fields of `CAffine` and `COutput`; the tensors must be contiguous and outlive these."""
+    """Return the fields of `CAffine`, with the addresses of contiguous tensors, which you must keep alive."""
     scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
     return scales, scale_at, None if bias is None else bias.data_ptr()
 
 
-def columns_of(input: Tensor) -> int:
-    """Return the entries of a row; 0 if the input has no rows."""
-    return input.shape[-1] if input.dim() else 0
-
-
 def as_rows(input: Tensor) -> Tensor:
-    """Return (…, in) as (m, in) with the entries of a row side by side; copy only if they lie apart."""
+    """Return a tensor (…, in) as (rows, in) whose rows are contiguous; copy it only if they are not."""
     rows = input if input.dim() == 2 else input.reshape(-1, input.shape[-1])
     return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
 
 
 def beyond(input: Tensor, threshold: Tensor | None, after: int) -> Tensor:
-    """Return input − threshold, whose sign is exact.
+    """Return input - threshold, or the input if there is no threshold.
 
-    There is one threshold for all entries, or one for each entry of the dimension that `after` others follow. Raises
-    TypeError unless they are float32 on the CPU, ValueError for another number of them.
+    `threshold` has one entry for all features, or one for each. Features are the dimension before the last `after`
+    dimensions of the input. TypeError unless it is float32 on the CPU, ValueError for another number of entries.
     """
     if threshold is None:
         return input
@@ -56,7 +63,7 @@ def beyond(input: Tensor, threshold: Tensor | None, after: int) -> Tensor:
 
 
 def contiguous(values: Tensor | None) -> Tensor | None:
-    """Return the values, laid out in order."""
+    """Return a contiguous tensor of the same values; None for None."""
     return None if values is None else values.contiguous()
 
 
@@ -64,7 +71,7 @@ def require_weight(
     panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None,
     dtype: torch.dtype = torch.int64,
 ) -> None:  # fmt: skip
-    """Raise unless a prepacked weight, its scale and its bias have these shapes and dtypes, on the CPU."""
+    """Raise unless a prepacked weight of `channels` outputs, its scale and its bias fit in shape, dtype and device."""
     if not isinstance(panels, Tensor):
         raise TypeError(f"panels must be a tensor; got {type(panels).__name__}")
     if panels.dtype is not dtype or not panels.is_cpu or not panels.is_contiguous():
@@ -88,10 +95,10 @@ def require_weight(
 
 
 def resolved(name: str, values: Tensor) -> Tensor:
-    """Return the values with the sign that their memory has: a copy if torch negates them lazily.
+    """Return the values with their signs in memory: a copy if torch negates them lazily, as it does `z.conj().imag`.
 
-    `z.conj().imag` is such a tensor. Torch's dispatcher resolves the tensors of operators; call this wherever you call
-    a kernel without it. Raises TypeError unless the values are float32 on the CPU.
+    Torch's dispatcher does this for operators. Call this function where you call a kernel directly. TypeError unless
+    the values are float32 on the CPU; `name` is for the message.
     """
     if values.dtype is not torch.float32 or not values.is_cpu:
         require_float32(name, values)

@@ -1,4 +1,4 @@
-"""Signs as bits: entry 8j + i of the flattened tensor is bit i (of value 2^i) of byte j; 1 means +1, 0 means -1."""
+"""Pack signs as bits: entry 8j + i of the flattened tensor is bit i (of value 2^i) of byte j; 1 is +1, 0 is -1."""
 
 from collections.abc import Sequence
 from math import prod
@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 
 _GATHER = sum(1 << 56 - 7 * i for i in range(8))
-"""The factor that brings 8 bytes, each 0 or 1, together in the highest: bit 8i goes to bit 56 + i, and no two meet."""
+"""A factor that moves bit 8i of a word of 8 bytes, each 0 or 1, to bit 56 + i."""
 
 
 def byte_count(entries: int) -> int:
-    """Return the bytes that `entries` signs take, ⌈entries/8⌉."""
+    """Return the number of bytes for `entries` signs, ⌈entries/8⌉."""
     return -(-entries // 8)
 
 
 def pack_bits(tensor: Tensor) -> Tensor:
     """Pack the signs of a tensor, 8 a byte: uint8 of shape (⌈n/8⌉,), on the tensor's device.
 
-    Entries go in C order; sign(±0) = +1; the bits after the last entry are 0. TypeError for unsigned and boolean
-    tensors, which have no signs; ValueError for NaN.
+    Entries are in C order, sign(±0) = +1, and the bits after the last entry are 0. TypeError for unsigned and boolean
+    tensors, which have no signs, ValueError for NaN.
     """
     _require_tensor(tensor)
     if not tensor.dtype.is_signed or tensor.is_complex():
@@ -42,7 +42,7 @@ def unpack_bits(bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.f
 
 
 def require_bits(bits: Tensor, entries: int) -> None:
-    """Raise ValueError unless `bits` is what `pack_bits` makes of so many entries."""
+    """Raise ValueError unless `bits` has the dtype and the shape that `pack_bits` returns for `entries` signs."""
     _require_tensor(bits)
     if bits.dtype != torch.uint8 or bits.shape != (byte_count(entries),):
         raise ValueError(
@@ -56,5 +56,5 @@ def _require_tensor(value: object) -> None:
 
 
 def pad_is_zero(bits: Tensor, entries: int) -> bool:
-    """Return whether the bits after the last of `entries` signs are 0, as `pack_bits` leaves them."""
+    """Return True if the bits after the last of `entries` signs are 0, as `pack_bits` leaves them."""
     return entries % 8 == 0 or int(bits[-1]) >> entries % 8 == 0

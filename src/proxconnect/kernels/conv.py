@@ -1,4 +1,4 @@
-"""Convolutions of images with prepacked weights, as functions of tensors."""
+"""Convolve images with prepacked weights: functions of tensors that call the operators."""
 
 from collections.abc import Sequence
 
@@ -26,23 +26,20 @@ def binary_conv2d(
 ) -> Tensor:
     """Convolve sign(input) with a weight of signs, exactly; then scale and shift the sums.
 
-    (N, in, H, W) → (N, out, H', W'), float32 on the CPU, contiguous if the input is, else in the memory format
-    channels_last. Both formats are read as they are. NaN makes NaN of every output that it reaches. No gradient goes
-    through.
+    (N, in, H, W) → (N, out, H', W'), float32 on the CPU. The output is contiguous if the input is, else channels_last.
+    Neither format is copied. Outputs whose patch contains NaN become NaN. Gradients do not flow through.
 
     Args:
         input: float32, on the CPU.
-        panels: the prepacked weight, by `conv_panels()`.
+        panels: the prepacked weight, from `conv_panels()`.
         weight_shape: (out, in/groups, height, width).
-        stride, padding, dilation: of height and width.
-        groups: as `nn.Conv2d` has them.
-        padding_value: what lies beyond the border, 0, 1 or -1.
-        scale, bias, accumulator, instruction_set: as of `binary_linear`.
-        threshold: float32, one for each input channel or one for all, as of `binary_linear`.
+        stride, padding, dilation: for height and width, as in `nn.Conv2d`.
+        groups: as in `nn.Conv2d`.
+        padding_value: the value of the padding, 0, 1 or -1.
+        scale, bias, accumulator, instruction_set: as in `binary_linear`.
+        threshold: as in `binary_linear`, with one entry for each input channel or one for all.
 
-    Raises:
-        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
-            device. RuntimeError: the kernels were not built.
+    Raises: as in `binary_linear`.
     """
     shifted, overflow = beyond(input, threshold, 2), overflow_of(accumulator)
     rest = stride, padding, dilation, groups, padding_value, scale, bias, *overflow, instruction_set
@@ -64,10 +61,10 @@ def weight_only_conv2d(
     """Convolve the input with a weight of signs, times a scale, plus a bias.
 
     (N, in, H, W) → (N, out, H', W') in the memory format channels_last, float32 on the CPU. Each output is that of
-    `weight_only_linear` for a patch of the input, with zeros beyond the border. No gradient goes through. The input is
-    read fastest if it is channels_last.
+    `weight_only_linear` for a patch of the input, with zeros as padding. An input that is channels_last is fastest.
+    Gradients do not flow through.
 
-    Args, Raises: as of `binary_conv2d`, but `panels` are by `patch_panels()`.
+    Args, Raises: as in `binary_conv2d`, but `panels` are from `patch_panels()`.
     """
     rest = stride, padding, dilation, groups, scale, bias, instruction_set
     return OPERATORS["weight_only_conv2d"](input, panels, weight_shape, *rest)
@@ -85,12 +82,12 @@ def dynamic_int8_conv2d(
     bias: Tensor | None = None,
     instruction_set: str | None = None,
 ) -> Tensor:
-    """Round each patch of the input to 8 bits by a step for each patch, and convolve as `weight_only_conv2d` does.
+    """Round each patch of the input to 8 bits with its own step, and convolve as `weight_only_conv2d` does.
 
-    Each output is that of `dynamic_int8_linear` for a patch of the input, which has in/groups · height · width entries:
-    its bounds hold, and NaN makes NaN of every output of the patch's group.
+    Each output is that of `dynamic_int8_linear` for a patch, a row of in/groups · height · width entries, with the same
+    error bounds. A patch that contains NaN makes all outputs of its group NaN.
 
-    Args, Raises: as of `weight_only_conv2d`.
+    Args, Raises: as in `weight_only_conv2d`.
     """
     rest = stride, padding, dilation, groups, scale, bias, instruction_set
     return OPERATORS["dynamic_int8_conv2d"](input, panels, weight_shape, *rest)
@@ -107,13 +104,13 @@ def int8_conv2d(
     bias: Tensor | None = None,
     instruction_set: str | None = None,
 ) -> Tensor:
-    """Round each image to 8 bits by a step for each image, and convolve it with whole numbers.
+    """Round each image to 8 bits with its own step, and convolve it with an 8-bit weight in one group.
 
-    (N, in, H, W) → (N, out, H', W'), float32 on the CPU, contiguous if the input is, else in the memory format
-    channels_last, in one group, with zeros beyond the border. Each output is that of `int8_linear` for a patch, but the
-    step is s = max|x| / 127 of the whole image. An image that holds inf or NaN becomes NaN.
+    (N, in, H, W) → (N, out, H', W'), float32 on the CPU. The output is contiguous if the input is, else channels_last.
+    The padding is 0. Each output is that of `int8_linear` for a patch, but with the step s = max|x| / 127 of the whole
+    image. An image that contains inf or NaN becomes NaN.
 
-    Args, Raises: as of `binary_conv2d`, but `panels` are by `int8_panels(levels, dilation)`.
+    Args, Raises: as in `binary_conv2d`, but `panels` are from `int8_panels(levels, dilation)`.
     """
     rest = stride, padding, dilation, scale, bias, instruction_set
     return OPERATORS["int8_conv2d"](input, panels, weight_shape, *rest)

@@ -1,10 +1,11 @@
-"""Epilogues: what becomes of sums before they are written. Floats take steps, or sums become signs."""
+"""Fused kernels and their epilogues: sums pass through steps and become floats, or they become signs."""
 
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -14,15 +15,15 @@ from proxconnect.kernels.arguments import CPU, overflow_of, require_float32, sca
 from proxconnect.kernels.library import CFused, COutput, CSigns, CStep
 
 PLANS = 256
-"""For how many shapes of inputs a kernel remembers its calls."""
+"""The number of input shapes for which a kernel caches its call."""
 
 BEYOND = 80
-"""How many entries lie beyond those of the channels, for kernels that read whole vectors."""
+"""How many entries follow those of the channels in memory, because kernels read whole vectors."""
 
 
 @dataclass(frozen=True)
 class Affine:
-    """v ↦ v·a + b, rounded once, as batch norm in `eval()` does it; float32, one for each channel."""
+    """v ↦ v·a + b, rounded once, as batch norm in `eval()`; a and b are float32 with one entry for each channel."""
 
     a: Tensor
     b: Tensor
@@ -30,7 +31,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Clamp:
-    """`low` if v < low, `high` if v > high; NaN stays NaN. ReLU is from 0 to inf."""
+    """v ↦ v clamped to [low, high]; NaN stays NaN. ReLU is the clamp to [0, inf]."""
 
     low: float
     high: float
@@ -38,14 +39,14 @@ class Clamp:
 
 @dataclass(frozen=True)
 class Slope:
-    """a·v unless v > 0, as PReLU and leaky ReLU do it; float32, one for each channel."""
+    """v ↦ v if v > 0, else a·v, as PReLU; `a` is float32 with one entry for each channel."""
 
     a: Tensor
 
 
 @dataclass(frozen=True)
 class Add:
-    """v plus the next of the other tensors that the call is given."""
+    """v ↦ v + the next addend; the addends are the further tensors of a call, in the order of the `Add` steps."""
 
 
 Step = Affine | Clamp | Slope | Add
@@ -53,35 +54,34 @@ Step = Affine | Clamp | Slope | Add
 
 @dataclass(frozen=True)
 class Signs:
-    """The integer sums as signs, after the accumulator; of a cyclic one, after it has wrapped.
+    """An epilogue that turns integer sums into signs, without steps, scale or bias.
 
-    The sign of sum z of a channel is +1 if an odd number of the channel's intervals holds it, low ≤ z < low + width,
-    or with `flip` if an even number does. One is enough for a threshold.
+    z is a sum after the overflow of the accumulator (of a cyclic one, after wrapping). Its sign is +1 if an odd number
+    of the channel's intervals contains it, low ≤ z < low + width. If `flip` is true for the channel, it is +1 if an
+    even number does. A threshold needs one interval.
     """
 
     low: Tensor
     """int32, (channels,) or (intervals, channels)."""
     width: Tensor
-    """int32 of the same shape, read as unsigned: 0 for no integer at all."""
+    """int32 of the same shape, read as unsigned; 0 makes an interval empty."""
     flip: Tensor
-    """Booleans or uint8, one for each channel."""
+    """bool or uint8, one entry for each channel."""
 
 
 class Bits(NamedTuple):
     """Signs between two binary layers, of images or of rows."""
 
     words: Tensor
-    """int64, (N, H, W, ⌈channels/64⌉) or (…, ⌈channels/64⌉): bit i of word j is 1 where channel 64j + i is +1, and 0
-    beyond the last."""
+    """int64, (N, H, W, ⌈channels/64⌉) or (…, ⌈channels/64⌉): bit i of word j is 1 if channel 64j + i is +1. Bits after
+    the last channel are 0."""
     nan: Tensor | None
-    """uint8, (N, H, W) or (…): 1 for pixels or rows that are NaN, whatever their words; None where none is.
-
-    Where NaN reaches some groups of a convolution, its pixel is NaN in all.
-    """
+    """uint8, (N, H, W) or (…): 1 for pixels or rows that are NaN in all channels, whatever their words; None if there
+    are none. A pixel counts as NaN if any group of a convolution has NaN there."""
     channels: int
 
     def floats(self) -> Tensor:
-        """Return ±1 and NaN, (…, channels) for rows and images alike."""
+        """Return ±1 and NaN as float32, with the channels in the last dimension."""
         bits = (self.words[..., None] >> torch.arange(64, device=self.words.device)) & 1
         signs = (2 * bits - 1).flatten(-2)[..., : self.channels].to(torch.float32)
         return signs if self.nan is None else torch.where(self.nan[..., None] != 0, torch.nan, signs)
@@ -89,18 +89,19 @@ class Bits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How an output lies in memory, or its words if it is signs."""
+    """The shape and strides of an output, or of its words if it is signs."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     is_empty: bool
     rows: int
-    """How many rows, or pixels of images, there are."""
+    """The number of rows, or of pixels of all images."""
 
 
 class Epilogue:
-    """How sums become outputs: the C structure, and all that it points to.
+    """The C structure of an epilogue, and the tensors that it points to.
 
+    It applies the overflow of the accumulator, the scale and the bias, and then the steps or `Signs` of `then`.
     ValueError for tensors that do not fit the channels, TypeError for other dtypes and devices.
     """
 
@@ -130,7 +131,7 @@ class Epilogue:
         self.address = ctypes.addressof(self._fused)
 
     def layout(self, lead: tuple[int, ...], size: tuple[int, ...]) -> Layout:
-        """Return where outputs lie, images of a size or rows without one."""
+        """Return the layout of images (*lead, channels, *size), or of rows (*lead, channels) if `size` is empty."""
         words, rows = -(-self.channels // 64), prod((*lead, *size))
         shape = (*lead, *size, words) if self.makes_signs else (*lead, self.channels, *size)
         memory_format = torch.contiguous_format if self.makes_signs else self.memory_format
@@ -140,7 +141,7 @@ class Epilogue:
     def run(
         self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...]
     ) -> Tensor | Bits:
-        """Let the function write an output; `arguments` are those before the epilogue's address."""
+        """Return the output of a C function whose arguments before the address of the epilogue are `arguments`."""
         others = self.added(others, layout.shape)
         added = addresses(others)
         if not self.makes_signs:
@@ -158,7 +159,7 @@ class Epilogue:
         return Bits(words, nan if nan.any() else None, self.channels)
 
     def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Return the tensors that `Add` adds as a kernel reads them; ValueError for another number or layout."""
+        """Check the addends, which must have this shape and the output's memory format; resolve lazy negation."""
         if len(others) != self._adds:
             raise ValueError(f"the steps add {self._adds} other tensors; got {len(others)}")
         if not others:
@@ -175,7 +176,7 @@ class Epilogue:
         return tuple([other.resolve_neg() for other in others]) if any(map(Tensor.is_neg, others)) else others
 
     def _kept(self, values: Tensor) -> Tensor:
-        """Return a copy with the first entries of each row again after the last, and keep it alive."""
+        """Return a copy that repeats the first entries of each row after its last (`BEYOND`), and keep it alive."""
         channels = values.shape[-1]
         whole = values.detach()[..., torch.arange(channels + BEYOND, device=CPU) % channels].contiguous()
         self._alive.append(whole)
@@ -199,7 +200,7 @@ class Epilogue:
         raise TypeError(f"a step is Affine, Clamp, Slope or Add; got {step!r}")
 
     def _intervals(self, signs: Signs) -> CSigns:
-        """Return intervals without flips: modulo 2^32, all integers but those of an interval are one too."""
+        """Return intervals without flips: a flip complements the first interval of a channel, modulo 2^32."""
         self._require_channels("flip", signs.flip)
         low, width = (x.to("cpu", torch.int64).reshape(-1, x.shape[-1]) for x in (signs.low, signs.width))
         if low.shape != width.shape or low.shape[1] != self.channels:
@@ -221,13 +222,34 @@ class Epilogue:
             raise ValueError(f"{name} must have {self.channels} entries, one a channel; got {tuple(values.shape)}")
 
 
+class FusedKernel:
+    """A C function with its weights and steps, to be called with inputs. Several threads may call it at once.
+
+    Copying and pickling build it again from the same arguments, because it holds addresses.
+    """
+
+    _made_of: tuple[object, ...]
+    """The arguments of the constructor, in its order."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep the arguments for copies and pickles."""
+        new = super().__new__(cls)
+        bound = signature(cls.__init__).bind(new, *args, **kwargs)
+        bound.apply_defaults()
+        new._made_of = (*bound.arguments.values(),)[1:]
+        return new
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self._made_of
+
+
 def addresses(others: tuple[Tensor, ...]) -> object:
-    """Return where the tensors begin, for a kernel to add them; they must outlive its call."""
+    """Return the addresses of addends as a C array; None if there are none. Keep the tensors alive during the call."""
     return (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others]) if others else None
 
 
 def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
-    """Return the words in order, and where the bytes that mark NaN lie; ValueError or TypeError for other ones."""
+    """Check bits, and return their contiguous words and the address of `nan`, or None if `nan` is None."""
     words, nan, channels = bits
     if words.dtype is not torch.int64 or not words.is_cpu:
         raise TypeError(f"words of signs must be int64 on the CPU; got {words.dtype} on {words.device}")

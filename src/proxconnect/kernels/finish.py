@@ -1,4 +1,4 @@
-"""Epilogue steps on floats that no kernel made."""
+"""Run epilogue steps on floats that torch computed."""
 
 from functools import lru_cache
 
@@ -6,28 +6,25 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.kernels.arguments import CPU, require_float32, resolved
-from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Step, addresses
-from proxconnect.kernels.fused import FusedKernel
+from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, FusedKernel, Step, addresses
+from proxconnect.kernels.geometry import can_take_the_largest, window_of
 from proxconnect.kernels.library import loaded
-from proxconnect.kernels.window import can_take_the_largest, window_of
 
 
 class Finish(FusedKernel):
-    """Steps in one pass over an array of floats, as they follow a binary layer in `FusedConv2d`.
+    """Epilogue steps in one pass over an array of floats.
 
-    Call it with x, float32 on the CPU, (…, channels) contiguous or (N, channels, H, W) in the memory format
-    channels_last, and with what the steps `Add` add, which lie as x does. It returns the same, in `out` if that is
-    given, which may be x. No gradient goes through.
+    Call it with x and the addends of the `Add` steps, which must have the shape and memory format of x. x is float32 on
+    the CPU, (…, channels) contiguous or (N, channels, H, W) in the memory format channels_last. It returns a tensor
+    like x, or writes into `out`, which may be x. Gradients do not flow through.
 
     Args:
-        steps: in order.
-        channels: of x, at least 1.
+        steps: the epilogue steps, in order.
+        channels: the number of channels of x, at least 1.
         instruction_set: one of `instruction_sets()`, by default the best.
-        in_place: whether x is overwritten unless `out` is given.
+        in_place: if True, overwrite x unless `out` is given.
 
-    Raises:
-        ValueError: a shape or a layout that does not fit. TypeError: another dtype or device. RuntimeError: the kernels
-            were not built.
+    Raises: as in `binary_linear`, and ValueError for another layout.
     """
 
     def __init__(
@@ -42,7 +39,7 @@ class Finish(FusedKernel):
         )
 
     def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return the floats after all steps."""
+        """Return x after all steps."""
         if out is not None and out.is_neg():  # its memory would be read with the other sign
             return out.copy_(self(x, *others))
         x = resolved("x", x)
@@ -73,14 +70,12 @@ class Finish(FusedKernel):
 
 
 class FinishMaxPool2d(FusedKernel):
-    """Steps and `nn.MaxPool2d` in one pass over images of floats; NaN makes NaN of every window that meets it.
+    """Epilogue steps and `nn.MaxPool2d` in one pass over images of floats; a window that contains NaN becomes NaN.
 
-    Call it with x, float32 on the CPU, (N, channels, H, W) in the memory format channels_last; it returns (N, channels,
-    H', W') in the same. No gradient goes through.
+    Call it with x, float32 on the CPU, (N, channels, H, W) in the memory format channels_last. It returns (N, channels,
+    H', W') in the same format. Gradients do not flow through. Arguments are as of `Finish`.
 
-    Raises:
-        ValueError: steps that `Add`, a pool with dilation or indices, a shape or a layout that does not fit. TypeError:
-            another dtype or device. RuntimeError: the kernels were not built.
+    Raises: as in `Finish`, and ValueError for `Add` steps and for a pool with dilation or indices.
     """
 
     def __init__(
@@ -94,7 +89,7 @@ class FinishMaxPool2d(FusedKernel):
         self._windows = lru_cache(PLANS)(lambda height, width: window_of(pool, (height, width)))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the largest of what the steps make of x."""
+        """Return the max pool of x after all steps."""
         x = resolved("x", x)
         if x.dim() != 4 or x.shape[1] != self._channels or not x.is_contiguous(memory_format=torch.channels_last):
             raise ValueError(

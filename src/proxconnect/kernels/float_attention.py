@@ -1,4 +1,4 @@
-"""softmax(scale · q kᵀ) v of floats in one pass, called without torch's dispatcher."""
+"""Compute attention of floats in one pass, without torch's dispatcher."""
 
 import ctypes
 from functools import cache, lru_cache
@@ -12,18 +12,18 @@ from proxconnect.kernels.epilogue import PLANS
 from proxconnect.kernels.library import NUMBERS, CAttention, instruction_sets, library
 
 _LEAST_KEYS, _MOST_KEYS, _MOST_WIDTH = 16, 1024, 256
-"""Fewer keys do not fill a tile; more, or wider heads, do not stay in the second cache."""
+"""The limits of the kernel: fewer keys do not fill a tile; more, or wider heads, exceed the second cache."""
 
 _SET = "amx"
 _NUMBER = NUMBERS[_SET]
 
 _Call = tuple[tuple[int, ...], object]
-"""The shape of the output, and the C structure by reference."""
+"""The shape of the output, (batch, queries, heads, width), and the `CAttention` by reference."""
 
 
 @cache
 def has_attention() -> bool:
-    """Return whether this machine multiplies by bfloat16 in AMX, as `attention` does."""
+    """Return True if this machine has the kernel of `attention`, which needs AMX for bfloat16."""
     kernels = library()
     if kernels is None or _SET not in instruction_sets():
         return False
@@ -35,13 +35,17 @@ def has_attention() -> bool:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
-    """Compute softmax(scale · q kᵀ) v as `scaled_dot_product_attention` does, in another order of sums.
+    """Compute softmax(scale · q kᵀ) v as `scaled_dot_product_attention` does, with sums in another order.
 
-    q is (batch, heads, queries, width), k and v (batch, heads, keys, width); scale is 1/√width by default. Returns
-    (batch, queries, heads, width), as the next layer takes it. Products are those of float32, and errors those of sums
-    of float32. Torch computes what the kernel does not take: another dtype or device, widths that are no multiple of 16
-    or above 256, fewer than 16 or more than 1024 keys, heads whose entries lie apart, entries that are NaN or so large
-    that a score might come near a million, and machines without AMX for bfloat16. No gradient goes through the kernel.
+    q is (batch, heads, queries, width), k and v are (batch, heads, keys, width). The scale is 1/√width by default.
+    Returns (batch, queries, heads, width), as the next layer reads it. Errors are those of float32 sums. Gradients do
+    not flow through the kernel.
+
+    Torch computes inputs that the kernel does not support:
+    - another dtype or device, or a machine without AMX for bfloat16;
+    - widths that are no multiple of 16 or above 256, fewer than 16 or more than 1024 keys;
+    - a last dimension that is not contiguous;
+    - entries that are NaN, or so large that a score might come near a million.
     """
     if q.dtype is k.dtype is v.dtype is torch.float32 and q.is_cpu and k.is_cpu and v.is_cpu and has_attention():
         q, k, v = (part.resolve_neg() if part.is_neg() else part for part in (q, k, v))
@@ -55,8 +59,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
 def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Tensor:
     """Compute `attention` of rows that hold the queries of all heads, then the keys, then the values.
 
-    qkv is (batch, tokens, 3 · heads · width). Returns (batch, tokens, heads, width); torch computes what the
-    kernel does not take. ValueError if `heads` does not divide the rows so.
+    qkv is (batch, tokens, 3 · heads · width). Returns (batch, tokens, heads, width). Torch computes inputs that the
+    kernel does not support. ValueError unless 3 · heads divides the last dimension.
     """
     batch, tokens, entries = qkv.shape
     if heads < 1 or entries % (3 * heads):
@@ -73,7 +77,7 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
 
 
 def _run(call: _Call | None, q: int, k: int, v: int) -> Tensor | None:
-    """Return the answer of the kernel to the numbers at these addresses; None if it does not take them."""
+    """Run the kernel on the numbers at these addresses; return None if it does not support them."""
     kernels = library()
     if call is None or kernels is None:
         return None
@@ -86,7 +90,7 @@ def _run(call: _Call | None, q: int, k: int, v: int) -> Tensor | None:
 def _plan_of_rows(
     batch: int, tokens: int, entries: int, strides: tuple[int, ...], heads: int, scale: float | None
 ) -> _Call | None:
-    """Return the call for the queries, keys and values of such rows."""
+    """Return the call of `attention_of_rows` for such rows; None if the kernel does not support them."""
     width = entries // 3 // heads
     if 3 * heads * width != entries or strides[2] != 1:
         return None
@@ -99,7 +103,7 @@ def _plan(
     q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...],
     q_strides: tuple[int, ...], k_strides: tuple[int, ...], v_strides: tuple[int, ...], scale: float | None,
 ) -> _Call | None:  # fmt: skip
-    """Return the call for tensors of such shapes and strides; None if the kernel does not take them."""
+    """Return the call for tensors of such shapes and strides; None if the kernel does not support them."""
     if len(q) != 4 or k != v or len(k) != 4 or (q[0], q[1], q[3]) != (k[0], k[1], k[3]) or 0 in q:
         return None
     (batch, heads, queries, width), keys = q, k[2]

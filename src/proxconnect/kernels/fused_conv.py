@@ -1,8 +1,7 @@
-"""A convolution of signs with all that follows it up to the next layer, in one pass."""
+"""Convolve signs with a prepacked weight and apply an epilogue, in one pass."""
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import prod
 from typing import Any
@@ -11,44 +10,34 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import CPU, require_float32, require_weight, resolved
-from proxconnect.kernels.convolution import How, c_geometry, convolution, require_convolvable
-from proxconnect.kernels.entries import SIGNS, require_entries
-from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, Layout, Signs, Step, words_and_nan
-from proxconnect.kernels.fused import FusedKernel
+from proxconnect.kernels.arguments import CPU, SIGNS, require_entries, require_float32, require_weight, resolved
+from proxconnect.kernels.epilogue import BEYOND, PLANS, Bits, Epilogue, FusedKernel, Layout, Signs, Step, words_and_nan
+from proxconnect.kernels.geometry import How, c_geometry, convolution, require_convolvable
 from proxconnect.kernels.library import CGeometry, loaded
 from proxconnect.kernels.prepacked import conv_panels_shape
 
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What shape and strides of an input say."""
-
-    geometry: object
-    is_copied: bool
-    layout: Layout
+_Call = tuple[object, bool, Layout]
+"""For inputs of one shape and strides: the geometry, True if the input must be copied, and the output's layout."""
 
 
 class FusedConv2d(FusedKernel):
-    """sign(input) convolved with a weight of signs; the sums held, scaled and shifted, then through steps or as signs.
+    """`binary_conv2d` and epilogue steps in one pass, or the signs of the sums.
 
-    Call it with an input (N, in, H, W), float32 on the CPU in any layout, or with `Bits` of one. It returns (N, out,
-    H', W'), float32 in the memory format channels_last, or with `Signs` the `Bits` of it. `others` are what the steps
-    `Add` add: float32 of the output's shape, contiguous in the memory format channels_last. NaN makes NaN of every
-    output that it reaches. No gradient goes through.
+    Call it with an input (N, in, H, W), float32 on the CPU in any layout or `Bits`, and the addends of the `Add` steps,
+    which are float32, channels_last and have the output's shape. It returns (N, out, H', W') in float32 and the memory
+    format channels_last, or `Bits` if `then` is `Signs`. Outputs whose patch contains NaN become NaN. Gradients do not
+    flow through.
 
     Args:
-        panels: the prepacked weight, by `conv_panels()`.
+        panels: the prepacked weight, from `conv_panels()`.
         weight_shape: (out, in/groups, height, width).
-        stride, padding, dilation, groups, padding_value, scale, bias, accumulator, instruction_set: as of
+        stride, padding, dilation, groups, padding_value, scale, bias, accumulator, instruction_set: as in
             `binary_conv2d`.
-        then: the epilogue steps, in order, or which sums become +1.
-        input_shift: added to the channels of a float input before its signs are taken, float32 (in,); `Bits` are taken
-            as they are.
+        then: the epilogue steps, in order, or `Signs`.
+        input_shift: float32 (in,), added to the channels of a float input before its signs are taken, but not to
+            `Bits`.
 
-    Raises:
-        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
-            device. RuntimeError: the kernels were not built.
+    Raises: as in `binary_linear`.
     """
 
     def __init__(
@@ -84,28 +73,32 @@ class FusedConv2d(FusedKernel):
         self._call_of_bits = lru_cache(PLANS)(partial(_plan_of_bits, how, self._epilogue))
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:
-        """Return the output, floats or signs."""
+        """Convolve the input and run the epilogue; return floats or bits. `others` are the addends."""
         if isinstance(input, Bits):
             words, nan = words_and_nan(input)
-            call = self._call_of_bits(words.shape, input.channels)
+            geometry, _, layout = self._call_of_bits(words.shape, input.channels)
             source: tuple[int | None, ...] = None, words.data_ptr(), nan
         else:
             input = resolved("input", input)
-            call = self._call(input.shape, input.stride())
-            image = input.contiguous() if call.is_copied else input
+            geometry, is_copied, layout = self._call(input.shape, input.stride())
+            image = input.contiguous() if is_copied else input
             source = image.data_ptr(), None, None
-        arguments = (self._number, *source, call.geometry, self._panels.data_ptr())
-        return self._epilogue.run(self._convolve, arguments, call.layout, others)
+        arguments = (self._number, *source, geometry, self._panels.data_ptr())
+        return self._epilogue.run(self._convolve, arguments, layout, others)
 
 
 def _plan(
     how: How, shift: Tensor | None, epilogue: Epilogue, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> _Call:
-    """Return the call for float images, with the address of the shift: whoever keeps the call keeps the shift."""
+    """Return the call for float images. It holds the address of the shift, which you must keep alive."""
     planned = convolution(shape, strides, how, has_planes=False, reads_rows_apart=True)
     batch, _, *size = planned.output
-    geometry = planned.geometry if shift is None else _with_shift(planned.geometry, shift)
-    return _Call(geometry, planned.is_copied, epilogue.layout((batch,), tuple(size)))
+    geometry: Any = planned.geometry
+    if shift is not None:  # in a copy, because other layers share the cached geometry
+        own = CGeometry.from_buffer_copy(geometry._obj)
+        own.input_shift = shift.data_ptr()
+        geometry = ctypes.byref(own)
+    return geometry, planned.is_copied, epilogue.layout((batch,), tuple(size))
 
 
 def _plan_of_bits(how: How, epilogue: Epilogue, shape: tuple[int, ...], channels: int) -> _Call:
@@ -115,19 +108,12 @@ def _plan_of_bits(how: How, epilogue: Epilogue, shape: tuple[int, ...], channels
     image = (batch, channels, height, width)
     require_convolvable(image, how)
     geometry = c_geometry(image, (height * width * words, 1, width * words, words), how)
-    return _Call(ctypes.byref(geometry), False, epilogue.layout((batch,), tuple(geometry.out_size)))
+    return ctypes.byref(geometry), False, epilogue.layout((batch,), tuple(geometry.out_size))
 
 
 def _cyclic(shift: Tensor, channels: int) -> Tensor:
-    """Return a copy with the first entries again after the last; ValueError or TypeError for another shape or dtype."""
+    """Check a shift, and return a copy that repeats its first entries, because kernels read whole vectors."""
     require_float32("input_shift", shift)
     if shift.shape != (channels,):
         raise ValueError(f"input_shift must have {channels} entries, one a channel; got {tuple(shift.shape)}")
     return shift.detach()[torch.arange(channels + BEYOND, device=CPU) % channels].contiguous()
-
-
-def _with_shift(geometry: Any, shift: Tensor) -> object:
-    """Return a geometry, which other layers share, with the shift of this one, by reference."""
-    own = CGeometry.from_buffer_copy(geometry._obj)
-    own.input_shift = shift.data_ptr()
-    return ctypes.byref(own)

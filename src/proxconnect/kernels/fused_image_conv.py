@@ -1,42 +1,44 @@
-"""Convolutions of images of floats in one pass with what stands around them: by whole numbers, or in fixed point."""
+"""Convolve float images in 8 bits or in fixed point, in one pass with a mean before and steps and a pool after."""
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from proxconnect.kernels.arguments import CPU, require_float32, require_weight, resolved
-from proxconnect.kernels.convolution import How, c_geometry, require_convolvable
-from proxconnect.kernels.entries import FIXED_POINT, INT8, require_entries
-from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, Layout, Step, addresses
-from proxconnect.kernels.fixed_point import can_be_fixed, fixed_point_panels
-from proxconnect.kernels.fused import FusedKernel
+from proxconnect.kernels.arguments import (
+    CPU,
+    FIXED_POINT,
+    INT8,
+    require_entries,
+    require_float32,
+    require_weight,
+    resolved,
+)
+from proxconnect.kernels.epilogue import PLANS, Add, Epilogue, FusedKernel, Layout, Step, addresses
+from proxconnect.kernels.geometry import (
+    How,
+    c_geometry,
+    can_take_means,
+    can_take_the_largest,
+    require_convolvable,
+    window_of,
+)
 from proxconnect.kernels.library import has_float_conv, loaded
-from proxconnect.kernels.prepacked import int8_panels_shape
-from proxconnect.kernels.window import can_take_means, can_take_the_largest, window_of
+from proxconnect.kernels.prepacked import can_be_fixed, fixed_point_panels, int8_panels_shape
 
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What shape and strides of an input say."""
-
-    mean: object
-    geometry: object
-    pool: object
-    added: tuple[int, ...]
-    """The shape of what is added."""
-    output: Layout
+_Call = tuple[object, object, object, tuple[int, ...], Layout]
+"""For inputs of one shape and strides: the C structures of the mean, the convolution and the pool, the shape of the
+addends, and the layout of the output."""
 
 
 class _FusedImageConv(FusedKernel):
-    """Images, or the means of their windows, convolved and then through steps and a max pool.
+    """Float images through an optional average pool, a convolution, epilogue steps and an optional max pool.
 
-    `function` is that of C, with the number of an instruction set; `how` is the weight's shape, stride, padding and
-    dilation. Raises ValueError for other means and pools.
+    `function` is the C function and the number of the instruction set. `how` is the weight's shape, stride, padding and
+    dilation. ValueError for pools that `window` does not support.
     """
 
     def __init__(
@@ -58,36 +60,34 @@ class _FusedImageConv(FusedKernel):
         )
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor | None:
-        """Return the output; None for images that the function does not take."""
+        """Return the output, or None for images that the C function does not support. `others` are the addends."""
         input = resolved("input", input)
-        call = self._call(input.shape, input.stride())
-        others, output = self._epilogue.added(others, call.added), call.output
+        mean, geometry, pool, added, output = self._call(input.shape, input.stride())
+        others = self._epilogue.added(others, added)
         y = torch.empty_strided(output.shape, output.strides, dtype=torch.float32, device=CPU)
         if output.is_empty:
             return y
         left = self._convolve(
-            self._number, input.data_ptr(), call.mean, call.geometry, self._panels.data_ptr(),
-            self._epilogue.address, addresses(others), call.pool, y.data_ptr(), torch.get_num_threads(),
+            self._number, input.data_ptr(), mean, geometry, self._panels.data_ptr(), self._epilogue.address,
+            addresses(others), pool, y.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return None if left else y
 
 
 class FusedInt8Conv2d(_FusedImageConv):
-    """`int8_conv2d` of an input, or of the means of its windows, then through steps and a max pool, to the bit.
+    """An average pool, `int8_conv2d`, epilogue steps and a max pool in one pass, with bit-equal results.
 
-    Call it with an input (N, in, H, W), float32 on the CPU in any layout. It returns (N, out, H', W'), float32 in the
-    memory format channels_last. `others` are what the steps `Add` add: float32 of the output's shape, contiguous in the
-    memory format channels_last. An image that holds inf or NaN becomes NaN. No gradient goes through.
+    Call it with an input (N, in, H, W), float32 on the CPU in any layout, and the addends of the `Add` steps, which are
+    float32, channels_last and have the shape of the convolution's output. It returns (N, out, H', W'), float32 in the
+    memory format channels_last. An image that contains inf or NaN becomes NaN. Gradients do not flow through.
 
     Args:
-        panels, weight_shape, stride, padding, dilation, scale, bias, instruction_set: as of `int8_conv2d`.
+        panels, weight_shape, stride, padding, dilation, scale, bias, instruction_set: as in `int8_conv2d`.
         then: the epilogue steps, in order.
-        mean: applied to the input first, without padding and divisor.
-        pool: applied last, without dilation and indices; then nothing may be added.
+        mean: the average pool, without padding and `divisor_override`; None for none.
+        pool: the max pool, without dilation and indices; None for none. It excludes `Add` steps.
 
-    Raises:
-        ValueError: shapes that do not fit, other pools, an instruction set that this machine lacks. TypeError: another
-            dtype or device. RuntimeError: the kernels were not built.
+    Raises: as in `binary_linear`, and ValueError for other pools.
     """
 
     def __init__(
@@ -115,24 +115,24 @@ class FusedInt8Conv2d(_FusedImageConv):
 
 
 class FusedFloatConv2d(_FusedImageConv):
-    """`conv2d` of an input, or of the means of its windows, then through steps and a max pool, about as near as torch.
+    """An average pool, `conv2d`, epilogue steps and a max pool in one pass, about as precise as torch.
 
-    Call it as `FusedInt8Conv2d`. It returns None for images that it does not take: any that holds inf or NaN, or whose
-    largest |x| is more than 256 times the mean |x|, or beyond 2^±60.
+    Call it as `FusedInt8Conv2d`. It returns None if any image contains inf or NaN, has a largest |x| of more than 256
+    times its mean |x|, or a largest |x| beyond 2^±60.
 
-    An image is rounded to whole numbers within ±8355710, and each output's weight within ±8355711, by a step each.
-    Sums are exact, in four parts that are then added as floats; what they leave out of a product is below 2^-32 of the
-    largest one.
+    Each image is rounded to whole numbers within ±8355710 times a step, and the weight of each output to whole numbers
+    within ±8355711 times a step. Sums are exact in four parts, which are added as floats. Each product omits less than
+    2^-32 of the largest product.
 
     Args:
-        weight: float32 (out, in, height, width) on the CPU; of an output, 0 or largest within 2^±60.
-        stride, padding, dilation: of height and width; zeros pad.
+        weight: float32 (out, in, height, width) on the CPU. The largest entry of each output is 0 or within 2^±60.
+        stride, padding, dilation: for height and width; the padding is 0.
         bias: float32 (out,).
-        then, mean, pool: as of `FusedInt8Conv2d`.
+        then, mean, pool: as in `FusedInt8Conv2d`.
 
     Raises:
         ValueError: shapes that do not fit, other pools, weights that are not finite or beyond 2^±60. TypeError: another
-            dtype or device. RuntimeError: this machine lacks such kernels, which `has_float_conv()` tells.
+            dtype or device. RuntimeError: `has_float_conv()` is False.
     """
 
     def __init__(
@@ -178,11 +178,11 @@ def _plan(
     added = (shape[0], outputs, *size)
     if pool is not None:
         windows, size = window_of(pool, size)
-    return _Call(means, ctypes.byref(geometry), windows, added, epilogue.layout((shape[0],), size))
+    return means, ctypes.byref(geometry), windows, added, epilogue.layout((shape[0],), size)
 
 
 def _plain_strides(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
-    """Return strides that say how an image lies, even if a size of 1 lets them say anything."""
+    """Return the strides of an image, with those of a dense image for dimensions of size 1."""
     image, channel, row, pixel = strides
     height, width = shape[2:]
     if shape[1] == 1:

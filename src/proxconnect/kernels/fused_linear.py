@@ -1,4 +1,4 @@
-"""Products of rows with all that follows them up to the next layer, in one pass."""
+"""Multiply rows by a prepacked weight and apply an epilogue, in one pass."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -7,16 +7,24 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import CPU, as_rows, require_weight, resolved
-from proxconnect.kernels.entries import INT8, ROUNDED, SIGNS, require_entries
-from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, Layout, Signs, Step, addresses, words_and_nan
-from proxconnect.kernels.fused import FusedKernel
+from proxconnect.kernels.arguments import CPU, INT8, ROUNDED, SIGNS, as_rows, require_entries, require_weight, resolved
+from proxconnect.kernels.epilogue import (
+    PLANS,
+    Bits,
+    Epilogue,
+    FusedKernel,
+    Layout,
+    Signs,
+    Step,
+    addresses,
+    words_and_nan,
+)
 from proxconnect.kernels.library import loaded
 from proxconnect.kernels.prepacked import int8_panels_shape, panels_shape
 
 
 class _FusedRows(FusedKernel):
-    """Rows of floats times a prepacked weight, then through an epilogue, by a function of C."""
+    """Rows of floats times a prepacked weight, then an epilogue; the base of the kernels below."""
 
     def __init__(
         self, multiply: Callable[..., int], how: tuple[int, ...], panels: Tensor, sizes: tuple[int, int],
@@ -27,7 +35,7 @@ class _FusedRows(FusedKernel):
         self._layout = lru_cache(PLANS)(partial(_layout, sizes[0], epilogue))
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
-        """Return the output."""
+        """Multiply the input and run the steps; `others` are the addends."""
         input = resolved("input", input)
         layout, stride = self._layout(input.shape), self._in_features
         if not input.is_contiguous():
@@ -45,21 +53,19 @@ class _FusedRows(FusedKernel):
 
 
 class FusedLinear(_FusedRows):
-    """sign(input) times a weight of signs; the sums held, scaled and shifted, then through steps or as signs.
+    """`binary_linear` and epilogue steps in one pass, or the signs of the sums.
 
-    Call it with an input (…, in), float32 on the CPU, or with `Bits` of one. It returns (…, out), float32, or with
-    `Signs` the `Bits` of it. `others` are what the steps `Add` add: float32 of the output's shape, contiguous. A row
-    that holds NaN becomes NaN. No gradient goes through.
+    Call it with an input (…, in), float32 on the CPU or `Bits`, and the addends of the `Add` steps, which are float32,
+    contiguous and have the output's shape. It returns (…, out) in float32, or `Bits` if `then` is `Signs`. A row that
+    contains NaN becomes NaN. Gradients do not flow through.
 
     Args:
-        panels: the prepacked weight, by `panels()`.
+        panels: the prepacked weight, from `panels()`.
         in_features, out_features: the columns and rows of the weight.
-        scale, bias, accumulator, instruction_set: as of `binary_linear`.
-        then: the epilogue steps, in order, or which sums become +1.
+        scale, bias, accumulator, instruction_set: as in `binary_linear`.
+        then: the epilogue steps, in order, or `Signs`.
 
-    Raises:
-        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
-            device. RuntimeError: the kernels were not built.
+    Raises: as in `binary_linear`.
     """
 
     def __init__(
@@ -80,7 +86,7 @@ class FusedLinear(_FusedRows):
         super().__init__(kernels.px_fused_linear, (number,), panels, (in_features, out_features), epilogue)
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:  # type: ignore[override]  # it gives bits too
-        """Return the output, floats or signs."""
+        """Multiply the input and run the epilogue; return floats or bits. `others` are the addends."""
         stride = self._in_features
         if isinstance(input, Bits):
             words, nan = words_and_nan(input)
@@ -98,17 +104,15 @@ class FusedLinear(_FusedRows):
 
 
 class FusedFloatLinear(_FusedRows):
-    """Rows, exact or rounded to 8 bits, times a weight of signs, scaled and shifted, then through steps.
+    """`weight_only_linear` or `dynamic_int8_linear`, and epilogue steps, in one pass, with bit-equal results.
 
-    Call it as `FusedLinear`, without bits. It returns, to the bit, what the steps make of the output of
-    `weight_only_linear`, or with `rounds` of `dynamic_int8_linear`.
+    Call it as `FusedLinear`, but without `Bits`.
 
     Args:
-        panels, in_features, out_features, scale, bias, then, instruction_set: as of `FusedLinear`.
-        rounds: whether each row of the input is rounded; `in` is at most 2²⁴ then.
+        panels, in_features, out_features, scale, bias, then, instruction_set: as in `FusedLinear`.
+        rounds: True for `dynamic_int8_linear`, which takes at most 2²⁴ input features.
 
-    Raises:
-        ValueError, TypeError, RuntimeError: as `FusedLinear`.
+    Raises: as in `binary_linear`.
     """
 
     def __init__(
@@ -131,17 +135,16 @@ class FusedFloatLinear(_FusedRows):
 
 
 class FusedInt8Linear(_FusedRows):
-    """`int8_linear` of an input, then through steps, to the bit.
+    """`int8_linear` and epilogue steps in one pass, with bit-equal results.
 
-    Call it as `FusedLinear`, without bits.
+    Call it as `FusedLinear`, but without `Bits`.
 
     Args:
-        panels: the prepacked weight, by `int8_panels()`.
+        panels: the prepacked weight, from `int8_panels()`.
         in_features: the columns of the weight, at most 2¹⁷.
-        out_features, scale, bias, then, instruction_set: as of `FusedLinear`.
+        out_features, scale, bias, then, instruction_set: as in `FusedLinear`.
 
-    Raises:
-        ValueError, TypeError, RuntimeError: as `FusedLinear`.
+    Raises: as in `binary_linear`.
     """
 
     def __init__(
@@ -165,7 +168,7 @@ class FusedInt8Linear(_FusedRows):
 
 
 def _layout(in_features: int, epilogue: Epilogue, shape: Sequence[int]) -> Layout:
-    """Return how the output for an input lies; ValueError unless its rows have `in_features` entries."""
+    """Return the layout of the output for an input of this shape; ValueError unless it is (…, in_features)."""
     if tuple(shape[-1:]) != (in_features,):
         raise ValueError(f"input must be (…, {in_features}); got {tuple(shape)}")
     return epilogue.layout(tuple(shape[:-1]), ())

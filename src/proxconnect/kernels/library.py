@@ -1,53 +1,60 @@
-"""The compiled library: where it is, its C interface, and which instruction sets of it this machine runs.
+"""Load the compiled library, declare its C interface, and find the instruction sets that this machine runs.
 
 The structures mirror those of `csrc/proxconnect.h`.
 """
 
 import ctypes
+import os
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from proxconnect.kernels.absence import ADVICE, NOT_BUILT
-from proxconnect.kernels.limit import allowed
-
 FILE = "kernels.so"
 
 NUMBERS = {"portable": 0, "avx2": 1, "avx512": 2, "amx": 4, "neon": 3}
-"""The instruction sets by name, worst first, as `csrc/proxconnect.h` numbers them."""
+"""The number of each instruction set in `csrc/proxconnect.h`, the slowest set first."""
 
+VARIABLE = "PROXCONNECT_INSTRUCTION_SET"
+"""The environment variable that names the best instruction set that the kernels may use (`docs/kernels.md`)."""
+
+NOT_BUILT = "proxconnect was installed without its kernels"
+ON_TORCH = "packed layers give the right answers with torch, more slowly than float layers"
+ADVICE = (
+    "To build the kernels, install a C++17 compiler, then run `pip install --force-reinstall --no-deps --no-cache-dir "
+    ".` in the folder of proxconnect's sources"
+)
 
 _INT, _LONG, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 _TWO, _THREE = _LONG * 2, _LONG * 3
 
 
 class CAffine(ctypes.Structure):
-    """The scale and the bias of an output."""
+    """The scale and the bias of an output: y = scale · sum + bias."""
 
     _fields_ = (("scales", _LONG), ("scale", _POINTER), ("bias", _POINTER))
 
 
 class COutput(ctypes.Structure):
-    """What becomes of a sum of ±1 products: overflow, scale and bias."""
+    """How a sum of ±1 products becomes an output: by the overflow of an accumulator, a scale and a bias."""
 
     _fields_ = (("overflow", _INT), ("bits", _INT), ("slope", _FLOAT), *CAffine._fields_)
 
 
 class CStep(ctypes.Structure):
-    """One epilogue step."""
+    """One epilogue step: its kind (affine, clamp, slope or add) and its parameters."""
 
     _fields_ = (("kind", _INT), ("low", _FLOAT), ("high", _FLOAT), ("a", _POINTER), ("b", _POINTER))
 
 
 class CSigns(ctypes.Structure):
-    """Intervals of integers, one for each channel."""
+    """For each channel, the intervals of integer sums whose sign is +1."""
 
     _fields_ = (("intervals", _LONG), ("low", _POINTER), ("width", _POINTER))
 
 
 class CFused(ctypes.Structure):
-    """An output and its epilogue: steps, or intervals of sums whose sign is +1."""
+    """An output and its epilogue: either steps on floats, or the intervals of sums whose sign is +1."""
 
     _fields_ = (
         ("output", COutput),
@@ -58,13 +65,13 @@ class CFused(ctypes.Structure):
 
 
 class CWindow(ctypes.Structure):
-    """The windows of a pool over images."""
+    """The geometry of a pool over images."""
 
     _fields_ = tuple((name, _TWO) for name in ("size", "out_size", "kernel", "stride", "padding"))
 
 
 class CGeometry(ctypes.Structure):
-    """A convolution, and how its input lies in memory."""
+    """The sizes of a convolution, and the strides of its input."""
 
     _fields_ = (
         *(("batch", _LONG), ("channels", _LONG), ("size", _TWO), ("out_channels", _LONG)),
@@ -75,7 +82,7 @@ class CGeometry(ctypes.Structure):
 
 
 class CAttention(ctypes.Structure):
-    """Queries, keys and values of heads."""
+    """The sizes and strides of queries, keys and values, and the scale of their products."""
 
     _fields_ = (
         *((name, _LONG) for name in ("batch", "heads", "queries", "keys", "width")),
@@ -85,17 +92,17 @@ class CAttention(ctypes.Structure):
 
 
 _STRUCTURES = (COutput, CStep, CSigns, CFused, CWindow, CAffine, CGeometry, CAttention)
-"""In the order in which `px_layout` describes them."""
+"""All structures, in the order in which `px_layout` describes them."""
 
 _GEOMETRY, _WINDOW = ctypes.POINTER(CGeometry), ctypes.POINTER(CWindow)
 _ROWS = _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG
-"""Input, rows, columns, stride, prepacked weight, outputs."""
+"""The input, its rows, its columns, the stride of its rows, the prepacked weight, and the number of outputs."""
 _IMAGES = _POINTER, _GEOMETRY, _POINTER
-"""Input, geometry, prepacked weight."""
+"""The input, the geometry and the prepacked weight."""
 _OUTPUT, _AFFINE = (ctypes.POINTER(COutput), _POINTER), (ctypes.POINTER(CAffine), _POINTER)
-"""How sums become outputs, and where these are written."""
+"""How sums become outputs, and the address of the outputs."""
 _FUSED = _POINTER, _POINTER, _POINTER
-"""The epilogue, what is added, and where outputs are written."""
+"""The addresses of the epilogue, of the addends and of the outputs."""
 _IMAGE_PASS = _POINTER, _WINDOW, _GEOMETRY, *[_POINTER] * 3, _WINDOW, _POINTER
 
 _FUNCTIONS: dict[str, tuple[Any, ...]] = {
@@ -119,17 +126,20 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "px_quantize": (_INT, _INT, _INT, _FLOAT, _LONG, _LONG, *[_POINTER] * 4),
     "px_quantize_backward": (_INT, _INT, _FLOAT, _LONG, _LONG, *[_POINTER] * 5),
 }
-"""What each function takes between the number of an instruction set and the number of threads; it returns a status."""
+"""The argument types of each function that returns a status.
+
+The number of an instruction set comes before these arguments, and the number of threads after them.
+"""
 
 _QUESTIONS = {"px_layout": (ctypes.POINTER(_LONG), _INT), "px_supports": (_INT,)}
-"""What the functions take that return a number."""
+"""The argument types of the functions that return a number."""
 
 DONE, LACKS_INSTRUCTIONS, NOT_TAKEN, OUT_OF_MEMORY = range(4)
-"""Statuses, as `csrc/proxconnect.h` numbers them; NOT_TAKEN is for inputs that a function leaves to its caller."""
+"""The statuses of `csrc/proxconnect.h`. NOT_TAKEN means that the function does not support the input."""
 
 
 def _checked(status: int, function: Any, arguments: tuple[Any, ...]) -> int:
-    """Return DONE or NOT_TAKEN, and raise for every other status; an `errcheck` of ctypes."""
+    """Return the status if it is DONE or NOT_TAKEN, else raise; ctypes calls this as `errcheck`."""
     if status in (DONE, NOT_TAKEN):
         return status
     if status == OUT_OF_MEMORY:
@@ -145,11 +155,7 @@ def _checked(status: int, function: Any, arguments: tuple[Any, ...]) -> int:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Load the library; return None if it was not built.
-
-    Raises:
-        RuntimeError: The library was built from other sources than this package.
-    """
+    """Load the library; return None if it was not built. RuntimeError if it was built from other sources."""
     for folder in sys.modules[__package__].__path__:
         file = Path(folder) / FILE
         if file.is_file():
@@ -163,7 +169,9 @@ def library() -> ctypes.CDLL | None:
 
 def _require_same_interface(found: ctypes.CDLL) -> None:
     """Declare the library's functions; raise RuntimeError unless it has them and the structures above."""
-    expected = _layout()
+    expected = []  # as `px_layout` writes it: the size of each structure, and the offsets of its fields
+    for structure in _STRUCTURES:
+        expected += [ctypes.sizeof(structure), *(getattr(structure, field[0]).offset for field in structure._fields_)]
     numbers = (ctypes.c_int64 * len(expected))()
     declared = _QUESTIONS | {name: (_INT, *arguments, _INT) for name, arguments in _FUNCTIONS.items()}
     try:
@@ -179,39 +187,37 @@ def _require_same_interface(found: ctypes.CDLL) -> None:
         )
 
 
-def _layout() -> list[int]:
-    """Return the size of each structure and the offsets of its fields, as `px_layout` writes them."""
-    numbers = []
-    for structure in _STRUCTURES:
-        numbers += [ctypes.sizeof(structure), *(getattr(structure, field[0]).offset for field in structure._fields_)]
-    return numbers
-
-
 def is_built() -> bool:
-    """Return whether the kernels were built with this installation of the package."""
+    """Return True if this installation of the package contains the compiled kernels."""
     return library() is not None
 
 
 @cache
 def instruction_sets() -> tuple[str, ...]:
-    """Return the instruction sets that the kernels may use on this machine, the best last; none if they were not built.
+    """Return the instruction sets that the kernels may use on this machine, the best last.
 
-    The environment variable PROXCONNECT_INSTRUCTION_SET names the best that they may use. It is read once.
+    There are none if the kernels were not built. The environment variable PROXCONNECT_INSTRUCTION_SET names the best
+    set that they may use. It is read once.
 
     Raises:
-        ValueError: the variable names a set that this machine lacks.
+        ValueError: if the variable names a set that this machine lacks.
     """
     kernels = library()
     if kernels is None:
         return ()
-    return allowed(tuple(name for name, number in NUMBERS.items() if kernels.px_supports(number)))
+    sets = tuple(name for name, number in NUMBERS.items() if kernels.px_supports(number))
+    best = os.environ.get(VARIABLE) or sets[-1]
+    if best not in sets:
+        raise ValueError(
+            f"{VARIABLE} is {best!r}, and this machine runs {', '.join(sets)}: set it to one of these, or unset it"
+        )
+    return sets[: sets.index(best) + 1]
 
 
 def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
-    """Return the library and the number of an instruction set, by default of the best.
+    """Return the library and the number of an instruction set; None stands for the best set.
 
-    Raises:
-        RuntimeError: The kernels were not built. ValueError: This machine lacks the instruction set.
+    RuntimeError if the kernels were not built, ValueError if this machine lacks the instruction set.
     """
     kernels, known = library(), instruction_sets()
     if kernels is None:
@@ -223,5 +229,5 @@ def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
 
 @cache
 def has_float_conv() -> bool:
-    """Return whether this machine has kernels for float convolutions, in fixed point: it takes AMX."""
+    """Return True if this machine can run `FusedFloatConv2d`, which needs the instruction set AMX."""
     return "amx" in instruction_sets()

@@ -1,4 +1,4 @@
-"""Products of rows with prepacked weights, as functions of tensors."""
+"""Multiply rows by prepacked weights: functions of tensors that call the operators."""
 
 from torch import Tensor
 
@@ -19,18 +19,17 @@ def binary_linear(
 ) -> Tensor:
     """Multiply sign(input) by a weight of signs, exactly; then scale and shift the sums.
 
-    (…, in) → (…, out), float32 on the CPU. A row that holds NaN becomes NaN. No gradient goes through.
+    (…, in) → (…, out), float32 on the CPU. A row that contains NaN becomes NaN. Gradients do not flow through.
 
     Args:
         input: float32, on the CPU.
-        panels: the prepacked weight, by `panels()`.
-        out_features: the rows of the weight.
-        scale: float32, one for each output or one for all.
-        bias: float32, one for each output.
-        accumulator: holds the sums; None for one that never overflows.
+        panels: the prepacked weight, from `panels()`.
+        out_features: the number of rows of the weight.
+        scale: float32, one entry for each output or one for all.
+        bias: float32, one entry for each output.
+        accumulator: the accumulator in which the sums overflow; None for sums that never do.
         instruction_set: one of `instruction_sets()`, by default the best.
-        threshold: float32, one for each input or one for all: the signs are those of input − threshold, +1 if they are
-            equal.
+        threshold: float32, one entry for each input or one for all, subtracted from the input.
 
     Raises:
         ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
@@ -48,14 +47,14 @@ def weight_only_linear(
     bias: Tensor | None = None,
     instruction_set: str | None = None,
 ) -> Tensor:
-    """Multiply the input by a weight of signs, times a scale, plus a bias: as near as sums of floats come to it.
+    """Multiply float inputs by a weight of signs, times a scale, plus a bias.
 
-    (…, in) → (…, out), float32 on the CPU: y[m, n] = scale[n] · Σ_k ±x[m, k] + bias[n]. The sum is one of floats, in an
-    unspecified order, or with AMX one of whole numbers, x in steps of 2⁻²² of the power of two at or below max|x|. The
-    choice may change with the shape and the machine. Either differs from the exact sum by up to
-    in · 2⁻²³ · Σ_k |x[m, k]|. inf and NaN go through as additions let them. No gradient does.
+    (…, in) → (…, out), float32 on the CPU: y[m, n] = scale[n] · Σ_k ±x[m, k] + bias[n]. The sum is exact up to
+    in · 2⁻²³ · Σ_k |x[m, k]|. Floats are added in an unspecified order. With AMX, x may first be rounded to multiples
+    of 2⁻²² times the power of two at or below max|x|. The choice may change with the shape and the machine. inf and
+    NaN propagate as in float additions. Gradients do not flow through.
 
-    Args, Raises: as of `binary_linear`.
+    Args, Raises: as in `binary_linear`.
     """
     return OPERATORS["weight_only_linear"](input, panels, out_features, scale, bias, instruction_set)
 
@@ -68,16 +67,16 @@ def dynamic_int8_linear(
     bias: Tensor | None = None,
     instruction_set: str | None = None,
 ) -> Tensor:
-    """Round each row of the input to 8 bits by a step for each row, and multiply it as `weight_only_linear` does.
+    """Round each row of the input to 8 bits with its own step, and multiply it as `weight_only_linear` does.
 
     Row m is rounded to s_m · q with q = round(x · (127 / max|x|)), whole numbers within ±127 (halves to even), and
     s_m = max|x| / 127. Sums are exact: y[m, n] = scale[n] · s_m · Σ_k ±q + bias[n]. `in` is at most 2²⁴.
 
-    Up to the rounding of float32, that is within |scale[n]| · in · s_m / 2 of the exact product. If the errors of
-    entries are even and independent, it is off by |scale[n]| · s_m · √(in / 12) in the root mean square. A row
-    of zeros gives the bias, one that holds inf or NaN is NaN. max|x| counts as at least 2⁻¹⁰⁰.
+    Up to the rounding of float32, the error is at most |scale[n]| · in · s_m / 2. Its root mean square is
+    |scale[n]| · s_m · √(in / 12) if the rounding errors are uniform and independent. A row of zeros gives the bias. A
+    row that contains inf or NaN becomes NaN. max|x| counts as at least 2⁻¹⁰⁰.
 
-    Args, Raises: as of `binary_linear`.
+    Args, Raises: as in `binary_linear`.
     """
     return OPERATORS["dynamic_int8_linear"](input, panels, out_features, scale, bias, instruction_set)
 
@@ -90,12 +89,12 @@ def int8_linear(
     bias: Tensor | None = None,
     instruction_set: str | None = None,
 ) -> Tensor:
-    """Round each row of the input to 8 bits as `dynamic_int8_linear` does, and multiply it by whole numbers.
+    """Round each row of the input to 8 bits as `dynamic_int8_linear` does, and multiply it by an 8-bit weight.
 
     (…, in) → (…, out), float32 on the CPU: y[m, n] = s_m · Σ_k q[m, k] · weight[n, k] · scale[n] + bias[n]. Sums are
-    exact integers; they, s_m, scale and bias are joined in that order, in float32. A row of zeros gives the bias, one
-    that holds inf or NaN is NaN. `in` is at most 2¹⁷. No gradient goes through.
+    exact integers. They are multiplied by s_m, then by the scale, and the bias is added, in float32. A row of zeros
+    gives the bias. A row that contains inf or NaN becomes NaN. `in` is at most 2¹⁷. Gradients do not flow through.
 
-    Args, Raises: as of `binary_linear`, but `panels` are by `int8_panels()`.
+    Args, Raises: as in `binary_linear`, but `panels` are from `int8_panels()`.
     """
     return OPERATORS["int8_linear"](input, panels, out_features, scale, bias, instruction_set)

@@ -1,6 +1,6 @@
-"""The operators of torch: eight products, one specification each, by the C functions of their names.
+"""Register eight products as operators of torch, which `torch.compile` and `torch.export` support.
 
-`torch.compile` and `torch.export` take them as they are.
+Each operator has one line of `_SPECIFICATION` and calls the C function `px_NAME`.
 """
 
 import ctypes
@@ -16,15 +16,17 @@ from torch.library import Library
 
 from proxconnect.kernels.arguments import (
     CPU,
+    INT8,
+    ROUNDED,
+    SIGNS,
     as_rows,
-    columns_of,
     contiguous,
+    require_entries,
     require_float32,
     require_weight,
     scale_and_bias,
 )
-from proxconnect.kernels.convolution import convolution, memory_format, out_size
-from proxconnect.kernels.entries import INT8, ROUNDED, SIGNS, require_entries
+from proxconnect.kernels.geometry import convolution, memory_format, out_size
 from proxconnect.kernels.library import CAffine, COutput, loaded
 from proxconnect.kernels.prepacked import conv_panels_shape, int8_panels_shape, panels_shape
 
@@ -37,23 +39,23 @@ _KEEPS_STRIDES = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator: how its schema differs from the others', and how it calls the C function of its name."""
+    """A product of an input and a prepacked weight: its schema, its checks, and its call of the C function."""
 
     name: str
     weight: str
-    """What the schema says of the weight and of how it moves over the input."""
+    """The part of the schema about the weight's sizes and, for convolutions, stride, padding, dilation and groups."""
     shape: Callable[[tuple[int, ...], tuple[int, ...], int], tuple[int, ...]]
-    """The shape of a prepacked weight, by the weight's, the dilation and the groups."""
+    """Returns the shape of the prepacked weight for a weight's shape, a dilation and a number of groups."""
     most: int | None
-    """The most entries of a sum."""
+    """The largest number of products in a sum; None for no bound."""
     dtype: torch.dtype = torch.int64
-    """Of the prepacked weight."""
+    """The dtype of the prepacked weight."""
     has_accumulator: bool = False
     keeps_format: bool = False
-    """Whether images are read in either memory format, which the output has too; else it has its channels last."""
+    """True if the output has the memory format of the input; otherwise it is channels_last."""
 
     def registered(self) -> Callable[..., Tensor]:
-        """Register the operator, and look it up once, which takes longer than the call."""
+        """Register the operator and return the function that calls it. To look it up takes longer than a call."""
         overflow = "int overflow, int bits, float slope, " if self.has_accumulator else ""
         rest = f"Tensor? scale, Tensor? bias, {overflow}str? instruction_set"
         schema = f"{self.name}(Tensor input, Tensor panels, {self.weight}, {rest}) -> Tensor"
@@ -68,7 +70,7 @@ class Operator:
     def _multiply(
         self, input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None, bias: Tensor | None, *rest: Any
     ) -> Tensor:
-        columns = columns_of(input)
+        columns = input.shape[-1] if input.dim() else 0
         require_entries(columns, self.most)
         require_float32("input", input)
         shape = self.shape((out_features, columns), (1, 1), 1)
@@ -125,12 +127,12 @@ class Operator:
 
     @cached_property
     def _moves(self) -> tuple[int, tuple[int, ...]]:
-        """How many numbers of groups and border value a convolution takes, and the others: one group, and zeros."""
+        """How many of (groups, padding value) the schema has, and the defaults (1, 0) of those that it lacks."""
         count = self.weight.count(", int ")
         return count, (1, 0)[count:]
 
     def _output(self, scale: Tensor | None, bias: Tensor | None, overflow: Sequence[Any]) -> object:
-        """Return what becomes of sums, by reference; scale and bias must be contiguous."""
+        """Return the C structure of the outputs by reference; scale and bias must be contiguous."""
         at = scale_and_bias(scale, bias)
         return ctypes.byref(COutput(*overflow, *at) if overflow else CAffine(*at))
 

@@ -1,25 +1,32 @@
-"""Prepacked weights: the layouts that the kernels read, of signs and of whole numbers."""
+"""Prepack weights of signs, of 8-bit numbers, or of floats in fixed point into the layouts that the kernels read."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from proxconnect.kernels.arguments import FIXED_POINT
 from proxconnect.kernels.bits import require_bits, unpack_bits
 
 PANEL = 8
-"""Rows of a weight of signs that lie together, word by word."""
+"""How many rows of a weight of signs are interleaved word by word."""
 
 _BLOCK, _STEP = 16, 64
-"""Rows of a weight of whole numbers that lie together, and to how many entries pieces of a row are filled up."""
+"""How many rows of an 8-bit weight are interleaved; pieces of a row are padded to a multiple of `_STEP` entries."""
+
+_WHOLE = 0x7F7F7F
+"""The largest whole number of three signed bytes within ±127."""
+
+_LEAST, _MOST = 2.0**-60, 2.0**60  # within which nothing becomes infinite or loses bits
 
 
 def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
     """Prepack the signs of a (rows, columns) weight, from `pack_bits`, as int64 words (⌈rows/8⌉, ⌈columns/64⌉, 8).
 
-    Entry [p, j, i] holds columns 64j to 64j + 63 of row 8p + i, the first in the lowest bit; what is beyond is 0.
-    ValueError for another number of bits.
+    Entry [p, j, i] holds columns 64j to 64j + 63 of row 8p + i, the first in the lowest bit. Bits beyond the last row
+    or column are 0. ValueError for another number of bits.
     """
     require_bits(bits, rows * columns)
     if columns % 64 == 0:  # a copy is aligned, which a mapped file is not
@@ -30,44 +37,46 @@ def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
 def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     """Prepack the signs of an (out, in/groups, height, width) weight, from `pack_bits`, as int64 words.
 
-    They are (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8): the panels of each group's rows (height, width,
-    in/groups). Several groups, each of fewer than 64 channels and 32 outputs, as depthwise ones, are (height·width·
-    in/groups, ⌈out/64⌉): the bits of all outputs, for each tap and channel. ValueError for another number of bits, or a
-    shape of other dimensions.
+    The shape is (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8): `panels` of each group, with columns in the
+    order (height, width, in/groups). Several groups of fewer than 64 input and 32 output channels each, as in depthwise
+    convolutions, have the shape (height·width·in/groups, ⌈out/64⌉): the bits of all outputs for each tap and channel.
+    ValueError for another number of bits or dimensions.
     """
     rows = _rows_of_groups(bits, shape, groups)
-    return _words(rows.flatten(0, 1).T) if _is_thin(shape, groups) else _panelled_by_group(rows)
+    if _is_thin(shape, groups):
+        return _words(rows.flatten(0, 1).T)
+    return torch.cat([_panelled(_words(of_group)) for of_group in rows])
 
 
 def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     """Prepack the signs of an (out, in/groups, height, width) weight, from `pack_bits`, for patches of float images.
 
-    They are (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8), for groups of few channels too, which
-    `conv_panels` lays out differently. ValueError for another number of bits, or a shape of other dimensions.
+    The shape is (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8) for any number of channels. `conv_panels` has
+    another layout for groups of few channels. ValueError for another number of bits or dimensions.
     """
-    return _panelled_by_group(_rows_of_groups(bits, shape, groups))
+    return torch.cat([_panelled(_words(of_group)) for of_group in _rows_of_groups(bits, shape, groups)])
 
 
 def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
-    """Return the shape of what `panels()` makes, and `patch_panels()` of groups of so many rows each."""
+    """Return the shape of the `panels` of a (rows, columns) weight, or of `patch_panels` with that per group."""
     return groups * -(-rows // PANEL), -(-columns // 64), PANEL
 
 
 def conv_panels_shape(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
-    """Return the shape of what `conv_panels()` makes."""
-    outer, columns = shape[0] // groups, shape[1] * shape[2] * shape[3]
-    if _is_thin(shape, groups):
-        return columns, -(-shape[0] // 64)
-    return panels_shape(outer, columns, groups)
+    """Return the shape of the `conv_panels` of a weight of this shape."""
+    columns = prod(shape[1:])
+    return (
+        (columns, -(-shape[0] // 64)) if _is_thin(shape, groups) else panels_shape(shape[0] // groups, columns, groups)
+    )
 
 
 def _is_thin(shape: Sequence[int], groups: int) -> bool:
-    """Return whether each output channel is a byte of a vector: a word for each group would be mostly empty."""
+    """Return True for several groups of few channels, for which a word per group would be mostly empty."""
     return groups > 1 and shape[1] < 64 and shape[0] // groups < 32
 
 
 def _rows_of_groups(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
-    """Return the signs as (groups, out/groups, height·width·in/groups)."""
+    """Return the signs of a weight as (groups, out/groups, height·width·in/groups)."""
     if len(shape) != 4 or groups < 1 or shape[0] % groups:
         raise ValueError(
             "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
@@ -77,24 +86,16 @@ def _rows_of_groups(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
 
 
 def _words(signs: Tensor) -> Tensor:
-    """Return signs (…, n) as int64 words (…, ⌈n/64⌉), the first in the lowest bit."""
-    columns = signs.shape[-1]
-    padded = torch.zeros(*signs.shape[:-1], -(-columns // 64) * 64, dtype=torch.uint8, device=signs.device)
-    padded[..., :columns] = signs > 0
+    """Return signs (…, n) as int64 words (…, ⌈n/64⌉), the first sign in the lowest bit."""
+    padded = functional.pad(signs > 0, (0, -signs.shape[-1] % 64))
     places = 2 ** torch.arange(8, dtype=torch.uint8, device=signs.device)
     words: Tensor = (padded.unflatten(-1, (-1, 8)) * places).sum(-1, dtype=torch.uint8).view(torch.int64)
     return words
 
 
 def _panelled(by_row: Tensor) -> Tensor:
-    rows, words = by_row.shape
-    whole = torch.zeros(-(-rows // PANEL) * PANEL, words, dtype=torch.int64, device=by_row.device)
-    whole[:rows] = by_row
-    return whole.view(-1, PANEL, words).transpose(1, 2).contiguous()
-
-
-def _panelled_by_group(rows: Tensor) -> Tensor:
-    return torch.cat([_panelled(_words(of_group)) for of_group in rows])
+    whole = functional.pad(by_row, (0, 0, 0, -len(by_row) % PANEL))
+    return whole.view(-1, PANEL, by_row.shape[1]).transpose(1, 2).contiguous()
 
 
 def int8_panels(levels: Tensor, dilation: Sequence[int] = (1, 1)) -> Tensor:
@@ -117,15 +118,45 @@ def int8_panels(levels: Tensor, dilation: Sequence[int] = (1, 1)) -> Tensor:
 
 
 def int8_panels_shape(weight: Sequence[int], dilation: Sequence[int] = (1, 1)) -> tuple[int, int]:
-    """Return the shape of what `int8_panels()` makes of a weight (out, in) or (out, in, height, width)."""
+    """Return the shape of the `int8_panels` of a weight (out, in) or (out, in, height, width)."""
     count, length = _pieces(weight, dilation)
     steps = count * -(-length // _STEP)
     return -(-weight[0] // _BLOCK), steps * _STEP * _BLOCK + 4 * _BLOCK
 
 
 def _pieces(weight: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
-    """Return how many pieces of an image a patch is, and their length: rows of the kernel, or taps that lie apart."""
+    """Return the number of contiguous pieces of an image that form a patch, and their length.
+
+    A piece is a row of the kernel, or one tap if the width is dilated. A row of a linear layer is one piece.
+    """
     if len(weight) == 2:
         return 1, weight[1]
     _, channels, height, width = weight
     return (height, width * channels) if dilation[1] == 1 or width == 1 else (height * width, channels)
+
+
+def can_be_fixed(weight: Tensor) -> bool:
+    """Return True if `fixed_point_panels` supports a weight.
+
+    It must be (out, in, height, width) with at most 2^15 products in a sum. The largest entry of each output must be 0
+    or within 2^±60.
+    """
+    if weight.dim() != 4 or min(weight.shape) < 1 or prod(weight.shape[1:]) > FIXED_POINT:
+        return False
+    largest = weight.detach().abs().flatten(1).amax(1)
+    return bool(((largest == 0) | ((largest >= _LEAST) & (largest <= _MOST))).all())
+
+
+def fixed_point_panels(weight: Tensor, dilation: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the bytes of a weight as int8 (⌈out/16⌉, 4, bytes), and the scale of the kernel's sums for each output.
+
+    Index i of dimension 1 holds the rows that give part i of the four parts of a sum.
+    """
+    wide = weight.double()
+    step = wide.abs().flatten(1).amax(1).clamp(min=_LEAST) / _WHOLE
+    whole = (wide / step.view(-1, 1, 1, 1)).round_().to(torch.int32)
+    low, middle, high = ((whole + 0x808080) ^ 0x808080).view(torch.int8).unflatten(-1, (-1, 4)).unbind(-1)[:3]
+    none = torch.zeros_like(low)
+    meeting = (none, none, high), (none, high, middle), (high, middle, low), (middle, low, none)
+    panels = [int8_panels(torch.stack(digits, 2).flatten(1, 2), dilation) for digits in meeting]
+    return torch.stack(panels, 1), (2.0**8 * step).float()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import proxconnect as pc
-from proxconnect.deploy.fusion import binary_products, forward, image_convs, norms, rewrite, segments, steps
+from proxconnect.deploy.fusion import binary_products, forward, image_convs, norms, passes, segments, steps
 from proxconnect.deploy.fusion.batch_norms import ImageNorm
 from proxconnect.deploy.fusion.binary_products import output_bits
 from proxconnect.deploy.fusion.graph_modules import graph_forward
@@ -247,7 +247,7 @@ FAULTS: dict[str, tuple[str, Plant]] = {
         lambda patch: patched(patch, ImageNorm, "__call__", lambda self, x: mean_pool(self, x)),
     ),
     "an activation left out as nothing": (
-        "act", lambda patch: patched(patch, rewrite, "is_nothing", lambda m: isinstance(m, nn.Dropout | nn.GELU)),
+        "act", lambda patch: patched(patch, passes, "is_nothing", lambda m: isinstance(m, nn.Dropout | nn.GELU)),
     ),
     "an input written into that others read": (
         "b, b_norm", lambda _: overwritten("b"),

@@ -1,4 +1,4 @@
-"""Attention of floats in one pass, in graphs and in the layers' own forward."""
+"""Float attention in one kernel, as a fused operation and for layers that run without a graph."""
 
 import operator
 from collections.abc import Iterable, Mapping
@@ -19,10 +19,10 @@ _PLAIN = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "enable_gqa":
 
 
 class Attention(Operation):
-    """softmax(scale · q kᵀ) v, (batch, heads, queries, width), or with queries before heads.
+    """softmax(scale · q kᵀ) v as (batch, heads, queries, width), or (batch, queries, heads, width).
 
-    It takes queries, keys and values, or the rows of one layer that hold all queries, then all keys, then all values,
-    with the batch and the tokens as which the model views them; `rows` are their heads and width then.
+    If `rows` is None, its arguments are queries, keys and values. Otherwise they are the rows of one linear layer that
+    contain all queries, then keys, then values, and the sizes of the batch and the tokens; `rows` is (heads, width).
     """
 
     name = "attentions"
@@ -36,14 +36,18 @@ class Attention(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match attention without a mask, with what turns its output and what makes its inputs of rows."""
+        """Match attention without mask or dropout, with the transposition after it and the splitting before it."""
         if not work.has_fast_floats or node.target is not functional.scaled_dot_product_attention:
             return None
         arguments = _plain_arguments(node.args, node.kwargs)
         inputs = None if arguments is None else tuple(arguments[name] for name in _PARAMETERS[:3])
         if arguments is None or inputs is None or not all(isinstance(i, Node) for i in inputs) or not has_attention():
             return None
-        turning = [user for user in node.users if _puts_queries_first(user)]
+        swaps = ({1, 2}, {-3, -2}, {1, -2}, {-3, 2})
+        turning = [
+            user for user in node.users if (user.op, user.target, user.kwargs) == ("call_method", "transpose", {})
+        ]
+        turning = [user for user in turning if set(user.args[1:]) in swaps]
         has_queries_first = len(turning) == 1 == len(node.users)
         nodes, rows = [node, *turning] if has_queries_first else [node], None
         if chain := _chain_from_rows(inputs):
@@ -52,7 +56,7 @@ class Attention(Operation):
         return Match(cls(arguments.get("scale"), rows, has_queries_first=has_queries_first), nodes, inputs)
 
     def __call__(self, *inputs: Any) -> Tensor:
-        """Run the kernel, which leaves to torch what it does not take."""
+        """Run the kernel, or torch for inputs that the kernel does not support."""
         answer: Tensor
         if self.rows is None:
             answer = self.kernel(*inputs, self.scale)
@@ -67,7 +71,7 @@ class Attention(Operation):
 
 
 def _chain_from_rows(inputs: tuple[Node, ...]) -> list[Node] | None:
-    """Return the nodes that make queries, keys and values of rows of all three, if nobody else reads them."""
+    """Return the nodes that split rows into queries, keys and values, or None if one of them has another user."""
     parts = [node for i, node in enumerate(inputs) if _calls(node, operator.getitem, None, i)]
     unbind = parts[0].args[0] if len(parts) == 3 else None
     if not _calls(unbind, "unbind", None, 0) or set(unbind.users) != set(parts) or any(len(p.users) > 1 for p in parts):
@@ -83,17 +87,17 @@ def _chain_from_rows(inputs: tuple[Node, ...]) -> list[Node] | None:
 
 
 def _calls(node: Any, target: Any, *args: Any) -> TypeGuard[Node]:
-    """Return whether it is a call of a function or a method with these arguments, None for any."""
+    """Return True if a node calls a function or a method with these arguments, where None stands for any."""
     if not isinstance(node, Node) or node.target != target or node.kwargs or len(node.args) != len(args):
         return False
     return all(wanted is None or wanted == given for wanted, given in zip(args, node.args, strict=True))
 
 
 class FastAttention(TorchFunctionMode):
-    """While this lasts, torch's function runs the kernel in this thread, so that layers do as the graph."""
+    """A context in which `scaled_dot_product_attention` runs the kernel in this thread, as the fused graph does."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run a function of tensors."""
+        """Run the kernel for attention without masks, dropout and gradients, and `func` for all else."""
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             arguments = _plain_arguments(args, kwargs)
@@ -105,7 +109,7 @@ class FastAttention(TorchFunctionMode):
 
 
 def _plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the arguments by name; None if there is a mask, causal or not, a dropout, or a scale that is no number."""
+    """Return the arguments by name; None for a mask, causal attention, dropout, GQA, or a scale that is no number."""
     arguments = dict(zip(_PARAMETERS, args, strict=False)) | dict(kwargs)
     if any(_is_other(arguments.get(name, plain), plain) for name, plain in _PLAIN.items()):
         return None
@@ -115,8 +119,3 @@ def _plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str
 
 def _is_other(value: Any, plain: Any) -> bool:
     return value is not plain if plain is None else not isinstance(value, int | float) or value != plain
-
-
-def _puts_queries_first(node: Node) -> bool:
-    is_transpose = node.op == "call_method" and node.target == "transpose" and not node.kwargs
-    return is_transpose and set(node.args[1:]) in ({1, 2}, {-3, -2}, {1, -2}, {-3, 2})

@@ -1,4 +1,4 @@
-"""Batch norms of float images and what follows them, in one pass."""
+"""Fused operations of batch norms of float images, their epilogue steps and a max pool."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +15,9 @@ from proxconnect.kernels.finish import Finish, FinishMaxPool2d
 
 
 class ImageNorm(Operation):
-    """A batch norm of images, its epilogue steps, the norm the first, and a max pool.
+    """A batch norm of float images (the first epilogue step), the steps after it, and an optional max pool.
 
-    It writes into its input if nobody else reads that and no pool follows.
+    With `in_place` and without a pool, it overwrites its input.
     """
 
     name = "norms of floats"
@@ -32,7 +32,7 @@ class ImageNorm(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match a batch norm with the steps and the max pool behind it, in graphs of images."""
+        """Match a batch norm of a graph in channels_last, with the steps and the max pool after it."""
         norm = work.module_of(node) if work.has_images else None
         value = node.args[0] if node.args else None
         if not isinstance(norm, nn.BatchNorm2d) or not isinstance(value, Node):
@@ -49,13 +49,13 @@ class ImageNorm(Operation):
         return Match(operation, nodes if pool is None else [*nodes, *nodes[-1].users], (value,))
 
     def seen(self, input: Tensor) -> Tensor | None:
-        """Return the input if its channels lie last."""
+        """Return the input if it is float32, (N, C, H, W) and channels_last, or None."""
         is_image = input.dtype is torch.float32 and input.dim() == 4
         return input if is_image and input.is_contiguous(memory_format=torch.channels_last) else None
 
 
 def pool_behind(work: Rewriting, last: Node, then: Sequence[Step]) -> nn.MaxPool2d | None:
-    """Return the max pool that alone reads a value, if it can run in the same pass as the steps before it."""
+    """Return the max pool that is the only user of `last`, if kernels can run it after the steps `then`; else None."""
     readers = list(last.users)
     pool: Any = work.module_of(readers[0]) if len(readers) == 1 else None
     if type(pool) is not nn.MaxPool2d or any(isinstance(step, Add) for step in then):

@@ -1,4 +1,4 @@
-"""Large batches in parts whose activations a cache holds, if no image of a batch knows of another."""
+"""Run large batches in parts whose activations fit the cache, if images do not depend on each other."""
 
 import operator
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers.react import Shift
 
 _BYTES = 5 << 19
-"""Those of the images of a part: four of 224 × 224 in float32."""
+"""The bytes of the images of a part: about four images of 3 × 224 × 224 in float32."""
 
 _MODULES = {
     nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ReLU,
     nn.AdaptiveMaxPool2d, nn.ReLU6, nn.Hardtanh, nn.PReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid,
     nn.Hardsigmoid, nn.Tanh, nn.Identity, nn.Dropout, Shift,
 }  # fmt: skip
-"""The modules whose answer for an image is the same in any batch, unless their options say otherwise."""
+"""Modules whose output for an image does not depend on the rest of the batch, apart from special options."""
 
 _FUNCTIONS: set[Any] = {
     operator.add, operator.iadd, operator.sub, operator.mul, operator.imul, torch.add, torch.mul, torch.relu,
@@ -34,7 +34,7 @@ _METHODS = {"relu", "relu_", "clone", "contiguous", "add", "add_", "mul", "sigmo
 
 
 def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
-    """Return whether a graph has one input, of images, and one answer, in which each image surely has its own part."""
+    """Return True if a graph surely maps one batch of images to one tensor, each image separately."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in graph.nodes if node.op == "output")
     if len(inputs) != 1 or not isinstance(output.args[0], Node):
@@ -52,7 +52,7 @@ def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
 
 
 def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
-    """Return what `run` answers to a batch of images, part by part if it is large."""
+    """Run a function on a batch of images, in parts of `part_of` images, and concatenate the outputs."""
     part = part_of(images)
     if len(images) <= part:
         return run(images)
@@ -60,14 +60,19 @@ def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
 
 
 def part_of(images: Tensor) -> int:
-    """Return how many images of a batch run at a time."""
+    """Return the number of images of a part; all of them if the input is not 4-dimensional."""
     return max(_BYTES // max(images[:1].nbytes, 1), 1) if images.dim() == 4 else len(images)
 
 
 def _is_apart(node: Node, modules: dict[str, nn.Module], rank: int) -> bool:
-    """Return whether an operation on values of `rank` dimensions leaves the images of a batch apart."""
+    """Return True if an operation on values of `rank` dimensions treats the images of a batch separately."""
     if node.op == "call_module":
-        return _is_module_apart(modules[str(node.target)])
+        module = modules[str(node.target)]
+        if isinstance(module, nn.Flatten):
+            return module.start_dim >= 1
+        takes_statistics = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is None
+        is_pair = getattr(module, "return_indices", False)
+        return isinstance(module, CompactLayer) or (type(module) in _MODULES and not takes_statistics and not is_pair)
     if node.op == "get_attr":
         return False
     if node.target in (torch.flatten, "flatten"):
@@ -83,7 +88,7 @@ def _is_apart(node: Node, modules: dict[str, nn.Module], rank: int) -> bool:
 
 
 def _rank(node: Node, modules: dict[str, nn.Module], rank: int) -> int:
-    """Return the dimensions of the answer of an operation on values of `rank` dimensions."""
+    """Return the number of dimensions of the output of an operation on values of `rank` dimensions."""
     module = modules[str(node.target)] if node.op == "call_module" else None
     if isinstance(module, nn.Flatten):
         return rank - (module.end_dim % rank - module.start_dim)
@@ -92,14 +97,6 @@ def _rank(node: Node, modules: dict[str, nn.Module], rank: int) -> int:
     if node.target in (torch.mean, "mean") and not _argument(node, 2, "keepdim", False):
         return rank - len(_argument(node, 1, "dim", None))
     return rank
-
-
-def _is_module_apart(module: nn.Module) -> bool:
-    if isinstance(module, nn.Flatten):
-        return module.start_dim >= 1
-    takes_statistics = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is None
-    is_pair = getattr(module, "return_indices", False)
-    return isinstance(module, CompactLayer) or (type(module) in _MODULES and not takes_statistics and not is_pair)
 
 
 def _argument(node: Node, place: int, name: str, default: Any) -> Any:

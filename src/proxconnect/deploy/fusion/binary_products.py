@@ -1,6 +1,7 @@
-"""Products with binary weights and all that follows them, in one pass."""
+"""Fused operations of binary layers and their epilogue steps, and GELUs that overwrite their outputs."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,16 +20,16 @@ from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedLinear
 from proxconnect.layers.react import Shift
 
 ORDER = 2.0**-17
-"""By how much of the sum of all |x·w| a sum of floats may change with its order."""
+"""The rounding error of a sum of floats Σ x·w, relative to Σ |x·w|, from a different order of additions."""
 
 STEPS, BITS = "norms, activations and additions", "of them from bits to bits"
-"""What reports count beside the layers."""
+"""The names under which reports count the epilogue steps, and the operations that give bits."""
 
 
 class BinaryProduct(Operation):
-    """A binary layer, a shift of floats that it reads, if any, and its epilogue steps.
+    """A binary layer, the `Shift` of its float inputs if there is one, and its epilogue steps.
 
-    It takes floats, or bits that are already shifted, and gives floats, or bits if it is made with `Signs`.
+    It takes floats, or bits that are already shifted. It returns floats, or bits if `then` is `Signs`.
     """
 
     name = "binary layers"
@@ -46,16 +47,19 @@ class BinaryProduct(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match a binary layer with its steps, and with a shift that no layer before it took."""
+        """Match a binary layer, the steps after it, and the shift before it if no other operation has taken it."""
         layer = product_of(work, node)
         if layer is None:
             return None
         value: Any = node.args[0]
         shift = work.module_of(value)
         shift = shift if isinstance(shift, Shift) and _can_shift(layer, shift) else None
-        steps = work.chain(node, _channels_of(layer), are_images=isinstance(layer, KernelConv))
+        are_images = isinstance(layer, KernelConv)
+        steps = work.chain(node, _channels_of(layer), are_images=are_images)
         then: Any = None
-        if _leads_to_bits(work, layer, steps[-1].node if steps else node):
+        last = steps[-1].node if steps else node
+        readers = [work.module_of(user) for user in last.users]
+        if readers and all(_takes_bits(m) and isinstance(m, KernelConv) == are_images for m in readers):
             then = output_bits(layer, steps)
         if then is None:
             steps, then = for_kernels(steps, _channels_of(layer))
@@ -64,7 +68,7 @@ class BinaryProduct(Operation):
         return Match(cls(layer, steps, then, shift), nodes, (value if shift is None else value.args[0],), read)
 
     def seen(self, input: Tensor | Bits) -> Tensor | Bits | None:
-        """Return what the kernel reads of an input: images with a border, unless it pads them itself."""
+        """Return the input for the kernel, padded if the kernel does not support the padding mode, or None."""
         if isinstance(input, Bits):
             return input if self._dims in (None, input.words.dim()) else None
         is_as_before = self._inputs is None or self.layer.inputs == self._inputs
@@ -73,7 +77,7 @@ class BinaryProduct(Operation):
         return input if self._border is None else functional.pad(input, *self._border)
 
     def sums(self, input: Tensor | Bits) -> Tensor:
-        """Compute what the steps take, with the layer itself."""
+        """Compute the layer's output before the steps, with the layer itself."""
         if isinstance(input, Bits):
             shifted = input.floats().movedim(-1, 1) if self.are_images else input.floats()
         else:
@@ -81,26 +85,26 @@ class BinaryProduct(Operation):
         return self.layer.of_shifted(shifted)
 
     def counts(self) -> dict[str, int]:
-        """Return what reports count."""
+        """Count the layer, its steps, and whether it gives bits."""
         return {self.name: 1, STEPS: len(self.steps), BITS: int(self.gives_bits)}
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return how far sums may be off with their order, if they are of floats."""
+        """Return the largest rounding error of each sum."""
         if self.sums_integers:
             return super().rounding(input, sums)
         return input.abs().sum(-1, keepdim=True) * self.layer.scale.abs().reshape(-1) * ORDER
 
 
 def product_of(work: Rewriting, node: Node) -> KernelLayer | None:
-    """Return the binary layer that a node calls, if kernels can multiply by it and run what follows it."""
+    """Return the binary layer that a node calls, if a fused kernel supports it; None otherwise."""
     layer = work.module_of(node)
     return layer if isinstance(layer, KernelLayer) and _can_fuse(layer) else None
 
 
 def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | None:
-    """Return the signs of what the steps make of each integer sum of the layer; None if they are no intervals.
+    """Return the intervals of integer sums of a layer for which the output of the steps is not negative.
 
-    None too if sums are of floats, or a step adds a tensor.
+    None if the sums are floats, a step adds a tensor, an output is NaN, or there are too many intervals.
     """
     if not layer.has_binary_input or any(step.other is not None for step in steps):
         return None
@@ -112,27 +116,47 @@ def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | No
         return signs_of(functions, channels, layer.spec.entries // channels, scale, bias, layer.accumulator, axis)
 
 
+class OverwritingGelu(Operation):
+    """A GELU that writes into its input, so that caches hold one array less."""
+
+    has_channels = False
+
+    def __init__(self, gelu: nn.GELU) -> None:
+        super().__init__(partial(torch.ops.aten.gelu_.default, approximate=gelu.approximate), (), are_images=False)
+        self.gelu = gelu
+
+    @classmethod
+    def match(cls, work: Rewriting, node: Node) -> Match | None:
+        """Match a GELU that is the only user of the output of a `BinaryProduct`."""
+        gelu, value = work.module_of(node), node.args[0] if node.args else None
+        if type(gelu) is not nn.GELU or not isinstance(value, Node) or len(value.users) > 1:
+            return None
+        return Match(cls(gelu), [node], (value,), [gelu]) if isinstance(value.target, BinaryProduct) else None
+
+    def by_layers(self, input: Tensor, *others: Tensor) -> Tensor:
+        """Run the module itself."""
+        output: Tensor = self.gelu(input)
+        return output
+
+    def counts(self) -> dict[str, int]:
+        """Count nothing, because the activation is torch's."""
+        return {}
+
+
 def _can_fuse(layer: KernelLayer) -> bool:
     is_conv = isinstance(layer, KernelConv) and layer.has_binary_input and len(layer.kernel_size) == 2
     return (is_conv or isinstance(layer, KernelLinear)) and has_kernels(layer)
 
 
 def _takes_bits(layer: nn.Module | None) -> bool:
-    """Return whether a layer also takes its input as bits: signs, which only its own border can pad."""
+    """Return True if the kernel of a layer accepts bits; it cannot pad them by a `padding_mode` other than zeros."""
     if not isinstance(layer, KernelLayer) or not _can_fuse(layer) or not layer.has_binary_input:
         return False
     return not isinstance(layer, KernelConv) or layer.padding_mode == "zeros"
 
 
-def _leads_to_bits(work: Rewriting, layer: KernelLayer, last: Node) -> bool:
-    """Return whether all that reads a value takes it as bits of channels, in the dimension where `layer` has them."""
-    readers = [work.module_of(user) for user in last.users]
-    are_images = isinstance(layer, KernelConv)
-    return bool(readers) and all(_takes_bits(m) and isinstance(m, KernelConv) == are_images for m in readers)
-
-
 def _can_shift(layer: KernelLayer, shift: Shift) -> bool:
-    """Return whether a shift of images can run in the pass of a layer that reads them."""
+    """Return True if the kernel of a layer can add this shift to its float input; only those of convolutions can."""
     is_plain = shift.shift.dtype is torch.float32 and shift.shift.is_cpu
     is_of_images = shift.dim in (1, -3) and isinstance(layer, KernelConv) and layer.has_binary_input
     return is_plain and is_of_images and shift.channels == layer.input_channels(layer.spec.shape)

@@ -1,4 +1,4 @@
-"""How far an answer lies from what is expected."""
+"""Measure the errors of outputs, relative to the largest expected entry."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from proxconnect._support.example import tensors_in
 from proxconnect.kernels.epilogue import Bits
 
 ROUNDING = 1e-4
-"""By how much of its largest entry a sum of floats may change with its order."""
+"""The largest error of float operations that is rounding, relative to the largest expected entry."""
 
 _SMALLEST = 1e-300
-"""The gap of a sign that turned where the float is 0, which has the sign +1."""
+"""The gap of a wrong sign if the expected float is 0, which has the sign +1."""
 
 
 def gap(expected: Any, answer: Any) -> float:
-    """Return the largest |Δ| of all tensors by the largest entry; infinite for other shapes, and if only one is NaN."""
+    """Return the largest error, relative to its tensor's largest entry; infinite for other shapes or a lone NaN."""
     rights, mine = tensors_in(expected), tensors_in(answer)
     if [t.shape for t in rights] != [t.shape for t in mine]:
         return float("inf")
@@ -26,9 +26,9 @@ def gap(expected: Any, answer: Any) -> float:
 
 @torch.no_grad()
 def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = None) -> float:
-    """Return how far an answer lies beyond the lowest and the highest bound, by the largest entry of the first one.
+    """Return the largest distance of an entry from the range of `bounds`, relative to the largest entry of bounds[0].
 
-    `channels` is a dimension: each of its entries is compared with the largest of its own.
+    If `channels` is a dimension, distances are relative to the largest entry of their channel.
     """
     if answer.shape != bounds[0].shape:
         return float("inf")
@@ -45,7 +45,10 @@ def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = Non
 
 @torch.no_grad()
 def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
-    """Return the largest float whose sign the bits do not have, by the largest entry of its channel; these are last."""
+    """Return the largest float of another sign than its bit, relative to the largest entry of its channel.
+
+    `bounds` are floats with channels last. A bit is right if one of the bounds has its sign.
+    """
     signs = bits.floats().double()
     if signs.shape != bounds[0].shape:
         return float("inf")
@@ -58,7 +61,7 @@ def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
 
 
 def bits_of(floats: Tensor) -> Bits:
-    """Return the signs of floats, channels last, and where they are NaN."""
+    """Return the signs of floats whose channels are the last dimension; rows with NaN are marked."""
     channels = floats.shape[-1]
     signs = torch.nn.functional.pad((floats >= 0).long(), (0, -channels % 64)).unflatten(-1, (-1, 64))
     nan = floats.isnan().any(-1)
@@ -71,7 +74,7 @@ def _range(bounds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _by_largest(beyond: Tensor, right: Tensor, channels: int | None) -> float:
-    """Return the largest of what lies beyond; infinite if that is NaN, or if there is nothing but 0 to compare with."""
+    """Return the largest of `beyond`, relative to the largest |right| of its channel; infinite for NaN."""
     dims = [dim for dim in range(right.dim()) if channels is None or dim != channels % right.dim()]
     sizes = right.abs().nan_to_num(0.0)
     largest = sizes.amax(dims, keepdim=True) if dims else sizes

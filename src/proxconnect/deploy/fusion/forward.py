@@ -16,26 +16,27 @@ from proxconnect.deploy.fusion.attention import FastAttention
 from proxconnect.deploy.fusion.batches import are_apart, in_parts
 from proxconnect.deploy.fusion.closeness import gap
 from proxconnect.deploy.fusion.layout import with_channels_last
-from proxconnect.deploy.fusion.rewrite import rewrite
+from proxconnect.deploy.fusion.passes import rewrite
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.segments import Examination, Segments
 from proxconnect.deploy.fusion.sources import Sources
 from proxconnect.deploy.fusion.trace import UntraceableError, one_at_a_time, required_parameters, trace
 
 _CLOSE = 1e-3
-"""How far the answers of a graph and of the layers may lie apart, by the largest entry."""
+"""The largest error of a graph's output that needs no examination, relative to the largest entry."""
 
 
 class GraphForward:
-    """Runs the fused graph of a module, which holds it as `_graph_forward`, or the module's own forward.
+    """Runs the fused graph of a module, or the module's own forward. The module holds it as `_graph_forward`.
 
-    The graph is for plain inputs on the CPU, in `eval()` and without derivatives. Calls that compile, trace, transform
-    or watch the module, and all other inputs, get its own forward. A graph is made anew if its sources have changed.
-    Its first answer is compared with that of the own forward. If they differ, an examination decides: a graph is given
-    up with a warning if the forward decides by what no graph shows, or if an operation differs from its layers, but not
-    if a sign or a sort merely amplifies rounding.
+    The graph runs for plain inputs on the CPU, in `eval()` and without gradients. All other inputs, and calls under
+    torch.compile, tracing, transforms or hooks, run the own forward. If its sources change, the graph is made again.
 
-    UntraceableError for a module that has no graph.
+    The first output of a graph is compared with that of the own forward. If they differ, `Examination` decides. The
+    graph is given up with a warning if tracing missed a decision of the forward, or if an operation differs from its
+    layers. It stays if a sign or a sort only amplifies rounding.
+
+    UntraceableError if the module cannot be traced.
     """
 
     work: Rewriting
@@ -50,7 +51,7 @@ class GraphForward:
         self._fuse()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the graph or the layers."""
+        """Run the graph, or the module's own forward if the graph does not support the call."""
         inputs = self._inputs(args, kwargs)
         if not inputs or not are_plain(inputs):
             return self.own(*args, **kwargs)
@@ -82,7 +83,7 @@ class GraphForward:
 
     @contextmanager
     def examined(self) -> Iterator[list[Examination]]:
-        """While this lasts, let the layers answer, and examine the graph on all that they get."""
+        """In this context, run the layers, and collect an examination of the graph for each call."""
         before = self._examinations
         try:
             self._examinations = []
@@ -92,7 +93,7 @@ class GraphForward:
 
     @contextmanager
     def run_by(self, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
-        """While this lasts, run `runner(graph)` in the place of the graph, if there is one, as for a profile."""
+        """In this context, run the function `runner(graph)` instead of the graph, as for a profile."""
         run = self._run
         if run is None:
             yield
@@ -108,19 +109,18 @@ class GraphForward:
         with torch.device("cpu"):  # where kernels read, whatever the default is
             self.work = rewrite(self.module, graph, has_fast_floats=self._has_fast_floats)
         sources = Sources(self.module, graph, self.work.read)
-        self._graph = fx.GraphModule(self.module, graph)
         self._are_apart = are_apart(graph, self.work.modules)
         self._segments = Segments(self.module, self.work, is_apart=self._are_apart)
         self._is_checked = self._is_given_up = False
-        self._run = self._graph.forward
+        self._run = fx.GraphModule(self.module, graph).forward
         self._sources = sources  # last, since other threads take the rest to fit it
 
     def _is_outdated(self) -> bool:
-        """Return whether the module has changed since its graph was made."""
+        """Return True if there is no graph yet, or the module has changed since it was made."""
         return self._sources is None or self._sources.have_changed()
 
     def _fuse_again(self) -> None:
-        """Make the graph anew, if the module still has one."""
+        """Make the graph again, or give it up if the module can no longer be traced."""
         with one_at_a_time:
             if not self._is_outdated():  # another thread has made it
                 return
@@ -131,16 +131,16 @@ class GraphForward:
                 self._sources = Sources(self.module, fx.Graph(), ())  # until modules are replaced
 
     def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
-        """Return the values of the parameters without defaults; None if others are given too, or too few."""
+        """Return the arguments in order if exactly the parameters without defaults are given, else None."""
         if len(args) + len(kwargs) != len(self.names):
             return None
         rest = self.names[len(args) :]
         return (*args, *(kwargs[name] for name in rest)) if all(name in kwargs for name in rest) else None
 
     def _checked(self, inputs: tuple[Any, ...]) -> Any:
-        """Return the first answer of the graph, or that of the module itself if the graph is wrong.
+        """Return the graph's output after comparing it with the layers', or the module's own if the graph is wrong.
 
-        An answer that holds NaN proves nothing, and NaN may reach more by the graph: then the next one is compared too.
+        An output that contains NaN proves nothing, so the next call is compared again.
         """
         _, expected = self._as_the_graph(inputs, self._by_layers)
         try:
@@ -160,13 +160,13 @@ class GraphForward:
         return self.own(*inputs)
 
     def _examination(self, inputs: tuple[Any, ...]) -> Examination:
-        """Examine the graph on inputs."""
+        """Compare each operation of the graph with its layers on these inputs."""
         with torch.no_grad():
             laid_out, answer = self._as_the_graph(inputs, self.own)
             return self._segments.examined(inputs, laid_out, answer)
 
     def _as_the_graph(self, inputs: tuple[Any, ...], answer_to: Callable[..., Any]) -> tuple[tuple[Any, ...], Any]:
-        """Return the inputs, images laid out as in the graph unless the layers cannot view them so, and the answer."""
+        """Return the inputs and `answer_to` them, in channels_last if the graph uses it and the layers can."""
         if self.work.has_images:
             with suppress(RuntimeError):
                 laid_out = tuple(map(with_channels_last, inputs))
@@ -188,7 +188,7 @@ class GraphForward:
         warnings.warn(f"{graph} {what}, so that it runs layer by layer, more slowly: {fault}", stacklevel=stacklevel)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what copies take: they make the graph anew."""
+        """Return the state for copies, which make the graph again."""
         kept = {name: vars(self)[name] for name in ("module", "names", "_has_fast_floats")}
         return {**kept, "is_paused": False, "_examinations": None}
 
@@ -199,7 +199,7 @@ class GraphForward:
 
 
 def are_plain(inputs: tuple[Any, ...]) -> bool:
-    """Return whether these are tensors in memory and numbers, and nothing watches, transforms or traces operations."""
+    """Return True for dense CPU tensors and numbers, while no mode, transform, trace or global hook is active."""
     has_gradients = torch.is_grad_enabled()
     for value in inputs:
         if type(value) is Tensor:

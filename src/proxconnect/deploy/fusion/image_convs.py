@@ -1,4 +1,4 @@
-"""Convolutions of float images and what stands around them, in one pass: by 8-bit weights, or in fixed point."""
+"""Fused operations of convolutions of float images, with 8-bit weights or with float weights in fixed point."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -17,18 +17,18 @@ from proxconnect.deploy.fusion.operation import Match, Operation, has_kernels
 from proxconnect.deploy.fusion.rewriting import Rewriting
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d
-from proxconnect.kernels.fixed_point import can_be_fixed
 from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, FusedInt8Conv2d
+from proxconnect.kernels.geometry import can_take_means
 from proxconnect.kernels.library import has_float_conv
-from proxconnect.kernels.window import can_take_means
+from proxconnect.kernels.prepacked import can_be_fixed
 
 _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.reshape)
 
 
 class ImageConv(Operation):
-    """A convolution of float images, the mean before it, its epilogue steps and a max pool.
+    """A convolution of float images, an optional average pool before it, its epilogue steps and an optional max pool.
 
-    `stride` leaves out pixels before the kernel sees an image; it is (1, 1) unless a patch is one pixel.
+    For kernels of 1 × 1, `stride` subsamples the image before the kernel runs. Otherwise it is (1, 1).
     """
 
     reads_any_layout = True
@@ -41,99 +41,91 @@ class ImageConv(Operation):
         self.layer, self.stride, self.mean, self.pool = layer, stride, mean, pool
 
     @classmethod
-    def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
-        """Return whether the kernels convolve with this layer, at this place."""
-        raise NotImplementedError
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
+        """Return `stride`, and a function that makes the kernel from the steps, the average pool and the max pool.
 
-    @classmethod
-    def prepared(cls, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]]:
-        """Return the stride before the kernel, and the kernel but for the steps, the mean and the pool."""
+        None if no kernel supports the layer that `node` calls.
+        """
         raise NotImplementedError
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match a convolution that the kernels take, with its steps, the mean before it and a max pool behind."""
+        """Match a supported convolution, the average pool before it, and the steps and the max pool after it."""
         layer: Any = work.module_of(node)
-        if not cls.fits(work, node, layer):
+        if (prepared := cls.prepared(work, node, layer)) is None:
             return None
+        stride, kernel = prepared
         chain = work.chain(node, layer.out_channels, are_images=True)
         steps, then = for_kernels(chain, layer.out_channels)
         nodes = [node, *(step.node for step in steps)]
-        stride, kernel = cls.prepared(layer)
         mean, pool = _mean_before(work, node, stride), pool_behind(work, nodes[-1], then)
         nodes = [*([] if mean is None else node.all_input_nodes), *nodes, *([] if pool is None else nodes[-1].users)]
         operation = cls(kernel(then, mean, pool), layer, stride, mean, steps, pool)
         return Match(operation, nodes, nodes[0].args[:1], [layer])
 
     def seen(self, input: Tensor) -> Tensor | None:
-        """Return the pixels that are in a patch."""
+        """Return the subsampled image, or None unless it is float32 and (N, C, H, W)."""
         if input.dtype is not torch.float32 or input.dim() != 4:
             return None
         return input if self.stride == (1, 1) else input[..., :: self.stride[0], :: self.stride[1]]
 
     def sums(self, input: Tensor) -> Tensor:
-        """Compute what the steps take, with the modules themselves."""
+        """Compute the convolution's output before the steps, with the modules themselves."""
         value = with_channels_last(input)
         sums: Tensor = self.layer(value if self.mean is None else self.mean(value))
         return sums
 
 
 class Int8Conv(ImageConv):
-    """An 8-bit convolution and what stands around it."""
+    """An 8-bit convolution with the pools and steps around it."""
 
     name = NAME
 
     @property
     def sums_integers(self) -> bool:  # type: ignore[override]  # it is read-only here
-        """Whether the sums are exact: those of means are rounded first."""
+        """True without an average pool, whose means are rounded."""
         return self.mean is None
 
     @classmethod
-    def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
-        """Match zeros around the image, if the channels of the output may lie last: in the graph, or in its rows."""
-        if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer):
-            return False
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
+        """Support 8-bit layers with symmetric zero padding, if the output may be channels_last."""
         may_be_turned = work.has_images or all(user.target in _FLATTENING for user in node.users)
-        return may_be_turned and has_kernels(layer)
-
-    @classmethod
-    def prepared(cls, layer: Int8Conv2d) -> tuple[tuple[int, ...], Callable[..., Any]]:
-        """Return the stride before the kernel, and the kernel."""
-        assert layer.prepacked is not None
+        if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer) or not may_be_turned:
+            return None
+        if not has_kernels(layer) or layer.prepacked is None:
+            return None
         weight = layer.prepacked, *layer.kernel_geometry(), layer.kernel_scale(), layer.kernel_bias()
         return layer.stride_of_seen(), partial(FusedInt8Conv2d, *weight)
 
 
 class FloatConv(ImageConv):
-    """A float convolution and what stands around it, by kernels that round differently from torch."""
+    """A float convolution with the pools and steps around it, with other rounding than torch's."""
 
     name = "float convolutions"
     is_fast = True
 
     @classmethod
-    def fits(cls, work: Rewriting, node: Node, layer: Any) -> bool:
-        """Match convolutions in one group, with zeros around the image and weights that have a fixed point."""
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
+        """Support float32 layers in one group with symmetric zero padding and weights that have a fixed point."""
         if not work.has_images or not work.has_fast_floats or not has_float_conv():
-            return False
+            return None
         if type(layer) is not nn.Conv2d or layer.groups != 1 or not _has_even_zeros(layer):
-            return False
-        numbers = [layer._parameters.get("weight"), layer._parameters.get("bias", layer.weight)]
-        if any(n is not None and (n.dtype is not torch.float32 or not n.is_cpu) for n in numbers) or numbers[0] is None:
-            return False
-        return can_be_fixed(layer.weight)
-
-    @classmethod
-    def prepared(cls, layer: nn.Conv2d) -> tuple[tuple[int, ...], Callable[..., Any]]:
-        """Return the stride before the kernel, and the kernel."""
+            return None
+        weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias", layer.weight)
+        if weight is None or any(
+            n is not None and (n.dtype is not torch.float32 or not n.is_cpu) for n in (weight, bias)
+        ):
+            return None
+        if not can_be_fixed(weight):
+            return None
         padding = tuple(layer._reversed_padding_repeated_twice[::-2])
+        is_one_pixel = layer.kernel_size == (1, 1) and not any(padding)
+        before, stride = (layer.stride, (1, 1)) if is_one_pixel else ((1, 1), layer.stride)
         bias = None if layer.bias is None else layer.bias.detach()
-        before, stride = (
-            (layer.stride, (1, 1)) if layer.kernel_size == (1, 1) and not any(padding) else ((1, 1), layer.stride)
-        )
-        return before, partial(FusedFloatConv2d, layer.weight.detach(), stride, padding, layer.dilation, bias)
+        return before, partial(FusedFloatConv2d, weight.detach(), stride, padding, layer.dilation, bias)
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return how far sums may be off with their order."""
+        """Return the largest rounding error of each sum."""
         layer = copy.deepcopy(self.layer)
         for parameter in layer.parameters():
             parameter.abs_()
@@ -142,7 +134,7 @@ class FloatConv(ImageConv):
 
 
 def _mean_before(work: Rewriting, conv: Node, stride: tuple[int, ...]) -> nn.AvgPool2d | None:
-    """Return the mean that the layer alone reads, if it can run in the same pass."""
+    """Return the average pool whose only user is `conv`, if the kernel can run it; None otherwise."""
     node: Any = conv.args[0]
     mean = work.module_of(node)
     if type(mean) is not nn.AvgPool2d or not can_take_means(mean) or stride != (1, 1):

@@ -1,4 +1,4 @@
-"""8-bit linear layers and what follows them, in one pass."""
+"""The fused operation of 8-bit linear layers and their epilogue steps."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from proxconnect.kernels.epilogue import Step
 from proxconnect.kernels.fused_linear import FusedInt8Linear
 
 NAME = "layers of 8 bits"
-"""What reports call them, and 8-bit convolutions."""
+"""The name under which reports count 8-bit linear layers and convolutions."""
 
 
 class Int8Rows(Operation):
@@ -31,7 +31,7 @@ class Int8Rows(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match an 8-bit linear layer with its steps."""
+        """Match an 8-bit linear layer and the steps after it."""
         layer = work.module_of(node)
         if not isinstance(layer, Int8Linear) or not has_kernels(layer):
             return None
@@ -39,6 +39,6 @@ class Int8Rows(Operation):
         return Match(cls(layer, steps, then), [node, *(step.node for step in steps)], node.args, [layer])
 
     def sums(self, input: Tensor) -> Tensor:
-        """Compute what the steps take, with the layer itself."""
+        """Compute the layer's output before the steps, with the layer itself."""
         sums: Tensor = self.layer(input)
         return sums

@@ -1,4 +1,4 @@
-"""Images with their channels last, from the input of a graph to its output."""
+"""Keep images in the memory format channels_last inside a graph."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from proxconnect.layers.react import Shift
 
 
 def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Let the graph read its images with their channels last, in place, and answer in the format of its input.
+    """Convert the input images of a graph to channels_last, and its outputs to the memory format of the input.
 
-    Operations that read an input in any layout get it as it is. `view` may have to copy then, so that it becomes
-    `reshape`. Modules that know no memory formats get what they would have got.
+    The graph changes in place. Operations with `reads_any_layout` get the unconverted input. `view` becomes `reshape`,
+    which can copy. Modules outside torch and this package get contiguous images.
     """
     images = [node for node in graph.nodes if node.op == "placeholder"]
     if not images:
@@ -34,34 +34,31 @@ def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
             node.target = "reshape"
         if node.op == "output":
             _convert(graph, node, lambda value: (in_format_of, (value, first)))
-        elif node.op == "call_module" and not _knows_formats(modules[node.target]):
-            _convert(graph, node, lambda value: (with_planes, (value,)))
+        elif node.op == "call_module":
+            module = modules[node.target]
+            is_ours = isinstance(module, CompactLayer | BinaryMultiheadAttention | Shift)
+            if not is_ours and not type(module).__module__.startswith("torch.nn."):
+                _convert(graph, node, lambda value: (with_planes, (value,)))
 
 
 def with_channels_last(value: Any) -> Any:
-    """Return a tensor of images with its channels last; anything else as it is."""
+    """Return a 4-dimensional tensor in channels_last; anything else unchanged."""
     is_image = isinstance(value, Tensor) and value.dim() == 4
     return value.contiguous(memory_format=torch.channels_last) if is_image else value
 
 
 def with_planes(value: Any) -> Any:
-    """Return a tensor of images in C order; anything else as it is."""
+    """Return a 4-dimensional tensor in contiguous format; anything else unchanged."""
     return value.contiguous() if isinstance(value, Tensor) and value.dim() == 4 else value
 
 
 def in_format_of(value: Any, given: Any) -> Any:
-    """Return a tensor of images in C order if the input is."""
+    """Return a 4-dimensional tensor in contiguous format if the tensor `given` is contiguous; else unchanged."""
     return with_planes(value) if isinstance(given, Tensor) and given.is_contiguous() else value
 
 
 def _convert(graph: fx.Graph, node: Node, call: Any) -> None:
-    """Let a node read every input through a function."""
+    """Insert a call before each input of a node; `call` returns its function and arguments for an input."""
     with graph.inserting_before(node):
         for value in list(node.all_input_nodes):
             node.replace_input_with(value, graph.call_function(*call(value)))
-
-
-def _knows_formats(module: nn.Module) -> bool:
-    return isinstance(module, CompactLayer | BinaryMultiheadAttention | Shift) or type(module).__module__.startswith(
-        "torch.nn."
-    )

@@ -1,4 +1,4 @@
-"""Operations that write into their input, made safe to move."""
+"""Make operations that write into their inputs safe to reorder."""
 
 import operator
 from typing import Any
@@ -15,17 +15,17 @@ _VIEWS = (
     "detach", "swapaxes", "swapdims", "moveaxis", "unfold", "ravel", "broadcast_to", "type", "type_as", "t", "diagonal",
     "tensor_split", "dropout", "getattr",
 )  # fmt: skip
-"""The functions, methods and attributes (as `x.mT`) whose answer may be their input's memory."""
+"""The functions, methods and attributes (as `x.mT`) whose output may share memory with their input."""
 
 _VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-"""Modules of which that is true."""
+"""The modules whose output may share memory with their input."""
 
 
 def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Give every operation that writes into its input a copy, if an earlier operation reads that input too.
+    """Insert a copy before every operation that writes into an input which an earlier operation reads too.
 
-    Then a reading may move behind the writing. UntraceableError if an operation reads later, under the old name, what
-    was written.
+    The earlier operation can then move behind it. UntraceableError if a later operation reads the overwritten memory
+    under its old name.
     """
     order = {node: place for place, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
@@ -49,7 +49,7 @@ def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
 
 
 def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
-    """Return whether an operation writes into its first argument."""
+    """Return True if an operation writes into its first argument."""
     if not node.args or not isinstance(node.args[0], Node):
         return False
     if node.op == "call_module":
@@ -60,22 +60,17 @@ def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def is_copy(node: object) -> bool:
-    """Return whether a node is such a copy, or one that the model makes."""
+    """Return True if a node calls `clone()`, as the copies of `separate_writes` do."""
     return isinstance(node, Node) and node.op == "call_method" and node.target == "clone" and len(node.args) == 1
 
 
 def _owners(node: Any, modules: dict[str, nn.Module]) -> list[Node]:
-    """Return the node, and those whose memory it may share."""
-    owners = [node]
-    while _is_view(owners[-1], modules) and isinstance(owners[-1].args[0], Node):
-        owners.append(owners[-1].args[0])
-    return owners
-
-
-def _is_view(node: Node, modules: dict[str, nn.Module]) -> bool:
-    if node.op == "call_module":
-        return isinstance(modules[str(node.target)], _VIEW_MODULES) and bool(node.args)
-    return node.op in ("call_function", "call_method") and _name(node) in _VIEWS and bool(node.args)
+    """Return the node, and the nodes whose memory its value may share."""
+    is_view = (
+        _name(node) in _VIEWS if node.op != "call_module" else isinstance(modules[str(node.target)], _VIEW_MODULES)
+    )
+    has_owner = is_view and node.args and isinstance(node.args[0], Node)
+    return [node, *_owners(node.args[0], modules)] if has_owner else [node]
 
 
 def _name(node: Node) -> str:

@@ -1,4 +1,4 @@
-"""Batch norms in `eval()` as one multiply-add a channel, with the numbers that torch itself computes."""
+"""Fold batch norms in `eval()` into one multiply-add per channel that equals torch in every bit."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ from proxconnect.kernels.epilogue import Affine
 
 
 def can_fold(norm: nn.Module) -> bool:
-    """Return whether a norm is a function of each entry and its channel: in evaluation, of statistics, in float32."""
+    """Return True if `norm_affine` supports a norm: in `eval()`, with statistics, in float32 on the CPU."""
     if not isinstance(norm, _BatchNorm) or norm.training or norm.running_mean is None or norm.running_var is None:
         return False
     tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
@@ -19,10 +19,9 @@ def can_fold(norm: nn.Module) -> bool:
 
 
 def norm_affine(norm: _BatchNorm) -> Affine | None:
-    """Return a and b such that the norm is fma(x, a, b) for each channel, as torch computes them; None if it is not.
+    """Return a and b for which the norm is fma(x, a, b) in each channel; None if they are infinite or NaN.
 
-    b is the norm of 0; a is that of 1 without mean and bias. If these are infinite or NaN, neither tells what the norm
-    does with other numbers.
+    torch computes them: b is the norm of 0, and a is the norm of 1 without mean and bias.
     """
     assert norm.running_mean is not None
     zero = torch.zeros_like(norm.running_mean)
@@ -34,7 +33,7 @@ def norm_affine(norm: _BatchNorm) -> Affine | None:
 
 
 def _at(x: float, norm: _BatchNorm, mean: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the norm of x in every channel, with another mean and bias."""
+    """Return the norm of x in every channel, with this mean and bias instead of its own."""
     image = torch.full((1, mean.numel(), 1, 1), x, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
     answer = functional.batch_norm(image, mean, norm.running_var, norm.weight, bias, eps=norm.eps)
     return answer.detach().reshape(-1).contiguous()
@@ -42,7 +41,7 @@ def _at(x: float, norm: _BatchNorm, mean: Tensor, bias: Tensor | None) -> Tensor
 
 @cache
 def adds_in_one_step() -> bool:
-    """Return whether torch rounds a norm once, as fma does, on this machine; if it rounds twice, norms stay torch's."""
+    """Return True if torch rounds norms once on this machine, as fma does. Otherwise norms cannot be folded."""
     generator = torch.Generator().manual_seed(0)
     x, mean, weight, bias = (torch.randn(64, generator=generator, dtype=torch.float32) for _ in range(4))
     variance = torch.rand(64, generator=generator, dtype=torch.float32) + 0.1

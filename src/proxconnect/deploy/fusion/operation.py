@@ -1,4 +1,4 @@
-"""Fused operations: calls of a kernel in the place of layers, which compute what the kernel does not take."""
+"""The base class of fused operations: a kernel call that replaces layers of a torch.fx graph."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,34 +16,35 @@ if TYPE_CHECKING:
     from proxconnect.deploy.fusion.rewriting import Rewriting
 
 _IN_FLOATS = 2.0**-20
-"""By how much of itself a sum may change with the rounding of what follows it."""
+"""The relative rounding error of a sum, from which `Operation.bounds` computes its range."""
 _AFTER_SUMS = 2.0**-16
-"""By how much of the largest entry of a channel norms and curves may change what they make of equal sums."""
+"""The rounding error of norms and activation functions, relative to the largest entry of the channel."""
 
 
 class Operation:
-    """A kernel with epilogue steps, in the place of nodes of a graph: the base of all fused operations.
+    """A kernel call with epilogue steps that replaces nodes of a torch.fx graph.
 
-    A class says where it matches (`match`), how it runs (`__call__`), how its layers compute the same (`by_layers`) and
-    what reports count (`counts`). The rest tells a proof and the graph how to treat it. `operations.OPERATIONS` lists
-    the classes.
+    Each class defines where it matches (`match`), how the kernel runs (`__call__`), how the replaced layers compute the
+    same (`by_layers`), and what reports count (`counts`). Other members tell proofs and the graph how to treat it.
+    `passes.OPERATIONS` lists the classes.
     """
 
     name: ClassVar[str] = ""
-    """What reports count."""
+    """The name under which reports count the operation."""
     is_binary: ClassVar[bool] = False
-    """Whether it multiplies by binary weights."""
+    """True if it multiplies by binary weights."""
     is_fast: ClassVar[bool] = False
-    """Whether the kernel computes floats that torch would, with other rounding."""
+    """True if the kernel replaces a float operation of torch, with different rounding."""
     reads_any_layout: ClassVar[bool] = False
-    """Whether it takes images in any memory format without a copy."""
+    """True if it reads images in any memory format without a copy."""
     keeps_images_apart: ClassVar[bool] = True
-    """Whether the output for an image is the same in any batch."""
+    """True if the output for an image does not depend on the other images of the batch."""
     has_channels: ClassVar[bool] = True
-    """Whether a proof compares each channel with its own largest entry."""
+    """True if errors are relative to the largest entry of each channel, False if to that of the whole output."""
     sums_integers: bool = False
+    """True if the values before the steps are integer sums times scales, plus biases."""
     pool: nn.MaxPool2d | None = None
-    """What follows the steps."""
+    """The max pool after the steps."""
 
     def __init__(self, kernel: Callable[..., Any], steps: Sequence[EpilogueStep], *, are_images: bool) -> None:
         self.kernel, self.steps, self.are_images = kernel, tuple(steps), are_images
@@ -53,56 +54,61 @@ class Operation:
 
     @classmethod
     def match(cls, work: "Rewriting", node: Node) -> "Match | None":
-        """Return the operation that computes a node with those around it, or None."""
+        """Return an operation that replaces `node` and nodes around it, or None if there is none."""
         raise NotImplementedError
 
     def __call__(self, input: Any, *others: Any) -> Any:
-        """Run the kernel on an input and on what its steps add, or the layers if it does not take these."""
+        """Run the kernel on an input and the addends of its steps, or the layers if it does not support them."""
         seen = self.seen(input)
         answer = None if seen is None else self._added(seen, others) if others else self.kernel(seen)
         return self.by_layers(input, *others) if answer is None else answer
 
     def by_layers(self, input: Any, *others: Any) -> Tensor:
-        """Compute the same with the layers themselves, as floats."""
+        """Compute the output with the replaced layers, as floats."""
         return self.after(self.sums(input), *others)
 
     def bounds(self, input: Any, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the layers compute, and what of sums that are off by their rounding in either direction."""
+        """Return the layers' output, and their outputs for sums lowered and raised by `rounding`."""
         sums = self.sums(input)
         change = self.rounding(input, sums)
         low, middle, high = (self.after(s, *others) for s in (sums - change, sums, sums + change))
         return middle, low, high
 
     def sums(self, input: Any) -> Tensor:
-        """Compute what the steps take, with the layer itself."""
+        """Compute the value before the first step, with the replaced layer."""
         return input  # type: ignore[no-any-return]  # a tensor, unless a subclass takes bits
 
     def after(self, sums: Tensor, *others: Any) -> Tensor:
-        """Compute what follows the sums, with torch."""
+        """Run the steps and the pool on the sums, with torch."""
         value = run(self.steps, sums, others)
         return value if self.pool is None else self.pool(value)
 
     def seen(self, input: Any) -> Any:
-        """Return what the kernel reads of an input, or None if it does not take it."""
+        """Return the input for the kernel, or None if the kernel does not support it."""
         return input if input.dtype is torch.float32 and self._dims in (None, input.dim()) else None
 
     def counts(self) -> dict[str, int]:
-        """Return what reports count, by name."""
+        """Return the numbers that reports add up, by name."""
         return {self.name: 1}
 
     def tolerance(self) -> float:
-        """Return how far an answer may be off: not at all for sums of integers that no norm or curve follows."""
+        """Return the largest allowed error, relative to the largest entry of the expected output.
+
+        It is 0 for integer sums if all epilogue steps are exact: additions, shifts, clamps and slopes, but no norms or
+        other activation functions. Otherwise it is 2^-16, relative to the largest entry of each channel, or 1e-4 for
+        fast operations and operations without channels.
+        """
         is_exact = self.sums_integers and all(step.is_exact for step in self.steps)
         return 0.0 if is_exact else _AFTER_SUMS if self.has_channels and not self.is_fast else ROUNDING
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return how far the sums before the steps may be off, in both directions."""
+        """Return the largest rounding error of each of the sums of an input."""
         return sums.abs() * _IN_FLOATS
 
     def _added(self, seen: Any, others: tuple[Any, ...]) -> Any:
-        """Run the kernel, or return None if the addends cannot lie as its output does.
+        """Run the kernel with addends in the memory format of its output.
 
-        Numbers, other dtypes and shapes that torch broadcasts are left to torch, with the errors that it raises.
+        Return None, so that torch adds or raises, for addends that are numbers, of another dtype or of another shape.
         """
         laid_out = []
         try:
@@ -116,7 +122,7 @@ class Operation:
 
 
 def has_kernels(layer: CompactLayer) -> bool:
-    """Return whether kernels multiply by the weight of a layer, with scale and bias in float32."""
+    """Return True if a compact layer has prepacked weights, and its scale and bias are float32."""
     layer.prepack_if_changed()
     dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
     return layer.prepacked is not None and dtypes == {torch.float32}
@@ -124,12 +130,12 @@ def has_kernels(layer: CompactLayer) -> bool:
 
 @dataclass(frozen=True)
 class Match:
-    """An operation, and its place in a graph."""
+    """A fused operation and the consecutive nodes of a torch.fx graph that it replaces."""
 
     operation: Operation
     nodes: Sequence[Node]
-    """The nodes that it replaces, which follow each other; it gives the value of the last one."""
+    """The replaced nodes, in order. The operation computes the value of the last one."""
     inputs: tuple[Any, ...]
-    """What it is called with, before what its steps add."""
+    """The arguments of the call, without the addends of epilogue steps."""
     read: Sequence[nn.Module] = ()
-    """The modules whose numbers went into it, but for those of its steps."""
+    """The modules whose values were copied into the operation, except those of its epilogue steps."""

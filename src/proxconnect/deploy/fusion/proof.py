@@ -1,7 +1,7 @@
-"""Whether a packed model computes what the hard binary model does, shown on an example."""
+"""Prove on an example that a packed model computes the same as the hard binary model."""
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -9,47 +9,57 @@ from torch.utils._pytree import tree_map
 
 from proxconnect._support.example import run, tensors_in
 from proxconnect.deploy.fusion.closeness import ROUNDING, gap
-from proxconnect.deploy.fusion.comparison import Comparison, ProofError, remainder_fault
 from proxconnect.deploy.fusion.graph_modules import graph_forward, layer_by_layer
 from proxconnect.deploy.fusion.layout import with_channels_last
 from proxconnect.deploy.fusion.segments import Examination, Segment
-from proxconnect.deploy.packed.half_vectors import vectors_of
+from proxconnect.deploy.packed import PackedLayer
+from proxconnect.deploy.packed.half_vectors import TOLERANCE, vectors_of
+from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.packed.layers.int8 import Int8Layer, error
+from proxconnect.deploy.packed.layers.one_bit import KernelLayer
+from proxconnect.layers import BinaryLayer
 from proxconnect.layers.modes import hard
+
+_HALF = 2.0**-9
+"""The largest error from scales and biases in 16 bits, relative to the largest entry of an output."""
+
+
+class ProofError(RuntimeError):
+    """The error for a packed model whose outputs differ from the hard binary model's; the message says where."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What an example showed. A gap is the largest |Δ| by the largest entry; 0 means equal to the bit.
+    """The result of `prove`. A gap is the largest error relative to the largest expected entry; 0 means bit-equal.
 
-    Layers and operations are compared one by one, each on equal inputs: these gaps prove. The two of whole answers are
-    figures: they are small unless a sign, a sort or another threshold lies behind float layers, where rounding may turn
-    a value that is near it.
+    Layers and operations are compared one by one on equal inputs: their gaps are the proof. The gaps of whole outputs
+    are for information. They can be large if a sign or a sort follows float layers, because rounding may turn it.
     """
 
     signs: int
-    """Binary layers with binary inputs."""
+    """The number of binary layers with binary inputs."""
     signs_gap: float
-    """Their largest gap, which is 0 unless vectors are in 16 bits."""
+    """Their largest gap, which is 0 unless scales and biases are in 16 bits."""
     floats: int
-    """Binary layers with float inputs."""
+    """The number of binary layers with float inputs."""
     floats_gap: float
-    """Their largest gap, from the order of a sum, or from the rounding to 8 bits."""
+    """Their largest gap, from the order of additions or from inputs rounded to 8 bits."""
     rounded: int
-    """Float layers that became int8."""
+    """The number of float layers that became 8-bit layers."""
     rounded_gap: float
-    """Their largest gap, which is within the bound that each class of 8-bit layers states."""
+    """Their largest gap, which is within the bound of the class of each layer."""
     operations: int
-    """Operations of fused graphs that replaced layers."""
+    """The number of fused operations, without those of `fast`."""
     operations_gap: float
-    """Their largest gap, which is 0 for sums of signs unless torch rounds a norm or a curve behind them otherwise."""
+    """Their largest gap from the layers that they replace."""
     graph_gap: float
-    """The whole answer by fused graphs, beside that by the layers: a figure."""
+    """The gap of the whole output: fused graphs compared with the packed layers."""
     answer_gap: float
-    """The whole packed model's answer, beside the whole hard one's: a figure."""
+    """The gap of the whole output: the packed model compared with the hard model."""
     fast: int = 0
-    """Float convolutions and attentions that kernels compute."""
+    """The number of float convolutions and attentions that kernels compute instead of torch."""
     fast_gap: float = 0.0
-    """Their largest gap to torch's."""
+    """Their largest gap from torch."""
 
     def __str__(self) -> str:
         proved = [
@@ -66,24 +76,27 @@ class Proof:
 
 
 def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
-    """Compare `packed` with `model`, whose packed form it is, on an example, as `summary` takes it.
+    """Compare `packed` with `model`, from which it was packed, on an example.
 
-    Every packed layer gets what its binary layer gets in the hard model and must answer the same. All other layers must
-    hold the model's numbers. Every operation of a fused graph gets what the layers that it replaced get and must answer
-    as they do. So no rounding is amplified: if floats are rounded in another order before a sign or a sort, a value
-    near the threshold may turn, which changes the answer and is no fault. How far the whole answers are apart is only
-    reported. Images have their channels last in the model if the graph has them so.
+    Every packed layer runs on the inputs that its binary layer gets in the hard model, and must return the same output.
+    All other layers must have the parameters of `model`. Every fused operation runs on the inputs of the layers that it
+    replaces, and must return their output. Whole outputs are only reported, because signs and sorts amplify rounding.
+
+    Args:
+        model: the binary model.
+        packed: its packed form.
+        example: inputs, in the forms that `summary` accepts.
 
     Raises:
         ProofError: if a layer or an operation differs by more than rounding; the message names it.
-        ValueError: for an example without entries.
+        ValueError: if a tensor of the example is empty.
     """
     if any(tensor.numel() == 0 for tensor in tensors_in(example)):
         raise ValueError("a tensor of the example is empty, which proves nothing: give at least one input")
     has_halves = vectors_of(packed) == "float16"
-    if fault := remainder_fault(model, packed, has_halves=has_halves):
+    if fault := _remainder_fault(model, packed, has_halves=has_halves):
         raise ProofError(fault)
-    gaps = Comparison(has_halves)
+    gaps = _Comparison(has_halves)
     with hard(model), ExitStack() as stack:
         for name, mine in packed.named_modules():
             stack.enter_context(gaps.watching(name, model.get_submodule(name), mine))
@@ -110,9 +123,9 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
 
 
 def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
-    """Return the operations of a graph, each at its worst; ProofError if one is wrong.
+    """Return for each operation of a graph its comparison with the largest gap; ProofError if one has a fault.
 
-    A graph that is not faithful, or that does not take the example, is given up when it runs.
+    Graphs that differ from the forward have no comparisons: they are given up when they run.
     """
     worst: dict[object, Segment] = {}
     for segment in (segment for examination in examinations for segment in examination.segments):
@@ -124,7 +137,7 @@ def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
 
 
 def _laid_out(packed: nn.Module, example: Any) -> Any:
-    """Return an example with its images as the graph has them, unless the model's own forward cannot view them so."""
+    """Return the example in the memory format of the packed model's graph, unless its layers cannot run on that."""
     if (fused := graph_forward(packed)) is None or not fused.work.has_images:
         return example
     with_last = tree_map(with_channels_last, example)
@@ -142,3 +155,72 @@ def _as_words(gap: float) -> str:
 
 def _as_figure(gap: float) -> str:
     return _as_words(gap) + (" (with every layer within its own bound, as above)" if gap > ROUNDING else "")
+
+
+@dataclass
+class _Comparison:
+    """The largest error of each packed layer by name, relative to the largest entry of the original's output."""
+
+    has_halves: bool
+    """True if scales and biases were rounded to 16 bits."""
+    signs: dict[str, float] = field(default_factory=dict)
+    """The errors of binary layers with binary inputs."""
+    floats: dict[str, float] = field(default_factory=dict)
+    """The errors of binary layers with float inputs."""
+    rounded: dict[str, float] = field(default_factory=dict)
+    """The errors of 8-bit layers."""
+    fault: str = ""
+    """The message about the first layer whose error exceeds rounding; empty if there is none."""
+
+    def watching(self, name: str, right: nn.Module, mine: nn.Module) -> AbstractContextManager[Any]:
+        """In this context, run the packed layer `mine` on every input of the original layer `right`, and compare."""
+        if not isinstance(mine, Int8Layer) and not isinstance(right, BinaryLayer):
+            return nullcontext()
+        compare: Any = self._compare_rounded if isinstance(mine, Int8Layer) else self._compare_packed
+        return right.register_forward_hook(lambda *call: compare(name, mine, *call), with_kwargs=True)
+
+    def _compare_packed(self, name: str, mine: Any, _: nn.Module, args: Any, kwargs: Any, expected: Any) -> None:
+        assert isinstance(mine, PackedLayer)
+        if not args and not kwargs:  # a raw parameter, which has no product of its own
+            return
+        found = gap(expected, mine(*args, **kwargs))
+        allowed = _HALF if self.has_halves else 0.0 if mine.has_binary_input else ROUNDING
+        if isinstance(mine, KernelLayer) and not mine.has_binary_input and mine.inputs == "int8":
+            # As `pack` states the bound of inputs in 8 bits, relative to the largest output.
+            sizes = (args or tuple(kwargs.values()), expected)
+            most_input, most_output = (max(float(t.abs().max()) for t in tensors_in(v)) for v in sizes)
+            entries = mine.spec.entries // mine.spec.shape[mine.channel_dims[0]]
+            bound = float(mine.scale.abs().max()) * entries * most_input / 254
+            allowed += bound / most_output if most_output else float("inf")
+        if not found <= allowed:
+            self.fault = self.fault or f"layer {name!r} and its binary one are {found:.1e} of the largest entry apart"
+        gaps = self.signs if mine.has_binary_input else self.floats
+        gaps[name] = max(found, gaps.get(name, 0.0))
+
+    def _compare_rounded(self, name: str, mine: Any, right: Any, args: Any, kwargs: Any, expected: Any) -> None:
+        input = args[0] if args else next(iter(kwargs.values()))
+        if not bool(expected.any()) or not bool(expected.isfinite().all()):
+            return
+        found, bound = error(mine, right, input)
+        if found > bound + _HALF:
+            off = f"off by {found:.1e} of the largest entry, not within {bound:.1e}"
+            self.fault = self.fault or f"layer {name!r} in 8 bits is {off}"
+        self.rounded[name] = max(found, self.rounded.get(name, 0.0))
+
+
+def _remainder_fault(model: nn.Module, packed: nn.Module, *, has_halves: bool) -> str:
+    """Return a message about a parameter or buffer of another value than in `model`, or "" if all are equal.
+
+    Packed layers are not compared, and neither are buffers outside the state dict, which a forward may make anew.
+    """
+    for name, module in packed.named_modules():
+        if isinstance(module, CompactLayer):
+            continue
+        right = model.get_submodule(name)
+        for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            twin = right._parameters.get(key, right._buffers.get(key))
+            if key in module._non_persistent_buffers_set or twin is None:
+                continue
+            if not gap(twin, tensor) <= (TOLERANCE if has_halves else 0.0):
+                return f"{key} of {name or 'the model'} is not what it is in the model that was packed"
+    return ""

@@ -1,6 +1,6 @@
-"""Each operation of a fused graph beside the layers that it stands for, on the inputs that these get.
+"""Compare each operation of a fused graph with the layers that it replaces, on equal inputs.
 
-So no rounding is amplified: a sign, a sort or a threshold sees the same numbers in both.
+Equal inputs keep rounding from being amplified: signs, sorts and thresholds see the same numbers in both.
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,7 @@ from proxconnect.deploy.fusion.batches import in_parts, part_of
 from proxconnect.deploy.fusion.closeness import ROUNDING, bits_of, gap, outside, turned
 from proxconnect.deploy.fusion.layout import in_format_of, with_channels_last, with_planes
 from proxconnect.deploy.fusion.operation import Operation
-from proxconnect.deploy.fusion.origins import origins, shifted
-from proxconnect.deploy.fusion.rewriting import Rewriting
+from proxconnect.deploy.fusion.rewriting import Rewriting, origins, shifted
 from proxconnect.kernels.epilogue import Bits
 
 _COPYING: tuple[Any, ...] = (with_channels_last, with_planes, in_format_of, "clone", "reshape")
@@ -24,24 +23,25 @@ _COPYING: tuple[Any, ...] = (with_channels_last, with_planes, in_format_of, "clo
 
 @dataclass(frozen=True)
 class Segment:
-    """An operation of a fused graph beside its layers."""
+    """The comparison of one operation of a fused graph with the layers that it replaces."""
 
     layers: tuple[str, ...]
-    """The modules, by their names in the module of the graph, and functions that it stands for."""
+    """The names of the modules and functions that the operation replaces."""
     gap: float
-    """The largest |Δ| by the largest entry, of its channel in what replaced layers; for signs that turned, the largest
-    float whose sign did."""
+    """The largest error of an output entry, relative to the largest entry of the expected output, or of its channel if
+    `Operation.has_channels`. For bits, the largest expected float whose sign differs."""
     allowed: float
+    """The largest gap that is no fault."""
     is_fused: bool = False
-    """Whether it is one operation in the place of layers, not one of torch's between them."""
+    """True for a fused operation, False for one of torch's whose inputs were rewritten."""
     is_fast: bool = False
-    """Whether kernels compute floats that torch would."""
+    """True if kernels replace float operations of torch (`Operation.is_fast`)."""
     error: str = ""
-    """What it raises, if its layers do not."""
+    """The error that the operation raises; empty if none."""
 
     @property
     def fault(self) -> str:
-        """What is wrong with it; empty if nothing is."""
+        """The message about an error or a gap above `allowed`; empty if there is no fault."""
         what = f"the fused operation of the layers {', '.join(self.layers)}"
         if self.error:
             return f"{what} raises {self.error}"
@@ -52,32 +52,39 @@ class Segment:
 
 @dataclass(frozen=True)
 class Examination:
-    """One call: the traced graph beside the module's own forward, and each operation beside its layers."""
+    """The comparisons for one call: the traced graph with the module's forward, and each operation with its layers."""
 
     answer: Any
-    """That of the own forward."""
+    """The output of the module's forward."""
     trace_gap: float = 0.0
-    """How far the traced graph's answer, by the same layers, lies from that."""
+    """The error of the traced graph, run with the original layers, relative to the largest entry of `answer`."""
     segments: tuple[Segment, ...] = ()
+    """The comparisons of operations; empty if the trace gap is above rounding."""
     error: str = ""
-    """What the traced graph raises; it does not take these inputs then."""
+    """The error that the traced graph raises for these inputs; empty if none."""
 
     def fault(self, difference: str) -> str:
-        """Return why the graph is wrong, whose answer shows a difference; empty if that is amplified rounding."""
+        """Return the reason for a difference between the graph's output and `answer`; empty for amplified rounding.
+
+        `difference` is the message to return if the traced graph differs from the forward.
+        """
         if not self.trace_gap <= ROUNDING:
             return difference
         return self.error or next((segment.fault for segment in self.segments if segment.fault), "")
 
 
 class Segments:
-    """The operations of the graph that a module was rewritten to, and the traced nodes that each stands for."""
+    """Compares the operations of a rewritten graph with the traced nodes that they replace."""
 
     def __init__(self, module: nn.Module, work: Rewriting, *, is_apart: bool) -> None:
         self.module, self.work, self._is_apart = module, work, is_apart
         self._traced = {node.name: node for node in work.traced.nodes}
 
     def examined(self, inputs: tuple[Any, ...], laid_out: tuple[Any, ...], answer: Any) -> Examination:
-        """Examine the graph on inputs; `answer` is the own forward's, to the inputs laid out as the graph has them."""
+        """Compare the traced graph and all rewritten operations with the layers.
+
+        `laid_out` are the inputs in the memory format of the graph, `answer` is the forward's output for them.
+        """
         recording = _Recording(self.module, graph=self.work.traced)
         try:
             trace_gap = gap(answer, recording.run(*laid_out))
@@ -87,14 +94,12 @@ class Segments:
         return Examination(answer, trace_gap, segments)
 
     def _compared(self, inputs: tuple[Any, ...], values: dict[str, Any]) -> Iterator[Segment]:
-        """Compare every operation that rewriting changed, on inputs and the recorded values of traced nodes.
-
-        If a large batch runs in parts, compare every operation on each part.
-        """
+        """Yield the comparisons of all rewritten operations; if a large batch runs in parts, of all operations."""
         for name, source in self.work.nothing.items():
             yield Segment(self._layers((name,)), gap(values[source], values[name]), 0.0)
-        parts = self._parts(inputs)
-        if len(parts) > 1:
+        parts = [slice(None)]
+        if self._is_apart and len(inputs[0]) > (size := part_of(inputs[0])):
+            parts = [slice(first, first + size) for first in range(0, len(inputs[0]), size)]
             yield Segment(("the parts of the batch",), gap(inputs[0], in_parts(lambda part: part, *inputs)), 0.0)
         besides = [_Beside(self.module, self.work, inputs, values, part) for part in parts]
         for node in self.work.graph.nodes:
@@ -110,14 +115,8 @@ class Segments:
         is_fused, is_fast = isinstance(node.target, Operation), getattr(node.target, "is_fast", False)
         return Segment(self._layers(origins(node)), largest, _allowed(node), is_fused, is_fast, error)
 
-    def _parts(self, inputs: tuple[Any, ...]) -> list[slice]:
-        """Return the parts of a batch that run at a time."""
-        if not self._is_apart or len(inputs[0]) <= (size := part_of(inputs[0])):
-            return [slice(None)]
-        return [slice(first, first + size) for first in range(0, len(inputs[0]), size)]
-
     def _is_changed(self, node: Node) -> bool:
-        """Return whether it is another operation than the traced node that it stands for, or one on other values."""
+        """Return True if a node differs from its traced node in its operation or in the values that it reads."""
         *others, name = origins(node)
         twin = self._traced.get(name)
         if others or twin is None or (twin.op, twin.target) != (node.op, node.target):
@@ -126,29 +125,26 @@ class Segments:
         return bool(mine != map_arg((twin.args, twin.kwargs), lambda value: self._traced[self._source(value.name)]))
 
     def _source(self, name: str) -> str:
-        """Return the traced node that gives a value, past those that give back their input."""
+        """Return the name of the traced node that computes a value, skipping removed nodes that return their input."""
         while name in self.work.nothing:
             name = self.work.nothing[name]
         return name
 
     def _layers(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return what traced nodes call: modules by their names, and functions by those of the nodes."""
-        nodes = [self._traced.get(name) for name in names]
-        return tuple(
-            name if node is None or node.op != "call_module" else str(node.target)
-            for name, node in zip(names, nodes, strict=True)
-        )
+        """Return the names of the modules that traced nodes call, or the names of the nodes that call functions."""
+        nodes = {name: self._traced.get(name) for name in names}
+        return tuple(str(n.target) if n is not None and n.op == "call_module" else name for name, n in nodes.items())
 
 
 class _Recording(fx.Interpreter):
-    """Runs a traced graph and keeps the values of its nodes, by name, as they were before others wrote into them."""
+    """Runs a traced graph and keeps a copy of the value of each node by name, before other nodes write into it."""
 
     def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
         super().__init__(module, graph=graph)
         self.values: dict[str, Any] = {}
 
     def run_node(self, n: Node) -> Any:
-        """Run a node, after the shift that its layer has, if any."""
+        """Run a node and record its value, and the shifted input if it calls a layer with an input shift."""
         layer: Any = self.submodules[str(n.target)] if n.op == "call_module" else None
         if getattr(layer, "input_shift", None) is not None and len(n.args) == 1:
             (input,), _ = self.fetch_args_kwargs_from_env(n)
@@ -159,7 +155,7 @@ class _Recording(fx.Interpreter):
 
 
 class _Beside:
-    """Runs operations on the recorded values of what they read, for a part of a batch."""
+    """Runs single operations of a rewritten graph on the recorded values of their inputs, for one part of a batch."""
 
     def __init__(
         self, module: nn.Module, work: Rewriting, inputs: tuple[Any, ...], values: dict[str, Any], part: slice
@@ -171,7 +167,7 @@ class _Beside:
         self._makers_of_bits: set[Node] = set()
 
     def gap_of(self, node: Node) -> float:
-        """Return how far the answer of an operation lies from the recorded one, or an input from what it was."""
+        """Return the gap of an operation's output from the recorded one, or of an input that it should not change."""
         given, args, kwargs = self._arguments(node)
         answer = getattr(self._interpreter, node.op)(node.target, args, kwargs)
         expected = self._recorded(node)
@@ -181,26 +177,20 @@ class _Beside:
             return gap(expected, answer)
         found = _distance(node, answer, [expected])
         if not found <= _allowed(node) and isinstance(node.target, Operation) and node.target.has_channels:
-            found = min(found, self._beyond_rounding(node, node.target, answer, expected))
+            bounds = node.target.bounds(*self._arguments(node)[1])  # of sums rounded up and down
+            if outside(expected, bounds) <= ROUNDING:  # else it stands for other layers
+                found = min(found, _distance(node, answer, [expected, *bounds]))
         written = [gap(self._given(value, node), given[value]) for value in given if len(value.users) > 1]
         return max(found, *written, 0.0)
 
-    def _beyond_rounding(self, node: Node, operation: Operation, answer: Tensor | Bits, expected: Tensor) -> float:
-        """Return how far an answer lies beyond what the layers make of sums that are rounded up and down."""
-        _, args, _ = self._arguments(node)
-        bounds = operation.bounds(*args)
-        if not outside(expected, bounds) <= ROUNDING:  # it stands for other layers
-            return float("inf")
-        return _distance(node, answer, [expected, *bounds])
-
     def _arguments(self, node: Node) -> tuple[dict[Node, Any], tuple[Any, ...], dict[str, Any]]:
-        """Return what an operation reads, by node and as arguments."""
+        """Return the recorded inputs of an operation: by node, and as its positional and keyword arguments."""
         given = {value: self._given(value, node) for value in node.all_input_nodes}
         args, kwargs = map_arg((node.args, node.kwargs), given.__getitem__)
         return given, args, kwargs
 
     def _given(self, value: Node, reader: Node) -> Any:
-        """Return a value as the operation that reads it gets it: as the graph lays it out, and a copy to write into."""
+        """Return a copy of a recorded value as `reader` gets it: as bits or floats, in the layout of the graph."""
         is_input = value in self._inputs
         given = self._of_part(self._inputs[value]) if is_input else self._recorded(value)
         if value in self._makers_of_bits:
@@ -216,7 +206,7 @@ class _Beside:
 
 
 def _allowed(node: Node) -> float:
-    """Return how far the answer of an operation may be off."""
+    """Return the largest error of a node's output, relative to the largest expected entry, that is no fault."""
     if isinstance(node.target, Operation):
         return node.target.tolerance()
     return 0.0 if node.target in _COPYING else ROUNDING
@@ -232,10 +222,10 @@ def _distance(node: Node, answer: Tensor | Bits, bounds: list[Tensor]) -> float:
 
 
 def _own(value: Any) -> Any:
-    """Return a copy of a tensor, to write into."""
+    """Return a copy of a tensor; anything else unchanged."""
     return value.clone() if isinstance(value, Tensor) else value
 
 
 def _with_channels_behind(maker: Node, floats: Tensor) -> Tensor:
-    """Return what was recorded of an operation that makes bits, its channels in the last dimension."""
+    """Return the recorded output of an operation that gives bits, with the channels in the last dimension."""
     return floats.movedim(1, -1) if getattr(maker.target, "are_images", False) else floats

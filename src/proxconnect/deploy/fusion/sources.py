@@ -1,4 +1,4 @@
-"""The sources of a fused graph, to see whether they have changed since it was made."""
+"""Detect changes of the tensors and modules from which a fused graph was made."""
 
 from collections.abc import Iterable
 from itertools import repeat
@@ -11,28 +11,32 @@ from torch import Tensor, fx, nn
 from proxconnect.deploy.packed.layers.base import CompactLayer
 
 _Place = tuple[dict[str, Any], str]
-"""A registry of a module, and a name in it."""
+"""A dictionary of a module, as `_parameters`, and a key of it."""
 
 _UNREAD = ("prepacked", "num_batches_tracked")
-"""The buffers that no graph is made of: prepacked weights follow bits."""
+"""The buffers that graphs do not depend on. Prepacked weights are made from `bits`."""
 
 _version = attrgetter("_version")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class Sources:
-    """The tensors whose numbers went into a graph, the modules that it calls, and the hooks that it would not call.
+    """The tensors that were copied into a graph, the modules that it calls, and the hooks that it does not call.
 
-    Its questions are asked before every run, so that each is one loop in C over lists that were made once.
+    `GraphForward` asks its methods before every run. Each is therefore a loop in C over lists that were made once.
     """
 
     def __init__(self, root: nn.Module, graph: fx.Graph, read: Iterable[nn.Module]) -> None:
         self._read = [root, *read]
         places: list[_Place] = [(m._parameters, n) for m in self._read[1:] for n in m._parameters]
         places += [(m._buffers, n) for m in self._read[1:] for n in m._buffers if n not in _UNREAD]
-        places += [_place_of(root, str(node.target)) for node in graph.nodes if node.op == "get_attr"]
+        for owner_name, _, name in (str(n.target).rpartition(".") for n in graph.nodes if n.op == "get_attr"):
+            owner = root.get_submodule(owner_name)
+            places.append((next(d for d in (owner._parameters, owner._buffers, vars(owner)) if name in d), name))
         places += [(vars(m), n) for m in root.modules() for n, value in vars(m).items() if isinstance(value, Tensor)]
-        places += [(vars(m), n) for m in self._read[1:] for n in _numbers_of(m)]
+        owners = [m for m in self._read[1:] if not isinstance(m, CompactLayer)]  # whose numbers are their shapes
+        numbers = [(vars(m), n) for m in owners for n, value in vars(m).items() if type(value) in (int, float)]
+        places += [(held, n) for held, n in numbers if n not in ("momentum", "num_features")]  # as eps of a norm
         self._tensors = [tensor for registry, name in places if isinstance(tensor := registry[name], Tensor)]
         self._counted = [tensor for tensor in self._tensors if not tensor.is_inference()]
         self._versions = self._versions_now()
@@ -46,42 +50,26 @@ class Sources:
         inner_modules = [m for m in root.modules() if m is not root]
         self._hooks = [hooks for m in inner_modules for hooks in (m._forward_hooks, m._forward_pre_hooks)]
         self._own = [vars(m) for m in inner_modules if "forward" not in vars(m)]
-        """The attributes of modules, which hold a forward once a module is given another one."""
+        """The attributes of inner modules, which contain `forward` after it was replaced."""
 
     def have_changed(self) -> bool:
-        """Return whether a tensor was written into or replaced, or a module was added or replaced."""
+        """Return True if a tensor was written into or replaced, or a module was added, removed or replaced."""
         if self._versions_now() != self._versions or [*map(len, self._modules)] != self._counts:
             return True
         return not all(map(is_, map(dict.get, self._registries, self._names), self._held))
 
     def _versions_now(self) -> tuple[list[int], list[int]]:
-        """Return the counts of writes in place, and the addresses, which `tensor.data = ...` changes."""
+        """Return the in-place writes and the address of each tensor; `tensor.data = ...` changes the address."""
         return [*map(_version, self._counted)], [*map(Tensor.data_ptr, self._tensors)]
 
     def are_watched(self) -> bool:
-        """Return whether an inner module has a hook, or was given another forward."""
+        """Return True if an inner module has a forward hook, or its forward was replaced."""
         return any(self._hooks) or any(map(contains, self._own, repeat("forward")))
 
     def need_gradients(self) -> bool:
-        """Return whether the answer has a gradient with respect to a parameter."""
+        """Return True if gradients are enabled and a parameter requires one."""
         return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
 
     def are_evaluating(self) -> bool:
-        """Return whether the module and those whose numbers were folded are in evaluation."""
+        """Return True if the module and those copied into the graph are in `eval()`."""
         return not any(module.training for module in self._read)
-
-
-def _place_of(root: nn.Module, name: str) -> _Place:
-    """Return where a module holds the tensor of that qualified name."""
-    owner_name, _, name = name.rpartition(".")
-    owner = root.get_submodule(owner_name)
-    registries: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers, vars(owner))
-    return next(registry for registry in registries if name in registry), name
-
-
-def _numbers_of(module: nn.Module) -> list[str]:
-    """Return the attributes of a module that are numbers, as eps of a norm; those of a packed layer are its shape."""
-    if isinstance(module, CompactLayer):
-        return []
-    is_read = {name: type(value) in (int, float) for name, value in vars(module).items()}
-    return [name for name in is_read if is_read[name] and name not in ("momentum", "num_features")]

@@ -1,4 +1,4 @@
-"""Epilogue steps: operations on each entry, or each channel, that may follow a product in one pass."""
+"""Recognize the nodes of a torch.fx graph that can be epilogue steps of a kernel."""
 
 import operator
 from collections.abc import Callable, Iterable
@@ -36,17 +36,19 @@ _METHODS = {"relu", "relu_", *_CURVES}
 
 @dataclass(frozen=True)
 class EpilogueStep:
-    """A node of a graph that follows a product; `apply` computes it from the value so far and, if it adds, another."""
+    """A node of a torch.fx graph that maps each entry of a value, with parameters per channel or none."""
 
     node: Node
     apply: Callable[..., Any]
+    """Computes the step from the value and, if there is `other`, the addend."""
     other: Node | None = None
-    """The node that is added; None for a step on the value alone."""
+    """The node of the addend; None for a step that adds nothing."""
     module: nn.Module | None = None
+    """The module that the node calls, if any."""
 
     @property
     def channels(self) -> tuple[int, int] | None:
-        """Return for how many channels it has numbers, and their dimension; None if all share them."""
+        """Return the number of channels and their dimension, or None if the step has no parameters per channel."""
         if isinstance(self.module, nn.PReLU):
             return (self.module.weight.numel(), 1) if self.module.weight.numel() > 1 else None
         if isinstance(self.module, Shift):
@@ -55,17 +57,17 @@ class EpilogueStep:
 
     @property
     def is_exact(self) -> bool:
-        """Return whether kernels and torch round it alike everywhere, so that equal inputs give equal bits."""
+        """Return True if kernels and torch round the step equally, as they do clamps, slopes, shifts and additions."""
         module, target = self.module, self.node.target
         is_norm_or_curve = isinstance(module, (*_NORMS, *_POINTWISE)) or target in _POINTWISE_FUNCTIONS
         return not (is_norm_or_curve or target in _CURVES)
 
     def fits(self, channels: int, *, are_images: bool) -> bool:
-        """Return whether its numbers can be those of images, or of rows, with this number of channels."""
+        """Return True if its parameters, if any, fit images (N, channels, H, W) or rows (…, channels)."""
         return self.channels in (None, (channels, 1), (channels, -3 if are_images else -1))
 
     def kernel_step(self, channels: int) -> Step | None:
-        """Return the step by which the kernels do it, to the bit as torch does; None if they do not."""
+        """Return the step of the kernels, or None if they have none."""
         module = self.module
         if self.other is not None:
             return Add()
@@ -87,15 +89,19 @@ class EpilogueStep:
 
 
 def is_nothing(module: nn.Module) -> bool:
-    """Return whether a module gives back its input in evaluation."""
+    """Return True if a module is in `eval()` and returns its input, as `nn.Identity` or a dropout."""
     return type(module) in _NOTHING and not module.training
 
 
 def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueStep | None:
-    """Return `node`, whose input is `value`, as an epilogue step; None if it is none."""
+    """Return `node`, a user of `value`, as an epilogue step; None if it cannot be one."""
     if node.op == "call_module":
         module = modules[str(node.target)]
-        return EpilogueStep(node, module, module=module) if node.args == (value,) and _may_follow(module) else None
+        if node.args != (value,) or "forward" in vars(module):
+            return None
+        is_other = type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU, Shift)
+        may_follow = can_fold(module) if type(module) in _NORMS else is_other
+        return EpilogueStep(node, module, module=module) if may_follow else None
     if node.op == "call_method":
         plain = node.target in _METHODS and len(node.args) == 1 and not node.kwargs
         return (
@@ -111,16 +117,8 @@ def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueS
     return _addition(node, value, _ADDITIONS)
 
 
-def _may_follow(module: nn.Module) -> bool:
-    if "forward" in vars(module):
-        return False
-    if type(module) in _NORMS:
-        return can_fold(module)
-    return type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU, Shift)
-
-
 def _addition(node: Node, value: Node, targets: tuple[Any, ...]) -> EpilogueStep | None:
-    """Return the step that adds another tensor."""
+    """Return `node` as a step that adds another node to `value` by one of `targets`; None if it is none."""
     if node.target not in targets or len(node.args) != 2 or node.kwargs:
         return None
     others = [argument for argument in node.args if argument is not value]
@@ -132,33 +130,15 @@ def _addition(node: Node, value: Node, targets: tuple[Any, ...]) -> EpilogueStep
 
 
 def run(steps: Iterable[EpilogueStep], value: Tensor, others: Iterable[Tensor]) -> Tensor:
-    """Return what torch makes of a value, step by step; `others` are what they add."""
+    """Apply the steps to a value with torch; `others` are the addends, in the order of the steps."""
     added = iter(others)
     for step in steps:
         value = step.apply(value) if step.other is None else step.apply(value, next(added))
     return value
 
 
-def chain_from(head: Node, modules: dict[str, nn.Module], channels: int, *, are_images: bool) -> list[EpilogueStep]:
-    """Return the steps that follow `head`, images or rows with this number of channels.
-
-    Each alone reads the value of the one before, and none has numbers for anything but the channels, as a norm behind
-    rows may have.
-    """
-    steps: list[EpilogueStep] = []
-    value = head
-    while len(value.users) == 1:
-        (node,) = value.users
-        step = step_of(node, value, modules)
-        if step is None or not step.fits(channels, are_images=are_images):
-            break
-        steps.append(step)
-        value = node
-    return steps
-
-
 def for_kernels(steps: Iterable[EpilogueStep], channels: int) -> tuple[list[EpilogueStep], tuple[Step, ...]]:
-    """Return the first steps, as many as the kernels do, and how these do them."""
+    """Return the longest prefix of steps that the kernels support, and the kernels' steps for them."""
     taken: list[EpilogueStep] = []
     made: list[Step] = []
     for step in steps:

@@ -1,31 +1,33 @@
-"""The graph of a module's forward in `eval()`, its layers and what lies between them as nodes."""
+"""Trace the forward of a module in `eval()` as a torch.fx graph whose nodes are layers and the functions between."""
 
 import inspect
 import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partialmethod
 from itertools import islice
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from proxconnect.deploy.fusion.attributes import Attributes
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers import BinaryMultiheadAttention
 from proxconnect.layers.react import Shift
 
 _LAYOUT = ("stride", "as_strided", "as_strided_", "is_contiguous", "data_ptr", "storage_offset")
-"""Methods whose answer depends on how a tensor lies in memory, which a graph changes."""
+"""Methods whose result depends on the memory layout, which a fused graph changes."""
 
+_OF_FX = "_tensor_constant"
+"""The prefix of names that `torch.fx` gives to tensors which a forward makes."""
 
 one_at_a_time = threading.RLock()
 """Held while a forward is traced, because `torch.fx` patches `nn.Module` for all threads."""
 
 
 class UntraceableError(ValueError):
-    """A forward is no fixed graph; the message says what in it is not, and where."""
+    """The error for a forward that is no fixed graph; the message says why."""
 
 
 def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
@@ -38,9 +40,9 @@ def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
-    """Trace `forward`, called with `module` and all parameters without defaults; the others keep their defaults.
+    """Trace `forward` with `module` as `self`; parameters with defaults keep these.
 
-    Inner modules that are no graph by themselves are nodes, as layers are. UntraceableError if `forward` is none.
+    Layers are nodes, and so are inner modules that cannot be traced. UntraceableError if `forward` cannot be traced.
     """
     opaque: set[nn.Module] = set()
     with one_at_a_time:
@@ -53,9 +55,9 @@ def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
 
 
 def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module]) -> fx.Graph | None:
-    """Return the graph; None if modules turned out to set attributes: they are added to `opaque`."""
+    """Return the graph; if inner modules set attributes, add them to `opaque` and return None."""
     tracer = _Tracer(module, forward, opaque)
-    attributes = Attributes(m for m in module.modules() if m is module or not tracer.is_leaf_module(m, ""))
+    attributes = _Attributes(m for m in module.modules() if m is module or not tracer.is_leaf_module(m, ""))
     try:
         with torch.no_grad():
             graph = tracer.trace(module)
@@ -71,7 +73,7 @@ def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Modu
 
 
 class _Tracer(fx.Tracer):
-    """Passes through containers and modules of others, not through layers, nor through what fails: `opaque` gets it."""
+    """Traces through modules that are no layers. One that cannot be traced becomes a node and is added to `opaque`."""
 
     def __init__(self, module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module]) -> None:
         super().__init__()
@@ -81,13 +83,13 @@ class _Tracer(fx.Tracer):
         self.thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Return whether `m` is a node."""
+        """Return True if calls of `m` are nodes of the graph."""
         if m in self.opaque or isinstance(m, CompactLayer | BinaryMultiheadAttention | Shift):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Trace a module that a forward calls; run those that other threads call."""
+        """Trace a module that the forward calls; in other threads, run it."""
         if threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
         nodes, stack = len(self.graph.nodes), self.module_stack.copy()
@@ -97,22 +99,17 @@ class _Tracer(fx.Tracer):
             is_part = m in {*self.root.modules()}  # not one that is made anew in each call
             if not is_part or m is self.root or m in self.opaque:
                 raise
-        self._forget(nodes)
+        for node in list(
+            islice(reversed(self.graph.nodes), len(self.graph.nodes) - nodes)
+        ):  # those of the failed trace
+            self.graph.erase_node(node)
+            self.proxies.pop(str(node.target), None)
         self.module_stack = stack
         self.opaque.add(m)
         return super().call_module(m, forward, args, kwargs)
 
-    def _forget(self, count: int) -> None:
-        """Erase all but the first `count` nodes."""
-        for node in list(islice(reversed(self.graph.nodes), len(self.graph.nodes) - count)):
-            self.graph.erase_node(node)
-            self.proxies.pop(str(node.target), None)
-
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Return a proxy for a parameter or a buffer, but not in other threads.
-
-        torch.fx would search all parameters each time.
-        """
+        """Return a proxy for a parameter or a buffer, but not in other threads. torch.fx would be slower."""
         if threading.get_ident() != self.thread or not isinstance(attr_val, Tensor) or attr_val not in self.name_of:
             return attr_val
         name = self.name_of[attr_val]
@@ -121,17 +118,17 @@ class _Tracer(fx.Tracer):
         return self.proxies[name]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """Return what stands for a value while a forward is traced."""
+        """Return the proxy of a node."""
         return _Proxy(node, self)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        """Return what is traced, and placeholders for its required parameters alone."""
+        """Return the forward, and `self` with placeholders for its parameters without defaults."""
         names = required_parameters(self.forward)
         return self.forward, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names)]
 
 
 class _Proxy(fx.Proxy):
-    """Notes that `x += y` writes into x, which others may hold; torch.fx makes it x = x + y."""
+    """A proxy that records `x += y` as a write into x; torch.fx would record x = x + y."""
 
     def _write(self, function: Callable[..., Any], other: Any) -> fx.Proxy:
         proxy: fx.Proxy = self.tracer.create_proxy("call_function", function, (self, other), {})
@@ -141,3 +138,39 @@ class _Proxy(fx.Proxy):
     __isub__ = partialmethod(_write, operator.isub)
     __imul__ = partialmethod(_write, operator.imul)
     __itruediv__ = partialmethod(_write, operator.itruediv)
+
+
+class _Attributes:
+    """A snapshot of the attributes of modules, including the contents of their lists and dictionaries."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._before = {module: {k: (v, _items(v)) for k, v in vars(module).items()} for module in modules}
+
+    def put_back(self) -> dict[nn.Module, str]:
+        """Restore the snapshot; return the name of a changed attribute for each changed module."""
+        return {module: name for module in self._before if (name := self._put_back(module))}
+
+    def _put_back(self, module: nn.Module) -> str:
+        before, now = self._before[module], vars(module)
+        changed = [name for name in now if name not in before and not name.startswith(_OF_FX)]
+        for name in changed:
+            del now[name]
+        for name, (value, items) in before.items():
+            if now.get(name) is value and _are_same(_items(value), items):
+                continue
+            changed.append(name)
+            now[name] = value
+            if items is not None:
+                value.clear()
+                value.update(items) if isinstance(value, dict) else value.extend(items)
+        return changed[0] if changed else ""
+
+
+def _items(value: Any) -> list[Any] | dict[Any, Any] | None:
+    return value.copy() if type(value) in (list, dict) else None
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
+    return one is other or (len(one) == len(other) and all(map(is_, one, other)))

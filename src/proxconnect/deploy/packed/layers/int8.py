@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.deploy.packed.layers.base import CompactLayer
-from proxconnect.kernels.entries import INT8
+from proxconnect.kernels.arguments import INT8
 from proxconnect.layers.products import ConvProduct, LinearProduct
 
 _FAST_SETS = ("avx2", "avx512", "amx")

@@ -13,8 +13,8 @@ from torch.nn import functional
 from proxconnect import kernels
 from proxconnect.deploy.packed.file.layer_spec import LayerSpec
 from proxconnect.deploy.packed.layers.base import CompactLayer
-from proxconnect.kernels.absence import ADVICE, NOT_BUILT, ON_TORCH
 from proxconnect.kernels.bits import pack_bits, pad_is_zero, unpack_bits
+from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH
 from proxconnect.layers import Accumulator
 from proxconnect.layers.react import Shift
 from proxconnect.pairs.prox import sign

@@ -1,44 +1,49 @@
-"""Convolutions as the kernels take them: what fits together, and what shapes and strides say, found once.
+"""The geometry of convolutions and pools as C takes it.
 
-Finding it takes longer than a small convolution.
+That of a convolution is cached, because computing it takes longer than a small convolution.
 """
 
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules.utils import _pair
 
-from proxconnect.kernels.library import CGeometry
+from proxconnect.kernels.library import CGeometry, CWindow
 
 How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
-"""A weight's shape, stride, padding and dilation, all of height and width, groups and padding value."""
+"""A weight's shape, stride, padding, dilation, groups and padding value, as of `nn.Conv2d`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """How to call a kernel for an input of one shape and one layout."""
+    """How to call a convolution kernel for inputs of one shape and one layout."""
 
     geometry: object
-    """The C structure, by reference."""
+    """The `CGeometry`, by reference."""
     output: tuple[int, ...]
     """The shape of the output."""
     memory_format: torch.memory_format
-    """That of the output."""
+    """The memory format of the output."""
     is_copied: bool
-    """Whether the kernel reads a contiguous copy of the input."""
+    """True if you must pass a contiguous copy of the input."""
     is_empty: bool
+    """True if the output has no entries."""
 
 
 @lru_cache(maxsize=4096)
 def convolution(
     shape: tuple[int, ...], strides: tuple[int, ...], how: How, *, has_planes: bool, reads_rows_apart: bool
 ) -> Convolution:
-    """Return how to convolve an input of this shape and these strides; ValueError unless they fit the weight.
+    """Return how to call a kernel for an input of this shape and these strides; ValueError unless they fit the weight.
 
-    `has_planes` is of the output: contiguous, else channels last. A kernel that `reads_rows_apart` needs pixels at one
-    distance in a row only, if channels follow each other.
+    The output is contiguous if `has_planes`, else channels_last. `reads_rows_apart` is True if the kernel accepts gaps
+    between the rows of an image whose channels are adjacent.
     """
     require_convolvable(shape, how)
     (height, width), (row_stride, pixel_stride) = shape[2:], strides[2:]
@@ -52,7 +57,7 @@ def convolution(
 
 
 def memory_format(has_planes: bool) -> torch.memory_format:
-    """Return the memory format of an output."""
+    """Return contiguous_format for a True `has_planes`, else channels_last."""
     return torch.contiguous_format if has_planes else torch.channels_last
 
 
@@ -67,7 +72,7 @@ def out_size(
 
 
 def require_convolvable(shape: Sequence[int], how: How) -> None:
-    """Raise ValueError unless an input of this shape can be convolved so."""
+    """Raise ValueError unless an input of this shape fits the weight, stride, padding, dilation and groups of `how`."""
     weight, stride, padding, dilation, groups, padding_value = how
     if not len(stride) == len(padding) == len(dilation) == 2:
         raise ValueError(
@@ -88,7 +93,7 @@ def require_convolvable(shape: Sequence[int], how: How) -> None:
 
 
 def c_geometry(shape: Sequence[int], strides: Sequence[int], how: How, has_planes: bool = False) -> CGeometry:
-    """Return the C structure for an input and a weight that fit."""
+    """Return the C structure for an input of this shape and these strides, which `require_convolvable` accepts."""
     weight, stride, padding, dilation, groups, padding_value = how
     (batch, channels, height, width), (image_stride, channel_stride, row_stride, pixel_stride) = shape, strides
     if width <= 1:  # of a size of 1 the stride says nothing
@@ -101,3 +106,23 @@ def c_geometry(shape: Sequence[int], strides: Sequence[int], how: How, has_plane
         two(*weight[2:]), two(*stride), two(*padding), two(*dilation), groups, image_stride, channel_stride, row_stride,
         pixel_stride, padding_value, has_planes,
     )  # fmt: skip
+
+
+def can_take_means(pool: nn.AvgPool2d) -> bool:
+    """Return True if kernels compute this pool: it has neither padding nor `divisor_override`."""
+    return _pair(pool.padding) == (0, 0) and pool.divisor_override is None
+
+
+def can_take_the_largest(pool: nn.MaxPool2d) -> bool:
+    """Return True if kernels compute this pool: it has no dilation and returns no indices."""
+    return not pool.return_indices and _pair(pool.dilation) == (1, 1)
+
+
+def window_of(pool: nn.AvgPool2d | nn.MaxPool2d, size: tuple[int, int]) -> tuple[object, tuple[int, int]]:
+    """Return the `CWindow` for images of this height and width, by reference, and the output's height and width."""
+    blank = torch.empty(1, 1, *size, device="meta")
+    kernel, stride, padding = _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding)
+    of_torch: Any = functional.max_pool2d if isinstance(pool, nn.MaxPool2d) else functional.avg_pool2d
+    answer = of_torch(blank, kernel, stride, padding, ceil_mode=pool.ceil_mode)
+    made = answer.shape[-2], answer.shape[-1]
+    return ctypes.byref(CWindow(size, made, kernel, stride, padding)), made

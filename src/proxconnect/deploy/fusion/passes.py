@@ -1,24 +1,36 @@
-"""From the graph of a module to one that runs fused operations."""
+"""The passes that turn a traced torch.fx graph into one that runs fused operations."""
 
 import copy
 
 from torch import fx, nn
 from torch.fx import Node
 
-from proxconnect.deploy.fusion.binary_products import product_of
+from proxconnect.deploy.fusion.attention import Attention
+from proxconnect.deploy.fusion.batch_norms import ImageNorm
+from proxconnect.deploy.fusion.binary_products import BinaryProduct, OverwritingGelu, product_of
+from proxconnect.deploy.fusion.image_convs import FloatConv, Int8Conv
+from proxconnect.deploy.fusion.int8_linear import Int8Rows
 from proxconnect.deploy.fusion.layout import keep_channels_last
 from proxconnect.deploy.fusion.mutation import separate_writes
-from proxconnect.deploy.fusion.operations import OPERATIONS
-from proxconnect.deploy.fusion.origins import note_names, note_shifted, origins
-from proxconnect.deploy.fusion.rewriting import Rewriting
+from proxconnect.deploy.fusion.operation import Operation
+from proxconnect.deploy.fusion.rewriting import Rewriting, origins, set_origins, shifted
 from proxconnect.deploy.fusion.steps import is_nothing
 from proxconnect.deploy.packed.layers.one_bit import KernelConv
 
+OPERATIONS: tuple[type[Operation], ...] = (
+    BinaryProduct, OverwritingGelu, Int8Rows, Int8Conv, FloatConv, ImageNorm, Attention,
+)  # fmt: skip
+"""The classes of fused operations, in the order in which they are matched. The first match takes a node."""
+
 
 def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) -> Rewriting:
-    """Rewrite the graph of `module` in place; UntraceableError if it writes into what it reads later."""
+    """Replace nodes in the graph of `module` by fused operations, in place.
+
+    UntraceableError if an operation reads, under an older name, memory that another one wrote into.
+    """
     work = Rewriting(graph, dict(module.named_modules()), copy.deepcopy(graph), has_fast_floats)
-    note_names(graph, work.traced)
+    for node, twin in zip(graph.nodes, work.traced.nodes, strict=True):
+        set_origins(node, [twin.name])
     called = [work.modules[str(node.target)] for node in graph.nodes if node.op == "call_module"]
     work.has_images = any(isinstance(layer, KernelConv) and len(layer.kernel_size) == 2 for layer in called)
     separate_writes(graph, work.modules)
@@ -38,12 +50,12 @@ def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False
 
 
 def _has_effects(node: Node) -> bool:
-    """Return whether a node does more than answer: modules write into nothing that is read later."""
+    """Return True if dead-code elimination must keep a node. Modules are removable, unlike in torch.fx."""
     return node.op in ("placeholder", "output") or (node.op == "call_function" and node.is_impure())
 
 
 def _leave_out_nothing(work: Rewriting, node: Node) -> None:
-    """Erase a module that gives back its input."""
+    """Remove a call of a module that returns its input, as `nn.Identity`."""
     module = work.module_of(node)
     if module is not None and is_nothing(module):
         (value,) = node.all_input_nodes
@@ -54,10 +66,10 @@ def _leave_out_nothing(work: Rewriting, node: Node) -> None:
 
 
 def _take_out_shift(work: Rewriting, head: Node) -> None:
-    """Let what a binary layer adds to its input stand before it, where it may follow another layer."""
+    """Insert a node for the input shift of a binary layer, so that the layer before it may take it over."""
     layer = product_of(work, head)
     if layer is not None and layer.input_shift is not None:
         with work.graph.inserting_before(head):
             shift = work.graph.call_module(f"{head.target}.input_shift", head.args)
-        note_shifted(shift, head)
+        set_origins(shift, [shifted(head.name)])
         head.args = (shift,)
