@@ -36,7 +36,7 @@ def with_batch(example: Any, size: int) -> Any:
 
 
 def shapes_of(example: Any) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of the tensors in `example`."""
+    """Return the shape of each tensor in `example`, nested ones included."""
     return tuple(tuple(tensor.shape) for tensor in tensors_in(example))
 
 

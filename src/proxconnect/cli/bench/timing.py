@@ -27,7 +27,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """Return the quartiles of one value or more."""
+        """Return the quartiles of one or more values; statistics.StatisticsError if there are none."""
         several = values if len(values) > 1 else [*values, *values]
         return cls(*statistics.quantiles(several, n=4, method="inclusive"))
 
