@@ -34,7 +34,7 @@ from torch import nn
 import proxconnect as pc
 from proxconnect._support.example import tensors_in
 from proxconnect.cli.bench import peak_memory
-from proxconnect.cli.bench.contest import FILES, FLOAT, Contest
+from proxconnect.cli.bench.benchmark import FILES, FLOAT, Contest
 from proxconnect.cli.bench.profile import Part, by_kind, profile
 from proxconnect.cli.bench.tables import milliseconds
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients, threads

@@ -13,7 +13,7 @@ from checkpoints import CODE, namespace
 from rich.console import Console
 
 import proxconnect as pc
-from proxconnect.cli import document
+from proxconnect.cli.answer import keeping_stdout, print_document
 from proxconnect.cli.command import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
@@ -154,7 +154,7 @@ def test_a_row_that_fails_is_in_the_document(grid, capfd, monkeypatch):
 
 
 def test_what_json_has_not_is_null(capsys):
-    document.write({"a": math.nan, "b": [math.inf, 1.5, 2, True], "c": {1: Path("x"), "d": (None, "μ")}})
+    print_document({"a": math.nan, "b": [math.inf, 1.5, 2, True], "c": {1: Path("x"), "d": (None, "μ")}})
     assert parsed(capsys.readouterr().out) == {"a": None, "b": [None, 1.5, 2, True], "c": {"1": "x", "d": [None, "μ"]}}
 
 
@@ -162,7 +162,7 @@ def test_stdout_is_given_back(capfd):
     class Parsed:
         json = True
 
-    with suppress(ValueError), document.alone(Parsed()):
+    with suppress(ValueError), keeping_stdout(Parsed()):
         os.write(1, b"one")
         Console().print("two")
         raise ValueError

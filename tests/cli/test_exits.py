@@ -10,7 +10,7 @@ import pytest
 from test_help import help_of
 
 from proxconnect.cli.command import main
-from proxconnect.cli.exits import MEANINGS, Exit
+from proxconnect.cli.parser import MEANINGS, Exit
 from proxconnect.version import __version__
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"

@@ -1,8 +1,15 @@
 """Answers of verbs: printed as one JSON document or as text and tables, or one line of what went wrong."""
 
 import argparse
-from collections.abc import Callable, Iterable
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -10,9 +17,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from proxconnect._support.extras import MissingExtraError
-from proxconnect.cli import document
-from proxconnect.cli.exits import Exit
-from proxconnect.cli.parser import complain
+from proxconnect.cli.parser import Exit, complain
+
+JSON_HELP = "print one JSON document, and all else on stderr"
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,12 @@ def print_answer(parsed: argparse.Namespace, find: Callable[[argparse.Namespace]
     With --json, prints of `find` go to stderr. Errors that a user can mend become one line there.
     """
     try:
-        with document.alone(parsed):
+        with keeping_stdout(parsed):
             answer = find(parsed)
     except (ValueError, TypeError, OSError, MissingExtraError) as error:
         return complain(error, Exit.MISUSE)
     if parsed.json:
-        document.write(answer.document)
+        print_document(answer.document)
         return answer.status
     console = Console(highlight=False)
     console.width = max(console.width, 80)
@@ -52,3 +59,40 @@ def table(*titles: str, left: int = 1) -> Table:
     for number, title in enumerate(titles):
         made.add_column(title, no_wrap=True, justify="left" if number < left else "right")
     return made
+
+
+@contextmanager
+def keeping_stdout(parsed: argparse.Namespace) -> Iterator[None]:
+    """With --json, send prints of user code, of C++ libraries and of other processes to stderr."""
+    if not parsed.json:
+        yield
+        return
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+
+
+def print_document(document: Any) -> None:
+    """Print a mapping or a dataclass as JSON."""
+    print(json.dumps(plain(document), indent=2, allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON can hold; NaN and infinity become None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str | int | None):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value]

@@ -1,4 +1,4 @@
-"""Binarize the network of a command as options or a checkpoint say."""
+"""Binarize the network of a command as options or a checkpoint say, and pack it as options say."""
 
 import argparse
 import warnings
@@ -11,6 +11,8 @@ from proxconnect.cli.networks import FloatNetwork
 from proxconnect.cli.parser import Parser, accumulator, pair_name
 from proxconnect.conversion import binarize
 from proxconnect.deploy.checkpoints import Checkpoint, CheckpointError, Matched, fill, match
+from proxconnect.deploy.fusion import Floats
+from proxconnect.deploy.packed import Inputs, Remainder, Vectors
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.parameter import SUFFIX
 from proxconnect.layers.thresholds import add_thresholds
@@ -32,6 +34,24 @@ def add_to(command: Parser) -> None:
         help="what shares a scale; default: channel, or learned where the file has learned ones")  # fmt: skip
     add("--accumulator", type=accumulator, metavar="BITS[:OVERFLOW]", help="of the sums of binary inputs; OVERFLOW is "
         "wrap, saturate or cyclic; default: none")  # fmt: skip
+
+
+def add_packing(command: Parser) -> None:
+    """Add the options of `pc.pack`."""
+    add = command.add_argument_group("what the packed network is").add_argument
+    add("--inputs", choices=get_args(Inputs), default="exact", help="how the packed network multiplies float inputs: "
+        "exact (default), or rounded to 8 bits row by row")  # fmt: skip
+    add("--remainder", choices=get_args(Remainder), default="float", help="what layers that are not binary become; "
+        "default: float")  # fmt: skip
+    add("--vectors", choices=get_args(Vectors), default="float32", help="what scales, biases and norms are stored as; "
+        "default: float32")  # fmt: skip
+    add("--floats", choices=get_args(Floats), help="what computes float convolutions and attention here: torch, or "
+        "kernels, fast; default: fast where no layer has binary inputs")  # fmt: skip
+
+
+def packing_options(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Return the options as keyword arguments of `pc.pack`."""
+    return {name: getattr(parsed, name) for name in ("inputs", "remainder", "vectors", "floats")}
 
 
 def trained(

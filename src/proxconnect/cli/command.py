@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from proxconnect._support.termination import raising
-from proxconnect.cli.exits import MEANINGS, Exit
-from proxconnect.cli.parser import Parser, epilog
+from proxconnect.cli.parser import MEANINGS, Exit, Parser, epilog
 from proxconnect.cli.verbs import bench, check, completion, demo, export, pack, study, summary, train
 from proxconnect.version import __version__
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from proxconnect import binarize
-from proxconnect.cli import document
+from proxconnect.cli.answer import plain
 from proxconnect.cli.bench import Options, measure
 from proxconnect.cli.bench.rivals import RIVALS, CannotRunError, Rival, Task
 from proxconnect.training.models.bireal import KEEP, BiRealNet
@@ -84,12 +84,12 @@ def test_inputs_by_keyword_are_for_torch_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", (engine(None),))
     bench = run(tmp_path, {"input": torch.randn(2, 4)})
     assert "positional" in bench["absent"]["Engine"]
-    assert document.plain(bench)["input_shapes"] == [[2, 4]]
+    assert plain(bench)["input_shapes"] == [[2, 4]]
 
 
 def test_answers_that_are_not_finite_are_null(tmp_path, monkeypatch):
     monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", ())
-    found = document.plain(run(tmp_path, torch.full((2, 4), torch.inf)))
+    found = plain(run(tmp_path, torch.full((2, 4), torch.inf)))
     assert found["largest_answer"] is None
     assert found["networks"][1]["largest_difference"] is None
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 import proxconnect
 from proxconnect._support.user_code import importable_folder
-from proxconnect.cli.bench.contest import FILES, FLOAT
+from proxconnect.cli.bench.benchmark import FILES, FLOAT
 from proxconnect.cli.examples import run
 from proxconnect.cli.networks import network
 from proxconnect.inspection.memory import own_peak

@@ -11,7 +11,7 @@ from rich.text import Text
 from proxconnect._support.text import shortened, some
 from proxconnect.cli.answer import table
 from proxconnect.cli.bench import rivals
-from proxconnect.cli.bench.contest import FLOAT, PACKED
+from proxconnect.cli.bench.benchmark import FLOAT, PACKED
 from proxconnect.cli.bench.layers import seconds_in_run
 from proxconnect.cli.bench.profile import Part
 from proxconnect.cli.examples import shown as shown_shapes

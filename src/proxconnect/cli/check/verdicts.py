@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proxconnect.cli.check.mending import Mended
-from proxconnect.cli.exits import Exit
+from proxconnect.cli.parser import Exit
 from proxconnect.theory.verdicts import words
 from proxconnect.theory.verdicts.decomposition import TOLERANCE, Verdict
 

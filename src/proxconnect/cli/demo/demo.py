@@ -25,7 +25,7 @@ from proxconnect._support import extras
 from proxconnect._support.atomic import replacing
 from proxconnect._support.processes import available_cores
 from proxconnect._support.termination import INTERRUPTED, TERMINATED, TerminatedError
-from proxconnect.cli import document
+from proxconnect.cli.answer import plain
 from proxconnect.cli.demo.experiment import ACTIVATIONS, RECIPES, Mode, Recipe, Run, Start, restore
 from proxconnect.cli.demo.shipping import Shipment, ship
 from proxconnect.inspection import plots
@@ -92,7 +92,7 @@ class Options:
         return rows
 
     def _row(self, run: Run, after: Row | None) -> Row:
-        configuration = document.plain({"data": self.data, "root": self.root, "run": run, "recipe": self.recipe})
+        configuration = plain({"data": self.data, "root": self.root, "run": run, "recipe": self.recipe})
         return Row({"run": str(run)}, configuration, "proxconnect.cli.demo.experiment:run_row", after, "start")
 
 
@@ -151,7 +151,7 @@ class _Session:
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write `content` to `path`, whole or not at all; NaN and infinity become null."""
-    text = json.dumps(document.plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 

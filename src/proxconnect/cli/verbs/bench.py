@@ -12,15 +12,14 @@ from rich.console import Console
 
 from proxconnect._support import extras
 from proxconnect._support.user_code import importable_folder
-from proxconnect.cli import document, packing
-from proxconnect.cli.answer import Answer, print_answer
+from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
 from proxconnect.cli.bench import MODES, Options, measure, peak_memory
-from proxconnect.cli.bench.contest import Say
+from proxconnect.cli.bench.benchmark import Say
 from proxconnect.cli.bench.tables import shown, title_of
+from proxconnect.cli.binarization import add_packing, packing_options
 from proxconnect.cli.examples import add_input
-from proxconnect.cli.exits import Exit
 from proxconnect.cli.networks import network
-from proxconnect.cli.parser import Parser, epilog, pair_name, picture, positive
+from proxconnect.cli.parser import Exit, Parser, epilog, pair_name, picture, positive
 from proxconnect.inspection import plots
 
 _ABOUT = """
@@ -63,7 +62,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "their products in an accumulator of 8 bits that wraps")  # fmt: skip
     add("--keep", nargs="*", metavar="NAME", help="layers that stay float, globs, `edges` among them; alone: none; "
         "default: edges, and the network's own")  # fmt: skip
-    packing.add_to(command)
+    add_packing(command)
     add = command.add_argument_group("what is measured").add_argument
     add_input(add)
     add("--batch", nargs="+", type=positive, default=[1, 8], metavar="N", help="for throughput; default: 1 8")
@@ -74,7 +73,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add = command.add_argument_group("what is shown").add_argument
     add("--profile", action="store_true", help="where the packed network's time goes, module by module")
     add("--plot", type=picture, metavar="FILE", help="draw the latencies as .png or .svg")
-    add("--json", action="store_true", help=document.HELP)
+    add("--json", action="store_true", help=JSON_HELP)
     command.set_defaults(run=lambda parsed: print_answer(parsed, _bench))
 
 
@@ -111,7 +110,7 @@ def _measured(parsed: argparse.Namespace, say: Say) -> dict[str, Any]:
         raise ValueError(f"give the shape of what {parsed.model} takes with --input, as --input 1 3 224 224, or the "
                          "callable an attribute `example`")  # fmt: skip
     options = Options(
-        weights=parsed.weights, mode=parsed.mode, packing=packing.options(parsed),
+        weights=parsed.weights, mode=parsed.mode, packing=packing_options(parsed),
         keep=tuple(subject.keep if parsed.keep is None else parsed.keep) or None, rounds=parsed.rounds,
         threads=parsed.threads or torch.get_num_threads(), batches=tuple(dict.fromkeys(parsed.batch)),
         prompt=parsed.prompt, tokens=parsed.tokens,

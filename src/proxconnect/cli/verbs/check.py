@@ -5,13 +5,11 @@ from contextlib import nullcontext
 
 from proxconnect._support import extras
 from proxconnect._support.user_code import importable_folder
-from proxconnect.cli import document
-from proxconnect.cli.answer import Answer, print_answer
+from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
 from proxconnect.cli.check.mending import Mended, mend
 from proxconnect.cli.check.subject import named, subject
 from proxconnect.cli.check.verdicts import as_json, deciding, shown, status
-from proxconnect.cli.exits import Exit
-from proxconnect.cli.parser import Parser, epilog, number, picture
+from proxconnect.cli.parser import Exit, Parser, epilog, number, picture
 from proxconnect.inspection import plots
 from proxconnect.pairs import PAIRS
 from proxconnect.pairs.catalogue import SURROGATES
@@ -57,7 +55,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--domain", nargs=2, type=number, metavar=("LOW", "HIGH"), help="of x, plain decimals; default: -1000 1000")
     add("--all", action="store_true", help="the table of the catalogue beside it, or alone")
     add("--plot", type=picture, metavar="FILE", help="draw the deciding verdict as .png or .svg")
-    add("--json", action="store_true", help=document.HELP)
+    add("--json", action="store_true", help=JSON_HELP)
     command.set_defaults(run=lambda parsed: print_answer(parsed, _check))
 
 

@@ -5,9 +5,8 @@ import re
 from typing import Any
 
 from proxconnect._support import extras
-from proxconnect.cli.exits import Exit
 from proxconnect.cli.networks import LANGUAGE_MODELS
-from proxconnect.cli.parser import Parser, complain, epilog
+from proxconnect.cli.parser import Exit, Parser, complain, epilog
 from proxconnect.cli.verbs.train import VERBS
 from proxconnect.pairs import PAIRS
 from proxconnect.pairs.catalogue import SURROGATES

@@ -7,9 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from proxconnect._support.extras import MissingExtraError
-from proxconnect.cli import document
-from proxconnect.cli.exits import Exit
-from proxconnect.cli.parser import Parser, accumulator, complain, epilog, pair_name, positive
+from proxconnect.cli.answer import JSON_HELP, keeping_stdout, print_document
+from proxconnect.cli.parser import Exit, Parser, accumulator, complain, epilog, pair_name, positive
 
 _ABOUT = """
 fashion-mnist trains ResNet-20 (stem stride 2, 14 x 14) for 6 epochs a run; an
@@ -59,7 +58,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add = command.add_argument_group("how and where").add_argument
     add("--workers", type=positive, metavar="N", help="processes, of one thread each; default: one a core, at most 8")
     add("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: runs/demo")
-    add("--json", action="store_true", help=document.HELP)
+    add("--json", action="store_true", help=JSON_HELP)
     command.set_defaults(run=_run)
 
 
@@ -76,12 +75,12 @@ def _run(parsed: argparse.Namespace) -> int:
         return complain(ValueError("--accumulator is of mode BWAA: add that to --modes"), Exit.MISUSE)
     options = Options(**given)
     try:
-        with document.alone(parsed):
+        with keeping_stdout(parsed):
             code = demo(options, Console(stderr=parsed.json))
     except (DatasetError, MissingExtraError, OSError) as error:
         return complain(error, Exit.MISUSE)
     except (FreshProcessError, RunError) as error:
         return complain(error, Exit.NO)
     if parsed.json and code in (Exit.DONE, Exit.NO):
-        document.write(json.loads((options.out / "results.json").read_text()))
+        print_document(json.loads((options.out / "results.json").read_text()))
     return code

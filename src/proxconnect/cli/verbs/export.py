@@ -11,12 +11,10 @@ import proxconnect
 from proxconnect._support import extras
 from proxconnect._support.example import tensors_in
 from proxconnect._support.user_code import importable_folder
-from proxconnect.cli import document
-from proxconnect.cli.answer import Answer, print_answer
+from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
 from proxconnect.cli.examples import add_input, difference, require_runs, run
-from proxconnect.cli.exits import Exit
 from proxconnect.cli.networks import network
-from proxconnect.cli.parser import Parser, epilog
+from proxconnect.cli.parser import Exit, Parser, epilog
 from proxconnect.deploy.hardening import BinaryInputsWarning
 from proxconnect.export.formats import FORMATS
 
@@ -59,7 +57,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--to", required=True, choices=FORMATS, help="the format")
     add("-o", "--out", type=Path, required=True, metavar="FILE", help="the file to write")
     add_input(add)
-    add("--json", action="store_true", help=document.HELP)
+    add("--json", action="store_true", help=JSON_HELP)
     command.set_defaults(run=lambda parsed: print_answer(parsed, _export))
 
 

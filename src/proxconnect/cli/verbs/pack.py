@@ -9,13 +9,12 @@ import torch
 
 import proxconnect
 from proxconnect._support.user_code import importable_folder
-from proxconnect.cli import binarization, document, packing
-from proxconnect.cli.answer import Answer, print_answer
+from proxconnect.cli import binarization
+from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
 from proxconnect.cli.bench.profile import by_kind, profile
 from proxconnect.cli.examples import require_runs
-from proxconnect.cli.exits import Exit
 from proxconnect.cli.networks import network
-from proxconnect.cli.parser import Parser, complain, epilog, positive
+from proxconnect.cli.parser import Exit, Parser, complain, epilog, positive
 from proxconnect.deploy.checkpoints import read
 
 _ABOUT = """
@@ -57,9 +56,9 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("-o", "--out", type=Path, required=True, metavar="FILE", help="the file to write, as net.safetensors")
     add("--example", nargs="*", type=positive, action="append", metavar="N", help="prove that the packed network "
         "answers as the binary one, on an input of this shape, again for a second one; alone: its own")  # fmt: skip
-    add("--json", action="store_true", help=document.HELP)
+    add("--json", action="store_true", help=JSON_HELP)
     binarization.add_to(command)
-    packing.add_to(command)
+    binarization.add_packing(command)
     command.set_defaults(run=_run)
 
 
@@ -86,7 +85,7 @@ def _pack(parsed: argparse.Namespace) -> Answer:
         with torch.no_grad():
             require_runs(subject.title, binary, example)
         proof = example
-    packed = proxconnect.pack(binary, **packing.options(parsed), example=proof)
+    packed = proxconnect.pack(binary, **binarization.packing_options(parsed), example=proof)
     proxconnect.save(packed, parsed.out)
     with torch.inference_mode():
         seconds = {} if example is None else by_kind(profile(packed, example, rounds=5))

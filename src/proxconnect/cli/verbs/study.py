@@ -9,10 +9,8 @@ from rich.console import Console
 from proxconnect._support import extras
 from proxconnect._support.processes import available_cores
 from proxconnect._support.user_code import importable_folder
-from proxconnect.cli import document
-from proxconnect.cli.answer import Answer, print_answer
-from proxconnect.cli.exits import Exit
-from proxconnect.cli.parser import Parser, epilog, positive
+from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
+from proxconnect.cli.parser import Exit, Parser, epilog, positive
 
 if TYPE_CHECKING:
     from proxconnect.training.study.study import OpenWorkers
@@ -50,7 +48,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     add = command.add_argument
     add("grid", type=Path, metavar="GRID.yaml", help="the grid file")
-    add("--json", action="store_true", help=document.HELP)
+    add("--json", action="store_true", help=JSON_HELP)
     group = command.add_argument_group("instead of running rows")
     instead = group.add_mutually_exclusive_group().add_argument
     instead("--list", action="store_true", help="print the rows and how far each is")

@@ -8,9 +8,8 @@ from rich.console import Console
 
 from proxconnect._support.extras import MissingExtraError, require
 from proxconnect._support.termination import TerminatedError
-from proxconnect.cli import document
-from proxconnect.cli.exits import Exit
-from proxconnect.cli.parser import Parser, complain, epilog
+from proxconnect.cli.answer import keeping_stdout, print_document
+from proxconnect.cli.parser import Exit, Parser, complain, epilog
 
 VERBS = {
     "fit": "train a network from a recipe",
@@ -80,7 +79,7 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
     parsed = argparse.Namespace(json="--json" in arguments)
     others = [word for word in arguments if word != "--json"]
     try:
-        with document.alone(parsed):
+        with keeping_stdout(parsed):
             outcome = commands.run(verb, others, Console(stderr=parsed.json), manual(verb))
     except (UsageError, CheckpointError, MissingExtraError) as error:
         return complain(error, Exit.MISUSE)
@@ -89,5 +88,5 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
     except TerminatedError as stop:
         return complain(stop, stop.code) if str(stop) else stop.code
     if parsed.json and outcome is not None:
-        document.write(outcome.plain())
+        print_document(outcome.plain())
     return Exit.DONE
