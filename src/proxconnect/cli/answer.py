@@ -16,6 +16,7 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from proxconnect import ProofError
 from proxconnect._support.extras import MissingExtraError
 from proxconnect.cli.parser import Exit, complain
 
@@ -43,6 +44,8 @@ def print_answer(parsed: argparse.Namespace, find: Callable[[argparse.Namespace]
             answer = find(parsed)
     except (ValueError, TypeError, OSError, MissingExtraError) as error:
         return complain(error, Exit.MISUSE)
+    except ProofError as error:
+        return complain(error, Exit.NO)
     if parsed.json:
         print_document(answer.document)
         return answer.status

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -32,10 +33,7 @@ def require_room(title: str, model: nn.Module, prompt: int, tokens: int) -> None
 
 
 def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, rounds: int) -> dict[str, Any]:
-    """Time how fast each form of one network writes after the same prompt, greedily, one text at a time.
-
-    Returns `generation` of `proxconnect bench --json`. Speedups are over the first form, round by round.
-    """
+    """Return `generation` of `bench --json`; speedups are over the first form, round by round."""
     ids = _prompt(next(iter(models.values())), prompt)
     works = {name: partial(_write, model, ids, tokens) for name, model in models.items()}
     for work in works.values():
@@ -57,29 +55,16 @@ def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, roun
     return {"prompt": prompt, "tokens": tokens, "writers": writers}
 
 
-class _Stopwatch:
-    """The moments at which tokens come, as a streamer of `generate`."""
-
-    def __init__(self) -> None:
-        self.moments: list[float] = []
-
-    def put(self, tokens: Tensor) -> None:
-        """Note the moment; called with the prompt, then with each new token."""
-        self.moments.append(perf_counter())
-
-    def end(self) -> None:
-        """Do nothing after the last token."""
-
-
 def _write(model: Any, ids: Tensor, tokens: int) -> tuple[float, float]:
     """Return the seconds until the first new token, and those from there to the last one."""
-    watch = _Stopwatch()
+    moments: list[float] = []  # of the prompt, then of each new token
+    streamer = SimpleNamespace(put=lambda _: moments.append(perf_counter()), end=lambda: None)
     start = perf_counter()
     model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, num_beams=1,
-        use_cache=True, eos_token_id=None, streamer=watch,
+        use_cache=True, eos_token_id=None, streamer=streamer,
     )  # fmt: skip
-    _, first, *rest = watch.moments
+    _, first, *rest = moments
     assert len(rest) == tokens - 1
     return first - start, rest[-1] - first
 

@@ -37,11 +37,7 @@ def units(floats: nn.Module, packed: nn.Module) -> list[Unit]:
 
 
 def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int) -> list[dict[str, Any]]:
-    """Time both forms of every unit on the input that the packed network gives it.
-
-    Returns the rows of `layers` in `proxconnect bench --json`. If other code takes the weight of a layer, its `calls`
-    are 0 and its spreads None.
-    """
+    """Return `layers` of `bench --json`. If other code takes the weight of a layer, it has 0 calls and no spreads."""
     found = units(floats, packed)
     calls = _captured(packed, [unit.packed_form for unit in found], example)
     macs = count(floats, example).macs

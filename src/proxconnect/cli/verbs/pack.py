@@ -14,7 +14,7 @@ from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
 from proxconnect.cli.bench.profile import by_kind, profile
 from proxconnect.cli.examples import require_runs
 from proxconnect.cli.networks import network
-from proxconnect.cli.parser import Exit, Parser, complain, epilog, positive
+from proxconnect.cli.parser import Exit, Parser, epilog, positive
 from proxconnect.deploy.checkpoints import read
 
 _ABOUT = """
@@ -59,14 +59,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--json", action="store_true", help=JSON_HELP)
     binarization.add_to(command)
     binarization.add_packing(command)
-    command.set_defaults(run=_run)
-
-
-def _run(parsed: argparse.Namespace) -> int:
-    try:
-        return print_answer(parsed, _pack)
-    except proxconnect.ProofError as error:
-        return complain(error, Exit.NO)
+    command.set_defaults(run=lambda parsed: print_answer(parsed, _pack))
 
 
 @importable_folder()

@@ -1,8 +1,8 @@
 """`proxconnect study`: a grid of training runs, its ledger, and the results."""
 
 import argparse
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -11,10 +11,6 @@ from proxconnect._support.processes import available_cores
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
 from proxconnect.cli.parser import Exit, Parser, epilog, positive
-
-if TYPE_CHECKING:
-    from proxconnect.training.study.study import OpenWorkers
-
 
 _EXAMPLES = """
 proxconnect study studies/fashion-mnist/core.yaml --list
@@ -95,6 +91,8 @@ def _study(parsed: argparse.Namespace) -> Answer:
         extras.require(package, "train")
     from proxconnect.training.study import results
     from proxconnect.training.study.choosing import choose
+    from proxconnect.training.study.local import Processes
+    from proxconnect.training.study.on_ray import RayCluster
     from proxconnect.training.study.study import Study, list_rows, record, run, write_results
     from proxconnect.training.study.verification import verify
 
@@ -108,11 +106,14 @@ def _study(parsed: argparse.Namespace) -> Answer:
     if parsed.choose:
         path = parsed.output or study.grid.path.with_name("tuned.yaml")
         return Answer({"file": path, **choose(study, parsed.choose, parsed.by, path, console)}, ())
+    name, address = parsed.on
+    local = partial(Processes, parsed.workers or max(1, available_cores() // parsed.threads))
+    workers = partial(RayCluster, address, parsed.threads) if name == "ray" else local
     if parsed.verify:
-        found = verify(study, parsed.verify, _workers(parsed), parsed.threads, console)
+        found = verify(study, parsed.verify, workers, parsed.threads, console)
         rows = [record(row) | {"agrees": agrees, "reason": reason} for row, (agrees, reason) in found.items()]
         return Answer({"rows": rows}, (), Exit.DONE if all(row["agrees"] for row in rows) else Exit.NO)
-    failures = run(study, _workers(parsed), parsed.threads, parsed.limit, console)
+    failures = run(study, workers, parsed.threads, parsed.limit, console)
     entries = study.entries()
     done = {entry.key for entry in entries}
     figures = {
@@ -122,13 +123,3 @@ def _study(parsed: argparse.Namespace) -> Answer:
         **results.figures(entries, study.grid),
     }
     return Answer(figures, (), Exit.NO if failures else Exit.DONE)
-
-
-def _workers(parsed: argparse.Namespace) -> "OpenWorkers":
-    from proxconnect.training.study.local import Processes
-    from proxconnect.training.study.on_ray import RayCluster
-
-    name, address = parsed.on
-    if name == "ray":
-        return lambda: RayCluster(address, parsed.threads)
-    return lambda: Processes(parsed.workers or max(1, available_cores() // parsed.threads))

@@ -23,7 +23,9 @@ def floats(task: "Task") -> "Run":
 
 def int8(task: "Task") -> "Run":
     """Run the network in 8 bits; convolutional ones with fixed ranges of activations."""
-    return _run(task.static_int8_file if task.is_convolutional else task.dynamic_int8_file, task)
+    if task.is_convolutional:
+        return _run(task.static_int8_file, task)
+    return _run(write_dynamic_int8(task.onnx_file, task.folder / "dynamic.onnx"), task)
 
 
 def _run(file: Path, task: "Task") -> "Run":

@@ -48,11 +48,6 @@ class Task:
         """The network in 8 bits, the ranges of its activations those that the inputs give."""
         return onnx_runtime.write_static_int8(self.onnx_file, self.inputs, self.folder / "static.onnx")
 
-    @cached_property
-    def dynamic_int8_file(self) -> Path:
-        """The network with linear layers in 8 bits, which find the ranges of their inputs in each run."""
-        return onnx_runtime.write_dynamic_int8(self.onnx_file, self.folder / "dynamic.onnx")
-
 
 @dataclass(frozen=True)
 class Rival:
