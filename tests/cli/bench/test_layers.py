@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from proxconnect import binarize, pack
-from proxconnect.cli.bench import layers
+from proxconnect.cli.bench import profile
 from proxconnect.deploy.packed import PackedLayer
 
 
@@ -39,7 +39,7 @@ def nets():
 
 def test_the_units_cover_every_binary_layer_once(nets):
     model, packed, _ = nets
-    units = layers.units(model, packed)
+    units = profile.units(model, packed)
     covered = [name for unit in units for name in unit.members]
     assert sorted(covered) == sorted(n for n, m in packed.named_modules() if isinstance(m, PackedLayer))
     assert [unit.name for unit in units] == ["twice", "taken", "attention"]
@@ -54,13 +54,13 @@ def test_each_form_gets_the_input_of_the_packed_network(nets, monkeypatch):
         seen.append([work() for work in works.values()])
         return dict.fromkeys(works, (1.0,) * rounds)
 
-    monkeypatch.setattr(layers, "interleaved", interleaved)
+    monkeypatch.setattr(profile, "interleaved", interleaved)
     with torch.inference_mode():
-        found = layers.time_layers(model, packed, example, rounds=2)
+        found = profile.time_layers(model, packed, example, rounds=2)
         x = packed.first(example)
         assert torch.equal(seen[0][0], model.twice(x))
         assert torch.equal(seen[0][1], packed.twice(x))
     assert [(layer["calls"], layer["packed_seconds"] is None) for layer in found] == [(2, False), (0, True), (1, False)]
-    assert [layers.seconds_in_run(layer) for layer in found] == [(2.0, 2.0), (0.0, 0.0), (1.0, 1.0)]
+    assert [profile.seconds_in_run(layer) for layer in found] == [(2.0, 2.0), (0.0, 0.0), (1.0, 1.0)]
     assert found[0]["macs"] == 2 * 10 * 36
     assert found[2]["macs"] == 10 * 4 * 36 + 2 * 2 * 2 * 5 * 5 * 3

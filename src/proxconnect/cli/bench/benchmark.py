@@ -15,8 +15,7 @@ from torch import Tensor, nn
 import proxconnect
 from proxconnect._support.example import arguments, tensors_in
 from proxconnect.cli.bench import generation, rivals
-from proxconnect.cli.bench.layers import time_layers
-from proxconnect.cli.bench.profile import binary_share, profile
+from proxconnect.cli.bench.profile import binary_share, profile, time_layers
 from proxconnect.cli.bench.rivals import CannotRunError, Task
 from proxconnect.cli.bench.timing import Spread, Work, interleaved, quotients, threads
 from proxconnect.cli.binarization import make_binary

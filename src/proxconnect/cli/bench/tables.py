@@ -12,8 +12,7 @@ from proxconnect._support.text import shortened, some
 from proxconnect.cli.answer import table
 from proxconnect.cli.bench import rivals
 from proxconnect.cli.bench.benchmark import FLOAT, PACKED
-from proxconnect.cli.bench.layers import seconds_in_run
-from proxconnect.cli.bench.profile import Part
+from proxconnect.cli.bench.profile import Part, seconds_in_run
 from proxconnect.cli.examples import shown as shown_shapes
 from proxconnect.inspection.table import short
 

@@ -1,1 +1,1 @@
-"""The parts of `proxconnect check`: the pair asked about, the verdicts on it, and the mended pair."""
+"""The parts of `proxconnect check`: the pair asked about, its mended form, and the verdicts as text and JSON."""

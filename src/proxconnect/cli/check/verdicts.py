@@ -12,7 +12,7 @@ from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
-from proxconnect.cli.check.mending import Mended
+from proxconnect.cli.check.subject import Mended
 from proxconnect.cli.parser import Exit
 from proxconnect.theory.verdicts import words
 from proxconnect.theory.verdicts.decomposition import TOLERANCE, Verdict

@@ -26,8 +26,7 @@ from proxconnect._support.atomic import replacing
 from proxconnect._support.processes import available_cores
 from proxconnect._support.termination import INTERRUPTED, TERMINATED, TerminatedError
 from proxconnect.cli.answer import plain
-from proxconnect.cli.demo.experiment import ACTIVATIONS, RECIPES, Mode, Recipe, Run, Start, restore
-from proxconnect.cli.demo.shipping import Shipment, ship
+from proxconnect.cli.demo.experiment import ACTIVATIONS, Mode, Run, RunError, Shipment, Start, recipe_of, restore, ship
 from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data
@@ -48,10 +47,6 @@ COLUMNS = tuple((mode, start) for mode in ("BW", "BWA", "BWAA") for start in ("E
 """Mode and start of each column, left out if it has no runs."""
 
 
-class RunError(RuntimeError):
-    """A run failed, or its process died; the message says how."""
-
-
 @dataclass(frozen=True)
 class Options:
     """The runs to make. None means the default: the epochs of the recipe, `SEEDS`, a worker for each core."""
@@ -66,12 +61,6 @@ class Options:
     epochs: int | None = None
     workers: int | None = None
     out: Path = Path("runs/demo")
-
-    @property
-    def recipe(self) -> Recipe:
-        """The hyperparameters."""
-        usual = RECIPES[self.data]
-        return usual if self.epochs is None else dataclasses.replace(usual, epochs=self.epochs)
 
     @property
     def binary_pairs(self) -> list[str]:
@@ -92,7 +81,8 @@ class Options:
         return rows
 
     def _row(self, run: Run, after: Row | None) -> Row:
-        configuration = plain({"data": self.data, "root": self.root, "run": run, "recipe": self.recipe})
+        recipe = recipe_of(self.data, self.epochs)
+        configuration = plain({"data": self.data, "root": self.root, "run": run, "recipe": recipe})
         return Row({"run": str(run)}, configuration, "proxconnect.cli.demo.experiment:run_row", after, "start")
 
 
@@ -132,7 +122,7 @@ class _Session:
     def write(self, complete: bool) -> None:
         """Write results.json: accuracies in [0, 1], losses in nats (None if not finite), seconds, bytes."""
         versions = {"proxconnect": __version__, "torch": torch.__version__, "python": platform.python_version()}
-        runs = []
+        options, runs = self.options, []
         for run, entry in self.done.items():
             accuracy, seconds, curve = (entry.measured[name] for name in ("accuracy", "seconds", "curve"))
             measured = {"accuracy": accuracy["reestimated"], "accuracy_before_reestimation": accuracy["hard"]}
@@ -140,7 +130,7 @@ class _Session:
         content = {
             "complete": complete,
             "seconds": time.perf_counter() - self.began,
-            "arguments": dataclasses.asdict(self.options) | {"recipe": self.options.recipe},
+            "arguments": dataclasses.asdict(options) | {"recipe": recipe_of(options.data, options.epochs)},
             "activations": ACTIVATIONS,
             "versions": versions,
             "runs": runs,

@@ -6,8 +6,7 @@ from contextlib import nullcontext
 from proxconnect._support import extras
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
-from proxconnect.cli.check.mending import Mended, mend
-from proxconnect.cli.check.subject import named, subject
+from proxconnect.cli.check.subject import Mended, mend, named, subject
 from proxconnect.cli.check.verdicts import as_json, deciding, shown, status
 from proxconnect.cli.parser import Exit, Parser, epilog, number, picture
 from proxconnect.inspection import plots

@@ -63,8 +63,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from proxconnect.cli.demo.demo import Options, RunError, demo
-    from proxconnect.cli.demo.shipping import FreshProcessError
+    from proxconnect.cli.demo.demo import Options, demo
+    from proxconnect.cli.demo.experiment import RunError
     from proxconnect.training.data import DatasetError
 
     given = {name: getattr(parsed, name) for name in Options.__dataclass_fields__ if getattr(parsed, name) is not None}
@@ -79,7 +79,7 @@ def _run(parsed: argparse.Namespace) -> int:
             code = demo(options, Console(stderr=parsed.json))
     except (DatasetError, MissingExtraError, OSError) as error:
         return complain(error, Exit.MISUSE)
-    except (FreshProcessError, RunError) as error:
+    except RunError as error:
         return complain(error, Exit.NO)
     if parsed.json and code in (Exit.DONE, Exit.NO):
         print_document(json.loads((options.out / "results.json").read_text()))
