@@ -37,8 +37,6 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 ACTIVATIONS = "poly"
 """The pair of the inputs; hard it is the sign, as every pair."""
 
-ACCUMULATOR = Accumulator(bits=8, overflow="wrap")
-
 
 @dataclass(frozen=True)
 class Options:
@@ -78,7 +76,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
         require_runs(title, model, example)
     binary = make_binary(
         copy.deepcopy(model), options.weights, None if options.mode == "BW" else ACTIVATIONS, keep=options.keep,
-        accumulator=ACCUMULATOR if options.mode == "BWAA" else None, example=example,
+        accumulator=Accumulator(bits=8, overflow="wrap") if options.mode == "BWAA" else None, example=example,
     ).eval()  # fmt: skip
     small = proxconnect.pack(binary, **options.packing)
     torch.save(model.state_dict(), folder / FILES[FLOAT])

@@ -76,10 +76,7 @@ def _without_memory(build: Callable[[], nn.Module]) -> nn.Module | None:
 
 
 class _EmptyOnMeta(TorchFunctionMode):
-    """Put tensors that are made without values, as the weights of torch's layers, on the meta device.
-
-    Tensors that are made with values, as frequencies of positions, keep them.
-    """
+    """Put tensors made without values, as weights, on the meta device; others, as frequencies of positions, stay."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})

@@ -17,9 +17,6 @@ from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.packed import PackedLayer
 from proxconnect.inspection.macs import count
 
-_TURN = 0.002
-"""Seconds of a turn: many calls of a small layer, one of a large one."""
-
 
 @dataclass(frozen=True)
 class Part:
@@ -31,9 +28,8 @@ class Part:
     is_binary: bool
     """Whether it multiplies by binary weights; what is fused into the product counts too."""
     calls: int
-    """Its calls in a run of the model."""
     seconds: Spread
-    """Seconds of all its calls in a run."""
+    """Of all its calls in a run."""
 
 
 def profile(model: nn.Module, example: Any, rounds: int) -> tuple[Part, ...]:
@@ -214,7 +210,7 @@ def _times(unit: Unit, call: _Call | None, macs: int, rounds: int) -> dict[str, 
             "float": lambda: unit.float_form(*call.args, **call.kwargs),
             "packed": lambda: unit.packed_form(*call.args, **call.kwargs),
         }
-        floats, packed = interleaved(works, rounds, _TURN).values()
+        floats, packed = interleaved(works, rounds, turn=0.002).values()  # many calls if it is small
         spreads = [Spread.of(seconds) for seconds in (floats, packed, quotients(floats, packed))]
     specs = [layer.spec for layer in unit.members.values()]
     return {

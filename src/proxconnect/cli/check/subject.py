@@ -45,10 +45,7 @@ class Subject:
         return self.forward.sharpness if isinstance(self.forward, Pair | Heuristic) else None
 
     def mus(self, asked: Sequence[float] = ()) -> tuple[float | None, ...]:
-        """Return the μ asked for, or a few from soft to sharp, only None if nothing depends on μ.
-
-        Raises ValueError for a callable and a μ.
-        """
+        """Return the μ asked for, else a few; only None if nothing depends on μ. ValueError for a μ of a callable."""
         if asked and not isinstance(self.forward, Pair | Heuristic):
             raise ValueError("--mu is for a Pair or a Heuristic: a callable has its sharpness in itself")
         if self.sharpness is None:

@@ -1,8 +1,4 @@
-"""The demo: float and binary networks by several pairs on real data, a table, pictures, and a file that is proved.
-
-It is a small study in a temporary folder. Every run has the same hyperparameters (`experiment.RECIPES`), whatever its
-pair; none is tuned for one.
-"""
+"""The demo: a small study of float and binary networks in a temporary folder, with a table, pictures and a proof."""
 
 import dataclasses
 import json
@@ -42,9 +38,6 @@ PAIRS = ("bc", "pc", "bnn", "bnn+", "bnn++")
 EIGHT_BITS = Accumulator(bits=8, overflow="wrap")
 
 SEEDS = {"digits": 3, "fashion-mnist": 1}
-
-COLUMNS = tuple((mode, start) for mode in ("BW", "BWA", "BWAA") for start in ("E2E", "FT"))
-"""Mode and start of each column, left out if it has no runs."""
 
 
 @dataclass(frozen=True)
@@ -177,10 +170,8 @@ def demo(options: Options, console: Console) -> int:
             console.print(table(session.done, options.binary_pairs), highlight=False)
             _draw(session)
             code = _ship(session)
-        except KeyboardInterrupt:
-            return _stopped(session, INTERRUPTED)
-        except TerminatedError:
-            return _stopped(session, TERMINATED)
+        except (KeyboardInterrupt, TerminatedError) as stop:
+            return _stopped(session, TERMINATED if isinstance(stop, TerminatedError) else INTERRUPTED)
         session.write(complete=True)
     took = time.perf_counter() - session.began
     console.print(f"Wrote {', '.join(session.written)} in {options.out} ({took:.0f} s)")
@@ -238,7 +229,8 @@ def _stopped(session: _Session, status: int) -> int:
 def table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
     """Return accuracies with re-estimated batch norm, in the line below without, and those of the float network."""
     seeds = len({run.seed for run in done})
-    columns = [column for column in COLUMNS if any((run.mode, run.start) == column for run in done)]
+    kinds = {(run.mode, run.start) for run in done}
+    columns = [(mode, start) for mode in ("BW", "BWA", "BWAA") for start in ("E2E", "FT") if (mode, start) in kinds]
     # One image of a small test set is more than a second decimal, which six columns have no room for.
     decimals = 1 if len(columns) > 4 else 2
     title = f"Test accuracy of the hard network in %, {'1 seed' if seeds == 1 else f'mean ± sd of {seeds} seeds'}"

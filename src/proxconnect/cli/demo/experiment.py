@@ -31,7 +31,6 @@ from proxconnect.training.study.workplace import CHECKPOINT
 
 Mode = Literal["float", "BW", "BWA", "BWAA"]
 Start = Literal["E2E", "FT"]
-State = dict[str, Tensor]
 
 ACTIVATIONS = "poly"
 """The pair of binary activations in BWA and BWAA: hard in the forward pass already, so no schedule moves it."""
@@ -40,9 +39,6 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "digits": small_cnn,
     "fashion-mnist": partial(bireal_resnet20, in_channels=1, stem_stride=2),
 }
-
-_ROUNDS = 51
-"""Of the timing of one image."""
 
 
 class RunError(RuntimeError):
@@ -122,7 +118,7 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
     return {"accuracy": accuracy, "curve": outcome.epochs, "seconds": outcome.seconds}
 
 
-def build(run: Run, data: str, initial: State | None = None) -> nn.Module:
+def build(run: Run, data: str, initial: dict[str, Tensor] | None = None) -> nn.Module:
     """Return the network of `run`, initialised by its seed or with the float weights `initial`."""
     torch.manual_seed(run.seed)
     model = ARCHITECTURES[data]()
@@ -142,7 +138,7 @@ def restore(run: Run, data: str, checkpoint: Path) -> nn.Module:
 
 
 def train(
-    run: Run, recipe: Recipe, dataset: Dataset, initial: State | None = None,
+    run: Run, recipe: Recipe, dataset: Dataset, initial: dict[str, Tensor] | None = None,
     on_epoch: Callable[[int], None] = lambda _: None,
 ) -> Outcome:  # fmt: skip
     """Train `run` and measure it. Calls `on_epoch` with the number of epochs that are done."""
@@ -264,7 +260,7 @@ def ship(run: Run, model: nn.Module, dataset: Dataset, root: Path | None, path: 
     image = dataset.test_images[:1]
     works = {"float": lambda: float_model(image), "packed": lambda: small(image)}
     with threads(1), torch.inference_mode():  # several threads only wait in networks so small
-        times = interleaved(works, _ROUNDS, turn=0.002)
+        times = interleaved(works, rounds=51, turn=0.002)
     return Shipment(
         run=run,
         float_file=len(save(float_model.state_dict())),

@@ -48,10 +48,7 @@ def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> Pa
 def write_static_int8(
     source: Path, inputs: tuple[Tensor, ...], file: Path, spared: Callable[[Tensor], bool] | None = None
 ) -> Path:
-    """Quantise weights by channel, and activations by their ranges on `inputs` (QDQ).
-
-    Convolutions whose weights are `spared` stay float, and with `spared` sums do too.
-    """
+    """Quantise weights by channel, and activations by their ranges on `inputs`; `spared` convolutions stay float."""
     import onnxruntime
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -65,7 +62,7 @@ def write_static_int8(
             folded, file, calibration, quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             nodes_to_exclude=[] if spared is None else _convolutions(folded, spared),
-            op_types_to_quantize=None if spared is None else ["Conv", "MatMul", "Gemm"],
+            op_types_to_quantize=None if spared is None else ["Conv", "MatMul", "Gemm"],  # sums stay float too
         )  # fmt: skip
     return file
 

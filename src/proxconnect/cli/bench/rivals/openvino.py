@@ -1,8 +1,6 @@
 """OpenVINO: the float network, the 8-bit one of ONNX Runtime, and both with `BinaryConvolution`.
 
-For binary weights and inputs, OpenVINO converts a float network whose weights are ±α. Its convolutions are then
-replaced: they quantise the input to one bit, and multiply the product by α. OpenVINO's compiler fuses the batch norms
-and sums that follow.
+For the last, it converts a float network with weights ±α, whose convolutions are then replaced.
 """
 
 import copy
