@@ -53,7 +53,8 @@ def test_the_prompt_runs_once_and_then_every_token_alone():
 
 def test_no_token_ends_the_text():
     model = llama()
-    first = written(model, generation._prompt(model, 6))[6]
+    prompt = torch.randint(model.config.vocab_size, (1, 6), generator=torch.Generator().manual_seed(0))
+    first = written(model, prompt)[6]
     model.generation_config.eos_token_id = first
     generation.time_writing({"float": model}, prompt=6, tokens=4, rounds=1)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,14 +34,15 @@ def require_room(title: str, model: nn.Module, prompt: int, tokens: int) -> None
 
 def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, rounds: int) -> dict[str, Any]:
     """Return `generation` of `bench --json`; speedups are over the first form, round by round."""
-    ids = _prompt(next(iter(models.values())), prompt)
+    reference, model = next(iter(models.items()))
+    words = cast(Any, model).get_input_embeddings().num_embeddings
+    ids = torch.randint(words, (1, prompt), generator=torch.Generator().manual_seed(0))  # the same each time
     works = {name: partial(_write, model, ids, tokens) for name, model in models.items()}
     for work in works.values():
         work()
     taken = in_turn(works, rounds)
     firsts = {name: [first for first, _ in several] for name, several in taken.items()}
     steps = {name: [rest / (tokens - 1) for _, rest in several] for name, several in taken.items()}
-    reference = next(iter(models))
     writers = [
         {
             "name": name,
@@ -67,9 +68,3 @@ def _write(model: Any, ids: Tensor, tokens: int) -> tuple[float, float]:
     _, first, *rest = moments
     assert len(rest) == tokens - 1
     return first - start, rest[-1] - first
-
-
-def _prompt(model: Any, tokens: int) -> Tensor:
-    """Draw tokens (1, tokens), the same each time."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(model.get_input_embeddings().num_embeddings, (1, tokens), generator=generator)

@@ -1,6 +1,6 @@
 """Where the time of a network goes: by modules and fused operations, and by binary layers, float beside packed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -58,9 +58,8 @@ def by_kind(parts: Iterable[Part]) -> dict[str, float]:
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
 
-def binary_share(parts: Iterable[Part]) -> float:
+def binary_share(parts: Sequence[Part]) -> float:
     """Return the share of the time in products by binary weights; 0 without any time."""
-    parts = list(parts)
     whole = sum(part.seconds.median for part in parts)
     return sum(part.seconds.median for part in parts if part.is_binary) / whole if whole else 0.0
 
