@@ -89,5 +89,5 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
     except TerminatedError as stop:
         return complain(stop, stop.code) if str(stop) else stop.code
     if parsed.json and outcome is not None:
-        document.write(outcome.plain())
+        document.write(outcome)
     return Exit.DONE
