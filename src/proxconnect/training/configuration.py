@@ -21,11 +21,6 @@ from proxconnect.training.health import Health
 from proxconnect.training.module import Training
 from proxconnect.training.parser import Formatter, TrainingParser, complaining
 
-SHOWN = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"}
-"""The values in the progress bar, by names short enough for 80 columns; a later "loss" replaces an earlier one."""
-
-Arguments = Sequence[str] | Mapping[str, Any]
-
 
 class Configured(LightningCLI):
     """A `trainer`, a `model` (`Training`) and a `datamodule`, built from options; nothing runs.
@@ -37,7 +32,7 @@ class Configured(LightningCLI):
     UsageError for options that do not exist or do not fit. `manual` are prog, description and epilog of the help.
     """
 
-    def __init__(self, arguments: Arguments, manual: Mapping[str, str] | None = None) -> None:
+    def __init__(self, arguments: Sequence[str] | Mapping[str, Any], manual: Mapping[str, str] | None = None) -> None:
         defaults = {
             "default_root_dir": "runs/default", "num_sanity_val_steps": 0,
             "enable_model_summary": False, "enable_checkpointing": True,
@@ -63,12 +58,6 @@ class Configured(LightningCLI):
         assert parser.groups is not None
         parser.groups["trainer"].title = "the training, by Lightning's Trainer"
         parser.groups["data"].title = "the data"
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse as Lightning does, without its warning that the process has arguments too."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-            super().parse_arguments(parser, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Build the trainer, with whole checkpoints, and our loggers, bar and health unless they are turned off."""
@@ -112,9 +101,10 @@ class Bar(RichProgressBar):
     def get_metrics(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return the values of `SHOWN`."""
+        """Return values by names short enough for 80 columns; a later "loss" replaces an earlier one."""
+        shown = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"}
         logged = trainer.callback_metrics
-        return {short: float(logged[name]) for name, short in SHOWN.items() if name in logged}
+        return {short: float(logged[name]) for name, short in shown.items() if name in logged}
 
 
 def parser() -> LightningArgumentParser:

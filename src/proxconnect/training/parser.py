@@ -41,7 +41,6 @@ _HINTS = {
     "Unexpected config": _NO_RECIPE,
     "Problems parsing config": _NO_RECIPE,
 }
-"""What to do, by what the parser says."""
 
 
 class UsageError(ValueError):

@@ -12,7 +12,6 @@ from proxconnect.training.configuration import Configured, quiet
 from proxconnect.training.runs import fit, float_bytes, last_checkpoint, ship
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-"""Options of the trainer in every row."""
 
 _NAMES = {"accuracy": "reestimated", "accuracy_hard": "hard", "accuracy_soft": "soft"}
 

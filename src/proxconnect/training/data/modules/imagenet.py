@@ -195,17 +195,13 @@ def _check_columns(path: Path, schema: Any) -> None:
     """Raise DatasetError unless column image has a field of bytes, and column label holds whole numbers."""
     types = {field.name: field.type for field in schema}
     kinds = _arrow().types
-    image, label = types.get("image"), types.get("label")
-    has_images = image is not None and kinds.is_struct(image) and any(_holds_pictures(field) for field in image)
+    image, label = types.get("image", _arrow().null()), types.get("label")
+    contents = [field.type for field in image if field.name == "bytes"] if kinds.is_struct(image) else []
+    contents = [kind.value_type if kinds.is_dictionary(kind) else kind for kind in contents]
+    has_images = any(kinds.is_binary(kind) or kinds.is_large_binary(kind) for kind in contents)
     if not has_images or label is None or not kinds.is_integer(label):
         columns = ", ".join(f"{name}: {kind}" for name, kind in types.items())
         raise DatasetError(f"{path} has columns {columns}; expected image: struct<bytes, path> and label: int64")
-
-
-def _holds_pictures(field: Any) -> bool:
-    kinds = _arrow().types
-    kind = field.type.value_type if kinds.is_dictionary(field.type) else field.type
-    return field.name == "bytes" and bool(kinds.is_binary(kind) or kinds.is_large_binary(kind))
 
 
 def _compressed(path: Path, group: int) -> Any:
