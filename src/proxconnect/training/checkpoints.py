@@ -27,8 +27,7 @@ from proxconnect._support.text import some
 from proxconnect.deploy.checkpoints import CheckpointError, read_torch
 
 LAST = "last.ckpt"
-MOST = 20
-"""Calls at most between two questions of an `Agreement`."""
+MOST = 20  # calls between two questions of an `Agreement`
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -58,10 +57,7 @@ class Agreement:
         self._asked = time.monotonic()
 
     def of(self, trainer: Trainer, *wishes: bool, at_once: bool = False) -> list[bool]:
-        """Return for each wish if some process has it, or False between two questions; all processes call it together.
-
-        The processes also agree on when to ask next, since their clocks differ. With `at_once` they ask now.
-        """
+        """Return for each wish if some process has it, or False until the next question, which all ask together."""
         if trainer.world_size == 1:
             return list(wishes)
         self._calls += 1
@@ -210,8 +206,7 @@ def _terminated(trainer: Trainer) -> TerminatedError:
 
 LAUNCHER = "PROXCONNECT_LAUNCHER"
 """The variable in which the first rank of a machine gives its process id to the ranks that it starts."""
-LOOK, GRACE = 0.5, 2.5
-"""Seconds between two looks at the launcher, and for a rank to end by the error of the backend first."""
+LOOK, GRACE = 0.5, 2.5  # seconds between looks at the launcher, and for the error of the backend to end a rank first
 
 _LOST = re.compile(r"[Cc]onnection (was )?(closed|reset)|Broken pipe|Read error|remote process (has )?exited")
 

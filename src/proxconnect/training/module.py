@@ -34,13 +34,11 @@ from proxconnect.training.start import Start
 
 
 class Accuracies:
-    """The shares of right answers of a network in `eval()`, over all processes.
+    """The shares of right answers of a network in `eval()`, over all processes; a float one has only the first.
 
     - "accuracy": hard, with batch-norm statistics re-estimated for the hard weights: what ships;
     - "accuracy_hard": hard, with the statistics of training, which are those of the soft network;
     - "accuracy_soft": as it trains, at the present μ.
-
-    A float network has only the first.
     """
 
     def __init__(self, network: nn.Module, classes: int) -> None:
@@ -107,7 +105,6 @@ OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 Rule = Literal["pc++", "proxquant", "reverse_proxconnect", "post_training"]
 
 RULES = {"proxquant": proxquant, "reverse_proxconnect": reverse_proxconnect, "post_training": post_training}
-"""Attaches each rule to an optimizer; PC++ needs nothing."""
 
 
 @dataclass(frozen=True)

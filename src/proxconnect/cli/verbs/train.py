@@ -75,7 +75,7 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
         return complain(error, Exit.MISUSE)
     from proxconnect.deploy.checkpoints import CheckpointError
     from proxconnect.training import commands
-    from proxconnect.training.parser import UsageError
+    from proxconnect.training.configuration import UsageError
 
     parsed = argparse.Namespace(json="--json" in arguments)
     others = [word for word in arguments if word != "--json"]

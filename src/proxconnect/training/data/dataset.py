@@ -30,8 +30,7 @@ ADVICE = (
     "(--data.download true), or on Debian run: apt install dataset-fashion-mnist"
 )
 
-_LARGEST = 1 << 30
-"""The most bytes that are read from an IDX file."""
+_MOST_BYTES = 1 << 30
 
 
 def read_fashion_mnist(root: Path) -> Splits[TensorPictures]:
@@ -79,8 +78,8 @@ def _parsed(stream: BinaryIO, path: Path) -> Tensor:
         raise DatasetError(f"{path} is truncated: its header alone takes {4 + 4 * start[3]} bytes")
     shape = struct.unpack(f">{start[3]}I", sizes)
     expected = math.prod(shape)
-    content = stream.read(min(expected, _LARGEST) + 1)  # a compressed file may go on without end
-    if not 0 < expected <= _LARGEST or len(content) != expected:
+    content = stream.read(min(expected, _MOST_BYTES) + 1)  # a compressed file may go on without end
+    if not 0 < expected <= _MOST_BYTES or len(content) != expected:
         fault = "truncated" if len(content) < expected else "damaged"
         raise DatasetError(f"{path} is {fault}: its dimensions {shape} take {expected} bytes of data: fetch it again")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(shape)

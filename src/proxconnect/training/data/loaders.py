@@ -11,15 +11,13 @@ from proxconnect._support.termination import ignore_first_sigterm
 from proxconnect.training.data.hashing import Purpose, hashed, uniform
 from proxconnect.training.data.pictures import DatasetError
 
-WINDOW = 2048
-"""About the number of pictures in use at a time if they lie in blocks of a disk."""
+WINDOW = 2048  # about the number of pictures in use at a time if they lie in blocks of a disk
 
 
 def by_class(labels: Tensor, seed: int) -> Tensor:
-    """Return an order of all pictures, int64 (N,), of which every stretch holds each class in its share, to within two.
+    """Return an order of all pictures, int64 (N,), whose prefixes hold each class in its share, to within one.
 
-    A prefix is within one, so a larger selection holds every smaller one. The k-th picture of a class of n, in a random
-    order, stands at (k + u) / n, with u in [0, 1) for each class.
+    The k-th picture of a class of n, in a random order, stands at (k + u) / n, with u in [0, 1) for each class.
     """
     positions = torch.empty(len(labels), dtype=torch.float64)
     counts = labels.bincount().tolist()
@@ -31,10 +29,7 @@ def by_class(labels: Tensor, seed: int) -> Tensor:
 
 
 def select(labels: Tensor, validation: int, subset: int | None, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the numbers of `subset` pictures to train on (None: all) and of `validation` others, both ascending.
-
-    DatasetError if there are too few.
-    """
+    """Return the numbers of `subset` pictures to train on (None: all) and of `validation` others, both ascending."""
     left = len(labels) - validation
     if validation < 0 or left < 1:
         raise DatasetError(f"validation={validation} is not possible: the training set has {len(labels)} pictures")

@@ -45,8 +45,7 @@ def downloading(name: str, root: Path) -> Iterator[None]:
 FORMATS = ("JPEG", "PNG", "WEBP")
 """The formats that are decoded, recognised by content. Pillow would give others, as PostScript, to programs to run."""
 
-MOST_PIXELS = 89_478_485
-"""The largest picture; Pillow only warns of larger ones."""
+MOST_PIXELS = 89_478_485  # Pillow only warns of larger pictures
 
 
 class Pictures(ABC):

@@ -71,10 +71,7 @@ def flipped_and_cropped(
 
 
 def windows(images: Tensor, border: int, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:
-    """Pad `images` (N, C, H, W) with a border of zeros, and take from each the window at (down, right), then mirrored.
-
-    `down` and `right`, int64 (N,), are from 0 to 2 * border; `mirrored`, bool (N,), selects the flipped pictures.
-    """
+    """Pad `images` (N, C, H, W) with zeros, and take the window at (down, right) from each, flipped if `mirrored`."""
     count, channels, height, width = images.shape
     bordered = functional.pad(images, (border, border, border, border))
     columns = torch.arange(width).expand(count, -1)

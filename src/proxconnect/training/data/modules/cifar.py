@@ -18,8 +18,7 @@ from proxconnect._support.regular_files import require_regular
 from proxconnect.training.data.modules.base import Downloadable
 from proxconnect.training.data.pictures import DatasetError, Splits, TensorPictures, checked, downloading, wrong_folder
 
-_LARGEST = 1 << 30
-"""The most bytes of a batch file."""
+_MOST_BYTES = 1 << 30
 
 
 class _Cifar(Downloadable):
@@ -100,7 +99,7 @@ def read_batch(path: Path) -> dict[str, Any]:
     """
     try:
         require_regular(path)
-        if path.stat().st_size > _LARGEST:
+        if path.stat().st_size > _MOST_BYTES:
             raise DatasetError(f"{path} is too large to be a batch of CIFAR")
         content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         if not isinstance(content, dict):
