@@ -12,7 +12,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
-import lightning
 import numpy
 import torch
 from lightning import Trainer
@@ -216,7 +215,7 @@ class LostRankError(ConnectionError):
 
 
 @contextmanager
-def noticing_lost_ranks(trainer: lightning.Trainer, checkpoint: Path | None = None) -> Iterator[None]:
+def noticing_lost_ranks(trainer: Trainer, checkpoint: Path | None = None) -> Iterator[None]:
     """Raise a LostRankError when the backend reports that another process of the run does not answer.
 
     A rank that Lightning started also ends, with status 1, soon after the process that started it: Lightning ends ranks
@@ -239,7 +238,7 @@ def noticing_lost_ranks(trainer: lightning.Trainer, checkpoint: Path | None = No
         done.set()
 
 
-def _launcher(trainer: lightning.Trainer) -> int | None:
+def _launcher(trainer: Trainer) -> int | None:
     """Return the process that started this rank, if that was Lightning; the first rank tells the others its own."""
     environment = trainer.world_size > 1 and trainer._accelerator_connector.cluster_environment
     if not isinstance(environment, LightningEnvironment):
