@@ -21,9 +21,7 @@ from proxconnect.training.module import Training
 from proxconnect.training.sharding import gathered
 
 CONFIG = "config.yaml"
-FLOAT, ACTIVATIONS = "float", "activations"
-"""The phases, and their folders in that of the run."""
-
+FLOAT, ACTIVATIONS = "float", "activations"  # the phases, and their folders in that of the run
 PACKED = "network.safetensors"
 
 Plain = dict[str, Any]

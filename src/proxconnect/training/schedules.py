@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
-"""Makes a schedule, which moves after each step, from an optimizer and the number of its steps."""
+ScheduleCallable = Callable[[Optimizer, int], LRScheduler]  # from an optimizer and the number of its steps
 
 _LENGTHS = {"T_max", "T_0", "total_iters"}  # names in torch for the number of steps, the second argument of a schedule
 

@@ -116,8 +116,7 @@ def blocks_in_window(blocks: Tensor) -> int:
     return max(1, WINDOW * (int(blocks.max()) + 1) // len(blocks))
 
 
-Batch = tuple[Tensor, Tensor]
-"""Images, float32 (N, C, H, W), and labels, int64 (N,)."""
+Batch = tuple[Tensor, Tensor]  # images, float32 (N, C, H, W), and labels, int64 (N,)
 
 View = Callable[[Tensor, int], Tensor]
 """From the numbers of pictures, int64 (N,), and the epoch to the input of a network, float32 (N, C, H, W)."""

@@ -122,8 +122,7 @@ class Mixing:
         return mixed
 
 
-Transform = Callable[[Image.Image], Tensor]
-"""From a picture of PIL to float32 (C, H, W)."""
+Transform = Callable[[Image.Image], Tensor]  # to float32 (C, H, W)
 
 
 @dataclass(frozen=True)

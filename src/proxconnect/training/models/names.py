@@ -12,8 +12,7 @@ from proxconnect._support import extras
 from proxconnect._support.user_code import load
 from proxconnect.training.models import bireal, residual
 
-Size = tuple[int, int, int]
-"""Channels, height and width of an image."""
+Size = tuple[int, int, int]  # channels, height and width of an image
 
 EDGES = ("edges",)
 
@@ -78,11 +77,7 @@ def _of_torchvision(name: str) -> tuple[Named | None, list[str]]:
     return Named(f"{name} of torchvision {version}", build, lambda _: (3, 224, 224)), []
 
 
-LIBRARIES: dict[str, Callable[[str], tuple[Named | None, list[str]]]] = {
-    "timm": _of_timm,
-    "torchvision": _of_torchvision,
-}
-"""Where names are looked up after our own, in this order."""
+LIBRARIES = {"timm": _of_timm, "torchvision": _of_torchvision}  # where to look after our own names, in this order
 
 
 def _built(name: str, build: Callable[[], Any]) -> Any:

@@ -14,8 +14,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
-Block = Callable[[int, int, int], nn.Module]
-"""From input channels, output channels and stride to a part of a stage."""
+Block = Callable[[int, int, int], nn.Module]  # from input channels, output channels and stride to a part of a stage
 
 
 class PublishedBlock(nn.Module):

@@ -130,9 +130,6 @@ class _Kind:
 class _Array:
     """Stands for `numpy.ndarray`, or for its `_reconstruct`, after which a pickle sets the state."""
 
-    shape: tuple[int, ...]
-    content: bytes
-
     def __init__(self, *_: object) -> None:
         pass
 

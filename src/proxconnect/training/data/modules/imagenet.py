@@ -43,8 +43,7 @@ UNSORTED = (
 )
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's training pictures, in units of full brightness, as in torchvision and timm."""
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # in units of full brightness, as in torchvision
 
 
 class FolderPictures(Pictures):
