@@ -37,8 +37,7 @@ def wrong_training(words: list[str], root: Path) -> str:
     """The same of `fit`, `validate` and `test`, whose recipes are read, but for those that a run writes."""
     if any(word.startswith("runs/") for word in words):
         return ""
-    from proxconnect.training.configuration import Configured
-    from proxconnect.training.parser import UsageError
+    from proxconnect.training.configuration import Configured, UsageError
 
     with contextlib.chdir(root):
         try:

@@ -22,8 +22,7 @@ from proxconnect.deploy.checkpoints import CheckpointError, read
 from proxconnect.deploy.packed import PackedFileError
 from proxconnect.huggingface import ProxConnectConfig
 from proxconnect.inspection import memory
-from proxconnect.training.data.errors import DatasetError
-from proxconnect.training.data.pictures import decoded
+from proxconnect.training.data.pictures import DatasetError, decoded
 from proxconnect.training.study import yaml_files
 from proxconnect.training.study.names import GridError
 

@@ -14,7 +14,7 @@ from proxconnect.deploy import checkpoints
 from proxconnect.huggingface.quantizer import ProxConnectConfig
 from proxconnect.training.checkpoints import read_run
 from proxconnect.training.data import pictures
-from proxconnect.training.data.idx import read_idx
+from proxconnect.training.data.dataset import read_idx
 from proxconnect.training.data.modules.cifar import read_batch
 from proxconnect.training.data.modules.imagenet import ParquetPictures
 from proxconnect.training.study import ledger, yaml_files

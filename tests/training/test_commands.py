@@ -7,7 +7,7 @@ from rich.console import Console
 
 from proxconnect.training import commands
 from proxconnect.training.checkpoints import LAST
-from proxconnect.training.parser import UsageError
+from proxconnect.training.configuration import UsageError
 from proxconnect.training.runs import FLOAT
 from training.small_runs import PICTURES, finish
 

@@ -12,7 +12,7 @@ from proxconnect._support import extras
 from proxconnect._support.user_code import LoadError, file_of, guarded, load
 from proxconnect.cli.examples import of_shapes
 from proxconnect.training.models import names
-from proxconnect.training.models.libraries import EDGES
+from proxconnect.training.models.names import EDGES
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +12,8 @@ from rich.table import Table
 
 from proxconnect._support.text import some
 from proxconnect._support.user_code import importable_folder
-from proxconnect.training.checkpoints import LAST
-from proxconnect.training.configuration import Configured
-from proxconnect.training.lost_ranks import noticing_lost_ranks
-from proxconnect.training.parser import UsageError
+from proxconnect.training.checkpoints import LAST, noticing_lost_ranks
+from proxconnect.training.configuration import Configured, UsageError
 from proxconnect.training.runs import Shipped, fit, has_begun, last_checkpoint, ship
 
 Verb = Literal["fit", "validate", "test"]
@@ -27,39 +25,24 @@ _TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The measurements and the packed file of a run."""
-
-    measured: Mapping[str, float]
-    shipped: Shipped | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """Return plain data: accuracies in [0, 1], None where nothing was measured; sizes in bytes."""
-        return {
-            **{name: self.measured.get(name) for name in _TITLES},
-            "packed": None if self.shipped is None else asdict(self.shipped),
-        }
-
-
 def run(
     verb: Verb, arguments: Sequence[str], console: Console, manual: Mapping[str, str] | None = None
-) -> Outcome | None:
-    """Run `proxconnect VERB` and print the outcome; on all processes but the first print nothing and return None.
+) -> dict[str, Any] | None:
+    """Run `proxconnect VERB`, print the outcome and return it as plain data, or None on all processes but the first.
 
-    UsageError for wrong arguments and files.
+    Accuracies are in [0, 1], None where nothing was measured; sizes in bytes. UsageError for wrong arguments and files.
     """
     _require_recipes(arguments)
     with importable_folder():
         configured = Configured(arguments, manual)
-        outcome = _fit(configured) if verb == "fit" else _evaluate(verb, configured)
+        measured, shipped = _fit(configured) if verb == "fit" else (_evaluate(verb, configured), None)
     if not configured.trainer.is_global_zero:
         return None
-    _print(console, outcome)
-    return outcome
+    _print(console, measured, shipped)
+    return {name: measured.get(name) for name in _TITLES} | {"packed": None if shipped is None else asdict(shipped)}
 
 
-def _fit(configured: Configured) -> Outcome:
+def _fit(configured: Configured) -> tuple[Mapping[str, float], Shipped | None]:
     """Train a new run or go on with one; UsageError if it would take the checkpoint of another, or a file as folder."""
     if configured.folder.exists() and not configured.folder.is_dir():
         raise UsageError(f"{configured.folder} is a file: give a folder by --trainer.default_root_dir")
@@ -70,10 +53,10 @@ def _fit(configured: Configured) -> Outcome:
         )
     fit(configured, checkpoint=_checkpoint(configured, "fit"))
     measured = configured.model.curve[-1] if configured.model.curve else {}
-    return Outcome(measured, ship(configured.model, configured.folder))
+    return measured, ship(configured.model, configured.folder)
 
 
-def _evaluate(verb: Verb, configured: Configured) -> Outcome:
+def _evaluate(verb: Verb, configured: Configured) -> Mapping[str, float]:
     checkpoint = _checkpoint(configured, verb)
     if checkpoint is None:
         raise UsageError(f"{verb} needs a trained network: give --ckpt_path runs/NAME/last.ckpt")
@@ -82,7 +65,7 @@ def _evaluate(verb: Verb, configured: Configured) -> Outcome:
         measured = evaluate(
             configured.model, datamodule=configured.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
         )
-    return Outcome({name.partition("/")[2]: value for name, value in measured[0].items()})
+    return {name.partition("/")[2]: value for name, value in measured[0].items()}
 
 
 def _require_recipes(arguments: Sequence[str]) -> None:
@@ -112,8 +95,7 @@ def _checkpoint(configured: Configured, verb: Verb) -> Path | None:
     return path
 
 
-def _print(console: Console, outcome: Outcome) -> None:
-    measured, shipped = outcome.measured, outcome.shipped
+def _print(console: Console, measured: Mapping[str, float], shipped: Shipped | None) -> None:
     table = Table(box=None, show_header=False)
     if "accuracy" not in measured:
         table.add_row(_TITLES["accuracy"], "not measured after the last epoch: proxconnect validate does it")

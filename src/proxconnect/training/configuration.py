@@ -1,30 +1,121 @@
-"""Build a trainer, a module and a data module from YAML files, options or plain data."""
+"""Build a trainer, a module and a data module from YAML files, options or plain data, with short help and errors."""
 
+import argparse
+import dataclasses
+import inspect
 import logging
+import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning
+from jsonargparse import DefaultHelpFormatter
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.progress import TimeRemainingColumn
 
+from proxconnect.layers import Accumulator
+from proxconnect.training.binarization import Binarization, Course
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
 from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the bare names of its classes
+from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
 from proxconnect.training.health import Health
-from proxconnect.training.module import Training
-from proxconnect.training.parser import Formatter, TrainingParser, complaining
+from proxconnect.training.module import Teacher, Training
 
-SHOWN = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"}
-"""The values in the progress bar, by names short enough for 80 columns; a later "loss" replaces an earlier one."""
+DATA = (Digits, FashionMnist, Cifar10, Cifar100, ImageNet)
+"""The data modules, which --data takes by the name of the class."""
 
-Arguments = Sequence[str] | Mapping[str, Any]
+_NESTED: dict[str, Any] = {
+    "model.binary": Binarization,
+    "model.binary.accumulator": Accumulator,
+    "model.sharpening.activations": Course,
+    "model.teacher": Teacher,
+}
+
+_UNKNOWN = re.compile(r"[Oo]ption '([\w.]+)'|unrecognized arguments: --([\w.]+)")
+_OR_NULL = re.compile(
+    r"Does not validate against any of the Union subtypes\s*Subtypes:.*?Errors:\s*- (.*)\s*- Expected a "
+    r"<class 'NoneType'>.*",
+    re.DOTALL,
+)
+_NO_RECIPE = ". --config takes a YAML file of options, as recipes/small_cnn_digits.yaml"
+_HINTS = {
+    "required: data": ": give a recipe by --config, as recipes/small_cnn_digits.yaml, or a data set by --data",
+    "Unexpected config": _NO_RECIPE,
+    "Problems parsing config": _NO_RECIPE,
+}
+
+
+class UsageError(ValueError):
+    """Wrong arguments, or wrong files that they name; the message says what to do."""
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Help that keeps the lines of a description as they are, and breaks options between words."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        whole, width = super()._format_action_invocation(action), self._width - self._current_indent
+        if len(whole) <= width:
+            return whole
+        words = textwrap.wrap(whole.replace(",", ", "), width - 4, break_on_hyphens=False)
+        return "\n      ".join(line.replace(", ", ",") for line in words)
+
+
+class TrainingParser(LightningArgumentParser):
+    """Lightning's parser, which raises a UsageError of one line instead of ending the process."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise a UsageError, with near names, or names of a near last part, for an option that does not exist."""
+        unknown = _UNKNOWN.search(message)
+        if unknown is None:
+            hint = next((hint for sign, hint in _HINTS.items() if sign in message), "")
+            raise UsageError(_short(message)[:400] + hint) from ex
+        name = next(group for group in unknown.groups() if group)
+        listed = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
+        known = {*listed, *nested_names()} - {name}
+        ends = {full.rpartition(".")[2]: full for full in sorted(known)}
+        near = get_close_matches(name, known, n=3, cutoff=0.7)
+        near = near or [ends[end] for end in get_close_matches(name.rpartition(".")[2], ends, n=3, cutoff=0.7)]
+        hint = f"did you mean {' or '.join(near)}?" if near else "proxconnect fit --help lists the options"
+        raise UsageError(f"there is no option {name}: {hint}") from ex
+
+
+@contextmanager
+def complaining() -> Iterator[None]:
+    """Turn errors of building a trainer, a module or a data module from options into a UsageError of one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(_short(str(error))) from error
+    except (MisconfigurationException, ModuleNotFoundError) as error:  # mostly devices that are not there
+        raise UsageError(
+            f"Lightning's trainer cannot be made here: {' '.join(str(error).split())} Say what this machine has by "
+            "--trainer.accelerator and --trainer.devices"
+        ) from None
+
+
+def nested_names() -> Iterator[str]:
+    """Yield the options of parts that may be null, and those of the data, which no parser lists."""
+    for where, cls in _NESTED.items():
+        yield from (f"{where}.{field.name}" for field in dataclasses.fields(cls))
+    for base in dict.fromkeys(base for cls in DATA for base in cls.__mro__ if issubclass(base, ImageData)):
+        yield from (f"data.init_args.{name}" for name in inspect.signature(base).parameters)
+
+
+def _short(error: str) -> str:
+    """Return one line; of a value that may also be null, keep only why it is no other value."""
+    while (shorter := _OR_NULL.sub(r"\1", error)) != error:
+        error = shorter
+    return " ".join(error.split())
 
 
 class Configured(LightningCLI):
@@ -37,7 +128,7 @@ class Configured(LightningCLI):
     UsageError for options that do not exist or do not fit. `manual` are prog, description and epilog of the help.
     """
 
-    def __init__(self, arguments: Arguments, manual: Mapping[str, str] | None = None) -> None:
+    def __init__(self, arguments: Sequence[str] | Mapping[str, Any], manual: Mapping[str, str] | None = None) -> None:
         defaults = {
             "default_root_dir": "runs/default", "num_sanity_val_steps": 0,
             "enable_model_summary": False, "enable_checkpointing": True,
@@ -63,12 +154,6 @@ class Configured(LightningCLI):
         assert parser.groups is not None
         parser.groups["trainer"].title = "the training, by Lightning's Trainer"
         parser.groups["data"].title = "the data"
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse as Lightning does, without its warning that the process has arguments too."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-            super().parse_arguments(parser, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Build the trainer, with whole checkpoints, and our loggers, bar and health unless they are turned off."""
@@ -112,9 +197,10 @@ class Bar(RichProgressBar):
     def get_metrics(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return the values of `SHOWN`."""
+        """Return values by names short enough for 80 columns; a later "loss" replaces an earlier one."""
+        shown = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"}
         logged = trainer.callback_metrics
-        return {short: float(logged[name]) for name, short in SHOWN.items() if name in logged}
+        return {short: float(logged[name]) for name, short in shown.items() if name in logged}
 
 
 def parser() -> LightningArgumentParser:

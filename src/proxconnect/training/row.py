@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning
 
@@ -12,16 +12,10 @@ from proxconnect.training.configuration import Configured, quiet
 from proxconnect.training.runs import fit, float_bytes, last_checkpoint, ship
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-"""Options of the trainer in every row."""
 
 _NAMES = {"accuracy": "reestimated", "accuracy_hard": "hard", "accuracy_soft": "soft"}
 
-
-class Progress(NamedTuple):
-    """Optimizer steps that are done and to do, without those of phases before the run."""
-
-    done: int
-    total: int
+Progress = tuple[int, int]  # optimizer steps that are done and to do, without those of phases before the run
 
 
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
@@ -73,4 +67,4 @@ class _Stopwatch(lightning.Callback):
         self._began = time.perf_counter() - state_dict["seconds"]
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        self._on_progress(Progress(trainer.global_step, int(trainer.estimated_stepping_batches)))
+        self._on_progress((trainer.global_step, int(trainer.estimated_stepping_batches)))

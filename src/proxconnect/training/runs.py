@@ -15,16 +15,13 @@ from proxconnect._support import atomic
 from proxconnect.conversion import Plan
 from proxconnect.deploy.packed import save
 from proxconnect.deploy.runtime import pack
-from proxconnect.training.checkpoints import LAST
+from proxconnect.training.checkpoints import LAST, noticing_lost_ranks
 from proxconnect.training.configuration import Configured
-from proxconnect.training.lost_ranks import noticing_lost_ranks
 from proxconnect.training.module import Training
 from proxconnect.training.sharding import gathered
 
 CONFIG = "config.yaml"
-FLOAT, ACTIVATIONS = "float", "activations"
-"""The phases, and their folders in that of the run."""
-
+FLOAT, ACTIVATIONS = "float", "activations"  # the phases, and their folders in that of the run
 PACKED = "network.safetensors"
 
 Plain = dict[str, Any]

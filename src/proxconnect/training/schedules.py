@@ -11,11 +11,9 @@ from collections.abc import Callable, Sequence
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
-"""Makes a schedule, which moves after each step, from an optimizer and the number of its steps."""
+ScheduleCallable = Callable[[Optimizer, int], LRScheduler]  # from an optimizer and the number of its steps
 
-_LENGTHS = {"T_max", "T_0", "total_iters"}
-"""Names in torch for the number of steps, as the second argument of a schedule."""
+_LENGTHS = {"T_max", "T_0", "total_iters"}  # names in torch for the number of steps, the second argument of a schedule
 
 
 def scheduled(make: ScheduleCallable, optimizer: Optimizer, steps: int) -> LRScheduler:

@@ -12,8 +12,6 @@ from torch.distributed.tensor import DTensor
 
 from proxconnect.layers import BinaryLayer
 
-NAME = "fsdp2"
-
 
 class FullySharded(ModelParallelStrategy):
     """`--trainer.strategy fsdp2`: each process holds a part of every parameter.
@@ -53,4 +51,4 @@ def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
     return whole
 
 
-StrategyRegistry.register(NAME, FullySharded, "FSDP2")
+StrategyRegistry.register("fsdp2", FullySharded, "FSDP2")

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from proxconnect.deploy.checkpoints import FLOAT_NAMES, Checkpoint, CheckpointError, Matched, fill, match, read
 
 _QUANTIZERS = (".weight_quantizer.", ".input_quantizer.")
-_OURS = "state_dict.network."
-"""The prefix of the network in a file of `fit`, or of the average of its weights if the run keeps one."""
+_OURS = "state_dict.network."  # in a file of `fit`; of the average of the weights if the run keeps one
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,7 @@ class Start:
 
 
 def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Fill the float `network` from the file at `path`, with latents as its weights; return learned thresholds.
-
-    μ and learned scales are left out, since they belong to the pairs of the other run.
-    """
+    """Fill the float `network` from a file, with latents as weights, without μ and scales; return its thresholds."""
     checkpoint, matched = _found(path, network)
     tensors = {name: t for name, t in matched.tensors.items() if not any(part in f".{name}" for part in _QUANTIZERS)}
     thresholds = {name: tensors.pop(name) for name in list(tensors) if ".input_shift." in name}

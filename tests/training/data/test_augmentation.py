@@ -5,8 +5,8 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from proxconnect.training.data.augmentation import Standardisation, flipped_and_cropped, windows
 from proxconnect.training.data.loaders import View
+from proxconnect.training.data.transforms import Standardisation, flipped_and_cropped, windows
 
 
 def test_windows_equal_slices():

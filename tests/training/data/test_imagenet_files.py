@@ -15,10 +15,9 @@ from PIL import Image
 from pyarrow import parquet
 
 from fuzzing import picture_files
-from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.modules import ImageNet
 from proxconnect.training.data.modules.imagenet import ParquetPictures
-from proxconnect.training.data.pictures import decoded
+from proxconnect.training.data.pictures import DatasetError, decoded
 
 
 def brightness(pictures) -> torch.Tensor:
@@ -52,10 +51,10 @@ def test_files_are_in_the_order_of_their_names_and_other_files_do_not_count(tmp_
 
 
 def test_few_row_groups_are_kept_and_each_is_read_once_while_it_is(tmp_path, monkeypatch):
-    from proxconnect.training.data import order
+    from proxconnect.training.data import loaders
     from proxconnect.training.data.modules import imagenet as shards
 
-    monkeypatch.setattr(order, "WINDOW", 8)
+    monkeypatch.setattr(loaders, "WINDOW", 8)
     reads = []
     compressed = shards._compressed
     monkeypatch.setattr(shards, "_compressed", lambda *place: reads.append(place) or compressed(*place))
@@ -65,7 +64,7 @@ def test_few_row_groups_are_kept_and_each_is_read_once_while_it_is(tmp_path, mon
     for index in (0, 5, 1, 4, 9, 0, 13, 17, 0, 5):
         pictures.open(index)
     assert len(reads) == 6
-    assert len(pictures._kept) == 3
+    assert pictures._group.cache_info().currsize == 3
 
 
 @pytest.mark.parametrize("write", [generated.write_imagenet_folder, generated.write_imagenet_parquet])

@@ -6,9 +6,8 @@ from itertools import chain, islice
 import pytest
 import torch
 
-from proxconnect.training.data.augmentation import Standardisation, flipped_and_cropped
-from proxconnect.training.data.loaders import Batches, TrainLoader
-from proxconnect.training.data.order import InTurn, Shuffled
+from proxconnect.training.data.loaders import Batches, InTurn, Shuffled, TrainLoader
+from proxconnect.training.data.transforms import Standardisation, flipped_and_cropped
 
 COUNT, LENGTH = 23, 5
 

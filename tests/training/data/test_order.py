@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxconnect.training.data import order
-from proxconnect.training.data.errors import DatasetError
-from proxconnect.training.data.order import InTurn, Shuffled, share
+from proxconnect.training.data import loaders
+from proxconnect.training.data.loaders import InTurn, Shuffled, share
+from proxconnect.training.data.pictures import DatasetError
 
 
 def epoch_of(shuffled: Shuffled, epoch: int) -> list[int]:
@@ -45,7 +45,7 @@ def test_pictures_that_mixing_joins_are_on_one_rank(half, world):
 
 
 def test_blocks_are_read_once_an_epoch(monkeypatch):
-    monkeypatch.setattr(order, "WINDOW", 40)
+    monkeypatch.setattr(loaders, "WINDOW", 40)
     blocks = torch.arange(30).repeat_interleave(10)
     shuffled = Shuffled(torch.arange(300), 10, seed=0, blocks=blocks)
     rows = epoch_of(shuffled, 0)

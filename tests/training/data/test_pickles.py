@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.modules import Cifar10, Cifar100
 from proxconnect.training.data.modules.cifar import read_batch
+from proxconnect.training.data.pictures import DatasetError
 
 PYTHON_2 = (
     b"\x80\x02}q\x01U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85U\x01b\x87R"

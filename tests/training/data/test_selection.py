@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxconnect.training.data.errors import DatasetError
-from proxconnect.training.data.order import by_class, select
+from proxconnect.training.data.loaders import by_class, select
+from proxconnect.training.data.pictures import DatasetError
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=80), st.integers(0, 9))

@@ -10,10 +10,9 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from proxconnect.training.data.augmentation import Mixing, MixupOptions
 from proxconnect.training.data.hashing import seeded
 from proxconnect.training.data.pictures import TensorPictures
-from proxconnect.training.data.transforms import TransformOptions, augmented, opened, posterized
+from proxconnect.training.data.transforms import Mixing, MixupOptions, TransformOptions, augmented, opened, posterized
 
 HALF = (0.5, 0.5, 0.5)
 EVERYTHING = TransformOptions(image_size=16, auto_augment="rand-m9-mstd0.5-inc1", interpolation="random", erasing=0.9)

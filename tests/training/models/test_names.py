@@ -6,7 +6,7 @@ from torch import nn
 
 from proxconnect._support import extras
 from proxconnect.cli.networks import named
-from proxconnect.training.models import libraries
+from proxconnect.training.models import names
 from proxconnect.training.models.bireal import KEEP
 from proxconnect.training.models.names import OURS, build, find
 
@@ -107,7 +107,7 @@ def test_pretrained_weights_of_torchvision_load_but_for_a_head_of_other_classes(
     ]
     assert all(torch.equal(theirs[key], mine[key]) for key in theirs if not key.startswith("classifier"))
     with pytest.raises(ValueError, match="are not of this size"):
-        libraries._take("net", nn.Linear(3, 2), {"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, None)
+        names._take("net", nn.Linear(3, 2), {"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, None)
 
 
 def test_bench_measures_them_by_name():

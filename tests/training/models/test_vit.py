@@ -5,7 +5,7 @@ import torch
 
 import proxconnect as pc
 from proxconnect.layers import BinaryLayer
-from proxconnect.training.models.libraries import small_vit, usual_patch
+from proxconnect.training.models.names import small_vit, usual_patch
 
 pytest.importorskip("timm")
 

@@ -68,8 +68,7 @@ def _add_options_of_training(command: Parser) -> None:
         extras.require("jsonargparse", "train")
     except extras.MissingExtraError:
         return
-    from proxconnect.training.configuration import parser
-    from proxconnect.training.parser import DATA, nested_names
+    from proxconnect.training.configuration import DATA, nested_names, parser
 
     metavars = {"--config": "CONFIG", "--ckpt_path": "FILE", "--model.network.name": "NETWORK",
                 "--data": f"{{{','.join(cls.__name__ for cls in DATA)}}}"}  # fmt: skip

@@ -74,7 +74,7 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
         return complain(error, Exit.MISUSE)
     from proxconnect.deploy.checkpoints import CheckpointError
     from proxconnect.training import commands
-    from proxconnect.training.parser import UsageError
+    from proxconnect.training.configuration import UsageError
 
     parsed = argparse.Namespace(json="--json" in arguments)
     others = [word for word in arguments if word != "--json"]
@@ -88,5 +88,5 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
     except TerminatedError as stop:
         return complain(stop, stop.code) if str(stop) else stop.code
     if parsed.json and outcome is not None:
-        print_document(outcome.plain())
+        print_document(outcome)
     return Exit.DONE

@@ -22,10 +22,7 @@ class Purpose(IntEnum):
 
 
 def hashed(purpose: Purpose, *counters: int | Tensor) -> Tensor:
-    """Return 64 random bits, int64, for each entry of the broadcast `counters` (int64).
-
-    Source of splitmix64: Steele, Lea and Flood 2014, Fast Splittable Pseudorandom Number Generators.
-    """
+    """Return 64 random bits, int64, for each entry of the broadcast `counters` (int64), by splitmix64 (Steele 2014)."""
     state = _scrambled(torch.tensor(int(purpose)))
     for counter in counters:
         state = _scrambled(state + counter)

@@ -14,8 +14,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
-Block = Callable[[int, int, int], nn.Module]
-"""From input channels, output channels and stride to a part of a stage."""
+Block = Callable[[int, int, int], nn.Module]  # from input channels, output channels and stride to a part of a stage
 
 
 class PublishedBlock(nn.Module):
@@ -101,30 +100,22 @@ def small_cnn(in_channels: int = 1, classes: int = 10) -> ResidualNet:
     return ResidualNet(in_channels, classes, ResidualConv, nn.PReLU, widths=(32, 64), blocks=2, stem_stride=2)
 
 
-def _published(
-    blocks: int, in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1
-) -> ResidualNet:
-    """Build a ResNet for CIFAR in the published order, with the initial weights of He 2015, as He 2016 has them."""
-    net = ResidualNet(
-        in_channels, classes, PublishedBlock, lambda _: nn.ReLU(),
-        widths=(width, 2 * width, 4 * width), blocks=blocks, stem_stride=stem_stride,
-    )  # fmt: skip
+def _of_cifar(
+    block: type[PublishedBlock | ResidualConv], blocks: int, in_channels: int = 3, classes: int = 10, width: int = 16,
+    stem_stride: int = 1,
+) -> ResidualNet:  # fmt: skip
+    """Build a ResNet for CIFAR; in the published order with the initial weights of He 2015, as He 2016 has them."""
+    activation = nn.PReLU if block is ResidualConv else lambda _: nn.ReLU()
+    widths = (width, 2 * width, 4 * width)
+    net = ResidualNet(in_channels, classes, block, activation, widths=widths, blocks=blocks, stem_stride=stem_stride)
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+        if block is PublishedBlock and isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
     return net
 
 
-def _bireal(convs: int, in_channels: int = 3, classes: int = 10, width: int = 16, stem_stride: int = 1) -> ResidualNet:
-    """Build a ResNet for CIFAR in Bi-Real order."""
-    return ResidualNet(
-        in_channels, classes, ResidualConv, nn.PReLU,
-        widths=(width, 2 * width, 4 * width), blocks=convs, stem_stride=stem_stride,
-    )  # fmt: skip
-
-
-resnet20, resnet32, resnet56 = (partial(_published, blocks) for blocks in (3, 5, 9))
+resnet20, resnet32, resnet56 = (partial(_of_cifar, PublishedBlock, blocks) for blocks in (3, 5, 9))
 """ResNets for CIFAR in the published order: three stages of 3, 5 or 9 blocks; width, 2·width, 4·width channels."""
 
-bireal_resnet20, bireal_resnet32, bireal_resnet56 = (partial(_bireal, convs) for convs in (6, 10, 18))
+bireal_resnet20, bireal_resnet32, bireal_resnet56 = (partial(_of_cifar, ResidualConv, convs) for convs in (6, 10, 18))
 """ResNets for CIFAR in Bi-Real order: three stages of 6, 10 or 18 convolutions."""

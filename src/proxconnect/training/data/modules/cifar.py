@@ -15,12 +15,10 @@ import torch
 from torch import Tensor
 
 from proxconnect._support.regular_files import require_regular
-from proxconnect.training.data.errors import DatasetError, downloading, wrong_folder
-from proxconnect.training.data.modules.small import Downloadable
-from proxconnect.training.data.pictures import Splits, TensorPictures, checked
+from proxconnect.training.data.modules.base import Downloadable
+from proxconnect.training.data.pictures import DatasetError, Splits, TensorPictures, checked, downloading, wrong_folder
 
-_LARGEST = 1 << 30
-"""The most bytes of a batch file."""
+_MOST_BYTES = 1 << 30
 
 
 class _Cifar(Downloadable):
@@ -76,7 +74,7 @@ class _Cifar(Downloadable):
 
 
 class Cifar10(_Cifar):
-    """CIFAR-10: 50000 colour pictures, 32 x 32, of 10 classes to train on, 10000 to test on.
+    """Data module of CIFAR-10: 50000 training and 10000 test images, 3 × 32 × 32, of 10 classes.
 
     Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images.
     """
@@ -87,7 +85,7 @@ class Cifar10(_Cifar):
 
 
 class Cifar100(_Cifar):
-    """CIFAR-100: 50000 colour pictures, 32 x 32, of 100 classes to train on, 10000 to test on."""
+    """Data module of CIFAR-100: 50000 training and 10000 test images, 3 × 32 × 32, with the 100 fine labels."""
 
     name, classes, label_key = "CIFAR-100", 100, "fine_labels"
     folder, test_file = "cifar-100-python", "test"
@@ -101,7 +99,7 @@ def read_batch(path: Path) -> dict[str, Any]:
     """
     try:
         require_regular(path)
-        if path.stat().st_size > _LARGEST:
+        if path.stat().st_size > _MOST_BYTES:
             raise DatasetError(f"{path} is too large to be a batch of CIFAR")
         content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         if not isinstance(content, dict):
@@ -131,9 +129,6 @@ class _Kind:
 
 class _Array:
     """Stands for `numpy.ndarray`, or for its `_reconstruct`, after which a pickle sets the state."""
-
-    shape: tuple[int, ...]
-    content: bytes
 
     def __init__(self, *_: object) -> None:
         pass

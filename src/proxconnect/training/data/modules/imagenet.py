@@ -3,9 +3,8 @@
 import io
 import os
 import re
-from collections import OrderedDict
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,9 @@ from torch import Tensor
 
 from proxconnect._support import extras
 from proxconnect._support.regular_files import require_regular
-from proxconnect.training.data.errors import DatasetError, wrong_folder
-from proxconnect.training.data.loaders import View
+from proxconnect.training.data.loaders import View, blocks_in_window
 from proxconnect.training.data.modules.base import ImageData
-from proxconnect.training.data.order import blocks_in_window
-from proxconnect.training.data.pictures import Pictures, Splits, decoded
+from proxconnect.training.data.pictures import DatasetError, Pictures, Splits, decoded, wrong_folder
 from proxconnect.training.data.transforms import TransformOptions, augmented, opened
 
 LAYOUT = """
@@ -46,8 +43,7 @@ UNSORTED = (
 )
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's training pictures, in units of full brightness, as in torchvision and timm."""
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # in units of full brightness, as in torchvision
 
 
 class FolderPictures(Pictures):
@@ -74,6 +70,8 @@ class FolderPictures(Pictures):
 class ParquetPictures(Pictures):
     """The rows of `shards`, whose row groups are the blocks: a group is read whole, and the latest ones are kept."""
 
+    blocks: Tensor
+
     def __init__(self, shards: Sequence[Path]) -> None:
         parts = [_sizes_and_labels(path) for path in shards]
         self._groups = [(path, group) for path, (sizes, _) in zip(shards, parts, strict=True)
@@ -84,15 +82,12 @@ class ParquetPictures(Pictures):
         if not len(self.labels):
             raise DatasetError(f"{shards[0]} and all shards beside it hold no picture: fetch them again")
         self.blocks = torch.arange(len(sizes)).repeat_interleave(sizes)
-        self._kept: OrderedDict[int, Any] = OrderedDict()
-        self._most_kept = blocks_in_window(self.blocks) + 1
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_kept": OrderedDict()}
+        return {name: value for name, value in self.__dict__.items() if name != "_group"}
 
     def open(self, index: int) -> Image.Image:
         """Decode picture `index`, RGB."""
-        assert self.blocks is not None
         block = int(self.blocks[index])
         row = index - int(self._first[block])
         content = self._group(block)[row].as_py()
@@ -102,20 +97,17 @@ class ParquetPictures(Pictures):
             raise DatasetError(f"{where} has no bytes: the picture must be in the shard, not in a file that it names")
         return decoded(io.BytesIO(content), where)
 
-    def _group(self, block: int) -> Any:
-        """Return the compressed pictures of a row group, an array of pyarrow."""
-        if block not in self._kept:
-            self._kept[block] = _compressed(*self._groups[block])
-            if len(self._kept) > self._most_kept:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(block)
-        return self._kept[block]
+    @cached_property
+    def _group(self) -> Callable[[int], Any]:
+        """From a row group to its compressed pictures, an array of pyarrow."""
+        return lru_cache(blocks_in_window(self.blocks) + 1)(lambda block: _compressed(*self._groups[block]))
 
 
 class ImageNet(ImageData[Pictures]):
-    """ImageNet, or pictures in the same layout: folders of classes, or parquet shards of Hugging Face.
+    """Data module of ImageNet: 1281167 training images of 1000 classes, and 50000 validation images as the test set.
 
-    Its validation pictures are the test set. Source: Russakovsky et al. 2015 (arXiv 1409.0575).
+    It takes any images in the same layout: folders of classes, or parquet shards of Hugging Face. Source: Russakovsky
+    et al. 2015 (arXiv 1409.0575).
 
     Args:
         transform: how pictures are cropped and augmented.
@@ -202,17 +194,13 @@ def _check_columns(path: Path, schema: Any) -> None:
     """Raise DatasetError unless column image has a field of bytes, and column label holds whole numbers."""
     types = {field.name: field.type for field in schema}
     kinds = _arrow().types
-    image, label = types.get("image"), types.get("label")
-    has_images = image is not None and kinds.is_struct(image) and any(_holds_pictures(field) for field in image)
+    image, label = types.get("image", _arrow().null()), types.get("label")
+    contents = [field.type for field in image if field.name == "bytes"] if kinds.is_struct(image) else []
+    contents = [kind.value_type if kinds.is_dictionary(kind) else kind for kind in contents]
+    has_images = any(kinds.is_binary(kind) or kinds.is_large_binary(kind) for kind in contents)
     if not has_images or label is None or not kinds.is_integer(label):
         columns = ", ".join(f"{name}: {kind}" for name, kind in types.items())
         raise DatasetError(f"{path} has columns {columns}; expected image: struct<bytes, path> and label: int64")
-
-
-def _holds_pictures(field: Any) -> bool:
-    kinds = _arrow().types
-    kind = field.type.value_type if kinds.is_dictionary(field.type) else field.type
-    return field.name == "bytes" and bool(kinds.is_binary(kind) or kinds.is_large_binary(kind))
 
 
 def _compressed(path: Path, group: int) -> Any:
