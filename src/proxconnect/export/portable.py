@@ -54,6 +54,8 @@ def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> Exp
         model = copy.deepcopy(packed)
     for module in model.modules():
         if isinstance(module, CompactLayer):
+            module.prepacked = None  # torch then computes the layer
+        if isinstance(module, PackedLayer):
             form: Any = type(module)
             module.__class__ = _portable_class(form)
     if any_batch:  # torch.export would take a batch of 1 for a constant
@@ -77,13 +79,7 @@ def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> Exp
 
 @functools.cache
 def _portable_class(form: Any) -> Any:
-    bases = (_WithoutKernels, _BySigns) if issubclass(form, PackedLayer) else (_WithoutKernels,)
-    return type(form.__name__, (*bases, form), {})
-
-
-class _WithoutKernels(CompactLayer):
-    def kernels_can(self, input: Tensor, bias: Tensor | None) -> bool:
-        return False
+    return type(form.__name__, (_BySigns, form), {})
 
 
 class _BySigns(PackedLayer):

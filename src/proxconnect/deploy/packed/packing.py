@@ -9,7 +9,7 @@ from torch import nn
 from proxconnect._support.arguments import require_module
 from proxconnect.conversion.bypass import takers
 from proxconnect.deploy.packed.file.architecture import persistent, transplant
-from proxconnect.deploy.packed.file.layer_spec import DTYPES, LayerSpec, geometry_of
+from proxconnect.deploy.packed.file.metadata import DTYPES, LayerSpec, geometry_of
 from proxconnect.deploy.packed.half_vectors import Vectors, halved, is_vector, note_vectors
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import INT8, spec_of

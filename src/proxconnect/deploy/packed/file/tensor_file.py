@@ -53,7 +53,10 @@ def storable(name: str, tensor: Tensor) -> Tensor:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors in main memory. Wide dtypes come first, which aligns all; equal input gives equal bytes."""
+    """Write tensors in main memory. Wide dtypes come first, which aligns all; equal input gives equal bytes.
+
+    If the first entry of `metadata` is `{CHECKSUM: BLANK}`, the file gets its checksum.
+    """
     names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -63,21 +66,17 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + _LENGTH_BYTES) % _ALIGNMENT)
-    with path.open("wb") as file:
+    with path.open("w+b") as file:
         file.write(len(text).to_bytes(_LENGTH_BYTES, "little"))
         file.write(text)
         for name in names:
             tensor = tensors[name].contiguous()
             if tensor.nbytes:
                 file.write((ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr()))
-
-
-def seal(path: Path) -> None:
-    """Write the checksum into a file that `write` wrote, whose first metadata is `{CHECKSUM: BLANK}`."""
-    with path.open("r+b") as file:
-        digits = _digits(file)
-        file.seek(_CHECKSUM_PLACE)
-        file.write(digits)
+        if CHECKSUM in metadata:
+            digits = _digits(file)
+            file.seek(_CHECKSUM_PLACE)
+            file.write(digits)
 
 
 def open_checked(path: Path) -> Any:

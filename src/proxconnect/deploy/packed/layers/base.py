@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from proxconnect import kernels
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec, geometry_of
+from proxconnect.deploy.packed.file.metadata import LayerSpec, geometry_of
 from proxconnect.layers.products import Product
 
 _INPUT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # the kernels compute in float32

@@ -218,10 +218,7 @@ def scale_of(weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def error(layer: Int8Layer, float_layer: nn.Module, input: Tensor) -> tuple[float, float]:
-    """Return max|y − y'| and the largest error bound of an output, both divided by max|y'|; ValueError if y' is 0.
-
-    y' is the float layer's output in float64.
-    """
+    """Return the largest error and bound, relative to the float layer's largest output; ValueError if that is 0."""
     weight, bias = float_layer.weight, getattr(float_layer, "bias", None)
     assert isinstance(weight, Tensor)
     exact, bound = layer.exact_and_bound(weight.double(), None if bias is None else bias.double(), input)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from proxconnect import kernels
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.file.metadata import LayerSpec
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.kernels.bits import pack_bits, pad_is_zero, unpack_bits
 from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH
@@ -68,13 +68,10 @@ class PackedLayer(CompactLayer):
 
     @property
     def scales_sums(self) -> bool:
-        """True if the scale multiplies the sums, which are sums of signs alone for a binary input."""
+        """True for a binary input: the sums are of signs alone, and the scale multiplies them."""
         return self._spec.binary_input
 
-    @property
-    def sums_integers(self) -> bool:
-        """True if the sums are sums of signs alone."""
-        return self._spec.binary_input
+    sums_integers = scales_sums
 
     def prepare_input(self, input: Tensor) -> Tensor:
         """Return the factor of the weight: the signs of the input, or the input itself if it is not binary."""
