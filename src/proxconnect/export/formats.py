@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from proxconnect._support import extras
 from proxconnect._support.atomic import replacing
-from proxconnect._support.example import arguments, tensors_in
+from proxconnect._support.example import run, tensors_in
 from proxconnect.deploy.hardening import hard_state_dict
 from proxconnect.deploy.packed.file import tensor_file
 from proxconnect.export.onnx import to_onnx, to_qonnx
@@ -71,11 +71,11 @@ def by_qonnx(path: File, build: Build | None = None) -> Run:
     model = wrapper.transform(shapes)
     inputs, outputs = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
 
-    def run(example: Any) -> list[Tensor]:
+    def compute(example: Any) -> list[Tensor]:
         found = executor.execute_onnx(model, _feed(inputs, example))
         return _tensors([found[name] for name in outputs])
 
-    return run
+    return compute
 
 
 def by_openvino(path: File, build: Build | None = None) -> Run:
@@ -90,13 +90,7 @@ def by_torch(path: File, build: Build) -> Run:
 
     model = build().eval()
     model.load_state_dict(load_file(path), strict=True)
-
-    def run(example: Any) -> list[Tensor]:
-        args, kwargs = arguments(model, example)
-        with torch.no_grad():
-            return tensors_in(model(*args, **kwargs))
-
-    return run
+    return lambda example: tensors_in(run(model, example))
 
 
 @dataclass(frozen=True)

@@ -172,31 +172,22 @@ def _store_halves(model: Any) -> None:
 
 
 def _quantise_signs(model: Any, parts: BinaryParts) -> None:
+    """Put `BipolarQuant` in the place of each binary part."""
+    import onnx_ir
+
+    def constant(name: str, values: Tensor) -> Any:
+        if name not in model.graph.initializers:
+            value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(values.numpy(), name=name))
+            model.graph.register_initializer(value)
+        return model.graph.initializers[name]
+
     model.opset_imports[DOMAIN] = 1
-    for input, output in parts.signs:
-        _quantise(model, output, input, _constant(model, "one", torch.ones(1)))
-    for weight in parts.weights:
-        signs = _constant(model, f"{weight.bits.name}.signs", weight.signs())
-        scale = _constant(model, "one", torch.ones(1)) if weight.scale is None else weight.scale
-        _quantise(model, weight.value, signs, scale)
-
-
-def _quantise(model: Any, old: Any, input: Any, scale: Any) -> None:
-    """Put `BipolarQuant` in the place of a value."""
-    import onnx_ir
-
-    quantised = onnx_ir.node("BipolarQuant", [input, scale], domain=DOMAIN, name=f"{old.name}.quant")
-    new = quantised.outputs[0]
-    new.name, new.shape, new.type = f"{old.name}.signs", old.shape, old.type
-    model.graph.insert_after(old.producer(), quantised)
-    onnx_ir.convenience.replace_all_uses_with(old, new)
-
-
-def _constant(model: Any, name: str, values: Tensor) -> Any:
-    """Return the initializer of that name, and add it if it is not there."""
-    import onnx_ir
-
-    if name not in model.graph.initializers:
-        value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(values.numpy(), name=name))
-        model.graph.register_initializer(value)
-    return model.graph.initializers[name]
+    replaced = [(output, input, None) for input, output in parts.signs]
+    replaced += [(w.value, constant(f"{w.bits.name}.signs", w.signs()), w.scale) for w in parts.weights]
+    for old, input, scale in replaced:
+        factor = constant("one", torch.ones(1)) if scale is None else scale
+        quantised = onnx_ir.node("BipolarQuant", [input, factor], domain=DOMAIN, name=f"{old.name}.quant")
+        new = quantised.outputs[0]
+        new.name, new.shape, new.type = f"{old.name}.signs", old.shape, old.type
+        model.graph.insert_after(old.producer(), quantised)
+        onnx_ir.convenience.replace_all_uses_with(old, new)

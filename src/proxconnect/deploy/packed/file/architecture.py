@@ -87,14 +87,10 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
 def transplant(
     model: nn.Module, specs: Mapping[nn.Module, LayerSpec], memo: dict[int, Any]
 ) -> tuple[nn.Module, dict[nn.Module, CompactLayer]]:
-    """Deep-copy `model` with blank packed layers in the place of the layers of `specs`.
-
-    The packed layers enter the memo of the copy first. So their float weights and quantizers are not copied, unless
-    another module holds them too.
-    """
+    """Deep-copy `model` with blank packed layers in the place of the layers of `specs`."""
     forms = {layer: BY_KIND[spec.kind] for layer, spec in specs.items()}
     packed = {layer: form.__new__(form) for layer, form in forms.items()}
-    memo |= {id(layer): form for layer, form in packed.items()}
+    memo |= {id(layer): form for layer, form in packed.items()}  # so their float weights are not copied
     # Tensors that modules computed and keep as attributes (weight norm does), which deepcopy refuses.
     attributes = (value for module in model.modules() for value in vars(module).values())
     memo |= {id(t): t.detach().clone() for t in attributes if isinstance(t, Tensor) and not t.is_leaf}

@@ -27,15 +27,12 @@ _KEYS = {"version", "layers", "aliases", "vectors"}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOAT_TYPES}
 """The possible dtypes of a scale and of an unpacked weight, by name."""
 
-PackedScale = Literal["channel", "tensor"] | None
-
 _DEFAULTS: Mapping[str, Any] = {
     "scale": "channel", "dtype": "float32", "binary_input": False, "accumulator": None, "padding_value": 0,
     "geometry": None, "channel_dims": None, "input_shift": False,
 }  # fmt: skip
 """The values of the keys that an entry may omit."""
 
-_PADDINGS = ("same", "valid")
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 _ACCUMULATOR_KEYS = ("bits", "overflow", "slope")
 
@@ -74,12 +71,11 @@ class Geometry:
         count = f"a list of integers, one for each of {dimensions} dimensions"
         for name in ("stride", "dilation"):
             _require_value(entry, name, _is_list(entry[name], least=1, count=dimensions), f"{count}, from 1")
-        is_padding = entry["padding"] in _PADDINGS or _is_list(entry["padding"], least=0, count=dimensions)
+        is_padding = entry["padding"] in ("same", "valid") or _is_list(entry["padding"], least=0, count=dimensions)
         _require_value(entry, "padding", is_padding, f'{count}, from 0, "same" or "valid"')
-        is_output_padding = entry["output_padding"] is None or _is_list(
-            entry["output_padding"], least=0, count=dimensions
-        )
-        _require_value(entry, "output_padding", is_output_padding, f"null or {count}, from 0")
+        added = entry["output_padding"]
+        is_added = added is None or _is_list(added, least=0, count=dimensions)
+        _require_value(entry, "output_padding", is_added, f"null or {count}, from 0")
         _require_value(entry, "groups", type(entry["groups"]) is int and entry["groups"] > 0, "a positive integer")
         is_mode = entry["padding_mode"] in _PADDING_MODES
         _require_value(entry, "padding_mode", is_mode, f"one of {', '.join(_PADDING_MODES)}")
@@ -98,7 +94,7 @@ class LayerSpec:
 
     kind: str
     shape: tuple[int, ...]
-    scale: PackedScale = "channel"
+    scale: Literal["channel", "tensor"] | None = "channel"
     dtype: torch.dtype = torch.float32
     binary_input: bool = False
     accumulator: Accumulator | None = None
@@ -158,12 +154,16 @@ class LayerSpec:
             _require_value(entry, key, is_right(entry[key]), wanted)
         is_shift = type(entry["input_shift"]) is bool and entry["input_shift"] <= entry["binary_input"]
         _require_value(entry, "input_shift", is_shift, "false, or true if binary_input is true")
-        shape, geometry = tuple(entry["shape"]), entry["geometry"]
+        shape, geometry, dims = tuple(entry["shape"]), entry["geometry"], entry["channel_dims"]
+        if dims is not None:
+            is_list = dims != [] and _is_list(dims, least=0) and max(dims) < len(shape)
+            _require_value(entry, "channel_dims", is_list, f"null or a list of dimensions below {len(shape)}")
+            _require_value(entry, "channel_dims", dims == sorted(set(dims)), "in ascending order")
         return cls(
             entry["type"], shape, entry["scale"], DTYPES[entry["dtype"]], entry["binary_input"],
             _accumulator(entry), entry["padding_value"],
             None if geometry is None else Geometry.from_json(geometry, len(shape) - 2),
-            _channel_dims(entry, len(shape)), entry["input_shift"],
+            None if dims is None else tuple(dims), entry["input_shift"],
         )  # fmt: skip
 
 
@@ -245,16 +245,6 @@ def _accumulator(entry: Mapping[str, Any]) -> Accumulator | None:
     is_typed = type(slope) in (int, float) and isinstance(overflow, str)
     _require_value(entry, "accumulator", is_typed, "an object with a number as slope and a string as overflow")
     return Accumulator(bits, overflow, slope)  # it checks its arguments
-
-
-def _channel_dims(entry: Mapping[str, Any], dimensions: int) -> tuple[int, ...] | None:
-    dims = entry["channel_dims"]
-    if dims is None:
-        return None
-    is_list = dims != [] and _is_list(dims, least=0) and max(dims) < dimensions
-    _require_value(entry, "channel_dims", is_list, f"null or a list of dimensions below {dimensions}")
-    _require_value(entry, "channel_dims", dims == sorted(set(dims)), "in ascending order")
-    return tuple(dims)
 
 
 def geometry_of(layer: nn.Module) -> Geometry | None:

@@ -1,6 +1,7 @@
 """Write a packed file, and read one into a float architecture after every check."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from proxconnect._support.text import some
 from proxconnect.deploy.packed.file import tensor_file
 from proxconnect.deploy.packed.file.architecture import PASS, display_name, persistent, require_float, skeleton_of
 from proxconnect.deploy.packed.file.metadata import KEY, Metadata
-from proxconnect.deploy.packed.half_vectors import as_half, is_vector, note_vectors, vectors_of
+from proxconnect.deploy.packed.half_vectors import NOTE, as_half, is_vector, vectors_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.one_bit import Inputs, PackedLayer, set_inputs, warn_unless_built
 from proxconnect.deploy.shippable import require_finite, require_unwrapped
@@ -92,7 +93,7 @@ def load_layers(path: str | os.PathLike[str], float_model: nn.Module, *, inputs:
     except ValueError as fault:
         raise PackedFileError(f"cannot load {os.fspath(path)}: {fault}") from fault
     set_inputs(skeleton, inputs)
-    note_vectors(skeleton, metadata.vectors)
+    setattr(skeleton, NOTE, metadata.vectors)
     return skeleton.cpu().eval().requires_grad_(False)
 
 
@@ -114,7 +115,10 @@ def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
         if inside != outside and not (may_be_half and inside == ("F16", shape)):
             raise ValueError(f"tensor {name!r} is {inside[0]} of shape {inside[1]} in the file, but must be "
                              f"{outside[0]} of shape {shape} for this model: {PASS}")  # fmt: skip
-    loaded = {name: tensor_file.tensor_of(file, name) for name in file.keys()}  # noqa: SIM118
+    loaded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, tensor in loaded.items():
+        if sys.platform == "win32" or tensor.data_ptr() % tensor.itemsize:  # Windows replaces no mapped file
+            loaded[name] = tensor.clone()
     blanks = {id(tensor): (tensor, source[name]) for name, tensor in expected.items()}
     recurrent = [module for module in modules.values() if isinstance(module, nn.RNNBase)]
     for module in recurrent:

@@ -8,7 +8,6 @@ import ctypes
 import errno
 import json
 import os
-import sys
 import zlib
 from collections.abc import Mapping
 from io import BufferedIOBase
@@ -102,13 +101,6 @@ def open_checked(path: Path) -> Any:
             if start[_LENGTH_BYTES:] != _CHECKSUM_START + _digits(opened):
                 raise ValueError(f"it is damaged (its checksum does not match its bytes): {REMEDY}")
     return file
-
-
-def tensor_of(file: Any, name: str) -> Tensor:
-    """Map a tensor of an open file, or copy it if it is not aligned for its dtype; writes stay in this process."""
-    tensor: Tensor = file.get_tensor(name)
-    is_aligned = tensor.data_ptr() % tensor.itemsize == 0
-    return tensor if is_aligned and sys.platform != "win32" else tensor.clone()  # Windows replaces no mapped file
 
 
 def _digits(file: BufferedIOBase) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
 
 from proxconnect import kernels
 from proxconnect.deploy.packed.file.metadata import LayerSpec
@@ -154,16 +155,10 @@ class KernelLinear(KernelLayer):
         return kernels.panels(pack_bits(transposed), columns, rows)
 
 
-class KernelConv(KernelLayer):
+class KernelConv(KernelLayer, _ConvNd):
     """A convolution of one or two dimensions."""
 
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    padding_mode: Any
     padding_value: int
-    _reversed_padding_repeated_twice: list[int]
 
     def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:
         """Return True if the kernels compute the product; for a float input, only if they are faster."""
