@@ -86,7 +86,19 @@ def open_checked(path: Path) -> Any:
     with path.open("rb") as beginning:
         start = beginning.read(_LENGTH_BYTES + 1)
         size = os.fstat(beginning.fileno()).st_size
-    _refuse_foreign(start, size)
+    if not start:
+        raise ValueError(f"it is empty: {_SAVE_AGAIN}")
+    if start.startswith(b"PK\x03\x04"):
+        raise ValueError(f"it is a zip archive, as torch.save writes, and no packed model: {_SAVE_AGAIN}")
+    if start[0] == 0x80 and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and start[8:9] != b"{":
+        raise ValueError(f"it is a Python pickle, which is never read, and no packed model: {_SAVE_AGAIN}")
+    header = int.from_bytes(start[:_LENGTH_BYTES], "little")
+    if len(start) <= _LENGTH_BYTES:
+        raise ValueError("it is truncated within its first bytes: copy or save it again")
+    if start[_LENGTH_BYTES:] != b"{" or header > _LONGEST_HEADER:
+        raise ValueError(f"it is no safetensors file: {_SAVE_AGAIN}")
+    if _LENGTH_BYTES + header > size:
+        raise ValueError(f"it is truncated: its header alone takes {header} bytes, the file has {size}: copy it again")
     try:
         file = safe_open(path, "pt", device="cpu")
     except SafetensorError as error:
@@ -124,20 +136,3 @@ def _described_size(path: Path) -> int:
         return _LENGTH_BYTES + length + max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
         return 0
-
-
-def _refuse_foreign(start: bytes, size: int) -> None:
-    """Raise ValueError if a file with these first bytes and this size cannot be a whole safetensors file."""
-    if not start:
-        raise ValueError(f"it is empty: {_SAVE_AGAIN}")
-    if start.startswith(b"PK\x03\x04"):
-        raise ValueError(f"it is a zip archive, as torch.save writes, and no packed model: {_SAVE_AGAIN}")
-    if start[0] == 0x80 and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and start[8:9] != b"{":
-        raise ValueError(f"it is a Python pickle, which is never read, and no packed model: {_SAVE_AGAIN}")
-    header = int.from_bytes(start[:_LENGTH_BYTES], "little")
-    if len(start) <= _LENGTH_BYTES:
-        raise ValueError("it is truncated within its first bytes: copy or save it again")
-    if start[_LENGTH_BYTES:] != b"{" or header > _LONGEST_HEADER:
-        raise ValueError(f"it is no safetensors file: {_SAVE_AGAIN}")
-    if _LENGTH_BYTES + header > size:
-        raise ValueError(f"it is truncated: its header alone takes {header} bytes, the file has {size}: copy it again")
