@@ -76,7 +76,10 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
         if (owner, name) not in adopted:
             if form is PackedProjection:
                 owner.__class__ = BinaryMultiheadAttention
-            adopt(owner, name, form.unfilled(spec))
+            blank_parameter = form.__new__(form)
+            nn.Module.__init__(blank_parameter)
+            blank_parameter._specify(spec)
+            adopt(owner, name, blank_parameter)
         if adopted.setdefault((owner, name), spec) != spec:
             raise ValueError(f"{name!r} of {display_name(owner_name)} is shared in the model, but not in the file: "
                              "pass the same architecture")  # fmt: skip

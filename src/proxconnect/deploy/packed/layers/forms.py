@@ -1,7 +1,7 @@
 """The packed form of every layer. To pack a new kind of layer, add its class here and to `_FORMS`."""
 
 from dataclasses import replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -87,14 +87,6 @@ class PackedParameter(PackedLayer):
 
     kind = "parameter"
     binary_type: ClassVar[type[BinaryLayer]] = parameter.BinaryParameter
-
-    @classmethod
-    def unfilled(cls, spec: LayerSpec) -> Self:
-        """Make one with `bits` and `scale` on the meta device."""
-        packed = cls.__new__(cls)
-        nn.Module.__init__(packed)
-        packed._specify(spec)
-        return packed
 
     @property
     def mode(self) -> None:
