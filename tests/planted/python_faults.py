@@ -80,7 +80,8 @@ READER: tuple[Fault, ...] = (
     fault(
         "unchecked-dtype", "the dtype of a tensor in a file is not compared with the model's",
         "deploy/packed/test_packed_file.py deploy/packed/test_damaged_files.py",
-        (f"{SRC}/deploy/packed/file/loading.py", "if inside != outside and not", "if inside[1] != outside[1] and not"),
+        (f"{SRC}/deploy/packed/file/save_and_load.py", "if inside != outside and not",
+         "if inside[1] != outside[1] and not"),
     ),
     fault(
         "unchecked-version", "a file of the next layout version is read",

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import proxconnect as pc
 from deploy.packed.packed_nets import binary_mlp
 from proxconnect.cli.demo.demo import write_json
-from proxconnect.export import floats
+from proxconnect.export import to_floats
 from proxconnect.inspection import plots
 from proxconnect.training.study import workers
 from proxconnect.training.study.ledger import Entry, Ledger
@@ -52,7 +52,7 @@ def packed() -> Write:
 
 def plain_floats() -> Write:
     pair = models()
-    return lambda folder, version: floats.to_floats(pair[version], folder / "net.safetensors")
+    return lambda folder, version: to_floats(pair[version], folder / "net.safetensors")
 
 
 def report_of_demo() -> Write:

@@ -20,15 +20,12 @@ from proxconnect.deploy.packed.file import tensor_file
 from proxconnect.deploy.packed.file.metadata import KEY
 from proxconnect.layers import BinaryLayer
 
-_LATENT = ".latent"
 FLOAT_NAMES = ((".latent", ".weight"), ("_binary.latent", ""))
 """The end of a latent weight's name, and the end of the float weight's: for a layer, and for a raw parameter."""
 
 _ZIP = b"PK\x03\x04"
 _LEAST_VISITED = 10_000
 """The values that a file may hold beyond one for each of its bytes; a value in several places counts in each."""
-
-Plain = int | float | str
 
 
 class CheckpointError(ValueError):
@@ -41,7 +38,7 @@ class Checkpoint:
 
     path: Path
     tensors: Mapping[str, Tensor]
-    values: Mapping[str, Plain]
+    values: Mapping[str, int | float | str]
     """The numbers and strings, such as `epoch` or `optimizer.param_groups.0.lr`."""
 
 
@@ -154,7 +151,7 @@ class Matched:
     @property
     def binary_layers(self) -> tuple[str, ...]:
         """The qualified names of the layers with latent weights."""
-        return tuple(name.removesuffix(_LATENT) for name in self.tensors if name.endswith(_LATENT))
+        return tuple(name.removesuffix(".latent") for name in self.tensors if name.endswith(".latent"))
 
     def has(self, layer: str, name: str) -> bool:
         """Return True if the checkpoint has that tensor of a layer."""

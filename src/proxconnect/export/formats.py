@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect._support import extras
-from proxconnect._support.example import arguments, tensors_in
-from proxconnect.export.floats import to_floats
-from proxconnect.export.onnx import to_onnx
+from proxconnect._support.atomic import replacing
+from proxconnect._support.example import run, tensors_in
+from proxconnect.deploy.hardening import hard_state_dict
+from proxconnect.deploy.packed.file import tensor_file
+from proxconnect.export.onnx import to_onnx, to_qonnx
 from proxconnect.export.openvino import compiled, to_openvino
-from proxconnect.export.qonnx import to_qonnx
 
 File = str | os.PathLike[str]
 
@@ -23,6 +24,33 @@ Run = Callable[[Any], list[Tensor]]
 
 Build = Callable[[], nn.Module]
 """Builds the float network, with any weights."""
+
+
+def to_floats(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write `proxconnect.hard_state_dict(model)` as a safetensors file. If that fails, the old file stays.
+
+    `safetensors.torch.load_file` reads the file, and the float network loads it with `strict=True`. A tensor under
+    several names is there under each.
+
+    Args:
+        model: a packed or binary model.
+        path: the file, such as "net.safetensors".
+
+    Raises:
+        ValueError: if the model is neither, or holds state that is no tensor or has no values.
+        TypeError: for a dtype that no file holds.
+        OSError: if `path` cannot be written.
+
+    Warns:
+        BinaryInputsWarning: if layers have binary inputs, which the float network does not.
+    """
+    tensors = {}
+    for name, tensor in hard_state_dict(model).items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{name!r} is extra state, which a file of tensors cannot hold: remove it first")
+        tensors[name] = tensor_file.storable(name, tensor)
+    with replacing(path) as temporary:
+        tensor_file.write(temporary, tensors, {"format": "pt"})  # transformers requires this entry
 
 
 def by_onnx_runtime(path: File, build: Build | None = None) -> Run:
@@ -43,11 +71,11 @@ def by_qonnx(path: File, build: Build | None = None) -> Run:
     model = wrapper.transform(shapes)
     inputs, outputs = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
 
-    def run(example: Any) -> list[Tensor]:
+    def compute(example: Any) -> list[Tensor]:
         found = executor.execute_onnx(model, _feed(inputs, example))
         return _tensors([found[name] for name in outputs])
 
-    return run
+    return compute
 
 
 def by_openvino(path: File, build: Build | None = None) -> Run:
@@ -62,13 +90,7 @@ def by_torch(path: File, build: Build) -> Run:
 
     model = build().eval()
     model.load_state_dict(load_file(path), strict=True)
-
-    def run(example: Any) -> list[Tensor]:
-        args, kwargs = arguments(model, example)
-        with torch.no_grad():
-            return tensors_in(model(*args, **kwargs))
-
-    return run
+    return lambda example: tensors_in(run(model, example))
 
 
 @dataclass(frozen=True)

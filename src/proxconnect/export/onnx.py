@@ -1,4 +1,4 @@
-"""ONNX files of packed models: graphs in operators of the standard, which other formats rewrite.
+"""ONNX files of packed models: graphs in operators of the standard, which other formats rewrite; QONNX does.
 
 A binary weight is an initializer of 8 signs a byte, the `bits` of the packed layer. The graph looks each byte up in a
 table of its signs. That depends on no input, so runtimes do it once, when they load the file.
@@ -21,6 +21,7 @@ from proxconnect.export.portable import ExportError, portable_program
 from proxconnect.kernels.bits import unpack_bits
 
 OPSET = 18
+DOMAIN = "qonnx.custom_op.general"
 MOST_BYTES = 2**31 - 1
 _MOST_FOLDED = 64
 """The most entries of a constant that is computed in advance: shapes are, unpacked weights are not."""
@@ -49,6 +50,18 @@ def to_onnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, an
         OSError: if `path` cannot be written.
     """
     write(onnx_graph(packed, example, any_batch=any_batch), path)
+
+
+def to_qonnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, any_batch: bool = False) -> None:
+    """Write a packed model as a QONNX file. If that fails, the old file stays.
+
+    Arguments and errors are those of `to_onnx`. By default the file takes one batch size, as tools for FPGAs do.
+
+    A binary weight is an initializer of float ±1, followed by `BipolarQuant` with its scale. If the input is binary, it
+    goes through `BipolarQuant` too, the weight has scale 1 there, and the sums are multiplied by the scale. All other
+    operators are those of the ONNX standard.
+    """
+    write(onnx_graph(packed, example, any_batch=any_batch, rewrite=_quantise_signs), path)
 
 
 def write(model: Any, path: str | os.PathLike[str]) -> None:
@@ -156,3 +169,25 @@ def _store_halves(model: Any) -> None:
         del model.graph.initializers[name]
         model.graph.register_initializer(stored)
         model.graph.insert_before(model.graph[0], cast)
+
+
+def _quantise_signs(model: Any, parts: BinaryParts) -> None:
+    """Put `BipolarQuant` in the place of each binary part."""
+    import onnx_ir
+
+    def constant(name: str, values: Tensor) -> Any:
+        if name not in model.graph.initializers:
+            value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(values.numpy(), name=name))
+            model.graph.register_initializer(value)
+        return model.graph.initializers[name]
+
+    model.opset_imports[DOMAIN] = 1
+    replaced = [(output, input, None) for input, output in parts.signs]
+    replaced += [(w.value, constant(f"{w.bits.name}.signs", w.signs()), w.scale) for w in parts.weights]
+    for old, input, scale in replaced:
+        factor = constant("one", torch.ones(1)) if scale is None else scale
+        quantised = onnx_ir.node("BipolarQuant", [input, factor], domain=DOMAIN, name=f"{old.name}.quant")
+        new = quantised.outputs[0]
+        new.name, new.shape, new.type = f"{old.name}.signs", old.shape, old.type
+        model.graph.insert_after(old.producer(), quantised)
+        onnx_ir.convenience.replace_all_uses_with(old, new)

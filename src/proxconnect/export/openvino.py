@@ -23,10 +23,10 @@ _BELOW_ZERO = -float(torch.finfo(torch.float32).tiny)
 
 
 def openvino_package() -> Any:
-    """Import `openvino` without its telemetry; MissingExtraError if it is not installed.
+    """Import and return `openvino` with its telemetry disabled; MissingExtraError if it is not installed.
 
     The telemetry would report imports and conversions, from a process that it forks within a thread. If `openvino` is
-    imported already, it stays on.
+    imported already, the telemetry stays on.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes the import fail
     return extras.require("openvino", "export")
@@ -76,10 +76,22 @@ def write_network(network: Any, path: Path) -> None:
 
 def openvino_network(packed: nn.Module, example: Any, *, any_batch: bool = False) -> Any:
     """Return the `openvino.Model` that `to_openvino` writes."""
-    core, named = openvino_package().Core(), _NamedParts()
+    core = openvino_package().Core()
+    signs: set[str] = set()
+    weights: dict[str, Tensor] = {}  # those without a scale: uint8, 1 for +1, of the weight's shape
+
+    def name_parts(_: Any, parts: BinaryParts) -> None:  # OpenVINO keeps the names
+        for number, (_, output) in enumerate(parts.signs):
+            output.name = f"proxconnect.signs.{number}"
+            signs.add(output.name)
+        for number, weight in enumerate(parts.weights):
+            if weight.scale is None:
+                weight.value.name = f"proxconnect.weight.{number}"
+                weights[weight.value.name] = (weight.signs() > 0).to(torch.uint8)
+
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.onnx"
-        write(onnx_graph(packed, example, any_batch=any_batch, rewrite=named.name), file)
+        write(onnx_graph(packed, example, any_batch=any_batch, rewrite=name_parts), file)
         network = core.read_model(file)
     for node in network.get_ordered_ops():
         if node.get_type_name() == "Gather":
@@ -89,45 +101,22 @@ def openvino_network(packed: nn.Module, example: Any, *, any_batch: bool = False
             if convert.get_type_name() == "Convert" and convert.get_input_element_type(0).get_type_name() == "u8":
                 node.input(1).replace_source_output(convert.input_value(0))
         elif node.get_type_name() == "Convolution" and not any_batch:
-            named.make_binary(node)
+            image, names = node.input_value(0), node.input_value(1).get_names()
+            bits = next((weights[name] for name in names if name in weights), None)
+            if bits is not None and bits.dim() == 4 and bits.numel() % 8 == 0 and _are_signs(image, signs):
+                node.output(0).replace(binary_convolution(node, bits).output(0))
     network.validate_nodes_and_infer_types()
     return network
 
 
-class _NamedParts:
-    """Names the signs in an ONNX graph, which OpenVINO keeps, and finds them in its network by these names."""
-
-    def __init__(self) -> None:
-        self._signs: set[str] = set()
-        self._weights: dict[str, Tensor] = {}
-        """The weights without a scale: uint8, 1 for +1, of the weight's shape."""
-
-    def name(self, _: Any, parts: BinaryParts) -> None:
-        """Give each value of signs a unique name."""
-        for number, (_, output) in enumerate(parts.signs):
-            output.name = f"proxconnect.signs.{number}"
-            self._signs.add(output.name)
-        for number, weight in enumerate(parts.weights):
-            if weight.scale is None:
-                weight.value.name = f"proxconnect.weight.{number}"
-                self._weights[weight.value.name] = (weight.signs() > 0).to(torch.uint8)
-
-    def make_binary(self, node: Any) -> None:
-        """Replace a convolution if it multiplies signs by signs, of which the weight's are known."""
-        image, weight = node.input_value(0), node.input_value(1)
-        bits = next((self._weights[name] for name in weight.get_names() if name in self._weights), None)
-        if bits is None or bits.dim() != 4 or bits.numel() % 8 or not self._are_signs(image):
-            return
-        node.output(0).replace(binary_convolution(node, bits).output(0))
-
-    def _are_signs(self, output: Any) -> bool:
-        """Return True for signs, also within a border of signs."""
-        node = output.get_node()
-        if node.get_type_name() == "Pad":
-            border = node.input_value(3).get_node()
-            is_sign = border.get_type_name() == "Constant" and bool((np.abs(border.data) == 1).all())
-            return is_sign and self._are_signs(node.input_value(0))
-        return not self._signs.isdisjoint(output.get_names())
+def _are_signs(output: Any, names: set[str]) -> bool:
+    """Return True for signs with one of the names, also within a border of signs."""
+    node = output.get_node()
+    if node.get_type_name() == "Pad":
+        border = node.input_value(3).get_node()
+        is_sign = border.get_type_name() == "Constant" and bool((np.abs(border.data) == 1).all())
+        return is_sign and _are_signs(node.input_value(0), names)
+    return not names.isdisjoint(output.get_names())
 
 
 def binary_convolution(node: Any, bits: Tensor) -> Any:

@@ -1,7 +1,6 @@
 """Portable programs of packed models: torch's operators and two of ours, `signs` and `unpacked`, for other runtimes."""
 
 import copy
-import functools
 import inspect
 from typing import Any, cast
 
@@ -54,8 +53,10 @@ def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> Exp
         model = copy.deepcopy(packed)
     for module in model.modules():
         if isinstance(module, CompactLayer):
+            module.prepacked = None  # torch then computes the layer
+        if isinstance(module, PackedLayer):
             form: Any = type(module)
-            module.__class__ = _portable_class(form)
+            module.__class__ = type(form.__name__, (_BySigns, form), {})
     if any_batch:  # torch.export would take a batch of 1 for a constant
         example = tree_map_only(Tensor, lambda t: torch.cat([t, t]) if t.dim() and t.shape[0] == 1 else t, example)
     args, kwargs = arguments(model, example)
@@ -73,17 +74,6 @@ def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> Exp
             f"torch.export makes no graph of {type(packed).__name__}: {reason} (a forward must not decide by the "
             f"values of tensors{batch})"
         ) from error
-
-
-@functools.cache
-def _portable_class(form: Any) -> Any:
-    bases = (_WithoutKernels, _BySigns) if issubclass(form, PackedLayer) else (_WithoutKernels,)
-    return type(form.__name__, (*bases, form), {})
-
-
-class _WithoutKernels(CompactLayer):
-    def kernels_can(self, input: Tensor, bias: Tensor | None) -> bool:
-        return False
 
 
 class _BySigns(PackedLayer):

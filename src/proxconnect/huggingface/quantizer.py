@@ -133,6 +133,7 @@ class ProxConnectQuantizer(HfQuantizer):
     """The steps of transformers that load and save a binary network."""
 
     quantization_config: ProxConnectConfig
+    is_trainable = is_qat_trainable = True
 
     def _process_model_before_weight_loading(self, model: nn.Module, **_: Any) -> None:
         if self.pre_quantized:
@@ -158,10 +159,7 @@ class ProxConnectQuantizer(HfQuantizer):
         return model
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[None, dict[str, Any]]:
-        """Note the layers with learned thresholds in the configuration, and warn of layers that it lacks.
-
-        A Trainer that has the network can resume from such a checkpoint, but `from_pretrained` cannot load it.
-        """
+        """Note the layers with learned thresholds in the configuration, and warn of layers that it lacks."""
         config = self.quantization_config
         binary = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
         known = tuple(f"{layer}." if layer else "" for layer in config.layers or ())
@@ -178,14 +176,4 @@ class ProxConnectQuantizer(HfQuantizer):
 
     def is_serializable(self, **_: Any) -> bool:
         """Return True: latent weights and μ are ordinary tensors."""
-        return True
-
-    @property
-    def is_trainable(self) -> bool:
-        """True: latent weights exist to be trained."""
-        return True
-
-    @property
-    def is_qat_trainable(self) -> bool:
-        """True: transformers' Trainer can train them."""
         return True

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from proxconnect import kernels
 from proxconnect._support.arguments import require_module
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.file.metadata import LayerSpec
 from proxconnect.deploy.packed.half_vectors import Vectors, as_half, vectors_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import spec_of

@@ -4,8 +4,7 @@
 the layers.
 """
 
-from proxconnect.deploy.packed.file.loading import PackedFileError, load_layers
-from proxconnect.deploy.packed.file.saving import save
+from proxconnect.deploy.packed.file.save_and_load import PackedFileError, load_layers, save
 from proxconnect.deploy.packed.half_vectors import Vectors
 from proxconnect.deploy.packed.layers.one_bit import Inputs, PackedLayer
 from proxconnect.deploy.packed.packing import Remainder, pack_layers

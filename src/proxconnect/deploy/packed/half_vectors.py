@@ -1,6 +1,6 @@
 """Vectors in 16 bits: which tensors count as vectors, and which of them float16 can hold."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 Vectors = Literal["float32", "float16"]
 """The dtype to which a packed model's float32 vectors are rounded."""
 
-_NOTE = "packed_vectors"
+NOTE = "packed_vectors"
+"""The attribute of a model that holds the dtype to which its vectors were rounded, for when it is saved."""
 
 TOLERANCE = 2.0**-10
 """The largest relative error of a rounded entry; in a vector with a negative entry, relative to the largest one."""
@@ -38,11 +39,5 @@ def as_half(tensor: Tensor) -> Tensor | None:
 
 
 def vectors_of(model: nn.Module) -> Vectors:
-    """Return the dtype to which `note_vectors` says that the vectors of a model were rounded."""
-    vectors: Vectors = getattr(model, _NOTE, "float32")
-    return vectors
-
-
-def note_vectors(model: nn.Module, vectors: Vectors) -> None:
-    """Note in `model` the dtype to which its vectors were rounded, for when it is saved."""
-    setattr(model, _NOTE, vectors)
+    """Return the dtype to which the vectors of a packed model were rounded."""
+    return cast("Vectors", getattr(model, NOTE, "float32"))

@@ -9,8 +9,8 @@ from torch import nn
 from proxconnect._support.arguments import require_module
 from proxconnect.conversion.bypass import takers
 from proxconnect.deploy.packed.file.architecture import persistent, transplant
-from proxconnect.deploy.packed.file.layer_spec import DTYPES, LayerSpec, geometry_of
-from proxconnect.deploy.packed.half_vectors import Vectors, halved, is_vector, note_vectors
+from proxconnect.deploy.packed.file.metadata import DTYPES, LayerSpec, geometry_of
+from proxconnect.deploy.packed.half_vectors import NOTE, Vectors, halved, is_vector
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import INT8, spec_of
 from proxconnect.deploy.packed.layers.int8 import Int8Layer, levels_of, scale_of
@@ -56,7 +56,7 @@ def pack_layers(
             for _, tensor in persistent(dict(copy.named_modules())):
                 if is_vector(tensor):
                     tensor.copy_(halved(tensor))
-    note_vectors(copy, vectors)
+    setattr(copy, NOTE, vectors)
     set_inputs(copy, inputs)
     return copy.eval().requires_grad_(False)
 

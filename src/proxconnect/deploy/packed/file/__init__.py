@@ -1,5 +1,4 @@
-"""The packed file: a safetensors file that holds a packed network without its architecture.
+"""The packed file, a safetensors file without the architecture: `save_and_load` writes and reads it.
 
-`saving` writes it, and `loading` reads it and refuses damaged files. `architecture` matches it with a float model.
-`layer_spec` and `metadata` define its JSON, and `tensor_file` its bytes.
+`architecture` matches it with a float model, `metadata` defines its JSON, and `tensor_file` its bytes.
 """

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec, geometry_of
-from proxconnect.deploy.packed.file.metadata import Metadata
+from proxconnect.deploy.packed.file.metadata import LayerSpec, Metadata, geometry_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import BY_KIND, PackedParameter, PackedProjection
 from proxconnect.deploy.packed.layers.int8 import Int8Layer
@@ -30,17 +29,19 @@ def require_float(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, BinaryLayer | CompactLayer):
             raise ValueError(
-                f"{called(name)} is a {type(module).__name__} already: pass the float architecture, as it was before "
-                "binarize()"
+                f"{display_name(name)} is a {type(module).__name__} already: pass the float architecture, as it was "
+                "before binarize()"
             )
         if any(is_lazy(p) for p in (*module._parameters.values(), *module._buffers.values())):
-            raise ValueError(f"{called(name)} is lazy and has no shapes yet: run one batch through the model first")
+            raise ValueError(
+                f"{display_name(name)} is lazy and has no shapes yet: run one batch through the model first"
+            )
         attributes = [(key, value) for key, value in vars(module).items() if isinstance(value, Tensor)]
         for key, tensor in [*attributes, *((key, module._buffers[key]) for key in module._non_persistent_buffers_set)]:
             if tensor is not None and tensor.is_meta:
                 raise ValueError(
-                    f"{key!r} of {called(name)} is not persistent, so no file holds it, and is on the meta device: "
-                    "build the model on the CPU, or register that buffer with persistent=True before saving"
+                    f"{key!r} of {display_name(name)} is not persistent, so no file holds it, and is on the meta "
+                    "device: build the model on the CPU, or register that buffer with persistent=True before saving"
                 )
 
 
@@ -75,10 +76,13 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
         if (owner, name) not in adopted:
             if form is PackedProjection:
                 owner.__class__ = BinaryMultiheadAttention
-            adopt(owner, name, form.unfilled(spec))
+            blank_parameter = form.__new__(form)
+            nn.Module.__init__(blank_parameter)
+            blank_parameter._specify(spec)
+            adopt(owner, name, blank_parameter)
         if adopted.setdefault((owner, name), spec) != spec:
-            raise ValueError(f"{name!r} of {called(owner_name)} is shared in the model, but not in the file: pass the "
-                             "same architecture")  # fmt: skip
+            raise ValueError(f"{name!r} of {display_name(owner_name)} is shared in the model, but not in the file: "
+                             "pass the same architecture")  # fmt: skip
     call_every_layer(skeleton)
     return skeleton
 
@@ -86,14 +90,10 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
 def transplant(
     model: nn.Module, specs: Mapping[nn.Module, LayerSpec], memo: dict[int, Any]
 ) -> tuple[nn.Module, dict[nn.Module, CompactLayer]]:
-    """Deep-copy `model` with blank packed layers in the place of the layers of `specs`.
-
-    The packed layers enter the memo of the copy first. So their float weights and quantizers are not copied, unless
-    another module holds them too.
-    """
+    """Deep-copy `model` with blank packed layers in the place of the layers of `specs`."""
     forms = {layer: BY_KIND[spec.kind] for layer, spec in specs.items()}
     packed = {layer: form.__new__(form) for layer, form in forms.items()}
-    memo |= {id(layer): form for layer, form in packed.items()}
+    memo |= {id(layer): form for layer, form in packed.items()}  # so their float weights are not copied
     # Tensors that modules computed and keep as attributes (weight norm does), which deepcopy refuses.
     attributes = (value for module in model.modules() for value in vars(module).values())
     memo |= {id(t): t.detach().clone() for t in attributes if isinstance(t, Tensor) and not t.is_leaf}
@@ -114,8 +114,8 @@ def persistent(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]
                 yield (f"{prefix}.{name}" if prefix else name), tensor
 
 
-def called(name: str) -> str:
-    """Name a module in an error message by its qualified name."""
+def display_name(name: str) -> str:
+    """Return how error messages name a module: "module 'features.0'", or "the model itself" for the name ""."""
     return f"module {name!r}" if name else "the model itself"
 
 

@@ -1,13 +1,20 @@
-"""The JSON metadata of a packed file: version, layers, aliases."""
+"""The JSON metadata of a packed file: version, aliases, and for each layer the form of its weight, scale and input."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, get_args
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from math import prod
+from typing import Any, Literal, get_args
 
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
 from proxconnect.deploy.packed.file.tensor_file import CHECKSUM, REMEDY
 from proxconnect.deploy.packed.half_vectors import Vectors
+from proxconnect.kernels.bits import byte_count
+from proxconnect.layers import Accumulator
+from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
 KEY = "proxconnect"
 """The metadata key of the safetensors file."""
@@ -16,6 +23,148 @@ VERSION = 3
 
 _FIRST_WITH_CHECKSUM = 3
 _KEYS = {"version", "layers", "aliases", "vectors"}
+
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOAT_TYPES}
+"""The possible dtypes of a scale and of an unpacked weight, by name."""
+
+_DEFAULTS: Mapping[str, Any] = {
+    "scale": "channel", "dtype": "float32", "binary_input": False, "accumulator": None, "padding_value": 0,
+    "geometry": None, "channel_dims": None, "input_shift": False,
+}  # fmt: skip
+"""The values of the keys that an entry may omit."""
+
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+_ACCUMULATOR_KEYS = ("bits", "overflow", "slope")
+
+
+_PLAIN_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "type": (lambda value: isinstance(value, str), "a string"),
+    "shape": (lambda value: value != [] and _is_list(value, least=1), "a list of positive integers"),
+    "scale": (lambda value: value in ("channel", "tensor", None), '"channel", "tensor" or null'),
+    "dtype": (lambda value: isinstance(value, str) and value in DTYPES, f"one of {', '.join(DTYPES)}"),
+    "binary_input": (lambda value: type(value) is bool, "true or false"),
+    "padding_value": (lambda value: type(value) is int and value in (-1, 0, 1), "-1, 0 or 1"),
+}
+"""A test of each plain value, and the wanted value in words."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The options of a convolution, named as in torch; a tuple has an entry for each dimension of the kernel.
+
+    `output_padding` is None unless the convolution is transposed.
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: str
+    output_padding: tuple[int, ...] | None
+
+    @classmethod
+    def from_json(cls, entry: object, dimensions: int) -> "Geometry":
+        """Read an object of the metadata, for a kernel of `dimensions`; ValueError names the wrong option."""
+        names = [f.name for f in fields(cls)]
+        if not isinstance(entry, dict) or set(entry) != set(names):
+            raise ValueError(f"geometry must be null or an object with the keys {', '.join(names)}, is {entry!r}")
+        count = f"a list of integers, one for each of {dimensions} dimensions"
+        for name in ("stride", "dilation"):
+            _require_value(entry, name, _is_list(entry[name], least=1, count=dimensions), f"{count}, from 1")
+        is_padding = entry["padding"] in ("same", "valid") or _is_list(entry["padding"], least=0, count=dimensions)
+        _require_value(entry, "padding", is_padding, f'{count}, from 0, "same" or "valid"')
+        added = entry["output_padding"]
+        is_added = added is None or _is_list(added, least=0, count=dimensions)
+        _require_value(entry, "output_padding", is_added, f"null or {count}, from 0")
+        _require_value(entry, "groups", type(entry["groups"]) is int and entry["groups"] > 0, "a positive integer")
+        is_mode = entry["padding_mode"] in _PADDING_MODES
+        _require_value(entry, "padding_mode", is_mode, f"one of {', '.join(_PADDING_MODES)}")
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A packed layer without its tensors.
+
+    `shape` is the shape of its weight, `dtype` the dtype of its scale and of its unpacked weight. `geometry` is None
+    unless the layer is a convolution. `channel_dims` is None unless it is a raw parameter: for all other layers the
+    kind determines which dimensions are output channels.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    scale: Literal["channel", "tensor"] | None = "channel"
+    dtype: torch.dtype = torch.float32
+    binary_input: bool = False
+    accumulator: Accumulator | None = None
+    padding_value: int = 0
+    geometry: Geometry | None = None
+    channel_dims: tuple[int, ...] | None = None
+    input_shift: bool = False
+
+    @property
+    def entries(self) -> int:
+        """The number of weights."""
+        return prod(self.shape)
+
+    @property
+    def weight_bits(self) -> int:
+        """The bits of one weight, 1 or 8."""
+        return 8 if self.kind.startswith("int8") else 1
+
+    @property
+    def held_shape(self) -> tuple[int, ...]:
+        """The shape of the tensor `bits`, or `levels`."""
+        return self.shape if self.weight_bits == 8 else (byte_count(self.entries),)
+
+    @property
+    def scale_shape(self) -> tuple[int, ...]:
+        """The shape of the tensor `scale`: the sizes of the output channels, or () unless each has a scale."""
+        if self.scale != "channel":
+            return ()
+        if self.channel_dims is not None:
+            return tuple(self.shape[d] for d in self.channel_dims)
+        if self.geometry is not None and self.geometry.output_padding is not None:
+            return (self.geometry.groups * self.shape[1],)
+        return self.shape[1:2] if self.kind == "transposed_linear" else self.shape[:1]
+
+    @property
+    def tensor_bytes(self) -> int:
+        """The bytes of `bits`, or `levels`, and `scale`."""
+        scales = 0 if self.scale is None else prod(self.scale_shape)
+        return prod(self.held_shape) + scales * self.dtype.itemsize
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of the metadata, without keys that have their default value."""
+        held = self.accumulator
+        accumulator = None if held is None else {key: getattr(held, key) for key in _ACCUMULATOR_KEYS}
+        dtype = str(self.dtype).removeprefix("torch.")
+        entry = {"type": self.kind, **asdict(self), "dtype": dtype, "accumulator": accumulator}
+        del entry["kind"]
+        return {key: value for key, value in entry.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
+
+    @classmethod
+    def from_json(cls, entry: object) -> "LayerSpec":
+        """Read an entry of the metadata; ValueError names the wrong key and the wanted value."""
+        if not isinstance(entry, dict) or not {"type", "shape"} <= set(entry) <= {"type", "shape", *_DEFAULTS}:
+            raise ValueError(f"must be an object with the keys type and shape, and of {', '.join(_DEFAULTS)}")
+        entry = {**_DEFAULTS, **entry}
+        for key, (is_right, wanted) in _PLAIN_VALUES.items():
+            _require_value(entry, key, is_right(entry[key]), wanted)
+        is_shift = type(entry["input_shift"]) is bool and entry["input_shift"] <= entry["binary_input"]
+        _require_value(entry, "input_shift", is_shift, "false, or true if binary_input is true")
+        shape, geometry, dims = tuple(entry["shape"]), entry["geometry"], entry["channel_dims"]
+        if dims is not None:
+            is_list = dims != [] and _is_list(dims, least=0) and max(dims) < len(shape)
+            _require_value(entry, "channel_dims", is_list, f"null or a list of dimensions below {len(shape)}")
+            _require_value(entry, "channel_dims", dims == sorted(set(dims)), "in ascending order")
+        return cls(
+            entry["type"], shape, entry["scale"], DTYPES[entry["dtype"]], entry["binary_input"],
+            _accumulator(entry), entry["padding_value"],
+            None if geometry is None else Geometry.from_json(geometry, len(shape) - 2),
+            None if dims is None else tuple(dims), entry["input_shift"],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +184,11 @@ class Metadata:
 
     @classmethod
     def of(cls, entries: Mapping[str, str]) -> "Metadata":
-        """Read the metadata of a safetensors file; ValueError states the fault."""
+        """Parse the metadata entries of a packed safetensors file.
+
+        Raises:
+            ValueError: the file is not packed or is damaged, its checksum is missing, or a newer version wrote it.
+        """
         if KEY not in entries:
             raise ValueError(
                 "it is a safetensors file, but no packed model: save one with pc.save(pc.pack(model), path)"
@@ -79,3 +232,46 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) != len(pairs):
         raise ValueError("a key stands twice")
     return content
+
+
+def _accumulator(entry: Mapping[str, Any]) -> Accumulator | None:
+    held = entry["accumulator"]
+    if held is None:
+        return None
+    is_object = isinstance(held, dict) and set(held) == set(_ACCUMULATOR_KEYS)
+    _require_value(entry, "accumulator", is_object, f"null or an object with the keys {', '.join(_ACCUMULATOR_KEYS)}")
+    _require_value(entry, "accumulator", entry["binary_input"], "null, because its input is not binary")
+    bits, overflow, slope = (held[key] for key in _ACCUMULATOR_KEYS)
+    is_typed = type(slope) in (int, float) and isinstance(overflow, str)
+    _require_value(entry, "accumulator", is_typed, "an object with a number as slope and a string as overflow")
+    return Accumulator(bits, overflow, slope)  # it checks its arguments
+
+
+def geometry_of(layer: nn.Module) -> Geometry | None:
+    """Return the geometry of a layer, or None unless it is a convolution."""
+    if not isinstance(layer, _ConvNd):
+        return None
+    count = len(layer.kernel_size)
+    return Geometry(
+        _each(layer.stride, count), layer.padding if isinstance(layer.padding, str) else _each(layer.padding, count),
+        _each(layer.dilation, count), int(layer.groups), layer.padding_mode,
+        _each(layer.output_padding, count) if layer.transposed else None,
+    )  # fmt: skip
+
+
+def _require_value(entry: Mapping[str, Any], key: str, is_right: bool, wanted: str) -> None:
+    """Raise ValueError with the wanted value unless that of `key` is right."""
+    if not is_right:
+        raise ValueError(f"{key} must be {wanted}, is {entry[key]!r}")
+
+
+def _each(value: int | Iterable[int], count: int) -> tuple[int, ...]:
+    """Return `count` numbers; a single one stands for all, since torch lets you assign it to a built layer."""
+    numbers = tuple(int(number) for number in value) if isinstance(value, Iterable) else (int(value),)
+    return numbers * count if len(numbers) == 1 else numbers
+
+
+def _is_list(value: Any, *, least: int, count: int | None = None) -> bool:
+    """Return True for a list of integers from `least`, if need be of a given length."""
+    are_integers = isinstance(value, list) and all(type(n) is int and n >= least for n in value)
+    return are_integers and count in (None, len(value))

@@ -8,7 +8,6 @@ import ctypes
 import errno
 import json
 import os
-import sys
 import zlib
 from collections.abc import Mapping
 from io import BufferedIOBase
@@ -53,7 +52,10 @@ def storable(name: str, tensor: Tensor) -> Tensor:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors in main memory. Wide dtypes come first, which aligns all; equal input gives equal bytes."""
+    """Write tensors in main memory. Wide dtypes come first, which aligns all; equal input gives equal bytes.
+
+    If the first entry of `metadata` is `{CHECKSUM: BLANK}`, the file gets its checksum.
+    """
     names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -63,21 +65,17 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + _LENGTH_BYTES) % _ALIGNMENT)
-    with path.open("wb") as file:
+    with path.open("w+b") as file:
         file.write(len(text).to_bytes(_LENGTH_BYTES, "little"))
         file.write(text)
         for name in names:
             tensor = tensors[name].contiguous()
             if tensor.nbytes:
                 file.write((ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr()))
-
-
-def seal(path: Path) -> None:
-    """Write the checksum into a file that `write` wrote, whose first metadata is `{CHECKSUM: BLANK}`."""
-    with path.open("r+b") as file:
-        digits = _digits(file)
-        file.seek(_CHECKSUM_PLACE)
-        file.write(digits)
+        if CHECKSUM in metadata:
+            digits = _digits(file)
+            file.seek(_CHECKSUM_PLACE)
+            file.write(digits)
 
 
 def open_checked(path: Path) -> Any:
@@ -88,7 +86,19 @@ def open_checked(path: Path) -> Any:
     with path.open("rb") as beginning:
         start = beginning.read(_LENGTH_BYTES + 1)
         size = os.fstat(beginning.fileno()).st_size
-    _refuse_foreign(start, size)
+    if not start:
+        raise ValueError(f"it is empty: {_SAVE_AGAIN}")
+    if start.startswith(b"PK\x03\x04"):
+        raise ValueError(f"it is a zip archive, as torch.save writes, and no packed model: {_SAVE_AGAIN}")
+    if start[0] == 0x80 and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and start[8:9] != b"{":
+        raise ValueError(f"it is a Python pickle, which is never read, and no packed model: {_SAVE_AGAIN}")
+    header = int.from_bytes(start[:_LENGTH_BYTES], "little")
+    if len(start) <= _LENGTH_BYTES:
+        raise ValueError("it is truncated within its first bytes: copy or save it again")
+    if start[_LENGTH_BYTES:] != b"{" or header > _LONGEST_HEADER:
+        raise ValueError(f"it is no safetensors file: {_SAVE_AGAIN}")
+    if _LENGTH_BYTES + header > size:
+        raise ValueError(f"it is truncated: its header alone takes {header} bytes, the file has {size}: copy it again")
     try:
         file = safe_open(path, "pt", device="cpu")
     except SafetensorError as error:
@@ -103,13 +113,6 @@ def open_checked(path: Path) -> Any:
             if start[_LENGTH_BYTES:] != _CHECKSUM_START + _digits(opened):
                 raise ValueError(f"it is damaged (its checksum does not match its bytes): {REMEDY}")
     return file
-
-
-def tensor_of(file: Any, name: str) -> Tensor:
-    """Map a tensor of an open file, or copy it if it is not aligned for its dtype; writes stay in this process."""
-    tensor: Tensor = file.get_tensor(name)
-    is_aligned = tensor.data_ptr() % tensor.itemsize == 0
-    return tensor if is_aligned and sys.platform != "win32" else tensor.clone()  # Windows replaces no mapped file
 
 
 def _digits(file: BufferedIOBase) -> bytes:
@@ -133,20 +136,3 @@ def _described_size(path: Path) -> int:
         return _LENGTH_BYTES + length + max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
         return 0
-
-
-def _refuse_foreign(start: bytes, size: int) -> None:
-    """Raise ValueError if a file with these first bytes and this size cannot be a whole safetensors file."""
-    if not start:
-        raise ValueError(f"it is empty: {_SAVE_AGAIN}")
-    if start.startswith(b"PK\x03\x04"):
-        raise ValueError(f"it is a zip archive, as torch.save writes, and no packed model: {_SAVE_AGAIN}")
-    if start[0] == 0x80 and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and start[8:9] != b"{":
-        raise ValueError(f"it is a Python pickle, which is never read, and no packed model: {_SAVE_AGAIN}")
-    header = int.from_bytes(start[:_LENGTH_BYTES], "little")
-    if len(start) <= _LENGTH_BYTES:
-        raise ValueError("it is truncated within its first bytes: copy or save it again")
-    if start[_LENGTH_BYTES:] != b"{" or header > _LONGEST_HEADER:
-        raise ValueError(f"it is no safetensors file: {_SAVE_AGAIN}")
-    if _LENGTH_BYTES + header > size:
-        raise ValueError(f"it is truncated: its header alone takes {header} bytes, the file has {size}: copy it again")

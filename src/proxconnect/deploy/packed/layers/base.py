@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from proxconnect import kernels
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec, geometry_of
+from proxconnect.deploy.packed.file.metadata import LayerSpec, geometry_of
 from proxconnect.layers.products import Product
 
 _INPUT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # the kernels compute in float32
-_HELD_DTYPES = {1: torch.uint8, 8: torch.int8}
 _REPLACED = (
     "latent", "weight", "weight_quantizer", "input_quantizer", "accumulator", "padding_value", "channel_dims",
     "input_shift", "overflow_counts", "excesses", "_compiled_call_impl",
@@ -140,9 +139,8 @@ class CompactLayer(Product):
         if spec.channel_dims is not None:
             self.channel_dims = spec.channel_dims
         self.register_buffer("prepacked", None, persistent=False)
-        self.register_buffer(
-            self.held, torch.empty(spec.held_shape, dtype=_HELD_DTYPES[spec.weight_bits], device="meta")
-        )
+        dtype = torch.int8 if spec.weight_bits == 8 else torch.uint8
+        self.register_buffer(self.held, torch.empty(spec.held_shape, dtype=dtype, device="meta"))
         if spec.scale is None:
             self.register_buffer("scale", torch.ones((), dtype=spec.dtype, device="cpu"), persistent=False)
         else:

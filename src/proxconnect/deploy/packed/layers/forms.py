@@ -1,12 +1,12 @@
 """The packed form of every layer. To pack a new kind of layer, add its class here and to `_FORMS`."""
 
 from dataclasses import replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from proxconnect import kernels
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec, geometry_of
+from proxconnect.deploy.packed.file.metadata import LayerSpec, geometry_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Embedding, Int8Layer, Int8Linear
 from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLayer, KernelLinear, PackedLayer
@@ -21,14 +21,14 @@ from proxconnect.layers.products import (
 
 
 class PackedLinear(KernelLinear, LinearProduct, nn.Linear):
-    """`nn.Linear` with 1-bit weights."""
+    """`nn.Linear` for inference, with weights packed to 1 bit and a float scale; see `PackedLayer`."""
 
     kind = "linear"
     binary_type = linear.BinaryLinear
 
 
 class PackedTransposedLinear(KernelLinear, TransposedLinearProduct):
-    """transformers' `Conv1D` with 1-bit weights."""
+    """transformers' `Conv1D` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "transposed_linear"
     binary_type = linear.BinaryTransposedLinear
@@ -41,42 +41,42 @@ class _PackedConv(PackedLayer, ConvProduct):
 
 
 class PackedConv1d(KernelConv, _PackedConv, nn.Conv1d):
-    """`nn.Conv1d` with 1-bit weights."""
+    """`nn.Conv1d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv1d"
     binary_type = conv.BinaryConv1d
 
 
 class PackedConv2d(KernelConv, _PackedConv, nn.Conv2d):
-    """`nn.Conv2d` with 1-bit weights."""
+    """`nn.Conv2d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv2d"
     binary_type = conv.BinaryConv2d
 
 
 class PackedConv3d(_PackedConv, nn.Conv3d):
-    """`nn.Conv3d` with 1-bit weights."""
+    """`nn.Conv3d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv3d"
     binary_type = conv.BinaryConv3d
 
 
 class PackedConvTranspose1d(PackedLayer, TransposedConvProduct, nn.ConvTranspose1d):
-    """`nn.ConvTranspose1d` with 1-bit weights."""
+    """`nn.ConvTranspose1d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose1d"
     binary_type = conv.BinaryConvTranspose1d
 
 
 class PackedConvTranspose2d(PackedLayer, TransposedConvProduct, nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` with 1-bit weights."""
+    """`nn.ConvTranspose2d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose2d"
     binary_type = conv.BinaryConvTranspose2d
 
 
 class PackedConvTranspose3d(PackedLayer, TransposedConvProduct, nn.ConvTranspose3d):
-    """`nn.ConvTranspose3d` with 1-bit weights."""
+    """`nn.ConvTranspose3d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose3d"
     binary_type = conv.BinaryConvTranspose3d
@@ -87,14 +87,6 @@ class PackedParameter(PackedLayer):
 
     kind = "parameter"
     binary_type: ClassVar[type[BinaryLayer]] = parameter.BinaryParameter
-
-    @classmethod
-    def unfilled(cls, spec: LayerSpec) -> Self:
-        """Make one with `bits` and `scale` on the meta device."""
-        packed = cls.__new__(cls)
-        nn.Module.__init__(packed)
-        packed._specify(spec)
-        return packed
 
     @property
     def mode(self) -> None:
@@ -110,7 +102,7 @@ class PackedParameter(PackedLayer):
 
 
 class PackedProjection(KernelLayer, PackedParameter, ProjectionProduct):
-    """An in-projection of attention with 1-bit weights."""
+    """An in-projection of attention for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "projection"
     binary_type = attention.BinaryProjection

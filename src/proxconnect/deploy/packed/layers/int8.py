@@ -12,9 +12,6 @@ from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.kernels.arguments import INT8
 from proxconnect.layers.products import ConvProduct, LinearProduct
 
-_FAST_SETS = ("avx2", "avx512", "amx")
-"""The instruction sets whose kernels are faster than torch in float32."""
-
 _LEAST = 2.0**-100  # 127 divided by a smaller number might be infinite
 
 
@@ -65,10 +62,6 @@ class Int8Embedding(Int8Layer, nn.Embedding):
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows of `weight`, and half the scale of each."""
         return functional.embedding(input, weight), self._scales(input).double() / 2
-
-    def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Look up rows of `weight`."""
-        return functional.embedding(input, weight)
 
     def _scales(self, input: Tensor) -> Tensor:
         return functional.embedding(input, self.scale.unsqueeze(-1))
@@ -218,10 +211,7 @@ def scale_of(weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def error(layer: Int8Layer, float_layer: nn.Module, input: Tensor) -> tuple[float, float]:
-    """Return max|y − y'| and the largest error bound of an output, both divided by max|y'|; ValueError if y' is 0.
-
-    y' is the float layer's output in float64.
-    """
+    """Return the largest error and bound, relative to the float layer's largest output; ValueError if that is 0."""
     weight, bias = float_layer.weight, getattr(float_layer, "bias", None)
     assert isinstance(weight, Tensor)
     exact, bound = layer.exact_and_bound(weight.double(), None if bias is None else bias.double(), input)
@@ -232,4 +222,5 @@ def error(layer: Int8Layer, float_layer: nn.Module, input: Tensor) -> tuple[floa
 
 
 def _are_fast() -> bool:
-    return bool(kernels.instruction_sets()) and kernels.instruction_sets()[-1] in _FAST_SETS
+    """Return True if the kernels are faster than torch in float32."""
+    return not {"avx2", "avx512", "amx"}.isdisjoint(kernels.instruction_sets()[-1:])

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
 
 from proxconnect import kernels
-from proxconnect.deploy.packed.file.layer_spec import LayerSpec
+from proxconnect.deploy.packed.file.metadata import LayerSpec
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.kernels.bits import pack_bits, pad_is_zero, unpack_bits
 from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH
@@ -68,13 +69,10 @@ class PackedLayer(CompactLayer):
 
     @property
     def scales_sums(self) -> bool:
-        """True if the scale multiplies the sums, which are sums of signs alone for a binary input."""
+        """True for a binary input: the sums are of signs alone, and the scale multiplies them."""
         return self._spec.binary_input
 
-    @property
-    def sums_integers(self) -> bool:
-        """True if the sums are sums of signs alone."""
-        return self._spec.binary_input
+    sums_integers = scales_sums
 
     def prepare_input(self, input: Tensor) -> Tensor:
         """Return the factor of the weight: the signs of the input, or the input itself if it is not binary."""
@@ -157,16 +155,10 @@ class KernelLinear(KernelLayer):
         return kernels.panels(pack_bits(transposed), columns, rows)
 
 
-class KernelConv(KernelLayer):
+class KernelConv(KernelLayer, _ConvNd):
     """A convolution of one or two dimensions."""
 
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    padding_mode: Any
     padding_value: int
-    _reversed_padding_repeated_twice: list[int]
 
     def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:
         """Return True if the kernels compute the product; for a float input, only if they are faster."""

@@ -1,22 +1,79 @@
-"""Read a packed file into a float architecture, after every check."""
+"""Write a packed file, and read one into a float architecture after every check."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils import swap_tensors
 
 from proxconnect._support.arguments import require_module
+from proxconnect._support.atomic import replacing
 from proxconnect._support.text import some
 from proxconnect.deploy.packed.file import tensor_file
-from proxconnect.deploy.packed.file.architecture import PASS, persistent, require_float, skeleton_of
-from proxconnect.deploy.packed.file.metadata import Metadata
-from proxconnect.deploy.packed.half_vectors import is_vector, note_vectors
+from proxconnect.deploy.packed.file.architecture import PASS, display_name, persistent, require_float, skeleton_of
+from proxconnect.deploy.packed.file.metadata import KEY, Metadata
+from proxconnect.deploy.packed.half_vectors import NOTE, as_half, is_vector, vectors_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.one_bit import Inputs, PackedLayer, set_inputs, warn_unless_built
-from proxconnect.deploy.shippable import require_finite
+from proxconnect.deploy.shippable import require_finite, require_unwrapped
+from proxconnect.layers import BinaryLayer
+
+
+def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a packed model to a safetensors file. If that fails, the old file stays.
+
+    The file holds every parameter and every persistent buffer, tied ones once. docs/file-format.md describes it.
+
+    Args:
+        model: a packed model, returned by `pack` or `load`.
+        path: the file, such as "model.safetensors".
+
+    Raises:
+        ValueError: if the model is not packed, is wrapped, or keeps state that is no tensor.
+        TypeError: for a dtype that no file can hold.
+        OSError: if `path` cannot be written.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> packed = pc.pack(pc.binarize(model, "bnn++"))
+        >>> pc.save(packed, "model.safetensors")
+    """
+    require_module(model, "save(model, path)")
+    require_unwrapped(model, "pc.save({}, path)")
+    modules = dict(model.named_modules(remove_duplicate=False))
+    specs = {name: module.spec for name, module in modules.items() if isinstance(module, CompactLayer)}
+    binary = [repr(name) for name, module in modules.items() if isinstance(module, BinaryLayer)]
+    if binary:
+        raise ValueError(f"the model is not packed (binary are {some(binary)}): call pc.save(pc.pack(model), path)")
+    if all(spec.weight_bits > 1 for spec in specs.values()):
+        raise ValueError("the model has no packed layer: binarize and train it, then pc.save(pc.pack(model), path)")
+    stored, aliases = _stored_once(modules)
+    vectors = vectors_of(model)
+    if vectors == "float16":
+        stored = {name: tensor if (half := as_half(tensor)) is None else half for name, tensor in stored.items()}
+    with replacing(path) as temporary:
+        metadata = Metadata(specs, aliases, vectors)
+        tensor_file.write(temporary, stored, {tensor_file.CHECKSUM: tensor_file.BLANK, KEY: metadata.to_json()})
+
+
+def _stored_once(modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors to store, in main memory, and the stored name behind each alias."""
+    for name, module in modules.items():
+        if type(module).get_extra_state is not nn.Module.get_extra_state:
+            raise ValueError(
+                f"{display_name(name)} keeps extra state, which a file of tensors cannot hold: remove it before packing"
+            )
+    first: dict[int, str] = {}
+    stored, aliases = {}, {}
+    for name, tensor in persistent(modules):
+        if first.setdefault(id(tensor), name) == name:
+            stored[name] = tensor_file.storable(name, tensor)
+        else:
+            aliases[name] = first[id(tensor)]
+    return stored, aliases
 
 
 class PackedFileError(ValueError):
@@ -36,7 +93,7 @@ def load_layers(path: str | os.PathLike[str], float_model: nn.Module, *, inputs:
     except ValueError as fault:
         raise PackedFileError(f"cannot load {os.fspath(path)}: {fault}") from fault
     set_inputs(skeleton, inputs)
-    note_vectors(skeleton, metadata.vectors)
+    setattr(skeleton, NOTE, metadata.vectors)
     return skeleton.cpu().eval().requires_grad_(False)
 
 
@@ -58,7 +115,10 @@ def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
         if inside != outside and not (may_be_half and inside == ("F16", shape)):
             raise ValueError(f"tensor {name!r} is {inside[0]} of shape {inside[1]} in the file, but must be "
                              f"{outside[0]} of shape {shape} for this model: {PASS}")  # fmt: skip
-    loaded = {name: tensor_file.tensor_of(file, name) for name in file.keys()}  # noqa: SIM118
+    loaded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, tensor in loaded.items():
+        if sys.platform == "win32" or tensor.data_ptr() % tensor.itemsize:  # Windows replaces no mapped file
+            loaded[name] = tensor.clone()
     blanks = {id(tensor): (tensor, source[name]) for name, tensor in expected.items()}
     recurrent = [module for module in modules.values() if isinstance(module, nn.RNNBase)]
     for module in recurrent:
