@@ -1,17 +1,15 @@
 """Potentials Φ = ½z² + r of a prox, whose minimiser is the prox point: P(x) = argmin_z Φ(z) - xz."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from proxconnect.pairs import Pair, Prox
+from proxconnect.theory.functions.blackbox import Function
 from proxconnect.theory.functions.mesh import REACH
 from proxconnect.theory.verdicts.curves import ProxCurve
 from proxconnect.theory.verdicts.declaration import Declaration, fall_of
-
-Potential = Callable[[Tensor], Tensor]
 
 
 class NotProximalError(ValueError):
@@ -29,7 +27,7 @@ class Integrated:
         return 0.5 * z.square() + self.curve.regularizer(z)
 
 
-def potential(prox: Prox, mu: float = 1.0, reach: float = REACH) -> Potential:
+def potential(prox: Prox, mu: float = 1.0, reach: float = REACH) -> Function:
     """Return Φ = ½z² + r at sharpness `mu`, a function of float64 tensors of any shape, +∞ outside its domain.
 
     Uses `prox.regularizer` if the prox states it. If not, P is integrated, with an error below 1e-9 within ±4 if it is
@@ -66,7 +64,7 @@ class SharpnessGroup:
 
     mu: float
     rows: Tensor
-    potential: Potential
+    potential: Function
 
 
 class Potentials:

@@ -1,6 +1,6 @@
 """A prox from its regulariser: P(x) = argmin_z ½(z - x)² + r(z), solved on a line and kept as a table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,9 +20,6 @@ TABLE_ERROR = 2e-7
 
 ARGMIN_ERROR = 3e-8
 """Error of an argmin: the square root of float64's, since the objective is flat there."""
-
-UNSEEN_KINK = 40 * ARGMIN_ERROR
-"""Error of P at a bend within a leaf that passes for smooth."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class ArgminProx(Prox):
         return self.r(z)
 
 
-def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = ()) -> ArgminProx:
+def prox_of(regularizer: Function, points: Sequence[float] = ()) -> ArgminProx:
     """Make the proximal quantiser of a regulariser r, which need not be convex and may be +∞.
 
     P(x) is the place at which the convex hull of Φ(z) = ½z² + r(z) has slope x. Of two equally good points, P takes the
@@ -78,7 +75,8 @@ def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = (
             "or nearly so; let it be +∞ beyond what is allowed"
         )
     right, left = (_side(leaves, side) for side in (1.0, -1.0))
-    return ArgminProx(regularizer, interpolant(right[0], left[0]), max(right[1], left[1]) + UNSEEN_KINK)
+    unseen_kink = 40 * ARGMIN_ERROR  # the error of P at a bend within a leaf that passes for smooth
+    return ArgminProx(regularizer, interpolant(right[0], left[0]), max(right[1], left[1]) + unseen_kink)
 
 
 class _Solver:

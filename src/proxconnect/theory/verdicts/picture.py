@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.inspection.plots.figures import REACH, SHADES, cross_at_zero, new_figure
+from proxconnect.theory.functions.mesh import bisected
 from proxconnect.theory.verdicts import words
 from proxconnect.theory.verdicts.curves import ProxCurve
 
@@ -87,12 +88,9 @@ def _with_gaps(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor,
     y = value(x)
     steps = y.diff().abs()
     seen = steps > 0.002 * (y.amax() - y.amin())
-    low, high, whole = x[:-1][seen], x[1:][seen], steps[seen]
-    for _ in range(60):
-        middle = (low + high) / 2
-        is_left = (value(middle) - value(low)).abs() >= (value(high) - value(middle)).abs()
-        low, high = torch.where(is_left, low, middle), torch.where(is_left, middle, high)
-    jumps = (value(high) - value(low)).abs() > 0.5 * whole
+    below, above = y[:-1][seen], y[1:][seen]
+    low, high = bisected(x[:-1][seen], x[1:][seen], lambda m: (value(m) - below).abs() < (above - value(m)).abs())
+    jumps = (value(high) - value(low)).abs() > 0.5 * steps[seen]
     low, high = low[jumps], high[jumps]
     points = torch.cat([x, low, low, high])
     values = torch.cat([y, value(low), torch.full_like(low, torch.nan), value(high)])
