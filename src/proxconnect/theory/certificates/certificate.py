@@ -26,8 +26,6 @@ from proxconnect.theory.verdicts import words
 from proxconnect.theory.verdicts.decomposition import decompose
 
 _CONDITIONS = ("  identity", "1 Δ(w) ≥ 0", "2 F(w*) = T(p)", "  g = T'(p)⊙∇ℓ", "3 convexity")
-_ORIGINS = {"Δ₀(w)": "the start", "ΣΔ_τ(p_τ)": "the steps", "drift of Φ": "moving μ"}
-"""The origin of each term of the bound."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +151,8 @@ class Certificate:
 
 def _balance(found: Certificate) -> list[str]:
     """Write the terms of the bound and of its unused part, over each half and over the whole run."""
-    rows: list[tuple[str, Tensor]] = [(f"  {_ORIGINS[name]}: {name}/Ση", term) for name, term in found.terms.items()]
+    origins = ("the start", "the steps", "moving μ")
+    rows = [(f"  {origin}: {name}/Ση", term) for origin, (name, term) in zip(origins, found.terms.items(), strict=True)]
     if found.bound is not None:
         rows.append(("bound, not owed here" if found.holds is False else "bound on the excess", found.bound))
     rows += [(f"  less {name}", term) for name, term in found.unused.items()]

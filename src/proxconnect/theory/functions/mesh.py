@@ -16,9 +16,6 @@ ORDER = 8
 NODES = ORDER + 1
 """Chebyshev-Lobatto nodes of a leaf, with both ends."""
 
-SMOOTH = 1e-12
-"""Upper limit of the last coefficients of a smooth leaf, relative to the size of the function."""
-
 REACH = 1000.0
 """Pairs, P and T are looked at on [-REACH, REACH], in units of the latents' mean magnitude."""
 
@@ -139,11 +136,12 @@ def edges(low: float, high: float, points: Sequence[float] = ()) -> Tensor:
 
 
 def mesh(
-    functions: Sequence[BlackBox], low: float, high: float, points: Sequence[float] = (), tolerance: float = SMOOTH
+    functions: Sequence[BlackBox], low: float, high: float, points: Sequence[float] = (), tolerance: float = 1e-12
 ) -> Mesh:
     """Cut [low, high] into leaves on which all `functions` are smooth, with `points` among their ends.
 
-    Raises TooRoughError if that takes more than 300,000 leaves.
+    A function is smooth if its last Chebyshev coefficients are at most `tolerance`, relative to its size. Raises
+    TooRoughError if that takes more than 300,000 leaves.
     """
     ends = edges(low, high, points)
     pending = torch.stack([ends[:-1], ends[1:]], 1)

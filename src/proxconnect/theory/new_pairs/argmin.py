@@ -15,9 +15,6 @@ from proxconnect.theory.functions.mesh import REACH, Mesh, edges, mesh
 FARTHEST = 4 * REACH
 """P has a table on [-REACH, REACH]; its values are searched on [-FARTHEST, FARTHEST]."""
 
-TABLE_ERROR = 2e-7
-"""The table is refined to this error, relative to max(1, |P|)."""
-
 ARGMIN_ERROR = 3e-8
 """Error of an argmin: the square root of float64's, since the objective is flat there."""
 
@@ -147,7 +144,7 @@ def _side(leaves: Mesh, side: float) -> tuple[Half, float]:
     """Return the table of one side of 0, and its error."""
     P = partial(leaves.interpolate, leaves.values[0])
     near, far = leaves.away_from_zero(side)
-    half, error = fit(near, far, lambda a, b: straight(P(a), P(b), b - a), P, TABLE_ERROR)
+    half, error = fit(near, far, lambda a, b: straight(P(a), P(b), b - a), P, tolerance=2e-7)
     # Remove the falls that rounding makes.
     start = side * half.c[:, 0]
     width = torch.cat([half.start.diff(), half.start.new_ones(1)])

@@ -18,9 +18,6 @@ from proxconnect.theory.new_pairs.composition import Rescaled
 FAR = 1e6
 """B is integrated over [-FAR, FAR] at μ = 1, and constant beyond."""
 
-TABLE_ERROR = 1e-12
-"""Tables of F are refined to this error, relative to max(1, |F|)."""
-
 NEAR_SIGN = 0.01
 """F may end this far from ±1 without a warning."""
 
@@ -149,7 +146,7 @@ def _side(leaves: Mesh, whole: Tensor, box: BlackBox, side: float, last: tuple[f
     """Return the table of one side of 0, straight from `FAR` on with this value and slope, and its error."""
     F = partial(leaves.interpolate, whole)
     near, far = leaves.away_from_zero(side)
-    half, error = fit(near, far, lambda a, b: hermite(F(a), F(b), box(a), box(b), b - a), F, TABLE_ERROR)
+    half, error = fit(near, far, lambda a, b: hermite(F(a), F(b), box(a), box(b), b - a), F, tolerance=1e-12)
     beyond = half.c.new_tensor([[*last, 0.0, 0.0]])
     return Half(torch.cat([half.start, beyond.new_tensor([FAR])]), torch.cat([half.c, beyond])), error
 

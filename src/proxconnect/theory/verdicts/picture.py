@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 _PART_COLOUR = "#252525"
 
-_INFINITE = {(True, True): ", +∞ beyond", (True, False): ", +∞ below", (False, True): ", +∞ above", (False, False): ""}
-"""The part of the title that says where r is +∞, by the ends at which P is flat."""
-
-_ANSWER_COLOURS = {True: "#1b7837", False: "#b2182b", None: "#8c6d31"}
-
 
 def plot_verdict(verdict: "Verdict") -> "Figure":
     """Draw F and B with the place that decides shaded, and below them P(x), T(z) and r(z) of a legitimate pair.
@@ -35,7 +30,7 @@ def plot_verdict(verdict: "Verdict") -> "Figure":
     figure = new_figure(7.2, 3.6 if verdict.prox is None else 5.6)
     at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"
     why = textwrap.fill(f"{verdict.reason}{f' ({where})' if (where := words.place(verdict)) else ''}.", 118)
-    colour = _ANSWER_COLOURS[verdict.legitimate]
+    colour = {True: "#1b7837", False: "#b2182b", None: "#8c6d31"}[verdict.legitimate]
     figure.suptitle(f"{verdict.name}{at}: {words.answer(verdict)}", color=colour)
     figure.supxlabel(why, fontsize=8.5)
     rows = figure.subfigures(1 if verdict.prox is None else 2, 1, squeeze=False)[:, 0]
@@ -77,10 +72,7 @@ def _window(verdict: "Verdict") -> Tensor:
 
 
 def _with_gaps(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return points and values of a function with both sides of each jump, and a NaN between, which breaks the line.
-
-    A step between neighbours is a jump if bisection leaves most of it. A slope loses it, however steep.
-    """
+    """Return points and values of a function with both sides of each jump, and a NaN between, which breaks the line."""
 
     def value(points: Tensor) -> Tensor:
         return function(points).detach()
@@ -90,7 +82,7 @@ def _with_gaps(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor,
     seen = steps > 0.002 * (y.amax() - y.amin())
     below, above = y[:-1][seen], y[1:][seen]
     low, high = bisected(x[:-1][seen], x[1:][seen], lambda m: (value(m) - below).abs() < (above - value(m)).abs())
-    jumps = (value(high) - value(low)).abs() > 0.5 * steps[seen]
+    jumps = (value(high) - value(low)).abs() > 0.5 * steps[seen]  # a slope loses most of its step, however steep
     low, high = low[jumps], high[jumps]
     points = torch.cat([x, low, low, high])
     values = torch.cat([y, value(low), torch.full_like(low, torch.nan), value(high)])
@@ -111,9 +103,10 @@ def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: ProxCurve, x:
     is_reached = ~prox.preimage(z).in_gap
     beside = torch.nn.functional.pad(is_reached, (1, 1))
     alone = is_reached & ~(beside[:-2] | beside[2:])
+    where = {(True, True): ", +∞ beyond", (True, False): ", +∞ below", (False, True): ", +∞ above"}.get(prox.ends, "")
     for axes, function, title in (
         (cells[1], verdict.transform, "T(z)"),
-        (cells[2], prox.regularizer, f"r(z){_INFINITE[prox.ends]}"),
+        (cells[2], prox.regularizer, f"r(z){where}"),
     ):
         values = function(z).detach()
         axes.plot(z, values, ":", color="#777777", linewidth=1.2)

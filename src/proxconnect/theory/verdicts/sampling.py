@@ -9,9 +9,6 @@ from torch import Tensor
 from proxconnect.theory.functions.blackbox import BlackBox, Function
 from proxconnect.theory.functions.mesh import Mesh, bisected, mesh, size_of
 
-TOUCHING = 1e-13
-"""A smallest |B| counts as a zero up to this share of B around 0."""
-
 LOST = 4e-16
 """|B| up to this share of B around 0 counts as rounding of 0: about two ulp."""
 
@@ -86,7 +83,7 @@ def _zeros(sampled: Sample) -> list[Zero]:
     left, right = B[:, :-1], B[:, 1:]
     found = _closed_in(lambda m: box(m) > 0, (left * right) < 0, x, left > 0)
     found += _closed_in(lambda m: box(m) != 0, (left == 0) != (right == 0), x, left != 0)
-    found += _least(box, x, B.abs(), TOUCHING * sampled.size)
+    found += _least(box, x, B.abs(), 1e-13 * sampled.size)
     found += _at_breaks(sampled)
     apart: list[Zero] = []
     for zero in sorted(found):
