@@ -26,9 +26,6 @@ SAME = 1e-7
 STATED, INTEGRATED = 1e-9, 1e-7
 """Δ may fall this far below 0, relative to its terms, for a Φ that is stated and for one that is integrated."""
 
-_NEAR = torch.tensor([sign * 10.0**-k for k in range(1, 5) for sign in (1, -1)], dtype=torch.float64)
-_SLICE = 4096  # entries whose Δ is searched on a grid at once
-
 
 class Account:
     """Both sides of the identity at m comparison points w, `points` (m, n), for the prox points `p` (t+1, n)."""
@@ -181,8 +178,9 @@ def _least_delta(group: SharpnessGroup, x: Tensor, p: Tensor, grid: Tensor, allo
 
     heights, own = known(grid), known(p)
     lowest = []
-    for source, point in zip(x.split(_SLICE), p.split(_SLICE), strict=True):
-        near = point[:, None] + _NEAR * (1 + point[:, None].abs())
+    steps = torch.tensor([sign * 10.0**-k for k in range(1, 5) for sign in (1, -1)], dtype=torch.float64)
+    for source, point in zip(x.split(4096), p.split(4096), strict=True):  # on the grid at once
+        near = point[:, None] + steps * (1 + point[:, None].abs())
         beside = known(near)
         source = source[:, None]
         lowest.append(torch.minimum((heights - source * grid).amin(1), (beside - source * near).amin(1)))

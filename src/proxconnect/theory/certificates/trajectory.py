@@ -256,7 +256,6 @@ class _Tape:
         self.rate = float(optimizer.param_groups[self.group]["lr"])
 
     def after_step(self) -> None:
-        """Note the step and its end."""
         if self.rate is not None:
             here = self.here
             self.steps.append(replace(self.seen or here, latent=here.latent, mu=here.mu, rate=self.rate))
@@ -271,7 +270,6 @@ class _Tape:
             self._leaf_hook = None
 
     def trajectory(self) -> Trajectory:
-        """Return the steps so far."""
         if not self.steps:
             raise RuntimeError("no step is recorded yet: call trajectories() after optimizer.step()")
         points, count = [*self.steps, self.here], len(self.steps)
@@ -288,7 +286,6 @@ class _Tape:
         )
 
     def remove(self) -> None:
-        """Leave no hook on the layer."""
         self._hook.remove()
         self.forget()
 

@@ -1,7 +1,8 @@
 """Functions of one real variable on adjacent intervals, the leaves, on which they are smooth.
 
-Each leaf holds a function by its values at `NODES` points. A leaf on which it is not smooth is halved. A jump or a kink
-ends in a break: a leaf a few float64 neighbours wide, which locates it to about 1e-15·max(1, |x|).
+Each leaf holds a function by its values at `NODES` points. A leaf on which it is not smooth is halved, down to a few
+float64 neighbours. Adjacent leaves that are not smooth then are a break: they hold a jump or a kink, and
+locate it to about 1e-15·max(1, |x|).
 """
 
 import math
@@ -50,7 +51,7 @@ class Mesh:
     Args:
         x: the nodes of each leaf with both its ends, ascending, (leaves, NODES).
         values: one (leaves, NODES) for each function.
-        smooth: (leaves,), False for the breaks.
+        smooth: (leaves,), False for the leaves of breaks.
     """
 
     def __init__(self, x: Tensor, values: tuple[Tensor, ...], smooth: Tensor) -> None:
@@ -97,7 +98,7 @@ class Mesh:
     def interpolate_on(self, values: Tensor, leaf: Tensor, x: Tensor) -> Tensor:
         """Interpolate at the points `x`, each within its leaf.
 
-        On a break (a leaf with a jump or a kink) return the value at its right end, except at its nodes.
+        On a leaf that is not smooth (one with a jump or a kink) return the value at its right end, except at its nodes.
 
         Args:
             values: the values of a function at the nodes, (leaves, NODES).

@@ -159,16 +159,15 @@ def _of_heuristic(heuristic: Heuristic) -> Transform:
         owner = B.owner if fixed is None else B.owner.at(fixed)
         return owner if owner.sharpness is not None else Sharpened(owner)
     x = torch.linspace(-3, 3, 241, dtype=torch.float64)
-    for mu in (0.1, 0.5, 2.0, 5.0):
-        if heuristic.sharpness is None or not heuristic.sharpness.contains(mu):
-            continue
+    known = heuristic.sharpness
+    for mu in (mu for mu in (0.1, 0.5, 2.0, 5.0) if known is not None and known.contains(mu)):
         expected = mu * heuristic.backward_map(mu * x, 1.0)
         if not torch.allclose(heuristic.backward_map(x, mu), expected, rtol=1e-9, atol=1e-12):
             raise ValueError(
                 f"the backward of {heuristic.name!r} is not μB(μx), so that one table cannot serve every μ: correct it "
                 f"at one sharpness, correct(pair.at({mu:g})), or give F_μ as a Transform with this derivative"
             )
-    return Sharpened(antiderivative(AtUnitSharpness(heuristic)), heuristic.sharpness or USUAL)
+    return Sharpened(antiderivative(AtUnitSharpness(heuristic)), known or USUAL)
 
 
 @dataclass(frozen=True)

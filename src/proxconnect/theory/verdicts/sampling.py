@@ -24,7 +24,7 @@ class Zero(NamedTuple):
 
 
 class Break(NamedTuple):
-    """Adjacent smallest leaves `first` to `last`: one jump or kink of F or B, at `x`.
+    """Adjacent leaves `first` to `last` that are not smooth: one jump or kink of F or B, at `x`.
 
     `x` is 0 if one of its ends is 0, else the right end, as if F jumped just there.
     """
