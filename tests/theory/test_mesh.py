@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.theory.functions.blackbox import BlackBox
-from proxconnect.theory.functions.mesh import Mesh, TooRoughError, edges, mesh
+from proxconnect.theory.functions.mesh import Mesh, TooRoughError, edges, mesh, size_of
 from proxconnect.theory.verdicts.sampling import Sample, sample
 
 Map = Callable[[Tensor], Tensor]
@@ -134,8 +134,9 @@ def test_beyond_the_mesh_nothing_is_known() -> None:
 
 def test_size_looks_at_what_is_around_zero_first() -> None:
     """A cubic counts as 64 = 4³ wherever the mesh ends; a narrow bump at 8 as an eighth of its height."""
-    assert float(over(lambda x: x**3).size(0)) == pytest.approx(64, rel=1e-9)
-    assert float(over(lambda x: (1 - (10 * (x - 8)) ** 2).clamp(min=0)).size(0)) == pytest.approx(1 / 8, rel=0.02)
+    cubic, bump = over(lambda x: x**3), over(lambda x: (1 - (10 * (x - 8)) ** 2).clamp(min=0))
+    assert float(size_of(cubic.x, cubic.values[0])) == pytest.approx(64, rel=1e-9)
+    assert float(size_of(bump.x, bump.values[0])) == pytest.approx(1 / 8, rel=0.02)
 
 
 @pytest.mark.parametrize(

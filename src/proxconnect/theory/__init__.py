@@ -6,8 +6,8 @@ The folders, and their files, in reading order:
 - `verdicts`: `sampling` of F and B, then the `rules`, P, T and r as `curves`, and the test of a pair's own
   `declaration`; `decomposition` joins them to a verdict, with its `words` and its `picture`;
 - `new_pairs`: `composition` from parts, `correction`, and `argmin`, which makes a prox of its regulariser;
-- `certificates`: a `trajectory` and its recorder, `potentials`, the `account` of the identity and of ℓ∘T, and the
-  conditions in `checks`; `certificate` joins and prints them.
+- `certificates`: a `trajectory` and its recorder, `potentials`, and the `checks` of the account of a run;
+  `certificate` joins and prints them.
 """
 
 from proxconnect.theory.certificates.certificate import Certificate, certificate

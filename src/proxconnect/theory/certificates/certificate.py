@@ -4,7 +4,7 @@ A run by a pair F = T∘P, B = T'∘P inherits the guarantee of ProxConnect if
 1. p_τ = P(w*_τ) is the minimiser of Φ - ⟨·, w*_τ⟩, that is Δ(w) ≥ 0 for all w in the domain of Φ,
 2. F(w*_τ) = T(p_τ) and g_τ = T'(p_τ) ⊙ ∇ℓ(T(p_τ)) with one T for the whole run,
 3. ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w), as for a convex ℓ∘T.
-The identity of `account` holds for any vectors g, so no verdict rests on it alone. Sources: ProxConnect, Dockhorn 2021
+The identity of `checks` holds for any vectors g, so no verdict rests on it alone. Sources: ProxConnect, Dockhorn 2021
 (arXiv 2110.13220), and PC++, Lu 2023 (arXiv 2402.17710).
 """
 
@@ -18,19 +18,14 @@ from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.theory.certificates import checks
-from proxconnect.theory.certificates.account import Account, Composite, Excess, Loss
-from proxconnect.theory.certificates.checks import Check
+from proxconnect.theory.certificates.checks import Account, Check, Composite, Excess
 from proxconnect.theory.certificates.potentials import NotProximalError, Potentials
 from proxconnect.theory.certificates.trajectory import Trajectory
+from proxconnect.theory.functions.blackbox import Function
 from proxconnect.theory.verdicts import words
 from proxconnect.theory.verdicts.decomposition import decompose
 
-VANISHING = 0.5
-"""A bound vanishes if over the second half of a run it is at most this share of that over the first."""
-
 _CONDITIONS = ("  identity", "1 Δ(w) ≥ 0", "2 F(w*) = T(p)", "  g = T'(p)⊙∇ℓ", "3 convexity")
-_ORIGINS = {"Δ₀(w)": "the start", "ΣΔ_τ(p_τ)": "the steps", "drift of Φ": "moving μ"}
-"""The origin of each term of the bound."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +36,6 @@ class Certificate:
     """
 
     pair: str
-    """The name of the pair."""
     steps: int
     """t."""
     entries: int
@@ -126,7 +120,7 @@ class Certificate:
         if self.bound is None or self.steps < 2:
             return None
         first, second = self.halves(self.bound)
-        if second <= max(0.0, VANISHING * first):
+        if second <= max(0.0, 0.5 * first):
             return None
         return max(self.terms, key=lambda name: self.halves(self.terms[name])[1])
 
@@ -157,7 +151,8 @@ class Certificate:
 
 def _balance(found: Certificate) -> list[str]:
     """Write the terms of the bound and of its unused part, over each half and over the whole run."""
-    rows: list[tuple[str, Tensor]] = [(f"  {_ORIGINS[name]}: {name}/Ση", term) for name, term in found.terms.items()]
+    origins = ("the start", "the steps", "moving μ")
+    rows = [(f"  {origin}: {name}/Ση", term) for origin, (name, term) in zip(origins, found.terms.items(), strict=True)]
     if found.bound is not None:
         rows.append(("bound, not owed here" if found.holds is False else "bound on the excess", found.bound))
     rows += [(f"  less {name}", term) for name, term in found.unused.items()]
@@ -197,7 +192,7 @@ def _verdict(found: Certificate) -> str:
 
 
 def certificate(
-    trajectory: Trajectory, pair: str | AnyPair, loss: Loss | None = None, at: Tensor | None = None
+    trajectory: Trajectory, pair: str | AnyPair, loss: Function | None = None, at: Tensor | None = None
 ) -> Certificate:
     """Check whether a run inherits the guarantee of ProxConnect, and compute the bound of its average excess loss.
 
@@ -288,7 +283,8 @@ def _no_decomposition(pair: Heuristic, mu: float) -> str:
 
 
 def _refused(trajectory: Trajectory, pair: AnyPair, reason: str) -> Certificate:
-    names = ("identity", "proximality", "gradient", "convexity")
-    none, proximal, gradient, convexity = (Check(name, None, nan, "no account") for name in names)
+    none, proximal, gradient, convexity = (
+        Check(name, None, nan, "no account") for name in ("identity", "proximality", "gradient", "convexity")
+    )
     refusal = Check("forward", False, nan, reason)
     return Certificate(pair.name, trajectory.steps, trajectory.entries, none, proximal, refusal, gradient, convexity)

@@ -1,4 +1,12 @@
-"""The conditions of a certificate: each check is the worst number of the run, and whether it is allowed."""
+"""The account of a run: both sides of the identity term by term, and the checks of it and of the conditions.
+
+With p_τ = P_τ(w*_τ), the potential Φ_τ at μ_{τ+1}, whose minimiser is p_{τ+1}, and
+Δ_τ(w) = Φ_τ(w) - Φ_τ(p_{τ+1}) - ⟨w - p_{τ+1}, w*_{τ+1}⟩, any vectors g and every w in the domain of Φ satisfy
+
+    Σ_τ η_τ⟨p_τ - w, g_τ⟩ + (Φ_τ - Φ_{τ-1})(p_τ) - (Φ_τ - Φ_{τ-1})(w)  =  Δ_0(w) - Δ_t(w) + Σ_τ Δ_τ(p_τ).
+
+Row k of a tensor of t+1 rows belongs to w*_{k+1}, p_{k+1} and Φ_k. Row k of t rows belongs to step τ = k+1.
+"""
 
 import math
 from dataclasses import dataclass
@@ -6,26 +14,96 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proxconnect.pairs import Pair
-from proxconnect.theory.certificates.account import Account, Composite, Excess
+from proxconnect.pairs import Pair, Transform
 from proxconnect.theory.certificates.potentials import Integrated, Potentials, SharpnessGroup
 from proxconnect.theory.certificates.trajectory import Trajectory
+from proxconnect.theory.functions.blackbox import Function
 from proxconnect.theory.verdicts.declaration import Declaration
-
-IDENTITY = 1e-10
-"""Greatest relative gap of the identity in float64."""
 
 SAME = 1e-7
 """Greatest miss of F from T(p) and of g from T'(p) ⊙ ∇ℓ in float64, relative to the largest entry of the step."""
 
-CONVEX = 1e-9
-"""Greatest miss of the convexity inequality, relative to its terms."""
-
 STATED, INTEGRATED = 1e-9, 1e-7
 """Δ may fall this far below 0, relative to its terms, for a Φ that is stated and for one that is integrated."""
 
-_NEAR = torch.tensor([sign * 10.0**-k for k in range(1, 5) for sign in (1, -1)], dtype=torch.float64)
-_SLICE = 4096  # entries whose Δ is searched on a grid at once
+
+class Account:
+    """Both sides of the identity at m comparison points w, `points` (m, n), for the prox points `p` (t+1, n)."""
+
+    def __init__(self, trajectory: Trajectory, potentials: Potentials, p: Tensor, points: Tensor) -> None:
+        latents, updates = trajectory.latents, trajectory.updates
+        own = potentials.at_rows(p)
+        ahead = potentials.at_rows(p.roll(1, 0))[1:]  # Φ_τ(p_τ)
+        at_w = potentials.at_points(points)
+        pairing = points @ latents.T
+        self.points, self.learning_rates = points, trajectory.learning_rates
+        self.travelled = self.learning_rates.cumsum(0)
+        """Σ η_τ at every horizon, (t,)."""
+        earned = self.learning_rates * ((p[:-1] * updates).sum(1) - points @ updates.T)  # η_τ⟨p_τ - w, g_τ⟩, (m, t)
+        self.moved = (ahead - own[:-1]) - at_w.diff(dim=1)
+        """(Φ_τ - Φ_{τ-1})(p_τ) - (Φ_τ - Φ_{τ-1})(w), (m, t)."""
+        self.distances = at_w - own - pairing + (p * latents).sum(1)
+        """Δ_0(w) to Δ_t(w), (m, t+1)."""
+        self.hops = ahead - own[1:] - ((p[:-1] - p[1:]) * latents[1:]).sum(1)
+        """Δ_τ(p_τ), (t,)."""
+        self.left = (earned + self.moved).cumsum(1)
+        self.right = self.distances[:, :1] - self.distances[:, 1:] + self.hops.cumsum(0)
+        """Both sides at every horizon, (m, t)."""
+        terms = (earned.abs() + self.moved.abs() + self.hops.abs()).cumsum(1)
+        terms = terms + at_w[:, :1].abs() + pairing[:, :1].abs()
+        size = terms + at_w[:, 1:].abs() + own[1:].abs() + pairing[:, 1:].abs()
+        self.gap = (self.left - self.right).abs() / size
+        """|left - right| relative to the numbers whose differences both sides are, (m, t)."""
+
+
+class Composite:
+    """ℓ∘T with the T of one sharpness, at the t prox points p of the steps, (t, n)."""
+
+    def __init__(self, p: Tensor, transform: Transform, mu: float, loss: Function | None) -> None:
+        self.p, self.transform, self.mu, self.loss = p, transform, mu, loss
+        self.weights, self.derivative = transform(p, mu), transform.derivative(p, mu)
+        """T(p) and T'(p), (t, n)."""
+        self.values: Tensor | None = None
+        self.gradients: Tensor | None = None
+        """ℓ, (t,), and ∇ℓ, (t, n), at T(p); None without a loss."""
+        if loss is not None:
+            self.values, self.gradients = _evaluated(loss, self.weights)
+
+    def against(self, points: Tensor) -> "Excess | None":
+        """Return the excess of the run over comparison points w (m, n); None without a loss."""
+        if self.loss is None or self.values is None or self.gradients is None:
+            return None
+        at_points, _ = _evaluated(self.loss, self.transform(points, self.mu))
+        excesses = self.values - at_points[:, None]
+        along = self.derivative * self.gradients  # ∇(ℓ∘T)
+        slacks = (self.p * along).sum(1) - points @ along.T - excesses
+        return Excess(int(at_points.argmin()), excesses, slacks)
+
+
+@dataclass(frozen=True, eq=False)
+class Excess:
+    """The loss of every step over that of m comparison points w, and the slack of the convexity inequality."""
+
+    lowest: int
+    """The comparison point with the lowest loss."""
+    values: Tensor
+    """(ℓ∘T)(p_τ) - (ℓ∘T)(w), (m, t)."""
+    slacks: Tensor
+    """⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ - `values`, (m, t)."""
+
+
+def _evaluated(loss: Function, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ℓ and ∇ℓ at each row of `weights`; ValueError if ℓ is no differentiable scalar."""
+    values, gradients = torch.empty(len(weights), dtype=weights.dtype), torch.empty_like(weights)
+    for k, row in enumerate(weights):
+        with torch.enable_grad():
+            leaf = row.clone().requires_grad_()
+            value = loss(leaf)
+            if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+                raise ValueError("loss must map a weight vector (n,) to a scalar tensor, differentiable by autograd")
+            (gradients[k],) = torch.autograd.grad(value, leaf)
+        values[k] = value.detach()
+    return values, gradients
 
 
 @dataclass(frozen=True)
@@ -65,7 +143,7 @@ def identity(owed: Account, resolution: float) -> Check:
         return Check("identity", None, math.nan, "Φ is infinite at a prox point")
     step = int(gaps.amax(0).argmax())
     value = float(gaps[:, step].max())
-    return Check("identity", value <= max(IDENTITY, 64 * resolution), value, "relative gap", step + 1)
+    return Check("identity", value <= max(1e-10, 64 * resolution), value, "relative gap", step + 1)
 
 
 def proximality(latents: Tensor, potentials: Potentials, p: Tensor) -> Check:
@@ -100,8 +178,9 @@ def _least_delta(group: SharpnessGroup, x: Tensor, p: Tensor, grid: Tensor, allo
 
     heights, own = known(grid), known(p)
     lowest = []
-    for source, point in zip(x.split(_SLICE), p.split(_SLICE), strict=True):
-        near = point[:, None] + _NEAR * (1 + point[:, None].abs())
+    steps = torch.tensor([sign * 10.0**-k for k in range(1, 5) for sign in (1, -1)], dtype=torch.float64)
+    for source, point in zip(x.split(4096), p.split(4096), strict=True):  # on the grid at once
+        near = point[:, None] + steps * (1 + point[:, None].abs())
         beside = known(near)
         source = source[:, None]
         lowest.append(torch.minimum((heights - source * grid).amin(1), (beside - source * near).amin(1)))
@@ -126,10 +205,7 @@ def forward(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
 
 
 def gradient(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
-    """Check that g is T'(p) ⊙ ∇ℓ for the recorded gradients and for those of the loss, and T' the derivative of T.
-
-    A run by other gradients than those of the loss, such as those of batches, owes that loss nothing.
-    """
+    """Check that g is T'(p) ⊙ ∇ℓ for the recorded gradients and for those of the loss, and T' the derivative of T."""
     low, high = float(composite.p.min()), float(composite.p.max())
     alone = Pair(pair.name, transform=pair.transform)  # P has a check by itself
     if low < high and (error := Declaration(alone, composite.mu, low, high).error) is not None:
@@ -161,7 +237,7 @@ def convexity(excess: Excess | None) -> Check:
     """Check that ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w) for all comparison points w."""
     if excess is None:
         return Check("convexity", None, math.nan, "it needs a loss")
-    allowed = CONVEX * (1 + excess.slacks.abs() + excess.values.abs())
+    allowed = 1e-9 * (1 + excess.slacks.abs() + excess.values.abs())
     point, step = _worst(-excess.slacks / allowed)
     holds = bool((excess.slacks >= -allowed).all())
     return Check("convexity", holds, float(excess.slacks[point, step]), "least slack", step + 1, point)

@@ -1,17 +1,15 @@
 """Potentials Φ = ½z² + r of a prox, whose minimiser is the prox point: P(x) = argmin_z Φ(z) - xz."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from proxconnect.pairs import Pair, Prox
+from proxconnect.theory.functions.blackbox import Function
 from proxconnect.theory.functions.mesh import REACH
 from proxconnect.theory.verdicts.curves import ProxCurve
 from proxconnect.theory.verdicts.declaration import Declaration, fall_of
-
-Potential = Callable[[Tensor], Tensor]
 
 
 class NotProximalError(ValueError):
@@ -29,7 +27,7 @@ class Integrated:
         return 0.5 * z.square() + self.curve.regularizer(z)
 
 
-def potential(prox: Prox, mu: float = 1.0, reach: float = REACH) -> Potential:
+def potential(prox: Prox, mu: float = 1.0, reach: float = REACH) -> Function:
     """Return Φ = ½z² + r at sharpness `mu`, a function of float64 tensors of any shape, +∞ outside its domain.
 
     Uses `prox.regularizer` if the prox states it. If not, P is integrated, with an error below 1e-9 within ±4 if it is
@@ -66,7 +64,7 @@ class SharpnessGroup:
 
     mu: float
     rows: Tensor
-    potential: Potential
+    potential: Function
 
 
 class Potentials:
@@ -75,30 +73,22 @@ class Potentials:
     def __init__(self, prox: Prox, mu: Tensor, reach: float = REACH) -> None:
         places = mu if prox.sharpness is not None else torch.ones_like(mu)
         distinct, inverse, counts = places.unique(return_inverse=True, return_counts=True)
-        rows = inverse.argsort(stable=True).split(counts.tolist())
-        self.prox, self.count = prox, len(mu)
+        order = inverse.argsort(stable=True)
+        self.prox, self.place = prox, order.argsort()
         self.groups = [
             SharpnessGroup(m, r, potential(prox, m, max(REACH, reach)))
-            for m, r in zip(distinct.tolist(), rows, strict=True)
+            for m, r in zip(distinct.tolist(), order.split(counts.tolist()), strict=True)
         ]
 
     def prox_points(self, latents: Tensor) -> Tensor:
         """Return P at the sharpness of each row, (t+1, n)."""
-        points = torch.empty_like(latents)
-        for group in self.groups:
-            points[group.rows] = self.prox(latents[group.rows], group.mu)
-        return points
+        return torch.cat([self.prox(latents[group.rows], group.mu) for group in self.groups])[self.place]
 
     def at_rows(self, points: Tensor) -> Tensor:
         """Return Φ_k of row k, summed over the entries, (t+1,)."""
-        values = torch.empty(self.count, dtype=points.dtype)
-        for group in self.groups:
-            values[group.rows] = group.potential(points[group.rows]).sum(1)
-        return values
+        return torch.cat([group.potential(points[group.rows]).sum(1) for group in self.groups])[self.place]
 
     def at_points(self, points: Tensor) -> Tensor:
         """Return every Φ_k at each of m points (m, n), summed over the entries, (m, t+1)."""
-        values = torch.empty(len(points), self.count, dtype=points.dtype)
-        for group in self.groups:
-            values[:, group.rows] = group.potential(points).sum(1, keepdim=True)
-        return values
+        values = [group.potential(points).sum(1, keepdim=True).expand(-1, len(group.rows)) for group in self.groups]
+        return torch.cat(values, 1)[:, self.place]

@@ -18,9 +18,6 @@ from proxconnect.layers import BinaryLayer
 from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
 from proxconnect.quantizer import Quantizer
 
-EXACT = torch.finfo(torch.float64).eps
-"""The rounding of a run in float64."""
-
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
@@ -42,8 +39,8 @@ class Trajectory:
     """∇ℓ at the quantised weights of each step, if known, (t, n)."""
     weights: Tensor | None = None
     """The quantised weights of each forward pass, if known, (t, n)."""
-    resolution: float = EXACT
-    """The rounding of the run's own arithmetic: the machine epsilon of its dtype."""
+    resolution: float = 2.0**-52
+    """The rounding of the run's own arithmetic: the machine epsilon of its dtype, by default of float64."""
 
     def __post_init__(self) -> None:
         if self.learning_rates.dim() != 1 or self.latents.dim() != 2 or 0 in (*self.learning_rates.shape, self.entries):
@@ -83,7 +80,7 @@ class Trajectory:
     def from_latents(
         cls, latents: Tensor | Sequence[Tensor], learning_rates: Tensor | Sequence[float] | float,
         mu: Tensor | Sequence[float] | float = 1.0, *, gradients: Tensor | Sequence[Tensor] | None = None,
-        weights: Tensor | Sequence[Tensor] | None = None, resolution: float = EXACT,
+        weights: Tensor | Sequence[Tensor] | None = None, resolution: float = 2.0**-52,
     ) -> "Trajectory":  # fmt: skip
         """Make a trajectory from the latents of any training loop; g follows from their differences.
 
@@ -259,7 +256,6 @@ class _Tape:
         self.rate = float(optimizer.param_groups[self.group]["lr"])
 
     def after_step(self) -> None:
-        """Note the step and its end."""
         if self.rate is not None:
             here = self.here
             self.steps.append(replace(self.seen or here, latent=here.latent, mu=here.mu, rate=self.rate))
@@ -274,7 +270,6 @@ class _Tape:
             self._leaf_hook = None
 
     def trajectory(self) -> Trajectory:
-        """Return the steps so far."""
         if not self.steps:
             raise RuntimeError("no step is recorded yet: call trajectories() after optimizer.step()")
         points, count = [*self.steps, self.here], len(self.steps)
@@ -291,7 +286,6 @@ class _Tape:
         )
 
     def remove(self) -> None:
-        """Leave no hook on the layer."""
         self._hook.remove()
         self.forget()
 

@@ -18,7 +18,6 @@ class BlackBox:
     """A callable whose values are checked at each call: finite, float64 and of the shape of the input."""
 
     name: str
-    """Its name in messages."""
     function: Function
 
     def __call__(self, x: Tensor) -> Tensor:

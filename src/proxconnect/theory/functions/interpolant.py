@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs.part import widened
+from proxconnect.theory.functions.blackbox import Function
 
 FINE = 8
 """An octave of distances has 2^8 bins."""
@@ -14,23 +15,12 @@ FINE = 8
 OCTAVES = (-24, 20)
 """Powers of 2 between which there are bins. Smaller distances are in the first bin, larger ones in the last."""
 
-_NARROW = 2.0**-26
-"""Cubics that are narrower are made straight: their curvature is below rounding, which would blur their slope."""
-
-_NARROWEST = 2.0**-22
-"""Narrower pieces are not halved. The rounding of their slope stays below what float32 can show."""
-
-_LARGEST = 3e38
-"""Replaces ±∞: a piece that rises then overflows again, and a flat one does not become NaN."""
-
-_BETWEEN = torch.arange(1, 8, dtype=torch.float64) / 8
-
 
 class Half:
     """Cubics of the distance d from 0: piece i is Σ_k c[i, k]·(d - start[i])^k up to the next, the last for ever.
 
     `start` is (n,), ascending from 0, and `c` is (n, 4). The leading bits of a distance name its bin. The bin names the
-    few pieces that the distance may be in.
+    few pieces that the distance may be in. Small values keep their relative precision.
     """
 
     def __init__(self, start: Tensor, c: Tensor) -> None:
@@ -66,11 +56,7 @@ def _horner(c: Tensor, d: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Interpolant:
-    """A function made of cubics, for tensors of any float dtype and device, differentiable by autograd.
-
-    Each side of 0 is expanded away from 0, so that small values keep their relative precision. One side alone makes a
-    function that is odd to the bit.
-    """
+    """A function made of cubics, for tensors of any float dtype and device; odd to the bit without a `negative`."""
 
     positive: Half
     negative: Half | None = None
@@ -79,15 +65,11 @@ class Interpolant:
         """Return the values with the shape and dtype of `x`, computed in float32 or wider."""
         wide = widened(x)
         side = 1 - 2 * (wide < 0).to(wide.dtype)
-        distance = (side * wide).clamp(max=_LARGEST)
+        distance = (side * wide).clamp(max=3e38)  # for ∞: a rising piece overflows again, a flat one makes no NaN
         right = self.positive(distance)
         if self.negative is None:
             return (side * right).to(x.dtype)
         return torch.where(wide < 0, self.negative(distance), right).to(x.dtype)
-
-
-Pieces = Callable[[Tensor, Tensor], Tensor]
-"""Cubics (n, 4) between points a and b (n,), in powers of x - a, with b on either side of a."""
 
 
 def interpolant(right: Half, left: Half) -> Interpolant:
@@ -98,20 +80,22 @@ def interpolant(right: Half, left: Half) -> Interpolant:
 
 
 def fit(
-    a: Tensor, b: Tensor, pieces: Pieces, exact: Callable[[Tensor], Tensor], tolerance: float
+    a: Tensor, b: Tensor, pieces: Callable[[Tensor, Tensor], Tensor], exact: Function, tolerance: float
 ) -> tuple[Half, float]:
     """Halve the pieces from a (n,) to b (n,), all on one side of 0, until they err by at most `tolerance`.
 
-    Return them, and the largest error seen at seven points of each. Errors are relative to max(1, |value|).
+    `pieces` makes cubics (n, 4) between a and b, in powers of x - a. Return them, and the largest error seen at seven
+    points of each. Errors are relative to max(1, |value|).
     """
     settled, worst = [], 0.0
+    between = torch.arange(1, 8, dtype=torch.float64) / 8
     while len(a):
         c = pieces(a, b)
-        x = a[:, None] + (b - a)[:, None] * _BETWEEN
+        x = a[:, None] + (b - a)[:, None] * between
         values = _horner(c[:, :, None], x - a[:, None])
         true = exact(x.reshape(-1)).reshape(x.shape)
         error = ((values - true).abs() / true.abs().clamp(min=1.0)).amax(1)
-        good = (error <= tolerance) | ((b - a).abs() <= _NARROWEST)
+        good = (error <= tolerance) | ((b - a).abs() <= 2.0**-22)  # the rounding of its slope is below float32's
         worst = max([worst, *error[good].tolist()])
         settled.append((a[good], c[good]))
         middle = ((a + b) / 2)[~good]
@@ -134,4 +118,5 @@ def hermite(values_a: Tensor, values_b: Tensor, slopes_a: Tensor, slopes_b: Tens
     second = (3 * rise - 2 * slopes_a - slopes_b) / width
     third = (slopes_a + slopes_b - 2 * rise) / width**2
     cubic = torch.stack([values_a, slopes_a, second, third], 1)
-    return torch.where((width.abs() <= _NARROW)[:, None], straight(values_a, values_b, width), cubic)
+    is_narrow = width.abs() <= 2.0**-26  # their curvature is below rounding, which would blur their slope
+    return torch.where(is_narrow[:, None], straight(values_a, values_b, width), cubic)

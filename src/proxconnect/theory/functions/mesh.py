@@ -1,7 +1,8 @@
-"""Functions of one real variable as leaves on which they are smooth, found by bisection.
+"""Functions of one real variable on adjacent intervals, the leaves, on which they are smooth.
 
-A leaf that is not smooth yet is halved, whatever lies between grid points. A jump or a kink therefore ends in a leaf
-that is a few float64 neighbours wide: its place is known to about 1e-15·max(1, |x|).
+Each leaf holds a function by its values at `NODES` points. A leaf on which it is not smooth is halved, down to a few
+float64 neighbours. Adjacent leaves that are not smooth then are a break: they hold a jump or a kink, and
+locate it to about 1e-15·max(1, |x|).
 """
 
 import math
@@ -16,17 +17,8 @@ ORDER = 8
 NODES = ORDER + 1
 """Chebyshev-Lobatto nodes of a leaf, with both ends."""
 
-SMOOTH = 1e-12
-"""Upper limit of the last coefficients of a smooth leaf, relative to the size of the function."""
-
-FLOOR = 2.0**-50
-"""Width of the smallest leaf, relative to max(1, |x|)."""
-
 REACH = 1000.0
 """Pairs, P and T are looked at on [-REACH, REACH], in units of the latents' mean magnitude."""
-
-MOST_LEAVES = 300_000
-"""A function that takes more leaves is too rough."""
 
 
 class TooRoughError(ValueError):
@@ -54,10 +46,12 @@ _WEIGHTS = torch.tensor([(0.5 if k in (0, ORDER) else 1.0) * (-1) ** k for k in 
 
 
 class Mesh:
-    """Adjacent leaves from `low` to `high`, ascending, and the values of K functions at their nodes `x`.
+    """Adjacent leaves, ascending, and the values of K functions at their nodes.
 
-    `x` and each of the K `values` are (leaves, NODES). `smooth` is (leaves,), False for the smallest leaves, which hold
-    a jump or a kink.
+    Args:
+        x: the nodes of each leaf with both its ends, ascending, (leaves, NODES).
+        values: one (leaves, NODES) for each function.
+        smooth: (leaves,), False for the leaves of breaks.
     """
 
     def __init__(self, x: Tensor, values: tuple[Tensor, ...], smooth: Tensor) -> None:
@@ -67,14 +61,10 @@ class Mesh:
         self.ends = (float(x[0, 0]), float(x[-1, -1]))
 
     def away_from_zero(self, side: float) -> tuple[Tensor, Tensor]:
-        """Return the near and far ends of the smooth leaves on one side of 0, two (n,)."""
+        """Return the ends nearer to 0 and the farther ends of the smooth leaves on one side of 0, two (n,)."""
         inside = self.smooth & ((self.low >= 0) if side > 0 else (self.high <= 0))
         near, far = (self.low, self.high) if side > 0 else (self.high, self.low)
         return near[inside], far[inside]
-
-    def size(self, k: int) -> Tensor:
-        """Return the largest magnitude of function k, weighted as in `_size`."""
-        return _size(self.x, self.values[k])
 
     def noise(self, k: int) -> Tensor:
         """Return how far rounding blurs function k on each leaf, (leaves,): its last coefficients, or a few ulp.
@@ -84,29 +74,40 @@ class Mesh:
         values, eps = self.values[k], torch.finfo(torch.float64).eps
         slopes = torch.where(self.smooth, (values.amax(1) - values.amin(1)) / self.width, 0.0)
         of_x = 2 * slopes.amax().clamp(max=1) * self.x.abs().amax(1)
-        ulps = torch.stack([8 * values.abs().amax(1), 2 * self.size(k).expand(len(values)), of_x])
+        ulps = torch.stack([8 * values.abs().amax(1), 2 * size_of(self.x, values).expand(len(values)), of_x])
         return torch.maximum(eps * ulps.amax(0), torch.where(self.smooth, 8 * last_coefficients(values), 0.0))
 
     def slopes(self, values: Tensor) -> Tensor:
-        """Return the derivative at the nodes of the function with these values there."""
+        """Return the derivative at the nodes, (leaves, NODES), of the function with these `values` at the nodes."""
         return (values @ TO_SLOPES.T) * (2 / self.width)[:, None]
 
     def integrals(self, values: Tensor) -> Tensor:
-        """Return the integral from the left end of each leaf to its nodes of the function with these values."""
+        """Integrate the function with these `values` from the left end of each leaf to its nodes, (leaves, NODES)."""
         return (values @ TO_INTEGRALS.T) * (self.width / 2)[:, None]
 
     def interpolate(self, values: Tensor, x: Tensor) -> Tensor:
-        """Evaluate the function with these values at the nodes at points `x` (n,); NaN outside the mesh."""
+        """Interpolate `values`, (leaves, NODES), at the points `x` (n,); NaN outside the mesh."""
         inside = self.interpolate_on(values, self.leaf_of(x), x)
         return torch.where((x < self.low[0]) | (x > self.high[-1]), torch.nan, inside)
 
     def leaf_of(self, x: Tensor) -> Tensor:
-        """Return the first leaf that ends at or beyond each point (n,)."""
+        """Return the index of the first leaf that ends at or beyond each point, (n,); else that of the last leaf."""
         leaf: Tensor = torch.searchsorted(self.high.contiguous(), x)
         return leaf.clamp(max=len(self.high) - 1)
 
     def interpolate_on(self, values: Tensor, leaf: Tensor, x: Tensor) -> Tensor:
-        """Evaluate at points `x` (n,) of leaves (n,); inside a break, return the value at its right end."""
+        """Interpolate at the points `x`, each within its leaf.
+
+        On a leaf that is not smooth (one with a jump or a kink) return the value at its right end, except at its nodes.
+
+        Args:
+            values: the values of a function at the nodes, (leaves, NODES).
+            leaf: the index of the leaf of each point, (n,).
+            x: the points, (n,).
+
+        Returns:
+            The value at each point, (n,).
+        """
         distance = x[:, None] - self.x[leaf]
         exact = distance == 0
         terms = torch.where(exact.any(1, keepdim=True), exact.double(), _WEIGHTS / torch.where(exact, 1.0, distance))
@@ -119,8 +120,8 @@ def last_coefficients(values: Tensor) -> Tensor:
     return (values @ TO_COEFFICIENTS.T)[:, -2:].abs().amax(1)
 
 
-def _size(x: Tensor, values: Tensor) -> Tensor:
-    """Return the largest magnitude; beyond |x| = 4 it counts (4/|x|)³ times, so that growth does not hide the rest."""
+def size_of(x: Tensor, values: Tensor) -> Tensor:
+    """Return the largest |value|; beyond |x| = 4 it counts (4/|x|)³ times, so that growth does not hide the rest."""
     return (values.abs() * (4 / x.abs().clamp(min=4)) ** 3).max()
 
 
@@ -136,11 +137,12 @@ def edges(low: float, high: float, points: Sequence[float] = ()) -> Tensor:
 
 
 def mesh(
-    functions: Sequence[BlackBox], low: float, high: float, points: Sequence[float] = (), tolerance: float = SMOOTH
+    functions: Sequence[BlackBox], low: float, high: float, points: Sequence[float] = (), tolerance: float = 1e-12
 ) -> Mesh:
     """Cut [low, high] into leaves on which all `functions` are smooth, with `points` among their ends.
 
-    Raises TooRoughError if that takes more than `MOST_LEAVES`.
+    A function is smooth if its last Chebyshev coefficients are at most `tolerance`, relative to its size. Raises
+    TooRoughError if that takes more than 300,000 leaves.
     """
     ends = edges(low, high, points)
     pending = torch.stack([ends[:-1], ends[1:]], 1)
@@ -152,7 +154,7 @@ def mesh(
         x = (low_ends + high_ends) / 2 + (high_ends - low_ends) / 2 * UNIT_NODES
         x[:, 0], x[:, -1] = pending[:, 0], pending[:, 1]
         values = torch.stack([f(x.reshape(-1)).reshape(x.shape) for f in functions])
-        sizes = sizes or [_size(x, v) for v in values]
+        sizes = sizes or [size_of(x, v) for v in values]
         farthest, width = pending.abs().amax(1), pending[:, 1] - pending[:, 0]
         rounding = torch.finfo(torch.float64).eps * farthest
         rough = torch.zeros(len(x), dtype=torch.bool)
@@ -160,13 +162,13 @@ def mesh(
             blur = rounding / width * (v.amax(1) - v.amin(1))  # by the rounding of x; on the narrowest it is a jump
             blur = torch.where(width > 2.0**12 * rounding, blur, 0.0)
             rough |= last_coefficients(v) > tolerance * torch.maximum(v.abs().amax(1), scale) + blur
-        smallest = width <= FLOOR * farthest.clamp(min=1)
+        smallest = width <= 2.0**-50 * farthest.clamp(min=1)
         split = rough & ~smallest
         leaves.append((x[~split], values[:, ~split], ~rough[~split, None]))
         middle = pending[split].mean(1)
         pending = torch.cat([torch.stack([pending[split, 0], middle], 1), torch.stack([middle, pending[split, 1]], 1)])
         count += len(x)
-        if count > MOST_LEAVES and len(pending):
+        if count > 300_000 and len(pending):
             names = " or ".join(f.name for f in functions)
             raise TooRoughError(
                 f"{names} has more jumps and kinks than can be told apart, the most between x = "

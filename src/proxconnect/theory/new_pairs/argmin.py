@@ -1,6 +1,6 @@
 """A prox from its regulariser: P(x) = argmin_z ½(z - x)² + r(z), solved on a line and kept as a table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,14 +15,8 @@ from proxconnect.theory.functions.mesh import REACH, Mesh, edges, mesh
 FARTHEST = 4 * REACH
 """P has a table on [-REACH, REACH]; its values are searched on [-FARTHEST, FARTHEST]."""
 
-TABLE_ERROR = 2e-7
-"""The table is refined to this error, relative to max(1, |P|)."""
-
 ARGMIN_ERROR = 3e-8
 """Error of an argmin: the square root of float64's, since the objective is flat there."""
-
-UNSEEN_KINK = 40 * ARGMIN_ERROR
-"""Error of P at a bend within a leaf that passes for smooth."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class ArgminProx(Prox):
         return self.r(z)
 
 
-def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = ()) -> ArgminProx:
+def prox_of(regularizer: Function, points: Sequence[float] = ()) -> ArgminProx:
     """Make the proximal quantiser of a regulariser r, which need not be convex and may be +∞.
 
     P(x) is the place at which the convex hull of Φ(z) = ½z² + r(z) has slope x. Of two equally good points, P takes the
@@ -78,7 +72,8 @@ def prox_of(regularizer: Callable[[Tensor], Tensor], points: Sequence[float] = (
             "or nearly so; let it be +∞ beyond what is allowed"
         )
     right, left = (_side(leaves, side) for side in (1.0, -1.0))
-    return ArgminProx(regularizer, interpolant(right[0], left[0]), max(right[1], left[1]) + UNSEEN_KINK)
+    unseen_kink = 40 * ARGMIN_ERROR  # the error of P at a bend within a leaf that passes for smooth
+    return ArgminProx(regularizer, interpolant(right[0], left[0]), max(right[1], left[1]) + unseen_kink)
 
 
 class _Solver:
@@ -149,7 +144,7 @@ def _side(leaves: Mesh, side: float) -> tuple[Half, float]:
     """Return the table of one side of 0, and its error."""
     P = partial(leaves.interpolate, leaves.values[0])
     near, far = leaves.away_from_zero(side)
-    half, error = fit(near, far, lambda a, b: straight(P(a), P(b), b - a), P, TABLE_ERROR)
+    half, error = fit(near, far, lambda a, b: straight(P(a), P(b), b - a), P, tolerance=2e-7)
     # Remove the falls that rounding makes.
     start = side * half.c[:, 0]
     width = torch.cat([half.start.diff(), half.start.new_ones(1)])

@@ -1,7 +1,7 @@
 """New legitimate pairs and prox maps: (T∘P, T'∘P) from a transform T and a proximal P, and others from pairs."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 
@@ -57,10 +57,7 @@ class AutogradDerivative:
 
 
 def synthesize(
-    transform: Transform | Callable[[Tensor], Tensor],
-    prox: Prox | Callable[[Tensor], Tensor],
-    name: str,
-    derivative: Callable[[Tensor], Tensor] | None = None,
+    transform: Transform | Function, prox: Prox | Function, name: str, derivative: Function | None = None
 ) -> Pair:
     """Make the legitimate pair F = T∘P, B = T'∘P.
 
@@ -96,7 +93,7 @@ def synthesize(
     return pair
 
 
-def _as_prox(prox: Prox | Callable[[Tensor], Tensor]) -> Prox:
+def _as_prox(prox: Prox | Function) -> Prox:
     """Return a callable of one tensor as a `Prox`; ValueError if it falls somewhere."""
     if isinstance(prox, Prox):
         return prox
@@ -240,7 +237,7 @@ def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> 
     return Pair(name, pair.prox, Composed(transform, pair.transform), doc)
 
 
-def average(proxes: Sequence[Prox | Callable[[Tensor], Tensor]], weights: Sequence[float] | None = None) -> Prox:
+def average(proxes: Sequence[Prox | Function], weights: Sequence[float] | None = None) -> Prox:
     """Return the convex combination of prox maps or nondecreasing callables, by default their mean. It is a prox, too.
 
     ValueError if a callable falls, or unless there is a weight ≥ 0 for each map, with sum 1.

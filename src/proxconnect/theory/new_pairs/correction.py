@@ -1,7 +1,6 @@
 """Correction: keep a backward B that you like, and take F(x) = ∫₀ˣ B, so that P is the identity."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,28 +18,11 @@ from proxconnect.theory.new_pairs.composition import Rescaled
 FAR = 1e6
 """B is integrated over [-FAR, FAR] at μ = 1, and constant beyond."""
 
-VANISHED = 1e-10
-"""A smaller |B| at ±`FAR` counts as 0."""
-
-TABLE_ERROR = 1e-12
-"""Tables of F are refined to this error, relative to max(1, |F|)."""
-
-SAMPLED = 1.05
-"""The error of a table between the points that were looked at, relative to the error there."""
-
-STATED_ERROR = 1e-6
-"""Greatest error of a table of F, relative to max(1, |F|); a rougher B is refused."""
-
 NEAR_SIGN = 0.01
 """F may end this far from ±1 without a warning."""
 
 USUAL = Sharpness(lowest=0.0, start=0.1, end=30.0)
 """The range of μ for a B without one."""
-
-_DOC = """{name}: F(x) = ∫₀ˣ B, with the B of {of}.
-
-    T = F and P is the identity, argmin_z ½(z - x)². The correction of arXiv 2402.17710.
-    """
 
 
 class UnboundedForwardWarning(UserWarning):
@@ -49,17 +31,17 @@ class UnboundedForwardWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Sharpened(Transform):
-    """T_μ(p) = T(μp) and T'_μ(p) = μT'(μp), for a transform without sharpness."""
+    """T_μ(p) = T(μp) and T'_μ(p) = μT'(μp), for a transform without sharpness, computed in float32 or wider."""
 
     transform: Transform
     sharpness: Sharpness | None = USUAL
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T(μp), computed in float32 or wider."""
+        """Return T(μp)."""
         return self.transform(mu * widened(p), 1.0).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return μT'(μp), computed in float32 or wider."""
+        """Return μT'(μp)."""
         return (mu * self.transform.derivative(mu * widened(p), 1.0)).to(p.dtype)
 
 
@@ -88,9 +70,7 @@ class Antiderivative(Transform):
         return torch.where(p.isnan(), p, slope.to(p.dtype))
 
 
-def correct(
-    backward: str | Heuristic | Callable[[Tensor], Tensor], name: str | None = None, *, normalise: bool = False
-) -> Pair:
+def correct(backward: str | Heuristic | Function, name: str | None = None, *, normalise: bool = False) -> Pair:
     """Make the legitimate pair that keeps B and takes F(x) = ∫₀ˣ B: P is the identity, T = F.
 
     If B is the derivative of a known transform, the pair gets that transform: bnn+, poly, ede and erf become bnn++,
@@ -127,22 +107,34 @@ def correct(
     known_as = given.name if isinstance(given, Heuristic) else getattr(given, "__name__", "corrected")
     name = f"{known_as}+" if name is None else name
     transform = _towards_signs(transform, name, normalise)
-    return Pair(name, transform=transform, doc=_DOC.format(name=name, of=known_as))
+    doc = f"""{name}: F(x) = ∫₀ˣ B, with the B of {known_as}.
+
+    T = F and P is the identity, argmin_z ½(z - x)². The correction of arXiv 2402.17710.
+    """
+    return Pair(name, transform=transform, doc=doc)
 
 
-def antiderivative(backward: Callable[[Tensor], Tensor]) -> Antiderivative:
+def antiderivative(backward: Function) -> Antiderivative:
     """Integrate B into a table; ProbeError if it is no function of one variable, ValueError if it is too rough."""
     box = probed(backward, "backward", -FAR, FAR)
     leaves = mesh([box], -FAR, FAR)
-    whole, blur = _integral(leaves)
+    # The breaks add nothing to the integral ∫₀ B, and their whole size to its error. Both are summed away from 0.
+    gained = torch.where(leaves.smooth[:, None], leaves.integrals(leaves.values[0]), 0.0)
+    ends, is_right = gained[:, -1], leaves.low >= 0
+    start = torch.where(is_right, (ends * is_right).cumsum(0) - ends, -(ends * ~is_right).flip(0).cumsum(0).flip(0))
+    whole = gained + start[:, None]
+    size, last = leaves.values[0].abs().amax(1), last_coefficients(leaves.values[0])
+    doubt = leaves.width * torch.where(leaves.smooth, 8 * torch.maximum(torch.finfo(size.dtype).eps * size, last), size)
+    doubt = torch.where(is_right, (doubt * is_right).cumsum(0), (doubt * ~is_right).flip(0).cumsum(0).flip(0))
+    blur = float((doubt / whole.abs().amax(1).clamp(min=1.0)).max())
     at_ends = box(torch.tensor([-FAR, FAR], dtype=torch.float64))
-    beyond = torch.where(at_ends.abs() < VANISHED, 0.0, at_ends).tolist()
+    beyond = torch.where(at_ends.abs() < 1e-10, 0.0, at_ends).tolist()  # a smaller |B| has vanished
     lasts = ((float(whole[0, 0]), -beyond[0]), (float(whole[-1, -1]), beyond[1]))
     (left, left_error), (right, right_error) = (
         _side(leaves, whole, box, side, last) for side, last in zip((-1.0, 1.0), lasts, strict=True)
     )
-    error = SAMPLED * max(left_error, right_error) + blur
-    if error > STATED_ERROR:
+    error = 1.05 * max(left_error, right_error) + blur  # 5 % more between the points that were looked at
+    if error > 1e-6:
         raise ValueError(
             f"backward is too rough to integrate, the table errs by {error:.1g}: smooth it, or give F in closed form, "
             "synthesize(F, prox.identity, name, derivative=backward)"
@@ -150,27 +142,11 @@ def antiderivative(backward: Callable[[Tensor], Tensor]) -> Antiderivative:
     return Antiderivative(backward, (beyond[0], beyond[1]), interpolant(right, left), error)
 
 
-def _integral(leaves: Mesh) -> tuple[Tensor, float]:
-    """Return ∫₀ B at the nodes, summed away from 0 on both sides, and its error relative to max(1, |∫₀ B|)."""
-    # The smallest leaves, which hold a jump or a kink, add nothing to the integral and their whole size to the error.
-    gained = torch.where(leaves.smooth[:, None], leaves.integrals(leaves.values[0]), 0.0)
-    ends, is_right = gained[:, -1], leaves.low >= 0
-    start = torch.empty_like(ends)
-    start[is_right] = ends[is_right].cumsum(0) - ends[is_right]
-    start[~is_right] = -ends[~is_right].flip(0).cumsum(0).flip(0)
-    whole = gained + start[:, None]
-    size, last = leaves.values[0].abs().amax(1), last_coefficients(leaves.values[0])
-    doubt = leaves.width * torch.where(leaves.smooth, 8 * torch.maximum(torch.finfo(size.dtype).eps * size, last), size)
-    sides = [doubt[is_right].cumsum(0), doubt[~is_right].flip(0).cumsum(0).flip(0)]
-    reached = whole.abs().amax(1).clamp(min=1.0)
-    return whole, max(float((side / reached[at]).max()) for side, at in zip(sides, (is_right, ~is_right), strict=True))
-
-
 def _side(leaves: Mesh, whole: Tensor, box: BlackBox, side: float, last: tuple[float, float]) -> tuple[Half, float]:
     """Return the table of one side of 0, straight from `FAR` on with this value and slope, and its error."""
     F = partial(leaves.interpolate, whole)
     near, far = leaves.away_from_zero(side)
-    half, error = fit(near, far, lambda a, b: hermite(F(a), F(b), box(a), box(b), b - a), F, TABLE_ERROR)
+    half, error = fit(near, far, lambda a, b: hermite(F(a), F(b), box(a), box(b), b - a), F, tolerance=1e-12)
     beyond = half.c.new_tensor([[*last, 0.0, 0.0]])
     return Half(torch.cat([half.start, beyond.new_tensor([FAR])]), torch.cat([half.c, beyond])), error
 
@@ -183,16 +159,15 @@ def _of_heuristic(heuristic: Heuristic) -> Transform:
         owner = B.owner if fixed is None else B.owner.at(fixed)
         return owner if owner.sharpness is not None else Sharpened(owner)
     x = torch.linspace(-3, 3, 241, dtype=torch.float64)
-    for mu in (0.1, 0.5, 2.0, 5.0):
-        if heuristic.sharpness is None or not heuristic.sharpness.contains(mu):
-            continue
+    known = heuristic.sharpness
+    for mu in (mu for mu in (0.1, 0.5, 2.0, 5.0) if known is not None and known.contains(mu)):
         expected = mu * heuristic.backward_map(mu * x, 1.0)
         if not torch.allclose(heuristic.backward_map(x, mu), expected, rtol=1e-9, atol=1e-12):
             raise ValueError(
                 f"the backward of {heuristic.name!r} is not μB(μx), so that one table cannot serve every μ: correct it "
                 f"at one sharpness, correct(pair.at({mu:g})), or give F_μ as a Transform with this derivative"
             )
-    return Sharpened(antiderivative(AtUnitSharpness(heuristic)), heuristic.sharpness or USUAL)
+    return Sharpened(antiderivative(AtUnitSharpness(heuristic)), known or USUAL)
 
 
 @dataclass(frozen=True)

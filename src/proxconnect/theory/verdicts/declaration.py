@@ -8,7 +8,7 @@ from torch import Tensor
 
 from proxconnect.pairs import Pair, Transform
 from proxconnect.theory.functions.blackbox import BlackBox
-from proxconnect.theory.functions.mesh import Mesh, mesh
+from proxconnect.theory.functions.mesh import Mesh, mesh, size_of
 from proxconnect.theory.verdicts.curves import ProxCurve, nondecreasing
 
 AGREEMENT = 1e-6
@@ -90,7 +90,7 @@ class Declaration:
             return f"the declared T jumps by {float(rise[leaf, -1]):.6g} at p = {float(both.high[leaf]):.6g}"
         off = torch.where(both.smooth, (rise - both.integrals(slope))[:, -1], 0.0)
         drift = off.cumsum(0)
-        if float(drift.max() - drift.min()) > AGREEMENT * max(1.0, float(both.size(0))):
+        if float(drift.max() - drift.min()) > AGREEMENT * max(1.0, float(size_of(both.x, T))):
             leaf = int((off / both.width).abs().argmax())
             at, said, seen = (float(v[leaf]) for v in (both.low, slope.mean(1), rise[:, -1] / both.width))
             return f"the declared T' is {said:.6g} near p = {at:.6g}, where T has slope {seen:.6g}"

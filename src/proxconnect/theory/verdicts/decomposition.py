@@ -3,12 +3,10 @@
 There are if and only if F and B are functions of P = ∫dF/B, and P never falls.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TypeGuard
 
 import torch
-from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.theory.functions.blackbox import Function, autograd_derivative, probed
@@ -20,9 +18,6 @@ from proxconnect.theory.verdicts.picture import plot_verdict
 from proxconnect.theory.verdicts.rules import CONSTANT, Finding, Jump, Plateau
 from proxconnect.theory.verdicts.sampling import Sample, sample
 from proxconnect.theory.verdicts.words import ANSWERS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DOMAIN = (-REACH, REACH)
 """The part of the line on which pairs are looked at."""
@@ -64,7 +59,7 @@ class Verdict:
     """True if a `Pair` is what it declares: P never falls, T' is the derivative of T. None for other subjects."""
 
     @property
-    def regularizer(self) -> Callable[[Tensor], Tensor] | None:
+    def regularizer(self) -> Function | None:
         """r with P(x) = argmin_z ½(z - x)² + r(z), up to a constant."""
         return None if self.prox is None else self.prox.regularizer
 
@@ -73,14 +68,12 @@ class Verdict:
         convention = " (by convention)" if self.by_convention else ""
         return f"{self.name}{at}: {ANSWERS[self.legitimate]}{convention}. {self.reason}"
 
-    def plot(self) -> "Figure":
-        """Draw F and B, the interval that decides, and P, T and r if they exist; needs the extra `plots`."""
-        return plot_verdict(self)
+    plot = plot_verdict
 
 
 def decompose(
-    pair_or_forward: str | AnyPair | Callable[[Tensor], Tensor],
-    backward: Callable[[Tensor], Tensor] | None = None,
+    pair_or_forward: str | AnyPair | Function,
+    backward: Function | None = None,
     *,
     mu: float | None = None,
     domain: tuple[float, float] = DOMAIN,
@@ -128,7 +121,7 @@ def decompose(
 
 
 def _asked(
-    given: object, backward: Callable[[Tensor], Tensor] | None, mu: float | None, domain: tuple[float, float]
+    given: object, backward: Function | None, mu: float | None, domain: tuple[float, float]
 ) -> tuple[Verdict, Declaration | None]:
     """Return the verdict without its answer, and the declaration of a `Pair`."""
     if isinstance(given, str | Pair | Heuristic):

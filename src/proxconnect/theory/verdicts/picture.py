@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.inspection.plots.figures import REACH, SHADES, cross_at_zero, new_figure
+from proxconnect.theory.functions.mesh import bisected
 from proxconnect.theory.verdicts import words
 from proxconnect.theory.verdicts.curves import ProxCurve
 
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 
 _PART_COLOUR = "#252525"
 
-_INFINITE = {(True, True): ", +∞ beyond", (True, False): ", +∞ below", (False, True): ", +∞ above", (False, False): ""}
-"""The part of the title that says where r is +∞, by the ends at which P is flat."""
-
-_ANSWER_COLOURS = {True: "#1b7837", False: "#b2182b", None: "#8c6d31"}
-
 
 def plot_verdict(verdict: "Verdict") -> "Figure":
     """Draw F and B with the place that decides shaded, and below them P(x), T(z) and r(z) of a legitimate pair.
@@ -34,7 +30,7 @@ def plot_verdict(verdict: "Verdict") -> "Figure":
     figure = new_figure(7.2, 3.6 if verdict.prox is None else 5.6)
     at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"
     why = textwrap.fill(f"{verdict.reason}{f' ({where})' if (where := words.place(verdict)) else ''}.", 118)
-    colour = _ANSWER_COLOURS[verdict.legitimate]
+    colour = {True: "#1b7837", False: "#b2182b", None: "#8c6d31"}[verdict.legitimate]
     figure.suptitle(f"{verdict.name}{at}: {words.answer(verdict)}", color=colour)
     figure.supxlabel(why, fontsize=8.5)
     rows = figure.subfigures(1 if verdict.prox is None else 2, 1, squeeze=False)[:, 0]
@@ -76,10 +72,7 @@ def _window(verdict: "Verdict") -> Tensor:
 
 
 def _with_gaps(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return points and values of a function with both sides of each jump, and a NaN between, which breaks the line.
-
-    A step between neighbours is a jump if bisection leaves most of it. A slope loses it, however steep.
-    """
+    """Return points and values of a function with both sides of each jump, and a NaN between, which breaks the line."""
 
     def value(points: Tensor) -> Tensor:
         return function(points).detach()
@@ -87,12 +80,9 @@ def _with_gaps(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor,
     y = value(x)
     steps = y.diff().abs()
     seen = steps > 0.002 * (y.amax() - y.amin())
-    low, high, whole = x[:-1][seen], x[1:][seen], steps[seen]
-    for _ in range(60):
-        middle = (low + high) / 2
-        is_left = (value(middle) - value(low)).abs() >= (value(high) - value(middle)).abs()
-        low, high = torch.where(is_left, low, middle), torch.where(is_left, middle, high)
-    jumps = (value(high) - value(low)).abs() > 0.5 * whole
+    below, above = y[:-1][seen], y[1:][seen]
+    low, high = bisected(x[:-1][seen], x[1:][seen], lambda m: (value(m) - below).abs() < (above - value(m)).abs())
+    jumps = (value(high) - value(low)).abs() > 0.5 * steps[seen]  # a slope loses most of its step, however steep
     low, high = low[jumps], high[jumps]
     points = torch.cat([x, low, low, high])
     values = torch.cat([y, value(low), torch.full_like(low, torch.nan), value(high)])
@@ -113,9 +103,10 @@ def _draw_parts(cells: Sequence["Axes"], verdict: "Verdict", prox: ProxCurve, x:
     is_reached = ~prox.preimage(z).in_gap
     beside = torch.nn.functional.pad(is_reached, (1, 1))
     alone = is_reached & ~(beside[:-2] | beside[2:])
+    where = {(True, True): ", +∞ beyond", (True, False): ", +∞ below", (False, True): ", +∞ above"}.get(prox.ends, "")
     for axes, function, title in (
         (cells[1], verdict.transform, "T(z)"),
-        (cells[2], prox.regularizer, f"r(z){_INFINITE[prox.ends]}"),
+        (cells[2], prox.regularizer, f"r(z){where}"),
     ):
         values = function(z).detach()
         axes.plot(z, values, ":", color="#777777", linewidth=1.2)

@@ -24,12 +24,6 @@ RESOLVED = 1e-10
 CONSTANT = 1e-10
 """B is constant if it varies by at most this share."""
 
-SIGNIFICANT = 1e3
-"""A plateau of F is long enough if a slope of B would have moved F by this many times its rounding."""
-
-NARROW = 1 / 2000
-"""A plateau is wider than this share of max(1, |x|): to rounding, x³ does not move for |x| < 1e-5."""
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -85,7 +79,7 @@ def _level_runs(sample: Sample) -> Iterator[tuple[int, int, bool]]:
             continue
         if top - bottom <= 2 * noise[leaf - 1]:
             moved = float(push[first:leaf].sum())
-            yield first, leaf - 1, moved > SIGNIFICANT * float(sample.noise[first:leaf].max())
+            yield first, leaf - 1, moved > 1e3 * float(sample.noise[first:leaf].max())  # else rounding may hide it
         first, bottom, top = leaf, low[leaf], high[leaf]
 
 
@@ -95,7 +89,7 @@ def _settled(mesh: Mesh, first: int, last: int) -> Tensor:
     low, high, smooth = mesh.low[leaves], mesh.high[leaves], mesh.smooth[leaves]
     part = (~smooth).cumsum(0)
     width = torch.zeros(len(part), dtype=torch.float64).index_add(0, part, (high - low) * smooth)
-    margin = NARROW * torch.maximum(low.abs(), high.abs()).clamp(min=1)
+    margin = torch.maximum(low.abs(), high.abs()).clamp(min=1) / 2000  # to rounding, x³ does not move for |x| < 1e-5
     settled = width[part] > margin
     if first > 0 and bool(mesh.smooth[first - 1]):
         settled &= high > low[0] + margin

@@ -1,16 +1,13 @@
 """F and B on one mesh, with the zeros of B among its nodes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from proxconnect.theory.functions.blackbox import BlackBox
-from proxconnect.theory.functions.mesh import Mesh, bisected, mesh
-
-TOUCHING = 1e-13
-"""A smallest |B| counts as a zero up to this share of B around 0."""
+from proxconnect.theory.functions.blackbox import BlackBox, Function
+from proxconnect.theory.functions.mesh import Mesh, bisected, mesh, size_of
 
 LOST = 4e-16
 """|B| up to this share of B around 0 counts as rounding of 0: about two ulp."""
@@ -27,7 +24,7 @@ class Zero(NamedTuple):
 
 
 class Break(NamedTuple):
-    """Adjacent smallest leaves `first` to `last`: one jump or kink of F or B, at `x`.
+    """Adjacent leaves `first` to `last` that are not smooth: one jump or kink of F or B, at `x`.
 
     `x` is 0 if one of its ends is 0, else the right end, as if F jumped just there.
     """
@@ -43,7 +40,7 @@ class Sample:
     def __init__(self, F: BlackBox, B: BlackBox, mesh: Mesh, zeros: tuple[Zero, ...]) -> None:
         self.F, self.B, self.mesh, self.zeros = F, B, mesh, zeros
         self.forward, self.backward = mesh.values  # at the nodes
-        self.size = float(mesh.size(1))
+        self.size = float(size_of(mesh.x, self.backward))
         """The largest |B| around 0, which small ones are compared with."""
         self.noise = mesh.noise(0)
         """How far rounding blurs F, (leaves,)."""
@@ -86,7 +83,7 @@ def _zeros(sampled: Sample) -> list[Zero]:
     left, right = B[:, :-1], B[:, 1:]
     found = _closed_in(lambda m: box(m) > 0, (left * right) < 0, x, left > 0)
     found += _closed_in(lambda m: box(m) != 0, (left == 0) != (right == 0), x, left != 0)
-    found += _least(box, x, B.abs(), TOUCHING * sampled.size)
+    found += _least(box, x, B.abs(), 1e-13 * sampled.size)
     found += _at_breaks(sampled)
     apart: list[Zero] = []
     for zero in sorted(found):
@@ -110,7 +107,7 @@ def _at_breaks(sampled: Sample) -> list[Zero]:
     return _as_zeros(x[least < 1e-3 * torch.maximum(*beside)])
 
 
-def _closed_in(holds: Callable[[Tensor], Tensor], changes: Tensor, x: Tensor, at_left: Tensor) -> list[Zero]:
+def _closed_in(holds: Function, changes: Tensor, x: Tensor, at_left: Tensor) -> list[Zero]:
     """Find the points at which a condition changes, between the neighbouring nodes that `changes` marks."""
     low, high, truth = x[:, :-1][changes], x[:, 1:][changes], at_left[changes]
     if not len(low):

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 ANSWERS = {True: "legitimate", False: "not legitimate", None: "cannot tell"}
 """`legitimate` in words."""
 
-_MOST = 2
-"""More jumps or plateaus are counted and not listed."""
-
 
 def answer(verdict: "Verdict") -> str:
     """Say whether the pair is legitimate."""
@@ -72,7 +69,7 @@ def _jumps(curve: ProxCurve) -> list[str]:
     mesh, p = curve.mesh, curve.p
     found = [(float(mesh.low[a]), float(p[a, 0]), float(p[b, -1])) for a, b in runs(~mesh.smooth)]
     real = [jump for jump in found if jump[2] - jump[1] > 1e-9]
-    if len(real) > _MOST:
+    if len(real) > 2:
         return [f"P jumps at {len(real)} places from x = {real[0][0]:.4g} to {real[-1][0]:.4g}"]
     return [f"P jumps from {_round(a)} to {_round(b)} at x = {_round(x)}" for x, a, b in real]
 
@@ -87,7 +84,7 @@ def _plateaus(curve: ProxCurve) -> list[str]:
         if (high := float(mesh.high[b])) - (low := float(mesh.low[a])) > 1e-6
         and not glides(curve, low, high, mesh.ends, (1e-8, 1e-4))
     ]
-    if len(stretches) > _MOST:
+    if len(stretches) > 2:
         first, last = stretches[0][0], stretches[-1][1]
         return [f"P is flat on {len(stretches)} stretches from x = {first:.4g} to {last:.4g}"]
     return [f"P stays at {_round(value)} {_stretch(curve, low, high)}" for low, high, value in stretches]
