@@ -25,7 +25,7 @@ from proxconnect.inspection import memory
 from proxconnect.training.data.errors import DatasetError
 from proxconnect.training.data.pictures import decoded
 from proxconnect.training.study import yaml_files
-from proxconnect.training.study.names import GridError
+from proxconnect.training.study.yaml_files import GridError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pipes, devices and /proc are Linux's")
 

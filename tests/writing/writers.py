@@ -18,9 +18,8 @@ from proxconnect.inspection import plots
 from proxconnect.training.study import workers
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.ledger import read as read_ledger
-from proxconnect.training.study.rows import Row
+from proxconnect.training.study.rows import Row, Workplace
 from proxconnect.training.study.workers import Order
-from proxconnect.training.study.workplace import Workplace
 
 Write = Callable[[Path, int], object]
 

@@ -119,7 +119,7 @@ class Meters:
         return dict(self._layers)
 
     def remove(self) -> None:
-        """Remove all hooks and counts from the model; later readings are empty."""
+        """Remove all hooks and overflow counts from the model; `read` returns an empty dict afterwards."""
         for gauge in self._gauges.values():
             if gauge.hook is not None:
                 gauge.hook.remove()

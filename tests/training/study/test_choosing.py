@@ -6,10 +6,9 @@ from grids import write_grid
 from test_ledger import entry
 
 from proxconnect.training.study import choosing
-from proxconnect.training.study.expansion import rows_of
-from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid import Grid, rows_of
 from proxconnect.training.study.ledger import Entry
-from proxconnect.training.study.names import GridError
+from proxconnect.training.study.yaml_files import GridError
 
 AXES = {
     "seed": [0, 1],

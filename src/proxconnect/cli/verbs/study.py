@@ -97,8 +97,7 @@ def _study(parsed: argparse.Namespace) -> Answer:
         extras.require(package, "train")
     from proxconnect.training.study import results
     from proxconnect.training.study.choosing import choose
-    from proxconnect.training.study.study import Study, list_rows, record, run, write_results
-    from proxconnect.training.study.verification import verify
+    from proxconnect.training.study.study import Study, list_rows, record, run, verify, write_results
 
     console = Console(stderr=parsed.json)
     study = Study.read(parsed.grid, dict(parsed.only), parsed.folder, parsed.work)
@@ -127,8 +126,7 @@ def _study(parsed: argparse.Namespace) -> Answer:
 
 
 def _workers(parsed: argparse.Namespace) -> "OpenWorkers":
-    from proxconnect.training.study.local import Processes
-    from proxconnect.training.study.on_ray import RayCluster
+    from proxconnect.training.study.workers import Processes, RayCluster
 
     name, address = parsed.on
     if name == "ray":

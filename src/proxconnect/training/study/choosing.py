@@ -12,12 +12,12 @@ from rich.console import Console
 
 from proxconnect._support.atomic import replacing
 from proxconnect.training.study import ledger
-from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid import Grid, require_known
 from proxconnect.training.study.ledger import Entry
-from proxconnect.training.study.names import GridError, require_known
 from proxconnect.training.study.rows import Configuration, Row, described, overridden
 from proxconnect.training.study.statistics import settings, spreads
 from proxconnect.training.study.study import Study
+from proxconnect.training.study.yaml_files import GridError
 
 Trials = Mapping[tuple[str, ...], DataFrame]
 """For each combination of labels of some axes its trials, the best first: the labels of other axes, `mean` and `sd`."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
+def draw_accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
     """Draw a picture for each table, with a panel for each column and the float networks as a band."""
     panels: dict[str, dict[str, dict[str, list[float]]]] = {}
     floats: dict[str, list[float]] = {}
@@ -31,7 +31,7 @@ def accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
     return {part: plots.plot_accuracies(found, floats.get(part, []), part) for part, found in panels.items()}
 
 
-def curves(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
+def draw_curves(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
     """Draw loss and accuracy over epochs for each setting but the lines, with those of the float networks."""
     parts, panels = (
         Series([*map(described, settings(rows, *apart))], rows.index, dtype=object)
@@ -46,8 +46,15 @@ def curves(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
     return figures
 
 
-def differences(found: Sequence[DataFrame]) -> "Figure":
-    """Draw the forest of several comparisons."""
+def draw_differences(found: Sequence[DataFrame]) -> "Figure":
+    """Draw a forest plot with one panel per comparison.
+
+    Args:
+        found: frames from `statistics.differences`, one per comparison.
+
+    Raises:
+        ValueError: there is no comparison.
+    """
     panels = {}
     for group in found:
         numbers = zip(map(described, settings(group)), group["mean"], group["low"], group["high"], strict=True)

@@ -15,8 +15,7 @@ from rich.text import Text
 from proxconnect._support.atomic import replacing
 from proxconnect.inspection import plots
 from proxconnect.training.study import pictures
-from proxconnect.training.study.expansion import rows_of
-from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid import Grid, rows_of
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.rows import described
 from proxconnect.training.study.statistics import axes, differences, frame, settings
@@ -76,10 +75,10 @@ def _csv(lines: DataFrame) -> str:
 
 
 def _draw(rows: DataFrame, compared: Sequence[DataFrame], grid: Grid, folder: Path) -> list[Path]:
-    figures = {f"accuracies {part}": figure for part, figure in pictures.accuracies(rows, grid.layout).items()}
+    figures = {f"accuracies {part}": figure for part, figure in pictures.draw_accuracies(rows, grid.layout).items()}
     if compared:
-        figures["differences"] = pictures.differences(compared)
-    figures |= {f"curves {panel}": figure for panel, figure in pictures.curves(rows, grid.layout).items()}
+        figures["differences"] = pictures.draw_differences(compared)
+    figures |= {f"curves {panel}": figure for panel, figure in pictures.draw_curves(rows, grid.layout).items()}
     paths = []
     for name, figure in figures.items():
         plain = "".join(c if c.isalnum() or c in "+._" else " " for c in name)

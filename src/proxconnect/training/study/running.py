@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from proxconnect.training.study.ledger import Entry, Ledger
-from proxconnect.training.study.rows import Row
+from proxconnect.training.study.rows import Row, Workplace
 from proxconnect.training.study.workers import Failed, Order, Workers
-from proxconnect.training.study.workplace import Workplace
 
 
 class Display(Progress):
@@ -34,17 +33,17 @@ class Display(Progress):
         self._move()
 
     def finish_row(self, row: Row, entry: Entry) -> None:
-        """Print the accuracy and the time of the row."""
+        """Remove the bar of the row, count the row as done, and print its accuracy and time."""
         accuracy, seconds = entry.figure("accuracy.reestimated"), entry.figure("seconds")
         words = f"{'-' if accuracy is None else f'{100 * accuracy:.2f}'} %"
         self._say(row, words if seconds is None else f"{words} in {_duration(seconds)}")
 
     def fail_row(self, row: Row, error: str) -> None:
-        """Print the last line of the error."""
+        """Remove the bar of the row, count the row as done, and print the last line of `error`."""
         self._say(row, f"failed: {error.strip().splitlines()[-1]}")
 
     def end_row(self, row: Row) -> None:
-        """Remove the bar of the row."""
+        """Remove the bar of the row, and count the row as done."""
         self._ended += 1
         self.remove_task(self._bars.pop(row.key))
         self._move()

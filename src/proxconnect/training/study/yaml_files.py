@@ -10,12 +10,15 @@ from typing import Any
 import yaml
 
 from proxconnect._support.regular_files import require_regular
-from proxconnect.training.study.names import GridError
 
 _DEEPEST = 100
 """The deepest nesting of mappings and lists, dots of names included."""
 _MOST_REPEATED = 100_000
 """The values that aliases may add to one for each character of the file."""
+
+
+class GridError(ValueError):
+    """A grid file or a request about it is wrong; the message is one line that says where and what to do."""
 
 
 def read(path: Path) -> dict[str, Any]:
