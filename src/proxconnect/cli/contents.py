@@ -15,7 +15,7 @@ from proxconnect.deploy.checkpoints import Checkpoint
 from proxconnect.deploy.packed import PackedFileError
 from proxconnect.deploy.packed.file import tensor_file
 from proxconnect.deploy.packed.file.metadata import Metadata
-from proxconnect.inspection.table import short
+from proxconnect.inspection.numbers import short
 
 _QUANTIZERS = ("weight_quantizer.mu", "weight_quantizer.alpha", "input_quantizer.mu")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "_orig_mod")
