@@ -46,7 +46,8 @@ def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
 
 def cells(rows: DataFrame) -> DataFrame:
     """Return the spread of each quantity in each setting, unrounded: accuracies in [0, 1], seconds, bytes."""
-    found = [quantity.cells(rows).assign(figure=quantity.name) for quantity in QUANTITIES]
+    found = [quantity.cells(rows).assign(figure=" - ".join(filter(None, (quantity.figure, quantity.less))))
+             for quantity in QUANTITIES]  # fmt: skip
     whole = pandas.concat([part for part in found if len(part)] or found[:1])
     return whole[[*axes(whole), "figure", "seeds", "mean", "sd"]]
 

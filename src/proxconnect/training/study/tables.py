@@ -38,11 +38,6 @@ class Quantity:
     less: str | None = None
     """The figure that is subtracted from it."""
 
-    @property
-    def name(self) -> str:
-        """The name in a CSV file."""
-        return self.figure if self.less is None else f"{self.figure} - {self.less}"
-
     def cells(self, rows: DataFrame) -> DataFrame:
         """Return its spread in each setting."""
         return spreads(rows, self.figure, self.less)

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -16,7 +16,7 @@ from importlib import metadata
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, NamedTuple, Protocol, Self, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 
@@ -148,7 +148,7 @@ LOG = "log.txt"
 """The file that takes what a row prints, in its folder."""
 
 
-class Processes:
+class Processes(AbstractContextManager["Processes"]):
     """At most `size` processes, started when rows need them and again after their death. A context manager.
 
     An executor of concurrent.futures would lose all running rows when one process dies, report no exit code, and leave
@@ -159,9 +159,6 @@ class Processes:
         self.size = size
         self._idle: list[Worker] = []
         self._busy: dict[Connection, tuple[Worker, Order]] = {}
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         processes.end([*self._idle, *(worker for worker, _ in self._busy.values())])
@@ -206,7 +203,7 @@ def _work(connection: Connection) -> None:
             connection.send(perform(order, connection.send))
 
 
-class RayCluster:
+class RayCluster(AbstractContextManager["RayCluster"]):
     """Rows as tasks of an existing cluster, as many at once as its cores allow. A context manager.
 
     Leaving it cancels rows that still run. A row whose machine is lost runs on another one. The cluster is that of
@@ -227,9 +224,6 @@ class RayCluster:
         self._task = self._ray.remote(_perform_on_ray).options(num_cpus=threads, max_retries=2)
         self._progress = extras.require("ray.util.queue", "ray").Queue(actor_options={"num_cpus": 0})
         self._running: dict[Any, str] = {}
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         for reference in self._running:
