@@ -11,7 +11,7 @@ from proxconnect.cli.demo.experiment import ARCHITECTURES, RECIPES, Run, accurac
 from proxconnect.deploy.hardening import hard_state_dict
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training.study.rows import CHECKPOINT, Workplace
-from proxconnect.training.study.workers import Order, Processes, Progressed
+from proxconnect.training.study.running import Order, Processes, Progressed
 from training.study.grids import InTurn
 
 RECIPE = replace(RECIPES["digits"], epochs=2, batch_size=32)

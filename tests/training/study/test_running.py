@@ -19,8 +19,8 @@ from proxconnect.training.study import ledger
 from proxconnect.training.study import study as module
 from proxconnect.training.study.ledger import Ledger
 from proxconnect.training.study.rows import CHECKPOINT
+from proxconnect.training.study.running import LOG, Processes
 from proxconnect.training.study.study import Study
-from proxconnect.training.study.workers import LOG, Processes
 from proxconnect.training.study.yaml_files import GridError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks files by flock")

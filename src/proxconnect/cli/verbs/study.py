@@ -125,7 +125,7 @@ def _study(parsed: argparse.Namespace) -> Answer:
 
 
 def _workers(parsed: argparse.Namespace) -> "OpenWorkers":
-    from proxconnect.training.study.workers import Processes, RayCluster
+    from proxconnect.training.study.running import Processes, RayCluster
 
     name, address = parsed.on
     if name == "ray":

@@ -16,7 +16,7 @@ from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, resolve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 
 def plot_pair(pair: str | AnyPair, mus: Sequence[float] | None = None) -> "Figure":
@@ -55,7 +55,13 @@ def plot_catalogue(pairs: Mapping[str, AnyPair] | Iterable[str | AnyPair] = PAIR
         backward.set_ylabel("B", rotation=0, labelpad=6)
         for axes in (forward, backward):
             axes.tick_params(labelsize=7)
-    _explain(cells[len(chosen)])
+    lines = extras.require("matplotlib.lines", "plots").Line2D  # for the legend, in the cell after the last pair
+    handles = []
+    for part, heading in (("F", "F, forward"), ("B", "B, backward")):
+        handles.append(lines([], [], color="none", label=heading))
+        for colour, label in zip(SHADES[part], ("soft, μ = 1", "μ = 2", "sharp, μ = 6, or no μ"), strict=True):
+            handles.append(lines([], [], color=colour, label=label))
+    cells[len(chosen)].legend(handles=handles, loc="center", frameon=False, fontsize=7.5, handlelength=1.4)
     return figure
 
 
@@ -80,17 +86,6 @@ def _draw(pair: AnyPair, forward: "Axes", backward: "Axes", mus: Sequence[float]
     forward.set_ylim(-1.6, 1.6)
     top = max(float(pair.backward(x, mu).max()) for mu in mus)
     backward.set_ylim(-0.15 * max(top, 1.0), 1.15 * max(top, 1.0))
-
-
-def _explain(cell: "Figure | SubFigure") -> None:
-    """Draw the legend of the catalogue in the cell after the last pair."""
-    lines = extras.require("matplotlib.lines", "plots").Line2D
-    handles = []
-    for part, heading in (("F", "F, forward"), ("B", "B, backward")):
-        handles.append(lines([], [], color="none", label=heading))
-        for colour, label in zip(SHADES[part], ("soft, μ = 1", "μ = 2", "sharp, μ = 6, or no μ"), strict=True):
-            handles.append(lines([], [], color=colour, label=label))
-    cell.legend(handles=handles, loc="center", frameon=False, fontsize=7.5, handlelength=1.4)
 
 
 _MUS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0)

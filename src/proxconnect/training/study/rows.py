@@ -19,6 +19,9 @@ faster kernel that rounds differently, a new option or new words are none. A rai
 address, so that all run again.
 """
 
+CHECKPOINT = "last.ckpt"
+"""The last checkpoint of a row, in its folder."""
+
 Configuration = dict[str, Any]
 """Nested plain data."""
 
@@ -93,10 +96,6 @@ def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configurat
         is_mapping = isinstance(value, Mapping)
         result[name] = _merged(before if isinstance(before, Mapping) else {}, value) if is_mapping else value
     return result
-
-
-CHECKPOINT = "last.ckpt"
-"""The last checkpoint of a row, in its folder."""
 
 
 @dataclass(frozen=True)

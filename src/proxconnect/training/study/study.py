@@ -22,10 +22,9 @@ from proxconnect.training.study import ledger, results
 from proxconnect.training.study.grid import Grid, require_known, rows_of, selected
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.rows import Configuration, Row, Workplace, described, overridden
-from proxconnect.training.study.running import Display, run_all
+from proxconnect.training.study.running import Display, Workers, run_all
 from proxconnect.training.study.statistics import REESTIMATED, frame, next_interval, settings, spreads
 from proxconnect.training.study.tables import Table
-from proxconnect.training.study.workers import Workers
 from proxconnect.training.study.yaml_files import GridError
 
 OpenWorkers = Callable[[], AbstractContextManager[Workers]]

@@ -1,7 +1,4 @@
-"""Tables of a frame: means over seeds, paired differences and costs, as text.
-
-A layout names the axis with a line for each of its labels and the axes of the columns. Float networks stand below.
-"""
+"""Tables of a frame: means over seeds, paired differences and costs, as text. Float networks stand below."""
 
 import math
 import statistics
