@@ -172,6 +172,16 @@ def _figure(pairs: Iterable[AnyPair]) -> Any:
         {"label": f"{mu:g}", "method": "restyle", "args": [{"y": [_y(lines[i], mu) for i in moving]}, moving]}
         for mu in _MUS
     ]
+    data = [{  # the lines of one pair share an entry of the legend
+        "type": "scatter", "mode": "lines", "name": pair.name, "legendgroup": pair.name, "showlegend": part == "F",
+        "meta": part, "x": _X.tolist(), "y": _y(line, _MUS[_START]),
+        "xaxis": f"x{_PANELS[part][0]}", "yaxis": f"y{_PANELS[part][0]}",
+        "line": {
+            "color": PAIR_COLOURS.get(pair.name, "#444444"), "width": 2, "simplify": False,
+            "dash": "solid" if isinstance(pair, Pair) else "dot",
+        },
+        "hovertemplate": f"{pair.name}: {part}(%{{x:.2f}}) = %{{y:.3f}}<extra></extra>",
+    } for line in lines for pair, part, _ in [line]]  # fmt: skip
     zero: dict[str, Any] = {"zerolinecolor": "#bbbbbb"}
     layout = {
         **{f"xaxis{n}": {"anchor": f"y{n}", "range": [-REACH, REACH]} | zero for n, _, _ in _PANELS.values()},
@@ -187,7 +197,7 @@ def _figure(pairs: Iterable[AnyPair]) -> Any:
         "hovermode": "closest",
         "font": {"family": "system-ui, sans-serif"},
     }  # fmt: skip
-    return extras.require("plotly.graph_objects", "plots").Figure(data=[_trace(line) for line in lines], layout=layout)
+    return extras.require("plotly.graph_objects", "plots").Figure(data=data, layout=layout)
 
 
 def _y(line: _Line, mu: float) -> list[float]:
@@ -197,29 +207,10 @@ def _y(line: _Line, mu: float) -> list[float]:
     return [round(value, 4) for value in function(_X, max(lowest, mu)).tolist()]
 
 
-def _trace(line: _Line) -> dict[str, Any]:
-    """Make one line; those of one pair share an entry of the legend."""
-    pair, part, _ = line
-    number = _PANELS[part][0]
-    return {
-        "type": "scatter", "mode": "lines", "name": pair.name, "legendgroup": pair.name, "showlegend": part == "F",
-        "meta": part, "x": _X.tolist(), "y": _y(line, _MUS[_START]), "xaxis": f"x{number}", "yaxis": f"y{number}",
-        "line": {
-            "color": PAIR_COLOURS.get(pair.name, "#444444"), "width": 2, "simplify": False,
-            "dash": "solid" if isinstance(pair, Pair) else "dot",
-        },
-        "hovertemplate": f"{pair.name}: {part}(%{{x:.2f}}) = %{{y:.3f}}<extra></extra>",
-    }  # fmt: skip
-
-
 def _buttons(legitimate: list[bool]) -> dict[str, Any]:
     """Make the buttons that show groups of lines."""
-    groups = {
-        "all": [True for _ in legitimate],
-        "legitimate": legitimate,
-        "heuristics": [not held for held in legitimate],
-        "none": [False for _ in legitimate],
-    }
+    count, heuristic = len(legitimate), [not held for held in legitimate]
+    groups = {"all": [True] * count, "legitimate": legitimate, "heuristics": heuristic, "none": [False] * count}
     return {
         "type": "buttons", "direction": "right", "showactive": False, "x": 0, "xanchor": "left",
         "y": 1, "yanchor": "bottom", "pad": {"b": 92},

@@ -42,7 +42,14 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise GridError(f"{path} must hold a mapping, as `base: recipe.yaml`, not {type(content).__name__}")
     for number, (value, where) in enumerate(_within(content, str(path), _DEEPEST)):
-        _require_plain(value, where)
+        if isinstance(value, dict):
+            for key in value:
+                if isinstance(key, bool) or not isinstance(key, str | int | float):
+                    raise GridError(f"{where}: the key {key!r} is no text: put it in quotes")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise GridError(f"{where}: {value} is no finite number")
+        elif not isinstance(value, str | int | float | list | None):
+            raise GridError(f"{where}: {value!r} is a {type(value).__name__}: put it in quotes to have text")
         if number > _MOST_REPEATED + len(text):
             raise GridError(f"{path} repeats too much by its aliases: write out what it needs")
     return content
@@ -87,15 +94,3 @@ def _within(value: Any, where: str, deepest: int) -> Iterator[tuple[Any, str]]:
         if left < 0:
             raise GridError(f"{where[:200]} is nested too deeply, or holds itself")
         yield from _within(part, f"{where}: {key}" if isinstance(value, dict) else where, left)
-
-
-def _require_plain(value: Any, where: str) -> None:
-    """Raise GridError for values that JSON lacks, such as dates and NaN, and for keys that are no text, as `on`."""
-    if isinstance(value, dict):
-        for key in value:
-            if isinstance(key, bool) or not isinstance(key, str | int | float):
-                raise GridError(f"{where}: the key {key!r} is no text: put it in quotes")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise GridError(f"{where}: {value} is no finite number")
-    elif not isinstance(value, str | int | float | list | None):
-        raise GridError(f"{where}: {value!r} is a {type(value).__name__}: put it in quotes to have text")
