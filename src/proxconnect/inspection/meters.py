@@ -143,8 +143,7 @@ class _Gauge:
         self.hook = None if inputs is None else inputs.register_forward_pre_hook(self.probe)
         if layer.accumulator is not None:
             with torch.inference_mode(False):  # training must be able to count in it
-                counts = torch.zeros(2, dtype=torch.int64, device=layer.latent.device)
-            layer.overflow_counts = counts
+                layer.overflow_counts = torch.zeros(2, dtype=torch.int64, device=layer.latent.device)
 
     @torch.no_grad()
     def measure(self) -> dict[str, Tensor]:

@@ -138,11 +138,6 @@ def _histogram(axes: "Axes", latent: Tensor, hard: Tensor) -> None:
     bare(axes)
 
 
-_TITLE_LINES = 3
-"""Height of the title and the axis of a panel, in lines."""
-_SURE, _UNSURE = "#252525", "#969696"
-
-
 def plot_accuracies(
     panels: Mapping[str, Mapping[str, Sequence[float]]], floats: Sequence[float] = (), title: str = ""
 ) -> "Figure":
@@ -151,7 +146,7 @@ def plot_accuracies(
     `floats` are accuracies of float networks, drawn as a band in each panel. ValueError without a panel.
     """
     require_some(panels, "panels")
-    heights = {panel: len(values) + _TITLE_LINES for panel, values in panels.items()}
+    heights = {panel: len(values) + 3 for panel, values in panels.items()}  # title and axis take three lines
     columns = _in_columns(heights, min(2, len(panels)))
     highest = max(sum(heights[panel] for panel in column) for column in columns)
     figure = new_figure(0.5 + 4.2 * len(columns), 0.8 + 0.23 * highest)
@@ -215,8 +210,7 @@ def plot_differences(
     ):
         for place, (mean, interval) in enumerate(settings.values()):
             low, high = interval or (mean, mean)
-            is_sure = interval is not None and (low > 0 or high < 0)
-            colour = _SURE if is_sure else _UNSURE
+            colour = "#252525" if interval is not None and (low > 0 or high < 0) else "#969696"
             axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=1.6)
             axes.plot(100 * mean, place, "o" if interval else "x", color=colour, markersize=5)
         axes.axvline(0.0, color="#777777", linewidth=0.8, zorder=0.6)

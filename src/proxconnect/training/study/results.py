@@ -95,9 +95,8 @@ def _versions(entries: Sequence[Entry]) -> str:
     """Return what the rows were computed with if it is the same for all, else the names that differ."""
     names = sorted({name for entry in entries for name in entry.versions})
     values = {name: {str(entry.versions.get(name)) for entry in entries} for name in names}
-    several = [name for name in names if len(values[name]) > 1]
-    if several:
-        among = ", ".join(several)
+    among = ", ".join(name for name in names if len(values[name]) > 1)
+    if among:
         return f"{len(entries)} rows, computed with several of these: {among} (each line of the ledger says)."
     return f"{len(entries)} rows, computed with {', '.join(f'{name} {values[name].pop()}' for name in names)}."
 
