@@ -71,17 +71,7 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    paths = [folder / name for name in texts]
-    figures = {f"accuracies {part}": figure for part, figure in draw_accuracies(rows, layout).items()}
-    if compared:
-        figures["differences"] = draw_differences(compared)
-    figures |= {f"curves {panel}": figure for panel, figure in draw_curves(rows, layout).items()}
-    for name, figure in figures.items():
-        plain = "".join(c if c.isalnum() or c in "+._" else " " for c in name)
-        paths.append(folder / "figures" / f"{'-'.join(plain.split())}.png")
-        paths[-1].parent.mkdir(exist_ok=True)
-        plots.save(figure, paths[-1])
-    return paths
+    return [*(folder / name for name in texts), *_draw(rows, compared, layout, folder)]
 
 
 def _csv(lines: DataFrame) -> str:
@@ -89,6 +79,20 @@ def _csv(lines: DataFrame) -> str:
     labels = lines[axes(lines)].fillna("")
     text: str = lines.drop(columns=labels.columns[~labels.any()]).to_csv(index=False, lineterminator="\n")
     return text
+
+
+def _draw(rows: DataFrame, compared: Sequence[DataFrame], layout: Layout, folder: Path) -> list[Path]:
+    figures = {f"accuracies {part}": figure for part, figure in draw_accuracies(rows, layout).items()}
+    if compared:
+        figures["differences"] = draw_differences(compared)
+    figures |= {f"curves {panel}": figure for panel, figure in draw_curves(rows, layout).items()}
+    paths = []
+    for name, figure in figures.items():
+        plain = "".join(c if c.isalnum() or c in "+._" else " " for c in name)
+        paths.append(folder / "figures" / f"{'-'.join(plain.split())}.png")
+        paths[-1].parent.mkdir(exist_ok=True)
+        plots.save(figure, paths[-1])
+    return paths
 
 
 def _versions(entries: Sequence[Entry]) -> str:
