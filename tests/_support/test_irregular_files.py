@@ -24,7 +24,7 @@ from proxconnect.huggingface import ProxConnectConfig
 from proxconnect.inspection import memory
 from proxconnect.training.data.pictures import DatasetError, decoded
 from proxconnect.training.study import yaml_files
-from proxconnect.training.study.names import GridError
+from proxconnect.training.study.yaml_files import GridError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pipes, devices and /proc are Linux's")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxconnect.training.study import local, results
+from proxconnect.training.study import results, running
 
 STUDY = Path(__file__).parents[1] / "training" / "study"
 
@@ -42,7 +42,7 @@ def grid(folder, monkeypatch) -> str:
     monkeypatch.syspath_prepend(STUDY)
     from grids import InTurn, write_grid
 
-    monkeypatch.setattr(local, "Processes", lambda _: InTurn())
+    monkeypatch.setattr(running, "Processes", lambda _: InTurn())
     monkeypatch.setattr(results, "_draw", lambda *_: [])
     return str(write_grid(folder))
 

@@ -12,8 +12,8 @@ from torch import nn
 from proxconnect._support.atomic import replacing
 from proxconnect.training.study import ledger
 from proxconnect.training.study import study as module
+from proxconnect.training.study.rows import CHECKPOINT
 from proxconnect.training.study.study import Study
-from proxconnect.training.study.workplace import CHECKPOINT
 from stacks.nets import STEPS, batches, net_and_optimizer, train
 from training import small_runs
 from training.ranks import RANKS, start_ranks

@@ -24,7 +24,7 @@ OTHERWISE = {
     "deploy/packed/file/tensor_file.py": "the file that a caller replaces",
     "inspection/memory.py": "a file of the system",
     "training/study/ledger.py": "lines that are added, and locks, which are empty",
-    "training/study/local.py": "a log, lines that are added",
+    "training/study/running.py": "a log, lines that are added",
 }
 """Where files are written but not replaced, and what these are."""
 

@@ -15,12 +15,11 @@ from deploy.packed.packed_nets import binary_mlp
 from proxconnect.cli.demo.demo import write_json
 from proxconnect.export import to_floats
 from proxconnect.inspection import plots
-from proxconnect.training.study import workers
+from proxconnect.training.study import running
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.ledger import read as read_ledger
-from proxconnect.training.study.rows import Row
-from proxconnect.training.study.workers import Order
-from proxconnect.training.study.workplace import Workplace
+from proxconnect.training.study.rows import Row, Workplace
+from proxconnect.training.study.running import Order
 
 Write = Callable[[Path, int], object]
 
@@ -145,7 +144,7 @@ def answer() -> Write:
     def write(folder: Path, version: int) -> None:
         one = Row({"seed": str(version)}, {"seed": version}, f"{__name__}:row")
         object.__setattr__(one, "key", "row")  # both versions are of one row
-        entry = workers._run(Order(one, Workplace(folder), 1), lambda _: None)
+        entry = running._run(Order(one, Workplace(folder), 1), lambda _: None)
         assert entry.measured["seed"] == version
 
     return write

@@ -2,7 +2,6 @@
 
 from proxconnect.inspection.diagnosis import Trouble, diagnose
 from proxconnect.inspection.meters import LayerHealth, Meters
-from proxconnect.inspection.numbers import summary
-from proxconnect.inspection.table import LayerSummary, Summary
+from proxconnect.inspection.numbers import LayerSummary, Summary, summary
 
 __all__ = ["LayerHealth", "LayerSummary", "Meters", "Summary", "Trouble", "diagnose", "summary"]

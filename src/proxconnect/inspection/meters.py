@@ -2,7 +2,6 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from itertools import islice, pairwise
 from typing import Any
@@ -111,7 +110,13 @@ class Meters:
         measured = {name: gauge.measure() for name, gauge in self._gauges.items() if weights[name]}
         self._layers = {name: _health(weights[name], tensors) for name, tensors in measured.items()}
         rows = {name or "model": health.numbers() for name, health in self._layers.items()}
-        rows["all"] = _means(self._layers.values())
+        sums: dict[str, float] = defaultdict(float)
+        known: dict[str, int] = defaultdict(int)
+        for health in self._layers.values():
+            for key, value in health.numbers().items():
+                sums[key] += health.weights * value
+                known[key] += health.weights
+        rows["all"] = {key: total / known[key] for key, total in sums.items()}
         return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
 
     def layers(self) -> dict[str, LayerHealth]:
@@ -119,7 +124,7 @@ class Meters:
         return dict(self._layers)
 
     def remove(self) -> None:
-        """Remove all hooks and counts from the model; later readings are empty."""
+        """Remove all hooks and overflow counts from the model; `read` returns an empty dict afterwards."""
         for gauge in self._gauges.values():
             if gauge.hook is not None:
                 gauge.hook.remove()
@@ -138,8 +143,7 @@ class _Gauge:
         self.hook = None if inputs is None else inputs.register_forward_pre_hook(self.probe)
         if layer.accumulator is not None:
             with torch.inference_mode(False):  # training must be able to count in it
-                counts = torch.zeros(2, dtype=torch.int64, device=layer.latent.device)
-            layer.overflow_counts = counts
+                layer.overflow_counts = torch.zeros(2, dtype=torch.int64, device=layer.latent.device)
 
     @torch.no_grad()
     def measure(self) -> dict[str, Tensor]:
@@ -235,17 +239,6 @@ def _health(weights: int, tensors: dict[str, Tensor]) -> LayerHealth:
     if math.isnan(measured.get("overflow_share", 0.0)):  # 0 of 0 sums
         del measured["overflow_share"]
     return LayerHealth(weights, **measured)
-
-
-def _means(layers: Iterable[LayerHealth]) -> dict[str, float]:
-    """Return the mean of each number over the layers that have it, weighted by their weights."""
-    sums: dict[str, float] = defaultdict(float)
-    weights: dict[str, int] = defaultdict(int)
-    for health in layers:
-        for name, value in health.numbers().items():
-            sums[name] += health.weights * value
-            weights[name] += health.weights
-    return {name: total / weights[name] for name, total in sums.items()}
 
 
 def _local(tensor: Tensor) -> Tensor:

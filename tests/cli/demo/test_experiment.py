@@ -10,9 +10,8 @@ from proxconnect.cli.demo.demo import Options
 from proxconnect.cli.demo.experiment import ARCHITECTURES, RECIPES, Run, accuracy, build, restore, train
 from proxconnect.deploy.hardening import hard_state_dict
 from proxconnect.layers import Accumulator, BinaryLayer
-from proxconnect.training.study.local import Processes
-from proxconnect.training.study.workers import Order, Progressed
-from proxconnect.training.study.workplace import CHECKPOINT, Workplace
+from proxconnect.training.study.rows import CHECKPOINT, Workplace
+from proxconnect.training.study.running import Order, Processes, Progressed
 from training.study.grids import InTurn
 
 RECIPE = replace(RECIPES["digits"], epochs=2, batch_size=32)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from proxconnect.training.study.workers import perform
+from proxconnect.training.study.running import perform
 
 GRID = {
     "run": "fake_rows:run_row",

@@ -5,11 +5,10 @@ import yaml
 from grids import write_grid
 from test_ledger import entry
 
-from proxconnect.training.study import choosing
-from proxconnect.training.study.expansion import rows_of
-from proxconnect.training.study.grid import Grid
+from proxconnect.training.study import study as module
+from proxconnect.training.study.grid import Grid, rows_of
 from proxconnect.training.study.ledger import Entry
-from proxconnect.training.study.names import GridError
+from proxconnect.training.study.yaml_files import GridError
 
 AXES = {
     "seed": [0, 1],
@@ -38,9 +37,9 @@ def finished(grid: Grid) -> dict[str, Entry]:
 
 
 def test_the_best_mean_is_chosen_and_another_grid_takes_it(grid, tmp_path):
-    found = choosing.trials(rows_of(grid), finished(grid), grid, ["pair"], "accuracy.reestimated")
+    found = module.trials(rows_of(grid), finished(grid), grid, ["pair"], "accuracy.reestimated")
     path = tmp_path / "tuned.yaml"
-    choosing.write(found, grid, ["pair"], "accuracy.reestimated", path)
+    module.write_best(found, grid, ["pair"], "accuracy.reestimated", path)
     content = yaml.safe_load(path.read_text())
     assert {s["when"]["pair"]: s["set"] for s in content["settings"]} == {
         "bnn+": {"optimizer": {"lr": 0.01}, "mu": {"end": 10}}, "bnn++": {"optimizer": {"lr": 0.1}, "mu": {"end": 30}},
@@ -61,14 +60,14 @@ def test_a_choice_among_unequal_trials_is_refused(grid):
         if row.labels != {"seed": "1", "pair": "bnn+", "rate": "0.1", "end": "30", "pictures": "held out"}
     ]
     with pytest.raises(GridError, match=r"bnn\+\+ has 4 trials of 8 rows, bnn\+ 4 of 7: give each the same"):
-        choosing.trials(fewer, entries, grid, ["pair"], "accuracy.reestimated")
+        module.trials(fewer, entries, grid, ["pair"], "accuracy.reestimated")
     with pytest.raises(GridError, match="1 of 16 rows are not finished, as 'seed 0"):
-        choosing.trials(rows, dict(list(entries.items())[1:]), grid, ["pair"], "accuracy.reestimated")
+        module.trials(rows, dict(list(entries.items())[1:]), grid, ["pair"], "accuracy.reestimated")
 
 
 def test_names_are_looked_up(grid):
     entries, rows = finished(grid), rows_of(grid)
     with pytest.raises(GridError, match="unknown axis in --choose 'pairs': did you mean 'pair'"):
-        choosing.trials(rows, entries, grid, ["pairs"], "accuracy.reestimated")
+        module.trials(rows, entries, grid, ["pairs"], "accuracy.reestimated")
     with pytest.raises(GridError, match=r"no number 'accuracy.best': choose by one of accuracy.reestimated"):
-        choosing.trials(rows, entries, grid, ["pair"], "accuracy.best")
+        module.trials(rows, entries, grid, ["pair"], "accuracy.best")

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from proxconnect.training.study import rows as rows_module
 from proxconnect.training.study import yaml_files
-from proxconnect.training.study.expansion import rows_of, selected
-from proxconnect.training.study.grid import Grid
-from proxconnect.training.study.names import GridError
+from proxconnect.training.study.grid import Grid, rows_of, selected
 from proxconnect.training.study.rows import address, overridden
+from proxconnect.training.study.yaml_files import GridError
 
 
 def rows(folder: Path, **changes):

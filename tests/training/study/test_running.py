@@ -18,10 +18,10 @@ from rich.console import Console
 from proxconnect.training.study import ledger
 from proxconnect.training.study import study as module
 from proxconnect.training.study.ledger import Ledger
-from proxconnect.training.study.local import LOG, Processes
-from proxconnect.training.study.names import GridError
+from proxconnect.training.study.rows import CHECKPOINT
+from proxconnect.training.study.running import LOG, Processes
 from proxconnect.training.study.study import Study
-from proxconnect.training.study.workplace import CHECKPOINT
+from proxconnect.training.study.yaml_files import GridError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks files by flock")
 

@@ -14,7 +14,7 @@ from scipy import stats
 from test_ledger import entry
 
 from proxconnect._support.text import plain
-from proxconnect.training.study import pictures, results
+from proxconnect.training.study import results
 from proxconnect.training.study.grid import Grid, Layout
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.statistics import (
@@ -26,6 +26,7 @@ from proxconnect.training.study.statistics import (
     settings,
     spreads,
 )
+from proxconnect.training.study.study import agreement
 from proxconnect.training.study.tables import (
     AGAINST_FLOAT,
     QUANTITIES,
@@ -35,7 +36,6 @@ from proxconnect.training.study.tables import (
     tables,
     telling,
 )
-from proxconnect.training.study.verification import agreement
 
 PAIRS = {"bnn+": 0.84, "bnn++": 0.85}
 
@@ -173,16 +173,16 @@ def test_the_table_of_differences_counts_what_is_sure(entries):
 
 
 def test_pictures_show_means_and_intervals(entries):
-    (figure,) = pictures.accuracies(frame(entries), Layout()).values()
+    (figure,) = results.draw_accuracies(frame(entries), Layout()).values()
     first = figure.axes[0]
     found = [100 * v for v in values(entries, pair="bnn+", mode="BW").values()]
     bars = {round(line.get_xdata()[0], 9) for line in first.lines if line.get_marker() == "o"}
     assert round(statistics.fmean(found), 9) in bars
     compared = differences(frame(entries), "pair", "bnn++", "bnn+")
-    forest = pictures.differences([compared]).axes[0]
+    forest = results.draw_differences([compared]).axes[0]
     drawn = [tuple(line.get_xdata()) for line in forest.lines if len(set(line.get_xdata())) == 2]
     assert drawn == [pytest.approx((100 * low, 100 * high)) for low, high in compared[["low", "high"]].to_numpy()]
-    assert list(pictures.curves(frame(entries), Layout())) == ["BW E2E", "BWA E2E"]
+    assert list(results.draw_curves(frame(entries), Layout())) == ["BW E2E", "BWA E2E"]
 
 
 def test_a_report_is_written_beside_the_ledger(entries, tmp_path):

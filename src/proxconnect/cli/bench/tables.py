@@ -14,7 +14,7 @@ from proxconnect.cli.bench import rivals
 from proxconnect.cli.bench.benchmark import FLOAT, PACKED
 from proxconnect.cli.bench.profile import Part, seconds_in_run
 from proxconnect.cli.examples import shown as shown_shapes
-from proxconnect.inspection.table import short
+from proxconnect.inspection.numbers import short
 
 MOST_ROWS = 20
 """The most layers or parts that a table shows."""

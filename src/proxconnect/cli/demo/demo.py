@@ -28,10 +28,8 @@ from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data
 from proxconnect.training.study import ledger
 from proxconnect.training.study.ledger import Entry, Ledger
-from proxconnect.training.study.local import Processes
-from proxconnect.training.study.rows import Row
-from proxconnect.training.study.running import Display, run_all
-from proxconnect.training.study.workplace import CHECKPOINT, Workplace
+from proxconnect.training.study.rows import CHECKPOINT, Row, Workplace
+from proxconnect.training.study.running import Display, Processes, run_all
 from proxconnect.version import __version__
 
 PAIRS = ("bc", "pc", "bnn", "bnn+", "bnn++")

@@ -27,7 +27,7 @@ from proxconnect.optim.sharpening import Sharpening
 from proxconnect.training import data
 from proxconnect.training.data import Dataset
 from proxconnect.training.models.residual import bireal_resnet20, small_cnn
-from proxconnect.training.study.workplace import CHECKPOINT
+from proxconnect.training.study.rows import CHECKPOINT
 
 Mode = Literal["float", "BW", "BWA", "BWAA"]
 Start = Literal["E2E", "FT"]

@@ -24,7 +24,7 @@ from proxconnect.deploy.checkpoints import Checkpoint, is_packed, read
 from proxconnect.deploy.packed import PackedFileError
 from proxconnect.deploy.packed.file import tensor_file
 from proxconnect.deploy.packed.file.metadata import Metadata
-from proxconnect.inspection.table import short
+from proxconnect.inspection.numbers import short
 
 _ABOUT = """
 Without --model the file alone is read. With --model, a name as for

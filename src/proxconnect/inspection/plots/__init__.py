@@ -5,11 +5,15 @@ file. `interactive_catalogue` writes an HTML page with plotly. `proxconnect.theo
 """
 
 from proxconnect.inspection.plots.figures import PAIR_COLOURS, SHADES, SUFFIXES, save
-from proxconnect.inspection.plots.interactive import interactive_catalogue
 from proxconnect.inspection.plots.latencies import plot_contests, plot_latencies
-from proxconnect.inspection.plots.pairs import plot_catalogue, plot_pair
-from proxconnect.inspection.plots.runs import plot_curves, plot_excesses, plot_latents
-from proxconnect.inspection.plots.studies import plot_accuracies, plot_differences
+from proxconnect.inspection.plots.pairs import interactive_catalogue, plot_catalogue, plot_pair
+from proxconnect.inspection.plots.runs import (
+    plot_accuracies,
+    plot_curves,
+    plot_differences,
+    plot_excesses,
+    plot_latents,
+)
 
 __all__ = [
     "PAIR_COLOURS",

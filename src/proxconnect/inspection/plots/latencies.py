@@ -40,7 +40,6 @@ def plot_latencies(
         )  # fmt: skip
     below.set_yticks(range(len(layers)), [shortened(name, 40) for name in layers])
     below.set_title("its binary layers, each by itself, ms; how many times as fast", fontsize=10, loc="left")
-    below.margins(x=0.08)
     if layers:
         below.set_ylim(-0.6, len(layers) - 0.4)
         below.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
@@ -75,11 +74,11 @@ def _draw_networks(axes: "Axes", networks: Mapping[str, Quartiles], title: str) 
         )  # fmt: skip
     axes.set_yticks(range(len(networks)), list(networks))
     axes.set_title(title, fontsize=10, loc="left")
-    axes.margins(x=0.08)
 
 
 def _tidy(axes: "Axes") -> None:
     """Put the first bar at the top, and hide the frame at the top and the right."""
+    axes.margins(x=0.08)
     axes.invert_yaxis()
     bare(axes)
     axes.tick_params(axis="y", length=0, labelsize=8)

@@ -1,17 +1,20 @@
-"""A grid file: the base configuration of a study, the axes along which its rows differ, and the blocks of rows.
+"""A grid file and its rows: the base configuration, the axes along which rows differ, and the blocks of rows.
 
 docs/grids.md has an example with every key, and says which setting wins.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import reduce
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from proxconnect.training.study import yaml_files
-from proxconnect.training.study.names import GridError, require_known
-from proxconnect.training.study.rows import Labels
+from proxconnect.training.study.rows import Configuration, Labels, Row, described, overridden
+from proxconnect.training.study.yaml_files import GridError
 
 _KEYS = ("base", "axes", "blocks", "tuned", "compare", "tables", "folder", "run")
 
@@ -115,6 +118,15 @@ class Grid:
             },
             layout=_layout(_mapping(content.get("tables", {}), "tables"), axes),
         )
+
+
+def require_known(name: str, known: Iterable[str], what: str) -> None:
+    """Raise GridError with close matches if `name` is not in `known`; `what` says its kind and its place."""
+    names = list(known)
+    if name not in names:
+        near = get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(names) or 'none'}"
+        raise GridError(f"unknown {what} {name!r}: {hint}")
 
 
 def chosen_labels(chosen: Any, axes: Axes, where: str) -> dict[str, tuple[str, ...]]:
@@ -222,3 +234,87 @@ def _list(value: Any, where: str) -> Sequence[Any]:
     if not isinstance(value, list):
         raise GridError(f"{where} must be a list, got {value!r}")
     return value
+
+
+def rows_of(grid: Grid) -> list[Row]:
+    """Return the rows of all blocks in their order, each once and after the row that it starts from.
+
+    GridError if labels do not tell rows apart, or a row starts from none or from several.
+    """
+    drafts: dict[frozenset[tuple[str, str]], _Draft] = {}
+    for draft in (draft for block in grid.blocks for draft in _drafts(grid, block)):
+        known = drafts.setdefault(frozenset(draft.labels.items()), draft)
+        if known.configuration != draft.configuration:
+            raise GridError(f"two blocks have a row {described(draft.labels)!r}, with other settings: "
+                            "let a label of an axis tell them apart")  # fmt: skip
+    made: dict[_Draft, Row] = {}
+
+    def make(draft: _Draft, path: tuple[_Draft, ...] = ()) -> Row:
+        """Return the row of a draft, made after the row that it starts from."""
+        if draft in path:
+            raise GridError(f"{described(draft.labels)}: by `after` it starts from itself")
+        if draft not in made:
+            before = None if draft.after is None else _origin(draft, draft.after, drafts.values())
+            after = None if before is None else make(before, (*path, draft))
+            made[draft] = Row(draft.labels, draft.configuration, grid.run, after, draft.checkpoint)
+        return made[draft]
+
+    for draft in drafts.values():
+        make(draft)
+    by_key: dict[str, Row] = {}
+    for row in made.values():
+        other = by_key.setdefault(row.key, row)
+        if other is not row:
+            raise GridError(f"{str(other)!r} and {str(row)!r} are the same configuration: exclude one, or give one "
+                            "of the labels what it changes")  # fmt: skip
+    return list(made.values())
+
+
+def selected(rows: Sequence[Row], grid: Grid, only: Mapping[str, Any]) -> list[Row]:
+    """Return the rows with one of the labels given for each axis. GridError if the grid does not have them."""
+    wanted = chosen_labels(only, grid.axes, "--only")
+    return [row for row in rows if _matches(row.labels, wanted)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Draft:
+    """A row that starts from labels, not from a row yet."""
+
+    labels: Labels
+    configuration: Configuration
+    after: Labels | None
+    checkpoint: str | None
+
+
+def _drafts(grid: Grid, block: Block) -> Iterator[_Draft]:
+    for choice in product(*block.axes.values()):
+        labels = dict(zip(block.axes, choice, strict=True))
+        if any(_matches(labels, excluded) for excluded in block.exclude):
+            continue
+        chosen = [grid.axes[axis][label] for axis, label in labels.items()]
+        changes = [*(label.overrides for label in chosen), *(setting.overrides for setting in grid.tuned_for(labels))]
+        configuration = reduce(overridden, (*changes, block.overrides), dict(grid.base))
+        origins = [label for label in chosen if label.after is not None]
+        if len(origins) > 1:
+            raise GridError(f"{described(labels)}: several of its labels have `after`: a row starts from one")
+        origin = origins[0] if origins else Label({})
+        yield _Draft(labels, configuration, origin.after, origin.checkpoint)
+
+
+def _matches(labels: Labels, wanted: Mapping[str, Sequence[str]]) -> bool:
+    return all(labels.get(axis) in among for axis, among in wanted.items())
+
+
+def _origin(draft: _Draft, after: Labels, drafts: Iterable[_Draft]) -> _Draft:
+    """Return the draft with the labels `after` that has those of `draft` on the other axes that both have."""
+    like = draft.labels | after
+    fitting = [d for d in drafts if after.items() <= d.labels.items()
+               and all(like.get(axis, label) == label for axis, label in d.labels.items())]  # fmt: skip
+    if len(fitting) == 1:
+        return fitting[0]
+    wanted = described(after)
+    if not fitting:
+        raise GridError(f"{described(draft.labels)} starts after {wanted!r}, alike in all else, and no block has "
+                        f"such a row ({described(like)!r}): add it, or exclude this one")  # fmt: skip
+    found = " or ".join(repr(described(d.labels)) for d in fitting[:3])
+    raise GridError(f"{described(draft.labels)} starts after {wanted!r}, which is {found}: say more in `after`")

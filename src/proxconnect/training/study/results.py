@@ -1,12 +1,13 @@
 """Results of a ledger: tables as Markdown, CSV and on a terminal, pictures, and plain data for --json."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas
-from pandas import DataFrame
+from pandas import DataFrame, Series
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -14,22 +15,26 @@ from rich.text import Text
 
 from proxconnect._support.atomic import replacing
 from proxconnect.inspection import plots
-from proxconnect.training.study import pictures
-from proxconnect.training.study.expansion import rows_of
-from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid import Grid, Layout, rows_of
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.rows import described
-from proxconnect.training.study.statistics import axes, differences, frame, settings
+from proxconnect.training.study.statistics import REESTIMATED, axes, differences, frame, settings
 from proxconnect.training.study.tables import (
     AGAINST_FLOAT,
+    FLOAT,
     QUANTITIES,
     Table,
+    column_of,
     difference_table,
+    is_float,
     less_float,
     markdown,
     tables,
     telling,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
@@ -41,7 +46,8 @@ def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
 
 def cells(rows: DataFrame) -> DataFrame:
     """Return the spread of each quantity in each setting, unrounded: accuracies in [0, 1], seconds, bytes."""
-    found = [quantity.cells(rows).assign(figure=quantity.name) for quantity in QUANTITIES]
+    found = [quantity.cells(rows).assign(figure=" - ".join(filter(None, (quantity.figure, quantity.less))))
+             for quantity in QUANTITIES]  # fmt: skip
     whole = pandas.concat([part for part in found if len(part)] or found[:1])
     return whole[[*axes(whole), "figure", "seeds", "mean", "sd"]]
 
@@ -65,7 +71,7 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return [*(folder / name for name in texts), *_draw(rows, compared, grid, folder)]
+    return [*(folder / name for name in texts), *_draw(rows, compared, layout, folder)]
 
 
 def _csv(lines: DataFrame) -> str:
@@ -75,11 +81,11 @@ def _csv(lines: DataFrame) -> str:
     return text
 
 
-def _draw(rows: DataFrame, compared: Sequence[DataFrame], grid: Grid, folder: Path) -> list[Path]:
-    figures = {f"accuracies {part}": figure for part, figure in pictures.accuracies(rows, grid.layout).items()}
+def _draw(rows: DataFrame, compared: Sequence[DataFrame], layout: Layout, folder: Path) -> list[Path]:
+    figures = {f"accuracies {part}": figure for part, figure in draw_accuracies(rows, layout).items()}
     if compared:
-        figures["differences"] = pictures.differences(compared)
-    figures |= {f"curves {panel}": figure for panel, figure in pictures.curves(rows, grid.layout).items()}
+        figures["differences"] = draw_differences(compared)
+    figures |= {f"curves {panel}": figure for panel, figure in draw_curves(rows, layout).items()}
     paths = []
     for name, figure in figures.items():
         plain = "".join(c if c.isalnum() or c in "+._" else " " for c in name)
@@ -93,9 +99,8 @@ def _versions(entries: Sequence[Entry]) -> str:
     """Return what the rows were computed with if it is the same for all, else the names that differ."""
     names = sorted({name for entry in entries for name in entry.versions})
     values = {name: {str(entry.versions.get(name)) for entry in entries} for name in names}
-    several = [name for name in names if len(values[name]) > 1]
-    if several:
-        among = ", ".join(several)
+    among = ", ".join(name for name in names if len(values[name]) > 1)
+    if among:
         return f"{len(entries)} rows, computed with several of these: {among} (each line of the ledger says)."
     return f"{len(entries)} rows, computed with {', '.join(f'{name} {values[name].pop()}' for name in names)}."
 
@@ -173,3 +178,60 @@ def on_terminal(table: Table, left: int = 1) -> RichTable:
     for line in table.lines:
         result.add_row(*map(Text, line))
     return result
+
+
+def draw_accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
+    """Draw a picture for each table, with a panel for each column and the float networks as a band."""
+    panels: dict[str, dict[str, dict[str, list[float]]]] = {}
+    floats: dict[str, list[float]] = {}
+    rows = rows.dropna(subset=REESTIMATED)
+    parts = map(described, settings(rows, layout.lines, *layout.columns))
+    for part, labels, value in zip(parts, settings(rows), rows[REESTIMATED], strict=True):
+        if labels.get("mode") == FLOAT:
+            floats.setdefault(part, []).append(value)
+        else:
+            panel = panels.setdefault(part, {}).setdefault(column_of(labels, layout), {})
+            panel.setdefault(labels.get(layout.lines, ""), []).append(value)
+    return {part: plots.plot_accuracies(found, floats.get(part, []), part) for part, found in panels.items()}
+
+
+def draw_curves(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
+    """Draw loss and accuracy over epochs for each setting but the lines, with those of the float networks."""
+    parts, panels = (
+        Series([*map(described, settings(rows, *apart))], rows.index, dtype=object)
+        for apart in ((layout.lines, *layout.columns), (layout.lines,))
+    )
+    floats, binary = rows[is_float(rows)], rows[~is_float(rows) & rows["curve"].astype(bool)]
+    figures = {}
+    for panel, members in binary.groupby(panels[binary.index], sort=False):
+        shown = [floats[parts[floats.index] == parts[members.index[0]]], members]
+        losses, shares = (_courses(shown, name, layout.lines) for name in ("loss", "accuracy"))
+        figures[panel] = plots.plot_curves(losses, shares, panel)
+    return figures
+
+
+def draw_differences(found: Sequence[DataFrame]) -> "Figure":
+    """Draw a forest plot with one panel per comparison.
+
+    Args:
+        found: frames from `statistics.differences`, one per comparison.
+
+    Raises:
+        ValueError: there is no comparison.
+    """
+    panels = {}
+    for group in found:
+        numbers = zip(map(described, settings(group)), group["mean"], group["low"], group["high"], strict=True)
+        panels[f"{group['one'].iloc[0]} against {group['other'].iloc[0]}"] = {
+            name: (mean, None if math.isnan(low) else (low, high)) for name, mean, low, high in numbers
+        }
+    return plots.plot_differences(panels)
+
+
+def _courses(rows: Sequence[DataFrame], name: str, lines: str) -> dict[str, list[list[float]]]:
+    """Return by label of the lines the numbers of the runs over epochs, up to the first that is not finite."""
+    courses: dict[str, list[list[float]]] = {}
+    for line, curve in (pair for part in rows for pair in zip(part[lines], part["curve"], strict=True)):
+        course = [epoch.get(name) for epoch in curve]
+        courses.setdefault(line, []).append(course[: course.index(None)] if None in course else course)
+    return courses

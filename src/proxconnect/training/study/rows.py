@@ -1,12 +1,14 @@
-"""A row of a study: a configuration with labels, and an address that changes with anything a result depends on."""
+"""A row of a study: its configuration, its labels, its folder, and an address of all that its result depends on."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+from proxconnect._support.atomic import replacing
 from proxconnect.version import __version__
 
 RESULTS = 1
@@ -16,6 +18,9 @@ Examples are other initial values, another order of the data, or another formula
 faster kernel that rounds differently, a new option or new words are none. A raised version gives each row another
 address, so that all run again.
 """
+
+CHECKPOINT = "last.ckpt"
+"""The last checkpoint of a row, in its folder."""
 
 Configuration = dict[str, Any]
 """Nested plain data."""
@@ -91,3 +96,60 @@ def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configurat
         is_mapping = isinstance(value, Mapping)
         result[name] = _merged(before if isinstance(before, Mapping) else {}, value) if is_mapping else value
     return result
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The folders of rows within `root`."""
+
+    root: Path
+
+    def folder(self, row: Row) -> Path:
+        """Return the folder of a row."""
+        return self.root / row.key
+
+    def finished(self, row: Row) -> Path:
+        """Return the file with the ledger line of a row that ended well."""
+        return self.folder(row) / "finished.json"
+
+    def error(self, row: Row) -> Path:
+        """Return the file with the error of a row that failed."""
+        return self.folder(row) / "error.txt"
+
+    def configuration(self, row: Row) -> Configuration:
+        """Return the configuration of a row, with the checkpoint of the row that it starts from."""
+        if row.after is None or row.checkpoint is None:
+            return row.configuration
+        return overridden(row.configuration, {row.checkpoint: str((self.folder(row.after) / CHECKPOINT).resolve())})
+
+    def fail(self, row: Row, error: str) -> None:
+        """Keep the error of a row; the next call of the command tries it again."""
+        self.folder(row).mkdir(parents=True, exist_ok=True)
+        with replacing(self.error(row)) as temporary:
+            temporary.write_text(error, encoding="utf-8")
+
+    def state(self, row: Row, done: Container[str]) -> Literal["done", "failed", "half", "waiting"]:
+        """Return how far a row is; `done` has the keys of the ledger."""
+        if row.key in done:
+            return "done"
+        if self.error(row).exists():
+            return "failed"
+        return "half" if self.folder(row).exists() else "waiting"
+
+    def pending(self, rows: list[Row], done: Container[str]) -> list[Row]:
+        """Return the rows that are not done, and before each the row that it starts from if its checkpoint is gone.
+
+        A row of the ledger runs again only for a checkpoint that another row needs.
+        """
+        result: dict[str, Row] = {}
+
+        def add(row: Row) -> None:
+            before = row.after
+            if before and not (self.finished(before).exists() and (self.folder(before) / CHECKPOINT).exists()):
+                add(before)
+            result.setdefault(row.key, row)
+
+        for row in rows:
+            if row.key not in done:
+                add(row)
+        return list(result.values())

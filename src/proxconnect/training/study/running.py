@@ -1,17 +1,261 @@
-"""Run rows by workers, each after the row that it starts from, and display how far they are.
+"""Run rows in processes of this machine or of a Ray cluster, each after the row that it starts from.
 
 Each finished row is a line of the ledger at once.
 """
 
-from collections.abc import Iterable
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, NamedTuple, Protocol, cast
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from proxconnect.training.study.ledger import Entry, Ledger
-from proxconnect.training.study.rows import Row
-from proxconnect.training.study.workers import Failed, Order, Workers
-from proxconnect.training.study.workplace import Workplace
+from proxconnect._support import extras, processes
+from proxconnect._support.atomic import replacing
+from proxconnect._support.processes import Worker
+from proxconnect._support.termination import TerminatedError
+from proxconnect.inspection.machine import Machine
+from proxconnect.training.study.ledger import Entry, Ledger, locked
+from proxconnect.training.study.rows import Row, Workplace, results_version
+
+LOG = "log.txt"
+"""The file that takes what a row prints, in its folder."""
+
+_NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/study/")
+"""Folders of the package that cannot change a row's result."""
+
+_SECONDS_BETWEEN_PROGRESS = 0.5
+
+
+@dataclass(frozen=True)
+class Order:
+    """A row to run in its folder, from the point at which an earlier run of it stopped."""
+
+    row: Row
+    workplace: Workplace
+    threads: int
+
+
+class Progressed(NamedTuple):
+    """The optimizer steps of a row that are done, and all that it has."""
+
+    key: str
+    done: int
+    total: int
+
+
+class Failed(NamedTuple):
+    """A row raised, or the process that ran it died."""
+
+    key: str
+    error: str
+
+
+Event = Progressed | Entry | Failed
+"""A report of a worker; an entry is that of a finished row."""
+
+
+class Workers(Protocol):
+    """Processes of this machine or of a cluster that run rows. A context manager, which ends them."""
+
+    size: int
+    """How many rows run at once."""
+
+    def give(self, order: Order) -> None:
+        """Let a worker run a row."""
+
+    def events(self) -> list[Event]:
+        """Wait a second at most and return what happened; each row ends in one Entry or Failed."""
+
+
+def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Failed:
+    """Run a row, and return any exception of its code as Failed. Signals that end the process pass."""
+    torch.set_num_threads(order.threads)
+    folder = order.workplace.folder(order.row)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A worker that outlived its driver may be at this row until its next step.
+        with locked(folder / "lock"):
+            path = order.workplace.finished(order.row)
+            if not path.exists():
+                return _run(order, report)
+            content = json.loads(path.read_text(encoding="utf-8"))  # of which the driver may not have heard
+            return Entry.of(order.row, *(content[name] for name in ("measured", "versions", "started", "finished")))
+    except TerminatedError:
+        raise
+    except (Exception, SystemExit):
+        return Failed(order.row.key, traceback.format_exc())
+
+
+def _run(order: Order, report: Callable[[Progressed], None]) -> Entry:
+    row, started, last = order.row, _now(), 0.0
+
+    def on_progress(progress: tuple[int, int]) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_PROGRESS:
+            last = time.monotonic()
+            report(Progressed(row.key, *progress))
+
+    measured = resolve_name(row.run)(order.workplace.configuration(row), order.workplace.folder(row), on_progress)
+    entry = Entry.of(row, measured, here(order.threads), started, _now())
+    with replacing(order.workplace.finished(row)) as temporary:
+        temporary.write_text(entry.line(), encoding="utf-8")
+    return entry
+
+
+def _now() -> str:
+    """Return the time, UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def here(threads: int) -> dict[str, Any]:
+    """Return versions, the processor, the number of threads and a digest of the sources, as plain data."""
+    machine = Machine.here()
+    return {
+        "results": results_version(),
+        "sources": sources(),
+        "python": platform.python_version(),
+        "torch": machine.torch,
+        "lightning": next((found.version for found in metadata.distributions(name="lightning")), None),
+        "cpu": machine.cpu,
+        "kernels": machine.instruction_set,
+        "threads": threads,
+    }
+
+
+@cache
+def sources() -> str:
+    """Return the digest of the package's Python files that may change results, 16 hex digits."""
+    root = Path(__file__).parents[2]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(_NO_PART):
+            digest.update(f"{name}\0{len(path.read_bytes())}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Processes(AbstractContextManager["Processes"]):
+    """At most `size` processes, started when rows need them and again after their death. A context manager.
+
+    An executor of concurrent.futures would lose all running rows when one process dies, report no exit code, and leave
+    its processes waiting when this one is killed.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._idle: list[Worker] = []
+        self._busy: dict[Connection, tuple[Worker, Order]] = {}
+
+    def __exit__(self, *_: object) -> None:
+        processes.end([*self._idle, *(worker for worker, _ in self._busy.values())])
+
+    def give(self, order: Order) -> None:
+        """Let a process run a row."""
+        worker = self._idle.pop() if self._idle else processes.start(_work)
+        self._busy[worker.connection] = worker, order
+        with suppress(OSError):  # `events` finds that the process is dead
+            worker.connection.send(order)
+
+    def events(self) -> list[Event]:
+        """Wait a second at most and return what happened."""
+        events: list[Event] = []
+        for connection in cast(list[Connection], wait(list(self._busy), timeout=1.0)):
+            worker, order = self._busy[connection]
+            try:
+                events.append(connection.recv())
+            except (EOFError, OSError):
+                connection.close()
+                events.append(Failed(order.row.key, worker.death()))
+            else:
+                if isinstance(events[-1], Progressed):
+                    continue
+                self._idle.append(worker)
+            del self._busy[connection]
+        return events
+
+
+def _work(connection: Connection) -> None:
+    """Run the rows that come through the pipe until it closes, which ends a row too when it reports progress."""
+    with suppress(EOFError, OSError):
+        while True:
+            order = connection.recv()
+            folder = order.workplace.folder(order.row)
+            folder.mkdir(parents=True, exist_ok=True)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            with (folder / LOG).open("ab") as log:  # the terminal is the driver's
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            connection.send(perform(order, connection.send))
+
+
+class RayCluster(AbstractContextManager["RayCluster"]):
+    """Rows as tasks of an existing cluster, as many at once as its cores allow. A context manager.
+
+    Leaving it cancels rows that still run. A row whose machine is lost runs on another one. The cluster is that of
+    `address`, or without one that of this machine or of RAY_ADDRESS. Each row takes `threads` cores.
+    """
+
+    def __init__(self, address: str | None, threads: int) -> None:
+        self._ray = extras.require("ray", "ray")
+        if not self._ray.is_initialized():
+            try:
+                self._ray.init(address=address or "auto", log_to_driver=False)
+            except ConnectionError as error:
+                raise ConnectionError(
+                    f"no Ray cluster at {address or 'this machine'}: start one with `ray start --head`, "
+                    "or name it, as in --on ray:10.0.0.1:6379"
+                ) from error
+        self.size = max(1, int(self._ray.cluster_resources().get("CPU", 1)) // threads)
+        self._task = self._ray.remote(_perform_on_ray).options(num_cpus=threads, max_retries=2)
+        self._progress = extras.require("ray.util.queue", "ray").Queue(actor_options={"num_cpus": 0})
+        self._running: dict[Any, str] = {}
+
+    def __exit__(self, *_: object) -> None:
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._progress.shutdown(force=True)
+
+    def give(self, order: Order) -> None:
+        """Let the cluster run a row."""
+        self._running[self._task.remote(order, sources(), self._progress)] = order.row.key
+
+    def events(self) -> list[Event]:
+        """Wait a second at most and return what happened."""
+        ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=1.0)
+        events: list[Event] = self._progress.get_nowait_batch(self._progress.size())
+        for reference in ended:
+            key = self._running.pop(reference)
+            try:
+                events.append(self._ray.get(reference))
+            except self._ray.exceptions.RayError as error:
+                events.append(Failed(key, f"its Ray task ended: {error}"))
+        return events
+
+
+def _perform_on_ray(order: Order, expected: str, progress: Any) -> Entry | Failed:
+    """Run a row as a task, on a machine whose sources have the digest `expected`."""
+    if sources() != expected:
+        reason = "a machine of the cluster has other sources of proxconnect: install the same everywhere"
+        return Failed(order.row.key, reason)
+    return perform(order, progress.put)
 
 
 class Display(Progress):
@@ -34,17 +278,17 @@ class Display(Progress):
         self._move()
 
     def finish_row(self, row: Row, entry: Entry) -> None:
-        """Print the accuracy and the time of the row."""
+        """Remove the bar of the row, count the row as done, and print its accuracy and time."""
         accuracy, seconds = entry.figure("accuracy.reestimated"), entry.figure("seconds")
         words = f"{'-' if accuracy is None else f'{100 * accuracy:.2f}'} %"
         self._say(row, words if seconds is None else f"{words} in {_duration(seconds)}")
 
     def fail_row(self, row: Row, error: str) -> None:
-        """Print the last line of the error."""
+        """Remove the bar of the row, count the row as done, and print the last line of `error`."""
         self._say(row, f"failed: {error.strip().splitlines()[-1]}")
 
     def end_row(self, row: Row) -> None:
-        """Remove the bar of the row."""
+        """Remove the bar of the row, and count the row as done."""
         self._ended += 1
         self.remove_task(self._bars.pop(row.key))
         self._move()

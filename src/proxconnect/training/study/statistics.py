@@ -44,10 +44,7 @@ def settings(rows: DataFrame, *apart: str) -> list[Labels]:
 
 
 def spreads(rows: DataFrame, figure: str, less: str | None = None) -> DataFrame:
-    """Return `seeds`, `mean` and `sd` (NaN of one seed) of a number for each setting, which is all labels but the seed.
-
-    With `less`, of that number less another of the same row.
-    """
+    """Return `seeds`, `mean` and `sd` (NaN of one seed) of a number, or of it less another, for each setting."""
     if less is not None:
         rows = rows.assign(**{figure: rows[figure] - rows[less]})
     setting = axes(rows, "seed")

@@ -1,26 +1,31 @@
-"""A study: its grid, its ledger and its work folder. Run its rows, list them, and write the results."""
+"""A study: its grid, its ledger and its work folder. Run, list and verify its rows, write results, choose settings."""
 
+import math
+import random
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Self
 
+import yaml
+from pandas import DataFrame
 from rich.console import Console
 
+from proxconnect._support.atomic import replacing
 from proxconnect._support.termination import TerminatedError
 from proxconnect.training.study import ledger, results
-from proxconnect.training.study.expansion import rows_of, selected
-from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid import Grid, require_known, rows_of, selected
 from proxconnect.training.study.ledger import Entry, Ledger
-from proxconnect.training.study.names import GridError
-from proxconnect.training.study.rows import Row, described
-from proxconnect.training.study.running import Display, run_all
+from proxconnect.training.study.rows import Configuration, Row, Workplace, described, overridden
+from proxconnect.training.study.running import Display, Workers, run_all
+from proxconnect.training.study.statistics import REESTIMATED, frame, next_interval, settings, spreads
 from proxconnect.training.study.tables import Table
-from proxconnect.training.study.workers import Workers
-from proxconnect.training.study.workplace import Workplace
+from proxconnect.training.study.yaml_files import GridError
 
 OpenWorkers = Callable[[], AbstractContextManager[Workers]]
 
@@ -140,3 +145,141 @@ def require_runnable(run: str) -> None:
         resolve_name(run)
     except (ImportError, AttributeError) as error:
         raise GridError(f"run: {run!r}: {error}") from error
+
+
+Agreement = tuple[bool, str]
+"""Whether a row that ran again agrees with the ledger, and the reason in words."""
+
+
+def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console: Console) -> dict[Row, Agreement]:
+    """Run random finished rows again in a new folder, with those that they start from, and compare."""
+    require_runnable(study.grid.run)
+    recorded = {entry.key: entry for entry in ledger.read(study.ledger)}
+    finished = [row for row in study.rows if row.key in recorded]
+    if not finished:
+        raise GridError(f"none of these rows is in {study.ledger} in this version: run the grid first")
+    chosen = random.sample(finished, min(count, len(finished)))
+    study.workplace.root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=study.workplace.root) as place:  # a cluster shares it
+        workplace = Workplace(Path(place))
+        pending = workplace.pending(chosen, ())
+        with (
+            Ledger.writing(Path(place) / ledger.NAME) as book,
+            workers() as crew,
+            Display(console, len(pending)) as display,
+        ):
+            run_all(pending, crew, book, workplace, threads, display)
+    found: dict[Row, Agreement] = {}
+    for row in chosen:
+        again = book.entries.get(row.key)
+        found[row] = agreement(recorded[row.key], again, study.entries()) if again else (False, "it failed")
+        agrees, reason = found[row]
+        console.print(f"{'agrees' if agrees else 'DISAGREES'}: {row}: {reason}", markup=False, highlight=False)
+    return found
+
+
+def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Agreement:
+    """Compare two runs of a row: its accuracies must be the same to the bit, or the re-estimated one of its setting.
+
+    It is of its setting if it lies in the 95 % interval of one more seed. The standard deviation is pooled over all
+    settings of a network, since few seeds alone say too little to fail. Without a setting of two seeds only the same
+    bits agree.
+    """
+    if recorded.measured["accuracy"] == again.measured["accuracy"]:
+        return True, "the same to the bit"
+    alike = frame([e for e in entries if e.labels.get("model") == recorded.labels.get("model")])
+    before, now = recorded.figure(REESTIMATED), again.figure(REESTIMATED)
+    old, new = recorded.versions, again.versions
+    names = [name for name in old | new if old.get(name) != new.get(name)]
+    changes = [f"{name} {new.get(name)} instead of {old.get(name)}" for name in names]
+    changed = ", ".join(changes) or "everything as it was"
+    if before is None or now is None:
+        return False, f"{before} then, {now} now ({changed})"
+    words, cells = f"{100 * before:.2f} % then, {100 * now:.2f} % now", spreads(alike, REESTIMATED)
+    own = cells.iloc[settings(cells).index(settings(frame([recorded]))[0])]
+    low, high = next_interval(own, cells)
+    if math.isnan(low):
+        return False, f"{words}; one seed tells no spread ({changed})"
+    agrees = low <= now <= high
+    where = f"{'within' if agrees else 'outside'} {100 * low:.2f} to {100 * high:.2f} of {own['seeds']} seeds"
+    return bool(agrees), f"{words}, {where} ({changed})"
+
+
+Trials = Mapping[tuple[str, ...], DataFrame]
+"""For each combination of labels of some axes its trials, the best first: the labels of other axes, `mean` and `sd`."""
+
+
+def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: Console) -> dict[str, Any]:
+    """Write the best settings for each label of `axes` into a YAML file, and return its content."""
+    entries = {entry.key: entry for entry in ledger.read(study.ledger)}
+    found = trials(study.rows, entries, study.grid, axes, figure)
+    content = write_best(found, study.grid, axes, figure, path)
+    for (key, ranked), best in zip(found.items(), content["settings"], strict=True):
+        words = f"{' '.join(key)}: {best['trial']}, the best of {len(ranked)}, {ranked['mean'].iloc[0]:.4g}"
+        console.print(words, markup=False, highlight=False)
+    console.print(f"Wrote {path}", highlight=False)
+    return content
+
+
+def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str) -> Trials:
+    """Return the trials for each combination of labels of `axes`, the best by `figure` first, the larger the better.
+
+    Trials differ in the other axes, except the seed. An axis on which all rows have one label is left out. GridError
+    if rows are not finished, or if a combination has other trials or more seeds than another.
+    """
+    for axis in axes:
+        require_known(axis, grid.axes, "axis in --choose")
+    missing = [str(row) for row in rows if row.key not in entries]
+    if missing:
+        raise GridError(f"{len(missing)} of {len(rows)} rows are not finished, as {missing[0]!r}: run the grid first")
+    same = [axis for axis in grid.axes if len({row.labels.get(axis) for row in rows}) == 1]
+    if set(grid.axes) <= {"seed", *axes, *same}:
+        raise GridError(f"the rows differ in nothing but {', '.join(axes)} and seeds: there is nothing to choose")
+    tried = dict.fromkeys([*axes, *(axis for axis in grid.axes if axis != "seed" and axis not in same)])
+    table = DataFrame(
+        [{axis: row.labels.get(axis, "") for axis in tried} | {"mean": _number(row, entries[row.key], figure)}
+         for row in rows]
+    )  # fmt: skip
+    found = dict(iter(spreads(table, "mean").groupby([*axes], sort=False)))
+    (first, usual), *others = ((key, sorted(ranked["seeds"].tolist())) for key, ranked in found.items())
+    for key, seeds in others:
+        if seeds != usual:
+            raise GridError(
+                f"{' '.join(key)} has {len(seeds)} trials of {sum(seeds)} rows, {' '.join(first)} "
+                f"{len(usual)} of {sum(usual)}: give each the same number, or choose for each apart, "
+                "with --only and -o"
+            )
+    return {
+        key: ranked.drop(columns=[*axes]).sort_values("mean", ascending=False, kind="stable")
+        for key, ranked in found.items()
+    }
+
+
+def _number(row: Row, entry: Entry, figure: str) -> float:
+    value = entry.figure(figure)
+    if value is None:
+        known = ", ".join(f"accuracy.{name}" for name in entry.measured["accuracy"])
+        raise GridError(f"{row} has no number {figure!r}: choose by one of {known}, or by another that it measured")
+    return value
+
+
+def write_best(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Path) -> dict[str, Any]:
+    """Write the best settings, and below them all trials, as YAML, and return them."""
+    best, tried = [], []
+    for key, ranked in found.items():
+        when, labels = dict(zip(axes, key, strict=True)), settings(ranked)
+        numbers = [{"mean": round(mean, 5), "sd": None if math.isnan(sd) else round(sd, 5)}
+                   for mean, sd in zip(ranked["mean"].tolist(), ranked["sd"].tolist(), strict=True)]  # fmt: skip
+        changes = (grid.axes[axis][label].overrides for axis, label in labels[0].items())
+        together = reduce(overridden, changes, Configuration())
+        best.append({"when": when, "set": together, "trial": described(labels[0])} | numbers[0])
+        tried += [when | {"trial": described(of)} | n for of, n in zip(labels, numbers, strict=True)]
+    count, seeds = len(ranked), int(ranked["seeds"].iloc[0])
+    text = (
+        f"# The best by {figure} of {count} trials for each, of {seeds} seed{'s' * (seeds > 1)}, as\n"
+        f"# `proxconnect study {grid.path.name} --choose {' '.join(axes)} --by {figure}` wrote it.\n"
+    )
+    content = {"settings": best, "trials": tried}
+    with replacing(path) as temporary:
+        temporary.write_text(text + yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True), "utf-8")
+    return content

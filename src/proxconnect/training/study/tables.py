@@ -1,7 +1,4 @@
-"""Tables of a frame: means over seeds, paired differences and costs, as text.
-
-A layout names the axis with a line for each of its labels and the axes of the columns. Float networks stand below.
-"""
+"""Tables of a frame: means over seeds, paired differences and costs, as text. Float networks stand below."""
 
 import math
 import statistics
@@ -37,11 +34,6 @@ class Quantity:
     write: Callable[[float, float, int], str]
     less: str | None = None
     """The figure that is subtracted from it."""
-
-    @property
-    def name(self) -> str:
-        """The name in a CSV file."""
-        return self.figure if self.less is None else f"{self.figure} - {self.less}"
 
     def cells(self, rows: DataFrame) -> DataFrame:
         """Return its spread in each setting."""

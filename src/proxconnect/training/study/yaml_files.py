@@ -10,12 +10,15 @@ from typing import Any
 import yaml
 
 from proxconnect._support.regular_files import require_regular
-from proxconnect.training.study.names import GridError
 
 _DEEPEST = 100
 """The deepest nesting of mappings and lists, dots of names included."""
 _MOST_REPEATED = 100_000
 """The values that aliases may add to one for each character of the file."""
+
+
+class GridError(ValueError):
+    """A grid file or a request about it is wrong; the message is one line that says where and what to do."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -39,7 +42,14 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise GridError(f"{path} must hold a mapping, as `base: recipe.yaml`, not {type(content).__name__}")
     for number, (value, where) in enumerate(_within(content, str(path), _DEEPEST)):
-        _require_plain(value, where)
+        if isinstance(value, dict):
+            for key in value:
+                if isinstance(key, bool) or not isinstance(key, str | int | float):
+                    raise GridError(f"{where}: the key {key!r} is no text: put it in quotes")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise GridError(f"{where}: {value} is no finite number")
+        elif not isinstance(value, str | int | float | list | None):
+            raise GridError(f"{where}: {value!r} is a {type(value).__name__}: put it in quotes to have text")
         if number > _MOST_REPEATED + len(text):
             raise GridError(f"{path} repeats too much by its aliases: write out what it needs")
     return content
@@ -84,15 +94,3 @@ def _within(value: Any, where: str, deepest: int) -> Iterator[tuple[Any, str]]:
         if left < 0:
             raise GridError(f"{where[:200]} is nested too deeply, or holds itself")
         yield from _within(part, f"{where}: {key}" if isinstance(value, dict) else where, left)
-
-
-def _require_plain(value: Any, where: str) -> None:
-    """Raise GridError for values that JSON lacks, such as dates and NaN, and for keys that are no text, as `on`."""
-    if isinstance(value, dict):
-        for key in value:
-            if isinstance(key, bool) or not isinstance(key, str | int | float):
-                raise GridError(f"{where}: the key {key!r} is no text: put it in quotes")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise GridError(f"{where}: {value} is no finite number")
-    elif not isinstance(value, str | int | float | list | None):
-        raise GridError(f"{where}: {value!r} is a {type(value).__name__}: put it in quotes to have text")
