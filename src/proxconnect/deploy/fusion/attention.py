@@ -10,8 +10,7 @@ from torch.fx import Node
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from proxconnect.deploy.fusion.operation import Match, Operation
-from proxconnect.deploy.fusion.rewriting import Rewriting
+from proxconnect.deploy.fusion.operation import Match, Operation, Rewriting
 from proxconnect.kernels.float_attention import attention, attention_of_rows, has_attention
 
 _PARAMETERS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")

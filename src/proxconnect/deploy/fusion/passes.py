@@ -6,15 +6,12 @@ from torch import fx, nn
 from torch.fx import Node
 
 from proxconnect.deploy.fusion.attention import Attention
-from proxconnect.deploy.fusion.batch_norms import ImageNorm
 from proxconnect.deploy.fusion.binary_products import BinaryProduct, OverwritingGelu, product_of
-from proxconnect.deploy.fusion.image_convs import FloatConv, Int8Conv
-from proxconnect.deploy.fusion.int8_linear import Int8Rows
 from proxconnect.deploy.fusion.layout import keep_channels_last
-from proxconnect.deploy.fusion.mutation import separate_writes
-from proxconnect.deploy.fusion.operation import Operation
-from proxconnect.deploy.fusion.rewriting import Rewriting, origins, set_origins, shifted
+from proxconnect.deploy.fusion.operation import Operation, Rewriting, origins, set_origins, shifted
+from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm, Int8Conv, Int8Rows
 from proxconnect.deploy.fusion.steps import is_nothing
+from proxconnect.deploy.fusion.trace import separate_writes
 from proxconnect.deploy.packed.layers.one_bit import KernelConv
 
 OPERATIONS: tuple[type[Operation], ...] = (

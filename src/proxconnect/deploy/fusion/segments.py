@@ -14,8 +14,7 @@ from torch.fx.node import map_arg
 from proxconnect.deploy.fusion.batches import in_parts, part_of
 from proxconnect.deploy.fusion.closeness import ROUNDING, bits_of, gap, outside, turned
 from proxconnect.deploy.fusion.layout import in_format_of, with_channels_last, with_planes
-from proxconnect.deploy.fusion.operation import Operation
-from proxconnect.deploy.fusion.rewriting import Rewriting, origins, shifted
+from proxconnect.deploy.fusion.operation import Operation, Rewriting, origins, shifted
 from proxconnect.kernels.epilogue import Bits
 
 _COPYING: tuple[Any, ...] = (with_channels_last, with_planes, in_format_of, "clone", "reshape")
