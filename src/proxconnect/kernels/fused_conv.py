@@ -154,11 +154,7 @@ addends, and the layout of the output."""
 
 
 class _FusedImageConv(FusedKernel):
-    """Float images through an optional average pool, a convolution, epilogue steps and an optional max pool.
-
-    `function` is the C function and the number of the instruction set. `how` is the weight's shape, stride, padding and
-    dilation. ValueError for pools that `window` does not support.
-    """
+    """Float images through an optional average pool, a convolution, epilogue steps and an optional max pool."""
 
     def __init__(
         self, function: tuple[Callable[..., int], int], panels: Tensor, how: Sequence[Sequence[int]],

@@ -26,10 +26,7 @@ STEPS, BITS = "norms, activations and additions", "of them from bits to bits"
 
 
 class BinaryProduct(Operation):
-    """A binary layer, the `Shift` of its float inputs if there is one, and its epilogue steps.
-
-    It takes floats, or bits that are already shifted. It returns floats, or bits if `then` is `Signs`.
-    """
+    """A binary layer, the `Shift` of its float inputs if any, and its steps; it takes and returns floats or bits."""
 
     name = "binary layers"
     is_binary = True
@@ -101,10 +98,7 @@ def product_of(work: Rewriting, node: Node) -> KernelLayer | None:
 
 
 def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | None:
-    """Return the intervals of integer sums of a layer for which the output of the steps is not negative.
-
-    None if the sums are floats, a step adds a tensor, an output is NaN, or there are too many intervals.
-    """
+    """Return the sums of a layer for which the steps give no negative output; None if these are no intervals."""
     if not layer.has_binary_input or any(step.other is not None for step in steps):
         return None
     channels = _channels_of(layer)
@@ -222,10 +216,7 @@ def signs_of(
 
 
 def _between(changes: Tensor, first: Tensor, end: int) -> Signs | None:
-    """Return the intervals between changes of sign, (sum, channel) in order; None if a channel has too many.
-
-    `first` is True for channels whose sign is +1 at the lowest sum; `end` is above the highest sum.
-    """
+    """Return the intervals between changes of sign, (sum, channel) in order, up to `end`; None if too many."""
     sums, channels = changes[changes[:, 1].argsort(stable=True)].unbind(1)
     counts = channels.bincount(minlength=len(first))
     most = max(-(-int(counts.max()) // 2), 1)

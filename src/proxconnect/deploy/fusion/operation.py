@@ -90,12 +90,7 @@ class Operation:
         return {self.name: 1}
 
     def tolerance(self) -> float:
-        """Return the largest allowed error, relative to the largest entry of the expected output.
-
-        It is 0 for integer sums if all epilogue steps are exact: additions, shifts, clamps and slopes, but no norms or
-        other activation functions. Otherwise it is 2^-16, relative to the largest entry of each channel, or 1e-4 for
-        fast operations and operations without channels.
-        """
+        """Return the largest allowed error, relative to the largest entry of the expected output or of its channel."""
         is_exact = self.sums_integers and all(step.is_exact for step in self.steps)
         return 0.0 if is_exact else _AFTER_SUMS if self.has_channels and not self.is_fast else ROUNDING
 
@@ -104,10 +99,7 @@ class Operation:
         return sums.abs() * _IN_FLOATS
 
     def _added(self, seen: Any, others: tuple[Any, ...]) -> Any:
-        """Run the kernel with addends in the memory format of its output.
-
-        Return None, so that torch adds or raises, for addends that are numbers, of another dtype or of another shape.
-        """
+        """Run the kernel with addends laid out as its output; None for others, so that torch adds them or raises."""
         laid_out = []
         try:
             for other in others:
@@ -190,16 +182,7 @@ class Rewriting:
         return None if "forward" in vars(module) else module
 
     def chain(self, head: Node, channels: int, *, are_images: bool) -> list[EpilogueStep]:
-        """Return the longest chain of epilogue steps after `head`; the graph does not change.
-
-        Each step must be the only user of the value before it. The chain ends at the first node that is no epilogue
-        step, or whose parameters do not fit `channels`. It may be empty, and kernels may support only its first steps.
-
-        Args:
-            head: the node before the first step.
-            channels: the number of channels of its value.
-            are_images: True if the value is (N, C, H, W), False if channels are the last dimension.
-        """
+        """Return the longest chain of epilogue steps after `head`, each the only user of the value before it."""
         steps: list[EpilogueStep] = []
         value = head
         while len(value.users) == 1:

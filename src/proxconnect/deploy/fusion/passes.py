@@ -21,10 +21,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
 
 
 def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) -> Rewriting:
-    """Replace nodes in the graph of `module` by fused operations, in place.
-
-    UntraceableError if an operation reads, under an older name, memory that another one wrote into.
-    """
+    """Replace nodes in the graph of `module` by fused operations, in place; UntraceableError if writes forbid it."""
     work = Rewriting(graph, dict(module.named_modules()), copy.deepcopy(graph), has_fast_floats)
     for node, twin in zip(graph.nodes, work.traced.nodes, strict=True):
         set_origins(node, [twin.name])

@@ -123,10 +123,7 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
 
 
 def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
-    """Return for each operation of a graph its comparison with the largest gap; ProofError if one has a fault.
-
-    Graphs that differ from the forward have no comparisons: they are given up when they run.
-    """
+    """Return the comparison with the largest gap for each operation of a graph; ProofError if one has a fault."""
     worst: dict[object, Segment] = {}
     for segment in (segment for examination in examinations for segment in examination.segments):
         if segment.fault:
@@ -209,10 +206,7 @@ class _Comparison:
 
 
 def _remainder_fault(model: nn.Module, packed: nn.Module, *, has_halves: bool) -> str:
-    """Return a message about a parameter or buffer of another value than in `model`, or "" if all are equal.
-
-    Packed layers are not compared, and neither are buffers outside the state dict, which a forward may make anew.
-    """
+    """Return a message about a parameter or saved buffer of the remainder that differs; empty if none does."""
     for name, module in packed.named_modules():
         if isinstance(module, CompactLayer):
             continue

@@ -55,10 +55,7 @@ class Int8Rows(Operation):
 
 
 class ImageNorm(Operation):
-    """A batch norm of float images (the first epilogue step), the steps after it, and an optional max pool.
-
-    With `in_place` and without a pool, it overwrites its input.
-    """
+    """A batch norm of float images (the first epilogue step), the steps after it, and an optional max pool."""
 
     name = "norms of floats"
 
@@ -123,10 +120,7 @@ class ImageConv(Operation):
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return `stride`, and a function that makes the kernel from the steps, the average pool and the max pool.
-
-        None if no kernel supports the layer that `node` calls.
-        """
+        """Return `stride` and a function from steps and pools to the kernel; None if none supports the layer."""
         raise NotImplementedError
 
     @classmethod

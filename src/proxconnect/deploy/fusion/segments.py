@@ -63,10 +63,7 @@ class Examination:
     """The error that the traced graph raises for these inputs; empty if none."""
 
     def fault(self, difference: str) -> str:
-        """Return the reason for a difference between the graph's output and `answer`; empty for amplified rounding.
-
-        `difference` is the message to return if the traced graph differs from the forward.
-        """
+        """Return why the output of the graph is wrong: `difference` if the trace is; empty for amplified rounding."""
         if not self.trace_gap <= ROUNDING:
             return difference
         return self.error or next((segment.fault for segment in self.segments if segment.fault), "")
@@ -80,10 +77,7 @@ class Segments:
         self._traced = {node.name: node for node in work.traced.nodes}
 
     def examined(self, inputs: tuple[Any, ...], laid_out: tuple[Any, ...], answer: Any) -> Examination:
-        """Compare the traced graph and all rewritten operations with the layers.
-
-        `laid_out` are the inputs in the memory format of the graph, `answer` is the forward's output for them.
-        """
+        """Compare the traced graph and all operations with the layers, whose output for `laid_out` is `answer`."""
         recording = _Recording(self.module, graph=self.work.traced)
         try:
             trace_gap = gap(answer, recording.run(*laid_out))

@@ -160,10 +160,7 @@ def can_fold(norm: nn.Module) -> bool:
 
 
 def norm_affine(norm: _BatchNorm) -> Affine | None:
-    """Return a and b for which the norm is fma(x, a, b) in each channel; None if they are infinite or NaN.
-
-    torch computes them: b is the norm of 0, and a is the norm of 1 without mean and bias.
-    """
+    """Return a and b, computed by torch, for which the norm is fma(x, a, b); None if they are infinite or NaN."""
     assert norm.running_mean is not None
     zero = torch.zeros_like(norm.running_mean)
     a = _at(1.0, norm, zero, None)

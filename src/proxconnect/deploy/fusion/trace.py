@@ -41,10 +41,7 @@ def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
-    """Trace `forward` with `module` as `self`; parameters with defaults keep these.
-
-    Layers are nodes, and so are inner modules that cannot be traced. UntraceableError if `forward` cannot be traced.
-    """
+    """Trace `forward` with `module` as `self` and layers as nodes; UntraceableError if it cannot be traced."""
     opaque: set[nn.Module] = set()
     with one_at_a_time:
         while (graph := _attempt(module, forward, opaque)) is None:
@@ -191,11 +188,7 @@ _VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d
 
 
 def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Insert a copy before every operation that writes into an input which an earlier operation reads too.
-
-    The earlier operation can then move behind it. UntraceableError if a later operation reads the overwritten memory
-    under its old name.
-    """
+    """Insert a copy before every write into an input that is read before it; UntraceableError if it is read again."""
     order = {node: place for place, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
         if "out" in node.kwargs:
