@@ -110,11 +110,9 @@ class FastAttention(TorchFunctionMode):
 def _plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the arguments by name; None for a mask, causal attention, dropout, GQA, or a scale that is no number."""
     arguments = dict(zip(_PARAMETERS, args, strict=False)) | dict(kwargs)
-    if any(_is_other(arguments.get(name, plain), plain) for name, plain in _PLAIN.items()):
-        return None
+    for name, plain in _PLAIN.items():
+        value = arguments.get(name, plain)
+        if value is not plain and (plain is None or not isinstance(value, int | float) or value != plain):
+            return None
     scale = arguments.get("scale")
     return arguments if scale is None or isinstance(scale, int | float) else None
-
-
-def _is_other(value: Any, plain: Any) -> bool:
-    return value is not plain if plain is None else not isinstance(value, int | float) or value != plain

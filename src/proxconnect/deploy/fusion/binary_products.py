@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class BinaryProduct(Operation):
 
     name = "binary layers"
     is_binary = True
+    layer: KernelLayer
 
     def __init__(
         self, layer: KernelLayer, steps: Sequence[EpilogueStep], then: tuple[Step, ...] | Signs, shift: Shift | None
@@ -94,7 +95,7 @@ class BinaryProduct(Operation):
 def product_of(work: Rewriting, node: Node) -> KernelLayer | None:
     """Return the binary layer that a node calls, if a fused kernel supports it; None otherwise."""
     layer = work.module_of(node)
-    return layer if isinstance(layer, KernelLayer) and _can_fuse(layer) else None
+    return layer if _can_fuse(layer) else None
 
 
 def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | None:
@@ -116,7 +117,7 @@ class OverwritingGelu(Operation):
 
     def __init__(self, gelu: nn.GELU) -> None:
         super().__init__(partial(torch.ops.aten.gelu_.default, approximate=gelu.approximate), (), are_images=False)
-        self.gelu = gelu
+        self.layer = gelu
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
@@ -126,26 +127,20 @@ class OverwritingGelu(Operation):
             return None
         return Match(cls(gelu), [node], (value,), [gelu]) if isinstance(value.target, BinaryProduct) else None
 
-    def by_layers(self, input: Tensor, *others: Tensor) -> Tensor:
-        """Run the module itself."""
-        output: Tensor = self.gelu(input)
-        return output
-
     def counts(self) -> dict[str, int]:
         """Count nothing, because the activation is torch's."""
         return {}
 
 
-def _can_fuse(layer: KernelLayer) -> bool:
-    is_conv = isinstance(layer, KernelConv) and layer.has_binary_input and len(layer.kernel_size) == 2
-    return (is_conv or isinstance(layer, KernelLinear)) and has_kernels(layer)
+def _can_fuse(layer: nn.Module | None) -> TypeGuard[KernelLayer]:
+    if isinstance(layer, KernelConv) and not (layer.has_binary_input and len(layer.kernel_size) == 2):
+        return False
+    return isinstance(layer, KernelConv | KernelLinear) and has_kernels(layer)
 
 
 def _takes_bits(layer: nn.Module | None) -> bool:
     """Return True if the kernel of a layer accepts bits; it cannot pad them by a `padding_mode` other than zeros."""
-    if not isinstance(layer, KernelLayer) or not _can_fuse(layer) or not layer.has_binary_input:
-        return False
-    return not isinstance(layer, KernelConv) or layer.padding_mode == "zeros"
+    return _can_fuse(layer) and layer.has_binary_input and getattr(layer, "padding_mode", "zeros") == "zeros"
 
 
 def _can_shift(layer: KernelLayer, shift: Shift) -> bool:

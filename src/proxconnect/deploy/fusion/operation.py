@@ -41,6 +41,8 @@ class Operation:
     """True if errors are relative to the largest entry of each channel, False if to that of the whole output."""
     sums_integers: bool = False
     """True if the values before the steps are integer sums times scales, plus biases."""
+    layer: Any = None
+    """The replaced layer before the steps."""
     pool: nn.MaxPool2d | None = None
     """The max pool after the steps."""
 
@@ -74,7 +76,8 @@ class Operation:
 
     def sums(self, input: Any) -> Tensor:
         """Compute the value before the first step, with the replaced layer."""
-        return input  # type: ignore[no-any-return]  # a tensor, unless a subclass takes bits
+        sums: Tensor = input if self.layer is None else self.layer(input)
+        return sums
 
     def after(self, sums: Tensor, *others: Any) -> Tensor:
         """Run the steps and the pool on the sums, with torch."""

@@ -48,11 +48,6 @@ class Int8Rows(Operation):
         steps, then = for_kernels(work.chain(node, layer.out_features, are_images=False), layer.out_features)
         return Match(cls(layer, steps, then), [node, *(step.node for step in steps)], node.args, [layer])
 
-    def sums(self, input: Tensor) -> Tensor:
-        """Compute the layer's output before the steps, with the layer itself."""
-        sums: Tensor = self.layer(input)
-        return sums
-
 
 class ImageNorm(Operation):
     """A batch norm of float images (the first epilogue step), the steps after it, and an optional max pool."""

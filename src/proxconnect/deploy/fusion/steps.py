@@ -13,7 +13,6 @@ from torch.fx import Node
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from proxconnect.deploy.fusion.trace import is_copy
 from proxconnect.kernels.epilogue import Add, Affine, Clamp, Slope, Step
 from proxconnect.layers.react import Shift
 
@@ -126,8 +125,9 @@ def _addition(node: Node, value: Node, targets: tuple[Any, ...]) -> EpilogueStep
     if len(others) != 1 or not isinstance(others[0], Node):
         return None
     other = others[0]
-    source = other.args[0] if is_copy(other) and len(other.users) == 1 else other  # a copy was made to be written into
-    return EpilogueStep(node, torch.add, other=source if isinstance(source, Node) else other)
+    if (other.op, other.target, len(other.args), len(other.users)) == ("call_method", "clone", 1, 1):
+        (other,) = other.all_input_nodes  # a copy was made to be written into
+    return EpilogueStep(node, torch.add, other=other)
 
 
 def run(steps: Iterable[EpilogueStep], value: Tensor, others: Iterable[Tensor]) -> Tensor:

@@ -221,11 +221,6 @@ def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
     return node.target in _AUGMENTED or bool(node.kwargs.get("inplace", False)) or _name(node).endswith("_")
 
 
-def is_copy(node: object) -> bool:
-    """Return True if a node calls `clone()`, as the copies of `separate_writes` do."""
-    return isinstance(node, Node) and node.op == "call_method" and node.target == "clone" and len(node.args) == 1
-
-
 def _owners(node: Any, modules: dict[str, nn.Module]) -> list[Node]:
     """Return the node, and the nodes whose memory its value may share."""
     is_view = (
