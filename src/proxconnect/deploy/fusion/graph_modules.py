@@ -169,11 +169,8 @@ class GraphForward:
     The graph runs for plain inputs on the CPU, in `eval()` and without gradients. All other inputs, and calls under
     torch.compile, tracing, transforms or hooks, run the own forward. If its sources change, the graph is made again.
 
-    The first output of a graph is compared with that of the own forward. If they differ, `Examination` decides. The
-    graph is given up with a warning if tracing missed a decision of the forward, or if an operation differs from its
-    layers. It stays if a sign or a sort only amplifies rounding.
-
-    UntraceableError if the module cannot be traced.
+    The first output of a graph is compared with that of the own forward. If they differ, `Examination` decides whether
+    the graph is given up with a warning. UntraceableError if the module cannot be traced.
     """
 
     work: Rewriting

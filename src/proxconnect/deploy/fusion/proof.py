@@ -161,11 +161,8 @@ class _Comparison:
     has_halves: bool
     """True if scales and biases were rounded to 16 bits."""
     signs: dict[str, float] = field(default_factory=dict)
-    """The errors of binary layers with binary inputs."""
     floats: dict[str, float] = field(default_factory=dict)
-    """The errors of binary layers with float inputs."""
     rounded: dict[str, float] = field(default_factory=dict)
-    """The errors of 8-bit layers."""
     fault: str = ""
     """The message about the first layer whose error exceeds rounding; empty if there is none."""
 

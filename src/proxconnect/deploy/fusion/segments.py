@@ -36,7 +36,6 @@ class Segment:
     is_fast: bool = False
     """True if kernels replace float operations of torch (`Operation.is_fast`)."""
     error: str = ""
-    """The error that the operation raises; empty if none."""
 
     @property
     def fault(self) -> str:
@@ -60,7 +59,6 @@ class Examination:
     segments: tuple[Segment, ...] = ()
     """The comparisons of operations; empty if the trace gap is above rounding."""
     error: str = ""
-    """The error that the traced graph raises for these inputs; empty if none."""
 
     def fault(self, difference: str) -> str:
         """Return why the output of the graph is wrong: `difference` if the trace is; empty for amplified rounding."""
