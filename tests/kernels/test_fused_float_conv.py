@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.kernels.epilogue import Add, Affine, Clamp, Slope
-from proxconnect.kernels.fused_image_conv import FusedFloatConv2d
+from proxconnect.kernels.fused_conv import FusedFloatConv2d
 
 pytestmark = pytest.mark.skipif(not kernels.has_float_conv(), reason="this machine lacks AMX")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from proxconnect import Accumulator, kernels
-from proxconnect.deploy.fusion.norms import adds_in_one_step
+from proxconnect.deploy.fusion.steps import adds_in_one_step
 from proxconnect.kernels.bits import pack_bits
 from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Signs, Slope, Step
 from proxconnect.kernels.finish import Finish

@@ -72,7 +72,7 @@ PACKING: tuple[Fault, ...] = (
     fault(
         "threshold-at-zero", "between two layers of signs, a sum that becomes 0 is -1",
         "deploy/fusion/test_intervals.py",
-        (f"{SRC}/deploy/fusion/intervals.py", "channels) >= 0", "channels) > 0"),
+        (f"{SRC}/deploy/fusion/binary_products.py", "channels) >= 0", "channels) > 0"),
     ),
 )  # fmt: skip
 
@@ -99,7 +99,7 @@ FUSION: tuple[Fault, ...] = (
     fault(
         "epsilon-of-a-norm", "a folded batch norm has torch's usual ε instead of its own",
         "deploy/fusion/test_norms.py deploy/fusion/test_fused_forward.py deploy/fusion/test_intervals.py",
-        (f"{SRC}/deploy/fusion/norms.py", "norm.weight, bias, eps=norm.eps)", "norm.weight, bias)"),
+        (f"{SRC}/deploy/fusion/steps.py", "norm.weight, bias, eps=norm.eps)", "norm.weight, bias)"),
     ),
     fault(
         "factor-of-an-addition", "torch.add(x, y, alpha=2) is fused as x + y",

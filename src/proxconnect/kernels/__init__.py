@@ -4,16 +4,23 @@ The kernels multiply signs, 8-bit numbers and floats by prepacked weights, and c
 library, which depends on no version of Python or torch. If it was not built, `is_built()` is False and calls raise.
 """
 
-from proxconnect.kernels.conv import binary_conv2d, dynamic_int8_conv2d, int8_conv2d, weight_only_conv2d
 from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Signs, Slope
 from proxconnect.kernels.finish import Finish
 from proxconnect.kernels.float_attention import attention, attention_of_rows, has_attention
-from proxconnect.kernels.fused_conv import FusedConv2d
-from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, FusedInt8Conv2d
+from proxconnect.kernels.fused_conv import FusedConv2d, FusedFloatConv2d, FusedInt8Conv2d
 from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedInt8Linear, FusedLinear
 from proxconnect.kernels.library import has_float_conv, instruction_sets, is_built
-from proxconnect.kernels.linear import binary_linear, dynamic_int8_linear, int8_linear, weight_only_linear
 from proxconnect.kernels.prepacked import PANEL, conv_panels, int8_panels, panels, patch_panels
+from proxconnect.kernels.products import (
+    binary_conv2d,
+    binary_linear,
+    dynamic_int8_conv2d,
+    dynamic_int8_linear,
+    int8_conv2d,
+    int8_linear,
+    weight_only_conv2d,
+    weight_only_linear,
+)
 
 __all__ = [
     "PANEL",

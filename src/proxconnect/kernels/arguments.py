@@ -48,11 +48,7 @@ def as_rows(input: Tensor) -> Tensor:
 
 
 def beyond(input: Tensor, threshold: Tensor | None, after: int) -> Tensor:
-    """Return input - threshold, or the input if there is no threshold.
-
-    `threshold` has one entry for all features, or one for each. Features are the dimension before the last `after`
-    dimensions of the input. TypeError unless it is float32 on the CPU, ValueError for another number of entries.
-    """
+    """Return input - threshold, or the input without one; its features are the dimension before the last `after`."""
     if threshold is None:
         return input
     require_float32("threshold", threshold)
@@ -95,11 +91,7 @@ def require_weight(
 
 
 def resolved(name: str, values: Tensor) -> Tensor:
-    """Return the values with their signs in memory: a copy if torch negates them lazily, as it does `z.conj().imag`.
-
-    Torch's dispatcher does this for operators. Call this function where you call a kernel directly. TypeError unless
-    the values are float32 on the CPU; `name` is for the message.
-    """
+    """Require float32 on the CPU, and return it with signs in memory, as torch's dispatcher does for operators."""
     if values.dtype is not torch.float32 or not values.is_cpu:
         require_float32(name, values)
     return values.resolve_neg() if values.is_neg() else values

@@ -99,11 +99,7 @@ class Layout:
 
 
 class Epilogue:
-    """The C structure of an epilogue, and the tensors that it points to.
-
-    It applies the overflow of the accumulator, the scale and the bias, and then the steps or `Signs` of `then`.
-    ValueError for tensors that do not fit the channels, TypeError for other dtypes and devices.
-    """
+    """The C structure of an accumulator, a scale, a bias and an epilogue, and the tensors that it points to."""
 
     def __init__(
         self,
@@ -223,10 +219,7 @@ class Epilogue:
 
 
 class FusedKernel:
-    """A C function with its weights and steps, to be called with inputs. Several threads may call it at once.
-
-    Copying and pickling build it again from the same arguments, because it holds addresses.
-    """
+    """A C function with its weights and steps. Threads may share it; copies are built from the same arguments."""
 
     _made_of: tuple[object, ...]
     """The arguments of the constructor, in its order."""

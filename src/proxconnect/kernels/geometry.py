@@ -27,13 +27,10 @@ class Convolution:
     geometry: object
     """The `CGeometry`, by reference."""
     output: tuple[int, ...]
-    """The shape of the output."""
     memory_format: torch.memory_format
-    """The memory format of the output."""
     is_copied: bool
     """True if you must pass a contiguous copy of the input."""
     is_empty: bool
-    """True if the output has no entries."""
 
 
 @lru_cache(maxsize=4096)

@@ -215,10 +215,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
-    """Return the library and the number of an instruction set; None stands for the best set.
-
-    RuntimeError if the kernels were not built, ValueError if this machine lacks the instruction set.
-    """
+    """Return the library and the number of an instruction set, by default the best; raise if either is missing."""
     kernels, known = library(), instruction_sets()
     if kernels is None:
         raise RuntimeError(f"{NOT_BUILT}. {ADVICE}, or compute with torch")

@@ -62,7 +62,9 @@ class Operator:
         _LIBRARY.define(schema, tags=(_KEEPS_STRIDES,) if self.keeps_format else ())
         is_conv = self.weight.startswith(_CONV)
         _LIBRARY.impl(self.name, self._convolve if is_conv else self._multiply, "CPU")
-        fake = self._fake_conv if is_conv else self._fake_linear
+        fake = (
+            self._fake_conv if is_conv else lambda input, _, outputs, *rest: input.new_empty(*input.shape[:-1], outputs)
+        )
         torch.library.register_fake(f"proxconnect::{self.name}", fake, lib=_LIBRARY)
         found: Callable[..., Tensor] = getattr(torch.ops.proxconnect, self.name).default
         return found
@@ -83,9 +85,6 @@ class Operator:
             self._output(scale, bias, rest[:-1]), output.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return output
-
-    def _fake_linear(self, input: Tensor, panels: Tensor, out_features: int, *rest: Any) -> Tensor:
-        return input.new_empty(*input.shape[:-1], out_features)
 
     def _convolve(
         self, input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int],

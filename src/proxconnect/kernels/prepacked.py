@@ -136,11 +136,7 @@ def _pieces(weight: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
 
 
 def can_be_fixed(weight: Tensor) -> bool:
-    """Return True if `fixed_point_panels` supports a weight.
-
-    It must be (out, in, height, width) with at most 2^15 products in a sum. The largest entry of each output must be 0
-    or within 2^±60.
-    """
+    """Return True if `fixed_point_panels` supports the shape of a weight and the largest entry of each output."""
     if weight.dim() != 4 or min(weight.shape) < 1 or prod(weight.shape[1:]) > FIXED_POINT:
         return False
     largest = weight.detach().abs().flatten(1).amax(1)

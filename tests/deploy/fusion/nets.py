@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import proxconnect as pc
-from proxconnect.deploy.fusion.norms import adds_in_one_step
+from proxconnect.deploy.fusion.steps import adds_in_one_step
 
 folds_norms = pytest.mark.skipif(not adds_in_one_step(), reason="torch rounds norms twice here, so that none is fused")
 

@@ -12,8 +12,8 @@ import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.closeness import gap
 from proxconnect.deploy.fusion.graph_modules import graph_forward
-from proxconnect.deploy.fusion.image_convs import FloatConv
 from proxconnect.deploy.fusion.layout import with_channels_last
+from proxconnect.deploy.fusion.remainder import FloatConv
 
 pytestmark = pytest.mark.skipif(not pc.kernels.has_float_conv(), reason="this machine lacks AMX")
 
@@ -210,7 +210,7 @@ def test_what_is_neither() -> None:
 
 
 def test_a_machine_without_such_kernels_takes_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxconnect.deploy.fusion.image_convs.has_float_conv", lambda: False)
+    monkeypatch.setattr("proxconnect.deploy.fusion.remainder.has_float_conv", lambda: False)
     model, x = packed(), image(40)
     assert not fast_calls(model)
     assert torch.equal(model(x), by_layers(model, x))

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.graph_modules import graph_forward
-from proxconnect.deploy.fusion.image_convs import Int8Conv
-from proxconnect.deploy.fusion.int8_linear import Int8Rows
 from proxconnect.deploy.fusion.layout import with_channels_last
+from proxconnect.deploy.fusion.remainder import Int8Conv, Int8Rows
 
 pytestmark = pytest.mark.skipif(
     not pc.kernels.is_built() or pc.kernels.instruction_sets()[-1] not in ("avx2", "avx512", "amx"),

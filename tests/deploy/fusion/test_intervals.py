@@ -9,8 +9,7 @@ from torch.nn import functional
 import proxconnect as pc
 from proxconnect import Accumulator
 from proxconnect.deploy.fusion import layer_by_layer
-from proxconnect.deploy.fusion.binary_products import BITS
-from proxconnect.deploy.fusion.intervals import signs_of
+from proxconnect.deploy.fusion.binary_products import BITS, signs_of
 from proxconnect.kernels.epilogue import Signs
 
 CHANNELS, ENTRIES = 24, 90

@@ -5,7 +5,7 @@ import torch
 from nets import folds_norms
 from torch import Tensor, nn
 
-from proxconnect.deploy.fusion.norms import can_fold, norm_affine
+from proxconnect.deploy.fusion.steps import can_fold, norm_affine
 
 
 def norm_of(weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> nn.BatchNorm2d:

@@ -14,11 +14,10 @@ from torch.nn import functional
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import binary_products, forward, image_convs, norms, passes, segments, steps
-from proxconnect.deploy.fusion.batch_norms import ImageNorm
 from proxconnect.deploy.fusion.binary_products import output_bits
 from proxconnect.deploy.fusion.graph_modules import graph_forward
-from proxconnect.deploy.fusion.image_convs import FloatConv
 from proxconnect.deploy.fusion.proof import Proof, prove
+from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm
 from proxconnect.deploy.packed.layers.int8 import Int8Layer
 from proxconnect.kernels.epilogue import Affine, Clamp, Slope
 from proxconnect.layers.react import Shift

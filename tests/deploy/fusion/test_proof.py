@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import ProofError, prove
-from proxconnect.deploy.fusion.batch_norms import ImageNorm
 from proxconnect.deploy.fusion.graph_modules import graph_forward
+from proxconnect.deploy.fusion.remainder import ImageNorm
 
 
 @folds_norms

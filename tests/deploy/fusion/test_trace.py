@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from proxconnect.deploy.fusion.mutation import separate_writes
-from proxconnect.deploy.fusion.trace import UntraceableError, trace
+from proxconnect.deploy.fusion.trace import UntraceableError, separate_writes, trace
 
 
 class WithDefault(nn.Module):

@@ -10,8 +10,7 @@ from torch.fx import Node
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from proxconnect.deploy.fusion.operation import Match, Operation
-from proxconnect.deploy.fusion.rewriting import Rewriting
+from proxconnect.deploy.fusion.operation import Match, Operation, Rewriting
 from proxconnect.kernels.float_attention import attention, attention_of_rows, has_attention
 
 _PARAMETERS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
@@ -111,11 +110,9 @@ class FastAttention(TorchFunctionMode):
 def _plain_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the arguments by name; None for a mask, causal attention, dropout, GQA, or a scale that is no number."""
     arguments = dict(zip(_PARAMETERS, args, strict=False)) | dict(kwargs)
-    if any(_is_other(arguments.get(name, plain), plain) for name, plain in _PLAIN.items()):
-        return None
+    for name, plain in _PLAIN.items():
+        value = arguments.get(name, plain)
+        if value is not plain and (plain is None or not isinstance(value, int | float) or value != plain):
+            return None
     scale = arguments.get("scale")
     return arguments if scale is None or isinstance(scale, int | float) else None
-
-
-def _is_other(value: Any, plain: Any) -> bool:
-    return value is not plain if plain is None else not isinstance(value, int | float) or value != plain

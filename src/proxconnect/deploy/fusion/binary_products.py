@@ -1,19 +1,18 @@
 """Fused operations of binary layers and their epilogue steps, and GELUs that overwrite their outputs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
 from torch.nn import functional
 
-from proxconnect.deploy.fusion.intervals import signs_of
-from proxconnect.deploy.fusion.operation import Match, Operation, has_kernels
-from proxconnect.deploy.fusion.rewriting import Rewriting
+from proxconnect.deploy.fusion.operation import Match, Operation, Rewriting, has_kernels
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
 from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLayer, KernelLinear
+from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.epilogue import Bits, Signs, Step
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedLinear
@@ -27,13 +26,11 @@ STEPS, BITS = "norms, activations and additions", "of them from bits to bits"
 
 
 class BinaryProduct(Operation):
-    """A binary layer, the `Shift` of its float inputs if there is one, and its epilogue steps.
-
-    It takes floats, or bits that are already shifted. It returns floats, or bits if `then` is `Signs`.
-    """
+    """A binary layer, the `Shift` of its float inputs if any, and its steps; it takes and returns floats or bits."""
 
     name = "binary layers"
     is_binary = True
+    layer: KernelLayer
 
     def __init__(
         self, layer: KernelLayer, steps: Sequence[EpilogueStep], then: tuple[Step, ...] | Signs, shift: Shift | None
@@ -98,14 +95,11 @@ class BinaryProduct(Operation):
 def product_of(work: Rewriting, node: Node) -> KernelLayer | None:
     """Return the binary layer that a node calls, if a fused kernel supports it; None otherwise."""
     layer = work.module_of(node)
-    return layer if isinstance(layer, KernelLayer) and _can_fuse(layer) else None
+    return layer if _can_fuse(layer) else None
 
 
 def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | None:
-    """Return the intervals of integer sums of a layer for which the output of the steps is not negative.
-
-    None if the sums are floats, a step adds a tensor, an output is NaN, or there are too many intervals.
-    """
+    """Return the sums of a layer for which the steps give no negative output; None if these are no intervals."""
     if not layer.has_binary_input or any(step.other is not None for step in steps):
         return None
     channels = _channels_of(layer)
@@ -123,7 +117,7 @@ class OverwritingGelu(Operation):
 
     def __init__(self, gelu: nn.GELU) -> None:
         super().__init__(partial(torch.ops.aten.gelu_.default, approximate=gelu.approximate), (), are_images=False)
-        self.gelu = gelu
+        self.layer = gelu
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
@@ -133,26 +127,20 @@ class OverwritingGelu(Operation):
             return None
         return Match(cls(gelu), [node], (value,), [gelu]) if isinstance(value.target, BinaryProduct) else None
 
-    def by_layers(self, input: Tensor, *others: Tensor) -> Tensor:
-        """Run the module itself."""
-        output: Tensor = self.gelu(input)
-        return output
-
     def counts(self) -> dict[str, int]:
         """Count nothing, because the activation is torch's."""
         return {}
 
 
-def _can_fuse(layer: KernelLayer) -> bool:
-    is_conv = isinstance(layer, KernelConv) and layer.has_binary_input and len(layer.kernel_size) == 2
-    return (is_conv or isinstance(layer, KernelLinear)) and has_kernels(layer)
+def _can_fuse(layer: nn.Module | None) -> TypeGuard[KernelLayer]:
+    if isinstance(layer, KernelConv) and not (layer.has_binary_input and len(layer.kernel_size) == 2):
+        return False
+    return isinstance(layer, KernelConv | KernelLinear) and has_kernels(layer)
 
 
 def _takes_bits(layer: nn.Module | None) -> bool:
     """Return True if the kernel of a layer accepts bits; it cannot pad them by a `padding_mode` other than zeros."""
-    if not isinstance(layer, KernelLayer) or not _can_fuse(layer) or not layer.has_binary_input:
-        return False
-    return not isinstance(layer, KernelConv) or layer.padding_mode == "zeros"
+    return _can_fuse(layer) and layer.has_binary_input and getattr(layer, "padding_mode", "zeros") == "zeros"
 
 
 def _can_shift(layer: KernelLayer, shift: Shift) -> bool:
@@ -177,3 +165,59 @@ def _kernel(layer: KernelLayer, then: tuple[Step, ...] | Signs, shift: Shift | N
         geometry, added = (*layer.geometry(), layer.padding_value), None if shift is None else shift.shift
         return FusedConv2d(layer.prepacked, *geometry, *output, layer.accumulator, then, input_shift=added)
     return FusedLinear(*weight, *output, layer.accumulator, then)
+
+
+_MOST_INTERVALS = 8
+"""The most intervals of a channel; with more, floats are faster."""
+
+_AT_ONCE = 1 << 16
+"""The number of function values that are in memory at a time."""
+
+
+def signs_of(
+    functions: Sequence[Callable[..., Tensor]], channels: int, entries: int, scale: Tensor | None, bias: Tensor | None,
+    accumulator: Accumulator | None, axis: int,
+) -> Signs | None:  # fmt: skip
+    """Return the intervals of integer sums that the functions, one after another, map to values ≥ 0.
+
+    It runs the functions on every sum of `entries` signs that the accumulator can hold, times `scale`, plus `bias`.
+    Channels are in dimension `axis` of their inputs: 1 for images, or -1. None if a value is NaN, if a channel has too
+    many intervals, or if the accumulator is cyclic.
+    """
+    if accumulator is not None and accumulator.overflow == "cyclic":  # its values are no integers
+        return None
+    low, high = -entries, entries
+    if accumulator is not None:
+        low, high = max(low, -accumulator.bound), min(high, accumulator.bound - 1)
+    changes: list[Tensor] = []
+    first = last = torch.empty(0)
+    step = max(_AT_ONCE // channels, 1)
+    for start in range(low, high + 1, step):
+        sums = torch.arange(start, min(start + step, high + 1), dtype=torch.float32)
+        values = sums[:, None].expand(-1, channels)
+        values = values.clone() if scale is None else values * scale.reshape(1, -1)
+        values = values if bias is None else values + bias
+        values = values if axis == -1 else values[:, :, None, None]
+        for function in functions:
+            values = function(values)
+        if bool(values.isnan().any()):
+            return None
+        bits = values.reshape(-1, channels) >= 0
+        if not changes:
+            first = last = bits[0]
+        changes.append((bits != torch.cat([last[None], bits[:-1]])).nonzero() + torch.tensor([start, 0]))
+        last = bits[-1]
+    return _between(torch.cat(changes), first, high + 1)
+
+
+def _between(changes: Tensor, first: Tensor, end: int) -> Signs | None:
+    """Return the intervals between changes of sign, (sum, channel) in order, up to `end`; None if too many."""
+    sums, channels = changes[changes[:, 1].argsort(stable=True)].unbind(1)
+    counts = channels.bincount(minlength=len(first))
+    most = max(-(-int(counts.max()) // 2), 1)
+    if most > _MOST_INTERVALS:
+        return None
+    places = torch.arange(len(sums)) - (counts.cumsum(0) - counts)[channels]
+    bounds = torch.full((2 * most, len(first)), end, dtype=torch.int32)  # an interval from `end` to `end` is empty
+    bounds[places, channels] = sums.to(torch.int32)
+    return Signs(bounds[::2].contiguous(), bounds[1::2] - bounds[::2], first)

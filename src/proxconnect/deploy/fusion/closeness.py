@@ -26,10 +26,7 @@ def gap(expected: Any, answer: Any) -> float:
 
 @torch.no_grad()
 def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = None) -> float:
-    """Return the largest distance of an entry from the range of `bounds`, relative to the largest entry of bounds[0].
-
-    If `channels` is a dimension, distances are relative to the largest entry of their channel.
-    """
+    """Return the largest distance from the range of `bounds`, relative to the largest of bounds[0] or of a channel."""
     if answer.shape != bounds[0].shape:
         return float("inf")
     if answer.dtype == bounds[0].dtype and torch.equal(answer, bounds[0]):
@@ -45,10 +42,7 @@ def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = Non
 
 @torch.no_grad()
 def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
-    """Return the largest float of another sign than its bit, relative to the largest entry of its channel.
-
-    `bounds` are floats with channels last. A bit is right if one of the bounds has its sign.
-    """
+    """Return the largest float of another sign than its bit, relative to the largest of its channel, the last axis."""
     signs = bits.floats().double()
     if signs.shape != bounds[0].shape:
         return float("inf")

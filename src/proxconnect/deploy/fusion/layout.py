@@ -12,11 +12,7 @@ from proxconnect.layers.react import Shift
 
 
 def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Convert the input images of a graph to channels_last, and its outputs to the memory format of the input.
-
-    The graph changes in place. Operations with `reads_any_layout` get the unconverted input. `view` becomes `reshape`,
-    which can copy. Modules outside torch and this package get contiguous images.
-    """
+    """Convert the input images of a graph to channels_last, and its outputs to the format of the input, in place."""
     images = [node for node in graph.nodes if node.op == "placeholder"]
     if not images:
         return

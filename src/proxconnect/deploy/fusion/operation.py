@@ -1,19 +1,17 @@
-"""The base class of fused operations: a kernel call that replaces layers of a torch.fx graph."""
+"""Fused operations, and the torch.fx graph whose nodes they replace."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from proxconnect.deploy.fusion.closeness import ROUNDING
-from proxconnect.deploy.fusion.steps import EpilogueStep, run
+from proxconnect.deploy.fusion.steps import EpilogueStep, run, step_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
-
-if TYPE_CHECKING:
-    from proxconnect.deploy.fusion.rewriting import Rewriting
 
 _IN_FLOATS = 2.0**-20
 """The relative rounding error of a sum, from which `Operation.bounds` computes its range."""
@@ -43,6 +41,8 @@ class Operation:
     """True if errors are relative to the largest entry of each channel, False if to that of the whole output."""
     sums_integers: bool = False
     """True if the values before the steps are integer sums times scales, plus biases."""
+    layer: Any = None
+    """The replaced layer before the steps."""
     pool: nn.MaxPool2d | None = None
     """The max pool after the steps."""
 
@@ -76,7 +76,8 @@ class Operation:
 
     def sums(self, input: Any) -> Tensor:
         """Compute the value before the first step, with the replaced layer."""
-        return input  # type: ignore[no-any-return]  # a tensor, unless a subclass takes bits
+        sums: Tensor = input if self.layer is None else self.layer(input)
+        return sums
 
     def after(self, sums: Tensor, *others: Any) -> Tensor:
         """Run the steps and the pool on the sums, with torch."""
@@ -92,12 +93,7 @@ class Operation:
         return {self.name: 1}
 
     def tolerance(self) -> float:
-        """Return the largest allowed error, relative to the largest entry of the expected output.
-
-        It is 0 for integer sums if all epilogue steps are exact: additions, shifts, clamps and slopes, but no norms or
-        other activation functions. Otherwise it is 2^-16, relative to the largest entry of each channel, or 1e-4 for
-        fast operations and operations without channels.
-        """
+        """Return the largest allowed error, relative to the largest entry of the expected output or of its channel."""
         is_exact = self.sums_integers and all(step.is_exact for step in self.steps)
         return 0.0 if is_exact else _AFTER_SUMS if self.has_channels and not self.is_fast else ROUNDING
 
@@ -106,10 +102,7 @@ class Operation:
         return sums.abs() * _IN_FLOATS
 
     def _added(self, seen: Any, others: tuple[Any, ...]) -> Any:
-        """Run the kernel with addends in the memory format of its output.
-
-        Return None, so that torch adds or raises, for addends that are numbers, of another dtype or of another shape.
-        """
+        """Run the kernel with addends laid out as its output; None for others, so that torch adds them or raises."""
         laid_out = []
         try:
             for other in others:
@@ -139,3 +132,87 @@ class Match:
     """The arguments of the call, without the addends of epilogue steps."""
     read: Sequence[nn.Module] = ()
     """The modules whose values were copied into the operation, except those of its epilogue steps."""
+
+
+_KEY = "proxconnect_origins"
+
+
+def origins(node: Node) -> tuple[str, ...]:
+    """Return the names of the traced nodes that a node of the rewritten graph replaces, in order.
+
+    The node computes the value of the last one. A node that was inserted to copy its first argument, or to change its
+    layout, has the origins of that argument.
+    """
+    names: tuple[str, ...] = node.meta[_KEY] if _KEY in node.meta else origins(node.all_input_nodes[0])
+    return names
+
+
+def set_origins(node: Node, names: Sequence[str]) -> None:
+    """Set the names of the traced nodes that a node of the rewritten graph replaces."""
+    node.meta[_KEY] = tuple(names)
+
+
+def shifted(name: str) -> str:
+    """Return the name for the shifted input of a layer that the traced node `name` calls."""
+    return f"{name}.shifted"
+
+
+@dataclass
+class Rewriting:
+    """A torch.fx graph whose nodes are being replaced by fused operations, and a record of the replacements."""
+
+    graph: fx.Graph
+    modules: dict[str, nn.Module]
+    """The modules of the model by name."""
+    traced: fx.Graph
+    """A copy of the graph before it was rewritten."""
+    has_fast_floats: bool = False
+    """True if kernels may replace float operations of torch, with different rounding."""
+    has_images: bool = False
+    """True if the graph computes images in the memory format channels_last."""
+    nothing: dict[str, str] = field(default_factory=dict)
+    """For each traced node that returned its input and was removed: its name, and the name of its input."""
+    read: list[nn.Module] = field(default_factory=list)
+    """The modules whose values were copied into operations, and those that were removed."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """The number of fused operations by name (`Operation.counts`)."""
+
+    def module_of(self, node: Any) -> nn.Module | None:
+        """Return the module that a node calls with one argument; None if it calls none, or its forward was replaced."""
+        if not isinstance(node, Node) or node.op != "call_module" or len(node.args) != 1 or node.kwargs:
+            return None
+        module = self.modules[str(node.target)]
+        return None if "forward" in vars(module) else module
+
+    def chain(self, head: Node, channels: int, *, are_images: bool) -> list[EpilogueStep]:
+        """Return the longest chain of epilogue steps after `head`, each the only user of the value before it."""
+        steps: list[EpilogueStep] = []
+        value = head
+        while len(value.users) == 1:
+            (node,) = value.users
+            step = step_of(node, value, self.modules)
+            if step is None or not step.fits(channels, are_images=are_images):
+                break
+            steps.append(step)
+            value = node
+        return steps
+
+    def put(self, match: Match) -> None:
+        """Replace the nodes of a match by one call of its operation."""
+        operation: Any = match.operation
+        nodes, steps = match.nodes, operation.steps
+        self.counts.update(operation.counts())
+        self.read += [*match.read, *(step.module for step in steps if step.module is not None)]
+        # The code that is made of a graph calls an object by its name.
+        operation.__name__ = operation.__qualname__ = f"fused_{nodes[0].name}"
+        arguments = (*match.inputs, *(step.other for step in steps if step.other is not None))
+        with self.graph.inserting_after(nodes[-1]):
+            call = self.graph.call_function(operation, arguments)
+        set_origins(call, [name for node in nodes for name in origins(node)])
+        nodes[-1].replace_all_uses_with(call)
+        before = nodes[0].all_input_nodes
+        for node in reversed(nodes):
+            self.graph.erase_node(node)
+        for value in before:
+            if value.op == "call_module" and not value.users:  # the operation computes it too
+                self.graph.erase_node(value)

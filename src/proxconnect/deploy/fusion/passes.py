@@ -6,15 +6,12 @@ from torch import fx, nn
 from torch.fx import Node
 
 from proxconnect.deploy.fusion.attention import Attention
-from proxconnect.deploy.fusion.batch_norms import ImageNorm
 from proxconnect.deploy.fusion.binary_products import BinaryProduct, OverwritingGelu, product_of
-from proxconnect.deploy.fusion.image_convs import FloatConv, Int8Conv
-from proxconnect.deploy.fusion.int8_linear import Int8Rows
 from proxconnect.deploy.fusion.layout import keep_channels_last
-from proxconnect.deploy.fusion.mutation import separate_writes
-from proxconnect.deploy.fusion.operation import Operation
-from proxconnect.deploy.fusion.rewriting import Rewriting, origins, set_origins, shifted
+from proxconnect.deploy.fusion.operation import Operation, Rewriting, origins, set_origins, shifted
+from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm, Int8Conv, Int8Rows
 from proxconnect.deploy.fusion.steps import is_nothing
+from proxconnect.deploy.fusion.trace import separate_writes
 from proxconnect.deploy.packed.layers.one_bit import KernelConv
 
 OPERATIONS: tuple[type[Operation], ...] = (
@@ -23,12 +20,9 @@ OPERATIONS: tuple[type[Operation], ...] = (
 """The classes of fused operations, in the order in which they are matched. The first match takes a node."""
 
 
-def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) -> Rewriting:
-    """Replace nodes in the graph of `module` by fused operations, in place.
-
-    UntraceableError if an operation reads, under an older name, memory that another one wrote into.
-    """
-    work = Rewriting(graph, dict(module.named_modules()), copy.deepcopy(graph), has_fast_floats)
+def rewrite(root: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) -> Rewriting:
+    """Replace nodes in the graph of `root` by fused operations, in place; UntraceableError if writes forbid it."""
+    work = Rewriting(graph, dict(root.named_modules()), copy.deepcopy(graph), has_fast_floats)
     for node, twin in zip(graph.nodes, work.traced.nodes, strict=True):
         set_origins(node, [twin.name])
     called = [work.modules[str(node.target)] for node in graph.nodes if node.op == "call_module"]
@@ -36,9 +30,20 @@ def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False
     separate_writes(graph, work.modules)
     graph.eliminate_dead_code(_has_effects)
     for node in list(graph.nodes):
-        _leave_out_nothing(work, node)
-    for node in list(graph.nodes):
-        _take_out_shift(work, node)
+        module = work.module_of(node)
+        if module is not None and is_nothing(module):
+            (value,) = node.all_input_nodes
+            work.read.append(module)
+            work.nothing[origins(node)[-1]] = origins(value)[-1]
+            node.replace_all_uses_with(value)
+            graph.erase_node(node)
+    for head in list(graph.nodes):
+        layer = product_of(work, head)
+        if layer is not None and layer.input_shift is not None:  # a node, which the layer before may take over
+            with graph.inserting_before(head):
+                shift = graph.call_module(f"{head.target}.input_shift", head.args)
+            set_origins(shift, [shifted(head.name)])
+            head.args = (shift,)
     for operation in OPERATIONS:
         for node in list(graph.nodes):
             if match := operation.match(work, node):
@@ -52,24 +57,3 @@ def rewrite(module: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False
 def _has_effects(node: Node) -> bool:
     """Return True if dead-code elimination must keep a node. Modules are removable, unlike in torch.fx."""
     return node.op in ("placeholder", "output") or (node.op == "call_function" and node.is_impure())
-
-
-def _leave_out_nothing(work: Rewriting, node: Node) -> None:
-    """Remove a call of a module that returns its input, as `nn.Identity`."""
-    module = work.module_of(node)
-    if module is not None and is_nothing(module):
-        (value,) = node.all_input_nodes
-        work.read.append(module)
-        work.nothing[origins(node)[-1]] = origins(value)[-1]
-        node.replace_all_uses_with(value)
-        work.graph.erase_node(node)
-
-
-def _take_out_shift(work: Rewriting, head: Node) -> None:
-    """Insert a node for the input shift of a binary layer, so that the layer before it may take it over."""
-    layer = product_of(work, head)
-    if layer is not None and layer.input_shift is not None:
-        with work.graph.inserting_before(head):
-            shift = work.graph.call_module(f"{head.target}.input_shift", head.args)
-        set_origins(shift, [shifted(head.name)])
-        head.args = (shift,)

@@ -123,10 +123,7 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
 
 
 def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
-    """Return for each operation of a graph its comparison with the largest gap; ProofError if one has a fault.
-
-    Graphs that differ from the forward have no comparisons: they are given up when they run.
-    """
+    """Return the comparison with the largest gap for each operation of a graph; ProofError if one has a fault."""
     worst: dict[object, Segment] = {}
     for segment in (segment for examination in examinations for segment in examination.segments):
         if segment.fault:
@@ -164,11 +161,8 @@ class _Comparison:
     has_halves: bool
     """True if scales and biases were rounded to 16 bits."""
     signs: dict[str, float] = field(default_factory=dict)
-    """The errors of binary layers with binary inputs."""
     floats: dict[str, float] = field(default_factory=dict)
-    """The errors of binary layers with float inputs."""
     rounded: dict[str, float] = field(default_factory=dict)
-    """The errors of 8-bit layers."""
     fault: str = ""
     """The message about the first layer whose error exceeds rounding; empty if there is none."""
 
@@ -209,10 +203,7 @@ class _Comparison:
 
 
 def _remainder_fault(model: nn.Module, packed: nn.Module, *, has_halves: bool) -> str:
-    """Return a message about a parameter or buffer of another value than in `model`, or "" if all are equal.
-
-    Packed layers are not compared, and neither are buffers outside the state dict, which a forward may make anew.
-    """
+    """Return a message about a parameter or saved buffer of the remainder that differs; empty if none does."""
     for name, module in packed.named_modules():
         if isinstance(module, CompactLayer):
             continue

@@ -14,8 +14,7 @@ from torch.fx.node import map_arg
 from proxconnect.deploy.fusion.batches import in_parts, part_of
 from proxconnect.deploy.fusion.closeness import ROUNDING, bits_of, gap, outside, turned
 from proxconnect.deploy.fusion.layout import in_format_of, with_channels_last, with_planes
-from proxconnect.deploy.fusion.operation import Operation
-from proxconnect.deploy.fusion.rewriting import Rewriting, origins, shifted
+from proxconnect.deploy.fusion.operation import Operation, Rewriting, origins, shifted
 from proxconnect.kernels.epilogue import Bits
 
 _COPYING: tuple[Any, ...] = (with_channels_last, with_planes, in_format_of, "clone", "reshape")
@@ -37,7 +36,6 @@ class Segment:
     is_fast: bool = False
     """True if kernels replace float operations of torch (`Operation.is_fast`)."""
     error: str = ""
-    """The error that the operation raises; empty if none."""
 
     @property
     def fault(self) -> str:
@@ -61,13 +59,9 @@ class Examination:
     segments: tuple[Segment, ...] = ()
     """The comparisons of operations; empty if the trace gap is above rounding."""
     error: str = ""
-    """The error that the traced graph raises for these inputs; empty if none."""
 
     def fault(self, difference: str) -> str:
-        """Return the reason for a difference between the graph's output and `answer`; empty for amplified rounding.
-
-        `difference` is the message to return if the traced graph differs from the forward.
-        """
+        """Return why the output of the graph is wrong: `difference` if the trace is; empty for amplified rounding."""
         if not self.trace_gap <= ROUNDING:
             return difference
         return self.error or next((segment.fault for segment in self.segments if segment.fault), "")
@@ -81,10 +75,7 @@ class Segments:
         self._traced = {node.name: node for node in work.traced.nodes}
 
     def examined(self, inputs: tuple[Any, ...], laid_out: tuple[Any, ...], answer: Any) -> Examination:
-        """Compare the traced graph and all rewritten operations with the layers.
-
-        `laid_out` are the inputs in the memory format of the graph, `answer` is the forward's output for them.
-        """
+        """Compare the traced graph and all operations with the layers, whose output for `laid_out` is `answer`."""
         recording = _Recording(self.module, graph=self.work.traced)
         try:
             trace_gap = gap(answer, recording.run(*laid_out))

@@ -1,4 +1,4 @@
-"""Trace the forward of a module in `eval()` as a torch.fx graph whose nodes are layers and the functions between."""
+"""Trace the forward of a module in `eval()` as a torch.fx graph whose nodes may be reordered."""
 
 import inspect
 import operator
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx import Node
 
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers import BinaryMultiheadAttention
@@ -40,10 +41,7 @@ def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
-    """Trace `forward` with `module` as `self`; parameters with defaults keep these.
-
-    Layers are nodes, and so are inner modules that cannot be traced. UntraceableError if `forward` cannot be traced.
-    """
+    """Trace `forward` with `module` as `self` and layers as nodes; UntraceableError if it cannot be traced."""
     opaque: set[nn.Module] = set()
     with one_at_a_time:
         while (graph := _attempt(module, forward, opaque)) is None:
@@ -174,3 +172,63 @@ def _are_same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
     return one is other or (len(one) == len(other) and all(map(is_, one, other)))
+
+
+_AUGMENTED = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+_VIEWS = (
+    "view", "view_as", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze",
+    "expand", "expand_as", "chunk", "split", "unbind", "narrow", "select", "getitem", "contiguous", "to", "float",
+    "detach", "swapaxes", "swapdims", "moveaxis", "unfold", "ravel", "broadcast_to", "type", "type_as", "t", "diagonal",
+    "tensor_split", "dropout", "getattr",
+)  # fmt: skip
+"""The functions, methods and attributes (as `x.mT`) whose output may share memory with their input."""
+
+_VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+"""The modules whose output may share memory with their input."""
+
+
+def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
+    """Insert a copy before every write into an input that is read before it; UntraceableError if it is read again."""
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    for node in list(graph.nodes):
+        if "out" in node.kwargs:
+            raise UntraceableError(f"{node} writes into what it is given as out=")
+        if not writes(node, modules):
+            continue
+        written = node.args[0]
+        owners = _owners(written, modules)
+        if any(o.target == "size" or (o.target is getattr and o.args[1] == "shape") for o in owners):  # numbers
+            continue
+        if owners[-1].op in ("placeholder", "get_attr"):
+            raise UntraceableError(f"{node} writes into {owners[-1]}, which is not its own")
+        readers = [user for owner in owners for user in owner.users if user is not node and user not in owners]
+        if any(order.get(reader, 0) > order[node] for reader in readers):
+            raise UntraceableError(f"{written} is written into by {node} and read again")
+        if readers:
+            with graph.inserting_before(node):
+                copy = graph.call_method("clone", (written,))
+            node.replace_input_with(written, copy)
+
+
+def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
+    """Return True if an operation writes into its first argument."""
+    if not node.args or not isinstance(node.args[0], Node):
+        return False
+    if node.op == "call_module":
+        return bool(getattr(modules[str(node.target)], "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_") and not str(node.target).endswith("__")
+    return node.target in _AUGMENTED or bool(node.kwargs.get("inplace", False)) or _name(node).endswith("_")
+
+
+def _owners(node: Any, modules: dict[str, nn.Module]) -> list[Node]:
+    """Return the node, and the nodes whose memory its value may share."""
+    is_view = (
+        _name(node) in _VIEWS if node.op != "call_module" else isinstance(modules[str(node.target)], _VIEW_MODULES)
+    )
+    has_owner = is_view and node.args and isinstance(node.args[0], Node)
+    return [node, *_owners(node.args[0], modules)] if has_owner else [node]
+
+
+def _name(node: Node) -> str:
+    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", ""))

@@ -1,4 +1,4 @@
-"""Convolve images with prepacked weights: functions of tensors that call the operators."""
+"""Multiply rows and images by prepacked weights: functions of tensors that call the operators."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,99 @@ from torch import Tensor
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.arguments import beyond, overflow_of
 from proxconnect.kernels.operators import OPERATORS
+
+
+def binary_linear(
+    input: Tensor,
+    panels: Tensor,
+    out_features: int,
+    scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    accumulator: Accumulator | None = None,
+    instruction_set: str | None = None,
+    threshold: Tensor | None = None,
+) -> Tensor:
+    """Multiply sign(input) by a weight of signs, exactly; then scale and shift the sums.
+
+    (…, in) → (…, out), float32 on the CPU. A row that contains NaN becomes NaN. Gradients do not flow through.
+
+    Args:
+        input: float32, on the CPU.
+        panels: the prepacked weight, from `panels()`.
+        out_features: the number of rows of the weight.
+        scale: float32, one entry for each output or one for all.
+        bias: float32, one entry for each output.
+        accumulator: the accumulator in which the sums overflow; None for sums that never do.
+        instruction_set: one of `instruction_sets()`, by default the best.
+        threshold: float32, one entry for each input or one for all, subtracted from the input.
+
+    Raises:
+        ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
+            device. RuntimeError: the kernels were not built.
+    """
+    rest = scale, bias, *overflow_of(accumulator), instruction_set
+    return OPERATORS["binary_linear"](beyond(input, threshold, 0), panels, out_features, *rest)
+
+
+def weight_only_linear(
+    input: Tensor,
+    panels: Tensor,
+    out_features: int,
+    scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    instruction_set: str | None = None,
+) -> Tensor:
+    """Multiply float inputs by a weight of signs, times a scale, plus a bias.
+
+    (…, in) → (…, out), float32 on the CPU: y[m, n] = scale[n] · Σ_k ±x[m, k] + bias[n]. The sum is exact up to
+    in · 2⁻²³ · Σ_k |x[m, k]|. Floats are added in an unspecified order. With AMX, x may first be rounded to multiples
+    of 2⁻²² times the power of two at or below max|x|. The choice may change with the shape and the machine. inf and
+    NaN propagate as in float additions. Gradients do not flow through.
+
+    Args, Raises: as in `binary_linear`.
+    """
+    return OPERATORS["weight_only_linear"](input, panels, out_features, scale, bias, instruction_set)
+
+
+def dynamic_int8_linear(
+    input: Tensor,
+    panels: Tensor,
+    out_features: int,
+    scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    instruction_set: str | None = None,
+) -> Tensor:
+    """Round each row of the input to 8 bits with its own step, and multiply it as `weight_only_linear` does.
+
+    Row m is rounded to s_m · q with q = round(x · (127 / max|x|)), whole numbers within ±127 (halves to even), and
+    s_m = max|x| / 127. Sums are exact: y[m, n] = scale[n] · s_m · Σ_k ±q + bias[n]. `in` is at most 2²⁴.
+
+    Up to the rounding of float32, the error is at most |scale[n]| · in · s_m / 2. Its root mean square is
+    |scale[n]| · s_m · √(in / 12) if the rounding errors are uniform and independent. A row of zeros gives the bias. A
+    row that contains inf or NaN becomes NaN. max|x| counts as at least 2⁻¹⁰⁰.
+
+    Args, Raises: as in `binary_linear`.
+    """
+    return OPERATORS["dynamic_int8_linear"](input, panels, out_features, scale, bias, instruction_set)
+
+
+def int8_linear(
+    input: Tensor,
+    panels: Tensor,
+    out_features: int,
+    scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    instruction_set: str | None = None,
+) -> Tensor:
+    """Round each row of the input to 8 bits as `dynamic_int8_linear` does, and multiply it by an 8-bit weight.
+
+    (…, in) → (…, out), float32 on the CPU: y[m, n] = s_m · Σ_k q[m, k] · weight[n, k] · scale[n] + bias[n]. Sums are
+    exact integers. They are multiplied by s_m, then by the scale, and the bias is added, in float32. A row of zeros
+    gives the bias. A row that contains inf or NaN becomes NaN. `in` is at most 2¹⁷. Gradients do not flow through.
+
+    Args, Raises: as in `binary_linear`, but `panels` are from `int8_panels()`.
+    """
+    return OPERATORS["int8_linear"](input, panels, out_features, scale, bias, instruction_set)
 
 
 def binary_conv2d(

@@ -1,4 +1,4 @@
-"""Fused operations of convolutions of float images, with 8-bit weights or with float weights in fixed point."""
+"""Fused operations of layers that are not binary: 8-bit layers, float convolutions and batch norms of images."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -9,18 +9,91 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from proxconnect.deploy.fusion.batch_norms import pool_behind
 from proxconnect.deploy.fusion.binary_products import ORDER
-from proxconnect.deploy.fusion.int8_linear import NAME
 from proxconnect.deploy.fusion.layout import with_channels_last
-from proxconnect.deploy.fusion.operation import Match, Operation, has_kernels
-from proxconnect.deploy.fusion.rewriting import Rewriting
-from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
-from proxconnect.deploy.packed.layers.int8 import Int8Conv2d
-from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, FusedInt8Conv2d
+from proxconnect.deploy.fusion.operation import Match, Operation, Rewriting, has_kernels
+from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, step_of
+from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Linear
+from proxconnect.kernels.epilogue import Add, Step
+from proxconnect.kernels.finish import Finish, FinishMaxPool2d
+from proxconnect.kernels.fused_conv import FusedFloatConv2d, FusedInt8Conv2d
+from proxconnect.kernels.fused_linear import FusedInt8Linear
 from proxconnect.kernels.geometry import can_take_means
 from proxconnect.kernels.library import has_float_conv
 from proxconnect.kernels.prepacked import can_be_fixed
+
+NAME = "layers of 8 bits"
+"""The name under which reports count 8-bit linear layers and convolutions."""
+
+
+class Int8Rows(Operation):
+    """An 8-bit linear layer and its epilogue steps."""
+
+    name = NAME
+    sums_integers = True
+
+    def __init__(self, layer: Int8Linear, steps: Sequence[EpilogueStep], then: tuple[Step, ...]) -> None:
+        assert layer.prepacked is not None
+        weight = layer.prepacked, layer.in_features, layer.out_features
+        kernel = FusedInt8Linear(*weight, layer.kernel_scale(), layer.kernel_bias(), then)
+        super().__init__(kernel, steps, are_images=False)
+        self.layer = layer
+
+    @classmethod
+    def match(cls, work: Rewriting, node: Node) -> Match | None:
+        """Match an 8-bit linear layer and the steps after it."""
+        layer = work.module_of(node)
+        if not isinstance(layer, Int8Linear) or not has_kernels(layer):
+            return None
+        steps, then = for_kernels(work.chain(node, layer.out_features, are_images=False), layer.out_features)
+        return Match(cls(layer, steps, then), [node, *(step.node for step in steps)], node.args, [layer])
+
+
+class ImageNorm(Operation):
+    """A batch norm of float images (the first epilogue step), the steps after it, and an optional max pool."""
+
+    name = "norms of floats"
+
+    def __init__(
+        self, channels: int, steps: Sequence[EpilogueStep], then: tuple[Step, ...], pool: nn.MaxPool2d | None, *,
+        in_place: bool,
+    ) -> None:  # fmt: skip
+        finish = Finish(then, channels, in_place=in_place) if pool is None else FinishMaxPool2d(then, channels, pool)
+        super().__init__(finish, steps, are_images=True)
+        self.pool = pool
+
+    @classmethod
+    def match(cls, work: Rewriting, node: Node) -> Match | None:
+        """Match a batch norm of a graph in channels_last, with the steps and the max pool after it."""
+        norm = work.module_of(node) if work.has_images else None
+        value = node.args[0] if node.args else None
+        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(value, Node):
+            return None
+        first = step_of(node, value, work.modules)
+        chain = [] if first is None else [first, *work.chain(node, norm.num_features, are_images=True)]
+        steps, then = for_kernels(chain, norm.num_features)
+        if not steps:
+            return None
+        nodes = [step.node for step in steps]
+        pool = pool_behind(work, nodes[-1], then)
+        is_fresh = isinstance(work.module_of(value), nn.Conv2d) and len(value.users) == 1
+        operation = cls(norm.num_features, steps, then, pool, in_place=is_fresh)
+        return Match(operation, nodes if pool is None else [*nodes, *nodes[-1].users], (value,))
+
+    def seen(self, input: Tensor) -> Tensor | None:
+        """Return the input if it is float32, (N, C, H, W) and channels_last, or None."""
+        is_image = input.dtype is torch.float32 and input.dim() == 4
+        return input if is_image and input.is_contiguous(memory_format=torch.channels_last) else None
+
+
+def pool_behind(work: Rewriting, last: Node, then: Sequence[Step]) -> nn.MaxPool2d | None:
+    """Return the max pool that is the only user of `last`, if kernels can run it after the steps `then`; else None."""
+    readers = list(last.users)
+    pool: Any = work.module_of(readers[0]) if len(readers) == 1 else None
+    if type(pool) is not nn.MaxPool2d or any(isinstance(step, Add) for step in then):
+        return None
+    return pool if not pool.return_indices and pool.dilation in (1, (1, 1)) else None
+
 
 _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.reshape)
 
@@ -42,10 +115,7 @@ class ImageConv(Operation):
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return `stride`, and a function that makes the kernel from the steps, the average pool and the max pool.
-
-        None if no kernel supports the layer that `node` calls.
-        """
+        """Return `stride` and a function from steps and pools to the kernel; None if none supports the layer."""
         raise NotImplementedError
 
     @classmethod
