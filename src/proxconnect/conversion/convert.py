@@ -50,8 +50,9 @@ def binarize(
         keep: the layers that stay float: "edges" for the layers that see the raw input or make an output, glob patterns
             on layer names (also with "edges" among them), a callable (name, module) → bool, or None.
         example: an input of the model: a tensor, a tuple of positional arguments or a mapping of keyword arguments. A
-            run on it finds the edges and the layers whose forward is bypassed. Without it the edges are the first and
-            the last registered layer, and those that `get_classifier()` or `get_output_embeddings()` return.
+            run on it finds the edges, and the layers whose forward is bypassed: their inputs stay float. Without it the
+            edges are the first and the last registered layer, and those that `get_classifier()` or
+            `get_output_embeddings()` return.
         padding_value: the value that convolutions of binary inputs with `padding_mode="zeros"` pad with: 0, 1 or -1.
         include: subclasses of those layers to convert although they override `forward`, which is then lost.
 

@@ -75,7 +75,7 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
         return ("weight",)
 
     def reset_parameters(self) -> None:
-        """Initialise `latent` and `bias` as the float layer does, then a learned scale from `latent`."""
+        """Initialise `latent` and `bias` like the float layer, and reset a learned scale to the mean |latent|."""
         with overridden(self, "full_precision"):  # `weight` is the latent itself here
             super().reset_parameters()  # type: ignore[misc]  # every torch layer here has it
         if "weight_quantizer" in self._modules:  # not yet in torch's __init__
