@@ -1,6 +1,6 @@
 """Binary forms of float layers, and conversion in place."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -30,6 +30,13 @@ class BinaryForm(nn.Module):
 
 class ConvertedLayer(BinaryForm, BinaryLayer):
     """A binary layer that stands for a float layer."""
+
+    def __init__(
+        self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
+        scale: Scale = "channel", accumulator: Accumulator | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(*args, **kwargs)
+        self._quantise_by(weights, activations, scale, accumulator)
 
     @classmethod
     def convert(
