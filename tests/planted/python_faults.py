@@ -151,7 +151,7 @@ TRAINING: tuple[Fault, ...] = (
     fault(
         "edge-beside-a-layer", "a layer that sees the raw input beside another layer's answer counts as an edge",
         "conversion/test_edges.py",
-        (f"{SRC}/conversion/edges.py", "if call.upstream == RAW", "if call.upstream & RAW"),
+        (f"{SRC}/conversion/flow.py", "if call.upstream == RAW", "if call.upstream & RAW"),
     ),
 )  # fmt: skip
 

@@ -8,8 +8,7 @@ from torch import nn
 from proxconnect._support.arguments import require_module
 from proxconnect._support.text import some
 from proxconnect.conversion.bypass import projections_out, takers
-from proxconnect.conversion.edges import registered_edges, traced_edges
-from proxconnect.conversion.eligibility import FORMS, WeightLayer, binary_form, survey
+from proxconnect.conversion.eligibility import FORMS, WeightLayer, binary_form, registered_edges, survey
 from proxconnect.conversion.flow import trace
 from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept, resolve_choice
 from proxconnect.conversion.table import Plan, Row
@@ -157,7 +156,7 @@ def _decide(
         )
     watched = [layer for layer in layers if layer.form is not None]  # an edge may stay float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
-    reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else traced_edges(flow))
+    reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else flow.edges())
     bypassed, one_sign = (set(), set()) if flow is None else (flow.bypassed(), flow.of_one_sign())
     float_inputs = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
     attention_of = projections_out(model)
