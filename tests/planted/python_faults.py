@@ -16,7 +16,7 @@ PAIRS: tuple[Fault, ...] = (
     fault(
         "sharpness-zero", "μ = 0 belongs to the domain of every pair that starts at 0",
         "pairs/test_prox.py optim/test_sharpening.py pairs/test_conformance.py quantizer/test_quantizer.py",
-        (f"{SRC}/pairs/sharpness.py", "mu > 0 and mu >= self.lowest", "mu >= self.lowest"),
+        (f"{SRC}/pairs/part.py", "mu > 0 and mu >= self.lowest", "mu >= self.lowest"),
     ),
 )  # fmt: skip
 
@@ -141,7 +141,7 @@ TRAINING: tuple[Fault, ...] = (
     ),
     fault(
         "closure-of-a-hard-step", "a step with a closure trains hard weights", "layers/test_step_guard.py",
-        (f"{SRC}/layers/guard.py", "(has_closure or latent.grad is not None)", "latent.grad is not None"),
+        (f"{SRC}/layers/base.py", "(has_closure or latent.grad is not None)", "latent.grad is not None"),
     ),
     fault(
         "soft-weights-in-a-hard-state-dict", "hard_state_dict takes the soft weights in train()",
