@@ -39,7 +39,6 @@ class WeightLayer:
     """All qualified names that it is registered under."""
     module: nn.Module
     form: Form | None
-    """Its binary form, if there is one."""
     obstacle: str
     """The reason why it cannot become binary, or an empty string."""
 
@@ -81,11 +80,7 @@ def binary_form(cls: type[nn.Module]) -> Form | None:
 
 
 def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, str]:
-    """Find the edges by order of registration; return the reason by layer name.
-
-    The edges are the first layer that has a binary form, unless an embedding is registered before it, the last such
-    layer, and the heads that timm's `get_classifier` or Hugging Face's `get_output_embeddings` return.
-    """
+    """Return the reasons of the edge layers by name: first (unless behind an embedding), last and named heads."""
     known = [layer for layer in layers if layer.form is not None]
     if not known:
         return {}

@@ -38,16 +38,14 @@ class Call:
     forward: bool
     """True if the layer's own forward made the call."""
     one_sign: bool = False
-    """True if the input has one sign only."""
 
 
 @dataclass
 class Flow:
-    """The calls of one run, and the sources of its outputs."""
+    """The calls of one run, and the taint of each output tensor."""
 
     calls: list[Call] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
-    """The taint of each output tensor."""
 
     def edges(self) -> dict[str, str]:
         """Return the reasons of the edge layers by name.
