@@ -12,8 +12,8 @@ from proxconnect.cli.parser import Parser, accumulator, pair_name
 from proxconnect.conversion import binarize
 from proxconnect.deploy.checkpoints import Checkpoint, CheckpointError, Matched, fill, match
 from proxconnect.layers import BinaryLayer
+from proxconnect.layers.converted import add_thresholds
 from proxconnect.layers.parameter import SUFFIX
-from proxconnect.layers.thresholds import add_thresholds
 from proxconnect.quantizer.quantizer import Scale
 
 _ANY_PAIR = "bc"
