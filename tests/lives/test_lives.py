@@ -10,7 +10,7 @@ from torch import nn
 
 from lives.small_networks import Way
 from lives.storing import Shipping
-from proxconnect.layers import guard
+from proxconnect.layers import base
 from proxconnect.quantizer import Quantizer
 
 FEW = settings(max_examples=12, stateful_step_count=20, deadline=None, derandomize=True, database=None,
@@ -36,7 +36,7 @@ def copied(life: Shipping) -> None:
 
 
 FAULTS: dict[str, tuple[Any, str, Callable[..., Any], Callable[[Shipping], None]]] = {
-    "no guard of hard weights": (guard, "watch", lambda layer: None, stepped),
+    "no guard of hard weights": (base, "watch", lambda layer: None, stepped),
     "copies that stay in a context": (Quantizer, "__setstate__", nn.Module.__setstate__, copied),
 }
 

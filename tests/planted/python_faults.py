@@ -16,14 +16,14 @@ PAIRS: tuple[Fault, ...] = (
     fault(
         "sharpness-zero", "μ = 0 belongs to the domain of every pair that starts at 0",
         "pairs/test_prox.py optim/test_sharpening.py pairs/test_conformance.py quantizer/test_quantizer.py",
-        (f"{SRC}/pairs/sharpness.py", "mu > 0 and mu >= self.lowest", "mu >= self.lowest"),
+        (f"{SRC}/pairs/part.py", "mu > 0 and mu >= self.lowest", "mu >= self.lowest"),
     ),
 )  # fmt: skip
 
 SCALES: tuple[Fault, ...] = (
     fault(
         "least-squares", "α divides by the energy of the latents instead of that of F", "quantizer/test_quantizer.py",
-        (f"{SRC}/quantizer/scales.py", "latent * quantised, quantised.square()", "latent * quantised, latent.square()"),
+        (f"{SRC}/quantizer/quantizer.py", "quantised, quantised.square()", "quantised, latent.square()"),
     ),
     fault(
         "groups-of-a-transposed-convolution", "the scales of a grouped transposed convolution mix its groups",
@@ -142,7 +142,7 @@ TRAINING: tuple[Fault, ...] = (
     ),
     fault(
         "closure-of-a-hard-step", "a step with a closure trains hard weights", "layers/test_step_guard.py",
-        (f"{SRC}/layers/guard.py", "(has_closure or latent.grad is not None)", "latent.grad is not None"),
+        (f"{SRC}/layers/base.py", "(has_closure or latent.grad is not None)", "latent.grad is not None"),
     ),
     fault(
         "soft-weights-in-a-hard-state-dict", "hard_state_dict takes the soft weights in train()",
@@ -152,7 +152,7 @@ TRAINING: tuple[Fault, ...] = (
     fault(
         "edge-beside-a-layer", "a layer that sees the raw input beside another layer's answer counts as an edge",
         "conversion/test_edges.py",
-        (f"{SRC}/conversion/edges.py", "if call.upstream == RAW", "if call.upstream & RAW"),
+        (f"{SRC}/conversion/flow.py", "if call.upstream == RAW", "if call.upstream & RAW"),
     ),
 )  # fmt: skip
 

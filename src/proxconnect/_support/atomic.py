@@ -11,11 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield an empty temporary file in the directory of `path`, and rename it to `path` when the body succeeds.
+    """Yield an empty temporary file beside `path`, and rename it to `path` when the body succeeds.
 
-    The temporary file has the suffix of `path`. It is flushed to the disk before the renaming, and gets the permissions
-    of the file that it replaces, or those of the umask. On any exception it is deleted and `path` stays as it was. Of
-    two writers the last to end wins. A symbolic link is followed. An OSError of the disk names `path`.
+    It has the suffix of `path`, and the permissions of the file that it replaces. Of two writers the last to end wins.
     """
     with _aside(path) as aside:
         yield aside.temporary
@@ -26,11 +24,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def replacing_together(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
-    """Replace two files of one directory as `replacing` does, both or none; `first` describes `second`.
-
-    A power cut between the renamings may leave `second`, old or new, without `first`, but never a `first` that
-    describes another file.
-    """
+    """Replace two files of one directory, both or none; after a power cut, `first` never describes another `second`."""
     with _aside(first) as head, _aside(second) as tail:
         yield head.temporary, tail.temporary
         head.flush()

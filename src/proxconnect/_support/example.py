@@ -11,11 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 
 def run(model: nn.Module, example: Any) -> Any:
-    """Run `model` on `example` in evaluation mode without gradients, and return the output.
-
-    `example` is a tensor, a tuple of positional arguments, a mapping of keyword arguments, or another object that the
-    model takes as its only argument. Training flags, buffers and the random state are restored, also on an exception.
-    """
+    """Run `model` on `example` in evaluation mode without gradients and return the output; nothing in it changes."""
     with torch.inference_mode(False), torch.no_grad(), _evaluating(model):
         args, kwargs = arguments(model, example)
         try:

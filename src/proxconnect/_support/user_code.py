@@ -65,10 +65,7 @@ def load(path: str) -> Any:
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Turn any exception of the user's code, also SystemExit, into a LoadError with the type, the message and the line.
-
-    Ctrl-C, SIGTERM and errors without a frame in the user's code pass.
-    """
+    """Turn any exception with a frame in the user's code, except Ctrl-C and SIGTERM, into a LoadError."""
     try:
         yield
     except (KeyboardInterrupt, TerminatedError, LoadError):

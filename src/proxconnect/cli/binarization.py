@@ -14,8 +14,8 @@ from proxconnect.deploy.checkpoints import Checkpoint, CheckpointError, Matched,
 from proxconnect.deploy.fusion import Floats
 from proxconnect.deploy.packed import Inputs, Remainder, Vectors
 from proxconnect.layers import BinaryLayer
+from proxconnect.layers.converted import add_thresholds
 from proxconnect.layers.parameter import SUFFIX
-from proxconnect.layers.thresholds import add_thresholds
 from proxconnect.quantizer.quantizer import Scale
 
 _ANY_PAIR = "bc"

@@ -8,8 +8,7 @@ from torch import nn
 from proxconnect._support.arguments import require_module
 from proxconnect._support.text import some
 from proxconnect.conversion.bypass import projections_out, takers
-from proxconnect.conversion.edges import registered_edges, traced_edges
-from proxconnect.conversion.eligibility import FORMS, WeightLayer, binary_form, survey
+from proxconnect.conversion.eligibility import FORMS, WeightLayer, binary_form, registered_edges, survey
 from proxconnect.conversion.flow import trace
 from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept, resolve_choice
 from proxconnect.conversion.table import Plan, Row
@@ -50,8 +49,9 @@ def binarize(
         keep: the layers that stay float: "edges" for the layers that see the raw input or make an output, glob patterns
             on layer names (also with "edges" among them), a callable (name, module) → bool, or None.
         example: an input of the model: a tensor, a tuple of positional arguments or a mapping of keyword arguments. A
-            run on it finds the edges and the layers whose forward is bypassed. Without it the edges are the first and
-            the last registered layer, and those that `get_classifier()` or `get_output_embeddings()` return.
+            run on it finds the edges, and the layers whose forward is bypassed: their inputs stay float. Without it the
+            edges are the first and the last registered layer, and those that `get_classifier()` or
+            `get_output_embeddings()` return.
         padding_value: the value that convolutions of binary inputs with `padding_mode="zeros"` pad with: 0, 1 or -1.
         include: subclasses of those layers to convert although they override `forward`, which is then lost.
 
@@ -156,7 +156,7 @@ def _decide(
         )
     watched = [layer for layer in layers if layer.form is not None]  # an edge may stay float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
-    reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else traced_edges(flow))
+    reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else flow.edges())
     bypassed, one_sign = (set(), set()) if flow is None else (flow.bypassed(), flow.of_one_sign())
     float_inputs = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
     attention_of = projections_out(model)

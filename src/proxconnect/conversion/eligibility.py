@@ -10,18 +10,8 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from proxconnect._support.text import some
-from proxconnect.layers import (
-    BinaryConv1d,
-    BinaryConv2d,
-    BinaryConv3d,
-    BinaryConvTranspose1d,
-    BinaryConvTranspose2d,
-    BinaryConvTranspose3d,
-    BinaryLayer,
-    BinaryLinear,
-    BinaryMultiheadAttention,
-    BinaryTransposedLinear,
-)
+from proxconnect.layers import BinaryLayer, BinaryLinear, BinaryMultiheadAttention, BinaryTransposedLinear
+from proxconnect.layers.conv import BinaryConv, BinaryConvTranspose
 from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
@@ -29,12 +19,8 @@ Form = type[ConvertedLayer] | type[BinaryMultiheadAttention]
 
 FORMS: tuple[Form, ...] = (
     BinaryLinear,
-    BinaryConv1d,
-    BinaryConv2d,
-    BinaryConv3d,
-    BinaryConvTranspose1d,
-    BinaryConvTranspose2d,
-    BinaryConvTranspose3d,
+    *BinaryConv.__subclasses__(),
+    *BinaryConvTranspose.__subclasses__(),
     BinaryMultiheadAttention,
     BinaryTransposedLinear,
 )
@@ -53,7 +39,6 @@ class WeightLayer:
     """All qualified names that it is registered under."""
     module: nn.Module
     form: Form | None
-    """Its binary form, if there is one."""
     obstacle: str
     """The reason why it cannot become binary, or an empty string."""
 
@@ -70,11 +55,7 @@ class WeightLayer:
 
 
 def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[WeightLayer]:
-    """List the modules of `model` that own a weight of two dimensions or more, except norms, in order of registration.
-
-    Subclasses of the classes of `include` are eligible even if they override `forward`. ValueError for a binary model,
-    lazy modules and integer weights.
-    """
+    """List the modules that own a weight of two dimensions or more, except norms; ValueError for an unready model."""
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
@@ -96,6 +77,26 @@ def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[
 def binary_form(cls: type[nn.Module]) -> Form | None:
     """Return the binary form of the float class `cls`, if there is one."""
     return next((form for form in FORMS if form.float_class(cls) is not None), None)
+
+
+def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, str]:
+    """Return the reasons of the edge layers by name: first (unless behind an embedding), last and named heads."""
+    known = [layer for layer in layers if layer.form is not None]
+    if not known:
+        return {}
+    edges = {known[-1].name: "edge: the last layer registered"}
+    for getter in ("get_classifier", "get_output_embeddings"):
+        try:
+            named = getattr(model, getter)()
+        except (TypeError, AttributeError, NotImplementedError):  # takes arguments, or only subclasses have it
+            continue
+        heads = named if isinstance(named, tuple | list) else (named,)
+        modules = {module for head in heads if isinstance(head, nn.Module) for module in head.modules()}
+        edges.update({layer.name: f"edge: {getter}() names it" for layer in known if layer.module in modules})
+    before = layers[: layers.index(known[0])]
+    if not any(isinstance(layer.module, nn.Embedding | nn.EmbeddingBag) for layer in before):
+        edges[known[0].name] = "edge: the first layer registered"
+    return edges
 
 
 def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:

@@ -38,21 +38,28 @@ class Call:
     forward: bool
     """True if the layer's own forward made the call."""
     one_sign: bool = False
-    """True if the input has one sign only."""
 
 
 @dataclass
 class Flow:
-    """The calls of one run, and the sources of its outputs."""
+    """The calls of one run, and the taint of each output tensor."""
 
     calls: list[Call] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
-    """The taint of each output tensor."""
 
-    def ancestors(self, taint: int) -> list[tuple[int, Call]]:
-        """List the calls in `taint`, each with its bit."""
-        bits = ((1 << index, call) for index, call in enumerate(self.calls, _FIRST_CALL_BIT))
-        return [(bit, call) for bit, call in bits if taint & bit]
+    def edges(self) -> dict[str, str]:
+        """Return the reasons of the edge layers by name.
+
+        A layer sees the raw input if one of its calls has the input upstream, but no watched layer and no embedding of
+        the input. It makes an output if the output depends on it, and on no watched layer that has it upstream.
+        """
+        edges = {call.layer.name: "edge: sees the raw input" for call in self.calls if call.upstream == RAW}
+        for taint in set(self.outputs):
+            bits = ((1 << index, call) for index, call in enumerate(self.calls, _FIRST_CALL_BIT))
+            ancestors = [(bit, call) for bit, call in bits if taint & bit]
+            upstream = reduce(or_, (call.upstream for _, call in ancestors), 0)
+            edges.update({call.layer.name: "edge: makes an output" for bit, call in ancestors if not upstream & bit})
+        return edges
 
     def bypassed(self) -> set[nn.Module]:
         """Return the layers whose weight was used while their own forward never ran."""

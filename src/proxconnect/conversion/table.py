@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def binary(self) -> tuple[str, ...]:
-        """The names of the layers that become binary."""
+        """The qualified names of the layers with binary weights, in order of registration."""
         return tuple(row.name for row in self.rows if row.weights is not None)
 
     @property

@@ -11,11 +11,11 @@ from proxconnect.layers.conv import (
     BinaryConvTranspose2d,
     BinaryConvTranspose3d,
 )
+from proxconnect.layers.converted import add_thresholds
 from proxconnect.layers.linear import BinaryLinear, BinaryTransposedLinear
 from proxconnect.layers.modes import full_precision, hard, soft
 from proxconnect.layers.parameter import BinaryParameter, binarize_parameter
 from proxconnect.layers.react import RPReLU, Shift
-from proxconnect.layers.thresholds import add_thresholds
 
 __all__ = [
     "Accumulator",

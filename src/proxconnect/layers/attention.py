@@ -23,7 +23,11 @@ class BinaryProjection(BinaryParameter, ProjectionProduct):
     """An in-projection weight of attention, (out, in), whose rows may be split among several inputs."""
 
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """Project each of the n inputs, (…, in) to (…, out/n), with its share of the owner's bias."""
+        """Project n inputs, each with its block of rows of the weight: (…, in) → (…, out/n).
+
+        Inputs are quantized first if the layer has binary inputs. `bias` (out,) belongs to the attention module and is
+        split in the same way.
+        """
         return self.project(tuple(map(self.quantize_input, inputs)), *self.weight_factors(), bias)
 
 

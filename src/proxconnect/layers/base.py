@@ -6,9 +6,10 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.layers import guard
 from proxconnect.layers.products import Product
 from proxconnect.layers.react import Shift
 from proxconnect.pairs import AnyPair
@@ -154,7 +155,7 @@ class BinaryLayer(Product):
         super().train(mode)
         if mode:
             return self
-        guard.watch(self)
+        watch(self)
         for part, quantizer in self.quantizers.items():
             if quantizer.is_soft_and_unmoved():
                 warnings.warn(
@@ -170,7 +171,7 @@ class BinaryLayer(Product):
         super().__setstate__(state)
         LIVING.add(self)
         if not self.training:
-            guard.watch(self)
+            watch(self)
 
     def extra_repr(self) -> str:
         """Describe the float layer, and how `weight` comes from `latent`."""
@@ -193,6 +194,43 @@ class BinaryLayer(Product):
 
 LIVING: WeakSet[BinaryLayer] = WeakSet()
 """All binary layers that are alive. They know their latents; marks on parameters would be lost in copies and shards."""
+
+
+_watched: WeakSet[BinaryLayer] = WeakSet()
+_hooks: list[Any] = []
+
+
+def watch(layer: BinaryLayer) -> None:
+    """Refuse optimizer steps on the latents of `layer` for as long as it multiplies by hard weights.
+
+    A gradient through hard weights flows with the pair's B, so a step would train the pair (sign, B) instead.
+    """
+    if not _hooks:
+        _hooks.append(register_optimizer_step_pre_hook(_refuse_hard_step))
+    _watched.add(layer)
+
+
+def _refuse_hard_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    hard = []
+    for layer in list(_watched):
+        quantizers = layer.quantizers.values()
+        if any(quantizer.is_hard for quantizer in quantizers):
+            hard.append(layer)
+        elif layer.training and all(quantizer.override is None for quantizer in quantizers):
+            _watched.discard(layer)  # neither in eval() nor inside hard()
+    if not hard:
+        return
+    stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    has_closure = any(callable(argument) for argument in (*args, *kwargs.values()))
+    for layer in hard:
+        latent = layer.latent
+        if id(latent) in stepped and latent.requires_grad and (has_closure or latent.grad is not None):
+            raise RuntimeError(
+                f"optimizer.step() would train the latents of a {type(layer).__name__} that is in eval() or under "
+                f"hard(): its forward pass is sign there, so that would train the pair (sign, B) and not "
+                f"{layer.quantizers['weights'].pair.name!r}. Call model.train() and compute the gradient again; to "
+                "freeze batch norm, call eval() on the batch norms alone"
+            )
 
 
 def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:

@@ -4,11 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.products import ConvProduct, TransposedConvProduct
-from proxconnect.pairs import AnyPair
-from proxconnect.quantizer.quantizer import Scale
 
 
 class BinaryConv(ConvertedLayer, ConvProduct):
@@ -28,12 +25,8 @@ class BinaryConv(ConvertedLayer, ConvProduct):
 
     padding_mode: Any
 
-    def __init__(
-        self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
-        scale: Scale = "channel", accumulator: Accumulator | None = None, padding_value: int = 0, **kwargs: Any,
-    ) -> None:  # fmt: skip
+    def __init__(self, *args: Any, padding_value: int = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._quantise_by(weights, activations, scale, accumulator)
         self.set_padding_value(padding_value)
 
     def set_padding_value(self, value: int) -> None:
@@ -79,13 +72,6 @@ class BinaryConvTranspose(ConvertedLayer, TransposedConvProduct):
             device, dtype: as in torch's layer.
         weights, activations, scale, accumulator: as in `BinaryLinear`, and so are the errors.
     """
-
-    def __init__(
-        self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
-        scale: Scale = "channel", accumulator: Accumulator | None = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(*args, **kwargs)
-        self._quantise_by(weights, activations, scale, accumulator)
 
 
 class BinaryConvTranspose1d(BinaryConvTranspose, nn.ConvTranspose1d):

@@ -1,12 +1,14 @@
 """Binary forms of float layers, and conversion in place."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from proxconnect._support.arguments import require_module
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.base import BinaryLayer, require_binary_input
+from proxconnect.layers.react import Shift
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.quantizer import Quantizer, Scale, overridden
 
@@ -30,6 +32,13 @@ class BinaryForm(nn.Module):
 
 class ConvertedLayer(BinaryForm, BinaryLayer):
     """A binary layer that stands for a float layer."""
+
+    def __init__(
+        self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
+        scale: Scale = "channel", accumulator: Accumulator | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(*args, **kwargs)
+        self._quantise_by(weights, activations, scale, accumulator)
 
     @classmethod
     def convert(
@@ -75,8 +84,38 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
         return ("weight",)
 
     def reset_parameters(self) -> None:
-        """Initialise `latent` and `bias` as the float layer does, then a learned scale from `latent`."""
+        """Initialise `latent` and `bias` like the float layer, and reset a learned scale to the mean |latent|."""
         with overridden(self, "full_precision"):  # `weight` is the latent itself here
             super().reset_parameters()  # type: ignore[misc]  # every torch layer here has it
         if "weight_quantizer" in self._modules:  # not yet in torch's __init__
             self.weight_quantizer.start_scale(self.by_channel(self.latent))
+
+
+def add_thresholds(model: nn.Module) -> nn.Module:
+    """Give every layer with binary inputs a learned threshold per input channel, in place, and return the model.
+
+    Such a layer adds its `input_shift`, which starts at 0, before it takes signs: the threshold is -shift. A layer that
+    has a shift keeps it. In-projections of `BinaryMultiheadAttention` get none.
+
+    Call it after `binarize` and before you make the optimizer. Packed layers keep their shifts, so `load` takes the
+    same float model as before.
+
+    Raises:
+        ValueError: no layer has binary inputs.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> pc.add_thresholds(pc.binarize(model, "bnn++", "poly"))[1].input_shift
+        Shift(8, dim=-1)
+    """
+    require_module(model, "add_thresholds(model)")
+    layers = [m for m in model.modules() if isinstance(m, ConvertedLayer) and m.has_binary_input]
+    if not layers:
+        is_binary = any(isinstance(m, BinaryLayer) for m in model.modules())
+        state = "no layer has binary inputs" if is_binary else "the model has no binary layer"
+        raise ValueError(f'{state}: call binarize(model, weights, activations="poly") first')
+    for layer in layers:
+        if layer.input_shift is None:
+            channels = layer.input_channels(tuple(layer.latent.shape))
+            layer.input_shift = Shift(channels, layer.output_axis, layer.latent.device, layer.latent.dtype)
+    return model

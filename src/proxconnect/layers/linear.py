@@ -41,8 +41,10 @@ class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):
         weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
         accumulator: Accumulator | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(in_features, out_features, bias, device, dtype)
-        self._quantise_by(weights, activations, scale, accumulator)
+        super().__init__(
+            in_features, out_features, bias, device, dtype,
+            weights=weights, activations=activations, scale=scale, accumulator=accumulator,
+        )  # fmt: skip
 
 
 class BinaryTransposedLinear(ConvertedLayer, TransposedLinearProduct):

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from proxconnect._support.arguments import require_module
-from proxconnect.layers import guard
-from proxconnect.layers.base import BinaryLayer
+from proxconnect.layers.base import BinaryLayer, watch
 from proxconnect.quantizer.quantizer import overridden
 
 
@@ -28,7 +27,7 @@ def hard(model: nn.Module) -> Iterator[nn.Module]:
     require_module(model, "hard(model)")
     for module in model.modules():
         if isinstance(module, BinaryLayer):
-            guard.watch(module)
+            watch(module)
     with overridden(model, "hard"):
         yield model
 

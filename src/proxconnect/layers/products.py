@@ -68,12 +68,8 @@ class Product(nn.Module):
     def accumulate(
         self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any
     ) -> Tensor:
-        """Multiply by an unscaled weight, pass the sums through the accumulator, then apply α by channel and the bias.
-
-        The computation is in float32 or wider, since bfloat16 holds integers only to 256. The result has the dtype of
-        `input`.
-        """
-        wide = torch.promote_types(input.dtype, torch.float32)
+        """Multiply by an unscaled weight, pass sums through the accumulator, then apply α by channel and the bias."""
+        wide = torch.promote_types(input.dtype, torch.float32)  # bfloat16 holds integers only to 256
         device = input.device.type
         with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             result = self.multiply(input.to(wide), weight.to(wide), None, *args)

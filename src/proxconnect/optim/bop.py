@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import compress
 from typing import Any
 
 import torch
@@ -134,12 +135,7 @@ def _is_of_latents(group: dict[str, Any]) -> bool:
 
 def _part(group: dict[str, Any], chosen: list[bool]) -> dict[str, Any]:
     """Return the group with the chosen parameters, and their names if it has names."""
-    parts = {
-        key: [entry for entry, is_chosen in zip(group[key], chosen, strict=True) if is_chosen]
-        for key in ("params", "param_names")
-        if key in group
-    }
-    return group | parts
+    return group | {key: list(compress(group[key], chosen)) for key in ("params", "param_names") if key in group}
 
 
 def _require_sense(latents: dict[Tensor, BinaryLayer], gamma: float, threshold: float) -> None:

@@ -60,13 +60,10 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
 
 
 def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
-    """Return True if a call of `optimizer.step` with these keywords moves parameters; hooks must ignore the others.
-
-    A fused optimizer skips a step if GradScaler set `found_inf`. torch.distributed.checkpoint makes an empty state by a
-    step with learning rate 0.
-    """
-    if getattr(optimizer, "found_inf", None):
+    """Return True if a call of `optimizer.step` with these keywords moves parameters; hooks must ignore the others."""
+    if getattr(optimizer, "found_inf", None):  # GradScaler set it, and a fused optimizer skips the step
         return False
+    # torch.distributed.checkpoint makes an empty state by a step with learning rate 0
     return kwargs != {"closure": None} or any(float(group["lr"]) != 0 for group in optimizer.param_groups)
 
 

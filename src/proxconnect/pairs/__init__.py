@@ -3,8 +3,8 @@
 from proxconnect.pairs import prox, transform
 from proxconnect.pairs.catalogue import PAIRS, SURROGATES, resolve
 from proxconnect.pairs.pair import AnyPair, ForwardBackward, Heuristic, Pair
+from proxconnect.pairs.part import Sharpness
 from proxconnect.pairs.prox import Prox
-from proxconnect.pairs.sharpness import Sharpness
 from proxconnect.pairs.transform import Transform
 
 __all__ = [

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from proxconnect.pairs import prox as proxes
 from proxconnect.pairs import transform as transforms
-from proxconnect.pairs.part import common_sharpness
+from proxconnect.pairs.part import Sharpness, common_sharpness
 from proxconnect.pairs.prox import Prox
-from proxconnect.pairs.sharpness import Sharpness
 from proxconnect.pairs.transform import Slope, Transform
 
 Map = Callable[[Tensor, float | Tensor], Tensor]

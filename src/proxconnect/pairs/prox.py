@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proxconnect.pairs.part import Part
-from proxconnect.pairs.sharpness import Sharpness
+from proxconnect.pairs.part import Part, Sharpness
 
 
 class Prox(Part):

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proxconnect.pairs.part import widened
-from proxconnect.pairs.sharpness import Sharpness
+from proxconnect.pairs.part import Sharpness, widened
 from proxconnect.pairs.transform import Transform, hardtanh, polynomial
 
 _FAR = 1e18

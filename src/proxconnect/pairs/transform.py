@@ -11,8 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from proxconnect.pairs.part import Part
-from proxconnect.pairs.sharpness import Sharpness
+from proxconnect.pairs.part import Part, Sharpness
 
 Slope = Literal["one", "indicator", "any"]
 """The values of a backward factor: 1 everywhere, 0 and 1, or any. Training must save nothing, a mask or the latent."""

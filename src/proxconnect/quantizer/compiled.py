@@ -89,15 +89,14 @@ def _curve_of(part: object, curves: dict[type, Curve], mu: float | None = None) 
 
 
 class Rows(NamedTuple):
-    """The rows of a tensor: contiguous entries that share a scale."""
+    """The rows of a tensor: contiguous entries that share a scale; without a scale, chunks."""
 
     scales: int
     """The number of rows; 0 without a scale."""
     columns: int
-    """The entries of a row; without a scale, of a chunk."""
     entries: int
     sizes: tuple[int, ...]
-    """The shape of the scales, which broadcasts over the tensor."""
+    """The shape of the scales."""
     strides: tuple[int, ...]
 
 

@@ -8,7 +8,7 @@ w = s·(α/ᾱ)·F_μ(x). The ratio α/ᾱ brings a soft F to the magnitude of a
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from proxconnect._support.arguments import require_number
 from proxconnect.pairs import AnyPair, Sharpness, resolve
 from proxconnect.pairs.prox import sign
 from proxconnect.quantizer import compiled
-from proxconnect.quantizer.scales import Scales, least_squares, signed, wide
 from proxconnect.quantizer.surrogate import Surrogate
 
 Scale = Literal["channel", "tensor", "learned"] | None
@@ -32,6 +31,46 @@ default initialisation gives 1/(2√fan_in))."""
 
 PLAUSIBLE = (1e-6, 1e9)
 """Values of μ outside this range count as uninitialised memory."""
+
+
+SMALLEST_INVERTED = 2.0**-100
+"""The least ᾱ that divides a gradient, so that α/ᾱ² and its multiples stay within float32."""
+
+
+class Scales(NamedTuple):
+    """ᾱ, the mask ᾱ = 0 (there x = 0), and a divisor: ᾱ with 1 in place of 0."""
+
+    alpha_bar: Tensor
+    is_zero: Tensor
+    divisor: Tensor
+
+    @classmethod
+    def of(cls, alpha_bar: Tensor) -> Self:
+        """Derive mask and divisor from ᾱ."""
+        is_zero = alpha_bar == 0
+        return cls(alpha_bar, is_zero, torch.where(is_zero, 1.0, alpha_bar))
+
+    def inverse(self) -> Tensor:
+        """Return 1/ᾱ, which is finite even if ᾱ is denormal."""
+        return torch.reciprocal(self.divisor.clamp(min=SMALLEST_INVERTED))
+
+
+def least_squares(latent: Tensor, quantised: Tensor, dims: list[int]) -> Tensor:
+    """Return ⟨w*, F⟩/⟨F, F⟩ over `dims`, and 0 for F = 0."""
+    correlation, energy = latent * quantised, quantised.square()
+    if dims:
+        correlation, energy = correlation.sum(dims, keepdim=True), energy.sum(dims, keepdim=True)
+    return correlation / torch.where(energy == 0, 1.0, energy)
+
+
+def signed(scale: Tensor, weights: Tensor) -> Tensor:
+    """Return scale · sign(w*) for scales that are not negative; a NaN scale gives NaN."""
+    return torch.copysign(scale, weights + 0.0)  # -0 + 0 is +0
+
+
+def wide(tensor: Tensor) -> torch.dtype:
+    """Return the dtype of `tensor`, or float32 if that is wider."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 class Quantizer(nn.Module):

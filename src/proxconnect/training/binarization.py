@@ -13,7 +13,7 @@ from proxconnect._support.user_code import load
 from proxconnect.conversion import binarize
 from proxconnect.conversion.patterns import PairChoice
 from proxconnect.layers import Accumulator
-from proxconnect.layers.thresholds import add_thresholds
+from proxconnect.layers.converted import add_thresholds
 from proxconnect.optim.sharpening import Part, Shape, Sharpening
 from proxconnect.pairs import AnyPair, resolve
 
