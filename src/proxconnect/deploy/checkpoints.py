@@ -20,6 +20,8 @@ from proxconnect.deploy.packed.file import tensor_file
 from proxconnect.deploy.packed.file.metadata import KEY
 from proxconnect.layers import BinaryLayer
 
+__all__ = ["Checkpoint", "CheckpointError", "Matched", "fill", "is_packed", "match", "read"]
+
 FLOAT_NAMES = ((".latent", ".weight"), ("_binary.latent", ""))
 """The end of a latent weight's name, and the end of the float weight's: for a layer, and for a raw parameter."""
 
