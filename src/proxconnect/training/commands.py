@@ -12,8 +12,9 @@ from rich.table import Table
 
 from proxconnect._support.text import some
 from proxconnect._support.user_code import importable_folder
-from proxconnect.training.checkpoints import LAST, noticing_lost_ranks
+from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured, UsageError
+from proxconnect.training.lost_ranks import noticing_lost_ranks
 from proxconnect.training.runs import Shipped, fit, has_begun, last_checkpoint, ship
 
 Verb = Literal["fit", "validate", "test"]

@@ -15,8 +15,9 @@ from proxconnect._support import atomic
 from proxconnect.conversion import Plan
 from proxconnect.deploy.packed import save
 from proxconnect.deploy.runtime import pack
-from proxconnect.training.checkpoints import LAST, noticing_lost_ranks
+from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured
+from proxconnect.training.lost_ranks import noticing_lost_ranks
 from proxconnect.training.module import Training
 from proxconnect.training.sharding import gathered
 
