@@ -116,11 +116,7 @@ def _now() -> str:
 
 
 class Processes(AbstractContextManager["Processes"]):
-    """At most `size` processes, started when rows need them and again after their death. A context manager.
-
-    An executor of concurrent.futures would lose all running rows when one process dies, report no exit code, and leave
-    its processes waiting when this one is killed.
-    """
+    """At most `size` processes, started when rows need them and again after their death. A context manager."""
 
     def __init__(self, size: int) -> None:
         self.size = size
