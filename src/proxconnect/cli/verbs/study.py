@@ -86,7 +86,6 @@ def _place(text: str) -> tuple[str, str | None]:
 
 @importable_folder()
 def _study(parsed: argparse.Namespace) -> Answer:
-    """Do what the arguments ask for, printing on the way."""
     for package in ("yaml", "pandas"):
         extras.require(package, "train")
     from proxconnect.training.study import results
