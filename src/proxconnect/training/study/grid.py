@@ -237,10 +237,7 @@ def _list(value: Any, where: str) -> Sequence[Any]:
 
 
 def rows_of(grid: Grid) -> list[Row]:
-    """Return the rows of all blocks in their order, each once and after the row that it starts from.
-
-    GridError if labels do not tell rows apart, or a row starts from none or from several.
-    """
+    """Return the rows of all blocks in order, each once and after the one it starts from; GridError if none fits."""
     drafts: dict[frozenset[tuple[str, str]], _Draft] = {}
     for draft in (draft for block in grid.blocks for draft in _drafts(grid, block)):
         known = drafts.setdefault(frozenset(draft.labels.items()), draft)

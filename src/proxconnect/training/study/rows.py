@@ -137,10 +137,7 @@ class Workplace:
         return "half" if self.folder(row).exists() else "waiting"
 
     def pending(self, rows: list[Row], done: Container[str]) -> list[Row]:
-        """Return the rows that are not done, and before each the row that it starts from if its checkpoint is gone.
-
-        A row of the ledger runs again only for a checkpoint that another row needs.
-        """
+        """Return the rows that are not done, and before each the row that it starts from if its checkpoint is gone."""
         result: dict[str, Row] = {}
 
         def add(row: Row) -> None:

@@ -4,7 +4,7 @@ import math
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
@@ -43,11 +43,7 @@ class Study:
     def read(
         cls, path: Path, only: Mapping[str, Sequence[str]], folder: Path | None = None, work: Path | None = None
     ) -> Self:
-        """Return the study of the grid file `path`, with the rows that have the labels `only`, by axis.
-
-        The ledger lies in `folder`, by default that of the grid. Checkpoints and logs lie in `work`, by default
-        runs/studies/ and the name of `folder`.
-        """
+        """Return the study of the grid file `path`, with the rows that have the labels `only`, by axis."""
         grid = Grid.read(path)
         folder = folder or grid.folder
         work = work or Path("runs/studies") / folder.resolve().name
@@ -59,10 +55,7 @@ class Study:
 
 
 def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: Console) -> dict[Row, str]:
-    """Run the rows that are not in the ledger, at most `limit`, and write the results.
-
-    Returns the rows that failed, and why. After Ctrl-C and SIGTERM the next call goes on from the ledger.
-    """
+    """Run the rows that are not in the ledger, at most `limit`, write the results, and return why rows failed."""
     require_runnable(study.grid.run)
     study.workplace.root.mkdir(parents=True, exist_ok=True)
     with Ledger.writing(study.ledger) as book:
@@ -72,7 +65,13 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
                 raise GridError(f"{str(row)!r} is in the ledger as {known!r}: label it so in the grid, or write "
                                 "another ledger with --folder")  # fmt: skip
         pending = study.workplace.pending(study.rows, book.entries)[:limit]
-        console.print(_intention(study, pending, book.entries), highlight=False)
+        finished, again = (sum(row.key in book.entries for row in rows) for rows in (study.rows, pending))
+        words = f"{finished} of {len(study.rows)} rows are done, {len(pending)} to run"
+        words += f", {again} of them again for their checkpoints" if again else ""
+        untuned = [row for row in study.rows if not study.grid.tuned_for(row.labels)]
+        if study.grid.tuned and untuned:
+            words += f"; {len(untuned)} have no tuned setting, as {untuned[0]}"
+        console.print(words, highlight=False)
         failures: list[Row] = []
         try:
             if pending:
@@ -89,18 +88,6 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
     for row, why in reasons.items():
         console.print(f"failed: {row} ({why})", markup=False, highlight=False, soft_wrap=True)
     return reasons
-
-
-def _intention(study: Study, pending: Sequence[Row], done: Container[str]) -> str:
-    """Return which rows are done and which will run."""
-    finished = sum(row.key in done for row in study.rows)
-    again = sum(row.key in done for row in pending)
-    words = f"{finished} of {len(study.rows)} rows are done, {len(pending)} to run"
-    words += f", {again} of them again for their checkpoints" if again else ""
-    untuned = [row for row in study.rows if not study.grid.tuned_for(row.labels)]
-    if study.grid.tuned and untuned:
-        words += f"; {len(untuned)} have no tuned setting, as {untuned[0]}"
-    return words
 
 
 def write_results(study: Study, console: Console) -> list[Path]:

@@ -88,7 +88,7 @@ def less_float(rows: DataFrame, layout: Layout) -> DataFrame:
     return found
 
 
-def tables(rows: DataFrame, layout: Layout, quantity: Quantity = ACCURACY) -> list[Table]:
+def by_setting(rows: DataFrame, layout: Layout, quantity: Quantity = ACCURACY) -> list[Table]:
     """Return a table of means over seeds for each setting of the axes that are not in the layout."""
     cells = quantity.cells(rows)
     parts = axes(cells, layout.lines, *layout.columns)
