@@ -25,19 +25,25 @@ JSON_HELP = "print one JSON document, and all else on stderr"
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a verb, for programs and for people."""
+    """The result of a verb, as data for --json and as text for the terminal, with the exit code."""
 
     document: Any
-    """A mapping or a dataclass, for --json."""
+    """A mapping or a dataclass, which `print_answer` prints with --json."""
     shown: Iterable[RenderableType]
-    """Strings, which are never broken, and whatever else rich prints."""
+    """The parts that are printed without --json: strings, whose lines are never wrapped, and rich renderables."""
     status: Exit = Exit.DONE
 
 
 def print_answer(parsed: argparse.Namespace, find: Callable[[argparse.Namespace], Answer]) -> Exit | int:
-    """Print the answer that `find` gives to the arguments, and return the exit code.
+    """Call `find`, print the answer that it returns, and return the exit code.
 
-    With --json, prints of `find` go to stderr. Errors that a user can mend become one line there.
+    An error that the user can mend (ValueError, TypeError, OSError, MissingExtraError, ProofError) becomes one line on
+    stderr. Its exit code is 2, or 1 for a ProofError.
+
+    Args:
+        parsed: the arguments of the command line. With --json, `Answer.document` is printed as JSON, and all that
+            `find` prints goes to stderr. Without it, the parts of `Answer.shown` are printed.
+        find: does the work of the verb; takes `parsed`.
     """
     try:
         with keeping_stdout(parsed):
@@ -57,7 +63,7 @@ def print_answer(parsed: argparse.Namespace, find: Callable[[argparse.Namespace]
 
 
 def table(*titles: str, left: int = 1) -> Table:
-    """Make an empty table without frame; all but the first `left` columns are aligned to the right."""
+    """Return a table without rows or frame; its first `left` columns are aligned left, the others right."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1), show_edge=False)
     for number, title in enumerate(titles):
         made.add_column(title, no_wrap=True, justify="left" if number < left else "right")
@@ -66,7 +72,10 @@ def table(*titles: str, left: int = 1) -> Table:
 
 @contextmanager
 def keeping_stdout(parsed: argparse.Namespace) -> Iterator[None]:
-    """With --json, send prints of user code, of C++ libraries and of other processes to stderr."""
+    """With --json, send all output on stdout in the context to stderr, also that of C++ code and child processes.
+
+    Without --json the context does nothing.
+    """
     if not parsed.json:
         yield
         return
@@ -82,12 +91,16 @@ def keeping_stdout(parsed: argparse.Namespace) -> Iterator[None]:
 
 
 def print_document(document: Any) -> None:
-    """Print a mapping or a dataclass as JSON."""
+    """Print a mapping or a dataclass as JSON on stdout, converted by `plain`."""
     print(json.dumps(plain(document), indent=2, allow_nan=False))
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what JSON can hold; NaN and infinity become None."""
+    """Return the value in types that JSON has.
+
+    Dataclasses and mappings become dicts with string keys, paths strings, other iterables lists. NaN and infinity
+    become None.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str | int | None):

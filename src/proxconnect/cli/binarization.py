@@ -23,7 +23,7 @@ _ANY_PAIR = "bc"
 
 
 def add_to(command: Parser) -> None:
-    """Add the options that `trained` reads."""
+    """Add the options that say how the network of a checkpoint was binarized; `trained` reads them."""
     add = command.add_argument_group("how it was binarized").add_argument
     add("--prefix", metavar="NAME.", help="what stands before the network's names in the file; default: found")
     add("--weights", type=pair_name, metavar="PAIR", help="of float weights, which are made binary; default: bnn++")
@@ -37,7 +37,7 @@ def add_to(command: Parser) -> None:
 
 
 def add_packing(command: Parser) -> None:
-    """Add the options of `pc.pack`."""
+    """Add --inputs, --remainder, --vectors and --floats, the options of `pc.pack`; `packing_options` reads them."""
     add = command.add_argument_group("what the packed network is").add_argument
     add("--inputs", choices=get_args(Inputs), default="exact", help="how the packed network multiplies float inputs: "
         "exact (default), or rounded to 8 bits row by row")  # fmt: skip
@@ -50,17 +50,28 @@ def add_packing(command: Parser) -> None:
 
 
 def packing_options(parsed: argparse.Namespace) -> dict[str, Any]:
-    """Return the options as keyword arguments of `pc.pack`."""
+    """Return the values of the options that `add_packing` adds, as keyword arguments of `pc.pack`."""
     return {name: getattr(parsed, name) for name in ("inputs", "remainder", "vectors", "floats")}
 
 
 def trained(
     subject: FloatNetwork, checkpoint: Checkpoint, parsed: argparse.Namespace
 ) -> tuple[nn.Module, Matched, str]:
-    """Return the binary model of the checkpoint, in `eval()`, its names, and what says which layers are binary.
+    """Build the network, binarize it, and load the checkpoint into it.
 
-    A network that is binary as it is built says it. Else the latents of the checkpoint do, and for float weights the
-    options. Raises ValueError if these contradict one another, or a tensor does not fit.
+    If the network is binary as it is built, its layers stay as they are. Otherwise the layers with latent weights in
+    the checkpoint become binary. If the checkpoint has none, the options say which layers become binary.
+
+    Args:
+        subject: the network to build.
+        checkpoint: the checkpoint with its trained tensors.
+        parsed: the arguments of the command line, with the options of `add_to`.
+
+    Returns:
+        The binary model in `eval()`, its tensors in the checkpoint, and a phrase on which of the three cases it is.
+
+    Raises:
+        ValueError: an option contradicts the network or the checkpoint, or their tensors do not match.
     """
     model = subject.build()
     matched = match(checkpoint, model, parsed.prefix)
@@ -81,7 +92,17 @@ def trained(
 
 
 def make_binary(model: nn.Module, weights: str, activations: str | None, **options: Any) -> nn.Module:
-    """Call `binarize` for a network that is not trained further; its errors are one line."""
+    """Binarize `model` in place with `pc.binarize`, without its warnings that matter to training only, and return it.
+
+    Args:
+        model: a float network.
+        weights: the name of the pair of the weights.
+        activations: the name of the pair of the layers' inputs; None leaves the inputs float.
+        options: further keyword arguments of `pc.binarize`.
+
+    Raises:
+        ValueError: the options are wrong, or no layer would become binary; the message is one line.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*has one sign only")  # matters to training only
         try:

@@ -12,13 +12,21 @@ from proxconnect.cli.parser import positive
 
 
 def add_input(add: Callable[..., Any]) -> None:
-    """Add the option for shapes of inputs by `add_argument` of a parser or of a group."""
+    """Add the option --input, which takes the shape of an input and can be repeated.
+
+    Args:
+        add: the method `add_argument` of a parser or of a group.
+    """
     add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first; "
         "again for a second one; default: the network's own")  # fmt: skip
 
 
 def of_shapes(shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
-    """Draw normal floats of these shapes, one tensor per positional argument; ValueError if memory lacks the room."""
+    """Return a tensor of normally distributed random floats for each shape.
+
+    Raises:
+        ValueError: there is not enough memory.
+    """
     try:
         return tuple(torch.randn(*shape) for shape in shapes)
     except (RuntimeError, MemoryError):
@@ -26,28 +34,42 @@ def of_shapes(shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
 
 
 def with_batch(example: Any, size: int) -> Any:
-    """Repeat the first entry of each tensor in `example` `size` times."""
+    """Return `example` as a batch of `size`: each tensor repeats its first entry along its first dimension.
+
+    Tensors without dimensions and other values stay as they are.
+    """
     return tree_map_only(Tensor, lambda t: t[:1].repeat(size, *[1] * (t.dim() - 1)) if t.dim() else t, example)
 
 
 def shapes_of(example: Any) -> tuple[tuple[int, ...], ...]:
-    """Return the shape of each tensor in `example`, nested ones included."""
+    """Return the shape of each tensor in `example`, also of those inside lists, mappings and objects."""
     return tuple(tuple(tensor.shape) for tensor in tensors_in(example))
 
 
 def shown(shapes: Sequence[Sequence[int]]) -> str:
-    """Format shapes, as 1×3×224×224."""
+    """Return the shapes as text, as in "1×128 and 1×3×224×224"; a shape without dimensions is "a number"."""
     return " and ".join("×".join(map(str, shape)) or "a number" for shape in shapes) or "no tensor"
 
 
 def run(model: nn.Module, example: Any) -> Any:
-    """Call `model` on `example`, which is as `pc.summary` takes it."""
+    """Call `model` on `example` and return its output.
+
+    Args:
+        model: the network, which runs in the mode that it is in.
+        example: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
+    """
     args, kwargs = arguments(model, example)
     return model(*args, **kwargs)
 
 
 def require_runs(title: str, model: nn.Module, example: Any) -> None:
-    """Raise ValueError if `model` does not take `example`."""
+    """Run `model` on `example` once, and raise ValueError if that fails.
+
+    Args:
+        title: the name of the network in the error message.
+        model: the network.
+        example: its input, as `run` takes it.
+    """
     try:
         run(model, example)
     except Exception as error:
@@ -56,7 +78,15 @@ def require_runs(title: str, model: nn.Module, example: Any) -> None:
 
 
 def difference(expected: list[Tensor], got: list[Tensor]) -> float:
-    """Return the largest |Δ| of two answers; infinity if their shapes differ."""
+    """Return the largest absolute difference between entries of two outputs of a network.
+
+    Args:
+        expected: the tensors of one output.
+        got: the tensors of the other output, in the same order.
+
+    Returns:
+        The difference; infinity if the shapes or the numbers of tensors differ, 0 if there are no entries.
+    """
     if [t.shape for t in expected] != [t.shape for t in got]:
         return float("inf")
     pairs = zip(expected, got, strict=True)

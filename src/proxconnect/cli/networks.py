@@ -17,24 +17,32 @@ from proxconnect.training.models.names import EDGES
 
 @dataclass(frozen=True)
 class FloatNetwork:
-    """A float network: its builder and its usual input."""
+    """A float network that a command names: how to build it, its usual input, and the layers that stay float."""
 
     title: str
     build: Callable[[], nn.Module]
     example: Callable[[nn.Module], Any] | None
-    """From the network to its usual input; None if that is unknown."""
+    """A function from the built network to its usual input, in the form that `pc.summary` takes; None if unknown."""
     keep: tuple[str, ...] = EDGES
     """The layers that usually stay float, as `binarize` takes them."""
 
     def input_of(self, shapes: Sequence[Sequence[int]] | None, model: nn.Module) -> Any:
-        """Return floats of these shapes; without shapes the usual input of `model`, None if that is unknown."""
+        """Return an input for `model`, which this network built.
+
+        Args:
+            shapes: the shapes of positional arguments. Without them, the usual input is returned.
+            model: the built network.
+
+        Returns:
+            A tuple of random float tensors of these shapes; or the usual input; or None if that is unknown.
+        """
         if shapes:
             return of_shapes(shapes)
         return None if self.example is None else self.example(model)
 
 
 def small_llama() -> nn.Module:
-    """Build an untrained LLaMA of 134 million weights."""
+    """Build an untrained LLaMA language model of 134 million weights; it needs transformers."""
     transformers = extras.require("transformers", "huggingface")
     config = transformers.LlamaConfig(
         vocab_size=32000, hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
@@ -52,7 +60,16 @@ LANGUAGE_MODELS = {
 
 
 def network(path: str) -> FloatNetwork:
-    """Find the network of a name, or of MODULE:CALLABLE; ValueError for what builds no network."""
+    """Return the float network that `path` names; it is not built yet.
+
+    Args:
+        path: a name of ours, of timm or of torchvision, or MODULE:CALLABLE for a callable without arguments that
+            returns an nn.Module. Its attribute `example`, if it has one, becomes the usual input.
+
+    Raises:
+        ValueError: the name is unknown, the module cannot be imported, or the callable needs arguments. `build` of the
+            result raises it if the callable does not return an nn.Module.
+    """
     if ":" not in path:
         return named(path)
     build = load(path)
@@ -85,7 +102,12 @@ def network(path: str) -> FloatNetwork:
 
 
 def named(name: str) -> FloatNetwork:
-    """Find an untrained network by name: one of ours, else of timm, else of torchvision; errors as of `network`."""
+    """Return the untrained float network of that name: one of ours, else of timm, else of torchvision.
+
+    Raises:
+        ValueError: the name is unknown.
+        MissingExtraError: it is not one of ours, and timm and torchvision are not installed.
+    """
     if name in LANGUAGE_MODELS:
         return LANGUAGE_MODELS[name]
     try:

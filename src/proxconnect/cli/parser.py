@@ -17,7 +17,7 @@ EXAMPLES = "examples:"
 
 
 class Exit(IntEnum):
-    """The exit codes."""
+    """The exit codes of the command `proxconnect`; `MEANINGS` explains them."""
 
     DONE = 0
     NO = 1
@@ -41,19 +41,25 @@ MEANINGS: Mapping[Exit, str] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose help keeps the lines of description and epilog."""
+    """An ArgumentParser with errors of one line, whose help keeps the line breaks of description and epilog."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs})
 
     def error(self, message: str) -> NoReturn:
-        """Print one line, and exit."""
+        """Print the message in one line on stderr, and exit with code 2."""
         _say(f"{self.prog}: {message} (see {self.prog} --help)")
         self.exit(Exit.MISUSE)
 
 
 def epilog(examples: str, exits: Mapping[Exit, str], about: str = "") -> str:
-    """Format the end of the help of a verb, which may give exit codes its own meanings."""
+    """Return the end of a verb's help: the text `about`, the examples and the exit codes.
+
+    Args:
+        examples: command lines, one below the other.
+        exits: the exit codes of the verb with their meanings there.
+        about: a text before the examples.
+    """
     codes = "\n".join(f"{code.value:<3}  {meaning}" for code, meaning in exits.items())
     sections = {EXAMPLES: examples.strip("\n"), "exit codes:": codes}
     parts = [about.strip("\n"), *(f"{title}\n{textwrap.indent(text, '  ')}" for title, text in sections.items())]
@@ -61,7 +67,7 @@ def epilog(examples: str, exits: Mapping[Exit, str], about: str = "") -> str:
 
 
 def complain(error: BaseException, code: int) -> int:
-    """Print the error in one line on stderr, and return the exit code."""
+    """Print the message of `error` in one line on stderr, and return `code`, the exit code."""
     _say(f"proxconnect: {' '.join(str(error).split())}")
     return code
 
@@ -74,14 +80,14 @@ def _say(message: str) -> None:
 
 
 def positive(text: str) -> int:
-    """Parse a whole number above 0."""
+    """Return the whole number above 0 that `text` is; argparse.ArgumentTypeError for other text."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"a positive whole number is needed, got {text!r}")
     return int(text)
 
 
 def number(text: str) -> float:
-    """Parse a float."""
+    """Return the float that `text` is; argparse.ArgumentTypeError for other text."""
     try:
         return float(text)
     except ValueError:
@@ -89,7 +95,10 @@ def number(text: str) -> float:
 
 
 def accumulator(text: str) -> Accumulator:
-    """Parse BITS or BITS:OVERFLOW."""
+    """Return the accumulator that `text` describes as BITS or BITS:OVERFLOW, such as 8:saturate.
+
+    OVERFLOW is wrap (the default), saturate or cyclic. Other text raises argparse.ArgumentTypeError.
+    """
     bits, _, overflow = text.partition(":")
     try:
         return Accumulator(positive(bits), overflow or "wrap")  # type: ignore[arg-type]  # it checks
@@ -98,7 +107,7 @@ def accumulator(text: str) -> Accumulator:
 
 
 def picture(text: str) -> Path:
-    """Parse the name of a picture."""
+    """Return `text` as a path; argparse.ArgumentTypeError if it does not end in .png or .svg."""
     path = Path(text)
     if path.suffix.lower() not in plots.SUFFIXES:
         raise argparse.ArgumentTypeError(f"give a file that ends in {' or '.join(plots.SUFFIXES)}, got {text!r}")
@@ -106,7 +115,7 @@ def picture(text: str) -> Path:
 
 
 def pair_name(text: str) -> str:
-    """Parse the name of a pair of the catalogue."""
+    """Return `text` if it is the name of a pair in `PAIRS`; argparse.ArgumentTypeError for other text."""
     try:
         return resolve(text).name
     except ValueError as error:

@@ -40,7 +40,12 @@ ACTIVATIONS = "poly"
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a bench."""
+    """The options of `proxconnect bench`: what becomes binary, how it is packed, and what is measured.
+
+    `weights` is the name of the pair of the weights, `mode` one of `MODES`, and `keep` the layers that stay float, as
+    `pc.binarize` takes them. `threads` is the number of threads of torch and of the other engines. Each time is taken
+    in `rounds` rounds.
+    """
 
     weights: str = "bnn++"
     mode: Mode = "BW"
@@ -58,9 +63,15 @@ class Options:
 
 
 def measure(title: str, model: nn.Module, example: Any, options: Options, folder: Path, say: Say) -> dict[str, Any]:
-    """Binarize and pack a copy of the float `model`, time both, and write `FILES` into `folder`.
+    """Binarize and pack a copy of the float `model`, time both and the other engines, and write `FILES` into `folder`.
 
-    `example` is an input as `pc.summary` takes it, and `say` is called with lines on what is going on.
+    Args:
+        title: the name of the network in the results and in errors.
+        model: the float network. It is switched to `eval()`, and its parameters no longer require gradients.
+        example: its input: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
+        options: what becomes binary and what is measured.
+        folder: an existing folder for `FILES` and for the files of other engines.
+        say: called with a line of text before each stage of the work.
 
     Returns:
         The keys of `proxconnect bench --json` (docs/command-line.md), all values of `peak_memory` None.
@@ -122,7 +133,11 @@ def _measured(
 
 @dataclass
 class Contest:
-    """All forms of one network, and other engines, on one input after another."""
+    """The timing of one network in all its forms (float, packed, and in other engines) on one input after another.
+
+    Call `contenders` for the results; `absent` then has the engines that did not run. `model` is the float network and
+    `binary` its binarized copy.
+    """
 
     title: str
     model: nn.Module
@@ -130,16 +145,28 @@ class Contest:
     packed: Mapping[str, nn.Module]
     """Packed forms of that or of other binary forms, by name."""
     differences: dict[str, float]
-    """The largest |Δ| of each packed form to its binary form; later of each engine to the form that it runs."""
+    """The largest absolute difference of outputs: of packed forms from binary ones, later of engines from torch."""
     threads: int
     rounds: int
     folder: Path
     say: Say
     absent: dict[str, str] = field(default_factory=dict)
-    """The reasons why engines did not run, by name."""
+    """The reasons why engines did not run, by the name of the engine."""
 
     def contenders(self, example: Any, batches: tuple[int, ...]) -> list[dict[str, Any]]:
-        """Measure all on the example and on batches: `networks` of `bench --json`, without memory and file."""
+        """Time every form of the network on the example, and on batches made from it.
+
+        Args:
+            example: the input: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
+            batches: the sizes of batches for which the throughput is measured.
+
+        Returns:
+            A row for each form, the float one first: `networks` of `proxconnect bench --json` (docs/command-line.md),
+            without `peak_memory` and `file`.
+
+        Raises:
+            ValueError: the network does not run on one of the batches.
+        """
         own = next((len(tensor) for tensor in tensors_in(example) if tensor.dim()), 1)  # the size of its batch
         times = {own: self._times(example)}
         for size in batches:

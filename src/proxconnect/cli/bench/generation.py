@@ -13,7 +13,7 @@ from proxconnect.cli.bench.timing import Spread, in_turn, quotients
 
 
 def can_write(model: nn.Module) -> bool:
-    """Return whether `model` is a causal language model of transformers."""
+    """Return True if `model` is a causal language model of transformers, which goes on from a prompt by `generate`."""
     can_generate = getattr(model, "can_generate", None)
     if can_generate is None or not can_generate():
         return False
@@ -22,7 +22,17 @@ def can_write(model: nn.Module) -> bool:
 
 
 def require_room(title: str, model: nn.Module, prompt: int, tokens: int) -> None:
-    """Raise ValueError if `model` writes but has fewer positions, or if `tokens` is 1, which has no rate."""
+    """Raise ValueError if a language model cannot write `tokens` tokens after a prompt of `prompt` tokens.
+
+    It has too few positions for both, or there is no second token, from which the speed is measured. Nothing is checked
+    for other models.
+
+    Args:
+        title: the name of the network in the error message.
+        model: the network.
+        prompt: the length of the prompt in tokens.
+        tokens: the number of tokens to write.
+    """
     if not can_write(model):
         return
     if tokens < 2:
@@ -33,7 +43,19 @@ def require_room(title: str, model: nn.Module, prompt: int, tokens: int) -> None
 
 
 def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, rounds: int) -> dict[str, Any]:
-    """Return `generation` of `bench --json`; speedups are over the first form, round by round."""
+    """Time how fast several forms of one language model write after the same random prompt.
+
+    Args:
+        models: the forms by name; speedups are relative to the first one.
+        prompt: the length of the prompt in tokens.
+        tokens: the number of tokens to write, 2 or more.
+        rounds: how often each form writes, after a first time that is not measured.
+
+    Returns:
+        "prompt", "tokens", and "writers": for each form its "name" and the quartiles of the seconds until the first
+        token ("first_token"), of the tokens per second after it ("rate"), and of the two speedups ("first_speedup",
+        "rate_speedup").
+    """
     reference, model = next(iter(models.items()))
     words = cast(Any, model).get_input_embeddings().num_embeddings
     ids = torch.randint(words, (1, prompt), generator=torch.Generator().manual_seed(0))  # the same each time

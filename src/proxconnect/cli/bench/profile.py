@@ -21,20 +21,21 @@ from proxconnect.inspection.macs import count
 
 @dataclass(frozen=True)
 class Part:
-    """A module without the modules that it calls, or an operation of a fused graph."""
+    """The time of a module without the modules that it calls, or of an operation of a fused graph."""
 
     name: str
     """The qualified name of a module, "" for the model itself, or the name of an operation's node."""
     kind: str
+    """The name of the class of the module, or of the class or function of the operation."""
     is_binary: bool
     """Whether it multiplies by binary weights; what is fused into the product counts too."""
     calls: int
     seconds: Spread
-    """Of all its calls in a run."""
+    """The seconds of all its calls in one run of the network."""
 
 
 def profile(model: nn.Module, example: Any, rounds: int) -> tuple[Part, ...]:
-    """Split the time of `model` on `example` into parts, in the order of their first calls.
+    """Run `model` on `example` `rounds` times, and split its time into parts, in the order of their first calls.
 
     Hooks time the modules; they keep torch from the fast path of its transformer layers. An interpreter times the
     operations of fused graphs. Both cost some microseconds per call, which count for the module around.
@@ -52,7 +53,7 @@ def profile(model: nn.Module, example: Any, rounds: int) -> tuple[Part, ...]:
 
 
 def by_kind(parts: Iterable[Part]) -> dict[str, float]:
-    """Add up the seconds in a run by class or operation, longest first."""
+    """Return the seconds that all parts of a `kind` take in one run, by kind, the longest first."""
     seconds: dict[str, float] = {}
     for part in parts:
         seconds[part.kind] = seconds.get(part.kind, 0.0) + part.seconds.median
@@ -60,7 +61,7 @@ def by_kind(parts: Iterable[Part]) -> dict[str, float]:
 
 
 def binary_share(parts: Sequence[Part]) -> float:
-    """Return the share of the time in products by binary weights; 0 without any time."""
+    """Return the share of the time, in [0, 1], that the parts with binary weights take; 0 if there are no parts."""
     whole = sum(part.seconds.median for part in parts)
     return sum(part.seconds.median for part in parts if part.is_binary) / whole if whole else 0.0
 
@@ -114,7 +115,7 @@ def _watched(model: nn.Module, clock: _Clock) -> Iterator[None]:
 
 
 class _NodeClock(fx.Interpreter):
-    """Run a graph while a clock follows its nodes."""
+    """An interpreter of a fused graph that times its operations with a clock."""
 
     def __init__(self, graph: fx.GraphModule, clock: _Clock) -> None:
         super().__init__(graph)
@@ -135,7 +136,10 @@ class _NodeClock(fx.Interpreter):
 
 
 class Unit(NamedTuple):
-    """A binary layer, or an attention with its binary projections, timed as one in both forms."""
+    """A binary layer, or an attention with its binary projections, whose float and packed forms are timed as one.
+
+    `name` is its qualified name. `members` holds its packed layers by their qualified names.
+    """
 
     name: str
     members: Mapping[str, PackedLayer]
@@ -144,7 +148,12 @@ class Unit(NamedTuple):
 
 
 def units(floats: nn.Module, packed: nn.Module) -> list[Unit]:
-    """Return the binary layers of `packed` and their counterparts in `floats`, in order of registration."""
+    """Return the units to time: binary layers, or the attentions that have them, in order of registration.
+
+    Args:
+        floats: the float network.
+        packed: its packed form.
+    """
     float_modules = dict(floats.named_modules(remove_duplicate=False))
     found: dict[str, dict[str, PackedLayer]] = {}
     for name, module in packed.named_modules():
@@ -159,7 +168,18 @@ def units(floats: nn.Module, packed: nn.Module) -> list[Unit]:
 
 
 def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int) -> list[dict[str, Any]]:
-    """Return `layers` of `bench --json`. If other code takes the weight of a layer, it has 0 calls and no spreads."""
+    """Time each binary layer by itself, in float and packed, on the input that it gets in a run of `packed`.
+
+    Args:
+        floats: the float network.
+        packed: its packed form.
+        example: the input of both: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
+        rounds: the number of rounds.
+
+    Returns:
+        A row for each layer, in order of registration: `layers` of `proxconnect bench --json` (docs/command-line.md).
+        A layer that is never called, since other code takes its weight, has 0 calls and None for times and speedup.
+    """
     found = units(floats, packed)
     inputs: dict[nn.Module, tuple[Any, Any]] = {}
     calls: Counter[nn.Module] = Counter()
@@ -187,7 +207,13 @@ def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int)
 
 
 def seconds_in_run(layer: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the seconds of float and of packed in one run of the network, from a row of `time_layers`."""
+    """Return the seconds that a layer takes in one run of the network, first in float, then packed.
+
+    They are its number of calls times the median time of a call; both are 0 if it is never called.
+
+    Args:
+        layer: a row of `time_layers`.
+    """
     if not layer["calls"]:
         return 0.0, 0.0
     return layer["calls"] * layer["float_seconds"].median, layer["calls"] * layer["packed_seconds"].median

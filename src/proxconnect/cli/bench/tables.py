@@ -33,7 +33,12 @@ _T = TypeVar("_T")
 
 
 def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[RenderableType]:
-    """Yield what `measure` found, for 80 columns or more and readable without colour."""
+    """Yield the results of a bench as rich text and tables, for 80 columns or more and readable without colour.
+
+    Args:
+        bench: the results that `measure` returned.
+        profiled: whether to add the table of the packed network's time by modules.
+    """
     packing = [words for (name, value), words in _PACKING.items() if bench.get(name) == value]
     how = ", ".join([f"{bench['mode']} by {bench['weights']}", *packing])
     yield Text(f"{bench['model']}: {bench['binary_layers']} of {bench['weight_layers']} layers binary, {how}", "bold")
@@ -79,12 +84,16 @@ def _contest(networks: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def title_of(name: str) -> str:
-    """Return the name of a network in tables."""
+    """Return the title of a benchmarked network: "float32" for "float", and any other name unchanged."""
     return {FLOAT: "float32"}.get(name, name)
 
 
 def writing(found: Mapping[str, Any]) -> Table:
-    """Make a table with a line for each network that writes."""
+    """Return a table of the speed at which language models write, with a row for each form.
+
+    Args:
+        found: the results that `time_writing` returned.
+    """
     first = f"{found['tokens']} tokens after\na prompt of {found['prompt']}"
     made = table(first, "first token\nms", "x as\nfast", "then\ntokens/s", "quartiles", "x as\nfast")
     for one in found["writers"]:
@@ -174,7 +183,7 @@ def _bounds(bench: Mapping[str, Any]) -> Iterator[str]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Format seconds as milliseconds with three digits, or to a thousandth."""
+    """Return seconds as a text in milliseconds: three significant digits, but at most three decimals."""
     return _three(1000 * seconds)
 
 

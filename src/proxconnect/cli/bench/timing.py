@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Spread:
-    """The quartiles of the values of several rounds."""
+    """The lower quartile, the median and the upper quartile of the values of several rounds."""
 
     low: float
     median: float
@@ -27,16 +27,23 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """Return the quartiles of one or more values; statistics.StatisticsError if there are none."""
+        """Return the quartiles of the values; one value is all three. statistics.StatisticsError if there are none."""
         several = values if len(values) > 1 else [*values, *values]
         return cls(*statistics.quantiles(several, n=4, method="inclusive"))
 
 
 def interleaved(works: Mapping[str, Work], rounds: int, turn: float = 0.0) -> dict[str, tuple[float, ...]]:
-    """Return the seconds that a call of each work takes, one value per round.
+    """Time several functions side by side, in rounds that call each of them.
 
-    In each turn of a work its first call is not timed: it fills the caches as if nothing else ran. The timed calls take
-    about `turn` seconds together, or are one call.
+    In each round, the first call of a function is not timed: it fills the caches as if nothing else ran.
+
+    Args:
+        works: the functions by name; they take no arguments.
+        rounds: the number of rounds.
+        turn: about how many seconds the timed calls of a function take in a round. By default it is one call.
+
+    Returns:
+        By name, the seconds of one call, one value per round.
     """
     calls = {}
     for name, work in works.items():
@@ -51,9 +58,16 @@ def interleaved(works: Mapping[str, Work], rounds: int, turn: float = 0.0) -> di
 
 
 def in_turn(measurements: Mapping[str, Callable[[], _T]], rounds: int) -> dict[str, tuple[_T, ...]]:
-    """Return what each measurement returns, one value per round.
+    """Call several measurements in rounds, with the garbage collector off.
 
     Each round calls all measurements and starts with another one, so that disturbances of the machine meet all alike.
+
+    Args:
+        measurements: the functions by name; they take no arguments.
+        rounds: the number of rounds.
+
+    Returns:
+        By name, the values that the function returned, one per round.
     """
     names = list(measurements)
     found: dict[str, list[_T]] = {name: [] for name in names}
@@ -71,13 +85,18 @@ def in_turn(measurements: Mapping[str, Callable[[], _T]], rounds: int) -> dict[s
 
 
 def quotients(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:
-    """Divide round by round, so that a disturbance of a whole round cancels."""
+    """Return the quotient of each round, so that a disturbance of a whole round cancels.
+
+    Args:
+        numerators: one value per round.
+        denominators: one value for each of the same rounds.
+    """
     return tuple(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let torch compute with `count` threads."""
+    """Let torch compute with `count` threads in the context; the number from before comes back after it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -18,10 +18,10 @@ _LINE = torch.linspace(-12, 12, 481, dtype=torch.float64)
 
 
 class Source(NamedTuple):
-    """The object whose B a mended pair keeps, and the code that names it."""
+    """The object whose B a mended pair keeps, and the Python code that refers to it, for the printed advice."""
 
     name: str
-    """The last part of its name, after which the mended pair is called."""
+    """The last part of its name; the mended pair is called that and a +."""
     backward: AnyPair | Function
     imports: str
     code: str
@@ -29,7 +29,10 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A pair, or F and B, under the name that the command line gives."""
+    """The pair that `check` is asked about, or F and B, under the name that the command line gives.
+
+    `forward` is a pair or F. `backward` is B; it is None for pairs, and for an F whose B is autograd's.
+    """
 
     name: str
     forward: AnyPair | Function
@@ -38,11 +41,15 @@ class Subject:
 
     @property
     def sharpness(self) -> Sharpness | None:
-        """The range of μ; None for callables and for pairs that do not depend on μ."""
+        """The allowed values of the sharpness μ; None for callables and for pairs that do not depend on μ."""
         return self.forward.sharpness if isinstance(self.forward, Pair | Heuristic) else None
 
     def mus(self, asked: Sequence[float] = ()) -> tuple[float | None, ...]:
-        """Return the μ asked for, else a few; only None if nothing depends on μ. ValueError for a μ of a callable."""
+        """Return the values of the sharpness μ to check, without repetitions.
+
+        They are those `asked`; without them 1, 2 and 5, each raised to the lowest allowed μ. If nothing depends on μ,
+        as for callables, the tuple is (None,). ValueError if values are asked for a callable.
+        """
         if asked and not isinstance(self.forward, Pair | Heuristic):
             raise ValueError("--mu is for a Pair or a Heuristic: a callable has its sharpness in itself")
         if self.sharpness is None:
@@ -50,7 +57,16 @@ class Subject:
         return tuple(dict.fromkeys(asked)) or tuple(sorted({max(self.sharpness.lowest, mu) for mu in (1.0, 2.0, 5.0)}))
 
     def verdict(self, mu: float | None, domain: tuple[float, float]) -> Verdict:
-        """Call `decompose` at one μ; ValueError for bad input, and with FILE:LINE if code of the user raises."""
+        """Return the verdict of `theory.decompose` on the subject at one sharpness: whether it is legitimate, and why.
+
+        Args:
+            mu: the sharpness; None if the subject does not depend on it.
+            domain: the lowest and the highest x to look at.
+
+        Raises:
+            ValueError: μ, the domain or a function is not usable, or the user's code raises; then the message has
+                FILE:LINE.
+        """
         with guarded(f"checking {self.name}"):
             try:
                 verdict = decompose(self.forward, self.backward, mu=mu, domain=domain)
@@ -61,7 +77,15 @@ class Subject:
 
 
 def subject(given: Sequence[str], backward: str | None) -> Subject:
-    """Find what NAME, MODULE:PAIR, MODULE:F, MODULE:F MODULE:B or --backward names; ValueError for other arguments."""
+    """Return the subject that the arguments of `check` name; this imports modules of the user.
+
+    Args:
+        given: one name of the catalogue, one MODULE:NAME of a pair or of F, or two, of F and of B.
+        backward: MODULE:NAME of a B that is checked with F = sign, given alone; or None.
+
+    Raises:
+        ValueError: the arguments are none of these, or an object is not found or of the wrong type.
+    """
     if backward is not None:
         if given:
             raise ValueError("--backward stands alone, with F = sign; give both as MODULE:F MODULE:B")
@@ -74,7 +98,7 @@ def subject(given: Sequence[str], backward: str | None) -> Subject:
 
 
 def named(name: str) -> Subject:
-    """Find a pair of `PAIRS` or of `SURROGATES`; ValueError for an unknown name."""
+    """Return the subject for a name in `PAIRS` or in `SURROGATES`; ValueError for an unknown name."""
     if name in SURROGATES:
         source = Source(name, SURROGATES[name], "from proxconnect.pairs import SURROGATES", f'SURROGATES["{name}"]')
         return Subject(name, SURROGATES[name], None, source)
@@ -136,19 +160,27 @@ def _source(path: str, backward: AnyPair | Function) -> Source:
 
 @dataclass(frozen=True)
 class Mended:
-    """The pair that `theory.correct` makes of an illegitimate one."""
+    """The legitimate pair that keeps the B of an illegitimate one: its name, and `code`, Python code that makes it."""
 
     name: str
     mu: float | None
-    """The only μ of the old pair whose B it keeps; None if it keeps B at every μ."""
+    """The sharpness of the old pair whose B it keeps; None if it keeps B at every sharpness."""
     in_catalogue: bool
     warning: str | None
-    """A warning if F misses ±1."""
+    """A warning if F does not tend to ±1, else None."""
     code: str
 
 
 def mend(subject: Subject, mu: float | None) -> Mended:
-    """Make the legitimate pair that keeps B at every μ, else at `mu`; ValueError says why there is none."""
+    """Return the legitimate pair that keeps the B of an illegitimate subject; it may be one of the catalogue.
+
+    Args:
+        subject: the pair, or F and B.
+        mu: the sharpness whose B is kept if no pair keeps B at every sharpness; None if B does not depend on it.
+
+    Raises:
+        ValueError: there is no such pair; the message says why.
+    """
     source = subject.source
     with warnings.catch_warnings(record=True) as caught, guarded(f"integrating the backward of {subject.name}"):
         warnings.simplefilter("always", UnboundedForwardWarning)

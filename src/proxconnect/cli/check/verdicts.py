@@ -23,14 +23,21 @@ _STYLES = {True: "green", False: "red", None: "yellow"}
 
 
 def status(verdicts: Sequence[Verdict]) -> Exit:
-    """Return NO if one verdict is not legitimate or not as declared, else UNDECIDED if one is undecided, else DONE."""
+    """Return the exit code of `check`.
+
+    It is NO if a verdict is that the pair is not legitimate, or legitimate but not what it declares. Otherwise it is
+    UNDECIDED if a verdict is undecided, else DONE.
+    """
     if any(v.legitimate is False or (v.legitimate and v.declared is False) for v in verdicts):
         return Exit.NO
     return Exit.UNDECIDED if any(v.legitimate is None for v in verdicts) else Exit.DONE
 
 
 def deciding(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the first verdict that is not legitimate, else not as declared, else undecided, else the first."""
+    """Return the worst verdict, the first one of several.
+
+    From worst to best: not legitimate, legitimate but not what the pair declares, undecided, legitimate.
+    """
     weights = {False: 0, None: 2, True: 3}
     return min(verdicts, key=lambda v: 1 if v.declared is False and v.legitimate else weights[v.legitimate])
 
@@ -38,7 +45,14 @@ def deciding(verdicts: Sequence[Verdict]) -> Verdict:
 def shown(
     verdicts: Sequence[Verdict], mended: Mended | str | None, picture: str | None, table: Sequence[Sequence[Verdict]]
 ) -> Iterator[RenderableType]:
-    """Yield the verdicts on a pair, and on those of the catalogue, as text, readable without colour."""
+    """Yield the results of `check` as rich text, readable without colour, at most 80 columns wide.
+
+    Args:
+        verdicts: the verdicts on the pair asked about, one per sharpness; empty if only the catalogue is shown.
+        mended: the pair that mends it, or the reason why there is none; None if it needs no mending.
+        picture: a sentence on the picture that was drawn, or None.
+        table: the verdicts on each pair of the catalogue, one per sharpness; empty to show no catalogue.
+    """
     width = min(shutil.get_terminal_size().columns, 80)
     if verdicts:
         answers = _grouped(verdicts, words.answer)
@@ -112,7 +126,13 @@ def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> Re
 def as_json(
     verdicts: Sequence[Verdict], mended: Mended | str | None = None, table: Sequence[Sequence[Verdict]] = ()
 ) -> dict[str, Any]:
-    """Return the same as data for JSON, with the curves of each verdict on the pair."""
+    """Return the document that `check --json` prints.
+
+    Args:
+        verdicts: the verdicts on the pair asked about, one per sharpness. Each gets the values of F, B, P and r.
+        mended: the pair that mends it, or the reason why there is none; None if it needs no mending.
+        table: the verdicts on each pair of the catalogue, one per sharpness.
+    """
     return {
         "status": status(verdicts),
         "verdicts": [_record(verdict) | {"curves": _curves(verdict)} for verdict in verdicts],

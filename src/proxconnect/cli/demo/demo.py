@@ -40,7 +40,12 @@ SEEDS = {"digits": 3, "fashion-mnist": 1}
 
 @dataclass(frozen=True)
 class Options:
-    """The runs to make. None means the default: the epochs of the recipe, `SEEDS`, a worker for each core."""
+    """The options of the demo: the runs to train, and how and where.
+
+    `data` is "digits" or "fashion-mnist", and `root` the folder with the files of the latter. `seeds` and `workers` are
+    numbers. None stands for the default: `SEEDS`, the epochs of the recipe, one worker per core but at most 8.
+    `accumulator` holds the sums in mode BWAA. Files are written into the folder `out`.
+    """
 
     data: str = "digits"
     root: Path | None = None
@@ -55,12 +60,12 @@ class Options:
 
     @property
     def binary_pairs(self) -> list[str]:
-        """The pairs but fp, which is always trained."""
+        """The names in `pairs` without fp, the float network, which is always trained."""
         return [pair for pair in self.pairs if pair != "fp"]
 
     @cached_property
     def runs(self) -> dict[Run, Row]:
-        """All runs as rows of a study, those of a seed together, the float one first."""
+        """All runs with their rows in a study, seed by seed; in each seed the float run comes first."""
         rows: dict[Run, Row] = {}
         for seed in range(SEEDS[self.data] if self.seeds is None else self.seeds):
             fp = Run("fp", "float", "E2E", seed)
@@ -92,26 +97,35 @@ class _Session:
 
     @property
     def done(self) -> dict[Run, Entry]:
-        """The finished runs, in the order of the options."""
+        """The finished runs with their entries in the ledger, in the order of `Options.runs`."""
         entries = self.ledger.entries
         return {run: entries[row.key] for run, row in self.options.runs.items() if row.key in entries}
 
     def best(self) -> Run | None:
-        """Return the binary run of the highest accuracy, the first of several."""
+        """Return the finished binary run with the highest accuracy after re-estimation of batch norm.
+
+        It is the first one of several, and None if no binary run is finished.
+        """
         done = {run: entry.figure("accuracy.reestimated") or 0.0 for run, entry in self.done.items()}
         return max((run for run in done if not run.is_float), key=done.__getitem__, default=None)
 
     def trained(self, run: Run) -> torch.nn.Module:
-        """Return the network that a run left."""
+        """Return the trained network of a finished run, loaded from its checkpoint, in `eval()`."""
         folder = self.workplace.folder(self.options.runs[run])
         return restore(run, self.options.data, folder / CHECKPOINT)
 
     def path(self, name: str) -> Path:
-        """Return the path of a file, which counts as written from now on."""
+        """Return the path of the file `name` in the folder `out`, and add it to `written`, the list of files."""
         return self.written.setdefault(name, self.options.out / name)
 
     def write(self, complete: bool) -> None:
-        """Write results.json: accuracies in [0, 1], losses in nats (None if not finite), seconds, bytes."""
+        """Write results.json, with the options, the finished runs and the comparison of the packed file.
+
+        Accuracies are in [0, 1], losses in nats (null if not finite), times in seconds, sizes in bytes.
+
+        Args:
+            complete: the value of "complete" in the file: whether the demo has done all its work.
+        """
         versions = {"proxconnect": __version__, "torch": torch.__version__, "python": platform.python_version()}
         options, runs = self.options, []
         for run, entry in self.done.items():
@@ -131,7 +145,7 @@ class _Session:
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Write `content` to `path`, whole or not at all; NaN and infinity become null."""
+    """Write `content` as JSON to the file `path`, whole or not at all; NaN and infinity become null."""
     text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -153,7 +167,19 @@ class _Progress(Display):
 
 
 def demo(options: Options, console: Console) -> int:
-    """Run the demo and return its exit code, that of the verb; `results.json` is written after every run."""
+    """Train all runs, print a table, draw pictures, and pack the best network; write all files into `options.out`.
+
+    `results.json` is written after every run.
+
+    Returns:
+        The exit code: 0; 1 if the packed file answers otherwise than the network; 130 after Ctrl-C, 143 after SIGTERM.
+
+    Raises:
+        RunError: a run failed, or the process that loads the packed file.
+        MissingExtraError: matplotlib is not installed, or scikit-learn for "digits".
+        DatasetError: the files of the data are absent or wrong.
+        OSError: `options.out` is not a folder or cannot be written.
+    """
     extras.require("matplotlib", "demo")
     dataset = data.load(options.data, options.root)
     if options.out.exists() and not options.out.is_dir():
@@ -225,7 +251,15 @@ def _stopped(session: _Session, status: int) -> int:
 
 
 def table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
-    """Return accuracies with re-estimated batch norm, in the line below without, and those of the float network."""
+    """Return a table of test accuracies in per cent, with a line on the float network above it and notes below it.
+
+    It has a row for each pair and a column for each mode and start. A cell has the mean over the seeds, in the upper
+    line after batch norm was re-estimated for the hard weights, in the lower line before.
+
+    Args:
+        done: the finished runs with their entries in the ledger.
+        pairs: the names of the pairs.
+    """
     seeds = len({run.seed for run in done})
     kinds = {(run.mode, run.start) for run in done}
     columns = [(mode, start) for mode in ("BW", "BWA", "BWAA") for start in ("E2E", "FT") if (mode, start) in kinds]
@@ -255,7 +289,13 @@ def table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
 
 
 def spread(entries: Iterable[Entry], name: str, decimals: int) -> str:
-    """Return mean ± sample standard deviation of an accuracy in per cent; the mean alone of one run, "-" of none."""
+    """Return mean ± sample standard deviation of an accuracy in per cent, as text.
+
+    Args:
+        entries: the entries of the runs in the ledger. For one run the text is its accuracy alone, for none "-".
+        name: "reestimated", the accuracy after batch norm was re-estimated, or "hard", the one before.
+        decimals: the number of decimals.
+    """
     percent = [100 * (entry.figure(f"accuracy.{name}") or 0.0) for entry in entries]
     if not percent:
         return "-"

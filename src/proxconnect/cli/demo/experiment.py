@@ -42,14 +42,16 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
 
 
 class RunError(RuntimeError):
-    """A run or the process that answers from its file failed; the message says how."""
+    """A training run failed, or the fresh process that loads the packed file; the message says why."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A network with weights by `pair`, trained from scratch (E2E) or from the float network of the same seed (FT).
+    """One training run of the demo: its forward-backward pair, mode, start and seed.
 
-    `accumulator` holds the sums of BWAA; it is None for the other modes.
+    `mode` says what is binary: nothing ("float"), weights ("BW"), activations too ("BWA"), and with sums in the narrow
+    `accumulator` ("BWAA"; it is None in the other modes). `start` is "E2E" for training from scratch, or "FT" for
+    training from the float network of the same seed.
     """
 
     pair: str
@@ -69,14 +71,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyperparameters, the same for every pair: AdamW, cosine learning rate to 0, μ over its usual range."""
+    """The hyperparameters of a run, the same for every pair.
+
+    The optimizer is AdamW. The learning rate falls to 0 as a cosine, and the sharpness μ rises over its usual range.
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float = 5e-3
     weight_decay: float = 1e-4
     hold: float = 0.1
-    """The share of steps at the end in which μ stays at its end."""
+    """The share of steps, at the end of training, in which μ stays at its last value."""
 
 
 FLOAT = Run("fp", "float", "E2E", 0)
@@ -88,12 +93,29 @@ RECIPES = {
 
 
 def recipe_of(data: str, epochs: int | None) -> Recipe:
-    """Return the recipe for the data, with another number of epochs if one is given."""
+    """Return the recipe for a data set.
+
+    Args:
+        data: "digits" or "fashion-mnist".
+        epochs: the number of epochs; None for that of the recipe.
+    """
     return RECIPES[data] if epochs is None else replace(RECIPES[data], epochs=epochs)
 
 
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[tuple[int, int]], None]) -> Any:
-    """Train and measure what `configuration` says, as a row of a study, and leave the network in `folder`."""
+    """Train and measure one run, as the row function of a study, and write its state dict into `folder`.
+
+    Args:
+        configuration: plain data under "data" (the name of the data set), "root" (the folder of its files, or None),
+            "run" and "recipe" (the fields of `Run` and `Recipe`), and for FT "start" (the checkpoint of the float
+            network).
+        folder: the folder in which the file `CHECKPOINT` is written.
+        on_progress: called after each epoch with the number of epochs done and of all.
+
+    Returns:
+        "accuracy", in [0, 1], after ("reestimated") and before ("hard") batch norm was re-estimated; "curve", the
+        "loss" and "accuracy" of each epoch; and "seconds".
+    """
     run, sums, root = Run(**configuration["run"]), configuration["run"]["accumulator"], configuration["root"]
     run = replace(run, accumulator=sums and Accumulator(**sums))
     recipe, start = Recipe(**configuration["recipe"]), configuration.get("start")
@@ -106,7 +128,13 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
 
 
 def build(run: Run, data: str, initial: dict[str, Tensor] | None = None) -> nn.Module:
-    """Return the network of `run`, initialised by its seed or with the float weights `initial`."""
+    """Seed torch with the seed of `run`, and return its untrained network, binarized unless the run is a float one.
+
+    Args:
+        run: the run.
+        data: "digits" or "fashion-mnist", which decides the architecture.
+        initial: the state dict of the float network to start from; without it, the weights are random.
+    """
     torch.manual_seed(run.seed)
     model = ARCHITECTURES[data]()
     if initial is not None:
@@ -118,7 +146,13 @@ def build(run: Run, data: str, initial: dict[str, Tensor] | None = None) -> nn.M
 
 
 def restore(run: Run, data: str, checkpoint: Path) -> nn.Module:
-    """Return the trained network that a row left, in `eval()`."""
+    """Return the trained network of a run, in `eval()`.
+
+    Args:
+        run: the run.
+        data: "digits" or "fashion-mnist".
+        checkpoint: the safetensors file that `run_row` wrote.
+    """
     model = build(run, data)
     model.load_state_dict(load_file(checkpoint))
     return model.eval()
@@ -128,10 +162,21 @@ def train(
     run: Run, recipe: Recipe, dataset: Dataset, initial: dict[str, Tensor] | None = None,
     on_epoch: Callable[[int], None] = lambda _: None,
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
-    """Train `run`; call `on_epoch` with the number of epochs that are done. Return the network and the row's numbers.
+    """Train the network of `run`, and measure its accuracy on the test set.
 
-    "accuracy" is "hard" with batch norm as trained, and "reestimated"; "curve" holds the mean "loss" in nats and the
-    "accuracy" after each epoch.
+    Args:
+        run: the run.
+        recipe: the hyperparameters.
+        dataset: the images and labels.
+        initial: the state dict of the float network to start from, for FT; None for E2E.
+        on_epoch: called after each epoch with the number of epochs done.
+
+    Returns:
+        the trained network, and the numbers of a row: "accuracy" is "hard" with batch norm as trained, and
+        "reestimated"; "curve" holds the mean "loss" in nats and the "accuracy" after each epoch.
+
+    Raises:
+        ValueError: `initial` does not fit the start of the run, or the training images fill no batch.
     """
     if (run.start == "FT") != (initial is not None):
         raise ValueError(f"{run}: FT starts from the state of a float network, E2E from none")
@@ -167,7 +212,16 @@ def train(
 
 
 def batches(dataset: Dataset, recipe: Recipe, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield one epoch of training images and labels in random order, without the rest that fills no batch."""
+    """Yield the batches of one epoch: images and labels of the training set in random order.
+
+    Their shapes are (`recipe.batch_size`, 1, H, W) and (`recipe.batch_size`,). Images
+    that remain in the end and fill no batch are left out. ValueError if there is no full batch.
+
+    Args:
+        dataset: the images and labels.
+        recipe: the hyperparameters, of which the batch size counts.
+        order: the random generator of the order.
+    """
     shuffled = torch.randperm(len(dataset.train_labels), generator=order)
     for i in range(_batches_per_epoch(dataset, recipe)):
         chosen = shuffled[i * recipe.batch_size : (i + 1) * recipe.batch_size]
@@ -183,22 +237,39 @@ def _batches_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
 
 @torch.no_grad()
 def answers(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Return the logits (N, classes) of `model` in `eval()`, with hard binary layers."""
+    """Switch `model` to `eval()`, where binary layers are hard, and return its logits of shape (N, classes).
+
+    Args:
+        model: the network.
+        images: the images, of shape (N, 1, H, W).
+        batch_size: the number of images that the model gets at once.
+    """
     model.eval()
     return torch.cat([model(batch) for batch in torch.split(images, batch_size)])
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the share of `images` that the hard `model` classifies right."""
+    """Switch `model` to `eval()`, where binary layers are hard, and return its accuracy in [0, 1].
+
+    Args:
+        model: the network.
+        images: the images, of shape (N, 1, H, W).
+        labels: the right classes, of shape (N,).
+    """
     return (answers(model, images).argmax(1) == labels).double().mean().item()
 
 
 @dataclass(frozen=True)
 class Shipment:
-    """A packed file beside the float network, and how far its answers are from the trained network's.
+    """The comparison of a packed file with the float network in size and speed, and with the trained one in answers.
 
-    Sizes are in bytes, `*_latency` the median seconds of one image on one thread. `moved` is the largest |Δ| between
-    the packed network here and in a fresh process.
+    `float_file` and `packed_file` are the bytes of the float state dict and of the packed file.
+    `binary_float`, `binary_bits` and `binary_scales` are the bytes of the binary layers' weights in float, of their
+    bits and of their scales. A latency is the median number of seconds for one image on one thread.
+
+    `answers` is the number of test images, whose logits a fresh process computes from the file. `largest_difference` is
+    the largest absolute difference of a logit from the trained network's, and `changed_classes` the number of images
+    that are classified differently. `moved` is the largest absolute difference from the packed network before saving.
     """
 
     run: Run
@@ -216,11 +287,15 @@ class Shipment:
 
     @property
     def is_same(self) -> bool:
-        """True if the file moved without changing a bit of an answer, and classifies as the trained network does."""
+        """True if saving and loading changed no logit, and every test image gets the class of the trained network."""
         return self.moved == 0.0 and self.changed_classes == 0
 
     def lines(self, file: str) -> list[str]:
-        """Return in words the sizes of the file and of its binary part, the speed, and the comparison of answers."""
+        """Return lines of text on the size of the file and of its binary layers, the speed, and the answers.
+
+        Args:
+            file: the name of the packed file in the text.
+        """
         binary, before, after = self.binary_bits + self.binary_scales, self.float_latency, self.packed_latency
         ratio = f"{before / after:.2f}x faster" if after < before else f"{after / before:.2f}x slower"
         within = f"|Δ| ≤ {self.largest_difference:.1g}"
@@ -242,7 +317,18 @@ class Shipment:
 
 
 def ship(run: Run, model: nn.Module, dataset: Dataset, root: Path | None, path: Path) -> Shipment:
-    """Pack the trained network of `run`, save it to `path`, and compare the answers of a fresh process."""
+    """Pack and save a trained network, load the file in a fresh process, and compare size, speed and answers.
+
+    Args:
+        run: the run that trained the network.
+        model: the trained network.
+        dataset: the data, whose test images are classified.
+        root: the folder of the files of the data, from which the fresh process loads them; None for the default.
+        path: the packed file to write.
+
+    Raises:
+        RunError: the fresh process failed.
+    """
     here = answers(model, dataset.test_images)
     small = packed.pack_layers(model)
     packed.save(small, path)

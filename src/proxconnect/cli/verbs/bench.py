@@ -45,7 +45,7 @@ _EXITS = {Exit.DONE: "measured", Exit.MISUSE: "wrong use (one line on stderr)"}
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Add the command to those of the parser."""
+    """Add `bench` to the subcommands of the parser."""
     command = commands.add_parser(
         "bench",
         help="how fast and small is a network when packed, on this machine?",

@@ -39,7 +39,7 @@ _EXITS = {
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Add the command to those of the parser."""
+    """Add `check` to the subcommands of the parser."""
     command = commands.add_parser(
         "check",
         help="is a forward-backward pair legitimate, why, and what mends it?",

@@ -26,7 +26,7 @@ _EXITS = {Exit.DONE: "printed", Exit.MISUSE: "wrong use, or shtab is not install
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]", whole: Parser) -> None:
-    """Add the command to those of the parser `whole`."""
+    """Add `completion` to the subcommands of `whole`, the parser that its scripts complete."""
     command = commands.add_parser(
         "completion",
         help="a script that completes the command in bash, zsh or fish",

@@ -36,7 +36,7 @@ _EXITS = {
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Add the command to those of the parser."""
+    """Add `demo` to the subcommands of the parser."""
     command = commands.add_parser(
         "demo",
         help="train, compare and ship binary networks on real data",

@@ -43,7 +43,7 @@ _EXITS = {Exit.DONE: "written", Exit.MISUSE: "wrong use (one line on stderr)"}
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Add the command to those of the parser."""
+    """Add `export` to the subcommands of the parser."""
     command = commands.add_parser(
         "export",
         help="from a packed file to the files of other runtimes",

@@ -43,7 +43,7 @@ _EXITS = {
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Add the command to those of the parser."""
+    """Add `pack` to the subcommands of the parser."""
     command = commands.add_parser(
         "pack",
         help="from a training checkpoint to the packed file",

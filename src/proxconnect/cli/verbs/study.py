@@ -32,7 +32,7 @@ _EXITS = {
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Add the command to those of the parser."""
+    """Add `study` to the subcommands of the parser."""
     command = commands.add_parser(
         "study",
         help="run a grid of training runs, and make tables of its ledger",

@@ -48,7 +48,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "ne
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Add the command to those of the parser."""
+    """Add `summary` to the subcommands of the parser."""
     command = commands.add_parser(
         "summary",
         help="what is in a packed file or in a checkpoint?",

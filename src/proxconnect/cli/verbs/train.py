@@ -50,13 +50,13 @@ _EXITS = {
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Add the commands to the help of the parser; `run` takes their arguments as they are."""
+    """List `fit`, `validate` and `test` in the help of the parser; their arguments are parsed by `run`."""
     for verb, meaning in VERBS.items():
         commands.add_parser(verb, help=meaning, add_help=False)
 
 
 def manual(verb: str) -> Mapping[str, str]:
-    """Return the parts of the help beside the options."""
+    """Return the help of `fit`, `validate` or `test` beside its options: "prog", "description" and "epilog"."""
     examples = _FIT_EXAMPLES if verb == "fit" else _MEASURING_EXAMPLES.format(verb=verb)
     return {
         "prog": f"proxconnect {verb}",
@@ -66,7 +66,12 @@ def manual(verb: str) -> Mapping[str, str]:
 
 
 def run(verb: Any, arguments: Sequence[str]) -> int:
-    """Run `proxconnect VERB` with `arguments`, and return the exit code."""
+    """Run `proxconnect fit`, `validate` or `test`, print the results and return the exit code.
+
+    Args:
+        verb: "fit", "validate" or "test".
+        arguments: the words of the command line after the verb, --json among them or not.
+    """
     try:
         for package in ("lightning.pytorch", "jsonargparse", "torchmetrics"):
             require(package, "train")

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 
 def floats(task: "Task") -> "Run":
-    """Run the float network."""
+    """Convert the float network for ONNX Runtime, and return the function that runs it on the inputs of the task."""
     return _run(task.onnx_file, task)
 
 
 def int8(task: "Task") -> "Run":
-    """Run the network in 8 bits; convolutional ones with fixed ranges of activations."""
+    """Quantize the float network to 8 bits, and return the function that runs it in ONNX Runtime.
+
+    In convolutional networks the ranges of activations are fixed. In others only linear layers are quantized, and their
+    inputs in each run.
+    """
     if task.is_convolutional:
         return _run(task.static_int8_file, task)
     return _run(write_dynamic_int8(task.onnx_file, task.folder / "dynamic.onnx"), task)
@@ -39,7 +43,13 @@ def _run(file: Path, task: "Task") -> "Run":
 
 
 def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> Path:
-    """Export the network for inputs of these shapes."""
+    """Export a network to an ONNX file, for inputs of these shapes.
+
+    Args:
+        model: the network.
+        inputs: its positional arguments.
+        file: the file to write, which is also returned.
+    """
     with redirect_stdout(sys.stderr):  # the exporter prints
         torch.onnx.export(model, inputs, file, dynamo=True, external_data=False, verbose=False)
     return file
@@ -48,7 +58,15 @@ def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> Pa
 def write_static_int8(
     source: Path, inputs: tuple[Tensor, ...], file: Path, spared: Callable[[Tensor], bool] | None = None
 ) -> Path:
-    """Quantise weights by channel, and activations by their ranges on `inputs`; `spared` convolutions stay float."""
+    """Quantize an ONNX file to 8 bits: weights by channel, activations with fixed ranges.
+
+    Args:
+        source: the float ONNX file.
+        inputs: positional arguments of the network; the ranges of activations are those on them.
+        file: the file to write, which is also returned. Another file, folded.onnx, is written beside it.
+        spared: called with the weight of each convolution; where it returns True, the convolution stays float. If it is
+            given, only convolutions and matrix products are quantized.
+    """
     import onnxruntime
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -68,7 +86,12 @@ def write_static_int8(
 
 
 def write_dynamic_int8(source: Path, file: Path) -> Path:
-    """Quantise the weights of linear layers; their inputs are quantised in each run."""
+    """Quantize the linear layers of an ONNX file to 8 bits: weights now, inputs in each run.
+
+    Args:
+        source: the float ONNX file.
+        file: the file to write, which is also returned. The files shapeless.onnx and folded.onnx are written beside it.
+    """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -84,7 +107,7 @@ def write_dynamic_int8(source: Path, file: Path) -> Path:
 
 
 def feed(session: Any, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
-    """Name the inputs as an ONNX Runtime session names them."""
+    """Return the tensors as numpy arrays, by the names of the inputs of an ONNX Runtime session, in its order."""
     return {taken.name: given.numpy() for taken, given in zip(session.get_inputs(), inputs, strict=True)}
 
 

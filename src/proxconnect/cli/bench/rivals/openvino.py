@@ -18,23 +18,29 @@ from proxconnect.layers import BinaryConv2d, BinaryLayer
 
 
 def floats(task: Task) -> Run:
-    """Run the float network."""
+    """Convert the float network for OpenVINO, and return the function that runs it on the inputs of the task."""
     return _run(_converted(task.model, task), task)
 
 
 def int8(task: Task) -> Run:
-    """Run the network in 8 bits, with fixed ranges of activations."""
+    """Return the function that runs the float network in OpenVINO in 8 bits, with fixed ranges of activations."""
     return _run(openvino_package().Core().read_model(task.static_int8_file), task)
 
 
 def binary(task: Task) -> Run:
-    """Run the binary network, its convolutions as `BinaryConvolution`."""
+    """Convert the binary network for OpenVINO, its convolutions as `BinaryConvolution`.
+
+    Returns the function that runs it on the inputs of the task. CannotRunError if a binary layer does not fit.
+    """
     twin, count = _twin_of(task)
     return _run(_make_binary(_converted(twin, task), count), task)
 
 
 def binary_in_int8(task: Task) -> Run:
-    """Run the binary network, its convolutions as `BinaryConvolution` and its float layers in 8 bits."""
+    """Convert the binary network for OpenVINO, its convolutions as `BinaryConvolution`, its float layers in 8 bits.
+
+    Returns the function that runs it on the inputs of the task. CannotRunError if a binary layer does not fit.
+    """
     twin, count = _twin_of(task)
     floats = onnx_runtime.write_floats(twin, task.inputs, task.folder / "twin.onnx")
     file = onnx_runtime.write_static_int8(floats, task.inputs, task.folder / "binary.onnx", _is_binary)
