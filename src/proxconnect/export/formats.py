@@ -69,8 +69,7 @@ def by_onnx_runtime(path: File, build: Build | None = None) -> Run:
 def by_qonnx(path: File, build: Build | None = None) -> Run:
     """Prepare a QONNX file for the executor of the package `qonnx`, and return the function that runs it.
 
-    The executor computes node by node. `build` is not used. MissingExtraError without
-    `pip install 'proxconnect[export]'`.
+    `build` is not used. MissingExtraError without `pip install 'proxconnect[export]'`.
     """
     executor = extras.require("qonnx.core.onnx_exec", "export")
     wrapper = extras.require("qonnx.core.modelwrapper", "export").ModelWrapper(os.fspath(path))
@@ -86,10 +85,7 @@ def by_qonnx(path: File, build: Build | None = None) -> Run:
 
 
 def by_openvino(path: File, build: Build | None = None) -> Run:
-    """Prepare an OpenVINO network on one thread, and return the function that runs it; `build` is not used.
-
-    It computes in float32 even on processors with bfloat16.
-    """
+    """Prepare an OpenVINO network in float32 on one thread, and return the function that runs it; ignore `build`."""
     network = compiled(path, INFERENCE_NUM_THREADS=1)
     return lambda example: _tensors(list(network([t.numpy() for t in tensors_in(example)]).values()))
 

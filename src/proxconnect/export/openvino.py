@@ -55,9 +55,10 @@ def compiled(network: Any, **options: object) -> Any:
 def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, any_batch: bool = False) -> None:
     """Write a packed model as OpenVINO's NAME.xml at `path`, and NAME.bin beside it; if that fails, old files stay.
 
-    Arguments and errors are those of `to_onnx`. Two-dimensional convolutions of signs, in one group, become
-    `BinaryConvolution`, with 1 bit a weight in the file and in memory. With `any_batch` they do not, because OpenVINO
-    has none for that on CPUs. Other binary weights are bits in the file, and floats once it is loaded.
+    Arguments and errors are those of `to_onnx`; ValueError too if `path` does not end in .xml. Two-dimensional
+    convolutions of signs, in one group, become `BinaryConvolution`, with 1 bit a weight in the file and in memory. With
+    `any_batch` they do not, because OpenVINO has none for that on CPUs. Other binary weights are bits in the file, and
+    floats once it is loaded.
 
     `BinaryConvolution` takes a negative subnormal input as +1.
     """

@@ -148,10 +148,7 @@ def persistent(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]
 
 
 def display_name(name: str) -> str:
-    """Return what error messages call the module with this qualified name.
-
-    "features.0" gives "module 'features.0'", and "" gives "the model itself".
-    """
+    """Return what errors call the module of a qualified name: "module 'features.0'", or "the model itself" for ""."""
     return f"module {name!r}" if name else "the model itself"
 
 

@@ -71,10 +71,7 @@ class CompactLayer(Product):
         return self._spec.binary_input
 
     def fault(self) -> str:
-        """Return in words what is wrong with the tensors of a loaded layer, or "" if nothing is.
-
-        Scales must be finite.
-        """
+        """Return in words what is wrong with the loaded tensors, such as an infinite scale, or "" if nothing is."""
         wrong = self._spec.scale is not None and not bool(self.scale.isfinite().all())
         return "a scale is infinite or NaN" if wrong else ""
 

@@ -29,10 +29,7 @@ class Int8Layer(CompactLayer):
     """The class of the float layers that this class is the 8-bit form of; their subclasses stay float."""
 
     def fault(self) -> str:
-        """Return in words what is wrong with the tensors of a loaded layer, or "" if nothing is.
-
-        Scales must be finite and not negative, and levels within ±127.
-        """
+        """Return in words what is wrong with the loaded `scale` or `levels`, or "" if nothing is."""
         if bool((self.scale < 0).any()):
             return "a scale is negative"
         return "a weight is -128, beyond ±127" if bool((self.levels == -128).any()) else super().fault()
@@ -241,8 +238,8 @@ def error(layer: Int8Layer, float_layer: nn.Module, input: Tensor) -> tuple[floa
         input: an input of both.
 
     Returns:
-        The largest absolute error of an output and the largest bound, both divided by the largest absolute output of
-        the float layer.
+        The largest absolute error of an output, and the largest of its bounds from `exact_and_bound`. Both are divided
+        by the largest absolute output of the float layer.
 
     Raises:
         ValueError: if the float layer's outputs are all 0, or there are none.

@@ -58,7 +58,7 @@ class PackedLayer(CompactLayer):
 
         Args:
             input: the input of the layer, before any shift.
-            args: further arguments of the float layer's `forward`, such as `output_size` of a transposed convolution.
+            args: further arguments of the float layer's `forward`, as `output_size` of a transposed convolution.
         """
         return self.of_shifted(input if self.input_shift is None else self.input_shift(input), *args)
 
@@ -84,10 +84,7 @@ class PackedLayer(CompactLayer):
     sums_integers = scales_sums
 
     def prepare_input(self, input: Tensor) -> Tensor:
-        """Return the tensor that the weight multiplies: the signs ±1 of a binary input, or a float input itself.
-
-        TypeError for a binary input that is no float tensor.
-        """
+        """Return the signs ±1 of a binary input, or a float input itself; TypeError for signs of no float tensor."""
         if not self._spec.binary_input:
             return input
         if not isinstance(input, Tensor) or not input.is_floating_point():
@@ -103,10 +100,7 @@ class PackedLayer(CompactLayer):
         return ", ".join(filter(None, shown))
 
     def fault(self) -> str:
-        """Return in words what is wrong with the tensors of a loaded layer, or "" if nothing is.
-
-        Scales must be finite, and the bits after the last weight must be 0.
-        """
+        """Return in words what is wrong with the loaded `scale` or `bits`, or "" if nothing is."""
         pads = pad_is_zero(self.bits, self._spec.entries)
         return super().fault() if pads else "the bits after the last weight are not 0"
 
