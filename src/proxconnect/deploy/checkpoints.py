@@ -31,21 +31,37 @@ _LEAST_VISITED = 10_000
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint, or that holds more than tensors and plain values; the message names the file."""
+    """The error for a file that cannot be read as a checkpoint, or is one of another network; it names the file."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a file, by dotted names: `{"model": {"fc.bias": t}}` has `model.fc.bias`."""
+    """The content of a checkpoint file, in two flat mappings.
+
+    The keys of nested dicts and the indices of lists are joined by dots: a file of `{"model": {"fc.bias": t}}` has
+    `tensors["model.fc.bias"]`.
+    """
 
     path: Path
+    """The file."""
     tensors: Mapping[str, Tensor]
+    """All tensors, on the CPU."""
     values: Mapping[str, int | float | str]
-    """The numbers and strings, such as `epoch` or `optimizer.param_groups.0.lr`."""
+    """All numbers, booleans and strings, such as `epoch` or `optimizer.param_groups.0.lr`."""
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a file of `torch.save` or safetensors, without running any code in it. The tensors are mapped."""
+    """Read a file of `torch.save` or safetensors, without running any code in it.
+
+    Returns:
+        all tensors, numbers and strings of the file. Where the format allows, tensors are mapped from the file into
+        memory, so do not change the file while you use them.
+
+    Raises:
+        CheckpointError: if the file is damaged, no checkpoint, or packed already; if it holds no tensor, objects beside
+            tensors and plain values, or a tensor that is sparse, quantized or on the meta device.
+        OSError: if the file cannot be opened.
+    """
     is_safetensors = _is_safetensors(path)
     try:
         if is_safetensors:
@@ -77,7 +93,10 @@ def read(path: Path) -> Checkpoint:
 
 
 def is_packed(path: Path) -> bool:
-    """Return True for a file that `pc.save` wrote; CheckpointError if it is damaged, OSError if there is none."""
+    """Return True for a packed file, which `pc.save` wrote.
+
+    CheckpointError for a damaged safetensors file, OSError if the file cannot be opened.
+    """
     if not _is_safetensors(path):
         return False
     try:
@@ -88,7 +107,17 @@ def is_packed(path: Path) -> bool:
 
 
 def read_torch(path: Path, *, mmap: bool = True) -> object:
-    """Read a file of `torch.save` to the CPU, without running any code in it; ValueError does not name the path."""
+    """Return the object that `torch.save` wrote, with its tensors on the CPU, without running any code in the file.
+
+    Args:
+        path: the file.
+        mmap: whether tensors are mapped from the file. Files in the format of torch before 1.6 never are.
+
+    Raises:
+        ValueError: if the file is damaged, no file of `torch.save`, or holds objects that could run code. The message
+            does not name the file.
+        OSError: if the file cannot be opened.
+    """
     if path.suffix == ".safetensors":  # torch would read it as one
         raise ValueError("it is no safetensors file, though it is called one: rename what torch wrote to .pt")
     require_regular(path)
@@ -143,25 +172,35 @@ def _flattened(value: object, name: str) -> Iterator[tuple[str, Any]]:
 
 @dataclass(frozen=True)
 class Matched:
-    """The tensors of one network in a checkpoint."""
+    """The tensors of one network in a checkpoint, as `match` finds them."""
 
     prefix: str
-    """The prefix of their names in the file."""
+    """The start of their names in the file, such as "model." or ""."""
     tensors: Mapping[str, Tensor]
-    """By their names in the network."""
+    """All tensors of the file with that prefix, by the rest of their names."""
 
     @property
     def binary_layers(self) -> tuple[str, ...]:
-        """The qualified names of the layers with latent weights."""
+        """The qualified names of the layers that have latent weights in the checkpoint, in the order of the file."""
         return tuple(name.removesuffix(".latent") for name in self.tensors if name.endswith(".latent"))
 
     def has(self, layer: str, name: str) -> bool:
-        """Return True if the checkpoint has that tensor of a layer."""
+        """Return True if the checkpoint has the tensor `name`, such as "bias", of the layer named `layer`."""
         return f"{layer}.{name}" in self.tensors
 
 
 def match(checkpoint: Checkpoint, model: nn.Module, prefix: str | None = None) -> Matched:
-    """Find the tensors of a network in a checkpoint; CheckpointError if it is not there, or there twice."""
+    """Find the tensors of a network in a checkpoint, which may hold more, such as the state of an optimizer.
+
+    Args:
+        checkpoint: the content of the file.
+        model: the network, whose names are searched. Latent weights in the file match float weights too.
+        prefix: the start of the names in the file, such as "model."; None takes the one with the most names of `model`.
+
+    Raises:
+        CheckpointError: if the file has no tensor of the network, or has none under `prefix`, or has as many under two
+            prefixes.
+    """
     names = set(model.state_dict())
     places = Counter(_places(checkpoint.tensors, names))
     if prefix is None:
@@ -184,7 +223,17 @@ def match(checkpoint: Checkpoint, model: nn.Module, prefix: str | None = None) -
 
 
 def fill(model: nn.Module, matched: Matched, checkpoint: Checkpoint) -> None:
-    """Load the tensors into `model`; CheckpointError names missing tensors, extra ones, and those of another shape."""
+    """Load the matched tensors into `model`, in place. The latent weights of a binary layer may come from its `weight`.
+
+    Args:
+        model: the network. After an error it may hold some of the tensors.
+        matched: the tensors from `match`.
+        checkpoint: the checkpoint that has them, for its path in messages.
+
+    Raises:
+        CheckpointError: if a tensor is missing, unknown to `model`, of another shape, or has values that the model
+            refuses. Only `num_batches_tracked` may be missing.
+    """
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     for owner, layer in model.named_modules(remove_duplicate=False):
         if isinstance(layer, BinaryLayer):

@@ -20,15 +20,16 @@ from proxconnect.layers.modes import hard
 
 
 class BinaryInputsWarning(UserWarning):
-    """A float network gets the weights of layers with binary inputs, which it does not have."""
+    """The warning that a float network takes weights ±α, but not the binary inputs with which they were trained."""
 
 
 def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     """Return the state dict of the plain float network with weights ±α, which loads with `strict=True`.
 
-    With float inputs the float network computes `hard(model)`, or a packed model up to the order of a float sum. 8-bit
-    layers become their weights scale · levels, and their inputs are not rounded. A module under several names appears
-    under each. Version metadata is kept.
+    If no layer has binary inputs, the float network computes what `model` computes with hard weights. For a packed
+    model this holds up to the order of a float sum. 8-bit layers become float layers with the weights scale · levels,
+    and their inputs are no longer rounded. A module with several names has entries under each. Version metadata is
+    kept.
 
     If the float network ties a binary weight to a float one, such as a head to an embedding, untie them there first.
 
@@ -36,7 +37,8 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
         model: a binary or packed model.
 
     Returns:
-        new tensors for the weights of binary and packed layers, and the model's own tensors for the rest.
+        the tensors by the names that they have in the float network: new ones for the weights of binary and packed
+        layers, and the model's own tensors for the rest.
 
     Raises:
         ValueError: if the model has no binary or packed layer, or a NaN or infinity in latents, biases, shifts or batch
@@ -88,7 +90,7 @@ def reestimate_batchnorm(
     """Estimate the batch-norm statistics of `model` again with its hard weights, in place.
 
     Call it after you train with soft weights: the statistics are then those of the soft network. Frozen batch norms are
-    estimated too. On any exception the old statistics and modes come back.
+    estimated too. Training and evaluation modes are restored, and after an exception the old statistics too.
 
     Args:
         model: a binary model.

@@ -12,11 +12,14 @@ from proxconnect.deploy.packed import Inputs, Remainder, Vectors, load_layers, p
 
 @dataclass(frozen=True)
 class Packing:
-    """The fused parts of a packed model, and its differences from the original: `print(model.packing)`."""
+    """The report that `pack` and `load` store in `model.packing`; print it to read it.
+
+    `fusion` lists the parts that run fused. `proof` has the differences that `pack` measured on its example.
+    """
 
     fusion: Fusion
     proof: Proof | None
-    """None without an example."""
+    """None for a loaded model, and for `pack` without an example."""
 
     def __str__(self) -> str:
         return str(self.fusion) if self.proof is None else f"{self.fusion}\n{self.proof}"
@@ -89,6 +92,7 @@ def load(
 
     Raises:
         PackedFileError: for a damaged, foreign or newer file, and for a model of another architecture.
+        ValueError: for an unknown option.
         OSError: if the file cannot be read.
 
     Example:

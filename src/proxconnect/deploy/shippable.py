@@ -21,7 +21,10 @@ _INNER = {
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Return True unless an entry is NaN or infinite, of a DTensor one of this rank; a meta tensor counts as finite."""
+    """Return True if no entry of a tensor is NaN or infinite.
+
+    Only this rank's part of a DTensor is checked. Empty tensors and meta tensors count as finite.
+    """
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
     if tensor.is_meta or not tensor.numel():
@@ -30,14 +33,32 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def require_finite(model: nn.Module, layers: type[nn.Module] = BinaryLayer, advice: str = _DIVERGED) -> None:
-    """Raise ValueError if one of the `layers`, a shift or a batch norm of `model` holds NaN or infinity."""
+    """Check the parameters and batch-norm statistics of a model's layers for NaN and infinity.
+
+    Args:
+        model: a binary or packed model.
+        layers: the class of the layers to check. Learned shifts and batch norms are always checked.
+        advice: the end of the error message, which says what to do.
+
+    Raises:
+        ValueError: at the first such entry; the message names the layer and the tensor.
+    """
     for name, module in model.named_modules():
         if isinstance(module, layers | Shift) or STATISTICS[-1] in module._buffers:
             require_own_finite(f"layer {name!r}" if name else "the model", module, advice)
 
 
 def require_own_finite(name: str, module: nn.Module, advice: str = _DIVERGED) -> None:
-    """Raise ValueError if `module`, without its children, holds NaN or infinity; `name` is for the message."""
+    """Check the parameters and batch-norm statistics of `module` itself, not of its children, for NaN and infinity.
+
+    Args:
+        name: what the error message calls the module, such as "layer 'fc'".
+        module: the layer to check.
+        advice: the end of the error message, which says what to do.
+
+    Raises:
+        ValueError: at the first such entry.
+    """
     held = module._parameters | {key: module._buffers.get(key) for key in STATISTICS}
     for key, tensor in held.items():
         if tensor is not None and not is_finite(tensor):
@@ -45,7 +66,10 @@ def require_own_finite(name: str, module: nn.Module, advice: str = _DIVERGED) ->
 
 
 def require_unwrapped(model: nn.Module, call: str) -> None:
-    """Raise ValueError for a wrapped model; `call` is the call to suggest, such as "pc.pack({})"."""
+    """Raise ValueError if a model is wrapped by `torch.compile`, (Distributed)DataParallel or AveragedModel.
+
+    The message suggests `call` with the inner model in the place of {}: "pc.pack({})" becomes "pc.pack(model.module)".
+    """
     for cls in type(model).__mro__:
         inner = _INNER.get((cls.__module__, cls.__qualname__))
         if inner is not None:

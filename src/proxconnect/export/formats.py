@@ -20,14 +20,14 @@ from proxconnect.export.openvino import compiled, to_openvino
 File = str | os.PathLike[str]
 
 Run = Callable[[Any], list[Tensor]]
-"""Runs a file on an example, as for `to_onnx`, and returns the outputs."""
+"""A function that runs an exported file on an example, as for `to_onnx`, and returns the output tensors."""
 
 Build = Callable[[], nn.Module]
-"""Builds the float network, with any weights."""
+"""A function that builds the float network, with any weights."""
 
 
 def to_floats(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write `proxconnect.hard_state_dict(model)` as a safetensors file. If that fails, the old file stays.
+    """Write `proxconnect.hard_state_dict(model)` as a safetensors file. If that fails, an existing file is unchanged.
 
     `safetensors.torch.load_file` reads the file, and the float network loads it with `strict=True`. A tensor under
     several names is there under each.
@@ -54,7 +54,10 @@ def to_floats(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def by_onnx_runtime(path: File, build: Build | None = None) -> Run:
-    """Run an ONNX file with ONNX Runtime, on one thread."""
+    """Prepare an ONNX file for ONNX Runtime on one thread, and return the function that runs it; `build` is not used.
+
+    MissingExtraError without `pip install 'proxconnect[export]'`.
+    """
     runtime = extras.require("onnxruntime", "export")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -64,7 +67,10 @@ def by_onnx_runtime(path: File, build: Build | None = None) -> Run:
 
 
 def by_qonnx(path: File, build: Build | None = None) -> Run:
-    """Run a QONNX file with the executor of the package `qonnx`, which computes node by node."""
+    """Prepare a QONNX file for the executor of the package `qonnx`, and return the function that runs it.
+
+    `build` is not used. MissingExtraError without `pip install 'proxconnect[export]'`.
+    """
     executor = extras.require("qonnx.core.onnx_exec", "export")
     wrapper = extras.require("qonnx.core.modelwrapper", "export").ModelWrapper(os.fspath(path))
     shapes = extras.require("qonnx.transformation.infer_shapes", "export").InferShapes()
@@ -79,13 +85,16 @@ def by_qonnx(path: File, build: Build | None = None) -> Run:
 
 
 def by_openvino(path: File, build: Build | None = None) -> Run:
-    """Run an OpenVINO network on one thread, in float32 even on processors with bfloat16."""
+    """Prepare an OpenVINO network in float32 on one thread, and return the function that runs it; ignore `build`."""
     network = compiled(path, INFERENCE_NUM_THREADS=1)
     return lambda example: _tensors(list(network([t.numpy() for t in tensors_in(example)]).values()))
 
 
 def by_torch(path: File, build: Build) -> Run:
-    """Run a file of plain floats with torch, in a network that takes all its weights from the file."""
+    """Load a file that `to_floats` wrote into the network of `build`, and return the function that runs it with torch.
+
+    RuntimeError if the names or shapes in the file are not those of the network.
+    """
     from safetensors.torch import load_file
 
     model = build().eval()
@@ -95,21 +104,21 @@ def by_torch(path: File, build: Build) -> Run:
 
 @dataclass(frozen=True)
 class Format:
-    """An export format: the functions that write and run its files."""
+    """An export format: the functions that write its files and run them."""
 
     write: Callable[[nn.Module, Any, File], None]
     """Writes a packed model to a file; the second argument is an example of its input."""
     run: Callable[[File, Build], Run]
-    """Prepares a file to run; a file of weights takes the architecture from the float network."""
+    """Prepares a file and returns the function that runs it; only files of weights use the float network of `Build`."""
     runtime: str
     """The name of the runtime."""
     beside: str | None = None
-    """The suffix of a second file."""
+    """The suffix of a second file, such as ".bin"; None if there is one file."""
     is_graph: bool = True
     """True if the file says how to compute; False if it holds weights alone, and needs no example."""
 
     def size(self, path: Path) -> int:
-        """Return the bytes that were written for `path`."""
+        """Return the size in bytes of the exported file at `path`, together with the file beside it if there is one."""
         files = [path] if self.beside is None else [path, path.with_suffix(self.beside)]
         return sum(file.stat().st_size for file in files)
 
@@ -120,7 +129,7 @@ FORMATS = {
     "openvino": Format(to_openvino, by_openvino, "OpenVINO", ".bin"),
     "float": Format(lambda packed, _, path: to_floats(packed, path), by_torch, "the float network", is_graph=False),
 }
-"""By their names on the command line."""
+"""The formats by their names on the command line."""
 
 
 def _feed(names: list[str], example: Any) -> dict[str, Any]:

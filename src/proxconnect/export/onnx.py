@@ -31,9 +31,9 @@ _FLOAT, _INT32 = 1, 6
 
 
 def to_onnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, any_batch: bool = True) -> None:
-    """Write a packed model as an ONNX file of opset 18. If that fails, the old file stays.
+    """Write a packed model as an ONNX file of opset 18. If that fails, an existing file is unchanged.
 
-    The file is about as large as the packed one. Its answers equal those of `packed` up to the order of a float sum, by
+    The file is about as large as the packed one. Its outputs equal those of `packed` up to the order of float sums, by
     which an activation near 0 may get the other sign. Layers with binary inputs take NaN as -1.
 
     Args:
@@ -45,7 +45,7 @@ def to_onnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, an
 
     Raises:
         ValueError: for a model that is not packed.
-        ExportError: if `torch.export` or `torch.onnx` cannot take the model.
+        ExportError: if `torch.export` or `torch.onnx` cannot take the model, or the file would exceed 2 GiB.
         MissingExtraError: without `pip install 'proxconnect[export]'`.
         OSError: if `path` cannot be written.
     """
@@ -53,7 +53,7 @@ def to_onnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, an
 
 
 def to_qonnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, any_batch: bool = False) -> None:
-    """Write a packed model as a QONNX file. If that fails, the old file stays.
+    """Write a packed model as a QONNX file. If that fails, an existing file is unchanged.
 
     Arguments and errors are those of `to_onnx`. By default the file takes one batch size, as tools for FPGAs do.
 
@@ -65,7 +65,10 @@ def to_qonnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, a
 
 
 def write(model: Any, path: str | os.PathLike[str]) -> None:
-    """Write an `onnx_ir.Model` to a file; ExportError if it is too large."""
+    """Write an `onnx_ir.Model` to an ONNX file. If that fails, an existing file is unchanged.
+
+    ExportError if it would exceed 2 GiB, OSError if `path` cannot be written.
+    """
     import onnx_ir
 
     proto = onnx_ir.to_proto(model)
@@ -78,7 +81,11 @@ def write(model: Any, path: str | os.PathLike[str]) -> None:
 
 @dataclass(frozen=True)
 class BinaryWeight:
-    """A binary weight in a graph, by its `onnx_ir.Value`s: the bits, the scale or None, and the unpacked weight."""
+    """A binary weight in an ONNX graph.
+
+    `bits`, `scale` and `value` are `onnx_ir.Value`s: the packed signs, the scale (None if the weight is ±1), and the
+    unpacked weight of the shape `shape`.
+    """
 
     bits: Any
     scale: Any
@@ -86,20 +93,27 @@ class BinaryWeight:
     value: Any
 
     def signs(self) -> Tensor:
-        """Unpack the bits to ±1 in float32, of the weight's shape."""
+        """Return the signs ±1 of the weight, as a float32 tensor of the weight's shape."""
         return unpack_bits(torch.from_numpy(self.bits.const_value.numpy().copy()), self.shape)
 
 
 @dataclass(frozen=True)
 class BinaryParts:
-    """The binary parts of a graph, for a format that has operators for them."""
+    """The signs of inputs and the binary weights that an ONNX graph has, so that a format can rewrite them.
+
+    torch's exporter fills both lists when it uses `table`.
+    """
 
     signs: list[tuple[Any, Any]] = field(default_factory=list)
-    """The values before and after the signs of a binary input are taken."""
+    """For each binary input, the `onnx_ir.Value`s before and after its signs are taken."""
     weights: list[BinaryWeight] = field(default_factory=list)
 
     def table(self) -> dict[Any, Callable[..., Any]]:
-        """Return functions that write our two operators in those of the standard, for torch's exporter."""
+        """Return the `custom_translation_table` for `torch.onnx.export`.
+
+        For `proxconnect::signs` and `proxconnect::unpacked` it has functions that write them in operators of the ONNX
+        standard. Each call also adds an entry to `signs` or `weights`.
+        """
         import onnx_ir
         from onnxscript import opset18
 
@@ -128,7 +142,17 @@ class BinaryParts:
 def onnx_graph(
     packed: nn.Module, example: Any, *, any_batch: bool, rewrite: Callable[[Any, BinaryParts], None] | None = None
 ) -> Any:
-    """Return the `onnx_ir.Model` of a packed model; `rewrite` may change its binary parts before it is simplified."""
+    """Return the `onnx_ir.Model` of a packed model, in operators of opset 18.
+
+    Args:
+        packed, example, any_batch: as for `to_onnx`.
+        rewrite: called with the model and its binary parts before the model is simplified; it may change both in place.
+
+    Raises:
+        ValueError: for a model that is not packed.
+        ExportError: if `torch.export` or `torch.onnx` cannot take the model.
+        MissingExtraError: without `pip install 'proxconnect[export]'`.
+    """
     extras.require("onnx", "export")
     optimizer, common = extras.require("onnxscript.optimizer", "export"), import_module("onnx_ir.passes.common")
     program, parts = portable_program(packed, example, any_batch=any_batch), BinaryParts()

@@ -39,18 +39,26 @@ def _core() -> Any:
 
 
 def compiled(network: Any, **options: object) -> Any:
-    """Compile an `openvino.Model`, or a file of one, for CPUs; it computes in float32 even where bfloat16 is faster."""
+    """Compile an OpenVINO network for the CPU, and return the `openvino.CompiledModel`, which you call with arrays.
+
+    It computes in float32, even on processors where bfloat16 is faster.
+
+    Args:
+        network: an `openvino.Model`, or the path of its .xml file.
+        options: OpenVINO's properties by name, such as `INFERENCE_NUM_THREADS=1`.
+    """
     if isinstance(network, os.PathLike):
         network = os.fspath(network)
     return _core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **options})
 
 
 def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, any_batch: bool = False) -> None:
-    """Write a packed model as OpenVINO's NAME.xml at `path`, and NAME.bin beside it. If that fails, the old files stay.
+    """Write a packed model as OpenVINO's NAME.xml at `path`, and NAME.bin beside it; if that fails, old files stay.
 
-    Arguments and errors are those of `to_onnx`. Two-dimensional convolutions of signs, in one group, become
-    `BinaryConvolution`, with 1 bit a weight in the file and in memory. With `any_batch` they do not, because OpenVINO
-    has none for that on CPUs. Other binary weights are bits in the file, and floats once it is loaded.
+    Arguments and errors are those of `to_onnx`; ValueError too if `path` does not end in .xml. Two-dimensional
+    convolutions of signs, in one group, become `BinaryConvolution`, with 1 bit a weight in the file and in memory. With
+    `any_batch` they do not, because OpenVINO has none for that on CPUs. Other binary weights are bits in the file, and
+    floats once it is loaded.
 
     `BinaryConvolution` takes a negative subnormal input as +1.
     """
@@ -62,7 +70,10 @@ def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *
 
 
 def write_network(network: Any, path: Path) -> None:
-    """Write an `openvino.Model` as `path` and the .bin beside it; OSError if either cannot be written."""
+    """Write an `openvino.Model` as the .xml file `path`, with its weights in the .bin file beside it.
+
+    If that fails, existing files are unchanged. OSError if either file cannot be written.
+    """
     openvino = openvino_package()
     with replacing_together(path, path.with_suffix(".bin")) as (xml, weights):
         try:
@@ -75,7 +86,7 @@ def write_network(network: Any, path: Path) -> None:
 
 
 def openvino_network(packed: nn.Module, example: Any, *, any_batch: bool = False) -> Any:
-    """Return the `openvino.Model` that `to_openvino` writes."""
+    """Return the `openvino.Model` that `to_openvino` writes; arguments and errors are those of `to_onnx`."""
     core = openvino_package().Core()
     signs: set[str] = set()
     weights: dict[str, Tensor] = {}  # those without a scale: uint8, 1 for +1, of the weight's shape
@@ -120,7 +131,13 @@ def _are_signs(output: Any, names: set[str]) -> bool:
 
 
 def binary_convolution(node: Any, bits: Tensor) -> Any:
-    """Return the binary convolution that replaces a convolution by ±1; `bits` is its weight, 1 for +1 and 0 for -1."""
+    """Return the `BinaryConvolution` node that computes the same as a convolution of signs with a weight ±1.
+
+    Args:
+        node: OpenVINO's `Convolution` node. It is not replaced.
+        bits: the weight as uint8 of shape (out, in, height, width), 1 for +1 and 0 for -1. The number of entries must
+            be a multiple of 8.
+    """
     openvino = openvino_package()
     opset1, how = openvino.opset1, node.get_attributes()
     # The compiler would turn -1 and 1 into floats first, but takes 0 and 1.

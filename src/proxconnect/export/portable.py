@@ -19,12 +19,12 @@ from proxconnect.pairs.prox import sign
 
 
 class ExportError(ValueError):
-    """A model that another runtime cannot take; the message says why and what to do."""
+    """The error of an export that the model does not allow; the message says why and what to do."""
 
 
 @torch.library.custom_op("proxconnect::signs", mutates_args=())
 def signs(input: Tensor) -> Tensor:
-    """Return +1 for entries of at least 0, and -1 for those below."""
+    """Return a tensor like `input` with +1 for entries of at least 0, and -1 for those below."""
     return sign(input, 1.0)
 
 
@@ -35,7 +35,16 @@ def _(input: Tensor) -> Tensor:
 
 @torch.library.custom_op("proxconnect::unpacked", mutates_args=())
 def unpacked(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
-    """Unpack bits to ±1 of `shape` in float32, or multiply them by a scale that is broadcastable over them."""
+    """Unpack a binary weight from its bits.
+
+    Args:
+        bits: the signs, as `pack_bits` returns them.
+        scale: a factor that broadcasts over the result, or None.
+        shape: the shape of the result.
+
+    Returns:
+        ±1 in float32 without a scale, else ±1 times `scale` in its dtype.
+    """
     return unpack_bits(bits, shape) if scale is None else unpack_bits(bits, shape, scale.dtype) * scale
 
 
@@ -45,7 +54,19 @@ def _(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
 
 
 def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> ExportedProgram:
-    """Trace a packed model, layer by layer, with `torch.export`; with `any_batch` the size of the batch is open."""
+    """Trace a packed model with `torch.export`, layer by layer, for other runtimes.
+
+    The program has torch's operators, and `proxconnect::signs` and `proxconnect::unpacked` for the 1-bit layers.
+
+    Args:
+        packed: the packed model. It is not changed.
+        example: an input of the model: a tensor, a tuple of arguments or a mapping of keyword arguments.
+        any_batch: whether the program takes any size of the first dimension of the tensors in the example.
+
+    Raises:
+        ValueError: for a model that is not packed.
+        ExportError: if `torch.export` cannot trace the model.
+    """
     require_module(packed, "export of a packed model")
     if not any(isinstance(module, PackedLayer) for module in packed.modules()):
         raise ValueError("the model is not packed: export pc.pack(model)")

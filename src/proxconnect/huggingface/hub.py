@@ -66,7 +66,7 @@ def from_pretrained(
         options: the options of `pc.load`.
 
     Returns:
-        the packed model. Errors are those of `pc.load`, and those of the hub's library.
+        the packed model. Errors are those of `pc.load`, and those of the library `huggingface_hub`.
     """
     if Path(name).is_dir():
         return load(Path(name) / FILE, float_model, **options)

@@ -9,7 +9,9 @@ from proxconnect.layers import BinaryLayer, BinaryLinear
 
 
 def for_binary(config: LoraConfig) -> LoraConfig:
-    """Let `peft.get_peft_model` put a `LoraBinaryLinear` around each binary linear layer; return `config`.
+    """Prepare a `LoraConfig` for a binary model, in place, and return it.
+
+    With it, `peft.get_peft_model` puts a `LoraBinaryLinear` around each binary linear layer that is a target.
 
     With a plain `LoraConfig` adapters train too, but `merge` then writes to a copy of the weight, and the adapter is
     lost silently. `get_peft_model` raises TypeError if a target is another binary layer: the adapter of a convolution
@@ -20,10 +22,10 @@ def for_binary(config: LoraConfig) -> LoraConfig:
 
 
 class LoraBinaryLinear(Linear):
-    """peft's layer around a `BinaryLinear`: the output of that layer plus B·A·x."""
+    """peft's LoRA layer around a `BinaryLinear`: its output plus the scaled B·A·x of the active adapters."""
 
     def merge(self, *_: Any, **__: Any) -> None:
-        """Raise TypeError, because the sum of ±α and B·A is not binary."""
+        """Raise TypeError: an adapter cannot be merged, because the sum of the weight ±α and B·A is not binary."""
         raise TypeError("an adapter cannot be merged into a binary layer, since ±α + B·A is not binary: keep it beside "
                         "the layer, or merge it into the float network and binarize that")  # fmt: skip
 

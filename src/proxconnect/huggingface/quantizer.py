@@ -64,13 +64,21 @@ class ProxConnectConfig(QuantizationConfigMixin):
         self.thresholds = _strings("thresholds", thresholds, list | tuple)
 
     def binarize(self, model: nn.Module) -> None:
-        """Binarize a float network in place, and note the pairs of each layer in `layers`."""
+        """Binarize a float network in place with the arguments of this configuration.
+
+        Afterwards `layers` has the pairs of each binary layer. ValueError if a name in `thresholds` is no layer with
+        binary inputs.
+        """
         self._binarize(model, self.weights, self.activations, self.keep)
         plan: Any = model.binarization
         self.layers = {row.name: [row.weights, row.activations] for row in plan.rows if row.weights is not None}
 
     def binarize_again(self, model: nn.Module) -> None:
-        """Binarize a float network in place with the pairs in `layers`."""
+        """Binarize the layers of a float network that `layers` names, in place and with the pairs there.
+
+        A saved configuration does this before the checkpoint is loaded. ValueError if a name in `thresholds` is no
+        layer with binary inputs.
+        """
         layers = self.layers or {}
         weights, inputs = ({escape(name): pairs[i] for name, pairs in layers.items()} for i in (0, 1))
         self._binarize(model, weights, inputs if any(inputs.values()) else None, None)
@@ -130,7 +138,11 @@ def _strings(key: str, given: Any, kind: Any) -> list[str] | None:
 
 @register_quantizer(METHOD)
 class ProxConnectQuantizer(HfQuantizer):
-    """The steps of transformers that load and save a binary network."""
+    """The hooks that transformers calls when it loads and saves a binary network; you do not call them.
+
+    A float checkpoint is binarized after its weights are loaded, a binary one before. Loading raises ValueError if the
+    checkpoint lacks the weights of binary layers.
+    """
 
     quantization_config: ProxConnectConfig
     is_trainable = is_qat_trainable = True
@@ -159,7 +171,11 @@ class ProxConnectQuantizer(HfQuantizer):
         return model
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[None, dict[str, Any]]:
-        """Note the layers with learned thresholds in the configuration, and warn of layers that it lacks."""
+        """Update the configuration before `save_pretrained` writes it, and return (None, {}): no tensor changes.
+
+        Store the names of the layers with learned thresholds in it. Warn of binary layers that it does not have,
+        because `from_pretrained` could not load the saved files.
+        """
         config = self.quantization_config
         binary = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
         known = tuple(f"{layer}." if layer else "" for layer in config.layers or ())
@@ -175,5 +191,5 @@ class ProxConnectQuantizer(HfQuantizer):
         return None, {}
 
     def is_serializable(self, **_: Any) -> bool:
-        """Return True: latent weights and μ are ordinary tensors."""
+        """Return True: transformers can save the model, because latent weights and μ are ordinary tensors."""
         return True

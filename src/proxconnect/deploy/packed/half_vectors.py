@@ -12,17 +12,23 @@ NOTE = "packed_vectors"
 """The attribute of a model that holds the dtype to which its vectors were rounded, for when it is saved."""
 
 TOLERANCE = 2.0**-10
-"""The largest relative error of a rounded entry; in a vector with a negative entry, relative to the largest one."""
+"""The largest error of a rounded entry, relative to the entry.
+
+In a vector with a negative entry, it is relative to the largest absolute value of the vector.
+"""
 
 
 def is_vector(tensor: Tensor) -> bool:
-    """Return True for a float32 tensor with at most one dimension longer than 1, or of shape (1, n, d)."""
+    """Return True for a float32 tensor of shape (1, n, d), or with at most one dimension longer than 1."""
     long = sum(size > 1 for size in tensor.shape)
     return tensor.dtype is torch.float32 and (long <= 1 or (tensor.dim() == 3 and tensor.shape[0] == 1))
 
 
 def halved(vector: Tensor) -> Tensor:
-    """Round a vector to the nearest float16 values, in float32; return `vector` itself if an entry is too far off."""
+    """Return a float32 copy of a vector with its entries rounded to float16 values.
+
+    Return `vector` itself if rounding changes an entry by more than `TOLERANCE`, or if one is NaN.
+    """
     near = vector.half().float()
     size = vector.abs()  # a vector without negative entries may hold variances or scales
     allowed = size if not bool((vector < 0).any()) or not vector.numel() else size.max()
@@ -30,7 +36,7 @@ def halved(vector: Tensor) -> Tensor:
 
 
 def as_half(tensor: Tensor) -> Tensor | None:
-    """Return a vector in float16 if that keeps every value to the bit, else None."""
+    """Return a vector in float16 if converting it back gives the same bits, else None; None for other tensors."""
     if not is_vector(tensor):
         return None
     half = tensor.half()
@@ -39,5 +45,5 @@ def as_half(tensor: Tensor) -> Tensor | None:
 
 
 def vectors_of(model: nn.Module) -> Vectors:
-    """Return the dtype to which the vectors of a packed model were rounded."""
+    """Return the option `vectors` with which a packed model was made: "float32" or "float16"."""
     return cast("Vectors", getattr(model, NOTE, "float32"))

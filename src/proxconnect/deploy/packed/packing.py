@@ -28,7 +28,10 @@ Remainder = Literal["float", "int8"]
 def pack_layers(
     model: nn.Module, *, inputs: Inputs = "exact", remainder: Remainder = "float", vectors: Vectors = "float32"
 ) -> nn.Module:
-    """Copy `model` with packed layers that run one after another; see `proxconnect.pack`, which also fuses them."""
+    """Return a packed copy of a binary model whose layers run one after another.
+
+    `proxconnect.pack` also fuses the layers; arguments and errors are as there.
+    """
     require_module(model, "pack(model)")
     options = {"remainder": (remainder, Remainder), "vectors": (vectors, Vectors)}
     for name, (value, choices) in options.items():

@@ -25,7 +25,12 @@ _DAMAGED = "the file is damaged"
 
 
 def require_float(model: nn.Module) -> None:
-    """Raise ValueError unless `model` can be the architecture of a packed one."""
+    """Check that `model` is a float network, into which a packed file can be loaded.
+
+    Raises:
+        ValueError: if a layer is binary or packed already, a parameter or buffer is lazy, or a tensor that no file
+            holds is on the meta device; the message names the module.
+    """
     for name, module in model.named_modules():
         if isinstance(module, BinaryLayer | CompactLayer):
             raise ValueError(
@@ -46,7 +51,18 @@ def require_float(model: nn.Module) -> None:
 
 
 def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
-    """Copy the architecture, if it matches, with packed layers; each tensor of the file is on the meta device."""
+    """Copy a float network with blank packed layers in the place of those that a file has packed.
+
+    Args:
+        model: the float network. It is not changed.
+        metadata: the metadata of the packed file.
+
+    Returns:
+        the copy. Its parameters and persistent buffers are on the meta device: the tensors of the file replace them.
+
+    Raises:
+        ValueError: if the kinds, shapes, dtypes or options of the packed layers are not those of `model`.
+    """
     modules = dict(model.named_modules(remove_duplicate=False))
     specs: dict[nn.Module, LayerSpec] = {}
     raw: dict[tuple[str, str], tuple[type[PackedParameter], LayerSpec]] = {}
@@ -90,7 +106,19 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
 def transplant(
     model: nn.Module, specs: Mapping[nn.Module, LayerSpec], memo: dict[int, Any]
 ) -> tuple[nn.Module, dict[nn.Module, CompactLayer]]:
-    """Deep-copy `model` with blank packed layers in the place of the layers of `specs`."""
+    """Deep-copy a model with blank packed layers, whose packed tensors are on the meta device.
+
+    Args:
+        model: the binary or float model. It is not changed.
+        specs: the packed form of each layer to replace, by that layer of `model`.
+        memo: as for `copy.deepcopy`, the replacements of objects by the id of the original. Entries are added.
+
+    Returns:
+        The copy, and its packed layers by the layers of `model` that they replace.
+
+    Raises:
+        ValueError: if a layer to replace has an attribute with the name of a packed tensor.
+    """
     forms = {layer: BY_KIND[spec.kind] for layer, spec in specs.items()}
     packed = {layer: form.__new__(form) for layer, form in forms.items()}
     memo |= {id(layer): form for layer, form in packed.items()}  # so their float weights are not copied
@@ -107,7 +135,12 @@ def transplant(
 
 
 def persistent(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
-    """Yield every parameter and persistent buffer of the named modules, under each of its names."""
+    """Yield the qualified names and tensors of all parameters and persistent buffers.
+
+    Args:
+        modules: all modules by qualified name. A tensor comes once for each of its names among them, and those of
+            children come only if the children are in the mapping.
+    """
     for prefix, module in modules.items():
         for name, tensor in (module._parameters | module._buffers).items():
             if tensor is not None and name not in module._non_persistent_buffers_set:
@@ -115,7 +148,7 @@ def persistent(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]
 
 
 def display_name(name: str) -> str:
-    """Return how error messages name a module: "module 'features.0'", or "the model itself" for the name ""."""
+    """Return what errors call the module of a qualified name: "module 'features.0'", or "the model itself" for ""."""
     return f"module {name!r}" if name else "the model itself"
 
 

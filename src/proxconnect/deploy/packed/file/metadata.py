@@ -50,9 +50,9 @@ _PLAIN_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True)
 class Geometry:
-    """The options of a convolution, named as in torch; a tuple has an entry for each dimension of the kernel.
+    """The options of a convolution, named as in torch; a tuple has an entry for each spatial dimension of the kernel.
 
-    `output_padding` is None unless the convolution is transposed.
+    `padding` may also be "same" or "valid". `output_padding` is None unless the convolution is transposed.
     """
 
     stride: tuple[int, ...]
@@ -64,7 +64,10 @@ class Geometry:
 
     @classmethod
     def from_json(cls, entry: object, dimensions: int) -> "Geometry":
-        """Read an object of the metadata, for a kernel of `dimensions`; ValueError names the wrong option."""
+        """Parse the `geometry` of a layer's entry, for a kernel of `dimensions` spatial dimensions.
+
+        ValueError names the wrong option and the wanted value.
+        """
         names = [f.name for f in fields(cls)]
         if not isinstance(entry, dict) or set(entry) != set(names):
             raise ValueError(f"geometry must be null or an object with the keys {', '.join(names)}, is {entry!r}")
@@ -85,11 +88,20 @@ class Geometry:
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """A packed layer without its tensors.
+    """The description of a packed layer: all of it except its tensors.
 
-    `shape` is the shape of its weight, `dtype` the dtype of its scale and of its unpacked weight. `geometry` is None
-    unless the layer is a convolution. `channel_dims` is None unless it is a raw parameter: for all other layers the
-    kind determines which dimensions are output channels.
+    Args:
+        kind: the class of the layer, by a key of `layers.forms.BY_KIND`, such as "linear" or "int8_conv2d".
+        shape: the shape of its unpacked weight.
+        scale: "channel" for a scale for each output channel, "tensor" for one scale, None for weights ±1.
+        dtype: the dtype of its scale and of its unpacked weight.
+        binary_input: whether it multiplies by the signs of its input.
+        accumulator: the limited accumulator of its sums, or None.
+        padding_value: the value that a convolution with padding_mode="zeros" pads with: -1, 0 or 1.
+        geometry: the options of a convolution; None for other layers.
+        channel_dims: the dimensions of `shape` that are output channels, for a raw parameter; None for other layers,
+            whose kind determines them.
+        input_shift: whether it adds a learned shift to its input before it takes the signs.
     """
 
     kind: str
@@ -105,22 +117,25 @@ class LayerSpec:
 
     @property
     def entries(self) -> int:
-        """The number of weights."""
+        """The number of entries of the weight."""
         return prod(self.shape)
 
     @property
     def weight_bits(self) -> int:
-        """The bits of one weight, 1 or 8."""
+        """The number of bits that store one entry of the weight: 1, or 8 for a kind "int8_…"."""
         return 8 if self.kind.startswith("int8") else 1
 
     @property
     def held_shape(self) -> tuple[int, ...]:
-        """The shape of the tensor `bits`, or `levels`."""
+        """The shape of the stored weight: of `bits` with 8 signs a byte, or of `levels` with a byte for each entry."""
         return self.shape if self.weight_bits == 8 else (byte_count(self.entries),)
 
     @property
     def scale_shape(self) -> tuple[int, ...]:
-        """The shape of the tensor `scale`: the sizes of the output channels, or () unless each has a scale."""
+        """The shape of the tensor `scale`: (out,) if each output channel has a scale, else ().
+
+        A raw parameter whose `channel_dims` are several has one dimension for each of them instead of (out,).
+        """
         if self.scale != "channel":
             return ()
         if self.channel_dims is not None:
@@ -131,12 +146,15 @@ class LayerSpec:
 
     @property
     def tensor_bytes(self) -> int:
-        """The bytes of `bits`, or `levels`, and `scale`."""
+        """The bytes of the weight in memory, of `bits` or `levels` and of `scale`; biases and shifts do not count."""
         scales = 0 if self.scale is None else prod(self.scale_shape)
         return prod(self.held_shape) + scales * self.dtype.itemsize
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry of the metadata, without keys that have their default value."""
+        """Return the layer's entry in the metadata, a dict for `json.dumps`.
+
+        `kind` is called "type" there. Keys that have their default value are left out.
+        """
         held = self.accumulator
         accumulator = None if held is None else {key: getattr(held, key) for key in _ACCUMULATOR_KEYS}
         dtype = str(self.dtype).removeprefix("torch.")
@@ -146,7 +164,10 @@ class LayerSpec:
 
     @classmethod
     def from_json(cls, entry: object) -> "LayerSpec":
-        """Read an entry of the metadata; ValueError names the wrong key and the wanted value."""
+        """Parse a layer's entry in the metadata, which `to_json` made.
+
+        ValueError names the wrong key and the wanted value. Whether the type is known is not checked.
+        """
         if not isinstance(entry, dict) or not {"type", "shape"} <= set(entry) <= {"type", "shape", *_DEFAULTS}:
             raise ValueError(f"must be an object with the keys type and shape, and of {', '.join(_DEFAULTS)}")
         entry = {**_DEFAULTS, **entry}
@@ -169,7 +190,11 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class Metadata:
-    """The packed layers by qualified name, and the stored tensor that each alias stands for."""
+    """The metadata of a packed file.
+
+    `layers` maps the qualified name of each packed layer to its `LayerSpec`. A tensor with several names is stored
+    once: `aliases` maps each further name to the stored one.
+    """
 
     layers: Mapping[str, LayerSpec]
     aliases: Mapping[str, str]
@@ -177,14 +202,17 @@ class Metadata:
     """"float16" if float32 vectors may be stored in 16 bits."""
 
     def to_json(self) -> str:
-        """Return the text under the metadata key."""
+        """Return the JSON text that a packed file holds under the key `KEY` of its safetensors metadata."""
         layers = {name: spec.to_json() for name, spec in self.layers.items()}
         content = {"version": VERSION, "layers": layers, "aliases": dict(self.aliases), "vectors": self.vectors}
         return json.dumps(content, separators=(",", ":"))
 
     @classmethod
     def of(cls, entries: Mapping[str, str]) -> "Metadata":
-        """Parse the metadata entries of a packed safetensors file.
+        """Parse the metadata of a packed file.
+
+        Args:
+            entries: the strings by key that `metadata()` of the open safetensors file returns.
 
         Raises:
             ValueError: the file is not packed or is damaged, its checksum is missing, or a newer version wrote it.
@@ -248,7 +276,7 @@ def _accumulator(entry: Mapping[str, Any]) -> Accumulator | None:
 
 
 def geometry_of(layer: nn.Module) -> Geometry | None:
-    """Return the geometry of a layer, or None unless it is a convolution."""
+    """Return the options of a float, binary or packed convolution, or None for any other layer."""
     if not isinstance(layer, _ConvNd):
         return None
     count = len(layer.kernel_size)

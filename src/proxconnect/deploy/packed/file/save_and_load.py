@@ -23,7 +23,7 @@ from proxconnect.layers import BinaryLayer
 
 
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write a packed model to a safetensors file. If that fails, the old file stays.
+    """Write a packed model to a safetensors file. If that fails, an existing file is unchanged.
 
     The file holds every parameter and every persistent buffer, tied ones once. docs/file-format.md describes it.
 
@@ -32,7 +32,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         path: the file, such as "model.safetensors".
 
     Raises:
-        ValueError: if the model is not packed, is wrapped, or keeps state that is no tensor.
+        ValueError: if the model is not packed, is wrapped, keeps state that is no tensor, or is on the meta device.
         TypeError: for a dtype that no file can hold.
         OSError: if `path` cannot be written.
 
@@ -77,11 +77,17 @@ def _stored_once(modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], d
 
 
 class PackedFileError(ValueError):
-    """A file that is no packed model, or none of this architecture; the message names the file and the fault."""
+    """The error of `load` for a file that is damaged, not packed, or packed from another architecture.
+
+    The message names the file and the fault.
+    """
 
 
 def load_layers(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
-    """Load a packed model whose layers run one after another; see `proxconnect.load`, which also fuses them."""
+    """Load a packed model from a file that `save` wrote, with layers that run one after another.
+
+    `proxconnect.load` also fuses the layers; arguments and errors are as there.
+    """
     require_module(float_model, "load(path, float_model)")
     warn_unless_built()
     try:

@@ -43,7 +43,10 @@ _SAVE_AGAIN = "save the packed model with pc.save(pc.pack(model), path)"
 
 
 def storable(name: str, tensor: Tensor) -> Tensor:
-    """Return a tensor in main memory for `write`; ValueError if it has no values, TypeError for its dtype."""
+    """Return a tensor on the CPU, without gradient, as `write` takes it; `name` is for error messages.
+
+    ValueError for a tensor on the meta device, TypeError for a dtype that is not in `CODES`.
+    """
     if tensor.is_meta:
         raise ValueError(f"tensor {name!r} is on the meta device and has no values: load them first")
     if tensor.dtype not in CODES:
@@ -52,9 +55,12 @@ def storable(name: str, tensor: Tensor) -> Tensor:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors in main memory. Wide dtypes come first, which aligns all; equal input gives equal bytes.
+    """Write a safetensors file. Equal arguments give equal bytes.
 
-    If the first entry of `metadata` is `{CHECKSUM: BLANK}`, the file gets its checksum.
+    Args:
+        path: the file. It is overwritten.
+        tensors: tensors by name, each from `storable`. The file has wide dtypes first, so that all are aligned.
+        metadata: strings by key. If the first is `BLANK` under `CHECKSUM`, the file gets its checksum there.
     """
     names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
@@ -79,7 +85,15 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
 
 def open_checked(path: Path) -> Any:
-    """Open a file with `safetensors.safe_open`, a context manager; ValueError if it is damaged or of another kind."""
+    """Open a safetensors file and check its size and, if it has one, its checksum.
+
+    Returns:
+        the open file, from `safetensors.safe_open`. Use it in a `with` statement. Its tensors are on the CPU.
+
+    Raises:
+        ValueError: if the file is damaged, or no safetensors file. The message does not name the file.
+        OSError: if the file cannot be opened, or is too large to be mapped.
+    """
     from safetensors import SafetensorError, safe_open
 
     require_regular(path)

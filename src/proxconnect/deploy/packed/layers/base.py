@@ -35,7 +35,7 @@ class CompactLayer(Product):
     held: ClassVar[str]
     """The name of the buffer of whole numbers."""
     must_be_called: ClassVar[bool] = True
-    """`weight` is unpacked at each access, so other code should call the layer instead of using its weight."""
+    """True, because `weight` is unpacked at each access: other code should call the layer instead of using it."""
 
     scale: Tensor
     bias: Any
@@ -49,7 +49,7 @@ class CompactLayer(Product):
 
     @property
     def spec(self) -> LayerSpec:
-        """The layer without its tensors."""
+        """The description of the layer, without its tensors, for the metadata of a file."""
         return replace(self._spec, dtype=self.scale.dtype, geometry=geometry_of(self))
 
     @property
@@ -71,25 +71,35 @@ class CompactLayer(Product):
         return self._spec.binary_input
 
     def fault(self) -> str:
-        """Return a fault of the held tensors that no packing makes, or ""."""
+        """Return in words what is wrong with the loaded tensors, such as an infinite scale, or "" if nothing is."""
         wrong = self._spec.scale is not None and not bool(self.scale.isfinite().all())
         return "a scale is infinite or NaN" if wrong else ""
 
     def prepack(self) -> None:
-        """Lay the weight out for the kernels, if they are built, run on its device and can compute the layer."""
+        """Set `prepacked` to the weight in the layout of the kernels.
+
+        Set it to None if the kernels are not built, cannot compute the layer, or the weight is not on the CPU.
+        """
         held = self._held()
         self.prepacked = self._prepacked() if held.device.type == "cpu" and kernels.is_built() else None
         self._made = self.prepacked, held, _version(held)
 
     def prepack_if_changed(self) -> None:
-        """Prepack the weight again if it has changed."""
+        """Call `prepack` if the weight was replaced or changed in place since it was last prepacked.
+
+        Inside a functorch transform, such as vmap, nothing is done.
+        """
         prepacked, source, version = self._made
         has_changed = self.prepacked is not prepacked or self._held() is not source or _version(source) != version
         if has_changed and not torch._C._are_functorch_transforms_active():
             self.prepack()
 
     def kernels_can(self, input: Tensor, bias: Tensor | None) -> bool:
-        """Return True if the kernels can compute the product with this input; they compute no derivatives."""
+        """Return True if the kernels can compute the layer's output for this input, and prepack a changed weight.
+
+        They take CPU tensors in float32, bfloat16 or float16. They compute no derivatives, so the answer is False if
+        gradients are enabled and the input or `bias` needs one.
+        """
         if forward_ad._current_level >= 0 or not isinstance(input, Tensor):  # tangents do not show in requires_grad
             return False
         if self.prepacked is None or input.device.type != "cpu" or input.dtype not in _INPUT_DTYPES:
@@ -99,11 +109,11 @@ class CompactLayer(Product):
         return not torch.is_grad_enabled() or not (input.requires_grad or (bias is not None and bias.requires_grad))
 
     def kernel_scale(self) -> Tensor | None:
-        """Return the scale in float32, for the kernels."""
+        """Return the scale in float32, for the kernels; None for a layer without one."""
         return None if self._spec.scale is None else self.scale.float()
 
     def kernel_bias(self) -> Tensor | None:
-        """Return the bias in float32, for the kernels."""
+        """Return the bias in float32, for the kernels; None for a layer without one."""
         return None if self.bias is None else self.bias.float()
 
     def _prepacked(self) -> Tensor | None:

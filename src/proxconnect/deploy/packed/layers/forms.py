@@ -83,21 +83,24 @@ class PackedConvTranspose3d(PackedLayer, TransposedConvProduct, nn.ConvTranspose
 
 
 class PackedParameter(PackedLayer):
-    """A raw parameter of another module as bits; under its name that module has the unpacked weight."""
+    """The packed form of a raw parameter: a child of the module that owns the parameter.
+
+    In the owner, the parameter's name gives the unpacked weight. See `PackedLayer`.
+    """
 
     kind = "parameter"
     binary_type: ClassVar[type[BinaryLayer]] = parameter.BinaryParameter
 
     @property
     def mode(self) -> None:
-        """None, because there is only one weight."""
+        """None: the weight never changes, unlike that of a `BinaryParameter` with its modes."""
 
     def float_key(self, name: str) -> str:
-        """Return the name of the parameter in its owner."""
+        """Return the qualified name of the parameter, given that of this child: without the suffix "_binary"."""
         return name.removesuffix(parameter.SUFFIX)
 
     def forward(self) -> Tensor:  # type: ignore[override]  # no input
-        """Return the unpacked weight."""
+        """Return the unpacked weight: float, with the shape of the parameter."""
         return self.weight
 
 
@@ -109,7 +112,12 @@ class PackedProjection(KernelLayer, PackedParameter, ProjectionProduct):
 
     # Unlike other layers it takes several inputs, and the bias of its owner.
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """(…, in) → (…, out/n) for each of the n inputs."""
+        """Multiply each of n inputs by its block of rows of the weight: (…, in) to (…, out/n).
+
+        Args:
+            inputs: the inputs, such as query, key and value for n = 3.
+            bias: the bias of shape (out,) that the attention module has for all blocks, or None.
+        """
         blocks = len(inputs)
         rows, scale = self._spec.shape[0] // blocks, self.kernel_scale()
         is_whole = rows % kernels.PANEL == 0 or blocks == 1  # no panel may span two blocks
@@ -145,7 +153,7 @@ BY_KIND: dict[str, type[CompactLayer]] = {form.kind: form for form in (*_FORMS, 
 
 
 def spec_of(layer: BinaryLayer) -> LayerSpec:
-    """Return the spec of a binary layer's packed form; TypeError if it has none."""
+    """Return the description of the packed form of a binary layer; TypeError if the layer's class has none."""
     cls = type(layer)
     packed = PACKED.get(cls.__mro__[2] if cls.__mro__[1].__name__ == "FSDPModule" else cls)  # FSDP2 makes a subclass
     if packed is None:

@@ -26,20 +26,28 @@ class Int8Layer(CompactLayer):
     own_state = ("levels", "scale")
     levels: Tensor
     float_type: ClassVar[type[nn.Module]]
-    """The class of the float layer, without its subclasses."""
+    """The class of the float layers that this class is the 8-bit form of; their subclasses stay float."""
 
     def fault(self) -> str:
-        """Return a fault of the scales or levels, or ""."""
+        """Return in words what is wrong with the loaded `scale` or `levels`, or "" if nothing is."""
         if bool((self.scale < 0).any()):
             return "a scale is negative"
         return "a weight is -128, beyond ±127" if bool((self.levels == -128).any()) else super().fault()
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the float layer's output for this weight, in float64, and the error bound of each entry."""
+        """Return the float layer's output and a bound on the absolute error of this layer's output, both in float64.
+
+        Args:
+            weight, bias: those of the float layer, in float64.
+            input: an input of the layer.
+
+        Returns:
+            The output, and the bound for each entry of it, of a shape that broadcasts to the output's.
+        """
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """Describe the float layer, and the bits."""
+        """Return the text that `repr` shows: the float layer's options and "8 bits"."""
         return f"{super().extra_repr()}, 8 bits"
 
     def _numbers(self) -> Tensor:
@@ -56,11 +64,11 @@ class Int8Embedding(Int8Layer, nn.Embedding):
     float_type = nn.Embedding
 
     def forward(self, input: Tensor) -> Tensor:
-        """Integers (…) → (…, dim): look up rows of `weight`, in the dtype of `scale`."""
+        """Look up rows of `weight` by integers (…), as (…, dim) in the dtype of `scale`."""
         return functional.embedding(input, self.levels).to(self.scale.dtype) * self._scales(input)
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the rows of `weight`, and half the scale of each."""
+        """Return the rows (…, dim) of `weight` at the indices `input`, and half the scale of each row as (…, 1)."""
         return functional.embedding(input, weight), self._scales(input).double() / 2
 
     def _scales(self, input: Tensor) -> Tensor:
@@ -82,7 +90,7 @@ class Int8Product(Int8Layer):
     """The dimensions of the input whose entries share a step."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Compute the float layer's output within the bound above, with kernels or with torch."""
+        """Compute the float layer's output within the bound of `Int8Product`, with kernels if they can compute it."""
         input = self.seen(input)
         if self.kernels_can(input, self.bias):
             return self._by_kernels(input.float()).to(input.dtype)
@@ -101,11 +109,16 @@ class Int8Product(Int8Layer):
         return output.to(input.dtype)
 
     def seen(self, input: Tensor) -> Tensor:
-        """Return the part of an input that the product reads."""
+        """Return the part of an input that the layer reads: here all of it."""
         return input
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the float layer's output for this weight, in float64, and the error bound of each entry."""
+        """Return the float layer's output and the bound of `Int8Product` for each entry of it, both in float64.
+
+        Args:
+            weight, bias: those of the float layer, in float64.
+            input: an input of the layer.
+        """
         x = self.seen(input.double())
         half_step = (x.abs().amax(self.rounded_together, keepdim=True) / 254).expand_as(x).contiguous()
         scale = self.scale.double().view(-1, *(1,) * (weight.dim() - 1)).expand_as(weight)
@@ -151,7 +164,7 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
     rounded_together = (-3, -2, -1)
 
     def seen(self, input: Tensor) -> Tensor:
-        """Return the pixels that are in a patch, in the memory format of the input."""
+        """Return the pixels that are in a patch: all, or those that the stride hits if a patch is one pixel."""
         if not self._sees_pixels():
             return input
         height, width = self.stride_of_seen()
@@ -159,18 +172,21 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
         return pixels.contiguous() if input.is_contiguous() else pixels
 
     def stride_of_seen(self) -> tuple[int, int]:
-        """Return the stride that `seen` applies: (1, 1) unless a patch is one pixel."""
+        """Return the stride (height, width) that `seen` applies: (1, 1) unless a patch is one pixel."""
         height, width = self.stride if self._sees_pixels() else (1, 1)
         return height, width
 
     def kernel_geometry(self) -> tuple[tuple[int, ...], tuple[int, int], tuple[int, int], tuple[int, ...]]:
-        """Return shape, stride, padding and dilation for the kernels, which take the result of `seen`."""
+        """Return the weight's shape, stride, padding and dilation for the kernels, which take the result of `seen`.
+
+        The last three are (height, width). The stride is (1, 1) if `seen` has applied it.
+        """
         pad = self._reversed_padding_repeated_twice
         height, width = (1, 1) if self._sees_pixels() else self.stride
         return self._spec.shape, (height, width), (pad[2], pad[0]), self.dilation
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Convolve the result of `seen`."""
+        """Convolve a result of `seen` as the float layer does, but without the stride that `seen` has applied."""
         if self._sees_pixels():
             return functional.conv2d(input, weight, bias, groups=self.groups)
         return super().multiply(input, weight, bias, *args)
@@ -198,20 +214,36 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
 
 
 def levels_of(weight: Tensor, scale: Tensor) -> Tensor:
-    """Round weight / scale to whole numbers within ±127, ties to even; `scale` has one value for each output."""
+    """Return weight / scale rounded to int8 within ±127, ties to even; 0 for a scale of 0.
+
+    `scale` has shape (out,), a value for each entry of the weight's first dimension.
+    """
     steps = scale.double().view(-1, *(1,) * (weight.dim() - 1))
     levels = torch.where(steps > 0, weight.double() / steps, 0.0)
     return levels.round_().clamp_(-127, 127).to(torch.int8)
 
 
 def scale_of(weight: Tensor) -> Tensor:
-    """Return max|w| / 127 of each output, of shape (out,), in the weight's dtype."""
+    """Return max|w| / 127 for each entry of the weight's first dimension: shape (out,), in the weight's dtype."""
     return (weight.double().abs().flatten(1).amax(1) / 127).to(weight.dtype)
 
 
 @torch.no_grad()
 def error(layer: Int8Layer, float_layer: nn.Module, input: Tensor) -> tuple[float, float]:
-    """Return the largest error and bound, relative to the float layer's largest output; ValueError if that is 0."""
+    """Measure the error of an 8-bit layer on an input.
+
+    Args:
+        layer: the 8-bit layer.
+        float_layer: the layer that it was made from.
+        input: an input of both.
+
+    Returns:
+        The largest absolute error of an output, and the largest of its bounds from `exact_and_bound`. Both are divided
+        by the largest absolute output of the float layer.
+
+    Raises:
+        ValueError: if the float layer's outputs are all 0, or there are none.
+    """
     weight, bias = float_layer.weight, getattr(float_layer, "bias", None)
     assert isinstance(weight, Tensor)
     exact, bound = layer.exact_and_bound(weight.double(), None if bias is None else bias.double(), input)

@@ -24,7 +24,7 @@ WORTH_TABLES = (32, 128)
 """The outputs of a group and the entries of a patch from which kernels beat torch in convolutions of floats."""
 
 WORTH_UNPACKING = 300_000
-"""The multiply-adds of one group, with the stride ignored, below which they do so on any weight."""
+"""The multiply-adds of one group, counted as for stride 1, below which kernels also beat torch on smaller weights."""
 
 Inputs = Literal["exact", "int8"]
 """The precision of float inputs in kernels: as they are, or rounded to 8 bits row by row, which is faster."""
@@ -36,11 +36,11 @@ IS_SUPPORTED = os.name == "posix"
 class PackedLayer(CompactLayer):
     """Mixin over a torch layer whose weight is `scale`·±1; `pack` and `load` make such layers.
 
-    `bits` holds the signs as `pack_bits` lays them out: uint8 of shape (⌈n/8⌉,).
+    `bits` holds the signs of the n weights as `pack_bits` lays them out: uint8 of shape (⌈n/8⌉,).
     """
 
     binary_type: ClassVar[type[Any]]
-    """The class of the binary layer."""
+    """The class of the binary layers that this class is the packed form of."""
     held = "bits"
     own_state = ("bits", "scale", "input_shift")
 
@@ -50,32 +50,41 @@ class PackedLayer(CompactLayer):
 
     @property
     def accumulator(self) -> Accumulator | None:  # type: ignore[override]  # read-only here
-        """The accumulator of the sums, or None if none can overflow."""
+        """The limited accumulator that the binary layer has for its sums, or None."""
         return self._spec.accumulator
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
-        """Compute the binary layer's output under `hard()`: bit-exact for binary inputs, else up to rounding."""
+        """Compute the output of the binary layer with hard weights, bit-exact for binary inputs, else up to rounding.
+
+        Args:
+            input: the input of the layer, before any shift.
+            args: further arguments of the float layer's `forward`, as `output_size` of a transposed convolution.
+        """
         return self.of_shifted(input if self.input_shift is None else self.input_shift(input), *args)
 
     def of_shifted(self, input: Tensor, *args: Any) -> Tensor:
-        """Run the layer on an input that is already shifted."""
+        """Run the layer on an input to which `input_shift` is already added; arguments as for `forward`."""
         return self.product(self.prepare_input(input), *self.weight_factors(), self.bias, *args)
 
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
-        """Return the weight and None, or for a binary input the signs and the scale by channel."""
+        """Return the weight and the scale that multiplies the sums.
+
+        For a float input these are the scaled weight and None. For a binary input they are the weight's signs ±1 and
+        `scale`, or None for a layer without a scale.
+        """
         if not self.scales_sums:
             return self.weight, None
         return self._numbers(), None if self._spec.scale is None else self.scale
 
     @property
     def scales_sums(self) -> bool:
-        """True for a binary input: the sums are of signs alone, and the scale multiplies them."""
+        """True if the input is binary: the layer then sums signs alone, and multiplies the sums by the scale."""
         return self._spec.binary_input
 
     sums_integers = scales_sums
 
     def prepare_input(self, input: Tensor) -> Tensor:
-        """Return the factor of the weight: the signs of the input, or the input itself if it is not binary."""
+        """Return the signs ±1 of a binary input, or a float input itself; TypeError for signs of no float tensor."""
         if not self._spec.binary_input:
             return input
         if not isinstance(input, Tensor) or not input.is_floating_point():
@@ -84,14 +93,14 @@ class PackedLayer(CompactLayer):
         return sign(input, 1.0)
 
     def extra_repr(self) -> str:
-        """Describe the float layer, the scale, the input and the accumulator."""
+        """Return the text that `repr` shows: the float layer's options, the scale, a binary input, the accumulator."""
         shown = [super().extra_repr(), f"packed, scale={self._spec.scale}"]
         shown += ["binary input"] * self._spec.binary_input
         shown += [] if self.accumulator is None else [f"accumulator={self.accumulator}"]
         return ", ".join(filter(None, shown))
 
     def fault(self) -> str:
-        """Return a fault of the scale or of the bits after the last weight, or ""."""
+        """Return in words what is wrong with the loaded `scale` or `bits`, or "" if nothing is."""
         pads = pad_is_zero(self.bits, self._spec.entries)
         return super().fault() if pads else "the bits after the last weight are not 0"
 
@@ -107,28 +116,38 @@ class PackedLayer(CompactLayer):
 
 
 class KernelLayer(PackedLayer):
-    """Mixin over a packed layer whose product the kernels compute if they can."""
+    """Mixin over a packed layer that runs with the kernels if they can compute it, and else with torch."""
 
     inputs: Inputs = "exact"
 
     def of_shifted(self, input: Tensor, *args: Any) -> Tensor:
-        """Run the layer on an input that is already shifted, with kernels if they can compute it."""
+        """Run the layer on an input to which `input_shift` is already added, with the kernels if they can."""
         if not self.is_by_kernels(input, self.bias):
             return super().of_shifted(input, *args)
         return self.by_kernels(input.float()).to(input.dtype)
 
     def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:
-        """Return True if the kernels compute the product with this input."""
+        """Return True if the kernels compute this input: they can, and no CPU autocast applies to a float input."""
         if not self._spec.binary_input and torch.is_autocast_enabled("cpu"):
             return False
         return self.kernels_can(input, bias)
 
     def by_kernels(self, input: Tensor) -> Tensor:
-        """Compute the product with a float32 input."""
+        """Compute the layer's output with the kernels, for a float32 input that is already shifted."""
         raise NotImplementedError
 
     def linear(self, input: Tensor, prepacked: Tensor, rows: int, scale: Tensor | None, bias: Tensor | None) -> Tensor:
-        """(…, in) → (…, rows): multiply by prepacked rows of the weight; ValueError for a size other than `in`."""
+        """Multiply (…, in) to (…, rows) with the kernels.
+
+        Args:
+            input: a float32 input, already shifted. The kernels take the signs of a binary input.
+            prepacked: the prepacked weight, or its part for some rows.
+            rows: the number of outputs.
+            scale, bias: those of these outputs, in float32, or None.
+
+        Raises:
+            ValueError: if the last dimension of `input` is not `in`.
+        """
         columns = self._spec.shape[1 - self.channel_dims[0]]
         if input.shape[-1:] != (columns,):  # the prepacked weight knows it only up to the next multiple of 64
             raise ValueError(f"input must be (…, {columns}); got {tuple(input.shape)}")
@@ -139,10 +158,10 @@ class KernelLayer(PackedLayer):
 
 
 class KernelLinear(KernelLayer):
-    """A linear layer with a weight (out, in), or transposed with (in, out)."""
+    """Mixin over a packed linear layer that runs with the kernels: with a weight (out, in), or transposed (in, out)."""
 
     def by_kernels(self, input: Tensor) -> Tensor:
-        """(…, in) → (…, out)."""
+        """Multiply a float32 input (…, in), already shifted, to (…, out) with the kernels."""
         assert self.prepacked is not None
         out = self._spec.shape[self.channel_dims[0]]
         return self.linear(input, self.prepacked, out, self.kernel_scale(), self.kernel_bias())
@@ -156,12 +175,12 @@ class KernelLinear(KernelLayer):
 
 
 class KernelConv(KernelLayer, _ConvNd):
-    """A convolution of one or two dimensions."""
+    """Mixin over a packed convolution of one or two dimensions that runs with the kernels if that is faster."""
 
     padding_value: int
 
     def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:
-        """Return True if the kernels compute the product; for a float input, only if they are faster."""
+        """Return True if the kernels compute this input; for a float input, only if they should beat torch."""
         if not super().is_by_kernels(input, bias):
             return False
         if self._spec.binary_input or self._is_worth_tables():
@@ -170,7 +189,7 @@ class KernelConv(KernelLayer, _ConvNd):
         return pixels * self._spec.entries < WORTH_UNPACKING
 
     def by_kernels(self, input: Tensor) -> Tensor:
-        """(N, in, *size) → (N, out, *size_out), with or without N, in the memory format of the input."""
+        """Convolve a float32 input (N, in, *size), or without N, to (N, out, *size_out) in its memory format."""
         dims, pad = len(self.kernel_size), self._reversed_padding_repeated_twice
         has_planes = input.is_contiguous() or input.dim() <= dims or input.stride(-1 - dims) != 1  # torch's own test
         if self.padding_mode != "zeros":  # padding the input or its signs gives the same
@@ -207,7 +226,11 @@ class KernelConv(KernelLayer, _ConvNd):
         return outputs >= WORTH_TABLES[0] and entries >= WORTH_TABLES[1]
 
     def geometry(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
-        """Return the weight's shape, stride, padding, dilation and groups, in two dimensions, for the kernels."""
+        """Return weight shape, stride, padding, dilation and groups for the kernels.
+
+        The shape is (out, in/groups, height, width). Stride, padding and dilation are (height, width). A convolution of
+        one dimension has height 1. The padding is (0, 0) if `padding_mode` is not "zeros": pad the input first.
+        """
         # An input that is not padded with zeros is padded first.
         padding = tuple(self._reversed_padding_repeated_twice[::-2]) if self.padding_mode == "zeros" else (0, 0)
         return self._kernel_shape(), _two(self.stride, 1), _two(padding, 0), _two(self.dilation, 1), self.groups
@@ -222,7 +245,7 @@ def _two(values: tuple[int, ...], missing: int) -> tuple[int, ...]:
 
 
 def set_inputs(model: nn.Module, inputs: Inputs) -> None:
-    """Set the precision of the float inputs of all packed layers; ValueError unless it is one of `Inputs`."""
+    """Set the precision of float inputs, "exact" or "int8", for all packed layers of a model; ValueError for others."""
     if inputs not in get_args(Inputs):
         raise ValueError(f"inputs must be 'exact' or 'int8'; got {inputs!r}")
     for layer in model.modules():
@@ -232,6 +255,6 @@ def set_inputs(model: nn.Module, inputs: Inputs) -> None:
 
 @cache  # one warning is enough
 def warn_unless_built() -> None:
-    """Warn that packed models run on torch alone, if the kernels are not built but could be on this system."""
+    """Warn once per process that packed models run on torch alone, if the kernels could be built here but are not."""
     if IS_SUPPORTED and not kernels.is_built():
         warnings.warn(f"{NOT_BUILT}: {ON_TORCH}. {ADVICE}.", stacklevel=4)
