@@ -153,7 +153,7 @@ class Workplace:
         return "half" if self.folder(row).exists() else "waiting"
 
     def pending(self, rows: list[Row], done: Container[str]) -> list[Row]:
-        """Return the rows to run, each once and in order: those whose address is not in `done`, the rows in the ledger.
+        """Return the rows to run, each once and in order: those whose address is not in `done`, the ledger's.
 
         Before a row comes the row that it starts from if that has no finished run or no checkpoint in this folder. So
         a row of the ledger runs again only if another row needs its checkpoint.
