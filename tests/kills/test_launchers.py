@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from proxconnect.training.checkpoints import GRACE, LAUNCHER, LOOK
+from proxconnect.training.lost_ranks import GRACE, LAUNCHER, LOOK
 from training.ranks import RANKS, free_port
 from training.small_runs import finish, started
 

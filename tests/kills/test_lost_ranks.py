@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from kills.stopping import Broken
-from proxconnect.training.checkpoints import LAST, LostRankError, noticing_lost_ranks, read_run
+from proxconnect.training.checkpoints import LAST, read_run
+from proxconnect.training.lost_ranks import LostRankError, noticing_lost_ranks
 from training.ranks import RANKS, start_ranks
 from training.small_runs import configuration, finish
 

@@ -25,11 +25,6 @@ def of_shapes(shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
         raise ValueError(f"there is no memory for an input of {shown(shapes)}: pass a smaller shape") from None
 
 
-def batch_of(example: Any) -> int:
-    """Return the size of the first dimension of the first tensor; 1 without one."""
-    return next((len(tensor) for tensor in tensors_in(example) if tensor.dim()), 1)
-
-
 def with_batch(example: Any, size: int) -> Any:
     """Repeat the first entry of each tensor in `example` `size` times."""
     return tree_map_only(Tensor, lambda t: t[:1].repeat(size, *[1] * (t.dim() - 1)) if t.dim() else t, example)

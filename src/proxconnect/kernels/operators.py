@@ -26,7 +26,7 @@ from proxconnect.kernels.arguments import (
     require_weight,
     scale_and_bias,
 )
-from proxconnect.kernels.geometry import convolution, memory_format, out_size
+from proxconnect.kernels.geometry import Convolution, How, convolution, memory_format, out_size
 from proxconnect.kernels.library import CAffine, COutput, loaded
 from proxconnect.kernels.prepacked import conv_panels_shape, int8_panels_shape, panels_shape
 
@@ -37,7 +37,7 @@ _CONV = "int[4] weight_shape, int[2] stride, int[2] padding, int[2] dilation"
 _KEEPS_STRIDES = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operator:
     """A product of an input and a prepacked weight: its schema, its checks, and its call of the C function."""
 
@@ -73,9 +73,8 @@ class Operator:
         self, input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None, bias: Tensor | None, *rest: Any
     ) -> Tensor:
         columns = input.shape[-1] if input.dim() else 0
-        require_entries(columns, self.most)
+        shape = _checked_shape(self, out_features, columns)
         require_float32("input", input)
-        shape = self.shape((out_features, columns), (1, 1), 1)
         require_weight(panels, shape, out_features, scale, bias, self.dtype)
         kernels, number = loaded(rest[-1])
         rows, scale, bias = as_rows(input), contiguous(scale), contiguous(bias)
@@ -91,13 +90,12 @@ class Operator:
         dilation: list[int], *rest: Any,
     ) -> Tensor:  # fmt: skip
         moves, missing = self._moves
-        scale, bias, weight, keeps = rest[moves], rest[moves + 1], tuple(weight_shape), self.keeps_format
+        scale, bias, weight = rest[moves], rest[moves + 1], tuple(weight_shape)
         how: Any = (weight, tuple(stride), tuple(padding), tuple(dilation), *rest[:moves], *missing)
-        has_planes = keeps and input.is_contiguous()
-        planned = convolution(tuple(input.shape), input.stride(), how, has_planes=has_planes, reads_rows_apart=keeps)
-        require_entries(prod(weight[1:]), self.most)
+        has_planes = self.keeps_format and input.is_contiguous()
+        planned, shape = _planned(self, tuple(input.shape), input.stride(), how, has_planes)
         require_float32("input", input)
-        require_weight(panels, self.shape(weight, how[3], how[4]), weight[0], scale, bias, self.dtype)
+        require_weight(panels, shape, weight[0], scale, bias, self.dtype)
         kernels, number = loaded(rest[-1])
         image = input.contiguous() if planned.is_copied else input
         output = torch.empty(planned.output, dtype=torch.float32, device=CPU, memory_format=planned.memory_format)
@@ -134,6 +132,24 @@ class Operator:
         """Return the C structure of the outputs by reference; scale and bias must be contiguous."""
         at = scale_and_bias(scale, bias)
         return ctypes.byref(COutput(*overflow, *at) if overflow else CAffine(*at))
+
+
+@lru_cache(maxsize=4096)
+def _planned(
+    operator: Operator, shape: tuple[int, ...], strides: tuple[int, ...], how: How, has_planes: bool
+) -> tuple[Convolution, tuple[int, ...]]:
+    """Return how to convolve an input of this shape and layout, and the shape of the prepacked weight."""
+    keeps = operator.keeps_format
+    planned = convolution(shape, strides, how, has_planes=has_planes, reads_rows_apart=keeps)
+    require_entries(prod(how[0][1:]), operator.most)
+    return planned, operator.shape(how[0], how[3], how[4])
+
+
+@lru_cache(maxsize=4096)
+def _checked_shape(operator: Operator, outputs: int, columns: int) -> tuple[int, ...]:
+    """Return the shape of the prepacked weight of a product of rows; ValueError if a sum has too many entries."""
+    require_entries(columns, operator.most)
+    return operator.shape((outputs, columns), (1, 1), 1)
 
 
 _cached = lru_cache(maxsize=4096)

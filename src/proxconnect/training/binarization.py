@@ -59,9 +59,7 @@ class Binarization:
 
 
 def _pairs(names: PairNames | None) -> PairChoice:
-    if isinstance(names, dict):
-        return {pattern: _pair(name) for pattern, name in names.items()}
-    return None if names is None else _pair(names)
+    return {pattern: _pair(name) for pattern, name in names.items()} if isinstance(names, dict) else _pair(names)
 
 
 def _pair(name: str | None) -> str | AnyPair | None:

@@ -12,8 +12,9 @@ from rich.table import Table
 
 from proxconnect._support.text import some
 from proxconnect._support.user_code import importable_folder
-from proxconnect.training.checkpoints import LAST, noticing_lost_ranks
+from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured, UsageError
+from proxconnect.training.lost_ranks import noticing_lost_ranks
 from proxconnect.training.runs import Shipped, fit, has_begun, last_checkpoint, ship
 
 Verb = Literal["fit", "validate", "test"]
@@ -38,7 +39,16 @@ def run(
         measured, shipped = _fit(configured) if verb == "fit" else (_evaluate(verb, configured), None)
     if not configured.trainer.is_global_zero:
         return None
-    _print(console, measured, shipped)
+    table = Table(box=None, show_header=False)
+    if "accuracy" not in measured:
+        table.add_row(_TITLES["accuracy"], "not measured after the last epoch: proxconnect validate does it")
+    for name, title in _TITLES.items():
+        if name in measured:
+            table.add_row(title, f"{100 * measured[name]:.2f} %")
+    if shipped is not None:
+        table.add_row("Packed", f"{shipped.packed_bytes:,} bytes of {shipped.float_bytes:,} in {shipped.path}")
+        table.add_row("Stays float", some(list(shipped.stays_float)))
+    console.print(table)
     return {name: measured.get(name) for name in _TITLES} | {"packed": None if shipped is None else asdict(shipped)}
 
 
@@ -93,16 +103,3 @@ def _checkpoint(configured: Configured, verb: Verb) -> Path | None:
             "by --trainer.default_root_dir, or its checkpoint by --ckpt_path"
         )
     return path
-
-
-def _print(console: Console, measured: Mapping[str, float], shipped: Shipped | None) -> None:
-    table = Table(box=None, show_header=False)
-    if "accuracy" not in measured:
-        table.add_row(_TITLES["accuracy"], "not measured after the last epoch: proxconnect validate does it")
-    for name, title in _TITLES.items():
-        if name in measured:
-            table.add_row(title, f"{100 * measured[name]:.2f} %")
-    if shipped is not None:
-        table.add_row("Packed", f"{shipped.packed_bytes:,} bytes of {shipped.float_bytes:,} in {shipped.path}")
-        table.add_row("Stays float", some(list(shipped.stays_float)))
-    console.print(table)

@@ -15,8 +15,9 @@ from proxconnect._support import atomic
 from proxconnect.conversion import Plan
 from proxconnect.deploy.packed import save
 from proxconnect.deploy.runtime import pack
-from proxconnect.training.checkpoints import LAST, noticing_lost_ranks
+from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured
+from proxconnect.training.lost_ranks import noticing_lost_ranks
 from proxconnect.training.module import Training
 from proxconnect.training.sharding import gathered
 
@@ -43,7 +44,16 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
     TerminatedError after SIGTERM; LostRankError if another process of the run has ended.
     """
     if run.model.start.float_epochs or run.model.start.activation_epochs:
-        _run_phases(run, callbacks)
+        path = floats = run.model.start.checkpoint
+        for name, configuration in phases(yaml.safe_load(run.text())):
+            phase = Configured(configuration)
+            fit(phase, callbacks, last_checkpoint(phase))
+            path = last_checkpoint(phase)
+            floats = path if name == FLOAT else floats
+        teacher = run.model.teacher
+        if teacher is not None and teacher.network is None and teacher.checkpoint is None:
+            run.model.teacher = replace(teacher, network=run.model.float_network, checkpoint=floats)
+        run.model.start = replace(run.model.start, checkpoint=path, float_epochs=0, activation_epochs=0)
     run.folder.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(run.folder / CONFIG) as temporary:
         temporary.write_text(run.text())
@@ -107,19 +117,6 @@ def float_bytes(network: nn.Module) -> int:
     """Return the bytes of the parameters and batch-norm statistics as they are, without quantizers."""
     state = network.state_dict()
     return sum(t.nbytes for name, t in state.items() if "_quantizer." not in name)
-
-
-def _run_phases(run: Configured, callbacks: Sequence[lightning.Callback]) -> None:
-    path = floats = run.model.start.checkpoint
-    for name, configuration in phases(yaml.safe_load(run.text())):
-        phase = Configured(configuration)
-        fit(phase, callbacks, last_checkpoint(phase))
-        path = last_checkpoint(phase)
-        floats = path if name == FLOAT else floats
-    teacher = run.model.teacher
-    if teacher is not None and teacher.network is None and teacher.checkpoint is None:
-        run.model.teacher = replace(teacher, network=run.model.float_network, checkpoint=floats)
-    run.model.start = replace(run.model.start, checkpoint=path, float_epochs=0, activation_epochs=0)
 
 
 def _changed(configuration: Plain, name: str, epochs: int, model: Plain) -> Plain:

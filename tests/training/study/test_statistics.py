@@ -30,10 +30,10 @@ from proxconnect.training.study.study import agreement
 from proxconnect.training.study.tables import (
     AGAINST_FLOAT,
     QUANTITIES,
+    by_setting,
     difference_table,
     less_float,
     markdown,
-    tables,
     telling,
 )
 
@@ -96,7 +96,7 @@ def test_intervals_hold_what_they_say():
 
 
 def test_a_table_has_mean_and_sd_of_each_cell(entries):
-    (table,) = tables(frame(entries), Layout())
+    (table,) = by_setting(frame(entries), Layout())
     assert table.heads == ("pair", "BW E2E", "BWA E2E")
     found = {line[0]: line[1:] for line in table.lines}
     assert found.keys() == PAIRS.keys()
@@ -112,7 +112,7 @@ def test_a_table_has_mean_and_sd_of_each_cell(entries):
 def test_a_wide_table_is_shown_in_parts_that_fit_and_lose_no_cell(entries):
     modes = [f"mode {n}" for n in range(12)]
     wide = [entry(seed, 0.8, pair=pair, mode=mode, start="E2E") for mode in modes for pair in "ab" for seed in (0, 1)]
-    (table,) = tables(frame([*wide, entry(0, 0.9, pair="alone", mode="mode 11", start="E2E")]), Layout())
+    (table,) = by_setting(frame([*wide, entry(0, 0.9, pair="alone", mode="mode 11", start="E2E")]), Layout())
     found = results.parts(table, 79)
     assert len(found) > 1
     assert all(max(map(len, plain(results.on_terminal(part)).splitlines())) <= 80 for part in found)
@@ -121,7 +121,7 @@ def test_a_wide_table_is_shown_in_parts_that_fit_and_lose_no_cell(entries):
         ["a", "b", "alone"]
     ]
     assert [part.notes for part in found] == [()] * (len(found) - 1) + [table.notes]
-    assert results.parts(tables(frame(entries), Layout())[0], 79) == tables(frame(entries), Layout())
+    assert results.parts(by_setting(frame(entries), Layout())[0], 79) == by_setting(frame(entries), Layout())
 
 
 def test_what_hardening_loses_is_measured_row_by_row():
@@ -129,7 +129,7 @@ def test_what_hardening_loses_is_measured_row_by_row():
     rows = [replace(e, measured={"accuracy": e.measured["accuracy"] | {"soft": soft}})
             for e, soft in zip(rows, (0.82, 0.83), strict=True)]  # fmt: skip
     (quantity,) = [q for q in QUANTITIES if q.less]
-    (table,) = tables(frame([*rows, entry(2, 0.8, mode="BW", pair="a")]), Layout(), quantity)
+    (table,) = by_setting(frame([*rows, entry(2, 0.8, mode="BW", pair="a")]), Layout(), quantity)
     assert table.lines == (("a", "0.50±2.12"),)
 
 
@@ -140,14 +140,14 @@ def test_binary_rows_are_held_against_the_float_one_of_their_seed(entries):
     for mode, pair in (("BW", "bnn++"), ("BWA", "bnn+")):
         expected = {s: v - floats[s] for s, v in values(entries, pair=pair, mode=mode).items() if s in floats}
         assert values(found, pair=pair, mode=mode) == pytest.approx(expected)
-    (table,) = tables(found, Layout(), AGAINST_FLOAT)
+    (table,) = by_setting(found, Layout(), AGAINST_FLOAT)
     assert all(cell.startswith("-") for line in table.lines for cell in line[1:])
 
 
 def test_other_axes_have_tables_of_their_own():
     rows = [entry(0, 0.8, model=model, mode="BW", pair="bc") for model in ("resnet", "vit")]
-    assert [table.title.partition(":")[0] for table in tables(frame(rows), Layout())] == ["resnet", "vit"]
-    (table,) = tables(frame(rows), Layout("model", ("pair",)))
+    assert [table.title.partition(":")[0] for table in by_setting(frame(rows), Layout())] == ["resnet", "vit"]
+    (table,) = by_setting(frame(rows), Layout("model", ("pair",)))
     assert (table.heads, [line[0] for line in table.lines]) == (("model", "bc"), ["resnet", "vit"])
 
 

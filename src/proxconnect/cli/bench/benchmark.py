@@ -19,7 +19,7 @@ from proxconnect.cli.bench.profile import binary_share, profile, time_layers
 from proxconnect.cli.bench.rivals import CannotRunError, Task
 from proxconnect.cli.bench.timing import Spread, Work, interleaved, quotients, threads
 from proxconnect.cli.binarization import make_binary
-from proxconnect.cli.examples import batch_of, difference, require_runs, run, shapes_of, shown, with_batch
+from proxconnect.cli.examples import difference, require_runs, run, shapes_of, shown, with_batch
 from proxconnect.conversion import Plan
 from proxconnect.inspection.machine import Machine
 from proxconnect.layers import Accumulator
@@ -140,7 +140,7 @@ class Contest:
 
     def contenders(self, example: Any, batches: tuple[int, ...]) -> list[dict[str, Any]]:
         """Measure all on the example and on batches: `networks` of `bench --json`, without memory and file."""
-        own = batch_of(example)
+        own = next((len(tensor) for tensor in tensors_in(example) if tensor.dim()), 1)  # the size of its batch
         times = {own: self._times(example)}
         for size in batches:
             if size not in times:

@@ -1,5 +1,6 @@
 """Where the time of a network goes: by modules and fused operations, and by binary layers, float beside packed."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -148,17 +149,39 @@ def units(floats: nn.Module, packed: nn.Module) -> list[Unit]:
     found: dict[str, dict[str, PackedLayer]] = {}
     for name, module in packed.named_modules():
         if isinstance(module, PackedLayer):
-            found.setdefault(_counterpart(name, float_modules), {})[name] = module
+            parts = name.split(".")
+            around = [".".join(parts[:end]) for end in range(len(parts), -1, -1)]
+            there = [candidate for candidate in around if candidate in float_modules]
+            # In float an attention computes its projections itself.
+            attentions = (c for c in there if isinstance(float_modules[c], nn.MultiheadAttention))
+            found.setdefault(next(attentions, there[0]), {})[name] = module
     return [Unit(name, members, float_modules[name], packed.get_submodule(name)) for name, members in found.items()]
 
 
 def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int) -> list[dict[str, Any]]:
     """Return `layers` of `bench --json`. If other code takes the weight of a layer, it has 0 calls and no spreads."""
     found = units(floats, packed)
-    calls = _captured(packed, [unit.packed_form for unit in found], example)
+    inputs: dict[nn.Module, tuple[Any, Any]] = {}
+    calls: Counter[nn.Module] = Counter()
+
+    def keep(module: nn.Module, args: Any, kwargs: Any) -> None:
+        if module not in inputs:  # copies, since later modules may write into the input
+            inputs[module] = tree_map_only(Tensor, Tensor.clone, (args, kwargs))
+        calls[module] += 1
+
+    with ExitStack() as stack:
+        for unit in found:
+            stack.callback(unit.packed_form.register_forward_pre_hook(keep, with_kwargs=True).remove)
+        run(packed, example)
     macs = count(floats, example).macs
     return [
-        _times(unit, calls.get(unit.packed_form), sum(macs[m] for m in unit.float_form.modules()), rounds)
+        _times(
+            unit,
+            inputs.get(unit.packed_form),
+            calls[unit.packed_form],
+            sum(macs[m] for m in unit.float_form.modules()),
+            rounds,
+        )
         for unit in found
     ]
 
@@ -170,44 +193,13 @@ def seconds_in_run(layer: Mapping[str, Any]) -> tuple[float, float]:
     return layer["calls"] * layer["float_seconds"].median, layer["calls"] * layer["packed_seconds"].median
 
 
-def _counterpart(name: str, float_modules: Mapping[str, nn.Module]) -> str:
-    """Return the attention around a layer, which in float computes its projections itself; else the layer or owner."""
-    parts = name.split(".")
-    around = [".".join(parts[:end]) for end in range(len(parts), -1, -1)]
-    there = [candidate for candidate in around if candidate in float_modules]
-    return next((c for c in there if isinstance(float_modules[c], nn.MultiheadAttention)), there[0])
-
-
-@dataclass
-class _Call:
-    """The first arguments of a module, and how often it is called."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    times: int = 0
-
-
-def _captured(model: nn.Module, modules: Iterable[nn.Module], example: Any) -> dict[nn.Module, _Call]:
-    calls: dict[nn.Module, _Call] = {}
-
-    def keep(module: nn.Module, args: Any, kwargs: Any) -> None:
-        if module not in calls:  # copies, since later modules may write into the input
-            calls[module] = _Call(*tree_map_only(Tensor, Tensor.clone, (args, kwargs)))
-        calls[module].times += 1
-
-    with ExitStack() as stack:
-        for module in modules:
-            stack.callback(module.register_forward_pre_hook(keep, with_kwargs=True).remove)
-        run(model, example)
-    return calls
-
-
-def _times(unit: Unit, call: _Call | None, macs: int, rounds: int) -> dict[str, Any]:
+def _times(unit: Unit, given: tuple[Any, Any] | None, calls: int, macs: int, rounds: int) -> dict[str, Any]:
     spreads: list[Spread | None] = [None, None, None]
-    if call is not None:
+    if given is not None:
+        args, kwargs = given
         works = {
-            "float": lambda: unit.float_form(*call.args, **call.kwargs),
-            "packed": lambda: unit.packed_form(*call.args, **call.kwargs),
+            "float": lambda: unit.float_form(*args, **kwargs),
+            "packed": lambda: unit.packed_form(*args, **kwargs),
         }
         floats, packed = interleaved(works, rounds, turn=0.002).values()  # many calls if it is small
         spreads = [Spread.of(seconds) for seconds in (floats, packed, quotients(floats, packed))]
@@ -217,7 +209,7 @@ def _times(unit: Unit, call: _Call | None, macs: int, rounds: int) -> dict[str, 
         "kind": type(unit.float_form).__name__,
         "members": list(unit.members),
         "shapes": [spec.shape for spec in specs],
-        "calls": 0 if call is None else call.times,
+        "calls": calls,
         "macs": macs,
         **dict(zip(("float_seconds", "packed_seconds", "speedup"), spreads, strict=True)),
         "float_bytes": sum(spec.entries * spec.dtype.itemsize for spec in specs),

@@ -1,21 +1,18 @@
 """The pair, or F and B, that `proxconnect check` is asked about, and the legitimate pair that keeps its B."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from proxconnect._support.user_code import LoadError, file_of, guarded, line_of, load
 from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, Sharpness, prox, resolve
 from proxconnect.pairs.catalogue import SURROGATES
-from proxconnect.theory.functions.blackbox import ProbeError, autograd_derivative
+from proxconnect.theory.functions.blackbox import Function, ProbeError, autograd_derivative, is_autograd_function
 from proxconnect.theory.new_pairs.correction import UnboundedForwardWarning, correct
 from proxconnect.theory.verdicts.decomposition import Verdict, decompose
-
-Function = Callable[[Tensor], Tensor]
 
 _LINE = torch.linspace(-12, 12, 481, dtype=torch.float64)
 
@@ -94,7 +91,7 @@ def _loaded(path: str) -> Subject:
         return Subject(path, found, None, _source(path, found))
     forward = _callable(path, found)
     name, _, imports, code = _source(path, forward)
-    if _is_autograd_function(found):
+    if is_autograd_function(found):
         code = f"{code}.apply"
     imports = f"{imports}\nfrom proxconnect.theory import autograd_derivative"
     source = Source(name, autograd_derivative(forward), imports, f"autograd_derivative({code})")
@@ -103,7 +100,7 @@ def _loaded(path: str) -> Subject:
 
 def _joined(name: str, forward: Function, path: str) -> Subject:
     backward = _function(path)
-    if _is_autograd_function(getattr(backward, "__self__", None)):
+    if is_autograd_function(getattr(backward, "__self__", None)):
         raise LoadError(f"{path!r} is an autograd Function, which has an F of its own: check {path} alone")
     return Subject(f"({name}, {path})", forward, backward, _source(path, backward))
 
@@ -119,7 +116,7 @@ def _function(path: str) -> Function:
 
 
 def _callable(path: str, found: Any) -> Function:
-    if _is_autograd_function(found):
+    if is_autograd_function(found):
         found = found.apply
     if isinstance(found, type) or not callable(found):
         what = f"the class {found.__name__}" if isinstance(found, type) else f"of type {type(found).__name__}"
@@ -135,10 +132,6 @@ def _source(path: str, backward: AnyPair | Function) -> Source:
     """Name the object of MODULE:NAME in code."""
     module, _, name = path.partition(":")
     return Source(name.rpartition(".")[2], backward, f"import {module}", f"{module}.{name}")
-
-
-def _is_autograd_function(found: object) -> bool:
-    return isinstance(found, type) and issubclass(found, torch.autograd.Function)
 
 
 @dataclass(frozen=True)

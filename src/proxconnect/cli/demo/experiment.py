@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save, save_file
@@ -92,30 +92,17 @@ def recipe_of(data: str, epochs: int | None) -> Recipe:
     return RECIPES[data] if epochs is None else replace(RECIPES[data], epochs=epochs)
 
 
-class Outcome(NamedTuple):
-    """The trained network, and its accuracies with hard weights before and after batch norm was re-estimated.
-
-    `epochs` holds the mean "loss" in nats and the "accuracy" after each epoch.
-    """
-
-    model: nn.Module
-    epochs: list[dict[str, float]]
-    accuracy_before: float
-    accuracy_after: float
-    seconds: float
-
-
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[tuple[int, int]], None]) -> Any:
     """Train and measure what `configuration` says, as a row of a study, and leave the network in `folder`."""
     run, sums, root = Run(**configuration["run"]), configuration["run"]["accumulator"], configuration["root"]
     run = replace(run, accumulator=sums and Accumulator(**sums))
     recipe, start = Recipe(**configuration["recipe"]), configuration.get("start")
     dataset = data.load(configuration["data"], root and Path(root))
-    outcome = train(run, recipe, dataset, start and load_file(start), lambda done: on_progress((done, recipe.epochs)))
+    initial = start and load_file(start)
+    model, measured = train(run, recipe, dataset, initial, lambda done: on_progress((done, recipe.epochs)))
     with replacing(folder / CHECKPOINT) as temporary:
-        save_file(outcome.model.state_dict(), temporary)
-    accuracy = {"reestimated": outcome.accuracy_after, "hard": outcome.accuracy_before}
-    return {"accuracy": accuracy, "curve": outcome.epochs, "seconds": outcome.seconds}
+        save_file(model.state_dict(), temporary)
+    return measured
 
 
 def build(run: Run, data: str, initial: dict[str, Tensor] | None = None) -> nn.Module:
@@ -140,8 +127,12 @@ def restore(run: Run, data: str, checkpoint: Path) -> nn.Module:
 def train(
     run: Run, recipe: Recipe, dataset: Dataset, initial: dict[str, Tensor] | None = None,
     on_epoch: Callable[[int], None] = lambda _: None,
-) -> Outcome:  # fmt: skip
-    """Train `run` and measure it. Calls `on_epoch` with the number of epochs that are done."""
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
+    """Train `run`; call `on_epoch` with the number of epochs that are done. Return the network and the row's numbers.
+
+    "accuracy" is "hard" with batch norm as trained, and "reestimated"; "curve" holds the mean "loss" in nats and the
+    "accuracy" after each epoch.
+    """
     if (run.start == "FT") != (initial is not None):
         raise ValueError(f"{run}: FT starts from the state of a float network, E2E from none")
     began = time.perf_counter()
@@ -171,7 +162,8 @@ def train(
     if not run.is_float:
         reestimate_batchnorm(model, (images for images, _ in batches(dataset, recipe, order)))
         after = accuracy(model, dataset.test_images, dataset.test_labels)
-    return Outcome(model.eval(), epochs, before, after, time.perf_counter() - began)
+    shares = {"reestimated": after, "hard": before}
+    return model.eval(), {"accuracy": shares, "curve": epochs, "seconds": time.perf_counter() - began}
 
 
 def batches(dataset: Dataset, recipe: Recipe, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

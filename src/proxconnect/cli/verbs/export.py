@@ -63,7 +63,6 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 @importable_folder()
 def _export(parsed: argparse.Namespace) -> Answer:
-    """Write the file, and let the runtime answer."""
     subject, target = network(parsed.model), FORMATS[parsed.to]
     model = proxconnect.load(parsed.file, subject.build())
     if parsed.out.exists() and parsed.out.samefile(parsed.file):

@@ -64,7 +64,6 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 @importable_folder()
 def _pack(parsed: argparse.Namespace) -> Answer:
-    """Pack and save the network, and measure a run."""
     checkpoint = read(parsed.checkpoint)
     if parsed.out.exists() and parsed.out.samefile(parsed.checkpoint):
         raise ValueError(f"{parsed.out} is the checkpoint itself, which training needs: write to another file")

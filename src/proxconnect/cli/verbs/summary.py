@@ -130,7 +130,6 @@ def _packed_contents(path: Path) -> Answer:
 
 
 def _shown_packed(document: Mapping[str, Any], rest: Mapping[str, Tensor], aliases: int) -> Iterator[RenderableType]:
-    """Yield a table of the layers, and lines of totals."""
     made = table("layer", "type", "weight", "w/in\nbits", "scale", "accumulator", "bytes", left=2)
     for layer in document["layers"]:
         held = layer["accumulator"]
@@ -191,7 +190,6 @@ def _checkpoint_contents(checkpoint: Checkpoint) -> Answer:
 
 
 def _shown_checkpoint(document: Mapping[str, Any], others: int) -> Iterator[RenderableType]:
-    """Yield a table of the layers, and lines on the rest."""
     layers, floats = document["layers"], document["float"]
     if not layers:
         yield "no latents: a float checkpoint, of which `proxconnect pack` takes the signs"

@@ -78,7 +78,12 @@ def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]
             axes.plot(horizons, shown, ":" if bound is None else "-", color=colour, linewidth=width, label=name)
             if bound is not None:
                 axes.plot(horizons, bound, "--", color=colour, linewidth=0.6 * width)
-        _draw_rate(axes, *next(iter(runs.values())))
+        excess, bound = next(iter(runs.values()))
+        first = min(max(len(excess) // 100, 8), len(excess))  # before t = e² the rate rises
+        late = torch.arange(first, len(excess) + 1, dtype=torch.float64)
+        rate = late.log() / late.sqrt()
+        start = (excess if bound is None else bound)[first - 1]
+        axes.plot(late, rate * (start / rate[0]), color="#cccccc", linewidth=5, zorder=0, label="∝ log t/√t")
         axes.set(xscale="log", yscale="log", xlabel="steps t", title=title)
         bare(axes)
     figure.axes[0].set_ylabel("average excess loss")
@@ -88,15 +93,6 @@ def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]
     labels += ["its bound", "no bound"]
     figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
     return figure
-
-
-def _draw_rate(axes: "Axes", excess: Tensor, bound: Tensor | None) -> None:
-    """Draw log t/√t over the later steps, from the bound there, or from the excess without one."""
-    first = min(max(len(excess) // 100, 8), len(excess))  # before t = e² it rises
-    late = torch.arange(first, len(excess) + 1, dtype=torch.float64)
-    rate = late.log() / late.sqrt()
-    start = (excess if bound is None else bound)[first - 1]
-    axes.plot(late, rate * (start / rate[0]), color="#cccccc", linewidth=5, zorder=0, label="∝ log t/√t")
 
 
 def plot_latents(layers: Mapping[str, tuple[Tensor, Tensor]], title: str = "") -> "Figure":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -87,6 +88,11 @@ def autograd_derivative(function: Function) -> Function:
         you can pickle `function`.
     """
     return _AutogradFactor(function)
+
+
+def is_autograd_function(given: object) -> TypeGuard[type[torch.autograd.Function]]:
+    """Return whether `given` is a `torch.autograd.Function`, of which only the `apply` is a callable of tensors."""
+    return isinstance(given, type) and issubclass(given, torch.autograd.Function)
 
 
 @dataclass(frozen=True)

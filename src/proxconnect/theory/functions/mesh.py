@@ -96,17 +96,9 @@ class Mesh:
         return leaf.clamp(max=len(self.high) - 1)
 
     def interpolate_on(self, values: Tensor, leaf: Tensor, x: Tensor) -> Tensor:
-        """Interpolate at the points `x`, each within its leaf.
+        """Interpolate `values`, (leaves, NODES), at points `x` (n,), each within the `leaf` of that index, (n,).
 
         On a leaf that is not smooth (one with a jump or a kink) return the value at its right end, except at its nodes.
-
-        Args:
-            values: the values of a function at the nodes, (leaves, NODES).
-            leaf: the index of the leaf of each point, (n,).
-            x: the points, (n,).
-
-        Returns:
-            The value at each point, (n,).
         """
         distance = x[:, None] - self.x[leaf]
         exact = distance == 0

@@ -4,12 +4,11 @@ There are if and only if F and B are functions of P = ∫dF/B, and P never falls
 """
 
 from dataclasses import dataclass, field, replace
-from typing import TypeGuard
 
 import torch
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
-from proxconnect.theory.functions.blackbox import Function, autograd_derivative, probed
+from proxconnect.theory.functions.blackbox import Function, autograd_derivative, is_autograd_function, probed
 from proxconnect.theory.functions.mesh import REACH, TooRoughError
 from proxconnect.theory.verdicts import rules
 from proxconnect.theory.verdicts.curves import ProxCurve, TransformCurve, middle_at_zero, reconstruct
@@ -136,21 +135,17 @@ def _asked(
             pair.name, known, None, "", None, False, domain,
             lambda x: pair.forward(x, sharpness), lambda x: pair.backward(x, sharpness),
         ), declaration  # fmt: skip
-    if _is_autograd_function(given):
+    if is_autograd_function(given):
         given = given.apply
     if not callable(given):
         raise TypeError(f"decompose takes a pair, its name or a callable of one tensor; got {type(given).__name__}")
     if mu is not None:
         raise TypeError("mu is for pairs: let the callables have their sharpness themselves")
     owner = getattr(given, "__self__", None)
-    named = owner if _is_autograd_function(owner) else given
+    named = owner if is_autograd_function(owner) else given
     name = getattr(named, "__name__", type(named).__name__)
     factor = autograd_derivative(given) if backward is None else backward
     return Verdict(name, None, None, "", None, False, domain, given, factor), None
-
-
-def _is_autograd_function(given: object) -> TypeGuard[type[torch.autograd.Function]]:
-    return isinstance(given, type) and issubclass(given, torch.autograd.Function)
 
 
 def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) -> Verdict:

@@ -15,23 +15,12 @@ from rich.text import Text
 
 from proxconnect._support.atomic import replacing
 from proxconnect.inspection import plots
+from proxconnect.training.study import tables
 from proxconnect.training.study.grid import Grid, Layout, rows_of
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.rows import described
 from proxconnect.training.study.statistics import REESTIMATED, axes, differences, frame, settings
-from proxconnect.training.study.tables import (
-    AGAINST_FLOAT,
-    FLOAT,
-    QUANTITIES,
-    Table,
-    column_of,
-    difference_table,
-    is_float,
-    less_float,
-    markdown,
-    tables,
-    telling,
-)
+from proxconnect.training.study.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +39,7 @@ def cells(rows: DataFrame) -> DataFrame:
     A line has the labels of the setting, `figure` (the name of the quantity), and its `seeds`, `mean` and `sd`.
     """
     found = [quantity.cells(rows).assign(figure=" - ".join(filter(None, (quantity.figure, quantity.less))))
-             for quantity in QUANTITIES]  # fmt: skip
+             for quantity in tables.QUANTITIES]  # fmt: skip
     whole = pandas.concat([part for part in found if len(part)] or found[:1])
     return whole[[*axes(whole), "figure", "seeds", "mean", "sd"]]
 
@@ -61,13 +50,16 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
     There is no differences.csv if the entries fit no comparison of `grid`.
     """
     whole = frame(entries, grid.layout)
-    rows, layout = telling(whole, grid.layout), grid.layout
+    rows, layout = tables.telling(whole, grid.layout), grid.layout
     compared = comparisons(rows, grid)
-    found = [*tables(rows, layout), *tables(less_float(rows, layout), layout, AGAINST_FLOAT)]
-    found += [table for quantity in QUANTITIES[1:] for table in tables(rows, layout, quantity)]
-    found += map(difference_table, compared)
+    found = [
+        *tables.by_setting(rows, layout),
+        *tables.by_setting(tables.less_float(rows, layout), layout, tables.AGAINST_FLOAT),
+    ]
+    found += [table for quantity in tables.QUANTITIES[1:] for table in tables.by_setting(rows, layout, quantity)]
+    found += map(tables.difference_table, compared)
     texts = {
-        "tables.md": "\n".join([*map(markdown, found), *outdated(entries, grid), _versions(entries)]) + "\n",
+        "tables.md": "\n".join([*map(tables.markdown, found), *outdated(entries, grid), _versions(entries)]) + "\n",
         "cells.csv": _csv(cells(whole)),
     }
     if compared:
@@ -138,7 +130,7 @@ def figures(entries: Sequence[Entry], grid: Grid) -> dict[str, Any]:
         "differences": [
             {name: found[name] for name in ("axis", "one", "other", "setting", "seeds", "mean")}
             | {"interval": None if found["seeds"] == 1 else (found["low"], found["high"])}
-            for group in comparisons(telling(whole, grid.layout), grid)
+            for group in comparisons(tables.telling(whole, grid.layout), grid)
             for found in _records(group, ["axis", "one", "other", "seeds", "mean", "low", "high"])
         ],
         "notes": outdated(entries, grid),
@@ -152,8 +144,8 @@ def _records(lines: DataFrame, names: list[str]) -> list[dict[str, Any]]:
 
 def show(entries: Sequence[Entry], grid: Grid, console: Console) -> None:
     """Print the tables of re-estimated accuracies and of comparisons, and the note of `outdated`, on `console`."""
-    rows = telling(frame(entries, grid.layout), grid.layout)
-    for table in (*tables(rows, grid.layout), *map(difference_table, comparisons(rows, grid))):
+    rows = tables.telling(frame(entries, grid.layout), grid.layout)
+    for table in (*tables.by_setting(rows, grid.layout), *map(tables.difference_table, comparisons(rows, grid))):
         for part in parts(table, console.width - 1):
             console.print(part.title, style="bold", markup=False, highlight=False)
             if part.lines:
@@ -207,10 +199,10 @@ def draw_accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
     rows = rows.dropna(subset=REESTIMATED)
     parts = map(described, settings(rows, layout.lines, *layout.columns))
     for part, labels, value in zip(parts, settings(rows), rows[REESTIMATED], strict=True):
-        if labels.get("mode") == FLOAT:
+        if labels.get("mode") == tables.FLOAT:
             floats.setdefault(part, []).append(value)
         else:
-            panel = panels.setdefault(part, {}).setdefault(column_of(labels, layout), {})
+            panel = panels.setdefault(part, {}).setdefault(tables.column_of(labels, layout), {})
             panel.setdefault(labels.get(layout.lines, ""), []).append(value)
     return {part: plots.plot_accuracies(found, floats.get(part, []), part) for part, found in panels.items()}
 
@@ -225,7 +217,7 @@ def draw_curves(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
         Series([*map(described, settings(rows, *apart))], rows.index, dtype=object)
         for apart in ((layout.lines, *layout.columns), (layout.lines,))
     )
-    floats, binary = rows[is_float(rows)], rows[~is_float(rows) & rows["curve"].astype(bool)]
+    floats, binary = rows[tables.is_float(rows)], rows[~tables.is_float(rows) & rows["curve"].astype(bool)]
     figures = {}
     for panel, members in binary.groupby(panels[binary.index], sort=False):
         shown = [floats[parts[floats.index] == parts[members.index[0]]], members]
@@ -235,14 +227,7 @@ def draw_curves(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
 
 
 def draw_differences(found: Sequence[DataFrame]) -> "Figure":
-    """Draw a forest plot with one panel per comparison.
-
-    Args:
-        found: frames from `statistics.differences`, one per comparison.
-
-    Raises:
-        ValueError: there is no comparison.
-    """
+    """Draw a forest plot with a panel for each comparison, a frame of `differences`; ValueError without one."""
     panels = {}
     for group in found:
         numbers = zip(map(described, settings(group)), group["mean"], group["low"], group["high"], strict=True)

@@ -1,12 +1,10 @@
-"""Run rows in processes of this machine or of a Ray cluster, each after the row that it starts from.
+"""Run rows in processes of this machine or of a cluster, each after the row that it starts from.
 
 Each finished row is a line of the ledger at once.
 """
 
-import hashlib
 import json
 import os
-import platform
 import sys
 import time
 import traceback
@@ -14,30 +12,24 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from proxconnect._support import extras, processes
+from proxconnect._support import processes
 from proxconnect._support.atomic import replacing
 from proxconnect._support.processes import Worker
 from proxconnect._support.termination import TerminatedError
-from proxconnect.inspection.machine import Machine
 from proxconnect.training.study.ledger import Entry, Ledger, locked
-from proxconnect.training.study.rows import Row, Workplace, results_version
+from proxconnect.training.study.provenance import here
+from proxconnect.training.study.rows import Row, Workplace
 
 LOG = "log.txt"
 """The file that takes what a row prints, in its folder."""
-
-_NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/study/")
-"""Folders of the package that cannot change a row's result."""
 
 _SECONDS_BETWEEN_PROGRESS = 0.5
 
@@ -123,40 +115,8 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def here(threads: int) -> dict[str, Any]:
-    """Return versions, the processor, the number of threads and a digest of the sources, as plain data."""
-    machine = Machine.here()
-    return {
-        "results": results_version(),
-        "sources": sources(),
-        "python": platform.python_version(),
-        "torch": machine.torch,
-        "lightning": next((found.version for found in metadata.distributions(name="lightning")), None),
-        "cpu": machine.cpu,
-        "kernels": machine.instruction_set,
-        "threads": threads,
-    }
-
-
-@cache
-def sources() -> str:
-    """Return the digest of the package's Python files that may change results, 16 hex digits."""
-    root = Path(__file__).parents[2]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).as_posix()
-        if not name.startswith(_NO_PART):
-            digest.update(f"{name}\0{len(path.read_bytes())}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 class Processes(AbstractContextManager["Processes"]):
-    """At most `size` processes, started when rows need them and again after their death. A context manager.
-
-    An executor of concurrent.futures would lose all running rows when one process dies, report no exit code, and leave
-    its processes waiting when this one is killed.
-    """
+    """At most `size` processes, started when rows need them and again after their death. A context manager."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -204,58 +164,6 @@ def _work(connection: Connection) -> None:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
             connection.send(perform(order, connection.send))
-
-
-class RayCluster(AbstractContextManager["RayCluster"]):
-    """Rows as tasks of an existing cluster, as many at once as its cores allow. A context manager.
-
-    Leaving it cancels rows that still run. A row whose machine is lost runs on another one. The cluster is that of
-    `address`, or without one that of this machine or of RAY_ADDRESS. Each row takes `threads` cores.
-    """
-
-    def __init__(self, address: str | None, threads: int) -> None:
-        self._ray = extras.require("ray", "ray")
-        if not self._ray.is_initialized():
-            try:
-                self._ray.init(address=address or "auto", log_to_driver=False)
-            except ConnectionError as error:
-                raise ConnectionError(
-                    f"no Ray cluster at {address or 'this machine'}: start one with `ray start --head`, "
-                    "or name it, as in --on ray:10.0.0.1:6379"
-                ) from error
-        self.size = max(1, int(self._ray.cluster_resources().get("CPU", 1)) // threads)
-        self._task = self._ray.remote(_perform_on_ray).options(num_cpus=threads, max_retries=2)
-        self._progress = extras.require("ray.util.queue", "ray").Queue(actor_options={"num_cpus": 0})
-        self._running: dict[Any, str] = {}
-
-    def __exit__(self, *_: object) -> None:
-        for reference in self._running:
-            self._ray.cancel(reference, force=True)
-        self._progress.shutdown(force=True)
-
-    def give(self, order: Order) -> None:
-        """Let the cluster run a row."""
-        self._running[self._task.remote(order, sources(), self._progress)] = order.row.key
-
-    def events(self) -> list[Event]:
-        """Wait a second at most and return what happened."""
-        ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=1.0)
-        events: list[Event] = self._progress.get_nowait_batch(self._progress.size())
-        for reference in ended:
-            key = self._running.pop(reference)
-            try:
-                events.append(self._ray.get(reference))
-            except self._ray.exceptions.RayError as error:
-                events.append(Failed(key, f"its Ray task ended: {error}"))
-        return events
-
-
-def _perform_on_ray(order: Order, expected: str, progress: Any) -> Entry | Failed:
-    """Run a row as a task, on a machine whose sources have the digest `expected`."""
-    if sources() != expected:
-        reason = "a machine of the cluster has other sources of proxconnect: install the same everywhere"
-        return Failed(order.row.key, reason)
-    return perform(order, progress.put)
 
 
 class Display(Progress):

@@ -4,7 +4,7 @@ import math
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
@@ -62,23 +62,12 @@ class Study:
 
 
 def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: Console) -> dict[Row, str]:
-    """Run the study's rows that are not in the ledger, add them to it, print and write the results.
+    """Run the study's rows that are not in the ledger, add each to it when it is done, print and write the results.
 
-    After Ctrl-C or SIGTERM call it again: it goes on from the ledger and the checkpoints.
-
-    Args:
-        study: the study.
-        workers: makes the context manager of the processes that run rows.
-        threads: the threads of each row.
-        limit: run at most this many rows; None for all.
-        console: where progress and tables are printed.
-
-    Returns:
-        The rows that failed or that wait for one that failed, with the reason in words.
-
-    Raises:
-        GridError: the row function does not exist, or a row is in the ledger under other labels.
-        BlockingIOError: another study writes the ledger.
+    At most `limit` rows run (None: all), each with `threads` threads, in the processes that `workers()` makes. Return
+    the rows that failed, or that wait for one that failed, with the reason in words. After Ctrl-C or SIGTERM call it
+    again to go on. GridError if the row function does not exist or a row is in the ledger under other labels;
+    BlockingIOError if another study writes the ledger.
     """
     require_runnable(study.grid.run)
     study.workplace.root.mkdir(parents=True, exist_ok=True)
@@ -89,7 +78,13 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
                 raise GridError(f"{str(row)!r} is in the ledger as {known!r}: label it so in the grid, or write "
                                 "another ledger with --folder")  # fmt: skip
         pending = study.workplace.pending(study.rows, book.entries)[:limit]
-        console.print(_intention(study, pending, book.entries), highlight=False)
+        finished, again = (sum(row.key in book.entries for row in rows) for rows in (study.rows, pending))
+        words = f"{finished} of {len(study.rows)} rows are done, {len(pending)} to run"
+        words += f", {again} of them again for their checkpoints" if again else ""
+        untuned = [row for row in study.rows if not study.grid.tuned_for(row.labels)]
+        if study.grid.tuned and untuned:
+            words += f"; {len(untuned)} have no tuned setting, as {untuned[0]}"
+        console.print(words, highlight=False)
         failures: list[Row] = []
         try:
             if pending:
@@ -106,18 +101,6 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
     for row, why in reasons.items():
         console.print(f"failed: {row} ({why})", markup=False, highlight=False, soft_wrap=True)
     return reasons
-
-
-def _intention(study: Study, pending: Sequence[Row], done: Container[str]) -> str:
-    """Return which rows are done and which will run."""
-    finished = sum(row.key in done for row in study.rows)
-    again = sum(row.key in done for row in pending)
-    words = f"{finished} of {len(study.rows)} rows are done, {len(pending)} to run"
-    words += f", {again} of them again for their checkpoints" if again else ""
-    untuned = [row for row in study.rows if not study.grid.tuned_for(row.labels)]
-    if study.grid.tuned and untuned:
-        words += f"; {len(untuned)} have no tuned setting, as {untuned[0]}"
-    return words
 
 
 def write_results(study: Study, console: Console) -> list[Path]:

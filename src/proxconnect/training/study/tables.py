@@ -94,7 +94,7 @@ def less_float(rows: DataFrame, layout: Layout) -> DataFrame:
     return found
 
 
-def tables(rows: DataFrame, layout: Layout, quantity: Quantity = ACCURACY) -> list[Table]:
+def by_setting(rows: DataFrame, layout: Layout, quantity: Quantity = ACCURACY) -> list[Table]:
     """Return tables of the means of `quantity` over seeds, one for each combination of labels of the remaining axes.
 
     Those are the axes that are not in `layout`, except the seed. Float networks are in the notes. Empty without rows.

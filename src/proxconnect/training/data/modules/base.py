@@ -12,19 +12,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, distributed
 
+from proxconnect.training.data import transforms
 from proxconnect.training.data.dataset import FASHION_MNIST_ROOT, read_digits, read_fashion_mnist
 from proxconnect.training.data.loaders import Batch, Batches, InTurn, Shuffled, TrainLoader, View, select
 from proxconnect.training.data.pictures import DatasetError, Pictures, Splits, TensorPictures, downloading
-from proxconnect.training.data.transforms import (
-    Mixing,
-    MixupOptions,
-    Standardisation,
-    TransformOptions,
-    augmented,
-    flipped_and_cropped,
-    opened,
-    plain,
-)
 
 P = TypeVar("P", bound=Pictures)
 
@@ -51,11 +42,13 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
 
     name: str
     default_root: Path | None = None
+    in_channels: int
+    """The channels of a picture."""
 
     def __init__(
         self, root: Path | None = None, batch_size: int = 128, eval_batch_size: int = 500, workers: int = 0,
         validation: int = 0, split_seed: int = 0, subset: int | None = None, seed: int = 0,
-        mixup: MixupOptions | None = None,
+        mixup: transforms.MixupOptions | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1 or workers < 0:
@@ -75,11 +68,6 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     @abstractmethod
     def classes(self) -> int:
         """The number of classes."""
-
-    @property
-    @abstractmethod
-    def in_channels(self) -> int:
-        """The channels of a picture."""
 
     @property
     @abstractmethod
@@ -179,8 +167,8 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return select(self._splits.train.labels, self.validation, self.subset, self.split_seed)
 
     @cached_property
-    def _mixing(self) -> Mixing | None:
-        return None if self.mixup is None else Mixing(self.mixup, self.classes, self.seed)
+    def _mixing(self) -> transforms.Mixing | None:
+        return None if self.mixup is None else transforms.Mixing(self.mixup, self.classes, self.seed)
 
     def _order(self, rank: int, world: int) -> Shuffled:
         return Shuffled(self._selection[0], self.batch_size, self.seed, rank, world, self._splits.train.blocks)
@@ -212,7 +200,7 @@ class SmallImages(ImageData[TensorPictures]):
     published_size: int
 
     def __init__(
-        self, flip: bool = False, crop: int = 0, transform: TransformOptions | None = None, **kwargs: Any
+        self, flip: bool = False, crop: int = 0, transform: transforms.TransformOptions | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         if crop < 0:
@@ -229,21 +217,25 @@ class SmallImages(ImageData[TensorPictures]):
     def plain_view(self, pictures: TensorPictures) -> View:
         """Standardise, and resize with `transform`."""
         if self.transform is None:
-            return partial(plain, pictures.images, self._standardisation)
-        return partial(opened, pictures, self.transform.for_evaluation(*self._standardisation.of_full_brightness))
+            return partial(transforms.plain, pictures.images, self._standardisation)
+        return partial(
+            transforms.opened, pictures, self.transform.for_evaluation(*self._standardisation.of_full_brightness)
+        )
 
     def training_view(self, pictures: TensorPictures) -> View:
         """Flip and crop, or use `transform`."""
         if self.transform is not None:
             transform = self.transform.for_training(*self._standardisation.of_full_brightness)
-            return partial(augmented, pictures, transform, self.seed)
+            return partial(transforms.augmented, pictures, transform, self.seed)
         if not self.flip and not self.crop:
             return self.plain_view(pictures)
-        return partial(flipped_and_cropped, pictures.images, self._standardisation, self.flip, self.crop, self.seed)
+        return partial(
+            transforms.flipped_and_cropped, pictures.images, self._standardisation, self.flip, self.crop, self.seed
+        )
 
     @cached_property
-    def _standardisation(self) -> Standardisation:
-        return Standardisation.of(self._splits.train.images)
+    def _standardisation(self) -> transforms.Standardisation:
+        return transforms.Standardisation.of(self._splits.train.images)
 
 
 class Digits(SmallImages):
