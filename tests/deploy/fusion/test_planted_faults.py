@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import proxconnect as pc
-from proxconnect.deploy.fusion import binary_products, forward, image_convs, norms, passes, segments, steps
+from proxconnect.deploy.fusion import binary_products, graph_modules, passes, remainder, segments, steps
 from proxconnect.deploy.fusion.binary_products import output_bits
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.fusion.proof import Proof, prove
 from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm
+from proxconnect.deploy.fusion.steps import norm_affine
 from proxconnect.deploy.packed.layers.int8 import Int8Layer
 from proxconnect.kernels.epilogue import Affine, Clamp, Slope
 from proxconnect.layers.react import Shift
@@ -157,10 +158,10 @@ def reads_other(layer: str, place: int, other: str) -> Any:
 
 
 def in_parts(patch: Callable[..., None], net: type[nn.Module], **faults: Any) -> Any:
-    """Batches run image by image, with functions of `forward` and `segments` in the place of their own."""
+    """Batches run image by image, with functions of `graph_modules` and `segments` in the place of their own."""
     patch("proxconnect.deploy.fusion.batches._BYTES", 1)
     for name, value in faults.items():
-        for module in (forward, segments):
+        for module in (graph_modules, segments):
             if hasattr(module, name):
                 patch(module, name, value)
     return pc.pack(hard(net))
@@ -168,8 +169,8 @@ def in_parts(patch: Callable[..., None], net: type[nn.Module], **faults: Any) ->
 
 def fast(patch: Callable[..., None], call: Callable[..., Tensor]) -> Any:
     """Float convolutions by a kernel, on whatever machine."""
-    patch(image_convs, "has_float_conv", lambda: True)
-    patch(image_convs, "FusedFloatConv2d", lambda *_: None)
+    patch(remainder, "has_float_conv", lambda: True)
+    patch(remainder, "FusedFloatConv2d", lambda *_: None)
     patch(FloatConv, "__call__", call)
     return packed(floats="fast")
 
@@ -182,7 +183,7 @@ def without_the_last_digit(self: FloatConv, input: Tensor, *others: Tensor) -> T
 
 
 def of_unshifted_mean(norm: nn.Module) -> Affine | None:
-    step = norms.norm_affine(norm)  # type: ignore[arg-type]  # it is a batch norm
+    step = norm_affine(norm)  # type: ignore[arg-type]  # it is a batch norm
     return step and Affine(step.a, torch.zeros_like(step.b))
 
 
@@ -315,7 +316,7 @@ def overwritten(layer: str) -> Any:
 
 
 def without_shift(layer: Any, chain: list[Any]) -> Any:
-    return output_bits(layer, [link for link in chain if not isinstance(link.module, Shift)])
+    return output_bits(layer, [step for step in chain if not isinstance(step.module, Shift)])
 
 
 def turned_output() -> Any:

@@ -18,10 +18,14 @@ _PLAIN = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "enable_gqa":
 
 
 class Attention(Operation):
-    """softmax(scale · q kᵀ) v as (batch, heads, queries, width), or (batch, queries, heads, width).
+    """The fused operation that computes softmax(scale · q kᵀ) v of float queries, keys and values in one kernel.
 
-    If `rows` is None, its arguments are queries, keys and values. Otherwise they are the rows of one linear layer that
-    contain all queries, then keys, then values, and the sizes of the batch and the tokens; `rows` is (heads, width).
+    If `rows` is None, call it with queries, keys and values, each (batch, heads, tokens, width). If `rows` is (heads,
+    width), call it with the output (batch, tokens, 3 · heads · width) of one linear layer, which holds all queries,
+    then keys, then values, and with the sizes batch and tokens.
+
+    It returns (batch, queries, heads, width) if `has_queries_first`, else (batch, heads, queries, width). `scale` is
+    1/√width if it is None.
     """
 
     name = "attentions"
@@ -35,7 +39,12 @@ class Attention(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match attention without mask or dropout, with the transposition after it and the splitting before it."""
+        """Return the match of a call of `scaled_dot_product_attention`; None for other nodes.
+
+        It includes the transposition of heads and queries after the call, and the splitting of rows before it, if there
+        are any. It is None too for masks, dropout, causal attention and GQA, and unless `work.has_fast_floats` and this
+        machine has the kernel.
+        """
         if not work.has_fast_floats or node.target is not functional.scaled_dot_product_attention:
             return None
         arguments = _plain_arguments(node.args, node.kwargs)
@@ -55,7 +64,7 @@ class Attention(Operation):
         return Match(cls(arguments.get("scale"), rows, has_queries_first=has_queries_first), nodes, inputs)
 
     def __call__(self, *inputs: Any) -> Tensor:
-        """Run the kernel, or torch for inputs that the kernel does not support."""
+        """Return the attention of the inputs that the class describes, by torch if the kernel does not support them."""
         answer: Tensor
         if self.rows is None:
             answer = self.kernel(*inputs, self.scale)
@@ -93,10 +102,13 @@ def _calls(node: Any, target: Any, *args: Any) -> TypeGuard[Node]:
 
 
 class FastAttention(TorchFunctionMode):
-    """A context in which `scaled_dot_product_attention` runs the kernel in this thread, as the fused graph does."""
+    """A context manager that lets `functional.scaled_dot_product_attention` run the attention kernel, in this thread.
+
+    Fused graphs with fast floats run the same kernel, so inside it layers and graphs give the same attention.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the kernel for attention without masks, dropout and gradients, and `func` for all else."""
+        """Run the kernel for attention without masks, dropout and gradients, and `func` itself for all other calls."""
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             arguments = _plain_arguments(args, kwargs)

@@ -34,7 +34,11 @@ _METHODS = {"relu", "relu_", "clone", "contiguous", "add", "add_", "mul", "sigmo
 
 
 def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
-    """Return True if a graph surely maps one batch of images to one tensor, each image separately."""
+    """Return True if a graph takes one batch of images, and no image can change the output of another.
+
+    It returns one tensor then. False means that this is not certain. `modules` holds the modules that the graph calls,
+    by name.
+    """
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in graph.nodes if node.op == "output")
     if len(inputs) != 1 or not isinstance(output.args[0], Node):
@@ -52,7 +56,7 @@ def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
 
 
 def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
-    """Run a function on a batch of images, in parts of `part_of` images, and concatenate the outputs."""
+    """Return `run(images)`, computed on `part_of(images)` images at a time and concatenated along the batch."""
     part = part_of(images)
     if len(images) <= part:
         return run(images)
@@ -60,7 +64,10 @@ def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
 
 
 def part_of(images: Tensor) -> int:
-    """Return the number of images of a part; all of them if the input is not 4-dimensional."""
+    """Return how many of the images (N, C, H, W) to compute at a time, so that their activations fit the cache.
+
+    It is at least 1. For inputs that are not 4-dimensional it is `len(images)`, the whole batch.
+    """
     return max(_BYTES // max(images[:1].nbytes, 1), 1) if images.dim() == 4 else len(images)
 
 

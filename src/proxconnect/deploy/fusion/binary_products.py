@@ -19,14 +19,24 @@ from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedLinear
 from proxconnect.layers.react import Shift
 
 ORDER = 2.0**-17
-"""The rounding error of a sum of floats Σ x·w, relative to Σ |x·w|, from a different order of additions."""
+"""The largest absolute error of a float sum Σ x·w from a different order of additions, as a share of Σ |x·w|."""
 
 STEPS, BITS = "norms, activations and additions", "of them from bits to bits"
-"""The names under which reports count the epilogue steps, and the operations that give bits."""
+"""The names under which reports count the epilogue steps, and the operations whose outputs are bits."""
 
 
 class BinaryProduct(Operation):
-    """A binary layer, the `Shift` of its float inputs if any, and its steps; it takes and returns floats or bits."""
+    """The fused operation of a packed binary layer, the `Shift` before it if any, and the epilogue steps after it.
+
+    Call it with floats before the shift, or with `Bits` after it, and with the addends of its steps. It returns `Bits`
+    if `then` is `Signs` and the kernel supports the input, else floats.
+
+    Args:
+        layer: the packed binary layer.
+        steps: the epilogue steps as nodes of the graph.
+        then: the same steps as the kernel takes them, or the sums whose sign is +1 after them.
+        shift: the `Shift` that the kernel adds to float inputs, or None.
+    """
 
     name = "binary layers"
     is_binary = True
@@ -44,7 +54,11 @@ class BinaryProduct(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match a binary layer, the steps after it, and the shift before it if no other operation has taken it."""
+        """Return the match of a node that calls a packed binary layer; None for other nodes.
+
+        It includes the epilogue steps after the layer and the `Shift` before it, as far as the kernel can compute them.
+        The output can be `Bits` only if all its readers are binary layers of the same kind that accept them.
+        """
         layer = product_of(work, node)
         if layer is None:
             return None
@@ -65,7 +79,10 @@ class BinaryProduct(Operation):
         return Match(cls(layer, steps, then, shift), nodes, (value if shift is None else value.args[0],), read)
 
     def seen(self, input: Tensor | Bits) -> Tensor | Bits | None:
-        """Return the input for the kernel, padded if the kernel does not support the padding mode, or None."""
+        """Return the input as the kernel takes it; None if the kernel does not support it.
+
+        Floats are padded here if the layer's `padding_mode` is not "zeros".
+        """
         if isinstance(input, Bits):
             return input if self._dims in (None, input.words.dim()) else None
         is_as_before = self._inputs is None or self.layer.inputs == self._inputs
@@ -74,7 +91,7 @@ class BinaryProduct(Operation):
         return input if self._border is None else functional.pad(input, *self._border)
 
     def sums(self, input: Tensor | Bits) -> Tensor:
-        """Compute the layer's output before the steps, with the layer itself."""
+        """Return the layer's own float output, before the steps; float inputs are shifted first, `Bits` are not."""
         if isinstance(input, Bits):
             shifted = input.floats().movedim(-1, 1) if self.are_images else input.floats()
         else:
@@ -82,24 +99,31 @@ class BinaryProduct(Operation):
         return self.layer.of_shifted(shifted)
 
     def counts(self) -> dict[str, int]:
-        """Count the layer, its steps, and whether it gives bits."""
+        """Return 1 for the layer, the number of its steps, and 1 or 0 for whether its output is bits, by name."""
         return {self.name: 1, STEPS: len(self.steps), BITS: int(self.gives_bits)}
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return the largest rounding error of each sum."""
+        """Return the largest absolute rounding error of each of `sums`, the layer's outputs before the steps.
+
+        For float inputs it is the largest error from a different order of additions: `ORDER` · Σ |x·w|.
+        """
         if self.sums_integers:
             return super().rounding(input, sums)
         return input.abs().sum(-1, keepdim=True) * self.layer.scale.abs().reshape(-1) * ORDER
 
 
 def product_of(work: Rewriting, node: Node) -> KernelLayer | None:
-    """Return the binary layer that a node calls, if a fused kernel supports it; None otherwise."""
+    """Return the packed binary layer that a node calls, if a fused kernel supports the layer; None otherwise."""
     layer = work.module_of(node)
     return layer if _can_fuse(layer) else None
 
 
 def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | None:
-    """Return the sums of a layer for which the steps give no negative output; None if these are no intervals."""
+    """Return the integer sums of a layer that its scale, its bias and then the steps map to values ≥ 0.
+
+    They are intervals for each channel. None if the layer has float inputs, if a step adds another value, or if
+    `signs_of` returns None.
+    """
     if not layer.has_binary_input or any(step.other is not None for step in steps):
         return None
     channels = _channels_of(layer)
@@ -111,7 +135,7 @@ def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | No
 
 
 class OverwritingGelu(Operation):
-    """A GELU that writes into its input, so that caches hold one array less."""
+    """The fused operation of an `nn.GELU` that writes its output into its input, which saves a tensor in the caches."""
 
     has_channels = False
 
@@ -121,14 +145,14 @@ class OverwritingGelu(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match a GELU that is the only user of the output of a `BinaryProduct`."""
+        """Return the match of a GELU that is the only user of the output of a `BinaryProduct`; None for other nodes."""
         gelu, value = work.module_of(node), node.args[0] if node.args else None
         if type(gelu) is not nn.GELU or not isinstance(value, Node) or len(value.users) > 1:
             return None
         return Match(cls(gelu), [node], (value,), [gelu]) if isinstance(value.target, BinaryProduct) else None
 
     def counts(self) -> dict[str, int]:
-        """Count nothing, because the activation is torch's."""
+        """Return an empty dictionary: reports do not count this operation, because torch computes it."""
         return {}
 
 
@@ -178,11 +202,11 @@ def signs_of(
     functions: Sequence[Callable[..., Tensor]], channels: int, entries: int, scale: Tensor | None, bias: Tensor | None,
     accumulator: Accumulator | None, axis: int,
 ) -> Signs | None:  # fmt: skip
-    """Return the intervals of integer sums that the functions, one after another, map to values ≥ 0.
+    """Return the intervals of integer sums that the functions, applied one after another, map to values ≥ 0.
 
-    It runs the functions on every sum of `entries` signs that the accumulator can hold, times `scale`, plus `bias`.
-    Channels are in dimension `axis` of their inputs: 1 for images, or -1. None if a value is NaN, if a channel has too
-    many intervals, or if the accumulator is cyclic.
+    The functions run on each integer from -`entries` to `entries` that the accumulator can hold, times `scale`, plus
+    `bias`, for each of the `channels`. Channels are in dimension `axis` of their inputs: 1 for images, or -1. None if a
+    value is NaN, if a channel has too many intervals, or if the accumulator is cyclic.
     """
     if accumulator is not None and accumulator.overflow == "cyclic":  # its values are no integers
         return None

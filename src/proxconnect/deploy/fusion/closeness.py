@@ -17,7 +17,11 @@ _SMALLEST = 1e-300
 
 
 def gap(expected: Any, answer: Any) -> float:
-    """Return the largest error, relative to its tensor's largest entry; infinite for other shapes or a lone NaN."""
+    """Return the largest absolute error of an output, relative to the largest |entry| of its expected tensor.
+
+    Both are tensors or containers of tensors; the largest ratio of all tensors counts. Infinite if shapes differ, or if
+    only one of two entries is NaN. 0 if there are no tensors.
+    """
     rights, mine = tensors_in(expected), tensors_in(answer)
     if [t.shape for t in rights] != [t.shape for t in mine]:
         return float("inf")
@@ -26,7 +30,12 @@ def gap(expected: Any, answer: Any) -> float:
 
 @torch.no_grad()
 def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = None) -> float:
-    """Return the largest distance from the range of `bounds`, relative to the largest of bounds[0] or of a channel."""
+    """Return how far `answer` is outside the range of `bounds` at most, relative to the largest |entry| of bounds[0].
+
+    The range of an entry is from its smallest to its largest value in the tensors `bounds`, of which bounds[0] is the
+    expected output. If `channels`, a dimension, is given, the error of an entry is relative to the largest of its
+    channel. Infinite if shapes differ, or if only one of two entries is NaN.
+    """
     if answer.shape != bounds[0].shape:
         return float("inf")
     if answer.dtype == bounds[0].dtype and torch.equal(answer, bounds[0]):
@@ -42,7 +51,12 @@ def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = Non
 
 @torch.no_grad()
 def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
-    """Return the largest float of another sign than its bit, relative to the largest of its channel, the last axis."""
+    """Return the largest |float| whose sign is not that of its bit, relative to the largest |float| of its channel.
+
+    The floats are `bounds`, with channels last, and bounds[0] is the expected output. A bit is right if the range of
+    its entry in `bounds` contains a float of its sign, so the smallest |float| of the range counts. 0 if all bits are
+    right, infinite if shapes differ or other rows are NaN.
+    """
     signs = bits.floats().double()
     if signs.shape != bounds[0].shape:
         return float("inf")
@@ -55,7 +69,7 @@ def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
 
 
 def bits_of(floats: Tensor) -> Bits:
-    """Return the signs of floats whose channels are the last dimension; rows with NaN are marked."""
+    """Return the signs of floats (…, channels) as `Bits`: +1 for entries ≥ 0; `nan` marks rows or pixels with a NaN."""
     channels = floats.shape[-1]
     signs = torch.nn.functional.pad((floats >= 0).long(), (0, -channels % 64)).unflatten(-1, (-1, 64))
     nan = floats.isnan().any(-1)

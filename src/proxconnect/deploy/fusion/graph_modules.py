@@ -34,12 +34,12 @@ Floats = Literal["torch", "fast"]
 
 @dataclass(frozen=True)
 class Region:
-    """A module that runs as one fused graph."""
+    """The record of one module that runs as a fused graph: its name, and how many operations were fused in it."""
 
     name: str
     """The name of the module; empty for the whole model."""
     counts: Mapping[str, int]
-    """The number of fused operations by `Operation.name`, and of the steps and bits of binary layers."""
+    """The number of fused operations by `Operation.name`, of epilogue steps, and of binary layers that give bits."""
 
     def __str__(self) -> str:
         counts = Counter(self.counts)
@@ -50,11 +50,11 @@ class Region:
 
 @dataclass(frozen=True)
 class Fusion:
-    """The parts of a packed model that run as fused graphs, and the reasons why other modules run layer by layer."""
+    """The result of `fuse`: the modules that run as fused graphs, and why other modules run layer by layer."""
 
     regions: tuple[Region, ...]
     reasons: dict[str, str]
-    """For the name of each module that cannot be traced, why."""
+    """Why a module cannot run as one graph, by the name of the module, which is empty for the whole model."""
 
     def __str__(self) -> str:
         lines = [f"by graph: {region}" for region in self.regions]
@@ -110,13 +110,13 @@ def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[st
 
 
 def graph_forward(module: nn.Module) -> "GraphForward | None":
-    """Return the `GraphForward` of a module, or None."""
+    """Return the `GraphForward` that runs the fused graph of a module; None if the module runs no graph itself."""
     return vars(module).get("_graph_forward")
 
 
 @contextmanager
 def layer_by_layer(model: nn.Module) -> Iterator[None]:
-    """In this context, run the layers of `model` instead of its fused graphs."""
+    """In this context, run the layers of `model` and of its submodules instead of their fused graphs."""
     running = [fused for m in model.modules() if (fused := graph_forward(m)) is not None and not fused.is_paused]
     try:
         for fused in running:
@@ -164,13 +164,22 @@ _CLOSE = 1e-3
 
 
 class GraphForward:
-    """Runs the fused graph of a module, or the module's own forward. The module holds it as `_graph_forward`.
+    """The callable that runs the fused graph of a module, or the module's own forward for calls without the graph.
 
-    The graph runs for plain inputs on the CPU, in `eval()` and without gradients. All other inputs, and calls under
-    torch.compile, tracing, transforms or hooks, run the own forward. If its sources change, the graph is made again.
+    The module holds it as `_graph_forward`. The graph runs for plain inputs on the CPU, in `eval()` and without
+    gradients. All other inputs, and calls under torch.compile, tracing, transforms or hooks, run the own forward. If a
+    tensor or module from which the graph was made changes, the graph is made again.
 
-    The first output of a graph is compared with that of the own forward. If they differ, `Examination` decides whether
-    the graph is given up with a warning. UntraceableError if the module cannot be traced.
+    The first output of a graph is compared with that of the own forward. If they differ by more than rounding can
+    explain (`Examination`), the graph is given up with a warning.
+
+    Args:
+        module: the module to run.
+        own: its forward, as a function of the module and the inputs.
+        has_fast_floats: True if kernels may replace float operations of torch.
+
+    Raises:
+        UntraceableError: if the module cannot be traced.
     """
 
     work: Rewriting
@@ -212,12 +221,12 @@ class GraphForward:
         return answer
 
     def own(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module's own forward."""
+        """Run the module's own forward, without the graph, and return its output."""
         return self._own(self.module, *args, **kwargs)
 
     @contextmanager
     def examined(self) -> Iterator[list[Examination]]:
-        """In this context, run the layers, and collect an examination of the graph for each call."""
+        """In this context, each call runs the layers and appends an `Examination` of the graph to the yielded list."""
         before = self._examinations
         try:
             self._examinations = []
@@ -227,7 +236,10 @@ class GraphForward:
 
     @contextmanager
     def run_by(self, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
-        """In this context, run the function `runner(graph)` instead of the graph, as for a profile."""
+        """In this context, calls run the function that `runner(graph)` returns instead of the graph, as for a profile.
+
+        Without a graph, nothing changes and `runner` is not called.
+        """
         run = self._run
         if run is None:
             yield
@@ -322,7 +334,7 @@ class GraphForward:
         warnings.warn(f"{graph} {what}, so that it runs layer by layer, more slowly: {fault}", stacklevel=stacklevel)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for copies, which make the graph again."""
+        """Return the state for copies and pickles, without the graph, which they make again."""
         kept = {name: vars(self)[name] for name in ("module", "names", "_has_fast_floats")}
         return {**kept, "is_paused": False, "_examinations": None}
 
@@ -333,7 +345,10 @@ class GraphForward:
 
 
 def are_plain(inputs: tuple[Any, ...]) -> bool:
-    """Return True for dense CPU tensors and numbers, while no mode, transform, trace or global hook is active."""
+    """Return True if a graph may run on these inputs: dense CPU tensors that need no gradient, numbers and None.
+
+    False while autocast, forward-mode differentiation, a torch mode, a transform, tracing or a global hook is active.
+    """
     has_gradients = torch.is_grad_enabled()
     for value in inputs:
         if type(value) is Tensor:

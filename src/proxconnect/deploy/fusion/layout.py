@@ -12,7 +12,11 @@ from proxconnect.layers.react import Shift
 
 
 def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Convert the input images of a graph to channels_last, and its outputs to the format of the input, in place."""
+    """Edit a graph in place, so that its images are channels_last and its outputs have the first input's format.
+
+    Modules that are neither torch's nor proxconnect's get contiguous images. `modules` holds the modules that the graph
+    calls, by name.
+    """
     images = [node for node in graph.nodes if node.op == "placeholder"]
     if not images:
         return
@@ -49,7 +53,7 @@ def with_planes(value: Any) -> Any:
 
 
 def in_format_of(value: Any, given: Any) -> Any:
-    """Return a 4-dimensional tensor in contiguous format if the tensor `given` is contiguous; else unchanged."""
+    """Return `value`; as a contiguous tensor if it is 4-dimensional and `given` is a contiguous tensor."""
     return with_planes(value) if isinstance(given, Tensor) and given.is_contiguous() else value
 
 

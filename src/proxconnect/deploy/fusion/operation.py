@@ -14,7 +14,7 @@ from proxconnect.deploy.fusion.steps import EpilogueStep, run, step_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 
 _IN_FLOATS = 2.0**-20
-"""The relative rounding error of a sum, from which `Operation.bounds` computes its range."""
+"""The rounding error of a sum, relative to |sum|, from which `Operation.bounds` computes its range."""
 _AFTER_SUMS = 2.0**-16
 """The rounding error of norms and activation functions, relative to the largest entry of the channel."""
 
@@ -25,6 +25,12 @@ class Operation:
     Each class defines where it matches (`match`), how the kernel runs (`__call__`), how the replaced layers compute the
     same (`by_layers`), and what reports count (`counts`). Other members tell proofs and the graph how to treat it.
     `passes.OPERATIONS` lists the classes.
+
+    Args:
+        kernel: computes the output from the input and the addends; None as its output means that it does not support
+            them.
+        steps: the epilogue steps, in order.
+        are_images: True for images (N, C, H, W), False for rows (…, features).
     """
 
     name: ClassVar[str] = ""
@@ -54,51 +60,60 @@ class Operation:
 
     @classmethod
     def match(cls, work: "Rewriting", node: Node) -> "Match | None":
-        """Return an operation that replaces `node` and nodes around it, or None if there is none."""
+        """Return the match of `node`: an operation of this class and the nodes that it replaces; None if none fits."""
         raise NotImplementedError
 
     def __call__(self, input: Any, *others: Any) -> Any:
-        """Run the kernel on an input and the addends of its steps, or the layers if it does not support them."""
+        """Return the output for an input and the addends of the steps.
+
+        The replaced layers compute it, with torch, if the kernel does not support the input or an addend.
+        """
         seen = self.seen(input)
         answer = None if seen is None else self._added(seen, others) if others else self.kernel(seen)
         return self.by_layers(input, *others) if answer is None else answer
 
     def by_layers(self, input: Any, *others: Any) -> Tensor:
-        """Compute the output with the replaced layers, as floats."""
+        """Compute the output for an input and the addends of the steps with the replaced layers, as floats."""
         return self.after(self.sums(input), *others)
 
     def bounds(self, input: Any, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the layers' output, and their outputs for sums lowered and raised by `rounding`."""
+        """Return the layers' output, and their outputs for sums lowered and raised by `rounding`.
+
+        All three are float tensors of one shape, for the input and the addends `others`.
+        """
         sums = self.sums(input)
         change = self.rounding(input, sums)
         low, middle, high = (self.after(s, *others) for s in (sums - change, sums, sums + change))
         return middle, low, high
 
     def sums(self, input: Any) -> Tensor:
-        """Compute the value before the first step, with the replaced layer."""
+        """Compute the value before the first step from the operation's input, with the replaced layer."""
         sums: Tensor = input if self.layer is None else self.layer(input)
         return sums
 
     def after(self, sums: Tensor, *others: Any) -> Tensor:
-        """Run the steps and the pool on the sums, with torch."""
+        """Run the steps, with the addends `others`, and the pool on the sums, with torch, and return the output."""
         value = run(self.steps, sums, others)
         return value if self.pool is None else self.pool(value)
 
     def seen(self, input: Any) -> Any:
-        """Return the input for the kernel, or None if the kernel does not support it."""
+        """Return the input in the form that the kernel takes, or None if the kernel does not support it."""
         return input if input.dtype is torch.float32 and self._dims in (None, input.dim()) else None
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers that reports add up, by name."""
+        """Return the numbers that reports add up for this operation, by name: by default 1 under `name`."""
         return {self.name: 1}
 
     def tolerance(self) -> float:
-        """Return the largest allowed error, relative to the largest entry of the expected output or of its channel."""
+        """Return the largest allowed error of the output: 0 for integer sums and exact steps.
+
+        It is relative to the largest |entry| of the expected channel, or of the whole output without `has_channels`.
+        """
         is_exact = self.sums_integers and all(step.is_exact for step in self.steps)
         return 0.0 if is_exact else _AFTER_SUMS if self.has_channels and not self.is_fast else ROUNDING
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return the largest rounding error of each of the sums of an input."""
+        """Return the largest absolute rounding error of each sum: by default a fixed share of |sum|."""
         return sums.abs() * _IN_FLOATS
 
     def _added(self, seen: Any, others: tuple[Any, ...]) -> Any:
@@ -115,7 +130,10 @@ class Operation:
 
 
 def has_kernels(layer: CompactLayer) -> bool:
-    """Return True if a compact layer has prepacked weights, and its scale and bias are float32."""
+    """Return True if a compact layer has prepacked weights, and its scale and bias are float32.
+
+    It first prepacks the layer's weights again if they have changed.
+    """
     layer.prepack_if_changed()
     dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
     return layer.prepacked is not None and dtypes == {torch.float32}
@@ -148,12 +166,12 @@ def origins(node: Node) -> tuple[str, ...]:
 
 
 def set_origins(node: Node, names: Sequence[str]) -> None:
-    """Set the names of the traced nodes that a node of the rewritten graph replaces."""
+    """Record on a node of the rewritten graph the names of the traced nodes that it replaces, for `origins`."""
     node.meta[_KEY] = tuple(names)
 
 
 def shifted(name: str) -> str:
-    """Return the name for the shifted input of a layer that the traced node `name` calls."""
+    """Return the name under which the input of the traced node `name`, after its layer's input shift, is recorded."""
     return f"{name}.shifted"
 
 
@@ -185,7 +203,10 @@ class Rewriting:
         return None if "forward" in vars(module) else module
 
     def chain(self, head: Node, channels: int, *, are_images: bool) -> list[EpilogueStep]:
-        """Return the longest chain of epilogue steps after `head`, each the only user of the value before it."""
+        """Return the epilogue steps after the node `head`, in order, as many as can run in one kernel.
+
+        Each is the only user of the value before it, and fits this number of channels of images or of rows.
+        """
         steps: list[EpilogueStep] = []
         value = head
         while len(value.users) == 1:
@@ -198,7 +219,10 @@ class Rewriting:
         return steps
 
     def put(self, match: Match) -> None:
-        """Replace the nodes of a match by one call of its operation."""
+        """Replace the nodes of a match by one call of its operation.
+
+        It adds the operation to `counts`, and the modules whose values were copied into it to `read`.
+        """
         operation: Any = match.operation
         nodes, steps = match.nodes, operation.steps
         self.counts.update(operation.counts())

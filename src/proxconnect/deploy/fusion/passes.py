@@ -21,7 +21,11 @@ OPERATIONS: tuple[type[Operation], ...] = (
 
 
 def rewrite(root: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) -> Rewriting:
-    """Replace nodes in the graph of `root` by fused operations, in place; UntraceableError if writes forbid it."""
+    """Replace nodes in the traced graph of the module `root` by fused operations, in place; return the record of it.
+
+    `has_fast_floats` lets kernels replace float operations of torch. UntraceableError if the forward writes into
+    tensors in a way that forbids reordering, as `separate_writes` says.
+    """
     work = Rewriting(graph, dict(root.named_modules()), copy.deepcopy(graph), has_fast_floats)
     for node, twin in zip(graph.nodes, work.traced.nodes, strict=True):
         set_origins(node, [twin.name])

@@ -76,7 +76,7 @@ class Proof:
 
 
 def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
-    """Compare `packed` with `model`, from which it was packed, on an example.
+    """Compare `packed` with `model`, from which it was packed, on an example, and return the gaps.
 
     Every packed layer runs on the inputs that its binary layer gets in the hard model, and must return the same output.
     All other layers must have the parameters of `model`. Every fused operation runs on the inputs of the layers that it
