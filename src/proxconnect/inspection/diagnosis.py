@@ -33,7 +33,7 @@ OVERFLOWING = 0.05
 
 @dataclass(frozen=True)
 class Trouble:
-    """A problem of a run; `str()` gives both sentences."""
+    """A problem of a training run that `diagnose` found, and advice; `str()` gives both sentences."""
 
     layers: tuple[str, ...]
     """The qualified names of the layers that show it; empty for a problem of the whole run."""
@@ -49,17 +49,18 @@ class Trouble:
 def diagnose(
     *readings: Mapping[str, LayerHealth], loss: float | None = None, progress: float | None = None
 ) -> list[Trouble]:
-    """Explain common problems that readings show, the gravest first, and suggest fixes.
+    """Explain common problems of a training run that meter readings show, the gravest first, and suggest fixes.
 
     Args:
-        readings: results of `Meters.layers()` over about an epoch, oldest first. One is enough if you read the meters
-            once an epoch. Numbers of inputs come from the first batch after the reading before the last.
+        readings: results of `Meters.layers()` over about an epoch, oldest first: mappings from the qualified name of a
+            layer to its health. One is enough if you read the meters once an epoch. Most problems are looked for in the
+            last one only.
         loss: a recent value of the loss.
         progress: the share of the run that is done, in [0, 1]. Without it, problems of the early phase (gradients that
             do not pass, signs that do not flip) are reported at any time, and soft weights never.
 
     Returns:
-        The problems; empty if none is seen.
+        The problems, each with the layers that show it; an empty list if there are none.
 
     Raises:
         ValueError: there is no reading, or `progress` is outside [0, 1].

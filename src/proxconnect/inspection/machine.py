@@ -14,18 +14,20 @@ from proxconnect import kernels
 
 @dataclass(frozen=True)
 class Machine:
-    """The processor and the software on it."""
+    """The machine and software that measured times depend on; `str()` describes them in a line. See `Machine.here`."""
 
     cpu: str
+    """The model of the processor."""
     threads: int
+    """The number of threads that torch uses."""
     instruction_set: str | None
-    """The one that the kernels use; None if they are not built."""
+    """The instruction set that the kernels use; None if they are not built."""
     torch: str
     """The version of torch."""
 
     @classmethod
     def here(cls) -> Self:
-        """Describe this machine, with the threads that torch has now."""
+        """Return the description of this machine, with the number of threads that torch uses now."""
         best = kernels.instruction_sets()[-1:]
         return cls(cpu(), torch.get_num_threads(), best[0] if best else None, torch.__version__)
 
@@ -36,7 +38,7 @@ class Machine:
 
 
 def cpu() -> str:
-    """Return the model of the processor, as exactly as the system states it."""
+    """Return the model name of the processor as the system states it, or else what `platform` knows of it."""
     try:
         if sys.platform == "darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]

@@ -17,25 +17,27 @@ from proxconnect._support.example import of_one_sign, run, tensors_in
 
 @dataclass
 class Calls:
-    """Observations of one run, by module."""
+    """What `count` observed in one run of a model, for each of its modules."""
 
     macs: Counter[nn.Module] = field(default_factory=Counter)
-    """Multiply-adds of its forward, without those of its children."""
+    """The multiply-adds of a module's forward, without those of its children."""
     output_shapes: dict[nn.Module, tuple[int, ...]] = field(default_factory=dict)
-    """The shape of the first tensor of its first output."""
+    """The shape of the first tensor of a module's first output."""
     input_types: dict[nn.Module, torch.dtype] = field(default_factory=dict)
-    """The dtype of the first tensor of its first input."""
+    """The dtype of the first tensor of a module's first input."""
     called: set[nn.Module] = field(default_factory=set)
+    """The modules whose forward was called."""
     of_two_signs: set[nn.Module] = field(default_factory=set)
-    """Modules with an input of both signs, after the input shift if they have one."""
+    """The watched modules that had an input of both signs, after their input shift if they have one."""
 
 
 def count(model: nn.Module, example: Any, watched: tuple[type[nn.Module], ...] = ()) -> Calls:
-    """Run `model` on `example`, as `example.run` does, and count the multiply-adds.
+    """Run `model` once on `example`, in `eval()` and without gradients, and count multiply-adds for each module.
 
-    It counts matrix and vector products and convolutions, including those of attention, by torch's formulas
-    (`torch.utils.flop_counter`, two operations a multiply-add), but no elementwise products. A layer's product counts
-    for the module whose code computes it. The signs of inputs are only looked at for modules of the types `watched`.
+    `example` is a tensor, a tuple of positional arguments or a mapping of keyword arguments. Matrix and
+    vector products and convolutions count, also in attention, by torch's formulas (`torch.utils.flop_counter`, two
+    operations a multiply-add); elementwise products do not. A product counts for the innermost module whose forward
+    computes it. The signs of inputs are noted only for modules of the types `watched`. The model stays as it was.
     """
     counter = _Counter(watched)
     with ExitStack() as stack:
@@ -87,7 +89,7 @@ class _Counter(TorchDispatchMode):
         return 0 if formula is None else int(formula(*args, **kwargs, out_val=result)) // 2
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Note that the forward of a module begins."""
+        """Note that the forward of `module` begins, with its input's dtype and, if it is watched, signs: a pre-hook."""
         self.running.append(module)
         self.calls.called.add(module)
         inputs = tensors_in((args, kwargs))
@@ -99,7 +101,7 @@ class _Counter(TorchDispatchMode):
                 self.calls.of_two_signs.add(module)
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Note that the forward of a module ends."""
+        """Note that the forward of `module` ends, and the shape of its output: a forward hook."""
         self.running.pop()
         for tensor in tensors_in(output)[:1]:
             self.calls.output_shapes.setdefault(module, tuple(tensor.shape))

@@ -8,7 +8,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def own_peak() -> int | None:
-    """Return the most bytes of main memory that this process has held; None if the system does not report it.
+    """Return the most bytes of main memory that this process has held so far; None on systems that do not report it.
 
     On Linux it comes from /proc: there `ru_maxrss` starts at the peak of the parent process.
     """
@@ -25,6 +25,6 @@ def own_peak() -> int | None:
 
 
 def reset_peak() -> None:
-    """Let `own_peak` count from now on, if the system can."""
+    """Reset the peak that `own_peak` returns to the memory held now. Only Linux can; elsewhere nothing happens."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

@@ -27,16 +27,16 @@ BINS = (
 
 @dataclass(frozen=True)
 class LayerHealth:
-    """The health of one binary layer at one reading; shares are from 0 to 1.
+    """The health of one binary layer at one reading of `Meters`, which makes it; shares are from 0 to 1.
 
-    x is latent/ᾱ as the layer's quantizer takes it (the latent without a scale). One NaN therefore makes NaN of all x
-    with its ᾱ, and of the softness. F and B are those of `train()` in every mode.
+    x is the latent weight divided by its mean magnitude ᾱ, or the latent itself in a layer without a scale. One NaN
+    makes all x with the same ᾱ NaN, and the softness too. F and B are those of `train()`, whatever the mode.
     """
 
     weights: int
     """The number of its weights. Under FSDP, all numbers are those of the weights on this rank."""
     softness: float
-    """mean ||F(x)| - 1|: the distance of the weights from ±α, 0 if F is hard."""
+    """The mean of ||F(x)| - 1|, the distance of the weights from ±α in units of α; 0 if F is hard."""
     dead_share: float
     """The share of weights without gradient: B(x) = 0."""
     nonfinite_share: float
@@ -44,20 +44,23 @@ class LayerHealth:
     histogram: tuple[float, ...]
     """The shares of weights with a finite x in each of the `BINS`; with `nonfinite_share` they sum to 1."""
     flip_rate: float | None = None
-    """The share of latents whose sign changed since the last reading (0 and NaN count as +); None at the first."""
+    """The share of latents whose sign differs from the reading before (0 and NaN count as +); None at the first."""
     input_softness: float | None = None
-    """The softness of the input, in the first batch since the last reading; None if there was none."""
+    """The mean of ||F| - 1| over the layer's input, in the first batch since the reading before; None without one."""
     input_dead_share: float | None = None
-    """The share of entries of that input that pass no gradient: B = 0."""
+    """The share of entries of that input that pass no gradient, since B = 0."""
     input_nonfinite_share: float | None = None
-    """The share of entries of that input that are NaN or infinite; the infinite count by their sign elsewhere."""
+    """The share of entries of that input that are NaN or infinite; ±inf counts by its sign in the other two."""
     gradient_nonfinite_share: float | None = None
-    """The share of the latent's present gradient that is NaN or infinite; None without gradient."""
+    """The share of entries of the latent's present gradient that are NaN or infinite; None without gradient."""
     overflow_share: float | None = None
-    """The share of sums since the last reading that overflowed the accumulator; None without sums."""
+    """The share of the layer's sums since the reading before that overflowed its accumulator; None without sums."""
 
     def numbers(self) -> dict[str, float]:
-        """Return the known numbers by name, without `weights`; the bins are `latents_-1_to_-0.5` and so on."""
+        """Return the numbers that are not None by the name of their attribute, ready to log.
+
+        `weights` is left out. The shares of the histogram have names such as `latents_-1_to_-0.5`.
+        """
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         del named["weights"], named["histogram"]
         bins = {f"latents_{name}": share for name, share in zip(BINS, self.histogram, strict=True)}
@@ -65,12 +68,13 @@ class LayerHealth:
 
 
 class Meters:
-    """Meters of the health of every binary layer of `model`, for any training loop.
+    """Meters that measure the health of every binary layer of `model` while it trains, in any training loop.
 
-    Call `logger.log(meters.read())` as often as you like. A reading costs about as much as quantising the weights twice
-    more, and one transfer to the host a layer. A step without a reading is free, except that it counts overflows, and
-    that the first one after a reading measures binary inputs. The meters keep 1 bit a weight: the signs at the last
-    reading. State dicts, random state, gradients and modes stay as they are.
+    Call `logger.log(meters.read())` as often as you like; `diagnose` explains what `layers()` returns. A reading
+    costs about as much as quantising the weights twice more, and one transfer to the host a layer. A step without a
+    reading is free, except that it counts overflows, and that the first one after a reading measures binary inputs. The
+    meters keep 1 bit a weight: the signs at the last reading. State dicts, random state, gradients and modes stay as
+    they are.
 
     Make one Meters per model, before `torch.compile`, under which inputs are not measured. With DistributedDataParallel
     each rank reads its own numbers; with FSDP2 they are those of the local shard.
@@ -99,12 +103,13 @@ class Meters:
         self._layers: dict[str, LayerHealth] = {}
 
     def read(self) -> dict[str, float]:
-        """Return the numbers of every layer now, as "layer1.conv/softness", and their means, as "all/softness".
+        """Measure every layer now, and return all numbers by name: those of layers and their means.
 
-        `LayerHealth` describes the numbers; unknown ones are left out. Means are over the layers that have the number,
-        weighted by their weights. The histogram comes as the shares of its bins, which average over layers and ranks.
-        A model that is a binary layer itself is called "model". Names have only letters, digits and `_-./`,
-        which TensorBoard and MLflow take.
+        Names are such as "layer1.conv/softness", and for means "all/softness". `LayerHealth` describes the numbers;
+        those that are None are left out. Numbers "since the reading before" start again with each call. Means are over
+        the layers that have the number, weighted by their weights. The histogram comes as the shares of its bins, which
+        average over layers and ranks. A model that is a binary layer itself is called "model". Names have only letters,
+        digits and `_-./`, which TensorBoard and MLflow take.
         """
         weights = {name: _local(gauge.layer.latent).numel() for name, gauge in self._gauges.items()}
         measured = {name: gauge.measure() for name, gauge in self._gauges.items() if weights[name]}
@@ -120,7 +125,7 @@ class Meters:
         return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
 
     def layers(self) -> dict[str, LayerHealth]:
-        """Return the last reading by qualified name of the layer; empty before the first."""
+        """Return the health of each layer at the last `read()`, by qualified name; an empty dict before the first."""
         return dict(self._layers)
 
     def remove(self) -> None:

@@ -32,18 +32,18 @@ _HEADERS = (
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One module that owns tensors or multiplies by itself; bytes and multiply-adds exclude those of its children."""
+    """A row of a `Summary`: one module that has tensors or multiply-adds. Numbers exclude those of its children."""
 
     name: str
-    """Its first qualified name; "" for the model itself."""
+    """The first qualified name of the module; "" for the model itself."""
     kind: str
-    """The name of its class."""
+    """The name of the module's class."""
     output_shape: tuple[int, ...] | None
-    """The shape of its first output; None if it was not called."""
+    """The shape of the module's first output; None if it was not called, or without example."""
     weight_bits: int | None
-    """Bits of one weight; None if it owns no parameter."""
+    """Bits of one weight of the module; None if it has neither float nor packed weights."""
     input_bits: int | None
-    """Bits of one entry of its input; None if that is no float, or unknown."""
+    """Bits of one entry of the module's input; None if the input is not of floats, or unknown."""
     parameters: int
     """The number of its parameters; shared ones count in the first module that owns them."""
     float_bytes: int
@@ -58,10 +58,10 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers of a model, in total and by layer; `str()` and rich print them as a table."""
+    """The bits, bytes and multiply-adds of a model, from `summary`, by layer and in total; `str()` gives a table."""
 
     rows: tuple[LayerSummary, ...]
-    """In order of registration."""
+    """The modules that have tensors or multiply-adds, in order of registration."""
     binary_parameters: int
     """The number of binary weights."""
     uncalled: tuple[str, ...] | None
@@ -73,12 +73,12 @@ class Summary:
 
     @property
     def parameters(self) -> int:
-        """The number of parameters, shared ones once."""
+        """The number of parameters of the model, float and binary; a shared one counts once."""
         return sum(row.parameters for row in self.rows)
 
     @property
     def float_bytes(self) -> int:
-        """Bytes of the float model's state dict, shared tensors once."""
+        """Bytes of the tensors in the state dict of the float model; a shared tensor counts once."""
         return sum(row.float_bytes for row in self.rows)
 
     @property
@@ -97,7 +97,7 @@ class Summary:
         return None if self.uncalled is None else sum(row.float_macs or 0 for row in self.rows)
 
     def __str__(self) -> str:
-        """Write the table and the totals in lines of at most 80; names are shortened, then shapes left out."""
+        """Return the table and the totals as text 80 columns wide; shapes are left out or names shortened to fit."""
         width = 80
         headers, cells = _columns(self)
         widths = [max(map(len, column)) for column in zip(*cells, *headers, strict=True)]
@@ -137,7 +137,7 @@ class Summary:
 
 
 def short(amount: int | None) -> str:
-    """Write a count in at most six characters, in units of 1000."""
+    """Return a count as text of at most six characters, in powers of 1000: 12345 as "12.3k". None gives ""."""
     if amount is None:
         return ""
     value, units = float(amount), ["", "k", "M", "G", "T"]
@@ -184,10 +184,16 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
     """Summarize the layers of a float, binary or packed model: bits, bytes and multiply-adds.
 
     Args:
-        model: stays as it was.
+        model: the model, which stays as it was.
         example: a tensor, a tuple of positional arguments or a mapping of keyword arguments, on the model's device. The
             model runs on it once, in `eval()` and without gradients. Without it, shapes, multiply-adds and calls are
             unknown. Give a batch of one for the multiply-adds of one input.
+
+    Returns:
+        The numbers by layer and in total; print it for a table.
+
+    Raises:
+        TypeError: `model` is no module.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 2))

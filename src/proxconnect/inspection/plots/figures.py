@@ -30,9 +30,9 @@ REACH = 2.5
 
 
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Write `figure` as a PNG or SVG file, by the suffix of `path`; ValueError for another suffix.
+    """Write `figure` to the file `path`, as PNG or SVG according to its suffix; ValueError for another suffix.
 
-    A temporary file is written and then renamed, so that `path` is never half written.
+    The file is written beside `path` and then renamed, so that `path` is never half written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
@@ -42,24 +42,24 @@ def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
 
 
 def require_some(given: Sized, what: str) -> None:
-    """Raise ValueError if there is nothing to draw."""
+    """Raise ValueError if `given` is empty; `what` names its items in the message, as "networks"."""
     if not given:
         raise ValueError(f"there is nothing to draw: give at least one of the {what}")
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Make an empty figure, in inches, that belongs to no global state."""
+    """Return an empty matplotlib figure of `width` by `height` inches that pyplot does not know and no window shows."""
     figure: Figure = extras.require("matplotlib.figure", "plots").Figure(figsize=(width, height), layout="constrained")
     return figure
 
 
 def bare(axes: "Axes") -> None:
-    """Hide the frame at the top and the right."""
+    """Hide the upper and the right side of the frame of `axes`."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def cross_at_zero(axes: "Axes") -> None:
-    """Draw thin lines through 0, and hide the frame at the top and the right."""
+    """Draw thin lines through x = 0 and y = 0, and hide the upper and the right side of the frame of `axes`."""
     axes.axhline(0.0, color="#bbbbbb", linewidth=0.6, zorder=0)
     axes.axvline(0.0, color="#bbbbbb", linewidth=0.6, zorder=0)
     bare(axes)

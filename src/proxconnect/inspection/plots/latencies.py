@@ -19,10 +19,16 @@ Quartiles = tuple[float, float, float]
 def plot_latencies(
     networks: Mapping[str, Quartiles], layers: Mapping[str, tuple[float, float]], title: str = ""
 ) -> "Figure":
-    """Draw the latency of whole networks, with quartiles as whiskers, and of their binary layers, each in order.
+    """Draw the latency of whole networks, and below it that of their binary layers, as bars in the given order.
 
-    `networks` are seconds by name; names that begin with "packed" or "float" have their colours. `layers` are seconds
-    (float, packed) by name. ValueError without a network.
+    Args:
+        networks: quartiles in seconds by name, drawn as a bar up to the median with a whisker between the outer two.
+            Names that start with "packed" or "float" have colours for these.
+        layers: seconds by name of the layer, (of the float layer, of the packed layer); may be empty.
+        title: the title of the figure.
+
+    Raises:
+        ValueError: there is no network.
     """
     require_some(networks, "networks")
     height = 1.6 + 0.3 * len(networks) + 0.27 * len(layers)
@@ -49,9 +55,10 @@ def plot_latencies(
 
 
 def plot_contests(contests: Mapping[str, Mapping[str, Quartiles]]) -> "Figure":
-    """Draw the latency of whole networks as `plot_latencies` does, a panel for each contest, in seconds.
+    """Draw the latency of the networks of each contest in a panel, as `plot_latencies` does.
 
-    ValueError without a contest.
+    `contests` has by title of the panel the quartiles of its networks, in seconds by name. ValueError without a
+    contest.
     """
     require_some(contests, "contests")
     rows = [0.8 + len(networks) for networks in contests.values()]

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 
 def plot_pair(pair: str | AnyPair, mus: Sequence[float] | None = None) -> "Figure":
-    """Draw F and B of one pair over x, one line for each sharpness of `mus`, by default three from soft to sharp.
+    """Draw F above B of one pair, or the pair of this name, with a line for each sharpness in `mus`.
 
-    ValueError if a μ is outside the pair's domain.
+    By default there are three, from soft to sharp; a pair without sharpness ignores `mus`. ValueError if a μ is
+    outside the pair's domain, or if the name is unknown.
     """
     pair = resolve(pair)
     figure = new_figure(6.4, 4.6)
@@ -39,7 +40,10 @@ def plot_pair(pair: str | AnyPair, mus: Sequence[float] | None = None) -> "Figur
 
 
 def plot_catalogue(pairs: Mapping[str, AnyPair] | Iterable[str | AnyPair] = PAIRS) -> "Figure":
-    """Draw small multiples of F (blue) over B (orange) of every pair; heuristics are marked and shaded."""
+    """Draw every pair in a cell of one figure, F (blue) above B (orange), at three sharpnesses; heuristics are shaded.
+
+    `pairs` are pairs or their names (of a mapping its values), by default the whole catalogue.
+    """
     chosen = [resolve(pair) for pair in (pairs.values() if isinstance(pairs, Mapping) else pairs)]
     columns = min(5, len(chosen) + 1)
     rows = math.ceil((len(chosen) + 1) / columns)
@@ -141,9 +145,10 @@ window.addEventListener("resize", arrange);
 
 
 def interactive_catalogue(path: Path, pairs: Mapping[str, AnyPair] | Iterable[str | AnyPair] = PAIRS) -> None:
-    """Write a self-contained HTML page with F, B, P and T of all pairs and a slider over μ.
+    """Write an HTML page to `path` with plots of F, B, P and T of all pairs and a slider for the sharpness μ.
 
-    ValueError if `path` does not end in .html, or without pairs.
+    The page needs no network. `pairs` are as in `plot_catalogue`; heuristics have no P and T. ValueError if `path` does
+    not end in .html, or without pairs.
     """
     if path.suffix.lower() != ".html":
         raise ValueError(f"give a file that ends in .html, got {str(path)!r}")

@@ -20,10 +20,11 @@ def plot_curves(
     accuracies: Mapping[str, Sequence[Sequence[float]]],
     title: str = "",
 ) -> "Figure":
-    """Draw training loss and hard test accuracy over epochs: the mean over runs, and their range as a band.
+    """Draw training loss and hard test accuracy over epochs: for each pair the mean over its runs, and their range.
 
-    `losses` (in nats) and `accuracies` (in [0, 1]) are, by pair, lists of runs with one number an epoch. There is no
-    panel of accuracies if no run has any. ValueError without a run.
+    `losses` (in nats) and `accuracies` (in [0, 1]) have by name of the pair a list of runs; a run is a list of one
+    number an epoch. The range of runs is a band. There is no panel of accuracies if no run has any. ValueError if
+    `losses` is empty.
     """
     require_some(losses, "runs")
     has_accuracies = any(run for runs in accuracies.values() for run in runs)
@@ -58,11 +59,12 @@ def _bands(axes: "Axes", runs_of: Mapping[str, Sequence[Sequence[float]]], facto
 
 
 def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]]]) -> "Figure":
-    """Draw, by title and pair, the average excess loss at every horizon, (t,), and its bound, (t,) or None, dashed.
+    """Draw the average excess loss of runs over their steps on logarithmic axes, with its bound as a dashed line.
 
-    Axes are logarithmic. A line without bound is dotted. A comma in the name of a pair separates it from the name of a
-    run. The rate of a convex potential, log t/√t, starts at the bound of the first run. ValueError without a panel, or
-    without a run in one.
+    `panels` has by title of the panel and name of the run (excess, bound): tensors (steps,) with the average over the
+    first t steps and its bound there; without a bound (None) the excess is dotted. A run is named "pair" or
+    "pair, run". A wide grey line shows the rate log t/√t, scaled to the bound of the first run, or its excess.
+    ValueError without a panel, or without a run in one.
     """
     require_some(panels, "panels")
     for title, runs in panels.items():
@@ -94,9 +96,10 @@ def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]
 
 
 def plot_latents(layers: Mapping[str, tuple[Tensor, Tensor]], title: str = "") -> "Figure":
-    """Draw the histogram of w*/ᾱ by name of the layer, from (latent, hard weight), and the shares of -1 and +1.
+    """Draw for each layer the histogram of its latent weights in units of ᾱ, and the shares of hard weights -1 and +1.
 
-    ᾱ is that of the output channel, whatever the layer's scale. Values beyond ±4 count in the outermost bins.
+    `layers` has (latent weight, hard weight) by name of the layer, two tensors of one shape. ᾱ is the mean |latent|
+    of each index of the first dimension, whatever the layer's scale. Values beyond ±4 count in the outermost bins.
     ValueError without a layer.
     """
     if not layers:
@@ -137,9 +140,10 @@ def _histogram(axes: "Axes", latent: Tensor, hard: Tensor) -> None:
 def plot_accuracies(
     panels: Mapping[str, Mapping[str, Sequence[float]]], floats: Sequence[float] = (), title: str = ""
 ) -> "Figure":
-    """Draw accuracies in [0, 1] by panel and pair: a point for each seed, and mean ± sd.
+    """Draw accuracies in panels with a line for each pair: a point for each seed, and mean ± standard deviation.
 
-    `floats` are accuracies of float networks, drawn as a band in each panel. ValueError without a panel.
+    `panels` has by title of the panel and name of the pair the accuracies in [0, 1], one for each seed. `floats` are
+    those of float networks, whose mean ± standard deviation is a band in each panel. ValueError without a panel.
     """
     require_some(panels, "panels")
     heights = {panel: len(values) + 3 for panel, values in panels.items()}  # title and axis take three lines
@@ -194,9 +198,10 @@ def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
 def plot_differences(
     panels: Mapping[str, Mapping[str, tuple[float, tuple[float, float] | None]]],
 ) -> "Figure":
-    """Draw a forest plot by panel ("bnn++ against bnn+") and setting: mean differences in [-1, 1], 95 % intervals.
+    """Draw mean differences of accuracies with their 95 % intervals as a forest plot, one panel for each comparison.
 
-    A line is dark if its interval excludes 0. ValueError without a panel.
+    `panels` has by title ("bnn++ against bnn+") and setting (mean, (low, high)), in [-1, 1]; the interval is None for
+    one seed. A line is dark if its interval excludes 0. ValueError without a panel.
     """
     require_some(panels, "panels")
     lines = [0.8 + len(settings) for settings in panels.values()]

@@ -32,20 +32,29 @@ Chosen = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Label:
-    """The changes of a label. Its rows start from the row `after`; the key `checkpoint` takes its last checkpoint."""
+    """A label of an axis: what it changes in the base configuration, and the row that its rows start from.
+
+    `overrides` are changes as `rows.overridden` takes them. If `after` is given, each row with this label starts from
+    the last checkpoint of the row that has the labels `after` and otherwise the same ones. The path of that checkpoint
+    goes into the row's configuration under the dotted key `checkpoint`.
+    """
 
     overrides: Mapping[str, Any]
     after: Labels | None = None
     checkpoint: str | None = None
     tuned_as: Labels = field(default_factory=dict)
-    """The labels whose tuned settings its rows take if nothing was tuned for their own."""
+    """Labels by axis: rows with no tuned settings of their own take those of a row with these labels instead."""
 
 
 Axes = Mapping[str, Mapping[str, Label]]
 
 
 class Block(NamedTuple):
-    """A product of axes, less the excluded rows. An axis that the block leaves out (`axis: null`) is absent."""
+    """A block of a grid: a row for each combination of the labels in `axes`, except those that match one of `exclude`.
+
+    `axes` lacks an axis that the file sets to null; the rows have no label for it. `overrides` is the block's `set:`,
+    the changes of the configuration that win over all others.
+    """
 
     axes: Chosen
     exclude: list[Chosen]
@@ -53,14 +62,17 @@ class Block(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """Overrides of the rows that have these labels."""
+    """A tuned setting: changes (`overrides`) of the configuration of every row that has all the labels `when`."""
 
     when: Labels
     overrides: Mapping[str, Any]
 
 
 class Layout(NamedTuple):
-    """The axis with a line of a table for each label, and those with the columns. Other axes make several tables."""
+    """How results become tables: the axis whose labels are the lines, and the axes whose combinations are the columns.
+
+    There is one table for each combination of labels of the other axes, except the seed.
+    """
 
     lines: str = "pair"
     columns: tuple[str, ...] = ("mode", "start")
@@ -68,7 +80,11 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """The checked content of a grid file."""
+    """A parsed and checked grid file: the base configuration, the axes, the blocks of rows, and the layout of tables.
+
+    Create one with `Grid.read`. docs/grids.md explains each key. `run` names the row function as "module:callable".
+    `compare` has, by axis, the couples of labels (one, other) whose results are compared.
+    """
 
     path: Path
     folder: Path
@@ -82,7 +98,10 @@ class Grid:
     layout: Layout
 
     def tuned_for(self, labels: Labels) -> list[Setting]:
-        """Return the tuned settings of a row with these labels; if there are none, those of its `tuned_as`."""
+        """Return the tuned settings that apply to a row with these labels; empty if nothing was tuned for it.
+
+        If none applies, try again with the labels that `tuned_as` names in place of the row's own.
+        """
         asked = dict(labels)
         for axis, label in labels.items():
             asked |= self.axes[axis][label].tuned_as
@@ -91,7 +110,10 @@ class Grid:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the grid of a YAML file. GridError, in one line, if it is wrong."""
+        """Read and check the grid file `path` (YAML), and the files that it names relative to its folder.
+
+        GridError if one cannot be read, or if a key, an axis, a label or a value is wrong.
+        """
         content, folder = yaml_files.read(path), path.parent
         for key in content:
             require_known(str(key), _KEYS, f"key of {path}")
@@ -121,7 +143,7 @@ class Grid:
 
 
 def require_known(name: str, known: Iterable[str], what: str) -> None:
-    """Raise GridError with close matches if `name` is not in `known`; `what` says its kind and its place."""
+    """Raise GridError, listing close matches, if `name` is not in `known`; `what` names it, as "axis in blocks"."""
     names = list(known)
     if name not in names:
         near = get_close_matches(name, names, n=3, cutoff=0.5)
@@ -130,7 +152,10 @@ def require_known(name: str, known: Iterable[str], what: str) -> None:
 
 
 def chosen_labels(chosen: Any, axes: Axes, where: str) -> dict[str, tuple[str, ...]]:
-    """Return for axes the labels given, one or a list. GridError with near names if the grid does not have them."""
+    """Check `chosen`, which maps names of axes to one label or a list of labels, and return the labels as tuples.
+
+    GridError, listing close matches, if an axis or a label is not in `axes`. The message calls the place `where`.
+    """
     result = {}
     for name, given in _mapping(chosen, where).items():
         require_known(str(name), axes, f"axis in {where}")
@@ -237,7 +262,11 @@ def _list(value: Any, where: str) -> Sequence[Any]:
 
 
 def rows_of(grid: Grid) -> list[Row]:
-    """Return the rows of all blocks in order, each once and after the one it starts from; GridError if none fits."""
+    """Return the rows of all blocks of `grid`, in order, each once and after the row that it starts from.
+
+    GridError if two rows have the same labels but different configurations, or the same configuration under different
+    labels; and if the labels of an `after` fit no row, several rows, or the row itself.
+    """
     drafts: dict[frozenset[tuple[str, str]], _Draft] = {}
     for draft in (draft for block in grid.blocks for draft in _drafts(grid, block)):
         known = drafts.setdefault(frozenset(draft.labels.items()), draft)
@@ -268,7 +297,10 @@ def rows_of(grid: Grid) -> list[Row]:
 
 
 def selected(rows: Sequence[Row], grid: Grid, only: Mapping[str, Any]) -> list[Row]:
-    """Return the rows with one of the labels given for each axis. GridError if the grid does not have them."""
+    """Return the rows that have, on each axis in `only`, one of the labels given there (one label or a list).
+
+    GridError if `grid` lacks such an axis or label.
+    """
     wanted = chosen_labels(only, grid.axes, "--only")
     return [row for row in rows if _matches(row.labels, wanted)]
 

@@ -22,15 +22,17 @@ NAME = "ledger.jsonl"
 
 
 class LedgerError(ValueError):
-    """The ledger has lines that no study wrote; the message names them."""
+    """The error for a line of a ledger, or a result of a row, that is no valid entry; the message names the fault."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished row.
+    """A finished row, as one line of the ledger holds it.
 
+    `key` is the address of the row; `labels`, `run`, `configuration` and `after` (`Row.origin`) are those of the row.
     `measured` is the result of the row function: accuracies in [0, 1] under "accuracy" (None if not finite), the
-    "curve", "seconds", bytes. `versions` names the software and the processor. Times are UTC, ISO 8601.
+    "curve" (a dict for each epoch), "seconds", bytes. `versions` names the software and the processor. `started` and
+    `finished` are times in UTC, ISO 8601.
     """
 
     key: str
@@ -45,7 +47,11 @@ class Entry:
 
     @classmethod
     def of(cls, row: Row, measured: Mapping[str, Any], versions: dict[str, Any], started: str, finished: str) -> Self:
-        """Return the entry of `row`. LedgerError if `measured` lacks accuracies or does not fit JSON."""
+        """Make the entry of `row` from what its function measured, the versions that it ran with, and its two times.
+
+        NaN and infinity become None. LedgerError if `measured` lacks accuracies, has one outside [0, 1], or does not
+        fit JSON.
+        """
         try:
             plain = json.loads(json.dumps(measured), parse_constant=lambda _: None)  # NaN and infinity become None
             return cls.parse(json.dumps({
@@ -57,7 +63,10 @@ class Entry:
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """Return the entry of a line. ValueError with the reason if it is none, or its key is not its content's."""
+        """Return the entry that a line of a ledger holds.
+
+        ValueError if the line is not JSON, a field is missing or wrong, or the key is not the address of the content.
+        """
         try:
             content = json.loads(line, parse_constant=_refuse)
             _require_fields(content)
@@ -70,11 +79,11 @@ class Entry:
         return cls(**{name: content[name] for name in cls.__dataclass_fields__})
 
     def line(self) -> str:
-        """Return the JSON object in one line, without its end."""
+        """Return the entry as one line of JSON, without a line break."""
         return json.dumps(vars(self), ensure_ascii=False, allow_nan=False)
 
     def figure(self, path: str) -> float | None:
-        """Return a measured number by its dotted path, as "accuracy.hard", or None."""
+        """Return the number at a dotted path in `measured`, as "accuracy.hard"; None if there is no number."""
         value: Any = self.measured
         for name in path.split("."):
             value = value.get(name) if isinstance(value, dict) else None
@@ -83,7 +92,7 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """A ledger that only this process writes, and its entries by key."""
+    """A ledger file open for writing, and its entries by address. `Ledger.writing` opens one; no other process can."""
 
     path: Path
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -91,9 +100,10 @@ class Ledger:
     @classmethod
     @contextmanager
     def writing(cls, path: Path) -> Iterator[Self]:
-        """Hold the ledger of `path`. Create it if it is missing, and mend it if a crash tore its last line.
+        """Lock the ledger file `path` for the `with` body, and yield the ledger; create the file if it is missing.
 
-        BlockingIOError while another study holds it; LedgerError for lines that no study wrote.
+        A last line that a crash tore moves to a file with the suffix .torn. BlockingIOError if another study has the
+        lock; LedgerError if a line is not a valid entry.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path, f"another study writes {path}: wait for its end, or give it another --folder"):
@@ -102,15 +112,18 @@ class Ledger:
             yield cls(path, {entry.key: entry for entry in read(path)})
 
     def append(self, entry: Entry) -> None:
-        """Write one line, whole or not at all. OSError, with the ledger as it was, if the disk refuses it."""
+        """Add an entry to `entries` and, as one line, to the file, flushed to the disk.
+
+        OSError if the disk refuses the line; the ledger stays as it was.
+        """
         _append(self.path, (entry.line() + "\n").encode())
         self.entries[entry.key] = entry
 
 
 def read(path: Path) -> list[Entry]:
-    """Return the entries of a ledger in order, without a torn last line; none if there is no file.
+    """Return the entries of the ledger file `path` in order; an empty list if there is no file.
 
-    LedgerError names the lines that no study wrote, and why.
+    A last line without a line break is ignored. LedgerError if another line is not a valid entry.
     """
     if not path.exists():
         return []
@@ -129,7 +142,10 @@ def read(path: Path) -> list[Entry]:
 
 
 def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
-    """Return, of entries with the same labels, the last with a `current` key, else the last; in order of the first."""
+    """Return one entry for each set of labels: the last whose key is in `current`, or else the last.
+
+    They come in the order in which their labels first occur.
+    """
     by_labels: dict[frozenset[tuple[str, str]], Entry] = {}
     for entry in entries:
         labels = frozenset(entry.labels.items())
@@ -140,9 +156,9 @@ def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
 
 @contextmanager
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Hold the lock of the file `path`, which is created if it is missing.
+    """Lock the file `path` for the `with` body, and create it if it is missing.
 
-    If another process holds it, wait, or raise BlockingIOError with the message `busy` if one is given.
+    If another process has the lock, wait; or, if `busy` is given, raise BlockingIOError with this message.
     """
     with path.open("a") as file:
         try:

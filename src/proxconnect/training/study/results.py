@@ -27,14 +27,17 @@ if TYPE_CHECKING:
 
 
 def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
-    """Return the differences of each comparison of the grid for which the ledger has rows."""
+    """Return the frame of `statistics.differences` for each comparison of `grid` that has rows to compare."""
     found = [differences(rows, axis, *couple) for axis, couples in grid.compare.items() if axis in rows
              for couple in couples]  # fmt: skip
     return [group for group in found if len(group)]
 
 
 def cells(rows: DataFrame) -> DataFrame:
-    """Return the spread of each quantity in each setting, unrounded: accuracies in [0, 1], seconds, bytes."""
+    """Return all measured quantities in each setting, unrounded: accuracies in [0, 1], seconds, bytes.
+
+    A line has the labels of the setting, `figure` (the name of the quantity), and its `seeds`, `mean` and `sd`.
+    """
     found = [quantity.cells(rows).assign(figure=" - ".join(filter(None, (quantity.figure, quantity.less))))
              for quantity in tables.QUANTITIES]  # fmt: skip
     whole = pandas.concat([part for part in found if len(part)] or found[:1])
@@ -42,7 +45,10 @@ def cells(rows: DataFrame) -> DataFrame:
 
 
 def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
-    """Write tables.md, cells.csv, differences.csv and pictures beside the ledger, and return their paths."""
+    """Write tables.md, cells.csv, differences.csv and figures/*.png into `folder`, and return their paths.
+
+    There is no differences.csv if the entries fit no comparison of `grid`.
+    """
     whole = frame(entries, grid.layout)
     rows, layout = tables.telling(whole, grid.layout), grid.layout
     compared = comparisons(rows, grid)
@@ -98,7 +104,10 @@ def _versions(entries: Sequence[Entry]) -> str:
 
 
 def outdated(entries: Sequence[Entry], grid: Grid) -> list[str]:
-    """Return a sentence if rows have the labels of the grid's, but other settings or an older version."""
+    """Return one sentence on entries that do not fit the grid as it is now; an empty list if all do.
+
+    Such an entry has the labels of a row of `grid` but another address: other settings or an older version.
+    """
     keys = {frozenset(row.labels.items()): row.key for row in rows_of(grid)}
     others = [e for e in entries if keys.get(frozenset(e.labels.items()), e.key) != e.key]
     if not others:
@@ -108,7 +117,12 @@ def outdated(entries: Sequence[Entry], grid: Grid) -> list[str]:
 
 
 def figures(entries: Sequence[Entry], grid: Grid) -> dict[str, Any]:
-    """Return each setting's measured numbers, each comparison's differences, and notes on both, as plain data."""
+    """Return the results as plain data, as `study --json` prints them.
+
+    "cells" is a list of {setting, figure, seeds, mean, sd}, and "differences" one of {axis, one, other, setting, seeds,
+    mean, interval}, with None as the interval of one seed. A setting is a dict of labels by axis. "notes" is
+    `outdated(entries, grid)`.
+    """
     whole = frame(entries, grid.layout)
     measured = cells(whole)
     return {
@@ -129,7 +143,7 @@ def _records(lines: DataFrame, names: list[str]) -> list[dict[str, Any]]:
 
 
 def show(entries: Sequence[Entry], grid: Grid, console: Console) -> None:
-    """Print the accuracies and the comparisons."""
+    """Print the tables of re-estimated accuracies and of comparisons, and the note of `outdated`, on `console`."""
     rows = tables.telling(frame(entries, grid.layout), grid.layout)
     for table in (*tables.by_setting(rows, grid.layout), *map(tables.difference_table, comparisons(rows, grid))):
         for part in parts(table, console.width - 1):
@@ -144,7 +158,10 @@ def show(entries: Sequence[Entry], grid: Grid, console: Console) -> None:
 
 
 def parts(table: Table, width: int) -> list[Table]:
-    """Return the table in parts of at most `width` characters, without lines of "-" alone; the last has the notes."""
+    """Split a table by columns into tables of at most `width` characters, if each column allows that.
+
+    Each part begins with the first column, and leaves out lines whose other cells are all "-". The last has the notes.
+    """
     first, *widths = (max(map(len, column)) + 2 for column in zip(table.heads, *table.lines, strict=True))
     groups: list[list[int]] = [[]]
     for index, wide in enumerate(widths, 1):
@@ -163,7 +180,7 @@ def parts(table: Table, width: int) -> list[Table]:
 
 
 def on_terminal(table: Table, left: int = 1) -> RichTable:
-    """Return the lines of the table for rich to print; all but the first `left` columns are aligned to the right."""
+    """Return the heads and lines of the table as a rich table, with all but the first `left` columns right-aligned."""
     result = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for i, head in enumerate(table.heads):
         result.add_column(head, justify="left" if i < left else "right")
@@ -173,7 +190,10 @@ def on_terminal(table: Table, left: int = 1) -> RichTable:
 
 
 def draw_accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
-    """Draw a picture for each table, with a panel for each column and the float networks as a band."""
+    """Draw the re-estimated accuracies of `rows`: return a figure for each table of `layout`, by its setting in words.
+
+    A figure has a panel for each column of the table, and shows the float networks as a band.
+    """
     panels: dict[str, dict[str, dict[str, list[float]]]] = {}
     floats: dict[str, list[float]] = {}
     rows = rows.dropna(subset=REESTIMATED)
@@ -188,7 +208,11 @@ def draw_accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
 
 
 def draw_curves(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
-    """Draw loss and accuracy over epochs for each setting but the lines, with those of the float networks."""
+    """Draw loss and accuracy over epochs, one figure for each combination of labels except those of lines and seed.
+
+    Return the figures by that combination in words. Each has a curve for each label on the axis `layout.lines`, of
+    binary networks and of the float networks of the same table.
+    """
     parts, panels = (
         Series([*map(described, settings(rows, *apart))], rows.index, dtype=object)
         for apart in ((layout.lines, *layout.columns), (layout.lines,))

@@ -31,7 +31,11 @@ Labels = dict[str, str]
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One training run. It starts from the row `after`, whose last checkpoint goes under the key `checkpoint`."""
+    """One training run of a study: its labels by axis, its configuration, and the row that it starts from.
+
+    `run` names the function that trains and measures it, as "module:callable". If `after` is given, the run starts from
+    the last checkpoint of that row, whose path goes into the configuration under the dotted key `checkpoint`.
+    """
 
     labels: Labels
     configuration: Configuration
@@ -41,12 +45,15 @@ class Row:
 
     @cached_property
     def key(self) -> str:
-        """The address, 16 hex digits."""
+        """The address of the row, 16 hex digits: a hash of all that its result depends on. It identifies the row."""
         return address(self.configuration, self.run, self.origin, results_version())
 
     @property
     def origin(self) -> dict[str, str] | None:
-        """The address of the row that this one starts from, whatever the path of its checkpoint."""
+        """The row that this one starts from; None if it starts from none.
+
+        "row" is the address of that row, "checkpoint" the configuration's key for the path of its checkpoint.
+        """
         if self.after is None or self.checkpoint is None:
             return None
         return {"row": self.after.key, "checkpoint": self.checkpoint}
@@ -56,24 +63,27 @@ class Row:
 
 
 def described(labels: Mapping[str, str]) -> str:
-    """Return labels in words: "bnn++ BW E2E seed 0"."""
+    """Join the labels, given by axis, to a short description, as "bnn++ BW E2E seed 0"; empty labels are left out."""
     return " ".join(f"seed {label}" if axis == "seed" else label for axis, label in labels.items() if label)
 
 
 def address(configuration: Configuration, run: str, origin: Mapping[str, str] | None, version: str) -> str:
-    """Return the start of the SHA-256 of the arguments as JSON with sorted keys and no blanks."""
+    """Return the address of a row: the first 16 hex digits of the SHA-256 of the arguments, as compact sorted JSON.
+
+    `run` is the row function's "module:callable", `origin` is `Row.origin`, and `version` is `results_version()`.
+    """
     whole = {"configuration": configuration, "run": run, "after": origin, "results": version}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def results_version() -> str:
-    """Return the version of the package and that of its results, as in "0.1.0+1"."""
+    """Return the version of the package and the number `RESULTS`, as in "0.1.0+1"; it is part of a row's address."""
     return f"{__version__}+{RESULTS}"
 
 
 def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configuration:
-    """Return a copy of `base` with `overrides`: mappings are merged, all other values are replaced.
+    """Return a copy of the configuration `base` with `overrides`: mappings are merged, other values are replaced.
 
     Dots in an outer key name nested keys; in inner keys they are plain dots, as in patterns of layers. An override with
     another `class_path` drops the `init_args` of the former class.
@@ -100,36 +110,42 @@ def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configurat
 
 @dataclass(frozen=True)
 class Workplace:
-    """The folders of rows within `root`."""
+    """The work folder `root` of a study, which has a folder for each row, named by the row's address.
+
+    A row's folder holds its checkpoints and its log. A path that a method returns need not exist yet.
+    """
 
     root: Path
 
     def folder(self, row: Row) -> Path:
-        """Return the folder of a row."""
+        """Return the path of the folder of `row`."""
         return self.root / row.key
 
     def finished(self, row: Row) -> Path:
-        """Return the file with the ledger line of a row that ended well."""
+        """Return the path of the file that keeps the ledger line of `row` once the row has ended well."""
         return self.folder(row) / "finished.json"
 
     def error(self, row: Row) -> Path:
-        """Return the file with the error of a row that failed."""
+        """Return the path of the file that keeps the error of `row` if the row failed."""
         return self.folder(row) / "error.txt"
 
     def configuration(self, row: Row) -> Configuration:
-        """Return the configuration of a row, with the checkpoint of the row that it starts from."""
+        """Return the configuration to run `row` with: its own, plus the path of the checkpoint that it starts from."""
         if row.after is None or row.checkpoint is None:
             return row.configuration
         return overridden(row.configuration, {row.checkpoint: str((self.folder(row.after) / CHECKPOINT).resolve())})
 
     def fail(self, row: Row, error: str) -> None:
-        """Keep the error of a row; the next call of the command tries it again."""
+        """Write the text `error` to the error file of `row`, so that its state becomes "failed"."""
         self.folder(row).mkdir(parents=True, exist_ok=True)
         with replacing(self.error(row)) as temporary:
             temporary.write_text(error, encoding="utf-8")
 
     def state(self, row: Row, done: Container[str]) -> Literal["done", "failed", "half", "waiting"]:
-        """Return how far a row is; `done` has the keys of the ledger."""
+        """Return how far `row` is; `done` holds the addresses of the rows in the ledger.
+
+        A row not in the ledger is "failed" if it left an error, else "half" if it was started, else "waiting".
+        """
         if row.key in done:
             return "done"
         if self.error(row).exists():
@@ -137,7 +153,11 @@ class Workplace:
         return "half" if self.folder(row).exists() else "waiting"
 
     def pending(self, rows: list[Row], done: Container[str]) -> list[Row]:
-        """Return the rows that are not done, and before each the row that it starts from if its checkpoint is gone."""
+        """Return the rows to run, each once and in order: those whose address is not in `done`, the ledger's.
+
+        Before a row comes the row that it starts from if that has no finished run or no checkpoint in this folder. So
+        a row of the ledger runs again only if another row needs its checkpoint.
+        """
         result: dict[str, Row] = {}
 
         def add(row: Row) -> None:

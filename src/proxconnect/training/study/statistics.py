@@ -23,7 +23,11 @@ REESTIMATED = FIGURES[0]
 
 
 def frame(entries: Sequence[Entry], layout: Layout | None = None) -> DataFrame:
-    """Return a line for each entry: its labels, also for the seed and the axes of `layout`, its numbers, its curve."""
+    """Return a data frame with one line for each entry.
+
+    Its columns are the axes (labels, "" if the entry has none; always with "seed" and the axes of `layout`), the
+    `FIGURES` (floats, NaN if not measured), and "curve" (a list with a dict of numbers for each epoch).
+    """
     layout = layout or Layout()
     needed = ("seed", layout.lines, *layout.columns)
     names = dict.fromkeys([*(axis for entry in entries for axis in entry.labels), *needed])
@@ -33,18 +37,22 @@ def frame(entries: Sequence[Entry], layout: Layout | None = None) -> DataFrame:
 
 
 def axes(rows: DataFrame, *apart: str) -> list[str]:
-    """Return the axes of a frame but `apart`."""
+    """Return the names of the columns of `rows` that hold labels of axes, without those in `apart`."""
     return [name for name in rows.columns if name not in OTHER_COLUMNS and name not in apart]
 
 
 def settings(rows: DataFrame, *apart: str) -> list[Labels]:
-    """Return the labels of each line but for the seed and the axes `apart`."""
+    """Return for each line of `rows` its labels by axis, without empty ones, the seed and the axes in `apart`."""
     names = axes(rows, "seed", *apart)
     return [{name: label for name, label in zip(names, line, strict=True) if label} for line in rows[names].to_numpy()]
 
 
 def spreads(rows: DataFrame, figure: str, less: str | None = None) -> DataFrame:
-    """Return `seeds`, `mean` and `sd` (NaN of one seed) of a number, or of it less another, for each setting."""
+    """Return the mean over seeds of the column `figure`, or of `figure` minus the column `less`, for each setting.
+
+    A setting is a combination of the labels of all axes except the seed. The result has one line for each, with its
+    labels, the number of `seeds`, `mean` and `sd` (NaN for one seed). Lines without the number do not count.
+    """
     if less is not None:
         rows = rows.assign(**{figure: rows[figure] - rows[less]})
     setting = axes(rows, "seed")
@@ -56,15 +64,20 @@ def spreads(rows: DataFrame, figure: str, less: str | None = None) -> DataFrame:
 
 
 def mean_intervals(cells: DataFrame) -> DataFrame:
-    """Add `low` and `high`, the interval of each mean by Student's t at 95 %, NaN of one seed."""
+    """Return the lines of `spreads` with the columns `low` and `high` added: the 95 % confidence interval of each mean.
+
+    The interval is Student's t; it is NaN for one seed.
+    """
     half = quantile(cells["seeds"] - 1) * cells["sd"] / cells["seeds"] ** 0.5
     return cells.assign(low=cells["mean"] - half, high=cells["mean"] + half)
 
 
 def next_interval(cell: "pandas.Series[float]", cells: DataFrame) -> tuple[float, float]:
-    """Return the interval of one more value of a setting at 95 %, by Student's t: mean ± t·sd·√(1 + 1/n).
+    """Return (low, high), the 95 % prediction interval of one more seed of a setting: mean ± t·sd·√(1 + 1/n).
 
-    The sd is pooled over all `cells`: √(Σ (n - 1)·sd² / Σ (n - 1)). NaN if none has two seeds.
+    `cell` is the setting's line of `spreads`, `cells` are the lines of all settings that share one standard deviation:
+    sd is pooled over them, √(Σ (n - 1)·sd² / Σ (n - 1)). t is the quantile of Student's t. NaN if no line has two
+    seeds.
     """
     freedom = (cells["seeds"] - 1).sum()
     pooled = (((cells["seeds"] - 1) * cells["sd"] ** 2).sum() / freedom) ** 0.5 if freedom else math.nan
@@ -73,9 +86,11 @@ def next_interval(cell: "pandas.Series[float]", cells: DataFrame) -> tuple[float
 
 
 def differences(rows: DataFrame, axis: str, one: str, other: str, figure: str = REESTIMATED) -> DataFrame:
-    """Return how much `one` exceeds `other` on `axis` in each setting, by the seeds that both have.
+    """Return by how much the number `figure` is larger with the label `one` of `axis` than with `other`.
 
-    The columns are `axis`, `one`, `other`, the setting, `seeds`, `mean`, `sd`, and the interval `low` and `high`.
+    The result has one line for each setting (labels of the other axes but the seed). `seeds` counts the seeds that both
+    labels have; `mean` and `sd` are those of the differences within each seed, `low` and `high` the 95 % interval of
+    the mean (NaN for one seed). The other columns are `axis`, `one`, `other` and the labels of the setting.
     """
     rows = rows.dropna(subset=figure)
     places, side = axes(rows, axis), rows[axis]
@@ -88,6 +103,6 @@ def differences(rows: DataFrame, axis: str, one: str, other: str, figure: str = 
 
 
 def quantile(freedom: int) -> float:
-    """Return the quantile of Student's t that is exceeded on either side with 5 % in all; NaN for freedom 0."""
+    """Return the 97.5 % quantile of Student's t with `freedom` degrees of freedom, which may be a column; NaN for 0."""
     result: float = extras.require("scipy.stats", "train").t.ppf(0.975, freedom)
     return result

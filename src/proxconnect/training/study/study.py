@@ -32,7 +32,10 @@ OpenWorkers = Callable[[], AbstractContextManager[Workers]]
 
 @dataclass(frozen=True)
 class Study:
-    """A grid, the chosen rows, the path of the ledger and the folders of rows."""
+    """A study: its grid, those of the grid's rows to work on, the path of its ledger, and the folders of its rows.
+
+    Create one with `Study.read`. The functions of this module run, list and verify its rows.
+    """
 
     grid: Grid
     rows: list[Row]
@@ -43,19 +46,29 @@ class Study:
     def read(
         cls, path: Path, only: Mapping[str, Sequence[str]], folder: Path | None = None, work: Path | None = None
     ) -> Self:
-        """Return the study of the grid file `path`, with the rows that have the labels `only`, by axis."""
+        """Read the grid file `path`, and choose the rows that have one of the labels that `only` gives for its axes.
+
+        An empty `only` chooses all rows. The ledger lies in `folder`, by default that of the grid. Checkpoints and
+        logs lie in `work`, by default runs/studies/ and the name of `folder`. GridError if the file or `only` is wrong.
+        """
         grid = Grid.read(path)
         folder = folder or grid.folder
         work = work or Path("runs/studies") / folder.resolve().name
         return cls(grid, selected(rows_of(grid), grid, only), folder / ledger.NAME, Workplace(work))
 
     def entries(self) -> list[Entry]:
-        """Return the ledger; of rows with the same labels that of the grid, else the newest."""
+        """Return the entries of the ledger, one for each set of labels: that of the grid's row, or else the newest."""
         return ledger.newest(ledger.read(self.ledger), {row.key for row in rows_of(self.grid)})
 
 
 def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: Console) -> dict[Row, str]:
-    """Run the rows that are not in the ledger, at most `limit`, write the results, and return why rows failed."""
+    """Run the study's rows that are not in the ledger, add each to it when it is done, print and write the results.
+
+    At most `limit` rows run (None: all), each with `threads` threads, in the processes that `workers()` makes. Return
+    the rows that failed, or that wait for one that failed, with the reason in words. After Ctrl-C or SIGTERM call it
+    again to go on. GridError if the row function does not exist or a row is in the ledger under other labels;
+    BlockingIOError if another study writes the ledger.
+    """
     require_runnable(study.grid.run)
     study.workplace.root.mkdir(parents=True, exist_ok=True)
     with Ledger.writing(study.ledger) as book:
@@ -91,7 +104,10 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
 
 
 def write_results(study: Study, console: Console) -> list[Path]:
-    """Print tables of the ledger and write them beside it, with pictures. Returns the paths."""
+    """Print the tables of the ledger, write tables and pictures beside it, and return the paths of the files.
+
+    GridError if the ledger is empty.
+    """
     entries, folder = study.entries(), study.ledger.parent
     if not entries:
         raise GridError(f"{study.ledger} has no rows yet: run the grid first")
@@ -104,12 +120,16 @@ def write_results(study: Study, console: Console) -> list[Path]:
 
 
 def record(row: Row) -> dict[str, Any]:
-    """Return what tells the row from others, as plain data."""
+    """Return the row's address ("key"), its labels in words ("row") and by axis ("labels"), as plain data."""
     return {"key": row.key, "row": str(row), "labels": row.labels}
 
 
 def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
-    """Print each row with its state and its re-estimated accuracy, None if not known, and return them as plain data."""
+    """Print the rows of the study as a table, and return them as dicts in the same order.
+
+    A dict is that of `record`, with "state" (see `Workplace.state`) and "accuracy", the re-estimated one in [0, 1]
+    or None if the ledger has none.
+    """
     done = {entry.key: entry for entry in ledger.read(study.ledger)}
     rows = [
         record(row) | {
@@ -127,7 +147,7 @@ def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
 
 
 def require_runnable(run: str) -> None:
-    """Raise GridError if the row function does not exist, before each row fails because of it."""
+    """Raise GridError if the row function `run` ("module:callable") cannot be imported, before rows fail for it."""
     try:
         resolve_name(run)
     except (ImportError, AttributeError) as error:
@@ -139,7 +159,11 @@ Agreement = tuple[bool, str]
 
 
 def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console: Console) -> dict[Row, Agreement]:
-    """Run random finished rows again in a new folder, with those that they start from, and compare."""
+    """Run `count` random finished rows of the study again, and compare them with the ledger, which stays as it is.
+
+    Rows that they start from run first. All run in a temporary folder. Print and return whether each row agrees, and
+    why (see `agreement`). GridError if no row is finished or the row function does not exist.
+    """
     require_runnable(study.grid.run)
     recorded = {entry.key: entry for entry in ledger.read(study.ledger)}
     finished = [row for row in study.rows if row.key in recorded]
@@ -166,11 +190,11 @@ def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console
 
 
 def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Agreement:
-    """Compare two runs of a row: its accuracies must be the same to the bit, or the re-estimated one of its setting.
+    """Return whether two runs of a row agree, `recorded` in the ledger and `again`, and the reason in words.
 
-    It is of its setting if it lies in the 95 % interval of one more seed. The standard deviation is pooled over all
-    settings of a network, since few seeds alone say too little to fail. Without a setting of two seeds only the same
-    bits agree.
+    They agree if all accuracies are bitwise equal. They also agree if the new re-estimated accuracy lies in the 95 %
+    interval for one more seed of the row's setting (`next_interval`). Its standard deviation is pooled over all
+    settings in `entries` with the same label `model`. If none of these has two seeds, only equal bits agree.
     """
     if recorded.measured["accuracy"] == again.measured["accuracy"]:
         return True, "the same to the bit"
@@ -197,7 +221,11 @@ Trials = Mapping[tuple[str, ...], DataFrame]
 
 
 def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: Console) -> dict[str, Any]:
-    """Write the best settings for each label of `axes` into a YAML file, and return its content."""
+    """Choose the best setting for each combination of labels of `axes`, and write them all to the YAML file `path`.
+
+    The best is the one with the largest mean of the measured number `figure` over seeds. Print the choices, and return
+    the content of the file, as `write_best` does. GridError if `trials` finds rows that cannot be compared.
+    """
     entries = {entry.key: entry for entry in ledger.read(study.ledger)}
     found = trials(study.rows, entries, study.grid, axes, figure)
     content = write_best(found, study.grid, axes, figure, path)
@@ -209,10 +237,12 @@ def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: 
 
 
 def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str) -> Trials:
-    """Return the trials for each combination of labels of `axes`, the best by `figure` first, the larger the better.
+    """Return the trials of each combination of labels of `axes`, those with the largest mean of `figure` first.
 
-    Trials differ in the other axes, except the seed. An axis on which all rows have one label is left out. GridError
-    if rows are not finished, or if a combination has other trials or more seeds than another.
+    A trial is a combination of labels of the other axes, except the seed; its mean is over seeds. An axis on which all
+    rows have one label is left out. `entries` are by address, and `figure` is a dotted path, as "accuracy.hard".
+    GridError if a row is not in `entries` or lacks the number, if there is nothing to choose, or if the combinations
+    have different numbers of trials or of seeds.
     """
     for axis in axes:
         require_known(axis, grid.axes, "axis in --choose")
@@ -251,7 +281,12 @@ def _number(row: Row, entry: Entry, figure: str) -> float:
 
 
 def write_best(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Path) -> dict[str, Any]:
-    """Write the best settings, and below them all trials, as YAML, and return them."""
+    """Write the best trial of each combination, and below them all trials, to the YAML file `path`; return its content.
+
+    "settings" lists {when, set, trial, mean, sd}: the labels of `axes`, the changes of the configuration that the best
+    trial makes, its labels in words, and mean and sd over seeds. A grid reads them by its key `tuned`. "trials" lists
+    all trials: the labels of `axes`, and trial, mean and sd.
+    """
     best, tried = [], []
     for key, ranked in found.items():
         when, labels = dict(zip(axes, key, strict=True)), settings(ranked)

@@ -17,7 +17,7 @@ FLOAT = "float"
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the heads of the columns, the lines, and notes for the reader."""
+    """A table as text: its title, the heads of the columns, the lines (one text a column), and notes below."""
 
     title: str
     heads: tuple[str, ...]
@@ -27,7 +27,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A measured number with the title of its tables. `write` takes its mean, its sd and decimals of percentages."""
+    """A measured number that has tables: the name of its column in a frame, and the title of its tables.
+
+    `write(mean, sd, decimals)` returns the text of a cell; `decimals` is the number of decimals of percentages.
+    """
 
     figure: str
     title: str
@@ -36,17 +39,17 @@ class Quantity:
     """The figure that is subtracted from it."""
 
     def cells(self, rows: DataFrame) -> DataFrame:
-        """Return its spread in each setting."""
+        """Return the seeds, mean and sd of this number in each setting of the frame `rows`, as `spreads` does."""
         return spreads(rows, self.figure, self.less)
 
 
 def with_sd(mean: float, sd: float, decimals: int) -> str:
-    """Return "84.25±0.31", or the mean alone without an sd."""
+    """Return mean and sd as text with `decimals` decimals, as "84.25±0.31"; the mean alone if the sd is NaN."""
     return f"{mean:.{decimals}f}" + ("" if math.isnan(sd) else f"±{sd:.{decimals}f}")
 
 
 def percent(mean: float, sd: float, decimals: int) -> str:
-    """Return the same of shares, in per cent."""
+    """Return mean and sd of a share in [0, 1] as `with_sd` does, in per cent without the sign %."""
     return with_sd(100 * mean, 100 * sd, decimals)
 
 
@@ -69,18 +72,21 @@ QUANTITIES = (
 
 
 def is_float(rows: DataFrame) -> Series:
-    """Return which lines are of float networks."""
+    """Return a boolean for each line of `rows`: True if it is of a float network (its label on the axis `mode`)."""
     return rows["mode"] == FLOAT if "mode" in rows else Series(False, rows.index)
 
 
 def telling(rows: DataFrame, layout: Layout) -> DataFrame:
-    """Drop the axes on which all lines are the same, except those of the layout and the seed."""
+    """Return `rows` without axes on which all lines have the same label, but with those of `layout` and the seed."""
     others = axes(rows, "seed", layout.lines, *layout.columns)
     return rows.drop(columns=[axis for axis in others if rows[axis].nunique() == 1])
 
 
 def less_float(rows: DataFrame, layout: Layout) -> DataFrame:
-    """Return the binary lines, with their accuracy less that of the float network of the same table and seed."""
+    """Return the lines of binary networks, their re-estimated accuracy minus that of the float network they belong to.
+
+    That is the one with the same seed and the same labels on all axes outside `layout`. Lines without one are left out.
+    """
     place, floats = axes(rows, layout.lines, *layout.columns), is_float(rows)
     below = rows[floats].drop_duplicates(place, keep="last")[[*place, REESTIMATED]]
     found = rows[~floats].merge(below, on=place, suffixes=("", " less"))
@@ -89,7 +95,10 @@ def less_float(rows: DataFrame, layout: Layout) -> DataFrame:
 
 
 def by_setting(rows: DataFrame, layout: Layout, quantity: Quantity = ACCURACY) -> list[Table]:
-    """Return a table of means over seeds for each setting of the axes that are not in the layout."""
+    """Return tables of the means of `quantity` over seeds, one for each combination of labels of the remaining axes.
+
+    Those are the axes that are not in `layout`, except the seed. Float networks are in the notes. Empty without rows.
+    """
     cells = quantity.cells(rows)
     parts = axes(cells, layout.lines, *layout.columns)
     if not parts:
@@ -124,12 +133,15 @@ def _table(cells: DataFrame, layout: Layout, quantity: Quantity) -> Table:
 
 
 def column_of(labels: Labels, layout: Layout) -> str:
-    """Return the labels of the axes of the columns in words."""
+    """Return the head of the column of `layout` in which a row with these labels stands, as "BW E2E"."""
     return described({axis: labels[axis] for axis in layout.columns if axis in labels})
 
 
 def difference_table(found: DataFrame) -> Table:
-    """Return a line for each difference, in points; those whose interval excludes 0 have a mark."""
+    """Return a table of one comparison, `found` by `statistics.differences`: a line for each setting, in points.
+
+    A mean whose interval excludes 0 has the mark + (`one` is better) or - (`other` is better).
+    """
     lines = []
     for setting, mean, low, high, seeds in zip(
         settings(found), 100 * found["mean"], 100 * found["low"], 100 * found["high"], found["seeds"], strict=True
@@ -148,7 +160,7 @@ def difference_table(found: DataFrame) -> Table:
 
 
 def markdown(table: Table) -> str:
-    """Return the table in Markdown, its title above and its notes below."""
+    """Return the table as Markdown text, with its title in bold above and its notes below."""
     heads = [table.heads, tuple("---" if i == 0 else "---:" for i in range(len(table.heads)))]
     body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (*heads, *table.lines)]
     return "\n".join([f"**{table.title}**", "", *(body if table.lines else []), "", *table.notes, ""])

@@ -18,13 +18,14 @@ _MOST_REPEATED = 100_000
 
 
 class GridError(ValueError):
-    """A grid file or a request about it is wrong; the message is one line that says where and what to do."""
+    """The error for a wrong grid file, or a request that does not fit it. Its message, one line, says what to do."""
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file: text, numbers, booleans, null, lists, and mappings with names.
+    """Return the mapping in the YAML file `path`. Its values are text, numbers, booleans, null, lists and mappings.
 
-    GridError if it is none, has a key twice, which plain readers accept, or grows without end by its aliases.
+    GridError if the file cannot be read, is not YAML, or does not hold a mapping; if it has a key twice, a value of
+    another kind, or a number that is not finite; or if it is nested too deeply or repeats too much by YAML aliases.
     """
     try:
         require_regular(path)
