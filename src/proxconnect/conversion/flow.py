@@ -51,8 +51,8 @@ class Flow:
     def edges(self) -> dict[str, str]:
         """Map the names of the edge layers to the reasons why they are edges.
 
-        A layer sees the raw input if one of its calls has the input upstream, but no watched layer and no embedding of
-        the input. It makes an output if the output depends on it, and on no watched layer that has it upstream.
+        A layer sees the raw input if one of its calls has the input upstream, but no traced layer and no embedding of
+        the input. It makes an output if the output depends on it, and on no traced layer that has it upstream.
         """
         edges = {call.layer.name: "edge: sees the raw input" for call in self.calls if call.upstream == RAW}
         for taint in set(self.outputs):

@@ -60,7 +60,8 @@ def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str)
         argument: "weights" or "activations", for the messages.
 
     Raises:
-        ValueError: a pair is unknown, the mapping is empty, or a pattern with a pair fits no layer that can be binary.
+        ValueError: a pair is unknown, the mapping is empty, or a pattern fits no layer. A pattern other than "*" that
+            gives a pair must also fit a layer that can be binary.
     """
     if not isinstance(choice, Mapping):
         return {"*": None if choice is None else resolve(choice)}

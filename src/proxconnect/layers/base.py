@@ -57,7 +57,7 @@ class BinaryLayer(Product):
 
     @property
     def has_binary_input(self) -> bool:
-        """True if the layer quantises its input to ±1 (in `train()` by a possibly soft pair)."""
+        """True if the layer quantises its input, by its `input_quantizer`."""
         return self.input_quantizer is not None
 
     @property
@@ -75,7 +75,10 @@ class BinaryLayer(Product):
 
     @property
     def weight(self) -> Tensor:
-        """The tensor that the layer multiplies by, with the shape and dtype of `latent`."""
+        """The tensor that the layer multiplies by, quantised from `latent` at each access, with its shape and dtype.
+
+        Assign a tensor to copy it into `latent`.
+        """
         try:
             quantizer = self._modules.get("weight_quantizer")
             if quantizer is None:  # not yet there in torch's __init__

@@ -39,7 +39,7 @@ class Product(nn.Module):
         return weight_shape[1 - self.channel_dims[0]]
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Return the float layer's output for this input, weight and bias, in one call without accumulator.
+        """Return the float layer's output for this input, weight and bias, without the accumulator.
 
         Args:
             input: the input of the float layer.

@@ -106,7 +106,7 @@ class Sharpening:
 
     @property
     def step_count(self) -> int:
-        """The number of optimizer steps counted so far, also before a resumed checkpoint; 0 after `remove()`."""
+        """The number of optimizer steps counted so far, with those of a loaded checkpoint; 0 after `remove()`."""
         return int(self.optimizer.param_groups[0].get(self._key, 0))
 
     @property

@@ -31,7 +31,7 @@ _attached: "WeakSet[Optimizer]" = WeakSet()
 
 
 class UpdateRule:
-    """Two switches on the steps of `optimizer`, set by `proxquant`, `reverse_proxconnect` and `post_training`.
+    """An update rule other than PC++, by two switches; `proxquant`, `reverse_proxconnect` and `post_training` make it.
 
     Prox points, with the μ before the step, overwrite those latents in place that the optimizer will move: none without
     a gradient, and none in a step that GradScaler skips. With a closure this happens after its first evaluation in each

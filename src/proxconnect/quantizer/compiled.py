@@ -179,7 +179,7 @@ def quantise(latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -
 
 
 class CompiledSurrogate(torch.autograd.Function):
-    """The autograd function of `quantise`: `Surrogate`, computed by kernels; it saves as little for backward."""
+    """The autograd function behind `quantise`; as `Surrogate` it saves only the tensors that B needs."""
 
     @staticmethod
     def forward(ctx: Any, latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:

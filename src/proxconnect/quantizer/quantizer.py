@@ -156,7 +156,7 @@ class Quantizer(nn.Module):
 
     @property
     def is_hard(self) -> bool:
-        """True if `forward` gives scale·sign(w*) for any pair: in `eval()` except for `fp`, or as `override` says."""
+        """True if `forward` takes signs whatever the pair: in `eval()` except for `fp`, or as `override` says."""
         if self.override is not None:
             return self.override == "hard"
         return not self.training and not self._stays_float
@@ -196,7 +196,7 @@ class Quantizer(nn.Module):
         return (self._learned(latent) * unit).to(latent.dtype)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode as torch does; ValueError if a loader left μ uninitialised."""
+        """Set the mode and return self as torch does; ValueError from `require_plausible_mu`."""
         self.require_plausible_mu()
         return super().train(mode)
 
@@ -279,7 +279,7 @@ class Quantizer(nn.Module):
                 self.alpha.copy_(start)
 
     def starting_scale(self, latent: Tensor) -> Tensor:
-        """Return the tensor that `start_scale` sets `alpha` to: ᾱ in latent's dtype, of the channel dims' sizes."""
+        """Return the tensor that `start_scale` sets `alpha` to: ᾱ of `latent` in its dtype, a value per channel."""
         magnitude = self.mean_magnitude(latent.detach())
         assert magnitude is not None
         return magnitude.to(latent.dtype).reshape([latent.shape[d] for d in self._channels(latent)])
