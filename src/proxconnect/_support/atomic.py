@@ -11,9 +11,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield an empty temporary file beside `path`, and rename it to `path` when the body succeeds.
+    """Yield an empty temporary file beside `path` to write to, and rename it to `path` when the body succeeds.
 
     It has the suffix of `path`, and the permissions of the file that it replaces. Of two writers the last to end wins.
+    On any exception it is deleted and `path` is unchanged; an OSError of the file itself names `path`.
     """
     with _aside(path) as aside:
         yield aside.temporary
@@ -24,7 +25,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def replacing_together(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
-    """Replace two files of one directory, both or none; after a power cut, `first` never describes another `second`."""
+    """Yield two temporary files, and rename them to `first` and `second`, of one directory, when the body succeeds.
+
+    Both are replaced or none. After a power cut `first` may be missing, but never belongs to another `second`.
+    """
     with _aside(first) as head, _aside(second) as tail:
         yield head.temporary, tail.temporary
         head.flush()
@@ -44,7 +48,7 @@ def replacing_together(first: str | os.PathLike[str], second: str | os.PathLike[
 
 
 def flush_directory(directory: Path) -> None:
-    """Flush the entries of a directory to the disk, if the system can."""
+    """Flush the file names of a directory to the disk, so that renames survive a power cut, if the system can."""
     with suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -60,7 +64,7 @@ _ADVICE = dict.fromkeys(
 
 
 def write_error(error: OSError, target: Path) -> OSError:
-    """Make the error for a `target` that cannot be written and is unchanged, with advice."""
+    """Return an OSError with the number of `error`, which says that `target` is unchanged and what to do."""
     number = error.errno or errno.EIO
     reason = f"cannot write {target.name!r}{_ADVICE.get(number, '')} ({os.strerror(number)}); nothing there has changed"
     return OSError(number, reason, str(target))

@@ -11,7 +11,11 @@ from torch.utils._pytree import tree_map_only
 
 
 def run(model: nn.Module, example: Any) -> Any:
-    """Run `model` on `example` in evaluation mode without gradients and return the output; nothing in it changes."""
+    """Run `model` on `example` in evaluation mode without gradients and return its output.
+
+    Training flags, buffers and random states are restored. `example` is a tensor, a tuple of positional arguments or a
+    mapping of keyword arguments; on errors of the model a note says so.
+    """
     with torch.inference_mode(False), torch.no_grad(), _evaluating(model):
         args, kwargs = arguments(model, example)
         try:
@@ -25,7 +29,10 @@ def run(model: nn.Module, example: Any) -> Any:
 
 
 def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Split `example` into positional and keyword arguments, on the meta device if the whole model is there."""
+    """Return `example` as (args, kwargs): a mapping is kwargs, a tuple is args, anything else the only argument.
+
+    Its tensors are moved to the meta device if all parameters of `model` are there.
+    """
     parameters = list(model.parameters())
     if parameters and all(parameter.is_meta for parameter in parameters):
         example = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), example)
@@ -60,7 +67,10 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def of_one_sign(tensors: list[Tensor]) -> bool:
-    """Return True if all these tensors have the sign +1, or all -1: as binary inputs they would be constant."""
+    """Return True if all entries are ≥ 0, or all are < 0: as binary inputs these tensors would be constant.
+
+    Only float tensors of more than one entry, not on the meta device, count; False without any.
+    """
     floats = [t.detach() for t in tensors if t.is_floating_point() and t.numel() > 1 and not t.is_meta]
     return bool(floats) and (all(bool((t >= 0).all()) for t in floats) or all(bool((t < 0).all()) for t in floats))
 

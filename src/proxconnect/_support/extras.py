@@ -12,7 +12,10 @@ class MissingExtraError(ImportError):
 
 
 def require(module: str, extra: str) -> Any:
-    """Import and return `module`; MissingExtraError, with the `pip install` line of `extra`, without its package."""
+    """Import and return `module`, which may have dots.
+
+    Raise MissingExtraError, with the command that installs `extra` of proxconnect, if its package is missing.
+    """
     package = module.partition(".")[0]
     try:
         return import_module(module)

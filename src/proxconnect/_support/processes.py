@@ -12,13 +12,13 @@ from proxconnect._support.termination import handling
 
 
 class Worker(NamedTuple):
-    """A process and this end of its pipe."""
+    """A worker process, and the parent's end of the pipe to it."""
 
     process: SpawnProcess
     connection: Connection
 
     def death(self) -> str:
-        """Wait for the process, which is ending, and describe its death."""
+        """Wait up to five seconds for the process, which is ending, and return a sentence with its exit code."""
         self.process.join(timeout=5)
         return f"a worker process died with exit code {self.process.exitcode} (-9 is often a lack of memory)"
 
@@ -29,7 +29,10 @@ def available_cores() -> int:
 
 
 def start(target: Callable[..., None], *arguments: Any) -> Worker:
-    """Spawn a process that calls `target` with the other end of a pipe and `arguments`, and that ignores Ctrl-C."""
+    """Spawn a process that calls `target(connection, *arguments)` and ignores Ctrl-C.
+
+    `connection` is the process's end of a pipe; the returned `Worker` holds the other end.
+    """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     # Not a daemon: a daemon may not start processes, as data loaders do.
@@ -41,7 +44,7 @@ def start(target: Callable[..., None], *arguments: Any) -> Worker:
 
 
 def end(workers: Sequence[Worker]) -> None:
-    """Terminate the processes, and kill those that do not end within ten seconds."""
+    """Terminate the processes, kill those that do not end within ten seconds, and close their pipes."""
     for worker in workers:
         worker.process.terminate()
     for worker in workers:

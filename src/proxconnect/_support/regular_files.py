@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def require_regular(path: Path) -> None:
-    """Raise OSError unless `path` is a regular file, or a symbolic link to one."""
+    """Raise OSError unless `path` is a regular file or a symbolic link to one; IsADirectoryError for a directory."""
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

@@ -11,7 +11,10 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 class TerminatedError(SystemExit):
-    """SIGTERM came and the work so far is saved; the message says how to resume. Uncaught, it exits with 143."""
+    """SIGTERM ended the work; a message may say what is saved and how to resume.
+
+    Uncaught, it ends the process with the exit status `status`.
+    """
 
     def __init__(self, message: str = "", status: int = TERMINATED) -> None:
         super().__init__(message)
@@ -20,7 +23,10 @@ class TerminatedError(SystemExit):
 
 @contextmanager
 def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
-    """Set the handler of a signal and restore it; no effect in threads other than the main one, which cannot set it."""
+    """Set the handler of the signal `number` in the context, and restore the previous one at its end.
+
+    In threads other than the main one, which cannot set handlers, it does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -37,13 +43,13 @@ def raising() -> AbstractContextManager[None]:
 
 
 class Notice:
-    """A record of SIGTERM, for work that ends at the next point from which it can resume."""
+    """A record of SIGTERM: after `listen()`, `came` is True once it came, and a loop ends at its next saved point."""
 
     def __init__(self) -> None:
         self.came = False
 
     def listen(self) -> None:
-        """Note SIGTERM from now on, until another handler is set; no effect in threads other than the main one."""
+        """Let SIGTERM set `came` and not end the process, until another handler is set; only in the main thread."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: setattr(self, "came", True))
 

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def shortened(name: str, width: int) -> str:
-    """Shorten `name` to at most `width` characters by leaving out its middle."""
+    """Return `name`, with "…" in place of its middle if it has more than `width` characters."""
     if len(name) <= width:
         return name
     tail = (width - 1) * 2 // 3
@@ -15,7 +15,7 @@ def shortened(name: str, width: int) -> str:
 
 
 def plain(renderable: "RenderableType", width: int = 80) -> str:
-    """Render `renderable` as rich does, `width` columns wide, without colour or trailing blanks."""
+    """Return the text of a rich `renderable`, `width` columns wide, without colour or trailing blanks."""
     from io import StringIO
 
     from rich.console import Console
@@ -29,6 +29,6 @@ def plain(renderable: "RenderableType", width: int = 80) -> str:
 
 
 def some(names: list[str], limit: int = 3) -> str:
-    """List up to `limit` qualified names, and the number of the others."""
+    """Return text that lists up to `limit` qualified names and counts the others, as "a, b, c and 2 more"."""
     shown = ", ".join(name or "the model itself" for name in names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -26,7 +26,7 @@ class LoadError(ValueError):
 
 @contextmanager
 def importable_folder() -> Iterator[None]:
-    """Search imports in the current folder first, as `python -m` does."""
+    """Put the current folder first in `sys.path` within the context, as `python -m` does, and restore it at the end."""
     before = list(sys.path)
     sys.path.insert(0, os.getcwd())
     try:
@@ -36,7 +36,10 @@ def importable_folder() -> Iterator[None]:
 
 
 def load(path: str) -> Any:
-    """Return the object that `path`, MODULE:NAME, names; NAME may have dots. LoadError if there is none."""
+    """Import MODULE and return its object NAME, which may have dots, for a `path` MODULE:NAME.
+
+    Raise LoadError, with close matches, if there is no such module or name, or if importing it raises in user code.
+    """
     module_name, _, attributes = path.partition(":")
     is_dotted = all(part.isidentifier() for part in (*module_name.split("."), *attributes.split(".")))
     if not is_dotted or module_name.endswith(".py"):
@@ -65,7 +68,10 @@ def load(path: str) -> Any:
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Turn any exception with a frame in the user's code, except Ctrl-C and SIGTERM, into a LoadError."""
+    """Turn an exception of the body into a LoadError if a frame of it lies in the user's code; Ctrl-C and SIGTERM pass.
+
+    The message says that `what` raised it, such as "importing 'my_module'", and the user's line.
+    """
     try:
         yield
     except (KeyboardInterrupt, TerminatedError, LoadError):
@@ -78,7 +84,10 @@ def guarded(what: str) -> Iterator[None]:
 
 
 def line_of(error: BaseException) -> str | None:
-    """Return FILE:LINE of the innermost frame of an error in the user's code; None if there is none."""
+    """Return "FILE:LINE" of the innermost frame of `error` outside proxconnect, torch and importlib; None without one.
+
+    A SyntaxError gives the line of the wrong syntax.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
@@ -88,7 +97,7 @@ def line_of(error: BaseException) -> str | None:
 
 
 def file_of(path: str) -> str:
-    """Return the file of the loaded module of `path`, MODULE:NAME."""
+    """Return the path of the source file of MODULE, already imported, for a `path` MODULE:NAME."""
     return _file_of(sys.modules[path.partition(":")[0]])
 
 

@@ -10,7 +10,10 @@ _TAKEN_BY: dict[str, tuple[str, ...]] = {
 
 
 def takers(model: nn.Module) -> dict[nn.Module, str]:
-    """Map each layer of `model` that is known to be bypassed to the class that takes its weight."""
+    """Map each layer of `model` whose weight another module is known to take to the name of that module's class.
+
+    That module multiplies by the weight without calling the layer.
+    """
     found: dict[nn.Module, str] = {}
     for parent in model.modules():
         cls = _definer_of_forward(type(parent))
@@ -22,7 +25,10 @@ def takers(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def projections_out(model: nn.Module) -> dict[nn.Module, nn.Module]:
-    """Map the `out_proj` of each `nn.MultiheadAttention` to that module, which `call_every_layer` lets call it."""
+    """Map the `out_proj` of each `nn.MultiheadAttention` to that attention.
+
+    torch's forward only takes the weight of `out_proj`; after `call_every_layer` the attention calls it.
+    """
     attentions = (m for m in model.modules() if isinstance(m, nn.MultiheadAttention))
     return {m.out_proj: m for m in attentions if _definer_of_forward(type(m)) is nn.MultiheadAttention}
 

@@ -33,29 +33,38 @@ _NORM = re.compile(r"[Nn]orm(Act)?(\dd)?$")
 
 @dataclass(frozen=True)
 class WeightLayer:
-    """A module that owns a weight of two dimensions or more."""
+    """A module of a model that owns a weight of two dimensions or more, and whether it can become binary."""
 
     names: tuple[str, ...]
-    """All qualified names that it is registered under."""
+    """All qualified names under which the model registers the module."""
     module: nn.Module
     form: Form | None
+    """The class that it would become; None if there is none."""
     obstacle: str
-    """The reason why it cannot become binary, or an empty string."""
+    """The reason why the module cannot become binary; empty if it can."""
 
     @property
     def name(self) -> str:
-        """The first of its names."""
+        """The first of the module's qualified names."""
         return self.names[0]
 
     @property
     def weights(self) -> tuple[nn.Parameter, ...]:
-        """The parameters that would become binary without an obstacle."""
+        """The parameters that would become latents if there is no obstacle; empty without a binary form."""
         names = () if self.form is None else self.form.float_weights(self.module)
         return tuple(p for name in names if (p := self.module._parameters.get(name)) is not None)
 
 
 def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[WeightLayer]:
-    """List the modules that own a weight of two dimensions or more, except norms; ValueError for an unready model."""
+    """List the modules of `model` that own a weight of two dimensions or more, except norms, in order of registration.
+
+    Args:
+        model: a float model.
+        include: subclasses of convertible layers that are no obstacle although they override `forward`.
+
+    Raises:
+        ValueError: the model is binary already, has lazy parameters, or has integer weights.
+    """
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
@@ -75,12 +84,16 @@ def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[
 
 
 def binary_form(cls: type[nn.Module]) -> Form | None:
-    """Return the binary form of the float class `cls`, if there is one."""
+    """Return the binary class, one of `FORMS`, that replaces the float class `cls`; None if there is none."""
     return next((form for form in FORMS if form.float_class(cls) is not None), None)
 
 
 def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, str]:
-    """Return the reasons of the edge layers by name: first (unless behind an embedding), last and named heads."""
+    """Map the names of the edge layers, judged by order of registration, to the reasons why they are edges.
+
+    Edges are the first convertible layer (unless an embedding precedes it), the last, and those that
+    `get_classifier()` or `get_output_embeddings()` return. `layers` is the result of `survey(model)`.
+    """
     known = [layer for layer in layers if layer.form is not None]
     if not known:
         return {}

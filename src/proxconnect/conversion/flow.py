@@ -34,24 +34,25 @@ class Call:
 
     layer: WeightLayer
     upstream: int
-    """The taint of the input."""
+    """The taint of the input: bits for its sources (`RAW`, `EMBEDDED`, earlier calls)."""
     forward: bool
     """True if the layer's own forward made the call."""
     one_sign: bool = False
+    """True if all values of the input had the same sign."""
 
 
 @dataclass
 class Flow:
-    """The calls of one run, and the taint of each output tensor."""
+    """The calls of a model's layers in one run, and per output tensor its taint, an int with a bit per source."""
 
     calls: list[Call] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
 
     def edges(self) -> dict[str, str]:
-        """Return the reasons of the edge layers by name.
+        """Map the names of the edge layers to the reasons why they are edges.
 
-        A layer sees the raw input if one of its calls has the input upstream, but no watched layer and no embedding of
-        the input. It makes an output if the output depends on it, and on no watched layer that has it upstream.
+        A layer sees the raw input if one of its calls has the input upstream, but no traced layer and no embedding of
+        the input. It makes an output if the output depends on it, and on no traced layer that has it upstream.
         """
         edges = {call.layer.name: "edge: sees the raw input" for call in self.calls if call.upstream == RAW}
         for taint in set(self.outputs):
@@ -75,7 +76,10 @@ def _modules(calls: Iterable[Call]) -> set[nn.Module]:
 
 
 def trace(model: nn.Module, layers: list[WeightLayer], example: Any) -> Flow:
-    """Run `model` on `example` and return the flow of data through `layers`; the model stays as it was."""
+    """Run `model` on `example` and return the calls of `layers` and how the outputs depend on them.
+
+    The model stays as it was. `example` is a tensor, a tuple of arguments or a mapping of keyword arguments.
+    """
     watch = _Watch(layers)
     with watch.hooked(model), watch:
         answer = run(model, example)
@@ -105,14 +109,14 @@ class _Watch(TorchDispatchMode):
                 self.weights[weight] = 1 << index
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Taint the model's arguments, at its first call."""
+        """Mark the tensors among the arguments of the model's first call as `RAW`: a forward pre-hook."""
         if not self.entered:
             self.entered = True
             for tensor in tensors_in((args, kwargs)):
                 self.taints[tensor] = RAW
 
     def taint_of(self, tensor: Tensor) -> int:
-        """Return the taint of `tensor`, including in-place writes to its storage."""
+        """Return the taint of `tensor`, the bits of its sources, including in-place writes to its storage."""
         taint = self.taints.get(tensor, 0)
         if self.written and (storage := _storage(tensor)) is not None:
             taint |= self.written.get(storage, 0)
@@ -120,7 +124,7 @@ class _Watch(TorchDispatchMode):
 
     @contextmanager
     def hooked(self, model: nn.Module) -> Iterator[None]:
-        """Note the calls of the layers' own forward, and taint the arguments of `model`, which `run` may have moved."""
+        """Hook, within the context, the forward of each layer to note its calls, and that of `model` to run `enter`."""
         handles: list[Any] = []
         try:
             for index, layer in enumerate(self.layers):

@@ -18,14 +18,25 @@ none (None)."""
 
 
 def first_match(layer: WeightLayer, patterns: Iterable[str]) -> str | None:
-    """Return the first of the globs that fits a name of the layer; case counts, and `*` crosses dots."""
+    """Return the first of the glob `patterns` that fits a name of the layer, or None; `*` crosses dots, case counts."""
     return next((glob for glob in patterns if any(fnmatchcase(name, glob) for name in layer.names)), None)
 
 
 def require_match(
     pattern: str, layers: list[WeightLayer], argument: str, words: tuple[str, ...] = ()
 ) -> list[WeightLayer]:
-    """Return the layers that `pattern` fits; ValueError with close matches, also among `words`, if there is none."""
+    """Return the layers that the glob `pattern` fits.
+
+    Args:
+        pattern: a glob on qualified layer names.
+        layers: the layers to choose from.
+        argument: the user's argument that holds the pattern, for the messages.
+        words: other values of that argument, which the message also suggests.
+
+    Raises:
+        ValueError: no layer fits; the message lists close matches.
+        TypeError: the pattern is no string.
+    """
     if not isinstance(pattern, str):
         raise TypeError(f"{argument}: a pattern is a string, a glob on layer names; got {type(pattern).__name__}")
     found = [layer for layer in layers if first_match(layer, [pattern]) is not None]
@@ -41,7 +52,17 @@ def require_match(
 
 
 def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str) -> dict[str, AnyPair | None]:
-    """Return the pairs by pattern; ValueError for an unknown pair, or a pattern that fits no eligible layer."""
+    """Return `choice` as a mapping from glob patterns to pairs, or to None for float; a single pair gets "*".
+
+    Args:
+        choice: the user's `weights` or `activations`.
+        layers: the layers of the model, for the checks.
+        argument: "weights" or "activations", for the messages.
+
+    Raises:
+        ValueError: a pair is unknown, the mapping is empty, or a pattern fits no layer. A pattern other than "*" that
+            gives a pair must also fit a layer that can be binary.
+    """
     if not isinstance(choice, Mapping):
         return {"*": None if choice is None else resolve(choice)}
     if not choice:
@@ -57,7 +78,10 @@ def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str)
 
 
 def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, str]]) -> dict[str, str]:
-    """Return the reasons of the layers that `keep` leaves float, by name; call `edges` only if `keep` names it."""
+    """Map the names of the layers that the user's `keep` leaves float to the reasons.
+
+    `edges` returns such a mapping of the edge layers; it is called only if `keep` contains "edges".
+    """
     if keep is None:
         return {}
     if callable(keep):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """The conversion of one layer."""
+    """The plan for one layer: its name, its pairs or why it stays float."""
 
     name: str
     """The qualified name; "" for the model itself."""
@@ -25,11 +25,11 @@ class Row:
     reason: str
     """The reason why the layer or its input stays float, or a remark; may be empty."""
     aliases: tuple[str, ...] = ()
-    """Further names of the same module."""
+    """Further qualified names under which the same module is registered."""
 
     @property
     def outcome(self) -> str:
-        """The pairs of the weights and inputs, or "float" and the reason."""
+        """The decision as text: "WEIGHTS, INPUTS" (pairs or "float") or "float", then any reason and aliases."""
         pairs = "float" if self.weights is None else f"{self.weights}, {self.activations or 'float'}"
         notes = [self.reason] if self.reason else []
         return ": ".join([pairs, "; ".join([*notes, *(f"also {alias}" for alias in self.aliases)])]).removesuffix(": ")
@@ -55,11 +55,11 @@ class Plan:
 
     @property
     def floats(self) -> dict[str, str]:
-        """The reasons why the other layers stay float, by name."""
+        """The reasons why the layers with float weights stay float, by qualified name."""
         return {row.name: row.reason for row in self.rows if row.weights is None}
 
     def row(self, name: str) -> Row:
-        """Return the row of the layer that is registered under `name`; KeyError if there is none."""
+        """Return the row of the layer with the qualified name or alias `name`; KeyError if there is none."""
         for row in self.rows:
             if name == row.name or name in row.aliases:
                 return row

@@ -20,10 +20,10 @@ SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 class BinaryProjection(BinaryParameter, ProjectionProduct):
-    """An in-projection weight of attention, (out, in), whose rows may be split among several inputs."""
+    """A binary in-projection of attention: its weight (out, in) is split by rows among one or more inputs."""
 
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """Project n inputs, each with its block of rows of the weight: (…, in) → (…, out/n).
+        """Project each of n inputs with its block of rows of the weight: return n tensors (…, out/n) for (…, in).
 
         Inputs are quantized first if the layer has binary inputs. `bias` (out,) belongs to the attention module and is
         split in the same way.
@@ -66,7 +66,8 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
     ) -> Self:  # fmt: skip
         """Make the in-projections of an `nn.MultiheadAttention` binary in place, and return it.
 
-        Arguments and errors are those of `BinaryLinear.convert`, which also converts `out_proj`, a separate layer.
+        `out_proj` is a separate layer and stays as it is: convert it with `BinaryLinear.convert`, which has the same
+        arguments and errors.
         """
         names = cls.float_weights(layer) if isinstance(layer, nn.MultiheadAttention) else ()
         parameters = {name: p for name in names if (p := layer._parameters.get(name)) is not None}
@@ -83,7 +84,7 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
 
     @classmethod
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
-        """Return the names of the in-projections."""
+        """Return the names of the in-projection weights: one, or three if `kdim` or `vdim` differ from `embed_dim`."""
         return JOINT if getattr(layer, "_qkv_same_embed_dim", True) else SEPARATE
 
     def _reset_parameters(self) -> None:
@@ -99,7 +100,9 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
         need_weights: bool = True, attn_mask: Tensor | None = None, average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """Attend as `nn.MultiheadAttention` does; `is_causal` is a hint, and `attn_mask` alone has an effect.
+        """Return (output, attention weights or None), with arguments and shapes as in `nn.MultiheadAttention`.
+
+        `is_causal` is a hint and only `attn_mask` has an effect.
 
         Raises:
             RuntimeError: `is_causal` without `attn_mask`.

@@ -57,12 +57,12 @@ class BinaryLayer(Product):
 
     @property
     def has_binary_input(self) -> bool:
-        """True if the input is quantised."""
+        """True if the layer quantises its input, by its `input_quantizer`."""
         return self.input_quantizer is not None
 
     @property
     def must_be_called(self) -> bool:
-        """True if the forward does more than multiply by `weight`, so that taking the weight is not enough."""
+        """True if other code must call the layer, because multiplying by its `weight` would skip the input's pair."""
         return self.has_binary_input
 
     @property
@@ -75,7 +75,10 @@ class BinaryLayer(Product):
 
     @property
     def weight(self) -> Tensor:
-        """The tensor that the layer multiplies by, with the shape and dtype of `latent`."""
+        """The tensor that the layer multiplies by, quantised from `latent` at each access, with its shape and dtype.
+
+        Assign a tensor to copy it into `latent`.
+        """
         try:
             quantizer = self._modules.get("weight_quantizer")
             if quantizer is None:  # not yet there in torch's __init__
@@ -105,15 +108,24 @@ class BinaryLayer(Product):
 
     @property
     def binary_weight(self) -> Tensor:
-        """The hard weight ᾱ·sign(latent) in every mode, without gradient, with the shape and dtype of `latent`."""
+        """The hard weight in every mode: ᾱ, or the learned scale, times sign(latent), without gradient.
+
+        It has the shape and dtype of `latent`.
+        """
         return self.weight_quantizer.hard(self.by_channel(self.latent)).reshape(self.latent.shape)
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
-        """Compute the float layer's function with quantised weights and, if activations are binary, inputs."""
+        """Compute the float layer's function of quantised weights and, with binary activations, quantised inputs.
+
+        `args` are further arguments of the float layer's forward.
+        """
         return self.product(self.quantize_input(input), *self.weight_factors(), self.bias, *args)
 
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
-        """Return (weight, None), or the unscaled weight and its scale by channel if the scale multiplies sums."""
+        """Return the weight and α for `product`: (`weight`, None), or `Quantizer.factors` if `scales_sums`.
+
+        The weight has the shape of `latent`; α has one value, or one per output channel.
+        """
         if not self.scales_sums:
             return self.weight, None
         weight, alpha = self.weight_quantizer.factors(self.by_channel(self.latent))
@@ -121,24 +133,26 @@ class BinaryLayer(Product):
 
     @property
     def scales_sums(self) -> bool:
-        """True for the sums of an accumulator, unless weights are float, and for sums of hard signs."""
+        """True if the sums, not the weights, are scaled: with an accumulator unless weights are float now, or for hard
+        signs of weights and inputs.
+        """
         return self.sums_integers if self.accumulator is None else not self.weight_quantizer.is_float
 
     @property
     def sums_integers(self) -> bool:
-        """True if weights and inputs are hard signs."""
+        """True if weights and inputs are hard signs now, so that all sums are integers."""
         inputs = self.input_quantizer
         return inputs is not None and self.weight_quantizer.is_hard and inputs.is_hard
 
     def quantize_input(self, input: Tensor) -> Tensor:
-        """Return the input that the layer multiplies: shifted and quantised if activations are binary."""
+        """Shift `input` if the layer has an `input_shift`, and quantise it; return it as it is if it stays float."""
         if self.input_quantizer is None:
             return input
         quantised: Tensor = self.input_quantizer(input if self.input_shift is None else self.input_shift(input))
         return quantised
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """Register as torch does, with "weight" under the name `latent`."""
+        """Register as torch does, with "weight" as `latent`; TypeError for "weight" or "weight_orig" after that."""
         if name in ("weight", "weight_orig") and "latent" in self._parameters:
             raise TypeError(
                 f"{type(self).__name__}.weight is computed from the parameter `latent` and cannot hold a parameter: "
@@ -148,7 +162,7 @@ class BinaryLayer(Product):
         super().register_parameter("latent" if name == "weight" else name, param)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode as torch does; `eval()` also guards against optimizer steps on hard weights.
+        """Set the mode and return self as torch does; in `eval()` optimizer steps on the latent raise RuntimeError.
 
         `eval()` warns if a soft pair was trained and nothing moved its μ, because hard weights are another function.
         """
@@ -201,7 +215,7 @@ _hooks: list[Any] = []
 
 
 def watch(layer: BinaryLayer) -> None:
-    """Refuse optimizer steps on the latents of `layer` for as long as it multiplies by hard weights.
+    """Make optimizer steps on the latent of `layer` raise RuntimeError while its weights or inputs are hard.
 
     A gradient through hard weights flows with the pair's B, so a step would train the pair (sign, B) instead.
     """
@@ -234,7 +248,7 @@ def _refuse_hard_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[
 
 
 def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:
-    """Raise TypeError unless `accumulator` is an `Accumulator` or None, ValueError if it has no binary inputs."""
+    """Raise TypeError unless `accumulator` is an `Accumulator` or None; ValueError for one if `activations` is None."""
     if accumulator is None:
         return
     if not isinstance(accumulator, Accumulator):

@@ -30,7 +30,7 @@ class BinaryConv(ConvertedLayer, ConvProduct):
         self.set_padding_value(padding_value)
 
     def set_padding_value(self, value: int) -> None:
-        """Pad the binary input with `value`: 0, 1 or -1; ValueError as in the constructor."""
+        """Pad the binary input with `value`, 0, 1 or -1, from now on; ValueError as in the constructor."""
         require_padding_value(value)
         if value and self.input_quantizer is None:
             raise ValueError("padding_value is for a binary input: set activations too, or leave it 0")

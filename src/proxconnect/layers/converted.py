@@ -14,24 +14,27 @@ from proxconnect.quantizer.quantizer import Quantizer, Scale, overridden
 
 
 class BinaryForm(nn.Module):
-    """The binary form of a float layer."""
+    """Mixin of a binary class that names the float class which it replaces."""
 
     float_type: ClassVar[type[nn.Module]]
-    """The class of the float layer."""
+    """The float class that this class replaces, such as `nn.Linear`."""
 
     @classmethod
     def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """Return the float class if `candidate` is a subclass of it, else None."""
+        """Return the float class that this class replaces if `candidate` is it or a subclass of it, else None."""
         return cls.float_type if issubclass(candidate, cls.float_type) else None
 
     @classmethod
     def float_name(cls) -> str:
-        """Return the name of the float class."""
+        """Return the name of the float class that this class replaces, such as "Linear"."""
         return cls.float_type.__name__
 
 
 class ConvertedLayer(BinaryForm, BinaryLayer):
-    """A binary layer that stands for a float layer."""
+    """Base of binary layers that replace a float layer: construct one like the float layer, or `convert` one.
+
+    It takes the arguments of the float layer, and `weights`, `activations`, `scale`, `accumulator` as `BinaryLinear`.
+    """
 
     def __init__(
         self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
@@ -80,7 +83,7 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
 
     @classmethod
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
-        """Return the names of the parameters of a float layer that become binary."""
+        """Return the names of the parameters of the float `layer` that `convert` makes binary."""
         return ("weight",)
 
     def reset_parameters(self) -> None:

@@ -9,13 +9,13 @@ from proxconnect.layers.attention import BinaryMultiheadAttention
 
 
 class StepwiseEncoderLayer(nn.TransformerEncoderLayer):
-    """`nn.TransformerEncoderLayer` that calls every layer, also in `eval()`."""
+    """`nn.TransformerEncoderLayer` without its fast path, so that it calls every layer inside it, also in `eval()`."""
 
     activation_relu_or_gelu = 0  # torch's value for an activation that the fast path does not know
 
 
 def call_every_layer(model: nn.Module) -> None:
-    """Switch off the fast paths of torch's transformer modules that hold a layer that must be called, in place."""
+    """Switch off, in place, the fast paths of torch's transformer modules that hold a layer with `must_be_called`."""
     for module in list(model.modules()):
         if type(module) is nn.MultiheadAttention and _must_call(module):
             module.__class__ = BinaryMultiheadAttention

@@ -57,17 +57,17 @@ class BinaryTransposedLinear(ConvertedLayer, TransposedLinearProduct):
 
     @classmethod
     def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
-        """Return transformers' `Conv1D` if `candidate` is a subclass of it, else None."""
+        """Return transformers' `Conv1D` if `candidate` is it or a subclass of it, else None."""
         bases = (base for base in candidate.__mro__ if (base.__module__, base.__qualname__) == cls._FLOAT_CLASS)
         return next(bases, None)
 
     @classmethod
     def float_name(cls) -> str:
-        """Return "Conv1D"."""
+        """Return "Conv1D", the name of the float class."""
         return cls._FLOAT_CLASS[1]
 
     def reset_parameters(self) -> None:
-        """Initialise as `Conv1D` does."""
+        """Initialise `latent` and `bias` as `Conv1D` does, and reset a learned scale to the mean |latent|."""
         nn.init.normal_(self.latent, std=0.02)
         self.weight_quantizer.start_scale(self.latent)
         if self.bias is not None:

@@ -22,7 +22,7 @@ SUFFIX = "_binary"
 
 
 class BinaryParameter(BinaryLayer):
-    """A binary parameter of another module, which multiplies by `weight`."""
+    """The child that computes a binary parameter of another module, its owner; `binarize_parameter` makes it."""
 
     bias = None
 
@@ -34,28 +34,28 @@ class BinaryParameter(BinaryLayer):
 
     @property
     def mode(self) -> tuple[bool, bool]:
-        """Two flags on which `weight` depends: it is hard, it is the latent itself."""
+        """Two flags, (is hard, is the latent itself), that say how `weight` is computed now."""
         return self.weight_quantizer.is_hard, self.weight_quantizer.is_float
 
     def float_key(self, name: str) -> str:
-        """Return the name of the parameter in its owner."""
+        """Return the parameter's key in a float state dict: the qualified name of this child without "_binary"."""
         return name.removesuffix(SUFFIX)
 
     def forward(self) -> Tensor:  # type: ignore[override]  # it has no input
-        """Return the weight."""
+        """Return `weight`, the quantised parameter."""
         return self.weight
 
 
 class Owner(nn.Module):
-    """Mixin over a module that owns binary parameters and gives their weights under the parameters' names."""
+    """Mixin of a module with binary parameters: `module.<name>` is the weight of its child `<name>_binary`."""
 
     binary_names: ClassVar[tuple[str, ...]] = ()
-    """The names of parameters that a child computes, or may compute."""
+    """The names of the parameters that a child may compute."""
     _held: dict[Any, Tensor] | None = None
     """The weights that the running forward has computed, by name and mode; None outside of a forward."""
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """Register as torch does; TypeError for the name of a binary parameter."""
+        """Register as torch does; TypeError for a parameter that a child computes, with or without "_orig"."""
         taken = name.removesuffix("_orig")  # the suffix of pruning
         if taken in self.binary_names and taken + SUFFIX in self._modules:
             raise TypeError(
@@ -118,7 +118,10 @@ def binarize_parameter(
 
 
 def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
-    """Replace the parameter `name` of `module` by the `weight` of `child`."""
+    """Replace the parameter `name` of `module`, in place, by the child `<name>_binary`, which is `child`.
+
+    `module.<name>` is then the child's `weight`; for that the module gets a subclass of its class.
+    """
     if not (isinstance(module, Owner) and name in module.binary_names):
         owner: Any = type(module)
         module.__class__ = _owner_class(owner, name)
@@ -127,7 +130,11 @@ def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
 
 
 def computed(name: str) -> property:
-    """Return the property `name` of an owner: the child's weight, or the parameter itself without a child."""
+    """Return a property for the attribute `name` of an `Owner` class.
+
+    It reads the child's weight, computed once per forward and mode, or the parameter itself if there is no child. A
+    tensor that is assigned goes to the child's latent.
+    """
 
     def get(owner: Owner) -> Any:
         child: Any = owner._modules.get(name + SUFFIX)

@@ -11,27 +11,27 @@ from proxconnect.kernels.accumulator import Accumulator
 
 
 class Product(nn.Module):
-    """Mixin with the product of an input and a weight that has output channels."""
+    """Mixin of layers that multiply an input by a weight: the float layer's product, its channels and accumulator."""
 
     channel_dims: tuple[int, ...] = (0,)
     """The dimensions of output channels in the result of `by_channel`."""
     accumulator: Accumulator | None = None
     """The accumulator of the sums; None for one that never overflows."""
     overflow_counts: Tensor | None = None
-    """int64 counts (overflowed, all) for a meter; None without one. Not a buffer, because DistributedDataParallel would
-    send a buffer from one rank to all."""
+    """int64 tensor (overflowed sums, all sums) that `accumulate` adds to for a meter; None without one. Not a buffer,
+    because DistributedDataParallel would send a buffer from one rank to all."""
     excesses: list[Tensor] | None = None
-    """The mean excess of each training pass, for an `OverflowPenalty`; None without one."""
+    """The mean `Accumulator.excess` of each training pass, for an `OverflowPenalty`; None without one."""
     own_state: ClassVar[tuple[str, ...]] = ()
-    """The names of tensors and children that the float layer does not have."""
+    """The names of the parameters, buffers and children that this layer has and the float layer lacks."""
 
     def float_key(self, name: str) -> str:
-        """Return the key of this layer's weight in a float state dict, given the layer's qualified name."""
+        """Return the key of the weight in the float model's state dict; `name` is the layer's qualified name."""
         return f"{name}.weight" if name else "weight"
 
     @property
     def output_axis(self) -> int:
-        """The dimension of channels in the output, and in the input, counted from the end."""
+        """The dimension of channels in the output, and in the input, as a negative index."""
         return -1
 
     def input_channels(self, weight_shape: tuple[int, ...]) -> int:
@@ -39,7 +39,14 @@ class Product(nn.Module):
         return weight_shape[1 - self.channel_dims[0]]
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Multiply as the float layer does; `weight` has the float layer's shape."""
+        """Return the float layer's output for this input, weight and bias, without the accumulator.
+
+        Args:
+            input: the input of the float layer.
+            weight: the weight, scaled or not, in the float layer's shape.
+            bias: one value per output channel, or None.
+            args: further arguments of the float layer's forward.
+        """
         raise NotImplementedError
 
     def by_channel(self, weight: Tensor) -> Tensor:
@@ -48,19 +55,23 @@ class Product(nn.Module):
 
     @property
     def scales_sums(self) -> bool:
-        """True if the scale multiplies the sums, not the weights: with an accumulator, and for sums of hard signs.
+        """True if `product` takes an unscaled weight and multiplies the sums by α; here, if there is an accumulator.
 
-        Sums of signs are integers and exact in any order, so all engines agree if they scale the sums afterwards.
+        Layers with hard signs override it: sums of signs are exact in any order, so all engines agree if they scale the
+        sums afterwards.
         """
         return self.accumulator is not None
 
     @property
     def sums_integers(self) -> bool:
-        """True if the sums are of hard signs alone."""
+        """True if weights and inputs are hard signs, so that all sums are integers; False unless overridden."""
         return False
 
     def product(self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any) -> Tensor:
-        """Call `accumulate` if α multiplies sums, else `multiply`."""
+        """Multiply `input` by the weight and add the bias: `accumulate` with α if `scales_sums`, else `multiply`.
+
+        `multiply` ignores α, because its weight contains the scale. Arguments are those of `accumulate`.
+        """
         if self.scales_sums:
             return self.accumulate(input, weight, alpha, bias, *args)
         return self.multiply(input, weight, bias, *args)
@@ -68,7 +79,18 @@ class Product(nn.Module):
     def accumulate(
         self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any
     ) -> Tensor:
-        """Multiply by an unscaled weight, pass sums through the accumulator, then apply α by channel and the bias."""
+        """Multiply by the unscaled weight, pass the sums through the accumulator if any, then apply α and the bias.
+
+        It computes in float32 or wider and returns the dtype of `input`. It also updates `overflow_counts` and
+        `excesses` if they are not None.
+
+        Args:
+            input: the input of `multiply`.
+            weight: ±1, or real values while weights are soft, in the float layer's shape.
+            alpha: one scale, or one per output channel; None for no scaling.
+            bias: one value per output channel, or None.
+            args: further arguments of `multiply`.
+        """
         wide = torch.promote_types(input.dtype, torch.float32)  # bfloat16 holds integers only to 256
         device = input.device.type
         with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
@@ -114,17 +136,20 @@ class LinearProduct(Product):
     """The product of `nn.Linear`: the weight is (out, in)."""
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Multiply (…, in) to (…, out)."""
+        """Return input @ weight.T + bias: (…, in) to (…, out)."""
         return functional.linear(input, weight, bias)
 
 
 class ProjectionProduct(LinearProduct):
-    """The product of the in-projections of attention: each of several inputs has its block of rows of one weight."""
+    """The product of the in-projections of attention, several inputs with one (out, in) weight: see `project`."""
 
     def project(
         self, inputs: tuple[Tensor, ...], weight: Tensor, alpha: Tensor | None, bias: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """Multiply each of the n inputs, (…, in) to (…, out/n)."""
+        """Multiply the i-th of n inputs, (…, in) to (…, out/n), by the i-th of n equal blocks of weight rows.
+
+        α, unless it is one value, and the bias (out,) are split in the same way. Return the n results.
+        """
         blocks = len(inputs)
         alphas = (alpha,) * blocks if alpha is None or alpha.numel() == 1 else alpha.chunk(blocks)
         biases = (None,) * blocks if bias is None else bias.chunk(blocks)
@@ -138,7 +163,7 @@ class TransposedLinearProduct(Product):
     channel_dims = (1,)
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Multiply (…, in) to (…, out)."""
+        """Return input @ weight + bias: (…, in) to (…, out)."""
         if bias is None:
             return input @ weight
         rows = torch.addmm(bias, input.reshape(-1, input.shape[-1]), weight)
@@ -146,18 +171,18 @@ class TransposedLinearProduct(Product):
 
 
 class SpatialProduct(Product):
-    """A product whose input and output are (N, C, *size) or (C, *size); it reads the attributes of torch's layer."""
+    """Base of products whose input and output are (N, C, *size) or (C, *size), for subclasses of torch's layers."""
 
     in_channels: int
     kernel_size: tuple[int, ...]
 
     @property
     def output_axis(self) -> int:
-        """The dimension of channels, which precede the sizes, counted from the end."""
+        """The dimension of channels C in (…, C, *size), as a negative index."""
         return -1 - len(self.kernel_size)
 
     def input_channels(self, weight_shape: tuple[int, ...]) -> int:
-        """Return the number of input channels of all groups."""
+        """Return the number of input channels of all groups together, whatever the weight's shape."""
         return int(self.in_channels)
 
 
@@ -165,10 +190,10 @@ class ConvProduct(SpatialProduct):
     """The product of `nn.Conv1d` to `nn.Conv3d`: the weight is (out, in/groups, *kernel)."""
 
     padding_value: int = 0
-    """The value that `padding_mode="zeros"` pads with."""
+    """The value that `padding_mode="zeros"` pads with: 0, 1 or -1."""
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Convolve (N, C_in, *size) to (N, C_out, *size_out), with or without N."""
+        """Convolve (N, C_in, *size) to (N, C_out, *size_out), with or without N, padded with `padding_value`."""
         layer: Any = self
         if self.padding_value == 0:
             output: Tensor = layer._conv_forward(input, weight, bias)
@@ -186,7 +211,10 @@ class TransposedConvProduct(SpatialProduct):
     def multiply(
         self, input: Tensor, weight: Tensor, bias: Tensor | None, output_size: list[int] | None = None, *args: Any
     ) -> Tensor:
-        """Convolve (N, C_in, *size) to (N, C_out, *size_out), with or without N."""
+        """Convolve, transposed, (N, C_in, *size) to (N, C_out, *size_out), with or without N.
+
+        `output_size` chooses one of the possible sizes, as in torch's layer.
+        """
         layer: Any = self
         spatial = weight.dim() - 2
         output_padding = layer._output_padding(

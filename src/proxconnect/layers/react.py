@@ -29,7 +29,7 @@ class Shift(nn.Module):
         self.shift = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the shifts along `dim`; the shape stays."""
+        """Return `x` plus the shift of each channel, in the shape of `x`."""
         behind = (x.dim() if self.dim > 0 else 0) - 1 - self.dim
         return x + self.shift.reshape(-1, *(1,) * behind)
 

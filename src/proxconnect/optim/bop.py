@@ -75,7 +75,10 @@ class Bop(Optimizer):
             )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group as any optimizer does; a group of latents and others becomes two."""
+        """Add a group of parameters as any optimizer does; a group of latents and others becomes two.
+
+        Errors are those of the constructor.
+        """
         super().add_param_group(param_group)
         whole = self.param_groups.pop()
         settings = {key: whole.pop(key, usual) for key, usual in self._usual.items()}
@@ -95,7 +98,10 @@ class Bop(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # has overloads
-        """Flip the latents that have a gradient, step the others, and return the loss of `closure`."""
+        """Flip latents by the rule of the class where they have a gradient, step the optimizer of all other parameters.
+
+        Return the loss of `closure`, which is called once, first, with gradients enabled; None without a closure.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -20,7 +20,10 @@ _INNER = ("optimizer", "_base_optimizer", "base")
 
 
 def unwrapped(optimizer: object) -> Optimizer:
-    """Return the optimizer inside its wrappers; TypeError if there is none."""
+    """Return the torch `Optimizer` inside wrappers, as of Accelerate or Lightning, or `optimizer` itself.
+
+    TypeError if it is none of these.
+    """
     inner: object = optimizer
     while held := next((h for name in _INNER if isinstance(h := getattr(inner, name, None), Optimizer)), None):
         inner = held
@@ -30,13 +33,16 @@ def unwrapped(optimizer: object) -> Optimizer:
 
 
 def owners(parameters: Iterable[Tensor]) -> dict[Tensor, BinaryLayer]:
-    """Find the living binary layers that own latents among `parameters`, by latent."""
+    """Map those of `parameters` that are latents to their binary layers; only layers still in memory are found."""
     held = {id(layer._parameters.get("latent")): layer for layer in list(LIVING)}
     return {parameter: held[id(parameter)] for parameter in parameters if id(parameter) in held}
 
 
 def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
-    """Return the binary layers of `model` whose latents `optimizer` moves, by qualified name; ValueError for none."""
+    """Return the binary layers of `model` whose latents `optimizer` holds, by qualified name.
+
+    Warn if it does not hold the learned scale of one of them. ValueError if there is no such layer.
+    """
     require_module(model, "this call, with the optimizer first,")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if not layers:
@@ -60,7 +66,11 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
 
 
 def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
-    """Return True if a call of `optimizer.step` with these keywords moves parameters; hooks must ignore the others."""
+    """Return True if a call of `optimizer.step` with the keywords `kwargs` is a real step, which step hooks count.
+
+    False if GradScaler found infinite gradients for a fused optimizer, and for the step with learning rate 0 by which
+    torch.distributed.checkpoint makes an empty state.
+    """
     if getattr(optimizer, "found_inf", None):  # GradScaler set it, and a fused optimizer skips the step
         return False
     # torch.distributed.checkpoint makes an empty state by a step with learning rate 0

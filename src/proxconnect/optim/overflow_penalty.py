@@ -46,14 +46,17 @@ class OverflowPenalty:
             layer.excesses = []
 
     def __call__(self) -> Tensor:
-        """Return the penalty since the last call, a scalar; 0 if nothing ran."""
+        """Return the penalty of the training passes since the last call, a differentiable scalar, and start again at 0.
+
+        It is 0 if no pass ran.
+        """
         excesses = [excess for layer in self._layers for excess in layer.excesses or ()]
         for layer in self._layers:
             layer.excesses = None if layer.excesses is None else []
         return torch.stack(excesses).sum() if excesses else torch.zeros(())
 
     def remove(self) -> None:
-        """Stop keeping sums."""
+        """End the penalty: forward passes add nothing to it any more, and its value is 0."""
         for layer in self._layers:
             layer.excesses = None
 

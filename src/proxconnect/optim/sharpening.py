@@ -106,7 +106,7 @@ class Sharpening:
 
     @property
     def step_count(self) -> int:
-        """Optimizer steps counted so far."""
+        """The number of optimizer steps counted so far, with those of a loaded checkpoint; 0 after `remove()`."""
         return int(self.optimizer.param_groups[0].get(self._key, 0))
 
     @property
@@ -115,7 +115,7 @@ class Sharpening:
         return 0.0 if self.steps is None else min(1.0, self.step_count / (self.steps - self.hold))
 
     def remove(self) -> None:
-        """Stop moving μ, which keeps its value, and forget the count."""
+        """Stop moving μ, which keeps its value, and delete the step count from the optimizer's groups."""
         for hook in self._hooks:
             hook.remove()
         attached = _attached.get(self.optimizer)

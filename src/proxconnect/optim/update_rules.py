@@ -31,7 +31,7 @@ _attached: "WeakSet[Optimizer]" = WeakSet()
 
 
 class UpdateRule:
-    """Two switches on the steps of `optimizer`, set by `proxquant`, `reverse_proxconnect` and `post_training`.
+    """An update rule other than PC++, by two switches; `proxquant`, `reverse_proxconnect` and `post_training` make it.
 
     Prox points, with the μ before the step, overwrite those latents in place that the optimizer will move: none without
     a gradient, and none in a step that GradScaler skips. With a closure this happens after its first evaluation in each
@@ -84,7 +84,10 @@ class UpdateRule:
         )
 
     def remove(self) -> None:
-        """Return to PC++: the forward pass quantises again, the latents stay, and the state names no rule."""
+        """End the rule and return to PC++: the forward pass quantises again, and nothing overwrites latents.
+
+        Latents keep their values. The rule's name leaves the optimizer's state.
+        """
         if self._hooks:
             _attached.discard(self.optimizer)
             self.optimizer.param_groups[0].pop(KEY, None)
@@ -216,7 +219,10 @@ def post_training(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 
 
 def prox_point(quantizer: Quantizer, latent: Tensor) -> Tensor:
-    """Return ᾱ·P_μ(w*/ᾱ) in the shape and dtype of `latent`; 0 for ᾱ = 0."""
+    """Return the prox point ᾱ·P_μ(w*/ᾱ) of w* = `latent`, with P the prox of the quantizer's pair, a `Pair`.
+
+    It has the shape and dtype of `latent`, and is 0 for ᾱ = 0.
+    """
     pair = quantizer.pair
     assert isinstance(pair, Pair)  # the rule refused all others
     alpha_bar = quantizer.mean_magnitude(latent)

@@ -24,23 +24,24 @@ from proxconnect.quantizer.surrogate import multiplied
 
 
 class Curve(NamedTuple):
-    """A curve of `csrc/proxconnect.h`, by number, and the μ that its part fixes."""
+    """A function that the kernels know, by its number in `csrc/proxconnect.h`, and its fixed μ (None: μ is free)."""
 
     number: int
     fixed: float | None = None
 
     def at(self, mu: float) -> float:
-        """Return the fixed μ, or `mu` without one."""
+        """Return the μ at which kernels compute this curve: the fixed μ, or `mu` if none is fixed."""
         return mu if self.fixed is None else self.fixed
 
 
 class Form(NamedTuple):
-    """The compiled form of a pair: the curve F, the curve whose derivative is B, and the values that B takes."""
+    """A pair as the kernels compute it: F is the curve `value`, and B the derivative of the curve `derivative`."""
 
     pair: AnyPair
     value: Curve
     derivative: Curve
     slope: Slope
+    """The values that B takes: 1 ("one"), 0 and 1 ("indicator"), or "any"."""
 
 
 _SIGN, _CLIP, _POLYNOMIAL, _TANH, _ERROR_DECAY, _SIGN_SWISH, _PROXCONNECT, _BINARYRELAX = map(Curve, range(8))
@@ -61,7 +62,7 @@ _TRANSFORMS: dict[type, Curve] = {
 
 
 def form_of(pair: AnyPair) -> Form | None:
-    """Return the compiled form of a pair; None if the kernels do not know one of its parts."""
+    """Return a pair as the kernels compute it; None if they do not know its prox, transform or backward map."""
     value: Curve | None = _SIGN
     derivative: Curve | None = _SIGN
     if isinstance(pair, Heuristic):
@@ -89,15 +90,18 @@ def _curve_of(part: object, curves: dict[type, Curve], mu: float | None = None) 
 
 
 class Rows(NamedTuple):
-    """The rows of a tensor: contiguous entries that share a scale; without a scale, chunks."""
+    """The division of a dense tensor into rows: contiguous entries that share a scale, or chunks without a scale."""
 
     scales: int
-    """The number of rows; 0 without a scale."""
+    """The number of rows, each with a scale; 0 without a scale."""
     columns: int
+    """The entries per row; `CHUNK` without a scale."""
     entries: int
+    """The entries of the tensor."""
     sizes: tuple[int, ...]
-    """The shape of the scales."""
+    """The shape of the scales, broadcastable over the tensor."""
     strides: tuple[int, ...]
+    """The strides of the tensor."""
 
 
 CHUNK = 4096
@@ -107,7 +111,11 @@ CHUNK = 4096
 def rows_of(
     shape: tuple[int, ...], strides: tuple[int, ...], scale: str | None, channel_dims: tuple[int, ...]
 ) -> Rows | None:
-    """Return the rows of a tensor; None if they do not fill its memory in order, or for fewer than two entries."""
+    """Divide a tensor of this shape and these strides into rows, one per scale that a `Quantizer` would compute.
+
+    Return None for fewer than two entries, for memory with gaps, for `channel_dims` that the tensor lacks, or if the
+    entries that share a scale are not contiguous.
+    """
     entries, sized = math.prod(shape), [d for d, size in enumerate(shape) if size > 1]
     if entries < 2:
         return None
@@ -135,9 +143,10 @@ _kernels = cache(partial(loaded, None))
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Return True for float32 and bfloat16 on the CPU, if no mode, transform or trace follows the computation.
+    """Return True if the kernels can read `tensor`: a plain float32 or bfloat16 tensor or parameter on the CPU.
 
-    The memory must hold the entries: a negated view and torch's tensors of known zeros do not.
+    False for lazily negated views and torch's tensors of known zeros, without built kernels, and while forward-mode
+    differentiation, a functorch transform, a dispatch mode or a trace is active.
     """
     return (
         type(tensor) in _PLAIN
@@ -154,7 +163,15 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def quantise(latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:
-    """Return α·F(x) of a plain tensor, or (α/ᾱ)·F(x) if `is_unit`, with the gradient of B."""
+    """Compute α·F(x), with x = latent/ᾱ, by the kernels; the gradient of `latent` is (α/ᾱ)·B(x)·g.
+
+    Args:
+        latent: a tensor for which `is_plain` is True.
+        form: the pair of F and B.
+        rows: the result of `rows_of` for `latent`.
+        mu: the sharpness.
+        is_unit: divide the value and the gradient by ᾱ, so that a learned scale can multiply them.
+    """
     if not (latent.requires_grad and torch.is_grad_enabled()):
         return _quantised(latent, form, rows, mu, is_unit, None)[0]
     value: Tensor = CompiledSurrogate.apply(latent, form, rows, mu, is_unit)
@@ -162,11 +179,11 @@ def quantise(latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -
 
 
 class CompiledSurrogate(torch.autograd.Function):
-    """`Surrogate` by kernels; it saves as little for the backward pass."""
+    """The autograd function behind `quantise`; as `Surrogate` it saves only the tensors that B needs."""
 
     @staticmethod
     def forward(ctx: Any, latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:
-        """Return the value, with the shape, layout and dtype of `latent`."""
+        """Return α·F(x), or (α/ᾱ)·F(x) if `is_unit`, with the shape, layout and dtype of `latent`."""
         inside = torch.empty_like(latent, dtype=torch.bool) if form.slope == "indicator" else None
         value, statistics = _quantised(latent, form, rows, mu, is_unit, inside)
         ctx.work = form, rows, mu
@@ -176,7 +193,7 @@ class CompiledSurrogate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return factor·B·g for the latent."""
+        """Return factor·B(x)·g, the gradient of `latent`, then None for each other input; see `quantise`."""
         saved = ctx.saved_tensors
         if not saved:
             return gradient, None, None, None, None

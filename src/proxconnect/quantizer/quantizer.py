@@ -38,7 +38,7 @@ SMALLEST_INVERTED = 2.0**-100
 
 
 class Scales(NamedTuple):
-    """ᾱ, the mask ᾱ = 0 (there x = 0), and a divisor: ᾱ with 1 in place of 0."""
+    """Mean magnitudes ᾱ of latents, the mask of those that are 0, and `divisor`: ᾱ with 1 in place of 0."""
 
     alpha_bar: Tensor
     is_zero: Tensor
@@ -46,17 +46,20 @@ class Scales(NamedTuple):
 
     @classmethod
     def of(cls, alpha_bar: Tensor) -> Self:
-        """Derive mask and divisor from ᾱ."""
+        """Compute mask and divisor from ᾱ, a tensor of any shape."""
         is_zero = alpha_bar == 0
         return cls(alpha_bar, is_zero, torch.where(is_zero, 1.0, alpha_bar))
 
     def inverse(self) -> Tensor:
-        """Return 1/ᾱ, which is finite even if ᾱ is denormal."""
+        """Return 1/divisor for gradients, with divisors below `SMALLEST_INVERTED` raised to it: always finite."""
         return torch.reciprocal(self.divisor.clamp(min=SMALLEST_INVERTED))
 
 
 def least_squares(latent: Tensor, quantised: Tensor, dims: list[int]) -> Tensor:
-    """Return ⟨w*, F⟩/⟨F, F⟩ over `dims`, and 0 for F = 0."""
+    """Return the α for which α·F fits w* best, ⟨w*, F⟩/⟨F, F⟩ summed over `dims`, which keep size 1; 0 for F = 0.
+
+    w* is `latent` and F is `quantised`, of the same shape. Without `dims` each entry has its α.
+    """
     correlation, energy = latent * quantised, quantised.square()
     if dims:
         correlation, energy = correlation.sum(dims, keepdim=True), energy.sum(dims, keepdim=True)
@@ -64,12 +67,12 @@ def least_squares(latent: Tensor, quantised: Tensor, dims: list[int]) -> Tensor:
 
 
 def signed(scale: Tensor, weights: Tensor) -> Tensor:
-    """Return scale · sign(w*) for scales that are not negative; a NaN scale gives NaN."""
+    """Return scale·sign(weights), with sign(±0) = 1; `scale` must be at least 0 or NaN, which gives NaN."""
     return torch.copysign(scale, weights + 0.0)  # -0 + 0 is +0
 
 
 def wide(tensor: Tensor) -> torch.dtype:
-    """Return the dtype of `tensor`, or float32 if that is wider."""
+    """Return the dtype to compute in: float32, or the dtype of `tensor` if that is wider."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
@@ -110,9 +113,9 @@ class Quantizer(nn.Module):
     alpha: nn.Parameter | None
     """The learned scale s, with the sizes of the channel dims as shape and the latent's dtype; None without one."""
     override: Override
-    """The behaviour within `overridden`, in every mode; None outside."""
+    """The mode that `overridden` sets: "hard", "soft" (as in `train()`) or "full_precision"; None outside of it."""
     trains_latent: bool
-    """True if it returns the latent itself in `train()`, with gradient factor 1; an update rule sets it."""
+    """True if `forward` returns its input in `train()`, with gradient factor 1; an update rule sets it."""
 
     def __init__(
         self,
@@ -153,18 +156,24 @@ class Quantizer(nn.Module):
 
     @property
     def is_hard(self) -> bool:
-        """True if the forward pass is ᾱ·sign(w*) now."""
+        """True if `forward` takes signs whatever the pair: in `eval()` except for `fp`, or as `override` says."""
         if self.override is not None:
             return self.override == "hard"
         return not self.training and not self._stays_float
 
     @property
     def is_float(self) -> bool:
-        """True if the forward pass returns its input now."""
+        """True if `forward` now returns its input: in "full_precision", or for `fp` or `trains_latent` if not hard."""
         return self.override == "full_precision" or ((self._stays_float or self.trains_latent) and not self.is_hard)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Quantise a float tensor; the shape and dtype stay. TypeError for any other dtype."""
+        """Quantise `latent` as the mode, or `override`, says; the shape and dtype stay.
+
+        Raises:
+            TypeError: `latent` is no float tensor.
+            ValueError: `latent` lacks one of the `channel_dims`.
+            RuntimeError: the scale is learned, and `start_scale` was not called.
+        """
         if self._form is not None and not torch.compiler.is_compiling():  # torch.compile makes its own kernels
             value = self._compiled(latent, self._form)
             if value is not None:
@@ -187,12 +196,12 @@ class Quantizer(nn.Module):
         return (self._learned(latent) * unit).to(latent.dtype)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode as torch does; ValueError if a loader left μ uninitialised."""
+        """Set the mode and return self as torch does; ValueError from `require_plausible_mu`."""
         self.require_plausible_mu()
         return super().train(mode)
 
     def is_soft_and_unmoved(self) -> bool:
-        """Return True if training used a soft F at a μ that no schedule moves and that is still at its start."""
+        """Return True if training used a soft F at its starting μ and no schedule moves μ: `eval()` changes F then."""
         return (
             self.trained
             and self.sharpness is not None
@@ -202,7 +211,7 @@ class Quantizer(nn.Module):
         )
 
     def require_plausible_mu(self) -> None:
-        """Raise ValueError for a μ that no schedule makes; a loader probably left it uninitialised."""
+        """Raise ValueError for a μ outside the pair's domain or `PLAUSIBLE`, as an uninitialised one; skip a meta μ."""
         if self.mu.is_meta:
             return
         if fault := self._fault(float(self.mu), f"pair {self.pair.name!r}"):
@@ -212,10 +221,11 @@ class Quantizer(nn.Module):
             )
 
     def factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the quantised tensor as two factors, each with its gradient: F(x), and the scale, broadcastable.
+        """Return (F(x), scale), whose product is the quantised tensor; (latent, None) if it stays float.
 
-        F is unscaled, so the sums of its products with ±1 are integers if it is hard. For ᾱ = 0, F is 0 and the scale
-        1, which gives weight 0 and factor B(0); a learned scale stays as it is.
+        F(x) has the shape and dtype of `latent` and carries its gradient. The scale, None if `scale` is None, is
+        broadcastable, in float32 or wider, and constant unless learned. If F is hard, the sums of its products with ±1
+        are integers. For ᾱ = 0, F is 0 and the scale 1, which gives weight 0 and factor B(0), but not if it is learned.
         """
         self._begin(latent)
         if self.is_float:
@@ -235,19 +245,22 @@ class Quantizer(nn.Module):
         return self._surrogate(latent, value, scales, inverse), torch.where(scales.is_zero, 1.0, alpha)
 
     def mean_magnitude(self, latent: Tensor) -> Tensor | None:
-        """Return ᾱ = mean |w*| per channel or tensor, in float32 or wider, broadcastable; None without a scale."""
+        """Return ᾱ, mean |latent| per tensor or channel, in float32 or wider, broadcastable; None without a scale."""
         if self.scale is None:
             return None
         magnitudes, dims = latent.abs().to(wide(latent)), self._shared_dims(latent)
         return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch would reduce all for no dimension
 
     def hard_scale(self, latent: Tensor) -> Tensor | None:
-        """Return the scale of the hard tensor in every mode, without gradient, broadcastable over `latent`."""
+        """Return the scale of `hard(latent)`: ᾱ, or the learned scale; None without a scale.
+
+        It has no gradient, is broadcastable over `latent`, and is in float32 or wider.
+        """
         latent = latent.detach()
         return self._learned(latent).detach() if self.scale == "learned" else self.mean_magnitude(latent)
 
     def hard(self, latent: Tensor) -> Tensor:
-        """Return scale times sign(w*) in every mode, without gradient, with the shape and dtype of `latent`."""
+        """Return scale·sign(latent) in every mode, with sign(0) = 1, without gradient, in latent's shape and dtype."""
         scale, weights = self.hard_scale(latent), latent.detach()
         if scale is None:
             return sign(weights, self.mu)
@@ -255,7 +268,7 @@ class Quantizer(nn.Module):
         return value.to(latent.dtype)
 
     def start_scale(self, latent: Tensor) -> None:
-        """Start a learned scale, the parameter `alpha`, at ᾱ; do nothing for any other scale."""
+        """If the scale is learned, set the parameter `alpha`, made at the first call, to ᾱ of `latent`."""
         if self.scale != "learned":
             return
         start = self.starting_scale(latent)
@@ -266,7 +279,7 @@ class Quantizer(nn.Module):
                 self.alpha.copy_(start)
 
     def starting_scale(self, latent: Tensor) -> Tensor:
-        """Return the start of a learned scale: ᾱ in the dtype of `latent`, with the sizes of the channel dims."""
+        """Return the tensor that `start_scale` sets `alpha` to: ᾱ of `latent` in its dtype, a value per channel."""
         magnitude = self.mean_magnitude(latent.detach())
         assert magnitude is not None
         return magnitude.to(latent.dtype).reshape([latent.shape[d] for d in self._channels(latent)])
@@ -371,7 +384,7 @@ class Quantizer(nn.Module):
 
 @contextmanager
 def overridden(module: nn.Module, override: Override) -> Iterator[None]:
-    """Override the mode of every quantizer in `module`, and restore it on any exception."""
+    """Set `override` of every `Quantizer` in `module` in the context, and restore it at the end, also on exceptions."""
     quantizers = [m for m in module.modules() if isinstance(m, Quantizer)]
     before = [quantizer.override for quantizer in quantizers]
     for quantizer in quantizers:

@@ -10,7 +10,11 @@ from proxconnect.pairs import AnyPair
 
 
 class Surrogate(torch.autograd.Function):
-    """`value` forward, factor·B_μ(latent/divisor)·g backward; it saves the mask or the latent only if B needs it."""
+    """Return `value` in the forward pass; in the backward pass give `latent` the gradient factor·B_μ(latent/divisor)·g.
+
+    g is the incoming gradient, and a divisor or factor of None stands for 1. If B is 0 or 1 ("indicator"), `mask` holds
+    it. Only the tensors that B needs are saved.
+    """
 
     generate_vmap_rule = True
 
@@ -24,14 +28,14 @@ class Surrogate(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Save the inputs of B."""
+        """Save what `backward` needs: the factor, the mask and, if B takes any values, latent, divisor and μ."""
         latent, _, mask, divisor, factor, mu, ctx.pair = inputs
         arguments = (latent, divisor, mu) if ctx.pair.slope == "any" else (None, None, None)
         ctx.save_for_backward(factor, mask, *arguments)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return factor·B·g for the latent."""
+        """Return factor·B·g, the gradient of `latent`, then None for each other input."""
         factor, slope, latent, divisor, mu = ctx.saved_tensors
         if latent is not None:
             slope = ctx.pair.backward(latent if divisor is None else latent / divisor, mu)
@@ -39,7 +43,7 @@ class Surrogate(torch.autograd.Function):
 
 
 def multiplied(gradient: Tensor, slope: Tensor | None, factor: Tensor | None) -> Tensor:
-    """Multiply factor·slope·g in the dtype of the gradient g; None stands for 1."""
+    """Return factor·slope·gradient in the dtype of `gradient`; a factor or slope of None stands for 1."""
     if factor is not None:
         slope = factor if slope is None else slope * factor  # float32 or wider, rounded once below
     return gradient if slope is None else (gradient * slope).to(gradient.dtype)
