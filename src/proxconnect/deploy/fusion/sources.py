@@ -58,9 +58,9 @@ class Sources:
         """The attributes of inner modules, which contain `forward` after it was replaced."""
 
     def have_changed(self) -> bool:
-        """Return True if, since the snapshot, a source was written into, replaced, added or removed.
+        """Return True if, since the snapshot, a tensor was written into or replaced, or the modules changed.
 
-        Sources are the tensors and modules of the graph, and numbers of modules, such as the `eps` of a norm.
+        Modules change if one is added, removed or replaced, or if a number of one changes, such as the `eps` of a norm.
         """
         if self._versions_now() != self._versions or [*map(len, self._modules)] != self._counts:
             return True

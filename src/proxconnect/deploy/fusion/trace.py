@@ -28,11 +28,14 @@ one_at_a_time = threading.RLock()
 
 
 class UntraceableError(ValueError):
-    """The error for a forward that is no fixed graph; the message says why."""
+    """The error for a forward that cannot be turned into a fixed graph; the message says why."""
 
 
 def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of the parameters without defaults but `self`; UntraceableError for *args and **kwargs."""
+    """Return the names of a forward's parameters without defaults, in order, except `self`.
+
+    UntraceableError if it takes *args or **kwargs.
+    """
     _, *parameters = inspect.signature(forward).parameters.values()
     loose = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if loose:
@@ -41,7 +44,11 @@ def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
-    """Trace `forward` with `module` as `self` and layers as nodes; UntraceableError if it cannot be traced."""
+    """Return the torch.fx graph of `forward`, called with `module` as `self`, in which layers are nodes.
+
+    Inner modules that cannot be traced, or that set attributes, are nodes too. UntraceableError if the forward itself
+    cannot be traced, or asks for the memory layout of a tensor.
+    """
     opaque: set[nn.Module] = set()
     with one_at_a_time:
         while (graph := _attempt(module, forward, opaque)) is None:
@@ -87,7 +94,7 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Trace a module that the forward calls; in other threads, run it."""
+        """Trace a module that the forward calls, or make it a node if tracing it fails; in other threads, run it."""
         if threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
         nodes, stack = len(self.graph.nodes), self.module_stack.copy()
@@ -188,7 +195,12 @@ _VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d
 
 
 def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Insert a copy before every write into an input that is read before it; UntraceableError if it is read again."""
+    """Insert copies into a graph, so that no in-place operation changes a tensor that another operation reads.
+
+    An operation that writes into a tensor which was read before gets a copy of it. UntraceableError if the tensor is
+    read again after the write, is an input, a parameter or a buffer, or is given as out=. `modules` holds the modules
+    that the graph calls, by name.
+    """
     order = {node: place for place, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
         if "out" in node.kwargs:
@@ -211,7 +223,7 @@ def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
 
 
 def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
-    """Return True if an operation writes into its first argument."""
+    """Return True if an operation of a graph writes into its first argument; `modules` holds the modules by name."""
     if not node.args or not isinstance(node.args[0], Node):
         return False
     if node.op == "call_module":
