@@ -78,10 +78,7 @@ class Accumulator:
         return (sums < -self.bound) | (sums > self.bound - 1)
 
     def excess(self, sums: Tensor) -> Tensor:
-        """Return how far each sum z is beyond the accumulator, relative to M = `bound`: (|z| - M) / M.
-
-        It is 0 for sums with |z| ≤ M. The shape is that of `sums`.
-        """
+        """Return how far each sum z is beyond the range, relative to M = `bound`: (|z| - M) / M, or 0 for |z| ≤ M."""
         return (sums.abs() / self.bound - 1).relu()
 
     def __str__(self) -> str:

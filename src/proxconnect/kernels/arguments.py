@@ -19,10 +19,7 @@ floats of three bytes times floats of three bytes.
 
 
 def require_entries(entries: int, most: int | None) -> None:
-    """Raise ValueError unless a row or a patch has 1 to `most` entries; None for `most` means no upper bound.
-
-    Float sums need no bound.
-    """
+    """Raise ValueError unless a row or a patch has 1 to `most` entries; `most` is None for no upper bound."""
     if entries > 0 and (most is None or entries <= most):
         return
     bound = "" if most is None else f" <= {most}, so that 32 bits hold their sum"
@@ -30,10 +27,7 @@ def require_entries(entries: int, most: int | None) -> None:
 
 
 def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
-    """Return (overflow rule as a number, bits, slope) of an accumulator, as C takes them.
-
-    The rule is 0 for None. TypeError for anything but an `Accumulator` or None.
-    """
+    """Return (overflow rule as a number, bits, slope) for C; the rule of None is 0. TypeError for another type."""
     if accumulator is None:
         return 0, 8, 1.0
     if not isinstance(accumulator, Accumulator):
@@ -110,10 +104,7 @@ def require_weight(
 
 
 def resolved(name: str, values: Tensor) -> Tensor:
-    """Return `values` with a lazy negation (`Tensor.is_neg`) carried out in memory, from which C reads them.
-
-    TypeError unless they are float32 on the CPU; `name` is their name in the message.
-    """
+    """Return `values` with a lazy negation carried out in memory; TypeError, with `name`, unless float32 on the CPU."""
     if values.dtype is not torch.float32 or not values.is_cpu:
         require_float32(name, values)
     return values.resolve_neg() if values.is_neg() else values

@@ -33,10 +33,7 @@ def pack_bits(tensor: Tensor) -> Tensor:
 
 
 def unpack_bits(bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the signs that `pack_bits` packed, as a ±1 tensor of this shape and dtype.
-
-    ValueError unless `bits` is uint8 with ⌈n/8⌉ entries for the n entries of the shape.
-    """
+    """Return the signs that `pack_bits` packed as ±1 of this shape; ValueError unless `bits` has the bytes for them."""
     entries = prod(shape)
     require_bits(bits, entries)
     values, places = torch.arange(256, device=bits.device), torch.arange(8, device=bits.device)

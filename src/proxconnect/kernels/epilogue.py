@@ -23,10 +23,7 @@ BEYOND = 80
 
 @dataclass(frozen=True)
 class Affine:
-    """The epilogue step v ↦ v·a + b, rounded once, as batch norm in `eval()`.
-
-    a and b are float32 with one entry for each channel.
-    """
+    """The epilogue step v ↦ v·a + b, rounded once, as batch norm in `eval()`; a and b are float32 (channels,)."""
 
     a: Tensor
     b: Tensor
@@ -42,17 +39,14 @@ class Clamp:
 
 @dataclass(frozen=True)
 class Slope:
-    """The epilogue step v ↦ v if v > 0, else a·v, as PReLU; `a` is float32 with one entry for each channel."""
+    """The epilogue step v ↦ v if v > 0, else a·v, as PReLU; `a` is float32 (channels,)."""
 
     a: Tensor
 
 
 @dataclass(frozen=True)
 class Add:
-    """The epilogue step that adds the next addend to v.
-
-    Addends are the further tensors of a kernel's call, in the order of its `Add` steps.
-    """
+    """The epilogue step that adds the next addend; addends are the further tensors of a kernel's call, in order."""
 
 
 Step = Affine | Clamp | Slope | Add
@@ -95,7 +89,7 @@ class Bits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The shape and strides of an output, or of its words if it is signs."""
+    """The shape and strides of a kernel's output, or of its words if it is `Bits`."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -105,9 +99,9 @@ class Layout:
 
 
 class Epilogue:
-    """How the sums of a kernel become its output, as a C structure with the tensors that it points to.
+    """The conversion of a kernel's sums into its output, as a C structure with the tensors that it points to.
 
-    Sums overflow in the accumulator. For `Signs`, they become `Bits`. Otherwise they are multiplied by the scale, the
+    Sums overflow in the accumulator. With `Signs` they become `Bits`. Otherwise they are multiplied by the scale, the
     bias is added, and the steps `then` follow. `address` is that of the structure; keep the epilogue alive while C
     reads it.
     """
@@ -270,10 +264,7 @@ def addresses(others: tuple[Tensor, ...]) -> object:
 
 
 def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
-    """Return the words of bits as a contiguous tensor, and the address of `nan`, or None if `nan` is None.
-
-    TypeError or ValueError unless words and `nan` have the dtypes, shapes and device that `Bits` describes.
-    """
+    """Return the contiguous words of bits, and the address of `nan` or None; raise unless they are as `Bits` says."""
     words, nan, channels = bits
     if words.dtype is not torch.int64 or not words.is_cpu:
         raise TypeError(f"words of signs must be int64 on the CPU; got {words.dtype} on {words.device}")

@@ -39,10 +39,7 @@ class Finish(FusedKernel):
         )
 
     def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return x after all steps; `others` are the addends.
-
-        The output is written into `out` if it is given, into x if the kernel is `in_place`, else into a new tensor.
-        """
+        """Return x after all steps, in `out`, in x if `in_place`, or in a new tensor; `others` are the addends."""
         if out is not None and out.is_neg():  # its memory would be read with the other sign
             return out.copy_(self(x, *others))
         x = resolved("x", x)

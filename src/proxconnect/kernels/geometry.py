@@ -22,7 +22,7 @@ How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], 
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """What a convolution kernel needs to know about inputs of one shape and one layout, and about its output."""
+    """The input's layout for a convolution kernel, and the output's, for inputs of one shape and strides."""
 
     geometry: object
     """The `CGeometry`, by reference."""
@@ -61,7 +61,7 @@ def memory_format(has_planes: bool) -> torch.memory_format:
 def out_size(
     shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> list[int]:
-    """Return the height and the width of the output for an (N, in, H, W) input."""
+    """Return [height, width] of the output of a convolution for an input of the shape (N, in, H, W)."""
     return [
         (size + 2 * p - d * (k - 1) - 1) // s + 1
         for size, k, s, p, d in zip(shape[2:], kernel, stride, padding, dilation, strict=True)

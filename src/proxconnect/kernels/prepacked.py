@@ -58,10 +58,7 @@ def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
 
 
 def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
-    """Return the shape of the `panels` of a (rows, columns) weight.
-
-    With groups, it is that of `patch_panels` for groups of rows outputs and columns entries each.
-    """
+    """Return the shape of `panels` of a (rows, columns) weight, or of `patch_panels` of one such weight a group."""
     return groups * -(-rows // PANEL), -(-columns // 64), PANEL
 
 
@@ -139,9 +136,9 @@ def _pieces(weight: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
 
 
 def can_be_fixed(weight: Tensor) -> bool:
-    """Return True if `fixed_point_panels` supports a float weight: (out, in, height, width), not too large or small.
+    """Return True if `fixed_point_panels` supports a float weight (out, in, height, width).
 
-    A patch may have 2¹⁵ entries, and the largest |entry| of each output must be 0 or within 2^±60.
+    A patch may have at most 2¹⁵ entries, and the largest |entry| of each output must be 0 or within 2^±60.
     """
     if weight.dim() != 4 or min(weight.shape) < 1 or prod(weight.shape[1:]) > FIXED_POINT:
         return False

@@ -75,10 +75,7 @@ class ImageNorm(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Return the match of a batch norm of images, with the steps and the max pool after it; None for other nodes.
-
-        None too if the graph is not in channels_last, or if kernels cannot compute the norm.
-        """
+        """Return the match of a batch norm of images, with the steps and max pool after it; None for other nodes."""
         norm = work.module_of(node) if work.has_images else None
         value = node.args[0] if node.args else None
         if not isinstance(norm, nn.BatchNorm2d) or not isinstance(value, Node):
@@ -138,11 +135,7 @@ class ImageConv(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Return the match of a convolution that kernels support; None for other nodes.
-
-        It includes the average pool before it, and the steps and the max pool after it, as far as the kernel computes
-        them.
-        """
+        """Return the match of a convolution, with the pools and steps around it; None for nodes without a kernel."""
         layer: Any = work.module_of(node)
         if (prepared := cls.prepared(work, node, layer)) is None:
             return None
@@ -227,10 +220,7 @@ class FloatConv(ImageConv):
         return before, partial(FusedFloatConv2d, weight.detach(), stride, padding, layer.dilation, bias)
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return, for each sum, the largest absolute error from another order of additions.
-
-        It is `ORDER` · (Σ |x·w| + |bias|).
-        """
+        """Return the largest absolute error of each sum from the order of additions: `ORDER` · (Σ |x·w| + |bias|)."""
         layer = copy.deepcopy(self.layer)
         for parameter in layer.parameters():
             parameter.abs_()

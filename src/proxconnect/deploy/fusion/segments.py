@@ -72,7 +72,7 @@ class Examination:
 
 
 class Segments:
-    """Compares the operations of a rewritten graph with the traced nodes that they replace."""
+    """The comparer of the operations of a rewritten graph with the traced nodes that they replace."""
 
     def __init__(self, module: nn.Module, work: Rewriting, *, is_apart: bool) -> None:
         self.module, self.work, self._is_apart = module, work, is_apart
@@ -148,10 +148,7 @@ class _Recording(fx.Interpreter):
         self.values: dict[str, Any] = {}
 
     def run_node(self, n: Node) -> Any:
-        """Run a node, record a copy of its value by its name, and return the value.
-
-        For a layer with an input shift, the shifted input is recorded too.
-        """
+        """Run a node and return its value; record copies of it and of its input after the input shift, if any."""
         layer: Any = self.submodules[str(n.target)] if n.op == "call_module" else None
         if getattr(layer, "input_shift", None) is not None and len(n.args) == 1:
             (input,), _ = self.fetch_args_kwargs_from_env(n)
@@ -174,10 +171,7 @@ class _Beside:
         self._makers_of_bits: set[Node] = set()
 
     def gap_of(self, node: Node) -> float:
-        """Run one operation on its recorded inputs, and return its largest error, relative to the expected entries.
-
-        It is the error of its output, or of an input with other users into which it wrote.
-        """
+        """Run an operation; return the largest relative error of its output, or of an input that it must not change."""
         given, args, kwargs = self._arguments(node)
         answer = getattr(self._interpreter, node.op)(node.target, args, kwargs)
         expected = self._recorded(node)

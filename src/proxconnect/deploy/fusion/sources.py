@@ -75,9 +75,9 @@ class Sources:
         return any(self._hooks) or any(map(contains, self._own, repeat("forward")))
 
     def need_gradients(self) -> bool:
-        """Return True if gradients are enabled and a parameter requires one."""
+        """Return True if gradients are enabled and a parameter of the root module requires one."""
         return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
 
     def are_evaluating(self) -> bool:
-        """Return True if the module and those copied into the graph are in `eval()`."""
+        """Return True if the root module and those whose values were copied into the graph are in `eval()`."""
         return not any(module.training for module in self._read)

@@ -32,10 +32,7 @@ class UntraceableError(ValueError):
 
 
 def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of a forward's parameters without defaults, in order, except `self`.
-
-    UntraceableError if it takes *args or **kwargs.
-    """
+    """Return the parameters without defaults, except `self`, by name; UntraceableError for *args or **kwargs."""
     _, *parameters = inspect.signature(forward).parameters.values()
     loose = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if loose:
@@ -88,7 +85,7 @@ class _Tracer(fx.Tracer):
         self.thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Return True if calls of `m` are nodes of the graph."""
+        """Return True if calls of `m` become nodes of the graph; False if its forward is traced into."""
         if m in self.opaque or isinstance(m, CompactLayer | BinaryMultiheadAttention | Shift):
             return True
         return super().is_leaf_module(m, module_qualified_name)
@@ -114,7 +111,7 @@ class _Tracer(fx.Tracer):
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Return a proxy for a parameter or a buffer, but not in other threads. torch.fx would be slower."""
+        """Return a proxy for a parameter or buffer; return other attributes, and all in other threads, unchanged."""
         if threading.get_ident() != self.thread or not isinstance(attr_val, Tensor) or attr_val not in self.name_of:
             return attr_val
         name = self.name_of[attr_val]
@@ -127,7 +124,7 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        """Return the forward, and `self` with placeholders for its parameters without defaults."""
+        """Return the forward and its arguments: `self`, and a placeholder for each parameter without a default."""
         names = required_parameters(self.forward)
         return self.forward, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names)]
 
@@ -152,7 +149,7 @@ class _Attributes:
         self._before = {module: {k: (v, _items(v)) for k, v in vars(module).items()} for module in modules}
 
     def put_back(self) -> dict[nn.Module, str]:
-        """Restore the snapshot; return the name of a changed attribute for each changed module."""
+        """Restore the attributes of the snapshot; return the name of a changed attribute for each changed module."""
         return {module: name for module in self._before if (name := self._put_back(module))}
 
     def _put_back(self, module: nn.Module) -> str:
