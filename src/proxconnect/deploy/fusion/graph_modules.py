@@ -29,7 +29,7 @@ from proxconnect.deploy.packed import PackedLayer
 from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH, is_built
 
 Floats = Literal["torch", "fast"]
-"""What computes the float layers of graphs: torch, or kernels that are faster and about as exact."""
+"""How graphs compute float layers: by torch, or by kernels that are faster and about as exact."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class Operation:
         return {self.name: 1}
 
     def tolerance(self) -> float:
-        """Return the largest allowed error, relative to the largest expected |entry| (`has_channels`); 0 if exact."""
+        """Return the largest allowed error, relative to the largest entry (see `has_channels`); 0 if all is exact."""
         is_exact = self.sums_integers and all(step.is_exact for step in self.steps)
         return 0.0 if is_exact else _AFTER_SUMS if self.has_channels and not self.is_fast else ROUNDING
 

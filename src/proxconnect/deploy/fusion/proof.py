@@ -85,7 +85,7 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
     Args:
         model: the binary model.
         packed: its packed form.
-        example: inputs, in the forms that `summary` accepts.
+        example: the inputs: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
 
     Raises:
         ProofError: if a layer or an operation differs by more than rounding; the message names it.

@@ -135,7 +135,7 @@ class ImageConv(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Return the match of a convolution, with the pools and steps around it; None for nodes without a kernel."""
+        """Return the match of a convolution with the pools and steps around it; None if no kernel supports the node."""
         layer: Any = work.module_of(node)
         if (prepared := cls.prepared(work, node, layer)) is None:
             return None

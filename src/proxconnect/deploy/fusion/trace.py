@@ -32,7 +32,7 @@ class UntraceableError(ValueError):
 
 
 def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the parameters without defaults, except `self`, by name; UntraceableError for *args or **kwargs."""
+    """Return the names of parameters without defaults, except `self`; UntraceableError for *args or **kwargs."""
     _, *parameters = inspect.signature(forward).parameters.values()
     loose = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if loose:
