@@ -62,7 +62,7 @@ class Accumulator:
 
     @property
     def bound(self) -> int:
-        """M = 2^(bits-1)."""
+        """M = 2^(bits-1): the accumulator holds the integers from -M to M - 1."""
         return 1 << (self.bits - 1)
 
     def __call__(self, sums: Tensor) -> Tensor:
@@ -74,11 +74,11 @@ class Accumulator:
         return clamped
 
     def overflows(self, sums: Tensor) -> Tensor:
-        """Return True for each of `sums` that the accumulator cannot hold."""
+        """Return a bool tensor of the shape of `sums`: True for sums that the accumulator cannot hold."""
         return (sums < -self.bound) | (sums > self.bound - 1)
 
     def excess(self, sums: Tensor) -> Tensor:
-        """Return (|z| - M) / M for each sum z, with M = `bound`, and 0 for sums with |z| ≤ M."""
+        """Return how far each sum z is beyond the range, relative to M = `bound`: (|z| - M) / M, or 0 for |z| ≤ M."""
         return (sums.abs() / self.bound - 1).relu()
 
     def __str__(self) -> str:

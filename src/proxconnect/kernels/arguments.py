@@ -19,7 +19,7 @@ floats of three bytes times floats of three bytes.
 
 
 def require_entries(entries: int, most: int | None) -> None:
-    """Raise ValueError unless a row or a patch has 1 to `most` entries; None means no upper bound, for float sums."""
+    """Raise ValueError unless a row or a patch has 1 to `most` entries; `most` is None for no upper bound."""
     if entries > 0 and (most is None or entries <= most):
         return
     bound = "" if most is None else f" <= {most}, so that 32 bits hold their sum"
@@ -27,7 +27,7 @@ def require_entries(entries: int, most: int | None) -> None:
 
 
 def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
-    """Return the overflow rule of an accumulator as a number (0 without one), its bits and its slope, for C."""
+    """Return (overflow rule as a number, bits, slope) for C; the rule of None is 0. TypeError for another type."""
     if accumulator is None:
         return 0, 8, 1.0
     if not isinstance(accumulator, Accumulator):
@@ -36,19 +36,27 @@ def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
 
 
 def scale_and_bias(scale: Tensor | None, bias: Tensor | None) -> tuple[int, int | None, int | None]:
-    """Return the fields of `CAffine`, with the addresses of contiguous tensors, which you must keep alive."""
+    """Return (number of scales, address of the scale, address of the bias), the fields of `CAffine`.
+
+    A missing scale gives 0 and None, a missing bias None. Tensors must be contiguous, and you must keep them alive.
+    """
     scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
     return scales, scale_at, None if bias is None else bias.data_ptr()
 
 
 def as_rows(input: Tensor) -> Tensor:
-    """Return a tensor (…, in) as (rows, in) whose rows are contiguous; copy it only if they are not."""
+    """Return a tensor (…, in) as (rows, in) whose rows are contiguous in memory; copy it only if they are not."""
     rows = input if input.dim() == 2 else input.reshape(-1, input.shape[-1])
     return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
 
 
 def beyond(input: Tensor, threshold: Tensor | None, after: int) -> Tensor:
-    """Return input - threshold, or the input without one; its features are the dimension before the last `after`."""
+    """Return `input - threshold`, or the input if `threshold` is None.
+
+    The threshold has one entry for each feature or one for all. The features are the dimension that `after` dimensions
+    follow: 0 for rows (…, in), 2 for images (N, in, H, W). TypeError unless it is float32 on the CPU, ValueError for
+    another number of entries.
+    """
     if threshold is None:
         return input
     require_float32("threshold", threshold)
@@ -67,7 +75,12 @@ def require_weight(
     panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None,
     dtype: torch.dtype = torch.int64,
 ) -> None:  # fmt: skip
-    """Raise unless a prepacked weight of `channels` outputs, its scale and its bias fit in shape, dtype and device."""
+    """Raise unless a prepacked weight, its scale and its bias fit each other.
+
+    `panels` must be contiguous on the CPU and have this shape and dtype. The scale must have 1 or `channels` entries,
+    the bias `channels`, both float32 on the CPU; either may be None. TypeError for a dtype, device or type, ValueError
+    for a shape.
+    """
     if not isinstance(panels, Tensor):
         raise TypeError(f"panels must be a tensor; got {type(panels).__name__}")
     if panels.dtype is not dtype or not panels.is_cpu or not panels.is_contiguous():
@@ -91,13 +104,13 @@ def require_weight(
 
 
 def resolved(name: str, values: Tensor) -> Tensor:
-    """Require float32 on the CPU, and return it with signs in memory, as torch's dispatcher does for operators."""
+    """Return `values` with a lazy negation carried out in memory; TypeError, with `name`, unless float32 on the CPU."""
     if values.dtype is not torch.float32 or not values.is_cpu:
         require_float32(name, values)
     return values.resolve_neg() if values.is_neg() else values
 
 
 def require_float32(name: str, values: Tensor) -> None:
-    """Raise TypeError unless `values` are float32 on the CPU."""
+    """Raise TypeError unless `values` are float32 on the CPU; `name` is their name in the message."""
     if values.dtype is not torch.float32 or not values.is_cpu:
         raise TypeError(f"{name} must be float32 on the CPU; got {values.dtype} on {values.device}")

@@ -16,7 +16,7 @@ def byte_count(entries: int) -> int:
 
 
 def pack_bits(tensor: Tensor) -> Tensor:
-    """Pack the signs of a tensor, 8 a byte: uint8 of shape (⌈n/8⌉,), on the tensor's device.
+    """Return the signs of a tensor as bits, 8 a byte: uint8 of shape (⌈n/8⌉,), on the tensor's device.
 
     Entries are in C order, sign(±0) = +1, and the bits after the last entry are 0. TypeError for unsigned and boolean
     tensors, which have no signs, ValueError for NaN.
@@ -33,7 +33,7 @@ def pack_bits(tensor: Tensor) -> Tensor:
 
 
 def unpack_bits(bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the ±1 of `shape` that `pack_bits` packed; ValueError unless `bits` is uint8 with ⌈n/8⌉ entries."""
+    """Return the signs that `pack_bits` packed as ±1 of this shape; ValueError unless `bits` has the bytes for them."""
     entries = prod(shape)
     require_bits(bits, entries)
     values, places = torch.arange(256, device=bits.device), torch.arange(8, device=bits.device)

@@ -23,7 +23,7 @@ BEYOND = 80
 
 @dataclass(frozen=True)
 class Affine:
-    """v ↦ v·a + b, rounded once, as batch norm in `eval()`; a and b are float32 with one entry for each channel."""
+    """The epilogue step v ↦ v·a + b, rounded once, as batch norm in `eval()`; a and b are float32 (channels,)."""
 
     a: Tensor
     b: Tensor
@@ -31,7 +31,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Clamp:
-    """v ↦ v clamped to [low, high]; NaN stays NaN. ReLU is the clamp to [0, inf]."""
+    """The epilogue step that clamps v to [low, high]; NaN stays NaN. ReLU is the clamp to [0, inf]."""
 
     low: float
     high: float
@@ -39,14 +39,14 @@ class Clamp:
 
 @dataclass(frozen=True)
 class Slope:
-    """v ↦ v if v > 0, else a·v, as PReLU; `a` is float32 with one entry for each channel."""
+    """The epilogue step v ↦ v if v > 0, else a·v, as PReLU; `a` is float32 (channels,)."""
 
     a: Tensor
 
 
 @dataclass(frozen=True)
 class Add:
-    """v ↦ v + the next addend; the addends are the further tensors of a call, in the order of the `Add` steps."""
+    """The epilogue step that adds the next addend; addends are the further tensors of a kernel's call, in order."""
 
 
 Step = Affine | Clamp | Slope | Add
@@ -70,7 +70,7 @@ class Signs:
 
 
 class Bits(NamedTuple):
-    """Signs between two binary layers, of images or of rows."""
+    """The signs of images or rows as bits, which one binary layer gives and the next one reads instead of floats."""
 
     words: Tensor
     """int64, (N, H, W, ⌈channels/64⌉) or (…, ⌈channels/64⌉): bit i of word j is 1 if channel 64j + i is +1. Bits after
@@ -81,7 +81,7 @@ class Bits(NamedTuple):
     channels: int
 
     def floats(self) -> Tensor:
-        """Return ±1 and NaN as float32, with the channels in the last dimension."""
+        """Return the signs as float32 with the channels last: ±1, and NaN for pixels or rows that `nan` marks."""
         bits = (self.words[..., None] >> torch.arange(64, device=self.words.device)) & 1
         signs = (2 * bits - 1).flatten(-2)[..., : self.channels].to(torch.float32)
         return signs if self.nan is None else torch.where(self.nan[..., None] != 0, torch.nan, signs)
@@ -89,7 +89,7 @@ class Bits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The shape and strides of an output, or of its words if it is signs."""
+    """The shape and strides of a kernel's output, or of its words if it is `Bits`."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -99,7 +99,12 @@ class Layout:
 
 
 class Epilogue:
-    """The C structure of an accumulator, a scale, a bias and an epilogue, and the tensors that it points to."""
+    """The conversion of a kernel's sums into its output, as a C structure with the tensors that it points to.
+
+    Sums overflow in the accumulator. With `Signs` they become `Bits`. Otherwise they are multiplied by the scale, the
+    bias is added, and the steps `then` follow. `address` is that of the structure; keep the epilogue alive while C
+    reads it.
+    """
 
     def __init__(
         self,
@@ -127,7 +132,10 @@ class Epilogue:
         self.address = ctypes.addressof(self._fused)
 
     def layout(self, lead: tuple[int, ...], size: tuple[int, ...]) -> Layout:
-        """Return the layout of images (*lead, channels, *size), or of rows (*lead, channels) if `size` is empty."""
+        """Return the layout of the output: images (*lead, channels, *size), or rows (*lead, channels) without `size`.
+
+        With `Signs` it is the layout of the words of the output, (*lead, *size, ⌈channels/64⌉).
+        """
         words, rows = -(-self.channels // 64), prod((*lead, *size))
         shape = (*lead, *size, words) if self.makes_signs else (*lead, self.channels, *size)
         memory_format = torch.contiguous_format if self.makes_signs else self.memory_format
@@ -137,7 +145,14 @@ class Epilogue:
     def run(
         self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...]
     ) -> Tensor | Bits:
-        """Return the output of a C function whose arguments before the address of the epilogue are `arguments`."""
+        """Call a C function, and return its output: floats, or `Bits` with `Signs`.
+
+        Args:
+            function: the C function.
+            arguments: its arguments before the address of the epilogue.
+            layout: the layout of the output.
+            others: the addends of the `Add` steps.
+        """
         others = self.added(others, layout.shape)
         added = addresses(others)
         if not self.makes_signs:
@@ -155,7 +170,11 @@ class Epilogue:
         return Bits(words, nan if nan.any() else None, self.channels)
 
     def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Check the addends, which must have this shape and the output's memory format; resolve lazy negation."""
+        """Return the addends as C reads them, with lazy negation carried out.
+
+        ValueError unless there is one for each `Add` step, of this shape and in the epilogue's memory format; TypeError
+        unless all are float32 on the CPU.
+        """
         if len(others) != self._adds:
             raise ValueError(f"the steps add {self._adds} other tensors; got {len(others)}")
         if not others:
@@ -219,13 +238,16 @@ class Epilogue:
 
 
 class FusedKernel:
-    """A C function with its weights and steps. Threads may share it; copies are built from the same arguments."""
+    """The base of callables that bind a C function to a weight, if it takes one, and to epilogue steps.
+
+    Threads may share one. Copies and pickles are built again from the arguments of the constructor.
+    """
 
     _made_of: tuple[object, ...]
     """The arguments of the constructor, in its order."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Keep the arguments for copies and pickles."""
+        """Create the kernel, and keep the arguments of the constructor, from which copies and pickles are built."""
         new = super().__new__(cls)
         bound = signature(cls.__init__).bind(new, *args, **kwargs)
         bound.apply_defaults()
@@ -237,12 +259,12 @@ class FusedKernel:
 
 
 def addresses(others: tuple[Tensor, ...]) -> object:
-    """Return the addresses of addends as a C array; None if there are none. Keep the tensors alive during the call."""
+    """Return the addresses of addends as a C array, or None without addends; keep the tensors alive during the call."""
     return (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others]) if others else None
 
 
 def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
-    """Check bits, and return their contiguous words and the address of `nan`, or None if `nan` is None."""
+    """Return the contiguous words of bits, and the address of `nan` or None; raise unless they are as `Bits` says."""
     words, nan, channels = bits
     if words.dtype is not torch.int64 or not words.is_cpu:
         raise TypeError(f"words of signs must be int64 on the CPU; got {words.dtype} on {words.device}")

@@ -39,7 +39,7 @@ class Finish(FusedKernel):
         )
 
     def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return x after all steps."""
+        """Return x after all steps, in `out`, in x if `in_place`, or in a new tensor; `others` are the addends."""
         if out is not None and out.is_neg():  # its memory would be read with the other sign
             return out.copy_(self(x, *others))
         x = resolved("x", x)
@@ -73,7 +73,11 @@ class FinishMaxPool2d(FusedKernel):
     """Epilogue steps and `nn.MaxPool2d` in one pass over images of floats; a window that contains NaN becomes NaN.
 
     Call it with x, float32 on the CPU, (N, channels, H, W) in the memory format channels_last. It returns (N, channels,
-    H', W') in the same format. Gradients do not flow through. Arguments are as of `Finish`.
+    H', W') in the same format. Gradients do not flow through.
+
+    Args:
+        steps, channels, instruction_set: as in `Finish`, but without `Add` steps.
+        pool: the max pool, without dilation and indices.
 
     Raises: as in `Finish`, and ValueError for `Add` steps and for a pool with dilation or indices.
     """

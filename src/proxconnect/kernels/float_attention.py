@@ -57,10 +57,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
 
 
 def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Tensor:
-    """Compute `attention` of rows that hold the queries of all heads, then the keys, then the values.
+    """Compute `attention` of rows that hold the queries of all heads, then their keys, then their values.
 
-    qkv is (batch, tokens, 3 · heads · width). Returns (batch, tokens, heads, width). Torch computes inputs that the
-    kernel does not support. ValueError unless 3 · heads divides the last dimension.
+    qkv is (batch, tokens, 3 · heads · width). Returns (batch, tokens, heads, width). The scale is 1/√width by default.
+    Torch computes inputs that the kernel does not support. ValueError unless 3 · heads divides the last dimension.
     """
     batch, tokens, entries = qkv.shape
     if heads < 1 or entries % (3 * heads):

@@ -22,7 +22,7 @@ How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], 
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """How to call a convolution kernel for inputs of one shape and one layout."""
+    """The input's layout for a convolution kernel, and the output's, for inputs of one shape and strides."""
 
     geometry: object
     """The `CGeometry`, by reference."""
@@ -61,7 +61,7 @@ def memory_format(has_planes: bool) -> torch.memory_format:
 def out_size(
     shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> list[int]:
-    """Return the height and the width of the output for an (N, in, H, W) input."""
+    """Return [height, width] of the output of a convolution for an input of the shape (N, in, H, W)."""
     return [
         (size + 2 * p - d * (k - 1) - 1) // s + 1
         for size, k, s, p, d in zip(shape[2:], kernel, stride, padding, dilation, strict=True)
@@ -69,7 +69,7 @@ def out_size(
 
 
 def require_convolvable(shape: Sequence[int], how: How) -> None:
-    """Raise ValueError unless an input of this shape fits the weight, stride, padding, dilation and groups of `how`."""
+    """Raise ValueError unless an input of this shape fits the weight, stride, padding and other sizes in `how`."""
     weight, stride, padding, dilation, groups, padding_value = how
     if not len(stride) == len(padding) == len(dilation) == 2:
         raise ValueError(
@@ -106,12 +106,12 @@ def c_geometry(shape: Sequence[int], strides: Sequence[int], how: How, has_plane
 
 
 def can_take_means(pool: nn.AvgPool2d) -> bool:
-    """Return True if kernels compute this pool: it has neither padding nor `divisor_override`."""
+    """Return True if kernels compute this average pool: it has neither padding nor `divisor_override`."""
     return _pair(pool.padding) == (0, 0) and pool.divisor_override is None
 
 
 def can_take_the_largest(pool: nn.MaxPool2d) -> bool:
-    """Return True if kernels compute this pool: it has no dilation and returns no indices."""
+    """Return True if kernels compute this max pool: it has no dilation and returns no indices."""
     return not pool.return_indices and _pair(pool.dilation) == (1, 1)
 
 

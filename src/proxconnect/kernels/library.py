@@ -155,7 +155,7 @@ def _checked(status: int, function: Any, arguments: tuple[Any, ...]) -> int:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Load the library; return None if it was not built. RuntimeError if it was built from other sources."""
+    """Load the compiled library; return None if it was not built. RuntimeError if it was built from other sources."""
     for folder in sys.modules[__package__].__path__:
         file = Path(folder) / FILE
         if file.is_file():
@@ -215,7 +215,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
-    """Return the library and the number of an instruction set, by default the best; raise if either is missing."""
+    """Return the library and the number of an instruction set (None: the best); raise if this machine lacks either."""
     kernels, known = library(), instruction_sets()
     if kernels is None:
         raise RuntimeError(f"{NOT_BUILT}. {ADVICE}, or compute with torch")

@@ -55,7 +55,7 @@ class Operator:
     """True if the output has the memory format of the input; otherwise it is channels_last."""
 
     def registered(self) -> Callable[..., Tensor]:
-        """Register the operator and return the function that calls it. To look it up takes longer than a call."""
+        """Register the operator as `torch.ops.proxconnect.NAME`, and return its function, which is slow to look up."""
         overflow = "int overflow, int bits, float slope, " if self.has_accumulator else ""
         rest = f"Tensor? scale, Tensor? bias, {overflow}str? instruction_set"
         schema = f"{self.name}(Tensor input, Tensor panels, {self.weight}, {rest}) -> Tensor"

@@ -58,12 +58,12 @@ def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
 
 
 def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
-    """Return the shape of the `panels` of a (rows, columns) weight, or of `patch_panels` with that per group."""
+    """Return the shape of `panels` of a (rows, columns) weight, or of `patch_panels` of one such weight a group."""
     return groups * -(-rows // PANEL), -(-columns // 64), PANEL
 
 
 def conv_panels_shape(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
-    """Return the shape of the `conv_panels` of a weight of this shape."""
+    """Return the shape of the `conv_panels` of a weight of shape (out, in/groups, height, width)."""
     columns = prod(shape[1:])
     return (
         (columns, -(-shape[0] // 64)) if _is_thin(shape, groups) else panels_shape(shape[0] // groups, columns, groups)
@@ -99,10 +99,10 @@ def _panelled(by_row: Tensor) -> Tensor:
 
 
 def int8_panels(levels: Tensor, dilation: Sequence[int] = (1, 1)) -> Tensor:
-    """Prepack a weight within ±127 as int8 (⌈out/16⌉, bytes), for `int8_linear` and `int8_conv2d`.
+    """Prepack a weight of whole numbers within ±127 as int8 of shape (⌈out/16⌉, bytes).
 
-    `levels` is int8, (out, in) or (out, in, height, width); `dilation` is that of the convolution. ValueError for
-    another shape, TypeError for another dtype.
+    `levels` is int8, (out, in) for `int8_linear` or (out, in, height, width) for `int8_conv2d`, whose dilation is
+    `dilation`. ValueError for another shape, TypeError for another dtype.
     """
     if levels.dtype is not torch.int8:
         raise TypeError(f"a weight of whole numbers is int8; got {levels.dtype}")
@@ -136,7 +136,10 @@ def _pieces(weight: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
 
 
 def can_be_fixed(weight: Tensor) -> bool:
-    """Return True if `fixed_point_panels` supports the shape of a weight and the largest entry of each output."""
+    """Return True if `fixed_point_panels` supports a float weight (out, in, height, width).
+
+    A patch may have at most 2¹⁵ entries, and the largest |entry| of each output must be 0 or within 2^±60.
+    """
     if weight.dim() != 4 or min(weight.shape) < 1 or prod(weight.shape[1:]) > FIXED_POINT:
         return False
     largest = weight.detach().abs().flatten(1).amax(1)
@@ -144,9 +147,11 @@ def can_be_fixed(weight: Tensor) -> bool:
 
 
 def fixed_point_panels(weight: Tensor, dilation: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the bytes of a weight as int8 (⌈out/16⌉, 4, bytes), and the scale of the kernel's sums for each output.
+    """Round a float weight to whole numbers of three bytes, and prepack it for `FusedFloatConv2d`.
 
-    Index i of dimension 1 holds the rows that give part i of the four parts of a sum.
+    It returns int8 (⌈out/16⌉, 4, bytes), whose index i of dimension 1 holds the rows that give part i of the four parts
+    of a sum, and float32 (out,), by which the kernel scales the sums of each output. `weight` is (out, in, height,
+    width).
     """
     wide = weight.double()
     step = wide.abs().flatten(1).amax(1).clamp(min=_LEAST) / _WHOLE

@@ -19,7 +19,7 @@ def binary_linear(
     instruction_set: str | None = None,
     threshold: Tensor | None = None,
 ) -> Tensor:
-    """Multiply sign(input) by a weight of signs, exactly; then scale and shift the sums.
+    """Multiply sign(input) by a weight of signs, exactly; then multiply the sums by a scale and add a bias.
 
     (…, in) → (…, out), float32 on the CPU. A row that contains NaN becomes NaN. Gradients do not flow through.
 
@@ -31,7 +31,8 @@ def binary_linear(
         bias: float32, one entry for each output.
         accumulator: the accumulator in which the sums overflow; None for sums that never do.
         instruction_set: one of `instruction_sets()`, by default the best.
-        threshold: float32, one entry for each input or one for all, subtracted from the input.
+        threshold: float32, one entry for each input or one for all, subtracted from the input before its signs are
+            taken.
 
     Raises:
         ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
@@ -117,7 +118,7 @@ def binary_conv2d(
     instruction_set: str | None = None,
     threshold: Tensor | None = None,
 ) -> Tensor:
-    """Convolve sign(input) with a weight of signs, exactly; then scale and shift the sums.
+    """Convolve sign(input) with a weight of signs, exactly; then multiply the sums by a scale and add a bias.
 
     (N, in, H, W) → (N, out, H', W'), float32 on the CPU. The output is contiguous if the input is, else channels_last.
     Neither format is copied. Outputs whose patch contains NaN become NaN. Gradients do not flow through.

@@ -41,9 +41,9 @@ class Attention(Operation):
     def match(cls, work: Rewriting, node: Node) -> Match | None:
         """Return the match of a call of `scaled_dot_product_attention`; None for other nodes.
 
-        It includes the transposition of heads and queries after the call, and the splitting of rows before it, if there
-        are any. It is None too for masks, dropout, causal attention and GQA, and unless `work.has_fast_floats` and this
-        machine has the kernel.
+        The match includes the transposition of heads and queries after the call, and the splitting of rows before it,
+        if any. The result is None too for masks, dropout, causal attention and GQA, and without fast floats or the
+        kernel.
         """
         if not work.has_fast_floats or node.target is not functional.scaled_dot_product_attention:
             return None
@@ -102,10 +102,7 @@ def _calls(node: Any, target: Any, *args: Any) -> TypeGuard[Node]:
 
 
 class FastAttention(TorchFunctionMode):
-    """A context manager that lets `functional.scaled_dot_product_attention` run the attention kernel, in this thread.
-
-    Fused graphs with fast floats run the same kernel, so inside it layers and graphs give the same attention.
-    """
+    """A context manager in which torch's `scaled_dot_product_attention` runs the attention kernel, in this thread."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the kernel for attention without masks, dropout and gradients, and `func` itself for all other calls."""

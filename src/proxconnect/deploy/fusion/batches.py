@@ -34,10 +34,9 @@ _METHODS = {"relu", "relu_", "clone", "contiguous", "add", "add_", "mul", "sigmo
 
 
 def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
-    """Return True if a graph takes one batch of images, and no image can change the output of another.
+    """Return True if a graph maps one batch of images to one tensor, and no image can change the output of another.
 
-    It returns one tensor then. False means that this is not certain. `modules` holds the modules that the graph calls,
-    by name.
+    False means that this is not certain. `modules` holds the modules that the graph calls, by name.
     """
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in graph.nodes if node.op == "output")
@@ -64,10 +63,7 @@ def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
 
 
 def part_of(images: Tensor) -> int:
-    """Return how many of the images (N, C, H, W) to compute at a time, so that their activations fit the cache.
-
-    It is at least 1. For inputs that are not 4-dimensional it is `len(images)`, the whole batch.
-    """
+    """Return how many images (N, C, H, W) fit the cache at a time, at least 1; `len(images)` for other dimensions."""
     return max(_BYTES // max(images[:1].nbytes, 1), 1) if images.dim() == 4 else len(images)
 
 

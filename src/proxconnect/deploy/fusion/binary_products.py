@@ -99,14 +99,11 @@ class BinaryProduct(Operation):
         return self.layer.of_shifted(shifted)
 
     def counts(self) -> dict[str, int]:
-        """Return 1 for the layer, the number of its steps, and 1 or 0 for whether its output is bits, by name."""
+        """Return, by name, 1 for the layer, the number of its steps, and 1 if its output is bits, else 0."""
         return {self.name: 1, STEPS: len(self.steps), BITS: int(self.gives_bits)}
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return the largest absolute rounding error of each of `sums`, the layer's outputs before the steps.
-
-        For float inputs it is the largest error from a different order of additions: `ORDER` · Σ |x·w|.
-        """
+        """Return the largest absolute rounding error of each sum: `ORDER` · Σ |x·w| unless the layer sums integers."""
         if self.sums_integers:
             return super().rounding(input, sums)
         return input.abs().sum(-1, keepdim=True) * self.layer.scale.abs().reshape(-1) * ORDER

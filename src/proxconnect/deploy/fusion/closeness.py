@@ -53,9 +53,9 @@ def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = Non
 def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
     """Return the largest |float| whose sign is not that of its bit, relative to the largest |float| of its channel.
 
-    The floats are `bounds`, with channels last, and bounds[0] is the expected output. A bit is right if the range of
-    its entry in `bounds` contains a float of its sign, so the smallest |float| of the range counts. 0 if all bits are
-    right, infinite if shapes differ or other rows are NaN.
+    The floats are the tensors `bounds`, with channels last, of which bounds[0] is the expected output. A bit is right
+    if the range of its entry in `bounds` contains a float of its sign; for a wrong bit, the float nearest to 0 counts.
+    0 if all bits are right; infinite if shapes differ, or if other rows contain NaN.
     """
     signs = bits.floats().double()
     if signs.shape != bounds[0].shape:

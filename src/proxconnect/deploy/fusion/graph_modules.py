@@ -29,7 +29,7 @@ from proxconnect.deploy.packed import PackedLayer
 from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH, is_built
 
 Floats = Literal["torch", "fast"]
-"""What computes the float layers of graphs: torch, or kernels that are faster and about as exact."""
+"""How graphs compute float layers: by torch, or by kernels that are faster and about as exact."""
 
 
 @dataclass(frozen=True)
@@ -236,10 +236,7 @@ class GraphForward:
 
     @contextmanager
     def run_by(self, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
-        """In this context, calls run the function that `runner(graph)` returns instead of the graph, as for a profile.
-
-        Without a graph, nothing changes and `runner` is not called.
-        """
+        """In this context, calls run the function that `runner(graph)` returned instead of the graph, as to profile."""
         run = self._run
         if run is None:
             yield
@@ -345,7 +342,7 @@ class GraphForward:
 
 
 def are_plain(inputs: tuple[Any, ...]) -> bool:
-    """Return True if a graph may run on these inputs: dense CPU tensors that need no gradient, numbers and None.
+    """Return True if a graph may run on these inputs: plain CPU tensors that need no gradient, numbers and None.
 
     False while autocast, forward-mode differentiation, a torch mode, a transform, tracing or a global hook is active.
     """

@@ -64,10 +64,7 @@ class Operation:
         raise NotImplementedError
 
     def __call__(self, input: Any, *others: Any) -> Any:
-        """Return the output for an input and the addends of the steps.
-
-        The replaced layers compute it, with torch, if the kernel does not support the input or an addend.
-        """
+        """Return the output for an input and the steps' addends; the layers compute it if the kernel cannot."""
         seen = self.seen(input)
         answer = None if seen is None else self._added(seen, others) if others else self.kernel(seen)
         return self.by_layers(input, *others) if answer is None else answer
@@ -105,10 +102,7 @@ class Operation:
         return {self.name: 1}
 
     def tolerance(self) -> float:
-        """Return the largest allowed error of the output: 0 for integer sums and exact steps.
-
-        It is relative to the largest |entry| of the expected channel, or of the whole output without `has_channels`.
-        """
+        """Return the largest allowed error, relative to the largest entry (see `has_channels`); 0 if all is exact."""
         is_exact = self.sums_integers and all(step.is_exact for step in self.steps)
         return 0.0 if is_exact else _AFTER_SUMS if self.has_channels and not self.is_fast else ROUNDING
 
@@ -130,10 +124,7 @@ class Operation:
 
 
 def has_kernels(layer: CompactLayer) -> bool:
-    """Return True if a compact layer has prepacked weights, and its scale and bias are float32.
-
-    It first prepacks the layer's weights again if they have changed.
-    """
+    """Prepack a changed compact layer again; return True if it is prepacked, and its scale and bias are float32."""
     layer.prepack_if_changed()
     dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
     return layer.prepacked is not None and dtypes == {torch.float32}
@@ -171,7 +162,7 @@ def set_origins(node: Node, names: Sequence[str]) -> None:
 
 
 def shifted(name: str) -> str:
-    """Return the name under which the input of the traced node `name`, after its layer's input shift, is recorded."""
+    """Return `NAME.shifted`, which names the input of the traced node `name` after its layer's input shift."""
     return f"{name}.shifted"
 
 
@@ -203,10 +194,7 @@ class Rewriting:
         return None if "forward" in vars(module) else module
 
     def chain(self, head: Node, channels: int, *, are_images: bool) -> list[EpilogueStep]:
-        """Return the epilogue steps after the node `head`, in order, as many as can run in one kernel.
-
-        Each is the only user of the value before it, and fits this number of channels of images or of rows.
-        """
+        """Return the epilogue steps after `head`, in order, as long as one fits and alone uses the value before it."""
         steps: list[EpilogueStep] = []
         value = head
         while len(value.users) == 1:
@@ -219,10 +207,7 @@ class Rewriting:
         return steps
 
     def put(self, match: Match) -> None:
-        """Replace the nodes of a match by one call of its operation.
-
-        It adds the operation to `counts`, and the modules whose values were copied into it to `read`.
-        """
+        """Replace the nodes of a match by one call of its operation, and add it to `counts` and `read`."""
         operation: Any = match.operation
         nodes, steps = match.nodes, operation.steps
         self.counts.update(operation.counts())

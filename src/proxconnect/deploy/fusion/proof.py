@@ -39,19 +39,19 @@ class Proof:
     signs: int
     """The number of binary layers with binary inputs."""
     signs_gap: float
-    """Their largest gap, which is 0 unless scales and biases are in 16 bits."""
+    """The largest gap of binary layers with binary inputs, which is 0 unless scales and biases are in 16 bits."""
     floats: int
     """The number of binary layers with float inputs."""
     floats_gap: float
-    """Their largest gap, from the order of additions or from inputs rounded to 8 bits."""
+    """The largest gap of binary layers with float inputs, from the order of additions or inputs rounded to 8 bits."""
     rounded: int
     """The number of float layers that became 8-bit layers."""
     rounded_gap: float
-    """Their largest gap, which is within the bound of the class of each layer."""
+    """The largest gap of 8-bit layers. Each is within the bound of its class."""
     operations: int
     """The number of fused operations, without those of `fast`."""
     operations_gap: float
-    """Their largest gap from the layers that they replace."""
+    """The largest gap of these operations from the layers that they replace."""
     graph_gap: float
     """The gap of the whole output: fused graphs compared with the packed layers."""
     answer_gap: float
@@ -59,7 +59,7 @@ class Proof:
     fast: int = 0
     """The number of float convolutions and attentions that kernels compute instead of torch."""
     fast_gap: float = 0.0
-    """Their largest gap from torch."""
+    """The largest gap of these float operations from torch."""
 
     def __str__(self) -> str:
         proved = [
@@ -85,7 +85,7 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
     Args:
         model: the binary model.
         packed: its packed form.
-        example: inputs, in the forms that `summary` accepts.
+        example: the inputs: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
 
     Raises:
         ProofError: if a layer or an operation differs by more than rounding; the message names it.
@@ -167,7 +167,7 @@ class _Comparison:
     """The message about the first layer whose error exceeds rounding; empty if there is none."""
 
     def watching(self, name: str, right: nn.Module, mine: nn.Module) -> AbstractContextManager[Any]:
-        """In this context, run the packed layer `mine` on every input of the original layer `right`, and compare."""
+        """In this context, run the packed layer `mine` on each input of its original `right`, and record its error."""
         if not isinstance(mine, Int8Layer) and not isinstance(right, BinaryLayer):
             return nullcontext()
         compare: Any = self._compare_rounded if isinstance(mine, Int8Layer) else self._compare_packed

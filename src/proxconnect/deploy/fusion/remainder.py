@@ -27,7 +27,10 @@ NAME = "layers of 8 bits"
 
 
 class Int8Rows(Operation):
-    """An 8-bit linear layer and its epilogue steps."""
+    """The fused operation of an 8-bit linear layer and the epilogue steps after it.
+
+    `steps` are nodes of the graph, `then` the same steps as the kernel takes them.
+    """
 
     name = NAME
     sums_integers = True
@@ -41,7 +44,7 @@ class Int8Rows(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match an 8-bit linear layer and the steps after it."""
+        """Return the match of an 8-bit linear layer with the steps after it; None for other nodes."""
         layer = work.module_of(node)
         if not isinstance(layer, Int8Linear) or not has_kernels(layer):
             return None
@@ -50,7 +53,15 @@ class Int8Rows(Operation):
 
 
 class ImageNorm(Operation):
-    """A batch norm of float images (the first epilogue step), the steps after it, and an optional max pool."""
+    """The fused operation of a batch norm of float images, the epilogue steps after it, and an optional max pool.
+
+    Args:
+        channels: the channels of the images.
+        steps: the batch norm and the steps after it, as nodes of the graph.
+        then: the same steps, as the kernel takes them.
+        pool: the max pool after the steps, or None.
+        in_place: True if the kernel may overwrite its input.
+    """
 
     name = "norms of floats"
 
@@ -64,7 +75,7 @@ class ImageNorm(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match a batch norm of a graph in channels_last, with the steps and the max pool after it."""
+        """Return the match of a batch norm of images, with the steps and max pool after it; None for other nodes."""
         norm = work.module_of(node) if work.has_images else None
         value = node.args[0] if node.args else None
         if not isinstance(norm, nn.BatchNorm2d) or not isinstance(value, Node):
@@ -99,9 +110,10 @@ _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.resha
 
 
 class ImageConv(Operation):
-    """A convolution of float images, an optional average pool before it, its epilogue steps and an optional max pool.
+    """The fused operation of a convolution of float images, with pools and steps around it; an abstract base.
 
-    For kernels of 1 × 1, `stride` subsamples the image before the kernel runs. Otherwise it is (1, 1).
+    An average pool before the convolution and a max pool after its epilogue steps are optional. For kernels of 1 × 1,
+    `stride` subsamples the image before the kernel runs. Otherwise it is (1, 1).
     """
 
     reads_any_layout = True
@@ -115,12 +127,15 @@ class ImageConv(Operation):
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return `stride` and a function from steps and pools to the kernel; None if none supports the layer."""
+        """Return `stride`, and a function that makes the kernel; None if no kernel of the class supports the layer.
+
+        The function takes the kernel's epilogue steps, the average pool and the max pool, each pool or None.
+        """
         raise NotImplementedError
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Match a supported convolution, the average pool before it, and the steps and the max pool after it."""
+        """Return the match of a convolution with the pools and steps around it; None if no kernel supports the node."""
         layer: Any = work.module_of(node)
         if (prepared := cls.prepared(work, node, layer)) is None:
             return None
@@ -140,25 +155,28 @@ class ImageConv(Operation):
         return input if self.stride == (1, 1) else input[..., :: self.stride[0], :: self.stride[1]]
 
     def sums(self, input: Tensor) -> Tensor:
-        """Compute the convolution's output before the steps, with the modules themselves."""
+        """Compute the output of the average pool, if any, and the convolution with these modules, before the steps."""
         value = with_channels_last(input)
         sums: Tensor = self.layer(value if self.mean is None else self.mean(value))
         return sums
 
 
 class Int8Conv(ImageConv):
-    """An 8-bit convolution with the pools and steps around it."""
+    """The fused operation of an 8-bit convolution, with the pools and steps around it."""
 
     name = NAME
 
     @property
     def sums_integers(self) -> bool:  # type: ignore[override]  # it is read-only here
-        """True without an average pool, whose means are rounded."""
+        """True without an average pool: the values before the steps are then integer sums, scaled, plus biases."""
         return self.mean is None
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Support 8-bit layers with symmetric zero padding, if the output may be channels_last."""
+        """Return what `ImageConv.prepared` does for 8-bit layers with symmetric zero padding; None for other layers.
+
+        None too if the output cannot be channels_last.
+        """
         may_be_turned = work.has_images or all(user.target in _FLATTENING for user in node.users)
         if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer) or not may_be_turned:
             return None
@@ -169,14 +187,21 @@ class Int8Conv(ImageConv):
 
 
 class FloatConv(ImageConv):
-    """A float convolution with the pools and steps around it, with other rounding than torch's."""
+    """The fused operation of a float convolution, with the pools and steps around it.
+
+    The kernel rounds differently from torch, and needs AMX.
+    """
 
     name = "float convolutions"
     is_fast = True
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Support float32 layers in one group with symmetric zero padding and weights that have a fixed point."""
+        """Return what `ImageConv.prepared` does for float32 convolutions in one group; None for other layers.
+
+        None too for padding other than symmetric zeros, for weights that `can_be_fixed` rejects, and without fast
+        floats.
+        """
         if not work.has_images or not work.has_fast_floats or not has_float_conv():
             return None
         if type(layer) is not nn.Conv2d or layer.groups != 1 or not _has_even_zeros(layer):
@@ -195,7 +220,7 @@ class FloatConv(ImageConv):
         return before, partial(FusedFloatConv2d, weight.detach(), stride, padding, layer.dilation, bias)
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return the largest rounding error of each sum."""
+        """Return the largest absolute error of each sum from the order of additions: `ORDER` · (Σ |x·w| + |bias|)."""
         layer = copy.deepcopy(self.layer)
         for parameter in layer.parameters():
             parameter.abs_()

@@ -61,21 +61,34 @@ class Examination:
     error: str = ""
 
     def fault(self, difference: str) -> str:
-        """Return why the output of the graph is wrong: `difference` if the trace is; empty for amplified rounding."""
+        """Return why the graph's output differs from the layers'; empty if only amplified rounding explains it.
+
+        It is `difference`, a description of the output, if the traced graph differs too. Otherwise it is the error that
+        the traced graph raised, or the message of the first operation with a fault.
+        """
         if not self.trace_gap <= ROUNDING:
             return difference
         return self.error or next((segment.fault for segment in self.segments if segment.fault), "")
 
 
 class Segments:
-    """Compares the operations of a rewritten graph with the traced nodes that they replace."""
+    """The comparer of the operations of a rewritten graph with the traced nodes that they replace."""
 
     def __init__(self, module: nn.Module, work: Rewriting, *, is_apart: bool) -> None:
         self.module, self.work, self._is_apart = module, work, is_apart
         self._traced = {node.name: node for node in work.traced.nodes}
 
     def examined(self, inputs: tuple[Any, ...], laid_out: tuple[Any, ...], answer: Any) -> Examination:
-        """Compare the traced graph and all operations with the layers, whose output for `laid_out` is `answer`."""
+        """Compare the traced graph, and then each operation of the rewritten graph, with the layers.
+
+        Args:
+            inputs: the inputs of the call.
+            laid_out: the same inputs in the memory format of the graph.
+            answer: the output of the module's forward for `laid_out`.
+
+        Returns:
+            The comparisons; those of operations only if the traced graph agrees with `answer`.
+        """
         recording = _Recording(self.module, graph=self.work.traced)
         try:
             trace_gap = gap(answer, recording.run(*laid_out))
@@ -135,7 +148,7 @@ class _Recording(fx.Interpreter):
         self.values: dict[str, Any] = {}
 
     def run_node(self, n: Node) -> Any:
-        """Run a node and record its value, and the shifted input if it calls a layer with an input shift."""
+        """Run a node and return its value; record copies of it and of its input after the input shift, if any."""
         layer: Any = self.submodules[str(n.target)] if n.op == "call_module" else None
         if getattr(layer, "input_shift", None) is not None and len(n.args) == 1:
             (input,), _ = self.fetch_args_kwargs_from_env(n)
@@ -158,7 +171,7 @@ class _Beside:
         self._makers_of_bits: set[Node] = set()
 
     def gap_of(self, node: Node) -> float:
-        """Return the gap of an operation's output from the recorded one, or of an input that it should not change."""
+        """Run an operation; return the largest relative error of its output, or of an input that it must not change."""
         given, args, kwargs = self._arguments(node)
         answer = getattr(self._interpreter, node.op)(node.target, args, kwargs)
         expected = self._recorded(node)

@@ -21,9 +21,14 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class Sources:
-    """The tensors that were copied into a graph, the modules that it calls, and the hooks that it does not call.
+    """A snapshot of the tensors and modules from which a fused graph was made, to tell if the graph may still run.
 
     `GraphForward` asks its methods before every run. Each is therefore a loop in C over lists that were made once.
+
+    Args:
+        root: the module of the graph.
+        graph: its traced graph.
+        read: the modules whose values were copied into the graph.
     """
 
     def __init__(self, root: nn.Module, graph: fx.Graph, read: Iterable[nn.Module]) -> None:
@@ -53,7 +58,10 @@ class Sources:
         """The attributes of inner modules, which contain `forward` after it was replaced."""
 
     def have_changed(self) -> bool:
-        """Return True if a tensor was written into or replaced, or a module was added, removed or replaced."""
+        """Return True if, since the snapshot, a tensor was written into or replaced, or the modules changed.
+
+        Modules change if one is added, removed or replaced, or if a number of one changes, such as the `eps` of a norm.
+        """
         if self._versions_now() != self._versions or [*map(len, self._modules)] != self._counts:
             return True
         return not all(map(is_, map(dict.get, self._registries, self._names), self._held))
@@ -63,13 +71,13 @@ class Sources:
         return [*map(_version, self._counted)], [*map(Tensor.data_ptr, self._tensors)]
 
     def are_watched(self) -> bool:
-        """Return True if an inner module has a forward hook, or its forward was replaced."""
+        """Return True if an inner module has a forward hook or a replaced forward, which the graph would not call."""
         return any(self._hooks) or any(map(contains, self._own, repeat("forward")))
 
     def need_gradients(self) -> bool:
-        """Return True if gradients are enabled and a parameter requires one."""
+        """Return True if gradients are enabled and a parameter of the root module requires one."""
         return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
 
     def are_evaluating(self) -> bool:
-        """Return True if the module and those copied into the graph are in `eval()`."""
+        """Return True if the root module and those whose values were copied into the graph are in `eval()`."""
         return not any(module.training for module in self._read)

@@ -48,7 +48,7 @@ class EpilogueStep:
 
     @property
     def channels(self) -> tuple[int, int] | None:
-        """Return the number of channels and their dimension, or None if the step has no parameters per channel."""
+        """Return (number of channels, their dimension), or None if the step has no parameters per channel."""
         if isinstance(self.module, nn.PReLU):
             return (self.module.weight.numel(), 1) if self.module.weight.numel() > 1 else None
         if isinstance(self.module, Shift):
@@ -63,11 +63,11 @@ class EpilogueStep:
         return not (is_norm_or_curve or target in _CURVES)
 
     def fits(self, channels: int, *, are_images: bool) -> bool:
-        """Return True if its parameters, if any, fit images (N, channels, H, W) or rows (…, channels)."""
+        """Return True if its parameters per channel, if any, fit images (N, channels, H, W) or rows (…, channels)."""
         return self.channels in (None, (channels, 1), (channels, -3 if are_images else -1))
 
     def kernel_step(self, channels: int) -> Step | None:
-        """Return the step of the kernels, or None if they have none."""
+        """Return the step as the kernels take it, for this number of channels; None if they cannot run it."""
         module = self.module
         if self.other is not None:
             return Add()
@@ -89,12 +89,15 @@ class EpilogueStep:
 
 
 def is_nothing(module: nn.Module) -> bool:
-    """Return True if a module is in `eval()` and returns its input, as `nn.Identity` or a dropout."""
+    """Return True if a module only returns its input: an `nn.Identity` or a dropout, in `eval()`."""
     return type(module) in _NOTHING and not module.training
 
 
 def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueStep | None:
-    """Return `node`, a user of `value`, as an epilogue step; None if it cannot be one."""
+    """Return `node`, a user of `value`, as an epilogue step on `value`; None if it cannot be one.
+
+    `modules` holds the modules that the graph calls, by name.
+    """
     if node.op == "call_module":
         module = modules[str(node.target)]
         if node.args != (value,) or "forward" in vars(module):
@@ -131,7 +134,7 @@ def _addition(node: Node, value: Node, targets: tuple[Any, ...]) -> EpilogueStep
 
 
 def run(steps: Iterable[EpilogueStep], value: Tensor, others: Iterable[Tensor]) -> Tensor:
-    """Apply the steps to a value with torch; `others` are the addends, in the order of the steps."""
+    """Return a value after all steps, by torch; `others` are the addends, in the order of the steps."""
     added = iter(others)
     for step in steps:
         value = step.apply(value) if step.other is None else step.apply(value, next(added))
@@ -152,7 +155,7 @@ def for_kernels(steps: Iterable[EpilogueStep], channels: int) -> tuple[list[Epil
 
 
 def can_fold(norm: nn.Module) -> bool:
-    """Return True if `norm_affine` supports a norm: in `eval()`, with statistics, in float32 on the CPU."""
+    """Return True if `norm_affine` supports a norm here: in `eval()`, with statistics, in float32 on the CPU."""
     if not isinstance(norm, _BatchNorm) or norm.training or norm.running_mean is None or norm.running_var is None:
         return False
     tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
@@ -160,7 +163,10 @@ def can_fold(norm: nn.Module) -> bool:
 
 
 def norm_affine(norm: _BatchNorm) -> Affine | None:
-    """Return a and b, computed by torch, for which the norm is fma(x, a, b); None if they are infinite or NaN."""
+    """Return the `Affine` step that equals a batch norm in `eval()` to the bit: fma(x, a, b) for inputs x.
+
+    a and b come from torch's own norm. None if one is infinite or NaN. The norm must pass `can_fold`.
+    """
     assert norm.running_mean is not None
     zero = torch.zeros_like(norm.running_mean)
     a = _at(1.0, norm, zero, None)
@@ -179,7 +185,7 @@ def _at(x: float, norm: _BatchNorm, mean: Tensor, bias: Tensor | None) -> Tensor
 
 @cache
 def adds_in_one_step() -> bool:
-    """Return True if torch rounds norms once on this machine, as fma does. Otherwise norms cannot be folded."""
+    """Return True if torch's batch norm rounds x·a + b once on this machine, as fma does: it can be folded then."""
     generator = torch.Generator().manual_seed(0)
     x, mean, weight, bias = (torch.randn(64, generator=generator, dtype=torch.float32) for _ in range(4))
     variance = torch.rand(64, generator=generator, dtype=torch.float32) + 0.1

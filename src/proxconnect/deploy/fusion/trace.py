@@ -28,11 +28,11 @@ one_at_a_time = threading.RLock()
 
 
 class UntraceableError(ValueError):
-    """The error for a forward that is no fixed graph; the message says why."""
+    """The error for a forward that cannot be turned into a fixed graph; the message says why."""
 
 
 def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of the parameters without defaults but `self`; UntraceableError for *args and **kwargs."""
+    """Return the names of parameters without defaults, except `self`; UntraceableError for *args or **kwargs."""
     _, *parameters = inspect.signature(forward).parameters.values()
     loose = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if loose:
@@ -41,7 +41,11 @@ def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
-    """Trace `forward` with `module` as `self` and layers as nodes; UntraceableError if it cannot be traced."""
+    """Return the torch.fx graph of `forward`, called with `module` as `self`, in which layers are nodes.
+
+    Inner modules that cannot be traced, or that set attributes, are nodes too. UntraceableError if the forward itself
+    cannot be traced, or asks for the memory layout of a tensor.
+    """
     opaque: set[nn.Module] = set()
     with one_at_a_time:
         while (graph := _attempt(module, forward, opaque)) is None:
@@ -81,13 +85,13 @@ class _Tracer(fx.Tracer):
         self.thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Return True if calls of `m` are nodes of the graph."""
+        """Return True if calls of `m` become nodes of the graph; False if its forward is traced into."""
         if m in self.opaque or isinstance(m, CompactLayer | BinaryMultiheadAttention | Shift):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Trace a module that the forward calls; in other threads, run it."""
+        """Trace a module that the forward calls, or make it a node if tracing it fails; in other threads, run it."""
         if threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
         nodes, stack = len(self.graph.nodes), self.module_stack.copy()
@@ -107,7 +111,7 @@ class _Tracer(fx.Tracer):
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Return a proxy for a parameter or a buffer, but not in other threads. torch.fx would be slower."""
+        """Return a proxy for a parameter or buffer; return other attributes, and all in other threads, unchanged."""
         if threading.get_ident() != self.thread or not isinstance(attr_val, Tensor) or attr_val not in self.name_of:
             return attr_val
         name = self.name_of[attr_val]
@@ -120,7 +124,7 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        """Return the forward, and `self` with placeholders for its parameters without defaults."""
+        """Return the forward and its arguments: `self`, and a placeholder for each parameter without a default."""
         names = required_parameters(self.forward)
         return self.forward, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names)]
 
@@ -145,7 +149,7 @@ class _Attributes:
         self._before = {module: {k: (v, _items(v)) for k, v in vars(module).items()} for module in modules}
 
     def put_back(self) -> dict[nn.Module, str]:
-        """Restore the snapshot; return the name of a changed attribute for each changed module."""
+        """Restore the attributes of the snapshot; return the name of a changed attribute for each changed module."""
         return {module: name for module in self._before if (name := self._put_back(module))}
 
     def _put_back(self, module: nn.Module) -> str:
@@ -188,7 +192,12 @@ _VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d
 
 
 def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Insert a copy before every write into an input that is read before it; UntraceableError if it is read again."""
+    """Insert copies into a graph, so that no in-place operation changes a tensor that another operation reads.
+
+    An operation that writes into a tensor which was read before gets a copy of it. UntraceableError if the tensor is
+    read again after the write, is an input, a parameter or a buffer, or is given as out=. `modules` holds the modules
+    that the graph calls, by name.
+    """
     order = {node: place for place, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
         if "out" in node.kwargs:
@@ -211,7 +220,7 @@ def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
 
 
 def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
-    """Return True if an operation writes into its first argument."""
+    """Return True if an operation of a graph writes into its first argument; `modules` holds the modules by name."""
     if not node.args or not isinstance(node.args[0], Node):
         return False
     if node.op == "call_module":
