@@ -9,15 +9,7 @@ from proxconnect.pairs.transform import Transform, error_decay, hardtanh, polyno
 
 
 def surrogate(name: str, transform: Transform, doc: str) -> Heuristic:
-    """Make the heuristic F = sign, B = T' from a transform T, with the sharpness of T.
-
-    The pair has no guarantee. `Pair(name, transform=T)` is its correction: it keeps B and takes F = T.
-
-    Args:
-        name: the name of the pair.
-        transform: T.
-        doc: the docstring of the pair.
-    """
+    """Make the heuristic F = sign, B = T' of a transform T, with its μ; `Pair(name, transform=T)` corrects it."""
     return Heuristic(name, forward=sign, backward=transform.derivative, sharpness=transform.sharpness, doc=doc)
 
 

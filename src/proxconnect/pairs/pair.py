@@ -65,10 +65,7 @@ class ForwardBackward(ABC):
         return self.backward(x, mu) != 0
 
     def is_soft(self) -> bool:
-        """Return True if F takes values other than ±1 at the usual start of its sharpness.
-
-        F is evaluated at six points between -2 and 2.
-        """
+        """Return True if F at the usual start of μ is not ±1 at one of six points between -2 and 2."""
         probe = torch.tensor([-2.0, -0.5, -0.01, 0.01, 0.5, 2.0])
         start = self.sharpness.start if self.sharpness else 1.0
         return not torch.equal(self.forward(probe, start).abs(), torch.ones_like(probe))
@@ -129,10 +126,7 @@ class Pair(ForwardBackward):
 
     @property
     def sharpness(self) -> Sharpness | None:
-        """The allowed sharpness μ, with its usual start and end; None if neither part depends on μ.
-
-        If both parts do, each number is the larger of theirs.
-        """
+        """The allowed sharpness μ, with its usual start and end: of two parts the larger numbers; None without μ."""
         return common_sharpness((self.prox, self.transform))
 
     @property
@@ -193,10 +187,7 @@ class FixedMap:
 
 @dataclass(frozen=True)
 class MethodMap:
-    """A method of an object as a map of (x, μ).
-
-    Two are equal if their objects and the names of their methods are, unlike bound methods of equal objects.
-    """
+    """A method of an object as a map of (x, μ); two are equal if their objects and method names are."""
 
     owner: object
     method: str

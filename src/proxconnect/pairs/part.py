@@ -30,10 +30,7 @@ class Sharpness:
         return math.isfinite(mu) and mu > 0 and mu >= self.lowest
 
     def require(self, mu: float, owner: str) -> None:
-        """Raise ValueError unless μ is finite, positive and at least `lowest`; TypeError if it is not a number.
-
-        Messages begin with `owner`, the name of the object that takes μ.
-        """
+        """Raise ValueError for a μ that `contains` refuses, TypeError for no number; messages begin with `owner`."""
         require_number(mu, f"{owner}: μ")
         if not self.contains(mu):
             bound = f"μ >= {self.lowest:g}" if self.lowest > 0 else "μ > 0"
@@ -50,22 +47,14 @@ class Sharpness:
 
 
 class Part(ABC):
-    """The base class of prox maps and transforms: an immutable elementwise map of (x, μ).
-
-    Two parts are equal if they have the same type and the same attributes.
-    """
+    """The base class of prox maps and transforms: an immutable map of (x, μ), equal by type and attributes."""
 
     sharpness: Sharpness | None = None
     """The range of μ; None if the map does not depend on μ."""
 
     @abstractmethod
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return the value of the map at each entry of `x`, with the shape and dtype of `x`.
-
-        Args:
-            x: a tensor of any float dtype.
-            mu: the sharpness, a float or a 0-dim tensor; a map without sharpness ignores it.
-        """
+        """Return the value at each entry of `x`, in its shape and dtype; `mu` is a float or a 0-dim tensor."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
@@ -78,10 +67,7 @@ class Part(ABC):
 
 
 def common_sharpness(parts: Iterable[Part]) -> Sharpness | None:
-    """Return the range of μ for a map that is made of `parts`; None if no part depends on μ.
-
-    Its lowest value, start and end are the largest of the parts.
-    """
+    """Return the largest lowest, start and end of μ among `parts`; None if no part depends on μ."""
     ranges = [part.sharpness for part in parts if part.sharpness is not None]
     if not ranges:
         return None

@@ -13,10 +13,7 @@ from proxconnect.pairs.part import Part, Sharpness
 
 
 class Prox(Part):
-    """The base class of proximal maps P_μ, nondecreasing maps of the real line.
-
-    Call it as `prox(x, mu)`. The docstring of a subclass states the minimization problem that P solves.
-    """
+    """A nondecreasing map P_μ of the real line, called as `prox(x, mu)`; a subclass states its argmin."""
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
         """Return the regularizer r(z) of P(x) = argmin_z ½(z - x)² + r(z), with the shape and dtype of `z`.
@@ -99,10 +96,7 @@ class Linear(Prox):
         return sign(x, mu) * magnitude.clamp(max=1.0)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return r(z) = ½(1-ρ)/(1-ϱ)·(|z|-ϱ)₊² - ½z² for |z| ≤ 1, +∞ beyond.
-
-        For |z| < ϱ, which P jumps over, this is -½z².
-        """
+        """Return r(z) = ½(1-ρ)/(1-ϱ)·(|z|-ϱ)₊² - ½z² for |z| ≤ 1, +∞ beyond; for |z| < ϱ it is -½z²."""
         magnitude = z.abs().clamp(max=1.0)  # finite, since the indicator is added
         slope = 0.0 if self.varrho == 1 else (1 - self.rho) / (1 - self.varrho)  # of P⁻¹
         beyond = (magnitude - self.varrho).clamp(min=0.0)
@@ -129,8 +123,8 @@ class ProxConnect(Prox):
 class PARQ(Prox):
     """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² - ½(1-1/μ)z² = clip(μx, -1, 1), μ ≥ 1.
 
-    This is `Linear` with ρ = 1-1/μ and ϱ = 0; as the prox of the rescaled input μx, r is the (convex) indicator of [-1, 1].
-    Source: Jin 2025 (arXiv 2503.15748).
+    This is `Linear` with ρ = 1-1/μ and ϱ = 0. As the prox of the rescaled input μx, r is the (convex) indicator of
+    [-1, 1]. Source: Jin 2025 (arXiv 2503.15748).
     """
 
     sharpness = Sharpness(lowest=1.0, start=1.0, end=30.0)

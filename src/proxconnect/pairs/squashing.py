@@ -206,10 +206,7 @@ class SoftQuantization(Transform):
         return (torch.tanh(mu * wide.clamp(-1.0, 1.0)) / torch.tanh(mu)).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T'_μ(p) = μ(1 - tanh²(μp))/tanh(μ) for |p| ≤ 1, 0 beyond, with the shape and dtype of `p`.
-
-        1 - tanh² is computed as 4s(1 - s) with s = σ(-2μ|p|), without cancellation.
-        """
+        """Return T'_μ(p) = μ(1 - tanh²(μp))/tanh(μ) for |p| ≤ 1, 0 beyond, computed without cancellation."""
         wide, mu = _widened(p, mu)
         tail = torch.sigmoid(-2 * mu * wide.clamp(-1.0, 1.0).abs())
         bump = 4 * tail * (1 - tail) * (mu / torch.tanh(mu))

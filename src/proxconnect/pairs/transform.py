@@ -21,10 +21,7 @@ For the backward pass, training must save nothing, a mask, or the latent weights
 
 
 class Transform(Part):
-    """The base class of transforms: elementwise maps T_μ that state their derivative T'_μ.
-
-    Call it as `transform(p, mu)`. In a pair, p is the prox point P(x), F is T(p) and B is T'(p).
-    """
+    """A map T_μ, called as `transform(p, mu)`, that states its derivative T'_μ; in a pair p is the prox point P(x)."""
 
     slope: Slope = "any"
 
@@ -94,10 +91,7 @@ class SignSwish(Transform):
         return torch.copysign((1 - 2 * slope).to(p.dtype), u)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return SS'_μ(p), with the shape and dtype of `p`.
-
-        It is μ·q·(1 - |u|·h/2) with u = μp, q = 4t(1 - t), h = 1 - 2t and t = σ(-|u|), in which nothing cancels.
-        """
+        """Return SS'_μ(p) = μ·q·(1 - |u|·h/2) with u = μp, q = 4t(1 - t), h = 1 - 2t, t = σ(-|u|): no cancellation."""
         magnitude = (mu * p).abs_().clamp(max=80.0)
         tail = torch.neg(magnitude).sigmoid_()
         rest = torch.addcmul(magnitude * -0.5, magnitude, tail).add_(1)  # 1 - (|u|/2)(1 - 2t)
@@ -136,10 +130,7 @@ class ErrorDecay(Transform):
         return torch.tanh(mu * p) / (mu.clamp(max=1.0) if isinstance(mu, Tensor) else min(mu, 1.0))
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T'_μ(p) = max(1, μ)·(1 - tanh²(μp)), with the shape and dtype of `p`.
-
-        It is computed as max(1, μ)·4t(1 - t) with t = σ(-2|μp|), without cancellation.
-        """
+        """Return T'_μ(p) = max(1, μ)·(1 - tanh²(μp)), computed without cancellation."""
         tail = torch.sigmoid(-2 * (mu * p).abs().clamp(max=40.0))
         gain = mu.clamp(min=1.0) if isinstance(mu, Tensor) else max(mu, 1.0)
         return (4 * gain) * (tail * (1 - tail))
