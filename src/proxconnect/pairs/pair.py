@@ -200,7 +200,7 @@ class MethodMap:
 
 @dataclass(frozen=True, init=False)
 class Heuristic(ForwardBackward):
-    """A pair of two maps of (x, μ) without a decomposition, and so without a guarantee.
+    """A pair that states F and B as two maps of (x, μ), without a decomposition and so without a guarantee.
 
     To pickle it with a model, use functions of a module or methods of objects such as `sign_swish` as maps.
 

@@ -131,7 +131,7 @@ class DampedTriangle(Squashing):
     (arXiv 1803.09574).
 
     Args:
-        gamma: γ.
+        gamma: γ, the limit of T.
     """
 
     gamma: float = 0.3

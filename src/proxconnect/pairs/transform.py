@@ -72,7 +72,7 @@ class Hardtanh(Transform):
 
 
 class SignSwish(Transform):
-    """T(p) = SS_μ(p) = 2σ(μp)(1 + μp(1 - σ(μp))) - 1, T' = μ(2 - μp·tanh(μp/2))/(1 + cosh μp).
+    """The sign swish T(p) = SS_μ(p) = 2σ(μp)(1 + μp(1 - σ(μp))) - 1, T' = μ(2 - μp·tanh(μp/2))/(1 + cosh μp).
 
     With u = μp, h = tanh(u/2), q = 1 - h²: SS = h + (u/2)·q and SS' = μ·q·(1 - (u/2)·h). SS overshoots: its maximum is
     ≈ 1.19968 at |u| ≈ 2.3994, and SS' is negative beyond. Source: BNN+, Darabi 2018 (arXiv 1812.11800).
@@ -99,7 +99,7 @@ class SignSwish(Transform):
 
 
 class Polynomial(Transform):
-    """T(p) = A(μp) with A(v) = 2v - v|v| on [-1, 1] and sign(v) outside; T' = μ(2 - 2|μp|)₊.
+    """The piecewise quadratic T(p) = A(μp) with A(v) = 2v - v|v| on [-1, 1] and sign(v) outside; T' = μ(2 - 2|μp|)₊.
 
     Source: Bi-Real Net, Liu 2018 (arXiv 1808.00278).
     """
@@ -118,7 +118,7 @@ class Polynomial(Transform):
 
 
 class ErrorDecay(Transform):
-    """T(p) = k·tanh(tp), T' = k·t·(1 - tanh²(tp)), with t = μ and k = max(1/t, 1).
+    """The scaled tanh T(p) = k·tanh(tp), T' = k·t·(1 - tanh²(tp)), with t = μ and k = max(1/t, 1).
 
     Source: the error decay estimator of IR-Net, Qin 2020 (arXiv 1909.10788).
     """

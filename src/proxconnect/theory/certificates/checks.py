@@ -91,7 +91,7 @@ class Composite:
 
 @dataclass(frozen=True, eq=False)
 class Excess:
-    """The loss of every step over that of m comparison points w, and the slack of the convexity inequality."""
+    """The loss of every step less that of m comparison points w, and by how much the convexity inequality holds."""
 
     lowest: int
     """The index of the comparison point with the lowest loss."""
