@@ -79,7 +79,8 @@ def _problem(pair: Pair) -> Iterable[str]:
     minimum = clauses(" ".join(first.split()))[0]
     if "argmin" in minimum:
         yield _display(minimum)
-    yield f"The regulariser $r(z)$ is {prose(type(pair.prox).regularizer.__doc__ or '')}\n"
+    regulariser = (type(pair.prox).regularizer.__doc__ or "").removeprefix("Return ")
+    yield f"The regulariser: {prose(regulariser)}\n"
     yield f"The transform: {prose(type(pair.transform).__doc__ or '')}\n"
 
 

@@ -58,7 +58,10 @@ def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
 
 
 def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
-    """Return the shape of `panels` of a (rows, columns) weight, or of `patch_panels` of one such weight a group."""
+    """Return the shape of the prepacked weight from `panels` for a (rows, columns) weight.
+
+    With `groups`, return that of `patch_panels`, for `groups` groups of (rows, columns) each.
+    """
     return groups * -(-rows // PANEL), -(-columns // 64), PANEL
 
 
@@ -136,9 +139,10 @@ def _pieces(weight: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
 
 
 def can_be_fixed(weight: Tensor) -> bool:
-    """Return True if `fixed_point_panels` supports a float weight (out, in, height, width).
+    """Return True if `fixed_point_panels` supports a weight (out, in, height, width).
 
-    A patch may have at most 2¹⁵ entries, and the largest |entry| of each output must be 0 or within 2^±60.
+    It must not be empty and have at most 2^15 weights per output. The largest |weight| of each output must be 0 or from
+    2^-60 to 2^60.
     """
     if weight.dim() != 4 or min(weight.shape) < 1 or prod(weight.shape[1:]) > FIXED_POINT:
         return False

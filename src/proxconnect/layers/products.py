@@ -35,7 +35,10 @@ class Product(nn.Module):
         return -1
 
     def input_channels(self, weight_shape: tuple[int, ...]) -> int:
-        """Return the number of input channels of a layer whose weight has this shape."""
+        """Return the number of input channels of a layer with a weight of this shape, all groups together.
+
+        Convolutions return their `in_channels`, and ignore the shape.
+        """
         return weight_shape[1 - self.channel_dims[0]]
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
@@ -68,9 +71,14 @@ class Product(nn.Module):
         return False
 
     def product(self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any) -> Tensor:
-        """Multiply `input` by the weight and add the bias: `accumulate` with α if `scales_sums`, else `multiply`.
+        """Multiply `input` by the weight and add the bias, with `accumulate` if `scales_sums`, else with `multiply`.
 
-        `multiply` ignores α, because its weight contains the scale. Arguments are those of `accumulate`.
+        Args:
+            input: the input of the float layer.
+            weight: the weight in the float layer's shape: unscaled if `scales_sums`, else already scaled.
+            alpha: the scale of the sums, as in `accumulate`; ignored unless `scales_sums`.
+            bias: one value per output channel, or None.
+            args: further arguments of the float layer's forward.
         """
         if self.scales_sums:
             return self.accumulate(input, weight, alpha, bias, *args)
@@ -133,7 +141,7 @@ class Product(nn.Module):
 
 
 class LinearProduct(Product):
-    """The product of `nn.Linear`: the weight is (out, in)."""
+    """Mixin of layers that multiply as `nn.Linear` does, with a weight of shape (out, in)."""
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
         """Return input @ weight.T + bias: (…, in) to (…, out)."""

@@ -9,7 +9,7 @@ from proxconnect.pairs.transform import Transform, error_decay, hardtanh, polyno
 
 
 def surrogate(name: str, transform: Transform, doc: str) -> Heuristic:
-    """Make the pair F = sign, B = T' of a transform T; `Pair(name, transform=T)` corrects it."""
+    """Make the heuristic F = sign, B = T' of a transform T, with its μ; `Pair(name, transform=T)` corrects it."""
     return Heuristic(name, forward=sign, backward=transform.derivative, sharpness=transform.sharpness, doc=doc)
 
 
@@ -215,7 +215,7 @@ SURROGATES: dict[str, Heuristic] = {surrogate.name: surrogate for surrogate in _
 
 
 def resolve(pair: str | AnyPair) -> AnyPair:
-    """Return a pair itself, or the pair of that name in `PAIRS`.
+    """Return the pair that `pair` names in `PAIRS`, or `pair` itself if it is a pair already.
 
     Raises:
         ValueError: the name is unknown; the message lists close matches.

@@ -21,49 +21,51 @@ Map = Callable[[Tensor, float | Tensor], Tensor]
 
 
 class ForwardBackward(ABC):
-    """The interface of all pairs, with a decomposition (`Pair`) or without (`Heuristic`).
+    """The interface of all pairs of F and B, with a decomposition (`Pair`) or without (`Heuristic`).
 
-    `forward` and `backward` are elementwise on a tensor of any float dtype and keep its shape and dtype. `mu` is a
-    float or a 0-dim tensor; leave it out if the pair does not depend on it. A float outside the domain raises
-    ValueError. A tensor is not checked, because that would wait for its device.
+    F quantizes latent weights or inputs in the forward pass. B multiplies the gradient in the backward pass.
+
+    `forward` and `backward` are elementwise on a tensor of any float dtype and keep its shape and dtype. `mu` is the
+    sharpness μ, a float or a 0-dim tensor; leave it out if the pair does not depend on it. A float outside the pair's
+    domain raises ValueError. A tensor is not checked, because that would wait for its device.
     """
 
     name: str
 
     @property
     def slope(self) -> Slope:
-        """The values that B takes."""
+        """The values that B takes: "one" (1 everywhere), "indicator" (0 and 1) or "any"."""
         return "any"
 
     @property
     @abstractmethod
     def sharpness(self) -> Sharpness | None:
-        """The range of μ; None if the pair does not depend on μ."""
+        """The allowed sharpness μ, with its usual start and end; None if the pair does not depend on μ."""
 
     @abstractmethod
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return F_μ(x)."""
+        """Return F_μ(x), the quantized values of `x`, with the shape and dtype of `x`."""
 
     @abstractmethod
     def backward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return B_μ(x)."""
+        """Return B_μ(x), by which the backward pass multiplies the gradient, with the shape and dtype of `x`."""
 
     @property
     def is_identity(self) -> bool:
-        """True for full precision: F(x) = x and B(x) = 1."""
+        """True if the pair is known to be full precision: F(x) = x and B(x) = 1."""
         return False
 
     @property
     def is_sign(self) -> bool:
-        """True if F is known to be the sign at every μ."""
+        """True if F is known to be sign(x) at every μ."""
         return False
 
     def support(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return booleans: True if B_μ(x) is not 0, also for NaN."""
+        """Return booleans with the shape of `x`: True where B_μ(x) is not 0; NaN counts as not 0."""
         return self.backward(x, mu) != 0
 
     def is_soft(self) -> bool:
-        """Return True if F takes values other than ±1 at its usual start."""
+        """Return True if F at the usual start of μ is not ±1 at one of six points between -2 and 2."""
         probe = torch.tensor([-2.0, -0.5, -0.01, 0.01, 0.5, 2.0])
         start = self.sharpness.start if self.sharpness else 1.0
         return not torch.equal(self.forward(probe, start).abs(), torch.ones_like(probe))
@@ -124,44 +126,47 @@ class Pair(ForwardBackward):
 
     @property
     def sharpness(self) -> Sharpness | None:
-        """The range of μ of the part that depends on μ; the intersection if both do."""
+        """The allowed sharpness μ, with its usual start and end: of two parts the larger numbers; None without μ."""
         return common_sharpness((self.prox, self.transform))
 
     @property
     def slope(self) -> Slope:
-        """The values that B takes."""
+        """The values that B takes: "one" (1 everywhere), "indicator" (0 and 1) or "any" (anything else)."""
         return self.transform.slope
 
     @property
     def is_identity(self) -> bool:
-        """True if both parts are the identity."""
+        """True if both parts are the identity, which is full precision: F(x) = x and B(x) = 1."""
         return self.prox == proxes.identity and self.transform == transforms.identity
 
     @property
     def is_sign(self) -> bool:
-        """True if the parts are those of BinaryConnect or BNN."""
+        """True if the parts are those of BinaryConnect or BNN, whose F is sign(x)."""
         return (self.prox, self.transform) in (
             (proxes.sign, transforms.identity),
             (proxes.outward, transforms.hardtanh),
         )
 
     def support(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return booleans: True if B_μ(x) is not 0, also for NaN."""
+        """Return booleans with the shape of `x`: True where B_μ(x) is not 0; NaN counts as not 0."""
         mu = self._checked(mu, x)
         return self.transform.support(self.prox(x, mu), mu)
 
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return F_μ(x) = T(P(x))."""
+        """Return F_μ(x) = T(P(x)), with the shape and dtype of the float tensor `x`."""
         mu = self._checked(mu, x)
         return self.transform(self.prox(x, mu), mu)
 
     def backward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return B_μ(x) = T'(P(x))."""
+        """Return B_μ(x) = T'(P(x)), with the shape and dtype of the float tensor `x`."""
         mu = self._checked(mu, x)
         return self.transform.derivative(self.prox(x, mu), mu)
 
     def at(self, mu: float) -> "Pair":
-        """Return the same pair with its sharpness fixed at `mu`; ValueError outside the domain."""
+        """Return a copy of this pair, called `name@mu`, that uses the sharpness `mu` in every call.
+
+        A pair that does not depend on μ is returned itself. ValueError if `mu` is outside the pair's domain.
+        """
         if self.sharpness is None:
             return self
         self._checked(mu, torch.empty(0))
@@ -170,32 +175,32 @@ class Pair(ForwardBackward):
 
 @dataclass(frozen=True)
 class FixedMap:
-    """An elementwise map at one sharpness, which ignores the μ of a call."""
+    """A map of (x, μ) that always uses the stored sharpness and ignores the μ of a call."""
 
     map: Map
     mu: float
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return the value at x."""
+        """Return the wrapped map at `x` and the stored sharpness; `mu` is ignored."""
         return self.map(x, self.mu)
 
 
 @dataclass(frozen=True)
 class MethodMap:
-    """A method of an object as a map; two are equal if their objects are, also those of a copied pair."""
+    """A method of an object as a map of (x, μ); two are equal if their objects and method names are."""
 
     owner: object
     method: str
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return the value at x."""
+        """Call the method of the object with `x` and `mu`, and return its tensor."""
         value: Tensor = getattr(self.owner, self.method)(x, mu)
         return value
 
 
 @dataclass(frozen=True, init=False)
 class Heuristic(ForwardBackward):
-    """A pair of two maps of (x, μ) without a decomposition, and so without a guarantee.
+    """A pair that states F and B as two maps of (x, μ), without a decomposition and so without a guarantee.
 
     To pickle it with a model, use functions of a module or methods of objects such as `sign_swish` as maps.
 
@@ -239,19 +244,22 @@ class Heuristic(ForwardBackward):
 
     @property
     def is_sign(self) -> bool:
-        """True if the forward map is `prox.sign`."""
+        """True if the forward map is `prox.sign`, so that F is sign(x) at every μ."""
         return self.forward_map == proxes.sign
 
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return F_μ(x)."""
+        """Return F_μ(x), the quantized values of `x`, with the shape and dtype of `x`."""
         return self.forward_map(x, self._checked(mu, x))
 
     def backward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return B_μ(x)."""
+        """Return B_μ(x), by which the backward pass multiplies the gradient, with the shape and dtype of `x`."""
         return self.backward_map(x, self._checked(mu, x))
 
     def at(self, mu: float) -> "Heuristic":
-        """Return the same pair with its sharpness fixed at `mu`; ValueError outside the domain."""
+        """Return a copy of this pair, called `name@mu`, that uses the sharpness `mu` in every call.
+
+        A pair that does not depend on μ is returned itself. ValueError if `mu` is outside the pair's domain.
+        """
         if self.sharpness is None:
             return self
         self._checked(mu, torch.empty(0))

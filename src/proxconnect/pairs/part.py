@@ -13,9 +13,12 @@ from proxconnect._support.arguments import require_number
 
 @dataclass(frozen=True)
 class Sharpness:
-    """The range of μ for inputs of mean magnitude 1: the lowest allowed value, the usual start and the usual end.
+    """The range of the sharpness μ for inputs of mean magnitude 1.
 
-    μ must be positive and at least `lowest`.
+    Args:
+        lowest: the lowest allowed μ. If it is 0, every positive μ is allowed.
+        start: the μ with which training usually starts.
+        end: the μ with which training usually ends.
     """
 
     lowest: float = 0.0
@@ -27,30 +30,31 @@ class Sharpness:
         return math.isfinite(mu) and mu > 0 and mu >= self.lowest
 
     def require(self, mu: float, owner: str) -> None:
-        """Raise ValueError for a μ outside the domain, TypeError for no number; messages begin with `owner`."""
+        """Raise ValueError for a μ that `contains` refuses, TypeError for no number; messages begin with `owner`."""
         require_number(mu, f"{owner}: μ")
         if not self.contains(mu):
             bound = f"μ >= {self.lowest:g}" if self.lowest > 0 else "μ > 0"
             raise ValueError(f"{owner} needs a finite sharpness {bound}; got μ = {mu:g}")
 
     def for_magnitude(self, magnitude: float) -> "Sharpness":
-        """Return the range for inputs of mean magnitude `magnitude`, since F depends on μx.
+        """Return the range for inputs of mean magnitude `magnitude`: `start` and `end` are divided by it.
 
-        A range that starts at its lowest value is as soft as possible and keeps that start.
+        F depends on the product μx, so larger inputs need a smaller μ. A range that starts at its lowest value keeps
+        that start, which is as soft as possible. `lowest` stays.
         """
         start = self.start if self.start == self.lowest else self.start / magnitude
         return Sharpness(self.lowest, start, self.end / magnitude)
 
 
 class Part(ABC):
-    """An immutable elementwise map of (x, μ), equal to any other with its type and attributes."""
+    """The base class of prox maps and transforms: an immutable map of (x, μ), equal by type and attributes."""
 
     sharpness: Sharpness | None = None
     """The range of μ; None if the map does not depend on μ."""
 
     @abstractmethod
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return the value at x, with the shape and dtype of `x`; `mu` is a float or a 0-dim tensor."""
+        """Return the value at each entry of `x`, in its shape and dtype; `mu` is a float or a 0-dim tensor."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
@@ -63,7 +67,7 @@ class Part(ABC):
 
 
 def common_sharpness(parts: Iterable[Part]) -> Sharpness | None:
-    """Return the intersection of the ranges of μ; None if no part depends on μ."""
+    """Return the largest lowest, start and end of μ among `parts`; None if no part depends on μ."""
     ranges = [part.sharpness for part in parts if part.sharpness is not None]
     if not ranges:
         return None
@@ -71,5 +75,5 @@ def common_sharpness(parts: Iterable[Part]) -> Sharpness | None:
 
 
 def widened(x: Tensor) -> Tensor:
-    """Return `x` in float32 or wider."""
+    """Convert float16 and bfloat16 to float32; return float32 and float64 unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -13,10 +13,12 @@ from proxconnect.pairs.part import Part, Sharpness
 
 
 class Prox(Part):
-    """A nondecreasing map P_μ of the real line; the docstring of a subclass states its minimization problem."""
+    """A nondecreasing map P_μ of the real line, called as `prox(x, mu)`; a subclass states its argmin."""
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return r at `z`, with the shape and dtype of `z`: +∞ outside the domain of r, NaN for NaN.
+        """Return the regularizer r(z) of P(x) = argmin_z ½(z - x)² + r(z), with the shape and dtype of `z`.
+
+        It is +∞ outside the domain of r, and NaN for NaN.
 
         Your own prox may leave it out, and then this raises NotImplementedError; `theory.potential` finds ½z² + r by
         integration.
@@ -27,26 +29,26 @@ class Prox(Part):
         )
 
     def at(self, mu: float) -> "Prox":
-        """Return the same map with its sharpness fixed."""
+        """Return this map with its sharpness fixed at `mu`; the map itself if it does not depend on μ."""
         return self if self.sharpness is None else FixedProx(self, mu)
 
 
 class Identity(Prox):
-    """P(x) = argmin_z ½(z - x)² = x; r = 0."""
+    """P(x) = argmin_z ½(z - x)² = x, the identity map, with regularizer r = 0."""
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P_μ(x)."""
+        """Return `x` itself."""
         return x
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return 0."""
+        """Return r(z) = 0, and NaN for NaN."""
         return torch.where(z.isnan(), z, 0.0)
 
 
 class Sign(Prox):
-    """P(x) = argmin_{z ∈ {-1, +1}} ½(z - x)² = sign(x); r is the indicator of Q = {-1, +1}.
+    """P(x) = argmin_{z ∈ {-1, +1}} ½(z - x)² = sign(x), the sign, with sign(0) = +1.
 
-    Source: BinaryConnect, Courbariaux 2015 (arXiv 1511.00363).
+    Its regularizer r is 0 at ±1 and +∞ elsewhere. Source: BinaryConnect, Courbariaux 2015 (arXiv 1511.00363).
     """
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
@@ -59,7 +61,7 @@ class Sign(Prox):
         return torch.copysign(x.new_ones(()), x + zero) + zero
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return 0 at ±1, +∞ elsewhere."""
+        """Return r(z), which is 0 at ±1 and +∞ elsewhere."""
         return _finite_where(z.abs() == 1, z)
 
 
@@ -67,8 +69,12 @@ class Sign(Prox):
 class Linear(Prox):
     """P(x) = L(ρ, ϱ)(x) = sign(x) for |x| ≥ 1-ρ, else sign(x)·(ϱ + |x|(1-ϱ)/(1-ρ)), at every μ.
 
-    It jumps from -ϱ to ϱ at 0 and has plateaus of half-width ρ before ±1. On ϱ < |z| < 1, r'(z) = P⁻¹(z) - z; beyond
-    ±1, r is +∞. Source: ProxConnect, Dockhorn 2021 (arXiv 2110.13220).
+    It jumps from -ϱ to ϱ at 0, rises in straight lines and reaches ±1 at |x| = 1-ρ. On ϱ < |z| < 1, the regularizer r
+    has r'(z) = P⁻¹(z) - z; beyond ±1, r is +∞. Source: ProxConnect, Dockhorn 2021 (arXiv 2110.13220).
+
+    Args:
+        rho: ρ, how far before ±1 the map reaches ±1.
+        varrho: ϱ, half of the jump at 0.
 
     Raises:
         ValueError: ρ or ϱ lies outside [0, 1].
@@ -82,7 +88,7 @@ class Linear(Prox):
             raise ValueError(f"L(ρ, ϱ) needs 0 <= ρ, ϱ <= 1; got ρ={self.rho}, ϱ={self.varrho}")
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P_μ(x)."""
+        """Return P(x) = L(ρ, ϱ)(x), with the shape and dtype of `x`; `mu` is ignored."""
         if self.rho == 1:
             return sign(x, mu)
         slope = (1 - self.varrho) / (1 - self.rho)
@@ -90,7 +96,7 @@ class Linear(Prox):
         return sign(x, mu) * magnitude.clamp(max=1.0)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return ½(1-ρ)/(1-ϱ)·(|z|-ϱ)₊² - ½z² on [-1, 1]; in the gap |z| < ϱ the curve with P⁻¹ = 0."""
+        """Return r(z) = ½(1-ρ)/(1-ϱ)·(|z|-ϱ)₊² - ½z² for |z| ≤ 1, +∞ beyond; for |z| < ϱ it is -½z²."""
         magnitude = z.abs().clamp(max=1.0)  # finite, since the indicator is added
         slope = 0.0 if self.varrho == 1 else (1 - self.rho) / (1 - self.varrho)  # of P⁻¹
         beyond = (magnitude - self.varrho).clamp(min=0.0)
@@ -98,42 +104,42 @@ class Linear(Prox):
 
 
 class ProxConnect(Prox):
-    """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² + (1-1/μ)·dist(z, Q) = sign(x)·min(1, 1 - 1/μ + |x|), μ ≥ 1.
+    """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² + (1-1/μ)·dist(z, ±1) = sign(x)·min(1, 1 - 1/μ + |x|), μ ≥ 1.
 
-    This is L(1-1/μ, 1-1/μ): clip(x, -1, 1) at μ = 1 and sign as μ → ∞. Source: arXiv 2110.13220.
+    This is `Linear` with ρ = ϱ = 1-1/μ: clip(x, -1, 1) at μ = 1 and sign as μ → ∞. Source: arXiv 2110.13220.
     """
 
     sharpness = Sharpness(lowest=1.0, start=1.0, end=30.0)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P_μ(x)."""
+        """Return P_μ(x) = sign(x)·min(1, 1 - 1/μ + |x|), with the shape and dtype of `x`."""
         return sign(x, mu) * (x.abs() + _jump(x, mu)).clamp(max=1.0)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return (1-1/μ)·dist(z, ±1) on [-1, 1]."""
+        """Return r(z) = (1-1/μ)·dist(z, ±1) for |z| ≤ 1, +∞ beyond."""
         return _jump(z, mu) * _distance(z) + _finite_where(z.abs() <= 1, z)
 
 
 class PARQ(Prox):
     """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² - ½(1-1/μ)z² = clip(μx, -1, 1), μ ≥ 1.
 
-    This is L(1-1/μ, 0); as the prox of the rescaled input μx, r is the (convex) indicator of [-1, 1].
-    Source: Jin 2025 (arXiv 2503.15748).
+    This is `Linear` with ρ = 1-1/μ and ϱ = 0. As the prox of the rescaled input μx, r is the (convex) indicator of
+    [-1, 1]. Source: Jin 2025 (arXiv 2503.15748).
     """
 
     sharpness = Sharpness(lowest=1.0, start=1.0, end=30.0)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P_μ(x)."""
+        """Return P_μ(x) = clip(μx, -1, 1), with the shape and dtype of `x`."""
         return (mu * x).clamp(-1.0, 1.0)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return -½(1-1/μ)z² on [-1, 1]."""
+        """Return r(z) = -½(1-1/μ)z² for |z| ≤ 1, +∞ beyond."""
         return -0.5 * _jump(z, mu) * z.clamp(-1.0, 1.0).square() + _finite_where(z.abs() <= 1, z)
 
 
 class BinaryRelax(Prox):
-    """P_μ(x) = argmin_z ½(z - x)² + ½(μ-1)·dist²(z, Q) = (x + (μ-1)·sign x)/μ, not clipped, μ ≥ 1.
+    """P_μ(x) = argmin_z ½(z - x)² + ½(μ-1)·dist²(z, ±1) = (x + (μ-1)·sign x)/μ, not clipped, μ ≥ 1.
 
     It is the identity at μ = 1. Source: Yin 2018 (arXiv 1801.06313).
     """
@@ -141,30 +147,31 @@ class BinaryRelax(Prox):
     sharpness = Sharpness(lowest=1.0, start=1.0, end=30.0)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P_μ(x)."""
+        """Return P_μ(x) = (x + (μ-1)·sign x)/μ, with the shape and dtype of `x`."""
         return x / mu + _jump(x, mu) * sign(x, mu)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return ½(μ-1)·dist²(z, ±1)."""
+        """Return r(z) = ½(μ-1)·dist²(z, ±1)."""
         return 0.5 * (_like(z, mu) - 1) * _distance(z).square()
 
 
 class ProxQuant(Prox):
-    """P_μ(x) = argmin_z ½(z - x)² + λ·dist(z, Q) = s + soft(x - s, λ), with s = sign(x), λ = μ - 1.
+    """P_μ(x) = argmin_z ½(z - x)² + λ·dist(z, ±1) = s + soft(x - s, λ), with s = sign(x), λ = μ - 1, μ ≥ 1.
 
-    It thresholds the distance to the nearer of ±1 softly, μ ≥ 1. Source: Bai 2019 (arXiv 1810.00861).
+    It moves x towards the nearer of ±1 by at most λ: soft(d, λ) = sign(d)·max(|d| - λ, 0). Source: Bai 2019 (arXiv
+    1810.00861).
     """
 
     sharpness = Sharpness(lowest=1.0, start=1.0, end=2.0)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P_μ(x)."""
+        """Return P_μ(x), which is `x` moved towards sign(x) by at most μ - 1."""
         s = sign(x, mu)
         distance = x - s
         return s + torch.sign(distance) * (distance.abs() - (mu - 1)).clamp(min=0.0)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return (μ-1)·dist(z, ±1)."""
+        """Return r(z) = (μ-1)·dist(z, ±1)."""
         return (_like(z, mu) - 1) * _distance(z)
 
 
@@ -177,11 +184,14 @@ class Tanh(Prox):
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P_μ(x)."""
+        """Return P_μ(x) = tanh(μx), with the shape and dtype of `x`."""
         return torch.tanh(mu * x)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return H(z)/μ - ½z² on [-1, 1], where H(±1) = ln 2."""
+        """Return r(z) = H(z)/μ - ½z² for |z| ≤ 1, +∞ beyond.
+
+        Here H(z) = ½[(1+z)ln(1+z) + (1-z)ln(1-z)], so that H(±1) = ln 2.
+        """
         m = z.abs().clamp(max=1.0)
         entropy: Tensor = 0.5 * ((1 + m) * torch.log1p(m) + torch.special.xlog1py(1 - m, -m))
         return entropy / _like(z, mu) - 0.5 * m.square() + _finite_where(z.abs() <= 1, z)
@@ -191,27 +201,27 @@ class Outward(Prox):
     """P(x) = argmin_{|z| ≥ 1} ½(z - x)² = sign(x)·max(1, |x|), the prox of BNN (arXiv 1602.02830)."""
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P_μ(x)."""
+        """Return P(x) = sign(x)·max(1, |x|), which moves points inside (-1, 1) to ±1; `mu` is ignored."""
         return torch.where(x.abs() <= 1, sign(x, mu), x)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return 0 for |z| ≥ 1, +∞ between."""
+        """Return r(z), which is 0 for |z| ≥ 1 and +∞ for |z| < 1."""
         return _finite_where(z.abs() >= 1, z)
 
 
 @dataclass(frozen=True)
 class FixedProx(Prox):
-    """A map at one sharpness, which ignores the μ of a call."""
+    """A prox map that always uses the stored sharpness and ignores the μ of a call."""
 
     prox: Prox
     mu: float
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P_μ(x)."""
+        """Return the wrapped map at `x` and the stored sharpness; `mu` is ignored."""
         return self.prox(x, self.mu)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return r at the fixed sharpness."""
+        """Return the regularizer r(z) of the wrapped map at the stored sharpness; `mu` is ignored."""
         return self.prox.regularizer(z, self.mu)
 
 

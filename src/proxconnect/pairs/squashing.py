@@ -19,7 +19,7 @@ _FAR = 1e18
 
 
 class Squashing(Transform):
-    """T_μ(p) = S(μp) and T'_μ(p) = μ·S'(μp) for a curve S."""
+    """The base class of transforms T_μ(p) = S(μp) with T'_μ(p) = μ·S'(μp), for a curve S of a subclass."""
 
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
@@ -32,18 +32,18 @@ class Squashing(Transform):
         """Return S'(u) for |u| ≤ 1e18, in float32 or wider."""
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T_μ(p)."""
+        """Return T_μ(p) = S(μp), with the shape and dtype of `p`."""
         wide, mu = _widened(p, mu)
         return self._curve((mu * wide).clamp(-_FAR, _FAR)).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return μ·S'(μp)."""
+        """Return T'_μ(p) = μ·S'(μp), with the shape and dtype of `p`."""
         wide, mu = _widened(p, mu)
         return (mu * self._rate((mu * wide).clamp(-_FAR, _FAR))).to(p.dtype)
 
 
 class Arctan(Squashing):
-    """S(u) = (2/π)·arctan(πu/2), S' = 1/(1 + (πu/2)²); it approaches ±1 only as 1/u.
+    """The arctangent T_μ(p) = S(μp) with S(u) = (2/π)·arctan(πu/2), S' = 1/(1 + (πu/2)²); it approaches ±1 only as 1/u.
 
     Source: Fang 2021 (arXiv 2007.05785), with μ = 2.
     """
@@ -56,7 +56,7 @@ class Arctan(Squashing):
 
 
 class FastSigmoid(Squashing):
-    """S(u) = u/(1 + |u|), S' = 1/(1 + |u|)²; it approaches ±1 only as 1/u.
+    """The fast sigmoid T_μ(p) = S(μp) with S(u) = u/(1 + |u|), S' = 1/(1 + |u|)²; it approaches ±1 only as 1/u.
 
     The paper has 1/(1 + β|x|)² with β = μ; the factor μ makes T tend to ±1. Source: SuperSpike, Zenke 2018
     (arXiv 1705.11146).
@@ -70,7 +70,10 @@ class FastSigmoid(Squashing):
 
 
 class Exponential(Squashing):
-    """S(u) = sign(u)·(1 - e^{-|u|}), S' = e^{-|u|}. Source: SLAYER, Shrestha 2018 (arXiv 1810.08646)."""
+    """The transform T_μ(p) = S(μp) with S(u) = sign(u)·(1 - e^{-|u|}), S' = e^{-|u|}.
+
+    Source: SLAYER, Shrestha 2018 (arXiv 1810.08646).
+    """
 
     def _curve(self, u: Tensor) -> Tensor:
         return torch.copysign(-torch.expm1(-u.abs()), u)
@@ -80,7 +83,10 @@ class Exponential(Squashing):
 
 
 class Logistic(Squashing):
-    """S(u) = 2σ(u) - 1 = tanh(u/2), S' = 2σ(u)σ(-u). Source: the third curve of STBP, Wu 2018 (arXiv 1706.02609)."""
+    """The logistic curve T_μ(p) = S(μp) with S(u) = 2σ(u) - 1 = tanh(u/2), S' = 2σ(u)σ(-u).
+
+    Source: the third curve of STBP, Wu 2018 (arXiv 1706.02609).
+    """
 
     def _curve(self, u: Tensor) -> Tensor:
         return torch.tanh(u / 2)
@@ -90,9 +96,10 @@ class Logistic(Squashing):
 
 
 class GaussianError(Squashing):
-    """S(u) = erf(u), S' = (2/√π)·e^{-u²}: a Gaussian of variance 1/(2μ²).
+    """The error function T_μ(p) = S(μp) with S(u) = erf(u), S' = (2/√π)·e^{-u²}.
 
-    Source: the fourth curve of STBP, Wu 2018 (arXiv 1706.02609).
+    T' is proportional to a Gaussian density of variance 1/(2μ²). Source: the fourth curve of STBP, Wu 2018 (arXiv
+    1706.02609).
     """
 
     def _curve(self, u: Tensor) -> Tensor:
@@ -103,9 +110,10 @@ class GaussianError(Squashing):
 
 
 class Clip(Squashing):
-    """S(u) = clip(u, -1, 1), S' = 1[|u| ≤ 1]: a rectangle of width 2/μ, and at μ = 1 `Hardtanh`.
+    """The clip T_μ(p) = S(μp) with S(u) = clip(u, -1, 1), S' = 1[|u| ≤ 1].
 
-    Source: the first curve of STBP, Wu 2018 (arXiv 1706.02609).
+    T' is a rectangle of width 2/μ. At μ = 1 this is `Hardtanh`. Source: the first curve of STBP, Wu 2018 (arXiv
+    1706.02609).
     """
 
     def _curve(self, u: Tensor) -> Tensor:
@@ -117,9 +125,13 @@ class Clip(Squashing):
 
 @dataclass(frozen=True)
 class DampedTriangle(Squashing):
-    """S(u) = γ·A(u) with A of `Polynomial`, S' = γ(2 - 2|u|)₊; T ends at ±γ, not at ±1.
+    """The transform T_μ(p) = S(μp) with S(u) = γ·A(u), A of `Polynomial`, and S' = γ(2 - 2|u|)₊.
 
-    Source: the triangle is of Esser 2016 (arXiv 1603.08270), γ = 0.3 of LSNN, Bellec 2018 (arXiv 1803.09574).
+    T ends at ±γ, not at ±1. Source: the triangle is of Esser 2016 (arXiv 1603.08270), γ = 0.3 of LSNN, Bellec 2018
+    (arXiv 1803.09574).
+
+    Args:
+        gamma: γ, the limit of T.
     """
 
     gamma: float = 0.3
@@ -133,11 +145,15 @@ class DampedTriangle(Squashing):
 
 @dataclass(frozen=True)
 class Fourier(Squashing):
-    """S' is the derivative of the first terms of the Fourier series of a square wave, cut off beyond |u| = 1.
+    """The transform T_μ(p) = S(μp) whose S' is a truncated Fourier series of a square wave, and 0 beyond |u| = 1.
 
     S(u) = (4/π)·Σ sin(kωv)/k and S' = (4ω/π)·Σ cos(kωu)·1[|u| ≤ 1], with v = clip(u, -1, 1) and the sum over the first
-    `terms` odd k; more terms make S steeper. With ten at ω = 0.1, T ends at ±1.02. Source: FDA, Xu 2021
-    (arXiv 2103.00841); implementations make the cut.
+    `terms` odd k; more terms make S steeper. With ten at ω = 0.1, T ends at ±1.02. Source: FDA, Xu 2021 (arXiv
+    2103.00841); only implementations cut S' off.
+
+    Args:
+        terms: the number of terms of the sum.
+        omega: ω, the base frequency.
     """
 
     terms: int = 10
@@ -155,7 +171,7 @@ class Fourier(Squashing):
 
 
 class TrainingAware(Transform):
-    """T(p) = k·A(tp/√2) with A of `Polynomial`, T' = k(√2·t - t²|p|)₊, with t = μ and k = max(1/t, 1).
+    """The transform T_μ(p) = k·A(tp/√2), T' = k(√2·t - t²|p|)₊, with A of `Polynomial`, t = μ and k = max(1/t, 1).
 
     Source: the training-aware approximation of RBNN, Lin 2020 (arXiv 2009.13055), which anneals t from 0.01 to 10.
     """
@@ -163,33 +179,34 @@ class TrainingAware(Transform):
     sharpness = Sharpness(lowest=0.0, start=0.1, end=10.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T_μ(p)."""
+        """Return T_μ(p) = k·A(μp/√2) with k = max(1/μ, 1), with the shape and dtype of `p`."""
         wide, mu = _widened(p, mu)
         return (polynomial(wide / math.sqrt(2), mu) / mu.clamp(max=1.0)).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return (k·t/√2)·(2 - 2|tp/√2|)₊."""
+        """Return T'_μ(p) = (kμ/√2)·(2 - 2|μp/√2|)₊ with k = max(1/μ, 1), with the shape and dtype of `p`."""
         wide, mu = _widened(p, mu)
         slope = polynomial.derivative(wide / math.sqrt(2), mu) / math.sqrt(2)
         return (slope / mu.clamp(max=1.0)).to(p.dtype)
 
 
 class SoftQuantization(Transform):
-    """T(p) = tanh(μv)/tanh(μ) with v = clip(p, -1, 1), T' = μ(1 - tanh²(μp))/tanh(μ)·1[|p| ≤ 1].
+    """The transform T_μ(p) = tanh(μv)/tanh(μ) with v = clip(p, -1, 1).
 
-    The width of T' is 2 and T(±1) = ±1 at every μ: T goes from clip to sign. The characteristic variable of the paper
-    is α = 1 - tanh μ. Source: DSQ with one interval, Gong 2019 (arXiv 1908.05033).
+    T' = μ(1 - tanh²(μp))/tanh(μ)·1[|p| ≤ 1] is 0 outside [-1, 1], and T(±1) = ±1, at every μ. As μ grows, T goes
+    from clip to sign. The characteristic variable of the paper is α = 1 - tanh μ. Source: DSQ with one interval, Gong
+    2019 (arXiv 1908.05033).
     """
 
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T_μ(p)."""
+        """Return T_μ(p) = tanh(μv)/tanh(μ) with v = clip(p, -1, 1), with the shape and dtype of `p`."""
         wide, mu = _widened(p, mu)
         return (torch.tanh(mu * wide.clamp(-1.0, 1.0)) / torch.tanh(mu)).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return μ·4s(1 - s)/tanh(μ) with s = σ(-2μ|v|), 0 beyond |p| = 1: 1 - tanh² without cancellation."""
+        """Return T'_μ(p) = μ(1 - tanh²(μp))/tanh(μ) for |p| ≤ 1, 0 beyond, computed without cancellation."""
         wide, mu = _widened(p, mu)
         tail = torch.sigmoid(-2 * mu * wide.clamp(-1.0, 1.0).abs())
         bump = 4 * tail * (1 - tail) * (mu / torch.tanh(mu))
@@ -198,10 +215,15 @@ class SoftQuantization(Transform):
 
 @dataclass(frozen=True)
 class Power(Transform):
-    """T(p) = sign(p)·min(|p|, t)^{1/o} and T' = |p|^{1/o-1}/o·1[|p| ≤ t], but a chord of slope m^{1/o-1} for |p| < m.
+    """The power transform T(p) = sign(p)·min(|p|, t)^{1/o} of ReSTE, but a straight line through 0 for |p| < m.
 
-    Here o = μ ≥ 1, and T does not depend on μp: as o → ∞ it tends to sign beyond m and to p/m before. At o = 1 it is
-    clip(p, -t, t). Source: ReSTE, Wu 2023 (arXiv 2308.06689), t = 1.5, m = 0.1, o from 1 to 3.
+    T' is |p|^{1/o-1}/o for m ≤ |p| ≤ t, m^{1/o-1} for |p| < m, and 0 for |p| > t. The exponent o is the sharpness μ ≥
+    1, and T is no function of the product μp. At o = 1, T is clip(p, -t, t). As o → ∞, T tends to sign(p) for |p| ≥ m
+    and to p/m below. Source: ReSTE, Wu 2023 (arXiv 2308.06689), t = 1.5, m = 0.1, o from 1 to 3.
+
+    Args:
+        t: the |p| from which T is constant.
+        m: the |p| below which T is a straight line.
     """
 
     t: float = 1.5
@@ -210,13 +232,13 @@ class Power(Transform):
     sharpness = Sharpness(lowest=1.0, start=1.0, end=3.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return sign(p)·|v|·max(|v|, m)^{1/o-1}, |v| = min(|p|, t)."""
+        """Return T_μ(p) = sign(p)·v·max(v, m)^{1/μ-1} with v = min(|p|, t), with the shape and dtype of `p`."""
         wide, mu = _widened(p, mu)
         size = wide.abs().clamp(max=self.t)
         return torch.copysign(size * size.clamp(min=self.m) ** (1 / mu - 1), wide).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return max(|p|, m)^{1/o-1}, divided by o from m on, 0 beyond t."""
+        """Return T'_μ(p), which is m^{1/μ-1} for |p| < m, |p|^{1/μ-1}/μ for m ≤ |p| ≤ t and 0 beyond."""
         wide, mu = _widened(p, mu)
         size = wide.abs()
         slope = size.clamp(self.m, self.t) ** (1 / mu - 1)

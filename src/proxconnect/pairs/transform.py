@@ -14,11 +14,14 @@ from torch import Tensor
 from proxconnect.pairs.part import Part, Sharpness
 
 Slope = Literal["one", "indicator", "any"]
-"""The values of a backward factor: 1 everywhere, 0 and 1, or any. Training must save nothing, a mask or the latent."""
+"""The values of a backward factor: 1 everywhere, 0 and 1, or any.
+
+For the backward pass, training must save nothing, a mask, or the latent weights.
+"""
 
 
 class Transform(Part):
-    """A map T_μ that states its derivative."""
+    """A map T_μ, called as `transform(p, mu)`, that states its derivative T'_μ; in a pair p is the prox point P(x)."""
 
     slope: Slope = "any"
 
@@ -27,49 +30,49 @@ class Transform(Part):
         """Return T'_μ(p), with the shape and dtype of `p`."""
 
     def support(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return booleans: True if T'_μ(p) is not 0, also for NaN."""
+        """Return booleans with the shape of `p`: True where T'_μ(p) is not 0; NaN counts as not 0."""
         return self.derivative(p, mu) != 0
 
     def at(self, mu: float) -> "Transform":
-        """Return the same transform with its sharpness fixed."""
+        """Return this transform with its sharpness fixed at `mu`; itself if it does not depend on μ."""
         return self if self.sharpness is None else FixedTransform(self, mu)
 
 
 class Identity(Transform):
-    """T(p) = p, T' = 1."""
+    """The identity: T(p) = p, T' = 1."""
 
     slope = "one"
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T_μ(p)."""
+        """Return `p` itself."""
         return p
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return 1, and NaN for NaN."""
+        """Return T'(p) = 1, and NaN for NaN, with the shape and dtype of `p`."""
         return torch.where(p.isnan(), p, 1.0)
 
 
 class Hardtanh(Transform):
-    """T(p) = clip(p, -1, 1), T' = 1[|p| ≤ 1]; the derivative at the kinks ±1 is 1 by convention."""
+    """The clip to [-1, 1]: T(p) = clip(p, -1, 1), T' = 1[|p| ≤ 1], which is 1 at the kinks ±1 by convention."""
 
     slope = "indicator"
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T_μ(p)."""
+        """Return T(p) = clip(p, -1, 1), with the shape and dtype of `p`; `mu` is ignored."""
         return p.clamp(-1.0, 1.0)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return 1[|p| ≤ 1]."""
+        """Return T'(p), which is 1 for |p| ≤ 1, 0 for |p| > 1 and NaN for NaN, in the dtype of `p`."""
         magnitude = p.abs()
         return torch.where(magnitude <= 1, 1.0, torch.where(magnitude > 1, 0.0, p))
 
     def support(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return booleans: True for |p| ≤ 1 and for NaN."""
+        """Return booleans with the shape of `p`: True where T'(p) is not 0, for |p| ≤ 1 and for NaN."""
         return (p.abs() > 1).logical_not()
 
 
 class SignSwish(Transform):
-    """T(p) = SS_μ(p) = 2σ(μp)(1 + μp(1 - σ(μp))) - 1, T' = μ(2 - μp·tanh(μp/2))/(1 + cosh μp).
+    """The sign swish T(p) = SS_μ(p) = 2σ(μp)(1 + μp(1 - σ(μp))) - 1, T' = μ(2 - μp·tanh(μp/2))/(1 + cosh μp).
 
     With u = μp, h = tanh(u/2), q = 1 - h²: SS = h + (u/2)·q and SS' = μ·q·(1 - (u/2)·h). SS overshoots: its maximum is
     ≈ 1.19968 at |u| ≈ 2.3994, and SS' is negative beyond. Source: BNN+, Darabi 2018 (arXiv 1812.11800).
@@ -88,7 +91,7 @@ class SignSwish(Transform):
         return torch.copysign((1 - 2 * slope).to(p.dtype), u)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return SS'_μ(p) = μ·q·(1 - (u/2)·h), q = 4t(1 - t), |h| = 1 - 2t, t = σ(-|u|), without cancellation."""
+        """Return SS'_μ(p) = μ·q·(1 - |u|·h/2) with u = μp, q = 4t(1 - t), h = 1 - 2t, t = σ(-|u|): no cancellation."""
         magnitude = (mu * p).abs_().clamp(max=80.0)
         tail = torch.neg(magnitude).sigmoid_()
         rest = torch.addcmul(magnitude * -0.5, magnitude, tail).add_(1)  # 1 - (|u|/2)(1 - 2t)
@@ -96,7 +99,7 @@ class SignSwish(Transform):
 
 
 class Polynomial(Transform):
-    """T(p) = A(μp) with A(v) = 2v - v|v| on [-1, 1] and sign(v) outside; T' = μ(2 - 2|μp|)₊.
+    """The piecewise quadratic T(p) = A(μp) with A(v) = 2v - v|v| on [-1, 1] and sign(v) outside; T' = μ(2 - 2|μp|)₊.
 
     Source: Bi-Real Net, Liu 2018 (arXiv 1808.00278).
     """
@@ -104,18 +107,18 @@ class Polynomial(Transform):
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T_μ(p)."""
+        """Return T_μ(p) = v(2 - |v|) with v = clip(μp, -1, 1)."""
         v = (mu * p).clamp(-1.0, 1.0)
         return v * (2 - v.abs())
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return μ(2 - 2|v|), v = clip(μp, -1, 1)."""
+        """Return T'_μ(p) = μ(2 - 2|v|) with v = clip(μp, -1, 1)."""
         v = (mu * p).clamp(-1.0, 1.0)
         return mu * (2 - 2 * v.abs())
 
 
 class ErrorDecay(Transform):
-    """T(p) = k·tanh(tp), T' = k·t·(1 - tanh²(tp)), with t = μ and k = max(1/t, 1).
+    """The scaled tanh T(p) = k·tanh(tp), T' = k·t·(1 - tanh²(tp)), with t = μ and k = max(1/t, 1).
 
     Source: the error decay estimator of IR-Net, Qin 2020 (arXiv 1909.10788).
     """
@@ -123,11 +126,11 @@ class ErrorDecay(Transform):
     sharpness = Sharpness(lowest=0.0, start=0.1, end=10.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T_μ(p)."""
+        """Return T_μ(p) = max(1/μ, 1)·tanh(μp), with the shape and dtype of `p`."""
         return torch.tanh(mu * p) / (mu.clamp(max=1.0) if isinstance(mu, Tensor) else min(mu, 1.0))
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return max(1, μ)·4t(1 - t) with t = σ(-2|μp|): 1 - tanh² without cancellation."""
+        """Return T'_μ(p) = max(1, μ)·(1 - tanh²(μp)), computed without cancellation."""
         tail = torch.sigmoid(-2 * (mu * p).abs().clamp(max=40.0))
         gain = mu.clamp(min=1.0) if isinstance(mu, Tensor) else max(mu, 1.0)
         return (4 * gain) * (tail * (1 - tail))
@@ -135,17 +138,17 @@ class ErrorDecay(Transform):
 
 @dataclass(frozen=True)
 class FixedTransform(Transform):
-    """A transform at one sharpness, which ignores the μ of a call."""
+    """A transform that always uses the stored sharpness and ignores the μ of a call."""
 
     transform: Transform
     mu: float
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T_μ(p)."""
+        """Return the wrapped transform at `p` and the stored sharpness; `mu` is ignored."""
         return self.transform(p, self.mu)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T' at the fixed sharpness."""
+        """Return the derivative T' of the wrapped transform at `p` and the stored sharpness; `mu` is ignored."""
         return self.transform.derivative(p, self.mu)
 
 

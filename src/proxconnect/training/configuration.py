@@ -189,7 +189,7 @@ class Bar(RichProgressBar):
         super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"))
 
     def configure_columns(self, trainer: lightning.Trainer) -> list[Any]:
-        """Shorten Lightning's bar, and of the times keep the remaining one."""
+        """Return the description, a shorter bar, the batch count and the remaining time, and no other columns."""
         description, bar, batches, *_ = super().configure_columns(trainer)
         bar.bar_width = 16
         return [description, bar, batches, TimeRemainingColumn()]

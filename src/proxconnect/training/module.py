@@ -264,7 +264,7 @@ class Training(lightning.LightningModule):
         return loss
 
     def is_logged(self, index: int) -> bool:
-        """Return if the loss of batch `index` of an epoch is logged."""
+        """Return True if the loss of batch `index` of an epoch is logged: every `trainer.log_every_n_steps` batches."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it
         return every > 0 and (index + 1) % every == 0
 
@@ -286,7 +286,7 @@ class Training(lightning.LightningModule):
         self.accuracies.begin(self.calibration_batches())
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Count the right answers to a batch."""
+        """Add a batch to the loss and to the accuracies, which `on_validation_epoch_end` logs; see `Accuracies`."""
         images, labels = batch
         require_batch(images, labels)
         self._evaluated[0] += cross_entropy(self.accuracies.update(images, labels), labels) * len(images)

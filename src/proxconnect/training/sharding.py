@@ -43,7 +43,10 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """Return the whole network on each process: itself, or if it is sharded the network of `build` with its values."""
+    """Return the network with whole parameters on each process; call it on all processes.
+
+    A network that is not sharded is returned as it is. Otherwise `build` makes one, which gets the gathered values.
+    """
     if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
         return network
     whole = build()

@@ -13,13 +13,17 @@ _OURS = "state_dict.network."  # in a file of `fit`; of the average of the weigh
 
 @dataclass(frozen=True)
 class Start:
-    """Where the values of the network come from; by default from its initialisation (E2E).
+    """The starting values of a run's network; by default its own initialisation (E2E).
 
     Args:
-        checkpoint: a file of `fit`, torch or safetensors with the values of the same layers, float or binary (FT).
-        float_epochs: epochs of a float phase of the same run, from whose end this one starts.
-        activation_epochs: epochs of a phase with binary activations and float weights, after the float one if there is
-            one: the first of two steps (Martinez 2020, arXiv 2003.11535).
+        checkpoint: a `fit`, torch or safetensors file with values for the same layers, float or binary (FT). You cannot
+            combine it with `float_epochs`.
+        float_epochs: the number of epochs of a float phase. The run trains this phase first, and starts from its end.
+        activation_epochs: the number of epochs of a phase with binary activations and float weights, after the float
+            phase if there is one. It is the first step of two-step training (Martinez 2020, arXiv 2003.11535).
+
+    Raises:
+        ValueError: a number of epochs is negative, or both `checkpoint` and `float_epochs` are given.
     """
 
     checkpoint: Path | None = None

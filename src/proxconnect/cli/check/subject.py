@@ -57,15 +57,14 @@ class Subject:
         return tuple(dict.fromkeys(asked)) or tuple(sorted({max(self.sharpness.lowest, mu) for mu in (1.0, 2.0, 5.0)}))
 
     def verdict(self, mu: float | None, domain: tuple[float, float]) -> Verdict:
-        """Return the verdict of `theory.decompose` on the subject at one sharpness: whether it is legitimate, and why.
+        """Check the subject at one sharpness with `theory.decompose`, and return its verdict.
 
         Args:
             mu: the sharpness; None if the subject does not depend on it.
-            domain: the lowest and the highest x to look at.
+            domain: the lowest and the highest x to check.
 
         Raises:
-            ValueError: μ, the domain or a function is not usable, or the user's code raises; then the message has
-                FILE:LINE.
+            ValueError: μ, the domain or a function is not usable, or the user's code raises, with its FILE:LINE.
         """
         with guarded(f"checking {self.name}"):
             try:

@@ -187,9 +187,9 @@ class Int8Conv(ImageConv):
 
 
 class FloatConv(ImageConv):
-    """The fused operation of a float convolution, with the pools and steps around it.
+    """A fused float convolution with the pools around it and its epilogue steps.
 
-    The kernel rounds differently from torch, and needs AMX.
+    It multiplies in fixed point, so its rounding differs from torch's. It is about as precise.
     """
 
     name = "float convolutions"

@@ -30,45 +30,46 @@ _CONDITIONS = ("  identity", "1 Δ(w) ≥ 0", "2 F(w*) = T(p)", "  g = T'(p)⊙�
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """The guarantee of one run; `print` it for the terms of its bound.
+    """The result of `certificate`: whether a run inherits the guarantee of ProxConnect, and its bound; `print` it.
 
-    If `holds` is True, `excess` ≤ `bound` at every horizon.
+    If `holds` is True, `excess` ≤ `bound` at every horizon, that is after each number of steps. Notation: w* latents, p
+    prox points, g updates, η learning rates, ℓ the loss, F = T∘P and Φ = ½z² + r the potential of P.
     """
 
     pair: str
     steps: int
-    """t."""
+    """t, the number of steps."""
     entries: int
     """n, the number of latents."""
     identity: Check
-    """Both sides agree, for any pair."""
+    """The check that both sides of the identity of an `Account` agree, as they must for any pair."""
     proximality: Check
-    """The least Δ_τ(w) over a grid of the domain of Φ."""
+    """The check that p minimises Φ - ⟨·, w*⟩: the least Δ_τ(w) over a grid of the domain of Φ is not below 0."""
     forward: Check
-    """F(w*) = T(p), with the T of the last step."""
+    """The check that F(w*) = T(p), with the T of the last step."""
     gradient: Check
-    """g = T'(p) ⊙ ∇ℓ, T' the derivative of T."""
+    """The check that g = T'(p) ⊙ ∇ℓ, and T' the derivative of T."""
     convexity: Check
-    """The least ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ - (ℓ∘T)(p_τ) + (ℓ∘T)(w)."""
+    """The check that ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ - (ℓ∘T)(p_τ) + (ℓ∘T)(w) is not below 0."""
     account: Account | None = None
-    """The terms at every comparison point; None if the pair has no account."""
+    """The terms of the identity at every comparison point; None for a heuristic, and for a P that falls."""
     excesses: Excess | None = None
-    """The excess loss over every comparison point; None without a loss."""
+    """The loss of each step over that of every comparison point; None without a loss."""
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """All five."""
+        """All five checks: identity, proximality, forward, gradient and convexity."""
         return self.identity, self.proximality, self.forward, self.gradient, self.convexity
 
     @property
     def holds(self) -> bool | None:
-        """True if the identity and all three conditions hold, False if one fails, None if one was not checked."""
+        """True if all five checks hold, False if one fails, None if none fails but one was not checked."""
         verdicts = [check.holds for check in self.checks]
         return False if False in verdicts else None if None in verdicts else True
 
     @property
     def reason(self) -> str:
-        """The first check that fails, else the first that was not checked, in one line."""
+        """One line on the first check that fails, else on the first that was not checked, else that all hold."""
         for verdict, word in ((False, "fails"), (None, "is not known")):
             for check in self.checks:
                 if check.holds is verdict:
@@ -77,12 +78,15 @@ class Certificate:
 
     @property
     def chosen(self) -> int:
-        """The comparison point of `bound` and `excess`: the one with the lowest loss, or the first without a loss."""
+        """The index of the comparison point w of `bound` and `excess`: that of the lowest loss, or 0 without a loss."""
         return 0 if self.excesses is None else self.excesses.lowest
 
     @cached_property
     def terms(self) -> dict[str, Tensor]:
-        """The terms of the bound on the average excess at every horizon, (t,), each divided by Ση."""
+        """The three terms whose sum is `bound`, by name; empty if `account` is None.
+
+        Each, (t,), is a total over the steps up to each horizon, divided by the sum Ση of their learning rates.
+        """
         if self.account is None:
             return {}
         a, w = self.account, self.chosen
@@ -92,14 +96,14 @@ class Certificate:
 
     @property
     def bound(self) -> Tensor | None:
-        """The sum of `terms`, which the average excess cannot exceed if the certificate holds, (t,)."""
+        """The bound of the average excess loss at every horizon, (t,), valid if `holds`; None if `account` is."""
         return torch.stack(list(self.terms.values())).sum(0) if self.terms else None
 
     @cached_property
     def unused(self) -> dict[str, Tensor]:
-        """The terms of bound - excess at every horizon, (t,); empty without a loss.
+        """The terms of bound - excess at every horizon by name, (t,) each; empty if `bound` or `excess` is None.
 
-        If g = T'(p) ⊙ ∇ℓ, excess = bound - Σ unused exactly.
+        If g = T'(p) ⊙ ∇ℓ, their sum is exactly bound - excess.
         """
         if self.account is None or self.excesses is None:
             return {}
@@ -108,14 +112,18 @@ class Certificate:
 
     @property
     def excess(self) -> Tensor | None:
-        """Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση at every horizon, (t,); None without a loss."""
+        """The average excess loss at every horizon, (t,); None without a loss.
+
+        It is Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση at the comparison point w with index `chosen`.
+        """
         return None if self.excesses is None else self._average(self.excesses.values)
 
     @property
     def persistent(self) -> str | None:
-        """The term that keeps the bound from vanishing: the largest one over the second half of the run.
+        """The name of the term that keeps the bound from vanishing: the largest one over the second half of the run.
 
-        None if the bound is on its way to 0: over the second half it is at most half of that over the first.
+        None if the bound over the second half is at most half of that over the first, without a bound, or after one
+        step.
         """
         if self.bound is None or self.steps < 2:
             return None
@@ -125,9 +133,10 @@ class Certificate:
         return max(self.terms, key=lambda name: self.halves(self.terms[name])[1])
 
     def halves(self, average: Tensor) -> tuple[float, float]:
-        """Return an average (t,), weighted by η over the steps so far, over each half of the run.
+        """Return the means, weighted by η, of a quantity over the first and the second half of the run.
 
-        The second value is its limit if the run goes on like that. NaN if every η of a half is 0.
+        `average`, (t,), is its mean over all steps up to each horizon, as `bound` or `excess`. A mean is NaN if every η
+        of its half is 0.
         """
         assert self.account is not None
         eta, average = (torch.nn.functional.pad(values, (1, 0)) for values in (self.account.travelled, average))

@@ -28,7 +28,16 @@ STATED, INTEGRATED = 1e-9, 1e-7
 
 
 class Account:
-    """Both sides of the identity at m comparison points w, `points` (m, n), for the prox points `p` (t+1, n)."""
+    """The identity of a run: Σ η⟨p - w, g⟩ + drift of Φ = Δ_0(w) - Δ_t(w) + Σ Δ_τ(p_τ), for m comparison points w.
+
+    It holds the terms and both sides at every horizon, that is after each number of steps.
+
+    Args:
+        trajectory: the run, t steps of n latents.
+        potentials: Φ_0 to Φ_t.
+        p: the prox points of the latents, (t+1, n).
+        points: the comparison points, (m, n).
+    """
 
     def __init__(self, trajectory: Trajectory, potentials: Potentials, p: Tensor, points: Tensor) -> None:
         latents, updates = trajectory.latents, trajectory.updates
@@ -48,16 +57,16 @@ class Account:
         """Δ_τ(p_τ), (t,)."""
         self.left = (earned + self.moved).cumsum(1)
         self.right = self.distances[:, :1] - self.distances[:, 1:] + self.hops.cumsum(0)
-        """Both sides at every horizon, (m, t)."""
+        """The left and the right side of the identity at every horizon, (m, t) each."""
         terms = (earned.abs() + self.moved.abs() + self.hops.abs()).cumsum(1)
         terms = terms + at_w[:, :1].abs() + pairing[:, :1].abs()
         size = terms + at_w[:, 1:].abs() + own[1:].abs() + pairing[:, 1:].abs()
         self.gap = (self.left - self.right).abs() / size
-        """|left - right| relative to the numbers whose differences both sides are, (m, t)."""
+        """|left - right|, divided by the sum of the magnitudes of the terms, (m, t)."""
 
 
 class Composite:
-    """ℓ∘T with the T of one sharpness, at the t prox points p of the steps, (t, n)."""
+    """The loss ℓ∘T, with the transform T at one sharpness `mu`, evaluated at the prox points `p` of t steps, (t, n)."""
 
     def __init__(self, p: Tensor, transform: Transform, mu: float, loss: Function | None) -> None:
         self.p, self.transform, self.mu, self.loss = p, transform, mu, loss
@@ -65,12 +74,12 @@ class Composite:
         """T(p) and T'(p), (t, n)."""
         self.values: Tensor | None = None
         self.gradients: Tensor | None = None
-        """ℓ, (t,), and ∇ℓ, (t, n), at T(p); None without a loss."""
+        """The loss ℓ, (t,), and its gradient ∇ℓ, (t, n), at T(p); None without a loss."""
         if loss is not None:
             self.values, self.gradients = _evaluated(loss, self.weights)
 
     def against(self, points: Tensor) -> "Excess | None":
-        """Return the excess of the run over comparison points w (m, n); None without a loss."""
+        """Return the loss of each step over that of comparison points `points` (m, n); None without a loss."""
         if self.loss is None or self.values is None or self.gradients is None:
             return None
         at_points, _ = _evaluated(self.loss, self.transform(points, self.mu))
@@ -82,10 +91,10 @@ class Composite:
 
 @dataclass(frozen=True, eq=False)
 class Excess:
-    """The loss of every step over that of m comparison points w, and the slack of the convexity inequality."""
+    """The loss of every step less that of m comparison points w, and by how much the convexity inequality holds."""
 
     lowest: int
-    """The comparison point with the lowest loss."""
+    """The index of the comparison point with the lowest loss."""
     values: Tensor
     """(ℓ∘T)(p_τ) - (ℓ∘T)(w), (m, t)."""
     slacks: Tensor
@@ -108,23 +117,23 @@ def _evaluated(loss: Function, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Check:
-    """One condition that can fail: the worst number of the run, and its place."""
+    """One condition that a run can violate: whether it holds, and its worst number with the step and the entry."""
 
     name: str
     holds: bool | None
-    """None if it was not checked."""
+    """True if it holds, False if it fails, None if it was not checked."""
     value: float
     """The worst number of the run; NaN if it was not checked."""
     reason: str
-    """The name of the number, or why there is none."""
+    """What `value` is, or why there is none."""
     step: int | None = None
-    """τ, from 1; for Δ_τ from 0."""
+    """The step τ of the worst number, counted from 1; for proximality from 0."""
     entry: int | None = None
-    """The entry of the latent, or for the convexity inequality the comparison point."""
+    """The index of the latent with the worst number, or for convexity that of the comparison point."""
 
     @property
     def detail(self) -> str:
-        """The reason, the number, and the place of a failure."""
+        """The reason and the worst number as text; if the check fails, with its step and entry."""
         number = "" if math.isnan(self.value) else f" {self.value:.3g}"
         if self.holds is not False or self.step is None:
             return self.reason + number
@@ -137,7 +146,10 @@ class Check:
 
 
 def identity(owed: Account, resolution: float) -> Check:
-    """Check that both sides of the identity agree."""
+    """Check that both sides of the identity of an `Account` agree up to rounding, at every horizon and point w.
+
+    `resolution` is the machine epsilon of the run. `holds` is None if Φ is infinite at a prox point.
+    """
     gaps = owed.gap
     if not bool(gaps.isfinite().all()):
         return Check("identity", None, math.nan, "Φ is infinite at a prox point")
@@ -147,7 +159,10 @@ def identity(owed: Account, resolution: float) -> Check:
 
 
 def proximality(latents: Tensor, potentials: Potentials, p: Tensor) -> Check:
-    """Check that Δ_τ(w) ≥ 0, up to rounding, over a grid of w for every latent (t+1, n): p minimises Φ - ⟨·, w*⟩."""
+    """Check that each prox point p minimises Φ - ⟨·, w*⟩ for its latent w*.
+
+    That is, Φ(w) - Φ(p) - ⟨w - p, w*⟩ ≥ 0 up to rounding, for a grid of w. `latents` and `p` are (t+1, n).
+    """
     least, value, place = math.inf, math.nan, 0
     visited = torch.unique(p)
     visited = visited[torch.linspace(0, len(visited) - 1, min(100, len(visited))).round().long()]  # at most 100
@@ -190,7 +205,10 @@ def _least_delta(group: SharpnessGroup, x: Tensor, p: Tensor, grid: Tensor, allo
 
 
 def forward(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
-    """Check that F(w*_τ) is T(p_τ) with the T of the last step."""
+    """Check that the quantised weights F(w*_τ) are T(p_τ), with the T of the last step, up to rounding.
+
+    They are those that the trajectory recorded, or else F at the sharpness of each step.
+    """
     transformed, weights = composite.weights, trajectory.weights
     if weights is None:
         latents, mu = trajectory.latents[:-1], trajectory.mu[:-1]
@@ -205,7 +223,10 @@ def forward(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
 
 
 def gradient(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
-    """Check that g is T'(p) ⊙ ∇ℓ for the recorded gradients and for those of the loss, and T' the derivative of T."""
+    """Check that the updates g are T'(p) ⊙ ∇ℓ, and that T' is the derivative of T.
+
+    ∇ℓ is the recorded gradient and that of the loss, as far as they are known. `holds` is None if neither is.
+    """
     low, high = float(composite.p.min()), float(composite.p.max())
     alone = Pair(pair.name, transform=pair.transform)  # P has a check by itself
     if low < high and (error := Declaration(alone, composite.mu, low, high).error) is not None:
@@ -234,7 +255,10 @@ def _missed(trajectory: Trajectory, composite: Composite, gradients: Tensor, rea
 
 
 def convexity(excess: Excess | None) -> Check:
-    """Check that ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w) for all comparison points w."""
+    """Check the inequality of a convex ℓ∘T for all steps and comparison points w; `holds` is None without `excess`.
+
+    It is ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w), up to rounding.
+    """
     if excess is None:
         return Check("convexity", None, math.nan, "it needs a loss")
     allowed = 1e-9 * (1 + excess.slacks.abs() + excess.values.abs())

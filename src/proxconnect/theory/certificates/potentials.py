@@ -13,27 +13,28 @@ from proxconnect.theory.verdicts.declaration import Declaration, fall_of
 
 
 class NotProximalError(ValueError):
-    """A map that falls somewhere, so that it is the prox of nothing; the message says where."""
+    """The error for a map that decreases somewhere, so that it is no prox; the message says where."""
 
 
 @dataclass(frozen=True, eq=False)
 class Integrated:
-    """Φ(z) = ½z² + r(z) with the r = ∫(P⁻¹ - id) of a curve P."""
+    """The potential Φ(z) = ½z² + r(z) of a P on a mesh, with r = ∫(P⁻¹ - id) found by integration."""
 
     curve: ProxCurve
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Return Φ(z), with the shape of `z`."""
+        """Return Φ(z), with the shape and dtype of `z`; +∞ outside the domain of r, NaN beyond the values of P."""
         return 0.5 * z.square() + self.curve.regularizer(z)
 
 
 def potential(prox: Prox, mu: float = 1.0, reach: float = REACH) -> Function:
-    """Return Φ = ½z² + r at sharpness `mu`, a function of float64 tensors of any shape, +∞ outside its domain.
+    """Return the potential Φ(z) = ½z² + r(z) of a prox P at sharpness `mu`: P(x) minimises Φ(z) - xz.
 
-    Uses `prox.regularizer` if the prox states it. If not, P is integrated, with an error below 1e-9 within ±4 if it is
-    smooth between its jumps. Φ is then affine inside a gap of the range of P, +∞ beyond a range that ends in a plateau,
-    and NaN beyond the values that P reaches. The two ways differ by a constant, and inside gaps, where r may be
-    anything above. NaN stays NaN.
+    Φ is a function of float64 tensors of any shape, and +∞ outside its domain; NaN stays NaN. It uses
+    `prox.regularizer` if the prox states it. If not, P is integrated, with an error below 1e-9 within ±4 if it is
+    smooth between its jumps. An integrated Φ is affine inside a gap of the range of P, +∞ beyond a range that ends in a
+    plateau, and NaN beyond the values that P reaches. The two ways differ by a constant, and inside gaps, where r may
+    be anything above.
 
     Args:
         prox: P.
@@ -60,7 +61,7 @@ def potential(prox: Prox, mu: float = 1.0, reach: float = REACH) -> Function:
 
 @dataclass(frozen=True, eq=False)
 class SharpnessGroup:
-    """The rows of a run with one sharpness, and Φ there."""
+    """The rows (latents) of a run that share the sharpness `mu`, as indices, and the potential Φ at that μ."""
 
     mu: float
     rows: Tensor
@@ -68,7 +69,10 @@ class SharpnessGroup:
 
 
 class Potentials:
-    """Φ_0 to Φ_t of a run, one for each distinct μ, known at least at the prox points of latents up to ±`reach`."""
+    """The potentials Φ_0 to Φ_t of a run at its sharpness `mu`, (t+1,), one function for each distinct μ.
+
+    A Φ that is integrated is known at least at the prox points of latents up to ±`reach`.
+    """
 
     def __init__(self, prox: Prox, mu: Tensor, reach: float = REACH) -> None:
         places = mu if prox.sharpness is not None else torch.ones_like(mu)
@@ -81,14 +85,14 @@ class Potentials:
         ]
 
     def prox_points(self, latents: Tensor) -> Tensor:
-        """Return P at the sharpness of each row, (t+1, n)."""
+        """Return P of `latents` (t+1, n), each row at its sharpness, (t+1, n)."""
         return torch.cat([self.prox(latents[group.rows], group.mu) for group in self.groups])[self.place]
 
     def at_rows(self, points: Tensor) -> Tensor:
-        """Return Φ_k of row k, summed over the entries, (t+1,)."""
+        """Return Φ_k at row k of `points` (t+1, n), summed over the entries, (t+1,)."""
         return torch.cat([group.potential(points[group.rows]).sum(1) for group in self.groups])[self.place]
 
     def at_points(self, points: Tensor) -> Tensor:
-        """Return every Φ_k at each of m points (m, n), summed over the entries, (m, t+1)."""
+        """Return every Φ_k at each of the m rows of `points` (m, n), summed over the entries, (m, t+1)."""
         values = [group.potential(points).sum(1, keepdim=True).expand(-1, len(group.rows)) for group in self.groups]
         return torch.cat(values, 1)[:, self.place]

@@ -21,10 +21,11 @@ from proxconnect.quantizer import Quantizer
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """t steps w*_{τ+1} = w*_τ - η_τ·g_τ of n latents without a scale, as float64 tensors on the CPU.
+    """A recorded run: t steps w*_{τ+1} = w*_τ - η_τ·g_τ of n latents without a scale, as float64 tensors on the CPU.
 
-    Raises ValueError if shapes do not fit, a number is not finite, or a sharpness or learning rate is impossible. It
-    does not check that the updates lead from latent to latent: the certificate's identity does.
+    Make it with `Trajectory.from_latents` or a `Recorder`, and pass it to `certificate`. Raises ValueError if shapes do
+    not fit, a number is not finite, or a sharpness or learning rate is impossible. It does not check that the updates
+    lead from latent to latent: the certificate's identity does.
     """
 
     latents: Tensor
@@ -68,12 +69,12 @@ class Trajectory:
 
     @property
     def steps(self) -> int:
-        """t."""
+        """The number of steps t."""
         return len(self.learning_rates)
 
     @property
     def entries(self) -> int:
-        """n."""
+        """The number of latents n."""
         return self.latents.shape[1]
 
     @classmethod
@@ -186,15 +187,18 @@ class Recorder:
         ]
 
     def trajectories(self) -> dict[str, Trajectory]:
-        """Return the steps so far, by qualified name of the layer; RuntimeError before the first step."""
+        """Return a `Trajectory` of each layer over its kept steps, by qualified name of the layer.
+
+        RuntimeError before the first step.
+        """
         return {name: tape.trajectory() for name, tape in self._tapes.items()}
 
     def entries(self) -> dict[str, Tensor]:
-        """Return the indices into the flattened latent that are recorded, ascending, by name of the layer."""
+        """Return the indices of the recorded entries of each flattened latent, ascending, by name of the layer."""
         return {name: tape.index.cpu() for name, tape in self._tapes.items()}
 
     def remove(self) -> None:
-        """Stop recording; the steps so far stay."""
+        """Stop recording by removing all hooks; `trajectories()` still returns the recorded steps."""
         for hook in self._hooks:
             hook.remove()
         for tape in self._tapes.values():
@@ -251,7 +255,7 @@ class _Tape:
         self._leaf_hook: RemovableHandle | None = None
 
     def before_step(self, optimizer: Optimizer) -> None:
-        """Note the start of the step; changes by others since the last step count as part of that."""
+        """Note the state and η before a step; changes that others made since the last step count to this step."""
         self.here = self.seen or self._now()
         self.rate = float(optimizer.param_groups[self.group]["lr"])
 
@@ -263,7 +267,7 @@ class _Tape:
             self.forget()
 
     def forget(self) -> None:
-        """Begin the next step; gradients of old graphs count no more."""
+        """Discard the forward pass seen since the last step, and let its gradients count no more."""
         self.seen = self.rate = None
         if self._leaf_hook is not None:
             self._leaf_hook.remove()

@@ -11,18 +11,21 @@ Function = Callable[[Tensor], Tensor]
 
 
 class ProbeError(ValueError):
-    """A callable that is no elementwise function of one real variable; the message says what to change."""
+    """The error for a callable that is no elementwise function of one real variable; it says what to change."""
 
 
 @dataclass(frozen=True)
 class BlackBox:
-    """A callable whose values are checked at each call: finite, float64 and of the shape of the input."""
+    """A callable of one tensor, called `name` in messages, whose values are checked at each call."""
 
     name: str
     function: Function
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the values at float64 `x`, or raise ProbeError."""
+        """Return the values at the float64 tensor `x`, detached.
+
+        ProbeError if the callable raises, changes its input, or returns no finite float64 tensor with the shape of `x`.
+        """
         given = x.clone()
         try:
             values = self.function(given)
@@ -52,7 +55,11 @@ class BlackBox:
 
 
 def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
-    """Try `function` on [low, high]: it must repeat its values, and give each entry its value in any company."""
+    """Call `function` at float64 points of [low, high], and return it as a `BlackBox` called `name`.
+
+    ProbeError unless it repeats its values and gives an entry the same value alone, in reverse order and in a matrix.
+    TypeError if it is not callable.
+    """
     if not callable(function):
         raise TypeError(f"{name} must be a callable of one tensor; got {type(function).__name__}")
     box = BlackBox(name, function)
@@ -77,15 +84,15 @@ def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
 
 
 def autograd_derivative(function: Function) -> Function:
-    """Return B as autograd defines it: the factor from the gradient of the value to that of the input.
+    """Return B as autograd defines it: the factor from the gradient of a function's value to that of its input.
 
     Args:
-        function: an elementwise callable of one tensor. The `apply` of any `torch.autograd.Function` will do, in its
-            older form too, which `torch.func` refuses.
+        function: an elementwise callable of one tensor. The `apply` of any `torch.autograd.Function` works, also of one
+            without `setup_context`, which `torch.func` refuses.
 
     Returns:
-        A callable that keeps shape and dtype. It is 0 if the value does not depend on the input. You can pickle it if
-        you can pickle `function`.
+        A callable of one tensor that keeps its shape and dtype. It returns 0 if the value does not depend on the input.
+        You can pickle it if you can pickle `function`.
     """
     return _AutogradFactor(function)
 

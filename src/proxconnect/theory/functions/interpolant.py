@@ -10,17 +10,18 @@ from proxconnect.pairs.part import widened
 from proxconnect.theory.functions.blackbox import Function
 
 FINE = 8
-"""An octave of distances has 2^8 bins."""
+"""The distances between two powers of 2 are divided into 2^FINE bins."""
 
 OCTAVES = (-24, 20)
 """Powers of 2 between which there are bins. Smaller distances are in the first bin, larger ones in the last."""
 
 
 class Half:
-    """Cubics of the distance d from 0: piece i is Σ_k c[i, k]·(d - start[i])^k up to the next, the last for ever.
+    """A function of the distance d ≥ 0 from 0 as a table of cubic polynomials.
 
-    `start` is (n,), ascending from 0, and `c` is (n, 4). The leading bits of a distance name its bin. The bin names the
-    few pieces that the distance may be in. Small values keep their relative precision.
+    Piece i is Σ_k c[i, k]·(d - start[i])^k up to the next start; the last piece has no end. `start` is (n,), ascending
+    from 0, and `c` is (n, 4). The leading bits of a distance name its bin, and the bin names the few pieces that may
+    hold it. Small values keep their relative precision.
     """
 
     def __init__(self, start: Tensor, c: Tensor) -> None:
@@ -35,7 +36,7 @@ class Half:
         """How often to halve the pieces of a bin until one is left."""
 
     def __call__(self, distance: Tensor) -> Tensor:
-        """Evaluate at float32 or float64 distances ≥ 0; NaN stays NaN."""
+        """Return the values at float32 or float64 distances ≥ 0, with their shape and dtype; NaN stays NaN."""
         d = distance.reshape(-1)
         start, first, known = self.start.to(d), self.first.to(d.device), d.detach()
         integer, mantissa, bias = (torch.int32, 23, 127) if d.dtype == torch.float32 else (torch.int64, 52, 1023)
@@ -56,13 +57,16 @@ def _horner(c: Tensor, d: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Interpolant:
-    """A function made of cubics, for tensors of any float dtype and device; odd to the bit without a `negative`."""
+    """A function of tensors of any float dtype and device, from tables of cubics for x ≥ 0 and for -x > 0.
+
+    Without a `negative` table it is odd: f(-x) = -f(x) exactly.
+    """
 
     positive: Half
     negative: Half | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the values with the shape and dtype of `x`, computed in float32 or wider."""
+        """Return the values at `x`, with its shape and dtype, computed in float32 or wider."""
         wide = widened(x)
         side = 1 - 2 * (wide < 0).to(wide.dtype)
         distance = (side * wide).clamp(max=3e38)  # for ∞: a rising piece overflows again, a flat one makes no NaN
@@ -73,7 +77,7 @@ class Interpolant:
 
 
 def interpolant(right: Half, left: Half) -> Interpolant:
-    """Join both sides; keep one alone if the other is its mirror image."""
+    """Join the tables for x ≥ 0 and x < 0; keep only `right` if the function is odd to 1e-12."""
     at = torch.cat([right.start, (right.start[1:] + right.start[:-1]) / 2])
     mirrored = torch.equal(right.start, left.start) and torch.allclose(right(at), -left(at), rtol=1e-12, atol=1e-14)
     return Interpolant(right) if mirrored else Interpolant(right, left)
@@ -82,10 +86,11 @@ def interpolant(right: Half, left: Half) -> Interpolant:
 def fit(
     a: Tensor, b: Tensor, pieces: Callable[[Tensor, Tensor], Tensor], exact: Function, tolerance: float
 ) -> tuple[Half, float]:
-    """Halve the pieces from a (n,) to b (n,), all on one side of 0, until they err by at most `tolerance`.
+    """Tabulate the function `exact` on one side of 0 in pieces that err by at most `tolerance`.
 
-    `pieces` makes cubics (n, 4) between a and b, in powers of x - a. Return them, and the largest error seen at seven
-    points of each. Errors are relative to max(1, |value|).
+    `a` and `b`, (n,), are the near and far ends of the first pieces, which are halved until they fit or are 2^-22 wide.
+    `pieces(a, b)` returns cubics between a and b, (n, 4), in powers of x - a. Return the table, and the largest error
+    seen at seven points of each piece. Errors are relative to max(1, |value|).
     """
     settled, worst = [], 0.0
     between = torch.arange(1, 8, dtype=torch.float64) / 8
@@ -107,13 +112,16 @@ def fit(
 
 
 def straight(values_a: Tensor, values_b: Tensor, width: Tensor) -> Tensor:
-    """Return straight pieces (n, 4) between values at a and b = a + width."""
+    """Return straight lines with these values at a and b = a + width, as coefficients of powers of x - a, (n, 4)."""
     zero = torch.zeros_like(values_a)
     return torch.stack([values_a, (values_b - values_a) / width, zero, zero], 1)
 
 
 def hermite(values_a: Tensor, values_b: Tensor, slopes_a: Tensor, slopes_b: Tensor, width: Tensor) -> Tensor:
-    """Return cubics (n, 4) with these values and slopes at a and b = a + width; straight if they are narrow."""
+    """Return cubics with these values and slopes at a and b = a + width, as coefficients of powers of x - a, (n, 4).
+
+    Pieces at most 2^-26 wide are straight lines, which ignore the slopes.
+    """
     rise = (values_b - values_a) / width
     second = (3 * rise - 2 * slopes_a - slopes_b) / width
     third = (slopes_a + slopes_b - 2 * rise) / width**2

@@ -15,14 +15,14 @@ from proxconnect.theory.functions.blackbox import BlackBox
 
 ORDER = 8
 NODES = ORDER + 1
-"""Chebyshev-Lobatto nodes of a leaf, with both ends."""
+"""The number of Chebyshev-Lobatto nodes of a leaf, with both ends."""
 
 REACH = 1000.0
 """Pairs, P and T are looked at on [-REACH, REACH], in units of the latents' mean magnitude."""
 
 
 class TooRoughError(ValueError):
-    """A function with too many jumps or kinks to tell them apart."""
+    """The error for a function with too many jumps or kinks to tell them apart."""
 
 
 def _chebyshev() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -46,12 +46,12 @@ _WEIGHTS = torch.tensor([(0.5 if k in (0, ORDER) else 1.0) * (-1) ** k for k in 
 
 
 class Mesh:
-    """Adjacent leaves, ascending, and the values of K functions at their nodes.
+    """Adjacent intervals of x, called leaves, and the values of one or more functions at the nodes of each.
 
     Args:
         x: the nodes of each leaf with both its ends, ascending, (leaves, NODES).
-        values: one (leaves, NODES) for each function.
-        smooth: (leaves,), False for the leaves of breaks.
+        values: the values of each function at the nodes, (leaves, NODES) each.
+        smooth: (leaves,), False for narrow leaves that hold a jump or a kink.
     """
 
     def __init__(self, x: Tensor, values: tuple[Tensor, ...], smooth: Tensor) -> None:
@@ -61,15 +61,16 @@ class Mesh:
         self.ends = (float(x[0, 0]), float(x[-1, -1]))
 
     def away_from_zero(self, side: float) -> tuple[Tensor, Tensor]:
-        """Return the ends nearer to 0 and the farther ends of the smooth leaves on one side of 0, two (n,)."""
+        """Return the near and far ends from 0, both (n,), of smooth leaves with x ≥ 0, or x ≤ 0 if `side` < 0."""
         inside = self.smooth & ((self.low >= 0) if side > 0 else (self.high <= 0))
         near, far = (self.low, self.high) if side > 0 else (self.high, self.low)
         return near[inside], far[inside]
 
     def noise(self, k: int) -> Tensor:
-        """Return how far rounding blurs function k on each leaf, (leaves,): its last coefficients, or a few ulp.
+        """Return how far rounding may move function number `k` on each leaf, an absolute error, (leaves,).
 
-        The ulps of x count too if the function is that steep: a clip made of two relus cancels to them.
+        It is estimated from the last Chebyshev coefficients and a few ulp of the values. The ulps of x count too if the
+        function is steep: a clip made of two relus cancels to them.
         """
         values, eps = self.values[k], torch.finfo(torch.float64).eps
         slopes = torch.where(self.smooth, (values.amax(1) - values.amin(1)) / self.width, 0.0)
@@ -86,19 +87,27 @@ class Mesh:
         return (values @ TO_INTEGRALS.T) * (self.width / 2)[:, None]
 
     def interpolate(self, values: Tensor, x: Tensor) -> Tensor:
-        """Interpolate `values`, (leaves, NODES), at the points `x` (n,); NaN outside the mesh."""
+        """Return the function with these `values` at the nodes, at points `x` (n,); NaN outside the mesh."""
         inside = self.interpolate_on(values, self.leaf_of(x), x)
         return torch.where((x < self.low[0]) | (x > self.high[-1]), torch.nan, inside)
 
     def leaf_of(self, x: Tensor) -> Tensor:
-        """Return the index of the first leaf that ends at or beyond each point, (n,); else that of the last leaf."""
+        """Return the index of the leaf (interval) that holds each point of `x`, (n,); of two, the left one.
+
+        A point outside the mesh gets the first or the last leaf.
+        """
         leaf: Tensor = torch.searchsorted(self.high.contiguous(), x)
         return leaf.clamp(max=len(self.high) - 1)
 
     def interpolate_on(self, values: Tensor, leaf: Tensor, x: Tensor) -> Tensor:
-        """Interpolate `values`, (leaves, NODES), at points `x` (n,), each within the `leaf` of that index, (n,).
+        """Return a function at points whose leaves (intervals) are known, (n,).
 
         On a leaf that is not smooth (one with a jump or a kink) return the value at its right end, except at its nodes.
+
+        Args:
+            values: the values of the function at the nodes, (leaves, NODES).
+            leaf: the index of the leaf of each point, (n,).
+            x: the points, (n,).
         """
         distance = x[:, None] - self.x[leaf]
         exact = distance == 0
@@ -108,17 +117,26 @@ class Mesh:
 
 
 def last_coefficients(values: Tensor) -> Tensor:
-    """Return the larger of the last two Chebyshev coefficients of each leaf of values (leaves, NODES), (leaves,)."""
+    """Return the larger magnitude of the last two Chebyshev coefficients on each leaf, (leaves,).
+
+    It is small if the function with these `values` at the nodes, (leaves, NODES), is smooth there.
+    """
     return (values @ TO_COEFFICIENTS.T)[:, -2:].abs().amax(1)
 
 
 def size_of(x: Tensor, values: Tensor) -> Tensor:
-    """Return the largest |value|; beyond |x| = 4 it counts (4/|x|)³ times, so that growth does not hide the rest."""
+    """Return the largest |value| of a function with `values` at `x`, a 0-dim tensor.
+
+    Beyond |x| = 4 a value counts (4/|x|)³ times, so that growth there does not hide the rest.
+    """
     return (values.abs() * (4 / x.abs().clamp(min=4)) ** 3).max()
 
 
 def edges(low: float, high: float, points: Sequence[float] = ()) -> Tensor:
-    """Return the first ends of leaves: 1/256 apart around 0, halving towards 0, 1 % of |x| apart far from it."""
+    """Return ends of intervals for a mesh, (n,), ascending: `low`, `high`, 0, `points` and others between them.
+
+    They are 1/256 apart up to |x| = 4, closer and closer around 0, and 1 % of |x| apart farther out.
+    """
     halving = 2.0 ** -torch.arange(8, 31, dtype=torch.float64)
     even = torch.arange(1, 1025, dtype=torch.float64) / 256
     reach = max(abs(low), abs(high), 4.0)
@@ -131,10 +149,11 @@ def edges(low: float, high: float, points: Sequence[float] = ()) -> Tensor:
 def mesh(
     functions: Sequence[BlackBox], low: float, high: float, points: Sequence[float] = (), tolerance: float = 1e-12
 ) -> Mesh:
-    """Cut [low, high] into leaves on which all `functions` are smooth, with `points` among their ends.
+    """Divide [low, high] into intervals (leaves) on which all `functions` are smooth, with `points` among their ends.
 
-    A function is smooth if its last Chebyshev coefficients are at most `tolerance`, relative to its size. Raises
-    TooRoughError if that takes more than 300,000 leaves.
+    A function is smooth if its last Chebyshev coefficients are at most `tolerance`, relative to its size. Intervals are
+    halved until it is, or until they are a few float64 neighbours wide and hold a jump or a kink. TooRoughError if that
+    takes more than 300,000 intervals.
     """
     ends = edges(low, high, points)
     pending = torch.stack([ends[:-1], ends[1:]], 1)
@@ -173,7 +192,10 @@ def mesh(
 
 
 def bisected(low: Tensor, high: Tensor, is_before: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Close in from [low, high], both (n,), on the points up to which `is_before` holds."""
+    """Bisect intervals [low, high], both (n,), in which `is_before` is true on the left and false on the right.
+
+    Return the last points found at which it is true and the first at which it is false, both (n,).
+    """
     for _ in range(64):
         middle = (low + high) / 2
         before = is_before(middle)

@@ -23,8 +23,8 @@ ARGMIN_ERROR = 3e-8
 class ArgminProx(Prox):
     """P(x) = argmin_z ½(z - x)² + r(z) for a given r, from a table of straight lines on [-1000, 1000].
 
-    `error` bounds the difference from the argmin away from the jumps, and of the places of the jumps, relative to
-    max(1, |P|). It is below 2e-6. Beyond the table P goes on straight.
+    `error` bounds the error of P away from its jumps, and of the positions of the jumps, relative to max(1, |P|). It is
+    below 2e-6. Beyond the table P continues its last line.
     """
 
     r: Function
@@ -32,24 +32,25 @@ class ArgminProx(Prox):
     error: float = field(compare=False)
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P(x)."""
+        """Return P(x) from the table, with the shape and dtype of `x`; `mu` is ignored."""
         return self.table(x)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return r(z), as given."""
+        """Return r(z) from the callable that `prox_of` was given; `mu` is ignored."""
         return self.r(z)
 
 
 def prox_of(regularizer: Function, points: Sequence[float] = ()) -> ArgminProx:
     """Make the proximal quantiser of a regulariser r, which need not be convex and may be +∞.
 
-    P(x) is the place at which the convex hull of Φ(z) = ½z² + r(z) has slope x. Of two equally good points, P takes the
-    greater.
+    P(x) = argmin_z ½(z - x)² + r(z) becomes a table, whose error the attribute `error` of the prox bounds. Of two
+    equally good z, P(x) is the greater. The minimum is searched on a grid over ±4000, then between its points.
 
     Args:
         regularizer: r, an elementwise callable of one float64 tensor that keeps shape and dtype; +∞ where z is not
             allowed.
-        points: isolated points at which r is finite. The grid has the multiples of 1/256 within ±4 already.
+        points: isolated points at which r is finite, which the grid could miss. It has the multiples of 1/256 within ±4,
+            and is coarser beyond.
 
     Raises:
         ProbeError: r raises, mixes entries, changes shape or dtype, or is NaN or -∞.

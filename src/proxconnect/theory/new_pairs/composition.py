@@ -19,39 +19,39 @@ from proxconnect.theory.verdicts.declaration import SEEN, Declaration, fall_of, 
 
 @dataclass(frozen=True)
 class CallableProx(Prox):
-    """A callable of one tensor as P; NaN stays NaN, whatever the callable returns."""
+    """A `Prox` made of a callable of one tensor; P is NaN for NaN, whatever the callable returns."""
 
     function: Function
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P(x)."""
+        """Return P(x), the value of the callable at `x`; NaN for NaN. `mu` is ignored."""
         return torch.where(x.isnan(), x, self.function(x))
 
 
 @dataclass(frozen=True)
 class CallableTransform(Transform):
-    """Callables of one tensor as T and as T'; NaN stays NaN, whatever they return."""
+    """A `Transform` made of two callables of one tensor, T and T'; NaN stays NaN, whatever they return."""
 
     function: Function
     slopes: Function
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T(p)."""
+        """Return T(p), the value of the first callable at `p`; NaN for NaN. `mu` is ignored."""
         return torch.where(p.isnan(), p, self.function(p))
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T'(p)."""
+        """Return T'(p), the value of the second callable at `p`; NaN for NaN. `mu` is ignored."""
         return torch.where(p.isnan(), p, self.slopes(p))
 
 
 @dataclass(frozen=True)
 class AutogradDerivative:
-    """The derivative of an elementwise callable by autograd, in a form that `torch.compile` and vmap take."""
+    """The derivative of an elementwise callable by autograd; `torch.compile` and `torch.vmap` can trace it."""
 
     function: Function
 
     def __call__(self, p: Tensor) -> Tensor:
-        """Return T'(p)."""
+        """Return T'(p), the derivative of the callable at each entry of `p`."""
         slope: Tensor = torch.func.grad(lambda points: self.function(points).sum())(p)
         return slope
 
@@ -143,88 +143,96 @@ class _Made(Part):
 
     @property
     def sharpness(self) -> Sharpness | None:  # type: ignore[override]  # it follows from the parts
-        """The range of μ."""
+        """The range of μ of this map; None if none of the maps that it is made of depends on μ."""
         parts = [part for value in vars(self).values() for part in (value if isinstance(value, tuple) else [value])]
         return common_sharpness(part for part in parts if isinstance(part, Part))
 
 
 @dataclass(frozen=True)
 class Composed(_Made, Transform):
-    """T(p) = T₂(T₁(p)), T' by the chain rule, in float32 or wider: the rounding of T₁ decides at a jump of T₂'."""
+    """The transform T(p) = T₂(T₁(p)), called `outer` and `inner`, with T' by the chain rule.
+
+    It computes in float32 or wider, because the rounding of T₁ decides at a jump of T₂'.
+    """
 
     outer: Transform
     inner: Transform
 
     @property
     def slope(self) -> Slope:  # type: ignore[override]  # it follows from the parts
-        """The kind of T': products of 0 and 1 are 0 and 1."""
+        """The values of T': "one", "indicator" (0 and 1) or "any"; products of 0 and 1 are 0 and 1."""
         slopes = {self.outer.slope, self.inner.slope}
         return "any" if "any" in slopes else "indicator" if "indicator" in slopes else "one"
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T₂(T₁(p))."""
+        """Return T(p) = T₂(T₁(p)), with the shape and dtype of `p`."""
         return self.outer(self.inner(widened(p), mu), mu).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T₂'(T₁(p))·T₁'(p)."""
+        """Return T'(p) = T₂'(T₁(p))·T₁'(p), with the shape and dtype of `p`."""
         wide = widened(p)
         return (self.outer.derivative(self.inner(wide, mu), mu) * self.inner.derivative(wide, mu)).to(p.dtype)
 
 
 @dataclass(frozen=True)
 class Rescaled(_Made, Transform):
-    """T(p) = outer·T₁(inner·p), T'(p) = outer·inner·T₁'(inner·p)."""
+    """The transform T(p) = outer·T₁(inner·p) made of a transform T₁, with T'(p) = outer·inner·T₁'(inner·p)."""
 
     transform: Transform
     outer: float = 1.0
     inner: float = 1.0
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return outer·T₁(inner·p)."""
+        """Return T(p) = outer·T₁(inner·p), with the shape and dtype of `p`."""
         return self.outer * self.transform(self.inner * p, mu)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return outer·inner·T₁'(inner·p)."""
+        """Return T'(p) = outer·inner·T₁'(inner·p), with the shape and dtype of `p`."""
         return (self.outer * self.inner) * self.transform.derivative(self.inner * p, mu)
 
 
 @dataclass(frozen=True)
 class RescaledProx(_Made, Prox):
-    """P(x) = P₁(c·x)/c = argmin_z ½(z - x)² + r₁(c·z)/c², c > 0."""
+    """The prox P(x) = P₁(c·x)/c = argmin_z ½(z - x)² + r₁(c·z)/c², made of the prox P₁ of r₁; c = `inner` > 0."""
 
     prox: Prox
     inner: float
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P₁(c·x)/c."""
+        """Return P(x) = P₁(c·x)/c, with the shape and dtype of `x`."""
         return self.prox(self.inner * x, mu) / self.inner
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return r₁(c·z)/c²."""
+        """Return r(z) = r₁(c·z)/c², made of the regularizer r₁ of the original prox."""
         return self.prox.regularizer(self.inner * z, mu) / self.inner**2
 
 
 @dataclass(frozen=True)
 class Average(_Made, Prox):
-    """P = Σ λᵢPᵢ with λ ≥ 0 and Σλ = 1, the prox of the proximal average of the rᵢ.
+    """The prox P = Σ λᵢPᵢ of prox maps Pᵢ with `weights` λ ≥ 0 and Σλ = 1.
 
-    Source: Bauschke, Goebel, Lucet, Wang 2008 (SIAM J. Optim. 19(2)).
+    Its r is the proximal average of the rᵢ. Source: Bauschke, Goebel, Lucet, Wang 2008 (SIAM J. Optim. 19(2)).
     """
 
     proxes: tuple[Prox, ...]
     weights: tuple[float, ...]
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return Σ λᵢPᵢ(x)."""
+        """Return P(x) = Σ λᵢPᵢ(x), the weighted mean of the prox maps at `x` and `mu`."""
         terms = (weight * prox(x, mu) for weight, prox in zip(self.weights, self.proxes, strict=True))
         return reduce(torch.add, terms)
 
 
 def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> Pair:
-    """Make the pair of T₂∘T₁ and the same P: F = T₂∘F₁, B = (T₂'∘F₁)·B₁. It is legitimate, as P stays the same.
+    """Make the pair F = T₂∘F₁, B = (T₂'∘F₁)·B₁ of a transform T₂ and a pair (F₁, B₁), which is legitimate.
 
-    The name is by default that of the transform, ∘ and that of the pair. TypeError if `transform` is no `Transform`, or
-    `pair` is a heuristic.
+    Args:
+        transform: T₂.
+        pair: the pair of F₁ and B₁, or its name in `PAIRS`.
+        name: the name of the new pair, by default the type of the transform, ∘ and the name of the pair.
+
+    Raises:
+        TypeError: `transform` is no `Transform`, or `pair` is a heuristic.
     """
     if not isinstance(transform, Transform):
         raise TypeError(
@@ -238,9 +246,14 @@ def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> 
 
 
 def average(proxes: Sequence[Prox | Function], weights: Sequence[float] | None = None) -> Prox:
-    """Return the convex combination of prox maps or nondecreasing callables, by default their mean. It is a prox, too.
+    """Return a convex combination of prox maps, which is a prox, too.
 
-    ValueError if a callable falls, or unless there is a weight ≥ 0 for each map, with sum 1.
+    Args:
+        proxes: prox maps, or nondecreasing elementwise callables of one tensor.
+        weights: a number ≥ 0 for each map, with sum 1. By default the result is the mean.
+
+    Raises:
+        ValueError: a callable falls somewhere, `proxes` is empty, or the weights are not as above.
 
     Example:
         >>> from proxconnect import theory
@@ -257,10 +270,19 @@ def average(proxes: Sequence[Prox | Function], weights: Sequence[float] | None =
 
 
 def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: str | None = None) -> Pair:
-    """Make the pair outer·F(inner·x), outer·inner·B(inner·x) of F and B, with inner > 0, outer ≠ 0. It is legitimate.
+    """Make the legitimate pair F(x) = outer·F₁(inner·x), B(x) = outer·inner·B₁(inner·x) of a pair (F₁, B₁).
 
-    T(p) becomes outer·T(inner·p). P(x) becomes P(inner·x)/inner, the prox of r(inner·z)/inner². TypeError if `pair` is
-    a heuristic, ValueError if `inner` or `outer` is out of range.
+    Its T(p) is outer·T₁(inner·p). Its P(x) is P₁(inner·x)/inner, the prox of r₁(inner·z)/inner².
+
+    Args:
+        pair: the pair of F₁ and B₁, or its name in `PAIRS`.
+        inner: a finite factor > 0 of the input.
+        outer: a finite factor of the output, not 0.
+        name: the name of the new pair, by default made of the factors and the name of the pair.
+
+    Raises:
+        TypeError: `pair` is a heuristic.
+        ValueError: `inner` or `outer` is out of range.
     """
     pair = _decomposed(pair, "rescale")
     if not (math.isfinite(inner) and inner > 0 and math.isfinite(outer) and outer != 0):

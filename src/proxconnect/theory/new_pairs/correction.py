@@ -26,31 +26,31 @@ USUAL = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
 
 class UnboundedForwardWarning(UserWarning):
-    """A warning that F does not tend to ±1, so that sharpening it makes no signs."""
+    """A warning of `correct`: F does not tend to ±1, so sharpening the pair does not lead to signs."""
 
 
 @dataclass(frozen=True)
 class Sharpened(Transform):
-    """T_μ(p) = T(μp) and T'_μ(p) = μT'(μp), for a transform without sharpness, computed in float32 or wider."""
+    """The transform T_μ(p) = T(μp), T'_μ(p) = μT'(μp) made of a T without sharpness, computed in float32 or wider."""
 
     transform: Transform
     sharpness: Sharpness | None = USUAL
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T(μp)."""
+        """Return T_μ(p) = T(μp), with the shape and dtype of `p`."""
         return self.transform(mu * widened(p), 1.0).to(p.dtype)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return μT'(μp)."""
+        """Return T'_μ(p) = μT'(μp), with the shape and dtype of `p`."""
         return (mu * self.transform.derivative(mu * widened(p), 1.0)).to(p.dtype)
 
 
 @dataclass(frozen=True)
 class Antiderivative(Transform):
-    """T(p) = ∫₀ᵖ B from a table of cubics, with T' = B.
+    """The transform T(p) = ∫₀ᵖ B with T' = B, from a table of cubics.
 
-    `error` bounds the difference from ∫₀ᵖ B in float64, relative to max(1, |T|), and is below 1e-6. Beyond ±`FAR`, B is
-    constant: `beyond` holds the values on the left and on the right.
+    `error` bounds the error of T in float64, relative to max(1, |T|), and is below 1e-6. B is constant for |p| > `FAR`:
+    `beyond` holds its values on the left and on the right.
     """
 
     backward: Function
@@ -59,11 +59,11 @@ class Antiderivative(Transform):
     error: float = field(compare=False)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T(p)."""
+        """Return T(p) from the table, with the shape and dtype of `p`; `mu` is ignored."""
         return self.table(p)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return B(p), computed in float32 or wider; NaN stays NaN, whatever the callable returns."""
+        """Return T'(p) = B(p), computed in float32 or wider; NaN stays NaN, and `mu` is ignored."""
         wide = widened(p)
         slope = self.backward(wide.clamp(-FAR, FAR))
         slope = torch.where(wide < -FAR, self.beyond[0], torch.where(wide > FAR, self.beyond[1], slope))
@@ -115,7 +115,10 @@ def correct(backward: str | Heuristic | Function, name: str | None = None, *, no
 
 
 def antiderivative(backward: Function) -> Antiderivative:
-    """Integrate B into a table; ProbeError if it is no function of one variable, ValueError if it is too rough."""
+    """Integrate B, an elementwise callable of one tensor, from 0 into a transform with a table of T.
+
+    ProbeError if B is no function of one variable; ValueError if the table would err by more than 1e-6.
+    """
     box = probed(backward, "backward", -FAR, FAR)
     leaves = mesh([box], -FAR, FAR)
     # The breaks add nothing to the integral ∫₀ B, and their whole size to its error. Both are summed away from 0.
@@ -172,12 +175,12 @@ def _of_heuristic(heuristic: Heuristic) -> Transform:
 
 @dataclass(frozen=True)
 class AtUnitSharpness:
-    """The B of a heuristic at μ = 1; unlike bound methods, those of equal heuristics are equal."""
+    """The B of a heuristic at μ = 1; two are equal if their heuristics are, unlike bound methods."""
 
     heuristic: Heuristic
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return B_1(x)."""
+        """Return B_1(x), the B of the heuristic at μ = 1, for a float tensor `x`."""
         return self.heuristic.backward_map(x, 1.0)
 
 

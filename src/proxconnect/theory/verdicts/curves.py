@@ -33,10 +33,11 @@ def _elementwise(method: Callable[[Curve, Tensor], Tensor]) -> Callable[[Curve, 
 
 
 class Preimage(NamedTuple):
-    """The places at which P reaches points `z`, moved to its range, (n,): from `first` on, with the middle `x`.
+    """The points x at which a nondecreasing P reaches values `z`, which are moved into the range of P; all (n,).
 
-    `leaf` is that of `first`. `in_gap` is True for points that P jumps over. `outside` is -1 for points that were below
-    the range of P, 1 for those above it, else 0.
+    P(x) = z from `first` on, with `x` in the middle. `leaf` is the index of the leaf of the mesh that holds `first`.
+    `in_gap` is True for values that P jumps over. `outside` is -1 for values that were below the range of P, 1 for
+    those above it, else 0.
     """
 
     z: Tensor
@@ -48,15 +49,18 @@ class Preimage(NamedTuple):
 
 
 class ProxCurve:
-    """A nondecreasing P on a mesh, and the r of which it is the prox of weight one, with r(P(0)) = 0.
+    """A nondecreasing P, given on a mesh, and the regularizer r of which it is the prox, with r(P(0)) = 0.
 
-    `p` holds the values at the nodes, (leaves, NODES). P has slope 1 on the leaves that are `free`, (leaves,).
+    Args:
+        mesh: intervals (leaves) and their nodes.
+        p: the values of P at the nodes, (leaves, NODES).
+        free: True for leaves on which P has slope 1, (leaves,).
     """
 
     def __init__(self, mesh: Mesh, p: Tensor, free: Tensor | None = None) -> None:
         self.mesh, self.p = mesh, p
         self.ends = (bool(p[0, 0] == p[0, -1]), bool(p[-1, 0] == p[-1, -1]))
-        """Whether P is flat at the left and the right end of the mesh, so that its range ends there."""
+        """True for the left and the right end of the mesh if P is flat there, so that its range ends."""
         slope = mesh.slopes(p) if free is None else torch.where(free[:, None], 1.0, mesh.slopes(p))
         start = p[:, :1]
         across = (p - start) * (mesh.high[:, None] - (p + start) / 2)
@@ -67,15 +71,16 @@ class ProxCurve:
 
     @_elementwise
     def __call__(self, x: Tensor) -> Tensor:
-        """Return P(x); NaN outside the domain that was looked at."""
+        """Return P(x), with the shape and dtype of `x`; NaN outside the mesh."""
         leaf = self.mesh.leaf_of(x)  # the clamp keeps P on a plateau from leaving it by an ulp
         return self.mesh.interpolate(self.p, x).clamp(self.p[leaf, 0], self.p[leaf, -1])
 
     @_elementwise
     def regularizer(self, z: Tensor) -> Tensor:
-        """Return r(z) = ∫(P⁻¹ - id), 0 at P(0); in a gap the curve with P⁻¹ = x₀.
+        """Return r(z) = ∫(P⁻¹ - id), with the shape and dtype of `z` and r(P(0)) = 0.
 
-        It is +∞ beyond a plateau that ends the range of P, and NaN beyond the domain that was looked at.
+        For z that P jumps over at x₀, P⁻¹ is x₀. r is +∞ beyond a plateau that ends the range of P, and NaN beyond the
+        values that P takes on the mesh.
         """
         at = self.preimage(z)
         rise = at.z - self.p[at.leaf, 0]
@@ -85,7 +90,7 @@ class ProxCurve:
         return torch.where(at.outside > 0, right, torch.where(at.outside < 0, left, value))
 
     def preimage(self, z: Tensor) -> Preimage:
-        """Find the places at which P reaches points z, (n,)."""
+        """Find the points at which P reaches values `z`, float64 (n,)."""
         top = self.p[:, -1].contiguous()
         inside = z.clamp(self.p[0, 0], top[-1])
         outside = (z - inside).sign() * ((z - inside).abs() > 1e-9 * z.abs().clamp(min=1))
@@ -101,16 +106,19 @@ class ProxCurve:
 
 @dataclass(frozen=True)
 class TransformCurve:
-    """T on the range of P, with F = T∘P and B = T'∘P; across a gap of P it has the slope B(x₀) of the jump."""
+    """The transform T on the range of P, with F = T∘P and B = T'∘P; see `reconstruct`.
+
+    For z that P jumps over at x₀, T is straight with slope B(x₀).
+    """
 
     sample: Sample
     prox: ProxCurve
     slopes: Tensor
-    """B(x₀) of the break that a leaf belongs to, (leaves,)."""
+    """B(x₀), the slope of T across a gap of P, (leaves,); used only on leaves that are not smooth."""
 
     @_elementwise
     def __call__(self, z: Tensor) -> Tensor:
-        """Return T(z); NaN outside the range of P."""
+        """Return T(z), with the shape and dtype of `z`; NaN outside the range of P."""
         at = self.prox.preimage(z)
         across = self.sample.forward[at.leaf, 0] + (at.z - self.prox.p[at.leaf, 0]) * self.slopes[at.leaf]
         value = torch.where(at.in_gap, across, self.sample.F(at.x))
@@ -118,7 +126,7 @@ class TransformCurve:
 
     @_elementwise
     def derivative(self, z: Tensor) -> Tensor:
-        """Return T'(z); NaN outside the range of P."""
+        """Return T'(z), with the shape and dtype of `z`; NaN outside the range of P."""
         at = self.prox.preimage(z)
         value = torch.where(at.in_gap, self.slopes[at.leaf], self.sample.B(at.x))
         return torch.where(at.outside != 0, torch.nan, value)
@@ -127,7 +135,14 @@ class TransformCurve:
 def reconstruct(
     sample: Sample, plateaus: Iterable[Plateau], jumps: Iterable[Jump], anchor: float
 ) -> tuple[ProxCurve, TransformCurve]:
-    """Make P and T of a pair that keeps the rules; `anchor` is the middle of P at 0, or P at the left end without 0."""
+    """Make P = ∫dF/B and the transform T of a legitimate pair from its F and B.
+
+    Args:
+        sample: F and B on a mesh.
+        plateaus: all stretches on which F stays.
+        jumps: all jumps of F.
+        anchor: the value of P at 0, or its middle if P jumps there; P at the left end for a mesh without 0.
+    """
     mesh = sample.mesh
     flat, level = torch.zeros(2, len(mesh.x), dtype=torch.bool)
     for plateau in plateaus:
@@ -152,12 +167,15 @@ def reconstruct(
 
 
 def nondecreasing(p: Tensor) -> Tensor:
-    """Remove from values at the nodes, (leaves, NODES), the falls that rounding makes."""
+    """Return the values `p` of P at the nodes, (leaves, NODES), each raised to the largest value before it."""
     return p.flatten().cummax(0).values.reshape(p.shape)
 
 
 def middle_at_zero(mesh: Mesh, p: Tensor) -> Tensor:
-    """Return the middle of P at 0, between both sides of a jump there; P at the left end of a mesh without 0."""
+    """Return P at 0, a 0-dim tensor: the middle of a jump there, or P at the left end of a mesh without 0.
+
+    `p` holds the values at the nodes, (leaves, NODES).
+    """
     ends = (mesh.high[:-1] == 0).nonzero()
     if not len(ends):
         return p[0, 0]

@@ -20,23 +20,23 @@ SEEN = 1e-5
 
 @dataclass(frozen=True)
 class DeclaredTransform:
-    """The T of a pair at one sharpness."""
+    """The transform T that a pair declares, at one sharpness, as a function of one tensor."""
 
     transform: Transform
     mu: float
 
     def __call__(self, p: Tensor) -> Tensor:
-        """Return T(p)."""
+        """Return T(p), with the shape and dtype of `p`."""
         return self.transform(p, self.mu)
 
     def derivative(self, p: Tensor) -> Tensor:
-        """Return T'(p)."""
+        """Return the declared T'(p), with the shape and dtype of `p`."""
         return self.transform.derivative(p, self.mu)
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """The P and T of a pair at one sharpness, on [low, high]."""
+    """The P and T that a `Pair` declares, at one sharpness and for x in [low, high]; `error` tests them."""
 
     pair: Pair
     mu: float
@@ -45,23 +45,26 @@ class Declaration:
 
     @property
     def transform(self) -> DeclaredTransform:
-        """T."""
+        """The declared transform T of the pair, at sharpness `mu`."""
         return DeclaredTransform(self.pair.transform, self.mu)
 
     @cached_property
     def mesh(self) -> Mesh:
-        """P on a mesh."""
+        """The declared P, as values on a mesh of [low, high]."""
         prox = BlackBox("the declared prox", lambda x: self.pair.prox(x, self.mu))
         return mesh([prox], self.low, self.high)
 
     @property
     def prox(self) -> ProxCurve:
-        """P, and the r of which it is the prox."""
+        """The declared P as a curve, with the regularizer r of which it is the prox."""
         return ProxCurve(self.mesh, nondecreasing(self.mesh.values[0]))
 
     @cached_property
     def error(self) -> str | None:
-        """The first thing that is wrong with the declaration, as a sentence; None if it holds."""
+        """The first fault of the declaration, as a sentence; None if there is none.
+
+        It tests that P never falls, F = T∘P, B = T'∘P, and T' is the derivative of T on the range of P.
+        """
         fall = fall_of(self.mesh, "the declared prox")
         return fall or self._difference() or self._wrong_derivative() or self._wrong_where_P_rests()
 
@@ -111,7 +114,7 @@ class Declaration:
 
 
 def resting_points(leaves: Mesh) -> Tensor:
-    """Return the points at which the P of a mesh rests, (n,): values of its plateaus and ends of its jumps."""
+    """Return the values of P on its plateaus and at both ends of its jumps, (n,), from a mesh of P."""
     p = leaves.values[0]
     flat = (p[:, 0] == p[:, -1]) & leaves.smooth
     jumps = ~leaves.smooth & ((p[:, -1] - p[:, 0]) > 1e-9)
@@ -120,14 +123,17 @@ def resting_points(leaves: Mesh) -> Tensor:
 
 
 def one_sided_slopes(T: BlackBox, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the slopes of T on the left and on the right of points (n,), by differences of second order."""
+    """Return the slopes of T on the left and on the right of `points` (n,), both (n,), by finite differences."""
     h = 1e-6 * points.abs().clamp(min=1.0)
     left, right = ((4 * T(points + d) - T(points + 2 * d) - 3 * T(points)) / (2 * d) for d in (-h, h))
     return left, right
 
 
 def fall_of(leaves: Mesh, name: str) -> str | None:
-    """Say where the function of a mesh falls; None if it never does."""
+    """Say in a sentence where the first function of a mesh decreases; None if it never does.
+
+    `name` is what the sentence calls the function.
+    """
     values = leaves.values[0]
     falls = (values.diff(dim=1) < -leaves.noise(0)[:, None]).any(1) | (values[:, -1] < values[:, 0] - leaves.noise(0))
     for leaf in falls.nonzero().flatten().tolist():

@@ -27,7 +27,7 @@ TOLERANCE = CONSTANT
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer whether (F, B) = (T∘P, T'∘P) for a transform T and a proximal quantiser P, with its reason.
+    """The result of `decompose`: whether F = T∘P, B = T'∘P for a transform T and a proximal quantiser P, and why.
 
     `prox`, `transform` and `regularizer` take float tensors of any shape and keep shape and dtype. They are None unless
     the pair is legitimate.
@@ -37,29 +37,29 @@ class Verdict:
     mu: float | None
     """The sharpness; None if the pair does not depend on it."""
     legitimate: bool | None
-    """None if float64 cannot decide."""
+    """True if there are such a T and P, False if not, None if float64 cannot decide."""
     reason: str
-    """The rule that fails, or why none does, in one sentence."""
+    """Why, in one sentence: the rule that fails, or that none does."""
     interval: tuple[float, float] | None
-    """The place that decides against the pair, or that needs the convention; equal ends for a point."""
+    """The x at which the pair breaks a rule or needs the convention, (low, high), equal for a point; None if no x."""
     by_convention: bool
     """True if only the convention decides: T crosses a gap of P with the slope that B has at the jump."""
     domain: tuple[float, float]
-    """The part of the line that was looked at."""
+    """The interval of x that was examined, (low, high)."""
     forward: Function = field(repr=False)
-    """F at that μ."""
+    """F at the sharpness `mu`."""
     backward: Function = field(repr=False)
-    """B at that μ."""
+    """B at the sharpness `mu`."""
     prox: ProxCurve | None = field(default=None, repr=False)
-    """P with F = T∘P and B = T'∘P."""
+    """P with F = T∘P and B = T'∘P; None unless the pair is legitimate."""
     transform: TransformCurve | DeclaredTransform | None = field(default=None, repr=False)
-    """T, with its `derivative`."""
+    """T, with its `derivative`; None unless the pair is legitimate."""
     declared: bool | None = None
     """True if a `Pair` is what it declares: P never falls, T' is the derivative of T. None for other subjects."""
 
     @property
     def regularizer(self) -> Function | None:
-        """r with P(x) = argmin_z ½(z - x)² + r(z), up to a constant."""
+        """The r of P(x) = argmin_z ½(z - x)² + r(z), up to a constant; None unless the pair is legitimate."""
         return None if self.prox is None else self.prox.regularizer
 
     def __str__(self) -> str:

@@ -22,10 +22,11 @@ _PART_COLOUR = "#252525"
 
 
 def plot_verdict(verdict: "Verdict") -> "Figure":
-    """Draw F and B with the place that decides shaded, and below them P(x), T(z) and r(z) of a legitimate pair.
+    """Draw F and B, and below them P(x), T(z) and r(z) of a legitimate pair, and return the figure.
 
-    A jump is a gap of the line. T and r are dotted across a gap of P, where only a convention fixes them. If the pair
-    is not legitimate, ∫B, the F that would suit its B, is dashed beside F. Needs the extra `plots`.
+    The x that decide the verdict are shaded. At a jump the line is interrupted. T and r are dotted for the z that P
+    jumps over, where only a convention fixes them. If the pair is not legitimate, ∫B, the F that would suit its B, is
+    dashed beside F. Needs the extra `plots`.
     """
     figure = new_figure(7.2, 3.6 if verdict.prox is None else 5.6)
     at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"

@@ -27,31 +27,31 @@ CONSTANT = 1e-10
 
 @dataclass(frozen=True)
 class Finding:
-    """One place at which a rule breaks."""
+    """One place at which a pair breaks a rule, may break it, or needs the convention."""
 
     reason: str
     interval: tuple[float, float]
-    """The place; equal ends for a point."""
+    """The x of the place, (low, high), equal for a point."""
     by_convention: bool = False
-    """True if only the convention is against the pair."""
+    """True if only the convention is against the pair: T crosses a gap of P with the slope that B has at the jump."""
     decided: bool = True
     """False if float64 cannot tell; the verdict is None if there is no other finding."""
 
 
 class Plateau(NamedTuple):
-    """Leaves `first` to `last` on which F stays though B would move it. P is flat on `flat` leaves, else free."""
+    """A stretch of the mesh, leaves (intervals) `first` to `last`, on which F stays though B would move it."""
 
     first: int
     last: int
     flat: Tensor
-    """(last - first + 1,) booleans."""
+    """True for the leaves on which P is flat, (last - first + 1,); on other smooth ones its slope is 1."""
     stretches: tuple[Tensor, ...]
-    """Flat leaves on which F surely stays, divided at free parts."""
+    """Indices of flat leaves on which F surely stays, one tensor for each connected part."""
     interval: tuple[float, float]
 
 
 def plateaus(sample: Sample) -> Iterator[Plateau]:
-    """Find the stretches on which F stays, to rounding, and B is not lost in rounding."""
+    """Find the stretches on which F stays, up to rounding, while B is not 0, up to rounding."""
     mesh, B = sample.mesh, sample.backward.abs()
     for first, last, is_long in _level_runs(sample):
         if not is_long:
@@ -99,7 +99,7 @@ def _settled(mesh: Mesh, first: int, last: int) -> Tensor:
 
 
 def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Finding]:
-    """Find where F is flat and B varies: P is flat there, so B must be constant."""
+    """Find the plateaus of F on which B varies: P is flat there, so B, a function of P, must be constant."""
     for plateau in found:
         for leaves in plateau.stretches:
             B = sample.backward[leaves]
@@ -124,7 +124,10 @@ def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Findin
 
 
 def faint(sample: Sample) -> Iterator[Finding]:
-    """Find where B varies and F would not show if it moved: a B that is tiny beside F."""
+    """Find stretches on which B varies but is so small that float64 would not show a move of F.
+
+    `decided` is False for these findings.
+    """
     mesh, B = sample.mesh, sample.backward
     seen = mesh.smooth & (B.abs().amax(1) > RESOLVED * sample.size)
     for first, last, is_long in _level_runs(sample):
@@ -163,7 +166,7 @@ def _rests(sample: Sample, plateau: Plateau) -> bool:
 
 
 def falling(sample: Sample) -> Iterator[Finding]:
-    """Find where F moves against the sign of B, so that P = ∫dF/B falls."""
+    """Find stretches on which F moves against the sign of B, so that P = ∫dF/B falls."""
     mesh = sample.mesh
     centre = mesh.x.shape[1] // 2
     steps = sample.forward.diff(dim=1)
@@ -177,7 +180,7 @@ def falling(sample: Sample) -> Iterator[Finding]:
 
 
 def moving_without_push(sample: Sample) -> Iterator[Finding]:
-    """Find where F moves although B is 0."""
+    """Find stretches on which F moves although B is 0, or lost in rounding; then `decided` may be False."""
     mesh = sample.mesh
     tiny = sample.backward.abs().amax(1) <= LOST * sample.size
     still = (sample.backward == 0).any(1) | (sample.backward[:, 0] * sample.backward[:, -1] < 0)
@@ -198,7 +201,11 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
 def glides(
     function: Function, low: float, high: float, ends: tuple[float, float], shares: tuple[float, float] = (1e-12, 1e-6)
 ) -> bool:
-    """Return whether a function leaves its value on [low, high] exponentially slowly, not at a kink or a jump."""
+    """Return True if `function` leaves its value on [low, high] exponentially slowly, and not at a kink or a jump.
+
+    The distances beyond `low` and `high`, at most up to `ends`, at which it has moved by both `shares` of its whole
+    move are compared.
+    """
     # The distances at which it has moved by 1e-12 and 1e-6 of its size are as 1 to 10^(6/n) at a kink of order n, and
     # as 1 to 2 on an exponential tail.
     for edge, side in ((low, -1.0), (high, 1.0)):
@@ -212,7 +219,7 @@ def glides(
 
 
 class Jump(NamedTuple):
-    """A jump of F by `rise` at a break, with B just before, at and just after it."""
+    """A jump of F by `rise` at `at`, with B just `before`, `here` at and just `after` it."""
 
     at: Break
     rise: float
@@ -222,7 +229,7 @@ class Jump(NamedTuple):
 
 
 def jumps(sample: Sample) -> Iterator[Jump]:
-    """Find the breaks at which F jumps; at the others it is only steep."""
+    """Find the jumps of F among the breaks of `sample`, which may also be kinks or steep rises."""
     mesh, B = sample.mesh, sample.backward
     found = [at for at in sample.breaks if _is_jump(sample, at)]
     first, last = torch.tensor([at[:2] for at in found], dtype=torch.long).reshape(-1, 2).T
@@ -249,7 +256,10 @@ def _is_jump(sample: Sample, at: Break) -> bool:
 
 
 def wrong_jumps(sample: Sample, found: list[Jump]) -> Iterator[Finding]:
-    """Find jumps of F at which B is 0 or of the other sign: P jumps by ΔF/B(x₀), which must not be down."""
+    """Find the jumps of F at which B is 0 or has the other sign.
+
+    P jumps by ΔF/B(x₀) there, which must be finite and not negative. `found` holds the jumps of F.
+    """
     for jump in found:
         interval = (jump.at.x, jump.at.x)
         if abs(jump.here) <= LOST * sample.size:
@@ -263,7 +273,7 @@ def wrong_jumps(sample: Sample, found: list[Jump]) -> Iterator[Finding]:
 
 
 def diverging(sample: Sample) -> Iterator[Finding]:
-    """Find isolated zeros of B at which ∫dF/B diverges."""
+    """Find the isolated zeros of B at which ∫dF/B diverges, or may diverge; then `decided` is False."""
     low, high = sample.mesh.ends
     still = sample.is_still | (sample.backward == 0).all(1)
     open_at = sample.mesh.x.mean(1)[sample.mesh.smooth & ~sample.is_unit & ~still]  # F moves, but not by ∫B

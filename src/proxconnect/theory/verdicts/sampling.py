@@ -16,17 +16,17 @@ _GRADED = 2.0 ** -torch.arange(8, 34, dtype=torch.float64)
 
 
 class Zero(NamedTuple):
-    """A point at which B is 0, while it is not 0 on one side or on both."""
+    """A point `x` at which B is 0, while it is not 0 on one side or on both."""
 
     x: float
     error: float
-    """Greatest distance of the true zero."""
+    """The greatest distance of `x` from the true zero."""
 
 
 class Break(NamedTuple):
-    """Adjacent leaves `first` to `last` that are not smooth: one jump or kink of F or B, at `x`.
+    """One jump or kink of F or B, at `x`, in the adjacent narrow leaves `first` to `last` of a mesh.
 
-    `x` is 0 if one of its ends is 0, else the right end, as if F jumped just there.
+    `x` is 0 if leaf `first` begins at 0, else its right end, as if F jumped just there.
     """
 
     first: int
@@ -35,15 +35,15 @@ class Break(NamedTuple):
 
 
 class Sample:
-    """F and B of a pair on a mesh, and quantities of each leaf."""
+    """F and B of a pair on a mesh, with the zeros of B, and quantities of each leaf (interval) of the mesh."""
 
     def __init__(self, F: BlackBox, B: BlackBox, mesh: Mesh, zeros: tuple[Zero, ...]) -> None:
         self.F, self.B, self.mesh, self.zeros = F, B, mesh, zeros
         self.forward, self.backward = mesh.values  # at the nodes
         self.size = float(size_of(mesh.x, self.backward))
-        """The largest |B| around 0, which small ones are compared with."""
+        """The largest |B| around x = 0, to which small |B| are compared; see `size_of`."""
         self.noise = mesh.noise(0)
-        """How far rounding blurs F, (leaves,)."""
+        """How far rounding may move F on each leaf, (leaves,)."""
         self.is_still = self.forward.amax(1) - self.forward.amin(1) <= self.noise
         """True for leaves on which F does not move, up to rounding."""
         off = (self.forward - self.forward[:, :1] - mesh.integrals(self.backward)).abs().amax(1)
@@ -56,7 +56,7 @@ class Sample:
 
 
 def runs(holds: Tensor) -> Iterator[tuple[int, int]]:
-    """Iterate over the first and last index of each run of True."""
+    """Iterate over the first and last index of each run of True in the booleans `holds`, (n,)."""
     no = torch.zeros(1, dtype=torch.int8)
     steps = torch.cat([no, holds.to(torch.int8), no]).diff()
     starts, ends = (steps == 1).nonzero().flatten(), (steps == -1).nonzero().flatten() - 1
@@ -64,7 +64,7 @@ def runs(holds: Tensor) -> Iterator[tuple[int, int]]:
 
 
 def sample(F: BlackBox, B: BlackBox, low: float, high: float) -> Sample:
-    """Sample F and B on [low, high], with smaller leaves towards each zero of B; TooRoughError if that fails."""
+    """Return a `Sample` on a mesh of [low, high] with small leaves towards zeros of B; TooRoughError if that fails."""
     first = Sample(F, B, mesh([F, B], low, high), ())
     zeros = tuple(_zeros(first))
     if not zeros:

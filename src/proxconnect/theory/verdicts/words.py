@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from proxconnect.theory.verdicts.decomposition import Verdict
 
 ANSWERS = {True: "legitimate", False: "not legitimate", None: "cannot tell"}
-"""`legitimate` in words."""
+"""The words for each value of `Verdict.legitimate`."""
 
 
 def answer(verdict: "Verdict") -> str:
-    """Say whether the pair is legitimate."""
+    """Say in a few words whether the pair of a verdict is legitimate, as "legitimate by convention"."""
     if verdict.declared is False and verdict.legitimate:
         return "legitimate, but not as declared"
     return ANSWERS[verdict.legitimate] + (" by convention" if verdict.by_convention else "")
 
 
 def place(verdict: "Verdict") -> str:
-    """Say where the verdict is decided; empty if no place decides."""
+    """Say for which x the verdict is decided, as "at x = 1" or "for x > 2"; empty if no x decides."""
     if verdict.interval is None:
         return ""
     (low, high), (first, last) = verdict.interval, verdict.domain
@@ -35,12 +35,15 @@ def place(verdict: "Verdict") -> str:
 
 
 def headline(verdict: "Verdict") -> str:
-    """Say in a few words on which loss PC++ with a legitimate pair descends, or which rule the pair breaks."""
+    """Say on which loss training with a legitimate pair (PC++) descends, or which rule another pair breaks."""
     return _descent(verdict, verdict.prox) if verdict.prox is not None else verdict.reason.partition(": ")[0]
 
 
 def consequence(verdict: "Verdict") -> str:
-    """Say on which loss PC++ with a legitimate pair descends, and how P behaves; empty for other pairs."""
+    """Say on which loss training with a legitimate pair (PC++) descends, and where P jumps and is flat.
+
+    It is empty for a pair that is not legitimate.
+    """
     curve = verdict.prox
     if curve is None:
         return ""

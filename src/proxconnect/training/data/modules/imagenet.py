@@ -47,7 +47,13 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # in units of fu
 
 
 class FolderPictures(Pictures):
-    """The pictures in a folder for each class; classes and pictures are in the order of their names."""
+    """Pictures on disk in one folder per class, as torchvision's `ImageFolder` finds them.
+
+    Labels number the class folders in alphabetical order. Pictures of a class are sorted by path. `open` decodes one.
+
+    Raises:
+        DatasetError: if there are no class folders, or if one of them holds no pictures.
+    """
 
     def __init__(self, folder: Path) -> None:
         datasets = extras.require("torchvision.datasets", "train")
