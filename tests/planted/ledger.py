@@ -72,10 +72,10 @@ def newest(commit: str) -> dict[str, Row]:
 
 
 def write_page() -> None:
-    """Write the page: the first and the last commit of the ledger side by side."""
+    """Write the page: the first and the last commit of the ledger side by side. A fault keeps its name if files move."""
     commits = list(dict.fromkeys(row.commit for row in rows()))
     commits = commits if len(commits) < 2 else [commits[0], commits[-1]]
-    found = [newest(commit) for commit in commits]
+    found = [{row.fault: row for row in rows() if row.commit == commit} for commit in commits]
     minutes = [sum(row.seconds for row in of.values()) / 60 for of in found]
     page = HEAD.format(
         count=len(FAULTS), commits=" | ".join(f"`{commit}`" for commit in commits), rules="---:|" * len(commits),

@@ -49,8 +49,8 @@ def prox_of(regularizer: Function, points: Sequence[float] = ()) -> ArgminProx:
     Args:
         regularizer: r, an elementwise callable of one float64 tensor that keeps shape and dtype; +∞ where z is not
             allowed.
-        points: isolated points at which r is finite, which the grid could miss. It has the multiples of 1/256 within ±4,
-            and is coarser beyond.
+        points: isolated points at which r is finite, which the grid could miss. It has the multiples of 1/256 within
+            ±4, and is coarser beyond.
 
     Raises:
         ProbeError: r raises, mixes entries, changes shape or dtype, or is NaN or -∞.
