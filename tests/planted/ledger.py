@@ -72,7 +72,7 @@ def newest(commit: str) -> dict[str, Row]:
 
 
 def write_page() -> None:
-    """Write the page: the first and the last commit of the ledger side by side. A fault keeps its name if files move."""
+    """Write the page: the first and the last commit of the ledger side by side, by the names of faults."""
     commits = list(dict.fromkeys(row.commit for row in rows()))
     commits = commits if len(commits) < 2 else [commits[0], commits[-1]]
     found = [{row.fault: row for row in rows() if row.commit == commit} for commit in commits]
