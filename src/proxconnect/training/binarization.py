@@ -23,7 +23,7 @@ PairNames = str | dict[str, str | None]
 
 @dataclass(frozen=True)
 class Binarization:
-    """The arguments of `proxconnect.binarize`; ValueError for an unknown pair.
+    """The options of a run for `proxconnect.binarize`; ValueError for the name of an unknown pair.
 
     Args:
         weights: the pair of the weights, by its name or as MODULE:NAME; or such names by patterns of layers.
@@ -50,7 +50,7 @@ class Binarization:
                     resolve(name)
 
     def apply(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
-        """Binarize `network` in place; `example` is an input of it."""
+        """Binarize `network` in place and return it; `example` is an input batch for it, as `binarize` takes."""
         binarize(
             network, _pairs(self.weights), _pairs(self.activations), scale=self.scale, accumulator=self.accumulator,
             keep=list(self.keep) if self.keep else None, example=example, padding_value=self.padding_value,
@@ -68,7 +68,7 @@ def _pair(name: str | None) -> str | AnyPair | None:
 
 @dataclass(frozen=True)
 class Course:
-    """How μ moves over a run; null stands for the usual value of the pair.
+    """The options of a `Sharpening`: how the sharpness μ moves over a run; null takes the pair's usual start or end.
 
     Args:
         start: μ before the first step.
@@ -87,7 +87,10 @@ class Course:
             raise ValueError(f"hold is a share of all steps, from 0 to below 1; got {self.hold}")
 
     def attach(self, optimizer: Optimizer, network: nn.Module, steps: int, part: Part) -> Sharpening:
-        """Attach a `Sharpening` of `part` for a run of `steps` optimizer steps."""
+        """Return a new `Sharpening`, which moves μ in `network` after each of the `steps` steps of `optimizer`.
+
+        `part` says which pairs move: those of the "weights", of the "activations", or "both".
+        """
         is_timed = self.shape not in ("constant", "cumulative")
         length = {"steps": steps, "hold": math.floor(self.hold * steps)} if is_timed else {}
         return Sharpening(optimizer, network, start=self.start, end=self.end, shape=self.shape, part=part, **length)
@@ -95,11 +98,11 @@ class Course:
 
 @dataclass(frozen=True)
 class Courses:
-    """The courses of weights and of soft activations; null keeps activations at their usual start.
+    """The options for how μ moves over a run, for weights and for soft activations.
 
     Args:
         weights: how μ of the weights moves.
-        activations: how μ of soft activations moves.
+        activations: how μ of soft activations moves; null keeps it at its usual start.
     """
 
     weights: Course = field(default_factory=Course)

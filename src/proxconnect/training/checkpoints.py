@@ -25,10 +25,13 @@ MOST = 20  # calls between two questions of an `Agreement`
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Checkpoint files that are written whole or not at all, and read without running code."""
+    """A checkpoint plugin for Lightning's trainer.
+
+    It writes a file completely or not at all, and runs no code of a file that it reads.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a temporary file and rename it; OSError if that fails."""
+        """Write `checkpoint` to a temporary file, and rename that to `path`; OSError if writing fails."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(path) as temporary, temporary.open("wb") as file:
             try:
@@ -39,19 +42,25 @@ class WholeFiles(TorchCheckpointIO):
                 raise
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read the file to the CPU; errors are those of `read_run`."""
+        """Return the checkpoint in the file `path`, on the CPU, as `read_run` does; the other arguments are ignored."""
         return read_run(Path(path))
 
 
 class Agreement:
-    """Questions among all processes, about once a second since answers are slow: a wish of any process binds all."""
+    """A vote of all processes of a run on yes-or-no wishes, as to stop: a wish of one process counts for all.
+
+    Processes exchange their wishes only about once a second, since each exchange is slow.
+    """
 
     def __init__(self) -> None:
         self._calls, self._every = 0, 1
         self._asked = time.monotonic()
 
     def of(self, trainer: Trainer, *wishes: bool, at_once: bool = False) -> list[bool]:
-        """Return for each wish if some process has it, or False until the next question, which all ask together."""
+        """Return one bool per wish: True if any process wishes it. Each process must call this equally often.
+
+        Between two exchanges all are False; `at_once` forces an exchange. One process gets its own wishes back.
+        """
         if trainer.world_size == 1:
             return list(wishes)
         self._calls += 1
@@ -66,7 +75,7 @@ class Agreement:
 
 
 class LastCheckpoint(Checkpoint):
-    """The checkpoint `last.ckpt` in the folder of the run.
+    """A callback that writes the checkpoint `last.ckpt` to the folder of the run, replacing the previous one.
 
     It holds the network, the optimizer with the count of μ's steps, the schedule of the learning rate, the position in
     the data, and the state of every random generator. It is written after each epoch, and within an epoch as often as
@@ -90,7 +99,7 @@ class LastCheckpoint(Checkpoint):
         self._validating, self._common = Agreement(), 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Restore the generators, after everything that draws from them at a start; wait for SIGTERM."""
+        """Restore the random generators if the run goes on from a checkpoint, and note SIGTERM from now on."""
         self._sigterm.listen()  # Lightning restores the handler before it when it ends
         if self._resumed is not None:
             version, internal, gauss = self._resumed["python"]
@@ -104,7 +113,10 @@ class LastCheckpoint(Checkpoint):
         self._written = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Write if it is time, except after the last batch, which the end of the epoch follows."""
+        """Write the checkpoint after an optimizer step if it is due; after SIGTERM, write and raise TerminatedError.
+
+        The last batch of an epoch is left to `on_train_epoch_end`.
+        """
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
@@ -118,13 +130,13 @@ class LastCheckpoint(Checkpoint):
             raise _terminated(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Write."""
+        """Write the checkpoint; raise TerminatedError if a process got SIGTERM."""
         self._write(trainer)
         if any(self._agreement.of(trainer, self._sigterm.came)):
             raise _terminated(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Find how many batches every process has, in which they can ask each other."""
+        """Find the smallest number of validation batches of any process: up to it, processes can vote on stopping."""
         self._common = min(map(float, trainer.num_val_batches), default=0.0)
         if trainer.world_size > 1:
             told = torch.tensor(self._common, device=trainer.strategy.root_device)
@@ -133,12 +145,12 @@ class LastCheckpoint(Checkpoint):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        """Leave validation after SIGTERM, on all processes together."""
+        """Raise TerminatedError on all processes together if one of them got SIGTERM; write no checkpoint."""
         if batch_idx < self._common and any(self._validating.of(trainer, self._sigterm.came)):
             raise _terminated(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the generators, as tensors and plain values."""
+        """Return the states of the random generators: "python", "torch", "numpy", and "cuda" with a GPU."""
         states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
         name, keys, *rest = numpy.random.get_state(legacy=True)
         states["numpy"] = (name, cast(Any, keys).tolist(), *rest)
@@ -147,7 +159,7 @@ class LastCheckpoint(Checkpoint):
         return states
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states until training starts."""
+        """Keep the random states of `state_dict`, which `on_train_start` restores."""
         self._resumed = state_dict
 
     def _write(self, trainer: Trainer) -> None:
@@ -156,7 +168,10 @@ class LastCheckpoint(Checkpoint):
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of `fit`; CheckpointError if it is damaged, of another program, or holds more than data."""
+    """Return the checkpoint that `fit` wrote to `path`: Lightning's dict, with "state_dict" and "global_step".
+
+    CheckpointError if it is damaged, was written by another program, or holds anything but data.
+    """
     try:
         content = read_torch(path, mmap=False)
     except ValueError as error:
@@ -168,7 +183,12 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def require_same_network(saved: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> None:
-    """Raise a CheckpointError that names the tensors which only one of the two has, or whose shapes differ."""
+    """Raise a CheckpointError unless both hold tensors of the same names and shapes; the message names the others.
+
+    Args:
+        saved: the state dict in the checkpoint.
+        here: the state dict of the module that it is loaded into.
+    """
     lacking, left = ([name for name in one if name not in other] for one, other in ((here, saved), (saved, here)))
     says = []
     if lacking:

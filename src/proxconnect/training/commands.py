@@ -29,9 +29,13 @@ _TITLES = {
 def run(
     verb: Verb, arguments: Sequence[str], console: Console, manual: Mapping[str, str] | None = None
 ) -> dict[str, Any] | None:
-    """Run `proxconnect VERB`, print the outcome and return it as plain data, or None on all processes but the first.
+    """Run `proxconnect VERB` with the command line `arguments`, and print a table of the outcome to `console`.
 
-    Accuracies are in [0, 1], None where nothing was measured; sizes in bytes. UsageError for wrong arguments and files.
+    `manual` replaces "prog", "description" or "epilog" of the help. UsageError for wrong arguments and files.
+
+    Returns:
+        None on all processes but the first. Else "accuracy", "accuracy_hard" and "accuracy_soft" as in `Accuracies`,
+        in [0, 1] or None if not measured, and "packed": the fields of `Shipped` as a dict, None if nothing was packed.
     """
     _require_recipes(arguments)
     with importable_folder():

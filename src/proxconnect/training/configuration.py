@@ -56,11 +56,11 @@ _HINTS = {
 
 
 class UsageError(ValueError):
-    """Wrong arguments, or wrong files that they name; the message says what to do."""
+    """The error for wrong options or arguments, or wrong files that they name; the message says what to do."""
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Help that keeps the lines of a description as they are, and breaks options between words."""
+    """A help formatter for argparse that keeps the line breaks of a description, and wraps long options at spaces."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         whole, width = super()._format_action_invocation(action), self._width - self._current_indent
@@ -74,7 +74,7 @@ class TrainingParser(LightningArgumentParser):
     """Lightning's parser, which raises a UsageError of one line instead of ending the process."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise a UsageError, with near names, or names of a near last part, for an option that does not exist."""
+        """Raise a UsageError with the parser's `message`; for an unknown option, suggest similar names instead."""
         unknown = _UNKNOWN.search(message)
         if unknown is None:
             hint = next((hint for sign, hint in _HINTS.items() if sign in message), "")
@@ -91,7 +91,7 @@ class TrainingParser(LightningArgumentParser):
 
 @contextmanager
 def complaining() -> Iterator[None]:
-    """Turn errors of building a trainer, a module or a data module from options into a UsageError of one line."""
+    """Turn errors in the body, which builds a trainer, module or data module, into a UsageError of one line."""
     try:
         yield
     except ValueError as error:
@@ -104,7 +104,7 @@ def complaining() -> Iterator[None]:
 
 
 def nested_names() -> Iterator[str]:
-    """Yield the options of parts that may be null, and those of the data, which no parser lists."""
+    """Yield the names of options that the parser does not list, as "model.binary.scale" or "data.init_args.seed"."""
     for where, cls in _NESTED.items():
         yield from (f"{where}.{field.name}" for field in dataclasses.fields(cls))
     for base in dict.fromkeys(base for cls in DATA for base in cls.__mro__ if issubclass(base, ImageData)):
@@ -119,13 +119,18 @@ def _short(error: str) -> str:
 
 
 class Configured(LightningCLI):
-    """A `trainer`, a `model` (`Training`) and a `datamodule`, built from options; nothing runs.
+    """A configured run: its `trainer`, `model` (a `Training`) and `datamodule`, built from options but not started.
 
     The options are `--trainer.*`, `--model.*` (of `Training`), `--data` (a class of proxconnect.training.data.modules)
     and `--data.*`, `--checkpoint.*` (of `LastCheckpoint`), `--seed_everything`, `--ckpt_path`, `--health`, and
     `--config`, files of options, each over the one before.
 
-    UsageError for options that do not exist or do not fit. `manual` are prog, description and epilog of the help.
+    Args:
+        arguments: the command line, as strings, or a nested mapping of options as in a YAML file.
+        manual: "prog", "description" and "epilog" of the help; None for the usual ones.
+
+    Raises:
+        UsageError: an option does not exist or does not fit.
     """
 
     def __init__(self, arguments: Sequence[str] | Mapping[str, Any], manual: Mapping[str, str] | None = None) -> None:
@@ -144,7 +149,7 @@ class Configured(LightningCLI):
             )  # fmt: skip
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the options that Lightning's command line does not have."""
+        """Add `--checkpoint.*`, `--ckpt_path` and `--health` to `parser`; let `--seed_everything` seed the data too."""
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_argument("--ckpt_path", type=str | None, default=None,
                             help="the checkpoint to go on from or to evaluate; last for the run's own")  # fmt: skip
@@ -156,7 +161,10 @@ class Configured(LightningCLI):
         parser.groups["data"].title = "the data"
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """Build the trainer, with whole checkpoints, and our loggers, bar and health unless they are turned off."""
+        """Return the trainer, which writes checkpoints by `WholeFiles`.
+
+        Unless options turn them off, it also gets CSV and TensorBoard loggers, a `Bar` and a `Health`.
+        """
         given = self.config_init["trainer"]
         if given.logger in (None, True):
             folder = Path(given.default_root_dir)  # a new one below it each time that the run goes on
@@ -172,18 +180,18 @@ class Configured(LightningCLI):
 
     @property
     def folder(self) -> Path:
-        """The folder of the run."""
+        """The folder of the run, `--trainer.default_root_dir`, which need not exist yet."""
         return Path(self.trainer.default_root_dir)
 
     def text(self) -> str:
-        """Return all options as YAML for `--config`, without the checkpoint that this run went on from."""
+        """Return all options of the run as YAML that `--config` takes, with `ckpt_path` null."""
         anew = self.config.clone()
         anew["ckpt_path"] = None
         return str(self.parser.dump(anew, skip_unset=False))
 
 
 class Bar(RichProgressBar):
-    """A bar with the loss, the mean μ, and the latest accuracy of what ships."""
+    """A progress bar that shows the loss, the mean μ of the weights, and the latest validation accuracy (hard)."""
 
     def __init__(self) -> None:
         super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"))
@@ -197,20 +205,20 @@ class Bar(RichProgressBar):
     def get_metrics(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return values by names short enough for 80 columns; a later "loss" replaces an earlier one."""
+        """Return the values to show, those that were logged of "loss", "μ" and "acc", as floats."""
         shown = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"}
         logged = trainer.callback_metrics
         return {short: float(logged[name]) for name, short in shown.items() if name in logged}
 
 
 def parser() -> LightningArgumentParser:
-    """Return the parser of all options."""
+    """Return the parser of the options of `Configured`, to list or to document them."""
     return Configured(["--data=Digits", "--trainer.accelerator=cpu", "--trainer.logger=false"]).parser
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Lightning's advice."""
+    """Within the context, silence warnings from Lightning, and all of its log messages below errors."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     before = [logger.level for logger in loggers]
     try:

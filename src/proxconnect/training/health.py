@@ -13,7 +13,7 @@ from proxconnect.training.module import Training
 
 
 class DivergedError(ValueError):
-    """The loss is NaN or infinite, and no later step can mend it."""
+    """The error that ends a run whose loss is NaN or infinite; no later step can mend it."""
 
 
 class Health(Callback):
@@ -28,7 +28,7 @@ class Health(Callback):
         self._told: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Attach meters if there are binary layers."""
+        """Attach meters if the network has binary layers; TypeError if the module is no `Training`."""
         if not isinstance(pl_module, Training):
             raise TypeError(f"Health is for proxconnect.training.module.Training; got {type(pl_module).__name__}")
         if any(isinstance(module, BinaryLayer) for module in pl_module.network.modules()):
@@ -36,17 +36,17 @@ class Health(Callback):
             self._meters.read()  # flips of signs count from here
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Check the loss whenever it is logged, since each look waits for the device."""
+        """Raise DivergedError if the loss is not finite; check only after batches whose loss is logged."""
         if pl_module.is_logged(batch_idx):
             _require_finite(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Check the loss before statistics are estimated, which would not be finite either."""
+        """Raise DivergedError if the loss of a run in training is not finite, before batch norm is re-estimated."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             _require_finite(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Log the meters, and warn once of each trouble."""
+        """Log the meters as "health/...", and warn of each problem that `diagnose` finds, once per run."""
         _require_finite(pl_module)
         if self._meters is None:
             return
@@ -60,11 +60,11 @@ class Health(Callback):
                 rank_zero_warn(trouble, category=UserWarning)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Refuse to write after a loss that is not finite."""
+        """Raise DivergedError if the loss is not finite, so that no checkpoint is written."""
         _require_finite(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Detach the meters."""
+        """Remove the meters from the network."""
         if self._meters is not None:
             self._meters.remove()
             self._meters = None

@@ -19,12 +19,14 @@ _LOST = re.compile(r"[Cc]onnection (was )?(closed|reset)|Broken pipe|Read error|
 
 
 class LostRankError(ConnectionError):
-    """Another process of the run has ended; the message says from where the run goes on."""
+    """The error for another process of the run that has ended; the message says how to go on with the run."""
 
 
 @contextmanager
 def noticing_lost_ranks(trainer: Trainer, checkpoint: Path | None = None) -> Iterator[None]:
-    """Raise a LostRankError when the backend reports that another process of the run does not answer.
+    """Within the context, raise a LostRankError if the backend reports that another process of the run has ended.
+
+    `checkpoint` is the file that the message advises to go on from, if it exists then.
 
     A rank that Lightning started also ends, with status 1, soon after the process that started it: Lightning ends ranks
     only from there, and the backend may wait for half an hour. torchrun looks after the ranks that it starts.

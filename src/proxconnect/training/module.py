@@ -34,11 +34,14 @@ from proxconnect.training.start import Start
 
 
 class Accuracies:
-    """The shares of right answers of a network in `eval()`, over all processes; a float one has only the first.
+    """A meter of the accuracies of a network in `eval()`: call `begin`, then `update` for each batch, then `end`.
 
-    - "accuracy": hard, with batch-norm statistics re-estimated for the hard weights: what ships;
-    - "accuracy_hard": hard, with the statistics of training, which are those of the soft network;
-    - "accuracy_soft": as it trains, at the present μ.
+    Accuracies are shares of right answers, from 0 to 1, over all processes. A float network has only the first:
+
+    - "accuracy": of the hard network with batch-norm statistics re-estimated for it, as the packed file has them;
+    - "accuracy_hard": of the hard network with the statistics of training, which are those of the soft network; absent
+      if there are none;
+    - "accuracy_soft": of the soft network, as it trains, at the present μ.
     """
 
     def __init__(self, network: nn.Module, classes: int) -> None:
@@ -52,7 +55,7 @@ class Accuracies:
         self._hardened: list[Tensor] = []
 
     def begin(self, batches: Iterable[Tensor]) -> None:
-        """Reset the counts; estimate the statistics of the hard network from `batches` of training images."""
+        """Reset the counts, and re-estimate batch norm for the hard network from image `batches` (N, C, H, W)."""
         for count in self.counts.values():
             count.to(next(self._network.parameters()).device).reset()
         with self.hardened(batches):
@@ -60,7 +63,10 @@ class Accuracies:
 
     @torch.no_grad()
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Count the answers to a batch and return the logits (N, classes) of what ships."""
+        """Count the right answers to `images` (N, C, H, W) with `labels`, int64 (N,).
+
+        Return the logits (N, classes) of the hard network with re-estimated batch norm, or of the float one.
+        """
         network = self._network
         with self._statistics_kept():
             self._write(self._hardened)
@@ -73,12 +79,15 @@ class Accuracies:
         return logits
 
     def end(self) -> dict[str, Tensor]:
-        """Return the accuracies, from 0 to 1, by name."""
+        """Return the accuracies since `begin`, by their names in `Accuracies`: scalars from 0 to 1."""
         return {name: count.compute() for name, count in self.counts.items()}
 
     @contextmanager
     def hardened(self, batches: Iterable[Tensor]) -> Iterator[nn.Module]:
-        """Give the network the statistics of what ships, estimated from `batches`, within the context."""
+        """Yield the network; within the context its batch norm is re-estimated for hard weights from images `batches`.
+
+        The former statistics come back at the end. Those of a float network do not change.
+        """
         with self._statistics_kept():
             if "accuracy_hard" in self.counts:
                 reestimate_batchnorm(self._network, batches)
@@ -109,7 +118,7 @@ RULES = {"proxquant": proxquant, "reverse_proxconnect": reverse_proxconnect, "po
 
 @dataclass(frozen=True)
 class Teacher:
-    """A float network whose answers a binary one learns from (Hinton 2015, arXiv 1503.02531).
+    """The options for a teacher: a float network whose answers the run learns from (Hinton 2015, arXiv 1503.02531).
 
     The loss is (1 - share)·CE(answer, label) + share·T²·KL(softmax(teacher/T) ‖ softmax(answer/T)).
 
@@ -133,13 +142,25 @@ class Teacher:
 
 
 class Objective:
-    """The loss of one run; `teacher` is None or a float network in `eval()`."""
+    """The loss function of a run: cross entropy, mixed with the distance from a teacher's answers if there is one.
+
+    Args:
+        smoothing: label smoothing of the cross entropy.
+        options: the share and temperature of the teacher, see `Teacher`.
+        teacher: a float network in `eval()`; None for cross entropy alone.
+    """
 
     def __init__(self, smoothing: float, options: Teacher | None = None, teacher: nn.Module | None = None) -> None:
         self.smoothing, self.options, self.teacher = smoothing, options, teacher
 
     def __call__(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
-        """Return the loss of `logits` (N, classes) for labels, int64 (N,), or shares of classes (N, classes)."""
+        """Return the mean loss of `logits` (N, classes), a scalar.
+
+        Args:
+            logits: the answers of the network to `images`.
+            targets: labels, int64 (N,), or shares of classes, floats (N, classes).
+            images: the batch (N, C, H, W), for the teacher.
+        """
         loss = cross_entropy(logits, targets, label_smoothing=self.smoothing)
         if self.options is None or self.teacher is None:
             return loss
@@ -152,7 +173,7 @@ class Objective:
 
 
 class Training(lightning.LightningModule):
-    """Classification of pictures by a network that is float or binary.
+    """A LightningModule that trains a float or binary network to classify pictures.
 
     The network is built from the data module, for its classes, channels and size. Initial values depend on the seed and
     the network alone, so that runs of one seed start from the same ones with any pair.
@@ -201,14 +222,14 @@ class Training(lightning.LightningModule):
 
     @property
     def data(self) -> Any:
-        """The data module of the run; RuntimeError if there is none."""
+        """The data module that `trainer.fit` was given, an `ImageData`; RuntimeError if it was given none."""
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             raise RuntimeError("Training takes its data from a data module: trainer.fit(module, datamodule=...)")
         return data
 
     def configure_model(self) -> None:
-        """Build the network when Lightning first asks, and shard it if the strategy does."""
+        """Build `network` at the first call, sharded if the strategy is; to train, also build `objective`."""
         if isinstance(self.network, nn.Identity):
             network = self.build()
             mesh = getattr(self.trainer.strategy, "device_mesh", None)
@@ -221,7 +242,10 @@ class Training(lightning.LightningModule):
             self.objective = Objective(self.label_smoothing, self.teacher, self._build_teacher())
 
     def build(self) -> nn.Module:
-        """Return the network, float or binary, with the values that it starts from."""
+        """Return a new network, float or binary, with its starting values: random ones, or those of `start.checkpoint`.
+
+        The checkpoint is left out if the trainer loads one of its own. This reseeds torch with the seed it has.
+        """
         torch.manual_seed(torch.initial_seed())
         network = self.float_network.build(self.data)
         path = None if self.trainer.ckpt_path else self.start.checkpoint
@@ -235,7 +259,11 @@ class Training(lightning.LightningModule):
         return network
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer, with its update rule, clamp and schedules of μ, and the schedule of its rate."""
+        """Return, in Lightning's form, the optimizer and the schedule of its learning rate, moved after each step.
+
+        The optimizer also applies the update rule, the clamp and the schedules of μ. ValueError if the number of steps
+        is not known.
+        """
         steps = self.trainer.estimated_stepping_batches
         if not 1 <= steps < math.inf:
             raise ValueError("the schedules of the learning rate and of μ need the number of steps: give "
@@ -254,7 +282,10 @@ class Training(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Return the loss of a batch of images (N, C, H, W) and labels (N,) or shares of classes (N, classes)."""
+        """Return the loss of a batch, a scalar, and add it to the mean of the epoch.
+
+        `batch` is images (N, C, H, W) with labels, int64 (N,), or shares of classes (N, classes); else ValueError.
+        """
         assert self.objective is not None
         images, targets = batch
         require_batch(images, targets)
@@ -269,19 +300,19 @@ class Training(lightning.LightningModule):
         return every > 0 and (index + 1) % every == 0
 
     def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
-        """Log the loss now and then."""
+        """Log the loss and the mean μ every `trainer.log_every_n_steps` batches."""
         if self.is_logged(index):
             self.log_dict({"loss": outputs["loss"], **self._sharpness()})
 
     def on_train_epoch_end(self) -> None:
-        """Add to the curve the loss of this epoch, and the accuracies if the network was validated after it."""
+        """Add an entry for this epoch to `curve`, log its mean loss and μ, and start the next mean."""
         entry = {"epoch": float(self.current_epoch + 1), "loss": self.mean_loss().item()} | self._validated
         self.curve.append(entry)
         self.log_dict({"train/loss": entry["loss"], **self._sharpness()}, sync_dist=True)
         self._forget_losses()
 
     def on_validation_epoch_start(self) -> None:
-        """Estimate the batch-norm statistics of the hard network."""
+        """Reset the loss and the accuracies, and re-estimate batch norm for the hard network (see `Accuracies.begin`)."""
         self._evaluated = torch.zeros(2, device=self.device)  # the sum of the losses, and the number of pictures
         self.accuracies.begin(self.calibration_batches())
 
@@ -293,7 +324,7 @@ class Training(lightning.LightningModule):
         self._evaluated[1] += len(images)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the loss and the accuracies."""
+        """Log the mean loss and the accuracies over all processes as "val/..." or, in a test, as "test/..."."""
         loss, pictures = cast(Tensor, self.trainer.strategy.reduce(self._evaluated, reduce_op="sum"))
         measured = {name: round(share.item(), 7) for name, share in self.accuracies.end().items()}
         stage = "test" if self.trainer.testing else "val"
@@ -306,14 +337,14 @@ class Training(lightning.LightningModule):
     )  # fmt: skip
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the curve and the losses of the epoch so far, which no state dict holds."""
+        """Add "run" to `checkpoint`: the curve, the last accuracies, and the losses of this epoch so far."""
         losses = cast(Tensor, self.trainer.strategy.reduce(self._losses, reduce_op="mean"))
         checkpoint["run"] = {
             "curve": self.curve, "validated": self._validated, "losses": losses, "steps": self._steps,
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network; restore the additions of `on_save_checkpoint`."""
+        """Restore what `on_save_checkpoint` added; CheckpointError if `checkpoint` is of another network."""
         if "state_dict" in checkpoint:  # a strategy that shards has loaded it before
             require_same_network(checkpoint["state_dict"], self.state_dict())
         if "run" in checkpoint:
@@ -322,11 +353,11 @@ class Training(lightning.LightningModule):
             self._losses, self._steps = run["losses"].to(self.device), int(run["steps"])
 
     def mean_loss(self) -> Tensor:
-        """Return the mean loss of this epoch so far, of all processes; 0 before its first step."""
+        """Return the mean loss of this epoch so far over all processes, a scalar; 0 before its first step."""
         return cast(Tensor, self.trainer.strategy.reduce(self._losses / max(1, self._steps), reduce_op="mean"))
 
     def calibration_batches(self) -> Iterable[Tensor]:
-        """Return the training images that batch norm is re-estimated from, on the device of the network."""
+        """Return up to `calibration` batches of training images (N, C, H, W), not augmented, on the device."""
         return (images.to(self.device) for images, _ in self.data.calibration_batches(self.calibration))
 
     def _build_teacher(self) -> nn.Module | None:
@@ -355,7 +386,11 @@ class Training(lightning.LightningModule):
 
 
 def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Return the trained parameters of `network`, those that fit a pattern in a group without weight decay."""
+    """Return parameter groups for an optimizer: the trained parameters of `network`, in one group or two.
+
+    Parameters whose name fits one of the patterns `undecayed`, as "*.bias", form a group with weight decay 0.
+    ValueError if a pattern fits no parameter.
+    """
     trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     for pattern in undecayed:
         if not any(fnmatchcase(name, pattern) for name in trained):

@@ -19,10 +19,21 @@ Progress = tuple[int, int]  # optimizer steps that are done and to do, without t
 
 
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
-    """Train and measure a configuration in `folder`, from the last checkpoint there.
+    """Train a configuration in `folder`, going on from the last checkpoint there if there is one, and measure it.
 
-    "seconds" are of the whole run over all its starts, without work lost after its last checkpoint. UsageError for
-    options that do not exist or do not fit; ValueError if the last epoch was not validated.
+    Args:
+        configuration: the options of `fit`, nested as in its YAML files. Its folder, logger and bar are replaced.
+        folder: takes checkpoints and the packed network.
+        on_progress: called after each batch with the optimizer steps done and the total, of the run or of its phase.
+
+    Returns:
+        "accuracy": from 0 to 1, as "reestimated", "hard" and "soft"; "curve" of `Training`; "steps";
+        "seconds" of training over all starts, without work lost after a checkpoint; "peak_memory_bytes";
+        "packed_bytes" (None for a float network) and "float_bytes"; "stays_float", names of layers.
+
+    Raises:
+        UsageError: an option does not exist or does not fit.
+        ValueError: the last epoch was not validated.
     """
     stopwatch = _Stopwatch(on_progress)
     reset_peak()

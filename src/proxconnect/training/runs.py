@@ -30,7 +30,11 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shipped:
-    """A packed file, its size and that of the float network in bytes, and the layers that stayed float."""
+    """A packed network that `ship` wrote.
+
+    `path` is its file and `packed_bytes` the file's size. `float_bytes` is the size of the same network before packing,
+    see the function `float_bytes`. `stays_float` names the layers that are not binary.
+    """
 
     path: Path
     packed_bytes: int
@@ -39,9 +43,14 @@ class Shipped:
 
 
 def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoint: Path | None = None) -> None:
-    """Train the run to its end, from `checkpoint` or else from its start, after what is left of the phases before it.
+    """Train the run to its end, from `checkpoint`, or from its start if that is None.
 
-    TerminatedError after SIGTERM; LostRankError if another process of the run has ended.
+    First train, or finish, the phases that `run.model.start` asks for. The options are written to config.yaml in the
+    folder of the run, and `callbacks` are added to its trainer.
+
+    Raises:
+        TerminatedError: after SIGTERM.
+        LostRankError: another process of the run has ended.
     """
     if run.model.start.float_epochs or run.model.start.activation_epochs:
         path = floats = run.model.start.checkpoint
@@ -66,20 +75,24 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
 
 
 def last_checkpoint(run: Configured) -> Path | None:
-    """Return the checkpoint in the folder of the run, or None."""
+    """Return the path of last.ckpt in the folder of the run, or None if there is none."""
     path = run.folder / LAST
     return path if path.exists() else None
 
 
 def has_begun(run: Configured) -> bool:
-    """Return if the folder of the run holds a checkpoint, of the run or of a phase before it."""
+    """Return True if the folder of the run holds a checkpoint of the run, or of one of its phases."""
     start = run.model.start
     places = {"": True, FLOAT: start.float_epochs > 0, ACTIVATIONS: start.activation_epochs > 0}
     return any(is_its and (run.folder / place / LAST).exists() for place, is_its in places.items())
 
 
 def phases(configuration: Plain) -> list[tuple[str, Plain]]:
-    """Return the names and configurations of the runs before this one; each starts from the end of the one before."""
+    """Return the phases to train before a run, in order: a name ("float" or "activations") and options for each.
+
+    `configuration` holds the options of the run, as nested plain data. A second phase starts from the checkpoint of the
+    first. ValueError for `activation_epochs` without binary activations.
+    """
     start = configuration["model"]["start"]
     before: list[tuple[str, Plain]] = []
     if start["float_epochs"]:
@@ -96,9 +109,10 @@ def phases(configuration: Plain) -> list[tuple[str, Plain]]:
 
 
 def ship(module: Training, folder: Path) -> Shipped | None:
-    """Write the hard network, with batch norm re-estimated, to `folder`/network.safetensors.
+    """Pack the hard network of a trained `module`, with batch norm re-estimated, to `folder`/network.safetensors.
 
-    Return None for a float network, and on all processes but the first. OSError if the file cannot be written.
+    Call it on all processes. Return None for a float network, and on all processes but the first. OSError if the file
+    cannot be written.
     """
     plan = getattr(module.network, "binarization", None)
     if not isinstance(plan, Plan):
@@ -114,7 +128,7 @@ def ship(module: Training, folder: Path) -> Shipped | None:
 
 
 def float_bytes(network: nn.Module) -> int:
-    """Return the bytes of the parameters and batch-norm statistics as they are, without quantizers."""
+    """Return the bytes of the state dict of `network` (latents count as floats), without μ and scales of quantizers."""
     state = network.state_dict()
     return sum(t.nbytes for name, t in state.items() if "_quantizer." not in name)
 

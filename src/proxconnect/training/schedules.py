@@ -17,7 +17,10 @@ _LENGTHS = {"T_max", "T_0", "total_iters"}  # names in torch for the number of s
 
 
 def scheduled(make: ScheduleCallable, optimizer: Optimizer, steps: int) -> LRScheduler:
-    """Return the schedule of `make`; ValueError for one of torch whose second argument is no number of steps."""
+    """Return `make(optimizer, steps)`, a schedule of the learning rate over `steps` optimizer steps.
+
+    ValueError if `make` does not take these two, or is a class of torch whose second argument means something else.
+    """
     try:
         schedule = make(optimizer, steps)
     except TypeError as error:
@@ -33,14 +36,21 @@ _ADVICE = "take CosineAnnealingLR or PolynomialLR of torch, or a class of proxco
 
 
 class Constant(LambdaLR):
-    """The learning rate of the optimizer, unchanged."""
+    """A schedule that leaves the learning rate unchanged; `steps` has no effect."""
 
     def __init__(self, optimizer: Optimizer, steps: int) -> None:
         super().__init__(optimizer, lambda step: 1.0)
 
 
 class Cosine(LambdaLR):
-    """A linear rise over the share `warmup` of all steps, then half a cosine down to `floor` times the peak."""
+    """A schedule that rises linearly to the optimizer's learning rate, then falls along half a cosine.
+
+    Args:
+        optimizer: its learning rate is the peak.
+        steps: optimizer steps of the run.
+        warmup: the share of all steps in which it rises.
+        floor: the learning rate at the end, as a share of the peak.
+    """
 
     def __init__(self, optimizer: Optimizer, steps: int, warmup: float = 0.0, floor: float = 0.0) -> None:
         rising = math.ceil(warmup * steps)
@@ -55,7 +65,14 @@ class Cosine(LambdaLR):
 
 
 class Steps(LambdaLR):
-    """The learning rate times `gamma` at each of the shares `at` of all steps."""
+    """A schedule that multiplies the learning rate by `gamma` at certain steps.
+
+    Args:
+        optimizer: its learning rate is the first one.
+        steps: optimizer steps of the run.
+        at: when to multiply, as shares of all steps.
+        gamma: the factor.
+    """
 
     def __init__(self, optimizer: Optimizer, steps: int, at: Sequence[float] = (0.5, 0.75), gamma: float = 0.1) -> None:
         places = [share * steps for share in at]

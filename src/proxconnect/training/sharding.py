@@ -14,7 +14,7 @@ from proxconnect.layers import BinaryLayer
 
 
 class FullySharded(ModelParallelStrategy):
-    """`--trainer.strategy fsdp2`: each process holds a part of every parameter.
+    """A Lightning strategy, `--trainer.strategy fsdp2`, by which each process holds a part of every parameter.
 
     The first process writes checkpoints as one file, from which any number of processes can go on.
     """
@@ -23,17 +23,17 @@ class FullySharded(ModelParallelStrategy):
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, **kwargs)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Fill the sharded network and the optimizers, without running code of the file."""
+        """Load a checkpoint into the sharded network and optimizers, without running its code; return its other values."""
         return super().load_checkpoint(checkpoint_path, weights_only=True)
 
     def setup_environment(self) -> None:
-        """Let all processes share the data."""
+        """Split the data over all processes, and set up the process group."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Shard each binary layer, then the rest, over all processes of `mesh`; in place."""
+    """Split the parameters of `network` over the processes of `mesh`, in place: each binary layer, then the rest."""
     data_parallel = mesh["data_parallel"]
     for module in network.modules():
         if isinstance(module, BinaryLayer):
@@ -43,9 +43,9 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """Return the network with whole parameters on each process; call it on all processes.
+    """Return a network with whole parameters on each process; call it on all processes.
 
-    A network that is not sharded is returned as it is. Otherwise `build` makes one, which gets the gathered values.
+    A network that is not sharded is returned itself. Else `build()` makes a new one, which gets the gathered values.
     """
     if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
         return network
