@@ -312,7 +312,7 @@ class Training(lightning.LightningModule):
         self._forget_losses()
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the loss and the accuracies, and re-estimate batch norm for the hard network (see `Accuracies.begin`)."""
+        """Reset the loss and the accuracies, and re-estimate batch norm for the hard network; see `Accuracies`."""
         self._evaluated = torch.zeros(2, device=self.device)  # the sum of the losses, and the number of pictures
         self.accuracies.begin(self.calibration_batches())
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Purpose(IntEnum):
-    """The use of random numbers; equal counters give independent numbers for each."""
+    """What random numbers of `hashed` are for: different purposes get independent numbers from the same counters."""
 
     SPLIT = 1
     ORDER = 2
@@ -22,7 +22,11 @@ class Purpose(IntEnum):
 
 
 def hashed(purpose: Purpose, *counters: int | Tensor) -> Tensor:
-    """Return 64 random bits, int64, for each entry of the broadcast `counters` (int64), by splitmix64 (Steele 2014)."""
+    """Return pseudo-random int64 values (all 64 bits), a function of `purpose` and `counters` alone.
+
+    The int64 tensors and numbers `counters`, as seed, epoch and picture, are broadcast; the result has their shape. The
+    hash is splitmix64 (Steele 2014).
+    """
     state = _scrambled(torch.tensor(int(purpose)))
     for counter in counters:
         state = _scrambled(state + counter)
@@ -30,12 +34,12 @@ def hashed(purpose: Purpose, *counters: int | Tensor) -> Tensor:
 
 
 def uniform(purpose: Purpose, *counters: int | Tensor) -> Tensor:
-    """Return float64 in [0, 1), from `hashed`."""
+    """Return pseudo-random float64 values in [0, 1): a function of the arguments, as for `hashed`."""
     return _shifted(hashed(purpose, *counters), 11).double() * 2**-53
 
 
 def seeds(purpose: Purpose, *counters: int | Tensor) -> Tensor:
-    """Return seeds for generators, int64 and not negative, from `hashed`."""
+    """Return seeds for random generators, int64 and at least 0: a function of the arguments, as for `hashed`."""
     return _shifted(hashed(purpose, *counters), 1)
 
 

@@ -15,7 +15,9 @@ WINDOW = 2048  # about the number of pictures in use at a time if they lie in bl
 
 
 def by_class(labels: Tensor, seed: int) -> Tensor:
-    """Return an order of all pictures, int64 (N,), whose prefixes hold each class in its share, to within one.
+    """Return a random permutation of all pictures, int64 (N,); its first n pictures hold each class in its share.
+
+    Shares are right to within one picture. `labels` are the classes of the pictures, int64 (N,).
 
     The k-th picture of a class of n, in a random order, stands at (k + u) / n, with u in [0, 1) for each class.
     """
@@ -29,7 +31,20 @@ def by_class(labels: Tensor, seed: int) -> Tensor:
 
 
 def select(labels: Tensor, validation: int, subset: int | None, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the numbers of `subset` pictures to train on (None: all) and of `validation` others, both ascending."""
+    """Choose pictures to train on and others to validate on, both with each class in its share.
+
+    Args:
+        labels: the classes of the training pictures, int64 (N,).
+        validation: the number of pictures to hold out.
+        subset: the number of pictures to train on; None for all that are left.
+        seed: decides which pictures are chosen.
+
+    Returns:
+        The indices of the pictures to train on, and of those held out: int64, ascending.
+
+    Raises:
+        DatasetError: there are fewer pictures.
+    """
     left = len(labels) - validation
     if validation < 0 or left < 1:
         raise DatasetError(f"validation={validation} is not possible: the training set has {len(labels)} pictures")
@@ -42,11 +57,11 @@ def select(labels: Tensor, validation: int, subset: int | None, seed: int) -> tu
 
 
 class Shuffled:
-    """Batches of `batch_size` of the pictures `chosen`, in an order that `seed` and the epoch decide.
+    """The order of training: which pictures are in each batch, shuffled by `seed` and the number of the epoch.
 
-    Each of `world` ranks has its part of joint batches of `batch_size * world`. The rest of an epoch is dropped.
-    `blocks`, as in `Pictures`, come in random order, and pictures are shuffled within windows of several blocks, so
-    that each block is read once.
+    Each of `world` ranks has its part of joint batches of `batch_size * world`. Pictures left over at the end of an
+    epoch are dropped. `chosen` are the indices of the pictures, int64. With `blocks`, as in `Pictures`, the blocks come
+    in random order, and pictures are shuffled within windows of several blocks, so that each block is read once.
     """
 
     def __init__(
@@ -67,7 +82,7 @@ class Shuffled:
         return len(self._chosen) // self._joint
 
     def rows(self, epoch: int, batch: int) -> Tensor:
-        """Return the numbers of the pictures in this rank's part of a batch, int64 (batch_size,)."""
+        """Return the indices of the pictures in this rank's part of batch number `batch`, int64 (batch_size,)."""
         if self._latest is None or self._latest[0] != epoch:
             self._latest = epoch, self._shuffled(epoch)
         return self._latest[1][batch * self._joint : (batch + 1) * self._joint][self._mine]
@@ -83,9 +98,10 @@ class Shuffled:
 
 
 class InTurn:
-    """The pictures `chosen` once each, in their order, in as few batches of at most `batch_size` as possible.
+    """The order of evaluation: each picture once, in as few batches of at most `batch_size` as possible.
 
-    Each of `world` ranks has as many batches, since ranks wait for each other, and sizes differ by at most one.
+    `chosen` are the indices of the pictures, int64, and keep their order. Each of `world` ranks has the same number of
+    batches, since ranks wait for each other. Sizes of batches differ by at most one.
     """
 
     def __init__(self, chosen: Tensor, batch_size: int, rank: int = 0, world: int = 1) -> None:
@@ -98,21 +114,22 @@ class InTurn:
         return len(self._parts)
 
     def rows(self, epoch: int, batch: int) -> Tensor:
-        """Return the numbers of the pictures in a batch of this rank, int64, the same in every epoch."""
+        """Return the indices of the pictures in batch number `batch` of this rank, int64, the same in every epoch."""
         return self._parts[batch]
 
 
 def share(joint: int, rank: int, world: int) -> Tensor:
-    """Return this rank's places of a joint batch, int64 (joint // world,), ascending.
+    """Return the positions within a joint batch of `joint` pictures that rank `rank` of `world` takes.
 
-    Places i from the front and from the back go to the same rank if its part is even, since mixing joins those two.
+    They are int64 (joint // world,), ascending. The i-th from the front and the i-th from the back go to the same rank
+    if its part is even, since `Mixing` mixes those two.
     """
     ends = torch.stack((torch.arange(joint), joint - 1 - torch.arange(joint)), dim=1).flatten()[:joint]
     return ends[rank * joint // world : (rank + 1) * joint // world].sort().values
 
 
 def blocks_in_window(blocks: Tensor) -> int:
-    """Return the number of blocks of average size that are in use at a time."""
+    """Return how many blocks of average size hold about `WINDOW` pictures, at least 1; `blocks` is as in `Pictures`."""
     return max(1, WINDOW * (int(blocks.max()) + 1) // len(blocks))
 
 
@@ -123,7 +140,16 @@ View = Callable[[Tensor, int], Tensor]
 
 
 class Batches(Dataset[Batch]):
-    """`batches[epoch, batch]` is a pure function of the two, in any process at any time; to iterate is epoch 0."""
+    """A data set whose items are batches: `batches[epoch, batch]` is images and labels, see `Batch`.
+
+    An item depends on nothing but its indices, in any process at any time. Iteration yields the batches of epoch 0.
+
+    Args:
+        view: makes network inputs from the indices of pictures and the epoch.
+        labels: the classes of all pictures, int64.
+        order: which pictures are in each batch.
+        workers: processes that make batches; 0 for none.
+    """
 
     def __init__(self, view: View, labels: Tensor, order: Shuffled | InTurn, workers: int = 0) -> None:
         self.view, self.labels, self.order, self.workers = view, labels, order, workers
@@ -140,7 +166,7 @@ class Batches(Dataset[Batch]):
         return self.view(rows, epoch), self.labels[rows]
 
     def stream(self, places: Sequence[tuple[int, int]]) -> Iterator[Batch]:
-        """Yield the batches at `places` in turn, made by `workers` processes (0: by this one)."""
+        """Yield the batches (epoch, batch) of `places` in turn, made by the worker processes if there are any."""
         own_generator = torch.Generator()  # else the loader would draw its seed from the global one
         yield from DataLoader(
             self, batch_size=None, sampler=places, num_workers=self.workers, pin_memory=torch.cuda.is_available(),
@@ -149,9 +175,13 @@ class Batches(Dataset[Batch]):
 
 
 class TrainLoader:
-    """Epoch after epoch of `batches`, of each of which the first `used` are used: each iteration is the next epoch.
+    """A loader of training batches, in which each iteration is the next epoch and can start at any batch.
 
-    This is no DataLoader, since Lightning would replace the sampler of one; `Batches` knows the ranks.
+    It is no DataLoader, since Lightning would replace the sampler of one; the order in `batches` knows the ranks.
+
+    Args:
+        batches: the batches of all epochs.
+        used: returns how many batches of each epoch the trainer uses; then the next epoch begins.
     """
 
     def __init__(self, batches: Batches, used: Callable[[], float] = lambda: math.inf) -> None:
@@ -174,15 +204,15 @@ class TrainLoader:
         return (epoch, batch) if batch < min(len(self), self._used()) else (epoch + 1, 0)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position, for checkpoints of Lightning."""
+        """Return the position as {"epoch": ..., "batch": ...}, for checkpoints of Lightning."""
         return dict(zip(("epoch", "batch"), self.position, strict=True))
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Start at the position of `state_dict`."""
+        """Let the next iteration begin at the position that `state_dict` holds."""
         self.start_at(**state_dict)
 
     def __len__(self) -> int:
-        """Return the batches of a whole epoch, wherever the next iteration begins."""
+        """Return the number of batches in a whole epoch, wherever the next iteration begins."""
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -196,7 +226,10 @@ class TrainLoader:
 
 
 def require_batch(images: Tensor, targets: Tensor) -> None:
-    """Raise ValueError unless images are floats (N, C, H, W), N > 0, and targets labels or shares of classes."""
+    """Raise ValueError unless `images` are floats (N, C, H, W), N > 0, with one target each.
+
+    Targets are labels, int64 (N,), or shares of classes, floats (N, classes).
+    """
     if images.ndim != 4 or not len(images) or not images.is_floating_point():
         raise ValueError(f"the loader gave {_said(images)} for images: they must be standardised floats (N, C, H, W), "
                          "N at least 1")  # fmt: skip

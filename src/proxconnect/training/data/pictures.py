@@ -15,11 +15,14 @@ from proxconnect._support.regular_files import require_regular
 
 
 class DatasetError(ValueError):
-    """Files of a data set are absent or wrong; the message says which, and what to do."""
+    """The error for an unknown data set, absent or wrong files, or impossible counts; the message says what to do."""
 
 
 def wrong_folder(name: str, root: Path, problem: str, layout: str, advice: str) -> DatasetError:
-    """Return the error of a `root` that does not hold the data set `name`; `layout` is the expected tree below it."""
+    """Return the error for a folder `root` that does not hold the data set `name`; it also lists what is in `root`.
+
+    `problem` says what is wrong, `layout` is the expected tree of files below `root`, `advice` says how to get them.
+    """
     tree = "\n".join(f"  {line}" for line in (str(root), *layout.strip().splitlines()))
     if root.is_dir():
         try:
@@ -35,7 +38,7 @@ def wrong_folder(name: str, root: Path, problem: str, layout: str, advice: str) 
 
 @contextmanager
 def downloading(name: str, root: Path) -> Iterator[None]:
-    """Turn a failure of the network, the disk or a checksum into a DatasetError."""
+    """Within the context, turn a failed download, write or checksum into a DatasetError about data set `name`."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # torchvision reports a wrong checksum as RuntimeError
@@ -49,7 +52,7 @@ MOST_PIXELS = 89_478_485  # Pillow only warns of larger pictures
 
 
 class Pictures(ABC):
-    """Pictures that are opened one by one, with known `labels`, int64 (N,)."""
+    """A base class for a set of N pictures: `open` decodes one of them, and `labels`, int64 (N,), are their classes."""
 
     labels: Tensor
     blocks: Tensor | None = None
@@ -57,18 +60,18 @@ class Pictures(ABC):
 
     @abstractmethod
     def open(self, index: int) -> Image.Image:
-        """Decode picture `index`, RGB or grey."""
+        """Return picture `index`, decoded, as a PIL image, RGB or grey."""
 
 
 @dataclass(frozen=True, eq=False)
 class TensorPictures(Pictures):
-    """Pictures in memory: `images` uint8 (N, C, H, W) of one or three channels, `labels` int64 (N,)."""
+    """Pictures in memory: `images`, uint8 (N, C, H, W) of one or three channels, and `labels`, int64 (N,)."""
 
     images: Tensor
     labels: Tensor
 
     def open(self, index: int) -> Image.Image:
-        """Return picture `index` as PIL has it."""
+        """Return picture `index` as a PIL image, RGB or grey."""
         image = self.images[index]
         return Image.fromarray((image[0] if len(image) == 1 else image.permute(1, 2, 0)).numpy())
 
@@ -86,7 +89,18 @@ class Splits(Generic[P]):
 
 
 def checked(images: Tensor, labels: Tensor, shape: tuple[int, ...], classes: int, where: str) -> TensorPictures:
-    """Return both as `TensorPictures`; DatasetError for another shape or number of images, or other labels."""
+    """Return images and labels as `TensorPictures`, after checks; images get a channel dimension if they have none.
+
+    Args:
+        images: uint8 (N, *shape).
+        labels: whole numbers (N,).
+        shape: the expected shape of one image, (H, W) or (C, H, W).
+        classes: labels must be from 0 to `classes` - 1.
+        where: the start of an error message, as the name of the file.
+
+    Raises:
+        DatasetError: there are no images, or shapes or labels are not as expected.
+    """
     if images.shape != (len(labels), *shape) or not len(labels):
         raise DatasetError(
             f"{where}: images {tuple(images.shape)} and labels {tuple(labels.shape)}, "
@@ -99,7 +113,10 @@ def checked(images: Tensor, labels: Tensor, shape: tuple[int, ...], classes: int
 
 
 def decoded(source: Path | IO[bytes], where: str) -> Image.Image:
-    """Decode a file or stream as RGB; DatasetError, which begins with `where`, if it is damaged or no picture."""
+    """Decode a JPEG, PNG or WebP file or stream as an RGB PIL image.
+
+    DatasetError, whose message begins with `where`, if it is damaged, too large or no such picture.
+    """
     try:
         if isinstance(source, Path):
             require_regular(source)

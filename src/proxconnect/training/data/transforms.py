@@ -18,14 +18,17 @@ from proxconnect.training.data.pictures import Pictures
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Mean and standard deviation of each channel, for pixels from 0 to 255."""
+    """A function that standardises images: call it on uint8 images (N, C, H, W).
+
+    It holds the mean and standard deviation of each channel, for pixels from 0 to 255. `of` finds them.
+    """
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
     @classmethod
     def of(cls, images: Tensor) -> "Standardisation":
-        """Return those of all pixels of uint8 `images` (N, C, H, W), exact: by counting the 256 values."""
+        """Return the standardisation of uint8 `images` (N, C, H, W) to zero mean and unit variance in each channel."""
         values = torch.arange(256, dtype=torch.float64)
         means, deviations = [], []
         for channel in images.unbind(1):
@@ -37,11 +40,11 @@ class Standardisation:
 
     @property
     def of_full_brightness(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation in units of 255, as libraries take them."""
+        """The means and the standard deviations of the channels for pixels from 0 to 1, as timm takes them."""
         return tuple(mean / 255 for mean in self.mean), tuple(deviation / 255 for deviation in self.deviation)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return uint8 `images` (N, C, H, W) as float32, shifted and scaled, rounded once from float64."""
+        """Return (image - mean) / deviation of uint8 `images` (N, C, H, W), as float32, rounded once from float64."""
         first = 256 * torch.arange(len(self.mean), dtype=torch.int32).reshape(-1, 1, 1)
         return self._table.index_select(0, (images.int() + first).flatten()).reshape(images.shape)
 
@@ -53,16 +56,20 @@ class Standardisation:
 
 
 def plain(images: Tensor, standardise: Standardisation, rows: Tensor, epoch: int) -> Tensor:
-    """Return the pictures `rows` of `images`, uint8 (N, C, H, W), as float32, the same in every epoch."""
+    """Return the pictures with indices `rows` of `images`, uint8 (N, C, H, W), standardised to float32.
+
+    `epoch` has no effect.
+    """
     return standardise(images.index_select(0, rows))
 
 
 def flipped_and_cropped(
     images: Tensor, standardise: Standardisation, flip: bool, crop: int, seed: int, rows: Tensor, epoch: int
 ) -> Tensor:
-    """Return `plain` pictures, mirrored left to right half of the time and shifted by up to `crop` pixels.
+    """Return `plain` pictures, shifted at random by up to `crop` pixels and, if `flip`, mirrored half of the time.
 
-    Both are pure functions of (seed, epoch, picture). With `crop=4` as in section 4.2 of He 2015, arXiv 1512.03385.
+    Shifts and flips depend on the seed, the epoch and the picture alone. `crop=4` is as in section 4.2 of He 2015
+    (arXiv 1512.03385).
     """
     chance = uniform(Purpose.FLIP_AND_CROP, seed, epoch, rows.unsqueeze(1), torch.arange(3)).unbind(1)
     mirrored = chance[0] < 0.5 if flip else torch.zeros(len(rows), dtype=torch.bool)
@@ -71,7 +78,15 @@ def flipped_and_cropped(
 
 
 def windows(images: Tensor, border: int, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:
-    """Pad `images` (N, C, H, W) with zeros, and take the window at (down, right) from each, flipped if `mirrored`."""
+    """Pad images with `border` zeros on each side, and cut a window of the former size from each.
+
+    Args:
+        images: (N, C, H, W) of any dtype.
+        border: pixels to pad.
+        down: the first row of each window, int64 (N,), from 0 to 2·border.
+        right: the first column of each window, int64 (N,), from 0 to 2·border.
+        mirrored: which windows to flip left to right, bool (N,).
+    """
     count, channels, height, width = images.shape
     bordered = functional.pad(images, (border, border, border, border))
     columns = torch.arange(width).expand(count, -1)
@@ -84,7 +99,7 @@ def windows(images: Tensor, border: int, down: Tensor, right: Tensor, mirrored: 
 
 @dataclass(frozen=True)
 class MixupOptions:
-    """How timm mixes batches; the defaults are those of DeiT (arXiv 2012.12877).
+    """The options for Mixup and CutMix by timm; the defaults are those of DeiT (arXiv 2012.12877).
 
     Args:
         mixup: alpha of the beta distribution of Mixup's shares (arXiv 1710.09412); 0: no Mixup.
@@ -106,7 +121,10 @@ class MixupOptions:
 
 
 class Mixing:
-    """Mixup and CutMix of a batch with itself in reverse, a pure function of (seed, epoch, batch) on every rank."""
+    """A function that mixes a batch with its own reverse by timm's Mixup or CutMix.
+
+    The random choices depend on the seed, the epoch and the number of the batch alone, and are the same on every rank.
+    """
 
     def __init__(self, options: MixupOptions, classes: int, seed: int) -> None:
         self._seed = seed
@@ -116,7 +134,10 @@ class Mixing:
         )  # fmt: skip
 
     def __call__(self, images: Tensor, labels: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
-        """Overwrite `images` (N, C, H, W), N even; return them and targets, float32 (N, classes), that sum to 1."""
+        """Mix `images` (N, C, H, W), N even, in place; return them with their targets.
+
+        `labels` are int64 (N,). Targets are shares of classes, float32 (N, classes), each row of sum 1.
+        """
         with seeded(int(seeds(Purpose.MIXING, self._seed, epoch, batch))):
             mixed: tuple[Tensor, Tensor] = self._mixup(images, labels)
         return mixed
@@ -168,7 +189,11 @@ class TransformOptions:
             raise ValueError("give both mean and deviation or neither, which are then those of the data set")
 
     def for_training(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Transform:
-        """Return the random transform for a data set of that mean and deviation; ValueError for a wrong policy."""
+        """Return the random transform of a PIL image to a standardised tensor, float32 (C, H, W).
+
+        `mean` and `deviation` of each channel, for pixels from 0 to 1, are used if the options have none. ValueError
+        if timm does not know the policy `auto_augment`.
+        """
         try:
             transform: Transform = self._made(
                 mean, deviation, is_training=True, scale=self.scale, ratio=self.ratio, hflip=self.flip,
@@ -184,7 +209,10 @@ class TransformOptions:
         return transform
 
     def for_evaluation(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Transform:
-        """Return the transform that resizes a picture and takes its middle."""
+        """Return the transform that resizes a PIL image and cuts out its middle, as a tensor, float32 (C, H, W).
+
+        It is standardised by `mean` and `deviation`, as in `for_training`.
+        """
         interpolation = "bilinear" if self.interpolation == "random" else self.interpolation
         transform: Transform = self._made(mean, deviation, interpolation=interpolation, crop_pct=self.crop_share)
         return transform
@@ -204,12 +232,15 @@ class TransformOptions:
 
 
 def opened(pictures: Pictures, transform: Transform, rows: Tensor, epoch: int) -> Tensor:
-    """Return the pictures `rows` as float32, by a `transform` in which nothing is random."""
+    """Return the pictures with indices `rows`, float32 (N, C, H, W), by a deterministic `transform`; ignore `epoch`."""
     return torch.stack([transform(pictures.open(row)) for row in rows.tolist()])
 
 
 def augmented(pictures: Pictures, transform: Transform, seed: int, rows: Tensor, epoch: int) -> Tensor:
-    """Return the pictures `rows` as float32, by a random `transform` of which (seed, epoch, picture) decides."""
+    """Return the pictures with indices `rows`, float32 (N, C, H, W), by a random `transform`.
+
+    The seed, the epoch and the index of a picture decide on its random choices.
+    """
     seen = []
     for row, chance in zip(rows.tolist(), seeds(Purpose.TRANSFORM, seed, epoch, rows).tolist(), strict=True):
         with seeded(chance):
@@ -218,7 +249,7 @@ def augmented(pictures: Pictures, transform: Transform, seed: int, rows: Tensor,
 
 
 def posterized(image: Image.Image, bits: int, **options: Any) -> Image.Image:
-    """Keep the highest `bits` of each channel; 0 bits give a black picture."""
+    """Return the image with the highest `bits` bits of each pixel value, by timm; with 0 bits a black one."""
     if bits < 1:
         return Image.new(image.mode, image.size)
     picture: Image.Image = extras.require("timm.data.auto_augment", "train").posterize(image, bits, **options)

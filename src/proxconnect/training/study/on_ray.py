@@ -10,10 +10,16 @@ from proxconnect.training.study.running import Event, Failed, Order, perform
 
 
 class RayCluster(AbstractContextManager["RayCluster"]):
-    """Rows as tasks of an existing cluster, as many at once as its cores allow. A context manager.
+    """`Workers` that run rows as tasks of an existing Ray cluster, as many at once as its cores allow.
 
-    Leaving it cancels rows that still run. A row whose machine is lost runs on another one. The cluster is that of
-    `address`, or without one that of this machine or of RAY_ADDRESS. Each row takes `threads` cores.
+    Leaving the context cancels rows that still run. A row whose machine is lost is run on another one.
+
+    Args:
+        address: of the cluster, as 10.0.0.1:6379; None for that of RAY_ADDRESS or else of this machine.
+        threads: the cores that each row takes.
+
+    Raises:
+        ConnectionError: there is no cluster at the address.
     """
 
     def __init__(self, address: str | None, threads: int) -> None:
@@ -37,11 +43,11 @@ class RayCluster(AbstractContextManager["RayCluster"]):
         self._progress.shutdown(force=True)
 
     def give(self, order: Order) -> None:
-        """Let the cluster run a row."""
+        """Start to run a row on the cluster, without waiting."""
         self._running[self._task.remote(order, sources(), self._progress)] = order.row.key
 
     def events(self) -> list[Event]:
-        """Wait a second at most and return what happened."""
+        """Wait a second at most, and return the reports since the last call; a lost Ray task gives a Failed."""
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=1.0)
         events: list[Event] = self._progress.get_nowait_batch(self._progress.size())
         for reference in ended:

@@ -15,7 +15,11 @@ _NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/st
 
 
 def here(threads: int) -> dict[str, Any]:
-    """Return versions, the processor, the number of threads and a digest of the sources, as plain data."""
+    """Return what a result on this machine depends on, as plain data; `threads` is noted as the number of threads.
+
+    The keys are "results" (`results_version()`), "sources" (`sources()`), the versions "python", "torch" and
+    "lightning" (None if absent), "cpu", "kernels" (their instruction set) and "threads".
+    """
     machine = Machine.here()
     return {
         "results": results_version(),
@@ -31,7 +35,7 @@ def here(threads: int) -> dict[str, Any]:
 
 @cache
 def sources() -> str:
-    """Return the digest of the package's Python files that may change results, 16 hex digits."""
+    """Return a digest of the Python files of proxconnect that can change a row's result, as 16 hex digits."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

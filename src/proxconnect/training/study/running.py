@@ -36,7 +36,10 @@ _SECONDS_BETWEEN_PROGRESS = 0.5
 
 @dataclass(frozen=True)
 class Order:
-    """A row to run in its folder, from the point at which an earlier run of it stopped."""
+    """A request to a worker to run `row` in its folder in `workplace`, with `threads` threads of torch.
+
+    The row goes on from its last checkpoint there, if there is one.
+    """
 
     row: Row
     workplace: Workplace
@@ -44,7 +47,7 @@ class Order:
 
 
 class Progressed(NamedTuple):
-    """The optimizer steps of a row that are done, and all that it has."""
+    """A report on a running row: `done` of its `total` optimizer steps. `key` is the address of the row."""
 
     key: str
     done: int
@@ -52,7 +55,7 @@ class Progressed(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A row raised, or the process that ran it died."""
+    """A report on a row that raised an exception or whose process died: its address, and the traceback or reason."""
 
     key: str
     error: str
@@ -63,20 +66,24 @@ Event = Progressed | Entry | Failed
 
 
 class Workers(Protocol):
-    """Processes of this machine or of a cluster that run rows. A context manager, which ends them."""
+    """A protocol for processes of this machine or a cluster that run rows: a context manager, which ends them."""
 
     size: int
     """How many rows run at once."""
 
     def give(self, order: Order) -> None:
-        """Let a worker run a row."""
+        """Start to run a row on a free worker, without waiting; call it for at most `size` rows at a time."""
 
     def events(self) -> list[Event]:
-        """Wait a second at most and return what happened; each row ends in one Entry or Failed."""
+        """Wait a second at most, and return the reports since the last call; a row ends in one Entry or Failed."""
 
 
 def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Failed:
-    """Run a row, and return any exception of its code as Failed. Signals that end the process pass."""
+    """Run a row in this process, and return its entry, or Failed with the traceback if its code raises.
+
+    A row that has finished before is not run again. `report` is called with progress, at most twice a second.
+    TerminatedError (SIGTERM) and KeyboardInterrupt are raised.
+    """
     torch.set_num_threads(order.threads)
     folder = order.workplace.folder(order.row)
     try:
@@ -116,7 +123,7 @@ def _now() -> str:
 
 
 class Processes(AbstractContextManager["Processes"]):
-    """At most `size` processes, started when rows need them and again after their death. A context manager."""
+    """`Workers` on this machine: at most `size` processes, started when rows need them, and replaced if they die."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -127,14 +134,14 @@ class Processes(AbstractContextManager["Processes"]):
         processes.end([*self._idle, *(worker for worker, _ in self._busy.values())])
 
     def give(self, order: Order) -> None:
-        """Let a process run a row."""
+        """Send the row to an idle process, or to a new one if there is none; do not wait."""
         worker = self._idle.pop() if self._idle else processes.start(_work)
         self._busy[worker.connection] = worker, order
         with suppress(OSError):  # `events` finds that the process is dead
             worker.connection.send(order)
 
     def events(self) -> list[Event]:
-        """Wait a second at most and return what happened."""
+        """Wait a second at most, and return the reports of the processes; for a dead process that is a Failed."""
         events: list[Event] = []
         for connection in cast(list[Connection], wait(list(self._busy), timeout=1.0)):
             worker, order = self._busy[connection]
@@ -167,7 +174,10 @@ def _work(connection: Connection) -> None:
 
 
 class Display(Progress):
-    """Bars on a terminal, and a line for each row that ended. A context manager."""
+    """A terminal display of a study with `total` rows: bars for the study and its running rows. A context manager.
+
+    A line is printed for each row that finished or failed.
+    """
 
     def __init__(self, console: Console, total: int) -> None:
         columns = (TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn())
@@ -177,11 +187,11 @@ class Display(Progress):
         self._ended, self._total = 0, total
 
     def start_row(self, row: Row) -> None:
-        """Add a bar for the row."""
+        """Add a bar for a row that starts to run."""
         self._bars[row.key] = self.add_task(f"  {row}", total=None)
 
     def move_row(self, row: Row, done: int, total: int) -> None:
-        """Move the bar of the row, and that of the study."""
+        """Move the bar of the row to `done` of `total` optimizer steps, and that of the study accordingly."""
         self.update(self._bars[row.key], completed=done, total=total)
         self._move()
 
@@ -222,7 +232,12 @@ def _duration(seconds: float) -> str:
 def run_all(
     rows: Iterable[Row], workers: Workers, ledger: Ledger, workplace: Workplace, threads: int, display: Display
 ) -> list[Row]:
-    """Run all rows, in order. Return those that failed, and those that would have started from them."""
+    """Run all `rows` on `workers`, in order, each after the row that it starts from.
+
+    Append the entry of each finished row to `ledger` at once, write errors to `workplace`, and keep `display` up to
+    date. `threads` is the number of torch threads for each row. Return the rows that failed, with those that were left
+    out because they start from a failed one.
+    """
     waiting, running, failures = list(rows), dict[str, Row](), dict[str, Row]()
     while waiting or running:
         held = {row.key for row in waiting} | running.keys()
