@@ -17,7 +17,10 @@ KEEP = ("edges", "*.shortcut.*")
 
 
 class BiRealConv(nn.Module):
-    """BN(conv3x3(x)) + shortcut(x); the shortcut is x, or BN(conv1x1(mean of 2 x 2)) if the shape changes."""
+    """A block of Bi-Real Net: BN(conv3x3(x)) + shortcut(x).
+
+    The shortcut is x itself. If the shape changes, it is BN(conv1x1(x)), after average pooling if the stride is not 1.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -32,13 +35,13 @@ class BiRealConv(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) → (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Return the output for `x` (N, in_channels, H, W), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
         output: Tensor = self.norm(self.conv(x)) + self.shortcut(x)
         return output
 
 
 class ReactConv(BiRealConv):
-    """RPReLU(BN(conv3x3(x + a learned shift)) + shortcut(x))."""
+    """A block of ReActNet: RPReLU(BN(conv3x3(x + shift)) + shortcut(x)), with a learned shift for each channel."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, stride)
@@ -46,13 +49,21 @@ class ReactConv(BiRealConv):
         self.activation = RPReLU(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) → (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Return the output for `x` (N, in_channels, H, W), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
         output: Tensor = self.activation(self.norm(self.conv(self.shift(x))) + self.shortcut(x))
         return output
 
 
 class BiRealNet(nn.Module):
-    """A stem of 7 x 7 and stride 2, max pooling, stages of `convs` blocks that double the channels, a linear head."""
+    """Bi-Real Net: a 7 x 7 stem of stride 2, max pooling, stages of blocks, mean pooling and a linear head.
+
+    Args:
+        convs: the number of blocks, each one convolution, in each stage.
+        width: the channels of the first stage; each later stage has twice those of the one before.
+        classes: the number of classes.
+        in_channels: the channels of images.
+        block: makes a block from input channels, output channels and stride.
+    """
 
     def __init__(
         self, convs: Sequence[int], width: int = 64, classes: int = 1000, in_channels: int = 3,
@@ -69,13 +80,16 @@ class BiRealNet(nn.Module):
         self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, in_channels, H, W) → logits (N, classes)."""
+        """Return the logits (N, classes) for `images` (N, in_channels, H, W)."""
         logits: Tensor = self.head(self.layers(self.stem(images)).mean((-2, -1)))
         return logits
 
 
 def bireal_resnet18(width: int = 64, classes: int = 1000, in_channels: int = 3) -> BiRealNet:
-    """Build 18 layers: the stem, 16 binary convolutions of `width` to 8·`width` channels in four stages, the head."""
+    """Build Bi-Real Net of 18 layers, in float: stem, 16 convolutions in four stages, head.
+
+    The stages have `width`, 2·`width`, 4·`width` and 8·`width` channels. The 16 convolutions are those to binarize.
+    """
     return BiRealNet((4, 4, 4, 4), width, classes, in_channels)
 
 

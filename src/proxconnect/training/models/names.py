@@ -19,7 +19,7 @@ EDGES = ("edges",)
 
 @dataclass(frozen=True)
 class Named:
-    """A network that has a name."""
+    """A description of a float network that `find` knows by name, with which to build it; `title` is for people."""
 
     title: str
     build: Callable[..., nn.Module]
@@ -104,7 +104,21 @@ def small_vit(
     image_size: int = 28, in_channels: int = 1, classes: int = 10, *, patch: int | None = None, dim: int = 64,
     depth: int = 4, heads: int = 4, **options: Any,
 ) -> nn.Module:  # fmt: skip
-    """Build timm's `VisionTransformer` (Dosovitskiy 2021, arXiv 2010.11929) of few small blocks, with its `options`."""
+    """Build a small `VisionTransformer` of timm (Dosovitskiy 2021, arXiv 2010.11929).
+
+    Args:
+        image_size: height and width of images.
+        in_channels: the channels of images.
+        classes: the number of classes.
+        patch: height and width of a patch; None for `usual_patch(image_size)`.
+        dim: the size of tokens, a multiple of `heads`.
+        depth: the number of blocks.
+        heads: attention heads in each block.
+        options: further arguments of timm's class.
+
+    Raises:
+        ValueError: `patch` does not divide `image_size`, or `heads` does not divide `dim`.
+    """
     patch = usual_patch(image_size) if patch is None else patch
     if image_size % patch:
         raise ValueError(f"patches of {patch} do not fill images of {image_size}: pass a patch that divides it")
@@ -119,7 +133,10 @@ def small_vit(
 
 
 def usual_patch(image_size: int) -> int:
-    """Return the largest patch up to 7 of which four or more fill a row; ValueError for images smaller than 4."""
+    """Return the patch size of `small_vit` in pixels: the largest divisor of `image_size` up to 7 and `image_size` / 4.
+
+    ValueError for images smaller than 4.
+    """
     if image_size < 4:
         raise ValueError(f"an image of {image_size} is too small for four patches in a row")
     return max(size for size in range(1, min(7, image_size // 4) + 1) if image_size % size == 0)
@@ -127,7 +144,7 @@ def usual_patch(image_size: int) -> int:
 
 @dataclass(frozen=True)
 class Network:
-    """A network by its name, built for the classes, channels and size of the data.
+    """The options that choose a float network by its name; `build` makes it for the classes and image size of the data.
 
     Args:
         name: one of `proxconnect.training.models`, as resnet20, a name of torchvision or timm, or MODULE:CALLABLE,
@@ -145,7 +162,10 @@ class Network:
             find(self.name)
 
     def build(self, data: Any) -> nn.Module:
-        """Build it for a data module, by torch's global generator; ValueError for an unknown name or option."""
+        """Return a new network for the `classes`, `in_channels` and `image_size` of a data module.
+
+        Its initial values come from torch's global generator. ValueError for an unknown name or option.
+        """
         if ":" in self.name:
             own: nn.Module = load(self.name)(**self.options)
             return own
@@ -159,9 +179,19 @@ def build(
     name: str, *, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
     pretrained: bool = False, **options: Any,
 ) -> nn.Module:  # fmt: skip
-    """Build the float network of a name; None stands for its usual value. ValueError and errors of `find`.
+    """Build the float network that `find` finds by `name`.
 
-    Most convolutional networks need no `image_size`. With `pretrained`, a head of other classes is initialised.
+    Args:
+        name: as for `find`.
+        classes: the number of classes; None for the network's usual number.
+        in_channels: the channels of images; None for the usual number.
+        image_size: height and width of images; None for the usual one. Most convolutional networks do not use it.
+        pretrained: download and load the weights of timm or torchvision. With other `classes` the head is random.
+        options: further keyword arguments of the network.
+
+    Raises:
+        ValueError: the name is unknown, or the network cannot be built with these arguments.
+        MissingExtraError: a library that the network needs is not installed.
     """
     sizes = {"classes": classes, "in_channels": in_channels, "image_size": image_size}
     told = {key: value for key, value in sizes.items() if value is not None}
@@ -195,7 +225,7 @@ def find(name: str) -> Named:
 
 
 def of_libraries() -> list[str]:
-    """Return the names of timm and torchvision, as far as they are installed."""
+    """Return the names of all networks of timm and torchvision, without a library that is not installed."""
     found: list[str] = []
     for finder in LIBRARIES.values():
         try:

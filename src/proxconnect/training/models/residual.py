@@ -18,7 +18,10 @@ Block = Callable[[int, int, int], nn.Module]  # from input channels, output chan
 
 
 class PublishedBlock(nn.Module):
-    """ReLU(BN(conv3x3(ReLU(BN(conv3x3(x))))) + shortcut(x)); a shortcut of stride 2 takes every other pixel."""
+    """A residual block in published order: ReLU(BN(conv3x3(ReLU(BN(conv3x3(x))))) + shortcut(x)).
+
+    The shortcut has no parameters. It takes every `stride`-th pixel, and new channels are zeros.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -32,7 +35,7 @@ class PublishedBlock(nn.Module):
         self.new_channels = out_channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) → (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Return the output for `x` (N, in_channels, H, W), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
         shortcut = x if self.stride == 1 else x[:, :, :: self.stride, :: self.stride]
         inner = self.activation1(self.norm1(self.conv1(x)))
         output: Tensor = self.activation2(self.norm2(self.conv2(inner)) + _widened(shortcut, self.new_channels))
@@ -40,7 +43,10 @@ class PublishedBlock(nn.Module):
 
 
 class ResidualConv(nn.Module):
-    """PReLU(BN(conv3x3(x)) + shortcut(x)); a shortcut of stride 2 averages 2 x 2."""
+    """A residual block in Bi-Real order: PReLU(BN(conv3x3(x)) + shortcut(x)).
+
+    The shortcut has no parameters. It averages `stride` x `stride` pixels, and new channels are zeros.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -51,7 +57,7 @@ class ResidualConv(nn.Module):
         self.new_channels = out_channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) → (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Return the output for `x` (N, in_channels, H, W), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
         shortcut = x if self.stride == 1 else functional.avg_pool2d(x, self.stride, ceil_mode=True)
         output: Tensor = self.activation(self.norm(self.conv(x)) + _widened(shortcut, self.new_channels))
         return output
@@ -63,7 +69,10 @@ def _widened(image: Tensor, new_channels: int) -> Tensor:
 
 
 def stages(block: Block, widths: Sequence[int], counts: Sequence[int]) -> nn.Sequential:
-    """Return `counts` blocks of `widths` channels; the first block of each stage but the first has stride 2."""
+    """Return stages of blocks in one sequence; stage i has `counts[i]` blocks of `widths[i]` output channels.
+
+    The input has `widths[0]` channels. The first block of each stage but the first has stride 2, all others stride 1.
+    """
     layers: list[nn.Module] = []
     channels = widths[0]
     for stage, (width, count) in enumerate(zip(widths, counts, strict=True)):
@@ -74,7 +83,19 @@ def stages(block: Block, widths: Sequence[int], counts: Sequence[int]) -> nn.Seq
 
 
 class ResidualNet(nn.Module):
-    """A 3x3 stem, stages of `blocks` that halve the resolution from the second on, mean pooling, a linear head."""
+    """A residual network for small images: a 3 x 3 stem, stages of blocks, mean pooling and a linear head.
+
+    Each stage but the first halves the resolution.
+
+    Args:
+        in_channels: the channels of images.
+        classes: the number of classes.
+        block: makes a block from input channels, output channels and stride.
+        activation: makes the activation of the stem from its channels.
+        widths: the channels of each stage.
+        blocks: the number of blocks in each stage.
+        stem_stride: the stride of the stem.
+    """
 
     def __init__(
         self, in_channels: int, classes: int, block: Block, activation: Callable[[int], nn.Module], *,
@@ -90,13 +111,16 @@ class ResidualNet(nn.Module):
         self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, in_channels, H, W) → logits (N, classes)."""
+        """Return the logits (N, classes) for `images` (N, in_channels, H, W)."""
         logits: Tensor = self.head(self.stages(self.stem(images)).mean((-2, -1)))
         return logits
 
 
 def small_cnn(in_channels: int = 1, classes: int = 10) -> ResidualNet:
-    """Six layers for images of 8 x 8: a stem that halves them, two convolutions each of 32 and 64 channels, a head."""
+    """Build a residual network of six layers in Bi-Real order, for images of about 8 x 8 pixels.
+
+    They are a stem that halves the image, two convolutions of 32 channels, two of 64 channels, and a linear head.
+    """
     return ResidualNet(in_channels, classes, ResidualConv, nn.PReLU, widths=(32, 64), blocks=2, stem_stride=2)
 
 

@@ -21,7 +21,7 @@ P = TypeVar("P", bound=Pictures)
 
 
 class ImageData(LightningDataModule, ABC, Generic[P]):
-    """A data set of pictures to train, validate and test on.
+    """The base class of Lightning data modules of labelled pictures, to train, validate and test on.
 
     Batches are images, float32 (N, C, H, W), standardised, and labels, int64 (N,). A batch to train on, augmentation
     included, depends on `seed`, its epoch and its number alone. Under DDP each rank has its part of joint batches. The
@@ -43,7 +43,7 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     name: str
     default_root: Path | None = None
     in_channels: int
-    """The channels of a picture."""
+    """The number of colour channels of a picture."""
 
     def __init__(
         self, root: Path | None = None, batch_size: int = 128, eval_batch_size: int = 500, workers: int = 0,
@@ -76,37 +76,46 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
 
     @abstractmethod
     def read(self) -> Splits[P]:
-        """Read the published splits; DatasetError if files are absent or wrong."""
+        """Read the files, and return the published training and test set; DatasetError if files are absent or wrong."""
 
     @abstractmethod
     def plain_view(self, pictures: P) -> View:
-        """Return the view for evaluation."""
+        """Return the view for evaluation: a function from indices of `pictures`, int64 (N,), and the epoch to images.
+
+        The images are float32 (N, C, H, W), standardised and not augmented.
+        """
 
     @abstractmethod
     def training_view(self, pictures: P) -> View:
-        """Return the augmented view for training."""
+        """Return the view for training: a function as of `plain_view`, but whose images are augmented.
+
+        The augmentation depends on `seed`, the epoch and the index of a picture.
+        """
 
     @property
     def batches_per_epoch(self) -> int:
-        """How many batches each process trains on in an epoch."""
+        """The number of batches that each process trains on in an epoch."""
         return len(self._order(*_place()))
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the files, so that errors come early."""
+        """Read the files and choose the pictures to train on, so that errors come early; `stage` has no effect."""
         _ = self._selection
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Let training begin with this batch, as after an interruption."""
+        """Let training begin with batch number `batch` of epoch `epoch`, both from 0, as after an interruption."""
         self._start = (epoch, batch)
         if self._loader is not None:
             self._loader.start_at(epoch, batch)
 
     def teardown(self, stage: str | None = None) -> None:
-        """Forget the position of training, so that another run starts from the beginning."""
+        """Forget the position of training, so that another run does not start there; `stage` has no effect."""
         self._loader = self._start = None
 
     def train_dataloader(self) -> TrainLoader:
-        """Return batches to train on, an epoch each iteration, from `start_at` or else from the trainer's epoch."""
+        """Return the loader of training batches: each iteration is the next epoch.
+
+        The first begins at the position that `start_at` set, or else at the start of the trainer's epoch.
+        """
         pictures = self._splits.train
         batches = Batches(self.training_view(pictures), pictures.labels, self._order(*_place()), self.workers)
         self._loader = TrainLoader(
@@ -118,22 +127,25 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return self._loader
 
     def val_dataloader(self) -> Batches:
-        """Return the pictures held out of the training set, or without such the test set."""
+        """Return batches of the held-out training pictures, or of the test set if `validation` is 0; not augmented."""
         return self._eval_loader(self._splits.train, self._selection[1]) if self.validation else self.test_dataloader()
 
     def test_dataloader(self) -> Batches:
-        """Return the test set, each picture once."""
+        """Return batches of the test set, each picture once, not augmented."""
         pictures = self._splits.test
         return self._eval_loader(pictures, torch.arange(len(pictures.labels)))
 
     def calibration_batches(self, count: int) -> Iterator[Batch]:
-        """Yield the first `count` batches of epoch 0 at most, not augmented: the same on every process."""
+        """Yield the first `count` training batches of epoch 0, or all if there are fewer, to re-estimate batch norm.
+
+        They are not augmented, and the same on every process.
+        """
         pictures = self._splits.train
         order = self._order(rank=0, world=1)
         return islice(Batches(self.plain_view(pictures), pictures.labels, order, self.workers), count)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Mix a batch to train on, on its device, if `mixup` says so."""
+        """Return `batch`, images and labels; if it is to train on and `mixup` is set, mix it by Mixup or CutMix."""
         trains = self.trainer is not None and self.trainer.training
         if self._mixing is None or not trains or self._loader is None or self._loader.latest is None:
             return batch
@@ -141,12 +153,12 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return self._mixing(images, labels, epoch, number)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position of the loader to train on."""
+        """Return the position of training as "epoch" and "batch", the next one to train on; empty without a loader."""
         # Lightning saves it too, but restores no loader that was made early, for trainer.estimated_stepping_batches.
         return {} if self._loader is None else self._loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Let training begin at that position."""
+        """Let training begin at the position that `state_dict` holds; an empty one changes nothing."""
         if state_dict:
             self.start_at(state_dict["epoch"], state_dict["batch"])
 
@@ -186,7 +198,7 @@ def _place() -> tuple[int, int]:
 
 
 class SmallImages(ImageData[TensorPictures]):
-    """Pictures in memory, fetched, flipped and cropped a batch at a time.
+    """The base class of data modules of small pictures, kept in memory, and augmented a batch at a time.
 
     They have zero mean and unit variance in each channel over the whole published training set.
 
@@ -215,7 +227,7 @@ class SmallImages(ImageData[TensorPictures]):
         return self.published_size if self.transform is None else self.transform.image_size
 
     def plain_view(self, pictures: TensorPictures) -> View:
-        """Standardise, and resize with `transform`."""
+        """Return the view for evaluation: standardised, and resized by `transform` if there is one."""
         if self.transform is None:
             return partial(transforms.plain, pictures.images, self._standardisation)
         return partial(
@@ -223,7 +235,7 @@ class SmallImages(ImageData[TensorPictures]):
         )
 
     def training_view(self, pictures: TensorPictures) -> View:
-        """Flip and crop, or use `transform`."""
+        """Return the view for training: standardised, and flipped and cropped or augmented by `transform`."""
         if self.transform is not None:
             transform = self.transform.for_training(*self._standardisation.of_full_brightness)
             return partial(transforms.augmented, pictures, transform, self.seed)
@@ -244,12 +256,12 @@ class Digits(SmallImages):
     name, classes, in_channels, published_size = "digits", 10, 1, 8
 
     def read(self) -> Splits[TensorPictures]:
-        """Return both splits."""
+        """Return the 1347 images to train on and the 450 to test on; MissingExtraError without scikit-learn."""
         return read_digits()
 
 
 class Downloadable(SmallImages):
-    """Files that torchvision can fetch.
+    """The base class of data modules of small pictures whose files torchvision can fetch.
 
     Args:
         download: fetch the files into root if they are not there.
@@ -261,14 +273,14 @@ class Downloadable(SmallImages):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Fetch absent files if asked to, on one process of each machine."""
+        """Fetch absent files into root if `download` is True; Lightning calls it on one process of each machine."""
         if self.download:
             self._root.mkdir(parents=True, exist_ok=True)
             self.fetch(self._root)
 
     @abstractmethod
     def fetch(self, root: Path) -> None:
-        """Fetch what `root` lacks, by the addresses and checksums of torchvision."""
+        """Fetch the files that `root` lacks, by torchvision's addresses and checksums; DatasetError if that fails."""
 
 
 class FashionMnist(Downloadable):
@@ -281,11 +293,11 @@ class FashionMnist(Downloadable):
     default_root = FASHION_MNIST_ROOT
 
     def read(self) -> Splits[TensorPictures]:
-        """Read both splits from the four IDX files."""
+        """Return the training and test set from four IDX files in root; DatasetError if one is absent or wrong."""
         return read_fashion_mnist(self._root)
 
     def fetch(self, root: Path) -> None:
-        """Fetch the absent files."""
+        """Fetch the IDX files that `root` lacks; DatasetError if that fails."""
         from torchvision.datasets import FashionMNIST
         from torchvision.datasets.utils import download_url
 

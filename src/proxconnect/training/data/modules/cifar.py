@@ -22,7 +22,7 @@ _MOST_BYTES = 1 << 30
 
 
 class _Cifar(Downloadable):
-    """As many pictures as the files hold, from a root that holds the folder, or is it."""
+    """The common part of Cifar10 and Cifar100; root holds the folder of the files, or is it. All pictures are used."""
 
     in_channels, published_size = 3, 32
     folder: str
@@ -31,7 +31,7 @@ class _Cifar(Downloadable):
     label_key: str
 
     def read(self) -> Splits[TensorPictures]:
-        """Read both splits; DatasetError if a file is absent or wrong."""
+        """Return the training and test set, read from the pickles in root; DatasetError if one is absent or wrong."""
         root = self._root
         folder = root if root.name == self.folder else root / self.folder
         missing = [file for file in (*self.train_files, self.test_file) if not (folder / file).is_file()]
@@ -50,7 +50,7 @@ class _Cifar(Downloadable):
         return Splits(train, self._pictures(folder / self.test_file), self.classes)
 
     def fetch(self, root: Path) -> None:
-        """Fetch and unpack the archive unless the folder is there."""
+        """Fetch the archive into `root` and unpack it, unless its folder is there; DatasetError if that fails."""
         from torchvision import datasets
 
         if (root / self.folder).is_dir() or root.name == self.folder:
@@ -93,9 +93,10 @@ class Cifar100(_Cifar):
 
 
 def read_batch(path: Path) -> dict[str, Any]:
-    """Read the dict in a pickle: keys as str, arrays of bytes as uint8 tensors, text of Python 2 as bytes.
+    """Return the dict in a pickle of CIFAR, without running code in it: "data", "labels" or "fine_labels", and more.
 
-    DatasetError if the file is absent, damaged, no dict, or names anything but arrays of bytes. Nothing in it runs.
+    Keys are str, arrays of bytes become uint8 tensors, and text of Python 2 becomes bytes. DatasetError if the file is
+    absent, damaged, no dict, or names anything but arrays of bytes.
     """
     try:
         require_regular(path)

@@ -68,13 +68,17 @@ class FolderPictures(Pictures):
         self.labels = torch.tensor(found.targets)
 
     def open(self, index: int) -> Image.Image:
-        """Decode picture `index`, RGB."""
+        """Return picture `index`, decoded, as an RGB PIL image; DatasetError if it is damaged."""
         path = self.folder / os.fsdecode(self.names[index])
         return decoded(path, str(path))
 
 
 class ParquetPictures(Pictures):
-    """The rows of `shards`, whose row groups are the blocks: a group is read whole, and the latest ones are kept."""
+    """Pictures in parquet files of Hugging Face, `shards`, with columns image and label.
+
+    Their row groups are the `blocks`: a group is read whole, and the latest ones are kept in memory. `open` decodes one
+    picture. DatasetError for damaged or empty files, or other columns.
+    """
 
     blocks: Tensor
 
@@ -93,7 +97,7 @@ class ParquetPictures(Pictures):
         return {name: value for name, value in self.__dict__.items() if name != "_group"}
 
     def open(self, index: int) -> Image.Image:
-        """Decode picture `index`, RGB."""
+        """Return picture `index`, decoded, as an RGB PIL image; DatasetError if it is damaged."""
         block = int(self.blocks[index])
         row = index - int(self._first[block])
         content = self._group(block)[row].as_py()
@@ -128,7 +132,7 @@ class ImageNet(ImageData[Pictures]):
 
     @property
     def classes(self) -> int:
-        """The number of classes in `root`."""
+        """The number of classes of the data in `root`, which is read first if need be."""
         return self._splits.classes
 
     @property
@@ -137,7 +141,10 @@ class ImageNet(ImageData[Pictures]):
         return self.transform.image_size
 
     def read(self) -> Splits[Pictures]:
-        """Read both splits; DatasetError if `root` holds neither layout, or only a part of one."""
+        """Return the training pictures, and the validation pictures as test set, from class folders or parquet shards.
+
+        Pictures are decoded later. DatasetError if `root` holds neither layout, or only a part of one.
+        """
         root = self._root
         for shards in (root, root / "data"):
             if any(shards.glob("train-*.parquet")):
@@ -157,11 +164,11 @@ class ImageNet(ImageData[Pictures]):
         return Splits(train, test, len(train.classes))
 
     def plain_view(self, pictures: Pictures) -> View:
-        """Resize each picture and take its middle."""
+        """Return the view for evaluation: each picture resized, its middle cut out, and standardised."""
         return partial(opened, pictures, self.transform.for_evaluation(MEAN, DEVIATION))
 
     def training_view(self, pictures: Pictures) -> View:
-        """Crop and augment at random."""
+        """Return the view for training: pictures cropped and augmented at random, and standardised."""
         return partial(augmented, pictures, self.transform.for_training(MEAN, DEVIATION), self.seed)
 
 
