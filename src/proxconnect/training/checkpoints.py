@@ -21,7 +21,7 @@ from proxconnect._support.text import some
 from proxconnect.deploy.checkpoints import CheckpointError, read_torch
 
 LAST = "last.ckpt"
-MOST = 20  # calls between two questions of an `Agreement`
+MOST = 20  # the most calls between two exchanges of an `Agreement`
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -75,7 +75,7 @@ class Agreement:
 
 
 class LastCheckpoint(Checkpoint):
-    """A callback that writes the checkpoint `last.ckpt` to the folder of the run, replacing the previous one.
+    """A callback that writes the checkpoint `last.ckpt` in the run's folder.
 
     It holds the network, the optimizer with the count of μ's steps, the schedule of the learning rate, the position in
     the data, and the state of every random generator. It is written after each epoch, and within an epoch as often as

@@ -197,7 +197,7 @@ class Bar(RichProgressBar):
         super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"))
 
     def configure_columns(self, trainer: lightning.Trainer) -> list[Any]:
-        """Return the description, a shorter bar, the batch count and the remaining time, and no other columns."""
+        """Return the columns of the bar: the description, a short bar, the batch count and the remaining time."""
         description, bar, batches, *_ = super().configure_columns(trainer)
         bar.bar_width = 16
         return [description, bar, batches, TimeRemainingColumn()]

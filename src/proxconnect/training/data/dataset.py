@@ -52,7 +52,7 @@ def read_fashion_mnist(root: Path) -> Splits[TensorPictures]:
 
 
 def read_idx(path: Path) -> Tensor:
-    """Read the uint8 tensor of an IDX file, plain or gzip-compressed (recognised by content, not by name).
+    """Return the tensor in an IDX file, uint8, of the shape in its header. The file may be compressed by gzip.
 
     DatasetError unless it holds unsigned bytes, exactly as many as its dimensions say.
     """
@@ -111,7 +111,9 @@ class Dataset:
 
 
 def load(name: str, root: str | Path | None = None) -> Dataset:
-    """Return the data set "digits" or "fashion-mnist"; `root` is the folder with the files of the latter.
+    """Return the data set named "digits" or "fashion-mnist".
+
+    `root` is the folder with the files of the latter, `FASHION_MNIST_ROOT` by default.
 
     DatasetError for another name or wrong files; MissingExtraError for digits without scikit-learn.
     """

@@ -191,7 +191,10 @@ class TrainLoader:
         """The epoch and number of the last batch that was yielded."""
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Let the next iteration begin with this batch; ValueError if an epoch has no such batch."""
+        """Let the next iteration begin with batch number `batch` of epoch `epoch`, both from 0.
+
+        The number of batches, for `batch`, stands for the end of the epoch. ValueError if an epoch has no such batch.
+        """
         if epoch < 0 or not 0 <= batch <= len(self):
             raise ValueError(f"start_at({epoch}, {batch}): an epoch has batches 0 to {len(self) - 1}, not {batch}")
         self._next = epoch, batch

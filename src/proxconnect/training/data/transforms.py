@@ -121,7 +121,7 @@ class MixupOptions:
 
 
 class Mixing:
-    """A function that mixes a batch with its own reverse by timm's Mixup or CutMix.
+    """A function that mixes each batch with the same batch in reverse order, by timm's Mixup or CutMix.
 
     The random choices depend on the seed, the epoch and the number of the batch alone, and are the same on every rank.
     """

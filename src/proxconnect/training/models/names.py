@@ -199,7 +199,9 @@ def build(
 
 
 def find(name: str) -> Named:
-    """Find a name in `OURS`, else timm, else torchvision; "timm/NAME" and "torchvision/NAME" ask only there.
+    """Return the description of the network `name`: one of ours (`OURS`), else of timm, else of torchvision.
+
+    "timm/NAME" and "torchvision/NAME" look only in that library.
 
     ValueError for an unknown name, with close matches; MissingExtraError if neither library is installed.
     """

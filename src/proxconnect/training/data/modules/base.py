@@ -80,14 +80,14 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
 
     @abstractmethod
     def plain_view(self, pictures: P) -> View:
-        """Return the view for evaluation: a function from indices of `pictures`, int64 (N,), and the epoch to images.
+        """Return the function for evaluation from indices of `pictures`, int64 (N,), and the epoch to images.
 
         The images are float32 (N, C, H, W), standardised and not augmented.
         """
 
     @abstractmethod
     def training_view(self, pictures: P) -> View:
-        """Return the view for training: a function as of `plain_view`, but whose images are augmented.
+        """Return the function for training: like that of `plain_view`, but its images are augmented.
 
         The augmentation depends on `seed`, the epoch and the index of a picture.
         """
@@ -227,7 +227,7 @@ class SmallImages(ImageData[TensorPictures]):
         return self.published_size if self.transform is None else self.transform.image_size
 
     def plain_view(self, pictures: TensorPictures) -> View:
-        """Return the view for evaluation: standardised, and resized by `transform` if there is one."""
+        """Return the function from indices and epoch to images, standardised, and resized if there is a `transform`."""
         if self.transform is None:
             return partial(transforms.plain, pictures.images, self._standardisation)
         return partial(
@@ -235,7 +235,7 @@ class SmallImages(ImageData[TensorPictures]):
         )
 
     def training_view(self, pictures: TensorPictures) -> View:
-        """Return the view for training: standardised, and flipped and cropped or augmented by `transform`."""
+        """Return the same function with images that are flipped and cropped, or augmented by `transform`."""
         if self.transform is not None:
             transform = self.transform.for_training(*self._standardisation.of_full_brightness)
             return partial(transforms.augmented, pictures, transform, self.seed)

@@ -164,11 +164,11 @@ class ImageNet(ImageData[Pictures]):
         return Splits(train, test, len(train.classes))
 
     def plain_view(self, pictures: Pictures) -> View:
-        """Return the view for evaluation: each picture resized, its middle cut out, and standardised."""
+        """Return the function from indices and epoch to images: resized, their middle cut out, standardised."""
         return partial(opened, pictures, self.transform.for_evaluation(MEAN, DEVIATION))
 
     def training_view(self, pictures: Pictures) -> View:
-        """Return the view for training: pictures cropped and augmented at random, and standardised."""
+        """Return the function from indices and epoch to images: cropped and augmented at random, standardised."""
         return partial(augmented, pictures, self.transform.for_training(MEAN, DEVIATION), self.seed)
 
 
