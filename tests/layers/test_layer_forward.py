@@ -25,7 +25,7 @@ every_name = pytest.mark.parametrize("name", PAIRS)
 
 
 def scaled(latent: Tensor, name: str, scale: str | None, mu: float) -> Tensor:
-    """αF(w*/ᾱ) of math.md section 7, with one autograd step for the factor (α/ᾱ)B."""
+    """αF(w*/ᾱ) by plain torch, with one autograd step for the factor (α/ᾱ)B."""
     dims = list(range(1 if scale == "channel" else 0, latent.dim()))
     alpha_bar = latent.detach().abs().mean(dims, keepdim=True) if scale else torch.ones((), dtype=latent.dtype)
     x = (latent / alpha_bar).detach()

@@ -151,7 +151,7 @@ _CATALOGUE: tuple[AnyPair, ...] = (
 )
 
 PAIRS: dict[str, AnyPair] = {pair.name: pair for pair in _CATALOGUE}
-"""All pairs by name. Add yours here, and the conformance tests check it."""
+"""All pairs by name. To add yours, add it to `_CATALOGUE`; the conformance tests then check it."""
 
 
 _SURROGATES = (
