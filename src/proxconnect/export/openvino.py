@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -125,7 +124,7 @@ def _are_signs(output: Any, names: set[str]) -> bool:
     node = output.get_node()
     if node.get_type_name() == "Pad":
         border = node.input_value(3).get_node()
-        is_sign = border.get_type_name() == "Constant" and bool((np.abs(border.data) == 1).all())
+        is_sign = border.get_type_name() == "Constant" and bool((abs(border.data) == 1).all())
         return is_sign and _are_signs(node.input_value(0), names)
     return not names.isdisjoint(output.get_names())
 
@@ -141,7 +140,7 @@ def binary_convolution(node: Any, bits: Tensor) -> Any:
     openvino = openvino_package()
     opset1, how = openvino.opset1, node.get_attributes()
     # The compiler would turn -1 and 1 into floats first, but takes 0 and 1.
-    threshold, zero, one = (opset1.constant(np.full((1, 1, 1, 1), v, np.float32)) for v in (_BELOW_ZERO, 0.0, 1.0))
+    threshold, zero, one = (opset1.constant([[[[v]]]], openvino.Type.f32) for v in (_BELOW_ZERO, 0.0, 1.0))
     image = opset1.fake_quantize(node.input_value(0), threshold, threshold, zero, one, 2)
     # Kernels read each byte from the lowest bit, and constants begin with the highest.
     turned = bits.view(-1, 8).flip(1).flatten().tolist()
