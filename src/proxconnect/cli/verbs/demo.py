@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from proxconnect._support.extras import MissingExtraError
+from proxconnect._support.extras import MissingExtraError, require
 from proxconnect.cli.answer import JSON_HELP, keeping_stdout, print_document
 from proxconnect.cli.parser import Exit, Parser, accumulator, complain, epilog, pair_name, positive
 
@@ -63,6 +63,11 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _run(parsed: argparse.Namespace) -> int:
+    try:
+        for package in ("sklearn", "matplotlib"):  # which bring numpy and PIL
+            require(package, "demo")
+    except MissingExtraError as error:
+        return complain(error, Exit.MISUSE)
     from proxconnect.cli.demo.demo import Options, demo
     from proxconnect.cli.demo.experiment import RunError
     from proxconnect.training.data import DatasetError
