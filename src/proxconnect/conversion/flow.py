@@ -43,7 +43,11 @@ class Call:
 
 @dataclass
 class Flow:
-    """The calls of a model's layers in one run, and per output tensor its taint, an int with a bit per source."""
+    """What one run of a model showed: the calls of its watched layers, and the taint of each output of the model.
+
+    A call is any use of a layer's weight. A taint is an int whose bits say what a tensor was computed from: the raw
+    input (`RAW`), an embedding of it (`EMBEDDED`), and the calls, one bit each, in the order of `calls`.
+    """
 
     calls: list[Call] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)

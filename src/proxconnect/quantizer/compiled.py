@@ -183,7 +183,11 @@ class CompiledSurrogate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:
-        """Return α·F(x), or (α/ᾱ)·F(x) if `is_unit`, with the shape, layout and dtype of `latent`."""
+        """Return α·F(x) with x = latent/ᾱ, or (α/ᾱ)·F(x) if `is_unit`, with the shape, layout and dtype of `latent`.
+
+        ᾱ is the mean of |latent|, and α the scale for which α·F(x) fits `latent` best, over the entries that share a
+        scale. Without a scale both are 1.
+        """
         inside = torch.empty_like(latent, dtype=torch.bool) if form.slope == "indicator" else None
         value, statistics = _quantised(latent, form, rows, mu, is_unit, inside)
         ctx.work = form, rows, mu

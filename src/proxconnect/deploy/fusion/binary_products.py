@@ -103,7 +103,10 @@ class BinaryProduct(Operation):
         return {self.name: 1, STEPS: len(self.steps), BITS: int(self.gives_bits)}
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return the largest absolute rounding error of each sum: `ORDER` · Σ |x·w| unless the layer sums integers."""
+        """Return a bound on the absolute rounding error of each sum.
+
+        It is `ORDER` · Σ |x·w| for float inputs. For sums of integers it is a fixed share of |sum|.
+        """
         if self.sums_integers:
             return super().rounding(input, sums)
         return input.abs().sum(-1, keepdim=True) * self.layer.scale.abs().reshape(-1) * ORDER

@@ -107,7 +107,7 @@ class Operation:
         return 0.0 if is_exact else _AFTER_SUMS if self.has_channels and not self.is_fast else ROUNDING
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return the largest absolute rounding error of each sum: by default a fixed share of |sum|."""
+        """Return a bound on the absolute rounding error of each sum: by default a fixed share of |sum|."""
         return sums.abs() * _IN_FLOATS
 
     def _added(self, seen: Any, others: tuple[Any, ...]) -> Any:

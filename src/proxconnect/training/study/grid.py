@@ -69,9 +69,9 @@ class Setting(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How results become tables: the axis whose labels are the lines, and the axes whose combinations are the columns.
+    """The layout of result tables: a line for each label of `lines`, a column for each combination of `columns`.
 
-    There is one table for each combination of labels of the other axes, except the seed.
+    Each combination of labels of the remaining axes has its own table. Seeds have no axis there: a cell is their mean.
     """
 
     lines: str = "pair"

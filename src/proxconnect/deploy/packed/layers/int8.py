@@ -186,7 +186,10 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
         return self._spec.shape, (height, width), (pad[2], pad[0]), self.dilation
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Convolve a result of `seen` as the float layer does, but without the stride that `seen` has applied."""
+        """Convolve an input that `seen` returned, with the float layer's options.
+
+        If a patch is one pixel, the stride is 1 here, because `seen` has skipped pixels; else it is the layer's own.
+        """
         if self._sees_pixels():
             return functional.conv2d(input, weight, bias, groups=self.groups)
         return super().multiply(input, weight, bias, *args)
