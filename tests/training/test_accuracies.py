@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import proxconnect as pc
+from proxconnect.training.accuracies import Accuracies
 from proxconnect.training.models.residual import small_cnn
-from proxconnect.training.module import Accuracies
 
 
 @pytest.fixture

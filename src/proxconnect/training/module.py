@@ -1,8 +1,7 @@
 """A LightningModule that trains float and binary networks to classify pictures, and measures their accuracies."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,17 +12,14 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import AdamW, Optimizer
-from torchmetrics.classification import MulticlassAccuracy
 
 from proxconnect._support.text import some
-from proxconnect.deploy.hardening import reestimate_batchnorm
 from proxconnect.layers import BinaryLayer
-from proxconnect.layers.modes import soft
 from proxconnect.optim.latents import clip_latents
 from proxconnect.optim.update_rules import post_training, proxquant, reverse_proxconnect
 from proxconnect.training import start as starts
+from proxconnect.training.accuracies import Accuracies
 from proxconnect.training.binarization import Binarization, Courses
 from proxconnect.training.checkpoints import require_same_network
 from proxconnect.training.data.loaders import Batch, require_batch
@@ -32,87 +28,8 @@ from proxconnect.training.schedules import Cosine, ScheduleCallable, scheduled
 from proxconnect.training.sharding import shard
 from proxconnect.training.start import Start
 
-
-class Accuracies:
-    """A meter of the accuracies of a network in `eval()`: call `begin`, then `update` for each batch, then `end`.
-
-    Accuracies are shares of right answers, from 0 to 1, over all processes. A float network has only the first:
-
-    - "accuracy": of the hard network with batch-norm statistics re-estimated for it, as the packed file has them;
-    - "accuracy_hard": of the hard network with the statistics of training, which are those of the soft network; absent
-      if there are none;
-    - "accuracy_soft": of the soft network, as it trains, at the present μ.
-    """
-
-    def __init__(self, network: nn.Module, classes: int) -> None:
-        self._network = network
-        is_binary = any(isinstance(module, BinaryLayer) for module in network.modules())
-        self._norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-        names = ["accuracy"]
-        if is_binary:
-            names += ["accuracy_hard", "accuracy_soft"] if self._norms else ["accuracy_soft"]
-        self.counts = {name: MulticlassAccuracy(classes, average="micro") for name in names}
-        self._hardened: list[Tensor] = []
-
-    def begin(self, batches: Iterable[Tensor]) -> None:
-        """Reset the counts, and re-estimate batch norm for the hard network from image `batches` (N, C, H, W)."""
-        for count in self.counts.values():
-            count.to(next(self._network.parameters()).device).reset()
-        with self.hardened(batches):
-            self._hardened = [statistic.clone() for statistic in self._statistics()]
-
-    @torch.no_grad()
-    def update(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Count the right answers to `images` (N, C, H, W) with `labels`, int64 (N,).
-
-        Return the logits (N, classes) of the hard network with re-estimated batch norm, or of the float one.
-        """
-        network = self._network
-        with self._statistics_kept():
-            self._write(self._hardened)
-            logits: Tensor = network(images)
-        self.counts["accuracy"].update(logits, labels)
-        for name, count in self.counts.items():
-            if name != "accuracy":
-                with soft(network) if name == "accuracy_soft" else nullcontext():
-                    count.update(network(images), labels)
-        return logits
-
-    def end(self) -> dict[str, Tensor]:
-        """Return the accuracies since `begin`, by their names in `Accuracies`: scalars from 0 to 1."""
-        return {name: count.compute() for name, count in self.counts.items()}
-
-    @contextmanager
-    def hardened(self, batches: Iterable[Tensor]) -> Iterator[nn.Module]:
-        """Yield the network; within the context its batch norm is re-estimated for hard weights from images `batches`.
-
-        The former statistics come back at the end. Those of a float network do not change.
-        """
-        with self._statistics_kept():
-            if "accuracy_hard" in self.counts:
-                reestimate_batchnorm(self._network, batches)
-            yield self._network
-
-    def _statistics(self) -> list[Tensor]:
-        return [buffer for norm in self._norms for buffer in norm.buffers()]
-
-    @contextmanager
-    def _statistics_kept(self) -> Iterator[None]:
-        before = [statistic.clone() for statistic in self._statistics()]
-        try:
-            yield
-        finally:
-            self._write(before)
-
-    @torch.no_grad()
-    def _write(self, values: list[Tensor]) -> None:
-        for statistic, value in zip(self._statistics(), values, strict=True):
-            statistic.copy_(value)
-
-
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 Rule = Literal["pc++", "proxquant", "reverse_proxconnect", "post_training"]
-
 RULES = {"proxquant": proxquant, "reverse_proxconnect": reverse_proxconnect, "post_training": post_training}
 
 
