@@ -11,7 +11,14 @@ from torch.nn.utils import parametrize
 
 from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer, BinaryLinear, BinaryMultiheadAttention, BinaryTransposedLinear
-from proxconnect.layers.conv import BinaryConv, BinaryConvTranspose
+from proxconnect.layers.conv import (
+    BinaryConv1d,
+    BinaryConv2d,
+    BinaryConv3d,
+    BinaryConvTranspose1d,
+    BinaryConvTranspose2d,
+    BinaryConvTranspose3d,
+)
 from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
@@ -19,8 +26,12 @@ Form = type[ConvertedLayer] | type[BinaryMultiheadAttention]
 
 FORMS: tuple[Form, ...] = (
     BinaryLinear,
-    *BinaryConv.__subclasses__(),
-    *BinaryConvTranspose.__subclasses__(),
+    BinaryConv1d,
+    BinaryConv2d,
+    BinaryConv3d,
+    BinaryConvTranspose1d,
+    BinaryConvTranspose2d,
+    BinaryConvTranspose3d,
     BinaryMultiheadAttention,
     BinaryTransposedLinear,
 )

@@ -70,7 +70,7 @@ def read(path: Path) -> Checkpoint:
                     raise ValueError(
                         "it is packed already: `proxconnect summary` shows it, pc.load(path, float_model) loads it"
                     )
-                content: object = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                content: object = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         else:
             content = read_torch(path)
         # Forty nested lists that each hold the next twice are written once, but visiting them never ends.

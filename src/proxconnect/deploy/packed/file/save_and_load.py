@@ -121,7 +121,7 @@ def _fill(skeleton: nn.Module, file: Any, metadata: Metadata) -> None:
         if inside != outside and not (may_be_half and inside == ("F16", shape)):
             raise ValueError(f"tensor {name!r} is {inside[0]} of shape {inside[1]} in the file, but must be "
                              f"{outside[0]} of shape {shape} for this model: {PASS}")  # fmt: skip
-    loaded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    loaded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
     for name, tensor in loaded.items():
         if sys.platform == "win32" or tensor.data_ptr() % tensor.itemsize:  # Windows replaces no mapped file
             loaded[name] = tensor.clone()
