@@ -43,7 +43,6 @@ class Checkpoint:
     """
 
     path: Path
-    """The file."""
     tensors: Mapping[str, Tensor]
     """All tensors, on the CPU."""
     values: Mapping[str, int | float | str]
@@ -93,10 +92,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def is_packed(path: Path) -> bool:
-    """Return True for a packed file, which `pc.save` wrote.
-
-    CheckpointError for a damaged safetensors file, OSError if the file cannot be opened.
-    """
+    """Return True for a file of `pc.save`. CheckpointError for damaged safetensors, OSError if it cannot be opened."""
     if not _is_safetensors(path):
         return False
     try:
@@ -109,14 +105,8 @@ def is_packed(path: Path) -> bool:
 def read_torch(path: Path, *, mmap: bool = True) -> object:
     """Return the object that `torch.save` wrote, with its tensors on the CPU, without running any code in the file.
 
-    Args:
-        path: the file.
-        mmap: whether tensors are mapped from the file. Files in the format of torch before 1.6 never are.
-
-    Raises:
-        ValueError: if the file is damaged, no file of `torch.save`, or holds objects that could run code. The message
-            does not name the file.
-        OSError: if the file cannot be opened.
+    With `mmap`, tensors are mapped from the file, except in the format of torch before 1.6. ValueError if the file is
+    damaged, no file of `torch.save`, or holds objects that could run code; the message does not name the file.
     """
     if path.suffix == ".safetensors":  # torch would read it as one
         raise ValueError("it is no safetensors file, though it is called one: rename what torch wrote to .pt")
@@ -192,10 +182,8 @@ class Matched:
 def match(checkpoint: Checkpoint, model: nn.Module, prefix: str | None = None) -> Matched:
     """Find the tensors of a network in a checkpoint, which may hold more, such as the state of an optimizer.
 
-    Args:
-        checkpoint: the content of the file.
-        model: the network, whose names are searched. Latent weights in the file match float weights too.
-        prefix: the start of the names in the file, such as "model."; None takes the one with the most names of `model`.
+    Latent weights in the file match float weights of `model` too. `prefix` is the start of the network's names in the
+    file, such as "model."; None takes the one with the most names of `model`.
 
     Raises:
         CheckpointError: if the file has no tensor of the network, or has none under `prefix`, or has as many under two
@@ -223,12 +211,9 @@ def match(checkpoint: Checkpoint, model: nn.Module, prefix: str | None = None) -
 
 
 def fill(model: nn.Module, matched: Matched, checkpoint: Checkpoint) -> None:
-    """Load the matched tensors into `model`, in place. The latent weights of a binary layer may come from its `weight`.
+    """Load the tensors that `match` found in `checkpoint` into `model`, in place.
 
-    Args:
-        model: the network. After an error it may hold some of the tensors.
-        matched: the tensors from `match`.
-        checkpoint: the checkpoint that has them, for its path in messages.
+    The latent weights of a binary layer may come from a float `weight`. After an error, `model` may hold some tensors.
 
     Raises:
         CheckpointError: if a tensor is missing, unknown to `model`, of another shape, or has values that the model

@@ -37,8 +37,7 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
         model: a binary or packed model.
 
     Returns:
-        the tensors by the names that they have in the float network: new ones for the weights of binary and packed
-        layers, and the model's own tensors for the rest.
+        new tensors for the weights of binary and packed layers, and the model's own tensors for the rest.
 
     Raises:
         ValueError: if the model has no binary or packed layer, or a NaN or infinity in latents, biases, shifts or batch

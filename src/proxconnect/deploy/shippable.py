@@ -1,7 +1,4 @@
-"""Checks of a model before it ships: no NaN or infinity from a diverged run, and no wrapper around it.
-
-They matter because an infinite latent still has a sign, and an infinite statistic makes one.
-"""
+"""Checks of a model before it ships: no NaN or infinity, of which packing would take signs, and no wrapper."""
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +18,7 @@ _INNER = {
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Return True if no entry of a tensor is NaN or infinite.
-
-    Only this rank's part of a DTensor is checked. Empty tensors and meta tensors count as finite.
-    """
+    """Return True for a meta tensor, or if a tensor, or this rank's part of a DTensor, has no NaN and no infinity."""
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
     if tensor.is_meta or not tensor.numel():
@@ -33,15 +27,9 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def require_finite(model: nn.Module, layers: type[nn.Module] = BinaryLayer, advice: str = _DIVERGED) -> None:
-    """Check the parameters and batch-norm statistics of a model's layers for NaN and infinity.
+    """Raise ValueError if a layer of class `layers`, a learned shift or a batch norm of a model has NaN or infinity.
 
-    Args:
-        model: a binary or packed model.
-        layers: the class of the layers to check. Learned shifts and batch norms are always checked.
-        advice: the end of the error message, which says what to do.
-
-    Raises:
-        ValueError: at the first such entry; the message names the layer and the tensor.
+    The message names the layer and the parameter or statistic, and ends in `advice`.
     """
     for name, module in model.named_modules():
         if isinstance(module, layers | Shift) or STATISTICS[-1] in module._buffers:
@@ -49,15 +37,9 @@ def require_finite(model: nn.Module, layers: type[nn.Module] = BinaryLayer, advi
 
 
 def require_own_finite(name: str, module: nn.Module, advice: str = _DIVERGED) -> None:
-    """Check the parameters and batch-norm statistics of `module` itself, not of its children, for NaN and infinity.
+    """Raise ValueError if a parameter or statistic of `module` itself, not of its children, has NaN or infinity.
 
-    Args:
-        name: what the error message calls the module, such as "layer 'fc'".
-        module: the layer to check.
-        advice: the end of the error message, which says what to do.
-
-    Raises:
-        ValueError: at the first such entry.
+    The message calls the module `name`, such as "layer 'fc'", and ends in `advice`.
     """
     held = module._parameters | {key: module._buffers.get(key) for key in STATISTICS}
     for key, tensor in held.items():

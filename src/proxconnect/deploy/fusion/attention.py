@@ -21,11 +21,9 @@ class Attention(Operation):
     """The fused operation that computes softmax(scale · q kᵀ) v of float queries, keys and values in one kernel.
 
     If `rows` is None, call it with queries, keys and values, each (batch, heads, tokens, width). If `rows` is (heads,
-    width), call it with the output (batch, tokens, 3 · heads · width) of one linear layer, which holds all queries,
-    then keys, then values, and with the sizes batch and tokens.
-
-    It returns (batch, queries, heads, width) if `has_queries_first`, else (batch, heads, queries, width). `scale` is
-    1/√width if it is None.
+    width), call it with one tensor (batch, tokens, 3 · heads · width), which holds all queries, then keys, then values,
+    and with the sizes batch and tokens. It returns (batch, queries, heads, width) if `has_queries_first`, else (batch,
+    heads, queries, width). A `scale` of None is 1/√width.
     """
 
     name = "attentions"
@@ -39,32 +37,29 @@ class Attention(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Return the match of a call of `scaled_dot_product_attention`; None for other nodes.
+        """Return the match of a call of torch's `scaled_dot_product_attention`, with the reshaping around it, or None.
 
-        The match includes the transposition of heads and queries after the call, and the splitting of rows before it,
-        if any. The result is None too for masks, dropout, causal attention and GQA, and without fast floats or the
-        kernel.
+        None for other nodes, for masks, dropout, causal attention and GQA, and without fast floats or the kernel.
         """
         if not work.has_fast_floats or node.target is not functional.scaled_dot_product_attention:
             return None
         arguments = _plain_arguments(node.args, node.kwargs)
-        inputs = None if arguments is None else tuple(arguments[name] for name in _PARAMETERS[:3])
-        if arguments is None or inputs is None or not all(isinstance(i, Node) for i in inputs) or not has_attention():
+        if arguments is None or not has_attention():
+            return None
+        inputs = tuple(arguments[name] for name in _PARAMETERS[:3])
+        if not all(isinstance(input, Node) for input in inputs):
             return None
         swaps = ({1, 2}, {-3, -2}, {1, -2}, {-3, 2})
-        turning = [
-            user for user in node.users if (user.op, user.target, user.kwargs) == ("call_method", "transpose", {})
-        ]
-        turning = [user for user in turning if set(user.args[1:]) in swaps]
-        has_queries_first = len(turning) == 1 == len(node.users)
-        nodes, rows = [node, *turning] if has_queries_first else [node], None
+        user = next(iter(node.users)) if len(node.users) == 1 else None
+        has_queries_first = _calls(user, "transpose", None, None, None) and set(user.args[1:]) in swaps
+        nodes, rows = [node, *node.users] if has_queries_first else [node], None
         if chain := _chain_from_rows(inputs):
             sizes: Any = chain[0].args  # rows, batch, tokens, 3, heads, width
             nodes, inputs, rows = [*chain, *nodes], sizes[:3], sizes[4:]
         return Match(cls(arguments.get("scale"), rows, has_queries_first=has_queries_first), nodes, inputs)
 
     def __call__(self, *inputs: Any) -> Tensor:
-        """Return the attention of the inputs that the class describes, by torch if the kernel does not support them."""
+        """Return the attention of inputs as the class describes, by torch if the kernel does not support them."""
         answer: Tensor
         if self.rows is None:
             answer = self.kernel(*inputs, self.scale)

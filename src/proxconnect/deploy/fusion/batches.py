@@ -34,9 +34,9 @@ _METHODS = {"relu", "relu_", "clone", "contiguous", "add", "add_", "mul", "sigmo
 
 
 def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
-    """Return True if a graph maps one batch of images to one tensor, and no image can change the output of another.
+    """Return True if a graph surely maps one batch of images to one tensor in which images do not affect each other.
 
-    False means that this is not certain. `modules` holds the modules that the graph calls, by name.
+    `modules` holds the modules that the graph calls, by name.
     """
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in graph.nodes if node.op == "output")

@@ -29,13 +29,8 @@ class BinaryProduct(Operation):
     """The fused operation of a packed binary layer, the `Shift` before it if any, and the epilogue steps after it.
 
     Call it with floats before the shift, or with `Bits` after it, and with the addends of its steps. It returns `Bits`
-    if `then` is `Signs` and the kernel supports the input, else floats.
-
-    Args:
-        layer: the packed binary layer.
-        steps: the epilogue steps as nodes of the graph.
-        then: the same steps as the kernel takes them, or the sums whose sign is +1 after them.
-        shift: the `Shift` that the kernel adds to float inputs, or None.
+    if `then` is `Signs` and the kernel supports the input, else floats. `then` has the same steps as `steps`, as the
+    kernel takes them, or the sums whose sign is +1 after them.
     """
 
     name = "binary layers"
@@ -54,10 +49,10 @@ class BinaryProduct(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Return the match of a node that calls a packed binary layer; None for other nodes.
+        """Return the match of a packed binary layer, with the `Shift` and steps around it; None for other nodes.
 
-        It includes the epilogue steps after the layer and the `Shift` before it, as far as the kernel can compute them.
-        The output can be `Bits` only if all its readers are binary layers of the same kind that accept them.
+        It gives `Bits` only if all its readers are binary layers of the same kind, linear or convolution, that accept
+        bits.
         """
         layer = product_of(work, node)
         if layer is None:
@@ -79,10 +74,7 @@ class BinaryProduct(Operation):
         return Match(cls(layer, steps, then, shift), nodes, (value if shift is None else value.args[0],), read)
 
     def seen(self, input: Tensor | Bits) -> Tensor | Bits | None:
-        """Return the input as the kernel takes it; None if the kernel does not support it.
-
-        Floats are padded here if the layer's `padding_mode` is not "zeros".
-        """
+        """Return the input as the kernel takes it, padded unless `padding_mode` is "zeros"; None if it cannot."""
         if isinstance(input, Bits):
             return input if self._dims in (None, input.words.dim()) else None
         is_as_before = self._inputs is None or self.layer.inputs == self._inputs
@@ -103,10 +95,7 @@ class BinaryProduct(Operation):
         return {self.name: 1, STEPS: len(self.steps), BITS: int(self.gives_bits)}
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return a bound on the absolute rounding error of each sum.
-
-        It is `ORDER` · Σ |x·w| for float inputs. For sums of integers it is a fixed share of |sum|.
-        """
+        """Return a bound on the absolute rounding error of each sum: a share of |sum| for integers, else of Σ |x·w|."""
         if self.sums_integers:
             return super().rounding(input, sums)
         return input.abs().sum(-1, keepdim=True) * self.layer.scale.abs().reshape(-1) * ORDER
@@ -114,24 +103,20 @@ class BinaryProduct(Operation):
 
 def product_of(work: Rewriting, node: Node) -> KernelLayer | None:
     """Return the packed binary layer that a node calls, if a fused kernel supports the layer; None otherwise."""
-    layer = work.module_of(node)
-    return layer if _can_fuse(layer) else None
+    return layer if _can_fuse(layer := work.module_of(node)) else None
 
 
 def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | None:
-    """Return the integer sums of a layer that its scale, its bias and then the steps map to values ≥ 0.
+    """Return the integer sums of a layer that its scale, its bias and then the steps map to values ≥ 0, by channel.
 
-    They are intervals for each channel. None if the layer has float inputs, if a step adds another value, or if
-    `signs_of` returns None.
+    None if the layer has float inputs, if a step adds another value, or if `signs_of` returns None.
     """
     if not layer.has_binary_input or any(step.other is not None for step in steps):
         return None
-    channels = _channels_of(layer)
-    functions = [step.apply for step in steps]
-    axis = 1 if isinstance(layer, KernelConv) else -1
-    scale, bias = layer.kernel_scale(), layer.kernel_bias()
+    channels, axis = _channels_of(layer), 1 if isinstance(layer, KernelConv) else -1
+    functions, output = [step.apply for step in steps], (layer.kernel_scale(), layer.kernel_bias())
     with torch.no_grad():
-        return signs_of(functions, channels, layer.spec.entries // channels, scale, bias, layer.accumulator, axis)
+        return signs_of(functions, channels, layer.spec.entries // channels, *output, layer.accumulator, axis)
 
 
 class OverwritingGelu(Operation):
@@ -152,7 +137,7 @@ class OverwritingGelu(Operation):
         return Match(cls(gelu), [node], (value,), [gelu]) if isinstance(value.target, BinaryProduct) else None
 
     def counts(self) -> dict[str, int]:
-        """Return an empty dictionary: reports do not count this operation, because torch computes it."""
+        """Return an empty dictionary: reports do not count this operation."""
         return {}
 
 

@@ -17,10 +17,10 @@ _SMALLEST = 1e-300
 
 
 def gap(expected: Any, answer: Any) -> float:
-    """Return the largest absolute error of an output, relative to the largest |entry| of its expected tensor.
+    """Return the largest absolute error of a tensor in `answer`, relative to the largest |entry| of the expected one.
 
-    Both are tensors or containers of tensors; the largest ratio of all tensors counts. Infinite if shapes differ, or if
-    only one of two entries is NaN. 0 if there are no tensors.
+    Of containers of tensors, the largest ratio counts, or 0 without any. Infinite if shapes differ, or if only one of
+    two entries is NaN.
     """
     rights, mine = tensors_in(expected), tensors_in(answer)
     if [t.shape for t in rights] != [t.shape for t in mine]:
@@ -32,9 +32,9 @@ def gap(expected: Any, answer: Any) -> float:
 def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = None) -> float:
     """Return how far `answer` is outside the range of `bounds` at most, relative to the largest |entry| of bounds[0].
 
-    The range of an entry is from its smallest to its largest value in the tensors `bounds`, of which bounds[0] is the
-    expected output. If `channels`, a dimension, is given, the error of an entry is relative to the largest of its
-    channel. Infinite if shapes differ, or if only one of two entries is NaN.
+    The range of an entry is from its smallest to its largest value in `bounds`. If `channels`, a dimension, is given,
+    errors are relative to the largest entry of their channel. Infinite if shapes differ, or if `answer` or bounds[0]
+    alone has NaN in an entry.
     """
     if answer.shape != bounds[0].shape:
         return float("inf")
@@ -53,9 +53,9 @@ def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = Non
 def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
     """Return the largest |float| whose sign is not that of its bit, relative to the largest |float| of its channel.
 
-    The floats are the tensors `bounds`, with channels last, of which bounds[0] is the expected output. A bit is right
-    if the range of its entry in `bounds` contains a float of its sign; for a wrong bit, the float nearest to 0 counts.
-    0 if all bits are right; infinite if shapes differ, or if other rows contain NaN.
+    The floats are the tensors `bounds`, with channels last. A bit is right if the range of its entry in `bounds`
+    contains a float of its sign; for a wrong bit, the float nearest to 0 counts. 0 if all bits are right; infinite if
+    shapes differ, or if not the same rows of `bits` and bounds[0] have NaN.
     """
     signs = bits.floats().double()
     if signs.shape != bounds[0].shape:

@@ -34,10 +34,9 @@ Floats = Literal["torch", "fast"]
 
 @dataclass(frozen=True)
 class Region:
-    """The record of one module that runs as a fused graph: its name, and how many operations were fused in it."""
+    """The record of one module that runs as a fused graph: its name ("" for the whole model), and what was fused."""
 
     name: str
-    """The name of the module; empty for the whole model."""
     counts: Mapping[str, int]
     """The number of fused operations by `Operation.name`, of epilogue steps, and of binary layers that give bits."""
 
@@ -65,15 +64,9 @@ class Fusion:
 def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
     """Make a packed model, or the parts of it that can be traced, run as fused graphs, in place.
 
-    The parameters do not change, and the model saves as before. `GraphForward` says when a graph runs.
-
-    Args:
-        model: the packed model.
-        floats: "fast" lets kernels compute float layers, "torch" does not. None is "fast" for models without binary
-            inputs, in which rounding cannot change a sign. ValueError for anything else.
-
-    Returns:
-        The parts that run fused, and the reasons why others do not.
+    The parameters do not change, and the model saves as before. A graph runs for plain CPU inputs in `eval()` without
+    gradients, else the layers run one by one. If `floats` is "fast", kernels compute float layers, if it is "torch",
+    torch does. None is "fast" for models without binary inputs. ValueError for anything else.
     """
     if floats not in (None, *get_args(Floats)):
         raise ValueError(f"floats must be 'torch' or 'fast'; got {floats!r}")
@@ -110,7 +103,7 @@ def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[st
 
 
 def graph_forward(module: nn.Module) -> "GraphForward | None":
-    """Return the `GraphForward` that runs the fused graph of a module; None if the module runs no graph itself."""
+    """Return the `GraphForward` that runs the fused graph of a module; None if the module has no graph itself."""
     return vars(module).get("_graph_forward")
 
 
@@ -152,11 +145,10 @@ def _class_that_runs_graphs(base: Any) -> Any:
     return type(base.__name__, (_RunsGraph, base), {**names, "forward": forward})
 
 
-def _blank(base: Any) -> nn.Module:
+def _blank(base: Any) -> Any:
     """Return an instance without state of the subclass of `base`, for unpickling."""
     cls = _class_that_runs_graphs(base)
-    blank: nn.Module = cls.__new__(cls)
-    return blank
+    return cls.__new__(cls)
 
 
 _CLOSE = 1e-3
@@ -164,22 +156,13 @@ _CLOSE = 1e-3
 
 
 class GraphForward:
-    """The callable that runs the fused graph of a module, or the module's own forward for calls without the graph.
+    """The callable that runs the fused graph of a module, or the module's own forward `own` if the graph cannot.
 
-    The module holds it as `_graph_forward`. The graph runs for plain inputs on the CPU, in `eval()` and without
-    gradients. All other inputs, and calls under torch.compile, tracing, transforms or hooks, run the own forward. If a
-    tensor or module from which the graph was made changes, the graph is made again.
-
-    The first output of a graph is compared with that of the own forward. If they differ by more than rounding can
-    explain (`Examination`), the graph is given up with a warning.
-
-    Args:
-        module: the module to run.
-        own: its forward, as a function of the module and the inputs.
-        has_fast_floats: True if kernels may replace float operations of torch.
-
-    Raises:
-        UntraceableError: if the module cannot be traced.
+    The graph runs for plain inputs on the CPU, in `eval()` and without gradients. All other inputs, and calls under
+    tracing, transforms or hooks, run the own forward. If a tensor or module from which the graph was made changes, the
+    graph is made again. The first output of a graph is compared with that of the own forward. If they differ by more
+    than rounding can explain (`Examination`), the graph is given up with a warning. UntraceableError if the module
+    cannot be traced. `has_fast_floats` lets kernels replace float operations of torch.
     """
 
     work: Rewriting
@@ -202,9 +185,8 @@ class GraphForward:
             return self._by_layers(*inputs)
         if self._is_outdated():
             self._fuse_again()
-        sources = self._sources
-        assert sources is not None
-        if self._is_given_up or sources.are_watched() or sources.need_gradients() or not sources.are_evaluating():
+        assert self._sources is not None
+        if self._is_given_up or not self._sources.allow_graph():
             return self.own(*args, **kwargs)
         assert self._run is not None
         if self._examinations is not None:
@@ -221,7 +203,7 @@ class GraphForward:
         return answer
 
     def own(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module's own forward, without the graph, and return its output."""
+        """Return the output of the module's own forward, run without the graph."""
         return self._own(self.module, *args, **kwargs)
 
     @contextmanager
@@ -259,7 +241,7 @@ class GraphForward:
         self._sources = sources  # last, since other threads take the rest to fit it
 
     def _is_outdated(self) -> bool:
-        """Return True if there is no graph yet, or the module has changed since it was made."""
+        """Return True if there is no graph, as after unpickling, or the module has changed since it was made."""
         return self._sources is None or self._sources.have_changed()
 
     def _fuse_again(self) -> None:
@@ -281,10 +263,7 @@ class GraphForward:
         return (*args, *(kwargs[name] for name in rest)) if all(name in kwargs for name in rest) else None
 
     def _checked(self, inputs: tuple[Any, ...]) -> Any:
-        """Return the graph's output after comparing it with the layers', or the module's own if the graph is wrong.
-
-        An output that contains NaN proves nothing, so the next call is compared again.
-        """
+        """Return the graph's output after comparing it with the layers', or the module's own if the graph is wrong."""
         _, expected = self._as_the_graph(inputs, self._by_layers)
         try:
             answer = self._run(*inputs)  # type: ignore[misc]  # it was made
@@ -292,7 +271,7 @@ class GraphForward:
             fault = "" if off <= _CLOSE else f"its answer is off by {off:.1e} from that of the module's forward"
         except Exception as error:  # whatever the operations raise
             answer, fault = None, f"it raises {type(error).__name__}: {error}"
-        is_lost = any(tensor.isnan().any() for tensor in tensors_in(expected))
+        is_lost = any(tensor.isnan().any() for tensor in tensors_in(expected))  # NaN proves nothing: compare again
         if fault and answer is not None and not is_lost:
             fault = self._examination(inputs).fault(fault)
         if not fault:

@@ -14,18 +14,14 @@ from proxconnect.layers.react import Shift
 def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
     """Edit a graph in place, so that its images are channels_last and its outputs have the first input's format.
 
-    Modules that are neither torch's nor proxconnect's get contiguous images. `modules` holds the modules that the graph
-    calls, by name.
+    Modules, given by name, that are neither torch's nor proxconnect's get contiguous images.
     """
     images = [node for node in graph.nodes if node.op == "placeholder"]
     if not images:
         return
-    first, last = images[0], images[-1]
-    given = [
-        (node, [user for user in node.users if not getattr(user.target, "reads_any_layout", False)]) for node in images
-    ]
-    with graph.inserting_after(last):
-        for node, users in given:
+    with graph.inserting_after(images[-1]):
+        for node in images:
+            users = [user for user in node.users if not getattr(user.target, "reads_any_layout", False)]
             converted = graph.call_function(with_channels_last, (node,))
             for user in users:
                 user.replace_input_with(node, converted)
@@ -33,7 +29,7 @@ def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
         if node.op == "call_method" and node.target == "view" and torch.dtype not in map(type, node.args):
             node.target = "reshape"
         if node.op == "output":
-            _convert(graph, node, lambda value: (in_format_of, (value, first)))
+            _convert(graph, node, lambda value: (in_format_of, (value, images[0])))
         elif node.op == "call_module":
             module = modules[node.target]
             is_ours = isinstance(module, CompactLayer | BinaryMultiheadAttention | Shift)

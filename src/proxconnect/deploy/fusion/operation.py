@@ -23,14 +23,9 @@ class Operation:
     """A kernel call with epilogue steps that replaces nodes of a torch.fx graph.
 
     Each class defines where it matches (`match`), how the kernel runs (`__call__`), how the replaced layers compute the
-    same (`by_layers`), and what reports count (`counts`). Other members tell proofs and the graph how to treat it.
-    `passes.OPERATIONS` lists the classes.
-
-    Args:
-        kernel: computes the output from the input and the addends; None as its output means that it does not support
-            them.
-        steps: the epilogue steps, in order.
-        are_images: True for images (N, C, H, W), False for rows (…, features).
+    same (`by_layers`), and what reports count (`counts`). `passes.OPERATIONS` lists the classes. `kernel` computes the
+    output from the input and the addends, or returns None if it does not support them. `are_images` is True for images
+    (N, C, H, W), and False for rows (…, features).
     """
 
     name: ClassVar[str] = ""
@@ -74,10 +69,7 @@ class Operation:
         return self.after(self.sums(input), *others)
 
     def bounds(self, input: Any, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the layers' output, and their outputs for sums lowered and raised by `rounding`.
-
-        All three are float tensors of one shape, for the input and the addends `others`.
-        """
+        """Return the layers' output, and what it is for sums lowered and for sums raised by `rounding`, as floats."""
         sums = self.sums(input)
         change = self.rounding(input, sums)
         low, middle, high = (self.after(s, *others) for s in (sums - change, sums, sums + change))
@@ -112,13 +104,10 @@ class Operation:
 
     def _added(self, seen: Any, others: tuple[Any, ...]) -> Any:
         """Run the kernel with addends laid out as its output; None for others, so that torch adds them or raises."""
-        laid_out = []
+        if not all(isinstance(other, Tensor) and other.dtype is torch.float32 for other in others):
+            return None
         try:
-            for other in others:
-                if not isinstance(other, Tensor) or other.dtype is not torch.float32:
-                    return None
-                laid_out.append(other.contiguous(memory_format=self._memory_format))
-            return self.kernel(seen, *laid_out)
+            return self.kernel(seen, *(other.contiguous(memory_format=self._memory_format) for other in others))
         except (RuntimeError, ValueError):  # another shape
             return None
 
@@ -147,10 +136,9 @@ _KEY = "proxconnect_origins"
 
 
 def origins(node: Node) -> tuple[str, ...]:
-    """Return the names of the traced nodes that a node of the rewritten graph replaces, in order.
+    """Return the names of the traced nodes that a node of the rewritten graph replaces; it has the last one's value.
 
-    The node computes the value of the last one. A node that was inserted to copy its first argument, or to change its
-    layout, has the origins of that argument.
+    A node that was inserted to copy its first argument, or to change its layout, has the origins of that argument.
     """
     names: tuple[str, ...] = node.meta[_KEY] if _KEY in node.meta else origins(node.all_input_nodes[0])
     return names

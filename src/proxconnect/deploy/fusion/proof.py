@@ -82,10 +82,7 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
     All other layers must have the parameters of `model`. Every fused operation runs on the inputs of the layers that it
     replaces, and must return their output. Whole outputs are only reported, because signs and sorts amplify rounding.
 
-    Args:
-        model: the binary model.
-        packed: its packed form.
-        example: the inputs: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
+    The example is a tensor, a tuple of positional arguments or a mapping of keyword arguments.
 
     Raises:
         ProofError: if a layer or an operation differs by more than rounding; the message names it.

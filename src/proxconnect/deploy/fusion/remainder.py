@@ -27,10 +27,7 @@ NAME = "layers of 8 bits"
 
 
 class Int8Rows(Operation):
-    """The fused operation of an 8-bit linear layer and the epilogue steps after it.
-
-    `steps` are nodes of the graph, `then` the same steps as the kernel takes them.
-    """
+    """The fused operation of an 8-bit linear layer and the epilogue steps after it; `then` has the kernel's steps."""
 
     name = NAME
     sums_integers = True
@@ -55,12 +52,8 @@ class Int8Rows(Operation):
 class ImageNorm(Operation):
     """The fused operation of a batch norm of float images, the epilogue steps after it, and an optional max pool.
 
-    Args:
-        channels: the channels of the images.
-        steps: the batch norm and the steps after it, as nodes of the graph.
-        then: the same steps, as the kernel takes them.
-        pool: the max pool after the steps, or None.
-        in_place: True if the kernel may overwrite its input.
+    `steps` begins with the batch norm. `then` has the same steps as the kernel takes them. With `in_place`, the kernel
+    may overwrite its input.
     """
 
     name = "norms of floats"
@@ -127,9 +120,9 @@ class ImageConv(Operation):
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return `stride`, and a function that makes the kernel; None if no kernel of the class supports the layer.
+        """Return `stride`, and a function that makes the kernel from its steps, the average pool and the max pool.
 
-        The function takes the kernel's epilogue steps, the average pool and the max pool, each pool or None.
+        A pool may be None. The result is None if no kernel of the class supports the layer.
         """
         raise NotImplementedError
 
@@ -187,29 +180,24 @@ class Int8Conv(ImageConv):
 
 
 class FloatConv(ImageConv):
-    """A fused float convolution with the pools around it and its epilogue steps.
-
-    It multiplies in fixed point, so its rounding differs from torch's. It is about as precise.
-    """
+    """The fused operation of a float convolution in fixed point, about as precise as torch, with pools and steps."""
 
     name = "float convolutions"
     is_fast = True
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return what `ImageConv.prepared` does for float32 convolutions in one group; None for other layers.
+        """Return what `ImageConv.prepared` does, for float32 convolutions in one group with symmetric zero padding.
 
-        None too for padding other than symmetric zeros, for weights that `can_be_fixed` rejects, and without fast
-        floats.
+        None for other layers, for weights that `can_be_fixed` rejects, and without fast floats.
         """
         if not work.has_images or not work.has_fast_floats or not has_float_conv():
             return None
         if type(layer) is not nn.Conv2d or layer.groups != 1 or not _has_even_zeros(layer):
             return None
         weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias", layer.weight)
-        if weight is None or any(
-            n is not None and (n.dtype is not torch.float32 or not n.is_cpu) for n in (weight, bias)
-        ):
+        tensors = [tensor for tensor in (weight, bias) if tensor is not None]
+        if weight is None or any(t.dtype is not torch.float32 or not t.is_cpu for t in tensors):
             return None
         if not can_be_fixed(weight):
             return None
@@ -220,7 +208,7 @@ class FloatConv(ImageConv):
         return before, partial(FusedFloatConv2d, weight.detach(), stride, padding, layer.dilation, bias)
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
-        """Return the largest absolute error of each sum from the order of additions: `ORDER` · (Σ |x·w| + |bias|)."""
+        """Return a bound on the absolute rounding error of each sum: `ORDER` · (Σ |x·w| + |bias|)."""
         layer = copy.deepcopy(self.layer)
         for parameter in layer.parameters():
             parameter.abs_()

@@ -39,7 +39,7 @@ class Segment:
 
     @property
     def fault(self) -> str:
-        """The message about an error or a gap above `allowed`; empty if there is no fault."""
+        """The message about an error or a gap above `allowed`, or ""."""
         what = f"the fused operation of the layers {', '.join(self.layers)}"
         if self.error:
             return f"{what} raises {self.error}"
@@ -63,8 +63,8 @@ class Examination:
     def fault(self, difference: str) -> str:
         """Return why the graph's output differs from the layers'; empty if only amplified rounding explains it.
 
-        It is `difference`, a description of the output, if the traced graph differs too. Otherwise it is the error that
-        the traced graph raised, or the message of the first operation with a fault.
+        It is `difference`, a message about the output, if the traced graph differs too. Otherwise it is the error
+        of the traced graph, or the first fault of an operation.
         """
         if not self.trace_gap <= ROUNDING:
             return difference
@@ -79,15 +79,10 @@ class Segments:
         self._traced = {node.name: node for node in work.traced.nodes}
 
     def examined(self, inputs: tuple[Any, ...], laid_out: tuple[Any, ...], answer: Any) -> Examination:
-        """Compare the traced graph, and then each operation of the rewritten graph, with the layers.
+        """Compare the traced graph, and if it agrees each operation of the rewritten graph, with the layers.
 
-        Args:
-            inputs: the inputs of the call.
-            laid_out: the same inputs in the memory format of the graph.
-            answer: the output of the module's forward for `laid_out`.
-
-        Returns:
-            The comparisons; those of operations only if the traced graph agrees with `answer`.
+        `laid_out` are the inputs in the memory format of the graph, and `answer` is the output of the module's forward
+        for them.
         """
         recording = _Recording(self.module, graph=self.work.traced)
         try:

@@ -23,12 +23,8 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 class Sources:
     """A snapshot of the tensors and modules from which a fused graph was made, to tell if the graph may still run.
 
-    `GraphForward` asks its methods before every run. Each is therefore a loop in C over lists that were made once.
-
-    Args:
-        root: the module of the graph.
-        graph: its traced graph.
-        read: the modules whose values were copied into the graph.
+    `graph` is the traced graph of the module `root`, and `read` are the modules whose values were copied into it.
+    Methods run before every run of the graph, and so are loops in C over lists that were made once.
     """
 
     def __init__(self, root: nn.Module, graph: fx.Graph, read: Iterable[nn.Module]) -> None:
@@ -58,10 +54,7 @@ class Sources:
         """The attributes of inner modules, which contain `forward` after it was replaced."""
 
     def have_changed(self) -> bool:
-        """Return True if, since the snapshot, a tensor was written into or replaced, or the modules changed.
-
-        Modules change if one is added, removed or replaced, or if a number of one changes, such as the `eps` of a norm.
-        """
+        """Return True if a tensor, a module or a number of one, such as `eps`, was changed since the snapshot."""
         if self._versions_now() != self._versions or [*map(len, self._modules)] != self._counts:
             return True
         return not all(map(is_, map(dict.get, self._registries, self._names), self._held))
@@ -70,14 +63,10 @@ class Sources:
         """Return the in-place writes and the address of each tensor; `tensor.data = ...` changes the address."""
         return [*map(_version, self._counted)], [*map(Tensor.data_ptr, self._tensors)]
 
-    def are_watched(self) -> bool:
-        """Return True if an inner module has a forward hook or a replaced forward, which the graph would not call."""
-        return any(self._hooks) or any(map(contains, self._own, repeat("forward")))
-
-    def need_gradients(self) -> bool:
-        """Return True if gradients are enabled and a parameter of the root module requires one."""
-        return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
-
-    def are_evaluating(self) -> bool:
-        """Return True if the root module and those whose values were copied into the graph are in `eval()`."""
+    def allow_graph(self) -> bool:
+        """Return False if a hook or a replaced forward of an inner module, gradients or training forbid the graph."""
+        if any(self._hooks) or any(map(contains, self._own, repeat("forward"))):
+            return False
+        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters):
+            return False
         return not any(module.training for module in self._read)

@@ -163,9 +163,9 @@ def can_fold(norm: nn.Module) -> bool:
 
 
 def norm_affine(norm: _BatchNorm) -> Affine | None:
-    """Return the `Affine` step that equals a batch norm in `eval()` to the bit: fma(x, a, b) for inputs x.
+    """Return the step x ↦ fma(x, a, b) that equals a batch norm in `eval()`, which passes `can_fold`, to the bit.
 
-    a and b come from torch's own norm. None if one is infinite or NaN. The norm must pass `can_fold`.
+    None if an entry of a or b is infinite or NaN.
     """
     assert norm.running_mean is not None
     zero = torch.zeros_like(norm.running_mean)

@@ -5,7 +5,6 @@ import operator
 import threading
 from collections.abc import Callable, Iterable
 from functools import partialmethod
-from itertools import islice
 from operator import is_
 from typing import Any
 
@@ -34,8 +33,7 @@ class UntraceableError(ValueError):
 def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
     """Return the names of parameters without defaults, except `self`; UntraceableError for *args or **kwargs."""
     _, *parameters = inspect.signature(forward).parameters.values()
-    loose = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if loose:
+    if loose := [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]:
         raise UntraceableError(f"its forward takes {loose[0]}")
     return tuple(p.name for p in parameters if p.default is p.empty)
 
@@ -101,9 +99,7 @@ class _Tracer(fx.Tracer):
             is_part = m in {*self.root.modules()}  # not one that is made anew in each call
             if not is_part or m is self.root or m in self.opaque:
                 raise
-        for node in list(
-            islice(reversed(self.graph.nodes), len(self.graph.nodes) - nodes)
-        ):  # those of the failed trace
+        for node in reversed(list(self.graph.nodes)[nodes:]):  # those of the failed trace
             self.graph.erase_node(node)
             self.proxies.pop(str(node.target), None)
         self.module_stack = stack
@@ -194,9 +190,8 @@ _VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d
 def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
     """Insert copies into a graph, so that no in-place operation changes a tensor that another operation reads.
 
-    An operation that writes into a tensor which was read before gets a copy of it. UntraceableError if the tensor is
-    read again after the write, is an input, a parameter or a buffer, or is given as out=. `modules` holds the modules
-    that the graph calls, by name.
+    UntraceableError if a tensor is read again after a write into it, is an input, a parameter or a buffer, or is given
+    as out=. `modules` holds the modules that the graph calls, by name.
     """
     order = {node: place for place, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
@@ -232,9 +227,8 @@ def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
 
 def _owners(node: Any, modules: dict[str, nn.Module]) -> list[Node]:
     """Return the node, and the nodes whose memory its value may share."""
-    is_view = (
-        _name(node) in _VIEWS if node.op != "call_module" else isinstance(modules[str(node.target)], _VIEW_MODULES)
-    )
+    module = modules[str(node.target)] if node.op == "call_module" else None
+    is_view = isinstance(module, _VIEW_MODULES) or (module is None and _name(node) in _VIEWS)
     has_owner = is_view and node.args and isinstance(node.args[0], Node)
     return [node, *_owners(node.args[0], modules)] if has_owner else [node]
 

@@ -12,10 +12,7 @@ NOTE = "packed_vectors"
 """The attribute of a model that holds the dtype to which its vectors were rounded, for when it is saved."""
 
 TOLERANCE = 2.0**-10
-"""The largest error of a rounded entry, relative to the entry.
-
-In a vector with a negative entry, it is relative to the largest absolute value of the vector.
-"""
+"""The largest error of a rounded entry, relative to it, or to the largest |entry| if the vector has a negative one."""
 
 
 def is_vector(tensor: Tensor) -> bool:

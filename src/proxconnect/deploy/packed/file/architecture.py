@@ -25,11 +25,9 @@ _DAMAGED = "the file is damaged"
 
 
 def require_float(model: nn.Module) -> None:
-    """Check that `model` is a float network, into which a packed file can be loaded.
+    """Raise ValueError unless `model` is a float network into which a packed file can be loaded.
 
-    Raises:
-        ValueError: if a layer is binary or packed already, a parameter or buffer is lazy, or a tensor that no file
-            holds is on the meta device; the message names the module.
+    No layer may be binary or packed, no parameter or buffer lazy, and no tensor that no file holds on the meta device.
     """
     for name, module in model.named_modules():
         if isinstance(module, BinaryLayer | CompactLayer):
@@ -53,15 +51,8 @@ def require_float(model: nn.Module) -> None:
 def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
     """Copy a float network with blank packed layers in the place of those that a file has packed.
 
-    Args:
-        model: the float network. It is not changed.
-        metadata: the metadata of the packed file.
-
-    Returns:
-        the copy. Its parameters and persistent buffers are on the meta device: the tensors of the file replace them.
-
-    Raises:
-        ValueError: if the kinds, shapes, dtypes or options of the packed layers are not those of `model`.
+    All parameters and persistent buffers of the copy are on the meta device, until the file's tensors replace them.
+    ValueError if the kinds, shapes, dtypes or options of the packed layers are not those of `model`.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     specs: dict[nn.Module, LayerSpec] = {}
@@ -106,18 +97,11 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
 def transplant(
     model: nn.Module, specs: Mapping[nn.Module, LayerSpec], memo: dict[int, Any]
 ) -> tuple[nn.Module, dict[nn.Module, CompactLayer]]:
-    """Deep-copy a model with blank packed layers, whose packed tensors are on the meta device.
+    """Deep-copy a model, and replace layers by blank packed ones, whose packed tensors are on the meta device.
 
-    Args:
-        model: the binary or float model. It is not changed.
-        specs: the packed form of each layer to replace, by that layer of `model`.
-        memo: as for `copy.deepcopy`, the replacements of objects by the id of the original. Entries are added.
-
-    Returns:
-        The copy, and its packed layers by the layers of `model` that they replace.
-
-    Raises:
-        ValueError: if a layer to replace has an attribute with the name of a packed tensor.
+    `specs` describes the packed layers by the layers of `model` that they replace. `memo` holds replacements of other
+    objects by the id of the original, and is changed, as by `copy.deepcopy`. ValueError if a layer to replace has an
+    attribute with the name of a packed tensor. Return the copy, and its packed layers by those that they replace.
     """
     forms = {layer: BY_KIND[spec.kind] for layer, spec in specs.items()}
     packed = {layer: form.__new__(form) for layer, form in forms.items()}
@@ -135,11 +119,9 @@ def transplant(
 
 
 def persistent(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the qualified names and tensors of all parameters and persistent buffers.
+    """Yield the qualified names and tensors of the own parameters and persistent buffers of `modules`, given by name.
 
-    Args:
-        modules: all modules by qualified name. A tensor comes once for each of its names among them, and those of
-            children come only if the children are in the mapping.
+    A tensor comes once for each of its names. Those of children come only if the children are in the mapping.
     """
     for prefix, module in modules.items():
         for name, tensor in (module._parameters | module._buffers).items():

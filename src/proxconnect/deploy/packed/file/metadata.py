@@ -64,10 +64,7 @@ class Geometry:
 
     @classmethod
     def from_json(cls, entry: object, dimensions: int) -> "Geometry":
-        """Parse the `geometry` of a layer's entry, for a kernel of `dimensions` spatial dimensions.
-
-        ValueError names the wrong option and the wanted value.
-        """
+        """Parse the JSON object of a convolution of `dimensions` spatial dimensions; ValueError for a wrong value."""
         names = [f.name for f in fields(cls)]
         if not isinstance(entry, dict) or set(entry) != set(names):
             raise ValueError(f"geometry must be null or an object with the keys {', '.join(names)}, is {entry!r}")
@@ -88,32 +85,26 @@ class Geometry:
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """The description of a packed layer: all of it except its tensors.
-
-    Args:
-        kind: the class of the layer, by a key of `layers.forms.BY_KIND`, such as "linear" or "int8_conv2d".
-        shape: the shape of its unpacked weight.
-        scale: "channel" for a scale for each output channel, "tensor" for one scale, None for weights ±1.
-        dtype: the dtype of its scale and of its unpacked weight.
-        binary_input: whether it multiplies by the signs of its input.
-        accumulator: the limited accumulator of its sums, or None.
-        padding_value: the value that a convolution with padding_mode="zeros" pads with: -1, 0 or 1.
-        geometry: the options of a convolution; None for other layers.
-        channel_dims: the dimensions of `shape` that are output channels, for a raw parameter; None for other layers,
-            whose kind determines them.
-        input_shift: whether it adds a learned shift to its input before it takes the signs.
-    """
+    """The description of a packed layer: all of it except its tensors."""
 
     kind: str
+    """The class of the layer, by a key of `layers.forms.BY_KIND`, such as "linear" or "int8_conv2d"."""
     shape: tuple[int, ...]
+    """The shape of its unpacked weight."""
     scale: Literal["channel", "tensor"] | None = "channel"
+    """One for each output channel, one for the whole weight, or None for weights ±1."""
     dtype: torch.dtype = torch.float32
+    """The dtype of its scale and of its unpacked weight."""
     binary_input: bool = False
     accumulator: Accumulator | None = None
     padding_value: int = 0
+    """The value, -1, 0 or 1, that a convolution with padding_mode="zeros" pads with."""
     geometry: Geometry | None = None
+    """The options of a convolution; None for other layers."""
     channel_dims: tuple[int, ...] | None = None
+    """The dimensions of output channels in the weight of a raw parameter; None for other layers."""
     input_shift: bool = False
+    """True if it adds a learned shift to its input before it takes the signs."""
 
     @property
     def entries(self) -> int:
@@ -146,15 +137,12 @@ class LayerSpec:
 
     @property
     def tensor_bytes(self) -> int:
-        """The bytes of the weight in memory, of `bits` or `levels` and of `scale`; biases and shifts do not count."""
+        """The bytes in memory of the stored weight and its scale, without biases and shifts."""
         scales = 0 if self.scale is None else prod(self.scale_shape)
         return prod(self.held_shape) + scales * self.dtype.itemsize
 
     def to_json(self) -> dict[str, Any]:
-        """Return the layer's entry in the metadata, a dict for `json.dumps`.
-
-        `kind` is called "type" there. Keys that have their default value are left out.
-        """
+        """Return the layer's JSON object: `kind` is called "type", and keys with their default value are left out."""
         held = self.accumulator
         accumulator = None if held is None else {key: getattr(held, key) for key in _ACCUMULATOR_KEYS}
         dtype = str(self.dtype).removeprefix("torch.")
@@ -164,10 +152,7 @@ class LayerSpec:
 
     @classmethod
     def from_json(cls, entry: object) -> "LayerSpec":
-        """Parse a layer's entry in the metadata, which `to_json` made.
-
-        ValueError names the wrong key and the wanted value. Whether the type is known is not checked.
-        """
+        """Parse a JSON object of `to_json`; ValueError for a wrong value, but not for an unknown "type"."""
         if not isinstance(entry, dict) or not {"type", "shape"} <= set(entry) <= {"type", "shape", *_DEFAULTS}:
             raise ValueError(f"must be an object with the keys type and shape, and of {', '.join(_DEFAULTS)}")
         entry = {**_DEFAULTS, **entry}
@@ -190,14 +175,12 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class Metadata:
-    """The metadata of a packed file.
-
-    `layers` maps the qualified name of each packed layer to its `LayerSpec`. A tensor with several names is stored
-    once: `aliases` maps each further name to the stored one.
-    """
+    """The metadata of a packed file."""
 
     layers: Mapping[str, LayerSpec]
+    """The packed layers by qualified name."""
     aliases: Mapping[str, str]
+    """For a tensor with several names, which is stored once, the stored name by each further one."""
     vectors: Vectors = "float32"
     """"float16" if float32 vectors may be stored in 16 bits."""
 
@@ -209,13 +192,9 @@ class Metadata:
 
     @classmethod
     def of(cls, entries: Mapping[str, str]) -> "Metadata":
-        """Parse the metadata of a packed file.
+        """Parse the metadata of a packed file, the strings by key that safetensors returns.
 
-        Args:
-            entries: the strings by key that `metadata()` of the open safetensors file returns.
-
-        Raises:
-            ValueError: the file is not packed or is damaged, its checksum is missing, or a newer version wrote it.
+        ValueError if the file is not packed or is damaged, its checksum is missing, or a newer version wrote it.
         """
         if KEY not in entries:
             raise ValueError(

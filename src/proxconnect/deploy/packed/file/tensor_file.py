@@ -55,14 +55,11 @@ def storable(name: str, tensor: Tensor) -> Tensor:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file. Equal arguments give equal bytes.
+    """Write or overwrite a safetensors file with tensors, each from `storable`. Equal arguments give equal bytes.
 
-    Args:
-        path: the file. It is overwritten.
-        tensors: tensors by name, each from `storable`. The file has wide dtypes first, so that all are aligned.
-        metadata: strings by key. If the first is `BLANK` under `CHECKSUM`, the file gets its checksum there.
+    If the first string in `metadata` is `BLANK` under the key `CHECKSUM`, the file gets its checksum there.
     """
-    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # wide ones first aligns all
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
     for name in names:
@@ -85,14 +82,10 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
 
 def open_checked(path: Path) -> Any:
-    """Open a safetensors file and check its size and, if it has one, its checksum.
+    """Open a safetensors file on the CPU with `safetensors.safe_open`, and check its size and its checksum, if any.
 
-    Returns:
-        the open file, from `safetensors.safe_open`. Use it in a `with` statement. Its tensors are on the CPU.
-
-    Raises:
-        ValueError: if the file is damaged, or no safetensors file. The message does not name the file.
-        OSError: if the file cannot be opened, or is too large to be mapped.
+    Use the result in a `with` statement. ValueError if the file is damaged, or no safetensors file; the message does
+    not name the file. OSError if the file cannot be opened, or is too large to be mapped.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -23,11 +23,9 @@ _REPLACED = (
 class CompactLayer(Product):
     """Mixin over a torch layer whose weight is `scale` times whole numbers; `pack` and `load` make such layers.
 
-    `scale` is a float buffer in the dtype of the layer. It has one value for each output channel, or shape (). A layer
-    without a scale has a 1 there, which is in no state dict.
-
-    `prepacked` holds the weight once more, laid out for the kernels, or None if torch computes the layer. It is in no
-    state dict. It is made again when the weight changes, except inside a compiled or exported graph or a vmap.
+    `scale` is a float buffer with one value for each output channel, or of shape (). A layer without a scale has a 1
+    there, which is in no state dict. `prepacked`, in no state dict either, holds the weight once more, laid out for the
+    kernels, or None if torch computes the layer.
     """
 
     kind: ClassVar[str]
@@ -76,19 +74,13 @@ class CompactLayer(Product):
         return "a scale is infinite or NaN" if wrong else ""
 
     def prepack(self) -> None:
-        """Set `prepacked` to the weight in the layout of the kernels.
-
-        Set it to None if the kernels are not built, cannot compute the layer, or the weight is not on the CPU.
-        """
+        """Set `prepacked` to the weight in the layout of the kernels, or to None if they cannot compute the layer."""
         held = self._held()
         self.prepacked = self._prepacked() if held.device.type == "cpu" and kernels.is_built() else None
         self._made = self.prepacked, held, _version(held)
 
     def prepack_if_changed(self) -> None:
-        """Call `prepack` if the weight was replaced or changed in place since it was last prepacked.
-
-        Inside a functorch transform, such as vmap, nothing is done.
-        """
+        """Call `prepack` if the weight has changed since it was last prepacked, except in a functorch transform."""
         prepacked, source, version = self._made
         has_changed = self.prepacked is not prepacked or self._held() is not source or _version(source) != version
         if has_changed and not torch._C._are_functorch_transforms_active():
@@ -97,8 +89,7 @@ class CompactLayer(Product):
     def kernels_can(self, input: Tensor, bias: Tensor | None) -> bool:
         """Return True if the kernels can compute the layer's output for this input, and prepack a changed weight.
 
-        They take CPU tensors in float32, bfloat16 or float16. They compute no derivatives, so the answer is False if
-        gradients are enabled and the input or `bias` needs one.
+        They take CPU tensors in float32, bfloat16 or float16, if neither the input nor `bias` needs a gradient now.
         """
         if forward_ad._current_level >= 0 or not isinstance(input, Tensor):  # tangents do not show in requires_grad
             return False

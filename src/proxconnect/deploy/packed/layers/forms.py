@@ -83,10 +83,7 @@ class PackedConvTranspose3d(PackedLayer, TransposedConvProduct, nn.ConvTranspose
 
 
 class PackedParameter(PackedLayer):
-    """The packed form of a raw parameter: a child of the module that owns the parameter.
-
-    In the owner, the parameter's name gives the unpacked weight. See `PackedLayer`.
-    """
+    """The packed form of a raw parameter: a child of the owner, whose attribute of that name is the unpacked weight."""
 
     kind = "parameter"
     binary_type: ClassVar[type[BinaryLayer]] = parameter.BinaryParameter
@@ -112,11 +109,9 @@ class PackedProjection(KernelLayer, PackedParameter, ProjectionProduct):
 
     # Unlike other layers it takes several inputs, and the bias of its owner.
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """Multiply each of n inputs by its block of rows of the weight: (…, in) to (…, out/n).
+        """Multiply each of n inputs, such as query, key and value, by its block of rows of the weight.
 
-        Args:
-            inputs: the inputs, such as query, key and value for n = 3.
-            bias: the bias of shape (out,) that the attention module has for all blocks, or None.
+        They are (…, in), and become (…, out/n). `bias` is that of the attention module for all blocks, (out,), or None.
         """
         blocks = len(inputs)
         rows, scale = self._spec.shape[0] // blocks, self.kernel_scale()

@@ -16,10 +16,10 @@ _LEAST = 2.0**-100  # 127 divided by a smaller number might be infinite
 
 
 class Int8Layer(CompactLayer):
-    """Mixin over a torch layer whose weight is `scale · levels`.
+    """Mixin over a torch layer whose weight is `scale · levels`, off by at most scale / 2 an entry.
 
     `levels` is int8, within ±127, with the shape of the weight. `scale` has shape (out,): max|w| / 127 of each output
-    channel, or of each row of an embedding. An entry of the weight is off by at most scale / 2.
+    channel, or of each row of an embedding.
     """
 
     held = "levels"
@@ -35,14 +35,9 @@ class Int8Layer(CompactLayer):
         return "a weight is -128, beyond ±127" if bool((self.levels == -128).any()) else super().fault()
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the float layer's output and a bound on the absolute error of this layer's output, both in float64.
+        """Return the float layer's output, and a bound for each entry on this layer's absolute error, in float64.
 
-        Args:
-            weight, bias: those of the float layer, in float64.
-            input: an input of the layer.
-
-        Returns:
-            The output, and the bound for each entry of it, of a shape that broadcasts to the output's.
+        `weight` and `bias` are those of the float layer, in float64. The bound broadcasts to the output.
         """
         raise NotImplementedError
 
@@ -55,10 +50,7 @@ class Int8Layer(CompactLayer):
 
 
 class Int8Embedding(Int8Layer, nn.Embedding):
-    """`nn.Embedding` with 8-bit weights.
-
-    An entry of the output is off by at most half the scale of its row, up to the rounding of the dtype.
-    """
+    """`nn.Embedding` with 8-bit weights: outputs are off by at most scale / 2, up to the rounding of the dtype."""
 
     kind = "int8_embedding"
     float_type = nn.Embedding
@@ -113,12 +105,7 @@ class Int8Product(Int8Layer):
         return input
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the float layer's output and the bound of `Int8Product` for each entry of it, both in float64.
-
-        Args:
-            weight, bias: those of the float layer, in float64.
-            input: an input of the layer.
-        """
+        """Return the output of the float layer, whose weight and bias are float64, and the bound of `Int8Product`."""
         x = self.seen(input.double())
         half_step = (x.abs().amax(self.rounded_together, keepdim=True) / 254).expand_as(x).contiguous()
         scale = self.scale.double().view(-1, *(1,) * (weight.dim() - 1)).expand_as(weight)
@@ -177,19 +164,13 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
         return height, width
 
     def kernel_geometry(self) -> tuple[tuple[int, ...], tuple[int, int], tuple[int, int], tuple[int, ...]]:
-        """Return the weight's shape, stride, padding and dilation for the kernels, which take the result of `seen`.
-
-        The last three are (height, width). The stride is (1, 1) if `seen` has applied it.
-        """
+        """Return the weight's shape, and stride, padding and dilation as (height, width), for an input from `seen`."""
         pad = self._reversed_padding_repeated_twice
         height, width = (1, 1) if self._sees_pixels() else self.stride
         return self._spec.shape, (height, width), (pad[2], pad[0]), self.dilation
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Convolve an input that `seen` returned, with the float layer's options.
-
-        If a patch is one pixel, the stride is 1 here, because `seen` has skipped pixels; else it is the layer's own.
-        """
+        """Convolve an input from `seen` with the float layer's options, except a stride that `seen` has applied."""
         if self._sees_pixels():
             return functional.conv2d(input, weight, bias, groups=self.groups)
         return super().multiply(input, weight, bias, *args)
@@ -217,10 +198,7 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
 
 
 def levels_of(weight: Tensor, scale: Tensor) -> Tensor:
-    """Return weight / scale rounded to int8 within ±127, ties to even; 0 for a scale of 0.
-
-    `scale` has shape (out,), a value for each entry of the weight's first dimension.
-    """
+    """Return weight / scale, with a scale (out,), rounded to int8 within ±127, ties to even; 0 for a scale of 0."""
     steps = scale.double().view(-1, *(1,) * (weight.dim() - 1))
     levels = torch.where(steps > 0, weight.double() / steps, 0.0)
     return levels.round_().clamp_(-127, 127).to(torch.int8)
@@ -233,19 +211,10 @@ def scale_of(weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def error(layer: Int8Layer, float_layer: nn.Module, input: Tensor) -> tuple[float, float]:
-    """Measure the error of an 8-bit layer on an input.
+    """Return the largest absolute error of an 8-bit layer on an input, and the largest bound of `exact_and_bound`.
 
-    Args:
-        layer: the 8-bit layer.
-        float_layer: the layer that it was made from.
-        input: an input of both.
-
-    Returns:
-        The largest absolute error of an output, and the largest of its bounds from `exact_and_bound`. Both are divided
-        by the largest absolute output of the float layer.
-
-    Raises:
-        ValueError: if the float layer's outputs are all 0, or there are none.
+    Both are relative to the largest absolute output of `float_layer`, from which the layer was made. ValueError if that
+    has no output but 0.
     """
     weight, bias = float_layer.weight, getattr(float_layer, "bias", None)
     assert isinstance(weight, Tensor)

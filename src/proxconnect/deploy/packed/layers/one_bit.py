@@ -56,9 +56,7 @@ class PackedLayer(CompactLayer):
     def forward(self, input: Tensor, *args: Any) -> Tensor:
         """Compute the output of the binary layer with hard weights, bit-exact for binary inputs, else up to rounding.
 
-        Args:
-            input: the input of the layer, before any shift.
-            args: further arguments of the float layer's `forward`, as `output_size` of a transposed convolution.
+        `args` are further arguments of the float layer's `forward`, as `output_size` of a transposed convolution.
         """
         return self.of_shifted(input if self.input_shift is None else self.input_shift(input), *args)
 
@@ -67,10 +65,9 @@ class PackedLayer(CompactLayer):
         return self.product(self.prepare_input(input), *self.weight_factors(), self.bias, *args)
 
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
-        """Return the weight and the scale that multiplies the sums.
+        """Return the weight and the scale that multiplies the sums: for float inputs, the scaled weight and None.
 
-        For a float input these are the scaled weight and None. For a binary input they are the weight's signs ±1 and
-        `scale`, or None for a layer without a scale.
+        For binary inputs they are the weight's signs ±1 and `scale`, or None for a layer without a scale.
         """
         if not self.scales_sums:
             return self.weight, None
@@ -137,16 +134,10 @@ class KernelLayer(PackedLayer):
         raise NotImplementedError
 
     def linear(self, input: Tensor, prepacked: Tensor, rows: int, scale: Tensor | None, bias: Tensor | None) -> Tensor:
-        """Multiply (…, in) to (…, rows) with the kernels.
+        """Multiply a float32 input (…, in), already shifted, to (…, rows) with the kernels.
 
-        Args:
-            input: a float32 input, already shifted. The kernels take the signs of a binary input.
-            prepacked: the prepacked weight, or its part for some rows.
-            rows: the number of outputs.
-            scale, bias: those of these outputs, in float32, or None.
-
-        Raises:
-            ValueError: if the last dimension of `input` is not `in`.
+        `prepacked` is the prepacked weight, or its part for some rows. `scale` and `bias` are those of these rows, in
+        float32, or None. ValueError if the last dimension of the input is not `in`.
         """
         columns = self._spec.shape[1 - self.channel_dims[0]]
         if input.shape[-1:] != (columns,):  # the prepacked weight knows it only up to the next multiple of 64
@@ -228,10 +219,9 @@ class KernelConv(KernelLayer, _ConvNd):
     def geometry(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
         """Return weight shape, stride, padding, dilation and groups for the kernels.
 
-        The shape is (out, in/groups, height, width). Stride, padding and dilation are (height, width). A convolution of
-        one dimension has height 1. The padding is (0, 0) if `padding_mode` is not "zeros": pad the input first.
+        The shape is (out, in/groups, height, width), and the next three are (height, width), with height 1 in one
+        dimension. The padding is (0, 0) if `padding_mode` is not "zeros": pad the input first.
         """
-        # An input that is not padded with zeros is padded first.
         padding = tuple(self._reversed_padding_repeated_twice[::-2]) if self.padding_mode == "zeros" else (0, 0)
         return self._kernel_shape(), _two(self.stride, 1), _two(padding, 0), _two(self.dilation, 1), self.groups
 
