@@ -12,10 +12,7 @@ from proxconnect.deploy.packed import Inputs, Remainder, Vectors, load_layers, p
 
 @dataclass(frozen=True)
 class Packing:
-    """The report that `pack` and `load` store in `model.packing`; print it to read it.
-
-    `fusion` lists the parts that run fused. `proof` has the differences that `pack` measured on its example.
-    """
+    """The report in `model.packing`: the parts that run fused, and the differences that `pack` measured. Print it."""
 
     fusion: Fusion
     proof: Proof | None

@@ -8,7 +8,7 @@ from nets import binary, image, plain, residual
 from torch import Tensor, nn
 
 import proxconnect as pc
-from proxconnect.deploy.fusion import batches, layer_by_layer
+from proxconnect.deploy.fusion import images, layer_by_layer
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.fusion.trace import trace
 from proxconnect.training.models.bireal import bireal_resnet18
@@ -64,13 +64,13 @@ def test_a_large_batch_runs_in_parts(build, monkeypatch):
     model(image())
     assert parts(model, image(batch=7), monkeypatch) == [7]
     assert parts(model, image(batch=0), monkeypatch) == [0]
-    monkeypatch.setattr(batches, "_BYTES", 3 * image(batch=1).nbytes)
+    monkeypatch.setattr(images, "_BYTES", 3 * image(batch=1).nbytes)
     assert parts(model, image(batch=7), monkeypatch) == [3, 3, 1]
 
 
 @pytest.mark.parametrize("mix", MIXES)
 def test_what_mixes_images_runs_at_once(mix, monkeypatch):
-    monkeypatch.setattr(batches, "_BYTES", 1)
+    monkeypatch.setattr(images, "_BYTES", 1)
     model = pc.pack(binary(Mixing(mix)))
     x = image(batch=3).contiguous()
     for _ in range(2):
@@ -83,6 +83,6 @@ def test_what_mixes_images_runs_at_once(mix, monkeypatch):
 
 def test_a_norm_without_statistics_takes_those_of_the_batch():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).eval()
-    assert not batches.are_apart(trace(model, type(model).forward), dict(model.named_modules()))
+    assert not images.are_apart(trace(model, type(model).forward), dict(model.named_modules()))
     model[1] = nn.BatchNorm2d(4).eval()
-    assert batches.are_apart(trace(model, type(model).forward), dict(model.named_modules()))
+    assert images.are_apart(trace(model, type(model).forward), dict(model.named_modules()))

@@ -12,7 +12,7 @@ import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.closeness import gap
 from proxconnect.deploy.fusion.graph_modules import graph_forward
-from proxconnect.deploy.fusion.layout import with_channels_last
+from proxconnect.deploy.fusion.images import with_channels_last
 from proxconnect.deploy.fusion.remainder import FloatConv
 
 pytestmark = pytest.mark.skipif(not pc.kernels.has_float_conv(), reason="this machine lacks AMX")

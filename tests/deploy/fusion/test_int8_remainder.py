@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.graph_modules import graph_forward
-from proxconnect.deploy.fusion.layout import with_channels_last
+from proxconnect.deploy.fusion.images import with_channels_last
 from proxconnect.deploy.fusion.remainder import Int8Conv, Int8Rows
 
 pytestmark = pytest.mark.skipif(

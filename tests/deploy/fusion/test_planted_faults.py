@@ -159,7 +159,7 @@ def reads_other(layer: str, place: int, other: str) -> Any:
 
 def in_parts(patch: Callable[..., None], net: type[nn.Module], **faults: Any) -> Any:
     """Batches run image by image, with functions of `graph_modules` and `segments` in the place of their own."""
-    patch("proxconnect.deploy.fusion.batches._BYTES", 1)
+    patch("proxconnect.deploy.fusion.images._BYTES", 1)
     for name, value in faults.items():
         for module in (graph_modules, segments):
             if hasattr(module, name):

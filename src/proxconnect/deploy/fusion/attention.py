@@ -37,10 +37,7 @@ class Attention(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Return the match of a call of torch's `scaled_dot_product_attention`, with the reshaping around it, or None.
-
-        None for other nodes, for masks, dropout, causal attention and GQA, and without fast floats or the kernel.
-        """
+        """Return the match of an attention that the kernel may compute and the reshaping around it; None for others."""
         if not work.has_fast_floats or node.target is not functional.scaled_dot_product_attention:
             return None
         arguments = _plain_arguments(node.args, node.kwargs)

@@ -49,11 +49,7 @@ class BinaryProduct(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Return the match of a packed binary layer, with the `Shift` and steps around it; None for other nodes.
-
-        It gives `Bits` only if all its readers are binary layers of the same kind, linear or convolution, that accept
-        bits.
-        """
+        """Return the match of a packed binary layer, with the `Shift` and steps around it; None for other nodes."""
         layer = product_of(work, node)
         if layer is None:
             return None

@@ -16,10 +16,9 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from proxconnect._support.example import tensors_in
 from proxconnect.deploy.fusion.attention import FastAttention
-from proxconnect.deploy.fusion.batches import are_apart, in_parts
 from proxconnect.deploy.fusion.binary_products import STEPS, BinaryProduct
 from proxconnect.deploy.fusion.closeness import gap
-from proxconnect.deploy.fusion.layout import with_channels_last
+from proxconnect.deploy.fusion.images import are_apart, in_parts, with_channels_last
 from proxconnect.deploy.fusion.operation import Rewriting
 from proxconnect.deploy.fusion.passes import rewrite
 from proxconnect.deploy.fusion.segments import Examination, Segments
@@ -220,11 +219,8 @@ class GraphForward:
     def run_by(self, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
         """In this context, calls run the function that `runner(graph)` returned instead of the graph, as to profile."""
         run = self._run
-        if run is None:
-            yield
-            return
         try:
-            self._run = runner(run.__self__)  # type: ignore[attr-defined]  # it is a bound method
+            self._run = run and runner(run.__self__)  # type: ignore[attr-defined]  # it is a bound method
             yield
         finally:
             self._run = run

@@ -7,7 +7,7 @@ from torch.fx import Node
 
 from proxconnect.deploy.fusion.attention import Attention
 from proxconnect.deploy.fusion.binary_products import BinaryProduct, OverwritingGelu, product_of
-from proxconnect.deploy.fusion.layout import keep_channels_last
+from proxconnect.deploy.fusion.images import keep_channels_last
 from proxconnect.deploy.fusion.operation import Operation, Rewriting, origins, set_origins, shifted
 from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm, Int8Conv, Int8Rows
 from proxconnect.deploy.fusion.steps import is_nothing

@@ -1,6 +1,6 @@
 """Prove on an example that a packed model computes the same as the hard binary model."""
 
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 from proxconnect._support.example import run, tensors_in
 from proxconnect.deploy.fusion.closeness import ROUNDING, gap
 from proxconnect.deploy.fusion.graph_modules import graph_forward, layer_by_layer
-from proxconnect.deploy.fusion.layout import with_channels_last
+from proxconnect.deploy.fusion.images import with_channels_last
 from proxconnect.deploy.fusion.segments import Examination, Segment
 from proxconnect.deploy.packed import PackedLayer
 from proxconnect.deploy.packed.half_vectors import TOLERANCE, vectors_of
@@ -32,26 +32,23 @@ class ProofError(RuntimeError):
 class Proof:
     """The result of `prove`. A gap is the largest error relative to the largest expected entry; 0 means bit-equal.
 
-    Layers and operations are compared one by one on equal inputs: their gaps are the proof. The gaps of whole outputs
-    are for information. They can be large if a sign or a sort follows float layers, because rounding may turn it.
+    Each number of layers or operations comes with their largest gap. They are compared one by one on equal inputs:
+    these gaps are the proof. The gaps of whole outputs are for information. They can be large if a sign or a sort
+    follows float layers, because rounding may turn it.
     """
 
     signs: int
-    """The number of binary layers with binary inputs."""
+    """The number of binary layers with binary inputs. Their gap is 0 unless scales and biases are in 16 bits."""
     signs_gap: float
-    """The largest gap of binary layers with binary inputs, which is 0 unless scales and biases are in 16 bits."""
     floats: int
-    """The number of binary layers with float inputs."""
+    """The number of binary layers with float inputs. Sums in another order, or inputs in 8 bits, make their gap."""
     floats_gap: float
-    """The largest gap of binary layers with float inputs, from the order of additions or inputs rounded to 8 bits."""
     rounded: int
-    """The number of float layers that became 8-bit layers."""
+    """The number of float layers that became 8-bit layers. Each is within the bound of its class."""
     rounded_gap: float
-    """The largest gap of 8-bit layers. Each is within the bound of its class."""
     operations: int
     """The number of fused operations, without those of `fast`."""
     operations_gap: float
-    """The largest gap of these operations from the layers that they replace."""
     graph_gap: float
     """The gap of the whole output: fused graphs compared with the packed layers."""
     answer_gap: float
@@ -59,7 +56,6 @@ class Proof:
     fast: int = 0
     """The number of float convolutions and attentions that kernels compute instead of torch."""
     fast_gap: float = 0.0
-    """The largest gap of these float operations from torch."""
 
     def __str__(self) -> str:
         proved = [
@@ -132,15 +128,12 @@ def _proved(name: str, examinations: list[Examination]) -> list[Segment]:
 
 def _laid_out(packed: nn.Module, example: Any) -> Any:
     """Return the example in the memory format of the packed model's graph, unless its layers cannot run on that."""
-    if (fused := graph_forward(packed)) is None or not fused.work.has_images:
-        return example
-    with_last = tree_map(with_channels_last, example)
-    try:
-        with layer_by_layer(packed):
+    if (fused := graph_forward(packed)) is not None and fused.work.has_images:
+        with suppress(RuntimeError), layer_by_layer(packed):
+            with_last = tree_map(with_channels_last, example)
             run(packed, with_last)
-    except RuntimeError:
-        return example
-    return with_last
+            return with_last
+    return example
 
 
 def _as_words(gap: float) -> str:

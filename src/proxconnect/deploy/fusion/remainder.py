@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from proxconnect.deploy.fusion.binary_products import ORDER
-from proxconnect.deploy.fusion.layout import with_channels_last
+from proxconnect.deploy.fusion.images import with_channels_last
 from proxconnect.deploy.fusion.operation import Match, Operation, Rewriting, has_kernels
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, step_of
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Linear
@@ -52,8 +52,7 @@ class Int8Rows(Operation):
 class ImageNorm(Operation):
     """The fused operation of a batch norm of float images, the epilogue steps after it, and an optional max pool.
 
-    `steps` begins with the batch norm. `then` has the same steps as the kernel takes them. With `in_place`, the kernel
-    may overwrite its input.
+    The norm is the first of `steps`. `then` has the kernel's steps. With `in_place`, it may overwrite its input.
     """
 
     name = "norms of floats"
@@ -120,10 +119,7 @@ class ImageConv(Operation):
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return `stride`, and a function that makes the kernel from its steps, the average pool and the max pool.
-
-        A pool may be None. The result is None if no kernel of the class supports the layer.
-        """
+        """Return `stride`, and a function of (steps, average pool, max pool) that makes a kernel; None if none fits."""
         raise NotImplementedError
 
     @classmethod
@@ -166,10 +162,7 @@ class Int8Conv(ImageConv):
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return what `ImageConv.prepared` does for 8-bit layers with symmetric zero padding; None for other layers.
-
-        None too if the output cannot be channels_last.
-        """
+        """Return the `stride` and the maker of an 8-bit kernel, as `ImageConv` says; None if none can run the layer."""
         may_be_turned = work.has_images or all(user.target in _FLATTENING for user in node.users)
         if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer) or not may_be_turned:
             return None
@@ -187,10 +180,7 @@ class FloatConv(ImageConv):
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return what `ImageConv.prepared` does, for float32 convolutions in one group with symmetric zero padding.
-
-        None for other layers, for weights that `can_be_fixed` rejects, and without fast floats.
-        """
+        """Return the `stride` and the maker of a float kernel, as `ImageConv` says; None if none may run the layer."""
         if not work.has_images or not work.has_fast_floats or not has_float_conv():
             return None
         if type(layer) is not nn.Conv2d or layer.groups != 1 or not _has_even_zeros(layer):

@@ -1,7 +1,4 @@
-"""Compare each operation of a fused graph with the layers that it replaces, on equal inputs.
-
-Equal inputs keep rounding from being amplified: signs, sorts and thresholds see the same numbers in both.
-"""
+"""Compare each operation of a fused graph with its layers on equal inputs, so that no sign amplifies rounding."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,9 +8,8 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from proxconnect.deploy.fusion.batches import in_parts, part_of
 from proxconnect.deploy.fusion.closeness import ROUNDING, bits_of, gap, outside, turned
-from proxconnect.deploy.fusion.layout import in_format_of, with_channels_last, with_planes
+from proxconnect.deploy.fusion.images import in_format_of, in_parts, part_of, with_channels_last, with_planes
 from proxconnect.deploy.fusion.operation import Operation, Rewriting, origins, shifted
 from proxconnect.kernels.epilogue import Bits
 

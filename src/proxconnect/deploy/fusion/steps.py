@@ -94,10 +94,7 @@ def is_nothing(module: nn.Module) -> bool:
 
 
 def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueStep | None:
-    """Return `node`, a user of `value`, as an epilogue step on `value`; None if it cannot be one.
-
-    `modules` holds the modules that the graph calls, by name.
-    """
+    """Return `node`, a user of `value`, as an epilogue step on `value`; None if it cannot be one."""
     if node.op == "call_module":
         module = modules[str(node.target)]
         if node.args != (value,) or "forward" in vars(module):
@@ -106,12 +103,9 @@ def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueS
         may_follow = can_fold(module) if type(module) in _NORMS else is_other
         return EpilogueStep(node, module, module=module) if may_follow else None
     if node.op == "call_method":
-        plain = node.target in _METHODS and len(node.args) == 1 and not node.kwargs
-        return (
-            EpilogueStep(node, operator.methodcaller(str(node.target)))
-            if plain
-            else _addition(node, value, ("add", "add_"))
-        )
+        if node.target in _METHODS and len(node.args) == 1 and not node.kwargs:
+            return EpilogueStep(node, operator.methodcaller(str(node.target)))
+        return _addition(node, value, ("add", "add_"))
     if node.target in (*_RELUS, *_POINTWISE_FUNCTIONS, functional.relu6) and node.args[:1] == (value,):
         rest, options = node.args[1:], dict(node.kwargs)
         if any(isinstance(a, Node) for a in (*rest, *options.values())):
@@ -163,10 +157,7 @@ def can_fold(norm: nn.Module) -> bool:
 
 
 def norm_affine(norm: _BatchNorm) -> Affine | None:
-    """Return the step x ↦ fma(x, a, b) that equals a batch norm in `eval()`, which passes `can_fold`, to the bit.
-
-    None if an entry of a or b is infinite or NaN.
-    """
+    """Return the step fma(x, a, b) that equals a `can_fold` batch norm to the bit; None unless a and b are finite."""
     assert norm.running_mean is not None
     zero = torch.zeros_like(norm.running_mean)
     a = _at(1.0, norm, zero, None)

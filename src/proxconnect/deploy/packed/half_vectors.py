@@ -22,10 +22,7 @@ def is_vector(tensor: Tensor) -> bool:
 
 
 def halved(vector: Tensor) -> Tensor:
-    """Return a float32 copy of a vector with its entries rounded to float16 values.
-
-    Return `vector` itself if rounding changes an entry by more than `TOLERANCE`, or if one is NaN.
-    """
+    """Return a vector rounded to float16 values, in float32; `vector` itself if an error would exceed `TOLERANCE`."""
     near = vector.half().float()
     size = vector.abs()  # a vector without negative entries may hold variances or scales
     allowed = size if not bool((vector < 0).any()) or not vector.numel() else size.max()

@@ -28,10 +28,7 @@ Remainder = Literal["float", "int8"]
 def pack_layers(
     model: nn.Module, *, inputs: Inputs = "exact", remainder: Remainder = "float", vectors: Vectors = "float32"
 ) -> nn.Module:
-    """Return a packed copy of a binary model whose layers run one after another.
-
-    `proxconnect.pack` also fuses the layers; arguments and errors are as there.
-    """
+    """Pack a binary model as `proxconnect.pack` does, but without fused graphs: its layers run one after another."""
     require_module(model, "pack(model)")
     options = {"remainder": (remainder, Remainder), "vectors": (vectors, Vectors)}
     for name, (value, choices) in options.items():

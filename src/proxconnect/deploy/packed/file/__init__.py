@@ -1,4 +1,1 @@
-"""The packed file, a safetensors file without the architecture: `save_and_load` writes and reads it.
-
-`architecture` matches it with a float model, `metadata` defines its JSON, and `tensor_file` its bytes.
-"""
+"""The packed file, a safetensors file: written and read by `save_and_load`, without the architecture."""

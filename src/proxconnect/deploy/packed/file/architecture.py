@@ -25,10 +25,7 @@ _DAMAGED = "the file is damaged"
 
 
 def require_float(model: nn.Module) -> None:
-    """Raise ValueError unless `model` is a float network into which a packed file can be loaded.
-
-    No layer may be binary or packed, no parameter or buffer lazy, and no tensor that no file holds on the meta device.
-    """
+    """Raise ValueError, which names the module, unless a packed file can be loaded into `model`, a float network."""
     for name, module in model.named_modules():
         if isinstance(module, BinaryLayer | CompactLayer):
             raise ValueError(

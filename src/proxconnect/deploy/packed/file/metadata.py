@@ -123,10 +123,7 @@ class LayerSpec:
 
     @property
     def scale_shape(self) -> tuple[int, ...]:
-        """The shape of the tensor `scale`: (out,) if each output channel has a scale, else ().
-
-        A raw parameter whose `channel_dims` are several has one dimension for each of them instead of (out,).
-        """
+        """The shape of `scale`: () for one or none, else (out,), or the sizes of a raw parameter's `channel_dims`."""
         if self.scale != "channel":
             return ()
         if self.channel_dims is not None:
@@ -192,10 +189,7 @@ class Metadata:
 
     @classmethod
     def of(cls, entries: Mapping[str, str]) -> "Metadata":
-        """Parse the metadata of a packed file, the strings by key that safetensors returns.
-
-        ValueError if the file is not packed or is damaged, its checksum is missing, or a newer version wrote it.
-        """
+        """Parse the metadata strings of a safetensors file; ValueError if it is not packed, is damaged or too new."""
         if KEY not in entries:
             raise ValueError(
                 "it is a safetensors file, but no packed model: save one with pc.save(pc.pack(model), path)"

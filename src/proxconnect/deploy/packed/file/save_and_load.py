@@ -81,10 +81,7 @@ class PackedFileError(ValueError):
 
 
 def load_layers(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
-    """Load a packed model from a file that `save` wrote, with layers that run one after another.
-
-    `proxconnect.load` also fuses the layers; arguments and errors are as there.
-    """
+    """Load a packed model as `proxconnect.load` does, but without fused graphs: its layers run one after another."""
     require_module(float_model, "load(path, float_model)")
     warn_unless_built()
     try:

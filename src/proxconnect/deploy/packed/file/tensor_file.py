@@ -43,10 +43,7 @@ _SAVE_AGAIN = "save the packed model with pc.save(pc.pack(model), path)"
 
 
 def storable(name: str, tensor: Tensor) -> Tensor:
-    """Return a tensor on the CPU, without gradient, as `write` takes it; `name` is for error messages.
-
-    ValueError for a tensor on the meta device, TypeError for a dtype that is not in `CODES`.
-    """
+    """Return a tensor for `write`; ValueError on the meta device, TypeError for a dtype that is not in `CODES`."""
     if tensor.is_meta:
         raise ValueError(f"tensor {name!r} is on the meta device and has no values: load them first")
     if tensor.dtype not in CODES:

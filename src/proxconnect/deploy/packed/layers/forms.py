@@ -10,31 +10,24 @@ from proxconnect.deploy.packed.file.metadata import LayerSpec, geometry_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Embedding, Int8Layer, Int8Linear
 from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLayer, KernelLinear, PackedLayer
-from proxconnect.layers import BinaryLayer, attention, conv, linear, parameter
-from proxconnect.layers.products import (
-    ConvProduct,
-    LinearProduct,
-    ProjectionProduct,
-    TransposedConvProduct,
-    TransposedLinearProduct,
-)
+from proxconnect.layers import BinaryLayer, attention, conv, linear, parameter, products
 
 
-class PackedLinear(KernelLinear, LinearProduct, nn.Linear):
+class PackedLinear(KernelLinear, products.LinearProduct, nn.Linear):
     """`nn.Linear` for inference, with weights packed to 1 bit and a float scale; see `PackedLayer`."""
 
     kind = "linear"
     binary_type = linear.BinaryLinear
 
 
-class PackedTransposedLinear(KernelLinear, TransposedLinearProduct):
+class PackedTransposedLinear(KernelLinear, products.TransposedLinearProduct):
     """transformers' `Conv1D` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "transposed_linear"
     binary_type = linear.BinaryTransposedLinear
 
 
-class _PackedConv(PackedLayer, ConvProduct):
+class _PackedConv(PackedLayer, products.ConvProduct):
     @property
     def padding_value(self) -> int:  # type: ignore[override]  # read-only here
         return self._spec.padding_value
@@ -61,21 +54,21 @@ class PackedConv3d(_PackedConv, nn.Conv3d):
     binary_type = conv.BinaryConv3d
 
 
-class PackedConvTranspose1d(PackedLayer, TransposedConvProduct, nn.ConvTranspose1d):
+class PackedConvTranspose1d(PackedLayer, products.TransposedConvProduct, nn.ConvTranspose1d):
     """`nn.ConvTranspose1d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose1d"
     binary_type = conv.BinaryConvTranspose1d
 
 
-class PackedConvTranspose2d(PackedLayer, TransposedConvProduct, nn.ConvTranspose2d):
+class PackedConvTranspose2d(PackedLayer, products.TransposedConvProduct, nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose2d"
     binary_type = conv.BinaryConvTranspose2d
 
 
-class PackedConvTranspose3d(PackedLayer, TransposedConvProduct, nn.ConvTranspose3d):
+class PackedConvTranspose3d(PackedLayer, products.TransposedConvProduct, nn.ConvTranspose3d):
     """`nn.ConvTranspose3d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose3d"
@@ -83,7 +76,7 @@ class PackedConvTranspose3d(PackedLayer, TransposedConvProduct, nn.ConvTranspose
 
 
 class PackedParameter(PackedLayer):
-    """The packed form of a raw parameter: a child of the owner, whose attribute of that name is the unpacked weight."""
+    """The packed form of a raw parameter, held by its owner, which unpacks it under the parameter's name."""
 
     kind = "parameter"
     binary_type: ClassVar[type[BinaryLayer]] = parameter.BinaryParameter
@@ -101,7 +94,7 @@ class PackedParameter(PackedLayer):
         return self.weight
 
 
-class PackedProjection(KernelLayer, PackedParameter, ProjectionProduct):
+class PackedProjection(KernelLayer, PackedParameter, products.ProjectionProduct):
     """An in-projection of attention for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "projection"
@@ -165,7 +158,7 @@ def spec_of(layer: BinaryLayer) -> LayerSpec:
         input_shift=layer.has_binary_input and layer.input_shift is not None,
         # Inference needs no derivative.
         accumulator=None if layer.accumulator is None else replace(layer.accumulator, derivative="exact"),
-        padding_value=int(layer.padding_value) if isinstance(layer, ConvProduct) else 0,
+        padding_value=int(layer.padding_value) if isinstance(layer, products.ConvProduct) else 0,
         geometry=geometry_of(layer),
         channel_dims=layer.channel_dims if packed is PackedParameter else None,
     )

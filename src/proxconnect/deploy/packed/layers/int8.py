@@ -105,7 +105,7 @@ class Int8Product(Int8Layer):
         return input
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output of the float layer, whose weight and bias are float64, and the bound of `Int8Product`."""
+        """Return the output for the float layer's weight and bias in float64, and the bound of `Int8Product`."""
         x = self.seen(input.double())
         half_step = (x.abs().amax(self.rounded_together, keepdim=True) / 254).expand_as(x).contiguous()
         scale = self.scale.double().view(-1, *(1,) * (weight.dim() - 1)).expand_as(weight)
@@ -141,10 +141,7 @@ class Int8Linear(Int8Product, LinearProduct, nn.Linear):
 
 
 class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
-    """`nn.Conv2d` with 8-bit weights and inputs.
-
-    If a patch is one pixel, pixels that the stride skips do not count for the step of their image.
-    """
+    """`nn.Conv2d` with 8-bit weights and inputs. Pixels that the stride of 1 × 1 kernels skips change no rounding."""
 
     kind = "int8_conv2d"
     float_type = nn.Conv2d

@@ -1,4 +1,4 @@
-"""Run large batches in parts whose activations fit the cache, if images do not depend on each other."""
+"""Images in a graph: keep them in the memory format channels_last, and run large batches of them in parts."""
 
 import operator
 from collections.abc import Callable
@@ -9,10 +9,60 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 from torch.nn import functional
 
-from proxconnect.deploy.fusion.layout import in_format_of, with_channels_last, with_planes
 from proxconnect.deploy.fusion.operation import Operation
 from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.layers import BinaryMultiheadAttention
 from proxconnect.layers.react import Shift
+
+
+def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
+    """Edit a graph in place, so that its images are channels_last and its outputs have the first input's format.
+
+    Modules, given by name, that are neither torch's nor proxconnect's get contiguous images.
+    """
+    images = [node for node in graph.nodes if node.op == "placeholder"]
+    if not images:
+        return
+    with graph.inserting_after(images[-1]):
+        for node in images:
+            users = [user for user in node.users if not getattr(user.target, "reads_any_layout", False)]
+            converted = graph.call_function(with_channels_last, (node,))
+            for user in users:
+                user.replace_input_with(node, converted)
+    for node in list(graph.nodes):
+        if node.op == "call_method" and node.target == "view" and torch.dtype not in map(type, node.args):
+            node.target = "reshape"
+        if node.op == "output":
+            _convert(graph, node, lambda value: (in_format_of, (value, images[0])))
+        elif node.op == "call_module":
+            module = modules[node.target]
+            is_ours = isinstance(module, CompactLayer | BinaryMultiheadAttention | Shift)
+            if not is_ours and not type(module).__module__.startswith("torch.nn."):
+                _convert(graph, node, lambda value: (with_planes, (value,)))
+
+
+def with_channels_last(value: Any) -> Any:
+    """Return a 4-dimensional tensor in channels_last; anything else unchanged."""
+    is_image = isinstance(value, Tensor) and value.dim() == 4
+    return value.contiguous(memory_format=torch.channels_last) if is_image else value
+
+
+def with_planes(value: Any) -> Any:
+    """Return a 4-dimensional tensor in contiguous format; anything else unchanged."""
+    return value.contiguous() if isinstance(value, Tensor) and value.dim() == 4 else value
+
+
+def in_format_of(value: Any, given: Any) -> Any:
+    """Return `value`; as a contiguous tensor if it is 4-dimensional and `given` is a contiguous tensor."""
+    return with_planes(value) if isinstance(given, Tensor) and given.is_contiguous() else value
+
+
+def _convert(graph: fx.Graph, node: Node, call: Any) -> None:
+    """Insert a call before each input of a node; `call` returns its function and arguments for an input."""
+    with graph.inserting_before(node):
+        for value in list(node.all_input_nodes):
+            node.replace_input_with(value, graph.call_function(*call(value)))
+
 
 _BYTES = 5 << 19
 """The bytes of the images of a part: about four images of 3 × 224 × 224 in float32."""
@@ -34,10 +84,7 @@ _METHODS = {"relu", "relu_", "clone", "contiguous", "add", "add_", "mul", "sigmo
 
 
 def are_apart(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
-    """Return True if a graph surely maps one batch of images to one tensor in which images do not affect each other.
-
-    `modules` holds the modules that the graph calls, by name.
-    """
+    """Return True if a graph surely maps one batch of images to one tensor in which images do not affect each other."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in graph.nodes if node.op == "output")
     if len(inputs) != 1 or not isinstance(output.args[0], Node):
