@@ -28,9 +28,8 @@ STEPS, BITS = "norms, activations and additions", "of them from bits to bits"
 class BinaryProduct(Operation):
     """The fused operation of a packed binary layer, the `Shift` before it if any, and the epilogue steps after it.
 
-    Call it with floats before the shift, or with `Bits` after it, and with the addends of its steps. It returns `Bits`
-    if `then` is `Signs` and the kernel supports the input, else floats. `then` has the same steps as `steps`, as the
-    kernel takes them, or the sums whose sign is +1 after them.
+    Call it with floats before the shift, or with `Bits` after it, and with the addends of its steps. `then` has the
+    kernel's steps, or the sums whose sign is +1 after them: then the kernel returns `Bits`, else floats.
     """
 
     name = "binary layers"
@@ -103,10 +102,7 @@ def product_of(work: Rewriting, node: Node) -> KernelLayer | None:
 
 
 def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | None:
-    """Return the integer sums of a layer that its scale, its bias and then the steps map to values ≥ 0, by channel.
-
-    None if the layer has float inputs, if a step adds another value, or if `signs_of` returns None.
-    """
+    """Return the integer sums of a layer that its scale, bias and then the steps map to values ≥ 0; None if unknown."""
     if not layer.has_binary_input or any(step.other is not None for step in steps):
         return None
     channels, axis = _channels_of(layer), 1 if isinstance(layer, KernelConv) else -1

@@ -19,8 +19,7 @@ _SMALLEST = 1e-300
 def gap(expected: Any, answer: Any) -> float:
     """Return the largest absolute error of a tensor in `answer`, relative to the largest |entry| of the expected one.
 
-    Of containers of tensors, the largest ratio counts, or 0 without any. Infinite if shapes differ, or if only one of
-    two entries is NaN.
+    The largest ratio of all tensors counts. Infinite if shapes differ, or if only one of two entries is NaN.
     """
     rights, mine = tensors_in(expected), tensors_in(answer)
     if [t.shape for t in rights] != [t.shape for t in mine]:

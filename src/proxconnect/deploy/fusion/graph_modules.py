@@ -157,11 +157,10 @@ _CLOSE = 1e-3
 class GraphForward:
     """The callable that runs the fused graph of a module, or the module's own forward `own` if the graph cannot.
 
-    The graph runs for plain inputs on the CPU, in `eval()` and without gradients. All other inputs, and calls under
-    tracing, transforms or hooks, run the own forward. If a tensor or module from which the graph was made changes, the
-    graph is made again. The first output of a graph is compared with that of the own forward. If they differ by more
-    than rounding can explain (`Examination`), the graph is given up with a warning. UntraceableError if the module
-    cannot be traced. `has_fast_floats` lets kernels replace float operations of torch.
+    The graph runs for plain inputs on the CPU, in `eval()`, without gradients, tracing, transforms and hooks. It is
+    made again if a tensor or module from which it was made changes. If its first output differs from that of the own
+    forward by more than rounding can explain (`Examination`), it is given up with a warning. UntraceableError if the
+    module cannot be traced. `has_fast_floats` lets kernels replace float operations of torch.
     """
 
     work: Rewriting

@@ -20,12 +20,10 @@ _AFTER_SUMS = 2.0**-16
 
 
 class Operation:
-    """A kernel call with epilogue steps that replaces nodes of a torch.fx graph.
+    """A kernel call with epilogue steps that replaces nodes of a torch.fx graph; `passes.OPERATIONS` lists the classes.
 
-    Each class defines where it matches (`match`), how the kernel runs (`__call__`), how the replaced layers compute the
-    same (`by_layers`), and what reports count (`counts`). `passes.OPERATIONS` lists the classes. `kernel` computes the
-    output from the input and the addends, or returns None if it does not support them. `are_images` is True for images
-    (N, C, H, W), and False for rows (…, features).
+    `kernel` computes the output from the input and the addends, or returns None if it does not support them.
+    `are_images` is True for images (N, C, H, W), and False for rows (…, features).
     """
 
     name: ClassVar[str] = ""
@@ -44,8 +42,7 @@ class Operation:
     """True if the values before the steps are integer sums times scales, plus biases."""
     layer: Any = None
     """The replaced layer before the steps."""
-    pool: nn.MaxPool2d | None = None
-    """The max pool after the steps."""
+    pool: nn.MaxPool2d | None = None  # after the steps
 
     def __init__(self, kernel: Callable[..., Any], steps: Sequence[EpilogueStep], *, are_images: bool) -> None:
         self.kernel, self.steps, self.are_images = kernel, tuple(steps), are_images
@@ -132,26 +129,22 @@ class Match:
     """The modules whose values were copied into the operation, except those of its epilogue steps."""
 
 
+SHIFTED = ".shifted"
+"""The end of the name of a traced node's input after the input shift of its layer."""
 _KEY = "proxconnect_origins"
 
 
 def origins(node: Node) -> tuple[str, ...]:
-    """Return the names of the traced nodes that a node of the rewritten graph replaces; it has the last one's value.
-
-    A node that was inserted to copy its first argument, or to change its layout, has the origins of that argument.
-    """
-    names: tuple[str, ...] = node.meta[_KEY] if _KEY in node.meta else origins(node.all_input_nodes[0])
+    """Return the names of the traced nodes that a node of the rewritten graph replaces; it has the last one's value."""
+    if _KEY not in node.meta:  # it was inserted to copy its first argument, or to change its layout
+        return origins(node.all_input_nodes[0])
+    names: tuple[str, ...] = node.meta[_KEY]
     return names
 
 
 def set_origins(node: Node, names: Sequence[str]) -> None:
     """Record on a node of the rewritten graph the names of the traced nodes that it replaces, for `origins`."""
     node.meta[_KEY] = tuple(names)
-
-
-def shifted(name: str) -> str:
-    """Return `NAME.shifted`, which names the input of the traced node `name` after its layer's input shift."""
-    return f"{name}.shifted"
 
 
 @dataclass

@@ -8,7 +8,7 @@ from torch.fx import Node
 from proxconnect.deploy.fusion.attention import Attention
 from proxconnect.deploy.fusion.binary_products import BinaryProduct, OverwritingGelu, product_of
 from proxconnect.deploy.fusion.images import keep_channels_last
-from proxconnect.deploy.fusion.operation import Operation, Rewriting, origins, set_origins, shifted
+from proxconnect.deploy.fusion.operation import SHIFTED, Operation, Rewriting, origins, set_origins
 from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm, Int8Conv, Int8Rows
 from proxconnect.deploy.fusion.steps import is_nothing
 from proxconnect.deploy.fusion.trace import separate_writes
@@ -45,7 +45,7 @@ def rewrite(root: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) 
         if layer is not None and layer.input_shift is not None:  # a node, which the layer before may take over
             with graph.inserting_before(head):
                 shift = graph.call_module(f"{head.target}.input_shift", head.args)
-            set_origins(shift, [shifted(head.name)])
+            set_origins(shift, [head.name + SHIFTED])
             head.args = (shift,)
     for operation in OPERATIONS:
         for node in list(graph.nodes):

@@ -1,7 +1,8 @@
 """Prove on an example that a packed model computes the same as the hard binary model."""
 
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -17,7 +18,6 @@ from proxconnect.deploy.packed.half_vectors import TOLERANCE, vectors_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.int8 import Int8Layer, error
 from proxconnect.deploy.packed.layers.one_bit import KernelLayer
-from proxconnect.layers import BinaryLayer
 from proxconnect.layers.modes import hard
 
 _HALF = 2.0**-9
@@ -92,7 +92,10 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
     gaps = _Comparison(has_halves)
     with hard(model), ExitStack() as stack:
         for name, mine in packed.named_modules():
-            stack.enter_context(gaps.watching(name, model.get_submodule(name), mine))
+            if isinstance(mine, PackedLayer | Int8Layer):
+                compare = gaps.compare_rounded if isinstance(mine, Int8Layer) else gaps.compare_packed
+                hook = partial(compare, name, mine)
+                stack.enter_context(model.get_submodule(name).register_forward_hook(hook, with_kwargs=True))
         expected = run(model, _laid_out(packed, example))
     if gaps.fault:
         raise ProofError(gaps.fault)
@@ -156,15 +159,8 @@ class _Comparison:
     fault: str = ""
     """The message about the first layer whose error exceeds rounding; empty if there is none."""
 
-    def watching(self, name: str, right: nn.Module, mine: nn.Module) -> AbstractContextManager[Any]:
-        """In this context, run the packed layer `mine` on each input of its original `right`, and record its error."""
-        if not isinstance(mine, Int8Layer) and not isinstance(right, BinaryLayer):
-            return nullcontext()
-        compare: Any = self._compare_rounded if isinstance(mine, Int8Layer) else self._compare_packed
-        return right.register_forward_hook(lambda *call: compare(name, mine, *call), with_kwargs=True)
-
-    def _compare_packed(self, name: str, mine: Any, _: nn.Module, args: Any, kwargs: Any, expected: Any) -> None:
-        assert isinstance(mine, PackedLayer)
+    def compare_packed(self, name: str, mine: Any, _: nn.Module, args: Any, kwargs: Any, expected: Any) -> None:
+        """Record the error of a packed layer on the inputs of its original, which answered `expected`."""
         if not args and not kwargs:  # a raw parameter, which has no product of its own
             return
         found = gap(expected, mine(*args, **kwargs))
@@ -181,7 +177,8 @@ class _Comparison:
         gaps = self.signs if mine.has_binary_input else self.floats
         gaps[name] = max(found, gaps.get(name, 0.0))
 
-    def _compare_rounded(self, name: str, mine: Any, right: Any, args: Any, kwargs: Any, expected: Any) -> None:
+    def compare_rounded(self, name: str, mine: Any, right: Any, args: Any, kwargs: Any, expected: Any) -> None:
+        """Record the error of an 8-bit layer on an input of its original `right`, if `expected` is finite and not all 0."""
         input = args[0] if args else next(iter(kwargs.values()))
         if not bool(expected.any()) or not bool(expected.isfinite().all()):
             return

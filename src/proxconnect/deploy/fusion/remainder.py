@@ -50,10 +50,7 @@ class Int8Rows(Operation):
 
 
 class ImageNorm(Operation):
-    """The fused operation of a batch norm of float images, the epilogue steps after it, and an optional max pool.
-
-    The norm is the first of `steps`. `then` has the kernel's steps. With `in_place`, it may overwrite its input.
-    """
+    """The fused operation of a batch norm of float images, the first of `steps`, later steps and maybe a max pool."""
 
     name = "norms of floats"
 
@@ -102,10 +99,9 @@ _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.resha
 
 
 class ImageConv(Operation):
-    """The fused operation of a convolution of float images, with pools and steps around it; an abstract base.
+    """The fused operation of an optional average pool, a convolution, its steps and an optional max pool; abstract.
 
-    An average pool before the convolution and a max pool after its epilogue steps are optional. For kernels of 1 × 1,
-    `stride` subsamples the image before the kernel runs. Otherwise it is (1, 1).
+    For convolutions of 1 × 1, `stride` subsamples the image before the kernel runs. Otherwise it is (1, 1).
     """
 
     reads_any_layout = True

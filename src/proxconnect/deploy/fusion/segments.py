@@ -10,7 +10,7 @@ from torch.fx.node import map_arg
 
 from proxconnect.deploy.fusion.closeness import ROUNDING, bits_of, gap, outside, turned
 from proxconnect.deploy.fusion.images import in_format_of, in_parts, part_of, with_channels_last, with_planes
-from proxconnect.deploy.fusion.operation import Operation, Rewriting, origins, shifted
+from proxconnect.deploy.fusion.operation import SHIFTED, Operation, Rewriting, origins
 from proxconnect.kernels.epilogue import Bits
 
 _COPYING: tuple[Any, ...] = (with_channels_last, with_planes, in_format_of, "clone", "reshape")
@@ -77,8 +77,7 @@ class Segments:
     def examined(self, inputs: tuple[Any, ...], laid_out: tuple[Any, ...], answer: Any) -> Examination:
         """Compare the traced graph, and if it agrees each operation of the rewritten graph, with the layers.
 
-        `laid_out` are the inputs in the memory format of the graph, and `answer` is the output of the module's forward
-        for them.
+        `answer` is the module's output for `laid_out`, which are the inputs in the memory format of the graph.
         """
         recording = _Recording(self.module, graph=self.work.traced)
         try:
@@ -143,7 +142,7 @@ class _Recording(fx.Interpreter):
         layer: Any = self.submodules[str(n.target)] if n.op == "call_module" else None
         if getattr(layer, "input_shift", None) is not None and len(n.args) == 1:
             (input,), _ = self.fetch_args_kwargs_from_env(n)
-            self.values[shifted(n.name)] = layer.input_shift(input)
+            self.values[n.name + SHIFTED] = layer.input_shift(input)
         value = super().run_node(n)
         self.values[n.name] = _own(value)
         return value

@@ -190,8 +190,7 @@ _VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d
 def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
     """Insert copies into a graph, so that no in-place operation changes a tensor that another operation reads.
 
-    UntraceableError if a tensor is read again after a write into it, is an input, a parameter or a buffer, or is given
-    as out=. `modules` holds the modules that the graph calls, by name.
+    UntraceableError if a written tensor is read afterwards, is an input, a parameter or a buffer, or is given as out=.
     """
     order = {node: place for place, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):

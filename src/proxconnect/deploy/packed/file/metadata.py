@@ -27,15 +27,8 @@ _KEYS = {"version", "layers", "aliases", "vectors"}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOAT_TYPES}
 """The possible dtypes of a scale and of an unpacked weight, by name."""
 
-_DEFAULTS: Mapping[str, Any] = {
-    "scale": "channel", "dtype": "float32", "binary_input": False, "accumulator": None, "padding_value": 0,
-    "geometry": None, "channel_dims": None, "input_shift": False,
-}  # fmt: skip
-"""The values of the keys that an entry may omit."""
-
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 _ACCUMULATOR_KEYS = ("bits", "overflow", "slope")
-
 
 _PLAIN_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "type": (lambda value: isinstance(value, str), "a string"),
@@ -168,6 +161,10 @@ class LayerSpec:
             None if geometry is None else Geometry.from_json(geometry, len(shape) - 2),
             None if dims is None else tuple(dims), entry["input_shift"],
         )  # fmt: skip
+
+
+_DEFAULTS = {key.name: key.default for key in fields(LayerSpec)[2:]} | {"dtype": "float32"}
+"""The values of the keys that a layer's JSON object may omit."""
 
 
 @dataclass(frozen=True)

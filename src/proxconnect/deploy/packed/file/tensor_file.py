@@ -1,7 +1,6 @@
 """Safetensors files: written without numpy, and opened with an error that explains what is wrong.
 
-A packed file has a checksum: the CRC-32 of all its bytes, with zeros in place of its own digits. It finds accidental
-damage. It is no signature, because anyone can compute it for a changed file.
+A packed file has a checksum, the CRC-32 of its bytes with zeros for its digits. It finds damage, but is no signature.
 """
 
 import ctypes

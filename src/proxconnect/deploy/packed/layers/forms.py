@@ -9,7 +9,7 @@ from proxconnect import kernels
 from proxconnect.deploy.packed.file.metadata import LayerSpec, geometry_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Embedding, Int8Layer, Int8Linear
-from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLayer, KernelLinear, PackedLayer
+from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLinear, PackedLayer
 from proxconnect.layers import BinaryLayer, attention, conv, linear, parameter, products
 
 
@@ -94,7 +94,7 @@ class PackedParameter(PackedLayer):
         return self.weight
 
 
-class PackedProjection(KernelLayer, PackedParameter, products.ProjectionProduct):
+class PackedProjection(KernelLinear, PackedParameter, products.ProjectionProduct):
     """An in-projection of attention for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "projection"
@@ -118,9 +118,6 @@ class PackedProjection(KernelLayer, PackedParameter, products.ProjectionProduct)
             self.linear(x.float(), block, rows, s, b).to(x.dtype)
             for x, block, s, b in zip(inputs, self.prepacked.chunk(blocks), scales, biases, strict=True)
         )
-
-    def _prepacked(self) -> Tensor | None:
-        return kernels.panels(self.bits, *self._spec.shape)
 
 
 _FORMS: tuple[type[PackedLayer], ...] = (

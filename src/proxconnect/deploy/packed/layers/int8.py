@@ -18,8 +18,7 @@ _LEAST = 2.0**-100  # 127 divided by a smaller number might be infinite
 class Int8Layer(CompactLayer):
     """Mixin over a torch layer whose weight is `scale · levels`, off by at most scale / 2 an entry.
 
-    `levels` is int8, within ±127, with the shape of the weight. `scale` has shape (out,): max|w| / 127 of each output
-    channel, or of each row of an embedding.
+    `levels` is int8, within ±127, and shaped as the weight. `scale`, (out,), is max|w| / 127 of each channel or row.
     """
 
     held = "levels"
@@ -35,10 +34,7 @@ class Int8Layer(CompactLayer):
         return "a weight is -128, beyond ±127" if bool((self.levels == -128).any()) else super().fault()
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the float layer's output, and a bound for each entry on this layer's absolute error, in float64.
-
-        `weight` and `bias` are those of the float layer, in float64. The bound broadcasts to the output.
-        """
+        """Return the output for the float layer's weight and bias in float64, and a bound on this layer's errors."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -71,11 +67,9 @@ class Int8Product(Int8Layer):
     """An 8-bit layer that multiplies. It rounds its input too, and sums the products as integers.
 
     The input is rounded to steps of t = max|x| / 127, ties to even, and so is off by at most t / 2. Each row of a
-    linear layer's input has its own step, and each image of a convolution's.
-
-    An output differs from the float layer's by at most (scale / 2) · Σ|x| + (t / 2) · Σ|scale · levels|. These sums run
-    over the entries that it sums. The bound holds up to the rounding of float32, and of a scale in float16. Gradients
-    pass as if nothing were rounded.
+    linear layer's input has its own step, and each image of a convolution's. An output differs from the float layer's
+    by at most (scale / 2) · Σ|x| + (t / 2) · Σ|scale · levels|, where Σ runs over the entries that it sums. This holds
+    up to the rounding of float32, and of a scale in float16. Gradients pass as if nothing were rounded.
     """
 
     rounded_together: ClassVar[tuple[int, ...]]
@@ -210,8 +204,7 @@ def scale_of(weight: Tensor) -> Tensor:
 def error(layer: Int8Layer, float_layer: nn.Module, input: Tensor) -> tuple[float, float]:
     """Return the largest absolute error of an 8-bit layer on an input, and the largest bound of `exact_and_bound`.
 
-    Both are relative to the largest absolute output of `float_layer`, from which the layer was made. ValueError if that
-    has no output but 0.
+    Both are relative to the largest |output| of `float_layer`, from which the layer was made. ValueError if that is 0.
     """
     weight, bias = float_layer.weight, getattr(float_layer, "bias", None)
     assert isinstance(weight, Tensor)

@@ -54,10 +54,7 @@ class PackedLayer(CompactLayer):
         return self._spec.accumulator
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
-        """Compute the output of the binary layer with hard weights, bit-exact for binary inputs, else up to rounding.
-
-        `args` are further arguments of the float layer's `forward`, as `output_size` of a transposed convolution.
-        """
+        """Compute the binary layer's output with hard weights: bit-exact for binary inputs, else up to rounding."""
         return self.of_shifted(input if self.input_shift is None else self.input_shift(input), *args)
 
     def of_shifted(self, input: Tensor, *args: Any) -> Tensor:
@@ -73,12 +70,7 @@ class PackedLayer(CompactLayer):
             return self.weight, None
         return self._numbers(), None if self._spec.scale is None else self.scale
 
-    @property
-    def scales_sums(self) -> bool:
-        """True if the input is binary: the layer then sums signs alone, and multiplies the sums by the scale."""
-        return self._spec.binary_input
-
-    sums_integers = scales_sums
+    scales_sums = sums_integers = CompactLayer.has_binary_input
 
     def prepare_input(self, input: Tensor) -> Tensor:
         """Return the signs ±1 of a binary input, or a float input itself; TypeError for signs of no float tensor."""
