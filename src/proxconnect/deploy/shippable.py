@@ -27,14 +27,14 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def require_finite(model: nn.Module, layers: type[nn.Module] = BinaryLayer, advice: str = _DIVERGED) -> None:
-    """Raise ValueError, ending in `advice`, if a layer of class `layers`, a shift or a batch norm is not finite."""
+    """Raise ValueError, with `advice`, for NaN or infinity in a layer of class `layers`, a shift or a batch norm."""
     for name, module in model.named_modules():
         if isinstance(module, layers | Shift) or STATISTICS[-1] in module._buffers:
             require_own_finite(f"layer {name!r}" if name else "the model", module, advice)
 
 
 def require_own_finite(name: str, module: nn.Module, advice: str = _DIVERGED) -> None:
-    """Raise ValueError about `name`, ending in `advice`, if an own parameter or statistic of a module is not finite."""
+    """Raise ValueError about `name`, with `advice`, for NaN or infinity in a module's own parameters or statistics."""
     held = module._parameters | {key: module._buffers.get(key) for key in STATISTICS}
     for key, tensor in held.items():
         if tensor is not None and not is_finite(tensor):

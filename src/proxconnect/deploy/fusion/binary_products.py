@@ -102,7 +102,10 @@ def product_of(work: Rewriting, node: Node) -> KernelLayer | None:
 
 
 def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | None:
-    """Return the integer sums of a layer that its scale, bias and then the steps map to values ≥ 0; None if unknown."""
+    """Return the integer sums of a layer that its scale, bias and then the steps map to values ≥ 0.
+
+    None for float inputs, for steps that add another value, and if `signs_of` returns None.
+    """
     if not layer.has_binary_input or any(step.other is not None for step in steps):
         return None
     channels, axis = _channels_of(layer), 1 if isinstance(layer, KernelConv) else -1
@@ -127,10 +130,6 @@ class OverwritingGelu(Operation):
         if type(gelu) is not nn.GELU or not isinstance(value, Node) or len(value.users) > 1:
             return None
         return Match(cls(gelu), [node], (value,), [gelu]) if isinstance(value.target, BinaryProduct) else None
-
-    def counts(self) -> dict[str, int]:
-        """Return an empty dictionary: reports do not count this operation."""
-        return {}
 
 
 def _can_fuse(layer: nn.Module | None) -> TypeGuard[KernelLayer]:

@@ -27,7 +27,7 @@ class Operation:
     """
 
     name: ClassVar[str] = ""
-    """The name under which reports count the operation."""
+    """The name under which reports count the operation; empty if they do not."""
     is_binary: ClassVar[bool] = False
     """True if it multiplies by binary weights."""
     is_fast: ClassVar[bool] = False
@@ -87,8 +87,8 @@ class Operation:
         return input if input.dtype is torch.float32 and self._dims in (None, input.dim()) else None
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers that reports add up for this operation, by name: by default 1 under `name`."""
-        return {self.name: 1}
+        """Return the numbers that reports add up for this operation, by name: by default 1 under `name`, if any."""
+        return {self.name: 1} if self.name else {}
 
     def tolerance(self) -> float:
         """Return the largest allowed error, relative to the largest entry (see `has_channels`); 0 if all is exact."""
@@ -181,7 +181,7 @@ class Rewriting:
         while len(value.users) == 1:
             (node,) = value.users
             step = step_of(node, value, self.modules)
-            if step is None or not step.fits(channels, are_images=are_images):
+            if step is None or step.channels not in (None, (channels, 1), (channels, -3 if are_images else -1)):
                 break
             steps.append(step)
             value = node

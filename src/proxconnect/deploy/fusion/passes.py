@@ -23,7 +23,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
 def rewrite(root: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) -> Rewriting:
     """Replace nodes in the traced graph of the module `root` by fused operations, in place; return the record of it.
 
-    `has_fast_floats` lets kernels replace float operations of torch. UntraceableError as by `separate_writes`.
+    `has_fast_floats` lets kernels replace float operations of torch. UntraceableError if `separate_writes` raises it.
     """
     work = Rewriting(graph, dict(root.named_modules()), copy.deepcopy(graph), has_fast_floats)
     for node, twin in zip(graph.nodes, work.traced.nodes, strict=True):

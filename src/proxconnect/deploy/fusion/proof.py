@@ -178,7 +178,7 @@ class _Comparison:
         gaps[name] = max(found, gaps.get(name, 0.0))
 
     def compare_rounded(self, name: str, mine: Any, right: Any, args: Any, kwargs: Any, expected: Any) -> None:
-        """Record the error of an 8-bit layer on an input of its original `right`, if `expected` is finite and not all 0."""
+        """Record the error of an 8-bit layer on an input of its original `right`, unless that answers 0, NaN or ∞."""
         input = args[0] if args else next(iter(kwargs.values()))
         if not bool(expected.any()) or not bool(expected.isfinite().all()):
             return

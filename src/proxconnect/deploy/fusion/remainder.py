@@ -101,7 +101,7 @@ _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.resha
 class ImageConv(Operation):
     """The fused operation of an optional average pool, a convolution, its steps and an optional max pool; abstract.
 
-    For convolutions of 1 × 1, `stride` subsamples the image before the kernel runs. Otherwise it is (1, 1).
+    For unpadded convolutions of 1 × 1, `stride` subsamples the image before the kernel runs. Otherwise it is (1, 1).
     """
 
     reads_any_layout = True
@@ -158,7 +158,7 @@ class Int8Conv(ImageConv):
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return the `stride` and the maker of an 8-bit kernel, as `ImageConv` says; None if none can run the layer."""
+        """Return the `stride` and the maker of an 8-bit kernel, as in `ImageConv`; None if none can run the layer."""
         may_be_turned = work.has_images or all(user.target in _FLATTENING for user in node.users)
         if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer) or not may_be_turned:
             return None
@@ -176,7 +176,7 @@ class FloatConv(ImageConv):
 
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return the `stride` and the maker of a float kernel, as `ImageConv` says; None if none may run the layer."""
+        """Return the `stride` and the maker of a float kernel, as in `ImageConv`; None if none may run the layer."""
         if not work.has_images or not work.has_fast_floats or not has_float_conv():
             return None
         if type(layer) is not nn.Conv2d or layer.groups != 1 or not _has_even_zeros(layer):

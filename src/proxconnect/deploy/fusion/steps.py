@@ -62,10 +62,6 @@ class EpilogueStep:
         is_norm_or_curve = isinstance(module, (*_NORMS, *_POINTWISE)) or target in _POINTWISE_FUNCTIONS
         return not (is_norm_or_curve or target in _CURVES)
 
-    def fits(self, channels: int, *, are_images: bool) -> bool:
-        """Return True if its parameters per channel, if any, fit images (N, channels, H, W) or rows (…, channels)."""
-        return self.channels in (None, (channels, 1), (channels, -3 if are_images else -1))
-
     def kernel_step(self, channels: int) -> Step | None:
         """Return the step as the kernels take it, for this number of channels; None if they cannot run it."""
         module = self.module

@@ -34,7 +34,7 @@ class Int8Layer(CompactLayer):
         return "a weight is -128, beyond ±127" if bool((self.levels == -128).any()) else super().fault()
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output for the float layer's weight and bias in float64, and a bound on this layer's errors."""
+        """Return the float layer's output for its weight and bias, and a bound on the error of each, in float64."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -46,7 +46,7 @@ class Int8Layer(CompactLayer):
 
 
 class Int8Embedding(Int8Layer, nn.Embedding):
-    """`nn.Embedding` with 8-bit weights: outputs are off by at most scale / 2, up to the rounding of the dtype."""
+    """`nn.Embedding` with 8-bit weights. Outputs are off by half the scale of their row at most, up to rounding."""
 
     kind = "int8_embedding"
     float_type = nn.Embedding
@@ -99,7 +99,7 @@ class Int8Product(Int8Layer):
         return input
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output for the float layer's weight and bias in float64, and the bound of `Int8Product`."""
+        """Return the float layer's output for its weight and bias, and the bound of `Int8Product`, both in float64."""
         x = self.seen(input.double())
         half_step = (x.abs().amax(self.rounded_together, keepdim=True) / 254).expand_as(x).contiguous()
         scale = self.scale.double().view(-1, *(1,) * (weight.dim() - 1)).expand_as(weight)
@@ -135,7 +135,7 @@ class Int8Linear(Int8Product, LinearProduct, nn.Linear):
 
 
 class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
-    """`nn.Conv2d` with 8-bit weights and inputs. Pixels that the stride of 1 × 1 kernels skips change no rounding."""
+    """`nn.Conv2d` with 8-bit weights and inputs. Pixels that a 1 × 1 kernel skips do not affect its rounding."""
 
     kind = "int8_conv2d"
     float_type = nn.Conv2d
