@@ -94,11 +94,11 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
 def transplant(
     model: nn.Module, specs: Mapping[nn.Module, LayerSpec], memo: dict[int, Any]
 ) -> tuple[nn.Module, dict[nn.Module, CompactLayer]]:
-    """Deep-copy a model, and replace layers by blank packed ones, whose packed tensors are on the meta device.
+    """Deep-copy a model with blank packed layers; return the copy, and these layers by those that they replace.
 
-    `specs` describes the packed layers by the layers of `model` that they replace. `memo` holds replacements of other
-    objects by the id of the original, and is changed, as by `copy.deepcopy`. ValueError if a layer to replace has an
-    attribute with the name of a packed tensor. Return the copy, and its packed layers by those that they replace.
+    `specs` describes them by the layers of `model` that they replace. Their packed tensors are on the meta device.
+    `memo` holds replacements of other objects by the id of the original, and is changed, as by `copy.deepcopy`.
+    ValueError if a layer to replace has an attribute with the name of a packed tensor.
     """
     forms = {layer: BY_KIND[spec.kind] for layer, spec in specs.items()}
     packed = {layer: form.__new__(form) for layer, form in forms.items()}
