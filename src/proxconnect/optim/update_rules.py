@@ -84,10 +84,7 @@ class UpdateRule:
         )
 
     def remove(self) -> None:
-        """End the rule and return to PC++: the forward pass quantises again, and nothing overwrites latents.
-
-        Latents keep their values. The rule's name leaves the optimizer's state.
-        """
+        """Return to PC++: the forward pass quantises again, and nothing overwrites latents, which keep their values."""
         if self._hooks:
             _attached.discard(self.optimizer)
             self.optimizer.param_groups[0].pop(KEY, None)
@@ -219,10 +216,7 @@ def post_training(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 
 
 def prox_point(quantizer: Quantizer, latent: Tensor) -> Tensor:
-    """Return the prox point ᾱ·P_μ(w*/ᾱ) of w* = `latent`, with P the prox of the quantizer's pair, a `Pair`.
-
-    It has the shape and dtype of `latent`, and is 0 for ᾱ = 0.
-    """
+    """Return ᾱ·P_μ(w*/ᾱ) for w* = `latent` and the prox P of the quantizer's `Pair`, in its dtype; 0 for ᾱ = 0."""
     pair = quantizer.pair
     assert isinstance(pair, Pair)  # the rule refused all others
     alpha_bar = quantizer.mean_magnitude(latent)

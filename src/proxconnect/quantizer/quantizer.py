@@ -32,7 +32,6 @@ default initialisation gives 1/(2√fan_in))."""
 PLAUSIBLE = (1e-6, 1e9)
 """Values of μ outside this range count as uninitialised memory."""
 
-
 SMALLEST_INVERTED = 2.0**-100
 """The least ᾱ that divides a gradient, so that α/ᾱ² and its multiples stay within float32."""
 
@@ -56,10 +55,7 @@ class Scales(NamedTuple):
 
 
 def least_squares(latent: Tensor, quantised: Tensor, dims: list[int]) -> Tensor:
-    """Return the α for which α·F fits w* best, ⟨w*, F⟩/⟨F, F⟩ summed over `dims`, which keep size 1; 0 for F = 0.
-
-    w* is `latent` and F is `quantised`, of the same shape. Without `dims` each entry has its α.
-    """
+    """Return the least-squares α of latent ≈ α·quantised, one along all `dims`, which keep size 1; 0 for F = 0."""
     correlation, energy = latent * quantised, quantised.square()
     if dims:
         correlation, energy = correlation.sum(dims, keepdim=True), energy.sum(dims, keepdim=True)
@@ -169,10 +165,8 @@ class Quantizer(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """Quantise `latent` as the mode, or `override`, says; the shape and dtype stay.
 
-        Raises:
-            TypeError: `latent` is no float tensor.
-            ValueError: `latent` lacks one of the `channel_dims`.
-            RuntimeError: the scale is learned, and `start_scale` was not called.
+        TypeError if `latent` is no float tensor, ValueError if it lacks one of the `channel_dims`, RuntimeError if the
+        scale is learned and `start_scale` was not called.
         """
         if self._form is not None and not torch.compiler.is_compiling():  # torch.compile makes its own kernels
             value = self._compiled(latent, self._form)
@@ -252,10 +246,7 @@ class Quantizer(nn.Module):
         return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch would reduce all for no dimension
 
     def hard_scale(self, latent: Tensor) -> Tensor | None:
-        """Return the scale of `hard(latent)`: ᾱ, or the learned scale; None without a scale.
-
-        It has no gradient, is broadcastable over `latent`, and is in float32 or wider.
-        """
+        """Return ᾱ or the learned scale, without gradient, in float32 or wider, broadcastable; None without a scale."""
         latent = latent.detach()
         return self._learned(latent).detach() if self.scale == "learned" else self.mean_magnitude(latent)
 
