@@ -136,7 +136,7 @@ def _strings(key: str, given: Any, kind: Any) -> list[str] | None:
 
 @register_quantizer(METHOD)
 class ProxConnectQuantizer(HfQuantizer):
-    """The hooks that transformers calls: float networks are binarized after their weights are loaded, binary ones before.
+    """The hooks that transformers calls: float networks are binarized after their weights load, binary ones before.
 
     Loading raises ValueError if the checkpoint lacks the weights of binary layers.
     """
