@@ -117,7 +117,6 @@ FORMATS = {
     "openvino": Format(to_openvino, by_openvino, "OpenVINO", ".bin"),
     "float": Format(lambda packed, _, path: to_floats(packed, path), by_torch, "the float network", is_graph=False),
 }
-"""The formats by their names on the command line."""
 
 
 def _feed(names: list[str], example: Any) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""OpenVINO networks of packed models: a convolution of signs with signs is a `BinaryConvolution`.
-
-OpenVINO runs in this process with one core, and without telemetry.
-"""
+"""OpenVINO networks of packed models: a convolution of signs with signs is a `BinaryConvolution`."""
 
 import os
 import sys

@@ -96,11 +96,8 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Return (output, attention weights or None), with arguments and shapes as in `nn.MultiheadAttention`.
 
-        `is_causal` is a hint and only `attn_mask` has an effect.
-
-        Raises:
-            RuntimeError: `is_causal` without `attn_mask`.
-            ValueError: the shape of a mask or a batch does not fit.
+        `is_causal` has no effect, because `attn_mask` is the mask; without that it raises RuntimeError. ValueError if
+        the shape of a mask or a batch does not fit.
         """
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal is a hint about attn_mask: pass that mask too")
@@ -145,8 +142,7 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
         if child is not None:
             projected: tuple[Tensor, ...] = child(*inputs, bias=bias)
             return projected
-        weight = self._parameters[name]
-        assert weight is not None
+        weight: Tensor = getattr(self, name)
         blocks = len(inputs)
         biases = (None,) * blocks if bias is None else bias.chunk(blocks)
         return tuple(map(functional.linear, inputs, weight.chunk(blocks), biases))

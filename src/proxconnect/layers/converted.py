@@ -159,9 +159,8 @@ class BinaryConv(ConvertedLayer, ConvProduct):
     `padding_value`: 0, 1 or -1, with which `padding_mode="zeros"` pads a binary input. Zeros make the sums at the
     border shorter. ±1 keeps every input in {-1, +1}, which some engines need.
 
-    Raises:
-        ValueError: `padding_value` is not 0, 1 or -1, or is ±1 without binary inputs or with another `padding_mode`.
-            The other errors are those of `BinaryLinear`.
+    ValueError for another `padding_value`, and for ±1 without binary inputs or with another `padding_mode`. The other
+    errors are those of `BinaryLinear`.
     """
 
     padding_mode: Any
@@ -206,9 +205,8 @@ class BinaryConv3d(BinaryConv, nn.Conv3d):
 class BinaryConvTranspose(ConvertedLayer, TransposedConvProduct):
     """Base of `BinaryConvTranspose1d`, `BinaryConvTranspose2d` and `BinaryConvTranspose3d`.
 
-    With `scale="channel"` each output channel has a scale, even if groups share dimension 1 of the weight.
-
     Arguments are those of torch's layer, then `weights`, `activations`, `scale` and `accumulator` of `BinaryLinear`.
+    With `scale="channel"` each output channel has a scale, even if groups share dimension 1 of the weight.
     """
 
 

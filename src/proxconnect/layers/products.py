@@ -195,10 +195,9 @@ class TransposedConvProduct(SpatialProduct):
             input, output_size, layer.stride, layer.padding, layer.kernel_size, spatial, layer.dilation
         )
         functions = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
-        output: Tensor = functions[spatial - 1](
+        return functions[spatial - 1](
             input, weight, bias, layer.stride, layer.padding, output_padding, layer.groups, layer.dilation
         )
-        return output
 
     def by_channel(self, weight: Tensor) -> Tensor:
         """View as (groups, in/groups, out/groups, *kernel); channel o is (o // (out/groups), o % (out/groups))."""

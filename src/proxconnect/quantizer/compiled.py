@@ -1,8 +1,7 @@
 """The compiled form of a quantizer: forward and backward by kernels, each in one pass over memory.
 
 Tables map the types of a pair's parts to the curves that the kernels know. Pairs with other parts, and tensors that are
-not plain CPU tensors, use torch. A training step has many small latents and finds the caches cold at each, so a line of
-Python here costs as much as many entries: keep the path short.
+not plain CPU tensors, use torch. Each latent finds the caches cold, so a line of Python costs as much as many entries.
 """
 
 import math

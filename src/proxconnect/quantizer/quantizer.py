@@ -26,8 +26,7 @@ FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The dtypes that a quantizer takes."""
 
 UNSCALED_MAGNITUDE = 0.1
-"""The assumed mean magnitude of latents without a scale, which their sharpness makes up for: a convention (torch's
-default initialisation gives 1/(2√fan_in))."""
+"""The assumed mean magnitude of latents without a scale, which sets their usual range of μ: a convention."""
 
 PLAUSIBLE = (1e-6, 1e9)
 """Values of μ outside this range count as uninitialised memory."""
@@ -141,12 +140,11 @@ class Quantizer(nn.Module):
             domain.require(mu, f"pair {pair.name!r}")
         with torch.inference_mode(False):  # so that a schedule can move it
             self.register_buffer("mu", torch.tensor(float(mu)))
-        self.scheduled = self.trained = False
+        self.scheduled = self.trained = self.trains_latent = False
         self.scale: Scale = scale
         self.channel_dims = channel_dims
         self.register_parameter("alpha", None)
         self.override = None
-        self.trains_latent = False
         self._stays_float, self._is_sign, self._slope = pair.is_identity, pair.is_sign, pair.slope
         self._form = compiled.form_of(pair)
 
