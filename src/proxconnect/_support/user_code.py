@@ -78,7 +78,7 @@ def guarded(what: str) -> Iterator[None]:
 
 
 def line_of(error: BaseException) -> str | None:
-    """Return "FILE:LINE" of a SyntaxError, or of the last frame outside proxconnect, torch and importlib, or None."""
+    """Return "FILE:LINE" of a SyntaxError, or the innermost frame outside proxconnect, torch and importlib, or None."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

@@ -59,7 +59,7 @@ def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *
 
 
 def write_network(network: Any, path: Path) -> None:
-    """Write an `openvino.Model` to the .xml file `path` and the .bin file beside it; OSError changes neither."""
+    """Write an `openvino.Model` to the .xml file `path` and the .bin file beside it; on OSError neither changes."""
     openvino = openvino_package()
     with replacing_together(path, path.with_suffix(".bin")) as (xml, weights):
         try:

@@ -35,7 +35,7 @@ def _(input: Tensor) -> Tensor:
 
 @torch.library.custom_op("proxconnect::unpacked", mutates_args=())
 def unpacked(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
-    """Unpack the signs that `pack_bits` packed to ±1 in float32, or to ±1 times `scale`, broadcast, in its dtype."""
+    """Return ±1 in float32 from the bits of `pack_bits`, in `shape`; with a `scale`, ±1 times it, in its dtype."""
     return unpack_bits(bits, shape) if scale is None else unpack_bits(bits, shape, scale.dtype) * scale
 
 

@@ -37,7 +37,7 @@ class BinaryForm(nn.Module):
 
 
 class ConvertedLayer(BinaryForm, BinaryLayer):
-    """Base of binary layers made like the float layer, with the options of `BinaryLinear`, or by `convert` from one."""
+    """Base of binary layers: construct one by the float layer's arguments and `BinaryLinear`'s options, or `convert`."""
 
     def __init__(
         self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,

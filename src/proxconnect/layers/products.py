@@ -123,7 +123,7 @@ class ProjectionProduct(LinearProduct):
     def project(
         self, inputs: tuple[Tensor, ...], weight: Tensor, alpha: Tensor | None, bias: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """Multiply each of n inputs (…, in) by its block of n equal blocks of weight rows: n tensors (…, out/n).
+        """Multiply each of n inputs (…, in) by its own block of out/n weight rows: return n tensors (…, out/n).
 
         The bias (out,), and `alpha` unless it is one value, are split in the same way.
         """
@@ -188,7 +188,7 @@ class TransposedConvProduct(SpatialProduct):
     def multiply(
         self, input: Tensor, weight: Tensor, bias: Tensor | None, output_size: list[int] | None = None, *args: Any
     ) -> Tensor:
-        """Convolve, transposed, (N, C_in, *size) to (N, C_out, *size_out), or to `output_size`; N may be missing."""
+        """Convolve, transposed, (N, C_in, *size) to (N, C_out, *output_size), by default torch's size; N is optional."""
         layer: Any = self
         spatial = weight.dim() - 2
         output_padding = layer._output_padding(

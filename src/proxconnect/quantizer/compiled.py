@@ -108,7 +108,7 @@ CHUNK = 4096
 def rows_of(
     shape: tuple[int, ...], strides: tuple[int, ...], scale: str | None, channel_dims: tuple[int, ...]
 ) -> Rows | None:
-    """Divide a tensor into contiguous rows, one per scale of a `Quantizer`; return None if it has no such rows."""
+    """Divide a tensor into contiguous rows, one per scale of a `Quantizer`; None if kernels do not take it."""
     entries, sized = math.prod(shape), [d for d, size in enumerate(shape) if size > 1]
     if entries < 2:
         return None
@@ -136,7 +136,7 @@ _kernels = cache(partial(loaded, None))
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Return True if kernels can read `tensor`: plain float32 or bfloat16, on the CPU, not traced or transformed."""
+    """Return True if built kernels can read `tensor`: plain float32 or bfloat16, on the CPU, not traced or transformed."""
     return (
         type(tensor) in _PLAIN
         and tensor.is_cpu
