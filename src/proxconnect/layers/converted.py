@@ -37,7 +37,7 @@ class BinaryForm(nn.Module):
 
 
 class ConvertedLayer(BinaryForm, BinaryLayer):
-    """Base of binary layers: construct one by the float layer's arguments and `BinaryLinear`'s options, or `convert`."""
+    """Base of binary layers: construct one with the float layer's arguments and `BinaryLinear`'s, or `convert`."""
 
     def __init__(
         self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,

@@ -188,7 +188,7 @@ class TransposedConvProduct(SpatialProduct):
     def multiply(
         self, input: Tensor, weight: Tensor, bias: Tensor | None, output_size: list[int] | None = None, *args: Any
     ) -> Tensor:
-        """Convolve, transposed, (N, C_in, *size) to (N, C_out, *output_size), by default torch's size; N is optional."""
+        """Convolve, transposed, (N, C_in, *size) to (N, C_out, *output_size); N is optional."""
         layer: Any = self
         spatial = weight.dim() - 2
         output_padding = layer._output_padding(

@@ -136,7 +136,7 @@ _kernels = cache(partial(loaded, None))
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Return True if built kernels can read `tensor`: plain float32 or bfloat16, on the CPU, not traced or transformed."""
+    """Return True if built kernels can read `tensor`: plain float32 or bfloat16 on the CPU, not traced."""
     return (
         type(tensor) in _PLAIN
         and tensor.is_cpu
