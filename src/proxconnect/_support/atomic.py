@@ -13,8 +13,7 @@ from pathlib import Path
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty temporary file beside `path` to write to, and rename it to `path` when the body succeeds.
 
-    It has the suffix of `path`, and the permissions of the file that it replaces. Of two writers the last to end wins.
-    On any exception it is deleted and `path` is unchanged; an OSError of the file itself names `path`.
+    It has the suffix and permissions of `path`. On any exception it is deleted and `path` is unchanged.
     """
     with _aside(path) as aside:
         yield aside.temporary

@@ -11,10 +11,9 @@ from torch.utils._pytree import tree_map_only
 
 
 def run(model: nn.Module, example: Any) -> Any:
-    """Run `model` on `example` in evaluation mode without gradients and return its output.
+    """Return the output of `model` for `example`, unpacked by `arguments`, in evaluation mode without gradients.
 
-    Training flags, buffers and random states are restored. `example` is a tensor, a tuple of positional arguments or a
-    mapping of keyword arguments; on errors of the model a note says so.
+    Training flags, buffers and random states are restored. An error of the model gets a note about `example`.
     """
     with torch.inference_mode(False), torch.no_grad(), _evaluating(model):
         args, kwargs = arguments(model, example)
@@ -29,10 +28,7 @@ def run(model: nn.Module, example: Any) -> Any:
 
 
 def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return `example` as (args, kwargs): a mapping is kwargs, a tuple is args, anything else the only argument.
-
-    Its tensors are moved to the meta device if all parameters of `model` are there.
-    """
+    """Return (args, kwargs) of a tuple, a mapping or one argument, moved to the meta device if `model` is there."""
     parameters = list(model.parameters())
     if parameters and all(parameter.is_meta for parameter in parameters):
         example = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), example)
@@ -67,10 +63,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def of_one_sign(tensors: list[Tensor]) -> bool:
-    """Return True if all entries are ≥ 0, or all are < 0: as binary inputs these tensors would be constant.
-
-    Only float tensors of more than one entry, not on the meta device, count; False without any.
-    """
+    """Return True if all entries are ≥ 0, or all < 0; only float tensors of two or more entries, not on meta, count."""
     floats = [t.detach() for t in tensors if t.is_floating_point() and t.numel() > 1 and not t.is_meta]
     return bool(floats) and (all(bool((t >= 0).all()) for t in floats) or all(bool((t < 0).all()) for t in floats))
 

@@ -12,10 +12,7 @@ class MissingExtraError(ImportError):
 
 
 def require(module: str, extra: str) -> Any:
-    """Import and return `module`, which may have dots.
-
-    Raise MissingExtraError, with the command that installs `extra` of proxconnect, if its package is missing.
-    """
+    """Import and return `module`; MissingExtraError, which names the extra to install, if its package is missing."""
     package = module.partition(".")[0]
     try:
         return import_module(module)

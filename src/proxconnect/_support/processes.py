@@ -29,10 +29,7 @@ def available_cores() -> int:
 
 
 def start(target: Callable[..., None], *arguments: Any) -> Worker:
-    """Spawn a process that calls `target(connection, *arguments)` and ignores Ctrl-C.
-
-    `connection` is the process's end of a pipe; the returned `Worker` holds the other end.
-    """
+    """Spawn a process that calls `target(pipe, *arguments)` and ignores Ctrl-C; the worker has the pipe's other end."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     # Not a daemon: a daemon may not start processes, as data loaders do.

@@ -11,10 +11,7 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 class TerminatedError(SystemExit):
-    """SIGTERM ended the work; a message may say what is saved and how to resume.
-
-    Uncaught, it ends the process with the exit status `status`.
-    """
+    """SIGTERM ended the work; uncaught, it exits with `status`. A message may say what is saved and how to resume."""
 
     def __init__(self, message: str = "", status: int = TERMINATED) -> None:
         super().__init__(message)
@@ -23,10 +20,7 @@ class TerminatedError(SystemExit):
 
 @contextmanager
 def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
-    """Set the handler of the signal `number` in the context, and restore the previous one at its end.
-
-    In threads other than the main one, which cannot set handlers, it does nothing.
-    """
+    """Set the handler of a signal within the context; do nothing outside the main thread, which alone can set it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

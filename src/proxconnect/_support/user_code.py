@@ -36,10 +36,7 @@ def importable_folder() -> Iterator[None]:
 
 
 def load(path: str) -> Any:
-    """Import MODULE and return its object NAME, which may have dots, for a `path` MODULE:NAME.
-
-    Raise LoadError, with close matches, if there is no such module or name, or if importing it raises in user code.
-    """
+    """Import MODULE and return its object NAME, also dotted, for a `path` MODULE:NAME; LoadError if that fails."""
     module_name, _, attributes = path.partition(":")
     is_dotted = all(part.isidentifier() for part in (*module_name.split("."), *attributes.split(".")))
     if not is_dotted or module_name.endswith(".py"):
@@ -68,10 +65,7 @@ def load(path: str) -> Any:
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Turn an exception of the body into a LoadError if a frame of it lies in the user's code; Ctrl-C and SIGTERM pass.
-
-    The message says that `what` raised it, such as "importing 'my_module'", and the user's line.
-    """
+    """Turn an exception in the user's code into a LoadError; `what` says where, such as "importing 'my_module'"."""
     try:
         yield
     except (KeyboardInterrupt, TerminatedError, LoadError):
@@ -84,10 +78,7 @@ def guarded(what: str) -> Iterator[None]:
 
 
 def line_of(error: BaseException) -> str | None:
-    """Return "FILE:LINE" of the innermost frame of `error` outside proxconnect, torch and importlib; None without one.
-
-    A SyntaxError gives the line of the wrong syntax.
-    """
+    """Return "FILE:LINE" of a SyntaxError, or the innermost frame outside proxconnect, torch and importlib, or None."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

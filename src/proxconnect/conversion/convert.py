@@ -14,7 +14,7 @@ from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept,
 from proxconnect.conversion.table import Plan, Row
 from proxconnect.layers import Accumulator
 from proxconnect.layers.base import require_binary_input
-from proxconnect.layers.conv import BinaryConv, require_padding_value
+from proxconnect.layers.converted import BinaryConv, require_padding_value
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.quantizer import Quantizer, Scale

@@ -11,15 +11,15 @@ from torch.nn.utils import parametrize
 
 from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer, BinaryLinear, BinaryMultiheadAttention, BinaryTransposedLinear
-from proxconnect.layers.conv import (
+from proxconnect.layers.converted import (
     BinaryConv1d,
     BinaryConv2d,
     BinaryConv3d,
     BinaryConvTranspose1d,
     BinaryConvTranspose2d,
     BinaryConvTranspose3d,
+    ConvertedLayer,
 )
-from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
 Form = type[ConvertedLayer] | type[BinaryMultiheadAttention]

@@ -54,10 +54,7 @@ def to_floats(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def by_onnx_runtime(path: File, build: Build | None = None) -> Run:
-    """Prepare an ONNX file for ONNX Runtime on one thread, and return the function that runs it; `build` is not used.
-
-    MissingExtraError without `pip install 'proxconnect[export]'`.
-    """
+    """Return a function that runs an ONNX file by ONNX Runtime on one thread; `build` is not used."""
     runtime = extras.require("onnxruntime", "export")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -67,14 +64,10 @@ def by_onnx_runtime(path: File, build: Build | None = None) -> Run:
 
 
 def by_qonnx(path: File, build: Build | None = None) -> Run:
-    """Prepare a QONNX file for the executor of the package `qonnx`, and return the function that runs it.
-
-    `build` is not used. MissingExtraError without `pip install 'proxconnect[export]'`.
-    """
+    """Return a function that runs a QONNX file by the executor of the package `qonnx`; `build` is not used."""
     executor = extras.require("qonnx.core.onnx_exec", "export")
     wrapper = extras.require("qonnx.core.modelwrapper", "export").ModelWrapper(os.fspath(path))
-    shapes = extras.require("qonnx.transformation.infer_shapes", "export").InferShapes()
-    model = wrapper.transform(shapes)
+    model = wrapper.transform(extras.require("qonnx.transformation.infer_shapes", "export").InferShapes())
     inputs, outputs = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
 
     def compute(example: Any) -> list[Tensor]:
@@ -85,16 +78,13 @@ def by_qonnx(path: File, build: Build | None = None) -> Run:
 
 
 def by_openvino(path: File, build: Build | None = None) -> Run:
-    """Prepare an OpenVINO network in float32 on one thread, and return the function that runs it; ignore `build`."""
+    """Return a function that runs an OpenVINO network in float32 on one thread; `build` is not used."""
     network = compiled(path, INFERENCE_NUM_THREADS=1)
     return lambda example: _tensors(list(network([t.numpy() for t in tensors_in(example)]).values()))
 
 
 def by_torch(path: File, build: Build) -> Run:
-    """Load a file that `to_floats` wrote into the network of `build`, and return the function that runs it with torch.
-
-    RuntimeError if the names or shapes in the file are not those of the network.
-    """
+    """Return a function that runs, with torch, the network of `build` with the weights in a file of `to_floats`."""
     from safetensors.torch import load_file
 
     model = build().eval()
@@ -107,11 +97,10 @@ class Format:
     """An export format: the functions that write its files and run them."""
 
     write: Callable[[nn.Module, Any, File], None]
-    """Writes a packed model to a file; the second argument is an example of its input."""
+    """Write a packed model to a file; the second argument is an example of its input."""
     run: Callable[[File, Build], Run]
-    """Prepares a file and returns the function that runs it; only files of weights use the float network of `Build`."""
+    """Return a function that runs a file; only files of weights use the float network of `Build`."""
     runtime: str
-    """The name of the runtime."""
     beside: str | None = None
     """The suffix of a second file, such as ".bin"; None if there is one file."""
     is_graph: bool = True
@@ -119,8 +108,7 @@ class Format:
 
     def size(self, path: Path) -> int:
         """Return the size in bytes of the exported file at `path`, together with the file beside it if there is one."""
-        files = [path] if self.beside is None else [path, path.with_suffix(self.beside)]
-        return sum(file.stat().st_size for file in files)
+        return path.stat().st_size + (path.with_suffix(self.beside).stat().st_size if self.beside else 0)
 
 
 FORMATS = {
@@ -129,7 +117,6 @@ FORMATS = {
     "openvino": Format(to_openvino, by_openvino, "OpenVINO", ".bin"),
     "float": Format(lambda packed, _, path: to_floats(packed, path), by_torch, "the float network", is_graph=False),
 }
-"""The formats by their names on the command line."""
 
 
 def _feed(names: list[str], example: Any) -> dict[str, Any]:

@@ -65,10 +65,7 @@ def to_qonnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, a
 
 
 def write(model: Any, path: str | os.PathLike[str]) -> None:
-    """Write an `onnx_ir.Model` to an ONNX file. If that fails, an existing file is unchanged.
-
-    ExportError if it would exceed 2 GiB, OSError if `path` cannot be written.
-    """
+    """Write an `onnx_ir.Model` to an ONNX file, or leave an old file as it is; ExportError if it would exceed 2 GiB."""
     import onnx_ir
 
     proto = onnx_ir.to_proto(model)
@@ -81,11 +78,7 @@ def write(model: Any, path: str | os.PathLike[str]) -> None:
 
 @dataclass(frozen=True)
 class BinaryWeight:
-    """A binary weight in an ONNX graph.
-
-    `bits`, `scale` and `value` are `onnx_ir.Value`s: the packed signs, the scale (None if the weight is ±1), and the
-    unpacked weight of the shape `shape`.
-    """
+    """A binary weight in an ONNX graph: the `onnx_ir.Value`s of its packed signs, scale (None for ±1) and result."""
 
     bits: Any
     scale: Any
@@ -99,20 +92,17 @@ class BinaryWeight:
 
 @dataclass(frozen=True)
 class BinaryParts:
-    """The signs of inputs and the binary weights that an ONNX graph has, so that a format can rewrite them.
-
-    torch's exporter fills both lists when it uses `table`.
-    """
+    """The signs of inputs and the binary weights of an ONNX graph, which a format may rewrite."""
 
     signs: list[tuple[Any, Any]] = field(default_factory=list)
     """For each binary input, the `onnx_ir.Value`s before and after its signs are taken."""
     weights: list[BinaryWeight] = field(default_factory=list)
 
     def table(self) -> dict[Any, Callable[..., Any]]:
-        """Return the `custom_translation_table` for `torch.onnx.export`.
+        """Return functions that write the operators `signs` and `unpacked` in ONNX, as a mapping from the operators.
 
-        For `proxconnect::signs` and `proxconnect::unpacked` it has functions that write them in operators of the ONNX
-        standard. Each call also adds an entry to `signs` or `weights`.
+        `torch.onnx.export` takes the mapping as `custom_translation_table`, and calls a function for each use of its
+        operator in the model. Each call also appends to the list `signs` or `weights` of this object.
         """
         import onnx_ir
         from onnxscript import opset18
@@ -142,16 +132,9 @@ class BinaryParts:
 def onnx_graph(
     packed: nn.Module, example: Any, *, any_batch: bool, rewrite: Callable[[Any, BinaryParts], None] | None = None
 ) -> Any:
-    """Return the `onnx_ir.Model` of a packed model, in operators of opset 18.
+    """Return the `onnx_ir.Model` of a packed model, in opset 18; arguments and errors are those of `to_onnx`.
 
-    Args:
-        packed, example, any_batch: as for `to_onnx`.
-        rewrite: called with the model and its binary parts before the model is simplified; it may change both in place.
-
-    Raises:
-        ValueError: for a model that is not packed.
-        ExportError: if `torch.export` or `torch.onnx` cannot take the model.
-        MissingExtraError: without `pip install 'proxconnect[export]'`.
+    `rewrite`, called with the model and its binary parts before it is simplified, may change it in place.
     """
     extras.require("onnx", "export")
     optimizer, common = extras.require("onnxscript.optimizer", "export"), import_module("onnx_ir.passes.common")

@@ -1,7 +1,4 @@
-"""OpenVINO networks of packed models: a convolution of signs with signs is a `BinaryConvolution`.
-
-OpenVINO runs in this process with one core, and without telemetry.
-"""
+"""OpenVINO networks of packed models: a convolution of signs with signs is a `BinaryConvolution`."""
 
 import os
 import sys
@@ -22,12 +19,9 @@ _BELOW_ZERO = -float(torch.finfo(torch.float32).tiny)
 
 
 def openvino_package() -> Any:
-    """Import and return `openvino` with its telemetry disabled; MissingExtraError if it is not installed.
-
-    The telemetry would report imports and conversions, from a process that it forks within a thread. If `openvino` is
-    imported already, the telemetry stays on.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes the import fail
+    """Import and return `openvino`, without telemetry unless it is imported already; MissingExtraError without it."""
+    # Telemetry reports imports and conversions by a process that it forks in a thread. None makes its import fail.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return extras.require("openvino", "export")
 
 
@@ -38,13 +32,9 @@ def _core() -> Any:
 
 
 def compiled(network: Any, **options: object) -> Any:
-    """Compile an OpenVINO network for the CPU, and return the `openvino.CompiledModel`, which you call with arrays.
+    """Compile an `openvino.Model`, or its .xml file, for the CPU in float32; call the result with arrays.
 
-    It computes in float32, even on processors where bfloat16 is faster.
-
-    Args:
-        network: an `openvino.Model`, or the path of its .xml file.
-        options: OpenVINO's properties by name, such as `INFERENCE_NUM_THREADS=1`.
+    `options` are OpenVINO's properties by name, such as `INFERENCE_NUM_THREADS=1`.
     """
     if isinstance(network, os.PathLike):
         network = os.fspath(network)
@@ -69,10 +59,7 @@ def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *
 
 
 def write_network(network: Any, path: Path) -> None:
-    """Write an `openvino.Model` as the .xml file `path`, with its weights in the .bin file beside it.
-
-    If that fails, existing files are unchanged. OSError if either file cannot be written.
-    """
+    """Write an `openvino.Model` to the .xml file `path` and the .bin file beside it; on OSError neither changes."""
     openvino = openvino_package()
     with replacing_together(path, path.with_suffix(".bin")) as (xml, weights):
         try:
@@ -130,12 +117,9 @@ def _are_signs(output: Any, names: set[str]) -> bool:
 
 
 def binary_convolution(node: Any, bits: Tensor) -> Any:
-    """Return the `BinaryConvolution` node that computes the same as a convolution of signs with a weight ±1.
+    """Return the `BinaryConvolution` that computes what `node`, a `Convolution` of signs with a weight ±1, computes.
 
-    Args:
-        node: OpenVINO's `Convolution` node. It is not replaced.
-        bits: the weight as uint8 of shape (out, in, height, width), 1 for +1 and 0 for -1. The number of entries must
-            be a multiple of 8.
+    `bits` is the weight as uint8 of shape (out, in, height, width), 1 for +1 and 0 for -1, in a multiple of 8 entries.
     """
     openvino = openvino_package()
     opset1, how = openvino.opset1, node.get_attributes()

@@ -35,16 +35,7 @@ def _(input: Tensor) -> Tensor:
 
 @torch.library.custom_op("proxconnect::unpacked", mutates_args=())
 def unpacked(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
-    """Unpack a binary weight from its bits.
-
-    Args:
-        bits: the signs, as `pack_bits` returns them.
-        scale: a factor that broadcasts over the result, or None.
-        shape: the shape of the result.
-
-    Returns:
-        ±1 in float32 without a scale, else ±1 times `scale` in its dtype.
-    """
+    """Return ±1 in float32 from the bits of `pack_bits`, in `shape`; with a `scale`, ±1 times it, in its dtype."""
     return unpack_bits(bits, shape) if scale is None else unpack_bits(bits, shape, scale.dtype) * scale
 
 
@@ -54,19 +45,7 @@ def _(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
 
 
 def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> ExportedProgram:
-    """Trace a packed model with `torch.export`, layer by layer, for other runtimes.
-
-    The program has torch's operators, and `proxconnect::signs` and `proxconnect::unpacked` for the 1-bit layers.
-
-    Args:
-        packed: the packed model. It is not changed.
-        example: an input of the model: a tensor, a tuple of arguments or a mapping of keyword arguments.
-        any_batch: whether the program takes any size of the first dimension of the tensors in the example.
-
-    Raises:
-        ValueError: for a model that is not packed.
-        ExportError: if `torch.export` cannot trace the model.
-    """
+    """Trace a packed model, which does not change, to torch's operators and ours; arguments are those of `to_onnx`."""
     require_module(packed, "export of a packed model")
     if not any(isinstance(module, PackedLayer) for module in packed.modules()):
         raise ValueError("the model is not packed: export pc.pack(model)")

@@ -57,16 +57,13 @@ def from_pretrained(
 ) -> nn.Module:
     """Load the packed model of a folder that `save_pretrained` wrote, or of a repository on the hub.
 
-    Nothing that is downloaded is run as code.
+    Nothing that is downloaded is run as code. Errors are those of `pc.load` and of the library `huggingface_hub`.
 
     Args:
         name: the folder, or the repository as "user/name".
         float_model: the float architecture, as for `pc.load`.
         revision: a branch, tag or commit of the repository.
         options: the options of `pc.load`.
-
-    Returns:
-        the packed model. Errors are those of `pc.load`, and those of the library `huggingface_hub`.
     """
     if Path(name).is_dir():
         return load(Path(name) / FILE, float_model, **options)

@@ -9,13 +9,10 @@ from proxconnect.layers import BinaryLayer, BinaryLinear
 
 
 def for_binary(config: LoraConfig) -> LoraConfig:
-    """Prepare a `LoraConfig` for a binary model, in place, and return it.
+    """Make `get_peft_model` put a `LoraBinaryLinear` around each binary linear target; return the changed `config`.
 
-    With it, `peft.get_peft_model` puts a `LoraBinaryLinear` around each binary linear layer that is a target.
-
-    With a plain `LoraConfig` adapters train too, but `merge` then writes to a copy of the weight, and the adapter is
-    lost silently. `get_peft_model` raises TypeError if a target is another binary layer: the adapter of a convolution
-    would be of the same class, and so binary itself.
+    With a plain `LoraConfig` adapters train too, but `merge` loses them silently. `get_peft_model` raises TypeError if
+    a target is another binary layer: the adapter of a convolution would be of the same class, and so binary itself.
     """
     config._register_custom_module({BinaryLinear: LoraBinaryLinear, BinaryLayer: _refuse})  # type: ignore[dict-item]
     return config

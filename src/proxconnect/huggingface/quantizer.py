@@ -64,20 +64,18 @@ class ProxConnectConfig(QuantizationConfigMixin):
         self.thresholds = _strings("thresholds", thresholds, list | tuple)
 
     def binarize(self, model: nn.Module) -> None:
-        """Binarize a float network in place with the arguments of this configuration.
+        """Binarize a float network in place with this configuration, and store the pairs of its layers in `layers`.
 
-        Afterwards `layers` has the pairs of each binary layer. ValueError if a name in `thresholds` is no layer with
-        binary inputs.
+        ValueError if a name in `thresholds` is no layer with binary inputs.
         """
         self._binarize(model, self.weights, self.activations, self.keep)
         plan: Any = model.binarization
         self.layers = {row.name: [row.weights, row.activations] for row in plan.rows if row.weights is not None}
 
     def binarize_again(self, model: nn.Module) -> None:
-        """Binarize the layers of a float network that `layers` names, in place and with the pairs there.
+        """Binarize, in place, the layers of a float network that `layers` names, with the pairs there.
 
-        A saved configuration does this before the checkpoint is loaded. ValueError if a name in `thresholds` is no
-        layer with binary inputs.
+        ValueError if a name in `thresholds` is no layer with binary inputs.
         """
         layers = self.layers or {}
         weights, inputs = ({escape(name): pairs[i] for name, pairs in layers.items()} for i in (0, 1))
@@ -138,10 +136,9 @@ def _strings(key: str, given: Any, kind: Any) -> list[str] | None:
 
 @register_quantizer(METHOD)
 class ProxConnectQuantizer(HfQuantizer):
-    """The hooks that transformers calls when it loads and saves a binary network; you do not call them.
+    """The hooks that transformers calls: float networks are binarized after their weights load, binary ones before.
 
-    A float checkpoint is binarized after its weights are loaded, a binary one before. Loading raises ValueError if the
-    checkpoint lacks the weights of binary layers.
+    Loading raises ValueError if the checkpoint lacks the weights of binary layers.
     """
 
     quantization_config: ProxConnectConfig
@@ -171,10 +168,9 @@ class ProxConnectQuantizer(HfQuantizer):
         return model
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[None, dict[str, Any]]:
-        """Update the configuration before `save_pretrained` writes it, and return (None, {}): no tensor changes.
+        """Store the layers with learned thresholds in the configuration, and return (None, {}): no tensor changes.
 
-        Store the names of the layers with learned thresholds in it. Warn of binary layers that it does not have,
-        because `from_pretrained` could not load the saved files.
+        Warn of binary layers that it does not have, because `from_pretrained` could not load the saved files.
         """
         config = self.quantization_config
         binary = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}

@@ -3,16 +3,17 @@
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.attention import BinaryMultiheadAttention
 from proxconnect.layers.base import BinaryLayer
-from proxconnect.layers.conv import (
+from proxconnect.layers.converted import (
     BinaryConv1d,
     BinaryConv2d,
     BinaryConv3d,
     BinaryConvTranspose1d,
     BinaryConvTranspose2d,
     BinaryConvTranspose3d,
+    BinaryLinear,
+    BinaryTransposedLinear,
+    add_thresholds,
 )
-from proxconnect.layers.converted import add_thresholds
-from proxconnect.layers.linear import BinaryLinear, BinaryTransposedLinear
 from proxconnect.layers.modes import full_precision, hard, soft
 from proxconnect.layers.parameter import BinaryParameter, binarize_parameter
 from proxconnect.layers.react import RPReLU, Shift

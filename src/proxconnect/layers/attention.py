@@ -8,8 +8,7 @@ from torch.nn import functional
 
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.base import BinaryLayer
-from proxconnect.layers.converted import BinaryForm
-from proxconnect.layers.linear import BinaryLinear
+from proxconnect.layers.converted import BinaryForm, BinaryLinear
 from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed
 from proxconnect.layers.products import ProjectionProduct
 from proxconnect.pairs import AnyPair
@@ -23,11 +22,7 @@ class BinaryProjection(BinaryParameter, ProjectionProduct):
     """A binary in-projection of attention: its weight (out, in) is split by rows among one or more inputs."""
 
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """Project each of n inputs with its block of rows of the weight: return n tensors (…, out/n) for (…, in).
-
-        Inputs are quantized first if the layer has binary inputs. `bias` (out,) belongs to the attention module and is
-        split in the same way.
-        """
+        """Quantise the inputs if they are binary, and project them as `project` does; `bias` has the shape (out,)."""
         return self.project(tuple(map(self.quantize_input, inputs)), *self.weight_factors(), bias)
 
 
@@ -66,8 +61,7 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
     ) -> Self:  # fmt: skip
         """Make the in-projections of an `nn.MultiheadAttention` binary in place, and return it.
 
-        `out_proj` is a separate layer and stays as it is: convert it with `BinaryLinear.convert`, which has the same
-        arguments and errors.
+        Convert `out_proj` separately, with `BinaryLinear.convert`, which has the same arguments and errors.
         """
         names = cls.float_weights(layer) if isinstance(layer, nn.MultiheadAttention) else ()
         parameters = {name: p for name in names if (p := layer._parameters.get(name)) is not None}
@@ -102,11 +96,8 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Return (output, attention weights or None), with arguments and shapes as in `nn.MultiheadAttention`.
 
-        `is_causal` is a hint and only `attn_mask` has an effect.
-
-        Raises:
-            RuntimeError: `is_causal` without `attn_mask`.
-            ValueError: the shape of a mask or a batch does not fit.
+        `is_causal` has no effect, because `attn_mask` is the mask; without that it raises RuntimeError. ValueError if
+        the shape of a mask or a batch does not fit.
         """
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal is a hint about attn_mask: pass that mask too")
@@ -151,8 +142,7 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
         if child is not None:
             projected: tuple[Tensor, ...] = child(*inputs, bias=bias)
             return projected
-        weight = self._parameters[name]
-        assert weight is not None
+        weight: Tensor = getattr(self, name)
         blocks = len(inputs)
         biases = (None,) * blocks if bias is None else bias.chunk(blocks)
         return tuple(map(functional.linear, inputs, weight.chunk(blocks), biases))

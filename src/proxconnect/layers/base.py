@@ -60,10 +60,8 @@ class BinaryLayer(Product):
         """True if the layer quantises its input, by its `input_quantizer`."""
         return self.input_quantizer is not None
 
-    @property
-    def must_be_called(self) -> bool:
-        """True if other code must call the layer, because multiplying by its `weight` would skip the input's pair."""
-        return self.has_binary_input
+    must_be_called = has_binary_input
+    """True if other code must call the layer, because multiplying by its `weight` would skip the input's pair."""
 
     @property
     def quantizers(self) -> dict[str, Quantizer]:
@@ -75,10 +73,7 @@ class BinaryLayer(Product):
 
     @property
     def weight(self) -> Tensor:
-        """The tensor that the layer multiplies by, quantised from `latent` at each access, with its shape and dtype.
-
-        Assign a tensor to copy it into `latent`.
-        """
+        """The tensor that the layer multiplies by, quantised from `latent` at each access, with its shape and dtype."""
         try:
             quantizer = self._modules.get("weight_quantizer")
             if quantizer is None:  # not yet there in torch's __init__
@@ -108,17 +103,11 @@ class BinaryLayer(Product):
 
     @property
     def binary_weight(self) -> Tensor:
-        """The hard weight in every mode: ᾱ, or the learned scale, times sign(latent), without gradient.
-
-        It has the shape and dtype of `latent`.
-        """
+        """The hard weight scale·sign(latent) in every mode, without gradient, in the shape and dtype of `latent`."""
         return self.weight_quantizer.hard(self.by_channel(self.latent)).reshape(self.latent.shape)
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
-        """Compute the float layer's function of quantised weights and, with binary activations, quantised inputs.
-
-        `args` are further arguments of the float layer's forward.
-        """
+        """Run the float layer with quantised weights and, if there is an `input_quantizer`, a quantised `input`."""
         return self.product(self.quantize_input(input), *self.weight_factors(), self.bias, *args)
 
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
@@ -133,9 +122,7 @@ class BinaryLayer(Product):
 
     @property
     def scales_sums(self) -> bool:
-        """True if the sums, not the weights, are scaled: with an accumulator unless weights are float now, or for hard
-        signs of weights and inputs.
-        """
+        """True if sums are scaled, not weights: with an accumulator and quantised weights, or if `sums_integers`."""
         return self.sums_integers if self.accumulator is None else not self.weight_quantizer.is_float
 
     @property
@@ -190,9 +177,8 @@ class BinaryLayer(Product):
     def extra_repr(self) -> str:
         """Describe the float layer, and how `weight` comes from `latent`."""
         quantizer = self.weight_quantizer
-        shown = [super().extra_repr(), f"weight={quantizer.pair.name}(latent), scale={quantizer.scale}"]
-        if self.accumulator is not None:
-            shown.append(f"accumulator={self.accumulator}")
+        accumulator = "" if self.accumulator is None else f"accumulator={self.accumulator}"
+        shown = (super().extra_repr(), f"weight={quantizer.pair.name}(latent), scale={quantizer.scale}", accumulator)
         return ", ".join(filter(None, shown))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -209,16 +195,12 @@ class BinaryLayer(Product):
 LIVING: WeakSet[BinaryLayer] = WeakSet()
 """All binary layers that are alive. They know their latents; marks on parameters would be lost in copies and shards."""
 
-
 _watched: WeakSet[BinaryLayer] = WeakSet()
 _hooks: list[Any] = []
 
 
 def watch(layer: BinaryLayer) -> None:
-    """Make optimizer steps on the latent of `layer` raise RuntimeError while its weights or inputs are hard.
-
-    A gradient through hard weights flows with the pair's B, so a step would train the pair (sign, B) instead.
-    """
+    """Make optimizer steps on the latent of `layer` raise RuntimeError while its weights or inputs are hard."""
     if not _hooks:
         _hooks.append(register_optimizer_step_pre_hook(_refuse_hard_step))
     _watched.add(layer)

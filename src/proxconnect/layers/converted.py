@@ -1,4 +1,4 @@
-"""Binary forms of float layers, and conversion in place."""
+"""The binary forms of torch's linear layers and convolutions, and of transformers' `Conv1D`."""
 
 from typing import Any, ClassVar, Self
 
@@ -8,6 +8,12 @@ from torch.nn.parameter import is_lazy
 from proxconnect._support.arguments import require_module
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.base import BinaryLayer, require_binary_input
+from proxconnect.layers.products import (
+    ConvProduct,
+    LinearProduct,
+    TransposedConvProduct,
+    TransposedLinearProduct,
+)
 from proxconnect.layers.react import Shift
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.quantizer import Quantizer, Scale, overridden
@@ -31,10 +37,7 @@ class BinaryForm(nn.Module):
 
 
 class ConvertedLayer(BinaryForm, BinaryLayer):
-    """Base of binary layers that replace a float layer: construct one like the float layer, or `convert` one.
-
-    It takes the arguments of the float layer, and `weights`, `activations`, `scale`, `accumulator` as `BinaryLinear`.
-    """
+    """Base of binary layers: construct one with the float layer's arguments and `BinaryLinear`'s, or `convert`."""
 
     def __init__(
         self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
@@ -48,29 +51,21 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
         cls, layer: nn.Module, *, weights: str | AnyPair = "bnn++",
         activations: str | AnyPair | None = None, scale: Scale = "channel", accumulator: Accumulator | None = None,
     ) -> Self:  # fmt: skip
-        """Turn a float layer into a binary one in place, and return it.
+        """Turn a float layer into a binary one in place, and return it; options and errors are those of `BinaryLinear`.
 
-        The layer stays the same object, and so does its parameter, which becomes the latent. On any error the layer
-        stays as it was.
-
-        Args:
-            layer: a layer of the float type, or of a subclass, whose own methods are lost.
-            weights, activations, scale, accumulator: as in `BinaryLinear`.
-
-        Raises:
-            TypeError: `layer` has another type, or its weight is no plain parameter with a shape.
-            ValueError: as in `BinaryLinear`.
+        The parameter becomes the latent, as the same object. A subclass of the float type loses its methods. TypeError
+        if `layer` has another type, or its weight is no plain parameter with a shape. On any error it stays as it was.
         """
-        if isinstance(layer, BinaryLayer) or cls.float_class(type(layer)) is None:
-            raise TypeError(f"{cls.__name__}.convert takes a {cls.float_name()}, got {type(layer).__name__}")
-        weight = layer._parameters.get("weight")
-        if weight is not None and is_lazy(weight):
-            raise TypeError(f"this {type(layer).__name__} has no shape yet: run it once on an example first")
+        kind, weight = type(layer), layer._parameters.get("weight")
+        if isinstance(layer, BinaryLayer) or cls.float_class(kind) is None:
+            raise TypeError(f"{cls.__name__}.convert takes a {cls.float_name()}, got {kind.__name__}")
         if weight is None:
             raise TypeError(
-                f"the weight of this {type(layer).__name__} is no plain parameter (parametrized, weight-normed or "
-                "pruned?): remove that first, as torch.nn.utils.parametrize.remove_parametrizations does"
+                f"the weight of this {kind.__name__} is no plain parameter (parametrized, weight-normed or pruned?): "
+                "remove that first, as torch.nn.utils.parametrize.remove_parametrizations does"
             )
+        if is_lazy(weight):
+            raise TypeError(f"this {kind.__name__} has no shape yet: run it once on an example first")
         require_binary_input(accumulator, activations)  # raise before the first change
         for pair, own_scale in ((weights, scale), (activations, None)):
             if pair is not None:
@@ -92,6 +87,151 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
             super().reset_parameters()  # type: ignore[misc]  # every torch layer here has it
         if "weight_quantizer" in self._modules:  # not yet in torch's __init__
             self.weight_quantizer.start_scale(self.by_channel(self.latent))
+
+
+class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):
+    """`nn.Linear` with binary weights and, if `activations` names a pair, binary inputs.
+
+    Args:
+        in_features, out_features, bias, device, dtype: as in `nn.Linear`.
+        weights: the pair of the weights: a name of `PAIRS`, a `Pair` or a `Heuristic`.
+        activations: the pair of the input, or None for a float input.
+        scale: "channel" for a scale per output channel, "tensor" for one in all, "learned" for a trained one per
+            channel, or None.
+        accumulator: the accumulator of the sums of binary inputs, or None for one that never overflows.
+
+    Raises:
+        ValueError: a pair or scale is unknown, the pair cannot learn a scale, or an accumulator has no binary inputs.
+        TypeError: a pair or an accumulator has another type.
+
+    Example:
+        >>> layer = pc.BinaryLinear(2, 1, weights="bc")
+        >>> layer.load_state_dict({"latent": torch.tensor([[0.5, -0.25]]), "bias": torch.zeros(1)})
+        <All keys matched successfully>
+        >>> layer(torch.tensor([1.0, 3.0])).item()  # 0.375 · (1 - 3)
+        -0.75
+    """
+
+    float_type = nn.Linear
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None, *,
+        weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
+        accumulator: Accumulator | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            in_features, out_features, bias, device, dtype,
+            weights=weights, activations=activations, scale=scale, accumulator=accumulator,
+        )  # fmt: skip
+
+
+class BinaryTransposedLinear(ConvertedLayer, TransposedLinearProduct):
+    """The binary form of transformers' `Conv1D`, the linear layer of GPT-2, whose weight is (in, out).
+
+    Make it with `convert`. It is not a subclass of `Conv1D`, so that transformers is not imported.
+    """
+
+    _FLOAT_CLASS = ("transformers.pytorch_utils", "Conv1D")
+
+    @classmethod
+    def float_class(cls, candidate: type[nn.Module]) -> type[nn.Module] | None:
+        """Return transformers' `Conv1D` if `candidate` is it or a subclass of it, else None."""
+        bases = (base for base in candidate.__mro__ if (base.__module__, base.__qualname__) == cls._FLOAT_CLASS)
+        return next(bases, None)
+
+    @classmethod
+    def float_name(cls) -> str:
+        """Return "Conv1D", the name of the float class."""
+        return cls._FLOAT_CLASS[1]
+
+    def reset_parameters(self) -> None:
+        """Initialise `latent` and `bias` as `Conv1D` does, and reset a learned scale to the mean |latent|."""
+        nn.init.normal_(self.latent, std=0.02)
+        self.weight_quantizer.start_scale(self.latent)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class BinaryConv(ConvertedLayer, ConvProduct):
+    """Base of `BinaryConv1d`, `BinaryConv2d` and `BinaryConv3d`.
+
+    Arguments are those of torch's layer, `weights`, `activations`, `scale` and `accumulator` of `BinaryLinear`, and
+    `padding_value`: 0, 1 or -1, with which `padding_mode="zeros"` pads a binary input. Zeros make the sums at the
+    border shorter. ±1 keeps every input in {-1, +1}, which some engines need.
+
+    ValueError for another `padding_value`, and for ±1 without binary inputs or with another `padding_mode`. The other
+    errors are those of `BinaryLinear`.
+    """
+
+    padding_mode: Any
+
+    def __init__(self, *args: Any, padding_value: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.set_padding_value(padding_value)
+
+    def set_padding_value(self, value: int) -> None:
+        """Pad the binary input with `value`, 0, 1 or -1, from now on; ValueError as in the constructor."""
+        require_padding_value(value)
+        if value and self.input_quantizer is None:
+            raise ValueError("padding_value is for a binary input: set activations too, or leave it 0")
+        if value and self.padding_mode != "zeros":
+            raise ValueError(f"padding_value {value} needs padding_mode='zeros', the layer has {self.padding_mode!r}")
+        self.padding_value = int(value)
+
+    def extra_repr(self) -> str:
+        """Describe the layer, and the padding value unless it is 0."""
+        shown = super().extra_repr()
+        return f"{shown}, padding_value={self.padding_value}" if self.padding_value else shown
+
+
+class BinaryConv1d(BinaryConv, nn.Conv1d):
+    """`nn.Conv1d` with binary weights and, if `activations` names a pair, binary inputs; see `BinaryConv`."""
+
+    float_type = nn.Conv1d
+
+
+class BinaryConv2d(BinaryConv, nn.Conv2d):
+    """`nn.Conv2d` with binary weights and, if `activations` names a pair, binary inputs; see `BinaryConv`."""
+
+    float_type = nn.Conv2d
+
+
+class BinaryConv3d(BinaryConv, nn.Conv3d):
+    """`nn.Conv3d` with binary weights and, if `activations` names a pair, binary inputs; see `BinaryConv`."""
+
+    float_type = nn.Conv3d
+
+
+class BinaryConvTranspose(ConvertedLayer, TransposedConvProduct):
+    """Base of `BinaryConvTranspose1d`, `BinaryConvTranspose2d` and `BinaryConvTranspose3d`.
+
+    Arguments are those of torch's layer, then `weights`, `activations`, `scale` and `accumulator` of `BinaryLinear`.
+    With `scale="channel"` each output channel has a scale, even if groups share dimension 1 of the weight.
+    """
+
+
+class BinaryConvTranspose1d(BinaryConvTranspose, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d` with binary weights and, on request, binary inputs; see `BinaryConvTranspose`."""
+
+    float_type = nn.ConvTranspose1d
+
+
+class BinaryConvTranspose2d(BinaryConvTranspose, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` with binary weights and, on request, binary inputs; see `BinaryConvTranspose`."""
+
+    float_type = nn.ConvTranspose2d
+
+
+class BinaryConvTranspose3d(BinaryConvTranspose, nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` with binary weights and, on request, binary inputs; see `BinaryConvTranspose`."""
+
+    float_type = nn.ConvTranspose3d
+
+
+def require_padding_value(value: object) -> None:
+    """Raise ValueError unless a binary input can be padded with `value`: 0, 1 or -1."""
+    if value not in (-1, 0, 1) or isinstance(value, bool):
+        raise ValueError(f"padding_value must be 0, 1 or -1; got {value!r}")
 
 
 def add_thresholds(model: nn.Module) -> nn.Module:

@@ -118,10 +118,7 @@ def binarize_parameter(
 
 
 def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
-    """Replace the parameter `name` of `module`, in place, by the child `<name>_binary`, which is `child`.
-
-    `module.<name>` is then the child's `weight`; for that the module gets a subclass of its class.
-    """
+    """Replace a parameter by the child `<name>_binary`; `module` gets a subclass that reads the child's weight."""
     if not (isinstance(module, Owner) and name in module.binary_names):
         owner: Any = type(module)
         module.__class__ = _owner_class(owner, name)
@@ -130,10 +127,9 @@ def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
 
 
 def computed(name: str) -> property:
-    """Return a property for the attribute `name` of an `Owner` class.
+    """Return a property of an `Owner` that reads and writes the child's `weight`, or reads the parameter without one.
 
-    It reads the child's weight, computed once per forward and mode, or the parameter itself if there is no child. A
-    tensor that is assigned goes to the child's latent.
+    Within a forward of the owner the weight is computed once per mode.
     """
 
     def get(owner: Owner) -> Any:

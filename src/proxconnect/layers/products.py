@@ -18,7 +18,7 @@ class Product(nn.Module):
     accumulator: Accumulator | None = None
     """The accumulator of the sums; None for one that never overflows."""
     overflow_counts: Tensor | None = None
-    """int64 tensor (overflowed sums, all sums) that `accumulate` adds to for a meter; None without one. Not a buffer,
+    """int64 tensor (overflowed sums, all sums) that `product` adds to for a meter; None without one. Not a buffer,
     because DistributedDataParallel would send a buffer from one rank to all."""
     excesses: list[Tensor] | None = None
     """The mean `Accumulator.excess` of each training pass, for an `OverflowPenalty`; None without one."""
@@ -35,20 +35,13 @@ class Product(nn.Module):
         return -1
 
     def input_channels(self, weight_shape: tuple[int, ...]) -> int:
-        """Return the number of input channels of a layer with a weight of this shape, all groups together.
-
-        Convolutions return their `in_channels`, and ignore the shape.
-        """
+        """Return the number of input channels, here from the weight's shape; convolutions return `in_channels`."""
         return weight_shape[1 - self.channel_dims[0]]
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
         """Return the float layer's output for this input, weight and bias, without the accumulator.
 
-        Args:
-            input: the input of the float layer.
-            weight: the weight, scaled or not, in the float layer's shape.
-            bias: one value per output channel, or None.
-            args: further arguments of the float layer's forward.
+        `weight` has the float layer's shape. `args` are the further arguments of the float layer's forward.
         """
         raise NotImplementedError
 
@@ -58,11 +51,7 @@ class Product(nn.Module):
 
     @property
     def scales_sums(self) -> bool:
-        """True if `product` takes an unscaled weight and multiplies the sums by α; here, if there is an accumulator.
-
-        Layers with hard signs override it: sums of signs are exact in any order, so all engines agree if they scale the
-        sums afterwards.
-        """
+        """True if `product` takes an unscaled weight and multiplies the sums by α; here, if there is an accumulator."""
         return self.accumulator is not None
 
     @property
@@ -71,34 +60,14 @@ class Product(nn.Module):
         return False
 
     def product(self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any) -> Tensor:
-        """Multiply `input` by the weight and add the bias, with `accumulate` if `scales_sums`, else with `multiply`.
+        """Multiply `input` by `weight` and add the bias, as `multiply` does, but scale the sums if `scales_sums`.
 
-        Args:
-            input: the input of the float layer.
-            weight: the weight in the float layer's shape: unscaled if `scales_sums`, else already scaled.
-            alpha: the scale of the sums, as in `accumulate`; ignored unless `scales_sums`.
-            bias: one value per output channel, or None.
-            args: further arguments of the float layer's forward.
+        In that case the weight is unscaled. The sums, in float32 or wider, pass through the accumulator if there is
+        one, which updates `overflow_counts` and `excesses`. `alpha`, one value or one per output channel, scales them.
+        The result has the dtype of `input`. In the other case `alpha` is ignored.
         """
-        if self.scales_sums:
-            return self.accumulate(input, weight, alpha, bias, *args)
-        return self.multiply(input, weight, bias, *args)
-
-    def accumulate(
-        self, input: Tensor, weight: Tensor, alpha: Tensor | None, bias: Tensor | None, *args: Any
-    ) -> Tensor:
-        """Multiply by the unscaled weight, pass the sums through the accumulator if any, then apply α and the bias.
-
-        It computes in float32 or wider and returns the dtype of `input`. It also updates `overflow_counts` and
-        `excesses` if they are not None.
-
-        Args:
-            input: the input of `multiply`.
-            weight: ±1, or real values while weights are soft, in the float layer's shape.
-            alpha: one scale, or one per output channel; None for no scaling.
-            bias: one value per output channel, or None.
-            args: further arguments of `multiply`.
-        """
+        if not self.scales_sums:
+            return self.multiply(input, weight, bias, *args)
         wide = torch.promote_types(input.dtype, torch.float32)  # bfloat16 holds integers only to 256
         device = input.device.type
         with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
@@ -154,9 +123,9 @@ class ProjectionProduct(LinearProduct):
     def project(
         self, inputs: tuple[Tensor, ...], weight: Tensor, alpha: Tensor | None, bias: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """Multiply the i-th of n inputs, (…, in) to (…, out/n), by the i-th of n equal blocks of weight rows.
+        """Multiply each of n inputs (…, in) by its own block of out/n weight rows: return n tensors (…, out/n).
 
-        α, unless it is one value, and the bias (out,) are split in the same way. Return the n results.
+        The bias (out,), and `alpha` unless it is one value, are split in the same way.
         """
         blocks = len(inputs)
         alphas = (alpha,) * blocks if alpha is None or alpha.numel() == 1 else alpha.chunk(blocks)
@@ -219,20 +188,16 @@ class TransposedConvProduct(SpatialProduct):
     def multiply(
         self, input: Tensor, weight: Tensor, bias: Tensor | None, output_size: list[int] | None = None, *args: Any
     ) -> Tensor:
-        """Convolve, transposed, (N, C_in, *size) to (N, C_out, *size_out), with or without N.
-
-        `output_size` chooses one of the possible sizes, as in torch's layer.
-        """
+        """Convolve, transposed, (N, C_in, *size) to (N, C_out, *output_size); N is optional."""
         layer: Any = self
         spatial = weight.dim() - 2
         output_padding = layer._output_padding(
             input, output_size, layer.stride, layer.padding, layer.kernel_size, spatial, layer.dilation
         )
         functions = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
-        output: Tensor = functions[spatial - 1](
+        return functions[spatial - 1](
             input, weight, bias, layer.stride, layer.padding, output_padding, layer.groups, layer.dilation
         )
-        return output
 
     def by_channel(self, weight: Tensor) -> Tensor:
         """View as (groups, in/groups, out/groups, *kernel); channel o is (o // (out/groups), o % (out/groups))."""
@@ -242,11 +207,7 @@ class TransposedConvProduct(SpatialProduct):
 
 
 def _sums_exactly(result: Tensor) -> bool:
-    """Return True if the engine of a product adds signs one by one, as oneDNN and matrix products do.
-
-    Other engines transform patches, which rounds: NNPACK does, and torch uses it on CPUs without oneDNN from 16 images
-    on.
-    """
+    """Return True if the engine of a product adds signs one by one, as oneDNN does; NNPACK transforms patches."""
     if torch.compiler.is_compiling():
         return True
     onednn = torch.backends.mkldnn

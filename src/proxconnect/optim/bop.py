@@ -19,8 +19,7 @@ class Bop(Optimizer):
 
     m ← (1 - γ)·m + γ·g, and w ← -w if |m| > τ and sign(m) = sign(w). A weight is the sign of its latent, as in the pair
     "bc". A flip negates the latent, so its magnitude and the scale stay. Nothing else moves a latent, not even weight
-    decay, except that a NaN or infinite gradient makes it NaN. Another optimizer steps the parameters that are no
-    latents.
+    decay, except that a NaN or infinite gradient makes it NaN.
 
     Binarize (and shard) the model first, because the living binary layers tell which of the `params` are latents. A
     group that holds both is split in two, the latents' first. The learning rate of a latents' group is γ, so schedules
@@ -75,10 +74,7 @@ class Bop(Optimizer):
             )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters as any optimizer does; a group of latents and others becomes two.
-
-        Errors are those of the constructor.
-        """
+        """Add a group of parameters, or raise as the constructor does; a group of latents and others becomes two."""
         super().add_param_group(param_group)
         whole = self.param_groups.pop()
         settings = {key: whole.pop(key, usual) for key, usual in self._usual.items()}
@@ -98,10 +94,7 @@ class Bop(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # has overloads
-        """Flip latents by the rule of the class where they have a gradient, step the optimizer of all other parameters.
-
-        Return the loss of `closure`, which is called once, first, with gradients enabled; None without a closure.
-        """
+        """Flip latents that have a gradient, step `others`, and return the loss of `closure`, which is called first."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

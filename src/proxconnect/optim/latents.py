@@ -20,10 +20,7 @@ _INNER = ("optimizer", "_base_optimizer", "base")
 
 
 def unwrapped(optimizer: object) -> Optimizer:
-    """Return the torch `Optimizer` inside wrappers, as of Accelerate or Lightning, or `optimizer` itself.
-
-    TypeError if it is none of these.
-    """
+    """Return the torch `Optimizer` inside wrappers, as of Accelerate, or `optimizer` itself; TypeError for others."""
     inner: object = optimizer
     while held := next((h for name in _INNER if isinstance(h := getattr(inner, name, None), Optimizer)), None):
         inner = held
@@ -66,11 +63,7 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
 
 
 def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
-    """Return True if a call of `optimizer.step` with the keywords `kwargs` is a real step, which step hooks count.
-
-    False if GradScaler found infinite gradients for a fused optimizer, and for the step with learning rate 0 by which
-    torch.distributed.checkpoint makes an empty state.
-    """
+    """Return True if a call of `optimizer.step` with the keywords `kwargs` is a real step, which step hooks count."""
     if getattr(optimizer, "found_inf", None):  # GradScaler set it, and a fused optimizer skips the step
         return False
     # torch.distributed.checkpoint makes an empty state by a step with learning rate 0

@@ -46,10 +46,7 @@ class OverflowPenalty:
             layer.excesses = []
 
     def __call__(self) -> Tensor:
-        """Return the penalty of the training passes since the last call, a differentiable scalar, and start again at 0.
-
-        It is 0 if no pass ran.
-        """
+        """Return the penalty of the training passes since the last call, 0 without any, and start again at 0."""
         excesses = [excess for layer in self._layers for excess in layer.excesses or ()]
         for layer in self._layers:
             layer.excesses = None if layer.excesses is None else []

@@ -78,9 +78,8 @@ class Sharpening:
         _require_sense(shape, part, steps, end, hold)
         self.optimizer = optimizer = unwrapped(optimizer)
         self.shape: Shape = shape
-        self.steps = steps
-        self.hold = hold
         self.part: Part = part
+        self.steps, self.hold = steps, hold
         self._key, self._travelled = f"sharpening_{part}", f"sharpening_{part}_travelled"
         layers = stepped_layers(optimizer, model)
         self._courses = self._plan(layers, start, end)
@@ -133,19 +132,17 @@ class Sharpening:
         courses, quantised = [], False
         for name, layer in layers.items():
             for quantizer in (q for part, q in layer.quantizers.items() if part in _PARTS[self.part]):
-                quantised = True
-                if quantizer.sharpness is None:
+                quantised, domain = True, quantizer.sharpness
+                if domain is None:
                     continue
                 if quantizer.mu.is_meta:
                     raise ValueError(f"{name}: μ is on the meta device and cannot move: materialise the model first")
                 quantizer.require_plausible_mu()
-                usual = (
-                    (1.0, None) if self.shape == "cumulative" else (quantizer.sharpness.start, quantizer.sharpness.end)
-                )
+                usual = (1.0, None) if self.shape == "cumulative" else (domain.start, domain.end)
                 first, last = usual[0] if start is None else start, usual[1] if end is None else end
                 for mu in (first, last):
                     if mu is not None:
-                        quantizer.sharpness.require(mu, f"{name}: pair {quantizer.pair.name!r}")
+                        domain.require(mu, f"{name}: pair {quantizer.pair.name!r}")
                 if self.shape != "constant" and last is not None and last < first:
                     raise ValueError(
                         f"{name}: μ would fall from {first:g} to {last:g}, so soften: give an end that is not below "

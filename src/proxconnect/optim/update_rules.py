@@ -84,10 +84,7 @@ class UpdateRule:
         )
 
     def remove(self) -> None:
-        """End the rule and return to PC++: the forward pass quantises again, and nothing overwrites latents.
-
-        Latents keep their values. The rule's name leaves the optimizer's state.
-        """
+        """Return to PC++: the forward pass quantises again, and nothing overwrites latents, which keep their values."""
         if self._hooks:
             _attached.discard(self.optimizer)
             self.optimizer.param_groups[0].pop(KEY, None)
@@ -178,23 +175,9 @@ def proxquant(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 def reverse_proxconnect(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     """Train by reverse ProxConnect: the gradient at the latents w*, each step from the prox point ᾱ·P(w*/ᾱ).
 
-    For pairs whose P is the identity (fp, bnn++ and all others that `theory.correct` makes) it is `post_training`.
-    Arguments and errors are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
-
-    Example:
-        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
-        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
-        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
-        <All keys matched successfully>
-        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        >>> rule = pc.reverse_proxconnect(optimizer, model)
-        >>> y = model(torch.tensor([0.5, 0.5]))
-        >>> round(y.item(), 6)  # of the latents
-        0.05
-        >>> y.backward()
-        >>> optimizer.step()
-        >>> model[0].latent.data  # ±1 less 0.1 · 0.5
-        tensor([[ 0.9500, -1.0500]])
+    The forward pass is that of `post_training`, and the step that of `proxquant`: see their examples. For pairs whose P
+    is the identity (fp, bnn++ and all others that `theory.correct` makes) it is `post_training`. Arguments and errors
+    are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
     """
     return UpdateRule(optimizer, model, quantises=False, overwrites=True)
 
@@ -219,10 +202,7 @@ def post_training(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 
 
 def prox_point(quantizer: Quantizer, latent: Tensor) -> Tensor:
-    """Return the prox point ᾱ·P_μ(w*/ᾱ) of w* = `latent`, with P the prox of the quantizer's pair, a `Pair`.
-
-    It has the shape and dtype of `latent`, and is 0 for ᾱ = 0.
-    """
+    """Return ᾱ·P_μ(w*/ᾱ) for w* = `latent` and the prox P of the quantizer's `Pair`, in its dtype; 0 for ᾱ = 0."""
     pair = quantizer.pair
     assert isinstance(pair, Pair)  # the rule refused all others
     alpha_bar = quantizer.mean_magnitude(latent)

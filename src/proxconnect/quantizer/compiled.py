@@ -1,8 +1,7 @@
 """The compiled form of a quantizer: forward and backward by kernels, each in one pass over memory.
 
 Tables map the types of a pair's parts to the curves that the kernels know. Pairs with other parts, and tensors that are
-not plain CPU tensors, use torch. A training step has many small latents and finds the caches cold at each, so a line of
-Python here costs as much as many entries: keep the path short.
+not plain CPU tensors, use torch. Each latent finds the caches cold, so a line of Python costs as much as many entries.
 """
 
 import math
@@ -93,15 +92,13 @@ class Rows(NamedTuple):
     """The division of a dense tensor into rows: contiguous entries that share a scale, or chunks without a scale."""
 
     scales: int
-    """The number of rows, each with a scale; 0 without a scale."""
+    """The number of rows; 0 without a scale."""
     columns: int
     """The entries per row; `CHUNK` without a scale."""
     entries: int
-    """The entries of the tensor."""
     sizes: tuple[int, ...]
     """The shape of the scales, broadcastable over the tensor."""
     strides: tuple[int, ...]
-    """The strides of the tensor."""
 
 
 CHUNK = 4096
@@ -111,11 +108,7 @@ CHUNK = 4096
 def rows_of(
     shape: tuple[int, ...], strides: tuple[int, ...], scale: str | None, channel_dims: tuple[int, ...]
 ) -> Rows | None:
-    """Divide a tensor of this shape and these strides into rows, one per scale that a `Quantizer` would compute.
-
-    Return None for fewer than two entries, for memory with gaps, for `channel_dims` that the tensor lacks, or if the
-    entries that share a scale are not contiguous.
-    """
+    """Divide a tensor into contiguous rows, one per scale of a `Quantizer`; None if kernels do not take it."""
     entries, sized = math.prod(shape), [d for d, size in enumerate(shape) if size > 1]
     if entries < 2:
         return None
@@ -143,11 +136,7 @@ _kernels = cache(partial(loaded, None))
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Return True if the kernels can read `tensor`: a plain float32 or bfloat16 tensor or parameter on the CPU.
-
-    False for lazily negated views and torch's tensors of known zeros, without built kernels, and while forward-mode
-    differentiation, a functorch transform, a dispatch mode or a trace is active.
-    """
+    """Return True if built kernels can read `tensor`: plain float32 or bfloat16 on the CPU, not traced."""
     return (
         type(tensor) in _PLAIN
         and tensor.is_cpu
@@ -165,12 +154,8 @@ def is_plain(tensor: Tensor) -> bool:
 def quantise(latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:
     """Compute α·F(x), with x = latent/ᾱ, by the kernels; the gradient of `latent` is (α/ᾱ)·B(x)·g.
 
-    Args:
-        latent: a tensor for which `is_plain` is True.
-        form: the pair of F and B.
-        rows: the result of `rows_of` for `latent`.
-        mu: the sharpness.
-        is_unit: divide the value and the gradient by ᾱ, so that a learned scale can multiply them.
+    `is_plain(latent)` must be True, and `rows` those of `latent`. `is_unit` divides the value and the gradient by ᾱ, so
+    that a learned scale can multiply them.
     """
     if not (latent.requires_grad and torch.is_grad_enabled()):
         return _quantised(latent, form, rows, mu, is_unit, None)[0]
@@ -183,11 +168,7 @@ class CompiledSurrogate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:
-        """Return α·F(x) with x = latent/ᾱ, or (α/ᾱ)·F(x) if `is_unit`, with the shape, layout and dtype of `latent`.
-
-        ᾱ is the mean of |latent|, and α the scale for which α·F(x) fits `latent` best, over the entries that share a
-        scale. Without a scale both are 1.
-        """
+        """Return α·F(x) with x = latent/ᾱ, or (α/ᾱ)·F(x) if `is_unit`, with the shape, layout and dtype of `latent`."""
         inside = torch.empty_like(latent, dtype=torch.bool) if form.slope == "indicator" else None
         value, statistics = _quantised(latent, form, rows, mu, is_unit, inside)
         ctx.work = form, rows, mu
@@ -227,12 +208,9 @@ def _multiplied(
     mu: float,
 ) -> Tensor:  # fmt: skip
     """Compute factor·B·g by kernels."""
-    if gradient.stride() != rows.strides:
-        gradient = _laid_out(gradient, rows)
-    if latent is not None and latent.stride() != rows.strides:  # hooks on saved tensors may change the layout
-        latent = _laid_out(latent, rows)
-    if inside is not None and inside.stride() != rows.strides:
-        inside = _laid_out(inside, rows)
+    gradient = _laid_out(gradient, rows)
+    latent = None if latent is None else _laid_out(latent, rows)  # hooks on saved tensors may change the layout
+    inside = None if inside is None else _laid_out(inside, rows)
     product = torch.empty_like(gradient)
     kernels, instruction_set = _kernels()
     kernels.px_quantize_backward(
@@ -260,5 +238,7 @@ def _multiplied_by_torch(
 
 
 def _laid_out(tensor: Tensor, rows: Rows) -> Tensor:
-    """Copy a tensor into the memory layout of the rows."""
+    """Return a tensor in the memory layout of the rows."""
+    if tensor.stride() == rows.strides:
+        return tensor
     return torch.empty_strided(tensor.shape, rows.strides, dtype=tensor.dtype).copy_(tensor)

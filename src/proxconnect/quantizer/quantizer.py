@@ -26,12 +26,10 @@ FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The dtypes that a quantizer takes."""
 
 UNSCALED_MAGNITUDE = 0.1
-"""The assumed mean magnitude of latents without a scale, which their sharpness makes up for: a convention (torch's
-default initialisation gives 1/(2√fan_in))."""
+"""The assumed mean magnitude of latents without a scale, which sets their usual range of μ: a convention."""
 
 PLAUSIBLE = (1e-6, 1e9)
 """Values of μ outside this range count as uninitialised memory."""
-
 
 SMALLEST_INVERTED = 2.0**-100
 """The least ᾱ that divides a gradient, so that α/ᾱ² and its multiples stay within float32."""
@@ -56,10 +54,7 @@ class Scales(NamedTuple):
 
 
 def least_squares(latent: Tensor, quantised: Tensor, dims: list[int]) -> Tensor:
-    """Return the α for which α·F fits w* best, ⟨w*, F⟩/⟨F, F⟩ summed over `dims`, which keep size 1; 0 for F = 0.
-
-    w* is `latent` and F is `quantised`, of the same shape. Without `dims` each entry has its α.
-    """
+    """Return the least-squares α of latent ≈ α·quantised, one along all `dims`, which keep size 1; 0 for F = 0."""
     correlation, energy = latent * quantised, quantised.square()
     if dims:
         correlation, energy = correlation.sum(dims, keepdim=True), energy.sum(dims, keepdim=True)
@@ -145,12 +140,11 @@ class Quantizer(nn.Module):
             domain.require(mu, f"pair {pair.name!r}")
         with torch.inference_mode(False):  # so that a schedule can move it
             self.register_buffer("mu", torch.tensor(float(mu)))
-        self.scheduled = self.trained = False
+        self.scheduled = self.trained = self.trains_latent = False
         self.scale: Scale = scale
         self.channel_dims = channel_dims
         self.register_parameter("alpha", None)
         self.override = None
-        self.trains_latent = False
         self._stays_float, self._is_sign, self._slope = pair.is_identity, pair.is_sign, pair.slope
         self._form = compiled.form_of(pair)
 
@@ -169,10 +163,8 @@ class Quantizer(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """Quantise `latent` as the mode, or `override`, says; the shape and dtype stay.
 
-        Raises:
-            TypeError: `latent` is no float tensor.
-            ValueError: `latent` lacks one of the `channel_dims`.
-            RuntimeError: the scale is learned, and `start_scale` was not called.
+        TypeError if `latent` is no float tensor, ValueError if it lacks one of the `channel_dims`, RuntimeError if the
+        scale is learned and `start_scale` was not called.
         """
         if self._form is not None and not torch.compiler.is_compiling():  # torch.compile makes its own kernels
             value = self._compiled(latent, self._form)
@@ -252,10 +244,7 @@ class Quantizer(nn.Module):
         return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch would reduce all for no dimension
 
     def hard_scale(self, latent: Tensor) -> Tensor | None:
-        """Return the scale of `hard(latent)`: ᾱ, or the learned scale; None without a scale.
-
-        It has no gradient, is broadcastable over `latent`, and is in float32 or wider.
-        """
+        """Return ᾱ or the learned scale, without gradient, in float32 or wider, broadcastable; None without a scale."""
         latent = latent.detach()
         return self._learned(latent).detach() if self.scale == "learned" else self.mean_magnitude(latent)
 

@@ -12,8 +12,7 @@ from proxconnect.pairs import AnyPair
 class Surrogate(torch.autograd.Function):
     """Return `value` in the forward pass; in the backward pass give `latent` the gradient factor·B_μ(latent/divisor)·g.
 
-    g is the incoming gradient, and a divisor or factor of None stands for 1. If B is 0 or 1 ("indicator"), `mask` holds
-    it. Only the tensors that B needs are saved.
+    g is the incoming gradient. A divisor or factor of None stands for 1. `mask` holds a B of 0 and 1 ("indicator").
     """
 
     generate_vmap_rule = True

@@ -10,21 +10,21 @@ from proxconnect.deploy.packed.file.metadata import LayerSpec, geometry_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Embedding, Int8Layer, Int8Linear
 from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLinear, PackedLayer
-from proxconnect.layers import BinaryLayer, attention, conv, linear, parameter, products
+from proxconnect.layers import BinaryLayer, attention, converted, parameter, products
 
 
 class PackedLinear(KernelLinear, products.LinearProduct, nn.Linear):
     """`nn.Linear` for inference, with weights packed to 1 bit and a float scale; see `PackedLayer`."""
 
     kind = "linear"
-    binary_type = linear.BinaryLinear
+    binary_type = converted.BinaryLinear
 
 
 class PackedTransposedLinear(KernelLinear, products.TransposedLinearProduct):
     """transformers' `Conv1D` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "transposed_linear"
-    binary_type = linear.BinaryTransposedLinear
+    binary_type = converted.BinaryTransposedLinear
 
 
 class _PackedConv(PackedLayer, products.ConvProduct):
@@ -37,42 +37,42 @@ class PackedConv1d(KernelConv, _PackedConv, nn.Conv1d):
     """`nn.Conv1d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv1d"
-    binary_type = conv.BinaryConv1d
+    binary_type = converted.BinaryConv1d
 
 
 class PackedConv2d(KernelConv, _PackedConv, nn.Conv2d):
     """`nn.Conv2d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv2d"
-    binary_type = conv.BinaryConv2d
+    binary_type = converted.BinaryConv2d
 
 
 class PackedConv3d(_PackedConv, nn.Conv3d):
     """`nn.Conv3d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv3d"
-    binary_type = conv.BinaryConv3d
+    binary_type = converted.BinaryConv3d
 
 
 class PackedConvTranspose1d(PackedLayer, products.TransposedConvProduct, nn.ConvTranspose1d):
     """`nn.ConvTranspose1d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose1d"
-    binary_type = conv.BinaryConvTranspose1d
+    binary_type = converted.BinaryConvTranspose1d
 
 
 class PackedConvTranspose2d(PackedLayer, products.TransposedConvProduct, nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose2d"
-    binary_type = conv.BinaryConvTranspose2d
+    binary_type = converted.BinaryConvTranspose2d
 
 
 class PackedConvTranspose3d(PackedLayer, products.TransposedConvProduct, nn.ConvTranspose3d):
     """`nn.ConvTranspose3d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose3d"
-    binary_type = conv.BinaryConvTranspose3d
+    binary_type = converted.BinaryConvTranspose3d
 
 
 class PackedParameter(PackedLayer):
