@@ -40,10 +40,7 @@ def headline(verdict: "Verdict") -> str:
 
 
 def consequence(verdict: "Verdict") -> str:
-    """Say on which loss training with a legitimate pair (PC++) descends, and where P jumps and is flat.
-
-    It is empty for a pair that is not legitimate.
-    """
+    """Say on which loss training with a legitimate pair descends, and where P jumps and is flat; else ""."""
     curve = verdict.prox
     if curve is None:
         return ""
