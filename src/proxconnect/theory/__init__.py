@@ -8,7 +8,7 @@ from proxconnect.theory.new_pairs.argmin import prox_of
 from proxconnect.theory.new_pairs.composition import average, compose, rescale, synthesize
 from proxconnect.theory.new_pairs.correction import UnboundedForwardWarning, correct
 from proxconnect.theory.verdicts.decomposition import Verdict, decompose
-from proxconnect.theory.verdicts.picture import plot_verdict
+from proxconnect.theory.verdicts.presentation import plot_verdict
 
 __all__ = [
     "Certificate",

@@ -22,8 +22,8 @@ from proxconnect.theory.certificates.checks import Account, Check, Composite, Ex
 from proxconnect.theory.certificates.potentials import NotProximalError, Potentials
 from proxconnect.theory.certificates.trajectory import Trajectory
 from proxconnect.theory.functions.blackbox import Function
-from proxconnect.theory.verdicts import words
 from proxconnect.theory.verdicts.decomposition import decompose
+from proxconnect.theory.verdicts.presentation import place
 
 _CONDITIONS = ("  identity", "1 Δ(w) ≥ 0", "2 F(w*) = T(p)", "  g = T'(p)⊙∇ℓ", "3 convexity")
 
@@ -274,7 +274,7 @@ def _no_decomposition(pair: Heuristic, mu: float) -> str:
             "theory.synthesize(transform, prox, name) makes it"
         )
     word = "no P and T" if verdict.legitimate is False else "it could not be told whether any P and T"
-    where = f" ({place})" if (place := words.place(verdict)) else ""
+    where = f" ({said})" if (said := place(verdict)) else ""
     return (
         f"{word} have F = T∘P and B = T'∘P for {pair.name!r}{at}. {verdict.reason}{where}. "
         "theory.correct makes a pair of its B that has an account"

@@ -11,10 +11,9 @@ from proxconnect.theory.functions.mesh import REACH, TooRoughError
 from proxconnect.theory.verdicts import rules
 from proxconnect.theory.verdicts.curves import ProxCurve, TransformCurve, middle_at_zero, reconstruct
 from proxconnect.theory.verdicts.declaration import Declaration
-from proxconnect.theory.verdicts.picture import plot_verdict
+from proxconnect.theory.verdicts.presentation import ANSWERS, plot_verdict
 from proxconnect.theory.verdicts.rules import CONSTANT, Finding, Jump, Plateau
 from proxconnect.theory.verdicts.sampling import Sample, sample
-from proxconnect.theory.verdicts.words import ANSWERS
 
 DOMAIN = (-REACH, REACH)
 """The part of the line on which pairs are looked at."""
