@@ -1,11 +1,6 @@
-"""Certificates of runs: the identity, the conditions that can fail, the bound, and the part of it that is unused.
+"""Certificates: whether a run inherits the guarantee of ProxConnect, its bound, and the part of it that is unused.
 
-A run by a pair F = T∘P, B = T'∘P inherits the guarantee of ProxConnect if
-1. p_τ = P(w*_τ) is the minimiser of Φ - ⟨·, w*_τ⟩, that is Δ(w) ≥ 0 for all w in the domain of Φ,
-2. F(w*_τ) = T(p_τ) and g_τ = T'(p_τ) ⊙ ∇ℓ(T(p_τ)) with one T for the whole run,
-3. ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w), as for a convex ℓ∘T.
-The identity of `checks` holds for any vectors g, so no verdict rests on it alone. Sources: ProxConnect, Dockhorn 2021
-(arXiv 2110.13220), and PC++, Lu 2023 (arXiv 2402.17710).
+Sources: ProxConnect, Dockhorn 2021 (arXiv 2110.13220), and PC++, Lu 2023 (arXiv 2402.17710).
 """
 
 from dataclasses import dataclass
@@ -106,7 +101,7 @@ class Certificate:
 
     @property
     def excess(self) -> Tensor | None:
-        """The average Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση at every horizon, (t,), for w `chosen`; None without loss."""
+        """The average Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση at every horizon, (t,), at w `chosen`; None without loss."""
         return None if self.excesses is None else self._average(self.excesses.values)
 
     @property

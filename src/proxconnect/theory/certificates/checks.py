@@ -67,11 +67,8 @@ class Composite:
         self.p, self.transform, self.mu, self.loss = p, transform, mu, loss
         self.weights, self.derivative = transform(p, mu), transform.derivative(p, mu)
         """T(p) and T'(p), (t, n)."""
-        self.values: Tensor | None = None
-        self.gradients: Tensor | None = None
+        self.values, self.gradients = (None, None) if loss is None else _evaluated(loss, self.weights)
         """The loss ℓ, (t,), and its gradient ∇ℓ, (t, n), at T(p); None without a loss."""
-        if loss is not None:
-            self.values, self.gradients = _evaluated(loss, self.weights)
 
     def against(self, points: Tensor) -> "Excess | None":
         """Return the loss of each step over that of comparison points `points` (m, n); None without a loss."""
@@ -141,7 +138,7 @@ class Check:
 
 
 def identity(owed: Account, resolution: float) -> Check:
-    """Check that both sides of an `Account` agree up to rounding, for a run of machine epsilon `resolution`."""
+    """Check that both sides of an `Account` agree up to rounding; `resolution` is the machine epsilon of the run."""
     gaps = owed.gap
     if not bool(gaps.isfinite().all()):
         return Check("identity", None, math.nan, "Φ is infinite at a prox point")

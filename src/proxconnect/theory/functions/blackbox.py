@@ -22,7 +22,7 @@ class BlackBox:
     function: Function
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the values at the float64 tensor `x`, detached; ProbeError unless they are finite and like `x`."""
+        """Return the values at the float64 tensor `x`, detached; ProbeError unless finite, of its shape and dtype."""
         given = x.clone()
         try:
             values = self.function(given)
@@ -52,7 +52,7 @@ class BlackBox:
 
 
 def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
-    """Return `function` as a `BlackBox` called `name`; ProbeError unless it is elementwise on [low, high]."""
+    """Return `function` as a `BlackBox` called `name`; ProbeError if it is random or mixes entries on [low, high]."""
     if not callable(function):
         raise TypeError(f"{name} must be a callable of one tensor; got {type(function).__name__}")
     box = BlackBox(name, function)

@@ -62,7 +62,7 @@ class Interpolant:
     negative: Half | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the values at `x` of any float dtype and device, like `x`, computed in float32 or wider."""
+        """Return the values at `x`, with its shape, float dtype and device, computed in float32 or wider."""
         wide = widened(x)
         side = 1 - 2 * (wide < 0).to(wide.dtype)
         distance = (side * wide).clamp(max=3e38)  # for ∞: a rising piece overflows again, a flat one makes no NaN
@@ -113,7 +113,7 @@ def straight(values_a: Tensor, values_b: Tensor, width: Tensor) -> Tensor:
 
 
 def hermite(values_a: Tensor, values_b: Tensor, slopes_a: Tensor, slopes_b: Tensor, width: Tensor) -> Tensor:
-    """Return cubics with these values and slopes at a and b = a + width, or lines if narrow, coded as in `straight`."""
+    """Return cubics with these values and slopes at a and b = a + width, or narrow lines, in the form of `straight`."""
     rise = (values_b - values_a) / width
     second = (3 * rise - 2 * slopes_a - slopes_b) / width
     third = (slopes_a + slopes_b - 2 * rise) / width**2

@@ -129,8 +129,8 @@ def mesh(
 ) -> Mesh:
     """Divide [low, high] into intervals (leaves) on which all `functions` are smooth, with `points` among their ends.
 
-    Smooth means last Chebyshev coefficients of at most `tolerance`, relative to the size. Intervals are halved until
-    they are a few float64 neighbours wide; TooRoughError after 300,000 intervals.
+    Smooth means last Chebyshev coefficients of at most `tolerance`, relative to the size. Others are halved down to a
+    few float64 neighbours, around a jump or a kink; TooRoughError after 300,000 intervals.
     """
     ends = edges(low, high, points)
     pending = torch.stack([ends[:-1], ends[1:]], 1)
@@ -169,7 +169,7 @@ def mesh(
 
 
 def bisected(low: Tensor, high: Tensor, is_before: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Find where `is_before` turns false in each interval [low, high]; return the last x before and the first after."""
+    """Find where `is_before` turns false in each [low, high], (n,); return the last x before it and the first after."""
     for _ in range(64):
         middle = (low + high) / 2
         before = is_before(middle)

@@ -112,7 +112,7 @@ def correct(backward: str | Heuristic | Function, name: str | None = None, *, no
 
 
 def antiderivative(backward: Function) -> Antiderivative:
-    """Integrate B, elementwise, from 0 into a transform; ValueError if its table would err by more than 1e-6."""
+    """Make the transform T(p) = ∫₀ᵖ B of an elementwise B; ValueError if its table would err by more than 1e-6."""
     box = probed(backward, "backward", -FAR, FAR)
     leaves = mesh([box], -FAR, FAR)
     # The breaks add nothing to the integral ∫₀ B, and their whole size to its error. Both are summed away from 0.

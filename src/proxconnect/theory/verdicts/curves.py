@@ -157,7 +157,7 @@ def nondecreasing(p: Tensor) -> Tensor:
 
 
 def middle_at_zero(mesh: Mesh, p: Tensor) -> Tensor:
-    """Return P at 0, 0-dim, from its values at the nodes: the middle of a jump, or P at the left end without 0."""
+    """Return P at 0, 0-dim, from its values at the nodes: the middle of a jump there; without 0, P at the left end."""
     ends = (mesh.high[:-1] == 0).nonzero()
     if not len(ends):
         return p[0, 0]

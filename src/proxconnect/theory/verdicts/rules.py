@@ -121,7 +121,7 @@ def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Findin
 
 
 def faint(sample: Sample) -> Iterator[Finding]:
-    """Find stretches, as undecided, on which B varies but is so small that float64 would not show a move of F."""
+    """Find stretches, not `decided`, on which B varies but is so small that float64 would not show a move of F."""
     mesh, B = sample.mesh, sample.backward
     seen = mesh.smooth & (B.abs().amax(1) > RESOLVED * sample.size)
     for first, last, is_long in _level_runs(sample):

@@ -24,7 +24,7 @@ class Zero(NamedTuple):
 
 
 class Break(NamedTuple):
-    """One jump or kink of F or B, at `x`, in the adjacent narrow leaves `first` to `last` of a mesh."""
+    """One jump or kink of F or B, at `x`, in the adjacent narrow leaves (intervals) `first` to `last` of a mesh."""
 
     first: int
     last: int
