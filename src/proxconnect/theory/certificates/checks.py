@@ -67,8 +67,11 @@ class Composite:
         self.p, self.transform, self.mu, self.loss = p, transform, mu, loss
         self.weights, self.derivative = transform(p, mu), transform.derivative(p, mu)
         """T(p) and T'(p), (t, n)."""
-        self.values, self.gradients = (None, None) if loss is None else _evaluated(loss, self.weights)
+        self.values: Tensor | None = None
+        self.gradients: Tensor | None = None
         """The loss ℓ, (t,), and its gradient ∇ℓ, (t, n), at T(p); None without a loss."""
+        if loss is not None:
+            self.values, self.gradients = _evaluated(loss, self.weights)
 
     def against(self, points: Tensor) -> "Excess | None":
         """Return the loss of each step over that of comparison points `points` (m, n); None without a loss."""

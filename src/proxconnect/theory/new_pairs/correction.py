@@ -107,8 +107,8 @@ def correct(backward: str | Heuristic | Function, name: str | None = None, *, no
     known_as = given.name if isinstance(given, Heuristic) else getattr(given, "__name__", "corrected")
     name = f"{known_as}+" if name is None else name
     transform = _towards_signs(transform, name, normalise)
-    doc = f"{name}: F(x) = ∫₀ˣ B, with the B of {known_as}; T = F and P is the identity, argmin_z ½(z - x)²."
-    return Pair(name, transform=transform, doc=doc)
+    how = "T = F and P is the identity, argmin_z ½(z - x)². The correction of arXiv 2402.17710."
+    return Pair(name, transform=transform, doc=f"{name}: F(x) = ∫₀ˣ B, with the B of {known_as}.\n\n{how}")
 
 
 def antiderivative(backward: Function) -> Antiderivative:
