@@ -9,7 +9,7 @@ from extensions.gallery.names import link, page_of
 from extensions.gallery.verdicts import corrected_by, correction, is_legitimate, verdicts
 from proxconnect.pairs import PAIRS, AnyPair, Pair
 from proxconnect.theory import Verdict
-from proxconnect.theory.verdicts import words
+from proxconnect.theory.verdicts import presentation
 from proxconnect.training.study.tables import markdown
 
 FENCE = "`" * 3
@@ -101,7 +101,8 @@ def _verdict(name: str) -> str:
 
 def _answers(found: Sequence[Verdict]) -> str:
     """The verdicts at each μ and what follows from them; once where it is the same at all."""
-    whys, follows = [_why(verdict) for verdict in found], [prose(words.consequence(verdict)) for verdict in found]
+    whys = [_why(verdict) for verdict in found]
+    follows = [prose(presentation.consequence(verdict)) for verdict in found]
     mus = ["" if verdict.mu is None else f"{verdict.mu:g}" for verdict in found]
     if len({*zip(whys, follows, strict=True)}) == 1:
         at = f" It is so at μ = {', '.join(mus[:-1])} and {mus[-1]}." if len(mus) > 1 else ""
@@ -113,8 +114,8 @@ def _answers(found: Sequence[Verdict]) -> str:
 
 def _why(verdict: Verdict) -> str:
     """The answer in words, why, and where it is decided."""
-    where = f", {place}" if (place := words.place(verdict)) else ""
-    answer = words.answer(verdict)
+    where = f", {place}" if (place := presentation.place(verdict)) else ""
+    answer = presentation.answer(verdict)
     return prose(f"{answer[0].upper()}{answer[1:]}: {verdict.reason}{where}.")
 
 

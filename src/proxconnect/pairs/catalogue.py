@@ -16,137 +16,106 @@ def surrogate(name: str, transform: Transform, doc: str) -> Heuristic:
 _CATALOGUE: tuple[AnyPair, ...] = (
     Pair(
         "fp",
-        doc="""Full precision: F(x) = x, B(x) = 1.
-
-    The prox problem is argmin_z ½(z - x)², so r = 0. It stays float in `eval()`; under `hard` it is post-training
-    quantisation.
-    """,
+        doc="Full precision: F(x) = x, B(x) = 1.\n\n"
+        "The prox problem is argmin_z ½(z - x)², so r = 0. It stays float in `eval()`; under `hard` it is "
+        "post-training quantisation.",
     ),
     Pair(
         "bc",
         prox=sign,
-        doc="""BinaryConnect: F(x) = P(x) = sign(x), B(x) = 1.
-
-    The prox problem is argmin_{z ∈ {-1, +1}} ½(z - x)². Courbariaux 2015 (arXiv 1511.00363).
-    """,
+        doc="BinaryConnect: F(x) = P(x) = sign(x), B(x) = 1.\n\n"
+        "The prox problem is argmin_{z ∈ {-1, +1}} ½(z - x)². Courbariaux 2015 (arXiv 1511.00363).",
     ),
     Pair(
         "pc",
         prox=proxconnect,
-        doc="""ProxConnect: F(x) = P_μ(x) = sign(x)·min(1, 1 - 1/μ + |x|), B(x) = 1, μ ≥ 1.
-
-    The prox problem is argmin_{|z| ≤ 1} ½(z - x)² + (1-1/μ)·dist(z, ±1). Dockhorn 2021 (arXiv 2110.13220).
-    """,
+        doc="ProxConnect: F(x) = P_μ(x) = sign(x)·min(1, 1 - 1/μ + |x|), B(x) = 1, μ ≥ 1.\n\n"
+        "The prox problem is argmin_{|z| ≤ 1} ½(z - x)² + (1-1/μ)·dist(z, ±1). Dockhorn 2021 (arXiv 2110.13220).",
     ),
     Pair(
         "parq",
         prox=parq,
-        doc="""PARQ: F(x) = P_μ(x) = clip(μx, -1, 1), B(x) = 1, μ ≥ 1.
-
-    The prox problem is argmin_{|z| ≤ 1} ½(z - x)² - ½(1-1/μ)z². Jin 2025 (arXiv 2503.15748).
-    """,
+        doc="PARQ: F(x) = P_μ(x) = clip(μx, -1, 1), B(x) = 1, μ ≥ 1.\n\n"
+        "The prox problem is argmin_{|z| ≤ 1} ½(z - x)² - ½(1-1/μ)z². Jin 2025 (arXiv 2503.15748).",
     ),
     Pair(
         "binaryrelax",
         prox=binaryrelax,
-        doc="""BinaryRelax: F(x) = P_μ(x) = (x + (μ-1)·sign x)/μ, B(x) = 1, μ ≥ 1.
-
-    The prox problem is argmin_z ½(z - x)² + ½(μ-1)·dist²(z, ±1). Yin 2018 (arXiv 1801.06313).
-    """,
+        doc="BinaryRelax: F(x) = P_μ(x) = (x + (μ-1)·sign x)/μ, B(x) = 1, μ ≥ 1.\n\n"
+        "The prox problem is argmin_z ½(z - x)² + ½(μ-1)·dist²(z, ±1). Yin 2018 (arXiv 1801.06313).",
     ),
     Pair(
         "md",
         prox=tanh,
-        doc="""Mirror descent: F(x) = P_μ(x) = tanh(μx), B(x) = 1, μ > 0.
-
-    The prox problem is argmin_z ½(z - x)² + H(z)/μ - ½z² with H(z) = ½[(1+z)ln(1+z) + (1-z)ln(1-z)].
-    Ajanthan 2021 (arXiv 1910.08237).
-    """,
+        doc="Mirror descent: F(x) = P_μ(x) = tanh(μx), B(x) = 1, μ > 0.\n\n"
+        "The prox problem is argmin_z ½(z - x)² + H(z)/μ - ½z² with H(z) = ½[(1+z)ln(1+z) + (1-z)ln(1-z)]. Ajanthan "
+        "2021 (arXiv 1910.08237).",
     ),
     Pair(
         "bnn",
         prox=outward,
         transform=hardtanh,
-        doc="""BNN: F(x) = sign(x), B(x) = 1[|x| ≤ 1].
-
-    T = clip(·, -1, 1), and the prox problem is argmin_{|z| ≥ 1} ½(z - x)². Courbariaux 2016 (arXiv 1602.02830).
-    """,
+        doc="BNN: F(x) = sign(x), B(x) = 1[|x| ≤ 1].\n\n"
+        "T = clip(·, -1, 1), and the prox problem is argmin_{|z| ≥ 1} ½(z - x)². Courbariaux 2016 (arXiv 1602.02830).",
     ),
     Pair(
         "bnn++",
         transform=sign_swish,
-        doc="""BNN++, BNN+ corrected: F(x) = SS_μ(x), B(x) = SS'_μ(x), μ > 0.
-
-    SS_μ(x) = 2σ(μx)(1 + μx(1 - σ(μx))) - 1. T = SS_μ and P is the identity, argmin_z ½(z - x)². SS overshoots ±1 by
-    20 % and SS' is negative beyond |μx| ≈ 2.4; T need not be monotone. Lu 2023 (arXiv 2402.17710).
-    """,
+        doc="BNN++, BNN+ corrected: F(x) = SS_μ(x), B(x) = SS'_μ(x), μ > 0.\n\n"
+        "SS_μ(x) = 2σ(μx)(1 + μx(1 - σ(μx))) - 1. T = SS_μ and P is the identity, argmin_z ½(z - x)². SS overshoots "
+        "±1 by 20 % and SS' is negative beyond |μx| ≈ 2.4; T need not be monotone. Lu 2023 (arXiv 2402.17710).",
     ),
     Pair(
         "poly+",
         transform=polynomial,
-        doc="""The polynomial of Bi-Real Net, corrected: F(x) = A(μx), B(x) = μ(2 - 2|μx|)₊, μ > 0.
-
-    A(v) = 2v - v|v| on [-1, 1] and sign(v) outside. T = A(μ·) and P is the identity, argmin_z ½(z - x)².
-    Liu 2018 (arXiv 1808.00278), corrected by arXiv 2402.17710.
-    """,
+        doc="The polynomial of Bi-Real Net, corrected: F(x) = A(μx), B(x) = μ(2 - 2|μx|)₊, μ > 0.\n\n"
+        "A(v) = 2v - v|v| on [-1, 1] and sign(v) outside. T = A(μ·) and P is the identity, argmin_z ½(z - x)². Liu "
+        "2018 (arXiv 1808.00278), corrected by arXiv 2402.17710.",
     ),
     Pair(
         "ede+",
         transform=error_decay,
-        doc="""The error decay estimator of IR-Net, corrected: F(x) = k·tanh(tx), B = F', t = μ > 0, k = max(1/t, 1).
-
-    T = F and P is the identity, argmin_z ½(z - x)². Qin 2020 (arXiv 1909.10788), corrected by arXiv 2402.17710.
-    """,
+        doc="The error decay estimator of IR-Net, corrected: F(x) = k·tanh(tx), B = F', t = μ > 0, k = max(1/t, 1).\n\n"
+        "T = F and P is the identity, argmin_z ½(z - x)². Qin 2020 (arXiv 1909.10788), corrected by arXiv 2402.17710.",
     ),
     Pair(
         "clip+",
         transform=squashing.clip,
-        doc="""BNN's B at any width, corrected: F(x) = clip(μx, -1, 1), B(x) = μ·1[|μx| ≤ 1], μ > 0.
-
-    T = clip(μ·, -1, 1) and P is the identity, argmin_z ½(z - x)². BNN itself is legitimate too, with another P.
-    Wu 2018 (arXiv 1706.02609), corrected as in arXiv 2402.17710.
-    """,
+        doc="BNN's B at any width, corrected: F(x) = clip(μx, -1, 1), B(x) = μ·1[|μx| ≤ 1], μ > 0.\n\n"
+        "T = clip(μ·, -1, 1) and P is the identity, argmin_z ½(z - x)². BNN itself is legitimate too, with another P. "
+        "Wu 2018 (arXiv 1706.02609), corrected as in arXiv 2402.17710.",
     ),
     Pair(
         "erf+",
         transform=squashing.gaussian_error,
-        doc="""The Gaussian surrogate, corrected: F(x) = erf(μx), B(x) = (2μ/√π)·e^{-μ²x²}, μ > 0.
-
-    T = erf(μ·) and P is the identity, argmin_z ½(z - x)². Wu 2018 (arXiv 1706.02609), corrected as in arXiv 2402.17710.
-    """,
+        doc="The Gaussian surrogate, corrected: F(x) = erf(μx), B(x) = (2μ/√π)·e^{-μ²x²}, μ > 0.\n\n"
+        "T = erf(μ·) and P is the identity, argmin_z ½(z - x)². Wu 2018 (arXiv 1706.02609), corrected as in "
+        "arXiv 2402.17710.",
     ),
     surrogate(
         "bnn+",
         sign_swish,
-        """BNN+: F(x) = sign(x), B(x) = SS'_μ(x), μ > 0.
-
-    SS'_μ(x) = μ(2 - μx·tanh(μx/2))/(1 + cosh μx). It solves no prox problem: F and so P are flat, but B = T'(P) varies.
-    Darabi 2018 (arXiv 1812.11800).
-    """,
+        "BNN+: F(x) = sign(x), B(x) = SS'_μ(x), μ > 0.\n\n"
+        "SS'_μ(x) = μ(2 - μx·tanh(μx/2))/(1 + cosh μx). It solves no prox problem: F and so P are flat, but B = T'(P) "
+        "varies. Darabi 2018 (arXiv 1812.11800).",
     ),
     surrogate(
         "poly",
         polynomial.at(1.0),
-        """Bi-Real Net's polynomial: F(x) = sign(x), B(x) = (2 - 2|x|)₊.
-
-    It solves no prox problem: F and so P are flat, but B = T'(P) varies. Liu 2018 (arXiv 1808.00278).
-    """,
+        "Bi-Real Net's polynomial: F(x) = sign(x), B(x) = (2 - 2|x|)₊.\n\n"
+        "It solves no prox problem: F and so P are flat, but B = T'(P) varies. Liu 2018 (arXiv 1808.00278).",
     ),
     surrogate(
         "ede",
         error_decay,
-        """IR-Net's error decay estimator: F(x) = sign(x), B(x) = k·t·(1 - tanh²(tx)), t = μ > 0, k = max(1/t, 1).
-
-    It solves no prox problem: F and so P are flat, but B = T'(P) varies. Qin 2020 (arXiv 1909.10788).
-    """,
+        "IR-Net's error decay estimator: F(x) = sign(x), B(x) = k·t·(1 - tanh²(tx)), t = μ > 0, k = max(1/t, 1).\n\n"
+        "It solves no prox problem: F and so P are flat, but B = T'(P) varies. Qin 2020 (arXiv 1909.10788).",
     ),
     surrogate(
         "erf",
         squashing.gaussian_error,
-        """The Gaussian surrogate: F(x) = sign(x), B(x) = (2μ/√π)·e^{-μ²x²}, of variance 1/(2μ²), μ > 0.
-
-    It solves no prox problem: F and so P are flat, but B = T'(P) varies. Wu 2018 (arXiv 1706.02609).
-    """,
+        "The Gaussian surrogate: F(x) = sign(x), B(x) = (2μ/√π)·e^{-μ²x²}, of variance 1/(2μ²), μ > 0.\n\n"
+        "It solves no prox problem: F and so P are flat, but B = T'(P) varies. Wu 2018 (arXiv 1706.02609).",
     ),
 )
 
@@ -154,63 +123,34 @@ PAIRS: dict[str, AnyPair] = {pair.name: pair for pair in _CATALOGUE}
 """All pairs by name. To add yours, add it to `_CATALOGUE`; the conformance tests then check it."""
 
 
-_SURROGATES = (
-    surrogate(
-        "arctan", squashing.arctan, "F(x) = sign(x), B(x) = μ/(1 + (πμx/2)²), μ > 0. Fang 2021 (arXiv 2007.05785)."
-    ),
-    surrogate(
-        "superspike",
-        squashing.fast_sigmoid,
-        "F(x) = sign(x), B(x) = μ/(1 + μ|x|)², μ > 0. Zenke 2018 (arXiv 1705.11146).",
-    ),
-    surrogate(
-        "slayer", squashing.exponential, "F(x) = sign(x), B(x) = μe^{-μ|x|}, μ > 0. Shrestha 2018 (arXiv 1810.08646)."
-    ),
-    surrogate(
-        "logistic", squashing.logistic, "F(x) = sign(x), B(x) = 2μσ(μx)σ(-μx), μ > 0. Wu 2018 (arXiv 1706.02609)."
-    ),
-    surrogate(
-        "rectangle",
+_SURROGATES: dict[str, tuple[Transform, str]] = {
+    "arctan": (squashing.arctan, "μ/(1 + (πμx/2)²), μ > 0. Fang 2021 (arXiv 2007.05785)."),
+    "superspike": (squashing.fast_sigmoid, "μ/(1 + μ|x|)², μ > 0. Zenke 2018 (arXiv 1705.11146)."),
+    "slayer": (squashing.exponential, "μe^{-μ|x|}, μ > 0. Shrestha 2018 (arXiv 1810.08646)."),
+    "logistic": (squashing.logistic, "2μσ(μx)σ(-μx), μ > 0. Wu 2018 (arXiv 1706.02609)."),
+    "rectangle": (
         squashing.clip,
-        """F(x) = sign(x), B(x) = μ·1[|μx| ≤ 1], μ > 0. Wu 2018 (arXiv 1706.02609).
-
-    It is BNN at another width, legitimate at each μ: T = clip(μ·, -1, 1), P(x) = sign(x)·max(1/μ, |x|).
-    """,
+        "μ·1[|μx| ≤ 1], μ > 0. Wu 2018 (arXiv 1706.02609).\n\n"
+        "It is BNN at another width, legitimate at each μ: T = clip(μ·, -1, 1), P(x) = sign(x)·max(1/μ, |x|).",
     ),
-    surrogate(
-        "lsnn",
-        squashing.damped_triangle,
-        "F(x) = sign(x), B(x) = 0.3μ(2 - 2|μx|)₊, μ > 0. Bellec 2018 (arXiv 1803.09574).",
-    ),
-    surrogate(
-        "fda",
+    "lsnn": (squashing.damped_triangle, "0.3μ(2 - 2|μx|)₊, μ > 0. Bellec 2018 (arXiv 1803.09574)."),
+    "fda": (
         squashing.fourier,
-        """F(x) = sign(x), B(x) = (0.4μ/π)·Σ cos(0.1kμx)·1[|μx| ≤ 1] over k = 1, 3, ..., 19, μ > 0.
-
-    Xu 2021 (arXiv 2103.00841).
-    """,
+        "(0.4μ/π)·Σ cos(0.1kμx)·1[|μx| ≤ 1] over k = 1, 3, ..., 19, μ > 0. Xu 2021 (arXiv 2103.00841).",
     ),
-    surrogate(
-        "rbnn",
-        squashing.training_aware,
-        "F(x) = sign(x), B(x) = k(√2·t - t²|x|)₊, t = μ > 0, k = max(1/t, 1). Lin 2020 (arXiv 2009.13055).",
-    ),
-    surrogate(
-        "dsq",
-        squashing.soft_quantization,
-        "F(x) = sign(x), B(x) = μ(1 - tanh²(μx))/tanh(μ)·1[|x| ≤ 1], μ > 0. Gong 2019 (arXiv 1908.05033).",
-    ),
-    surrogate(
-        "reste",
+    "rbnn": (squashing.training_aware, "k(√2·t - t²|x|)₊, t = μ > 0, k = max(1/t, 1). Lin 2020 (arXiv 2009.13055)."),
+    "dsq": (squashing.soft_quantization, "μ(1 - tanh²(μx))/tanh(μ)·1[|x| ≤ 1], μ > 0. Gong 2019 (arXiv 1908.05033)."),
+    "reste": (
         squashing.power,
-        """F(x) = sign(x), B(x) = |x|^{1/o-1}/o·1[|x| ≤ 1.5], but 0.1^{1/o-1} for |x| < 0.1, o = μ ≥ 1.
-
-    At o = 1 it is BNN at another width, and legitimate. Wu 2023 (arXiv 2308.06689).
-    """,
+        "|x|^{1/o-1}/o·1[|x| ≤ 1.5], but 0.1^{1/o-1} for |x| < 0.1, o = μ ≥ 1.\n\n"
+        "At o = 1 it is BNN at another width, and legitimate. Wu 2023 (arXiv 2308.06689).",
     ),
-)
+}
+"""T and, as a formula with its source, B = T' of each surrogate."""
 
-SURROGATES: dict[str, Heuristic] = {surrogate.name: surrogate for surrogate in _SURROGATES}
+SURROGATES: dict[str, Heuristic] = {
+    name: surrogate(name, transform, f"F(x) = sign(x), B(x) = {doc}") for name, (transform, doc) in _SURROGATES.items()
+}
 """Further surrogates of the literature, by name; use them like the pairs of `PAIRS`."""
 
 

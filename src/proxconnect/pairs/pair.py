@@ -163,10 +163,7 @@ class Pair(ForwardBackward):
         return self.transform.derivative(self.prox(x, mu), mu)
 
     def at(self, mu: float) -> "Pair":
-        """Return a copy of this pair, called `name@mu`, that uses the sharpness `mu` in every call.
-
-        A pair that does not depend on μ is returned itself. ValueError if `mu` is outside the pair's domain.
-        """
+        """Return a copy called `name@mu` that always uses the sharpness `mu`; this pair if it does not depend on μ."""
         if self.sharpness is None:
             return self
         self._checked(mu, torch.empty(0))
@@ -175,12 +172,12 @@ class Pair(ForwardBackward):
 
 @dataclass(frozen=True)
 class FixedMap:
-    """A map of (x, μ) that always uses the stored sharpness and ignores the μ of a call."""
+    """A map of (x, μ) that always uses the stored sharpness; a call may leave μ out."""
 
     map: Map
     mu: float
 
-    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
+    def __call__(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
         """Return the wrapped map at `x` and the stored sharpness; `mu` is ignored."""
         return self.map(x, self.mu)
 
@@ -256,10 +253,7 @@ class Heuristic(ForwardBackward):
         return self.backward_map(x, self._checked(mu, x))
 
     def at(self, mu: float) -> "Heuristic":
-        """Return a copy of this pair, called `name@mu`, that uses the sharpness `mu` in every call.
-
-        A pair that does not depend on μ is returned itself. ValueError if `mu` is outside the pair's domain.
-        """
+        """Return a copy called `name@mu` that always uses the sharpness `mu`; this pair if it does not depend on μ."""
         if self.sharpness is None:
             return self
         self._checked(mu, torch.empty(0))

@@ -37,11 +37,7 @@ class Sharpness:
             raise ValueError(f"{owner} needs a finite sharpness {bound}; got μ = {mu:g}")
 
     def for_magnitude(self, magnitude: float) -> "Sharpness":
-        """Return the range for inputs of mean magnitude `magnitude`: `start` and `end` are divided by it.
-
-        F depends on the product μx, so larger inputs need a smaller μ. A range that starts at its lowest value keeps
-        that start, which is as soft as possible. `lowest` stays.
-        """
+        """Return the range for inputs of mean `magnitude`, which divides `end` and a `start` other than `lowest`."""
         start = self.start if self.start == self.lowest else self.start / magnitude
         return Sharpness(self.lowest, start, self.end / magnitude)
 

@@ -18,10 +18,8 @@ class Prox(Part):
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
         """Return the regularizer r(z) of P(x) = argmin_z ½(z - x)² + r(z), with the shape and dtype of `z`.
 
-        It is +∞ outside the domain of r, and NaN for NaN.
-
-        Your own prox may leave it out, and then this raises NotImplementedError; `theory.potential` finds ½z² + r by
-        integration.
+        It is +∞ outside the domain of r, and NaN for NaN. A prox without it raises NotImplementedError, and
+        `theory.potential` integrates instead.
         """
         raise NotImplementedError(
             f"{type(self).__name__} states no regularizer: add regularizer(z, mu) to the class, or take "
@@ -52,12 +50,9 @@ class Sign(Prox):
     """
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return +1 for x ≥ 0 (also for -0), -1 for x < 0 and NaN for NaN.
-
-        Comparisons would take ten times as long on a CPU: adding +0 turns -0 into +0 and keeps NaN.
-        """
-        zero = x.clamp(-1.0, 1.0)
-        zero = zero - zero  # +0, or NaN
+        """Return +1 for x ≥ 0 (also for -0), -1 for x < 0 and NaN for NaN."""
+        zero = x.clamp(-1.0, 1.0)  # comparisons would take ten times as long on a CPU
+        zero = zero - zero  # +0, which turns -0 into +0, or NaN
         return torch.copysign(x.new_ones(()), x + zero) + zero
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
@@ -178,7 +173,8 @@ class ProxQuant(Prox):
 class Tanh(Prox):
     """P_μ(x) = argmin_z ½(z - x)² + H(z)/μ - ½z² = tanh(μx), μ > 0.
 
-    Here H(z) = ½[(1+z)ln(1+z) + (1-z)ln(1-z)]. Source: mirror descent, Ajanthan 2021 (arXiv 1910.08237).
+    Here H(z) = ½[(1+z)ln(1+z) + (1-z)ln(1-z)], so that H(±1) = ln 2. Source: mirror descent, Ajanthan 2021 (arXiv
+    1910.08237).
     """
 
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
@@ -188,10 +184,7 @@ class Tanh(Prox):
         return torch.tanh(mu * x)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return r(z) = H(z)/μ - ½z² for |z| ≤ 1, +∞ beyond.
-
-        Here H(z) = ½[(1+z)ln(1+z) + (1-z)ln(1-z)], so that H(±1) = ln 2.
-        """
+        """Return r(z) = H(z)/μ - ½z² for |z| ≤ 1, +∞ beyond, with H(z) = ½[(1+z)ln(1+z) + (1-z)ln(1-z)]."""
         m = z.abs().clamp(max=1.0)
         entropy: Tensor = 0.5 * ((1 + m) * torch.log1p(m) + torch.special.xlog1py(1 - m, -m))
         return entropy / _like(z, mu) - 0.5 * m.square() + _finite_where(z.abs() <= 1, z)

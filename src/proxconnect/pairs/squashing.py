@@ -43,10 +43,7 @@ class Squashing(Transform):
 
 
 class Arctan(Squashing):
-    """The arctangent T_μ(p) = S(μp) with S(u) = (2/π)·arctan(πu/2), S' = 1/(1 + (πu/2)²); it approaches ±1 only as 1/u.
-
-    Source: Fang 2021 (arXiv 2007.05785), with μ = 2.
-    """
+    """The arctangent T_μ(p) = S(μp) with S(u) = (2/π)·arctan(πu/2), S' = 1/(1 + (πu/2)²). Source: arXiv 2007.05785."""
 
     def _curve(self, u: Tensor) -> Tensor:
         return torch.atan(u * (math.pi / 2)) * (2 / math.pi)
@@ -56,11 +53,7 @@ class Arctan(Squashing):
 
 
 class FastSigmoid(Squashing):
-    """The fast sigmoid T_μ(p) = S(μp) with S(u) = u/(1 + |u|), S' = 1/(1 + |u|)²; it approaches ±1 only as 1/u.
-
-    The paper has 1/(1 + β|x|)² with β = μ; the factor μ makes T tend to ±1. Source: SuperSpike, Zenke 2018
-    (arXiv 1705.11146).
-    """
+    """The fast sigmoid T_μ(p) = S(μp), S(u) = u/(1 + |u|), S' = 1/(1 + |u|)². Source: SuperSpike (arXiv 1705.11146)."""
 
     def _curve(self, u: Tensor) -> Tensor:
         return u / (1 + u.abs())
@@ -70,10 +63,7 @@ class FastSigmoid(Squashing):
 
 
 class Exponential(Squashing):
-    """The transform T_μ(p) = S(μp) with S(u) = sign(u)·(1 - e^{-|u|}), S' = e^{-|u|}.
-
-    Source: SLAYER, Shrestha 2018 (arXiv 1810.08646).
-    """
+    """The transform T_μ(p) = S(μp), S(u) = sign(u)·(1 - e^{-|u|}), S' = e^{-|u|}. Source: SLAYER (arXiv 1810.08646)."""
 
     def _curve(self, u: Tensor) -> Tensor:
         return torch.copysign(-torch.expm1(-u.abs()), u)
@@ -83,10 +73,7 @@ class Exponential(Squashing):
 
 
 class Logistic(Squashing):
-    """The logistic curve T_μ(p) = S(μp) with S(u) = 2σ(u) - 1 = tanh(u/2), S' = 2σ(u)σ(-u).
-
-    Source: the third curve of STBP, Wu 2018 (arXiv 1706.02609).
-    """
+    """The logistic curve T_μ(p) = S(μp) with S(u) = 2σ(u) - 1, S' = 2σ(u)σ(-u). Source: STBP (arXiv 1706.02609)."""
 
     def _curve(self, u: Tensor) -> Tensor:
         return torch.tanh(u / 2)
@@ -96,11 +83,7 @@ class Logistic(Squashing):
 
 
 class GaussianError(Squashing):
-    """The error function T_μ(p) = S(μp) with S(u) = erf(u), S' = (2/√π)·e^{-u²}.
-
-    T' is proportional to a Gaussian density of variance 1/(2μ²). Source: the fourth curve of STBP, Wu 2018 (arXiv
-    1706.02609).
-    """
+    """The error function T_μ(p) = S(μp) with S(u) = erf(u), S' = (2/√π)·e^{-u²}. Source: STBP (arXiv 1706.02609)."""
 
     def _curve(self, u: Tensor) -> Tensor:
         return torch.erf(u)
@@ -110,11 +93,7 @@ class GaussianError(Squashing):
 
 
 class Clip(Squashing):
-    """The clip T_μ(p) = S(μp) with S(u) = clip(u, -1, 1), S' = 1[|u| ≤ 1].
-
-    T' is a rectangle of width 2/μ. At μ = 1 this is `Hardtanh`. Source: the first curve of STBP, Wu 2018 (arXiv
-    1706.02609).
-    """
+    """The clip T_μ(p) = S(μp) with S(u) = clip(u, -1, 1), S' = 1[|u| ≤ 1]. Source: STBP (arXiv 1706.02609)."""
 
     def _curve(self, u: Tensor) -> Tensor:
         return hardtanh(u, 1.0)
@@ -129,9 +108,6 @@ class DampedTriangle(Squashing):
 
     T ends at ±γ, not at ±1. Source: the triangle is of Esser 2016 (arXiv 1603.08270), γ = 0.3 of LSNN, Bellec 2018
     (arXiv 1803.09574).
-
-    Args:
-        gamma: γ, the limit of T.
     """
 
     gamma: float = 0.3
@@ -148,12 +124,8 @@ class Fourier(Squashing):
     """The transform T_μ(p) = S(μp) whose S' is a truncated Fourier series of a square wave, and 0 beyond |u| = 1.
 
     S(u) = (4/π)·Σ sin(kωv)/k and S' = (4ω/π)·Σ cos(kωu)·1[|u| ≤ 1], with v = clip(u, -1, 1) and the sum over the first
-    `terms` odd k; more terms make S steeper. With ten at ω = 0.1, T ends at ±1.02. Source: FDA, Xu 2021 (arXiv
-    2103.00841); only implementations cut S' off.
-
-    Args:
-        terms: the number of terms of the sum.
-        omega: ω, the base frequency.
+    `terms` odd k; more terms make S steeper. With ten at the frequency ω = 0.1, T ends at ±1.02. Source: FDA, Xu 2021
+    (arXiv 2103.00841); only implementations cut S' off.
     """
 
     terms: int = 10
@@ -193,9 +165,8 @@ class TrainingAware(Transform):
 class SoftQuantization(Transform):
     """The transform T_μ(p) = tanh(μv)/tanh(μ) with v = clip(p, -1, 1).
 
-    T' = μ(1 - tanh²(μp))/tanh(μ)·1[|p| ≤ 1] is 0 outside [-1, 1], and T(±1) = ±1, at every μ. As μ grows, T goes
-    from clip to sign. The characteristic variable of the paper is α = 1 - tanh μ. Source: DSQ with one interval, Gong
-    2019 (arXiv 1908.05033).
+    T' = μ(1 - tanh²(μp))/tanh(μ)·1[|p| ≤ 1], and T(±1) = ±1 at every μ. As μ grows, T goes from clip to sign. Source:
+    DSQ with one interval, Gong 2019 (arXiv 1908.05033).
     """
 
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
@@ -220,10 +191,6 @@ class Power(Transform):
     T' is |p|^{1/o-1}/o for m ≤ |p| ≤ t, m^{1/o-1} for |p| < m, and 0 for |p| > t. The exponent o is the sharpness μ ≥
     1, and T is no function of the product μp. At o = 1, T is clip(p, -t, t). As o → ∞, T tends to sign(p) for |p| ≥ m
     and to p/m below. Source: ReSTE, Wu 2023 (arXiv 2308.06689), t = 1.5, m = 0.1, o from 1 to 3.
-
-    Args:
-        t: the |p| from which T is constant.
-        m: the |p| below which T is a straight line.
     """
 
     t: float = 1.5

@@ -14,10 +14,7 @@ from torch import Tensor
 from proxconnect.pairs.part import Part, Sharpness
 
 Slope = Literal["one", "indicator", "any"]
-"""The values of a backward factor: 1 everywhere, 0 and 1, or any.
-
-For the backward pass, training must save nothing, a mask, or the latent weights.
-"""
+"""The values of B: 1 everywhere, 0 and 1, or any; the backward pass needs nothing, a mask, or the latent weights."""
 
 
 class Transform(Part):
@@ -81,13 +78,10 @@ class SignSwish(Transform):
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return SS_μ(p) = sign(u)·(1 - 2·silu'(-|u|)) with u = μp, constant beyond |u| = 80, in float32 or wider.
-
-        torch computes silu' in one pass, as the backward of silu. At -|u| nothing cancels, and the result is odd.
-        """
+        """Return SS_μ(p) = sign(u)·(1 - 2·silu'(-|u|)) with u = μp, constant beyond |u| = 80, in float32 or wider."""
         u = mu * p
         low = u.abs().to(torch.promote_types(p.dtype, torch.float32)).clamp(max=80.0).neg_()
-        slope: Tensor = torch.ops.aten.silu_backward(torch.ones_like(low), low)
+        slope: Tensor = torch.ops.aten.silu_backward(torch.ones_like(low), low)  # silu', where nothing cancels
         return torch.copysign((1 - 2 * slope).to(p.dtype), u)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
@@ -138,16 +132,16 @@ class ErrorDecay(Transform):
 
 @dataclass(frozen=True)
 class FixedTransform(Transform):
-    """A transform that always uses the stored sharpness and ignores the μ of a call."""
+    """A transform that always uses the stored sharpness; a call may leave μ out."""
 
     transform: Transform
     mu: float
 
-    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
+    def __call__(self, p: Tensor, mu: float | Tensor | None = None) -> Tensor:
         """Return the wrapped transform at `p` and the stored sharpness; `mu` is ignored."""
         return self.transform(p, self.mu)
 
-    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
+    def derivative(self, p: Tensor, mu: float | Tensor | None = None) -> Tensor:
         """Return the derivative T' of the wrapped transform at `p` and the stored sharpness; `mu` is ignored."""
         return self.transform.derivative(p, self.mu)
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from proxconnect.cli.check.subject import Mended
 from proxconnect.cli.parser import Exit
-from proxconnect.theory.verdicts import words
+from proxconnect.theory.verdicts import presentation
 from proxconnect.theory.verdicts.decomposition import TOLERANCE, Verdict
 
 Key = TypeVar("Key")
@@ -55,7 +55,7 @@ def shown(
     """
     width = min(shutil.get_terminal_size().columns, 80)
     if verdicts:
-        answers = _grouped(verdicts, words.answer)
+        answers = _grouped(verdicts, presentation.answer)
         whole = "; ".join(f"{answer}{f' at {_mus(of)}' if len(answers) > 1 else ''}" for answer, of in answers.items())
         style = f"bold {_STYLES[deciding(verdicts).legitimate]}"
         yield Text.assemble((verdicts[0].name, "bold"), ": ", (whole, style))
@@ -85,7 +85,7 @@ def shown(
 
 def _sentences(verdict: Verdict) -> str:
     """Return the reason, the place and the consequence."""
-    where, consequence = words.place(verdict), words.consequence(verdict)
+    where, consequence = presentation.place(verdict), presentation.consequence(verdict)
     return f"{verdict.reason}{f' ({where})' if where else ''}.{f' {consequence}.' if consequence else ''}"
 
 
@@ -114,7 +114,8 @@ def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> Re
         table.add_column(name, no_wrap=True)
     table.add_column("why")
     for verdicts in catalogue:
-        for (answer, headline), of in _grouped(verdicts, lambda v: (words.answer(v), words.headline(v))).items():
+        said = _grouped(verdicts, lambda v: (presentation.answer(v), presentation.headline(v)))
+        for (answer, headline), of in said.items():
             is_asked = of[0].name == asked
             table.add_row(
                 Text(f"{'>' if is_asked else ' '} {of[0].name}", style="bold" if is_asked else ""),

@@ -1,11 +1,6 @@
-"""Certificates of runs: the identity, the conditions that can fail, the bound, and the part of it that is unused.
+"""Certificates: whether a run inherits the guarantee of ProxConnect, its bound, and the part of it that is unused.
 
-A run by a pair F = T∘P, B = T'∘P inherits the guarantee of ProxConnect if
-1. p_τ = P(w*_τ) is the minimiser of Φ - ⟨·, w*_τ⟩, that is Δ(w) ≥ 0 for all w in the domain of Φ,
-2. F(w*_τ) = T(p_τ) and g_τ = T'(p_τ) ⊙ ∇ℓ(T(p_τ)) with one T for the whole run,
-3. ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w), as for a convex ℓ∘T.
-The identity of `checks` holds for any vectors g, so no verdict rests on it alone. Sources: ProxConnect, Dockhorn 2021
-(arXiv 2110.13220), and PC++, Lu 2023 (arXiv 2402.17710).
+Sources: ProxConnect, Dockhorn 2021 (arXiv 2110.13220), and PC++, Lu 2023 (arXiv 2402.17710).
 """
 
 from dataclasses import dataclass
@@ -22,8 +17,8 @@ from proxconnect.theory.certificates.checks import Account, Check, Composite, Ex
 from proxconnect.theory.certificates.potentials import NotProximalError, Potentials
 from proxconnect.theory.certificates.trajectory import Trajectory
 from proxconnect.theory.functions.blackbox import Function
-from proxconnect.theory.verdicts import words
 from proxconnect.theory.verdicts.decomposition import decompose
+from proxconnect.theory.verdicts.presentation import place
 
 _CONDITIONS = ("  identity", "1 Δ(w) ≥ 0", "2 F(w*) = T(p)", "  g = T'(p)⊙∇ℓ", "3 convexity")
 
@@ -40,11 +35,11 @@ class Certificate:
     steps: int
     """t, the number of steps."""
     entries: int
-    """n, the number of latents."""
+    """The number of latents."""
     identity: Check
     """The check that both sides of the identity of an `Account` agree, as they must for any pair."""
     proximality: Check
-    """The check that p minimises Φ - ⟨·, w*⟩: the least Δ_τ(w) over a grid of the domain of Φ is not below 0."""
+    """The check that p minimises Φ - ⟨·, w*⟩ over a grid of the domain of Φ."""
     forward: Check
     """The check that F(w*) = T(p), with the T of the last step."""
     gradient: Check
@@ -83,10 +78,7 @@ class Certificate:
 
     @cached_property
     def terms(self) -> dict[str, Tensor]:
-        """The three terms whose sum is `bound`, by name; empty if `account` is None.
-
-        Each, (t,), is a total over the steps up to each horizon, divided by the sum Ση of their learning rates.
-        """
+        """The three terms whose sum is `bound`, (t,) each, by name; empty if `account` is None."""
         if self.account is None:
             return {}
         a, w = self.account, self.chosen
@@ -101,10 +93,7 @@ class Certificate:
 
     @cached_property
     def unused(self) -> dict[str, Tensor]:
-        """The terms of bound - excess at every horizon by name, (t,) each; empty if `bound` or `excess` is None.
-
-        If g = T'(p) ⊙ ∇ℓ, their sum is exactly bound - excess.
-        """
+        """The terms of bound - excess if g = T'(p) ⊙ ∇ℓ, (t,) each, by name; empty if `bound` or `excess` is None."""
         if self.account is None or self.excesses is None:
             return {}
         left = self.account.distances[self.chosen, 1:] / self.account.travelled
@@ -112,15 +101,12 @@ class Certificate:
 
     @property
     def excess(self) -> Tensor | None:
-        """The average excess loss at every horizon, (t,); None without a loss.
-
-        It is Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση at the comparison point w with index `chosen`.
-        """
+        """The average Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση at every horizon, (t,), at w `chosen`; None without loss."""
         return None if self.excesses is None else self._average(self.excesses.values)
 
     @property
     def persistent(self) -> str | None:
-        """The name of the term that keeps the bound from vanishing: the largest one over the second half of the run.
+        """The name of the largest of `terms` over the second half of the run.
 
         None if the bound over the second half is at most half of that over the first, without a bound, or after one
         step.
@@ -133,10 +119,9 @@ class Certificate:
         return max(self.terms, key=lambda name: self.halves(self.terms[name])[1])
 
     def halves(self, average: Tensor) -> tuple[float, float]:
-        """Return the means, weighted by η, of a quantity over the first and the second half of the run.
+        """Return the means over the first and the second half of the run of a quantity such as `bound` or `excess`.
 
-        `average`, (t,), is its mean over all steps up to each horizon, as `bound` or `excess`. A mean is NaN if every η
-        of its half is 0.
+        `average`, (t,), is its mean, weighted by η, up to each horizon. A mean is NaN if every η of its half is 0.
         """
         assert self.account is not None
         eta, average = (torch.nn.functional.pad(values, (1, 0)) for values in (self.account.travelled, average))
@@ -284,7 +269,7 @@ def _no_decomposition(pair: Heuristic, mu: float) -> str:
             "theory.synthesize(transform, prox, name) makes it"
         )
     word = "no P and T" if verdict.legitimate is False else "it could not be told whether any P and T"
-    where = f" ({place})" if (place := words.place(verdict)) else ""
+    where = f" ({said})" if (said := place(verdict)) else ""
     return (
         f"{word} have F = T∘P and B = T'∘P for {pair.name!r}{at}. {verdict.reason}{where}. "
         "theory.correct makes a pair of its B that has an account"

@@ -28,15 +28,10 @@ STATED, INTEGRATED = 1e-9, 1e-7
 
 
 class Account:
-    """The identity of a run: Σ η⟨p - w, g⟩ + drift of Φ = Δ_0(w) - Δ_t(w) + Σ Δ_τ(p_τ), for m comparison points w.
+    """The terms and both sides of the identity of a run, after each number of steps (horizon).
 
-    It holds the terms and both sides at every horizon, that is after each number of steps.
-
-    Args:
-        trajectory: the run, t steps of n latents.
-        potentials: Φ_0 to Φ_t.
-        p: the prox points of the latents, (t+1, n).
-        points: the comparison points, (m, n).
+    It is Σ η⟨p - w, g⟩ + drift of Φ = Δ_0(w) - Δ_t(w) + Σ Δ_τ(p_τ), at prox points `p`, (t+1, n), and for comparison
+    points w, the rows of `points`, (m, n).
     """
 
     def __init__(self, trajectory: Trajectory, potentials: Potentials, p: Tensor, points: Tensor) -> None:
@@ -146,10 +141,7 @@ class Check:
 
 
 def identity(owed: Account, resolution: float) -> Check:
-    """Check that both sides of the identity of an `Account` agree up to rounding, at every horizon and point w.
-
-    `resolution` is the machine epsilon of the run. `holds` is None if Φ is infinite at a prox point.
-    """
+    """Check that both sides of an `Account` agree up to rounding; `resolution` is the machine epsilon of the run."""
     gaps = owed.gap
     if not bool(gaps.isfinite().all()):
         return Check("identity", None, math.nan, "Φ is infinite at a prox point")
@@ -159,10 +151,7 @@ def identity(owed: Account, resolution: float) -> Check:
 
 
 def proximality(latents: Tensor, potentials: Potentials, p: Tensor) -> Check:
-    """Check that each prox point p minimises Φ - ⟨·, w*⟩ for its latent w*.
-
-    That is, Φ(w) - Φ(p) - ⟨w - p, w*⟩ ≥ 0 up to rounding, for a grid of w. `latents` and `p` are (t+1, n).
-    """
+    """Check that Δ(w) = Φ(w) - Φ(p) - ⟨w - p, w*⟩ ≥ 0 for latents w* and prox points p, (t+1, n), and a grid of w."""
     least, value, place = math.inf, math.nan, 0
     visited = torch.unique(p)
     visited = visited[torch.linspace(0, len(visited) - 1, min(100, len(visited))).round().long()]  # at most 100
@@ -205,10 +194,7 @@ def _least_delta(group: SharpnessGroup, x: Tensor, p: Tensor, grid: Tensor, allo
 
 
 def forward(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
-    """Check that the quantised weights F(w*_τ) are T(p_τ), with the T of the last step, up to rounding.
-
-    They are those that the trajectory recorded, or else F at the sharpness of each step.
-    """
+    """Check that the recorded weights, or else F(w*_τ), are T(p_τ) up to rounding, with the T of the last step."""
     transformed, weights = composite.weights, trajectory.weights
     if weights is None:
         latents, mu = trajectory.latents[:-1], trajectory.mu[:-1]
@@ -223,10 +209,7 @@ def forward(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
 
 
 def gradient(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
-    """Check that the updates g are T'(p) ⊙ ∇ℓ, and that T' is the derivative of T.
-
-    ∇ℓ is the recorded gradient and that of the loss, as far as they are known. `holds` is None if neither is.
-    """
+    """Check that T' is the derivative of T, and that g = T'(p) ⊙ ∇ℓ, with ∇ℓ recorded and of the loss, if known."""
     low, high = float(composite.p.min()), float(composite.p.max())
     alone = Pair(pair.name, transform=pair.transform)  # P has a check by itself
     if low < high and (error := Declaration(alone, composite.mu, low, high).error) is not None:
@@ -255,10 +238,7 @@ def _missed(trajectory: Trajectory, composite: Composite, gradients: Tensor, rea
 
 
 def convexity(excess: Excess | None) -> Check:
-    """Check the inequality of a convex ℓ∘T for all steps and comparison points w; `holds` is None without `excess`.
-
-    It is ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w), up to rounding.
-    """
+    """Check that ⟨p_τ - w, ∇(ℓ∘T)(p_τ)⟩ ≥ (ℓ∘T)(p_τ) - (ℓ∘T)(w) up to rounding; `holds` is None without `excess`."""
     if excess is None:
         return Check("convexity", None, math.nan, "it needs a loss")
     allowed = 1e-9 * (1 + excess.slacks.abs() + excess.values.abs())

@@ -33,8 +33,7 @@ def potential(prox: Prox, mu: float = 1.0, reach: float = REACH) -> Function:
     Φ is a function of float64 tensors of any shape, and +∞ outside its domain; NaN stays NaN. It uses
     `prox.regularizer` if the prox states it. If not, P is integrated, with an error below 1e-9 within ±4 if it is
     smooth between its jumps. An integrated Φ is affine inside a gap of the range of P, +∞ beyond a range that ends in a
-    plateau, and NaN beyond the values that P reaches. The two ways differ by a constant, and inside gaps, where r may
-    be anything above.
+    plateau, and NaN beyond the values that P reaches. The two ways may differ by a constant and inside gaps.
 
     Args:
         prox: P.
@@ -69,10 +68,7 @@ class SharpnessGroup:
 
 
 class Potentials:
-    """The potentials Φ_0 to Φ_t of a run at its sharpness `mu`, (t+1,), one function for each distinct μ.
-
-    A Φ that is integrated is known at least at the prox points of latents up to ±`reach`.
-    """
+    """The potentials Φ_0 to Φ_t of a run with sharpness `mu`, (t+1,), and latents that are at most `reach` in size."""
 
     def __init__(self, prox: Prox, mu: Tensor, reach: float = REACH) -> None:
         places = mu if prox.sharpness is not None else torch.ones_like(mu)

@@ -24,8 +24,7 @@ class Trajectory:
     """A recorded run: t steps w*_{τ+1} = w*_τ - η_τ·g_τ of n latents without a scale, as float64 tensors on the CPU.
 
     Make it with `Trajectory.from_latents` or a `Recorder`, and pass it to `certificate`. Raises ValueError if shapes do
-    not fit, a number is not finite, or a sharpness or learning rate is impossible. It does not check that the updates
-    lead from latent to latent: the certificate's identity does.
+    not fit, a number is not finite, or a sharpness or learning rate is impossible.
     """
 
     latents: Tensor
@@ -41,7 +40,7 @@ class Trajectory:
     weights: Tensor | None = None
     """The quantised weights of each forward pass, if known, (t, n)."""
     resolution: float = 2.0**-52
-    """The rounding of the run's own arithmetic: the machine epsilon of its dtype, by default of float64."""
+    """The machine epsilon of the dtype that the run computed in, by default of float64."""
 
     def __post_init__(self) -> None:
         if self.learning_rates.dim() != 1 or self.latents.dim() != 2 or 0 in (*self.learning_rates.shape, self.entries):
@@ -129,15 +128,13 @@ class Recorder:
     """A recorder of the `Trajectory` of every binary layer that `optimizer` moves, for any training loop.
 
     Make it before training, and end it by `remove()`, or use it as a context. Call `trajectories()` at any time for the
-    last `steps` steps of at most `entries` latents a layer. The choice of latents is random and stays: every identity
-    of a certificate holds entry by entry, and a window of a run is a run. A step costs one small copy to the CPU a
-    layer. Nothing in the run changes.
+    last `steps` steps of at most `entries` latents a layer. They are chosen at random once, since every identity of a
+    certificate holds entry by entry. A step costs one small copy to the CPU a layer. Nothing in the run changes.
 
     - w*_t and μ_t are those of the first forward pass of the step in `train()`, whatever hooks clamp or overwrite. If
       no pass is seen, as with torch.compile or an accumulator, they are those before the step.
     - g_t is (w*_t - w*_{t+1})/η_t for any optimizer. With momentum, weight decay, `clip_latents` or an adaptive
-      optimizer it is not B ⊙ ∇ℓ, and the certificate says so. If a rule overwrites the latents, g_t includes
-      (w*_t - P(w*_t))/η_t.
+      optimizer it is not B ⊙ ∇ℓ, and the certificate says so. If a rule overwrites the latents, g_t includes that.
     - Gradients are those of the loss that `backward()` was called on, summed over accumulated batches. A GradScaler's
       factor is in them; clipping is not. The window has none if one is unknown, or a closure ran at several weights.
     - A pass whose gradient was zeroed before a step is no step. A step that GradScaler skips is none, either.
@@ -187,10 +184,7 @@ class Recorder:
         ]
 
     def trajectories(self) -> dict[str, Trajectory]:
-        """Return a `Trajectory` of each layer over its kept steps, by qualified name of the layer.
-
-        RuntimeError before the first step.
-        """
+        """Return the `Trajectory` of each layer, by its qualified name; RuntimeError before the first step."""
         return {name: tape.trajectory() for name, tape in self._tapes.items()}
 
     def entries(self) -> dict[str, Tensor]:

@@ -22,10 +22,7 @@ class BlackBox:
     function: Function
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the values at the float64 tensor `x`, detached.
-
-        ProbeError if the callable raises, changes its input, or returns no finite float64 tensor with the shape of `x`.
-        """
+        """Return the values at the float64 tensor `x`, detached; ProbeError unless finite, of its shape and dtype."""
         given = x.clone()
         try:
             values = self.function(given)
@@ -55,11 +52,7 @@ class BlackBox:
 
 
 def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
-    """Call `function` at float64 points of [low, high], and return it as a `BlackBox` called `name`.
-
-    ProbeError unless it repeats its values and gives an entry the same value alone, in reverse order and in a matrix.
-    TypeError if it is not callable.
-    """
+    """Return `function` as a `BlackBox` called `name`; ProbeError if it is random or mixes entries on [low, high]."""
     if not callable(function):
         raise TypeError(f"{name} must be a callable of one tensor; got {type(function).__name__}")
     box = BlackBox(name, function)
@@ -86,19 +79,17 @@ def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
 def autograd_derivative(function: Function) -> Function:
     """Return B as autograd defines it: the factor from the gradient of a function's value to that of its input.
 
-    Args:
-        function: an elementwise callable of one tensor. The `apply` of any `torch.autograd.Function` works, also of one
-            without `setup_context`, which `torch.func` refuses.
+    B keeps shape and dtype, and is 0 if the value does not depend on the input. You can pickle B if you can pickle
+    `function`.
 
-    Returns:
-        A callable of one tensor that keeps its shape and dtype. It returns 0 if the value does not depend on the input.
-        You can pickle it if you can pickle `function`.
+    Args:
+        function: an elementwise callable of one tensor, or the `apply` of a `torch.autograd.Function`.
     """
     return _AutogradFactor(function)
 
 
 def is_autograd_function(given: object) -> TypeGuard[type[torch.autograd.Function]]:
-    """Return whether `given` is a `torch.autograd.Function`, of which only the `apply` is a callable of tensors."""
+    """Return whether `given` is a subclass of `torch.autograd.Function`; only its `apply` takes tensors."""
     return isinstance(given, type) and issubclass(given, torch.autograd.Function)
 
 

@@ -20,8 +20,7 @@ class Half:
     """A function of the distance d ≥ 0 from 0 as a table of cubic polynomials.
 
     Piece i is Σ_k c[i, k]·(d - start[i])^k up to the next start; the last piece has no end. `start` is (n,), ascending
-    from 0, and `c` is (n, 4). The leading bits of a distance name its bin, and the bin names the few pieces that may
-    hold it. Small values keep their relative precision.
+    from 0, and `c` is (n, 4). The leading bits of a distance name its bin, which names the few pieces that may hold it.
     """
 
     def __init__(self, start: Tensor, c: Tensor) -> None:
@@ -57,16 +56,13 @@ def _horner(c: Tensor, d: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Interpolant:
-    """A function of tensors of any float dtype and device, from tables of cubics for x ≥ 0 and for -x > 0.
-
-    Without a `negative` table it is odd: f(-x) = -f(x) exactly.
-    """
+    """A function from tables of cubics for x ≥ 0 and for -x > 0; without a `negative` table it is odd."""
 
     positive: Half
     negative: Half | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the values at `x`, with its shape and dtype, computed in float32 or wider."""
+        """Return the values at `x`, with its shape, float dtype and device, computed in float32 or wider."""
         wide = widened(x)
         side = 1 - 2 * (wide < 0).to(wide.dtype)
         distance = (side * wide).clamp(max=3e38)  # for ∞: a rising piece overflows again, a flat one makes no NaN
@@ -86,11 +82,10 @@ def interpolant(right: Half, left: Half) -> Interpolant:
 def fit(
     a: Tensor, b: Tensor, pieces: Callable[[Tensor, Tensor], Tensor], exact: Function, tolerance: float
 ) -> tuple[Half, float]:
-    """Tabulate the function `exact` on one side of 0 in pieces that err by at most `tolerance`.
+    """Tabulate the function `exact` on one side of 0; return the table and the largest error seen in it.
 
-    `a` and `b`, (n,), are the near and far ends of the first pieces, which are halved until they fit or are 2^-22 wide.
-    `pieces(a, b)` returns cubics between a and b, (n, 4), in powers of x - a. Return the table, and the largest error
-    seen at seven points of each piece. Errors are relative to max(1, |value|).
+    Pieces from `a` to `b`, (n,), of which `a` is nearer to 0, are halved until they err by at most `tolerance` or are
+    2^-22 wide. `pieces(a, b)` returns cubics (n, 4) in powers of x - a. Errors are relative to max(1, |value|).
     """
     settled, worst = [], 0.0
     between = torch.arange(1, 8, dtype=torch.float64) / 8
@@ -118,10 +113,7 @@ def straight(values_a: Tensor, values_b: Tensor, width: Tensor) -> Tensor:
 
 
 def hermite(values_a: Tensor, values_b: Tensor, slopes_a: Tensor, slopes_b: Tensor, width: Tensor) -> Tensor:
-    """Return cubics with these values and slopes at a and b = a + width, as coefficients of powers of x - a, (n, 4).
-
-    Pieces at most 2^-26 wide are straight lines, which ignore the slopes.
-    """
+    """Return cubics with these values and slopes at a and b = a + width, or narrow lines, in the form of `straight`."""
     rise = (values_b - values_a) / width
     second = (3 * rise - 2 * slopes_a - slopes_b) / width
     third = (slopes_a + slopes_b - 2 * rise) / width**2

@@ -1,9 +1,4 @@
-"""Functions of one real variable on adjacent intervals, the leaves, on which they are smooth.
-
-Each leaf holds a function by its values at `NODES` points. A leaf on which it is not smooth is halved, down to a few
-float64 neighbours. Adjacent leaves that are not smooth then are a break: they hold a jump or a kink, and
-locate it to about 1e-15·max(1, |x|).
-"""
+"""Functions on adjacent intervals, the leaves, each smooth or so narrow that it locates a jump or a kink."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -48,10 +43,8 @@ _WEIGHTS = torch.tensor([(0.5 if k in (0, ORDER) else 1.0) * (-1) ** k for k in 
 class Mesh:
     """Adjacent intervals of x, called leaves, and the values of one or more functions at the nodes of each.
 
-    Args:
-        x: the nodes of each leaf with both its ends, ascending, (leaves, NODES).
-        values: the values of each function at the nodes, (leaves, NODES) each.
-        smooth: (leaves,), False for narrow leaves that hold a jump or a kink.
+    The nodes `x`, ascending, and the `values` of each function are (leaves, NODES). `smooth`, (leaves,), is False for
+    narrow leaves, which hold a jump or a kink.
     """
 
     def __init__(self, x: Tensor, values: tuple[Tensor, ...], smooth: Tensor) -> None:
@@ -67,10 +60,9 @@ class Mesh:
         return near[inside], far[inside]
 
     def noise(self, k: int) -> Tensor:
-        """Return how far rounding may move function number `k` on each leaf, an absolute error, (leaves,).
+        """Estimate how far rounding may move function number `k` on each leaf, (leaves,).
 
-        It is estimated from the last Chebyshev coefficients and a few ulp of the values. The ulps of x count too if the
-        function is steep: a clip made of two relus cancels to them.
+        The rounding of x counts too if the function is steep: a clip made of two relus cancels to it.
         """
         values, eps = self.values[k], torch.finfo(torch.float64).eps
         slopes = torch.where(self.smooth, (values.amax(1) - values.amin(1)) / self.width, 0.0)
@@ -92,22 +84,14 @@ class Mesh:
         return torch.where((x < self.low[0]) | (x > self.high[-1]), torch.nan, inside)
 
     def leaf_of(self, x: Tensor) -> Tensor:
-        """Return the index of the leaf (interval) that holds each point of `x`, (n,); of two, the left one.
-
-        A point outside the mesh gets the first or the last leaf.
-        """
+        """Return the index of the leaf (interval) that holds or is nearest to each point of `x`, (n,)."""
         leaf: Tensor = torch.searchsorted(self.high.contiguous(), x)
         return leaf.clamp(max=len(self.high) - 1)
 
     def interpolate_on(self, values: Tensor, leaf: Tensor, x: Tensor) -> Tensor:
-        """Return a function at points whose leaves (intervals) are known, (n,).
+        """Return the function with these `values` at the nodes, at points `x` of leaves `leaf` (indices), all (n,).
 
-        On a leaf that is not smooth (one with a jump or a kink) return the value at its right end, except at its nodes.
-
-        Args:
-            values: the values of the function at the nodes, (leaves, NODES).
-            leaf: the index of the leaf of each point, (n,).
-            x: the points, (n,).
+        Between the nodes of a leaf that is not smooth, return the value at its right end.
         """
         distance = x[:, None] - self.x[leaf]
         exact = distance == 0
@@ -117,25 +101,19 @@ class Mesh:
 
 
 def last_coefficients(values: Tensor) -> Tensor:
-    """Return the larger magnitude of the last two Chebyshev coefficients on each leaf, (leaves,).
-
-    It is small if the function with these `values` at the nodes, (leaves, NODES), is smooth there.
-    """
+    """Return the larger magnitude of the last two Chebyshev coefficients, (leaves,), of `values` (leaves, NODES)."""
     return (values @ TO_COEFFICIENTS.T)[:, -2:].abs().amax(1)
 
 
 def size_of(x: Tensor, values: Tensor) -> Tensor:
-    """Return the largest |value| of a function with `values` at `x`, a 0-dim tensor.
-
-    Beyond |x| = 4 a value counts (4/|x|)³ times, so that growth there does not hide the rest.
-    """
+    """Return the largest |value|·min(1, 4/|x|)³ of a function with `values` at `x`, a 0-dim tensor."""
     return (values.abs() * (4 / x.abs().clamp(min=4)) ** 3).max()
 
 
 def edges(low: float, high: float, points: Sequence[float] = ()) -> Tensor:
-    """Return ends of intervals for a mesh, (n,), ascending: `low`, `high`, 0, `points` and others between them.
+    """Return ends of intervals for a mesh, (n,), ascending: `low`, `high`, and 0, `points` and others between.
 
-    They are 1/256 apart up to |x| = 4, closer and closer around 0, and 1 % of |x| apart farther out.
+    The others are multiples of 1/256 up to |x| = 4, closer and closer around 0, and 1 % of |x| apart farther out.
     """
     halving = 2.0 ** -torch.arange(8, 31, dtype=torch.float64)
     even = torch.arange(1, 1025, dtype=torch.float64) / 256
@@ -151,9 +129,8 @@ def mesh(
 ) -> Mesh:
     """Divide [low, high] into intervals (leaves) on which all `functions` are smooth, with `points` among their ends.
 
-    A function is smooth if its last Chebyshev coefficients are at most `tolerance`, relative to its size. Intervals are
-    halved until it is, or until they are a few float64 neighbours wide and hold a jump or a kink. TooRoughError if that
-    takes more than 300,000 intervals.
+    Smooth means last Chebyshev coefficients of at most `tolerance`, relative to the size. Others are halved down to a
+    few float64 neighbours, around a jump or a kink; TooRoughError after 300,000 intervals.
     """
     ends = edges(low, high, points)
     pending = torch.stack([ends[:-1], ends[1:]], 1)
@@ -192,10 +169,7 @@ def mesh(
 
 
 def bisected(low: Tensor, high: Tensor, is_before: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Bisect intervals [low, high], both (n,), in which `is_before` is true on the left and false on the right.
-
-    Return the last points found at which it is true and the first at which it is false, both (n,).
-    """
+    """Find where `is_before` turns false in each [low, high], (n,); return the last x before it and the first after."""
     for _ in range(64):
         middle = (low + high) / 2
         before = is_before(middle)

@@ -21,10 +21,9 @@ ARGMIN_ERROR = 3e-8
 
 @dataclass(frozen=True)
 class ArgminProx(Prox):
-    """P(x) = argmin_z ½(z - x)² + r(z) for a given r, from a table of straight lines on [-1000, 1000].
+    """P(x) = argmin_z ½(z - x)² + r(z) for a given r, from a table of straight lines for |x| ≤ 1000.
 
-    `error` bounds the error of P away from its jumps, and of the positions of the jumps, relative to max(1, |P|). It is
-    below 2e-6. Beyond the table P continues its last line.
+    `error` < 2e-6 bounds the errors of P between its jumps and of their positions, relative to max(1, |P|).
     """
 
     r: Function
@@ -44,13 +43,11 @@ def prox_of(regularizer: Function, points: Sequence[float] = ()) -> ArgminProx:
     """Make the proximal quantiser of a regulariser r, which need not be convex and may be +∞.
 
     P(x) = argmin_z ½(z - x)² + r(z) becomes a table, whose error the attribute `error` of the prox bounds. Of two
-    equally good z, P(x) is the greater. The minimum is searched on a grid over ±4000, then between its points.
+    equally good z, P(x) is the greater.
 
     Args:
-        regularizer: r, an elementwise callable of one float64 tensor that keeps shape and dtype; +∞ where z is not
-            allowed.
-        points: isolated points at which r is finite, which the grid could miss. It has the multiples of 1/256 within
-            ±4, and is coarser beyond.
+        regularizer: r, an elementwise callable of one float64 tensor that keeps shape and dtype; may be +∞.
+        points: isolated z at which r is finite, other than multiples of 1/256 within ±4. The search could miss them.
 
     Raises:
         ProbeError: r raises, mixes entries, changes shape or dtype, or is NaN or -∞.

@@ -36,11 +36,11 @@ class CallableTransform(Transform):
     slopes: Function
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T(p), the value of the first callable at `p`; NaN for NaN. `mu` is ignored."""
+        """Return T(p), the value of `function` at `p`; NaN for NaN. `mu` is ignored."""
         return torch.where(p.isnan(), p, self.function(p))
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T'(p), the value of the second callable at `p`; NaN for NaN. `mu` is ignored."""
+        """Return T'(p), the value of `slopes` at `p`; NaN for NaN. `mu` is ignored."""
         return torch.where(p.isnan(), p, self.slopes(p))
 
 
@@ -66,7 +66,7 @@ def synthesize(
         prox: P, a `Prox` or such a callable; nondecreasing.
         name: the name of the pair.
         derivative: T' for a callable T, by default from autograd. You must give it if P jumps to a kink of T or is flat
-            there: autograd's choice at a kink is arbitrary, and would decide what is trained.
+            there, because autograd's choice at a kink is arbitrary.
 
     Raises:
         ValueError: the prox falls, the derivative is not that of T, or P rests at a kink of T without `derivative`.
@@ -131,11 +131,7 @@ def _sharpnesses(known: Sharpness | None) -> list[float]:
 
 
 def _pair_doc(name: str, how: str) -> str:
-    """Describe a pair that is made of a transform and a prox."""
-    return f"""{name}: F(x) = T(P(x)), B(x) = T'(P(x)), {how}.
-
-    P is a prox, an argmin_z ½(z - x)² + r(z).
-    """
+    return f"{name}: F(x) = T(P(x)), B(x) = T'(P(x)), {how}. P is a prox, an argmin_z ½(z - x)² + r(z)."
 
 
 class _Made(Part):
@@ -150,10 +146,7 @@ class _Made(Part):
 
 @dataclass(frozen=True)
 class Composed(_Made, Transform):
-    """The transform T(p) = T₂(T₁(p)), called `outer` and `inner`, with T' by the chain rule.
-
-    It computes in float32 or wider, because the rounding of T₁ decides at a jump of T₂'.
-    """
+    """The transform T(p) = T₂(T₁(p)) of T₂ = `outer` and T₁ = `inner`, computed in float32 or wider."""
 
     outer: Transform
     inner: Transform
@@ -166,7 +159,7 @@ class Composed(_Made, Transform):
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """Return T(p) = T₂(T₁(p)), with the shape and dtype of `p`."""
-        return self.outer(self.inner(widened(p), mu), mu).to(p.dtype)
+        return self.outer(self.inner(widened(p), mu), mu).to(p.dtype)  # rounding of T₁ decides at a jump of T₂'
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """Return T'(p) = T₂'(T₁(p))·T₁'(p), with the shape and dtype of `p`."""

@@ -49,8 +49,8 @@ class Sharpened(Transform):
 class Antiderivative(Transform):
     """The transform T(p) = ∫₀ᵖ B with T' = B, from a table of cubics.
 
-    `error` bounds the error of T in float64, relative to max(1, |T|), and is below 1e-6. B is constant for |p| > `FAR`:
-    `beyond` holds its values on the left and on the right.
+    `error` bounds the error of T in float64, relative to max(1, |T|). Beyond ±`FAR`, T' has the values `beyond`, on the
+    left and on the right.
     """
 
     backward: Function
@@ -107,18 +107,12 @@ def correct(backward: str | Heuristic | Function, name: str | None = None, *, no
     known_as = given.name if isinstance(given, Heuristic) else getattr(given, "__name__", "corrected")
     name = f"{known_as}+" if name is None else name
     transform = _towards_signs(transform, name, normalise)
-    doc = f"""{name}: F(x) = ∫₀ˣ B, with the B of {known_as}.
-
-    T = F and P is the identity, argmin_z ½(z - x)². The correction of arXiv 2402.17710.
-    """
-    return Pair(name, transform=transform, doc=doc)
+    how = "T = F and P is the identity, argmin_z ½(z - x)². The correction of arXiv 2402.17710."
+    return Pair(name, transform=transform, doc=f"{name}: F(x) = ∫₀ˣ B, with the B of {known_as}.\n\n{how}")
 
 
 def antiderivative(backward: Function) -> Antiderivative:
-    """Integrate B, an elementwise callable of one tensor, from 0 into a transform with a table of T.
-
-    ProbeError if B is no function of one variable; ValueError if the table would err by more than 1e-6.
-    """
+    """Make the transform T(p) = ∫₀ᵖ B of an elementwise B; ValueError if its table would err by more than 1e-6."""
     box = probed(backward, "backward", -FAR, FAR)
     leaves = mesh([box], -FAR, FAR)
     # The breaks add nothing to the integral ∫₀ B, and their whole size to its error. Both are summed away from 0.
@@ -170,18 +164,7 @@ def _of_heuristic(heuristic: Heuristic) -> Transform:
                 f"the backward of {heuristic.name!r} is not μB(μx), so that one table cannot serve every μ: correct it "
                 f"at one sharpness, correct(pair.at({mu:g})), or give F_μ as a Transform with this derivative"
             )
-    return Sharpened(antiderivative(AtUnitSharpness(heuristic)), known or USUAL)
-
-
-@dataclass(frozen=True)
-class AtUnitSharpness:
-    """The B of a heuristic at μ = 1; two are equal if their heuristics are, unlike bound methods."""
-
-    heuristic: Heuristic
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return B_1(x), the B of the heuristic at μ = 1, for a float tensor `x`."""
-        return self.heuristic.backward_map(x, 1.0)
+    return Sharpened(antiderivative(FixedMap(heuristic.backward_map, 1.0)), known or USUAL)
 
 
 def _towards_signs(transform: Transform, name: str, normalise: bool) -> Transform:

@@ -1,7 +1,4 @@
-"""P, T and r as functions on a mesh, made from F and B: P = ∫dF/B, r = ∫(x - P)dP, T(P(x)) = F(x).
-
-Each function takes a float tensor of any shape and keeps its shape and dtype. It computes in float64, without gradient.
-"""
+"""P, T and r as functions on a mesh, made from F and B: P = ∫dF/B, r = ∫(x - P)dP, T(P(x)) = F(x)."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,7 +16,7 @@ Curve = TypeVar("Curve")
 
 
 def _elementwise(method: Callable[[Curve, Tensor], Tensor]) -> Callable[[Curve, Tensor], Tensor]:
-    """Let a method of float64 tensors (n,) without NaN take any float tensor; NaN stays NaN."""
+    """Let a method of float64 tensors (n,) without NaN take any float tensor, without gradient; NaN stays NaN."""
 
     @wraps(method)
     def evaluated(curve: Curve, x: Tensor) -> Tensor:
@@ -33,11 +30,10 @@ def _elementwise(method: Callable[[Curve, Tensor], Tensor]) -> Callable[[Curve, 
 
 
 class Preimage(NamedTuple):
-    """The points x at which a nondecreasing P reaches values `z`, which are moved into the range of P; all (n,).
+    """The points x at which a nondecreasing P reaches values `z`, which are moved into its range; all (n,).
 
-    P(x) = z from `first` on, with `x` in the middle. `leaf` is the index of the leaf of the mesh that holds `first`.
-    `in_gap` is True for values that P jumps over. `outside` is -1 for values that were below the range of P, 1 for
-    those above it, else 0.
+    P(x) = z from `first` on, in leaf number `leaf` of the mesh, with `x` in the middle. `in_gap` is True for values
+    that P jumps over. `outside` is -1 for values that were below the range of P, 1 for those above it, else 0.
     """
 
     z: Tensor
@@ -49,12 +45,9 @@ class Preimage(NamedTuple):
 
 
 class ProxCurve:
-    """A nondecreasing P, given on a mesh, and the regularizer r of which it is the prox, with r(P(0)) = 0.
+    """A nondecreasing P and the regularizer r of which it is the prox, as functions of float tensors of any shape.
 
-    Args:
-        mesh: intervals (leaves) and their nodes.
-        p: the values of P at the nodes, (leaves, NODES).
-        free: True for leaves on which P has slope 1, (leaves,).
+    `p` holds P at the nodes of the mesh, (leaves, NODES). `free`, (leaves,), is True for leaves on which P' is 1.
     """
 
     def __init__(self, mesh: Mesh, p: Tensor, free: Tensor | None = None) -> None:
@@ -79,8 +72,7 @@ class ProxCurve:
     def regularizer(self, z: Tensor) -> Tensor:
         """Return r(z) = ∫(P⁻¹ - id), with the shape and dtype of `z` and r(P(0)) = 0.
 
-        For z that P jumps over at x₀, P⁻¹ is x₀. r is +∞ beyond a plateau that ends the range of P, and NaN beyond the
-        values that P takes on the mesh.
+        For z that P jumps over at x₀, P⁻¹ is x₀. Beyond the range of P, r is +∞ if it ends in a plateau, else NaN.
         """
         at = self.preimage(z)
         rise = at.z - self.p[at.leaf, 0]
@@ -106,10 +98,7 @@ class ProxCurve:
 
 @dataclass(frozen=True)
 class TransformCurve:
-    """The transform T on the range of P, with F = T∘P and B = T'∘P; see `reconstruct`.
-
-    For z that P jumps over at x₀, T is straight with slope B(x₀).
-    """
+    """The transform T on the range of P, with F = T∘P and B = T'∘P; straight for z that P jumps over at x₀."""
 
     sample: Sample
     prox: ProxCurve
@@ -135,13 +124,9 @@ class TransformCurve:
 def reconstruct(
     sample: Sample, plateaus: Iterable[Plateau], jumps: Iterable[Jump], anchor: float
 ) -> tuple[ProxCurve, TransformCurve]:
-    """Make P = ∫dF/B and the transform T of a legitimate pair from its F and B.
+    """Make P = ∫dF/B and T of a legitimate pair from a `Sample` of F and B and all plateaus and jumps of F.
 
-    Args:
-        sample: F and B on a mesh.
-        plateaus: all stretches on which F stays.
-        jumps: all jumps of F.
-        anchor: the value of P at 0, or its middle if P jumps there; P at the left end for a mesh without 0.
+    `anchor` is P at 0, or the middle of its jump there, or P at the left end for a mesh without 0.
     """
     mesh = sample.mesh
     flat, level = torch.zeros(2, len(mesh.x), dtype=torch.bool)
@@ -172,10 +157,7 @@ def nondecreasing(p: Tensor) -> Tensor:
 
 
 def middle_at_zero(mesh: Mesh, p: Tensor) -> Tensor:
-    """Return P at 0, a 0-dim tensor: the middle of a jump there, or P at the left end of a mesh without 0.
-
-    `p` holds the values at the nodes, (leaves, NODES).
-    """
+    """Return P at 0, 0-dim, from its values at the nodes: the middle of a jump there; without 0, P at the left end."""
     ends = (mesh.high[:-1] == 0).nonzero()
     if not len(ends):
         return p[0, 0]

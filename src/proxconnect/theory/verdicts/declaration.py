@@ -6,7 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from proxconnect.pairs import Pair, Transform
+from proxconnect.pairs import Pair
+from proxconnect.pairs.transform import FixedTransform
 from proxconnect.theory.functions.blackbox import BlackBox
 from proxconnect.theory.functions.mesh import Mesh, mesh, size_of
 from proxconnect.theory.verdicts.curves import ProxCurve, nondecreasing
@@ -19,24 +20,8 @@ SEEN = 1e-5
 
 
 @dataclass(frozen=True)
-class DeclaredTransform:
-    """The transform T that a pair declares, at one sharpness, as a function of one tensor."""
-
-    transform: Transform
-    mu: float
-
-    def __call__(self, p: Tensor) -> Tensor:
-        """Return T(p), with the shape and dtype of `p`."""
-        return self.transform(p, self.mu)
-
-    def derivative(self, p: Tensor) -> Tensor:
-        """Return the declared T'(p), with the shape and dtype of `p`."""
-        return self.transform.derivative(p, self.mu)
-
-
-@dataclass(frozen=True)
 class Declaration:
-    """The P and T that a `Pair` declares, at one sharpness and for x in [low, high]; `error` tests them."""
+    """The P and T that a `Pair` declares, at the sharpness `mu` and for x in [low, high]; `error` tests them."""
 
     pair: Pair
     mu: float
@@ -44,9 +29,9 @@ class Declaration:
     high: float
 
     @property
-    def transform(self) -> DeclaredTransform:
-        """The declared transform T of the pair, at sharpness `mu`."""
-        return DeclaredTransform(self.pair.transform, self.mu)
+    def transform(self) -> FixedTransform:
+        """The declared T."""
+        return FixedTransform(self.pair.transform, self.mu)
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -61,10 +46,7 @@ class Declaration:
 
     @cached_property
     def error(self) -> str | None:
-        """The first fault of the declaration, as a sentence; None if there is none.
-
-        It tests that P never falls, F = T∘P, B = T'∘P, and T' is the derivative of T on the range of P.
-        """
+        """A sentence on the first that fails: P never falls, F = T∘P, B = T'∘P, T' is the slope of T; else None."""
         fall = fall_of(self.mesh, "the declared prox")
         return fall or self._difference() or self._wrong_derivative() or self._wrong_where_P_rests()
 
@@ -130,10 +112,7 @@ def one_sided_slopes(T: BlackBox, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fall_of(leaves: Mesh, name: str) -> str | None:
-    """Say in a sentence where the first function of a mesh decreases; None if it never does.
-
-    `name` is what the sentence calls the function.
-    """
+    """Say in a sentence where the first function of a mesh, called `name` there, decreases; None if it never does."""
     values = leaves.values[0]
     falls = (values.diff(dim=1) < -leaves.noise(0)[:, None]).any(1) | (values[:, -1] < values[:, 0] - leaves.noise(0))
     for leaf in falls.nonzero().flatten().tolist():

@@ -1,22 +1,19 @@
-"""The verdict whether there are a transform T and a proximal quantiser P with F = T∘P and B = T'∘P.
-
-There are if and only if F and B are functions of P = ∫dF/B, and P never falls.
-"""
+"""The verdict whether F = T∘P and B = T'∘P: whether F and B are functions of P = ∫dF/B, which never falls."""
 
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
+from proxconnect.pairs.transform import FixedTransform
 from proxconnect.theory.functions.blackbox import Function, autograd_derivative, is_autograd_function, probed
 from proxconnect.theory.functions.mesh import REACH, TooRoughError
 from proxconnect.theory.verdicts import rules
 from proxconnect.theory.verdicts.curves import ProxCurve, TransformCurve, middle_at_zero, reconstruct
-from proxconnect.theory.verdicts.declaration import Declaration, DeclaredTransform
-from proxconnect.theory.verdicts.picture import plot_verdict
+from proxconnect.theory.verdicts.declaration import Declaration
+from proxconnect.theory.verdicts.presentation import ANSWERS, plot_verdict
 from proxconnect.theory.verdicts.rules import CONSTANT, Finding, Jump, Plateau
 from proxconnect.theory.verdicts.sampling import Sample, sample
-from proxconnect.theory.verdicts.words import ANSWERS
 
 DOMAIN = (-REACH, REACH)
 """The part of the line on which pairs are looked at."""
@@ -51,9 +48,9 @@ class Verdict:
     backward: Function = field(repr=False)
     """B at the sharpness `mu`."""
     prox: ProxCurve | None = field(default=None, repr=False)
-    """P with F = T∘P and B = T'∘P; None unless the pair is legitimate."""
-    transform: TransformCurve | DeclaredTransform | None = field(default=None, repr=False)
-    """T, with its `derivative`; None unless the pair is legitimate."""
+    """P with F = T∘P and B = T'∘P."""
+    transform: TransformCurve | FixedTransform | None = field(default=None, repr=False)
+    """T, with its `derivative`."""
     declared: bool | None = None
     """True if a `Pair` is what it declares: P never falls, T' is the derivative of T. None for other subjects."""
 

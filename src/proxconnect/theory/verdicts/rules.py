@@ -1,7 +1,4 @@
-"""Rules that a legitimate pair keeps: F and B are functions of P = ∫dF/B, and P never falls.
-
-`plateaus` and `jumps` find those of F; the other functions yield the places at which a rule breaks.
-"""
+"""Rules that a legitimate pair keeps: F and B are functions of P = ∫dF/B, and P never falls."""
 
 import math
 from collections.abc import Iterator
@@ -124,10 +121,7 @@ def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Findin
 
 
 def faint(sample: Sample) -> Iterator[Finding]:
-    """Find stretches on which B varies but is so small that float64 would not show a move of F.
-
-    `decided` is False for these findings.
-    """
+    """Find stretches, not `decided`, on which B varies but is so small that float64 would not show a move of F."""
     mesh, B = sample.mesh, sample.backward
     seen = mesh.smooth & (B.abs().amax(1) > RESOLVED * sample.size)
     for first, last, is_long in _level_runs(sample):
@@ -203,11 +197,9 @@ def glides(
 ) -> bool:
     """Return True if `function` leaves its value on [low, high] exponentially slowly, and not at a kink or a jump.
 
-    The distances beyond `low` and `high`, at most up to `ends`, at which it has moved by both `shares` of its whole
-    move are compared.
+    The two distances beyond it, up to `ends`, at which it has made the `shares` of its move are then similar.
     """
-    # The distances at which it has moved by 1e-12 and 1e-6 of its size are as 1 to 10^(6/n) at a kink of order n, and
-    # as 1 to 2 on an exponential tail.
+    # As 1 to 2 on an exponential tail, and as 1 to 10^(6/n) at a kink of order n.
     for edge, side in ((low, -1.0), (high, 1.0)):
         distance = torch.logspace(-15, 2, 4000, dtype=torch.float64) * max(1.0, abs(edge))
         x = (edge + side * distance).clamp(*ends)
@@ -256,10 +248,7 @@ def _is_jump(sample: Sample, at: Break) -> bool:
 
 
 def wrong_jumps(sample: Sample, found: list[Jump]) -> Iterator[Finding]:
-    """Find the jumps of F at which B is 0 or has the other sign.
-
-    P jumps by ΔF/B(x₀) there, which must be finite and not negative. `found` holds the jumps of F.
-    """
+    """Find those of the jumps of F, `found`, at which B is 0 or has the other sign: P must jump by ΔF/B(x₀) ≥ 0."""
     for jump in found:
         interval = (jump.at.x, jump.at.x)
         if abs(jump.here) <= LOST * sample.size:

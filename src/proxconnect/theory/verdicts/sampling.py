@@ -24,10 +24,7 @@ class Zero(NamedTuple):
 
 
 class Break(NamedTuple):
-    """One jump or kink of F or B, at `x`, in the adjacent narrow leaves `first` to `last` of a mesh.
-
-    `x` is 0 if leaf `first` begins at 0, else its right end, as if F jumped just there.
-    """
+    """One jump or kink of F or B, at `x`, in the adjacent narrow leaves (intervals) `first` to `last` of a mesh."""
 
     first: int
     last: int
@@ -52,7 +49,6 @@ class Sample:
         """True for leaves on which F moves by ∫B up to rounding: dF/B is 1, or 0/0."""
         low, high = mesh.low, mesh.high
         self.breaks = [Break(a, b, float(low[a] if low[a] == 0 else high[a])) for a, b in runs(~mesh.smooth)]
-        """Jumps and kinks, each with the leaves that hold it."""
 
 
 def runs(holds: Tensor) -> Iterator[tuple[int, int]]:
