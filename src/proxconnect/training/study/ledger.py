@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from proxconnect._support import atomic
 from proxconnect._support.regular_files import require_regular
-from proxconnect.training.study.rows import Configuration, Labels, Row, address
+from proxconnect.training.study.rows import Configuration, Labels, StudyRow, address
 
 NAME = "ledger.jsonl"
 
@@ -29,7 +29,7 @@ class LedgerError(ValueError):
 class Entry:
     """A finished row, as one line of the ledger holds it.
 
-    `key` is the address of the row; `labels`, `run`, `configuration` and `after` (`Row.origin`) are those of the row.
+    `key` is the address of the row; `labels`, `run`, `configuration` and `after` (`StudyRow.origin`) are those of the row.
     `measured` is the result of the row function: accuracies in [0, 1] under "accuracy" (None if not finite), the
     "curve" (a dict for each epoch), "seconds", bytes. `versions` names the software and the processor. `started` and
     `finished` are times in UTC, ISO 8601.
@@ -46,7 +46,9 @@ class Entry:
     configuration: Configuration
 
     @classmethod
-    def of(cls, row: Row, measured: Mapping[str, Any], versions: dict[str, Any], started: str, finished: str) -> Self:
+    def of(
+        cls, row: StudyRow, measured: Mapping[str, Any], versions: dict[str, Any], started: str, finished: str
+    ) -> Self:
         """Make the entry of `row` from what its function measured, the versions that it ran with, and its two times.
 
         NaN and infinity become None. LedgerError if `measured` lacks accuracies, has one outside [0, 1], or does not

@@ -16,7 +16,7 @@ from rich.text import Text
 from proxconnect._support.atomic import replacing
 from proxconnect.inspection import plots
 from proxconnect.training.study import tables
-from proxconnect.training.study.grid import Grid, Layout, rows_of
+from proxconnect.training.study.grid import Grid, TableLayout, rows_of
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.rows import described
 from proxconnect.training.study.statistics import REESTIMATED, axes, differences, frame, settings
@@ -79,7 +79,7 @@ def _csv(lines: DataFrame) -> str:
     return text
 
 
-def _draw(rows: DataFrame, compared: Sequence[DataFrame], layout: Layout, folder: Path) -> list[Path]:
+def _draw(rows: DataFrame, compared: Sequence[DataFrame], layout: TableLayout, folder: Path) -> list[Path]:
     figures = {f"accuracies {part}": figure for part, figure in draw_accuracies(rows, layout).items()}
     if compared:
         figures["differences"] = draw_differences(compared)
@@ -189,7 +189,7 @@ def on_terminal(table: Table, left: int = 1) -> RichTable:
     return result
 
 
-def draw_accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
+def draw_accuracies(rows: DataFrame, layout: TableLayout) -> dict[str, "Figure"]:
     """Draw the re-estimated accuracies of `rows`: return a figure for each table of `layout`, by its setting in words.
 
     A figure has a panel for each column of the table, and shows the float networks as a band.
@@ -207,7 +207,7 @@ def draw_accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
     return {part: plots.plot_accuracies(found, floats.get(part, []), part) for part, found in panels.items()}
 
 
-def draw_curves(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
+def draw_curves(rows: DataFrame, layout: TableLayout) -> dict[str, "Figure"]:
     """Draw loss and accuracy over epochs, one figure for each combination of labels except those of lines and seed.
 
     Return the figures by that combination in words. Each has a curve for each label on the axis `layout.lines`, of

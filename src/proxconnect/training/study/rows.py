@@ -30,7 +30,7 @@ Labels = dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class StudyRow:
     """One training run of a study: its labels by axis, its configuration, and the row that it starts from.
 
     `run` names the function that trains and measures it, as "module:callable". If `after` is given, the run starts from
@@ -40,7 +40,7 @@ class Row:
     labels: Labels
     configuration: Configuration
     run: str
-    after: "Row | None" = None
+    after: "StudyRow | None" = None
     checkpoint: str | None = None
 
     @cached_property
@@ -70,7 +70,7 @@ def described(labels: Mapping[str, str]) -> str:
 def address(configuration: Configuration, run: str, origin: Mapping[str, str] | None, version: str) -> str:
     """Return the address of a row: the first 16 hex digits of the SHA-256 of the arguments, as compact sorted JSON.
 
-    `run` is the row function's "module:callable", `origin` is `Row.origin`, and `version` is `results_version()`.
+    `run` is the row function's "module:callable", `origin` is `StudyRow.origin`, and `version` is `results_version()`.
     """
     whole = {"configuration": configuration, "run": run, "after": origin, "results": version}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -117,31 +117,31 @@ class Workplace:
 
     root: Path
 
-    def folder(self, row: Row) -> Path:
+    def folder(self, row: StudyRow) -> Path:
         """Return the path of the folder of `row`."""
         return self.root / row.key
 
-    def finished(self, row: Row) -> Path:
+    def finished(self, row: StudyRow) -> Path:
         """Return the path of the file that keeps the ledger line of `row` once the row has ended well."""
         return self.folder(row) / "finished.json"
 
-    def error(self, row: Row) -> Path:
+    def error(self, row: StudyRow) -> Path:
         """Return the path of the file that keeps the error of `row` if the row failed."""
         return self.folder(row) / "error.txt"
 
-    def configuration(self, row: Row) -> Configuration:
+    def configuration(self, row: StudyRow) -> Configuration:
         """Return the configuration to run `row` with: its own, plus the path of the checkpoint that it starts from."""
         if row.after is None or row.checkpoint is None:
             return row.configuration
         return overridden(row.configuration, {row.checkpoint: str((self.folder(row.after) / CHECKPOINT).resolve())})
 
-    def fail(self, row: Row, error: str) -> None:
+    def fail(self, row: StudyRow, error: str) -> None:
         """Write the text `error` to the error file of `row`, so that its state becomes "failed"."""
         self.folder(row).mkdir(parents=True, exist_ok=True)
         with replacing(self.error(row)) as temporary:
             temporary.write_text(error, encoding="utf-8")
 
-    def state(self, row: Row, done: Container[str]) -> Literal["done", "failed", "half", "waiting"]:
+    def state(self, row: StudyRow, done: Container[str]) -> Literal["done", "failed", "half", "waiting"]:
         """Return how far `row` is; `done` holds the addresses of the rows in the ledger.
 
         A row not in the ledger is "failed" if it left an error, else "half" if it was started, else "waiting".
@@ -152,15 +152,15 @@ class Workplace:
             return "failed"
         return "half" if self.folder(row).exists() else "waiting"
 
-    def pending(self, rows: list[Row], done: Container[str]) -> list[Row]:
+    def pending(self, rows: list[StudyRow], done: Container[str]) -> list[StudyRow]:
         """Return the rows to run, each once and in order: those whose address is not in `done`, the ledger's.
 
         Before a row comes the row that it starts from if that has no finished run or no checkpoint in this folder. So
         a row of the ledger runs again only if another row needs its checkpoint.
         """
-        result: dict[str, Row] = {}
+        result: dict[str, StudyRow] = {}
 
-        def add(row: Row) -> None:
+        def add(row: StudyRow) -> None:
             before = row.after
             if before and not (self.finished(before).exists() and (self.folder(before) / CHECKPOINT).exists()):
                 add(before)

@@ -26,7 +26,7 @@ from proxconnect._support.processes import Worker
 from proxconnect._support.termination import TerminatedError
 from proxconnect.training.study.ledger import Entry, Ledger, locked
 from proxconnect.training.study.provenance import here
-from proxconnect.training.study.rows import Row, Workplace
+from proxconnect.training.study.rows import StudyRow, Workplace
 
 LOG = "log.txt"
 """The file that takes what a row prints, in its folder."""
@@ -41,7 +41,7 @@ class Order:
     The row goes on from its last checkpoint there, if there is one.
     """
 
-    row: Row
+    row: StudyRow
     workplace: Workplace
     threads: int
 
@@ -186,26 +186,26 @@ class Display(Progress):
         self._bars: dict[str, TaskID] = {}
         self._ended, self._total = 0, total
 
-    def start_row(self, row: Row) -> None:
+    def start_row(self, row: StudyRow) -> None:
         """Add a bar for a row that starts to run."""
         self._bars[row.key] = self.add_task(f"  {row}", total=None)
 
-    def move_row(self, row: Row, done: int, total: int) -> None:
+    def move_row(self, row: StudyRow, done: int, total: int) -> None:
         """Move the bar of the row to `done` of `total` optimizer steps, and that of the study accordingly."""
         self.update(self._bars[row.key], completed=done, total=total)
         self._move()
 
-    def finish_row(self, row: Row, entry: Entry) -> None:
+    def finish_row(self, row: StudyRow, entry: Entry) -> None:
         """Remove the bar of the row, count the row as done, and print its accuracy and time."""
         accuracy, seconds = entry.figure("accuracy.reestimated"), entry.figure("seconds")
         words = f"{'-' if accuracy is None else f'{100 * accuracy:.2f}'} %"
         self._say(row, words if seconds is None else f"{words} in {_duration(seconds)}")
 
-    def fail_row(self, row: Row, error: str) -> None:
+    def fail_row(self, row: StudyRow, error: str) -> None:
         """Remove the bar of the row, count the row as done, and print the last line of `error`."""
         self._say(row, f"failed: {error.strip().splitlines()[-1]}")
 
-    def end_row(self, row: Row) -> None:
+    def end_row(self, row: StudyRow) -> None:
         """Remove the bar of the row, and count the row as done."""
         self._ended += 1
         self.remove_task(self._bars.pop(row.key))
@@ -216,7 +216,7 @@ class Display(Progress):
         shares = sum(task.percentage / 100 for task in self.tasks if task.id != self._whole)
         self.update(self._whole, completed=self._ended + shares)
 
-    def _say(self, row: Row, outcome: str) -> None:
+    def _say(self, row: StudyRow, outcome: str) -> None:
         self.end_row(row)
         self.console.print(f"{self._ended}/{self._total}  {row}: {outcome}", markup=False, highlight=False)
 
@@ -230,15 +230,15 @@ def _duration(seconds: float) -> str:
 
 
 def run_all(
-    rows: Iterable[Row], workers: Workers, ledger: Ledger, workplace: Workplace, threads: int, display: Display
-) -> list[Row]:
+    rows: Iterable[StudyRow], workers: Workers, ledger: Ledger, workplace: Workplace, threads: int, display: Display
+) -> list[StudyRow]:
     """Run all `rows` on `workers`, in order, each after the row that it starts from.
 
     Append the entry of each finished row to `ledger` at once, write errors to `workplace`, and keep `display` up to
     date. `threads` is the number of torch threads for each row. Return the rows that failed, with those that were left
     out because they start from a failed one.
     """
-    waiting, running, failures = list(rows), dict[str, Row](), dict[str, Row]()
+    waiting, running, failures = list(rows), dict[str, StudyRow](), dict[str, StudyRow]()
     while waiting or running:
         held = {row.key for row in waiting} | running.keys()
         for row in list(waiting):

@@ -11,7 +11,7 @@ import pandas
 from pandas import DataFrame
 
 from proxconnect._support import extras
-from proxconnect.training.study.grid import OTHER_COLUMNS, Layout
+from proxconnect.training.study.grid import OTHER_COLUMNS, TableLayout
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.rows import Labels
 
@@ -22,13 +22,13 @@ REESTIMATED = FIGURES[0]
 """The accuracy that is compared: that of the hard network, batch norm re-estimated."""
 
 
-def frame(entries: Sequence[Entry], layout: Layout | None = None) -> DataFrame:
+def frame(entries: Sequence[Entry], layout: TableLayout | None = None) -> DataFrame:
     """Return a data frame with one line for each entry.
 
     Its columns are the axes (labels, "" if the entry has none; always with "seed" and the axes of `layout`), the
     `FIGURES` (floats, NaN if not measured), and "curve" (a list with a dict of numbers for each epoch).
     """
-    layout = layout or Layout()
+    layout = layout or TableLayout()
     needed = ("seed", layout.lines, *layout.columns)
     names = dict.fromkeys([*(axis for entry in entries for axis in entry.labels), *needed])
     labels = DataFrame([{name: entry.labels.get(name, "") for name in names} for entry in entries], columns=[*names])

@@ -21,7 +21,7 @@ from proxconnect._support.termination import TerminatedError
 from proxconnect.training.study import ledger, results
 from proxconnect.training.study.grid import Grid, require_known, rows_of, selected
 from proxconnect.training.study.ledger import Entry, Ledger
-from proxconnect.training.study.rows import Configuration, Row, Workplace, described, overridden
+from proxconnect.training.study.rows import Configuration, StudyRow, Workplace, described, overridden
 from proxconnect.training.study.running import Display, Workers, run_all
 from proxconnect.training.study.statistics import REESTIMATED, frame, next_interval, settings, spreads
 from proxconnect.training.study.tables import Table
@@ -38,7 +38,7 @@ class Study:
     """
 
     grid: Grid
-    rows: list[Row]
+    rows: list[StudyRow]
     ledger: Path
     workplace: Workplace
 
@@ -61,7 +61,7 @@ class Study:
         return ledger.newest(ledger.read(self.ledger), {row.key for row in rows_of(self.grid)})
 
 
-def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: Console) -> dict[Row, str]:
+def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: Console) -> dict[StudyRow, str]:
     """Run the study's rows that are not in the ledger, add each to it when it is done, print and write the results.
 
     At most `limit` rows run (None: all), each with `threads` threads, in the processes that `workers()` makes. Return
@@ -85,7 +85,7 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
         if study.grid.tuned and untuned:
             words += f"; {len(untuned)} have no tuned setting, as {untuned[0]}"
         console.print(words, highlight=False)
-        failures: list[Row] = []
+        failures: list[StudyRow] = []
         try:
             if pending:
                 with workers() as crew, Display(console, len(pending)) as display:
@@ -119,7 +119,7 @@ def write_results(study: Study, console: Console) -> list[Path]:
     return paths
 
 
-def record(row: Row) -> dict[str, Any]:
+def record(row: StudyRow) -> dict[str, Any]:
     """Return the row's address ("key"), its labels in words ("row") and by axis ("labels"), as plain data."""
     return {"key": row.key, "row": str(row), "labels": row.labels}
 
@@ -154,11 +154,11 @@ def require_runnable(run: str) -> None:
         raise GridError(f"run: {run!r}: {error}") from error
 
 
-Agreement = tuple[bool, str]
+Verdict = tuple[bool, str]
 """Whether a row that ran again agrees with the ledger, and the reason in words."""
 
 
-def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console: Console) -> dict[Row, Agreement]:
+def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console: Console) -> dict[StudyRow, Verdict]:
     """Run `count` random finished rows of the study again, and compare them with the ledger, which stays as it is.
 
     Rows that they start from run first. All run in a temporary folder. Print and return whether each row agrees, and
@@ -180,7 +180,7 @@ def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console
             Display(console, len(pending)) as display,
         ):
             run_all(pending, crew, book, workplace, threads, display)
-    found: dict[Row, Agreement] = {}
+    found: dict[StudyRow, Verdict] = {}
     for row in chosen:
         again = book.entries.get(row.key)
         found[row] = agreement(recorded[row.key], again, study.entries()) if again else (False, "it failed")
@@ -189,7 +189,7 @@ def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console
     return found
 
 
-def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Agreement:
+def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Verdict:
     """Return whether two runs of a row agree, `recorded` in the ledger and `again`, and the reason in words.
 
     They agree if all accuracies are bitwise equal. They also agree if the new re-estimated accuracy lies in the 95 %
@@ -236,7 +236,9 @@ def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: 
     return content
 
 
-def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str) -> Trials:
+def trials(
+    rows: Sequence[StudyRow], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str
+) -> Trials:
     """Return the trials of each combination of labels of `axes`, those with the largest mean of `figure` first.
 
     A trial is a combination of labels of the other axes, except the seed; its mean is over seeds. An axis on which all
@@ -272,7 +274,7 @@ def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: 
     }
 
 
-def _number(row: Row, entry: Entry, figure: str) -> float:
+def _number(row: StudyRow, entry: Entry, figure: str) -> float:
     value = entry.figure(figure)
     if value is None:
         known = ", ".join(f"accuracy.{name}" for name in entry.measured["accuracy"])

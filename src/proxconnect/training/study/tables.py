@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pandas import DataFrame, Series
 
-from proxconnect.training.study.grid import Layout
+from proxconnect.training.study.grid import TableLayout
 from proxconnect.training.study.rows import Labels, described
 from proxconnect.training.study.statistics import REESTIMATED, axes, settings, spreads
 
@@ -76,13 +76,13 @@ def is_float(rows: DataFrame) -> Series:
     return rows["mode"] == FLOAT if "mode" in rows else Series(False, rows.index)
 
 
-def telling(rows: DataFrame, layout: Layout) -> DataFrame:
+def telling(rows: DataFrame, layout: TableLayout) -> DataFrame:
     """Return `rows` without axes on which all lines have the same label, but with those of `layout` and the seed."""
     others = axes(rows, "seed", layout.lines, *layout.columns)
     return rows.drop(columns=[axis for axis in others if rows[axis].nunique() == 1])
 
 
-def less_float(rows: DataFrame, layout: Layout) -> DataFrame:
+def less_float(rows: DataFrame, layout: TableLayout) -> DataFrame:
     """Return the lines of binary networks, their re-estimated accuracy minus that of the float network they belong to.
 
     That is the one with the same seed and the same labels on all axes outside `layout`. Lines without one are left out.
@@ -94,7 +94,7 @@ def less_float(rows: DataFrame, layout: Layout) -> DataFrame:
     return found
 
 
-def by_setting(rows: DataFrame, layout: Layout, quantity: Quantity = ACCURACY) -> list[Table]:
+def by_setting(rows: DataFrame, layout: TableLayout, quantity: Quantity = ACCURACY) -> list[Table]:
     """Return tables of the means of `quantity` over seeds, one for each combination of labels of the remaining axes.
 
     Those are the axes that are not in `layout`, except the seed. Float networks are in the notes. Empty without rows.
@@ -106,7 +106,7 @@ def by_setting(rows: DataFrame, layout: Layout, quantity: Quantity = ACCURACY) -
     return [_table(members, layout, quantity) for _, members in cells.groupby(parts, sort=False)]
 
 
-def _table(cells: DataFrame, layout: Layout, quantity: Quantity) -> Table:
+def _table(cells: DataFrame, layout: TableLayout, quantity: Quantity) -> Table:
     binary, usual = cells[~is_float(cells)], statistics.mode(cells["seeds"])
     places = [(labels.get(layout.lines, ""), column_of(labels, layout)) for labels in settings(binary)]
     lines, columns = ([*dict.fromkeys(side)] for side in zip(*places, strict=True)) if places else ([], [])
@@ -132,7 +132,7 @@ def _table(cells: DataFrame, layout: Layout, quantity: Quantity) -> Table:
     )
 
 
-def column_of(labels: Labels, layout: Layout) -> str:
+def column_of(labels: Labels, layout: TableLayout) -> str:
     """Return the head of the column of `layout` in which a row with these labels stands, as "BW E2E"."""
     return described({axis: labels[axis] for axis in layout.columns if axis in labels})
 
