@@ -1,7 +1,4 @@
-"""Means over seeds, and differences paired by seed with their intervals, as data frames.
-
-A frame has a column for each axis, with "" for rows without a label, and columns of numbers.
-"""
+"""Means over seeds, and differences paired by seed with their intervals, as data frames."""
 
 import math
 import statistics
@@ -25,8 +22,8 @@ REESTIMATED = FIGURES[0]
 def frame(entries: Sequence[Entry], layout: TableLayout | None = None) -> DataFrame:
     """Return a data frame with one line for each entry.
 
-    Its columns are the axes (labels, "" if the entry has none; always with "seed" and the axes of `layout`), the
-    `FIGURES` (floats, NaN if not measured), and "curve" (a list with a dict of numbers for each epoch).
+    Its columns are the axes (labels, "" for none; "seed" and the axes of `layout` among them), the `FIGURES` (NaN if
+    not measured), and "curve" (a list with a dict of numbers for each epoch).
     """
     layout = layout or TableLayout()
     needed = ("seed", layout.lines, *layout.columns)
@@ -37,12 +34,12 @@ def frame(entries: Sequence[Entry], layout: TableLayout | None = None) -> DataFr
 
 
 def axes(rows: DataFrame, *apart: str) -> list[str]:
-    """Return the names of the columns of `rows` that hold labels of axes, without those in `apart`."""
+    """Return the names of the columns of `rows` that hold labels, without those in `apart`."""
     return [name for name in rows.columns if name not in OTHER_COLUMNS and name not in apart]
 
 
 def settings(rows: DataFrame, *apart: str) -> list[Labels]:
-    """Return for each line of `rows` its labels by axis, without empty ones, the seed and the axes in `apart`."""
+    """Return the labels by axis of each line of `rows`, without empty ones, the seed and the axes in `apart`."""
     names = axes(rows, "seed", *apart)
     return [{name: label for name, label in zip(names, line, strict=True) if label} for line in rows[names].to_numpy()]
 
@@ -50,8 +47,8 @@ def settings(rows: DataFrame, *apart: str) -> list[Labels]:
 def spreads(rows: DataFrame, figure: str, less: str | None = None) -> DataFrame:
     """Return the mean over seeds of the column `figure`, or of `figure` minus the column `less`, for each setting.
 
-    A setting is a combination of the labels of all axes except the seed. The result has one line for each, with its
-    labels, the number of `seeds`, `mean` and `sd` (NaN for one seed). Lines without the number do not count.
+    A setting is a combination of labels of all axes except the seed. Its line has these labels and the columns "seeds"
+    (their number), "mean" and "sd" (NaN for one seed). Lines of `rows` with NaN do not count.
     """
     if less is not None:
         rows = rows.assign(**{figure: rows[figure] - rows[less]})
@@ -64,10 +61,7 @@ def spreads(rows: DataFrame, figure: str, less: str | None = None) -> DataFrame:
 
 
 def mean_intervals(cells: DataFrame) -> DataFrame:
-    """Return the lines of `spreads` with the columns `low` and `high` added: the 95 % confidence interval of each mean.
-
-    The interval is Student's t; it is NaN for one seed.
-    """
+    """Return `cells`, from `spreads`, with the columns "low" and "high": Student's 95 % interval, NaN for one seed."""
     half = quantile(cells["seeds"] - 1) * cells["sd"] / cells["seeds"] ** 0.5
     return cells.assign(low=cells["mean"] - half, high=cells["mean"] + half)
 
@@ -75,9 +69,7 @@ def mean_intervals(cells: DataFrame) -> DataFrame:
 def next_interval(cell: "pandas.Series[float]", cells: DataFrame) -> tuple[float, float]:
     """Return (low, high), the 95 % prediction interval of one more seed of a setting: mean ± t·sd·√(1 + 1/n).
 
-    `cell` is the setting's line of `spreads`, `cells` are the lines of all settings that share one standard deviation:
-    sd is pooled over them, √(Σ (n - 1)·sd² / Σ (n - 1)). t is the quantile of Student's t. NaN if no line has two
-    seeds.
+    `cell` is the setting's line of `spreads`; sd is pooled over the lines `cells`. NaN if none of these has two seeds.
     """
     freedom = (cells["seeds"] - 1).sum()
     pooled = (((cells["seeds"] - 1) * cells["sd"] ** 2).sum() / freedom) ** 0.5 if freedom else math.nan
@@ -88,9 +80,8 @@ def next_interval(cell: "pandas.Series[float]", cells: DataFrame) -> tuple[float
 def differences(rows: DataFrame, axis: str, one: str, other: str, figure: str = REESTIMATED) -> DataFrame:
     """Return by how much the number `figure` is larger with the label `one` of `axis` than with `other`.
 
-    The result has one line for each setting (labels of the other axes but the seed). `seeds` counts the seeds that both
-    labels have; `mean` and `sd` are those of the differences within each seed, `low` and `high` the 95 % interval of
-    the mean (NaN for one seed). The other columns are `axis`, `one`, `other` and the labels of the setting.
+    The lines and columns are those of `mean_intervals`, of the differences between rows with the same seed and the same
+    labels on the other axes. The columns "axis", "one" and "other" hold the arguments.
     """
     rows = rows.dropna(subset=figure)
     places, side = axes(rows, axis), rows[axis]
@@ -103,6 +94,6 @@ def differences(rows: DataFrame, axis: str, one: str, other: str, figure: str = 
 
 
 def quantile(freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t with `freedom` degrees of freedom, which may be a column; NaN for 0."""
+    """Return the 97.5 % quantile of Student's t with `freedom` degrees of freedom (or a column of them); NaN for 0."""
     result: float = extras.require("scipy.stats", "train").t.ppf(0.975, freedom)
     return result

@@ -32,10 +32,7 @@ OpenWorkers = Callable[[], AbstractContextManager[Workers]]
 
 @dataclass(frozen=True)
 class Study:
-    """A study: its grid, those of the grid's rows to work on, the path of its ledger, and the folders of its rows.
-
-    Create one with `Study.read`. The functions of this module run, list and verify its rows.
-    """
+    """A study: its grid, the rows of the grid to work on, and the path of its ledger; create one with `Study.read`."""
 
     grid: Grid
     rows: list[StudyRow]
@@ -46,10 +43,10 @@ class Study:
     def read(
         cls, path: Path, only: Mapping[str, Sequence[str]], folder: Path | None = None, work: Path | None = None
     ) -> Self:
-        """Read the grid file `path`, and choose the rows that have one of the labels that `only` gives for its axes.
+        """Read the grid file `path`, and choose the rows with one of the labels `only` on each of its axes.
 
-        An empty `only` chooses all rows. The ledger lies in `folder`, by default that of the grid. Checkpoints and
-        logs lie in `work`, by default runs/studies/ and the name of `folder`. GridError if the file or `only` is wrong.
+        The ledger lies in `folder`, by default that of the grid. Checkpoints and logs lie in `work`, by default
+        runs/studies/ and the name of `folder`. GridError if the file or `only` is wrong.
         """
         grid = Grid.read(path)
         folder = folder or grid.folder
@@ -57,16 +54,15 @@ class Study:
         return cls(grid, selected(rows_of(grid), grid, only), folder / ledger.NAME, Workplace(work))
 
     def entries(self) -> list[Entry]:
-        """Return the entries of the ledger, one for each set of labels: that of the grid's row, or else the newest."""
+        """Return for each set of labels in the ledger the entry of the grid's row, or else the newest."""
         return ledger.newest(ledger.read(self.ledger), {row.key for row in rows_of(self.grid)})
 
 
 def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: Console) -> dict[StudyRow, str]:
-    """Run the study's rows that are not in the ledger, add each to it when it is done, print and write the results.
+    """Run at most `limit` of the study's rows that are not in the ledger (None: all), and print and write the results.
 
-    At most `limit` rows run (None: all), each with `threads` threads, in the processes that `workers()` makes. Return
-    the rows that failed, or that wait for one that failed, with the reason in words. After Ctrl-C or SIGTERM call it
-    again to go on. GridError if the row function does not exist or a row is in the ledger under other labels;
+    Return the rows that failed, or that wait for one that failed, with the reason in words. After Ctrl-C or SIGTERM
+    call it again to go on. GridError if the row function does not exist or a row is in the ledger under other labels;
     BlockingIOError if another study writes the ledger.
     """
     require_runnable(study.grid.run)
@@ -104,10 +100,7 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
 
 
 def write_results(study: Study, console: Console) -> list[Path]:
-    """Print the tables of the ledger, write tables and pictures beside it, and return the paths of the files.
-
-    GridError if the ledger is empty.
-    """
+    """Print the tables of the ledger, and write tables and pictures beside it; GridError if the ledger is empty."""
     entries, folder = study.entries(), study.ledger.parent
     if not entries:
         raise GridError(f"{study.ledger} has no rows yet: run the grid first")
@@ -120,16 +113,12 @@ def write_results(study: Study, console: Console) -> list[Path]:
 
 
 def record(row: StudyRow) -> dict[str, Any]:
-    """Return the row's address ("key"), its labels in words ("row") and by axis ("labels"), as plain data."""
+    """Return the row's address as "key", and its labels in words as "row" and by axis as "labels"."""
     return {"key": row.key, "row": str(row), "labels": row.labels}
 
 
 def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
-    """Print the rows of the study as a table, and return them as dicts in the same order.
-
-    A dict is that of `record`, with "state" (see `Workplace.state`) and "accuracy", the re-estimated one in [0, 1]
-    or None if the ledger has none.
-    """
+    """Print the rows of the study, and return the `record` of each with "state" and "accuracy" (None if not done)."""
     done = {entry.key: entry for entry in ledger.read(study.ledger)}
     rows = [
         record(row) | {
@@ -147,7 +136,7 @@ def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
 
 
 def require_runnable(run: str) -> None:
-    """Raise GridError if the row function `run` ("module:callable") cannot be imported, before rows fail for it."""
+    """Raise GridError if the row function `run`, "module:callable", cannot be imported."""
     try:
         resolve_name(run)
     except (ImportError, AttributeError) as error:
@@ -159,10 +148,9 @@ Verdict = tuple[bool, str]
 
 
 def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console: Console) -> dict[StudyRow, Verdict]:
-    """Run `count` random finished rows of the study again, and compare them with the ledger, which stays as it is.
+    """Run `count` random finished rows again in a temporary folder, and return and print the `agreement` of each.
 
-    Rows that they start from run first. All run in a temporary folder. Print and return whether each row agrees, and
-    why (see `agreement`). GridError if no row is finished or the row function does not exist.
+    Rows that they start from run first. GridError if no row is finished or the row function does not exist.
     """
     require_runnable(study.grid.run)
     recorded = {entry.key: entry for entry in ledger.read(study.ledger)}
@@ -192,9 +180,8 @@ def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console
 def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Verdict:
     """Return whether two runs of a row agree, `recorded` in the ledger and `again`, and the reason in words.
 
-    They agree if all accuracies are bitwise equal. They also agree if the new re-estimated accuracy lies in the 95 %
-    interval for one more seed of the row's setting (`next_interval`). Its standard deviation is pooled over all
-    settings in `entries` with the same label `model`. If none of these has two seeds, only equal bits agree.
+    They agree if all accuracies are equal, or if the re-estimated one of `again` is in the `next_interval` of the
+    row's setting. The standard deviation is pooled over the settings in `entries` with the same label "model".
     """
     if recorded.measured["accuracy"] == again.measured["accuracy"]:
         return True, "the same to the bit"
@@ -217,14 +204,13 @@ def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Verdic
 
 
 Trials = Mapping[tuple[str, ...], DataFrame]
-"""For each combination of labels of some axes its trials, the best first: the labels of other axes, `mean` and `sd`."""
+"""For each combination of labels of some axes the `spreads` of its trials, the best first."""
 
 
 def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: Console) -> dict[str, Any]:
-    """Choose the best setting for each combination of labels of `axes`, and write them all to the YAML file `path`.
+    """Choose the best of the `trials` for each combination of labels of `axes`; print it and `write_best` to `path`.
 
-    The best is the one with the largest mean of the measured number `figure` over seeds. Print the choices, and return
-    the content of the file, as `write_best` does. GridError if `trials` finds rows that cannot be compared.
+    Return the content of the file. GridError if rows cannot be compared.
     """
     entries = {entry.key: entry for entry in ledger.read(study.ledger)}
     found = trials(study.rows, entries, study.grid, axes, figure)
@@ -239,12 +225,11 @@ def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: 
 def trials(
     rows: Sequence[StudyRow], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str
 ) -> Trials:
-    """Return the trials of each combination of labels of `axes`, those with the largest mean of `figure` first.
+    """Return the trials of each combination of labels of `axes`, with the largest mean over seeds of `figure` first.
 
-    A trial is a combination of labels of the other axes, except the seed; its mean is over seeds. An axis on which all
-    rows have one label is left out. `entries` are by address, and `figure` is a dotted path, as "accuracy.hard".
-    GridError if a row is not in `entries` or lacks the number, if there is nothing to choose, or if the combinations
-    have different numbers of trials or of seeds.
+    A trial is a combination of labels of the other axes, except the seed. `entries` are by address. GridError if a row
+    is not in `entries` or lacks the number, if there is nothing to choose, or if the combinations have different
+    numbers of trials or of seeds.
     """
     for axis in axes:
         require_known(axis, grid.axes, "axis in --choose")
@@ -283,11 +268,10 @@ def _number(row: StudyRow, entry: Entry, figure: str) -> float:
 
 
 def write_best(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Path) -> dict[str, Any]:
-    """Write the best trial of each combination, and below them all trials, to the YAML file `path`; return its content.
+    """Write the best trial of each combination and all trials to the YAML file `path`, and return its content.
 
-    "settings" lists {when, set, trial, mean, sd}: the labels of `axes`, the changes of the configuration that the best
-    trial makes, its labels in words, and mean and sd over seeds. A grid reads them by its key `tuned`. "trials" lists
-    all trials: the labels of `axes`, and trial, mean and sd.
+    A grid reads the best, "settings", by its key `tuned`: dicts of when (the labels of `axes`), set (the changes of the
+    configuration), trial (its labels in words), mean and sd.
     """
     best, tried = [], []
     for key, ranked in found.items():

@@ -17,7 +17,7 @@ FLOAT = "float"
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text: its title, the heads of the columns, the lines (one text a column), and notes below."""
+    """A table as text, with notes to print below it."""
 
     title: str
     heads: tuple[str, ...]
@@ -27,19 +27,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A measured number that has tables: the name of its column in a frame, and the title of its tables.
+    """A measured number, `figure` or `figure` minus `less`, that has tables with this title.
 
-    `write(mean, sd, decimals)` returns the text of a cell; `decimals` is the number of decimals of percentages.
+    `write(mean, sd, decimals)` returns the text of a cell, with this number of decimals if it is a percentage.
     """
 
     figure: str
     title: str
     write: Callable[[float, float, int], str]
     less: str | None = None
-    """The figure that is subtracted from it."""
 
     def cells(self, rows: DataFrame) -> DataFrame:
-        """Return the seeds, mean and sd of this number in each setting of the frame `rows`, as `spreads` does."""
+        """Return the `spreads` of this number in the frame `rows`."""
         return spreads(rows, self.figure, self.less)
 
 
@@ -56,7 +55,7 @@ def percent(mean: float, sd: float, decimals: int) -> str:
 ACCURACY = Quantity(REESTIMATED, "Accuracy of the hard network in %, batch norm re-estimated", percent)
 
 AGAINST_FLOAT = replace(ACCURACY, title="Points of the hard network less those of the float one of its seed")
-"""The quantity of `less_float`."""
+"""The quantity in the frame that `less_float` returns."""
 
 QUANTITIES = (
     ACCURACY,
@@ -72,20 +71,20 @@ QUANTITIES = (
 
 
 def is_float(rows: DataFrame) -> Series:
-    """Return a boolean for each line of `rows`: True if it is of a float network (its label on the axis `mode`)."""
+    """Return for each line of `rows` whether its label on the axis "mode" is "float"."""
     return rows["mode"] == FLOAT if "mode" in rows else Series(False, rows.index)
 
 
 def telling(rows: DataFrame, layout: TableLayout) -> DataFrame:
-    """Return `rows` without axes on which all lines have the same label, but with those of `layout` and the seed."""
+    """Return `rows` without the axes on which all have one label, except those of `layout` and the seed."""
     others = axes(rows, "seed", layout.lines, *layout.columns)
     return rows.drop(columns=[axis for axis in others if rows[axis].nunique() == 1])
 
 
 def less_float(rows: DataFrame, layout: TableLayout) -> DataFrame:
-    """Return the lines of binary networks, their re-estimated accuracy minus that of the float network they belong to.
+    """Return the lines of binary networks, with the accuracy of a float network subtracted from the re-estimated one.
 
-    That is the one with the same seed and the same labels on all axes outside `layout`. Lines without one are left out.
+    The float network has the same seed and labels outside `layout`. Lines without one are left out.
     """
     place, floats = axes(rows, layout.lines, *layout.columns), is_float(rows)
     below = rows[floats].drop_duplicates(place, keep="last")[[*place, REESTIMATED]]
@@ -95,9 +94,9 @@ def less_float(rows: DataFrame, layout: TableLayout) -> DataFrame:
 
 
 def by_setting(rows: DataFrame, layout: TableLayout, quantity: Quantity = ACCURACY) -> list[Table]:
-    """Return tables of the means of `quantity` over seeds, one for each combination of labels of the remaining axes.
+    """Return tables of the means of `quantity` over seeds, one for each combination of labels outside `layout`.
 
-    Those are the axes that are not in `layout`, except the seed. Float networks are in the notes. Empty without rows.
+    Float networks are in the notes.
     """
     cells = quantity.cells(rows)
     parts = axes(cells, layout.lines, *layout.columns)
@@ -138,10 +137,7 @@ def column_of(labels: Labels, layout: TableLayout) -> str:
 
 
 def difference_table(found: DataFrame) -> Table:
-    """Return a table of one comparison, `found` by `statistics.differences`: a line for each setting, in points.
-
-    A mean whose interval excludes 0 has the mark + (`one` is better) or - (`other` is better).
-    """
+    """Return a table in points of one comparison, `found` by `statistics.differences`, with a line for each setting."""
     lines = []
     for setting, mean, low, high, seeds in zip(
         settings(found), 100 * found["mean"], 100 * found["low"], 100 * found["high"], found["seeds"], strict=True
