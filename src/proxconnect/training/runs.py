@@ -21,7 +21,6 @@ from proxconnect.training.lost_ranks import noticing_lost_ranks
 from proxconnect.training.module import Training
 from proxconnect.training.sharding import gathered
 
-CONFIG = "config.yaml"
 FLOAT, ACTIVATIONS = "float", "activations"  # the phases, and their folders in that of the run
 PACKED = "network.safetensors"
 
@@ -56,7 +55,7 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
             run.model.teacher = replace(teacher, network=run.model.float_network, checkpoint=floats)
         run.model.start = replace(run.model.start, checkpoint=path, float_epochs=0, activation_epochs=0)
     run.folder.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(run.folder / CONFIG) as temporary:
+    with atomic.replacing(run.folder / "config.yaml") as temporary:
         temporary.write_text(run.text())
     run.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
     with noticing_lost_ranks(run.trainer, run.folder / LAST):

@@ -17,11 +17,11 @@ _KEYS = ("base", "axes", "blocks", "tuned", "compare", "tables", "folder", "run"
 
 _OF_BLOCKS = ("exclude", "set")
 
-OTHER_COLUMNS = (
-    "accuracy.reestimated", "accuracy.hard", "accuracy.soft", "seconds", "packed_bytes", "curve", "figure", "seeds",
-    "mean", "sd", "axis", "one", "other", "low", "high",
-)  # fmt: skip
-"""Columns of tables beside those of axes."""
+FIGURES = ("accuracy.reestimated", "accuracy.hard", "accuracy.soft", "seconds", "packed_bytes")
+"""The measured numbers that have columns in frames of results."""
+
+OTHER_COLUMNS = (*FIGURES, *["curve", "figure", "seeds", "mean", "sd", "axis", "one", "other", "low", "high"])
+"""All columns of frames of results, except those of axes."""
 
 
 @dataclass(frozen=True)

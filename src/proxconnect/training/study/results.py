@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,7 @@ from proxconnect.training.study import tables
 from proxconnect.training.study.grid import Grid, TableLayout, rows_of
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.rows import described
-from proxconnect.training.study.statistics import REESTIMATED, axes, differences, frame, settings
-from proxconnect.training.study.tables import Table
+from proxconnect.training.study.tables import REESTIMATED, Table, axes, differences, frame, settings, spreads
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,8 +35,8 @@ def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
 
 def cells(rows: DataFrame) -> DataFrame:
     """Return the `spreads` of all measured quantities, unrounded, with the name of the quantity as "figure"."""
-    found = [quantity.cells(rows).assign(figure=" - ".join(filter(None, (quantity.figure, quantity.less))))
-             for quantity in tables.QUANTITIES]  # fmt: skip
+    found = [spreads(rows, q.figure, q.less).assign(figure=" - ".join(filter(None, (q.figure, q.less))))
+             for q in tables.QUANTITIES]  # fmt: skip
     whole = pandas.concat([part for part in found if len(part)] or found[:1])
     return whole[[*axes(whole), "figure", "seeds", "mean", "sd"]]
 
@@ -46,10 +46,8 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
     whole = frame(entries, grid.layout)
     rows, layout = tables.telling(whole, grid.layout), grid.layout
     compared = comparisons(rows, grid)
-    found = [
-        *tables.by_setting(rows, layout),
-        *tables.by_setting(tables.less_float(rows, layout), layout, tables.AGAINST_FLOAT),
-    ]
+    found = tables.by_setting(rows, layout)
+    found += tables.by_setting(tables.less_float(rows, layout), layout, tables.AGAINST_FLOAT)
     found += [table for quantity in tables.QUANTITIES[1:] for table in tables.by_setting(rows, layout, quantity)]
     found += map(tables.difference_table, compared)
     texts = {
@@ -231,6 +229,6 @@ def _courses(rows: Sequence[DataFrame], name: str, lines: str) -> dict[str, list
     """Return, by label on the axis `lines`, the number `name` of each run over epochs, up to the first None."""
     courses: dict[str, list[list[float]]] = {}
     for line, curve in (pair for part in rows for pair in zip(part[lines], part["curve"], strict=True)):
-        course = [epoch.get(name) for epoch in curve]
-        courses.setdefault(line, []).append(course[: course.index(None)] if None in course else course)
+        course = takewhile(lambda number: number is not None, (epoch.get(name) for epoch in curve))
+        courses.setdefault(line, []).append([*course])
     return courses

@@ -77,24 +77,8 @@ def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Faile
     `report` is called with progress, at most twice a second. TerminatedError and KeyboardInterrupt are raised.
     """
     torch.set_num_threads(order.threads)
-    folder = order.workplace.folder(order.row)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # A worker that outlived its driver may be at this row until its next step.
-        with locked(folder / "lock"):
-            path = order.workplace.finished(order.row)
-            if not path.exists():
-                return _run(order, report)
-            content = json.loads(path.read_text(encoding="utf-8"))  # of which the driver may not have heard
-            return Entry.of(order.row, *(content[name] for name in ("measured", "versions", "started", "finished")))
-    except TerminatedError:
-        raise
-    except (Exception, SystemExit):
-        return Failed(order.row.key, traceback.format_exc())
-
-
-def _run(order: Order, report: Callable[[Progressed], None]) -> Entry:
-    row, started, last = order.row, _now(), 0.0
+    row, folder, finished = order.row, order.workplace.folder(order.row), order.workplace.finished(order.row)
+    last = 0.0
 
     def on_progress(progress: tuple[int, int]) -> None:
         nonlocal last
@@ -102,11 +86,23 @@ def _run(order: Order, report: Callable[[Progressed], None]) -> Entry:
             last = time.monotonic()
             report(Progressed(row.key, *progress))
 
-    measured = resolve_name(row.run)(order.workplace.configuration(row), order.workplace.folder(row), on_progress)
-    entry = Entry.of(row, measured, versions(order.threads), started, _now())
-    with replacing(order.workplace.finished(row)) as temporary:
-        temporary.write_text(entry.line(), encoding="utf-8")
-    return entry
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A worker that outlived its driver may be at this row until its next step.
+        with locked(folder / "lock"):
+            if finished.exists():  # of which the driver may not have heard
+                content = json.loads(finished.read_text(encoding="utf-8"))
+                return Entry.of(row, *(content[name] for name in ("measured", "versions", "started", "finished")))
+            started = _now()
+            measured = resolve_name(row.run)(order.workplace.configuration(row), folder, on_progress)
+            entry = Entry.of(row, measured, versions(order.threads), started, _now())
+            with replacing(finished) as temporary:
+                temporary.write_text(entry.line(), encoding="utf-8")
+            return entry
+    except TerminatedError:
+        raise
+    except (Exception, SystemExit):
+        return Failed(row.key, traceback.format_exc())
 
 
 def _now() -> str:

@@ -23,8 +23,7 @@ from proxconnect.training.study.grid import Grid, require_known, rows_of, select
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.rows import Configuration, StudyRow, Workplace, described, overridden
 from proxconnect.training.study.running import Display, Workers, run_all
-from proxconnect.training.study.statistics import REESTIMATED, frame, next_interval, settings, spreads
-from proxconnect.training.study.tables import Table
+from proxconnect.training.study.tables import REESTIMATED, Table, frame, next_interval, settings, spreads
 from proxconnect.training.study.yaml_files import GridError
 
 OpenWorkers = Callable[[], AbstractContextManager[Workers]]
@@ -240,10 +239,12 @@ def trials(
     if set(grid.axes) <= {"seed", *axes, *same}:
         raise GridError(f"the rows differ in nothing but {', '.join(axes)} and seeds: there is nothing to choose")
     tried = dict.fromkeys([*axes, *(axis for axis in grid.axes if axis != "seed" and axis not in same)])
-    table = DataFrame(
-        [{axis: row.labels.get(axis, "") for axis in tried} | {"mean": _number(row, entries[row.key], figure)}
-         for row in rows]
-    )  # fmt: skip
+    numbers = [entries[row.key].figure(figure) for row in rows]
+    if None in numbers:
+        row = rows[numbers.index(None)]
+        known = ", ".join(f"accuracy.{name}" for name in entries[row.key].measured["accuracy"])
+        raise GridError(f"{row} has no number {figure!r}: choose by one of {known}, or by another that it measured")
+    table = DataFrame([{axis: row.labels.get(axis, "") for axis in tried} for row in rows]).assign(mean=numbers)
     found = dict(iter(spreads(table, "mean").groupby([*axes], sort=False)))
     (first, usual), *others = ((key, sorted(ranked["seeds"].tolist())) for key, ranked in found.items())
     for key, seeds in others:
@@ -257,14 +258,6 @@ def trials(
         key: ranked.drop(columns=[*axes]).sort_values("mean", ascending=False, kind="stable")
         for key, ranked in found.items()
     }
-
-
-def _number(row: StudyRow, entry: Entry, figure: str) -> float:
-    value = entry.figure(figure)
-    if value is None:
-        known = ", ".join(f"accuracy.{name}" for name in entry.measured["accuracy"])
-        raise GridError(f"{row} has no number {figure!r}: choose by one of {known}, or by another that it measured")
-    return value
 
 
 def write_best(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Path) -> dict[str, Any]:

@@ -17,23 +17,21 @@ from proxconnect._support.text import plain
 from proxconnect.training.study import results
 from proxconnect.training.study.grid import Grid, TableLayout
 from proxconnect.training.study.ledger import Entry
-from proxconnect.training.study.statistics import (
-    REESTIMATED,
-    differences,
-    frame,
-    mean_intervals,
-    next_interval,
-    settings,
-    spreads,
-)
 from proxconnect.training.study.study import agreement
 from proxconnect.training.study.tables import (
     AGAINST_FLOAT,
     QUANTITIES,
+    REESTIMATED,
     by_setting,
     difference_table,
+    differences,
+    frame,
     less_float,
     markdown,
+    mean_intervals,
+    next_interval,
+    settings,
+    spreads,
     telling,
 )
 
