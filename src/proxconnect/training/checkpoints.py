@@ -51,7 +51,7 @@ class Agreement:
         self._asked = time.monotonic()
 
     def of(self, trainer: Trainer, *wishes: bool, at_once: bool = False) -> list[bool]:
-        """Return for each wish whether any process has it; all are False between two votes, unless `at_once`.
+        """Return True for each wish that any process has, if it is time for a vote or `at_once`, else False for all.
 
         Each process must call this equally often.
         """
@@ -158,10 +158,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Return Lightning's checkpoint, with "state_dict" and "global_step", that `fit` wrote to `path`.
-
-    CheckpointError if it is damaged, was written by another program, or holds anything but data.
-    """
+    """Return the checkpoint that `fit` wrote to `path`, Lightning's dict; CheckpointError for any other file."""
     try:
         content = read_torch(path, mmap=False)
     except ValueError as error:

@@ -81,8 +81,7 @@ def has_begun(run: Configured) -> bool:
 def phases(configuration: Plain) -> list[tuple[str, Plain]]:
     """Return the phases to train before a run, in order: the name, "float" or "activations", and the options of each.
 
-    A second phase starts from the checkpoint of the first. ValueError for `activation_epochs` without binary
-    activations.
+    A second starts from the checkpoint of the first. ValueError for `activation_epochs` without binary activations.
     """
     start = configuration["model"]["start"]
     before: list[tuple[str, Plain]] = []

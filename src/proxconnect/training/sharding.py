@@ -14,10 +14,7 @@ from proxconnect.layers import BinaryLayer
 
 
 class FullySharded(ModelParallelStrategy):
-    """A Lightning strategy, `--trainer.strategy fsdp2`: each process holds a part of every parameter.
-
-    A checkpoint is one file, from which any number of processes can go on.
-    """
+    """A Lightning strategy, `--trainer.strategy fsdp2`, that splits all parameters over the processes of a run."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, **kwargs)
@@ -43,10 +40,7 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """Return `build()` with the whole parameters of a sharded network, or a network that is not sharded itself.
-
-    Call it on all processes.
-    """
+    """Return `network` itself or, if it is sharded, `build()` with its whole parameters; call it on all processes."""
     if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
         return network
     whole = build()

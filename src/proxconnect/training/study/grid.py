@@ -46,10 +46,7 @@ _Key = tuple[tuple[str, str], ...]
 
 
 class Block(NamedTuple):
-    """A block of a grid: a row for each combination of the labels in `axes`, except those that match one of `exclude`.
-
-    The changes `overrides` of the configuration win over all others.
-    """
+    """A block of a grid: a row for each combination of `axes` that no `exclude` matches. Its `overrides` come last."""
 
     axes: Mapping[str, tuple[str, ...]]
     exclude: list[dict[str, tuple[str, ...]]]
@@ -139,10 +136,7 @@ def require_known(name: str, known: Iterable[str], what: str) -> None:
 
 
 def chosen_labels(chosen: Any, axes: Axes, where: str) -> dict[str, tuple[str, ...]]:
-    """Return `chosen`, one label or a list of labels by axis, with the labels as tuples.
-
-    GridError, which calls the place `where`, if an axis or a label is not in `axes`.
-    """
+    """Return `chosen`, labels by axis, each one or a list, as tuples; GridError, naming `where`, if one is unknown."""
     result = {}
     for name, given in _mapping(chosen, where).items():
         require_known(str(name), axes, f"axis in {where}")
@@ -283,10 +277,7 @@ def rows_of(grid: Grid) -> list[StudyRow]:
 
 
 def selected(rows: Sequence[StudyRow], grid: Grid, only: Mapping[str, Any]) -> list[StudyRow]:
-    """Return the rows that have, on each axis in `only`, one of the labels given there (one label or a list).
-
-    GridError if `grid` lacks such an axis or label.
-    """
+    """Return the rows with one of the labels that `only` gives for its axes; GridError if `grid` lacks one of these."""
     wanted = chosen_labels(only, grid.axes, "--only")
     return [row for row in rows if _matches(row.labels, wanted)]
 

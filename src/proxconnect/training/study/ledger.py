@@ -58,10 +58,7 @@ class Entry:
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """Return the entry in a line of a ledger.
-
-        ValueError if the line is not JSON, a field is missing or wrong, or `key` is not the address of the content.
-        """
+        """Return the entry in a line of a ledger; ValueError if it is none, or `key` is not the address of the rest."""
         try:
             content = json.loads(line, parse_constant=_refuse)
             _require_fields(content)
@@ -145,10 +142,7 @@ def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
 
 @contextmanager
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Lock the file `path`, made if missing, for the `with` body.
-
-    If another process has the lock, wait; or raise BlockingIOError with the message `busy` if that is given.
-    """
+    """Lock the file `path` for the `with` body; if it is locked, wait, or raise BlockingIOError with `busy` as text."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))

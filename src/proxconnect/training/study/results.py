@@ -196,10 +196,9 @@ def draw_accuracies(rows: DataFrame, layout: TableLayout) -> dict[str, "Figure"]
 
 
 def draw_curves(rows: DataFrame, layout: TableLayout) -> dict[str, "Figure"]:
-    """Draw loss and accuracy over epochs, and return a figure for each setting without its label on `layout.lines`.
+    """Draw loss and accuracy over epochs; return a figure for each setting without `layout.lines`, by it in words.
 
-    The keys are these settings in words. A figure has a curve for each label on `layout.lines` of binary networks, and
-    those of the float networks of the same table.
+    It has a curve for each label on this axis, of binary networks and of the float ones of the same table.
     """
     parts, panels = (
         Series([*map(described, settings(rows, *apart))], rows.index, dtype=object)

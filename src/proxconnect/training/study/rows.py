@@ -36,11 +36,7 @@ Labels = dict[str, str]
 
 @dataclass(frozen=True, eq=False)
 class StudyRow:
-    """One training run of a study.
-
-    If `after` is given, the run starts from the last checkpoint of that row, whose path goes into the configuration
-    under the dotted key `checkpoint`.
-    """
+    """One training run of a study; if `after` is given, it starts from the last checkpoint of that row."""
 
     labels: Labels
     configuration: Configuration
@@ -48,6 +44,7 @@ class StudyRow:
     """The function that trains and measures it, as "module:callable"."""
     after: "StudyRow | None" = None
     checkpoint: str | None = None
+    """The dotted key of the configuration that takes the path of that checkpoint."""
 
     @cached_property
     def key(self) -> str:

@@ -61,7 +61,7 @@ def spreads(rows: DataFrame, figure: str, less: str | None = None) -> DataFrame:
 
 
 def mean_intervals(cells: DataFrame) -> DataFrame:
-    """Return `cells`, from `spreads`, with the columns "low" and "high": Student's 95 % interval, NaN for one seed."""
+    """Return `cells`, from `spreads`, with "low" and "high": Student's 95 % interval of the mean, NaN for one seed."""
     half = quantile(cells["seeds"] - 1) * cells["sd"] / cells["seeds"] ** 0.5
     return cells.assign(low=cells["mean"] - half, high=cells["mean"] + half)
 
@@ -174,14 +174,9 @@ def less_float(rows: DataFrame, layout: TableLayout) -> DataFrame:
 
 
 def by_setting(rows: DataFrame, layout: TableLayout, quantity: Quantity = ACCURACY) -> list[Table]:
-    """Return tables of the means of `quantity` over seeds, one for each combination of labels outside `layout`.
-
-    Float networks are in the notes.
-    """
+    """Return tables of `quantity`, one for each combination of labels outside `layout`; notes have float networks."""
     cells = spreads(rows, quantity.figure, quantity.less)
-    parts = axes(cells, layout.lines, *layout.columns)
-    if not parts:
-        return [_table(cells, layout, quantity)] if len(cells) else []
+    parts = axes(cells, layout.lines, *layout.columns) or (lambda _: "")
     return [_table(members, layout, quantity) for _, members in cells.groupby(parts, sort=False)]
 
 
