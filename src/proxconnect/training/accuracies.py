@@ -25,10 +25,9 @@ class Accuracies:
 
     def __init__(self, network: nn.Module, classes: int) -> None:
         self._network = network
-        is_binary = any(isinstance(module, BinaryLayer) for module in network.modules())
         self._norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
         names = ["accuracy"]
-        if is_binary:
+        if any(isinstance(module, BinaryLayer) for module in network.modules()):
             names += ["accuracy_hard", "accuracy_soft"] if self._norms else ["accuracy_soft"]
         self.counts = {name: MulticlassAccuracy(classes, average="micro") for name in names}
         self._hardened: list[Tensor] = []

@@ -112,9 +112,8 @@ def figures(entries: Sequence[Entry], grid: Grid) -> dict[str, Any]:
     setting, seeds, mean and interval (None for one seed).
     """
     whole = frame(entries, grid.layout)
-    measured = cells(whole)
     return {
-        "cells": _records(measured, ["figure", "seeds", "mean", "sd"]),
+        "cells": _records(cells(whole), ["figure", "seeds", "mean", "sd"]),
         "differences": [
             {name: found[name] for name in ("axis", "one", "other", "setting", "seeds", "mean")}
             | {"interval": None if found["seeds"] == 1 else (found["low"], found["high"])}

@@ -27,8 +27,6 @@ from proxconnect.training.study.rows import StudyRow, Workplace, sources, versio
 LOG = "log.txt"
 """The file that takes what a row prints, in its folder."""
 
-_SECONDS_BETWEEN_PROGRESS = 0.5
-
 
 @dataclass(frozen=True)
 class Order:
@@ -82,7 +80,7 @@ def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Faile
 
     def on_progress(progress: tuple[int, int]) -> None:
         nonlocal last
-        if time.monotonic() - last >= _SECONDS_BETWEEN_PROGRESS:
+        if time.monotonic() - last >= 0.5:
             last = time.monotonic()
             report(Progressed(row.key, *progress))
 

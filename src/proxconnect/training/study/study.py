@@ -112,7 +112,7 @@ def write_results(study: Study, console: Console) -> list[Path]:
 
 
 def record(row: StudyRow) -> dict[str, Any]:
-    """Return the row's address as "key", and its labels in words as "row" and by axis as "labels"."""
+    """Return a dict of the row's address, "key", and its labels in words, "row", and by axis, "labels"."""
     return {"key": row.key, "row": str(row), "labels": row.labels}
 
 
@@ -142,11 +142,9 @@ def require_runnable(run: str) -> None:
         raise GridError(f"run: {run!r}: {error}") from error
 
 
-Verdict = tuple[bool, str]
-"""Whether a row that ran again agrees with the ledger, and the reason in words."""
-
-
-def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console: Console) -> dict[StudyRow, Verdict]:
+def verify(
+    study: Study, count: int, workers: OpenWorkers, threads: int, console: Console
+) -> dict[StudyRow, tuple[bool, str]]:
     """Run `count` random finished rows again in a temporary folder, and return and print the `agreement` of each.
 
     Rows that they start from run first. GridError if no row is finished or the row function does not exist.
@@ -167,7 +165,7 @@ def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console
             Display(console, len(pending)) as display,
         ):
             run_all(pending, crew, book, workplace, threads, display)
-    found: dict[StudyRow, Verdict] = {}
+    found: dict[StudyRow, tuple[bool, str]] = {}
     for row in chosen:
         again = book.entries.get(row.key)
         found[row] = agreement(recorded[row.key], again, study.entries()) if again else (False, "it failed")
@@ -176,7 +174,7 @@ def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console
     return found
 
 
-def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Verdict:
+def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> tuple[bool, str]:
     """Return whether two runs of a row agree, `recorded` in the ledger and `again`, and the reason in words.
 
     They agree if all accuracies are equal, or if the re-estimated one of `again` is in the `next_interval` of the
