@@ -41,7 +41,7 @@ class Accuracies:
 
     @torch.no_grad()
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Count the right answers, and return the logits (N, classes) for "accuracy"; labels are int64 (N,)."""
+        """Count the right answers to images (N, C, H, W), and return the logits (N, classes) that "accuracy" counts."""
         network = self._network
         with self._statistics_kept():
             self._write(self._hardened)

@@ -29,7 +29,7 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shipped:
-    """A packed network that `ship` wrote to the file `path`; `stays_float` names the layers that are not binary."""
+    """A packed network in the file `path`, of `float_bytes` before; `stays_float` names layers that are not binary."""
 
     path: Path
     packed_bytes: int

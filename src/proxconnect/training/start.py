@@ -52,7 +52,7 @@ def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
 
 
 def load_float(path: Path, network: nn.Module) -> None:
-    """Load the checkpoint `path` into the float `network`; CheckpointError if it is of a binary network."""
+    """Load the checkpoint `path` into the float `network`; CheckpointError if it is absent, binary or does not fit."""
     if _found(path, network)[1].binary_layers:  # whose latents alone answer differently
         raise CheckpointError(f"{path} is of a binary network: a teacher is a float one, the last.ckpt of a run with "
                               "--model.binary null; name it by model.teacher.checkpoint")  # fmt: skip

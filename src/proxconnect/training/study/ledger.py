@@ -131,7 +131,7 @@ def read(path: Path) -> list[Entry]:
 
 
 def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
-    """Return the last entry of each set of labels, or the last whose address is in `current` if there is one."""
+    """Return for each set of labels its last entry, or its last one with an address in `current` if there is one."""
     by_labels: dict[frozenset[tuple[str, str]], Entry] = {}
     for entry in entries:
         labels = frozenset(entry.labels.items())
@@ -142,7 +142,7 @@ def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
 
 @contextmanager
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Lock the file `path` for the `with` body; if it is locked, wait, or raise BlockingIOError with `busy` as text."""
+    """Lock the file `path` for the `with` body; if it is locked, wait or, given a text `busy`, raise BlockingIOError."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
