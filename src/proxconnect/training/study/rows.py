@@ -167,7 +167,7 @@ class Workplace:
             temporary.write_text(error, encoding="utf-8")
 
     def state(self, row: StudyRow, done: Container[str]) -> Literal["done", "failed", "half", "waiting"]:
-        """Return "done" if `done` has the row's address, else "failed", "half" (it began) or "waiting" by its folder."""
+        """Return "done" if its address is in `done`, else "failed", "half" (it began) or "waiting" by its folder."""
         if row.key in done:
             return "done"
         if self.error(row).exists():
