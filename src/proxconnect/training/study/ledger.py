@@ -142,7 +142,7 @@ def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
 
 @contextmanager
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Lock the file `path` for the `with` body; if locked, wait, or raise BlockingIOError with the text `busy` if given."""
+    """Lock the file `path` for the `with` body; if locked, wait or, given the text `busy`, raise BlockingIOError."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
