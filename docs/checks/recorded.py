@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proxconnect.training.study.ledger import Entry, newest, read
-from proxconnect.training.study.statistics import REESTIMATED, differences, frame
+from proxconnect.training.study.tables import REESTIMATED, differences, frame
 
 
 def signed(points: float, digits: int = 2) -> str:

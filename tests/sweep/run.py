@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from proxconnect.training.study.provenance import sources
+from proxconnect.training.study.rows import sources
 from sweep.flow import MODES, go_through, started
 from sweep.subject import Subject
 from sweep.table import written

@@ -18,7 +18,7 @@ from proxconnect.inspection import plots
 from proxconnect.training.study import running
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.ledger import read as read_ledger
-from proxconnect.training.study.rows import Row, Workplace
+from proxconnect.training.study.rows import StudyRow, Workplace
 from proxconnect.training.study.running import Order
 
 Write = Callable[[Path, int], object]
@@ -115,7 +115,7 @@ def hub() -> Write:
 
 
 def entry(seed: int) -> Entry:
-    row = Row({"seed": str(seed)}, {"seed_everything": seed}, "a:b")
+    row = StudyRow({"seed": str(seed)}, {"seed_everything": seed}, "a:b")
     measured = {"accuracy": {"hard": 0.5}, "text": "long " * 200}
     return Entry.of(row, measured, {"results": "0.1.0+1"}, "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z")
 
@@ -142,7 +142,7 @@ def row(configuration: Any, folder: Path, on_progress: Any) -> dict[str, Any]:
 
 def answer() -> Write:
     def write(folder: Path, version: int) -> None:
-        one = Row({"seed": str(version)}, {"seed": version}, f"{__name__}:row")
+        one = StudyRow({"seed": str(version)}, {"seed": version}, f"{__name__}:row")
         object.__setattr__(one, "key", "row")  # both versions are of one row
         entry = running._run(Order(one, Workplace(folder), 1), lambda _: None)
         assert entry.measured["seed"] == version
@@ -155,7 +155,7 @@ def read_answer(folder: Path) -> Any:
 
 
 def failure() -> Write:
-    one = Row({"seed": "0"}, {"seed_everything": 0}, "a:b")
+    one = StudyRow({"seed": "0"}, {"seed_everything": 0}, "a:b")
 
     def write(folder: Path, version: int) -> None:
         Workplace(folder).fail(one, f"error {version}\n" * 1000)

@@ -7,11 +7,21 @@ from typing import Any
 
 from pandas import DataFrame
 
+from proxconnect.training.study import tables
 from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.ledger import read
 from proxconnect.training.study.results import comparisons
-from proxconnect.training.study.statistics import frame, mean_intervals
-from proxconnect.training.study.tables import ACCURACY, Table, difference_table, less_float, percent, telling
+from proxconnect.training.study.tables import (
+    ACCURACY,
+    REESTIMATED,
+    Table,
+    difference_table,
+    frame,
+    less_float,
+    mean_intervals,
+    percent,
+    telling,
+)
 
 STUDY = Path(__file__).parents[3] / "studies" / "fashion-mnist"
 
@@ -28,7 +38,7 @@ def study() -> tuple[Grid, DataFrame]:
 
 def spreads(rows: DataFrame, pair: str) -> dict[tuple[str, ...], Any]:
     """By network, mode, start and rule, the accuracies of a pair: seeds, mean, sd, low, high; they are in [0, 1]."""
-    cells = mean_intervals(ACCURACY.cells(rows))
+    cells = mean_intervals(tables.spreads(rows, REESTIMATED))
     found = cells[cells["pair"] == pair].itertuples()
     return {tuple(getattr(cell, axis) for axis in AXES): cell for cell in found}
 

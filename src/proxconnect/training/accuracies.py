@@ -1,4 +1,4 @@
-"""The accuracies of a network as it ships, as it is hard, and as it trains, in one pass over the batches."""
+"""The accuracies of a network as it ships, as it is hard, and as it trains."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,26 +16,24 @@ from proxconnect.layers.modes import soft
 class Accuracies:
     """A meter of the accuracies of a network in `eval()`: call `begin`, then `update` for each batch, then `end`.
 
-    Accuracies are shares of right answers, from 0 to 1, over all processes. A float network has only the first:
+    Accuracies are shares of right answers over all processes. A float network has only the first:
 
-    - "accuracy": of the hard network with batch-norm statistics re-estimated for it, as the packed file has them;
-    - "accuracy_hard": of the hard network with the statistics of training, which are those of the soft network; absent
-      if there are none;
-    - "accuracy_soft": of the soft network, as it trains, at the present μ.
+    - "accuracy": of the hard network with batch norm re-estimated for it, as in the packed file;
+    - "accuracy_hard": of the hard network with the batch norm of training, if it has any;
+    - "accuracy_soft": of the soft network, at the present μ.
     """
 
     def __init__(self, network: nn.Module, classes: int) -> None:
         self._network = network
-        is_binary = any(isinstance(module, BinaryLayer) for module in network.modules())
         self._norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
         names = ["accuracy"]
-        if is_binary:
+        if any(isinstance(module, BinaryLayer) for module in network.modules()):
             names += ["accuracy_hard", "accuracy_soft"] if self._norms else ["accuracy_soft"]
         self.counts = {name: MulticlassAccuracy(classes, average="micro") for name in names}
         self._hardened: list[Tensor] = []
 
     def begin(self, batches: Iterable[Tensor]) -> None:
-        """Reset the counts, and re-estimate batch norm for the hard network from image `batches` (N, C, H, W)."""
+        """Reset the counts, and re-estimate batch norm for the hard network from images (N, C, H, W)."""
         for count in self.counts.values():
             count.to(next(self._network.parameters()).device).reset()
         with self.hardened(batches):
@@ -43,10 +41,7 @@ class Accuracies:
 
     @torch.no_grad()
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Count the right answers to `images` (N, C, H, W) with `labels`, int64 (N,).
-
-        Return the logits (N, classes) of the hard network with re-estimated batch norm, or of the float one.
-        """
+        """Count the right answers to images (N, C, H, W), and return the logits (N, classes) that "accuracy" counts."""
         network = self._network
         with self._statistics_kept():
             self._write(self._hardened)
@@ -59,15 +54,12 @@ class Accuracies:
         return logits
 
     def end(self) -> dict[str, Tensor]:
-        """Return the accuracies since `begin`, by their names in `Accuracies`: scalars from 0 to 1."""
+        """Return the accuracies since `begin`, scalars in [0, 1] by name."""
         return {name: count.compute() for name, count in self.counts.items()}
 
     @contextmanager
     def hardened(self, batches: Iterable[Tensor]) -> Iterator[nn.Module]:
-        """Yield the network; within the context its batch norm is re-estimated for hard weights from images `batches`.
-
-        The former statistics come back at the end. Those of a float network do not change.
-        """
+        """Yield the network, with its batch norm re-estimated for hard weights within the context if it is binary."""
         with self._statistics_kept():
             if "accuracy_hard" in self.counts:
                 reestimate_batchnorm(self._network, batches)

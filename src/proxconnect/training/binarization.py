@@ -1,4 +1,4 @@
-"""Which layers of a network become binary, by which pairs, and how their sharpness moves."""
+"""Options of a run: which layers become binary, by which pairs, and how their sharpness moves."""
 
 import math
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ class Binarization:
                     resolve(name)
 
     def apply(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
-        """Binarize `network` in place and return it; `example` is an input batch for it, as `binarize` takes."""
+        """Binarize `network` in place and return it; `example` is an input batch for it."""
         binarize(
             network, _pairs(self.weights), _pairs(self.activations), scale=self.scale, accumulator=self.accumulator,
             keep=list(self.keep) if self.keep else None, example=example, padding_value=self.padding_value,

@@ -25,13 +25,10 @@ MOST = 20  # the most calls between two exchanges of an `Agreement`
 
 
 class WholeFiles(TorchCheckpointIO):
-    """A checkpoint plugin for Lightning's trainer.
-
-    It writes a file completely or not at all, and runs no code of a file that it reads.
-    """
+    """A Lightning plugin that writes a checkpoint completely or not at all, and runs no code of one that it reads."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint` to a temporary file, and rename that to `path`; OSError if writing fails."""
+        """Write `checkpoint` to a temporary file, and rename it to `path`; OSError if that fails."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(path) as temporary, temporary.open("wb") as file:
             try:
@@ -42,24 +39,21 @@ class WholeFiles(TorchCheckpointIO):
                 raise
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Return the checkpoint in the file `path`, on the CPU, as `read_run` does; the other arguments are ignored."""
+        """Return `read_run(path)`; the other arguments are ignored."""
         return read_run(Path(path))
 
 
 class Agreement:
-    """A vote of all processes of a run on yes-or-no wishes, as to stop: a wish of one process counts for all.
-
-    Processes exchange their wishes only about once a second, since each exchange is slow.
-    """
+    """A vote of the processes of a run, about once a second, on yes-or-no wishes: that of one counts for all."""
 
     def __init__(self) -> None:
         self._calls, self._every = 0, 1
         self._asked = time.monotonic()
 
     def of(self, trainer: Trainer, *wishes: bool, at_once: bool = False) -> list[bool]:
-        """Return one bool per wish: True if any process wishes it. Each process must call this equally often.
+        """Return True for each wish that any process has, if it is time for a vote or `at_once`, else False for all.
 
-        Between two exchanges all are False; `at_once` forces an exchange. One process gets its own wishes back.
+        Each process must call this equally often.
         """
         if trainer.world_size == 1:
             return list(wishes)
@@ -77,10 +71,9 @@ class Agreement:
 class LastCheckpoint(Checkpoint):
     """A callback that writes the checkpoint `last.ckpt` in the run's folder.
 
-    It holds the network, the optimizer with the count of μ's steps, the schedule of the learning rate, the position in
-    the data, and the state of every random generator. It is written after each epoch, and within an epoch as often as
-    asked. After a SIGTERM to any process it is written after the current optimizer step, and the run ends with a
-    TerminatedError that says how to go on. Validation ends at its next batch, without a new checkpoint.
+    It holds all that the run needs to go on bit-exactly, and is also written after each epoch. After a SIGTERM to any
+    process it is written after the current optimizer step, and the run ends with a TerminatedError that says how to go
+    on. Validation ends at its next batch, without a new checkpoint.
 
     Args:
         every_minutes: the longest time between two checkpoints.
@@ -99,7 +92,7 @@ class LastCheckpoint(Checkpoint):
         self._validating, self._common = Agreement(), 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Restore the random generators if the run goes on from a checkpoint, and note SIGTERM from now on."""
+        """Note SIGTERM from now on, and restore the random generators if the run goes on from a checkpoint."""
         self._sigterm.listen()  # Lightning restores the handler before it when it ends
         if self._resumed is not None:
             version, internal, gauss = self._resumed["python"]
@@ -113,10 +106,7 @@ class LastCheckpoint(Checkpoint):
         self._written = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Write the checkpoint after an optimizer step if it is due; after SIGTERM, write and raise TerminatedError.
-
-        The last batch of an epoch is left to `on_train_epoch_end`.
-        """
+        """Write the checkpoint if it is due, except after the last batch of an epoch; TerminatedError after SIGTERM."""
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
@@ -136,7 +126,7 @@ class LastCheckpoint(Checkpoint):
             raise _terminated(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Find the smallest number of validation batches of any process: up to it, processes can vote on stopping."""
+        """Find the smallest number of validation batches of any process: up to it, they can vote on stopping."""
         self._common = min(map(float, trainer.num_val_batches), default=0.0)
         if trainer.world_size > 1:
             told = torch.tensor(self._common, device=trainer.strategy.root_device)
@@ -145,12 +135,12 @@ class LastCheckpoint(Checkpoint):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        """Raise TerminatedError on all processes together if one of them got SIGTERM; write no checkpoint."""
+        """Raise TerminatedError on all processes if one of them got SIGTERM."""
         if batch_idx < self._common and any(self._validating.of(trainer, self._sigterm.came)):
             raise _terminated(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the random generators: "python", "torch", "numpy", and "cuda" with a GPU."""
+        """Return the states of the random generators of "python", "torch", "numpy", and "cuda" if there is a GPU."""
         states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
         name, keys, *rest = numpy.random.get_state(legacy=True)
         states["numpy"] = (name, cast(Any, keys).tolist(), *rest)
@@ -168,10 +158,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Return the checkpoint that `fit` wrote to `path`: Lightning's dict, with "state_dict" and "global_step".
-
-    CheckpointError if it is damaged, was written by another program, or holds anything but data.
-    """
+    """Return the checkpoint that `fit` wrote to `path`, Lightning's dict; CheckpointError for any other file."""
     try:
         content = read_torch(path, mmap=False)
     except ValueError as error:
@@ -183,12 +170,7 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def require_same_network(saved: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> None:
-    """Raise a CheckpointError unless both hold tensors of the same names and shapes; the message names the others.
-
-    Args:
-        saved: the state dict in the checkpoint.
-        here: the state dict of the module that it is loaded into.
-    """
+    """Raise a CheckpointError unless the state dicts of a checkpoint and of a module have equal names and shapes."""
     lacking, left = ([name for name in one if name not in other] for one, other in ((here, saved), (saved, here)))
     says = []
     if lacking:
@@ -208,7 +190,7 @@ def require_same_network(saved: Mapping[str, Tensor], here: Mapping[str, Tensor]
 
 
 def _terminated(trainer: Trainer) -> TerminatedError:
-    """Return the error that ends this process, with a message on the first alone."""
+    """Return the error that ends this process; only that of the first process has a message."""
     path = Path(trainer.default_root_dir) / LAST
     if trainer.is_global_zero:
         rest = f"; go on by --ckpt_path last (from {path})" if path.exists() else ", of which nothing is kept"

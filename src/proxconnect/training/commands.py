@@ -29,13 +29,10 @@ _TITLES = {
 def run(
     verb: Verb, arguments: Sequence[str], console: Console, manual: Mapping[str, str] | None = None
 ) -> dict[str, Any] | None:
-    """Run `proxconnect VERB` with the command line `arguments`, and print a table of the outcome to `console`.
+    """Run `proxconnect VERB` with `arguments`, and print the outcome; UsageError for wrong arguments and files.
 
-    `manual` replaces "prog", "description" or "epilog" of the help. UsageError for wrong arguments and files.
-
-    Returns:
-        None on all processes but the first. Else "accuracy", "accuracy_hard" and "accuracy_soft" as in `Accuracies`,
-        in [0, 1] or None if not measured, and "packed": the fields of `Shipped` as a dict, None if nothing was packed.
+    `manual` replaces "prog", "description" or "epilog" of the help. Return None on all processes but the first. Else
+    return the names in `Accuracies` with shares or None, and "packed" with the fields of `Shipped` as a dict, or None.
     """
     _require_recipes(arguments)
     with importable_folder():
@@ -57,7 +54,7 @@ def run(
 
 
 def _fit(configured: Configured) -> tuple[Mapping[str, float], Shipped | None]:
-    """Train a new run or go on with one; UsageError if it would take the checkpoint of another, or a file as folder."""
+    """Train a new run or go on with one; UsageError if a new one would be written into the folder of another."""
     if configured.folder.exists() and not configured.folder.is_dir():
         raise UsageError(f"{configured.folder} is a file: give a folder by --trainer.default_root_dir")
     if configured.config_init["ckpt_path"] is None and has_begun(configured):
@@ -83,7 +80,7 @@ def _evaluate(verb: Verb, configured: Configured) -> Mapping[str, float]:
 
 
 def _require_recipes(arguments: Sequence[str]) -> None:
-    """Raise UsageError for a --config that names no file, with the near names of files beside it."""
+    """Raise UsageError, with close matches, for a --config that names no file."""
     recipes = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     recipes.add_argument("--config", "-c", action="append", default=[], nargs="?")
     for given in filter(None, recipes.parse_known_args(arguments)[0].config):

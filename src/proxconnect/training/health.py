@@ -19,8 +19,7 @@ class DivergedError(ValueError):
 class Health(Callback):
     """A callback that logs the `Meters` of each binary layer after each epoch, and warns of what `diagnose` finds.
 
-    A loss that is not finite ends the run with a DivergedError, and no checkpoint is written after it. Under FSDP the
-    numbers are of the part of the first process.
+    It ends a run whose loss is not finite. Under FSDP the numbers are of the part of the first process.
     """
 
     def __init__(self) -> None:
@@ -41,7 +40,7 @@ class Health(Callback):
             _require_finite(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Raise DivergedError if the loss of a run in training is not finite, before batch norm is re-estimated."""
+        """Raise DivergedError if the loss of a training run is not finite, before batch norm is re-estimated."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             _require_finite(pl_module)
 
@@ -71,7 +70,7 @@ class Health(Callback):
 
 
 def _require_finite(module: Training) -> None:
-    """Raise DivergedError, on all processes, if a loss of this epoch is not finite on one of them."""
+    """Raise DivergedError on all processes if a loss of this epoch is not finite on one of them."""
     loss = module.mean_loss().item()
     if not math.isfinite(loss):
         [trouble, *_] = diagnose({}, loss=loss)

@@ -1,4 +1,4 @@
-"""The watch for lost ranks: a rank ends, and says how to go on, when another rank of its run has ended."""
+"""End a rank, and say how to go on, when another rank of its run has ended."""
 
 import os
 import re
@@ -13,23 +13,22 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 LAUNCHER = "PROXCONNECT_LAUNCHER"
 """The variable in which the first rank of a machine gives its process id to the ranks that it starts."""
-LOOK, GRACE = 0.5, 2.5  # seconds between looks at the launcher, and for the error of the backend to end a rank first
+LOOK, GRACE = 0.5, 2.5  # seconds between looks at the launcher, and until a rank ends without an error of the backend
 
 _LOST = re.compile(r"[Cc]onnection (was )?(closed|reset)|Broken pipe|Read error|remote process (has )?exited")
 
 
 class LostRankError(ConnectionError):
-    """The error for another process of the run that has ended; the message says how to go on with the run."""
+    """The error if another process of the run has ended; the message says how to go on."""
 
 
 @contextmanager
 def noticing_lost_ranks(trainer: Trainer, checkpoint: Path | None = None) -> Iterator[None]:
-    """Within the context, raise a LostRankError if the backend reports that another process of the run has ended.
+    """Raise a LostRankError in the context if the backend reports that another process of the run has ended.
 
-    `checkpoint` is the file that the message advises to go on from, if it exists then.
-
-    A rank that Lightning started also ends, with status 1, soon after the process that started it: Lightning ends ranks
-    only from there, and the backend may wait for half an hour. torchrun looks after the ranks that it starts.
+    Its message advises to go on from `checkpoint`, if that exists. A rank that Lightning started also ends, with status
+    1, soon after the process that started it: Lightning ends ranks only from there, and the backend may wait for half
+    an hour. torchrun looks after its ranks.
     """
     done = threading.Event()
     launcher = _launcher(trainer)
@@ -49,7 +48,7 @@ def noticing_lost_ranks(trainer: Trainer, checkpoint: Path | None = None) -> Ite
 
 
 def _launcher(trainer: Trainer) -> int | None:
-    """Return the process that started this rank, if that was Lightning; the first rank tells the others its own."""
+    """Return the id of the process that started this rank, if that was Lightning and this is not the first rank."""
     environment = trainer.world_size > 1 and trainer._accelerator_connector.cluster_environment
     if not isinstance(environment, LightningEnvironment):
         return None
@@ -60,7 +59,7 @@ def _launcher(trainer: Trainer) -> int | None:
 
 
 def _watch(launcher: int, rank: int, checkpoint: Path | None, done: threading.Event) -> None:
-    """End this process after its launcher; on Windows, which keeps the id of a dead parent, wait until `done`."""
+    """End this process after its launcher; on Windows, which keeps the id of a dead parent, only wait for `done`."""
     while os.getppid() == launcher:
         if done.wait(LOOK):
             return

@@ -15,25 +15,16 @@ QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": 
 
 _NAMES = {"accuracy": "reestimated", "accuracy_hard": "hard", "accuracy_soft": "soft"}
 
-Progress = tuple[int, int]  # optimizer steps that are done and to do, without those of phases before the run
+Progress = tuple[int, int]  # optimizer steps that are done, and their total, of the run or of its phase
 
 
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
-    """Train a configuration in `folder`, going on from the last checkpoint there if there is one, and measure it.
+    """Train a configuration, as in YAML files of `fit`, from the last checkpoint in `folder` if any, and measure it.
 
-    Args:
-        configuration: the options of `fit`, nested as in its YAML files. Its folder, logger and bar are replaced.
-        folder: takes checkpoints and the packed network.
-        on_progress: called after each batch with the optimizer steps done and the total, of the run or of its phase.
-
-    Returns:
-        "accuracy": from 0 to 1, as "reestimated", "hard" and "soft"; "curve" of `Training`; "steps";
-        "seconds" of training over all starts, without work lost after a checkpoint; "peak_memory_bytes";
-        "packed_bytes" (None for a float network) and "float_bytes"; "stays_float", names of layers.
-
-    Raises:
-        UsageError: an option does not exist or does not fit.
-        ValueError: the last epoch was not validated.
+    `on_progress` is called after each batch with the optimizer steps done and in all. UsageError for a wrong option,
+    ValueError if the last epoch was not validated. Return "accuracy" ("reestimated", "hard" and "soft", in [0, 1]),
+    the "curve" of `Training`, "steps", "seconds" without work lost after a checkpoint, "peak_memory_bytes",
+    "float_bytes", "packed_bytes" (None for a float network), and "stays_float", names of layers.
     """
     stopwatch = _Stopwatch(on_progress)
     reset_peak()

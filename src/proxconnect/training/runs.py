@@ -1,4 +1,4 @@
-"""Train a run, with the phases before it, from its beginning or from where it was stopped, and pack its network."""
+"""Train a run, with the phases before it, and pack its network."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -21,7 +21,6 @@ from proxconnect.training.lost_ranks import noticing_lost_ranks
 from proxconnect.training.module import Training
 from proxconnect.training.sharding import gathered
 
-CONFIG = "config.yaml"
 FLOAT, ACTIVATIONS = "float", "activations"  # the phases, and their folders in that of the run
 PACKED = "network.safetensors"
 
@@ -30,11 +29,7 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shipped:
-    """A packed network that `ship` wrote.
-
-    `path` is its file and `packed_bytes` the file's size. `float_bytes` is the size of the same network before packing,
-    see the function `float_bytes`. `stays_float` names the layers that are not binary.
-    """
+    """A packed network in the file `path`, of `float_bytes` before; `stays_float` names layers that are not binary."""
 
     path: Path
     packed_bytes: int
@@ -43,14 +38,10 @@ class Shipped:
 
 
 def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoint: Path | None = None) -> None:
-    """Train the run to its end, from `checkpoint`, or from its start if that is None.
+    """Train the run to its end, from `checkpoint`, or else from its start, after the phases that it asks for.
 
-    First train, or finish, the phases that `run.model.start` asks for. The options are written to config.yaml in the
-    folder of the run, and `callbacks` are added to its trainer.
-
-    Raises:
-        TerminatedError: after SIGTERM.
-        LostRankError: another process of the run has ended.
+    `callbacks` are added to its trainer. The options are written to config.yaml in its folder. TerminatedError after
+    SIGTERM, LostRankError if another process of the run has ended.
     """
     if run.model.start.float_epochs or run.model.start.activation_epochs:
         path = floats = run.model.start.checkpoint
@@ -64,7 +55,7 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
             run.model.teacher = replace(teacher, network=run.model.float_network, checkpoint=floats)
         run.model.start = replace(run.model.start, checkpoint=path, float_epochs=0, activation_epochs=0)
     run.folder.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(run.folder / CONFIG) as temporary:
+    with atomic.replacing(run.folder / "config.yaml") as temporary:
         temporary.write_text(run.text())
     run.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
     with noticing_lost_ranks(run.trainer, run.folder / LAST):
@@ -81,17 +72,16 @@ def last_checkpoint(run: Configured) -> Path | None:
 
 
 def has_begun(run: Configured) -> bool:
-    """Return True if the folder of the run holds a checkpoint of the run, or of one of its phases."""
+    """Return True if there is a last.ckpt of the run or of one of its phases."""
     start = run.model.start
     places = {"": True, FLOAT: start.float_epochs > 0, ACTIVATIONS: start.activation_epochs > 0}
     return any(is_its and (run.folder / place / LAST).exists() for place, is_its in places.items())
 
 
 def phases(configuration: Plain) -> list[tuple[str, Plain]]:
-    """Return the phases to train before a run, in order: a name ("float" or "activations") and options for each.
+    """Return the phases to train before a run, in order: the name, "float" or "activations", and the options of each.
 
-    `configuration` holds the options of the run, as nested plain data. A second phase starts from the checkpoint of the
-    first. ValueError for `activation_epochs` without binary activations.
+    A second starts from the checkpoint of the first. ValueError for `activation_epochs` without binary activations.
     """
     start = configuration["model"]["start"]
     before: list[tuple[str, Plain]] = []
@@ -109,10 +99,9 @@ def phases(configuration: Plain) -> list[tuple[str, Plain]]:
 
 
 def ship(module: Training, folder: Path) -> Shipped | None:
-    """Pack the hard network of a trained `module`, with batch norm re-estimated, to `folder`/network.safetensors.
+    """Pack the hard network of `module`, with batch norm re-estimated, to network.safetensors in `folder`.
 
-    Call it on all processes. Return None for a float network, and on all processes but the first. OSError if the file
-    cannot be written.
+    Call it on all processes. Return None for a float network, and on all processes but the first.
     """
     plan = getattr(module.network, "binarization", None)
     if not isinstance(plan, Plan):
@@ -128,13 +117,13 @@ def ship(module: Training, folder: Path) -> Shipped | None:
 
 
 def float_bytes(network: nn.Module) -> int:
-    """Return the bytes of the state dict of `network` (latents count as floats), without μ and scales of quantizers."""
+    """Return the bytes of the state dict of `network`, latents included, without μ and scales of quantizers."""
     state = network.state_dict()
     return sum(t.nbytes for name, t in state.items() if "_quantizer." not in name)
 
 
 def _changed(configuration: Plain, name: str, epochs: int, model: Plain) -> Plain:
-    """Return the configuration of a phase: PC++ without a teacher, in a folder within that of the run."""
+    """Return the configuration of the phase `name`: PC++ without a teacher, in a folder in that of the run."""
     changed = deepcopy(configuration)
     changed["model"] |= {"rule": "pc++", "teacher": None, "clip": None, **model}
     changed["model"]["start"] |= {"float_epochs": 0, "activation_epochs": 0}

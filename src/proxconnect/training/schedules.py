@@ -1,8 +1,4 @@
-"""Schedules of the learning rate for a known number of steps.
-
-Each class takes the optimizer and the number of its steps, like `CosineAnnealingLR` and `PolynomialLR` of torch, which
-you can use as well.
-"""
+"""Schedules of the learning rate for a known number of steps, as is `CosineAnnealingLR` of torch."""
 
 import inspect
 import math
@@ -17,10 +13,7 @@ _LENGTHS = {"T_max", "T_0", "total_iters"}  # names in torch for the number of s
 
 
 def scheduled(make: ScheduleCallable, optimizer: Optimizer, steps: int) -> LRScheduler:
-    """Return `make(optimizer, steps)`, a schedule of the learning rate over `steps` optimizer steps.
-
-    ValueError if `make` does not take these two, or is a class of torch whose second argument means something else.
-    """
+    """Return `make(optimizer, steps)`; ValueError if the second argument of `make` is not a number of steps."""
     try:
         schedule = make(optimizer, steps)
     except TypeError as error:

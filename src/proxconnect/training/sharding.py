@@ -14,16 +14,13 @@ from proxconnect.layers import BinaryLayer
 
 
 class FullySharded(ModelParallelStrategy):
-    """A Lightning strategy, `--trainer.strategy fsdp2`, by which each process holds a part of every parameter.
-
-    The first process writes checkpoints as one file, from which any number of processes can go on.
-    """
+    """A Lightning strategy, `--trainer.strategy fsdp2`, that splits all parameters over the processes of a run."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, **kwargs)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load a checkpoint into the sharded network and optimizers, without running its code; return the rest."""
+        """Load a checkpoint into the network and optimizers without running its code, and return the rest."""
         return super().load_checkpoint(checkpoint_path, weights_only=True)
 
     def setup_environment(self) -> None:
@@ -43,10 +40,7 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """Return a network with whole parameters on each process; call it on all processes.
-
-    A network that is not sharded is returned itself. Else `build()` makes a new one, which gets the gathered values.
-    """
+    """Return `network` itself or, if it is sharded, `build()` with its whole parameters; call it on all processes."""
     if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
         return network
     whole = build()

@@ -38,10 +38,9 @@ class Start:
 
 
 def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Load the checkpoint in the file `path` into the float `network`; latent weights in it become float weights.
+    """Load the checkpoint `path` into the float `network`, with latent weights as float weights, without μ and scales.
 
-    Return the learned thresholds of binary inputs by the names of their tensors, empty if there are none. Values of μ
-    and scales are left out. CheckpointError if the file is absent or does not fit.
+    Return its learned thresholds of binary inputs by name. CheckpointError if the file is absent or does not fit.
     """
     checkpoint, matched = _found(path, network)
     tensors = {name: t for name, t in matched.tensors.items() if not any(part in f".{name}" for part in _QUANTIZERS)}
@@ -53,7 +52,7 @@ def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
 
 
 def load_float(path: Path, network: nn.Module) -> None:
-    """Load the checkpoint in the file `path` into the float `network`; CheckpointError if it is of a binary network."""
+    """Load the checkpoint `path` into the float `network`; CheckpointError if it is absent, binary or does not fit."""
     if _found(path, network)[1].binary_layers:  # whose latents alone answer differently
         raise CheckpointError(f"{path} is of a binary network: a teacher is a float one, the last.ckpt of a run with "
                               "--model.binary null; name it by model.teacher.checkpoint")  # fmt: skip

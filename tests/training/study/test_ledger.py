@@ -7,11 +7,11 @@ import pytest
 
 from proxconnect.training.study import ledger
 from proxconnect.training.study.ledger import Entry, Ledger, LedgerError
-from proxconnect.training.study.rows import Row
+from proxconnect.training.study.rows import StudyRow
 
 
 def entry(seed: int = 0, accuracy: object = 0.5, **labels) -> Entry:
-    row = Row({"seed": str(seed), "pair": "bnn++"} | labels, {"seed_everything": seed, **labels}, "a:b")
+    row = StudyRow({"seed": str(seed), "pair": "bnn++"} | labels, {"seed_everything": seed, **labels}, "a:b")
     measured = {
         "accuracy": {"reestimated": accuracy},
         "curve": [{"epoch": 1, "loss": 0.5, "accuracy": 0.5}],

@@ -6,7 +6,7 @@ import pytest
 from grids import GRID, InTurn
 from test_running import no_pictures, results, run, study_of  # noqa: F401  # a fixture is used by its name
 
-from proxconnect.training.study.on_ray import RayCluster
+from proxconnect.training.study.running import RayCluster
 
 
 @pytest.fixture(scope="module")

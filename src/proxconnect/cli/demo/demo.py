@@ -28,7 +28,7 @@ from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data
 from proxconnect.training.study import ledger
 from proxconnect.training.study.ledger import Entry, Ledger
-from proxconnect.training.study.rows import CHECKPOINT, Row, Workplace
+from proxconnect.training.study.rows import CHECKPOINT, StudyRow, Workplace
 from proxconnect.training.study.running import Display, Processes, run_all
 from proxconnect.version import __version__
 
@@ -64,9 +64,9 @@ class Options:
         return [pair for pair in self.pairs if pair != "fp"]
 
     @cached_property
-    def runs(self) -> dict[Run, Row]:
+    def runs(self) -> dict[Run, StudyRow]:
         """All runs with their rows in a study, seed by seed; in each seed the float run comes first."""
-        rows: dict[Run, Row] = {}
+        rows: dict[Run, StudyRow] = {}
         for seed in range(SEEDS[self.data] if self.seeds is None else self.seeds):
             fp = Run("fp", "float", "E2E", seed)
             rows[fp] = self._row(fp, None)
@@ -76,10 +76,10 @@ class Options:
                     rows[run] = self._row(run, rows[fp] if run.start == "FT" else None)
         return rows
 
-    def _row(self, run: Run, after: Row | None) -> Row:
+    def _row(self, run: Run, after: StudyRow | None) -> StudyRow:
         recipe = recipe_of(self.data, self.epochs)
         configuration = plain({"data": self.data, "root": self.root, "run": run, "recipe": recipe})
-        return Row({"run": str(run)}, configuration, "proxconnect.cli.demo.experiment:run_row", after, "start")
+        return StudyRow({"run": str(run)}, configuration, "proxconnect.cli.demo.experiment:run_row", after, "start")
 
 
 @dataclass
@@ -158,11 +158,11 @@ class _Progress(Display):
         super().__init__(session.console, len(session.options.runs))
         self._session = session
 
-    def finish_row(self, row: Row, entry: Entry) -> None:
+    def finish_row(self, row: StudyRow, entry: Entry) -> None:
         self.end_row(row)
         self._session.write(complete=False)
 
-    def fail_row(self, row: Row, error: str) -> None:
+    def fail_row(self, row: StudyRow, error: str) -> None:
         raise RunError(f"{row} failed in a worker process:\n{error.strip()}")
 
 

@@ -89,8 +89,7 @@ def _study(parsed: argparse.Namespace) -> Answer:
     for package in ("yaml", "pandas"):
         extras.require(package, "train")
     from proxconnect.training.study import results
-    from proxconnect.training.study.on_ray import RayCluster
-    from proxconnect.training.study.running import Processes
+    from proxconnect.training.study.running import Processes, RayCluster
     from proxconnect.training.study.study import Study, choose, list_rows, record, run, verify, write_results
 
     console = Console(stderr=parsed.json)

@@ -1,5 +1,1 @@
-"""Studies: grids of training runs, a ledger of their results, and tables, pictures and checks of the ledger.
-
-A grid file (`grid`) expands to rows (`rows`), each with an address. Processes or a Ray cluster run them (`running`).
-Each finished row becomes a line of the ledger (`ledger`), from which all results come (`results`).
-"""
+"""Studies: grids of training runs (`grid`), a ledger of their results (`ledger`), and tables of it (`results`)."""

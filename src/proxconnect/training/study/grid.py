@@ -1,7 +1,4 @@
-"""A grid file and its rows: the base configuration, the axes along which rows differ, and the blocks of rows.
-
-docs/grids.md has an example with every key, and says which setting wins.
-"""
+"""A grid file and its rows; docs/grids.md has an example with every key, and says which setting wins."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,62 +10,57 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from proxconnect.training.study import yaml_files
-from proxconnect.training.study.rows import Configuration, Labels, Row, described, overridden
+from proxconnect.training.study.rows import Configuration, Labels, StudyRow, described, overridden
 from proxconnect.training.study.yaml_files import GridError
 
 _KEYS = ("base", "axes", "blocks", "tuned", "compare", "tables", "folder", "run")
 
 _OF_BLOCKS = ("exclude", "set")
 
-OTHER_COLUMNS = (
-    "accuracy.reestimated", "accuracy.hard", "accuracy.soft", "seconds", "packed_bytes", "curve", "figure", "seeds",
-    "mean", "sd", "axis", "one", "other", "low", "high",
-)  # fmt: skip
-"""Columns of tables beside those of axes."""
+FIGURES = ("accuracy.reestimated", "accuracy.hard", "accuracy.soft", "seconds", "packed_bytes")
+"""The measured numbers that have columns in frames of results."""
 
-Chosen = Mapping[str, tuple[str, ...]]
-"""Labels for some axes."""
+OTHER_COLUMNS = (*FIGURES, *["curve", "figure", "seeds", "mean", "sd", "axis", "one", "other", "low", "high"])
+"""All columns of frames of results, except those of axes."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A label of an axis: what it changes in the base configuration, and the row that its rows start from.
+    """A label of an axis, and the changes `overrides` of the base configuration that it makes, as in `overridden`.
 
-    `overrides` are changes as `rows.overridden` takes them. If `after` is given, each row with this label starts from
-    the last checkpoint of the row that has the labels `after` and otherwise the same ones. The path of that checkpoint
-    goes into the row's configuration under the dotted key `checkpoint`.
+    If `after` is given, a row with this label starts from the last checkpoint of the row with the labels `after` and
+    otherwise the same ones. The path of the checkpoint goes into its configuration under the dotted key `checkpoint`.
     """
 
     overrides: Mapping[str, Any]
     after: Labels | None = None
     checkpoint: str | None = None
     tuned_as: Labels = field(default_factory=dict)
-    """Labels by axis: rows with no tuned settings of their own take those of a row with these labels instead."""
+    """Labels by axis: a row with no tuned settings takes those of a row with these labels instead."""
 
 
 Axes = Mapping[str, Mapping[str, Label]]
 
+_Key = tuple[tuple[str, str], ...]
+"""The labels of a row, as (axis, label) in the order of the axes."""
+
 
 class Block(NamedTuple):
-    """A block of a grid: a row for each combination of the labels in `axes`, except those that match one of `exclude`.
+    """A block of a grid: a row for each combination of `axes` that no `exclude` matches. Its `overrides` come last."""
 
-    `axes` lacks an axis that the file sets to null; the rows have no label for it. `overrides` is the block's `set:`,
-    the changes of the configuration that win over all others.
-    """
-
-    axes: Chosen
-    exclude: list[Chosen]
+    axes: Mapping[str, tuple[str, ...]]
+    exclude: list[dict[str, tuple[str, ...]]]
     overrides: Mapping[str, Any]
 
 
 class Setting(NamedTuple):
-    """A tuned setting: changes (`overrides`) of the configuration of every row that has all the labels `when`."""
+    """A tuned setting: changes `overrides` of the configuration of every row that has all the labels `when`."""
 
     when: Labels
     overrides: Mapping[str, Any]
 
 
-class Layout(NamedTuple):
+class TableLayout(NamedTuple):
     """The layout of result tables: a line for each label of `lines`, a column for each combination of `columns`.
 
     Each combination of labels of the remaining axes has its own table. Seeds have no axis there: a cell is their mean.
@@ -80,28 +72,23 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """A parsed and checked grid file: the base configuration, the axes, the blocks of rows, and the layout of tables.
-
-    Create one with `Grid.read`. docs/grids.md explains each key. `run` names the row function as "module:callable".
-    `compare` has, by axis, the couples of labels (one, other) whose results are compared.
-    """
+    """A parsed and checked grid file; create one with `Grid.read`."""
 
     path: Path
     folder: Path
-    """Where the ledger, the tables and the pictures lie; by default that of the file."""
+    """The folder of the ledger, the tables and the pictures; by default that of the file."""
     run: str
+    """The row function, as "module:callable"."""
     base: Mapping[str, Any]
     axes: Axes
     blocks: list[Block]
     tuned: list[Setting]
     compare: Mapping[str, Sequence[tuple[str, str]]]
-    layout: Layout
+    """By axis, the couples of labels whose results are compared."""
+    layout: TableLayout
 
     def tuned_for(self, labels: Labels) -> list[Setting]:
-        """Return the tuned settings that apply to a row with these labels; empty if nothing was tuned for it.
-
-        If none applies, try again with the labels that `tuned_as` names in place of the row's own.
-        """
+        """Return the tuned settings for a row with these labels or, if there are none, with those of `tuned_as`."""
         asked = dict(labels)
         for axis, label in labels.items():
             asked |= self.axes[axis][label].tuned_as
@@ -110,10 +97,7 @@ class Grid:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read and check the grid file `path` (YAML), and the files that it names relative to its folder.
-
-        GridError if one cannot be read, or if a key, an axis, a label or a value is wrong.
-        """
+        """Read the YAML file `path` and the files that it names relative to its folder; GridError if one is wrong."""
         content, folder = yaml_files.read(path), path.parent
         for key in content:
             require_known(str(key), _KEYS, f"key of {path}")
@@ -152,10 +136,7 @@ def require_known(name: str, known: Iterable[str], what: str) -> None:
 
 
 def chosen_labels(chosen: Any, axes: Axes, where: str) -> dict[str, tuple[str, ...]]:
-    """Check `chosen`, which maps names of axes to one label or a list of labels, and return the labels as tuples.
-
-    GridError, listing close matches, if an axis or a label is not in `axes`. The message calls the place `where`.
-    """
+    """Return `chosen`, labels by axis, each one or a list, as tuples; GridError, naming `where`, if one is unknown."""
     result = {}
     for name, given in _mapping(chosen, where).items():
         require_known(str(name), axes, f"axis in {where}")
@@ -206,7 +187,7 @@ def _block(block: Any, axes: Axes) -> Block:
 
 
 def _tuned(path: Path, axes: Axes) -> list[Setting]:
-    """Return the settings of a file; labels that no axis has are of other grids and stay unused."""
+    """Return the settings of a file; those with labels that no axis has are of other grids, and apply to no row."""
     settings = []
     for item in _list(yaml_files.read(path).get("settings"), f"{path}: settings"):
         content = _mapping(item, f"{path}: settings")
@@ -226,10 +207,12 @@ def _couples(axis: str, couples: Any, axes: Axes) -> list[tuple[str, str]]:
     return [(str(one), str(other)) for one, other in couples]
 
 
-def _layout(content: Mapping[Any, Any], axes: Axes) -> Layout:
+def _layout(content: Mapping[Any, Any], axes: Axes) -> TableLayout:
     for key in content:
-        require_known(str(key), Layout._fields, "key of tables")
-    layout = Layout(str(content.get("lines", Layout().lines)), tuple(_names(content.get("columns", Layout().columns))))
+        require_known(str(key), TableLayout._fields, "key of tables")
+    layout = TableLayout(
+        str(content.get("lines", TableLayout().lines)), tuple(_names(content.get("columns", TableLayout().columns)))
+    )
     for axis in (layout.lines, *layout.columns) if content else ():
         require_known(axis, axes, "axis in tables")
     return layout
@@ -261,61 +244,46 @@ def _list(value: Any, where: str) -> Sequence[Any]:
     return value
 
 
-def rows_of(grid: Grid) -> list[Row]:
+def rows_of(grid: Grid) -> list[StudyRow]:
     """Return the rows of all blocks of `grid`, in order, each once and after the row that it starts from.
 
     GridError if two rows have the same labels but different configurations, or the same configuration under different
     labels; and if the labels of an `after` fit no row, several rows, or the row itself.
     """
-    drafts: dict[frozenset[tuple[str, str]], _Draft] = {}
-    for draft in (draft for block in grid.blocks for draft in _drafts(grid, block)):
-        known = drafts.setdefault(frozenset(draft.labels.items()), draft)
-        if known.configuration != draft.configuration:
-            raise GridError(f"two blocks have a row {described(draft.labels)!r}, with other settings: "
+    drafts: dict[_Key, tuple[Configuration, Label]] = {}
+    for labels, configuration, origin in (draft for block in grid.blocks for draft in _drafts(grid, block)):
+        if drafts.setdefault(tuple(labels.items()), (configuration, origin))[0] != configuration:
+            raise GridError(f"two blocks have a row {described(labels)!r}, with other settings: "
                             "let a label of an axis tell them apart")  # fmt: skip
-    made: dict[_Draft, Row] = {}
+    made: dict[_Key, StudyRow] = {}
 
-    def make(draft: _Draft, path: tuple[_Draft, ...] = ()) -> Row:
-        """Return the row of a draft, made after the row that it starts from."""
-        if draft in path:
-            raise GridError(f"{described(draft.labels)}: by `after` it starts from itself")
-        if draft not in made:
-            before = None if draft.after is None else _origin(draft, draft.after, drafts.values())
-            after = None if before is None else make(before, (*path, draft))
-            made[draft] = Row(draft.labels, draft.configuration, grid.run, after, draft.checkpoint)
-        return made[draft]
+    def make(key: _Key, path: tuple[_Key, ...] = ()) -> StudyRow:
+        """Return the row with these labels, made after the row that it starts from."""
+        labels, (configuration, origin) = dict(key), drafts[key]
+        if key in path:
+            raise GridError(f"{described(labels)}: by `after` it starts from itself")
+        if key not in made:
+            after = None if origin.after is None else make(_origin(labels, origin.after, drafts), (*path, key))
+            made[key] = StudyRow(labels, configuration, grid.run, after, origin.checkpoint)
+        return made[key]
 
-    for draft in drafts.values():
-        make(draft)
-    by_key: dict[str, Row] = {}
-    for row in made.values():
-        other = by_key.setdefault(row.key, row)
+    by_address: dict[str, StudyRow] = {}
+    for row in map(make, drafts):
+        other = by_address.setdefault(row.key, row)
         if other is not row:
             raise GridError(f"{str(other)!r} and {str(row)!r} are the same configuration: exclude one, or give one "
                             "of the labels what it changes")  # fmt: skip
     return list(made.values())
 
 
-def selected(rows: Sequence[Row], grid: Grid, only: Mapping[str, Any]) -> list[Row]:
-    """Return the rows that have, on each axis in `only`, one of the labels given there (one label or a list).
-
-    GridError if `grid` lacks such an axis or label.
-    """
+def selected(rows: Sequence[StudyRow], grid: Grid, only: Mapping[str, Any]) -> list[StudyRow]:
+    """Return the rows with one of the labels that `only` gives for its axes; GridError if `grid` lacks one of these."""
     wanted = chosen_labels(only, grid.axes, "--only")
     return [row for row in rows if _matches(row.labels, wanted)]
 
 
-@dataclass(frozen=True, eq=False)
-class _Draft:
-    """A row that starts from labels, not from a row yet."""
-
-    labels: Labels
-    configuration: Configuration
-    after: Labels | None
-    checkpoint: str | None
-
-
-def _drafts(grid: Grid, block: Block) -> Iterator[_Draft]:
+def _drafts(grid: Grid, block: Block) -> Iterator[tuple[Labels, Configuration, Label]]:
+    """Yield the labels and the configuration of each row, and the label that says which row it starts from."""
     for choice in product(*block.axes.values()):
         labels = dict(zip(block.axes, choice, strict=True))
         if any(_matches(labels, excluded) for excluded in block.exclude):
@@ -326,24 +294,23 @@ def _drafts(grid: Grid, block: Block) -> Iterator[_Draft]:
         origins = [label for label in chosen if label.after is not None]
         if len(origins) > 1:
             raise GridError(f"{described(labels)}: several of its labels have `after`: a row starts from one")
-        origin = origins[0] if origins else Label({})
-        yield _Draft(labels, configuration, origin.after, origin.checkpoint)
+        yield labels, configuration, origins[0] if origins else Label({})
 
 
 def _matches(labels: Labels, wanted: Mapping[str, Sequence[str]]) -> bool:
     return all(labels.get(axis) in among for axis, among in wanted.items())
 
 
-def _origin(draft: _Draft, after: Labels, drafts: Iterable[_Draft]) -> _Draft:
-    """Return the draft with the labels `after` that has those of `draft` on the other axes that both have."""
-    like = draft.labels | after
-    fitting = [d for d in drafts if after.items() <= d.labels.items()
-               and all(like.get(axis, label) == label for axis, label in d.labels.items())]  # fmt: skip
+def _origin(labels: Labels, after: Labels, keys: Iterable[_Key]) -> _Key:
+    """Return the one of `keys` that has the labels `after`, and those in `labels` on the other axes that both have."""
+    like = labels | after
+    fitting = [key for key in keys if after.items() <= dict(key).items()
+               and all(like.get(axis, label) == label for axis, label in key)]  # fmt: skip
     if len(fitting) == 1:
         return fitting[0]
     wanted = described(after)
     if not fitting:
-        raise GridError(f"{described(draft.labels)} starts after {wanted!r}, alike in all else, and no block has "
+        raise GridError(f"{described(labels)} starts after {wanted!r}, alike in all else, and no block has "
                         f"such a row ({described(like)!r}): add it, or exclude this one")  # fmt: skip
-    found = " or ".join(repr(described(d.labels)) for d in fitting[:3])
-    raise GridError(f"{described(draft.labels)} starts after {wanted!r}, which is {found}: say more in `after`")
+    found = " or ".join(repr(described(dict(key))) for key in fitting[:3])
+    raise GridError(f"{described(labels)} starts after {wanted!r}, which is {found}: say more in `after`")

@@ -1,8 +1,4 @@
-"""The ledger: a file of finished rows, one JSON object a line, which only grows.
-
-One call writes a line and flushes it to the disk. A last line that a crash tore moves to `ledger.torn` beside it. A
-writer holds a lock, a reader needs none.
-"""
+"""The ledger: a file of finished rows, one JSON object a line, which only grows. Only writers lock it."""
 
 import errno
 import fcntl
@@ -10,13 +6,13 @@ import json
 import os
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from proxconnect._support import atomic
 from proxconnect._support.regular_files import require_regular
-from proxconnect.training.study.rows import Configuration, Labels, Row, address
+from proxconnect.training.study.rows import Configuration, Labels, StudyRow, address
 
 NAME = "ledger.jsonl"
 
@@ -27,12 +23,10 @@ class LedgerError(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished row, as one line of the ledger holds it.
+    """A finished row, as one line of the ledger holds it: its address `key`, what it is, and what it measured.
 
-    `key` is the address of the row; `labels`, `run`, `configuration` and `after` (`Row.origin`) are those of the row.
-    `measured` is the result of the row function: accuracies in [0, 1] under "accuracy" (None if not finite), the
-    "curve" (a dict for each epoch), "seconds", bytes. `versions` names the software and the processor. `started` and
-    `finished` are times in UTC, ISO 8601.
+    `measured` has accuracies in [0, 1] or None under "accuracy", and what else the row function returned. `after` is
+    the row's `origin`. The times are UTC, ISO 8601.
     """
 
     key: str
@@ -46,11 +40,12 @@ class Entry:
     configuration: Configuration
 
     @classmethod
-    def of(cls, row: Row, measured: Mapping[str, Any], versions: dict[str, Any], started: str, finished: str) -> Self:
-        """Make the entry of `row` from what its function measured, the versions that it ran with, and its two times.
+    def of(
+        cls, row: StudyRow, measured: Mapping[str, Any], versions: dict[str, Any], started: str, finished: str
+    ) -> Self:
+        """Return the entry of `row`, with None for NaN and infinity in `measured`.
 
-        NaN and infinity become None. LedgerError if `measured` lacks accuracies, has one outside [0, 1], or does not
-        fit JSON.
+        LedgerError if `measured` lacks accuracies, has one outside [0, 1], or does not fit JSON.
         """
         try:
             plain = json.loads(json.dumps(measured), parse_constant=lambda _: None)  # NaN and infinity become None
@@ -63,10 +58,7 @@ class Entry:
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """Return the entry that a line of a ledger holds.
-
-        ValueError if the line is not JSON, a field is missing or wrong, or the key is not the address of the content.
-        """
+        """Return the entry in a line of a ledger; ValueError if it is none, or `key` is not the address of the rest."""
         try:
             content = json.loads(line, parse_constant=_refuse)
             _require_fields(content)
@@ -92,17 +84,17 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """A ledger file open for writing, and its entries by address. `Ledger.writing` opens one; no other process can."""
+    """A ledger file that only this process may write, and its entries by address; open it with `Ledger.writing`."""
 
     path: Path
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, Entry]
 
     @classmethod
     @contextmanager
     def writing(cls, path: Path) -> Iterator[Self]:
-        """Lock the ledger file `path` for the `with` body, and yield the ledger; create the file if it is missing.
+        """Lock the file `path` for the `with` body, and yield its ledger; create the file if it is missing.
 
-        A last line that a crash tore moves to a file with the suffix .torn. BlockingIOError if another study has the
+        A last line that a crash tore moves to a file with the suffix .torn. BlockingIOError if another process has the
         lock; LedgerError if a line is not a valid entry.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,10 +104,7 @@ class Ledger:
             yield cls(path, {entry.key: entry for entry in read(path)})
 
     def append(self, entry: Entry) -> None:
-        """Add an entry to `entries` and, as one line, to the file, flushed to the disk.
-
-        OSError if the disk refuses the line; the ledger stays as it was.
-        """
+        """Add an entry to the file, flushed to the disk, and to `entries`; to neither on an OSError of the disk."""
         _append(self.path, (entry.line() + "\n").encode())
         self.entries[entry.key] = entry
 
@@ -142,10 +131,7 @@ def read(path: Path) -> list[Entry]:
 
 
 def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
-    """Return one entry for each set of labels: the last whose key is in `current`, or else the last.
-
-    They come in the order in which their labels first occur.
-    """
+    """Return for each set of labels its last entry, or its last one with an address in `current` if there is one."""
     by_labels: dict[frozenset[tuple[str, str]], Entry] = {}
     for entry in entries:
         labels = frozenset(entry.labels.items())
@@ -156,10 +142,7 @@ def newest(entries: list[Entry], current: Container[str] = ()) -> list[Entry]:
 
 @contextmanager
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Lock the file `path` for the `with` body, and create it if it is missing.
-
-    If another process has the lock, wait; or, if `busy` is given, raise BlockingIOError with this message.
-    """
+    """Lock the file `path` for the `with` body; if locked, wait or, given the text `busy`, raise BlockingIOError."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
@@ -188,7 +171,7 @@ def _mend(path: Path) -> None:
 
 
 def _append(path: Path, content: bytes) -> None:
-    """Add to the end of a file and flush it. OSError, with the file as it was, if the disk refuses it."""
+    """Add to the end of a file, and flush it; on an OSError of the disk the file stays as it was."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         before = os.fstat(descriptor).st_size

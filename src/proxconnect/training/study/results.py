@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,46 +17,37 @@ from rich.text import Text
 from proxconnect._support.atomic import replacing
 from proxconnect.inspection import plots
 from proxconnect.training.study import tables
-from proxconnect.training.study.grid import Grid, Layout, rows_of
+from proxconnect.training.study.grid import Grid, TableLayout, rows_of
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.rows import described
-from proxconnect.training.study.statistics import REESTIMATED, axes, differences, frame, settings
-from proxconnect.training.study.tables import Table
+from proxconnect.training.study.tables import REESTIMATED, Table, axes, differences, frame, settings, spreads
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
-    """Return the frame of `statistics.differences` for each comparison of `grid` that has rows to compare."""
+    """Return the `differences` of each comparison of `grid` that has rows to compare."""
     found = [differences(rows, axis, *couple) for axis, couples in grid.compare.items() if axis in rows
              for couple in couples]  # fmt: skip
     return [group for group in found if len(group)]
 
 
 def cells(rows: DataFrame) -> DataFrame:
-    """Return all measured quantities in each setting, unrounded: accuracies in [0, 1], seconds, bytes.
-
-    A line has the labels of the setting, `figure` (the name of the quantity), and its `seeds`, `mean` and `sd`.
-    """
-    found = [quantity.cells(rows).assign(figure=" - ".join(filter(None, (quantity.figure, quantity.less))))
-             for quantity in tables.QUANTITIES]  # fmt: skip
+    """Return the `spreads` of all measured quantities, unrounded, with the name of the quantity as "figure"."""
+    found = [spreads(rows, q.figure, q.less).assign(figure=" - ".join(filter(None, (q.figure, q.less))))
+             for q in tables.QUANTITIES]  # fmt: skip
     whole = pandas.concat([part for part in found if len(part)] or found[:1])
     return whole[[*axes(whole), "figure", "seeds", "mean", "sd"]]
 
 
 def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
-    """Write tables.md, cells.csv, differences.csv and figures/*.png into `folder`, and return their paths.
-
-    There is no differences.csv if the entries fit no comparison of `grid`.
-    """
+    """Write tables.md, cells.csv, figures/*.png and, if any, differences.csv into `folder`, and return their paths."""
     whole = frame(entries, grid.layout)
     rows, layout = tables.telling(whole, grid.layout), grid.layout
     compared = comparisons(rows, grid)
-    found = [
-        *tables.by_setting(rows, layout),
-        *tables.by_setting(tables.less_float(rows, layout), layout, tables.AGAINST_FLOAT),
-    ]
+    found = tables.by_setting(rows, layout)
+    found += tables.by_setting(tables.less_float(rows, layout), layout, tables.AGAINST_FLOAT)
     found += [table for quantity in tables.QUANTITIES[1:] for table in tables.by_setting(rows, layout, quantity)]
     found += map(tables.difference_table, compared)
     texts = {
@@ -73,13 +65,13 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
 
 
 def _csv(lines: DataFrame) -> str:
-    """Return CSV without the axes that no line has a label of."""
+    """Return CSV without the axes on which no line has a label."""
     labels = lines[axes(lines)].fillna("")
     text: str = lines.drop(columns=labels.columns[~labels.any()]).to_csv(index=False, lineterminator="\n")
     return text
 
 
-def _draw(rows: DataFrame, compared: Sequence[DataFrame], layout: Layout, folder: Path) -> list[Path]:
+def _draw(rows: DataFrame, compared: Sequence[DataFrame], layout: TableLayout, folder: Path) -> list[Path]:
     figures = {f"accuracies {part}": figure for part, figure in draw_accuracies(rows, layout).items()}
     if compared:
         figures["differences"] = draw_differences(compared)
@@ -94,7 +86,7 @@ def _draw(rows: DataFrame, compared: Sequence[DataFrame], layout: Layout, folder
 
 
 def _versions(entries: Sequence[Entry]) -> str:
-    """Return what the rows were computed with if it is the same for all, else the names that differ."""
+    """Return a sentence with the versions of all entries, or with the names of those that differ."""
     names = sorted({name for entry in entries for name in entry.versions})
     values = {name: {str(entry.versions.get(name)) for entry in entries} for name in names}
     among = ", ".join(name for name in names if len(values[name]) > 1)
@@ -104,10 +96,7 @@ def _versions(entries: Sequence[Entry]) -> str:
 
 
 def outdated(entries: Sequence[Entry], grid: Grid) -> list[str]:
-    """Return one sentence on entries that do not fit the grid as it is now; an empty list if all do.
-
-    Such an entry has the labels of a row of `grid` but another address: other settings or an older version.
-    """
+    """Return a sentence on the entries with the labels of a row of `grid` but another address; [] if there are none."""
     keys = {frozenset(row.labels.items()): row.key for row in rows_of(grid)}
     others = [e for e in entries if keys.get(frozenset(e.labels.items()), e.key) != e.key]
     if not others:
@@ -117,16 +106,14 @@ def outdated(entries: Sequence[Entry], grid: Grid) -> list[str]:
 
 
 def figures(entries: Sequence[Entry], grid: Grid) -> dict[str, Any]:
-    """Return the results as plain data, as `study --json` prints them.
+    """Return the results as `study --json` prints them: "cells", "differences" and "notes" (`outdated`).
 
-    "cells" is a list of {setting, figure, seeds, mean, sd}, and "differences" one of {axis, one, other, setting, seeds,
-    mean, interval}, with None as the interval of one seed. A setting is a dict of labels by axis. "notes" is
-    `outdated(entries, grid)`.
+    Cells are dicts of setting (labels by axis), figure, seeds, mean and sd. Differences are dicts of axis, one, other,
+    setting, seeds, mean and interval (None for one seed).
     """
     whole = frame(entries, grid.layout)
-    measured = cells(whole)
     return {
-        "cells": _records(measured, ["figure", "seeds", "mean", "sd"]),
+        "cells": _records(cells(whole), ["figure", "seeds", "mean", "sd"]),
         "differences": [
             {name: found[name] for name in ("axis", "one", "other", "setting", "seeds", "mean")}
             | {"interval": None if found["seeds"] == 1 else (found["low"], found["high"])}
@@ -143,7 +130,7 @@ def _records(lines: DataFrame, names: list[str]) -> list[dict[str, Any]]:
 
 
 def show(entries: Sequence[Entry], grid: Grid, console: Console) -> None:
-    """Print the tables of re-estimated accuracies and of comparisons, and the note of `outdated`, on `console`."""
+    """Print the tables of re-estimated accuracies and of comparisons, and what `outdated` returns, on `console`."""
     rows = tables.telling(frame(entries, grid.layout), grid.layout)
     for table in (*tables.by_setting(rows, grid.layout), *map(tables.difference_table, comparisons(rows, grid))):
         for part in parts(table, console.width - 1):
@@ -160,7 +147,7 @@ def show(entries: Sequence[Entry], grid: Grid, console: Console) -> None:
 def parts(table: Table, width: int) -> list[Table]:
     """Split a table by columns into tables of at most `width` characters, if each column allows that.
 
-    Each part begins with the first column, and leaves out lines whose other cells are all "-". The last has the notes.
+    Each begins with the first column, and lacks lines whose other cells are all "-". The last has the notes.
     """
     first, *widths = (max(map(len, column)) + 2 for column in zip(table.heads, *table.lines, strict=True))
     groups: list[list[int]] = [[]]
@@ -180,7 +167,7 @@ def parts(table: Table, width: int) -> list[Table]:
 
 
 def on_terminal(table: Table, left: int = 1) -> RichTable:
-    """Return the heads and lines of the table as a rich table, with all but the first `left` columns right-aligned."""
+    """Return the heads and lines of the table for `rich`, with all but the first `left` columns right-aligned."""
     result = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for i, head in enumerate(table.heads):
         result.add_column(head, justify="left" if i < left else "right")
@@ -189,8 +176,8 @@ def on_terminal(table: Table, left: int = 1) -> RichTable:
     return result
 
 
-def draw_accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
-    """Draw the re-estimated accuracies of `rows`: return a figure for each table of `layout`, by its setting in words.
+def draw_accuracies(rows: DataFrame, layout: TableLayout) -> dict[str, "Figure"]:
+    """Draw the re-estimated accuracies of each table of `layout`, and return the figures by its setting in words.
 
     A figure has a panel for each column of the table, and shows the float networks as a band.
     """
@@ -207,11 +194,10 @@ def draw_accuracies(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
     return {part: plots.plot_accuracies(found, floats.get(part, []), part) for part, found in panels.items()}
 
 
-def draw_curves(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
-    """Draw loss and accuracy over epochs, one figure for each combination of labels except those of lines and seed.
+def draw_curves(rows: DataFrame, layout: TableLayout) -> dict[str, "Figure"]:
+    """Draw loss and accuracy over epochs; return a figure for each setting without `layout.lines`, by it in words.
 
-    Return the figures by that combination in words. Each has a curve for each label on the axis `layout.lines`, of
-    binary networks and of the float networks of the same table.
+    It has a curve for each label on this axis, of binary networks and of the float ones of the same table.
     """
     parts, panels = (
         Series([*map(described, settings(rows, *apart))], rows.index, dtype=object)
@@ -227,7 +213,7 @@ def draw_curves(rows: DataFrame, layout: Layout) -> dict[str, "Figure"]:
 
 
 def draw_differences(found: Sequence[DataFrame]) -> "Figure":
-    """Draw a forest plot with a panel for each comparison, a frame of `differences`; ValueError without one."""
+    """Draw a forest plot with a panel for each comparison, the result of `differences`; ValueError without one."""
     panels = {}
     for group in found:
         numbers = zip(map(described, settings(group)), group["mean"], group["low"], group["high"], strict=True)
@@ -238,9 +224,9 @@ def draw_differences(found: Sequence[DataFrame]) -> "Figure":
 
 
 def _courses(rows: Sequence[DataFrame], name: str, lines: str) -> dict[str, list[list[float]]]:
-    """Return by label of the lines the numbers of the runs over epochs, up to the first that is not finite."""
+    """Return, by label on the axis `lines`, the number `name` of each run over epochs, up to the first None."""
     courses: dict[str, list[list[float]]] = {}
     for line, curve in (pair for part in rows for pair in zip(part[lines], part["curve"], strict=True)):
-        course = [epoch.get(name) for epoch in curve]
-        courses.setdefault(line, []).append(course[: course.index(None)] if None in course else course)
+        course = takewhile(lambda number: number is not None, (epoch.get(name) for epoch in curve))
+        courses.setdefault(line, []).append([*course])
     return courses

@@ -1,23 +1,28 @@
-"""A row of a study: its configuration, its labels, its folder, and an address of all that its result depends on."""
+"""A row of a study: its configuration, its labels, its folder, and all that its result depends on."""
 
 import hashlib
 import json
+import platform
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from proxconnect._support.atomic import replacing
+from proxconnect.inspection.machine import Machine
 from proxconnect.version import __version__
 
 RESULTS = 1
 """Raise it by one with each change after which a configuration that ran before gives other accuracies.
 
-Examples are other initial values, another order of the data, or another formula of a pair, a rule or a schedule. A
-faster kernel that rounds differently, a new option or new words are none. A raised version gives each row another
-address, so that all run again.
+Examples are other initial values, another order of the data, or another formula of a pair, a rule or a schedule, but
+not a faster kernel that rounds differently. Each row then gets another address, so that all run again.
 """
+
+_NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/study/")
+"""Folders of the package that cannot change a row's result."""
 
 CHECKPOINT = "last.ckpt"
 """The last checkpoint of a row, in its folder."""
@@ -30,30 +35,25 @@ Labels = dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """One training run of a study: its labels by axis, its configuration, and the row that it starts from.
-
-    `run` names the function that trains and measures it, as "module:callable". If `after` is given, the run starts from
-    the last checkpoint of that row, whose path goes into the configuration under the dotted key `checkpoint`.
-    """
+class StudyRow:
+    """One training run of a study; if `after` is given, it starts from the last checkpoint of that row."""
 
     labels: Labels
     configuration: Configuration
     run: str
-    after: "Row | None" = None
+    """The function that trains and measures it, as "module:callable"."""
+    after: "StudyRow | None" = None
     checkpoint: str | None = None
+    """The dotted key of the configuration that takes the path of that checkpoint."""
 
     @cached_property
     def key(self) -> str:
-        """The address of the row, 16 hex digits: a hash of all that its result depends on. It identifies the row."""
+        """The address of the row, 16 hex digits that identify it: a hash of all that its result depends on."""
         return address(self.configuration, self.run, self.origin, results_version())
 
     @property
     def origin(self) -> dict[str, str] | None:
-        """The row that this one starts from; None if it starts from none.
-
-        "row" is the address of that row, "checkpoint" the configuration's key for the path of its checkpoint.
-        """
+        """The address of the row that this one starts from, as "row", and `checkpoint`; None if it starts from none."""
         if self.after is None or self.checkpoint is None:
             return None
         return {"row": self.after.key, "checkpoint": self.checkpoint}
@@ -63,30 +63,58 @@ class Row:
 
 
 def described(labels: Mapping[str, str]) -> str:
-    """Join the labels, given by axis, to a short description, as "bnn++ BW E2E seed 0"; empty labels are left out."""
+    """Return the labels, given by axis, in words, as "bnn++ BW E2E seed 0"; empty labels are left out."""
     return " ".join(f"seed {label}" if axis == "seed" else label for axis, label in labels.items() if label)
 
 
 def address(configuration: Configuration, run: str, origin: Mapping[str, str] | None, version: str) -> str:
-    """Return the address of a row: the first 16 hex digits of the SHA-256 of the arguments, as compact sorted JSON.
-
-    `run` is the row function's "module:callable", `origin` is `Row.origin`, and `version` is `results_version()`.
-    """
+    """Return the address of a row, the start of a SHA-256; `version` is the `results_version()` that it ran with."""
     whole = {"configuration": configuration, "run": run, "after": origin, "results": version}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def results_version() -> str:
-    """Return the version of the package and the number `RESULTS`, as in "0.1.0+1"; it is part of a row's address."""
+    """Return the version of the package and the number `RESULTS`, as "0.1.0+1"; it is part of a row's address."""
     return f"{__version__}+{RESULTS}"
 
 
-def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configuration:
-    """Return a copy of the configuration `base` with `overrides`: mappings are merged, other values are replaced.
+def versions(threads: int) -> dict[str, Any]:
+    """Return the versions that a result depends on if it is computed now with `threads` threads of torch.
 
-    Dots in an outer key name nested keys; in inner keys they are plain dots, as in patterns of layers. An override with
-    another `class_path` drops the `init_args` of the former class.
+    The keys are "results", "sources" (a digest), "python", "torch", "lightning" (None if absent), "cpu", "kernels"
+    (their instruction set) and "threads".
+    """
+    machine = Machine.here()
+    return {
+        "results": results_version(),
+        "sources": sources(),
+        "python": platform.python_version(),
+        "torch": machine.torch,
+        "lightning": next((found.version for found in metadata.distributions(name="lightning")), None),
+        "cpu": machine.cpu,
+        "kernels": machine.instruction_set,
+        "threads": threads,
+    }
+
+
+@cache
+def sources() -> str:
+    """Return a digest of the Python files of proxconnect that can change a row's result, as 16 hex digits."""
+    root = Path(__file__).parents[2]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(_NO_PART):
+            digest.update(f"{name}\0{len(path.read_bytes())}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configuration:
+    """Return a copy of `base` with `overrides`, whose outer keys may be dotted: mappings merge, other values replace.
+
+    An override with another `class_path` drops the `init_args` of the former class.
     """
     result = dict(base)
     for key, value in overrides.items():
@@ -110,57 +138,50 @@ def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configurat
 
 @dataclass(frozen=True)
 class Workplace:
-    """The work folder `root` of a study, which has a folder for each row, named by the row's address.
-
-    A row's folder holds its checkpoints and its log. A path that a method returns need not exist yet.
-    """
+    """The work folder of a study, with a folder for each row, which holds its checkpoints and its log."""
 
     root: Path
 
-    def folder(self, row: Row) -> Path:
-        """Return the path of the folder of `row`."""
+    def folder(self, row: StudyRow) -> Path:
+        """Return the path of the folder of `row`, named by its address; it need not exist yet."""
         return self.root / row.key
 
-    def finished(self, row: Row) -> Path:
-        """Return the path of the file that keeps the ledger line of `row` once the row has ended well."""
+    def finished(self, row: StudyRow) -> Path:
+        """Return the path of the file that keeps the ledger line of `row` once it has ended well."""
         return self.folder(row) / "finished.json"
 
-    def error(self, row: Row) -> Path:
+    def error(self, row: StudyRow) -> Path:
         """Return the path of the file that keeps the error of `row` if the row failed."""
         return self.folder(row) / "error.txt"
 
-    def configuration(self, row: Row) -> Configuration:
-        """Return the configuration to run `row` with: its own, plus the path of the checkpoint that it starts from."""
+    def configuration(self, row: StudyRow) -> Configuration:
+        """Return the configuration to run `row` with: its own and the path of the checkpoint that it starts from."""
         if row.after is None or row.checkpoint is None:
             return row.configuration
         return overridden(row.configuration, {row.checkpoint: str((self.folder(row.after) / CHECKPOINT).resolve())})
 
-    def fail(self, row: Row, error: str) -> None:
-        """Write the text `error` to the error file of `row`, so that its state becomes "failed"."""
+    def fail(self, row: StudyRow, error: str) -> None:
+        """Write `error` to the error file of `row`, so that its state becomes "failed"."""
         self.folder(row).mkdir(parents=True, exist_ok=True)
         with replacing(self.error(row)) as temporary:
             temporary.write_text(error, encoding="utf-8")
 
-    def state(self, row: Row, done: Container[str]) -> Literal["done", "failed", "half", "waiting"]:
-        """Return how far `row` is; `done` holds the addresses of the rows in the ledger.
-
-        A row not in the ledger is "failed" if it left an error, else "half" if it was started, else "waiting".
-        """
+    def state(self, row: StudyRow, done: Container[str]) -> Literal["done", "failed", "half", "waiting"]:
+        """Return "done" if its address is in `done`, else "failed", "half" (it began) or "waiting" by its folder."""
         if row.key in done:
             return "done"
         if self.error(row).exists():
             return "failed"
         return "half" if self.folder(row).exists() else "waiting"
 
-    def pending(self, rows: list[Row], done: Container[str]) -> list[Row]:
-        """Return the rows to run, each once and in order: those whose address is not in `done`, the ledger's.
+    def pending(self, rows: list[StudyRow], done: Container[str]) -> list[StudyRow]:
+        """Return the rows whose address is not in `done`, each once and in order.
 
-        Before a row comes the row that it starts from if that has no finished run or no checkpoint in this folder. So
-        a row of the ledger runs again only if another row needs its checkpoint.
+        Before a row comes the row that it starts from if that has no finished run or no checkpoint in this folder.
         """
-        result: dict[str, Row] = {}
+        result: dict[str, StudyRow] = {}
 
-        def add(row: Row) -> None:
+        def add(row: StudyRow) -> None:
             before = row.after
             if before and not (self.finished(before).exists() and (self.folder(before) / CHECKPOINT).exists()):
                 add(before)

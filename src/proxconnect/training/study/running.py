@@ -1,7 +1,4 @@
-"""Run rows in processes of this machine or of a cluster, each after the row that it starts from.
-
-Each finished row is a line of the ledger at once.
-"""
+"""Run rows in processes of this machine or of a cluster; each finished row is a line of the ledger at once."""
 
 import json
 import os
@@ -14,40 +11,34 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from pkgutil import resolve_name
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from proxconnect._support import processes
+from proxconnect._support import extras, processes
 from proxconnect._support.atomic import replacing
 from proxconnect._support.processes import Worker
 from proxconnect._support.termination import TerminatedError
 from proxconnect.training.study.ledger import Entry, Ledger, locked
-from proxconnect.training.study.provenance import here
-from proxconnect.training.study.rows import Row, Workplace
+from proxconnect.training.study.rows import StudyRow, Workplace, sources, versions
 
 LOG = "log.txt"
 """The file that takes what a row prints, in its folder."""
 
-_SECONDS_BETWEEN_PROGRESS = 0.5
-
 
 @dataclass(frozen=True)
 class Order:
-    """A request to a worker to run `row` in its folder in `workplace`, with `threads` threads of torch.
+    """A request to a worker to run `row`, or to go on with it, in `workplace` with `threads` threads of torch."""
 
-    The row goes on from its last checkpoint there, if there is one.
-    """
-
-    row: Row
+    row: StudyRow
     workplace: Workplace
     threads: int
 
 
 class Progressed(NamedTuple):
-    """A report on a running row: `done` of its `total` optimizer steps. `key` is the address of the row."""
+    """A report on the row with address `key`: it has done `done` of `total` optimizer steps."""
 
     key: str
     done: int
@@ -55,7 +46,7 @@ class Progressed(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A report on a row that raised an exception or whose process died: its address, and the traceback or reason."""
+    """A report on the row with address `key`: it raised, or its process died; `error` is the traceback or reason."""
 
     key: str
     error: str
@@ -66,55 +57,50 @@ Event = Progressed | Entry | Failed
 
 
 class Workers(Protocol):
-    """A protocol for processes of this machine or a cluster that run rows: a context manager, which ends them."""
+    """A protocol for processes, of this machine or a cluster, that run rows."""
 
     size: int
     """How many rows run at once."""
 
     def give(self, order: Order) -> None:
-        """Start to run a row on a free worker, without waiting; call it for at most `size` rows at a time."""
+        """Start to run a row on a free worker, and do not wait; give at most `size` rows at a time."""
 
     def events(self) -> list[Event]:
         """Wait a second at most, and return the reports since the last call; a row ends in one Entry or Failed."""
 
 
 def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Failed:
-    """Run a row in this process, and return its entry, or Failed with the traceback if its code raises.
+    """Run a row in this process, unless it has finished before, and return its entry, or Failed if it raises.
 
-    A row that has finished before is not run again. `report` is called with progress, at most twice a second.
-    TerminatedError (SIGTERM) and KeyboardInterrupt are raised.
+    `report` is called with progress, at most twice a second. TerminatedError and KeyboardInterrupt are raised.
     """
     torch.set_num_threads(order.threads)
-    folder = order.workplace.folder(order.row)
+    row, folder, finished = order.row, order.workplace.folder(order.row), order.workplace.finished(order.row)
+    last = 0.0
+
+    def on_progress(progress: tuple[int, int]) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 0.5:
+            last = time.monotonic()
+            report(Progressed(row.key, *progress))
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # A worker that outlived its driver may be at this row until its next step.
         with locked(folder / "lock"):
-            path = order.workplace.finished(order.row)
-            if not path.exists():
-                return _run(order, report)
-            content = json.loads(path.read_text(encoding="utf-8"))  # of which the driver may not have heard
-            return Entry.of(order.row, *(content[name] for name in ("measured", "versions", "started", "finished")))
+            if finished.exists():  # of which the driver may not have heard
+                content = json.loads(finished.read_text(encoding="utf-8"))
+                return Entry.of(row, *(content[name] for name in ("measured", "versions", "started", "finished")))
+            started = _now()
+            measured = resolve_name(row.run)(order.workplace.configuration(row), folder, on_progress)
+            entry = Entry.of(row, measured, versions(order.threads), started, _now())
+            with replacing(finished) as temporary:
+                temporary.write_text(entry.line(), encoding="utf-8")
+            return entry
     except TerminatedError:
         raise
     except (Exception, SystemExit):
-        return Failed(order.row.key, traceback.format_exc())
-
-
-def _run(order: Order, report: Callable[[Progressed], None]) -> Entry:
-    row, started, last = order.row, _now(), 0.0
-
-    def on_progress(progress: tuple[int, int]) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SECONDS_BETWEEN_PROGRESS:
-            last = time.monotonic()
-            report(Progressed(row.key, *progress))
-
-    measured = resolve_name(row.run)(order.workplace.configuration(row), order.workplace.folder(row), on_progress)
-    entry = Entry.of(row, measured, here(order.threads), started, _now())
-    with replacing(order.workplace.finished(row)) as temporary:
-        temporary.write_text(entry.line(), encoding="utf-8")
-    return entry
+        return Failed(row.key, traceback.format_exc())
 
 
 def _now() -> str:
@@ -159,7 +145,7 @@ class Processes(AbstractContextManager["Processes"]):
 
 
 def _work(connection: Connection) -> None:
-    """Run the rows that come through the pipe until it closes, which ends a row too when it reports progress."""
+    """Run the rows that come through the pipe until it closes; then a running row ends when it reports progress."""
     with suppress(EOFError, OSError):
         while True:
             order = connection.recv()
@@ -173,11 +159,60 @@ def _work(connection: Connection) -> None:
             connection.send(perform(order, connection.send))
 
 
-class Display(Progress):
-    """A terminal display of a study with `total` rows: bars for the study and its running rows. A context manager.
+class RayCluster(AbstractContextManager["RayCluster"]):
+    """`Workers` that run rows as tasks of an existing Ray cluster, each on `threads` cores.
 
-    A line is printed for each row that finished or failed.
+    `address` is as 10.0.0.1:6379; None for that of RAY_ADDRESS or else of this machine. ConnectionError if there is no
+    cluster. Leaving the context cancels rows that still run. A row whose machine is lost is run on another one.
     """
+
+    def __init__(self, address: str | None, threads: int) -> None:
+        self._ray = extras.require("ray", "ray")
+        if not self._ray.is_initialized():
+            try:
+                self._ray.init(address=address or "auto", log_to_driver=False)
+            except ConnectionError as error:
+                raise ConnectionError(
+                    f"no Ray cluster at {address or 'this machine'}: start one with `ray start --head`, "
+                    "or name it, as in --on ray:10.0.0.1:6379"
+                ) from error
+        self.size = max(1, int(self._ray.cluster_resources().get("CPU", 1)) // threads)
+        self._task = self._ray.remote(_perform_on_ray).options(num_cpus=threads, max_retries=2)
+        self._progress = extras.require("ray.util.queue", "ray").Queue(actor_options={"num_cpus": 0})
+        self._running: dict[Any, str] = {}
+
+    def __exit__(self, *_: object) -> None:
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._progress.shutdown(force=True)
+
+    def give(self, order: Order) -> None:
+        """Start to run a row on the cluster, and do not wait."""
+        self._running[self._task.remote(order, sources(), self._progress)] = order.row.key
+
+    def events(self) -> list[Event]:
+        """Wait a second at most, and return the reports since the last call: a Failed for a lost task."""
+        ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=1.0)
+        events: list[Event] = self._progress.get_nowait_batch(self._progress.size())
+        for reference in ended:
+            key = self._running.pop(reference)
+            try:
+                events.append(self._ray.get(reference))
+            except self._ray.exceptions.RayError as error:
+                events.append(Failed(key, f"its Ray task ended: {error}"))
+        return events
+
+
+def _perform_on_ray(order: Order, expected: str, progress: Any) -> Entry | Failed:
+    """Run a row as a task, on a machine whose sources have the digest `expected`."""
+    if sources() != expected:
+        reason = "a machine of the cluster has other sources of proxconnect: install the same everywhere"
+        return Failed(order.row.key, reason)
+    return perform(order, progress.put)
+
+
+class Display(Progress):
+    """Progress bars for `total` rows and for each that runs, and a printed line for each that ended."""
 
     def __init__(self, console: Console, total: int) -> None:
         columns = (TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn())
@@ -186,26 +221,26 @@ class Display(Progress):
         self._bars: dict[str, TaskID] = {}
         self._ended, self._total = 0, total
 
-    def start_row(self, row: Row) -> None:
+    def start_row(self, row: StudyRow) -> None:
         """Add a bar for a row that starts to run."""
         self._bars[row.key] = self.add_task(f"  {row}", total=None)
 
-    def move_row(self, row: Row, done: int, total: int) -> None:
-        """Move the bar of the row to `done` of `total` optimizer steps, and that of the study accordingly."""
+    def move_row(self, row: StudyRow, done: int, total: int) -> None:
+        """Move the bar of the row to `done` of `total` optimizer steps."""
         self.update(self._bars[row.key], completed=done, total=total)
         self._move()
 
-    def finish_row(self, row: Row, entry: Entry) -> None:
+    def finish_row(self, row: StudyRow, entry: Entry) -> None:
         """Remove the bar of the row, count the row as done, and print its accuracy and time."""
         accuracy, seconds = entry.figure("accuracy.reestimated"), entry.figure("seconds")
         words = f"{'-' if accuracy is None else f'{100 * accuracy:.2f}'} %"
         self._say(row, words if seconds is None else f"{words} in {_duration(seconds)}")
 
-    def fail_row(self, row: Row, error: str) -> None:
+    def fail_row(self, row: StudyRow, error: str) -> None:
         """Remove the bar of the row, count the row as done, and print the last line of `error`."""
         self._say(row, f"failed: {error.strip().splitlines()[-1]}")
 
-    def end_row(self, row: Row) -> None:
+    def end_row(self, row: StudyRow) -> None:
         """Remove the bar of the row, and count the row as done."""
         self._ended += 1
         self.remove_task(self._bars.pop(row.key))
@@ -216,7 +251,7 @@ class Display(Progress):
         shares = sum(task.percentage / 100 for task in self.tasks if task.id != self._whole)
         self.update(self._whole, completed=self._ended + shares)
 
-    def _say(self, row: Row, outcome: str) -> None:
+    def _say(self, row: StudyRow, outcome: str) -> None:
         self.end_row(row)
         self.console.print(f"{self._ended}/{self._total}  {row}: {outcome}", markup=False, highlight=False)
 
@@ -230,15 +265,14 @@ def _duration(seconds: float) -> str:
 
 
 def run_all(
-    rows: Iterable[Row], workers: Workers, ledger: Ledger, workplace: Workplace, threads: int, display: Display
-) -> list[Row]:
-    """Run all `rows` on `workers`, in order, each after the row that it starts from.
+    rows: Iterable[StudyRow], workers: Workers, ledger: Ledger, workplace: Workplace, threads: int, display: Display
+) -> list[StudyRow]:
+    """Run all `rows` on `workers`, in order, except that a row waits for the one that it starts from.
 
-    Append the entry of each finished row to `ledger` at once, write errors to `workplace`, and keep `display` up to
-    date. `threads` is the number of torch threads for each row. Return the rows that failed, with those that were left
-    out because they start from a failed one.
+    Append each finished row to `ledger`, and write errors to `workplace`. Return the rows that failed, and those that
+    did not run because they start from a failed one.
     """
-    waiting, running, failures = list(rows), dict[str, Row](), dict[str, Row]()
+    waiting, running, failures = list(rows), dict[str, StudyRow](), dict[str, StudyRow]()
     while waiting or running:
         held = {row.key for row in waiting} | running.keys()
         for row in list(waiting):

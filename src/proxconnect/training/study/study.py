@@ -21,10 +21,9 @@ from proxconnect._support.termination import TerminatedError
 from proxconnect.training.study import ledger, results
 from proxconnect.training.study.grid import Grid, require_known, rows_of, selected
 from proxconnect.training.study.ledger import Entry, Ledger
-from proxconnect.training.study.rows import Configuration, Row, Workplace, described, overridden
+from proxconnect.training.study.rows import Configuration, StudyRow, Workplace, described, overridden
 from proxconnect.training.study.running import Display, Workers, run_all
-from proxconnect.training.study.statistics import REESTIMATED, frame, next_interval, settings, spreads
-from proxconnect.training.study.tables import Table
+from proxconnect.training.study.tables import REESTIMATED, Table, frame, next_interval, settings, spreads
 from proxconnect.training.study.yaml_files import GridError
 
 OpenWorkers = Callable[[], AbstractContextManager[Workers]]
@@ -32,13 +31,10 @@ OpenWorkers = Callable[[], AbstractContextManager[Workers]]
 
 @dataclass(frozen=True)
 class Study:
-    """A study: its grid, those of the grid's rows to work on, the path of its ledger, and the folders of its rows.
-
-    Create one with `Study.read`. The functions of this module run, list and verify its rows.
-    """
+    """A study: its grid, the rows of the grid to work on, and the path of its ledger; create one with `Study.read`."""
 
     grid: Grid
-    rows: list[Row]
+    rows: list[StudyRow]
     ledger: Path
     workplace: Workplace
 
@@ -46,10 +42,10 @@ class Study:
     def read(
         cls, path: Path, only: Mapping[str, Sequence[str]], folder: Path | None = None, work: Path | None = None
     ) -> Self:
-        """Read the grid file `path`, and choose the rows that have one of the labels that `only` gives for its axes.
+        """Read the grid file `path`, and choose the rows with one of the labels `only` on each of its axes.
 
-        An empty `only` chooses all rows. The ledger lies in `folder`, by default that of the grid. Checkpoints and
-        logs lie in `work`, by default runs/studies/ and the name of `folder`. GridError if the file or `only` is wrong.
+        The ledger lies in `folder`, by default that of the grid. Checkpoints and logs lie in `work`, by default
+        runs/studies/ and the name of `folder`. GridError if the file or `only` is wrong.
         """
         grid = Grid.read(path)
         folder = folder or grid.folder
@@ -57,16 +53,15 @@ class Study:
         return cls(grid, selected(rows_of(grid), grid, only), folder / ledger.NAME, Workplace(work))
 
     def entries(self) -> list[Entry]:
-        """Return the entries of the ledger, one for each set of labels: that of the grid's row, or else the newest."""
+        """Return for each set of labels in the ledger the entry of the grid's row, or else the newest."""
         return ledger.newest(ledger.read(self.ledger), {row.key for row in rows_of(self.grid)})
 
 
-def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: Console) -> dict[Row, str]:
-    """Run the study's rows that are not in the ledger, add each to it when it is done, print and write the results.
+def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: Console) -> dict[StudyRow, str]:
+    """Run at most `limit` of the study's rows that are not in the ledger (None: all), and print and write the results.
 
-    At most `limit` rows run (None: all), each with `threads` threads, in the processes that `workers()` makes. Return
-    the rows that failed, or that wait for one that failed, with the reason in words. After Ctrl-C or SIGTERM call it
-    again to go on. GridError if the row function does not exist or a row is in the ledger under other labels;
+    Return the rows that failed, or that wait for one that failed, with the reason in words. After Ctrl-C or SIGTERM
+    call it again to go on. GridError if the row function does not exist or a row is in the ledger under other labels;
     BlockingIOError if another study writes the ledger.
     """
     require_runnable(study.grid.run)
@@ -85,7 +80,7 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
         if study.grid.tuned and untuned:
             words += f"; {len(untuned)} have no tuned setting, as {untuned[0]}"
         console.print(words, highlight=False)
-        failures: list[Row] = []
+        failures: list[StudyRow] = []
         try:
             if pending:
                 with workers() as crew, Display(console, len(pending)) as display:
@@ -104,10 +99,7 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
 
 
 def write_results(study: Study, console: Console) -> list[Path]:
-    """Print the tables of the ledger, write tables and pictures beside it, and return the paths of the files.
-
-    GridError if the ledger is empty.
-    """
+    """Print the tables of the ledger, and write tables and pictures beside it; GridError if the ledger is empty."""
     entries, folder = study.entries(), study.ledger.parent
     if not entries:
         raise GridError(f"{study.ledger} has no rows yet: run the grid first")
@@ -119,17 +111,13 @@ def write_results(study: Study, console: Console) -> list[Path]:
     return paths
 
 
-def record(row: Row) -> dict[str, Any]:
-    """Return the row's address ("key"), its labels in words ("row") and by axis ("labels"), as plain data."""
+def record(row: StudyRow) -> dict[str, Any]:
+    """Return a dict of the row's address, "key", and its labels in words, "row", and by axis, "labels"."""
     return {"key": row.key, "row": str(row), "labels": row.labels}
 
 
 def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
-    """Print the rows of the study as a table, and return them as dicts in the same order.
-
-    A dict is that of `record`, with "state" (see `Workplace.state`) and "accuracy", the re-estimated one in [0, 1]
-    or None if the ledger has none.
-    """
+    """Print the rows of the study, and return the `record` of each with "state" and "accuracy" (None if not done)."""
     done = {entry.key: entry for entry in ledger.read(study.ledger)}
     rows = [
         record(row) | {
@@ -147,22 +135,19 @@ def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
 
 
 def require_runnable(run: str) -> None:
-    """Raise GridError if the row function `run` ("module:callable") cannot be imported, before rows fail for it."""
+    """Raise GridError if the row function `run`, "module:callable", cannot be imported."""
     try:
         resolve_name(run)
     except (ImportError, AttributeError) as error:
         raise GridError(f"run: {run!r}: {error}") from error
 
 
-Agreement = tuple[bool, str]
-"""Whether a row that ran again agrees with the ledger, and the reason in words."""
+def verify(
+    study: Study, count: int, workers: OpenWorkers, threads: int, console: Console
+) -> dict[StudyRow, tuple[bool, str]]:
+    """Run `count` random finished rows again in a temporary folder, and return and print the `agreement` of each.
 
-
-def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console: Console) -> dict[Row, Agreement]:
-    """Run `count` random finished rows of the study again, and compare them with the ledger, which stays as it is.
-
-    Rows that they start from run first. All run in a temporary folder. Print and return whether each row agrees, and
-    why (see `agreement`). GridError if no row is finished or the row function does not exist.
+    Rows that they start from run first. GridError if no row is finished or the row function does not exist.
     """
     require_runnable(study.grid.run)
     recorded = {entry.key: entry for entry in ledger.read(study.ledger)}
@@ -180,7 +165,7 @@ def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console
             Display(console, len(pending)) as display,
         ):
             run_all(pending, crew, book, workplace, threads, display)
-    found: dict[Row, Agreement] = {}
+    found: dict[StudyRow, tuple[bool, str]] = {}
     for row in chosen:
         again = book.entries.get(row.key)
         found[row] = agreement(recorded[row.key], again, study.entries()) if again else (False, "it failed")
@@ -189,12 +174,11 @@ def verify(study: Study, count: int, workers: OpenWorkers, threads: int, console
     return found
 
 
-def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Agreement:
+def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> tuple[bool, str]:
     """Return whether two runs of a row agree, `recorded` in the ledger and `again`, and the reason in words.
 
-    They agree if all accuracies are bitwise equal. They also agree if the new re-estimated accuracy lies in the 95 %
-    interval for one more seed of the row's setting (`next_interval`). Its standard deviation is pooled over all
-    settings in `entries` with the same label `model`. If none of these has two seeds, only equal bits agree.
+    They agree if all accuracies are equal, or if the re-estimated one of `again` is in the `next_interval` of the
+    row's setting. The standard deviation is pooled over the settings in `entries` with the same label "model".
     """
     if recorded.measured["accuracy"] == again.measured["accuracy"]:
         return True, "the same to the bit"
@@ -217,14 +201,13 @@ def agreement(recorded: Entry, again: Entry, entries: Sequence[Entry]) -> Agreem
 
 
 Trials = Mapping[tuple[str, ...], DataFrame]
-"""For each combination of labels of some axes its trials, the best first: the labels of other axes, `mean` and `sd`."""
+"""For each combination of labels of some axes the `spreads` of its trials, the best first."""
 
 
 def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: Console) -> dict[str, Any]:
-    """Choose the best setting for each combination of labels of `axes`, and write them all to the YAML file `path`.
+    """Choose the best of the `trials` of each combination of labels of `axes`, print it, and write it to `path`.
 
-    The best is the one with the largest mean of the measured number `figure` over seeds. Print the choices, and return
-    the content of the file, as `write_best` does. GridError if `trials` finds rows that cannot be compared.
+    Return the content of the file, as `write_best` does. GridError if rows cannot be compared.
     """
     entries = {entry.key: entry for entry in ledger.read(study.ledger)}
     found = trials(study.rows, entries, study.grid, axes, figure)
@@ -236,13 +219,14 @@ def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: 
     return content
 
 
-def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str) -> Trials:
-    """Return the trials of each combination of labels of `axes`, those with the largest mean of `figure` first.
+def trials(
+    rows: Sequence[StudyRow], entries: Mapping[str, Entry], grid: Grid, axes: Sequence[str], figure: str
+) -> Trials:
+    """Return the trials of each combination of labels of `axes`, with the largest mean over seeds of `figure` first.
 
-    A trial is a combination of labels of the other axes, except the seed; its mean is over seeds. An axis on which all
-    rows have one label is left out. `entries` are by address, and `figure` is a dotted path, as "accuracy.hard".
-    GridError if a row is not in `entries` or lacks the number, if there is nothing to choose, or if the combinations
-    have different numbers of trials or of seeds.
+    A trial is a combination of labels of the other axes, except the seed. `entries` are by address. GridError if a row
+    is not in `entries` or lacks the number, if there is nothing to choose, or if the combinations have different
+    numbers of trials or of seeds.
     """
     for axis in axes:
         require_known(axis, grid.axes, "axis in --choose")
@@ -253,10 +237,12 @@ def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: 
     if set(grid.axes) <= {"seed", *axes, *same}:
         raise GridError(f"the rows differ in nothing but {', '.join(axes)} and seeds: there is nothing to choose")
     tried = dict.fromkeys([*axes, *(axis for axis in grid.axes if axis != "seed" and axis not in same)])
-    table = DataFrame(
-        [{axis: row.labels.get(axis, "") for axis in tried} | {"mean": _number(row, entries[row.key], figure)}
-         for row in rows]
-    )  # fmt: skip
+    numbers = [entries[row.key].figure(figure) for row in rows]
+    if None in numbers:
+        row = rows[numbers.index(None)]
+        known = ", ".join(f"accuracy.{name}" for name in entries[row.key].measured["accuracy"])
+        raise GridError(f"{row} has no number {figure!r}: choose by one of {known}, or by another that it measured")
+    table = DataFrame([{axis: row.labels.get(axis, "") for axis in tried} for row in rows]).assign(mean=numbers)
     found = dict(iter(spreads(table, "mean").groupby([*axes], sort=False)))
     (first, usual), *others = ((key, sorted(ranked["seeds"].tolist())) for key, ranked in found.items())
     for key, seeds in others:
@@ -272,20 +258,11 @@ def trials(rows: Sequence[Row], entries: Mapping[str, Entry], grid: Grid, axes: 
     }
 
 
-def _number(row: Row, entry: Entry, figure: str) -> float:
-    value = entry.figure(figure)
-    if value is None:
-        known = ", ".join(f"accuracy.{name}" for name in entry.measured["accuracy"])
-        raise GridError(f"{row} has no number {figure!r}: choose by one of {known}, or by another that it measured")
-    return value
-
-
 def write_best(found: Trials, grid: Grid, axes: Sequence[str], figure: str, path: Path) -> dict[str, Any]:
-    """Write the best trial of each combination, and below them all trials, to the YAML file `path`; return its content.
+    """Write the best trial of each combination and all trials to the YAML file `path`, and return its content.
 
-    "settings" lists {when, set, trial, mean, sd}: the labels of `axes`, the changes of the configuration that the best
-    trial makes, its labels in words, and mean and sd over seeds. A grid reads them by its key `tuned`. "trials" lists
-    all trials: the labels of `axes`, and trial, mean and sd.
+    A grid reads the best, "settings", by its key `tuned`: dicts of when (the labels of `axes`), set (the changes of the
+    configuration), trial (its labels in words), mean and sd.
     """
     best, tried = [], []
     for key, ranked in found.items():

@@ -1,23 +1,107 @@
-"""Tables of a frame: means over seeds, paired differences and costs, as text. Float networks stand below."""
+"""Results of a ledger: means over seeds and paired differences as data frames, and tables of them as text."""
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pandas import DataFrame, Series
 
-from proxconnect.training.study.grid import Layout
+from proxconnect._support import extras
+from proxconnect.training.study.grid import FIGURES, OTHER_COLUMNS, TableLayout
+from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.rows import Labels, described
-from proxconnect.training.study.statistics import REESTIMATED, axes, settings, spreads
+
+REESTIMATED = FIGURES[0]
+"""The accuracy that is compared: that of the hard network, batch norm re-estimated."""
 
 FLOAT = "float"
 """The label of `mode` whose rows are the float networks."""
 
 
+def frame(entries: Sequence[Entry], layout: TableLayout | None = None) -> DataFrame:
+    """Return a data frame with one line for each entry.
+
+    Its columns are the axes (labels, "" for none; "seed" and the axes of `layout` among them), the `FIGURES` (NaN if
+    not measured), and "curve" (a list with a dict of numbers for each epoch).
+    """
+    layout = layout or TableLayout()
+    needed = ("seed", layout.lines, *layout.columns)
+    names = dict.fromkeys([*(axis for entry in entries for axis in entry.labels), *needed])
+    labels = DataFrame([{name: entry.labels.get(name, "") for name in names} for entry in entries], columns=[*names])
+    numbers = DataFrame({name: [entry.figure(name) for entry in entries] for name in FIGURES}, dtype=float)
+    return labels.join(numbers).assign(curve=[entry.measured.get("curve") or [] for entry in entries])
+
+
+def axes(rows: DataFrame, *apart: str) -> list[str]:
+    """Return the names of the columns of `rows` that hold labels, without those in `apart`."""
+    return [name for name in rows.columns if name not in OTHER_COLUMNS and name not in apart]
+
+
+def settings(rows: DataFrame, *apart: str) -> list[Labels]:
+    """Return the labels by axis of each line of `rows`, without empty ones, the seed and the axes in `apart`."""
+    names = axes(rows, "seed", *apart)
+    return [{name: label for name, label in zip(names, line, strict=True) if label} for line in rows[names].to_numpy()]
+
+
+def spreads(rows: DataFrame, figure: str, less: str | None = None) -> DataFrame:
+    """Return the mean over seeds of the column `figure`, or of `figure` minus the column `less`, for each setting.
+
+    A setting is a combination of labels of all axes except the seed. Its line has these labels and the columns "seeds"
+    (their number), "mean" and "sd" (NaN for one seed). Lines of `rows` with NaN do not count.
+    """
+    if less is not None:
+        rows = rows.assign(**{figure: rows[figure] - rows[less]})
+    setting = axes(rows, "seed")
+    groups = rows.dropna(subset=figure).groupby(setting or (lambda _: ""), sort=False)[figure]
+    found = groups.agg(
+        seeds="count", mean=statistics.fmean, sd=lambda v: statistics.stdev(v) if len(v) > 1 else math.nan
+    )
+    return found.reset_index()[[*setting, "seeds", "mean", "sd"]]
+
+
+def mean_intervals(cells: DataFrame) -> DataFrame:
+    """Return `cells`, from `spreads`, with "low" and "high": Student's 95 % interval of the mean, NaN for one seed."""
+    half = quantile(cells["seeds"] - 1) * cells["sd"] / cells["seeds"] ** 0.5
+    return cells.assign(low=cells["mean"] - half, high=cells["mean"] + half)
+
+
+def next_interval(cell: "Series[float]", cells: DataFrame) -> tuple[float, float]:
+    """Return (low, high), the 95 % prediction interval of one more seed of a setting: mean ± t·sd·√(1 + 1/n).
+
+    `cell` is the setting's line of `spreads`; sd is pooled over the lines `cells`. NaN if none of these has two seeds.
+    """
+    freedom = (cells["seeds"] - 1).sum()
+    pooled = (((cells["seeds"] - 1) * cells["sd"] ** 2).sum() / freedom) ** 0.5 if freedom else math.nan
+    half = quantile(freedom) * pooled * math.sqrt(1 + 1 / cell["seeds"])
+    return cell["mean"] - half, cell["mean"] + half
+
+
+def differences(rows: DataFrame, axis: str, one: str, other: str) -> DataFrame:
+    """Return by how much the re-estimated accuracy is higher with the label `one` of `axis` than with `other`.
+
+    The lines and columns are those of `mean_intervals`, of the differences between rows with the same seed and the same
+    labels on the other axes. The columns "axis", "one" and "other" hold the arguments.
+    """
+    rows = rows.dropna(subset=REESTIMATED)
+    places, side = axes(rows, axis), rows[axis]
+    paired = rows.loc[side.isin((one, other)), places].drop_duplicates()
+    for label in (one, other):
+        paired = paired.merge(rows.loc[side == label, [*places, REESTIMATED]], on=places, suffixes=("", " less"))
+    paired[REESTIMATED] -= paired.pop(f"{REESTIMATED} less")
+    found = mean_intervals(spreads(paired, REESTIMATED))
+    return DataFrame({"axis": axis, "one": one, "other": other}, index=found.index).join(found)
+
+
+def quantile(freedom: int) -> float:
+    """Return the 97.5 % quantile of Student's t with `freedom` degrees of freedom (or a column of them); NaN for 0."""
+    result: float = extras.require("scipy.stats", "train").t.ppf(0.975, freedom)
+    return result
+
+
 @dataclass(frozen=True)
 class Table:
-    """A table as text: its title, the heads of the columns, the lines (one text a column), and notes below."""
+    """A table as text, with notes to print below it."""
 
     title: str
     heads: tuple[str, ...]
@@ -27,20 +111,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A measured number that has tables: the name of its column in a frame, and the title of its tables.
+    """A measured number, `figure` or `figure` minus `less`, that has tables with this title.
 
-    `write(mean, sd, decimals)` returns the text of a cell; `decimals` is the number of decimals of percentages.
+    `write(mean, sd, decimals)` returns the text of a cell, with this number of decimals if it is a percentage.
     """
 
     figure: str
     title: str
     write: Callable[[float, float, int], str]
     less: str | None = None
-    """The figure that is subtracted from it."""
-
-    def cells(self, rows: DataFrame) -> DataFrame:
-        """Return the seeds, mean and sd of this number in each setting of the frame `rows`, as `spreads` does."""
-        return spreads(rows, self.figure, self.less)
 
 
 def with_sd(mean: float, sd: float, decimals: int) -> str:
@@ -56,7 +135,7 @@ def percent(mean: float, sd: float, decimals: int) -> str:
 ACCURACY = Quantity(REESTIMATED, "Accuracy of the hard network in %, batch norm re-estimated", percent)
 
 AGAINST_FLOAT = replace(ACCURACY, title="Points of the hard network less those of the float one of its seed")
-"""The quantity of `less_float`."""
+"""The quantity in the frame that `less_float` returns."""
 
 QUANTITIES = (
     ACCURACY,
@@ -72,20 +151,20 @@ QUANTITIES = (
 
 
 def is_float(rows: DataFrame) -> Series:
-    """Return a boolean for each line of `rows`: True if it is of a float network (its label on the axis `mode`)."""
+    """Return for each line of `rows` whether its label on the axis "mode" is "float"."""
     return rows["mode"] == FLOAT if "mode" in rows else Series(False, rows.index)
 
 
-def telling(rows: DataFrame, layout: Layout) -> DataFrame:
-    """Return `rows` without axes on which all lines have the same label, but with those of `layout` and the seed."""
+def telling(rows: DataFrame, layout: TableLayout) -> DataFrame:
+    """Return `rows` without the axes on which all have one label, except those of `layout` and the seed."""
     others = axes(rows, "seed", layout.lines, *layout.columns)
     return rows.drop(columns=[axis for axis in others if rows[axis].nunique() == 1])
 
 
-def less_float(rows: DataFrame, layout: Layout) -> DataFrame:
-    """Return the lines of binary networks, their re-estimated accuracy minus that of the float network they belong to.
+def less_float(rows: DataFrame, layout: TableLayout) -> DataFrame:
+    """Return the lines of binary networks, with the accuracy of a float network subtracted from the re-estimated one.
 
-    That is the one with the same seed and the same labels on all axes outside `layout`. Lines without one are left out.
+    The float network has the same seed and labels outside `layout`. Lines without one are left out.
     """
     place, floats = axes(rows, layout.lines, *layout.columns), is_float(rows)
     below = rows[floats].drop_duplicates(place, keep="last")[[*place, REESTIMATED]]
@@ -94,19 +173,14 @@ def less_float(rows: DataFrame, layout: Layout) -> DataFrame:
     return found
 
 
-def by_setting(rows: DataFrame, layout: Layout, quantity: Quantity = ACCURACY) -> list[Table]:
-    """Return tables of the means of `quantity` over seeds, one for each combination of labels of the remaining axes.
-
-    Those are the axes that are not in `layout`, except the seed. Float networks are in the notes. Empty without rows.
-    """
-    cells = quantity.cells(rows)
-    parts = axes(cells, layout.lines, *layout.columns)
-    if not parts:
-        return [_table(cells, layout, quantity)] if len(cells) else []
+def by_setting(rows: DataFrame, layout: TableLayout, quantity: Quantity = ACCURACY) -> list[Table]:
+    """Return tables of `quantity`, one for each combination of labels outside `layout`; notes have float networks."""
+    cells = spreads(rows, quantity.figure, quantity.less)
+    parts = axes(cells, layout.lines, *layout.columns) or (lambda _: "")
     return [_table(members, layout, quantity) for _, members in cells.groupby(parts, sort=False)]
 
 
-def _table(cells: DataFrame, layout: Layout, quantity: Quantity) -> Table:
+def _table(cells: DataFrame, layout: TableLayout, quantity: Quantity) -> Table:
     binary, usual = cells[~is_float(cells)], statistics.mode(cells["seeds"])
     places = [(labels.get(layout.lines, ""), column_of(labels, layout)) for labels in settings(binary)]
     lines, columns = ([*dict.fromkeys(side)] for side in zip(*places, strict=True)) if places else ([], [])
@@ -132,16 +206,13 @@ def _table(cells: DataFrame, layout: Layout, quantity: Quantity) -> Table:
     )
 
 
-def column_of(labels: Labels, layout: Layout) -> str:
+def column_of(labels: Labels, layout: TableLayout) -> str:
     """Return the head of the column of `layout` in which a row with these labels stands, as "BW E2E"."""
     return described({axis: labels[axis] for axis in layout.columns if axis in labels})
 
 
 def difference_table(found: DataFrame) -> Table:
-    """Return a table of one comparison, `found` by `statistics.differences`: a line for each setting, in points.
-
-    A mean whose interval excludes 0 has the mark + (`one` is better) or - (`other` is better).
-    """
+    """Return a table in points of one comparison, `found` by `differences`, with a line for each setting."""
     lines = []
     for setting, mean, low, high, seeds in zip(
         settings(found), 100 * found["mean"], 100 * found["low"], 100 * found["high"], found["seeds"], strict=True

@@ -22,10 +22,9 @@ class GridError(ValueError):
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the mapping in the YAML file `path`. Its values are text, numbers, booleans, null, lists and mappings.
+    """Return the mapping in the YAML file `path`, of text, finite numbers, booleans, null, lists and mappings.
 
-    GridError if the file cannot be read, is not YAML, or does not hold a mapping; if it has a key twice, a value of
-    another kind, or a number that is not finite; or if it is nested too deeply or repeats too much by YAML aliases.
+    GridError if the file cannot be read or holds anything else, a key twice, or too much nesting or too many aliases.
     """
     try:
         require_regular(path)
@@ -87,7 +86,7 @@ _Loader.add_implicit_resolver(
 
 
 def _within(value: Any, where: str, deepest: int) -> Iterator[tuple[Any, str]]:
-    """Yield a value and all values in it, each with its place. GridError if they are nested deeper than `deepest`."""
+    """Yield a value and all values in it, each with its place; GridError if they are nested deeper than `deepest`."""
     yield value, where
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in inner:

@@ -15,25 +15,23 @@ from test_ledger import entry
 
 from proxconnect._support.text import plain
 from proxconnect.training.study import results
-from proxconnect.training.study.grid import Grid, Layout
+from proxconnect.training.study.grid import Grid, TableLayout
 from proxconnect.training.study.ledger import Entry
-from proxconnect.training.study.statistics import (
-    REESTIMATED,
-    differences,
-    frame,
-    mean_intervals,
-    next_interval,
-    settings,
-    spreads,
-)
 from proxconnect.training.study.study import agreement
 from proxconnect.training.study.tables import (
     AGAINST_FLOAT,
     QUANTITIES,
+    REESTIMATED,
     by_setting,
     difference_table,
+    differences,
+    frame,
     less_float,
     markdown,
+    mean_intervals,
+    next_interval,
+    settings,
+    spreads,
     telling,
 )
 
@@ -96,7 +94,7 @@ def test_intervals_hold_what_they_say():
 
 
 def test_a_table_has_mean_and_sd_of_each_cell(entries):
-    (table,) = by_setting(frame(entries), Layout())
+    (table,) = by_setting(frame(entries), TableLayout())
     assert table.heads == ("pair", "BW E2E", "BWA E2E")
     found = {line[0]: line[1:] for line in table.lines}
     assert found.keys() == PAIRS.keys()
@@ -112,7 +110,7 @@ def test_a_table_has_mean_and_sd_of_each_cell(entries):
 def test_a_wide_table_is_shown_in_parts_that_fit_and_lose_no_cell(entries):
     modes = [f"mode {n}" for n in range(12)]
     wide = [entry(seed, 0.8, pair=pair, mode=mode, start="E2E") for mode in modes for pair in "ab" for seed in (0, 1)]
-    (table,) = by_setting(frame([*wide, entry(0, 0.9, pair="alone", mode="mode 11", start="E2E")]), Layout())
+    (table,) = by_setting(frame([*wide, entry(0, 0.9, pair="alone", mode="mode 11", start="E2E")]), TableLayout())
     found = results.parts(table, 79)
     assert len(found) > 1
     assert all(max(map(len, plain(results.on_terminal(part)).splitlines())) <= 80 for part in found)
@@ -121,7 +119,7 @@ def test_a_wide_table_is_shown_in_parts_that_fit_and_lose_no_cell(entries):
         ["a", "b", "alone"]
     ]
     assert [part.notes for part in found] == [()] * (len(found) - 1) + [table.notes]
-    assert results.parts(by_setting(frame(entries), Layout())[0], 79) == by_setting(frame(entries), Layout())
+    assert results.parts(by_setting(frame(entries), TableLayout())[0], 79) == by_setting(frame(entries), TableLayout())
 
 
 def test_what_hardening_loses_is_measured_row_by_row():
@@ -129,31 +127,33 @@ def test_what_hardening_loses_is_measured_row_by_row():
     rows = [replace(e, measured={"accuracy": e.measured["accuracy"] | {"soft": soft}})
             for e, soft in zip(rows, (0.82, 0.83), strict=True)]  # fmt: skip
     (quantity,) = [q for q in QUANTITIES if q.less]
-    (table,) = by_setting(frame([*rows, entry(2, 0.8, mode="BW", pair="a")]), Layout(), quantity)
+    (table,) = by_setting(frame([*rows, entry(2, 0.8, mode="BW", pair="a")]), TableLayout(), quantity)
     assert table.lines == (("a", "0.50±2.12"),)
 
 
 def test_binary_rows_are_held_against_the_float_one_of_their_seed(entries):
     floats = values(entries, pair="fp")
-    found = less_float(frame(entries), Layout())
+    found = less_float(frame(entries), TableLayout())
     assert set(found["seed"]) == set(floats)
     for mode, pair in (("BW", "bnn++"), ("BWA", "bnn+")):
         expected = {s: v - floats[s] for s, v in values(entries, pair=pair, mode=mode).items() if s in floats}
         assert values(found, pair=pair, mode=mode) == pytest.approx(expected)
-    (table,) = by_setting(found, Layout(), AGAINST_FLOAT)
+    (table,) = by_setting(found, TableLayout(), AGAINST_FLOAT)
     assert all(cell.startswith("-") for line in table.lines for cell in line[1:])
 
 
 def test_other_axes_have_tables_of_their_own():
     rows = [entry(0, 0.8, model=model, mode="BW", pair="bc") for model in ("resnet", "vit")]
-    assert [table.title.partition(":")[0] for table in by_setting(frame(rows), Layout())] == ["resnet", "vit"]
-    (table,) = by_setting(frame(rows), Layout("model", ("pair",)))
+    assert [table.title.partition(":")[0] for table in by_setting(frame(rows), TableLayout())] == ["resnet", "vit"]
+    (table,) = by_setting(frame(rows), TableLayout("model", ("pair",)))
     assert (table.heads, [line[0] for line in table.lines]) == (("model", "bc"), ["resnet", "vit"])
 
 
 def test_labels_that_all_rows_have_are_not_said():
     rows = [entry(0, 0.8, model=model, mode="BW", pictures="held out") for model in ("resnet", "vit")]
-    assert [labels.keys() for labels in settings(telling(frame(rows), Layout()))] == [{"pair", "mode", "model"}] * 2
+    assert [labels.keys() for labels in settings(telling(frame(rows), TableLayout()))] == [
+        {"pair", "mode", "model"}
+    ] * 2
 
 
 def test_csv_is_unrounded(entries):
@@ -173,7 +173,7 @@ def test_the_table_of_differences_counts_what_is_sure(entries):
 
 
 def test_pictures_show_means_and_intervals(entries):
-    (figure,) = results.draw_accuracies(frame(entries), Layout()).values()
+    (figure,) = results.draw_accuracies(frame(entries), TableLayout()).values()
     first = figure.axes[0]
     found = [100 * v for v in values(entries, pair="bnn+", mode="BW").values()]
     bars = {round(line.get_xdata()[0], 9) for line in first.lines if line.get_marker() == "o"}
@@ -182,7 +182,7 @@ def test_pictures_show_means_and_intervals(entries):
     forest = results.draw_differences([compared]).axes[0]
     drawn = [tuple(line.get_xdata()) for line in forest.lines if len(set(line.get_xdata())) == 2]
     assert drawn == [pytest.approx((100 * low, 100 * high)) for low, high in compared[["low", "high"]].to_numpy()]
-    assert list(results.draw_curves(frame(entries), Layout())) == ["BW E2E", "BWA E2E"]
+    assert list(results.draw_curves(frame(entries), TableLayout())) == ["BW E2E", "BWA E2E"]
 
 
 def test_a_report_is_written_beside_the_ledger(entries, tmp_path):
