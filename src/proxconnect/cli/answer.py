@@ -35,15 +35,11 @@ class Answer:
 
 
 def print_answer(parsed: argparse.Namespace, find: Callable[[argparse.Namespace], Answer]) -> Exit | int:
-    """Call `find`, print the answer that it returns, and return the exit code.
+    """Call `find(parsed)`, which does the work of a verb, print its answer, and return the exit code.
 
-    An error that the user can mend (ValueError, TypeError, OSError, MissingExtraError, ProofError) becomes one line on
-    stderr. Its exit code is 2, or 1 for a ProofError.
-
-    Args:
-        parsed: the arguments of the command line. With --json, `Answer.document` is printed as JSON, and all that
-            `find` prints goes to stderr. Without it, the parts of `Answer.shown` are printed.
-        find: does the work of the verb; takes `parsed`.
+    With --json, `Answer.document` is printed as JSON, and all that `find` prints goes to stderr. An error that the user
+    can mend (ValueError, TypeError, OSError, MissingExtraError, ProofError) becomes one line on stderr. Its exit code
+    is 2, or 1 for a ProofError.
     """
     try:
         with keeping_stdout(parsed):

@@ -12,21 +12,13 @@ from proxconnect.cli.parser import positive
 
 
 def add_input(add: Callable[..., Any]) -> None:
-    """Add the option --input, which takes the shape of an input and can be repeated.
-
-    Args:
-        add: the method `add_argument` of a parser or of a group.
-    """
+    """Add the option --input, the shape of an input, with `add`: `add_argument` of a parser or of a group."""
     add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first; "
         "again for a second one; default: the network's own")  # fmt: skip
 
 
 def of_shapes(shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
-    """Return a tensor of normally distributed random floats for each shape.
-
-    Raises:
-        ValueError: there is not enough memory.
-    """
+    """Return a tensor of normally distributed random floats for each shape; ValueError if memory is short."""
     try:
         return tuple(torch.randn(*shape) for shape in shapes)
     except (RuntimeError, MemoryError):
@@ -52,24 +44,13 @@ def shown(shapes: Sequence[Sequence[int]]) -> str:
 
 
 def run(model: nn.Module, example: Any) -> Any:
-    """Call `model` on `example` and return its output.
-
-    Args:
-        model: the network, which runs in the mode that it is in.
-        example: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
-    """
+    """Call `model` on `example`: a tensor, a tuple of positional arguments or a mapping of keyword arguments."""
     args, kwargs = arguments(model, example)
     return model(*args, **kwargs)
 
 
 def require_runs(title: str, model: nn.Module, example: Any) -> None:
-    """Run `model` on `example` once, and raise ValueError if that fails.
-
-    Args:
-        title: the name of the network in the error message.
-        model: the network.
-        example: its input, as `run` takes it.
-    """
+    """Run `model` on `example` once, and raise ValueError if that fails; `title` is its name in the message."""
     try:
         run(model, example)
     except Exception as error:
@@ -78,14 +59,9 @@ def require_runs(title: str, model: nn.Module, example: Any) -> None:
 
 
 def difference(expected: list[Tensor], got: list[Tensor]) -> float:
-    """Return the largest absolute difference between entries of two outputs of a network.
+    """Return the largest absolute difference between the entries of two outputs, given as lists of tensors.
 
-    Args:
-        expected: the tensors of one output.
-        got: the tensors of the other output, in the same order.
-
-    Returns:
-        The difference; infinity if the shapes or the numbers of tensors differ, 0 if there are no entries.
+    It is infinity if the shapes or the numbers of tensors differ, and 0 if there are no entries.
     """
     if [t.shape for t in expected] != [t.shape for t in got]:
         return float("inf")

@@ -27,14 +27,9 @@ class FloatNetwork:
     """The layers that usually stay float, as `binarize` takes them."""
 
     def input_of(self, shapes: Sequence[Sequence[int]] | None, model: nn.Module) -> Any:
-        """Return an input for `model`, which this network built.
+        """Return an input for `model`, which `build` made: a tuple of random float tensors of these shapes.
 
-        Args:
-            shapes: the shapes of positional arguments. Without them, the usual input is returned.
-            model: the built network.
-
-        Returns:
-            A tuple of random float tensors of these shapes; or the usual input; or None if that is unknown.
+        Without shapes it is the usual input, or None if that is unknown.
         """
         if shapes:
             return of_shapes(shapes)
@@ -60,15 +55,10 @@ LANGUAGE_MODELS = {
 
 
 def network(path: str) -> FloatNetwork:
-    """Return the float network that `path` names; it is not built yet.
+    """Return the float network that `path` names: a name as for `named`, or MODULE:CALLABLE, whose module is imported.
 
-    Args:
-        path: a name of ours, of timm or of torchvision, or MODULE:CALLABLE for a callable without arguments that
-            returns an nn.Module. Its attribute `example`, if it has one, becomes the usual input.
-
-    Raises:
-        ValueError: the name is unknown, the module cannot be imported, or the callable needs arguments. `build` of the
-            result raises it if the callable does not return an nn.Module.
+    The callable takes no arguments and returns an nn.Module. Its attribute `example`, if it has one, becomes the usual
+    input. ValueError if there is no such network; `build` of the result raises it if the callable does not work.
     """
     if ":" not in path:
         return named(path)

@@ -53,14 +53,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def epilog(examples: str, exits: Mapping[Exit, str], about: str = "") -> str:
-    """Return the end of a verb's help: the text `about`, the examples and the exit codes.
+    """Return the end of a verb's help: the text `about`, example command lines, and the verb's exit codes.
 
-    Args:
-        examples: command lines, one below the other.
-        exits: the exit codes of the verb with their meanings there.
-        about: a text before the examples.
+    `exits` has the meanings of the codes; MISUSE has the usual one if it is not there.
     """
-    codes = "\n".join(f"{code.value:<3}  {meaning}" for code, meaning in exits.items())
+    exits = {Exit.MISUSE: "wrong use (one line on stderr)", **exits}
+    codes = "\n".join(f"{code.value:<3}  {exits[code]}" for code in sorted(exits))
     sections = {EXAMPLES: examples.strip("\n"), "exit codes:": codes}
     parts = [about.strip("\n"), *(f"{title}\n{textwrap.indent(text, '  ')}" for title, text in sections.items())]
     return "\n\n".join(part for part in parts if part)

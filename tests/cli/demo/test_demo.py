@@ -174,7 +174,7 @@ def test_the_widest_table_fits_80_columns_and_shows_mean_and_sd():
         for seed in range(3)
     }
     screen = console()
-    screen.print(module.table(runs, ["binaryrelax"]))
+    screen.print(module.accuracy_table(runs, ["binaryrelax"]))
     lines = screen.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert any(line.count("90.0±10.0") == 6 for line in lines)

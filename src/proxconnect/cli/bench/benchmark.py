@@ -133,7 +133,7 @@ def _measured(
 
 @dataclass
 class Contest:
-    """The timing of one network in all its forms (float, packed, and in other engines) on one input after another.
+    """The timing of one network in all its forms: float, packed, and in other engines.
 
     Call `contenders` for the results; `absent` then has the engines that did not run. `model` is the float network and
     `binary` its binarized copy.
@@ -143,7 +143,7 @@ class Contest:
     model: nn.Module
     binary: nn.Module
     packed: Mapping[str, nn.Module]
-    """Packed forms of that or of other binary forms, by name."""
+    """Packed forms of `binary`, or of other binary forms, by name."""
     differences: dict[str, float]
     """The largest absolute difference of outputs: of packed forms from binary ones, later of engines from torch."""
     threads: int
@@ -154,18 +154,10 @@ class Contest:
     """The reasons why engines did not run, by the name of the engine."""
 
     def contenders(self, example: Any, batches: tuple[int, ...]) -> list[dict[str, Any]]:
-        """Time every form of the network on the example, and on batches made from it.
+        """Time every form of the network on the example, and on batches of these sizes that are made from it.
 
-        Args:
-            example: the input: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
-            batches: the sizes of batches for which the throughput is measured.
-
-        Returns:
-            A row for each form, the float one first: `networks` of `proxconnect bench --json` (docs/command-line.md),
-            without `peak_memory` and `file`.
-
-        Raises:
-            ValueError: the network does not run on one of the batches.
+        Returns a row for each form, the float one first: `networks` of `proxconnect bench --json`
+        (docs/command-line.md), without `peak_memory` and `file`. ValueError if the network does not run on a batch.
         """
         own = next((len(tensor) for tensor in tensors_in(example) if tensor.dim()), 1)  # the size of its batch
         times = {own: self._times(example)}

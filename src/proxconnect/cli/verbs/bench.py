@@ -41,7 +41,6 @@ proxconnect bench vit_tiny_patch16_224 --keep edges '*.mlp.*' --json
 proxconnect bench small_llama --remainder int8 --batch 1 --tokens 64
 proxconnect bench my_module:my_network --input 1 3 64 64
 """
-_EXITS = {Exit.DONE: "measured", Exit.MISUSE: "wrong use (one line on stderr)"}
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -53,7 +52,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "throughput, memory, file, and each binary layer by itself. ONNX Runtime and\n"
         "OpenVINO run it too if they are installed: in float, in 8 bits, and with binary\n"
         "convolutions. A causal language model of transformers also writes.",
-        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
+        epilog=epilog(_EXAMPLES, {Exit.DONE: "measured"}, _ABOUT),
     )
     command.add_argument("model", metavar="MODEL", help="what to measure")
     add = command.add_argument_group("what is binary").add_argument

@@ -33,7 +33,6 @@ proxconnect check --all
 _EXITS = {
     Exit.DONE: "legitimate at every μ asked (or --all alone)",
     Exit.NO: "not legitimate at some, or legitimate but not as a Pair declares it",
-    Exit.MISUSE: "wrong use (one line on stderr)",
     Exit.UNDECIDED: "could not tell",
 }
 

@@ -29,7 +29,6 @@ proxconnect demo --data fashion-mnist --root ~/fashion-mnist
 _EXITS = {
     Exit.DONE: "trained, and the file answers as the network",
     Exit.NO: "the file answers otherwise, or a run failed",
-    Exit.MISUSE: "wrong use (one line on stderr)",
     Exit.INTERRUPTED: "Ctrl-C",
     Exit.TERMINATED: "SIGTERM",
 }

@@ -39,7 +39,6 @@ proxconnect export net.safetensors --model my_module:net --to float \\
 proxconnect export r18.safetensors --model bireal_resnet18 --to qonnx \\
     -o r18.onnx
 """
-_EXITS = {Exit.DONE: "written", Exit.MISUSE: "wrong use (one line on stderr)"}
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -49,7 +48,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="from a packed file to the files of other runtimes",
         description="Write the network of a packed file for another runtime, and compare answers if\n"
         "that runtime is installed.",
-        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
+        epilog=epilog(_EXAMPLES, {Exit.DONE: "written"}, _ABOUT),
     )
     add = command.add_argument
     add("file", type=Path, metavar="FILE", help="the packed file")

@@ -38,7 +38,6 @@ proxconnect pack r18.ckpt --model bireal_resnet18 -o r18.safetensors \\
 _EXITS = {
     Exit.DONE: "packed",
     Exit.NO: "the packed network does not answer as the binary one (--example)",
-    Exit.MISUSE: "wrong use (one line on stderr)",
 }
 
 

@@ -25,7 +25,6 @@ proxconnect study studies/fashion-mnist/tuning/trials.yaml \\
 _EXITS = {
     Exit.DONE: "done; --verify: all rows agree",
     Exit.NO: "a row failed (the others ran), or does not agree",
-    Exit.MISUSE: "wrong use (one line on stderr)",
     Exit.INTERRUPTED: "Ctrl-C: the ledger holds what is done",
     Exit.TERMINATED: "SIGTERM: as Ctrl-C, and rows that run keep what they did",
 }

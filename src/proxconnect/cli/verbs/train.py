@@ -43,7 +43,6 @@ proxconnect {verb} --config recipes/small_cnn_digits.yaml \\
 _EXITS = {
     Exit.DONE: "trained or measured",
     Exit.NO: "what ran failed (one line on stderr)",
-    Exit.MISUSE: "wrong use (one line on stderr)",
     Exit.INTERRUPTED: "Ctrl-C",
     Exit.TERMINATED: "SIGTERM: last.ckpt holds what is done, and --ckpt_path last goes on",
 }

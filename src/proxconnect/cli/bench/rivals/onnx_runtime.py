@@ -24,8 +24,8 @@ def floats(task: "Task") -> "Run":
 def int8(task: "Task") -> "Run":
     """Quantize the float network to 8 bits, and return the function that runs it in ONNX Runtime.
 
-    In convolutional networks the ranges of activations are fixed. In others only linear layers are quantized, and their
-    inputs in each run.
+    Convolutional networks get fixed ranges of activations. Others get 8-bit linear layers, which quantize their inputs
+    in each run.
     """
     if task.is_convolutional:
         return _run(task.static_int8_file, task)
@@ -43,13 +43,7 @@ def _run(file: Path, task: "Task") -> "Run":
 
 
 def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> Path:
-    """Export a network to an ONNX file, for inputs of these shapes.
-
-    Args:
-        model: the network.
-        inputs: its positional arguments.
-        file: the file to write, which is also returned.
-    """
+    """Export a network to an ONNX file, for positional arguments with the shapes of `inputs`, and return `file`."""
     with redirect_stdout(sys.stderr):  # the exporter prints
         torch.onnx.export(model, inputs, file, dynamo=True, external_data=False, verbose=False)
     return file
@@ -58,14 +52,10 @@ def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> Pa
 def write_static_int8(
     source: Path, inputs: tuple[Tensor, ...], file: Path, spared: Callable[[Tensor], bool] | None = None
 ) -> Path:
-    """Quantize an ONNX file to 8 bits: weights by channel, activations with fixed ranges.
+    """Quantize an ONNX file to 8 bits: weights by channel, activations in the ranges that they have on `inputs`.
 
-    Args:
-        source: the float ONNX file.
-        inputs: positional arguments of the network; the ranges of activations are those on them.
-        file: the file to write, which is also returned. Another file, folded.onnx, is written beside it.
-        spared: called with the weight of each convolution; where it returns True, the convolution stays float. If it is
-            given, only convolutions and matrix products are quantized.
+    Writes and returns `file`, and writes folded.onnx beside it. If `spared` is given, only convolutions and matrix
+    products are quantized, and convolutions stay float if `spared` returns True for their weight.
     """
     import onnxruntime
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -88,9 +78,7 @@ def write_static_int8(
 def write_dynamic_int8(source: Path, file: Path) -> Path:
     """Quantize the linear layers of an ONNX file to 8 bits: weights now, inputs in each run.
 
-    Args:
-        source: the float ONNX file.
-        file: the file to write, which is also returned. The files shapeless.onnx and folded.onnx are written beside it.
+    Writes and returns `file`, and writes shapeless.onnx and folded.onnx beside it.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
