@@ -38,8 +38,7 @@ from proxconnect.cli.bench.benchmark import FILES, FLOAT, Contest
 from proxconnect.cli.bench.profile import SelfTime, by_kind, profile
 from proxconnect.cli.bench.tables import milliseconds
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients, threads
-from proxconnect.cli.examples import difference, run, with_batch
-from proxconnect.cli.networks import FloatNetwork, named
+from proxconnect.cli.networks import FloatNetwork, difference, named, run, with_batch
 from proxconnect.inspection import plots
 from proxconnect.inspection.machine import Machine
 

@@ -18,6 +18,9 @@ from proxconnect.layers.converted import add_thresholds
 from proxconnect.layers.parameter import SUFFIX
 from proxconnect.quantizer.quantizer import Scale
 
+ACTIVATIONS = "poly"
+"""The pair of binary inputs in modes BWA and BWAA: its forward pass is sign(x) already, so no schedule moves it."""
+
 _ANY_PAIR = "bc"
 """Packing takes signs, which are those of the latents for every pair; this one refuses no μ."""
 

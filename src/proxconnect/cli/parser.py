@@ -53,10 +53,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def epilog(examples: str, exits: Mapping[Exit, str], about: str = "") -> str:
-    """Return the end of a verb's help: the text `about`, example command lines, and the verb's exit codes.
-
-    `exits` has the meanings of the codes; MISUSE has the usual one if it is not there.
-    """
+    """Return the end of a verb's help: `about`, `examples` and the meanings of exit codes, MISUSE always among them."""
     exits = {Exit.MISUSE: "wrong use (one line on stderr)", **exits}
     codes = "\n".join(f"{code.value:<3}  {exits[code]}" for code in sorted(exits))
     sections = {EXAMPLES: examples.strip("\n"), "exit codes:": codes}
@@ -93,10 +90,7 @@ def number(text: str) -> float:
 
 
 def accumulator(text: str) -> Accumulator:
-    """Return the accumulator that `text` describes as BITS or BITS:OVERFLOW, such as 8:saturate.
-
-    OVERFLOW is wrap (the default), saturate or cyclic. Other text raises argparse.ArgumentTypeError.
-    """
+    """Return the accumulator that BITS (which wraps) or BITS:OVERFLOW describes; else argparse.ArgumentTypeError."""
     bits, _, overflow = text.partition(":")
     try:
         return Accumulator(positive(bits), overflow or "wrap")  # type: ignore[arg-type]  # it checks

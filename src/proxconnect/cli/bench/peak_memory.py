@@ -17,8 +17,7 @@ from torch.overrides import TorchFunctionMode
 import proxconnect
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli.bench.benchmark import FILES, FLOAT
-from proxconnect.cli.examples import run
-from proxconnect.cli.networks import network
+from proxconnect.cli.networks import network, run
 from proxconnect.inspection.memory import own_peak
 
 _EXAMPLE = "example.pt"

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 
 from proxconnect._support.example import arguments
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients
-from proxconnect.cli.examples import run
+from proxconnect.cli.networks import run
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.packed import PackedLayer
 from proxconnect.inspection.macs import count

@@ -13,7 +13,7 @@ from proxconnect.cli.answer import table
 from proxconnect.cli.bench import rivals
 from proxconnect.cli.bench.benchmark import FLOAT, PACKED
 from proxconnect.cli.bench.profile import SelfTime, seconds_in_run
-from proxconnect.cli.examples import shown as shown_shapes
+from proxconnect.cli.networks import shown as shown_shapes
 from proxconnect.inspection.numbers import short
 
 MOST_ROWS = 20
@@ -33,10 +33,7 @@ _T = TypeVar("_T")
 
 
 def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[RenderableType]:
-    """Yield the results that `measure` returned as rich text and tables, for 80 columns or more.
-
-    If `profiled`, a table of the packed network's time by modules is among them.
-    """
+    """Yield the results of `measure` as rich text and tables; if `profiled`, with the packed one's time by modules."""
     packing = [words for (name, value), words in _PACKING.items() if bench.get(name) == value]
     how = ", ".join([f"{bench['mode']} by {bench['weights']}", *packing])
     yield Text(f"{bench['model']}: {bench['binary_layers']} of {bench['weight_layers']} layers binary, {how}", "bold")

@@ -19,19 +19,16 @@ from proxconnect._support import extras
 from proxconnect._support.atomic import replacing
 from proxconnect._support.processes import available_cores
 from proxconnect._support.termination import INTERRUPTED, TERMINATED, TerminatedError
-from proxconnect.cli.answer import plain, table
-from proxconnect.cli.demo.experiment import ACTIVATIONS, Mode, Run, RunError, Shipment, Start, recipe_of, restore, ship
+from proxconnect.cli.answer import RunError, plain, table
+from proxconnect.cli.binarization import ACTIVATIONS
+from proxconnect.cli.demo.experiment import Mode, Run, Shipment, Start, recipe_of, restore, ship
 from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data
-from proxconnect.training.study import ledger
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.rows import CHECKPOINT, Row, Workplace
 from proxconnect.training.study.running import Display, Processes, run_all
 from proxconnect.version import __version__
-
-PAIRS = ("bc", "pc", "bnn", "bnn+", "bnn++")
-EIGHT_BITS = Accumulator(bits=8, overflow="wrap")
 
 SEEDS = {"digits": 3, "fashion-mnist": 1}
 
@@ -47,10 +44,10 @@ class Options:
 
     data: str = "digits"
     root: Path | None = None
-    pairs: tuple[str, ...] = PAIRS
+    pairs: tuple[str, ...] = ("bc", "pc", "bnn", "bnn+", "bnn++")
     modes: tuple[Mode, ...] = ("BW", "BWA", "BWAA")
     starts: tuple[Start, ...] = ("E2E", "FT")
-    accumulator: Accumulator = EIGHT_BITS
+    accumulator: Accumulator = field(default_factory=lambda: Accumulator(bits=8, overflow="wrap"))
     seeds: int | None = None
     epochs: int | None = None
     workers: int | None = None
@@ -101,8 +98,7 @@ class _Session:
 
     def trained(self, run: Run) -> torch.nn.Module:
         """Return the trained network of a finished run, loaded from its checkpoint, in `eval()`."""
-        folder = self.workplace.folder(self.options.runs[run])
-        return restore(run, self.options.data, folder / CHECKPOINT)
+        return restore(run, self.options.data, self.workplace.folder(self.options.runs[run]) / CHECKPOINT)
 
     def path(self, name: str) -> Path:
         """Return the path of the file `name` in the folder `out`, and add it to `written`, the list of files."""
@@ -166,7 +162,7 @@ def demo(options: Options, console: Console) -> int:
     if options.out.exists() and not options.out.is_dir():
         raise NotADirectoryError(f"{options.out} is a file: give a folder with --out")
     options.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, Ledger.writing(Path(folder) / ledger.NAME) as book:
+    with tempfile.TemporaryDirectory() as folder, Ledger.writing(Path(folder) / "ledger.jsonl") as book:
         session = _Session(options, dataset, console, Workplace(Path(folder)), book)
         try:
             processes = Processes(options.workers or min(available_cores(), 8))
@@ -234,13 +230,11 @@ def _stopped(session: _Session, status: int) -> int:
 def accuracy_table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
     """Return a table of test accuracies in per cent, with a line on the float network above it and notes below it.
 
-    `done` has the finished runs with their entries in the ledger. The table has a row for each of `pairs` but "fp", and
-    a column for each mode and start. A cell has the mean over the seeds, in the upper line after batch norm was
-    re-estimated, in the lower line before.
+    It has a row for each of `pairs` but "fp", and a column for each mode and start of the runs that are `done`. A cell
+    has the mean over the seeds, in the upper line after batch norm was re-estimated, in the lower line before.
     """
     seeds = len({run.seed for run in done})
-    kinds = {(run.mode, run.start) for run in done}
-    columns = [(mode, start) for mode in ("BW", "BWA", "BWAA") for start in ("E2E", "FT") if (mode, start) in kinds]
+    columns = sorted({(run.mode, run.start) for run in done if not run.is_float})
     # One image of a small test set is more than a second decimal, which six columns have no room for.
     decimals = 1 if len(columns) > 4 else 2
     result = table("pair", *(f"{mode} {start}" for mode, start in columns))
@@ -267,10 +261,9 @@ def accuracy_table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
 
 
 def spread(entries: Iterable[Entry], name: str, decimals: int) -> str:
-    """Return mean ± sample standard deviation of an accuracy of several runs in per cent, as text; "-" without runs.
+    """Return the text "mean±sd" in per cent of an accuracy of several runs, the accuracy of one run, "-" without runs.
 
-    `name` is "reestimated", the accuracy after batch norm was re-estimated, or "hard", the one before. For one run the
-    text is its accuracy alone.
+    `name` is "reestimated", the accuracy after batch norm was re-estimated, or "hard", the one before.
     """
     percent = [100 * (entry.figure(f"accuracy.{name}") or 0.0) for entry in entries]
     if not percent:

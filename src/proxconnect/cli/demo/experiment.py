@@ -17,11 +17,12 @@ from torch.nn import functional
 
 from proxconnect._support import processes
 from proxconnect._support.atomic import replacing
+from proxconnect.cli.answer import RunError
 from proxconnect.cli.bench.timing import Spread, interleaved, threads
+from proxconnect.cli.binarization import ACTIVATIONS
 from proxconnect.conversion import binarize
 from proxconnect.deploy import packed
 from proxconnect.deploy.hardening import reestimate_batchnorm
-from proxconnect.deploy.packed import PackedLayer
 from proxconnect.layers import Accumulator
 from proxconnect.optim.sharpening import Sharpening
 from proxconnect.training import data
@@ -32,17 +33,10 @@ from proxconnect.training.study.rows import CHECKPOINT
 Mode = Literal["float", "BW", "BWA", "BWAA"]
 Start = Literal["E2E", "FT"]
 
-ACTIVATIONS = "poly"
-"""The pair of binary activations in BWA and BWAA: hard in the forward pass already, so no schedule moves it."""
-
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "digits": small_cnn,
     "fashion-mnist": partial(bireal_resnet20, in_channels=1, stem_stride=2),
 }
-
-
-class RunError(RuntimeError):
-    """A training run failed, or the fresh process that loads the packed file; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +68,14 @@ class Recipe:
     """The hyperparameters of a run with AdamW, the same for every pair; the learning rate falls to 0 as a cosine."""
 
     epochs: int
-    batch_size: int
+    batch_size: int = 128
     learning_rate: float = 5e-3
     weight_decay: float = 1e-4
     hold: float = 0.1
     """The share of steps, at the end of training, in which μ stays at its last value."""
 
 
-RECIPES = {
-    "digits": Recipe(epochs=10, batch_size=128),
-    "fashion-mnist": Recipe(epochs=6, batch_size=128),
-}
+RECIPES = {"digits": Recipe(epochs=10), "fashion-mnist": Recipe(epochs=6)}
 
 
 def recipe_of(data: str, epochs: int | None) -> Recipe:
@@ -96,8 +87,7 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
     """Train the run of a configuration, write its state dict into `folder`, and return the measurements of `train`.
 
     It is the row function of the demo's study; `Options.runs` makes the configurations. For FT, "start" is the
-    checkpoint of the float network. `on_progress` is called after each epoch with the numbers of epochs done and to do
-    in all.
+    checkpoint of the float network. After each epoch `on_progress` gets the numbers of epochs done and of all.
     """
     run, sums, root = Run(**configuration["run"]), configuration["run"]["accumulator"], configuration["root"]
     run = replace(run, accumulator=sums and Accumulator(**sums))
@@ -113,8 +103,8 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
 def build(run: Run, data: str, initial: dict[str, Tensor] | None = None) -> nn.Module:
     """Seed torch with `run.seed`, and return the untrained network of `run`, binarized unless the run is a float one.
 
-    `data` is a key of `ARCHITECTURES`. `initial` is the state dict of a float network to start from; without it, the
-    weights are random.
+    `data` is a key of `ARCHITECTURES`, and `initial` the state dict of a float network to start from; None for random
+    weights.
     """
     torch.manual_seed(run.seed)
     model = ARCHITECTURES[data]()
@@ -147,9 +137,11 @@ def train(
     """
     if (run.start == "FT") != (initial is not None):
         raise ValueError(f"{run}: FT starts from the state of a float network, E2E from none")
-    began = time.perf_counter()
+    began, count = time.perf_counter(), len(dataset.train_labels)
+    if count < recipe.batch_size:
+        raise ValueError(f"{count} training images fill no batch of {recipe.batch_size}")
     model = build(run, dataset.name, initial)
-    steps = recipe.epochs * _batches_per_epoch(dataset, recipe)
+    steps = recipe.epochs * (count // recipe.batch_size)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
@@ -181,19 +173,12 @@ def train(
 def batches(dataset: Dataset, recipe: Recipe, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the full batches of one epoch: training images (B, 1, H, W) and labels (B,) in an order drawn from `order`.
 
-    ValueError if the training images fill no batch of `recipe.batch_size`.
+    Images that remain in the end and fill no batch are left out.
     """
     shuffled = torch.randperm(len(dataset.train_labels), generator=order)
-    for i in range(_batches_per_epoch(dataset, recipe)):
-        chosen = shuffled[i * recipe.batch_size : (i + 1) * recipe.batch_size]
-        yield dataset.train_images[chosen], dataset.train_labels[chosen]
-
-
-def _batches_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
-    count = len(dataset.train_labels) // recipe.batch_size
-    if count == 0:
-        raise ValueError(f"{len(dataset.train_labels)} training images fill no batch of {recipe.batch_size}")
-    return count
+    for chosen in shuffled.split(recipe.batch_size):
+        if len(chosen) == recipe.batch_size:
+            yield dataset.train_images[chosen], dataset.train_labels[chosen]
 
 
 @torch.no_grad()
@@ -270,7 +255,7 @@ def ship(run: Run, model: nn.Module, dataset: Dataset, root: Path | None, path: 
     small = packed.pack_layers(model)
     packed.save(small, path)
     there = _answers_elsewhere(path, dataset.name, root)
-    layers = [module for module in small.modules() if isinstance(module, PackedLayer)]
+    layers = [module for module in small.modules() if isinstance(module, packed.PackedLayer)]
     float_model = ARCHITECTURES[dataset.name]().eval()
     image = dataset.test_images[:1]
     works = {"float": lambda: float_model(image), "packed": lambda: small(image)}

@@ -17,8 +17,7 @@ from proxconnect.cli.bench import MODES, Options, measure, peak_memory
 from proxconnect.cli.bench.benchmark import Say
 from proxconnect.cli.bench.tables import shown, title_of
 from proxconnect.cli.binarization import add_packing, packing_options
-from proxconnect.cli.examples import add_input
-from proxconnect.cli.networks import network
+from proxconnect.cli.networks import add_input, network
 from proxconnect.cli.parser import Exit, Parser, epilog, pair_name, picture, positive
 from proxconnect.inspection import plots
 

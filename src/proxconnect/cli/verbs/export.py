@@ -12,8 +12,7 @@ from proxconnect._support import extras
 from proxconnect._support.example import tensors_in
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
-from proxconnect.cli.examples import add_input, difference, require_runs, run
-from proxconnect.cli.networks import network
+from proxconnect.cli.networks import add_input, difference, network, require_runs, run
 from proxconnect.cli.parser import Exit, Parser, epilog
 from proxconnect.deploy.hardening import BinaryInputsWarning
 from proxconnect.export.formats import FORMATS

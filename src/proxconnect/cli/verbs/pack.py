@@ -12,8 +12,7 @@ from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import binarization
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
 from proxconnect.cli.bench.profile import by_kind, profile
-from proxconnect.cli.examples import require_runs
-from proxconnect.cli.networks import network
+from proxconnect.cli.networks import network, require_runs
 from proxconnect.cli.parser import Exit, Parser, epilog, positive
 from proxconnect.deploy.checkpoints import read
 

@@ -17,8 +17,7 @@ from proxconnect._support.text import shortened
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import binarization
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer, table
-from proxconnect.cli.examples import add_input, require_runs
-from proxconnect.cli.networks import network
+from proxconnect.cli.networks import add_input, network, require_runs
 from proxconnect.cli.parser import Exit, Parser, epilog
 from proxconnect.deploy.checkpoints import Checkpoint, is_packed, read
 from proxconnect.deploy.packed import PackedFileError
