@@ -87,7 +87,7 @@ def trained(
 
 
 def make_binary(model: nn.Module, weights: str, activations: str | None, **options: Any) -> nn.Module:
-    """Call `pc.binarize` without its warnings that matter to training only; its ValueErrors become one line."""
+    """Call `pc.binarize` without the warnings that matter to training only, and with ValueErrors of one line."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*has one sign only")  # matters to training only
         try:

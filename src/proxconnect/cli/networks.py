@@ -137,7 +137,7 @@ def shown(shapes: Sequence[Sequence[int]]) -> str:
 
 
 def run(model: nn.Module, example: Any) -> Any:
-    """Call `model` on `example`: a tensor, a tuple of positional arguments or a mapping of keyword arguments."""
+    """Call `model` on a tensor, a tuple of positional or a mapping of keyword arguments, and return its output."""
     args, kwargs = arguments(model, example)
     return model(*args, **kwargs)
 

@@ -90,7 +90,7 @@ def number(text: str) -> float:
 
 
 def accumulator(text: str) -> Accumulator:
-    """Return the accumulator that BITS (which wraps) or BITS:OVERFLOW describes; else argparse.ArgumentTypeError."""
+    """Return the accumulator of the text BITS (then it wraps) or BITS:OVERFLOW; else argparse.ArgumentTypeError."""
     bits, _, overflow = text.partition(":")
     try:
         return Accumulator(positive(bits), overflow or "wrap")  # type: ignore[arg-type]  # it checks

@@ -26,9 +26,9 @@ _EXAMPLE = "example.pt"
 def peaks(model: str, example: Any, folder: Path, threads: int) -> dict[str, int] | str:
     """Run the float and the packed network once, each in a fresh process, and measure the memory that it takes.
 
-    `model` is the text that `network` takes; the processes build it, with the files that `measure` wrote into `folder`.
-    Returns the bytes by which the peak memory grew after all imports, under "float" and "packed"; or a sentence why
-    they are unknown.
+    `model` is the text that `network` takes. `folder` has the files that `measure` wrote, and gets others. Returns the
+    bytes by which the peak memory grew after all imports, under "float" and "packed"; or a sentence why they are
+    unknown.
     """
     torch.save(dict(example) if isinstance(example, Mapping) else example, folder / _EXAMPLE)
     found = {}

@@ -136,7 +136,7 @@ class _NodeClock(fx.Interpreter):
 
 
 class Unit(NamedTuple):
-    """A binary layer, or an attention with its binary projections, and its packed layers by qualified name."""
+    """A binary layer, or an attention with binary projections, in both forms; `members` are its packed layers."""
 
     name: str
     members: Mapping[str, PackedLayer]
