@@ -21,8 +21,7 @@ import proxconnect as pc
 from proxconnect._support.example import tensors_in
 from proxconnect.cli.bench.tables import milliseconds
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients
-from proxconnect.cli.examples import difference, run
-from proxconnect.cli.networks import named
+from proxconnect.cli.networks import difference, named, run
 from proxconnect.export.formats import FORMATS
 
 CASES = {"bireal_resnet18": "poly", "deit_tiny_patch16_224": None}

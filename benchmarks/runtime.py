@@ -35,11 +35,10 @@ import proxconnect as pc
 from proxconnect._support.example import tensors_in
 from proxconnect.cli.bench import peak_memory
 from proxconnect.cli.bench.benchmark import FILES, FLOAT, Contest
-from proxconnect.cli.bench.profile import Part, by_kind, profile
+from proxconnect.cli.bench.profile import SelfTime, by_kind, profile
 from proxconnect.cli.bench.tables import milliseconds
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients, threads
-from proxconnect.cli.examples import difference, run, with_batch
-from proxconnect.cli.networks import FloatNetwork, named
+from proxconnect.cli.networks import FloatNetwork, difference, named, run, with_batch
 from proxconnect.inspection import plots
 from proxconnect.inspection.machine import Machine
 
@@ -83,7 +82,7 @@ class Result:
     contenders: list[dict[str, Any]]
     absent: Mapping[str, str]
     batch: int
-    parts: tuple[Part, ...]
+    parts: tuple[SelfTime, ...]
     """Where the time of the first packed form goes."""
 
 

@@ -14,8 +14,8 @@ import torch
 
 from proxconnect import PAIRS
 from proxconnect.cli.answer import plain
-from proxconnect.cli.check import verdicts
 from proxconnect.cli.command import main
+from proxconnect.cli.verbs import check
 from proxconnect.pairs import SURROGATES
 from proxconnect.theory import Verdict, decompose
 
@@ -92,7 +92,7 @@ LEGITIMATE = {
 def decomposed_once() -> Iterator[None]:
     """Share verdicts between tests, since most ask for the same pairs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("proxconnect.cli.check.subject.decompose", functools.cache(decompose))
+        patch.setattr("proxconnect.cli.subject.decompose", functools.cache(decompose))
         yield
 
 
@@ -217,7 +217,7 @@ def test_json_of_a_legitimate_pair_has_its_prox_and_its_regularizer(capsys):
 
 def test_json_has_null_for_what_is_infinite():
     pole = Verdict("pole", None, None, "", None, False, (-1.0, 1.0), forward=lambda x: 1 / x, backward=torch.ones_like)
-    (record,) = plain(verdicts.as_json([pole]))["verdicts"]
+    (record,) = plain(check.as_json([pole]))["verdicts"]
     at = record["curves"]["x"].index(0.0)
     assert record["curves"]["F"][at - 1 : at + 2] == [-32.0, None, 32.0]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import proxconnect as pc
 from networks import NETWORKS
 from proxconnect._support.example import tensors_in
-from proxconnect.cli.examples import run
+from proxconnect.cli.networks import run
 from proxconnect.deploy.packed.layers.int8 import levels_of, scale_of
 from proxconnect.export import to_floats
 from proxconnect.export.formats import FORMATS

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import proxconnect as pc
 from networks import NETWORKS, SIZES, Wave, images, of_timm, sentences
 from proxconnect._support.example import tensors_in
-from proxconnect.cli.examples import difference, run, with_batch
+from proxconnect.cli.networks import difference, run, with_batch
 from proxconnect.export import to_onnx, to_openvino, to_qonnx
 from proxconnect.export.formats import FORMATS, by_onnx_runtime, by_openvino, by_qonnx
 from proxconnect.export.onnx import OPSET

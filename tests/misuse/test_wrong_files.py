@@ -79,7 +79,7 @@ WRONG = {
         lambda: pc.save(packed(), f"no/such/{SAVED}"), FileNotFoundError, "its directory must exist and be writable"
     ),
     "save: a folder": Wrong(lambda: pc.save(packed(), "."), IsADirectoryError, "give the name of a file in it"),
-    "save: no path": Wrong(lambda: pc.save(packed(), None), TypeError, "os.PathLike"),
+    "save: no path": Wrong(lambda: pc.save(packed(), None), TypeError, "path takes the name of a file, as"),
     "load: no such file": Wrong(lambda: pc.load("absent", net()), FileNotFoundError, "'absent'"),
     "load: the model first": Wrong(lambda: pc.load(net(), saved()), TypeError, f"load(path, float_model) {TAKES}str"),
     "load: no model": Wrong(lambda: pc.load(saved()), TypeError, "'float_model'"),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
-from proxconnect.cli.check.subject import Mended, mend, named
+from proxconnect.cli.subject import Mended, mend, named
 from proxconnect.pairs import PAIRS
 from proxconnect.theory import Verdict
 from proxconnect.theory.verdicts.decomposition import DOMAIN

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxconnect._support.paths import require_target
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -108,9 +110,7 @@ class _Aside:
 @contextmanager
 def _aside(path: str | os.PathLike[str]) -> Iterator[_Aside]:
     """Make the temporary file; on any exception delete it, and name the target in an error of the disk."""
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a directory: give the name of a file in it")
+    target = require_target(path)
     token = secrets.token_hex(8)
     temporary = target.with_name(f".{token}{target.suffix}")
     try:

@@ -23,6 +23,10 @@ from proxconnect.cli.parser import Exit, complain
 JSON_HELP = "print one JSON document, and all else on stderr"
 
 
+class RunError(RuntimeError):
+    """A training run or a process that a verb started failed; the message says why."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """The result of a verb, as data for --json and as text for the terminal, with the exit code."""
@@ -35,22 +39,18 @@ class Answer:
 
 
 def print_answer(parsed: argparse.Namespace, find: Callable[[argparse.Namespace], Answer]) -> Exit | int:
-    """Call `find`, print the answer that it returns, and return the exit code.
+    """Call `find(parsed)`, which does the work of a verb, print its answer, and return the exit code.
 
-    An error that the user can mend (ValueError, TypeError, OSError, MissingExtraError, ProofError) becomes one line on
-    stderr. Its exit code is 2, or 1 for a ProofError.
-
-    Args:
-        parsed: the arguments of the command line. With --json, `Answer.document` is printed as JSON, and all that
-            `find` prints goes to stderr. Without it, the parts of `Answer.shown` are printed.
-        find: does the work of the verb; takes `parsed`.
+    With --json, `Answer.document` is printed as JSON, and all that `find` prints goes to stderr. An error that the user
+    can mend (ValueError, TypeError, OSError, MissingExtraError, ProofError, RunError) becomes one line on stderr. Its
+    exit code is 2, or 1 for the last two.
     """
     try:
         with keeping_stdout(parsed):
             answer = find(parsed)
     except (ValueError, TypeError, OSError, MissingExtraError) as error:
         return complain(error, Exit.MISUSE)
-    except ProofError as error:
+    except (ProofError, RunError) as error:
         return complain(error, Exit.NO)
     if parsed.json:
         print_document(answer.document)
@@ -72,10 +72,7 @@ def table(*titles: str, left: int = 1) -> Table:
 
 @contextmanager
 def keeping_stdout(parsed: argparse.Namespace) -> Iterator[None]:
-    """With --json, send all output on stdout in the context to stderr, also that of C++ code and child processes.
-
-    Without --json the context does nothing.
-    """
+    """With --json, send all output on stdout in the context to stderr, also that of C++ code and child processes."""
     if not parsed.json:
         yield
         return
@@ -96,11 +93,7 @@ def print_document(document: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return the value in types that JSON has.
-
-    Dataclasses and mappings become dicts with string keys, paths strings, other iterables lists. NaN and infinity
-    become None.
-    """
+    """Return `value` as JSON types: dataclasses become dicts, paths strings, other iterables lists, NaN and ±∞ None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str | int | None):

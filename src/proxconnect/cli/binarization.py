@@ -18,6 +18,9 @@ from proxconnect.layers.converted import add_thresholds
 from proxconnect.layers.parameter import SUFFIX
 from proxconnect.quantizer.quantizer import Scale
 
+ACTIVATIONS = "poly"
+"""The pair of binary inputs in modes BWA and BWAA: its forward pass is sign(x) already, so no schedule moves it."""
+
 _ANY_PAIR = "bc"
 """Packing takes signs, which are those of the latents for every pair; this one refuses no μ."""
 
@@ -60,18 +63,10 @@ def trained(
     """Build the network, binarize it, and load the checkpoint into it.
 
     If the network is binary as it is built, its layers stay as they are. Otherwise the layers with latent weights in
-    the checkpoint become binary. If the checkpoint has none, the options say which layers become binary.
+    the checkpoint become binary. If the checkpoint has none, the options of `add_to` in `parsed` decide.
 
-    Args:
-        subject: the network to build.
-        checkpoint: the checkpoint with its trained tensors.
-        parsed: the arguments of the command line, with the options of `add_to`.
-
-    Returns:
-        The binary model in `eval()`, its tensors in the checkpoint, and a phrase on which of the three cases it is.
-
-    Raises:
-        ValueError: an option contradicts the network or the checkpoint, or their tensors do not match.
+    Returns the binary model in `eval()`, its tensors in the checkpoint, and a phrase on which of the three cases it is.
+    ValueError if an option contradicts the network or the checkpoint, or if their tensors do not match.
     """
     model = subject.build()
     matched = match(checkpoint, model, parsed.prefix)
@@ -92,17 +87,7 @@ def trained(
 
 
 def make_binary(model: nn.Module, weights: str, activations: str | None, **options: Any) -> nn.Module:
-    """Binarize `model` in place with `pc.binarize`, without its warnings that matter to training only, and return it.
-
-    Args:
-        model: a float network.
-        weights: the name of the pair of the weights.
-        activations: the name of the pair of the layers' inputs; None leaves the inputs float.
-        options: further keyword arguments of `pc.binarize`.
-
-    Raises:
-        ValueError: the options are wrong, or no layer would become binary; the message is one line.
-    """
+    """Call `pc.binarize` without the warnings that matter to training only, and with ValueErrors of one line."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*has one sign only")  # matters to training only
         try:

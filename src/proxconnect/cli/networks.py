@@ -1,4 +1,4 @@
-"""The float networks that commands name, and their inputs."""
+"""The float networks that commands name, their inputs and their outputs."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from proxconnect._support import extras
+from proxconnect._support.example import arguments, tensors_in
 from proxconnect._support.user_code import LoadError, file_of, guarded, load
-from proxconnect.cli.examples import of_shapes
+from proxconnect.cli.parser import positive
 from proxconnect.training.models import names
-from proxconnect.training.models.names import EDGES
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,11 @@ class FloatNetwork:
     build: Callable[[], nn.Module]
     example: Callable[[nn.Module], Any] | None
     """A function from the built network to its usual input, in the form that `pc.summary` takes; None if unknown."""
-    keep: tuple[str, ...] = EDGES
+    keep: tuple[str, ...] = names.EDGES
     """The layers that usually stay float, as `binarize` takes them."""
 
     def input_of(self, shapes: Sequence[Sequence[int]] | None, model: nn.Module) -> Any:
-        """Return an input for `model`, which this network built.
-
-        Args:
-            shapes: the shapes of positional arguments. Without them, the usual input is returned.
-            model: the built network.
-
-        Returns:
-            A tuple of random float tensors of these shapes; or the usual input; or None if that is unknown.
-        """
+        """Return a tuple of random float tensors of these shapes; without any, the usual input of `model` or None."""
         if shapes:
             return of_shapes(shapes)
         return None if self.example is None else self.example(model)
@@ -60,15 +53,10 @@ LANGUAGE_MODELS = {
 
 
 def network(path: str) -> FloatNetwork:
-    """Return the float network that `path` names; it is not built yet.
+    """Return the float network that `path` names: a name as for `named`, or MODULE:CALLABLE, whose module is imported.
 
-    Args:
-        path: a name of ours, of timm or of torchvision, or MODULE:CALLABLE for a callable without arguments that
-            returns an nn.Module. Its attribute `example`, if it has one, becomes the usual input.
-
-    Raises:
-        ValueError: the name is unknown, the module cannot be imported, or the callable needs arguments. `build` of the
-            result raises it if the callable does not return an nn.Module.
+    The callable takes no arguments and returns an nn.Module. Its attribute `example`, if it has one, becomes the usual
+    input. ValueError if there is no such network; `build` of the result raises it if the callable does not work.
     """
     if ":" not in path:
         return named(path)
@@ -104,9 +92,7 @@ def network(path: str) -> FloatNetwork:
 def named(name: str) -> FloatNetwork:
     """Return the untrained float network of that name: one of ours, else of timm, else of torchvision.
 
-    Raises:
-        ValueError: the name is unknown.
-        MissingExtraError: it is not one of ours, and timm and torchvision are not installed.
+    ValueError for an unknown name; MissingExtraError if it is not ours, and timm and torchvision are not installed.
     """
     if name in LANGUAGE_MODELS:
         return LANGUAGE_MODELS[name]
@@ -116,3 +102,58 @@ def named(name: str) -> FloatNetwork:
         written = ", ".join(LANGUAGE_MODELS)
         raise ValueError(f"{error}; {written} writes text, and one of your own is MODULE:CALLABLE") from None
     return FloatNetwork(found.title, found.build, lambda model: of_shapes([(1, *found.input_size(model))]), found.keep)
+
+
+def add_input(add: Callable[..., Any]) -> None:
+    """Add the option --input, the shape of an input, with `add`: `add_argument` of a parser or of a group."""
+    add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first; "
+        "again for a second one; default: the network's own")  # fmt: skip
+
+
+def of_shapes(shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
+    """Return a tensor of normally distributed random floats for each shape; ValueError if memory is short."""
+    try:
+        return tuple(torch.randn(*shape) for shape in shapes)
+    except (RuntimeError, MemoryError):
+        raise ValueError(f"there is no memory for an input of {shown(shapes)}: pass a smaller shape") from None
+
+
+def with_batch(example: Any, size: int) -> Any:
+    """Return `example` as a batch of `size`: each tensor repeats its first entry along its first dimension.
+
+    Tensors without dimensions and other values stay as they are.
+    """
+    return tree_map_only(Tensor, lambda t: t[:1].repeat(size, *[1] * (t.dim() - 1)) if t.dim() else t, example)
+
+
+def shapes_of(example: Any) -> tuple[tuple[int, ...], ...]:
+    """Return the shape of each tensor in `example`, also of those inside lists, mappings and objects."""
+    return tuple(tuple(tensor.shape) for tensor in tensors_in(example))
+
+
+def shown(shapes: Sequence[Sequence[int]]) -> str:
+    """Return the shapes as text, as in "1×128 and 1×3×224×224"; a shape without dimensions is "a number"."""
+    return " and ".join("×".join(map(str, shape)) or "a number" for shape in shapes) or "no tensor"
+
+
+def run(model: nn.Module, example: Any) -> Any:
+    """Call `model` on a tensor, a tuple of positional or a mapping of keyword arguments, and return its output."""
+    args, kwargs = arguments(model, example)
+    return model(*args, **kwargs)
+
+
+def require_runs(title: str, model: nn.Module, example: Any) -> None:
+    """Run `model` on `example` once, and raise ValueError if that fails; `title` is its name in the message."""
+    try:
+        run(model, example)
+    except Exception as error:
+        shapes = shown(shapes_of(example))
+        raise ValueError(f"{title} does not take {shapes} ({type(error).__name__}: {error})") from error
+
+
+def difference(expected: list[Tensor], got: list[Tensor]) -> float:
+    """Return the largest absolute difference between two lists of tensors: infinity if shapes differ, 0 if empty."""
+    if [t.shape for t in expected] != [t.shape for t in got]:
+        return float("inf")
+    pairs = zip(expected, got, strict=True)
+    return max((float((a.double() - b.double()).abs().max()) for a, b in pairs if a.numel()), default=0.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from proxconnect._support import termination
+from proxconnect._support.paths import require_target
 from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator
 from proxconnect.pairs import resolve
@@ -53,14 +54,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def epilog(examples: str, exits: Mapping[Exit, str], about: str = "") -> str:
-    """Return the end of a verb's help: the text `about`, the examples and the exit codes.
-
-    Args:
-        examples: command lines, one below the other.
-        exits: the exit codes of the verb with their meanings there.
-        about: a text before the examples.
-    """
-    codes = "\n".join(f"{code.value:<3}  {meaning}" for code, meaning in exits.items())
+    """Return the end of a verb's help: `about`, `examples` and the meanings of exit codes, MISUSE always among them."""
+    exits = {Exit.MISUSE: "wrong use (one line on stderr)", **exits}
+    codes = "\n".join(f"{code.value:<3}  {exits[code]}" for code in sorted(exits))
     sections = {EXAMPLES: examples.strip("\n"), "exit codes:": codes}
     parts = [about.strip("\n"), *(f"{title}\n{textwrap.indent(text, '  ')}" for title, text in sections.items())]
     return "\n\n".join(part for part in parts if part)
@@ -95,10 +91,7 @@ def number(text: str) -> float:
 
 
 def accumulator(text: str) -> Accumulator:
-    """Return the accumulator that `text` describes as BITS or BITS:OVERFLOW, such as 8:saturate.
-
-    OVERFLOW is wrap (the default), saturate or cyclic. Other text raises argparse.ArgumentTypeError.
-    """
+    """Return the accumulator of the text BITS (then it wraps) or BITS:OVERFLOW; else argparse.ArgumentTypeError."""
     bits, _, overflow = text.partition(":")
     try:
         return Accumulator(positive(bits), overflow or "wrap")  # type: ignore[arg-type]  # it checks
@@ -106,9 +99,20 @@ def accumulator(text: str) -> Accumulator:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def output_file(text: str) -> Path:
+    """Return `text` as a path; argparse.ArgumentTypeError if no file can be there, as for "-" or a directory."""
+    if text == "-":
+        raise argparse.ArgumentTypeError("stdout is for what the command says: give the name of a file, got '-'")
+    try:
+        require_target(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{error.strerror}, got {text!r}") from None
+    return Path(text)
+
+
 def picture(text: str) -> Path:
-    """Return `text` as a path; argparse.ArgumentTypeError if it does not end in .png or .svg."""
-    path = Path(text)
+    """Return `text` as `output_file` does; argparse.ArgumentTypeError too if it does not end in .png or .svg."""
+    path = output_file(text)
     if path.suffix.lower() not in plots.SUFFIXES:
         raise argparse.ArgumentTypeError(f"give a file that ends in {' or '.join(plots.SUFFIXES)}, got {text!r}")
     return path

@@ -14,7 +14,7 @@ from zipfile import BadZipFile, ZipFile
 import torch
 from torch import Tensor, nn
 
-from proxconnect._support.regular_files import require_regular
+from proxconnect._support.paths import require_regular
 from proxconnect._support.text import some
 from proxconnect.deploy.packed.file import tensor_file
 from proxconnect.deploy.packed.file.metadata import KEY

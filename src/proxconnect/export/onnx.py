@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from proxconnect._support import extras
 from proxconnect._support.atomic import replacing
+from proxconnect._support.paths import require_target
 from proxconnect.deploy.packed.half_vectors import as_half, vectors_of
 from proxconnect.export.portable import ExportError, portable_program
 from proxconnect.kernels.bits import unpack_bits
@@ -49,7 +50,8 @@ def to_onnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, an
         MissingExtraError: without `pip install 'proxconnect[export]'`.
         OSError: if `path` cannot be written.
     """
-    write(onnx_graph(packed, example, any_batch=any_batch), path)
+    target = require_target(path, "net.onnx")
+    write(onnx_graph(packed, example, any_batch=any_batch), target)
 
 
 def to_qonnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, any_batch: bool = False) -> None:
@@ -61,7 +63,8 @@ def to_qonnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, a
     goes through `BipolarQuant` too, the weight has scale 1 there, and the sums are multiplied by the scale. All other
     operators are those of the ONNX standard.
     """
-    write(onnx_graph(packed, example, any_batch=any_batch, rewrite=_quantise_signs), path)
+    target = require_target(path, "net.onnx")
+    write(onnx_graph(packed, example, any_batch=any_batch, rewrite=_quantise_signs), target)
 
 
 def write(model: Any, path: str | os.PathLike[str]) -> None:

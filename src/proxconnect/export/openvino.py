@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from proxconnect._support import extras
 from proxconnect._support.atomic import replacing_together
+from proxconnect._support.paths import require_target
 from proxconnect.export.onnx import BinaryParts, onnx_graph, write
 
 _BELOW_ZERO = -float(torch.finfo(torch.float32).tiny)
@@ -52,7 +53,7 @@ def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *
     `BinaryConvolution` takes a negative subnormal input as +1.
     """
     openvino_package()
-    target = Path(path)
+    target = require_target(path, "net.xml")
     if target.suffix != ".xml":
         raise ValueError(f"OpenVINO's files are NAME.xml and NAME.bin: give the first; got {target}")
     write_network(openvino_network(packed, example, any_batch=any_batch), target)

@@ -13,6 +13,7 @@ from rich.console import Console
 from small import some_digits
 
 from proxconnect._support.termination import TerminatedError
+from proxconnect.cli.answer import RunError
 from proxconnect.cli.demo import demo as module
 from proxconnect.cli.demo import experiment
 from proxconnect.cli.demo.experiment import ARCHITECTURES, Run
@@ -174,7 +175,7 @@ def test_the_widest_table_fits_80_columns_and_shows_mean_and_sd():
         for seed in range(3)
     }
     screen = console()
-    screen.print(module.table(runs, ["binaryrelax"]))
+    screen.print(module.accuracy_table(runs, ["binaryrelax"]))
     lines = screen.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert any(line.count("90.0±10.0") == 6 for line in lines)
@@ -212,9 +213,7 @@ def test_a_run_that_fails_ends_the_demo_with_its_error(tmp_path, monkeypatch):
         raise ValueError("no such thing")
 
     monkeypatch.setattr(experiment, "train", failing)
-    with pytest.raises(
-        experiment.RunError, match=r"(?s)fp, seed 0 failed in a worker process.*ValueError: no such thing$"
-    ):
+    with pytest.raises(RunError, match=r"(?s)fp, seed 0 failed in a worker process.*ValueError: no such thing$"):
         demo(options(tmp_path), console(), some_digits())
 
 

@@ -18,8 +18,8 @@ from proxconnect.cli.bench import generation, rivals
 from proxconnect.cli.bench.profile import binary_share, profile, time_layers
 from proxconnect.cli.bench.rivals import CannotRunError, Task
 from proxconnect.cli.bench.timing import Spread, Work, interleaved, quotients, threads
-from proxconnect.cli.binarization import make_binary
-from proxconnect.cli.examples import difference, require_runs, run, shapes_of, shown, with_batch
+from proxconnect.cli.binarization import ACTIVATIONS, make_binary
+from proxconnect.cli.networks import difference, require_runs, run, shapes_of, shown, with_batch
 from proxconnect.conversion import Plan
 from proxconnect.inspection.machine import Machine
 from proxconnect.layers import Accumulator
@@ -33,9 +33,6 @@ Say = Callable[[str], None]
 Mode = Literal["BW", "BWA", "BWAA"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 """Binary weights; binary activations too; and a narrow accumulator for the sums of their products."""
-
-ACTIVATIONS = "poly"
-"""The pair of the inputs; hard it is the sign, as every pair."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
         model: the float network. It is switched to `eval()`, and its parameters no longer require gradients.
         example: its input: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
         options: what becomes binary and what is measured.
-        folder: an existing folder for `FILES` and for the files of other engines.
+        folder: an existing folder, also for the files of other engines.
         say: called with a line of text before each stage of the work.
 
     Returns:
@@ -98,27 +95,24 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
         "keep": options.keep or (), "input_shapes": shapes_of(example), "rounds": options.rounds,
         "binary_layers": len(plan.binary), "weight_layers": len(plan.rows),
     }  # fmt: skip
+    contest = Contest(title, model, binary, {PACKED: small}, {}, options.threads, options.rounds, folder, say)
     with threads(options.threads), torch.inference_mode():
-        return described | _measured(title, model, binary, small, example, options, folder, say)
+        return described | _measured(contest, example, options)
 
 
-def _measured(
-    title: str, model: nn.Module, binary: nn.Module, small: nn.Module, example: Any, options: Options, folder: Path,
-    say: Say,
-) -> dict[str, Any]:  # fmt: skip
-    hard = tensors_in(run(binary, example))
-    differences = {PACKED: difference(hard, tensors_in(run(small, example)))}
-    say("timing layer by layer")
-    layers = time_layers(model, small, example, options.rounds)
-    parts = profile(small, example, options.rounds)
-    contest = Contest(title, model, binary, {PACKED: small}, differences, options.threads, options.rounds, folder, say)
+def _measured(contest: "Contest", example: Any, options: Options) -> dict[str, Any]:
+    model, small, rounds = contest.model, contest.packed[PACKED], options.rounds
+    hard = tensors_in(run(contest.binary, example))
+    contest.differences[PACKED] = difference(hard, tensors_in(run(small, example)))
+    contest.say("timing layer by layer")
+    layers = time_layers(model, small, example, rounds)
+    parts = profile(small, example, rounds)
     contenders = contest.contenders(example, options.batches)
     writing = None
     if generation.can_write(model):
-        say(f"writing {options.tokens} tokens, again and again")
-        writers = {FLOAT: model, PACKED: small}
-        writing = generation.time_writing(writers, options.prompt, options.tokens, options.rounds)
-    files = {name: (folder / file).stat().st_size for name, file in FILES.items()}
+        contest.say(f"writing {options.tokens} tokens, again and again")
+        writing = generation.time_writing({FLOAT: model, PACKED: small}, options.prompt, options.tokens, rounds)
+    files = {name: (contest.folder / file).stat().st_size for name, file in FILES.items()}
     return {
         "machine": Machine.here(),
         "networks": [{**one, "peak_memory": None, "file": files.get(one["name"])} for one in contenders],
@@ -133,7 +127,7 @@ def _measured(
 
 @dataclass
 class Contest:
-    """The timing of one network in all its forms (float, packed, and in other engines) on one input after another.
+    """The timing of one network in all its forms: float, packed, and in other engines.
 
     Call `contenders` for the results; `absent` then has the engines that did not run. `model` is the float network and
     `binary` its binarized copy.
@@ -143,7 +137,7 @@ class Contest:
     model: nn.Module
     binary: nn.Module
     packed: Mapping[str, nn.Module]
-    """Packed forms of that or of other binary forms, by name."""
+    """Packed forms of `binary`, or of other binary forms, by name."""
     differences: dict[str, float]
     """The largest absolute difference of outputs: of packed forms from binary ones, later of engines from torch."""
     threads: int
@@ -154,18 +148,10 @@ class Contest:
     """The reasons why engines did not run, by the name of the engine."""
 
     def contenders(self, example: Any, batches: tuple[int, ...]) -> list[dict[str, Any]]:
-        """Time every form of the network on the example, and on batches made from it.
+        """Time every form of the network on the example, and on batches of these sizes that are made from it.
 
-        Args:
-            example: the input: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
-            batches: the sizes of batches for which the throughput is measured.
-
-        Returns:
-            A row for each form, the float one first: `networks` of `proxconnect bench --json` (docs/command-line.md),
-            without `peak_memory` and `file`.
-
-        Raises:
-            ValueError: the network does not run on one of the batches.
+        Returns a row for each form, the float one first: `networks` of `proxconnect bench --json`
+        (docs/command-line.md), without `peak_memory` and `file`. ValueError if the network does not run on a batch.
         """
         own = next((len(tensor) for tensor in tensors_in(example) if tensor.dim()), 1)  # the size of its batch
         times = {own: self._times(example)}

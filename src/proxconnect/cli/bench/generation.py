@@ -22,16 +22,9 @@ def can_write(model: nn.Module) -> bool:
 
 
 def require_room(title: str, model: nn.Module, prompt: int, tokens: int) -> None:
-    """Raise ValueError if a language model cannot write `tokens` tokens after a prompt of `prompt` tokens.
+    """Raise ValueError if a language model has too few positions for `prompt` and `tokens`, or `tokens` is below 2.
 
-    It has too few positions for both, or there is no second token, from which the speed is measured. Nothing is checked
-    for other models.
-
-    Args:
-        title: the name of the network in the error message.
-        model: the network.
-        prompt: the length of the prompt in tokens.
-        tokens: the number of tokens to write.
+    Both are numbers of tokens, and `title` names the network in the message. Nothing is checked for other models.
     """
     if not can_write(model):
         return
@@ -43,18 +36,11 @@ def require_room(title: str, model: nn.Module, prompt: int, tokens: int) -> None
 
 
 def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, rounds: int) -> dict[str, Any]:
-    """Time how fast several forms of one language model write after the same random prompt.
+    """Time how fast several forms of one language model write `tokens` tokens, 2 or more, after a random prompt.
 
-    Args:
-        models: the forms by name; speedups are relative to the first one.
-        prompt: the length of the prompt in tokens.
-        tokens: the number of tokens to write, 2 or more.
-        rounds: how often each form writes, after a first time that is not measured.
-
-    Returns:
-        "prompt", "tokens", and "writers": for each form its "name" and the quartiles of the seconds until the first
-        token ("first_token"), of the tokens per second after it ("rate"), and of the two speedups ("first_speedup",
-        "rate_speedup").
+    `models` has the forms by name; speedups are relative to the first one. `prompt` is the length of the prompt in
+    tokens. Returns "prompt", "tokens" and "writers": for each form its "name" and the quartiles over `rounds` of the
+    seconds until the first token ("first_token"), of the tokens per second after it ("rate"), and of both speedups.
     """
     reference, model = next(iter(models.items()))
     words = cast(Any, model).get_input_embeddings().num_embeddings

@@ -17,8 +17,7 @@ from torch.overrides import TorchFunctionMode
 import proxconnect
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli.bench.benchmark import FILES, FLOAT
-from proxconnect.cli.examples import run
-from proxconnect.cli.networks import network
+from proxconnect.cli.networks import network, run
 from proxconnect.inspection.memory import own_peak
 
 _EXAMPLE = "example.pt"
@@ -27,15 +26,9 @@ _EXAMPLE = "example.pt"
 def peaks(model: str, example: Any, folder: Path, threads: int) -> dict[str, int] | str:
     """Run the float and the packed network once, each in a fresh process, and measure the memory that it takes.
 
-    Args:
-        model: the network, as `network` takes it; the fresh processes build it.
-        example: its input, which is saved in `folder`.
-        folder: the folder with the files that `measure` wrote.
-        threads: the number of threads of torch.
-
-    Returns:
-        The bytes by which the peak memory grew after all imports, under "float" and "packed"; or a sentence why they
-        are unknown.
+    `model` is the text that `network` takes. `folder` has the files that `measure` wrote, and gets others. Returns the
+    bytes by which the peak memory grew after all imports, under "float" and "packed"; or a sentence why they are
+    unknown.
     """
     torch.save(dict(example) if isinstance(example, Mapping) else example, folder / _EXAMPLE)
     found = {}

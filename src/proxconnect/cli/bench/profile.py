@@ -13,14 +13,14 @@ from torch.utils._pytree import tree_map_only
 
 from proxconnect._support.example import arguments
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients
-from proxconnect.cli.examples import run
+from proxconnect.cli.networks import run
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.packed import PackedLayer
 from proxconnect.inspection.macs import count
 
 
 @dataclass(frozen=True)
-class Part:
+class SelfTime:
     """The time of a module without the modules that it calls, or of an operation of a fused graph."""
 
     name: str
@@ -28,14 +28,14 @@ class Part:
     kind: str
     """The name of the class of the module, or of the class or function of the operation."""
     is_binary: bool
-    """Whether it multiplies by binary weights; what is fused into the product counts too."""
+    """Whether it multiplies by binary weights, perhaps with further operations fused into the product."""
     calls: int
     seconds: Spread
     """The seconds of all its calls in one run of the network."""
 
 
-def profile(model: nn.Module, example: Any, rounds: int) -> tuple[Part, ...]:
-    """Run `model` on `example` `rounds` times, and split its time into parts, in the order of their first calls.
+def profile(model: nn.Module, example: Any, rounds: int) -> tuple[SelfTime, ...]:
+    """Run `model` on `example` `rounds` times, and time its modules and operations, in the order of their first calls.
 
     Hooks time the modules; they keep torch from the fast path of its transformer layers. An interpreter times the
     operations of fused graphs. Both cost some microseconds per call, which count for the module around.
@@ -47,12 +47,12 @@ def profile(model: nn.Module, example: Any, rounds: int) -> tuple[Part, ...]:
         with _watched(model, clock):
             model(*args, **kwargs)
     return tuple(
-        Part(*key, calls, Spread.of([clock.seconds[key] for clock in clocks if key in clock.seconds]))
+        SelfTime(*key, calls, Spread.of([clock.seconds[key] for clock in clocks if key in clock.seconds]))
         for key, calls in clocks[-1].calls.items()
     )
 
 
-def by_kind(parts: Iterable[Part]) -> dict[str, float]:
+def by_kind(parts: Iterable[SelfTime]) -> dict[str, float]:
     """Return the seconds that all parts of a `kind` take in one run, by kind, the longest first."""
     seconds: dict[str, float] = {}
     for part in parts:
@@ -60,7 +60,7 @@ def by_kind(parts: Iterable[Part]) -> dict[str, float]:
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
 
-def binary_share(parts: Sequence[Part]) -> float:
+def binary_share(parts: Sequence[SelfTime]) -> float:
     """Return the share of the time, in [0, 1], that the parts with binary weights take; 0 if there are no parts."""
     whole = sum(part.seconds.median for part in parts)
     return sum(part.seconds.median for part in parts if part.is_binary) / whole if whole else 0.0
@@ -136,10 +136,7 @@ class _NodeClock(fx.Interpreter):
 
 
 class Unit(NamedTuple):
-    """A binary layer, or an attention with its binary projections, whose float and packed forms are timed as one.
-
-    `name` is its qualified name. `members` holds its packed layers by their qualified names.
-    """
+    """A binary layer, or an attention with binary projections, in both forms; `members` are its packed layers."""
 
     name: str
     members: Mapping[str, PackedLayer]
@@ -148,12 +145,7 @@ class Unit(NamedTuple):
 
 
 def units(floats: nn.Module, packed: nn.Module) -> list[Unit]:
-    """Return the units to time: binary layers, or the attentions that have them, in order of registration.
-
-    Args:
-        floats: the float network.
-        packed: its packed form.
-    """
+    """Return the units to time in a float network and its packed form, in order of registration."""
     float_modules = dict(floats.named_modules(remove_duplicate=False))
     found: dict[str, dict[str, PackedLayer]] = {}
     for name, module in packed.named_modules():
@@ -168,17 +160,10 @@ def units(floats: nn.Module, packed: nn.Module) -> list[Unit]:
 
 
 def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int) -> list[dict[str, Any]]:
-    """Time each binary layer by itself, in float and packed, on the input that it gets in a run of `packed`.
+    """Time each binary layer by itself, in float and packed, on the input that it gets when `packed` runs on `example`.
 
-    Args:
-        floats: the float network.
-        packed: its packed form.
-        example: the input of both: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
-        rounds: the number of rounds.
-
-    Returns:
-        A row for each layer, in order of registration: `layers` of `proxconnect bench --json` (docs/command-line.md).
-        A layer that is never called, since other code takes its weight, has 0 calls and None for times and speedup.
+    Returns a row for each of `units`: `layers` of `proxconnect bench --json` (docs/command-line.md). A layer that is
+    never called, since other code takes its weight, has 0 calls and None for times and speedup.
     """
     found = units(floats, packed)
     inputs: dict[nn.Module, tuple[Any, Any]] = {}
@@ -194,38 +179,25 @@ def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int)
             stack.callback(unit.packed_form.register_forward_pre_hook(keep, with_kwargs=True).remove)
         run(packed, example)
     macs = count(floats, example).macs
-    return [
-        _times(
-            unit,
-            inputs.get(unit.packed_form),
-            calls[unit.packed_form],
-            sum(macs[m] for m in unit.float_form.modules()),
-            rounds,
-        )
-        for unit in found
-    ]
+    return [_times(unit, inputs.get(unit.packed_form), calls[unit.packed_form], macs, rounds) for unit in found]
 
 
 def seconds_in_run(layer: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the seconds that a layer takes in one run of the network, first in float, then packed.
-
-    They are its number of calls times the median time of a call; both are 0 if it is never called.
-
-    Args:
-        layer: a row of `time_layers`.
-    """
+    """Return the seconds that all calls of a layer, a row of `time_layers`, take in one run, in float and packed."""
     if not layer["calls"]:
         return 0.0, 0.0
     return layer["calls"] * layer["float_seconds"].median, layer["calls"] * layer["packed_seconds"].median
 
 
-def _times(unit: Unit, given: tuple[Any, Any] | None, calls: int, macs: int, rounds: int) -> dict[str, Any]:
+def _times(
+    unit: Unit, given: tuple[Any, Any] | None, calls: int, macs: Mapping[nn.Module, int], rounds: int
+) -> dict[str, Any]:
     spreads: list[Spread | None] = [None, None, None]
     if given is not None:
         args, kwargs = given
         works = {
-            "float": lambda: unit.float_form(*args, **kwargs),
-            "packed": lambda: unit.packed_form(*args, **kwargs),
+            "float": partial(unit.float_form, *args, **kwargs),
+            "packed": partial(unit.packed_form, *args, **kwargs),
         }
         floats, packed = interleaved(works, rounds, turn=0.002).values()  # many calls if it is small
         spreads = [Spread.of(seconds) for seconds in (floats, packed, quotients(floats, packed))]
@@ -236,7 +208,7 @@ def _times(unit: Unit, given: tuple[Any, Any] | None, calls: int, macs: int, rou
         "members": list(unit.members),
         "shapes": [spec.shape for spec in specs],
         "calls": calls,
-        "macs": macs,
+        "macs": sum(macs[module] for module in unit.float_form.modules()),
         **dict(zip(("float_seconds", "packed_seconds", "speedup"), spreads, strict=True)),
         "float_bytes": sum(spec.entries * spec.dtype.itemsize for spec in specs),
         "packed_bytes": sum(spec.tensor_bytes for spec in specs),

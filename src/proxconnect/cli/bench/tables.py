@@ -12,8 +12,8 @@ from proxconnect._support.text import shortened, some
 from proxconnect.cli.answer import table
 from proxconnect.cli.bench import rivals
 from proxconnect.cli.bench.benchmark import FLOAT, PACKED
-from proxconnect.cli.bench.profile import Part, seconds_in_run
-from proxconnect.cli.examples import shown as shown_shapes
+from proxconnect.cli.bench.profile import SelfTime, seconds_in_run
+from proxconnect.cli.networks import shown as shown_shapes
 from proxconnect.inspection.numbers import short
 
 MOST_ROWS = 20
@@ -33,12 +33,7 @@ _T = TypeVar("_T")
 
 
 def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[RenderableType]:
-    """Yield the results of a bench as rich text and tables, for 80 columns or more and readable without colour.
-
-    Args:
-        bench: the results that `measure` returned.
-        profiled: whether to add the table of the packed network's time by modules.
-    """
+    """Yield the results of `measure` as rich text and tables; if `profiled`, with the packed one's time by modules."""
     packing = [words for (name, value), words in _PACKING.items() if bench.get(name) == value]
     how = ", ".join([f"{bench['mode']} by {bench['weights']}", *packing])
     yield Text(f"{bench['model']}: {bench['binary_layers']} of {bench['weight_layers']} layers binary, {how}", "bold")
@@ -89,11 +84,7 @@ def title_of(name: str) -> str:
 
 
 def writing(found: Mapping[str, Any]) -> Table:
-    """Return a table of the speed at which language models write, with a row for each form.
-
-    Args:
-        found: the results that `time_writing` returned.
-    """
+    """Return a table of the results of `time_writing`, with a row for each form of the language model."""
     first = f"{found['tokens']} tokens after\na prompt of {found['prompt']}"
     made = table(first, "first token\nms", "x as\nfast", "then\ntokens/s", "quartiles", "x as\nfast")
     for one in found["writers"]:
@@ -112,12 +103,12 @@ def _longest(items: Sequence[_T], seconds: Callable[[_T], float]) -> tuple[list[
     return [items[n] for n in sorted(longest)], [items[n] for n in numbers[MOST_ROWS:]]
 
 
-def _profile(parts: Sequence[Part]) -> Table:
-    """Make a table of the parts that take most of the packed network's time."""
+def _profile(parts: Sequence[SelfTime]) -> Table:
+    """Make a table of the modules and operations that take most of the packed network's time."""
     whole = sum(part.seconds.median for part in parts)
     made = table("what takes the packed one's time", "kind", "calls", "ms", "%", left=2)
 
-    def row(name: str, kind: str, calls: str, parts: Sequence[Part], style: str = "") -> None:
+    def row(name: str, kind: str, calls: str, parts: Sequence[SelfTime], style: str = "") -> None:
         seconds = sum(part.seconds.median for part in parts)
         made.add_row(name, kind, calls, milliseconds(seconds), f"{100 * seconds / whole:.1f}", style=style)
 

@@ -33,17 +33,10 @@ class Spread:
 
 
 def interleaved(works: Mapping[str, Work], rounds: int, turn: float = 0.0) -> dict[str, tuple[float, ...]]:
-    """Time several functions side by side, in rounds that call each of them.
+    """Time several functions, by name, in rounds that call each; return the seconds of one call, one value per round.
 
-    In each round, the first call of a function is not timed: it fills the caches as if nothing else ran.
-
-    Args:
-        works: the functions by name; they take no arguments.
-        rounds: the number of rounds.
-        turn: about how many seconds the timed calls of a function take in a round. By default it is one call.
-
-    Returns:
-        By name, the seconds of one call, one value per round.
+    In each round, the first call of a function is not timed: it fills the caches as if nothing else ran. Then it is
+    timed for about `turn` seconds, by default for one call.
     """
     calls = {}
     for name, work in works.items():
@@ -58,16 +51,9 @@ def interleaved(works: Mapping[str, Work], rounds: int, turn: float = 0.0) -> di
 
 
 def in_turn(measurements: Mapping[str, Callable[[], _T]], rounds: int) -> dict[str, tuple[_T, ...]]:
-    """Call several measurements in rounds, with the garbage collector off.
+    """Call all `measurements` once per round, without garbage collection, and return their values by name and round.
 
-    Each round calls all measurements and starts with another one, so that disturbances of the machine meet all alike.
-
-    Args:
-        measurements: the functions by name; they take no arguments.
-        rounds: the number of rounds.
-
-    Returns:
-        By name, the values that the function returned, one per round.
+    Each round starts with another one, so that disturbances of the machine meet all alike.
     """
     names = list(measurements)
     found: dict[str, list[_T]] = {name: [] for name in names}
@@ -85,12 +71,7 @@ def in_turn(measurements: Mapping[str, Callable[[], _T]], rounds: int) -> dict[s
 
 
 def quotients(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:
-    """Return the quotient of each round, so that a disturbance of a whole round cancels.
-
-    Args:
-        numerators: one value per round.
-        denominators: one value for each of the same rounds.
-    """
+    """Divide the values of the same rounds, one by one, so that a disturbance of a whole round cancels."""
     return tuple(a / b for a, b in zip(numerators, denominators, strict=True))
 
 

@@ -1,39 +1,34 @@
 """The demo: a small study of float and binary networks in a temporary folder, with a table, pictures and a proof."""
 
-import dataclasses
 import json
 import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
 from rich.console import Console, Group
-from rich.table import Table
 
 from proxconnect._support import extras
 from proxconnect._support.atomic import replacing
 from proxconnect._support.processes import available_cores
 from proxconnect._support.termination import INTERRUPTED, TERMINATED, TerminatedError
-from proxconnect.cli.answer import plain
-from proxconnect.cli.demo.experiment import ACTIVATIONS, Mode, Run, RunError, Shipment, Start, recipe_of, restore, ship
+from proxconnect.cli.answer import RunError, plain, table
+from proxconnect.cli.binarization import ACTIVATIONS
+from proxconnect.cli.demo.experiment import Mode, Run, Shipment, Start, recipe_of, restore, ship
 from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data
-from proxconnect.training.study import ledger
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.rows import CHECKPOINT, StudyRow, Workplace
 from proxconnect.training.study.running import Display, Processes, run_all
 from proxconnect.version import __version__
-
-PAIRS = ("bc", "pc", "bnn", "bnn+", "bnn++")
-EIGHT_BITS = Accumulator(bits=8, overflow="wrap")
 
 SEEDS = {"digits": 3, "fashion-mnist": 1}
 
@@ -42,38 +37,33 @@ SEEDS = {"digits": 3, "fashion-mnist": 1}
 class Options:
     """The options of the demo: the runs to train, and how and where.
 
-    `data` is "digits" or "fashion-mnist", and `root` the folder with the files of the latter. `seeds` and `workers` are
-    numbers. None stands for the default: `SEEDS`, the epochs of the recipe, one worker per core but at most 8.
-    `accumulator` holds the sums in mode BWAA. Files are written into the folder `out`.
+    `data` is a key of `SEEDS`, and `root` the folder with the files of Fashion-MNIST. `seeds` and `workers` are
+    numbers. None stands for the default: `SEEDS`, the epochs of `RECIPES`, one worker per core but at most 8. "fp" in
+    `pairs` changes nothing, since float networks are always trained. Files are written into the folder `out`.
     """
 
     data: str = "digits"
     root: Path | None = None
-    pairs: tuple[str, ...] = PAIRS
+    pairs: tuple[str, ...] = ("bc", "pc", "bnn", "bnn+", "bnn++")
     modes: tuple[Mode, ...] = ("BW", "BWA", "BWAA")
     starts: tuple[Start, ...] = ("E2E", "FT")
-    accumulator: Accumulator = EIGHT_BITS
+    accumulator: Accumulator = field(default_factory=lambda: Accumulator(bits=8, overflow="wrap"))
     seeds: int | None = None
     epochs: int | None = None
     workers: int | None = None
     out: Path = Path("runs/demo")
 
-    @property
-    def binary_pairs(self) -> list[str]:
-        """The names in `pairs` without fp, the float network, which is always trained."""
-        return [pair for pair in self.pairs if pair != "fp"]
-
     @cached_property
     def runs(self) -> dict[Run, StudyRow]:
         """All runs with their rows in a study, seed by seed; in each seed the float run comes first."""
         rows: dict[Run, StudyRow] = {}
-        for seed in range(SEEDS[self.data] if self.seeds is None else self.seeds):
+        for seed in range(self.seeds or SEEDS[self.data]):
             fp = Run("fp", "float", "E2E", seed)
             rows[fp] = self._row(fp, None)
-            for mode in self.modes:
-                sums = self.accumulator if mode == "BWAA" else None
-                for run in (Run(p, mode, start, seed, sums) for p in self.binary_pairs for start in self.starts):
-                    rows[run] = self._row(run, rows[fp] if run.start == "FT" else None)
+            for mode, pair, start in product(self.modes, self.pairs, self.starts):
+                if pair != "fp":
+                    run = Run(pair, mode, start, seed, self.accumulator if mode == "BWAA" else None)
+                    rows[run] = self._row(run, rows[fp] if start == "FT" else None)
         return rows
 
     def _row(self, run: Run, after: StudyRow | None) -> StudyRow:
@@ -102,17 +92,13 @@ class _Session:
         return {run: entries[row.key] for run, row in self.options.runs.items() if row.key in entries}
 
     def best(self) -> Run | None:
-        """Return the finished binary run with the highest accuracy after re-estimation of batch norm.
-
-        It is the first one of several, and None if no binary run is finished.
-        """
+        """Return the first finished binary run with the highest "reestimated" accuracy; None if none is finished."""
         done = {run: entry.figure("accuracy.reestimated") or 0.0 for run, entry in self.done.items()}
         return max((run for run in done if not run.is_float), key=done.__getitem__, default=None)
 
     def trained(self, run: Run) -> torch.nn.Module:
         """Return the trained network of a finished run, loaded from its checkpoint, in `eval()`."""
-        folder = self.workplace.folder(self.options.runs[run])
-        return restore(run, self.options.data, folder / CHECKPOINT)
+        return restore(run, self.options.data, self.workplace.folder(self.options.runs[run]) / CHECKPOINT)
 
     def path(self, name: str) -> Path:
         """Return the path of the file `name` in the folder `out`, and add it to `written`, the list of files."""
@@ -121,10 +107,8 @@ class _Session:
     def write(self, complete: bool) -> None:
         """Write results.json, with the options, the finished runs and the comparison of the packed file.
 
-        Accuracies are in [0, 1], losses in nats (null if not finite), times in seconds, sizes in bytes.
-
-        Args:
-            complete: the value of "complete" in the file: whether the demo has done all its work.
+        Accuracies are in [0, 1], losses in nats (null if not finite), times in seconds, sizes in bytes. `complete` goes
+        into the file: whether the demo has done all its work.
         """
         versions = {"proxconnect": __version__, "torch": torch.__version__, "python": platform.python_version()}
         options, runs = self.options, []
@@ -135,7 +119,7 @@ class _Session:
         content = {
             "complete": complete,
             "seconds": time.perf_counter() - self.began,
-            "arguments": dataclasses.asdict(options) | {"recipe": recipe_of(options.data, options.epochs)},
+            "arguments": asdict(options) | {"recipe": recipe_of(options.data, options.epochs)},
             "activations": ACTIVATIONS,
             "versions": versions,
             "runs": runs,
@@ -169,29 +153,22 @@ class _Progress(Display):
 def demo(options: Options, console: Console) -> int:
     """Train all runs, print a table, draw pictures, and pack the best network; write all files into `options.out`.
 
-    `results.json` is written after every run.
-
-    Returns:
-        The exit code: 0; 1 if the packed file answers otherwise than the network; 130 after Ctrl-C, 143 after SIGTERM.
-
-    Raises:
-        RunError: a run failed, or the process that loads the packed file.
-        MissingExtraError: matplotlib is not installed, or scikit-learn for "digits".
-        DatasetError: the files of the data are absent or wrong.
-        OSError: `options.out` is not a folder or cannot be written.
+    `results.json` is written after every run. Return the exit code: 0; 1 if the packed file gives other answers than
+    the network; 130 after Ctrl-C, 143 after SIGTERM. RunError if a run fails, or the process that loads the packed
+    file; DatasetError if the files of the data are absent or wrong.
     """
     extras.require("matplotlib", "demo")
     dataset = data.load(options.data, options.root)
     if options.out.exists() and not options.out.is_dir():
         raise NotADirectoryError(f"{options.out} is a file: give a folder with --out")
     options.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, Ledger.writing(Path(folder) / ledger.NAME) as book:
+    with tempfile.TemporaryDirectory() as folder, Ledger.writing(Path(folder) / "ledger.jsonl") as book:
         session = _Session(options, dataset, console, Workplace(Path(folder)), book)
         try:
             processes = Processes(options.workers or min(available_cores(), 8))
             with processes as workers, _Progress(session) as display:
                 run_all(options.runs.values(), workers, book, session.workplace, 1, display)
-            console.print(table(session.done, options.binary_pairs), highlight=False)
+            console.print(accuracy_table(session.done, options.pairs), highlight=False)
             _draw(session)
             code = _ship(session)
         except (KeyboardInterrupt, TerminatedError) as stop:
@@ -244,33 +221,28 @@ def _stopped(session: _Session, status: int) -> int:
         return status
     session.write(complete=False)
     if len(done) < total:  # else it was printed already
-        say(table(done, session.options.binary_pairs), highlight=False)
+        say(accuracy_table(done, session.options.pairs), highlight=False)
     path = session.path("results.json")
     say(f"Interrupted: {len(done)} of {total} runs are done; {path} holds them, complete: false.")
     return status
 
 
-def table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
+def accuracy_table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
     """Return a table of test accuracies in per cent, with a line on the float network above it and notes below it.
 
-    It has a row for each pair and a column for each mode and start. A cell has the mean over the seeds, in the upper
-    line after batch norm was re-estimated for the hard weights, in the lower line before.
-
-    Args:
-        done: the finished runs with their entries in the ledger.
-        pairs: the names of the pairs.
+    It has a row for each of `pairs` but "fp", and a column for each mode and start of the runs that are `done`. A cell
+    has the mean over the seeds, in the upper line after batch norm was re-estimated, in the lower line before.
     """
     seeds = len({run.seed for run in done})
-    kinds = {(run.mode, run.start) for run in done}
-    columns = [(mode, start) for mode in ("BW", "BWA", "BWAA") for start in ("E2E", "FT") if (mode, start) in kinds]
+    columns = sorted({(run.mode, run.start) for run in done if not run.is_float})
     # One image of a small test set is more than a second decimal, which six columns have no room for.
     decimals = 1 if len(columns) > 4 else 2
+    result = table("pair", *(f"{mode} {start}" for mode, start in columns))
     title = f"Test accuracy of the hard network in %, {'1 seed' if seeds == 1 else f'mean ± sd of {seeds} seeds'}"
-    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    result.add_column("pair", no_wrap=True)
-    for mode, start in columns:
-        result.add_column(f"{mode} {start}", justify="right", no_wrap=True)
+    result.title, result.title_justify, result.show_edge = title, "left", True
     for pair in pairs:
+        if pair == "fp":
+            continue
         cells = []
         for column in columns:
             chosen = [entry for run, entry in done.items() if (run.pair, (run.mode, run.start)) == (pair, column)]
@@ -289,12 +261,9 @@ def table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
 
 
 def spread(entries: Iterable[Entry], name: str, decimals: int) -> str:
-    """Return mean ± sample standard deviation of an accuracy in per cent, as text.
+    """Return the text "mean±sd" in per cent of an accuracy of several runs, the accuracy of one run, "-" without runs.
 
-    Args:
-        entries: the entries of the runs in the ledger. For one run the text is its accuracy alone, for none "-".
-        name: "reestimated", the accuracy after batch norm was re-estimated, or "hard", the one before.
-        decimals: the number of decimals.
+    `name` is "reestimated", the accuracy after batch norm was re-estimated, or "hard", the one before.
     """
     percent = [100 * (entry.figure(f"accuracy.{name}") or 0.0) for entry in entries]
     if not percent:

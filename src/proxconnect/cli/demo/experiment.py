@@ -17,11 +17,12 @@ from torch.nn import functional
 
 from proxconnect._support import processes
 from proxconnect._support.atomic import replacing
+from proxconnect.cli.answer import RunError
 from proxconnect.cli.bench.timing import Spread, interleaved, threads
+from proxconnect.cli.binarization import ACTIVATIONS
 from proxconnect.conversion import binarize
 from proxconnect.deploy import packed
 from proxconnect.deploy.hardening import reestimate_batchnorm
-from proxconnect.deploy.packed import PackedLayer
 from proxconnect.layers import Accumulator
 from proxconnect.optim.sharpening import Sharpening
 from proxconnect.training import data
@@ -32,17 +33,10 @@ from proxconnect.training.study.rows import CHECKPOINT
 Mode = Literal["float", "BW", "BWA", "BWAA"]
 Start = Literal["E2E", "FT"]
 
-ACTIVATIONS = "poly"
-"""The pair of binary activations in BWA and BWAA: hard in the forward pass already, so no schedule moves it."""
-
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "digits": small_cnn,
     "fashion-mnist": partial(bireal_resnet20, in_channels=1, stem_stride=2),
 }
-
-
-class RunError(RuntimeError):
-    """A training run failed, or the fresh process that loads the packed file; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -71,50 +65,29 @@ class Run:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The hyperparameters of a run, the same for every pair.
-
-    The optimizer is AdamW. The learning rate falls to 0 as a cosine, and the sharpness μ rises over its usual range.
-    """
+    """The hyperparameters of a run with AdamW, the same for every pair; the learning rate falls to 0 as a cosine."""
 
     epochs: int
-    batch_size: int
+    batch_size: int = 128
     learning_rate: float = 5e-3
     weight_decay: float = 1e-4
     hold: float = 0.1
     """The share of steps, at the end of training, in which μ stays at its last value."""
 
 
-FLOAT = Run("fp", "float", "E2E", 0)
-
-RECIPES = {
-    "digits": Recipe(epochs=10, batch_size=128),
-    "fashion-mnist": Recipe(epochs=6, batch_size=128),
-}
+RECIPES = {"digits": Recipe(epochs=10), "fashion-mnist": Recipe(epochs=6)}
 
 
 def recipe_of(data: str, epochs: int | None) -> Recipe:
-    """Return the recipe for a data set.
-
-    Args:
-        data: "digits" or "fashion-mnist".
-        epochs: the number of epochs; None for that of the recipe.
-    """
+    """Return the hyperparameters for `data`, a key of `RECIPES`, with that number of epochs unless it is None."""
     return RECIPES[data] if epochs is None else replace(RECIPES[data], epochs=epochs)
 
 
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[tuple[int, int]], None]) -> Any:
-    """Train and measure one run, as the row function of a study, and write its state dict into `folder`.
+    """Train the run of a configuration, write its state dict into `folder`, and return the measurements of `train`.
 
-    Args:
-        configuration: plain data under "data" (the name of the data set), "root" (the folder of its files, or None),
-            "run" and "recipe" (the fields of `Run` and `Recipe`), and for FT "start" (the checkpoint of the float
-            network).
-        folder: the folder in which the file `CHECKPOINT` is written.
-        on_progress: called after each epoch with the number of epochs done and of all.
-
-    Returns:
-        "accuracy", in [0, 1], after ("reestimated") and before ("hard") batch norm was re-estimated; "curve", the
-        "loss" and "accuracy" of each epoch; and "seconds".
+    It is the row function of the demo's study; `Options.runs` makes the configurations. For FT, "start" is the
+    checkpoint of the float network. After each epoch `on_progress` gets the numbers of epochs done and of all.
     """
     run, sums, root = Run(**configuration["run"]), configuration["run"]["accumulator"], configuration["root"]
     run = replace(run, accumulator=sums and Accumulator(**sums))
@@ -128,12 +101,10 @@ def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[
 
 
 def build(run: Run, data: str, initial: dict[str, Tensor] | None = None) -> nn.Module:
-    """Seed torch with the seed of `run`, and return its untrained network, binarized unless the run is a float one.
+    """Seed torch with `run.seed`, and return the untrained network of `run`, binarized unless the run is a float one.
 
-    Args:
-        run: the run.
-        data: "digits" or "fashion-mnist", which decides the architecture.
-        initial: the state dict of the float network to start from; without it, the weights are random.
+    `data` is a key of `ARCHITECTURES`, and `initial` the state dict of a float network to start from; None for random
+    weights.
     """
     torch.manual_seed(run.seed)
     model = ARCHITECTURES[data]()
@@ -146,13 +117,7 @@ def build(run: Run, data: str, initial: dict[str, Tensor] | None = None) -> nn.M
 
 
 def restore(run: Run, data: str, checkpoint: Path) -> nn.Module:
-    """Return the trained network of a run, in `eval()`.
-
-    Args:
-        run: the run.
-        data: "digits" or "fashion-mnist".
-        checkpoint: the safetensors file that `run_row` wrote.
-    """
+    """Return the trained network of a run on `data`, in `eval()`, from the `checkpoint` that `run_row` wrote."""
     model = build(run, data)
     model.load_state_dict(load_file(checkpoint))
     return model.eval()
@@ -162,27 +127,21 @@ def train(
     run: Run, recipe: Recipe, dataset: Dataset, initial: dict[str, Tensor] | None = None,
     on_epoch: Callable[[int], None] = lambda _: None,
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
-    """Train the network of `run`, and measure its accuracy on the test set.
+    """Train the network of `run`, and return it in `eval()` with its measurements on the test set.
 
-    Args:
-        run: the run.
-        recipe: the hyperparameters.
-        dataset: the images and labels.
-        initial: the state dict of the float network to start from, for FT; None for E2E.
-        on_epoch: called after each epoch with the number of epochs done.
+    Their key "accuracy" holds the accuracy in [0, 1] of the hard network after ("reestimated") and before ("hard")
+    batch norm was re-estimated; "curve" the mean "loss" in nats and the "accuracy" of each epoch; "seconds" the time.
 
-    Returns:
-        the trained network, and the numbers of a row: "accuracy" is "hard" with batch norm as trained, and
-        "reestimated"; "curve" holds the mean "loss" in nats and the "accuracy" after each epoch.
-
-    Raises:
-        ValueError: `initial` does not fit the start of the run, or the training images fill no batch.
+    `initial` is the state dict of the float network, needed for FT and refused for E2E (ValueError). `on_epoch` is
+    called after each epoch with the number of epochs done. ValueError if the training images fill no batch.
     """
     if (run.start == "FT") != (initial is not None):
         raise ValueError(f"{run}: FT starts from the state of a float network, E2E from none")
-    began = time.perf_counter()
+    began, count = time.perf_counter(), len(dataset.train_labels)
+    if count < recipe.batch_size:
+        raise ValueError(f"{count} training images fill no batch of {recipe.batch_size}")
     model = build(run, dataset.name, initial)
-    steps = recipe.epochs * _batches_per_epoch(dataset, recipe)
+    steps = recipe.epochs * (count // recipe.batch_size)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
@@ -212,50 +171,25 @@ def train(
 
 
 def batches(dataset: Dataset, recipe: Recipe, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of one epoch: images and labels of the training set in random order.
+    """Yield the full batches of one epoch: training images (B, 1, H, W) and labels (B,) in an order drawn from `order`.
 
-    Their shapes are (`recipe.batch_size`, 1, H, W) and (`recipe.batch_size`,). Images
-    that remain in the end and fill no batch are left out. ValueError if there is no full batch.
-
-    Args:
-        dataset: the images and labels.
-        recipe: the hyperparameters, of which the batch size counts.
-        order: the random generator of the order.
+    Images that remain in the end and fill no batch are left out.
     """
     shuffled = torch.randperm(len(dataset.train_labels), generator=order)
-    for i in range(_batches_per_epoch(dataset, recipe)):
-        chosen = shuffled[i * recipe.batch_size : (i + 1) * recipe.batch_size]
-        yield dataset.train_images[chosen], dataset.train_labels[chosen]
-
-
-def _batches_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
-    count = len(dataset.train_labels) // recipe.batch_size
-    if count == 0:
-        raise ValueError(f"{len(dataset.train_labels)} training images fill no batch of {recipe.batch_size}")
-    return count
+    for chosen in shuffled.split(recipe.batch_size):
+        if len(chosen) == recipe.batch_size:
+            yield dataset.train_images[chosen], dataset.train_labels[chosen]
 
 
 @torch.no_grad()
-def answers(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Switch `model` to `eval()`, where binary layers are hard, and return its logits of shape (N, classes).
-
-    Args:
-        model: the network.
-        images: the images, of shape (N, 1, H, W).
-        batch_size: the number of images that the model gets at once.
-    """
+def answers(model: nn.Module, images: Tensor) -> Tensor:
+    """Switch `model` to `eval()`, and return its logits (N, classes) for `images` (N, 1, H, W)."""
     model.eval()
-    return torch.cat([model(batch) for batch in torch.split(images, batch_size)])
+    return torch.cat([model(batch) for batch in torch.split(images, 500)])
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Switch `model` to `eval()`, where binary layers are hard, and return its accuracy in [0, 1].
-
-    Args:
-        model: the network.
-        images: the images, of shape (N, 1, H, W).
-        labels: the right classes, of shape (N,).
-    """
+    """Switch `model` to `eval()`, and return its accuracy in [0, 1] on `images` (N, 1, H, W) with `labels` (N,)."""
     return (answers(model, images).argmax(1) == labels).double().mean().item()
 
 
@@ -263,13 +197,12 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 class Shipment:
     """The comparison of a packed file with the float network in size and speed, and with the trained one in answers.
 
-    `float_file` and `packed_file` are the bytes of the float state dict and of the packed file.
-    `binary_float`, `binary_bits` and `binary_scales` are the bytes of the binary layers' weights in float, of their
-    bits and of their scales. A latency is the median number of seconds for one image on one thread.
+    Sizes are in bytes: of the float state dict and the packed file, and of the weights of the binary layers in float,
+    as bits, and of their scales. A latency is the median number of seconds for one image on one thread.
 
-    `answers` is the number of test images, whose logits a fresh process computes from the file. `largest_difference` is
-    the largest absolute difference of a logit from the trained network's, and `changed_classes` the number of images
-    that are classified differently. `moved` is the largest absolute difference from the packed network before saving.
+    A fresh process computed the logits of `answers` test images from the file. `changed_classes` of them get another
+    class than from the trained network. `largest_difference` is the largest absolute difference of a logit from the
+    trained network's, and `moved` that from the packed network before saving.
     """
 
     run: Run
@@ -291,11 +224,7 @@ class Shipment:
         return self.moved == 0.0 and self.changed_classes == 0
 
     def lines(self, file: str) -> list[str]:
-        """Return lines of text on the size of the file and of its binary layers, the speed, and the answers.
-
-        Args:
-            file: the name of the packed file in the text.
-        """
+        """Return lines of text on sizes, speed and answers; `file` is the name of the packed file in the text."""
         binary, before, after = self.binary_bits + self.binary_scales, self.float_latency, self.packed_latency
         ratio = f"{before / after:.2f}x faster" if after < before else f"{after / before:.2f}x slower"
         within = f"|Δ| ≤ {self.largest_difference:.1g}"
@@ -317,24 +246,17 @@ class Shipment:
 
 
 def ship(run: Run, model: nn.Module, dataset: Dataset, root: Path | None, path: Path) -> Shipment:
-    """Pack and save a trained network, load the file in a fresh process, and compare size, speed and answers.
+    """Pack the trained network of `run` into `path`, load it in a fresh process, and compare size, speed and answers.
 
-    Args:
-        run: the run that trained the network.
-        model: the trained network.
-        dataset: the data, whose test images are classified.
-        root: the folder of the files of the data, from which the fresh process loads them; None for the default.
-        path: the packed file to write.
-
-    Raises:
-        RunError: the fresh process failed.
+    `root` is the folder of the files of `dataset`, which the fresh process loads too; None for the default folder.
+    RunError if the fresh process fails.
     """
     here = answers(model, dataset.test_images)
     small = packed.pack_layers(model)
     packed.save(small, path)
     there = _answers_elsewhere(path, dataset.name, root)
-    layers = [module for module in small.modules() if isinstance(module, PackedLayer)]
-    float_model = build(FLOAT, dataset.name).eval()
+    layers = [module for module in small.modules() if isinstance(module, packed.PackedLayer)]
+    float_model = ARCHITECTURES[dataset.name]().eval()
     image = dataset.test_images[:1]
     works = {"float": lambda: float_model(image), "packed": lambda: small(image)}
     with threads(1), torch.inference_mode():  # several threads only wait in networks so small
@@ -372,7 +294,7 @@ def _answers_elsewhere(path: Path, name: str, root: Path | None) -> Tensor:
 def _answer(connection: Connection, path: Path, name: str, root: Path | None, threads: int) -> None:
     torch.set_num_threads(threads)
     try:
-        model = packed.load_layers(path, build(FLOAT, name))
+        model = packed.load_layers(path, ARCHITECTURES[name]())
         connection.send(answers(model, data.load(name, root).test_images).tolist())
     except Exception:
         connection.send(traceback.format_exc())

@@ -17,8 +17,7 @@ from proxconnect.cli.bench import MODES, Options, measure, peak_memory
 from proxconnect.cli.bench.benchmark import Say
 from proxconnect.cli.bench.tables import shown, title_of
 from proxconnect.cli.binarization import add_packing, packing_options
-from proxconnect.cli.examples import add_input
-from proxconnect.cli.networks import network
+from proxconnect.cli.networks import add_input, network
 from proxconnect.cli.parser import Exit, Parser, epilog, pair_name, picture, positive
 from proxconnect.inspection import plots
 
@@ -41,7 +40,6 @@ proxconnect bench vit_tiny_patch16_224 --keep edges '*.mlp.*' --json
 proxconnect bench small_llama --remainder int8 --batch 1 --tokens 64
 proxconnect bench my_module:my_network --input 1 3 64 64
 """
-_EXITS = {Exit.DONE: "measured", Exit.MISUSE: "wrong use (one line on stderr)"}
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -53,7 +51,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "throughput, memory, file, and each binary layer by itself. ONNX Runtime and\n"
         "OpenVINO run it too if they are installed: in float, in 8 bits, and with binary\n"
         "convolutions. A causal language model of transformers also writes.",
-        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
+        epilog=epilog(_EXAMPLES, {Exit.DONE: "measured"}, _ABOUT),
     )
     command.add_argument("model", metavar="MODEL", help="what to measure")
     add = command.add_argument_group("what is binary").add_argument

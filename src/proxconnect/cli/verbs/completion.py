@@ -8,8 +8,7 @@ from proxconnect._support import extras
 from proxconnect.cli.networks import LANGUAGE_MODELS
 from proxconnect.cli.parser import Exit, Parser, complain, epilog
 from proxconnect.cli.verbs.train import VERBS
-from proxconnect.pairs import PAIRS
-from proxconnect.pairs.catalogue import SURROGATES
+from proxconnect.pairs import PAIRS, SURROGATES
 from proxconnect.training.models import names
 
 SHELLS = ("bash", "zsh", "fish")

@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from proxconnect._support.extras import MissingExtraError, require
-from proxconnect.cli.answer import JSON_HELP, keeping_stdout, print_document
-from proxconnect.cli.parser import Exit, Parser, accumulator, complain, epilog, pair_name, positive
+from proxconnect._support.extras import require
+from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
+from proxconnect.cli.parser import Exit, Parser, accumulator, epilog, pair_name, positive
 
 _ABOUT = """
 fashion-mnist trains ResNet-20 (stem stride 2, 14 x 14) for 6 epochs a run; an
@@ -29,7 +30,6 @@ proxconnect demo --data fashion-mnist --root ~/fashion-mnist
 _EXITS = {
     Exit.DONE: "trained, and the file answers as the network",
     Exit.NO: "the file answers otherwise, or a run failed",
-    Exit.MISUSE: "wrong use (one line on stderr)",
     Exit.INTERRUPTED: "Ctrl-C",
     Exit.TERMINATED: "SIGTERM",
 }
@@ -59,33 +59,19 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--workers", type=positive, metavar="N", help="processes, of one thread each; default: one a core, at most 8")
     add("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: runs/demo")
     add("--json", action="store_true", help=JSON_HELP)
-    command.set_defaults(run=_run)
+    command.set_defaults(run=lambda parsed: print_answer(parsed, _demo))
 
 
-def _run(parsed: argparse.Namespace) -> int:
-    try:
-        for package in ("sklearn", "matplotlib"):  # which bring numpy and PIL
-            require(package, "demo")
-    except MissingExtraError as error:
-        return complain(error, Exit.MISUSE)
+def _demo(parsed: argparse.Namespace) -> Answer:
+    for package in ("sklearn", "matplotlib"):  # which bring numpy and PIL
+        require(package, "demo")
     from proxconnect.cli.demo.demo import Options, demo
-    from proxconnect.cli.demo.experiment import RunError
-    from proxconnect.training.data import DatasetError
 
     given = {name: getattr(parsed, name) for name in Options.__dataclass_fields__ if getattr(parsed, name) is not None}
-    for name in ("pairs", "modes", "starts"):
-        if name in given:
-            given[name] = tuple(dict.fromkeys(given[name]))
+    given |= {name: tuple(dict.fromkeys(words)) for name, words in given.items() if isinstance(words, list)}
     if "accumulator" in given and "BWAA" not in given.get("modes", ("BWAA",)):
-        return complain(ValueError("--accumulator is of mode BWAA: add that to --modes"), Exit.MISUSE)
-    options = Options(**given)
-    try:
-        with keeping_stdout(parsed):
-            code = demo(options, Console(stderr=parsed.json))
-    except (DatasetError, MissingExtraError, OSError) as error:
-        return complain(error, Exit.MISUSE)
-    except RunError as error:
-        return complain(error, Exit.NO)
-    if parsed.json and code in (Exit.DONE, Exit.NO):
-        print_document(json.loads((options.out / "results.json").read_text()))
-    return code
+        raise ValueError("--accumulator is of mode BWAA: add that to --modes")
+    status = Exit(demo(Options(**given), Console(stderr=parsed.json)))
+    if status not in (Exit.DONE, Exit.NO):
+        sys.exit(status)
+    return Answer(json.loads((parsed.out / "results.json").read_text()), (), status)

@@ -12,9 +12,8 @@ from proxconnect._support import extras
 from proxconnect._support.example import tensors_in
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
-from proxconnect.cli.examples import add_input, difference, require_runs, run
-from proxconnect.cli.networks import network
-from proxconnect.cli.parser import Exit, Parser, epilog
+from proxconnect.cli.networks import add_input, difference, network, require_runs, run
+from proxconnect.cli.parser import Exit, Parser, epilog, output_file
 from proxconnect.deploy.hardening import BinaryInputsWarning
 from proxconnect.export.formats import FORMATS
 
@@ -39,7 +38,6 @@ proxconnect export net.safetensors --model my_module:net --to float \\
 proxconnect export r18.safetensors --model bireal_resnet18 --to qonnx \\
     -o r18.onnx
 """
-_EXITS = {Exit.DONE: "written", Exit.MISUSE: "wrong use (one line on stderr)"}
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -49,13 +47,13 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="from a packed file to the files of other runtimes",
         description="Write the network of a packed file for another runtime, and compare answers if\n"
         "that runtime is installed.",
-        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
+        epilog=epilog(_EXAMPLES, {Exit.DONE: "written"}, _ABOUT),
     )
     add = command.add_argument
     add("file", type=Path, metavar="FILE", help="the packed file")
     add("--model", required=True, metavar="MODEL", help="what builds its architecture")
     add("--to", required=True, choices=FORMATS, help="the format")
-    add("-o", "--out", type=Path, required=True, metavar="FILE", help="the file to write")
+    add("-o", "--out", type=output_file, required=True, metavar="FILE", help="the file to write")
     add_input(add)
     add("--json", action="store_true", help=JSON_HELP)
     command.set_defaults(run=lambda parsed: print_answer(parsed, _export))

@@ -12,9 +12,8 @@ from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import binarization
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
 from proxconnect.cli.bench.profile import by_kind, profile
-from proxconnect.cli.examples import require_runs
-from proxconnect.cli.networks import network
-from proxconnect.cli.parser import Exit, Parser, epilog, positive
+from proxconnect.cli.networks import network, require_runs
+from proxconnect.cli.parser import Exit, Parser, epilog, output_file, positive
 from proxconnect.deploy.checkpoints import read
 
 _ABOUT = """
@@ -38,7 +37,6 @@ proxconnect pack r18.ckpt --model bireal_resnet18 -o r18.safetensors \\
 _EXITS = {
     Exit.DONE: "packed",
     Exit.NO: "the packed network does not answer as the binary one (--example)",
-    Exit.MISUSE: "wrong use (one line on stderr)",
 }
 
 
@@ -53,7 +51,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add = command.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="what was trained")
     add("--model", required=True, metavar="MODEL", help="what builds its architecture")
-    add("-o", "--out", type=Path, required=True, metavar="FILE", help="the file to write, as net.safetensors")
+    add("-o", "--out", type=output_file, required=True, metavar="FILE", help="the file to write, as net.safetensors")
     add("--example", nargs="*", type=positive, action="append", metavar="N", help="prove that the packed network "
         "answers as the binary one, on an input of this shape, again for a second one; alone: its own")  # fmt: skip
     add("--json", action="store_true", help=JSON_HELP)

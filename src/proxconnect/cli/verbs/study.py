@@ -10,7 +10,7 @@ from proxconnect._support import extras
 from proxconnect._support.processes import available_cores
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
-from proxconnect.cli.parser import Exit, Parser, epilog, positive
+from proxconnect.cli.parser import Exit, Parser, epilog, output_file, positive
 
 _EXAMPLES = """
 proxconnect study studies/fashion-mnist/core.yaml --list
@@ -25,7 +25,6 @@ proxconnect study studies/fashion-mnist/tuning/trials.yaml \\
 _EXITS = {
     Exit.DONE: "done; --verify: all rows agree",
     Exit.NO: "a row failed (the others ran), or does not agree",
-    Exit.MISUSE: "wrong use (one line on stderr)",
     Exit.INTERRUPTED: "Ctrl-C: the ledger holds what is done",
     Exit.TERMINATED: "SIGTERM: as Ctrl-C, and rows that run keep what they did",
 }
@@ -54,8 +53,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     instead("--choose", nargs="+", metavar="AXIS", help="write the best settings for each label of the axes")
     group.add_argument("--by", default="accuracy.reestimated", metavar="FIGURE", help="of --choose; default: "
                        "accuracy.reestimated")  # fmt: skip
-    group.add_argument("-o", "--output", type=Path, metavar="FILE", help="of --choose; default: tuned.yaml beside the "
-                       "grid")  # fmt: skip
+    group.add_argument("-o", "--output", type=output_file, metavar="FILE", help="of --choose; default: tuned.yaml "
+                       "beside the grid")  # fmt: skip
     add = command.add_argument_group("which rows").add_argument
     add("--only", nargs="+", type=_selection, default=[], metavar="AXIS=LABEL", help="only rows with this label, or "
         "with one of several: pair=bnn+,bnn++")  # fmt: skip

@@ -17,8 +17,7 @@ from proxconnect._support.text import shortened
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import binarization
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer, table
-from proxconnect.cli.examples import add_input, require_runs
-from proxconnect.cli.networks import network
+from proxconnect.cli.networks import add_input, network, require_runs
 from proxconnect.cli.parser import Exit, Parser, epilog
 from proxconnect.deploy.checkpoints import Checkpoint, is_packed, read
 from proxconnect.deploy.packed import PackedFileError
@@ -39,7 +38,6 @@ proxconnect summary net.safetensors --model my_module:net --json
 proxconnect summary last.ckpt
 proxconnect summary last.ckpt --model my_module:net --input 1 3 64 64
 """
-_EXITS = {Exit.DONE: "shown", Exit.MISUSE: "wrong use (one line on stderr)"}
 _TOTALS = ("parameters", "binary_parameters", "float_bytes", "packed_bytes", "binary_macs", "float_macs", "uncalled",
            "one_signed", "kernels")  # fmt: skip
 _QUANTIZERS = ("weight_quantizer.mu", "weight_quantizer.alpha", "input_quantizer.mu")
@@ -53,7 +51,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "summary",
         help="what is in a packed file or in a checkpoint?",
         description="Show the layers of a packed file or of a checkpoint, with their bits and bytes.",
-        epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
+        epilog=epilog(_EXAMPLES, {Exit.DONE: "shown"}, _ABOUT),
     )
     add = command.add_argument
     add("file", type=Path, metavar="CHECKPOINT-or-FILE", help="what `pack` or training wrote")

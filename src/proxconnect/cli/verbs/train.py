@@ -1,7 +1,7 @@
 """`proxconnect fit | validate | test`: their options are parsed by Lightning's command line."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -43,7 +43,6 @@ proxconnect {verb} --config recipes/small_cnn_digits.yaml \\
 _EXITS = {
     Exit.DONE: "trained or measured",
     Exit.NO: "what ran failed (one line on stderr)",
-    Exit.MISUSE: "wrong use (one line on stderr)",
     Exit.INTERRUPTED: "Ctrl-C",
     Exit.TERMINATED: "SIGTERM: last.ckpt holds what is done, and --ckpt_path last goes on",
 }
@@ -55,23 +54,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         commands.add_parser(verb, help=meaning, add_help=False)
 
 
-def manual(verb: str) -> Mapping[str, str]:
-    """Return the help of `fit`, `validate` or `test` beside its options: "prog", "description" and "epilog"."""
-    examples = _FIT_EXAMPLES if verb == "fit" else _MEASURING_EXAMPLES.format(verb=verb)
-    return {
-        "prog": f"proxconnect {verb}",
-        "description": f"{_DESCRIPTIONS[verb]}\n{_OPTIONS}",
-        "epilog": epilog(examples, _EXITS, "docs/training.md explains the options."),
-    }
-
-
 def run(verb: Any, arguments: Sequence[str]) -> int:
-    """Run `proxconnect fit`, `validate` or `test`, print the results and return the exit code.
-
-    Args:
-        verb: "fit", "validate" or "test".
-        arguments: the words of the command line after the verb, --json among them or not.
-    """
+    """Run `proxconnect VERB`, a key of `VERBS`, with the words after it, print the results, return the exit code."""
     try:
         for package in ("lightning.pytorch", "jsonargparse", "torchmetrics"):
             require(package, "train")
@@ -81,11 +65,17 @@ def run(verb: Any, arguments: Sequence[str]) -> int:
     from proxconnect.training import commands
     from proxconnect.training.configuration import UsageError
 
+    examples = _FIT_EXAMPLES if verb == "fit" else _MEASURING_EXAMPLES.format(verb=verb)
+    manual = {
+        "prog": f"proxconnect {verb}",
+        "description": f"{_DESCRIPTIONS[verb]}\n{_OPTIONS}",
+        "epilog": epilog(examples, _EXITS, "docs/training.md explains the options."),
+    }
     parsed = argparse.Namespace(json="--json" in arguments)
     others = [word for word in arguments if word != "--json"]
     try:
         with keeping_stdout(parsed):
-            outcome = commands.run(verb, others, Console(stderr=parsed.json), manual(verb))
+            outcome = commands.run(verb, others, Console(stderr=parsed.json), manual)
     except (UsageError, CheckpointError, MissingExtraError) as error:
         return complain(error, Exit.MISUSE)
     except (ValueError, OSError) as error:

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Sized
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxconnect._support import extras
 from proxconnect._support.atomic import replacing
+from proxconnect._support.paths import require_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,10 +34,11 @@ def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
 
     The file is written beside `path` and then renamed, so that `path` is never half written.
     """
-    suffix = Path(path).suffix.lower()
+    target = require_target(path, "figure.png")
+    suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"give a file that ends in {' or '.join(SUFFIXES)}, got {str(path)!r}")
-    with replacing(Path(path)) as temporary:
+    with replacing(target) as temporary:
         figure.savefig(temporary, format=suffix[1:], dpi=130)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from proxconnect._support import extras
-from proxconnect._support.regular_files import require_regular
+from proxconnect._support.paths import require_regular
 from proxconnect.training.data.pictures import DatasetError, Splits, TensorPictures, checked, wrong_folder
 from proxconnect.training.data.transforms import Standardisation
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from proxconnect._support.regular_files import require_regular
+from proxconnect._support.paths import require_regular
 
 
 class DatasetError(ValueError):

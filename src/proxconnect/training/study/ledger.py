@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from proxconnect._support import atomic
-from proxconnect._support.regular_files import require_regular
+from proxconnect._support.paths import require_regular
 from proxconnect.training.study.rows import Configuration, Labels, StudyRow, address
 
 NAME = "ledger.jsonl"

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from proxconnect._support.regular_files import require_regular
+from proxconnect._support.paths import require_regular
 
 _DEEPEST = 100
 """The deepest nesting of mappings and lists, dots of names included."""

@@ -1,11 +1,36 @@
 """The network in other engines, with as many threads."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
 from proxconnect.cli.bench.rivals import onnx_runtime, openvino
-from proxconnect.cli.bench.rivals.rival import CannotRunError, Rival, Run, Task
+from proxconnect.cli.bench.rivals.onnx_runtime import CannotRunError, Run, Task
 
 __all__ = ["RIVALS", "CannotRunError", "Rival", "Run", "Task"]
 
 _ONNX = ("onnxruntime", "onnx", "onnxscript")
+
+
+@dataclass(frozen=True)
+class Rival:
+    """An engine other than torch, or one of its precisions, to compare with: its packages, and how it is prepared."""
+
+    name: str
+    packages: tuple[str, ...]
+    """The packages that must be installed, the engine first."""
+    prepare: Callable[[Task], Run]
+    """Converts the network of a task and returns the function that runs it; CannotRunError if it does not take it."""
+    runs: Literal["float", "binary"] = "float"
+    """The form of the network that it runs, with which its outputs are compared."""
+
+    @property
+    def absence(self) -> str:
+        """The `pip install` command for its packages if one is missing; "" if all are installed."""
+        missing = not all(map(find_spec, self.packages))
+        return f"pip install {' '.join(self.packages)}" if missing else ""
+
 
 RIVALS = (
     Rival("ONNX Runtime", _ONNX, onnx_runtime.floats),

@@ -1,38 +1,86 @@
-"""ONNX Runtime, and the ONNX files that it runs: in float, and in 8 bits as it quantises them."""
+"""The task that every engine gets, and ONNX Runtime: the ONNX files that it runs, in float and quantised to 8 bits."""
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from proxconnect.cli.bench.rivals.rival import Run, Task
+from proxconnect.inspection.macs import count
+
+Run = Callable[[], Iterable[Any]]
+"""A function that runs the network once on a fixed input, and returns its outputs as numpy arrays."""
 
 
-def floats(task: "Task") -> "Run":
+class CannotRunError(Exception):
+    """An engine cannot run this network; the message says why."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The network that other engines run, its input, the number of threads, and a folder for their files."""
+
+    model: nn.Module
+    """The float network."""
+    binary: nn.Module
+    """The same network, binarized."""
+    inputs: tuple[Tensor, ...]
+    threads: int
+    folder: Path
+
+    @cached_property
+    def is_convolutional(self) -> bool:
+        """True if more than half of the multiply-adds are those of 1-d and 2-d convolutions."""
+        macs = count(self.model, self.inputs).macs
+        convolutions = sum(amount for module, amount in macs.items() if isinstance(module, nn.Conv1d | nn.Conv2d))
+        return 2 * convolutions > sum(macs.values())
+
+    @cached_property
+    def onnx_file(self) -> Path:
+        """The float network as an ONNX file in `folder`, written at the first access."""
+        return write_floats(self.model, self.inputs, self.folder / "float.onnx")
+
+    @cached_property
+    def static_int8_file(self) -> Path:
+        """The float network in 8 bits, with the ranges of activations on `inputs`, as another ONNX file in `folder`."""
+        return write_static_int8(self.onnx_file, self.inputs, self.folder / "static.onnx")
+
+
+def floats(task: Task) -> Run:
     """Convert the float network for ONNX Runtime, and return the function that runs it on the inputs of the task."""
     return _run(task.onnx_file, task)
 
 
-def int8(task: "Task") -> "Run":
+def int8(task: Task) -> Run:
     """Quantize the float network to 8 bits, and return the function that runs it in ONNX Runtime.
 
-    In convolutional networks the ranges of activations are fixed. In others only linear layers are quantized, and their
-    inputs in each run.
+    Convolutional networks get fixed ranges of activations. Others get 8-bit linear layers, which quantize their inputs
+    in each run.
     """
     if task.is_convolutional:
         return _run(task.static_int8_file, task)
-    return _run(write_dynamic_int8(task.onnx_file, task.folder / "dynamic.onnx"), task)
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model = onnx.load(task.onnx_file)
+    del model.graph.value_info[:]  # torch 2.7 names shapes of weights that contradict their quantised forms
+    shapeless, folded, file = (task.folder / f"{name}.onnx" for name in ("shapeless", "folded", "dynamic"))
+    onnx.save(model, shapeless)
+    with _silent_log():
+        quant_pre_process(shapeless, folded, skip_symbolic_shape=True)
+        quantize_dynamic(folded, file, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
+    return _run(file, task)
 
 
-def _run(file: Path, task: "Task") -> "Run":
+def _run(file: Path, task: Task) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -43,13 +91,7 @@ def _run(file: Path, task: "Task") -> "Run":
 
 
 def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> Path:
-    """Export a network to an ONNX file, for inputs of these shapes.
-
-    Args:
-        model: the network.
-        inputs: its positional arguments.
-        file: the file to write, which is also returned.
-    """
+    """Export a network to an ONNX file, for positional arguments with the shapes of `inputs`, and return `file`."""
     with redirect_stdout(sys.stderr):  # the exporter prints
         torch.onnx.export(model, inputs, file, dynamo=True, external_data=False, verbose=False)
     return file
@@ -58,14 +100,10 @@ def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> Pa
 def write_static_int8(
     source: Path, inputs: tuple[Tensor, ...], file: Path, spared: Callable[[Tensor], bool] | None = None
 ) -> Path:
-    """Quantize an ONNX file to 8 bits: weights by channel, activations with fixed ranges.
+    """Quantize an ONNX file to 8 bits: weights by channel, activations in the ranges that they have on `inputs`.
 
-    Args:
-        source: the float ONNX file.
-        inputs: positional arguments of the network; the ranges of activations are those on them.
-        file: the file to write, which is also returned. Another file, folded.onnx, is written beside it.
-        spared: called with the weight of each convolution; where it returns True, the convolution stays float. If it is
-            given, only convolutions and matrix products are quantized.
+    Writes and returns `file`, and writes folded.onnx beside it. If `spared` is given, only convolutions and matrix
+    products are quantized, and convolutions stay float if `spared` returns True for their weight.
     """
     import onnxruntime
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -82,27 +120,6 @@ def write_static_int8(
             nodes_to_exclude=[] if spared is None else _convolutions(folded, spared),
             op_types_to_quantize=None if spared is None else ["Conv", "MatMul", "Gemm"],  # sums stay float too
         )  # fmt: skip
-    return file
-
-
-def write_dynamic_int8(source: Path, file: Path) -> Path:
-    """Quantize the linear layers of an ONNX file to 8 bits: weights now, inputs in each run.
-
-    Args:
-        source: the float ONNX file.
-        file: the file to write, which is also returned. The files shapeless.onnx and folded.onnx are written beside it.
-    """
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    model = onnx.load(source)
-    del model.graph.value_info[:]  # torch 2.7 names shapes of weights that contradict their quantised forms
-    shapeless, folded = file.with_name("shapeless.onnx"), file.with_name("folded.onnx")
-    onnx.save(model, shapeless)
-    with _silent_log():
-        quant_pre_process(shapeless, folded, skip_symbolic_shape=True)
-        quantize_dynamic(folded, file, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
     return file
 
 

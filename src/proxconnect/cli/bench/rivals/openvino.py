@@ -1,7 +1,4 @@
-"""OpenVINO: the float network, the 8-bit one of ONNX Runtime, and both with `BinaryConvolution`.
-
-For the last, it converts a float network with weights ±α, whose convolutions are then replaced.
-"""
+"""OpenVINO: the float network, the 8-bit one of ONNX Runtime, and both with `BinaryConvolution`."""
 
 import copy
 import warnings
@@ -11,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.cli.bench.rivals import onnx_runtime
-from proxconnect.cli.bench.rivals.rival import CannotRunError, Run, Task
+from proxconnect.cli.bench.rivals.onnx_runtime import CannotRunError, Run, Task
 from proxconnect.deploy.hardening import hard_state_dict
 from proxconnect.export.openvino import binary_convolution, compiled, openvino_package
 from proxconnect.layers import BinaryConv2d, BinaryLayer
@@ -28,19 +25,13 @@ def int8(task: Task) -> Run:
 
 
 def binary(task: Task) -> Run:
-    """Convert the binary network for OpenVINO, its convolutions as `BinaryConvolution`.
-
-    Returns the function that runs it on the inputs of the task. CannotRunError if a binary layer does not fit.
-    """
+    """Convert the binary network by `BinaryConvolution`; return the function that runs it, or raise CannotRunError."""
     twin, count = _twin_of(task)
     return _run(_make_binary(_converted(twin, task), count), task)
 
 
 def binary_in_int8(task: Task) -> Run:
-    """Convert the binary network for OpenVINO, its convolutions as `BinaryConvolution`, its float layers in 8 bits.
-
-    Returns the function that runs it on the inputs of the task. CannotRunError if a binary layer does not fit.
-    """
+    """Convert the network as `binary` does, its float layers in 8 bits, and return the function that runs it."""
     twin, count = _twin_of(task)
     floats = onnx_runtime.write_floats(twin, task.inputs, task.folder / "twin.onnx")
     file = onnx_runtime.write_static_int8(floats, task.inputs, task.folder / "binary.onnx", _is_binary)

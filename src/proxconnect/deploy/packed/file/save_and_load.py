@@ -11,6 +11,7 @@ from torch.utils import swap_tensors
 
 from proxconnect._support.arguments import require_module
 from proxconnect._support.atomic import replacing
+from proxconnect._support.paths import file_name, require_target
 from proxconnect._support.text import some
 from proxconnect.deploy.packed.file import tensor_file
 from proxconnect.deploy.packed.file.architecture import PASS, display_name, persistent, require_float, skeleton_of
@@ -42,6 +43,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         >>> pc.save(packed, "model.safetensors")
     """
     require_module(model, "save(model, path)")
+    target = require_target(path)
     require_unwrapped(model, "pc.save({}, path)")
     modules = dict(model.named_modules(remove_duplicate=False))
     specs = {name: module.spec for name, module in modules.items() if isinstance(module, CompactLayer)}
@@ -54,7 +56,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     vectors = vectors_of(model)
     if vectors == "float16":
         stored = {name: tensor if (half := as_half(tensor)) is None else half for name, tensor in stored.items()}
-    with replacing(path) as temporary:
+    with replacing(target) as temporary:
         metadata = Metadata(specs, aliases, vectors)
         tensor_file.write(temporary, stored, {tensor_file.CHECKSUM: tensor_file.BLANK, KEY: metadata.to_json()})
 
@@ -83,15 +85,16 @@ class PackedFileError(ValueError):
 def load_layers(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
     """Load a packed model as `proxconnect.load` does, but without fused graphs: its layers run one after another."""
     require_module(float_model, "load(path, float_model)")
+    name = file_name(path)
     warn_unless_built()
     try:
         require_float(float_model)
-        with tensor_file.open_checked(Path(path)) as file:
+        with tensor_file.open_checked(Path(name)) as file:
             metadata = Metadata.of(file.metadata() or {})
             skeleton = skeleton_of(float_model, metadata)
             _fill(skeleton, file, metadata)
     except ValueError as fault:
-        raise PackedFileError(f"cannot load {os.fspath(path)}: {fault}") from fault
+        raise PackedFileError(f"cannot load {name}: {fault}") from fault
     set_inputs(skeleton, inputs)
     setattr(skeleton, NOTE, metadata.vectors)
     return skeleton.cpu().eval().requires_grad_(False)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxconnect._support.regular_files import require_regular
+from proxconnect._support.paths import require_regular
 
 CODES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from proxconnect._support.regular_files import require_regular
+from proxconnect._support.paths import require_regular
 from proxconnect.training.data.modules.base import Downloadable
 from proxconnect.training.data.pictures import DatasetError, Splits, TensorPictures, checked, downloading, wrong_folder
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from proxconnect._support import extras
-from proxconnect._support.regular_files import require_regular
+from proxconnect._support.paths import require_regular
 from proxconnect.training.data.loaders import View, blocks_in_window
 from proxconnect.training.data.modules.base import ImageData
 from proxconnect.training.data.pictures import DatasetError, Pictures, Splits, decoded, wrong_folder

@@ -8,11 +8,9 @@ from typing import Any, NamedTuple
 import torch
 
 from proxconnect._support.user_code import LoadError, file_of, guarded, line_of, load
-from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, Sharpness, prox, resolve
-from proxconnect.pairs.catalogue import SURROGATES
-from proxconnect.theory.functions.blackbox import Function, ProbeError, autograd_derivative, is_autograd_function
-from proxconnect.theory.new_pairs.correction import UnboundedForwardWarning, correct
-from proxconnect.theory.verdicts.decomposition import Verdict, decompose
+from proxconnect.pairs import PAIRS, SURROGATES, AnyPair, Heuristic, Pair, Sharpness, prox, resolve
+from proxconnect.theory import ProbeError, UnboundedForwardWarning, Verdict, autograd_derivative, correct, decompose
+from proxconnect.theory.functions.blackbox import Function, is_autograd_function
 
 _LINE = torch.linspace(-12, 12, 481, dtype=torch.float64)
 
@@ -45,10 +43,9 @@ class Subject:
         return self.forward.sharpness if isinstance(self.forward, Pair | Heuristic) else None
 
     def mus(self, asked: Sequence[float] = ()) -> tuple[float | None, ...]:
-        """Return the values of the sharpness μ to check, without repetitions.
+        """Return the values of the sharpness μ to check: those `asked`, or 1, 2 and 5, raised to the lowest allowed μ.
 
-        They are those `asked`; without them 1, 2 and 5, each raised to the lowest allowed μ. If nothing depends on μ,
-        as for callables, the tuple is (None,). ValueError if values are asked for a callable.
+        If nothing depends on μ, as for callables, the tuple is (None,). ValueError if values are asked for a callable.
         """
         if asked and not isinstance(self.forward, Pair | Heuristic):
             raise ValueError("--mu is for a Pair or a Heuristic: a callable has its sharpness in itself")
@@ -57,14 +54,9 @@ class Subject:
         return tuple(dict.fromkeys(asked)) or tuple(sorted({max(self.sharpness.lowest, mu) for mu in (1.0, 2.0, 5.0)}))
 
     def verdict(self, mu: float | None, domain: tuple[float, float]) -> Verdict:
-        """Check the subject at one sharpness with `theory.decompose`, and return its verdict.
+        """Check the subject at sharpness `mu` for x in `domain` (lowest, highest) with `theory.decompose`.
 
-        Args:
-            mu: the sharpness; None if the subject does not depend on it.
-            domain: the lowest and the highest x to check.
-
-        Raises:
-            ValueError: μ, the domain or a function is not usable, or the user's code raises, with its FILE:LINE.
+        ValueError if μ, the domain or a function is not usable, or if the user's code raises, with its FILE:LINE.
         """
         with guarded(f"checking {self.name}"):
             try:
@@ -78,12 +70,8 @@ class Subject:
 def subject(given: Sequence[str], backward: str | None) -> Subject:
     """Return the subject that the arguments of `check` name; this imports modules of the user.
 
-    Args:
-        given: one name of the catalogue, one MODULE:NAME of a pair or of F, or two, of F and of B.
-        backward: MODULE:NAME of a B that is checked with F = sign, given alone; or None.
-
-    Raises:
-        ValueError: the arguments are none of these, or an object is not found or of the wrong type.
+    `given` has one name of the catalogue, one MODULE:NAME of a pair or of F, or two, of F and of B. It is empty if
+    `backward` is MODULE:NAME of a B, which is checked with F = sign. ValueError if nothing usable is named.
     """
     if backward is not None:
         if given:
@@ -173,12 +161,7 @@ class Mended:
 def mend(subject: Subject, mu: float | None) -> Mended:
     """Return the legitimate pair that keeps the B of an illegitimate subject; it may be one of the catalogue.
 
-    Args:
-        subject: the pair, or F and B.
-        mu: the sharpness whose B is kept if no pair keeps B at every sharpness; None if B does not depend on it.
-
-    Raises:
-        ValueError: there is no such pair; the message says why.
+    If no pair keeps B at every sharpness, it keeps the B of sharpness `mu`. ValueError if there is no such pair.
     """
     source = subject.source
     with warnings.catch_warnings(record=True) as caught, guarded(f"integrating the backward of {subject.name}"):
@@ -189,8 +172,7 @@ def mend(subject: Subject, mu: float | None) -> Mended:
         if not any(bool(pair.forward(_LINE, mu).any()) for mu in mus):
             raise ValueError("B is 0 throughout, and so would F be; if B is autograd's, it finds no way through F")
         twin = _twin(pair, mus)
-    misses = [str(w.message) for w in caught if issubclass(w.category, UnboundedForwardWarning)]
-    warning = misses[0] if misses else None
+    warning = next((str(w.message) for w in caught if issubclass(w.category, UnboundedForwardWarning)), None)
     if twin is not None:
         return Mended(
             twin, at, True, warning, f'import proxconnect\n\nmodel = proxconnect.binarize(model, weights="{twin}")'
