@@ -58,25 +58,21 @@ class Teacher:
             )
 
 
+@dataclass(frozen=True)
 class Objective:
-    """The loss function of a run: cross entropy, mixed with the distance from a teacher's answers if there is one.
+    """The loss function of a run: cross entropy with label `smoothing`, mixed with the divergence from a teacher.
 
-    Args:
-        smoothing: label smoothing of the cross entropy.
-        options: the share and temperature of the teacher, see `Teacher`.
-        teacher: a float network in `eval()`; None for cross entropy alone.
+    `options` hold the share and temperature of the teacher. It is a float network in `eval()`, or None for none.
     """
 
-    def __init__(self, smoothing: float, options: Teacher | None = None, teacher: nn.Module | None = None) -> None:
-        self.smoothing, self.options, self.teacher = smoothing, options, teacher
+    smoothing: float
+    options: Teacher | None
+    teacher: nn.Module | None
 
     def __call__(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
-        """Return the mean loss of `logits` (N, classes), a scalar.
+        """Return the mean loss, a scalar, of the answers `logits` (N, classes) to `images` (N, C, H, W).
 
-        Args:
-            logits: the answers of the network to `images`.
-            targets: labels, int64 (N,), or shares of classes, floats (N, classes).
-            images: the batch (N, C, H, W), for the teacher.
+        `targets` are labels, int64 (N,), or shares of classes, floats (N, classes).
         """
         loss = cross_entropy(logits, targets, label_smoothing=self.smoothing)
         if self.options is None or self.teacher is None:
@@ -178,8 +174,7 @@ class Training(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return, in Lightning's form, the optimizer and the schedule of its learning rate, moved after each step.
 
-        The optimizer also applies the update rule, the clamp and the schedules of μ. ValueError if the number of steps
-        is not known.
+        Its steps also apply the update rule, the clamp and the schedules of μ. ValueError if their number is not known.
         """
         steps = self.trainer.estimated_stepping_batches
         if not 1 <= steps < math.inf:
@@ -199,10 +194,7 @@ class Training(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Return the loss of a batch, a scalar, and add it to the mean of the epoch.
-
-        `batch` is images (N, C, H, W) with labels, int64 (N,), or shares of classes (N, classes); else ValueError.
-        """
+        """Return the loss of a batch, see `require_batch`, as a scalar, and add it to the mean of the epoch."""
         assert self.objective is not None
         images, targets = batch
         require_batch(images, targets)
@@ -264,8 +256,7 @@ class Training(lightning.LightningModule):
         """Restore what `on_save_checkpoint` added; CheckpointError if `checkpoint` is of another network."""
         if "state_dict" in checkpoint:  # a strategy that shards has loaded it before
             require_same_network(checkpoint["state_dict"], self.state_dict())
-        if "run" in checkpoint:
-            run = checkpoint["run"]
+        if run := checkpoint.get("run"):
             self.curve, self._validated = list(run["curve"]), dict(run["validated"])
             self._losses, self._steps = run["losses"].to(self.device), int(run["steps"])
 
@@ -303,10 +294,10 @@ class Training(lightning.LightningModule):
 
 
 def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Return parameter groups for an optimizer: the trained parameters of `network`, in one group or two.
+    """Return the trained parameters of `network` as groups for an optimizer.
 
-    Parameters whose name fits one of the patterns `undecayed`, as "*.bias", form a group with weight decay 0.
-    ValueError if a pattern fits no parameter.
+    Those whose name fits a pattern in `undecayed`, as "*.bias", form one with weight decay 0. ValueError if a pattern
+    fits no parameter.
     """
     trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     for pattern in undecayed:

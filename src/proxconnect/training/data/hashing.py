@@ -24,8 +24,7 @@ class Purpose(IntEnum):
 def hashed(purpose: Purpose, *counters: int | Tensor) -> Tensor:
     """Return pseudo-random int64 values (all 64 bits), a function of `purpose` and `counters` alone.
 
-    The int64 tensors and numbers `counters`, as seed, epoch and picture, are broadcast; the result has their shape. The
-    hash is splitmix64 (Steele 2014).
+    The numbers and int64 tensors `counters`, as seed, epoch and picture, are broadcast. By splitmix64 (Steele 2014).
     """
     state = _scrambled(torch.tensor(int(purpose)))
     for counter in counters:
@@ -59,7 +58,6 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _scrambled(state: Tensor) -> Tensor:
-    """Do a step of splitmix64, in int64 that wraps like uint64."""
     state = state + (0x9E3779B97F4A7C15 - 2**64)
     state = (state ^ _shifted(state, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
     state = (state ^ _shifted(state, 27)) * (0x94D049BB133111EB - 2**64)

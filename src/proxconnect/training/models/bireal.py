@@ -57,12 +57,8 @@ class ReactConv(BiRealConv):
 class BiRealNet(nn.Module):
     """Bi-Real Net: a 7 x 7 stem of stride 2, max pooling, stages of blocks, mean pooling and a linear head.
 
-    Args:
-        convs: the number of blocks, each one convolution, in each stage.
-        width: the channels of the first stage; each later stage has twice those of the one before.
-        classes: the number of classes.
-        in_channels: the channels of images.
-        block: makes a block from input channels, output channels and stride.
+    Stage i has `convs[i]` blocks of `width`·2^i channels. `block` makes one from input channels, output channels and
+    stride.
     """
 
     def __init__(
@@ -86,10 +82,7 @@ class BiRealNet(nn.Module):
 
 
 def bireal_resnet18(width: int = 64, classes: int = 1000, in_channels: int = 3) -> BiRealNet:
-    """Build Bi-Real Net of 18 layers, in float: stem, 16 convolutions in four stages, head.
-
-    The stages have `width`, 2·`width`, 4·`width` and 8·`width` channels. The 16 convolutions are those to binarize.
-    """
+    """Build the float Bi-Real Net of 18 layers: stem, four stages of four convolutions (to be binarized), and head."""
     return BiRealNet((4, 4, 4, 4), width, classes, in_channels)
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -19,19 +20,20 @@ EDGES = ("edges",)
 
 @dataclass(frozen=True)
 class Named:
-    """A description of a float network that `find` knows by name, with which to build it; `title` is for people."""
+    """A description of a float network that `find` knows by name, with a `title` to print.
+
+    `build` makes it from any of the keyword arguments of the function `build`, and `input_size` gives the usual size of
+    its images. `keep` names the layers that usually stay float, as `binarize` takes them.
+    """
 
     title: str
     build: Callable[..., nn.Module]
-    """Builds the network, from those keyword arguments of `names.build` that are given."""
     input_size: Callable[[nn.Module], Size]
-    """Gives the usual size of the images of such a network."""
     keep: tuple[str, ...] = EDGES
-    """The layers that usually stay float, as `binarize` takes them."""
 
 
 def _of_timm(name: str) -> tuple[Named | None, list[str]]:
-    """Return the network of timm with that name, or None and the names that timm has."""
+    """Return the network of timm with that name and [], or None and the names that timm has."""
     timm = extras.require("timm", "bench")
     if not timm.is_model(name):
         return None, timm.list_models()
@@ -52,7 +54,7 @@ def _of_timm(name: str) -> tuple[Named | None, list[str]]:
 
 
 def _of_torchvision(name: str) -> tuple[Named | None, list[str]]:
-    """Return the network of torchvision with that name, or None and the names that torchvision has."""
+    """Return the network of torchvision with that name and [], or None and the names that torchvision has."""
     models = extras.require("torchvision.models", "bench")
     names = models.list_models(module=models)
     if name not in names:
@@ -89,7 +91,7 @@ def _built(name: str, build: Callable[[], Any]) -> Any:
 
 
 def _take(name: str, model: nn.Module, state: dict[str, Tensor], classes: int | None) -> None:
-    """Load the tensors of the shapes in the model, which all must have but a head of other classes."""
+    """Load the tensors whose shapes fit; ValueError if others than those of a head of other classes do not fit."""
     own = model.state_dict()
     others = [key for key, value in state.items() if own[key].shape != value.shape]
     wrong = [key for key in others if len(own[key]) != classes]
@@ -104,20 +106,10 @@ def small_vit(
     image_size: int = 28, in_channels: int = 1, classes: int = 10, *, patch: int | None = None, dim: int = 64,
     depth: int = 4, heads: int = 4, **options: Any,
 ) -> nn.Module:  # fmt: skip
-    """Build a small `VisionTransformer` of timm (Dosovitskiy 2021, arXiv 2010.11929).
+    """Build a small `VisionTransformer` of timm (Dosovitskiy 2021, arXiv 2010.11929) from `depth` attention blocks.
 
-    Args:
-        image_size: height and width of images.
-        in_channels: the channels of images.
-        classes: the number of classes.
-        patch: height and width of a patch; None for `usual_patch(image_size)`.
-        dim: the size of tokens, a multiple of `heads`.
-        depth: the number of blocks.
-        heads: attention heads in each block.
-        options: further arguments of timm's class.
-
-    Raises:
-        ValueError: `patch` does not divide `image_size`, or `heads` does not divide `dim`.
+    `patch` is the height and width of a patch, by default `usual_patch(image_size)`, and `dim` the size of a token. The
+    `options` go to timm's class. ValueError if `patch` does not divide `image_size`, or `heads` does not divide `dim`.
     """
     patch = usual_patch(image_size) if patch is None else patch
     if image_size % patch:
@@ -133,10 +125,7 @@ def small_vit(
 
 
 def usual_patch(image_size: int) -> int:
-    """Return the patch size of `small_vit` in pixels: the largest divisor of `image_size` up to 7 and `image_size` / 4.
-
-    ValueError for images smaller than 4.
-    """
+    """Return the largest divisor of `image_size` up to 7 and `image_size` / 4; ValueError for sizes below 4."""
     if image_size < 4:
         raise ValueError(f"an image of {image_size} is too small for four patches in a row")
     return max(size for size in range(1, min(7, image_size // 4) + 1) if image_size % size == 0)
@@ -179,19 +168,11 @@ def build(
     name: str, *, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
     pretrained: bool = False, **options: Any,
 ) -> nn.Module:  # fmt: skip
-    """Build the float network that `find` finds by `name`.
+    """Build the float network that `find` finds by `name`, with further `options` of its own; None for its usual sizes.
 
-    Args:
-        name: as for `find`.
-        classes: the number of classes; None for the network's usual number.
-        in_channels: the channels of images; None for the usual number.
-        image_size: height and width of images; None for the usual one. Most convolutional networks do not use it.
-        pretrained: download and load the weights of timm or torchvision. With other `classes` the head is random.
-        options: further keyword arguments of the network.
-
-    Raises:
-        ValueError: the name is unknown, or the network cannot be built with these arguments.
-        MissingExtraError: a library that the network needs is not installed.
+    Most convolutional networks do not use `image_size`. With `pretrained`, the weights of timm or torchvision are
+    downloaded; for other `classes` the head is random. ValueError if it cannot be built; MissingExtraError without a
+    library that it needs.
     """
     sizes = {"classes": classes, "in_channels": in_channels, "image_size": image_size}
     told = {key: value for key, value in sizes.items() if value is not None}
@@ -201,9 +182,8 @@ def build(
 def find(name: str) -> Named:
     """Return the description of the network `name`: one of ours (`OURS`), else of timm, else of torchvision.
 
-    "timm/NAME" and "torchvision/NAME" look only in that library.
-
-    ValueError for an unknown name, with close matches; MissingExtraError if neither library is installed.
+    "timm/NAME" and "torchvision/NAME" look only in that library. ValueError for an unknown name, with close matches;
+    MissingExtraError if no library to look in is installed.
     """
     if name in OURS:
         return OURS[name]
@@ -227,14 +207,12 @@ def find(name: str) -> Named:
 
 
 def of_libraries() -> list[str]:
-    """Return the names of all networks of timm and torchvision, without a library that is not installed."""
-    found: list[str] = []
+    """Return the names of all networks of timm and torchvision, as far as these are installed."""
+    found: dict[str, None] = {}
     for finder in LIBRARIES.values():
-        try:
-            found += finder("")[1]
-        except extras.MissingExtraError:
-            continue
-    return list(dict.fromkeys(found))
+        with suppress(extras.MissingExtraError):
+            found |= dict.fromkeys(finder("")[1])
+    return list(found)
 
 
 def _ours(name: str, title: str, make: Callable[..., nn.Module], usual: Size, keep: tuple[str, ...] = EDGES) -> Named:

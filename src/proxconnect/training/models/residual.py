@@ -85,16 +85,8 @@ def stages(block: Block, widths: Sequence[int], counts: Sequence[int]) -> nn.Seq
 class ResidualNet(nn.Module):
     """A residual network for small images: a 3 x 3 stem, stages of blocks, mean pooling and a linear head.
 
-    Each stage but the first halves the resolution.
-
-    Args:
-        in_channels: the channels of images.
-        classes: the number of classes.
-        block: makes a block from input channels, output channels and stride.
-        activation: makes the activation of the stem from its channels.
-        widths: the channels of each stage.
-        blocks: the number of blocks in each stage.
-        stem_stride: the stride of the stem.
+    Stage i has `blocks` blocks of `widths[i]` channels, and each but the first halves the resolution. `block` makes a
+    block from input channels, output channels and stride; `activation` makes that of the stem from its channels.
     """
 
     def __init__(
@@ -117,9 +109,9 @@ class ResidualNet(nn.Module):
 
 
 def small_cnn(in_channels: int = 1, classes: int = 10) -> ResidualNet:
-    """Build a residual network of six layers in Bi-Real order, for images of about 8 x 8 pixels.
+    """Build a residual network in Bi-Real order for images of about 8 x 8 pixels.
 
-    They are a stem that halves the image, two convolutions of 32 channels, two of 64 channels, and a linear head.
+    Its six layers are a stem that halves the image, two convolutions of 32 channels, two of 64, and a linear head.
     """
     return ResidualNet(in_channels, classes, ResidualConv, nn.PReLU, widths=(32, 64), blocks=2, stem_stride=2)
 

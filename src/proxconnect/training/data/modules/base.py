@@ -80,17 +80,11 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
 
     @abstractmethod
     def plain_view(self, pictures: P) -> View:
-        """Return the function for evaluation from indices of `pictures`, int64 (N,), and the epoch to images.
-
-        The images are float32 (N, C, H, W), standardised and not augmented.
-        """
+        """Return a function from indices, int64 (N,), and epoch to images, float32 (N, C, H, W), standardised."""
 
     @abstractmethod
     def training_view(self, pictures: P) -> View:
-        """Return the function for training: like that of `plain_view`, but its images are augmented.
-
-        The augmentation depends on `seed`, the epoch and the index of a picture.
-        """
+        """Return a function like that of `plain_view`, whose images are augmented by `seed`, epoch and index alone."""
 
     @property
     def batches_per_epoch(self) -> int:
@@ -147,10 +141,10 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Return `batch`, images and labels; if it is to train on and `mixup` is set, mix it by Mixup or CutMix."""
         trains = self.trainer is not None and self.trainer.training
-        if self._mixing is None or not trains or self._loader is None or self._loader.latest is None:
+        if self.mixup is None or not trains or self._loader is None or self._loader.latest is None:
             return batch
         (images, labels), (epoch, number) = batch, self._loader.latest
-        return self._mixing(images, labels, epoch, number)
+        return transforms.mixed(images, labels, self.mixup, self.classes, seed=self.seed, epoch=epoch, batch=number)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of training as "epoch" and "batch", the next one to train on; empty without a loader."""
@@ -177,10 +171,6 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     def _selection(self) -> tuple[Tensor, Tensor]:
         """The numbers of the training pictures that are trained on, and held out."""
         return select(self._splits.train.labels, self.validation, self.subset, self.split_seed)
-
-    @cached_property
-    def _mixing(self) -> transforms.Mixing | None:
-        return None if self.mixup is None else transforms.Mixing(self.mixup, self.classes, self.seed)
 
     def _order(self, rank: int, world: int) -> Shuffled:
         return Shuffled(self._selection[0], self.batch_size, self.seed, rank, world, self._splits.train.blocks)
@@ -227,7 +217,7 @@ class SmallImages(ImageData[TensorPictures]):
         return self.published_size if self.transform is None else self.transform.image_size
 
     def plain_view(self, pictures: TensorPictures) -> View:
-        """Return the function from indices and epoch to images, standardised, and resized if there is a `transform`."""
+        """Return a function from indices and epoch to images, standardised, and resized if there is a `transform`."""
         if self.transform is None:
             return partial(transforms.plain, pictures.images, self._standardisation)
         return partial(
@@ -235,7 +225,7 @@ class SmallImages(ImageData[TensorPictures]):
         )
 
     def training_view(self, pictures: TensorPictures) -> View:
-        """Return the same function with images that are flipped and cropped, or augmented by `transform`."""
+        """Return a function from indices and epoch to images, flipped and cropped, or augmented by `transform`."""
         if self.transform is not None:
             transform = self.transform.for_training(*self._standardisation.of_full_brightness)
             return partial(transforms.augmented, pictures, transform, self.seed)

@@ -49,10 +49,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # in units of fu
 class FolderPictures(Pictures):
     """Pictures on disk in one folder per class, as torchvision's `ImageFolder` finds them.
 
-    Labels number the class folders in alphabetical order. Pictures of a class are sorted by path. `open` decodes one.
-
-    Raises:
-        DatasetError: if there are no class folders, or if one of them holds no pictures.
+    Labels number the class folders in alphabetical order. DatasetError if there are none, or one has no pictures.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,8 +73,8 @@ class FolderPictures(Pictures):
 class ParquetPictures(Pictures):
     """Pictures in parquet files of Hugging Face, `shards`, with columns image and label.
 
-    Their row groups are the `blocks`: a group is read whole, and the latest ones are kept in memory. `open` decodes one
-    picture. DatasetError for damaged or empty files, or other columns.
+    Their row groups are the `blocks`: a group is read whole, and the latest ones are kept in memory. DatasetError for
+    damaged or empty files, or other columns.
     """
 
     blocks: Tensor
@@ -109,7 +106,7 @@ class ParquetPictures(Pictures):
 
     @cached_property
     def _group(self) -> Callable[[int], Any]:
-        """From a row group to its compressed pictures, an array of pyarrow."""
+        """A function from a row group to its compressed pictures, an array of pyarrow."""
         return lru_cache(blocks_in_window(self.blocks) + 1)(lambda block: _compressed(*self._groups[block]))
 
 
@@ -227,7 +224,6 @@ def _compressed(path: Path, group: int) -> Any:
 
 
 def _opened(path: Path, shared: Sequence[str] = ()) -> Any:
-    """Open a shard for one reading, so that worker processes inherit no open file."""
     require_regular(path)
     return extras.require("pyarrow.parquet", "train").ParquetFile(path, memory_map=True, read_dictionary=shared)
 
