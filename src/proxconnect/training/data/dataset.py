@@ -139,10 +139,7 @@ def _standardised(name: str, splits: Splits[TensorPictures]) -> Dataset:
 
 
 def read_digits() -> Splits[TensorPictures]:
-    """Return scikit-learn's handwritten digits (UCI), uint8 (N, 1, 8, 8) from 0 to 240: 1347 to train, 450 to test.
-
-    The split is always the same, by class. MissingExtraError without scikit-learn.
-    """
+    """Return scikit-learn's digits, uint8 (N, 1, 8, 8) from 0 to 240, always in the same split of 1347 and 450."""
     datasets = extras.require("sklearn.datasets", "demo")
     selection = extras.require("sklearn.model_selection", "demo")
     pixels, labels = (torch.from_numpy(part) for part in datasets.load_digits(return_X_y=True))

@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of counters, the same in any process and after any interruption."""
+"""Random numbers as a pure function of counters, the same in any process, by splitmix64 (Steele 2014)."""
 
 import random
 from collections.abc import Iterator
@@ -22,10 +22,7 @@ class Purpose(IntEnum):
 
 
 def hashed(purpose: Purpose, *counters: int | Tensor) -> Tensor:
-    """Return pseudo-random int64 values (all 64 bits), a function of `purpose` and `counters` alone.
-
-    The numbers and int64 tensors `counters`, as seed, epoch and picture, are broadcast. By splitmix64 (Steele 2014).
-    """
+    """Return pseudo-random int64 values, a function of `purpose` and the broadcast integers `counters` alone."""
     state = _scrambled(torch.tensor(int(purpose)))
     for counter in counters:
         state = _scrambled(state + counter)

@@ -15,10 +15,7 @@ WINDOW = 2048  # about the number of pictures in use at a time if they lie in bl
 
 
 def by_class(labels: Tensor, seed: int) -> Tensor:
-    """Return a random order of the pictures with classes `labels`; each prefix holds about each class's share.
-
-    Both are int64 (N,). The k-th picture of a class of n stands at (k + u) / n, where u in [0, 1) is random by class.
-    """
+    """Return a random order of pictures of classes `labels`, int64 (N,); each prefix holds about each class's share."""
     positions = torch.empty(len(labels), dtype=torch.float64)
     counts = labels.bincount().tolist()
     for label, members in enumerate(labels.argsort(stable=True).split(counts)):
@@ -170,10 +167,7 @@ class TrainLoader:
         """The epoch and number of the last batch that was yielded."""
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Let the next iteration begin with batch number `batch` of epoch `epoch`, both from 0; ValueError without one.
-
-        `batch` may also be `len(self)`, the end of the epoch.
-        """
+        """Let the next iteration begin with batch `batch`, 0 to `len(self)`, of epoch `epoch`; else ValueError."""
         if epoch < 0 or not 0 <= batch <= len(self):
             raise ValueError(f"start_at({epoch}, {batch}): an epoch has batches 0 to {len(self) - 1}, not {batch}")
         self._next = epoch, batch

@@ -214,10 +214,7 @@ def opened(pictures: Pictures, transform: Transform, rows: Tensor, epoch: int) -
 
 
 def augmented(pictures: Pictures, transform: Transform, seed: int, rows: Tensor, epoch: int) -> Tensor:
-    """Return the pictures with indices `rows`, float32 (N, C, H, W), by a random `transform`.
-
-    Its random choices depend on the seed, the epoch and the index of a picture alone.
-    """
+    """Return pictures `rows`, float32 (N, C, H, W), by a `transform` that is random by seed, epoch and index alone."""
     seen = []
     for row, chance in zip(rows.tolist(), seeds(Purpose.TRANSFORM, seed, epoch, rows).tolist(), strict=True):
         with seeded(chance):

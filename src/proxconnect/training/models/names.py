@@ -22,8 +22,9 @@ EDGES = ("edges",)
 class Named:
     """A description of a float network that `find` knows by name, with a `title` to print.
 
-    `build` makes it from any of the keyword arguments of the function `build`, and `input_size` gives the usual size of
-    its images. `keep` names the layers that usually stay float, as `binarize` takes them.
+    Call `build` with any of classes, in_channels, image_size, pretrained (downloads weights) and the network's own
+    options; ValueError if it cannot be built. `input_size` returns the usual size of images of a network that was
+    built. `keep` names the layers that usually stay float, as `binarize` takes them.
     """
 
     title: str
@@ -151,32 +152,14 @@ class Network:
             find(self.name)
 
     def build(self, data: Any) -> nn.Module:
-        """Return a new network for the `classes`, `in_channels` and `image_size` of a data module.
-
-        Its initial values come from torch's global generator. ValueError for an unknown name or option.
-        """
+        """Return a new network for the classes, channels and image size of a data module; ValueError if it fails."""
         if ":" in self.name:
             own: nn.Module = load(self.name)(**self.options)
             return own
-        return build(
-            self.name, classes=data.classes, in_channels=data.in_channels, image_size=data.image_size,
-            pretrained=self.pretrained, **self.options,
+        return find(self.name).build(
+            classes=data.classes, in_channels=data.in_channels, image_size=data.image_size, pretrained=self.pretrained,
+            **self.options,
         )  # fmt: skip
-
-
-def build(
-    name: str, *, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
-    pretrained: bool = False, **options: Any,
-) -> nn.Module:  # fmt: skip
-    """Build the float network that `find` finds by `name`, with further `options` of its own; None for its usual sizes.
-
-    Most convolutional networks do not use `image_size`. With `pretrained`, the weights of timm or torchvision are
-    downloaded; for other `classes` the head is random. ValueError if it cannot be built; MissingExtraError without a
-    library that it needs.
-    """
-    sizes = {"classes": classes, "in_channels": in_channels, "image_size": image_size}
-    told = {key: value for key, value in sizes.items() if value is not None}
-    return find(name).build(pretrained=pretrained, **told, **options)
 
 
 def find(name: str) -> Named:

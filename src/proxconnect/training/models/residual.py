@@ -109,10 +109,7 @@ class ResidualNet(nn.Module):
 
 
 def small_cnn(in_channels: int = 1, classes: int = 10) -> ResidualNet:
-    """Build a residual network in Bi-Real order for images of about 8 x 8 pixels.
-
-    Its six layers are a stem that halves the image, two convolutions of 32 channels, two of 64, and a linear head.
-    """
+    """Build a stem of stride 2, two residual convolutions of 32 channels, two of 64, and a head, for tiny images."""
     return ResidualNet(in_channels, classes, ResidualConv, nn.PReLU, widths=(32, 64), blocks=2, stem_stride=2)
 
 

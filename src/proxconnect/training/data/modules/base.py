@@ -106,10 +106,7 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         self._loader = self._start = None
 
     def train_dataloader(self) -> TrainLoader:
-        """Return the loader of training batches: each iteration is the next epoch.
-
-        The first begins at the position that `start_at` set, or else at the start of the trainer's epoch.
-        """
+        """Return the loader of training batches; it begins where `start_at` said, or else with the trainer's epoch."""
         pictures = self._splits.train
         batches = Batches(self.training_view(pictures), pictures.labels, self._order(*_place()), self.workers)
         self._loader = TrainLoader(
@@ -130,10 +127,7 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return self._eval_loader(pictures, torch.arange(len(pictures.labels)))
 
     def calibration_batches(self, count: int) -> Iterator[Batch]:
-        """Yield the first `count` training batches of epoch 0, or all if there are fewer, to re-estimate batch norm.
-
-        They are not augmented, and the same on every process.
-        """
+        """Yield up to `count` training batches of epoch 0, not augmented, and the same on every process."""
         pictures = self._splits.train
         order = self._order(rank=0, world=1)
         return islice(Batches(self.plain_view(pictures), pictures.labels, order, self.workers), count)
