@@ -26,7 +26,6 @@ from rich.progress import TimeRemainingColumn
 from proxconnect.layers import Accumulator
 from proxconnect.training.binarization import Binarization, Course
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
-from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the bare names of its classes
 from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
 from proxconnect.training.health import Health
 from proxconnect.training.module import Teacher, Training

@@ -60,20 +60,14 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss function of a run: cross entropy with label `smoothing`, mixed with the divergence from a teacher.
-
-    `options` hold the share and temperature of the teacher. It is a float network in `eval()`, or None for none.
-    """
+    """The loss of a run: cross entropy with label `smoothing`, mixed with the divergence from a `teacher` if any."""
 
     smoothing: float
     options: Teacher | None
     teacher: nn.Module | None
 
     def __call__(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
-        """Return the mean loss, a scalar, of the answers `logits` (N, classes) to `images` (N, C, H, W).
-
-        `targets` are labels, int64 (N,), or shares of classes, floats (N, classes).
-        """
+        """Return the mean loss, a scalar, of `logits` (N, classes); see `require_batch` for `images` and `targets`."""
         loss = cross_entropy(logits, targets, label_smoothing=self.smoothing)
         if self.options is None or self.teacher is None:
             return loss
@@ -172,10 +166,7 @@ class Training(lightning.LightningModule):
         return network
 
     def configure_optimizers(self) -> Any:
-        """Return, in Lightning's form, the optimizer and the schedule of its learning rate, moved after each step.
-
-        Its steps also apply the update rule, the clamp and the schedules of μ. ValueError if their number is not known.
-        """
+        """Return the optimizer, which also moves μ, and its schedule; ValueError if the number of steps is unknown."""
         steps = self.trainer.estimated_stepping_batches
         if not 1 <= steps < math.inf:
             raise ValueError("the schedules of the learning rate and of μ need the number of steps: give "
@@ -241,9 +232,8 @@ class Training(lightning.LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in logged.items()}, sync_dist=True)
         self._validated = {} if self.trainer.testing else measured
 
-    on_test_epoch_start, test_step, on_test_epoch_end = (
-        on_validation_epoch_start, validation_step, on_validation_epoch_end,
-    )  # fmt: skip
+    on_test_epoch_start, on_test_epoch_end = on_validation_epoch_start, on_validation_epoch_end
+    test_step = validation_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add "run" to `checkpoint`: the curve, the last accuracies, and the losses of this epoch so far."""
@@ -294,10 +284,9 @@ class Training(lightning.LightningModule):
 
 
 def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Return the trained parameters of `network` as groups for an optimizer.
+    """Return groups of trained parameters for an optimizer; those that fit a pattern in `undecayed` do not decay.
 
-    Those whose name fits a pattern in `undecayed`, as "*.bias", form one with weight decay 0. ValueError if a pattern
-    fits no parameter.
+    ValueError if a pattern, as "*.bias", fits the name of no parameter.
     """
     trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     for pattern in undecayed:

@@ -85,8 +85,7 @@ class Shuffled:
 class InTurn:
     """The order of evaluation: each picture once, in as few batches of at most `batch_size` as possible.
 
-    `chosen` are the indices of the pictures, int64, and keep their order. Each of `world` ranks has the same number of
-    batches, since ranks wait for each other.
+    `chosen` are their indices, int64, in order. Ranks wait for each other, so all `world` have as many batches.
     """
 
     def __init__(self, chosen: Tensor, batch_size: int, rank: int = 0, world: int = 1) -> None:
@@ -162,22 +161,22 @@ class TrainLoader:
 
     def __init__(self, batches: Batches, used: Callable[[], float] = lambda: math.inf) -> None:
         self.batches, self._used = batches, used
-        self._start = self._next = (0, 0)
-        self.latest: tuple[int, int] | None = None
-        """The epoch and number of the last batch that was yielded."""
+        self._start = (0, 0)
+        self.latest = (0, -1)
+        """The epoch and number of the last batch that was yielded, or of the one before the first."""
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Let the next iteration begin with batch `batch`, 0 to `len(self)`, of epoch `epoch`; else ValueError."""
         if epoch < 0 or not 0 <= batch <= len(self):
             raise ValueError(f"start_at({epoch}, {batch}): an epoch has batches 0 to {len(self) - 1}, not {batch}")
-        self._next = epoch, batch
+        self.latest = epoch, batch - 1
         self._start = self.position
 
     @property
     def position(self) -> tuple[int, int]:
         """The epoch and number of the batch after the last one that was yielded."""
-        epoch, batch = self._next
-        return (epoch, batch) if batch < min(len(self), self._used()) else (epoch + 1, 0)
+        epoch, batch = self.latest
+        return (epoch, batch + 1) if batch + 1 < min(len(self), self._used()) else (epoch + 1, 0)
 
     def state_dict(self) -> dict[str, int]:
         """Return the position as {"epoch": ..., "batch": ...}, for checkpoints of Lightning."""
@@ -196,15 +195,12 @@ class TrainLoader:
         for place, batch in zip(places, self.batches.stream(places), strict=True):
             if place == places[0]:
                 self._start = (epoch + 1, 0)  # only now, since an iteration that yields nothing is no epoch
-            self.latest, self._next = place, (epoch, place[1] + 1)
+            self.latest = place
             yield batch
 
 
 def require_batch(images: Tensor, targets: Tensor) -> None:
-    """Raise ValueError unless `images` are floats (N, C, H, W), N > 0, and `targets` fit them.
-
-    Fitting targets are labels, int64 (N,), or shares of classes, floats (N, classes).
-    """
+    """Raise ValueError unless images are floats (N, C, H, W), N > 0, and targets int64 (N,) or floats (N, classes)."""
     if images.ndim != 4 or not len(images) or not images.is_floating_point():
         raise ValueError(f"the loader gave {_said(images)} for images: they must be standardised floats (N, C, H, W), "
                          "N at least 1")  # fmt: skip

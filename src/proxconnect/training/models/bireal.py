@@ -57,8 +57,7 @@ class ReactConv(BiRealConv):
 class BiRealNet(nn.Module):
     """Bi-Real Net: a 7 x 7 stem of stride 2, max pooling, stages of blocks, mean pooling and a linear head.
 
-    Stage i has `convs[i]` blocks of `width`·2^i channels. `block` makes one from input channels, output channels and
-    stride.
+    Stage i has `convs[i]` blocks of `width`·2^i channels; `block` makes one from both numbers of channels and a stride.
     """
 
     def __init__(

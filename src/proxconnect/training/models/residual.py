@@ -69,10 +69,7 @@ def _widened(image: Tensor, new_channels: int) -> Tensor:
 
 
 def stages(block: Block, widths: Sequence[int], counts: Sequence[int]) -> nn.Sequential:
-    """Return stages of blocks in one sequence; stage i has `counts[i]` blocks of `widths[i]` output channels.
-
-    The input has `widths[0]` channels. The first block of each stage but the first has stride 2, all others stride 1.
-    """
+    """Return stages of `counts[i]` blocks of `widths[i]` channels; the first block of each later stage has stride 2."""
     layers: list[nn.Module] = []
     channels = widths[0]
     for stage, (width, count) in enumerate(zip(widths, counts, strict=True)):

@@ -135,7 +135,7 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Return `batch`, images and labels; if it is to train on and `mixup` is set, mix it by Mixup or CutMix."""
         trains = self.trainer is not None and self.trainer.training
-        if self.mixup is None or not trains or self._loader is None or self._loader.latest is None:
+        if self.mixup is None or not trains or self._loader is None:
             return batch
         (images, labels), (epoch, number) = batch, self._loader.latest
         return transforms.mixed(images, labels, self.mixup, self.classes, seed=self.seed, epoch=epoch, batch=number)

@@ -47,10 +47,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # in units of fu
 
 
 class FolderPictures(Pictures):
-    """Pictures on disk in one folder per class, as torchvision's `ImageFolder` finds them.
-
-    Labels number the class folders in alphabetical order. DatasetError if there are none, or one has no pictures.
-    """
+    """Pictures on disk in one folder per class, alphabetically; DatasetError if there are none, or one is empty."""
 
     def __init__(self, folder: Path) -> None:
         datasets = extras.require("torchvision.datasets", "train")
@@ -71,11 +68,7 @@ class FolderPictures(Pictures):
 
 
 class ParquetPictures(Pictures):
-    """Pictures in parquet files of Hugging Face, `shards`, with columns image and label.
-
-    Their row groups are the `blocks`: a group is read whole, and the latest ones are kept in memory. DatasetError for
-    damaged or empty files, or other columns.
-    """
+    """Pictures in parquet `shards` of Hugging Face, whose row groups are the `blocks`; DatasetError for wrong files."""
 
     blocks: Tensor
 
@@ -106,7 +99,7 @@ class ParquetPictures(Pictures):
 
     @cached_property
     def _group(self) -> Callable[[int], Any]:
-        """A function from a row group to its compressed pictures, an array of pyarrow."""
+        """A function from a row group to its compressed pictures, an array of pyarrow; the latest stay in memory."""
         return lru_cache(blocks_in_window(self.blocks) + 1)(lambda block: _compressed(*self._groups[block]))
 
 
