@@ -8,7 +8,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
@@ -186,9 +186,7 @@ class Bar(RichProgressBar):
         bar.bar_width = 16
         return [description, bar, batches, TimeRemainingColumn()]
 
-    def get_metrics(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
+    def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
         """Return the values to show, those that were logged of "loss", "μ" and "acc", as floats."""
         shown = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"}
         logged = trainer.callback_metrics
@@ -203,14 +201,9 @@ def parser() -> LightningArgumentParser:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Within the context, silence warnings from Lightning, and all of its log messages below errors."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.filterwarnings("ignore", module="lightning")
+        for logger in (logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")):
+            stack.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        yield

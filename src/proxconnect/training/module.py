@@ -238,9 +238,7 @@ class Training(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add "run" to `checkpoint`: the curve, the last accuracies, and the losses of this epoch so far."""
         losses = cast(Tensor, self.trainer.strategy.reduce(self._losses, reduce_op="mean"))
-        checkpoint["run"] = {
-            "curve": self.curve, "validated": self._validated, "losses": losses, "steps": self._steps,
-        }  # fmt: skip
+        checkpoint["run"] = {"curve": self.curve, "validated": self._validated, "losses": losses, "steps": self._steps}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what `on_save_checkpoint` added; CheckpointError if `checkpoint` is of another network."""

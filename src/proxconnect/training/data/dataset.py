@@ -96,8 +96,7 @@ def _find(root: Path, name: str) -> Path:
 class Dataset:
     """The training and test set of small grey images, named "digits" or "fashion-mnist", as tensors.
 
-    Images are float32 (N, 1, H, W), standardised to zero mean and unit variance over the training set. Labels are int64
-    (N,).
+    Images are float32 (N, 1, H, W), of zero mean and unit variance over the training set. Labels are int64 (N,).
     """
 
     name: str

@@ -15,10 +15,9 @@ WINDOW = 2048  # about the number of pictures in use at a time if they lie in bl
 
 
 def by_class(labels: Tensor, seed: int) -> Tensor:
-    """Return a random order of pictures of classes `labels`, int64 (N,); each prefix holds about each class's share."""
+    """Return a random order of pictures of classes `labels`: indices, int64 (N,), with each class spread evenly."""
     positions = torch.empty(len(labels), dtype=torch.float64)
-    counts = labels.bincount().tolist()
-    for label, members in enumerate(labels.argsort(stable=True).split(counts)):
+    for label, members in enumerate(labels.argsort(stable=True).split(labels.bincount().tolist())):
         members = members[hashed(Purpose.SPLIT, seed, members).argsort()]
         offset = uniform(Purpose.SPLIT, seed, -1 - label)
         positions[members] = (torch.arange(len(members)) + offset) / max(len(members), 1)
@@ -85,7 +84,7 @@ class Shuffled:
 class InTurn:
     """The order of evaluation: each picture once, in as few batches of at most `batch_size` as possible.
 
-    `chosen` are their indices, int64, in order. Ranks wait for each other, so all `world` have as many batches.
+    `chosen` are their indices, int64, in order. All `world` ranks have the same number, since they wait for each other.
     """
 
     def __init__(self, chosen: Tensor, batch_size: int, rank: int = 0, world: int = 1) -> None:
@@ -155,8 +154,7 @@ class Batches(Dataset[Batch]):
 class TrainLoader:
     """A loader of training batches, in which each iteration is the next epoch and can start at any batch.
 
-    It is no DataLoader, since Lightning would replace the sampler of one. `used` returns how many batches of each epoch
-    the trainer takes before the next epoch begins.
+    Lightning would replace the sampler of a DataLoader. `used` returns how many batches of an epoch the trainer takes.
     """
 
     def __init__(self, batches: Batches, used: Callable[[], float] = lambda: math.inf) -> None:
@@ -216,4 +214,4 @@ def _said(tensor: Tensor) -> str:
 
 
 def _begin_to_work(_: int) -> None:
-    ignore_first_sigterm()  # a SIGTERM, else the batches under way are lost before the run can write a checkpoint
+    ignore_first_sigterm()  # else the batches under way are lost before the run can write a checkpoint

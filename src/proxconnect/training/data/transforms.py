@@ -62,7 +62,7 @@ def flipped_and_cropped(
 ) -> Tensor:
     """Return `plain` pictures, shifted at random by up to `crop` pixels and, if `flip`, mirrored half of the time.
 
-    Shifts and flips depend on the seed, the epoch and the index of a picture alone (He 2015, arXiv 1512.03385, 4.2).
+    Seed, epoch and index of a picture alone decide. With `crop=4` as in He 2015 (arXiv 1512.03385, section 4.2).
     """
     chance = uniform(Purpose.FLIP_AND_CROP, seed, epoch, rows.unsqueeze(1), torch.arange(3)).unbind(1)
     mirrored = chance[0] < 0.5 if flip else torch.zeros(len(rows), dtype=torch.bool)
@@ -173,8 +173,7 @@ class TransformOptions:
     def for_training(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Transform:
         """Return the random transform of a PIL image to a standardised tensor, float32 (C, H, W).
 
-        `mean` and `deviation` of each channel, for pixels from 0 to 1, are used if the options have none. ValueError
-        if timm does not know the policy `auto_augment`.
+        `mean` and `deviation`, for pixels from 0 to 1, count if the options have none. ValueError for a wrong policy.
         """
         try:
             return self._made(

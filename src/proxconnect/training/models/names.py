@@ -5,13 +5,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from proxconnect._support import extras
 from proxconnect._support.user_code import load
-from proxconnect.training.models import bireal, residual
+from proxconnect.training.models import residual
+from proxconnect.training.models.bireal import KEEP, bireal_resnet18, react_resnet18
 
 Size = tuple[int, int, int]  # channels, height and width of an image
 
@@ -44,12 +45,10 @@ def _of_timm(name: str) -> tuple[Named | None, list[str]]:
         given = {theirs.get(key, key): value for key, value in told.items()}
         if image_size is not None and _built(name, lambda: timm.get_pretrained_cfg(name).fixed_input_size):
             given["img_size"] = image_size
-        model: nn.Module = _built(name, lambda: timm.create_model(name, pretrained=pretrained, **given))
-        return model
+        return cast(nn.Module, _built(name, lambda: timm.create_model(name, pretrained=pretrained, **given)))
 
     def input_size(model: nn.Module) -> Size:
-        channels, height, width = timm.data.resolve_model_data_config(model)["input_size"]
-        return channels, height, width
+        return cast(Size, timm.data.resolve_model_data_config(model)["input_size"])
 
     return Named(f"{name} of timm {timm.__version__}", build, input_size), []
 
@@ -154,8 +153,7 @@ class Network:
     def build(self, data: Any) -> nn.Module:
         """Return a new network for the classes, channels and image size of a data module; ValueError if it fails."""
         if ":" in self.name:
-            own: nn.Module = load(self.name)(**self.options)
-            return own
+            return cast(nn.Module, load(self.name)(**self.options))
         return find(self.name).build(
             classes=data.classes, in_channels=data.in_channels, image_size=data.image_size, pretrained=self.pretrained,
             **self.options,
@@ -232,9 +230,7 @@ OURS = {
     "bireal_resnet20": _ours("bireal_resnet20", "Bi-Real ResNet-20", residual.bireal_resnet20, (3, 32, 32)),
     "bireal_resnet32": _ours("bireal_resnet32", "Bi-Real ResNet-32", residual.bireal_resnet32, (3, 32, 32)),
     "bireal_resnet56": _ours("bireal_resnet56", "Bi-Real ResNet-56", residual.bireal_resnet56, (3, 32, 32)),
-    "bireal_resnet18": _ours(
-        "bireal_resnet18", "Bi-Real ResNet-18", bireal.bireal_resnet18, (3, 224, 224), bireal.KEEP
-    ),
-    "react_resnet18": _ours("react_resnet18", "ReAct ResNet-18", bireal.react_resnet18, (3, 224, 224), bireal.KEEP),
+    "bireal_resnet18": _ours("bireal_resnet18", "Bi-Real ResNet-18", bireal_resnet18, (3, 224, 224), KEEP),
+    "react_resnet18": _ours("react_resnet18", "ReAct ResNet-18", react_resnet18, (3, 224, 224), KEEP),
     "small_vit": _ours("small_vit", "small ViT", small_vit, (1, 28, 28)),
 }

@@ -18,10 +18,7 @@ Block = Callable[[int, int, int], nn.Module]  # from input channels, output chan
 
 
 class PublishedBlock(nn.Module):
-    """A residual block in published order: ReLU(BN(conv3x3(ReLU(BN(conv3x3(x))))) + shortcut(x)).
-
-    The shortcut has no parameters. It takes every `stride`-th pixel, and new channels are zeros.
-    """
+    """A block of two convolutions (He 2016); its shortcut takes every `stride`-th pixel, with zeros as new channels."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -35,7 +32,7 @@ class PublishedBlock(nn.Module):
         self.new_channels = out_channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output for `x` (N, in_channels, H, W), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Return ReLU(BN(conv3x3(ReLU(BN(conv3x3(x))))) + shortcut(x)): (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
         shortcut = x if self.stride == 1 else x[:, :, :: self.stride, :: self.stride]
         inner = self.activation1(self.norm1(self.conv1(x)))
         output: Tensor = self.activation2(self.norm2(self.conv2(inner)) + _widened(shortcut, self.new_channels))
@@ -43,10 +40,7 @@ class PublishedBlock(nn.Module):
 
 
 class ResidualConv(nn.Module):
-    """A residual block in Bi-Real order: PReLU(BN(conv3x3(x)) + shortcut(x)).
-
-    The shortcut has no parameters. It averages `stride` x `stride` pixels, and new channels are zeros.
-    """
+    """A block of one convolution; its shortcut averages `stride` x `stride` pixels, with zeros as new channels."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -57,7 +51,7 @@ class ResidualConv(nn.Module):
         self.new_channels = out_channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output for `x` (N, in_channels, H, W), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Return PReLU(BN(conv3x3(x)) + shortcut(x)), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
         shortcut = x if self.stride == 1 else functional.avg_pool2d(x, self.stride, ceil_mode=True)
         output: Tensor = self.activation(self.norm(self.conv(x)) + _widened(shortcut, self.new_channels))
         return output

@@ -214,9 +214,8 @@ class SmallImages(ImageData[TensorPictures]):
         """Return a function from indices and epoch to images, standardised, and resized if there is a `transform`."""
         if self.transform is None:
             return partial(transforms.plain, pictures.images, self._standardisation)
-        return partial(
-            transforms.opened, pictures, self.transform.for_evaluation(*self._standardisation.of_full_brightness)
-        )
+        transform = self.transform.for_evaluation(*self._standardisation.of_full_brightness)
+        return partial(transforms.opened, pictures, transform)
 
     def training_view(self, pictures: TensorPictures) -> View:
         """Return a function from indices and epoch to images, flipped and cropped, or augmented by `transform`."""
@@ -282,10 +281,9 @@ class FashionMnist(Downloadable):
 
     def fetch(self, root: Path) -> None:
         """Fetch the IDX files that `root` lacks; DatasetError if that fails."""
-        from torchvision.datasets import FashionMNIST
-        from torchvision.datasets.utils import download_url
+        from torchvision.datasets import FashionMNIST, utils
 
         with downloading("Fashion-MNIST", root):
             for name, md5 in FashionMNIST.resources:
                 if not (root / name).is_file() and not (root / name).with_suffix("").is_file():
-                    download_url(f"{FashionMNIST.mirrors[0]}{name}", root, name, md5)
+                    utils.download_url(f"{FashionMNIST.mirrors[0]}{name}", root, name, md5)

@@ -36,15 +36,14 @@ class _Cifar(Downloadable):
         folder = root if root.name == self.folder else root / self.folder
         missing = [file for file in (*self.train_files, self.test_file) if not (folder / file).is_file()]
         if missing:
-            is_there = folder.is_dir()
-            problem = f"{missing[0]} is missing in {self.folder}" if is_there else f"it has no folder {self.folder}"
+            problem = f"{missing[0]} is missing in" if folder.is_dir() else "it has no folder"
             layout = "\n    ├── ".join((f"└── {self.folder}", *self.train_files)) + f"\n    └── {self.test_file}"
             advice = (
                 f"Give the folder that holds {self.folder} as root (--data.root), have it fetched with download=True "
                 f"(--data.download true), or unpack {self.name}'s Python version from "
                 "https://www.cs.toronto.edu/~kriz/cifar.html"
             )
-            raise wrong_folder(self.name, folder.parent, problem, layout, advice)
+            raise wrong_folder(self.name, folder.parent, f"{problem} {self.folder}", layout, advice)
         parts = [self._pictures(folder / name) for name in self.train_files]
         train = TensorPictures(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
         return Splits(train, self._pictures(folder / self.test_file), self.classes)
@@ -69,8 +68,7 @@ class _Cifar(Downloadable):
             raise DatasetError(
                 f"{path} is no batch of CIFAR: {self.label_key!r} is no list of whole numbers; it has {sorted(batch)}"
             )
-        shape = (3, 32, 32)
-        return checked(images.reshape(-1, *shape), torch.tensor(labels), shape, self.classes, str(path))
+        return checked(images.reshape(-1, 3, 32, 32), torch.tensor(labels), (3, 32, 32), self.classes, str(path))
 
 
 class Cifar10(_Cifar):

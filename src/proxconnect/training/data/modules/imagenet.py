@@ -37,10 +37,6 @@ ADVICE = (
     "Give the folder as root (--data.root). ImageNet is not fetched, since its terms must be accepted: see "
     "https://image-net.org/download.php or https://huggingface.co/datasets/ILSVRC/imagenet-1k"
 )
-UNSORTED = (
-    "(The validation pictures of ImageNet come in one folder; the script valprep.sh of "
-    "https://github.com/soumith/imagenetloader.torch moves them)"
-)
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # in units of full brightness, as in torchvision
@@ -55,7 +51,8 @@ class FolderPictures(Pictures):
             found = datasets.ImageFolder(folder, is_valid_file=lambda path: path.lower().endswith(SUFFIXES))
         except FileNotFoundError as error:
             raise DatasetError(f"{folder} needs a folder of pictures ({' '.join(SUFFIXES)}) for each class: {error} "
-                               f"{UNSORTED}") from error  # fmt: skip
+                               "(The validation pictures of ImageNet come in one folder; the script valprep.sh of "
+                               "https://github.com/soumith/imagenetloader.torch moves them)") from error  # fmt: skip
         self.folder, self.classes = folder, found.classes
         # One array of bytes: worker processes would each copy a list of a million strings.
         self.names = np.array([os.fsencode(os.path.relpath(path, folder)) for path, _ in found.samples])
