@@ -64,7 +64,7 @@ class PlainLoop:
 
     def __init__(self, network: dict[str, Any], data: Noise, epochs: int) -> None:
         options = network.get("options", {})
-        model = names.build(network["name"], classes=10, in_channels=1, image_size=28, **options)
+        model = names.find(network["name"]).build(classes=10, in_channels=1, image_size=28, **options)
         self.network = pc.binarize(model, "bnn++", example=torch.randn(2, 1, 28, 28))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=5e-3, weight_decay=1e-4)
         self.loader = data.train_dataloader()

@@ -4,6 +4,7 @@ import io
 import re
 import shlex
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,9 +147,8 @@ def test_the_whole_network_takes_its_binarization(parser, recipe, overlays):
     channels, size = DATA[parts(recipe)[1]]
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("error")  # binarize warns of inputs of one sign
-        network = names.build(
-            model.network.name, classes=10, in_channels=channels, image_size=size, **model.network.options
-        )
+        named = names.find(model.network.name)
+        network = named.build(classes=10, in_channels=channels, image_size=size, **model.network.options)
         images = torch.zeros(2, channels, size, size)
         binary = model.binary
         binarize(network, binary.weights, binary.activations, keep=list(binary.keep), example=images)
@@ -242,13 +242,16 @@ def test_runs_with_an_overlay(recipe, overlays, pictures, tmp_path):
 )
 def test_runs_from_weights_of_others(recipe, overlay, pictures, tmp_path, monkeypatch):
     """As they would be downloaded, but for their values."""
-    build, asked = names.build, []
+    find, asked = names.find, []
 
-    def undownloaded(name, pretrained=False, **options):
-        asked.extend([name] if pretrained else [])
-        return build(name, **options)
+    def undownloaded(name):
+        def build(pretrained=False, **options):
+            asked.extend([name] if pretrained else [])
+            return find(name).build(**options)
 
-    monkeypatch.setattr(names, "build", undownloaded)
+        return replace(find(name), build=build)
+
+    monkeypatch.setattr(names, "find", undownloaded)
     run(recipe, (overlay,), pictures, tmp_path)
     assert set(asked) == {"torchvision/resnet34" if overlay == "react_resnet18" else "timm/deit_tiny_patch16_224"}
     assert shipped(tmp_path) == (3, True)

@@ -8,7 +8,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
@@ -26,7 +26,6 @@ from rich.progress import TimeRemainingColumn
 from proxconnect.layers import Accumulator
 from proxconnect.training.binarization import Binarization, Course
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
-from proxconnect.training.data import modules  # noqa: F401  # so that --data takes the bare names of its classes
 from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
 from proxconnect.training.health import Health
 from proxconnect.training.module import Teacher, Training
@@ -56,7 +55,7 @@ _HINTS = {
 
 
 class UsageError(ValueError):
-    """The error for wrong options or arguments, or wrong files that they name; the message says what to do."""
+    """The error for wrong options, or wrong files that they name; the message says what to do."""
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -89,20 +88,6 @@ class TrainingParser(LightningArgumentParser):
         raise UsageError(f"there is no option {name}: {hint}") from ex
 
 
-@contextmanager
-def complaining() -> Iterator[None]:
-    """Turn errors in the body, which builds a trainer, module or data module, into a UsageError of one line."""
-    try:
-        yield
-    except ValueError as error:
-        raise UsageError(_short(str(error))) from error
-    except (MisconfigurationException, ModuleNotFoundError) as error:  # mostly devices that are not there
-        raise UsageError(
-            f"Lightning's trainer cannot be made here: {' '.join(str(error).split())} Say what this machine has by "
-            "--trainer.accelerator and --trainer.devices"
-        ) from None
-
-
 def nested_names() -> Iterator[str]:
     """Yield the names of options that the parser does not list, as "model.binary.scale" or "data.init_args.seed"."""
     for where, cls in _NESTED.items():
@@ -121,16 +106,10 @@ def _short(error: str) -> str:
 class Configured(LightningCLI):
     """A configured run: its `trainer`, `model` (a `Training`) and `datamodule`, built from options but not started.
 
-    The options are `--trainer.*`, `--model.*` (of `Training`), `--data` (a class of proxconnect.training.data.modules)
-    and `--data.*`, `--checkpoint.*` (of `LastCheckpoint`), `--seed_everything`, `--ckpt_path`, `--health`, and
-    `--config`, files of options, each over the one before.
-
-    Args:
-        arguments: the command line, as strings, or a nested mapping of options as in a YAML file.
-        manual: "prog", "description" and "epilog" of the help; None for the usual ones.
-
-    Raises:
-        UsageError: an option does not exist or does not fit.
+    `arguments` are the options of `proxconnect fit`, as strings or nested as in a YAML file: `--trainer.*`, `--model.*`
+    (of `Training`), `--data` (a class of proxconnect.training.data.modules), `--data.*`, `--checkpoint.*` (of
+    `LastCheckpoint`), `--seed_everything`, `--ckpt_path`, `--health`, and `--config`, files of options, each over the
+    one before. `manual` replaces "prog", "description" or "epilog" of the help. UsageError for wrong options.
     """
 
     def __init__(self, arguments: Sequence[str] | Mapping[str, Any], manual: Mapping[str, str] | None = None) -> None:
@@ -139,14 +118,22 @@ class Configured(LightningCLI):
             "enable_model_summary": False, "enable_checkpointing": True,
         }  # fmt: skip
         help_of_fit = {"prog": "proxconnect fit", "usage": "%(prog)s [--json] --config RECIPE.yaml [OPTION ...]"}
-        with complaining(), quiet():
-            super().__init__(
-                Training, lightning.LightningDataModule, subclass_mode_data=True, save_config_callback=None,
-                trainer_defaults=defaults, seed_everything_default=0, auto_configure_optimizers=False,
-                load_from_checkpoint_support=False, run=False, parser_class=TrainingParser,
-                parser_kwargs={"formatter_class": Formatter, **help_of_fit, **(manual or {})},
-                args=dict(arguments) if isinstance(arguments, Mapping) else list(arguments),
-            )  # fmt: skip
+        try:
+            with quiet():
+                super().__init__(
+                    Training, lightning.LightningDataModule, subclass_mode_data=True, save_config_callback=None,
+                    trainer_defaults=defaults, seed_everything_default=0, auto_configure_optimizers=False,
+                    load_from_checkpoint_support=False, run=False, parser_class=TrainingParser,
+                    parser_kwargs={"formatter_class": Formatter, **help_of_fit, **(manual or {})},
+                    args=dict(arguments) if isinstance(arguments, Mapping) else list(arguments),
+                )  # fmt: skip
+        except ValueError as error:
+            raise UsageError(_short(str(error))) from error
+        except (MisconfigurationException, ModuleNotFoundError) as error:  # mostly devices that are not there
+            raise UsageError(
+                f"Lightning's trainer cannot be made here: {' '.join(str(error).split())} Say what this machine has by "
+                "--trainer.accelerator and --trainer.devices"
+            ) from None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `--checkpoint.*`, `--ckpt_path` and `--health` to `parser`; let `--seed_everything` seed the data too."""
@@ -161,10 +148,7 @@ class Configured(LightningCLI):
         parser.groups["data"].title = "the data"
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """Return the trainer, which writes checkpoints by `WholeFiles`.
-
-        Unless options turn them off, it also gets CSV and TensorBoard loggers, a `Bar` and a `Health`.
-        """
+        """Return the trainer, with `WholeFiles` and, unless turned off, CSV, TensorBoard, a `Bar` and a `Health`."""
         given = self.config_init["trainer"]
         if given.logger in (None, True):
             folder = Path(given.default_root_dir)  # a new one below it each time that the run goes on
@@ -202,9 +186,7 @@ class Bar(RichProgressBar):
         bar.bar_width = 16
         return [description, bar, batches, TimeRemainingColumn()]
 
-    def get_metrics(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
+    def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
         """Return the values to show, those that were logged of "loss", "μ" and "acc", as floats."""
         shown = {"train/loss": "loss", "loss": "loss", "mu": "μ", "val/accuracy": "acc"}
         logged = trainer.callback_metrics
@@ -219,14 +201,9 @@ def parser() -> LightningArgumentParser:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Within the context, silence warnings from Lightning, and all of its log messages below errors."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.filterwarnings("ignore", module="lightning")
+        for logger in (logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")):
+            stack.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        yield

@@ -58,26 +58,16 @@ class Teacher:
             )
 
 
+@dataclass(frozen=True)
 class Objective:
-    """The loss function of a run: cross entropy, mixed with the distance from a teacher's answers if there is one.
+    """The loss of a run: cross entropy with label `smoothing`, mixed with the divergence from a `teacher` if any."""
 
-    Args:
-        smoothing: label smoothing of the cross entropy.
-        options: the share and temperature of the teacher, see `Teacher`.
-        teacher: a float network in `eval()`; None for cross entropy alone.
-    """
-
-    def __init__(self, smoothing: float, options: Teacher | None = None, teacher: nn.Module | None = None) -> None:
-        self.smoothing, self.options, self.teacher = smoothing, options, teacher
+    smoothing: float
+    options: Teacher | None
+    teacher: nn.Module | None
 
     def __call__(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
-        """Return the mean loss of `logits` (N, classes), a scalar.
-
-        Args:
-            logits: the answers of the network to `images`.
-            targets: labels, int64 (N,), or shares of classes, floats (N, classes).
-            images: the batch (N, C, H, W), for the teacher.
-        """
+        """Return the mean loss, a scalar, of `logits` (N, classes); see `require_batch` for `images` and `targets`."""
         loss = cross_entropy(logits, targets, label_smoothing=self.smoothing)
         if self.options is None or self.teacher is None:
             return loss
@@ -176,11 +166,7 @@ class Training(lightning.LightningModule):
         return network
 
     def configure_optimizers(self) -> Any:
-        """Return, in Lightning's form, the optimizer and the schedule of its learning rate, moved after each step.
-
-        The optimizer also applies the update rule, the clamp and the schedules of μ. ValueError if the number of steps
-        is not known.
-        """
+        """Return the optimizer, which also moves μ, and its schedule; ValueError if the number of steps is unknown."""
         steps = self.trainer.estimated_stepping_batches
         if not 1 <= steps < math.inf:
             raise ValueError("the schedules of the learning rate and of μ need the number of steps: give "
@@ -199,10 +185,7 @@ class Training(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Return the loss of a batch, a scalar, and add it to the mean of the epoch.
-
-        `batch` is images (N, C, H, W) with labels, int64 (N,), or shares of classes (N, classes); else ValueError.
-        """
+        """Return the loss of a batch, see `require_batch`, as a scalar, and add it to the mean of the epoch."""
         assert self.objective is not None
         images, targets = batch
         require_batch(images, targets)
@@ -249,23 +232,19 @@ class Training(lightning.LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in logged.items()}, sync_dist=True)
         self._validated = {} if self.trainer.testing else measured
 
-    on_test_epoch_start, test_step, on_test_epoch_end = (
-        on_validation_epoch_start, validation_step, on_validation_epoch_end,
-    )  # fmt: skip
+    on_test_epoch_start, on_test_epoch_end = on_validation_epoch_start, on_validation_epoch_end
+    test_step = validation_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add "run" to `checkpoint`: the curve, the last accuracies, and the losses of this epoch so far."""
         losses = cast(Tensor, self.trainer.strategy.reduce(self._losses, reduce_op="mean"))
-        checkpoint["run"] = {
-            "curve": self.curve, "validated": self._validated, "losses": losses, "steps": self._steps,
-        }  # fmt: skip
+        checkpoint["run"] = {"curve": self.curve, "validated": self._validated, "losses": losses, "steps": self._steps}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what `on_save_checkpoint` added; CheckpointError if `checkpoint` is of another network."""
         if "state_dict" in checkpoint:  # a strategy that shards has loaded it before
             require_same_network(checkpoint["state_dict"], self.state_dict())
-        if "run" in checkpoint:
-            run = checkpoint["run"]
+        if run := checkpoint.get("run"):
             self.curve, self._validated = list(run["curve"]), dict(run["validated"])
             self._losses, self._steps = run["losses"].to(self.device), int(run["steps"])
 
@@ -303,10 +282,9 @@ class Training(lightning.LightningModule):
 
 
 def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Return parameter groups for an optimizer: the trained parameters of `network`, in one group or two.
+    """Return groups of trained parameters for an optimizer; those that fit a pattern in `undecayed` do not decay.
 
-    Parameters whose name fits one of the patterns `undecayed`, as "*.bias", form a group with weight decay 0.
-    ValueError if a pattern fits no parameter.
+    ValueError if a pattern, as "*.bias", fits the name of no parameter.
     """
     trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     for pattern in undecayed:

@@ -12,7 +12,7 @@ from timm.data import create_transform
 
 from proxconnect.training.data.hashing import seeded
 from proxconnect.training.data.pictures import TensorPictures
-from proxconnect.training.data.transforms import Mixing, MixupOptions, TransformOptions, augmented, opened, posterized
+from proxconnect.training.data.transforms import MixupOptions, TransformOptions, augmented, mixed, opened, posterized
 
 HALF = (0.5, 0.5, 0.5)
 EVERYTHING = TransformOptions(image_size=16, auto_augment="rand-m9-mstd0.5-inc1", interpolation="random", erasing=0.9)
@@ -101,24 +101,24 @@ def test_options_that_mean_nothing(options, message):
         TransformOptions(**options).for_training(HALF, HALF)
 
 
-def mixed(seed=0, epoch=0, batch=0, options=MixupOptions()):  # noqa: B008 - it is frozen
+def mix(seed=0, epoch=0, batch=0, options=MixupOptions()):  # noqa: B008 - it is frozen
     images, labels = torch.arange(8.0).reshape(8, 1, 1, 1).expand(8, 1, 6, 6).clone(), torch.arange(8) % 5
-    return Mixing(options, classes=5, seed=seed)(images, labels, epoch, batch)
+    return mixed(images, labels, options, 5, seed=seed, epoch=epoch, batch=batch)
 
 
 def test_mixing_depends_on_seed_epoch_and_batch_alone():
     with untouched():
-        images, targets = mixed(epoch=2, batch=3)
-    again = mixed(epoch=2, batch=3)
+        images, targets = mix(epoch=2, batch=3)
+    again = mix(epoch=2, batch=3)
     assert torch.equal(images, again[0])
     assert torch.equal(targets, again[1])
-    for other in (mixed(seed=1, epoch=2, batch=3), mixed(epoch=3, batch=2)):
+    for other in (mix(seed=1, epoch=2, batch=3), mix(epoch=3, batch=2)):
         assert not torch.equal(images, other[0])
 
 
 def test_targets_say_what_is_in_the_picture():
     for batch in range(6):
-        images, targets = mixed(batch=batch)
+        images, targets = mix(batch=batch)
         assert targets.dtype == torch.float32
         assert targets.shape == (8, 5)
         torch.testing.assert_close(targets.sum(1), torch.ones(8))
@@ -127,7 +127,7 @@ def test_targets_say_what_is_in_the_picture():
 
 
 def test_mixing_never():
-    images, targets = mixed(options=MixupOptions(prob=0.0))
+    images, targets = mix(options=MixupOptions(prob=0.0))
     assert torch.equal(images[:, 0, 0, 0], torch.arange(8.0))
     assert torch.equal(targets.argmax(1), torch.arange(8) % 5)
 

@@ -8,7 +8,7 @@ from proxconnect._support import extras
 from proxconnect.cli.networks import named
 from proxconnect.training.models import names
 from proxconnect.training.models.bireal import KEEP
-from proxconnect.training.models.names import OURS, build, find
+from proxconnect.training.models.names import OURS, find
 
 
 def classes_of(model: nn.Module) -> int:
@@ -21,20 +21,20 @@ def channels_of(model: nn.Module) -> int:
 
 @pytest.mark.parametrize("name", OURS)
 def test_ours_take_their_usual_images(name):
-    size = find(name).input_size(build(name, classes=3))
-    model = build(name, classes=3).eval()
+    size = find(name).input_size(find(name).build(classes=3))
+    model = find(name).build(classes=3).eval()
     assert model(torch.randn(1, *size)).shape == (1, 3)
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_ours_take_other_channels_and_sizes(name):
-    model = build(name, classes=3, in_channels=2, image_size=32).eval()
+    model = find(name).build(classes=3, in_channels=2, image_size=32).eval()
     assert model(torch.randn(1, 2, 32, 32)).shape == (1, 3)
 
 
 def test_options_are_those_of_the_network():
-    assert build("resnet20", width=8, stem_stride=2).head.in_features == 32
-    assert build("small_vit", image_size=32, depth=1, heads=2, dim=16, qk_norm=True).patch_embed.num_patches == 64
+    assert find("resnet20").build(width=8, stem_stride=2).head.in_features == 32
+    assert find("small_vit").build(image_size=32, depth=1, heads=2, dim=16, qk_norm=True).patch_embed.num_patches == 64
 
 
 @pytest.mark.parametrize(
@@ -48,17 +48,17 @@ def test_others_are_found_in_timm_and_then_in_torchvision(name, library):
     found = find(name)
     assert f"of {library} " in found.title
     with torch.device("meta"):
-        model = build(name, classes=7)
+        model = find(name).build(classes=7)
     assert classes_of(model) == 7
     assert found.input_size(model) == (3, 224, 224)
 
 
 def test_sizes_reach_others():
-    model = build("deit_tiny_patch16_224", classes=5, in_channels=1, image_size=32)
+    model = find("deit_tiny_patch16_224").build(classes=5, in_channels=1, image_size=32)
     assert model(torch.randn(1, 1, 32, 32)).shape == (1, 5)
     with torch.device("meta"):
-        assert channels_of(build("timm/resnet18", in_channels=1, image_size=32)) == 1
-        assert build("torchvision/vit_b_16", image_size=32).image_size == 32
+        assert channels_of(find("timm/resnet18").build(in_channels=1, image_size=32)) == 1
+        assert find("torchvision/vit_b_16").build(image_size=32).image_size == 32
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_sizes_reach_others():
 )
 def test_what_cannot_be_built_is_said(name, arguments, message):
     with pytest.raises(ValueError, match=message):
-        build(name, **arguments)
+        find(name).build(**arguments)
 
 
 def test_what_usually_stays_float():
@@ -100,7 +100,7 @@ def test_pretrained_weights_of_torchvision_load_but_for_a_head_of_other_classes(
     models = pytest.importorskip("torchvision.models")
     theirs = models.squeezenet1_1(weights=None).state_dict()
     monkeypatch.setattr(models.SqueezeNet1_1_Weights, "get_state_dict", lambda self, **options: theirs)
-    mine = build("torchvision/squeezenet1_1", pretrained=True, classes=7).state_dict()
+    mine = find("torchvision/squeezenet1_1").build(pretrained=True, classes=7).state_dict()
     assert [key for key in theirs if theirs[key].shape != mine[key].shape] == [
         "classifier.1.weight",
         "classifier.1.bias",

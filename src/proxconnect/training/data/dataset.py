@@ -34,10 +34,7 @@ _MOST_BYTES = 1 << 30
 
 
 def read_fashion_mnist(root: Path) -> Splits[TensorPictures]:
-    """Read both splits of Fashion-MNIST, uint8 (N, 1, 28, 28), from the four IDX files in `root`.
-
-    DatasetError if a file is absent or damaged, or has other shapes or labels.
-    """
+    """Read Fashion-MNIST, uint8 (N, 1, 28, 28), from the four IDX files in `root`; DatasetError for wrong files."""
     train, test = (
         checked(
             read_idx(_find(root, f"{prefix}-images-idx3-ubyte")),
@@ -97,10 +94,9 @@ def _find(root: Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The training and test set of small grey images, as tensors.
+    """The training and test set of small grey images, named "digits" or "fashion-mnist", as tensors.
 
-    Images are float32 (N, 1, H, W), standardised to zero mean and unit variance over the training set. Labels are int64
-    (N,). `name` is "digits" or "fashion-mnist".
+    Images are float32 (N, 1, H, W), of zero mean and unit variance over the training set. Labels are int64 (N,).
     """
 
     name: str
@@ -111,9 +107,7 @@ class Dataset:
 
 
 def load(name: str, root: str | Path | None = None) -> Dataset:
-    """Return the data set named "digits" or "fashion-mnist".
-
-    `root` is the folder with the files of the latter, `FASHION_MNIST_ROOT` by default.
+    """Return the data set "digits", or "fashion-mnist" from the files in `root`, by default `FASHION_MNIST_ROOT`.
 
     DatasetError for another name or wrong files; MissingExtraError for digits without scikit-learn.
     """
@@ -144,10 +138,7 @@ def _standardised(name: str, splits: Splits[TensorPictures]) -> Dataset:
 
 
 def read_digits() -> Splits[TensorPictures]:
-    """Return scikit-learn's handwritten digits (UCI), uint8 (N, 1, 8, 8) from 0 to 240: 1347 to train, 450 to test.
-
-    The split is always the same, and has each class in its share. MissingExtraError without scikit-learn.
-    """
+    """Return scikit-learn's digits, uint8 (N, 1, 8, 8) from 0 to 240, always in the same split of 1347 and 450."""
     datasets = extras.require("sklearn.datasets", "demo")
     selection = extras.require("sklearn.model_selection", "demo")
     pixels, labels = (torch.from_numpy(part) for part in datasets.load_digits(return_X_y=True))

@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of counters, the same in any process and after any interruption."""
+"""Random numbers as a pure function of counters, the same in any process, by splitmix64 (Steele 2014)."""
 
 import random
 from collections.abc import Iterator
@@ -22,11 +22,7 @@ class Purpose(IntEnum):
 
 
 def hashed(purpose: Purpose, *counters: int | Tensor) -> Tensor:
-    """Return pseudo-random int64 values (all 64 bits), a function of `purpose` and `counters` alone.
-
-    The int64 tensors and numbers `counters`, as seed, epoch and picture, are broadcast; the result has their shape. The
-    hash is splitmix64 (Steele 2014).
-    """
+    """Return pseudo-random int64 values, a function of `purpose` and the broadcast integers `counters` alone."""
     state = _scrambled(torch.tensor(int(purpose)))
     for counter in counters:
         state = _scrambled(state + counter)
@@ -59,7 +55,6 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _scrambled(state: Tensor) -> Tensor:
-    """Do a step of splitmix64, in int64 that wraps like uint64."""
     state = state + (0x9E3779B97F4A7C15 - 2**64)
     state = (state ^ _shifted(state, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
     state = (state ^ _shifted(state, 27)) * (0x94D049BB133111EB - 2**64)

@@ -15,15 +15,9 @@ WINDOW = 2048  # about the number of pictures in use at a time if they lie in bl
 
 
 def by_class(labels: Tensor, seed: int) -> Tensor:
-    """Return a random permutation of all pictures, int64 (N,); its first n pictures hold each class in its share.
-
-    Shares are right to within one picture. `labels` are the classes of the pictures, int64 (N,).
-
-    The k-th picture of a class of n, in a random order, stands at (k + u) / n, with u in [0, 1) for each class.
-    """
+    """Return a random order of pictures of classes `labels`: indices, int64 (N,), with each class spread evenly."""
     positions = torch.empty(len(labels), dtype=torch.float64)
-    counts = labels.bincount().tolist()
-    for label, members in enumerate(labels.argsort(stable=True).split(counts)):
+    for label, members in enumerate(labels.argsort(stable=True).split(labels.bincount().tolist())):
         members = members[hashed(Purpose.SPLIT, seed, members).argsort()]
         offset = uniform(Purpose.SPLIT, seed, -1 - label)
         positions[members] = (torch.arange(len(members)) + offset) / max(len(members), 1)
@@ -31,19 +25,9 @@ def by_class(labels: Tensor, seed: int) -> Tensor:
 
 
 def select(labels: Tensor, validation: int, subset: int | None, seed: int) -> tuple[Tensor, Tensor]:
-    """Choose pictures to train on and others to validate on, both with each class in its share.
+    """Return the indices of `subset` pictures to train on (None: all the others) and of `validation` held-out ones.
 
-    Args:
-        labels: the classes of the training pictures, int64 (N,).
-        validation: the number of pictures to hold out.
-        subset: the number of pictures to train on; None for all that are left.
-        seed: decides which pictures are chosen.
-
-    Returns:
-        The indices of the pictures to train on, and of those held out: int64, ascending.
-
-    Raises:
-        DatasetError: there are fewer pictures.
+    Both are int64, ascending, and hold about each class's share. DatasetError if `labels`, int64 (N,), are too few.
     """
     left = len(labels) - validation
     if validation < 0 or left < 1:
@@ -59,9 +43,9 @@ def select(labels: Tensor, validation: int, subset: int | None, seed: int) -> tu
 class Shuffled:
     """The order of training: which pictures are in each batch, shuffled by `seed` and the number of the epoch.
 
-    Each of `world` ranks has its part of joint batches of `batch_size * world`. Pictures left over at the end of an
-    epoch are dropped. `chosen` are the indices of the pictures, int64. With `blocks`, as in `Pictures`, the blocks come
-    in random order, and pictures are shuffled within windows of several blocks, so that each block is read once.
+    Each of `world` ranks has its part of joint batches of `batch_size * world`; an incomplete one is dropped. `chosen`
+    are the indices of the pictures, int64. With `blocks`, as in `Pictures`, pictures are shuffled within windows of
+    several random blocks, so that each block is read once.
     """
 
     def __init__(
@@ -100,8 +84,7 @@ class Shuffled:
 class InTurn:
     """The order of evaluation: each picture once, in as few batches of at most `batch_size` as possible.
 
-    `chosen` are the indices of the pictures, int64, and keep their order. Each of `world` ranks has the same number of
-    batches, since ranks wait for each other. Sizes of batches differ by at most one.
+    `chosen` are their indices, int64, in order. All `world` ranks have the same number, since they wait for each other.
     """
 
     def __init__(self, chosen: Tensor, batch_size: int, rank: int = 0, world: int = 1) -> None:
@@ -119,10 +102,9 @@ class InTurn:
 
 
 def share(joint: int, rank: int, world: int) -> Tensor:
-    """Return the positions within a joint batch of `joint` pictures that rank `rank` of `world` takes.
+    """Return the positions in a joint batch of `joint` pictures that rank `rank` of `world` takes: int64, ascending.
 
-    They are int64 (joint // world,), ascending. The i-th from the front and the i-th from the back go to the same rank
-    if its part is even, since `Mixing` mixes those two.
+    If its part is even, it has the i-th from the front and the i-th from the back together, since `mixed` mixes them.
     """
     ends = torch.stack((torch.arange(joint), joint - 1 - torch.arange(joint)), dim=1).flatten()[:joint]
     return ends[rank * joint // world : (rank + 1) * joint // world].sort().values
@@ -142,13 +124,8 @@ View = Callable[[Tensor, int], Tensor]
 class Batches(Dataset[Batch]):
     """A data set whose items are batches: `batches[epoch, batch]` is images and labels, see `Batch`.
 
-    An item depends on nothing but its indices, in any process at any time. Iteration yields the batches of epoch 0.
-
-    Args:
-        view: makes network inputs from the indices of pictures and the epoch.
-        labels: the classes of all pictures, int64.
-        order: which pictures are in each batch.
-        workers: processes that make batches; 0 for none.
+    An item depends on nothing but its indices, in any process. Iteration yields the batches of epoch 0. `labels` are
+    the classes of all pictures, int64, and `workers` is the number of processes that make batches, 0 for none.
     """
 
     def __init__(self, view: View, labels: Tensor, order: Shuffled | InTurn, workers: int = 0) -> None:
@@ -167,44 +144,37 @@ class Batches(Dataset[Batch]):
 
     def stream(self, places: Sequence[tuple[int, int]]) -> Iterator[Batch]:
         """Yield the batches (epoch, batch) of `places` in turn, made by the worker processes if there are any."""
-        own_generator = torch.Generator()  # else the loader would draw its seed from the global one
         yield from DataLoader(
             self, batch_size=None, sampler=places, num_workers=self.workers, pin_memory=torch.cuda.is_available(),
-            generator=own_generator, worker_init_fn=_begin_to_work,
+            worker_init_fn=_begin_to_work,
+            generator=torch.Generator(),  # else the loader would draw its seed from the global one
         )  # fmt: skip
 
 
 class TrainLoader:
     """A loader of training batches, in which each iteration is the next epoch and can start at any batch.
 
-    It is no DataLoader, since Lightning would replace the sampler of one; the order in `batches` knows the ranks.
-
-    Args:
-        batches: the batches of all epochs.
-        used: returns how many batches of each epoch the trainer uses; then the next epoch begins.
+    Lightning would replace the sampler of a DataLoader. `used` returns how many batches of an epoch the trainer takes.
     """
 
     def __init__(self, batches: Batches, used: Callable[[], float] = lambda: math.inf) -> None:
         self.batches, self._used = batches, used
-        self._start = self._next = (0, 0)
-        self.latest: tuple[int, int] | None = None
-        """The epoch and number of the last batch that was yielded."""
+        self._start = (0, 0)
+        self.latest = (0, -1)
+        """The epoch and number of the last batch that was yielded, or of the one before the first."""
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Let the next iteration begin with batch number `batch` of epoch `epoch`, both from 0.
-
-        The number of batches, for `batch`, stands for the end of the epoch. ValueError if an epoch has no such batch.
-        """
+        """Let the next iteration begin with batch `batch`, 0 to `len(self)`, of epoch `epoch`; else ValueError."""
         if epoch < 0 or not 0 <= batch <= len(self):
             raise ValueError(f"start_at({epoch}, {batch}): an epoch has batches 0 to {len(self) - 1}, not {batch}")
-        self._next = epoch, batch
+        self.latest = epoch, batch - 1
         self._start = self.position
 
     @property
     def position(self) -> tuple[int, int]:
         """The epoch and number of the batch after the last one that was yielded."""
-        epoch, batch = self._next
-        return (epoch, batch) if batch < min(len(self), self._used()) else (epoch + 1, 0)
+        epoch, batch = self.latest
+        return (epoch, batch + 1) if batch + 1 < min(len(self), self._used()) else (epoch + 1, 0)
 
     def state_dict(self) -> dict[str, int]:
         """Return the position as {"epoch": ..., "batch": ...}, for checkpoints of Lightning."""
@@ -215,7 +185,6 @@ class TrainLoader:
         self.start_at(**state_dict)
 
     def __len__(self) -> int:
-        """Return the number of batches in a whole epoch, wherever the next iteration begins."""
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -224,15 +193,12 @@ class TrainLoader:
         for place, batch in zip(places, self.batches.stream(places), strict=True):
             if place == places[0]:
                 self._start = (epoch + 1, 0)  # only now, since an iteration that yields nothing is no epoch
-            self.latest, self._next = place, (epoch, place[1] + 1)
+            self.latest = place
             yield batch
 
 
 def require_batch(images: Tensor, targets: Tensor) -> None:
-    """Raise ValueError unless `images` are floats (N, C, H, W), N > 0, with one target each.
-
-    Targets are labels, int64 (N,), or shares of classes, floats (N, classes).
-    """
+    """Raise ValueError unless images are floats (N, C, H, W), N > 0, and targets int64 (N,) or floats (N, classes)."""
     if images.ndim != 4 or not len(images) or not images.is_floating_point():
         raise ValueError(f"the loader gave {_said(images)} for images: they must be standardised floats (N, C, H, W), "
                          "N at least 1")  # fmt: skip
@@ -248,4 +214,4 @@ def _said(tensor: Tensor) -> str:
 
 
 def _begin_to_work(_: int) -> None:
-    ignore_first_sigterm()  # a SIGTERM, else the batches under way are lost before the run can write a checkpoint
+    ignore_first_sigterm()  # else the batches under way are lost before the run can write a checkpoint

@@ -19,10 +19,7 @@ class DatasetError(ValueError):
 
 
 def wrong_folder(name: str, root: Path, problem: str, layout: str, advice: str) -> DatasetError:
-    """Return the error for a folder `root` that does not hold the data set `name`; it also lists what is in `root`.
-
-    `problem` says what is wrong, `layout` is the expected tree of files below `root`, `advice` says how to get them.
-    """
+    """Return the error that `root` does not hold data set `name`; it also lists the files that are in `root`."""
     tree = "\n".join(f"  {line}" for line in (str(root), *layout.strip().splitlines()))
     if root.is_dir():
         try:
@@ -89,17 +86,9 @@ class Splits(Generic[P]):
 
 
 def checked(images: Tensor, labels: Tensor, shape: tuple[int, ...], classes: int, where: str) -> TensorPictures:
-    """Return images and labels as `TensorPictures`, after checks; images get a channel dimension if they have none.
+    """Return `images`, uint8 (N, *shape), and `labels`, whole numbers (N,), as pictures of `shape` (H, W) or (C, H, W).
 
-    Args:
-        images: uint8 (N, *shape).
-        labels: whole numbers (N,).
-        shape: the expected shape of one image, (H, W) or (C, H, W).
-        classes: labels must be from 0 to `classes` - 1.
-        where: the start of an error message, as the name of the file.
-
-    Raises:
-        DatasetError: there are no images, or shapes or labels are not as expected.
+    DatasetError, whose message begins with `where`, if N is 0, shapes differ, or a label is not in 0 to `classes` - 1.
     """
     if images.shape != (len(labels), *shape) or not len(labels):
         raise DatasetError(
@@ -113,10 +102,7 @@ def checked(images: Tensor, labels: Tensor, shape: tuple[int, ...], classes: int
 
 
 def decoded(source: Path | IO[bytes], where: str) -> Image.Image:
-    """Decode a JPEG, PNG or WebP file or stream as an RGB PIL image.
-
-    DatasetError, whose message begins with `where`, if it is damaged, too large or no such picture.
-    """
+    """Decode a JPEG, PNG or WebP picture as an RGB PIL image; DatasetError that begins with `where` if it is wrong."""
     try:
         if isinstance(source, Path):
             require_regular(source)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from PIL import Image
@@ -18,17 +18,14 @@ from proxconnect.training.data.pictures import Pictures
 
 @dataclass(frozen=True)
 class Standardisation:
-    """A function that standardises images: call it on uint8 images (N, C, H, W).
-
-    It holds the mean and standard deviation of each channel, for pixels from 0 to 255. `of` finds them.
-    """
+    """The mean and standard deviation of each channel, for pixels from 0 to 255; call it to standardise images."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
     @classmethod
     def of(cls, images: Tensor) -> "Standardisation":
-        """Return the standardisation of uint8 `images` (N, C, H, W) to zero mean and unit variance in each channel."""
+        """Return the one that gives uint8 `images` (N, C, H, W) zero mean and unit variance in each channel."""
         values = torch.arange(256, dtype=torch.float64)
         means, deviations = [], []
         for channel in images.unbind(1):
@@ -56,10 +53,7 @@ class Standardisation:
 
 
 def plain(images: Tensor, standardise: Standardisation, rows: Tensor, epoch: int) -> Tensor:
-    """Return the pictures with indices `rows` of `images`, uint8 (N, C, H, W), standardised to float32.
-
-    `epoch` has no effect.
-    """
+    """Return the pictures `rows` of `images`, uint8 (N, C, H, W), standardised to float32; ignore `epoch`."""
     return standardise(images.index_select(0, rows))
 
 
@@ -68,8 +62,7 @@ def flipped_and_cropped(
 ) -> Tensor:
     """Return `plain` pictures, shifted at random by up to `crop` pixels and, if `flip`, mirrored half of the time.
 
-    Shifts and flips depend on the seed, the epoch and the picture alone. `crop=4` is as in section 4.2 of He 2015
-    (arXiv 1512.03385).
+    Seed, epoch and index of a picture alone decide. With `crop=4` as in He 2015 (arXiv 1512.03385, section 4.2).
     """
     chance = uniform(Purpose.FLIP_AND_CROP, seed, epoch, rows.unsqueeze(1), torch.arange(3)).unbind(1)
     mirrored = chance[0] < 0.5 if flip else torch.zeros(len(rows), dtype=torch.bool)
@@ -78,14 +71,10 @@ def flipped_and_cropped(
 
 
 def windows(images: Tensor, border: int, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:
-    """Pad images with `border` zeros on each side, and cut a window of the former size from each.
+    """Pad `images` (N, C, H, W) with `border` zeros on each side, and cut a window of the former size from each.
 
-    Args:
-        images: (N, C, H, W) of any dtype.
-        border: pixels to pad.
-        down: the first row of each window, int64 (N,), from 0 to 2·border.
-        right: the first column of each window, int64 (N,), from 0 to 2·border.
-        mirrored: which windows to flip left to right, bool (N,).
+    `down` and `right`, int64 (N,) from 0 to 2·border, are the first row and column of each window in the padded image.
+    Windows with True in `mirrored`, bool (N,), are flipped left to right.
     """
     count, channels, height, width = images.shape
     bordered = functional.pad(images, (border, border, border, border))
@@ -120,27 +109,20 @@ class MixupOptions:
             raise ValueError(f"prob={self.prob} and switch_prob={self.switch_prob} must be in [0, 1]")
 
 
-class Mixing:
-    """A function that mixes each batch with the same batch in reverse order, by timm's Mixup or CutMix.
+def mixed(
+    images: Tensor, labels: Tensor, options: MixupOptions, classes: int, *, seed: int, epoch: int, batch: int
+) -> tuple[Tensor, Tensor]:
+    """Mix `images` (N, C, H, W), N even, in place with the same batch in reverse order, by timm's Mixup or CutMix.
 
-    The random choices depend on the seed, the epoch and the number of the batch alone, and are the same on every rank.
+    Return them and, for `labels`, int64 (N,), shares of classes, float32 (N, classes). The random choices depend on
+    the seed, the epoch and the number of the batch alone, and are the same on every rank.
     """
-
-    def __init__(self, options: MixupOptions, classes: int, seed: int) -> None:
-        self._seed = seed
-        self._mixup: Any = extras.require("timm.data", "train").Mixup(
-            options.mixup, options.cutmix, prob=options.prob, switch_prob=options.switch_prob, num_classes=classes,
-            label_smoothing=0.0,  # the loss smooths
-        )  # fmt: skip
-
-    def __call__(self, images: Tensor, labels: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
-        """Mix `images` (N, C, H, W), N even, in place; return them with their targets.
-
-        `labels` are int64 (N,). Targets are shares of classes, float32 (N, classes), each row of sum 1.
-        """
-        with seeded(int(seeds(Purpose.MIXING, self._seed, epoch, batch))):
-            mixed: tuple[Tensor, Tensor] = self._mixup(images, labels)
-        return mixed
+    mixup = extras.require("timm.data", "train").Mixup(
+        options.mixup, options.cutmix, prob=options.prob, switch_prob=options.switch_prob, num_classes=classes,
+        label_smoothing=0.0,  # the loss smooths
+    )  # fmt: skip
+    with seeded(int(seeds(Purpose.MIXING, seed, epoch, batch))):
+        return cast(tuple[Tensor, Tensor], mixup(images, labels))
 
 
 Transform = Callable[[Image.Image], Tensor]  # to float32 (C, H, W)
@@ -191,11 +173,10 @@ class TransformOptions:
     def for_training(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Transform:
         """Return the random transform of a PIL image to a standardised tensor, float32 (C, H, W).
 
-        `mean` and `deviation` of each channel, for pixels from 0 to 1, are used if the options have none. ValueError
-        if timm does not know the policy `auto_augment`.
+        `mean` and `deviation`, for pixels from 0 to 1, count if the options have none. ValueError for a wrong policy.
         """
         try:
-            transform: Transform = self._made(
+            return self._made(
                 mean, deviation, is_training=True, scale=self.scale, ratio=self.ratio, hflip=self.flip,
                 color_jitter=self.color_jitter or None, auto_augment=self.auto_augment,
                 interpolation=self.interpolation, re_prob=self.erasing, re_mode=self.erasing_mode,
@@ -206,19 +187,14 @@ class TransformOptions:
                 f"timm does not understand auto_augment={self.auto_augment!r} ({error or 'no reason given'}): "
                 "examples are rand-m9-mstd0.5-inc1, augmix-m3, original"
             ) from error
-        return transform
 
     def for_evaluation(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Transform:
-        """Return the transform that resizes a PIL image and cuts out its middle, as a tensor, float32 (C, H, W).
-
-        It is standardised by `mean` and `deviation`, as in `for_training`.
-        """
+        """Return the transform of a PIL image to its resized, standardised middle, float32; see `for_training`."""
         interpolation = "bilinear" if self.interpolation == "random" else self.interpolation
-        transform: Transform = self._made(mean, deviation, interpolation=interpolation, crop_pct=self.crop_share)
-        return transform
+        return self._made(mean, deviation, interpolation=interpolation, crop_pct=self.crop_share)
 
-    def _made(self, mean: tuple[float, ...], deviation: tuple[float, ...], **options: Any) -> Any:
-        transform: Any = extras.require("timm.data", "train").create_transform(
+    def _made(self, mean: tuple[float, ...], deviation: tuple[float, ...], **options: Any) -> Transform:
+        transform = extras.require("timm.data", "train").create_transform(
             (len(mean), self.image_size, self.image_size), mean=self.mean or mean, std=self.deviation or deviation,
             **options,
         )  # fmt: skip
@@ -228,7 +204,7 @@ class TransformOptions:
             for operation in chain(getattr(step, "ops", ()), *getattr(step, "policy", ())):
                 if operation.aug_fn is theirs:
                     operation.aug_fn = posterized
-        return transform
+        return cast(Transform, transform)
 
 
 def opened(pictures: Pictures, transform: Transform, rows: Tensor, epoch: int) -> Tensor:
@@ -237,10 +213,7 @@ def opened(pictures: Pictures, transform: Transform, rows: Tensor, epoch: int) -
 
 
 def augmented(pictures: Pictures, transform: Transform, seed: int, rows: Tensor, epoch: int) -> Tensor:
-    """Return the pictures with indices `rows`, float32 (N, C, H, W), by a random `transform`.
-
-    The seed, the epoch and the index of a picture decide on its random choices.
-    """
+    """Return pictures `rows`, float32 (N, C, H, W), by a `transform` that is random by seed, epoch and index alone."""
     seen = []
     for row, chance in zip(rows.tolist(), seeds(Purpose.TRANSFORM, seed, epoch, rows).tolist(), strict=True):
         with seeded(chance):
@@ -252,5 +225,4 @@ def posterized(image: Image.Image, bits: int, **options: Any) -> Image.Image:
     """Return the image with the highest `bits` bits of each pixel value, by timm; with 0 bits a black one."""
     if bits < 1:
         return Image.new(image.mode, image.size)
-    picture: Image.Image = extras.require("timm.data.auto_augment", "train").posterize(image, bits, **options)
-    return picture
+    return cast(Image.Image, extras.require("timm.data.auto_augment", "train").posterize(image, bits, **options))

@@ -17,10 +17,7 @@ KEEP = ("edges", "*.shortcut.*")
 
 
 class BiRealConv(nn.Module):
-    """A block of Bi-Real Net: BN(conv3x3(x)) + shortcut(x).
-
-    The shortcut is x itself. If the shape changes, it is BN(conv1x1(x)), after average pooling if the stride is not 1.
-    """
+    """A block of Bi-Real Net; its shortcut is x or, if the shape changes, BN(conv1x1(x)) after pooling by `stride`."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -35,13 +32,13 @@ class BiRealConv(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output for `x` (N, in_channels, H, W), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Return BN(conv3x3(x)) + shortcut(x), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
         output: Tensor = self.norm(self.conv(x)) + self.shortcut(x)
         return output
 
 
 class ReactConv(BiRealConv):
-    """A block of ReActNet: RPReLU(BN(conv3x3(x + shift)) + shortcut(x)), with a learned shift for each channel."""
+    """A block of ReActNet: `BiRealConv` with a learned shift of each channel before the convolution, and RPReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, stride)
@@ -49,7 +46,7 @@ class ReactConv(BiRealConv):
         self.activation = RPReLU(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output for `x` (N, in_channels, H, W), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Return RPReLU(BN(conv3x3(x + shift)) + shortcut(x)), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
         output: Tensor = self.activation(self.norm(self.conv(self.shift(x))) + self.shortcut(x))
         return output
 
@@ -57,12 +54,7 @@ class ReactConv(BiRealConv):
 class BiRealNet(nn.Module):
     """Bi-Real Net: a 7 x 7 stem of stride 2, max pooling, stages of blocks, mean pooling and a linear head.
 
-    Args:
-        convs: the number of blocks, each one convolution, in each stage.
-        width: the channels of the first stage; each later stage has twice those of the one before.
-        classes: the number of classes.
-        in_channels: the channels of images.
-        block: makes a block from input channels, output channels and stride.
+    Stage i has `convs[i]` blocks of `width`·2^i channels; `block` makes one from both numbers of channels and a stride.
     """
 
     def __init__(
@@ -86,10 +78,7 @@ class BiRealNet(nn.Module):
 
 
 def bireal_resnet18(width: int = 64, classes: int = 1000, in_channels: int = 3) -> BiRealNet:
-    """Build Bi-Real Net of 18 layers, in float: stem, 16 convolutions in four stages, head.
-
-    The stages have `width`, 2·`width`, 4·`width` and 8·`width` channels. The 16 convolutions are those to binarize.
-    """
+    """Build the float Bi-Real Net of 18 layers: stem, four stages of four convolutions (to be binarized), and head."""
     return BiRealNet((4, 4, 4, 4), width, classes, in_channels)
 
 

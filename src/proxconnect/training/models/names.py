@@ -2,15 +2,17 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from proxconnect._support import extras
 from proxconnect._support.user_code import load
-from proxconnect.training.models import bireal, residual
+from proxconnect.training.models import residual
+from proxconnect.training.models.bireal import KEEP, bireal_resnet18, react_resnet18
 
 Size = tuple[int, int, int]  # channels, height and width of an image
 
@@ -19,19 +21,21 @@ EDGES = ("edges",)
 
 @dataclass(frozen=True)
 class Named:
-    """A description of a float network that `find` knows by name, with which to build it; `title` is for people."""
+    """A description of a float network that `find` knows by name, with a `title` to print.
+
+    Call `build` with any of classes, in_channels, image_size, pretrained (downloads weights) and the network's own
+    options; ValueError if it cannot be built. `input_size` returns the usual size of images of a network that was
+    built. `keep` names the layers that usually stay float, as `binarize` takes them.
+    """
 
     title: str
     build: Callable[..., nn.Module]
-    """Builds the network, from those keyword arguments of `names.build` that are given."""
     input_size: Callable[[nn.Module], Size]
-    """Gives the usual size of the images of such a network."""
     keep: tuple[str, ...] = EDGES
-    """The layers that usually stay float, as `binarize` takes them."""
 
 
 def _of_timm(name: str) -> tuple[Named | None, list[str]]:
-    """Return the network of timm with that name, or None and the names that timm has."""
+    """Return the network of timm with that name and [], or None and the names that timm has."""
     timm = extras.require("timm", "bench")
     if not timm.is_model(name):
         return None, timm.list_models()
@@ -41,18 +45,16 @@ def _of_timm(name: str) -> tuple[Named | None, list[str]]:
         given = {theirs.get(key, key): value for key, value in told.items()}
         if image_size is not None and _built(name, lambda: timm.get_pretrained_cfg(name).fixed_input_size):
             given["img_size"] = image_size
-        model: nn.Module = _built(name, lambda: timm.create_model(name, pretrained=pretrained, **given))
-        return model
+        return cast(nn.Module, _built(name, lambda: timm.create_model(name, pretrained=pretrained, **given)))
 
     def input_size(model: nn.Module) -> Size:
-        channels, height, width = timm.data.resolve_model_data_config(model)["input_size"]
-        return channels, height, width
+        return cast(Size, timm.data.resolve_model_data_config(model)["input_size"])
 
     return Named(f"{name} of timm {timm.__version__}", build, input_size), []
 
 
 def _of_torchvision(name: str) -> tuple[Named | None, list[str]]:
-    """Return the network of torchvision with that name, or None and the names that torchvision has."""
+    """Return the network of torchvision with that name and [], or None and the names that torchvision has."""
     models = extras.require("torchvision.models", "bench")
     names = models.list_models(module=models)
     if name not in names:
@@ -89,7 +91,7 @@ def _built(name: str, build: Callable[[], Any]) -> Any:
 
 
 def _take(name: str, model: nn.Module, state: dict[str, Tensor], classes: int | None) -> None:
-    """Load the tensors of the shapes in the model, which all must have but a head of other classes."""
+    """Load the tensors whose shapes fit; ValueError if others than those of a head of other classes do not fit."""
     own = model.state_dict()
     others = [key for key, value in state.items() if own[key].shape != value.shape]
     wrong = [key for key in others if len(own[key]) != classes]
@@ -104,20 +106,10 @@ def small_vit(
     image_size: int = 28, in_channels: int = 1, classes: int = 10, *, patch: int | None = None, dim: int = 64,
     depth: int = 4, heads: int = 4, **options: Any,
 ) -> nn.Module:  # fmt: skip
-    """Build a small `VisionTransformer` of timm (Dosovitskiy 2021, arXiv 2010.11929).
+    """Build a small `VisionTransformer` of timm (Dosovitskiy 2021, arXiv 2010.11929) from `depth` attention blocks.
 
-    Args:
-        image_size: height and width of images.
-        in_channels: the channels of images.
-        classes: the number of classes.
-        patch: height and width of a patch; None for `usual_patch(image_size)`.
-        dim: the size of tokens, a multiple of `heads`.
-        depth: the number of blocks.
-        heads: attention heads in each block.
-        options: further arguments of timm's class.
-
-    Raises:
-        ValueError: `patch` does not divide `image_size`, or `heads` does not divide `dim`.
+    `patch` is the height and width of a patch, by default `usual_patch(image_size)`, and `dim` the size of a token. The
+    `options` go to timm's class. ValueError if `patch` does not divide `image_size`, or `heads` does not divide `dim`.
     """
     patch = usual_patch(image_size) if patch is None else patch
     if image_size % patch:
@@ -133,10 +125,7 @@ def small_vit(
 
 
 def usual_patch(image_size: int) -> int:
-    """Return the patch size of `small_vit` in pixels: the largest divisor of `image_size` up to 7 and `image_size` / 4.
-
-    ValueError for images smaller than 4.
-    """
+    """Return the largest divisor of `image_size` up to 7 and `image_size` / 4; ValueError for sizes below 4."""
     if image_size < 4:
         raise ValueError(f"an image of {image_size} is too small for four patches in a row")
     return max(size for size in range(1, min(7, image_size // 4) + 1) if image_size % size == 0)
@@ -162,48 +151,20 @@ class Network:
             find(self.name)
 
     def build(self, data: Any) -> nn.Module:
-        """Return a new network for the `classes`, `in_channels` and `image_size` of a data module.
-
-        Its initial values come from torch's global generator. ValueError for an unknown name or option.
-        """
+        """Return a new network for the classes, channels and image size of a data module; ValueError if it fails."""
         if ":" in self.name:
-            own: nn.Module = load(self.name)(**self.options)
-            return own
-        return build(
-            self.name, classes=data.classes, in_channels=data.in_channels, image_size=data.image_size,
-            pretrained=self.pretrained, **self.options,
+            return cast(nn.Module, load(self.name)(**self.options))
+        return find(self.name).build(
+            classes=data.classes, in_channels=data.in_channels, image_size=data.image_size, pretrained=self.pretrained,
+            **self.options,
         )  # fmt: skip
-
-
-def build(
-    name: str, *, classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
-    pretrained: bool = False, **options: Any,
-) -> nn.Module:  # fmt: skip
-    """Build the float network that `find` finds by `name`.
-
-    Args:
-        name: as for `find`.
-        classes: the number of classes; None for the network's usual number.
-        in_channels: the channels of images; None for the usual number.
-        image_size: height and width of images; None for the usual one. Most convolutional networks do not use it.
-        pretrained: download and load the weights of timm or torchvision. With other `classes` the head is random.
-        options: further keyword arguments of the network.
-
-    Raises:
-        ValueError: the name is unknown, or the network cannot be built with these arguments.
-        MissingExtraError: a library that the network needs is not installed.
-    """
-    sizes = {"classes": classes, "in_channels": in_channels, "image_size": image_size}
-    told = {key: value for key, value in sizes.items() if value is not None}
-    return find(name).build(pretrained=pretrained, **told, **options)
 
 
 def find(name: str) -> Named:
     """Return the description of the network `name`: one of ours (`OURS`), else of timm, else of torchvision.
 
-    "timm/NAME" and "torchvision/NAME" look only in that library.
-
-    ValueError for an unknown name, with close matches; MissingExtraError if neither library is installed.
+    "timm/NAME" and "torchvision/NAME" look only in that library. ValueError for an unknown name, with close matches;
+    MissingExtraError if no library to look in is installed.
     """
     if name in OURS:
         return OURS[name]
@@ -227,14 +188,12 @@ def find(name: str) -> Named:
 
 
 def of_libraries() -> list[str]:
-    """Return the names of all networks of timm and torchvision, without a library that is not installed."""
-    found: list[str] = []
+    """Return the names of all networks of timm and torchvision, as far as these are installed."""
+    found: dict[str, None] = {}
     for finder in LIBRARIES.values():
-        try:
-            found += finder("")[1]
-        except extras.MissingExtraError:
-            continue
-    return list(dict.fromkeys(found))
+        with suppress(extras.MissingExtraError):
+            found |= dict.fromkeys(finder("")[1])
+    return list(found)
 
 
 def _ours(name: str, title: str, make: Callable[..., nn.Module], usual: Size, keep: tuple[str, ...] = EDGES) -> Named:
@@ -271,9 +230,7 @@ OURS = {
     "bireal_resnet20": _ours("bireal_resnet20", "Bi-Real ResNet-20", residual.bireal_resnet20, (3, 32, 32)),
     "bireal_resnet32": _ours("bireal_resnet32", "Bi-Real ResNet-32", residual.bireal_resnet32, (3, 32, 32)),
     "bireal_resnet56": _ours("bireal_resnet56", "Bi-Real ResNet-56", residual.bireal_resnet56, (3, 32, 32)),
-    "bireal_resnet18": _ours(
-        "bireal_resnet18", "Bi-Real ResNet-18", bireal.bireal_resnet18, (3, 224, 224), bireal.KEEP
-    ),
-    "react_resnet18": _ours("react_resnet18", "ReAct ResNet-18", bireal.react_resnet18, (3, 224, 224), bireal.KEEP),
+    "bireal_resnet18": _ours("bireal_resnet18", "Bi-Real ResNet-18", bireal_resnet18, (3, 224, 224), KEEP),
+    "react_resnet18": _ours("react_resnet18", "ReAct ResNet-18", react_resnet18, (3, 224, 224), KEEP),
     "small_vit": _ours("small_vit", "small ViT", small_vit, (1, 28, 28)),
 }

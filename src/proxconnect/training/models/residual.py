@@ -18,10 +18,7 @@ Block = Callable[[int, int, int], nn.Module]  # from input channels, output chan
 
 
 class PublishedBlock(nn.Module):
-    """A residual block in published order: ReLU(BN(conv3x3(ReLU(BN(conv3x3(x))))) + shortcut(x)).
-
-    The shortcut has no parameters. It takes every `stride`-th pixel, and new channels are zeros.
-    """
+    """A block of two convolutions (He 2016); its shortcut takes every `stride`-th pixel, with zeros as new channels."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -35,7 +32,7 @@ class PublishedBlock(nn.Module):
         self.new_channels = out_channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output for `x` (N, in_channels, H, W), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Return ReLU(BN(conv3x3(ReLU(BN(conv3x3(x))))) + shortcut(x)): (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
         shortcut = x if self.stride == 1 else x[:, :, :: self.stride, :: self.stride]
         inner = self.activation1(self.norm1(self.conv1(x)))
         output: Tensor = self.activation2(self.norm2(self.conv2(inner)) + _widened(shortcut, self.new_channels))
@@ -43,10 +40,7 @@ class PublishedBlock(nn.Module):
 
 
 class ResidualConv(nn.Module):
-    """A residual block in Bi-Real order: PReLU(BN(conv3x3(x)) + shortcut(x)).
-
-    The shortcut has no parameters. It averages `stride` x `stride` pixels, and new channels are zeros.
-    """
+    """A block of one convolution; its shortcut averages `stride` x `stride` pixels, with zeros as new channels."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -57,7 +51,7 @@ class ResidualConv(nn.Module):
         self.new_channels = out_channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output for `x` (N, in_channels, H, W), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Return PReLU(BN(conv3x3(x)) + shortcut(x)), of shape (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
         shortcut = x if self.stride == 1 else functional.avg_pool2d(x, self.stride, ceil_mode=True)
         output: Tensor = self.activation(self.norm(self.conv(x)) + _widened(shortcut, self.new_channels))
         return output
@@ -69,10 +63,7 @@ def _widened(image: Tensor, new_channels: int) -> Tensor:
 
 
 def stages(block: Block, widths: Sequence[int], counts: Sequence[int]) -> nn.Sequential:
-    """Return stages of blocks in one sequence; stage i has `counts[i]` blocks of `widths[i]` output channels.
-
-    The input has `widths[0]` channels. The first block of each stage but the first has stride 2, all others stride 1.
-    """
+    """Return stages of `counts[i]` blocks of `widths[i]` channels; the first block of each later stage has stride 2."""
     layers: list[nn.Module] = []
     channels = widths[0]
     for stage, (width, count) in enumerate(zip(widths, counts, strict=True)):
@@ -85,16 +76,8 @@ def stages(block: Block, widths: Sequence[int], counts: Sequence[int]) -> nn.Seq
 class ResidualNet(nn.Module):
     """A residual network for small images: a 3 x 3 stem, stages of blocks, mean pooling and a linear head.
 
-    Each stage but the first halves the resolution.
-
-    Args:
-        in_channels: the channels of images.
-        classes: the number of classes.
-        block: makes a block from input channels, output channels and stride.
-        activation: makes the activation of the stem from its channels.
-        widths: the channels of each stage.
-        blocks: the number of blocks in each stage.
-        stem_stride: the stride of the stem.
+    Stage i has `blocks` blocks of `widths[i]` channels, and each but the first halves the resolution. `block` makes a
+    block from input channels, output channels and stride; `activation` makes that of the stem from its channels.
     """
 
     def __init__(
@@ -117,10 +100,7 @@ class ResidualNet(nn.Module):
 
 
 def small_cnn(in_channels: int = 1, classes: int = 10) -> ResidualNet:
-    """Build a residual network of six layers in Bi-Real order, for images of about 8 x 8 pixels.
-
-    They are a stem that halves the image, two convolutions of 32 channels, two of 64 channels, and a linear head.
-    """
+    """Build a stem of stride 2, two residual convolutions of 32 channels, two of 64, and a head, for tiny images."""
     return ResidualNet(in_channels, classes, ResidualConv, nn.PReLU, widths=(32, 64), blocks=2, stem_stride=2)
 
 

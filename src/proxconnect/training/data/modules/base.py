@@ -80,17 +80,11 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
 
     @abstractmethod
     def plain_view(self, pictures: P) -> View:
-        """Return the function for evaluation from indices of `pictures`, int64 (N,), and the epoch to images.
-
-        The images are float32 (N, C, H, W), standardised and not augmented.
-        """
+        """Return a function from indices, int64 (N,), and epoch to images, float32 (N, C, H, W), standardised."""
 
     @abstractmethod
     def training_view(self, pictures: P) -> View:
-        """Return the function for training: like that of `plain_view`, but its images are augmented.
-
-        The augmentation depends on `seed`, the epoch and the index of a picture.
-        """
+        """Return a function like that of `plain_view`, whose images are augmented by `seed`, epoch and index alone."""
 
     @property
     def batches_per_epoch(self) -> int:
@@ -112,10 +106,7 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         self._loader = self._start = None
 
     def train_dataloader(self) -> TrainLoader:
-        """Return the loader of training batches: each iteration is the next epoch.
-
-        The first begins at the position that `start_at` set, or else at the start of the trainer's epoch.
-        """
+        """Return the loader of training batches; it begins where `start_at` said, or else with the trainer's epoch."""
         pictures = self._splits.train
         batches = Batches(self.training_view(pictures), pictures.labels, self._order(*_place()), self.workers)
         self._loader = TrainLoader(
@@ -136,10 +127,7 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return self._eval_loader(pictures, torch.arange(len(pictures.labels)))
 
     def calibration_batches(self, count: int) -> Iterator[Batch]:
-        """Yield the first `count` training batches of epoch 0, or all if there are fewer, to re-estimate batch norm.
-
-        They are not augmented, and the same on every process.
-        """
+        """Yield up to `count` training batches of epoch 0, not augmented, and the same on every process."""
         pictures = self._splits.train
         order = self._order(rank=0, world=1)
         return islice(Batches(self.plain_view(pictures), pictures.labels, order, self.workers), count)
@@ -147,10 +135,10 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Return `batch`, images and labels; if it is to train on and `mixup` is set, mix it by Mixup or CutMix."""
         trains = self.trainer is not None and self.trainer.training
-        if self._mixing is None or not trains or self._loader is None or self._loader.latest is None:
+        if self.mixup is None or not trains or self._loader is None:
             return batch
         (images, labels), (epoch, number) = batch, self._loader.latest
-        return self._mixing(images, labels, epoch, number)
+        return transforms.mixed(images, labels, self.mixup, self.classes, seed=self.seed, epoch=epoch, batch=number)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of training as "epoch" and "batch", the next one to train on; empty without a loader."""
@@ -177,10 +165,6 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     def _selection(self) -> tuple[Tensor, Tensor]:
         """The numbers of the training pictures that are trained on, and held out."""
         return select(self._splits.train.labels, self.validation, self.subset, self.split_seed)
-
-    @cached_property
-    def _mixing(self) -> transforms.Mixing | None:
-        return None if self.mixup is None else transforms.Mixing(self.mixup, self.classes, self.seed)
 
     def _order(self, rank: int, world: int) -> Shuffled:
         return Shuffled(self._selection[0], self.batch_size, self.seed, rank, world, self._splits.train.blocks)
@@ -227,15 +211,14 @@ class SmallImages(ImageData[TensorPictures]):
         return self.published_size if self.transform is None else self.transform.image_size
 
     def plain_view(self, pictures: TensorPictures) -> View:
-        """Return the function from indices and epoch to images, standardised, and resized if there is a `transform`."""
+        """Return a function from indices and epoch to images, standardised, and resized if there is a `transform`."""
         if self.transform is None:
             return partial(transforms.plain, pictures.images, self._standardisation)
-        return partial(
-            transforms.opened, pictures, self.transform.for_evaluation(*self._standardisation.of_full_brightness)
-        )
+        transform = self.transform.for_evaluation(*self._standardisation.of_full_brightness)
+        return partial(transforms.opened, pictures, transform)
 
     def training_view(self, pictures: TensorPictures) -> View:
-        """Return the same function with images that are flipped and cropped, or augmented by `transform`."""
+        """Return a function from indices and epoch to images, flipped and cropped, or augmented by `transform`."""
         if self.transform is not None:
             transform = self.transform.for_training(*self._standardisation.of_full_brightness)
             return partial(transforms.augmented, pictures, transform, self.seed)
@@ -298,10 +281,9 @@ class FashionMnist(Downloadable):
 
     def fetch(self, root: Path) -> None:
         """Fetch the IDX files that `root` lacks; DatasetError if that fails."""
-        from torchvision.datasets import FashionMNIST
-        from torchvision.datasets.utils import download_url
+        from torchvision.datasets import FashionMNIST, utils
 
         with downloading("Fashion-MNIST", root):
             for name, md5 in FashionMNIST.resources:
                 if not (root / name).is_file() and not (root / name).with_suffix("").is_file():
-                    download_url(f"{FashionMNIST.mirrors[0]}{name}", root, name, md5)
+                    utils.download_url(f"{FashionMNIST.mirrors[0]}{name}", root, name, md5)

@@ -31,20 +31,19 @@ class _Cifar(Downloadable):
     label_key: str
 
     def read(self) -> Splits[TensorPictures]:
-        """Return the training and test set, read from the pickles in root; DatasetError if one is absent or wrong."""
+        """Return the training and test set from the pickles in root; DatasetError if one is absent or wrong."""
         root = self._root
         folder = root if root.name == self.folder else root / self.folder
         missing = [file for file in (*self.train_files, self.test_file) if not (folder / file).is_file()]
         if missing:
-            is_there = folder.is_dir()
-            problem = f"{missing[0]} is missing in {self.folder}" if is_there else f"it has no folder {self.folder}"
+            problem = f"{missing[0]} is missing in" if folder.is_dir() else "it has no folder"
             layout = "\n    ├── ".join((f"└── {self.folder}", *self.train_files)) + f"\n    └── {self.test_file}"
             advice = (
                 f"Give the folder that holds {self.folder} as root (--data.root), have it fetched with download=True "
                 f"(--data.download true), or unpack {self.name}'s Python version from "
                 "https://www.cs.toronto.edu/~kriz/cifar.html"
             )
-            raise wrong_folder(self.name, folder.parent, problem, layout, advice)
+            raise wrong_folder(self.name, folder.parent, f"{problem} {self.folder}", layout, advice)
         parts = [self._pictures(folder / name) for name in self.train_files]
         train = TensorPictures(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
         return Splits(train, self._pictures(folder / self.test_file), self.classes)
@@ -69,8 +68,7 @@ class _Cifar(Downloadable):
             raise DatasetError(
                 f"{path} is no batch of CIFAR: {self.label_key!r} is no list of whole numbers; it has {sorted(batch)}"
             )
-        shape = (3, 32, 32)
-        return checked(images.reshape(-1, *shape), torch.tensor(labels), shape, self.classes, str(path))
+        return checked(images.reshape(-1, 3, 32, 32), torch.tensor(labels), (3, 32, 32), self.classes, str(path))
 
 
 class Cifar10(_Cifar):
@@ -101,13 +99,11 @@ def read_batch(path: Path) -> dict[str, Any]:
     try:
         require_regular(path)
         if path.stat().st_size > _MOST_BYTES:
-            raise DatasetError(f"{path} is too large to be a batch of CIFAR")
+            raise pickle.UnpicklingError("it is too large")
         content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         if not isinstance(content, dict):
-            raise DatasetError(f"{path} is no batch of CIFAR: it holds a {type(content).__name__}, expected a dict")
-        return {_text(key): value.tensor() if isinstance(value, _Array) else value for key, value in content.items()}
-    except DatasetError:
-        raise
+            raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, expected a dict")
+        return {_text(key): value.tensor if isinstance(value, _Array) else value for key, value in content.items()}
     except pickle.UnpicklingError as error:
         raise DatasetError(f"{path} is no batch of CIFAR: {error}") from error
     except OSError as error:
@@ -141,13 +137,8 @@ class _Array:
     def _fill(self, content: bytes, shape: tuple[int, ...], by_columns: bool) -> None:
         if math.prod(shape) != len(content) or any(size < 1 for size in shape):
             raise pickle.UnpicklingError(f"its array of shape {shape} has {len(content)} bytes")
-        self.shape = shape[::-1] if by_columns else shape
-        self.content, self.by_columns = content, by_columns
-
-    def tensor(self) -> Tensor:
-        """Return the array as a uint8 tensor."""
-        values = torch.frombuffer(bytearray(self.content), dtype=torch.uint8).reshape(self.shape)
-        return values.permute(*reversed(range(values.dim()))) if self.by_columns else values
+        values = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(shape[::-1] if by_columns else shape)
+        self.tensor = values.permute(*reversed(range(len(shape)))) if by_columns else values
 
 
 class _FilledArray(_Array):

@@ -37,23 +37,13 @@ ADVICE = (
     "Give the folder as root (--data.root). ImageNet is not fetched, since its terms must be accepted: see "
     "https://image-net.org/download.php or https://huggingface.co/datasets/ILSVRC/imagenet-1k"
 )
-UNSORTED = (
-    "(The validation pictures of ImageNet come in one folder; the script valprep.sh of "
-    "https://github.com/soumith/imagenetloader.torch moves them)"
-)
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # in units of full brightness, as in torchvision
 
 
 class FolderPictures(Pictures):
-    """Pictures on disk in one folder per class, as torchvision's `ImageFolder` finds them.
-
-    Labels number the class folders in alphabetical order. Pictures of a class are sorted by path. `open` decodes one.
-
-    Raises:
-        DatasetError: if there are no class folders, or if one of them holds no pictures.
-    """
+    """Pictures on disk in one folder per class, alphabetically; DatasetError if there are none, or one is empty."""
 
     def __init__(self, folder: Path) -> None:
         datasets = extras.require("torchvision.datasets", "train")
@@ -61,7 +51,8 @@ class FolderPictures(Pictures):
             found = datasets.ImageFolder(folder, is_valid_file=lambda path: path.lower().endswith(SUFFIXES))
         except FileNotFoundError as error:
             raise DatasetError(f"{folder} needs a folder of pictures ({' '.join(SUFFIXES)}) for each class: {error} "
-                               f"{UNSORTED}") from error  # fmt: skip
+                               "(The validation pictures of ImageNet come in one folder; the script valprep.sh of "
+                               "https://github.com/soumith/imagenetloader.torch moves them)") from error  # fmt: skip
         self.folder, self.classes = folder, found.classes
         # One array of bytes: worker processes would each copy a list of a million strings.
         self.names = np.array([os.fsencode(os.path.relpath(path, folder)) for path, _ in found.samples])
@@ -74,11 +65,7 @@ class FolderPictures(Pictures):
 
 
 class ParquetPictures(Pictures):
-    """Pictures in parquet files of Hugging Face, `shards`, with columns image and label.
-
-    Their row groups are the `blocks`: a group is read whole, and the latest ones are kept in memory. `open` decodes one
-    picture. DatasetError for damaged or empty files, or other columns.
-    """
+    """Pictures in parquet `shards` of Hugging Face, whose row groups are the `blocks`; DatasetError for wrong files."""
 
     blocks: Tensor
 
@@ -109,7 +96,7 @@ class ParquetPictures(Pictures):
 
     @cached_property
     def _group(self) -> Callable[[int], Any]:
-        """From a row group to its compressed pictures, an array of pyarrow."""
+        """A function from a row group to its compressed pictures, an array of pyarrow; the latest stay in memory."""
         return lru_cache(blocks_in_window(self.blocks) + 1)(lambda block: _compressed(*self._groups[block]))
 
 
@@ -227,7 +214,6 @@ def _compressed(path: Path, group: int) -> Any:
 
 
 def _opened(path: Path, shared: Sequence[str] = ()) -> Any:
-    """Open a shard for one reading, so that worker processes inherit no open file."""
     require_regular(path)
     return extras.require("pyarrow.parquet", "train").ParquetFile(path, memory_map=True, read_dictionary=shared)
 
