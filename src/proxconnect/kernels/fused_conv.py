@@ -1,10 +1,8 @@
 """Convolve signs, or floats in 8 bits or in fixed point, and apply an epilogue, in one pass."""
 
-import ctypes
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +19,6 @@ from proxconnect.kernels.arguments import (
     resolved,
 )
 from proxconnect.kernels.epilogue import (
-    BEYOND,
     PLANS,
     Add,
     Bits,
@@ -31,6 +28,7 @@ from proxconnect.kernels.epilogue import (
     Signs,
     Step,
     addresses,
+    padded,
     words_and_nan,
 )
 from proxconnect.kernels.geometry import (
@@ -42,10 +40,10 @@ from proxconnect.kernels.geometry import (
     require_convolvable,
     window_of,
 )
-from proxconnect.kernels.library import CGeometry, has_float_conv, loaded
+from proxconnect.kernels.library import CGeometry, CWindow, has_float_conv, loaded
 from proxconnect.kernels.prepacked import can_be_fixed, conv_panels_shape, fixed_point_panels, int8_panels_shape
 
-_Call = tuple[object, bool, Layout]
+_Call = tuple[CGeometry, bool, Layout]
 """For inputs of one shape and strides: the geometry, True if the input must be copied, and the output's layout."""
 
 
@@ -96,7 +94,14 @@ class FusedConv2d(FusedKernel):
         kernels, self._number = loaded(instruction_set)
         self._convolve, self._panels = kernels.px_fused_conv2d, panels
         how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
-        shift = None if input_shift is None else _cyclic(input_shift, weight[1] * groups)
+        shift = None
+        if input_shift is not None:
+            require_float32("input_shift", input_shift)
+            if input_shift.shape != (channels := weight[1] * groups,):
+                raise ValueError(
+                    f"input_shift must have {channels} entries, one a channel; got {tuple(input_shift.shape)}"
+                )
+            shift = padded(input_shift)
         self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
         self._call = lru_cache(PLANS)(partial(_plan, how, shift, self._epilogue))
         self._call_of_bits = lru_cache(PLANS)(partial(_plan_of_bits, how, self._epilogue))
@@ -120,14 +125,11 @@ def _plan(
     how: How, shift: Tensor | None, epilogue: Epilogue, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> _Call:
     """Return the call for float images. It holds the address of the shift, which you must keep alive."""
-    planned = convolution(shape, strides, how, has_planes=False, reads_rows_apart=True)
-    batch, _, *size = planned.output
-    geometry: Any = planned.geometry
+    geometry, output, is_copied = convolution(shape, strides, how, has_planes=False, reads_rows_apart=True)
     if shift is not None:  # in a copy, because other layers share the cached geometry
-        own = CGeometry.from_buffer_copy(geometry._obj)
-        own.input_shift = shift.data_ptr()
-        geometry = ctypes.byref(own)
-    return geometry, planned.is_copied, epilogue.layout((batch,), tuple(size))
+        geometry = CGeometry.from_buffer_copy(geometry)
+        geometry.input_shift = shift.data_ptr()
+    return geometry, is_copied, epilogue.layout(output[:1], output[2:])
 
 
 def _plan_of_bits(how: How, epilogue: Epilogue, shape: tuple[int, ...], channels: int) -> _Call:
@@ -137,20 +139,12 @@ def _plan_of_bits(how: How, epilogue: Epilogue, shape: tuple[int, ...], channels
     image = (batch, channels, height, width)
     require_convolvable(image, how)
     geometry = c_geometry(image, (height * width * words, 1, width * words, words), how)
-    return ctypes.byref(geometry), False, epilogue.layout((batch,), tuple(geometry.out_size))
+    return geometry, False, epilogue.layout((batch,), tuple(geometry.out_size))
 
 
-def _cyclic(shift: Tensor, channels: int) -> Tensor:
-    """Check a shift, and return a copy that repeats its first entries, because kernels read whole vectors."""
-    require_float32("input_shift", shift)
-    if shift.shape != (channels,):
-        raise ValueError(f"input_shift must have {channels} entries, one a channel; got {tuple(shift.shape)}")
-    return shift.detach()[torch.arange(channels + BEYOND, device=CPU) % channels].contiguous()
-
-
-_ImageCall = tuple[object, object, object, tuple[int, ...], Layout]
-"""For inputs of one shape and strides: the C structures of the mean, the convolution and the pool, the shape of the
-addends, and the layout of the output."""
+_ImageCall = tuple[CWindow | None, CGeometry, CWindow | None, tuple[int, ...], Layout]
+"""For inputs of one shape and strides: the average pool, the convolution, the max pool, the shape of the addends, the
+layout of the output."""
 
 
 class _FusedImageConv(FusedKernel):
@@ -293,7 +287,7 @@ def _plan_of_image(
     added = (shape[0], outputs, *size)
     if pool is not None:
         windows, size = window_of(pool, size)
-    return means, ctypes.byref(geometry), windows, added, epilogue.layout((shape[0],), size)
+    return means, geometry, windows, added, epilogue.layout((shape[0],), size)
 
 
 def _plain_strides(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
