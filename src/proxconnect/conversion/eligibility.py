@@ -137,7 +137,6 @@ def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, s
 
 
 def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
-    """Raise ValueError for a model that is binary, not initialised or not float."""
     binary = [aliases[0] for module, aliases in names.items() if isinstance(module, BinaryLayer)]
     if binary:
         raise ValueError(

@@ -72,10 +72,11 @@ def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, st
     if keep is None:
         return {}
     if callable(keep):
-        chosen = [
-            layer for layer in layers if not layer.obstacle and any(keep(name, layer.module) for name in layer.names)
-        ]
-        return dict.fromkeys((layer.name for layer in chosen), "keep: the callable chose it")
+        return {
+            layer.name: "keep: the callable chose it"
+            for layer in layers
+            if not layer.obstacle and any(keep(name, layer.module) for name in layer.names)
+        }
     if not isinstance(keep, Iterable):
         raise TypeError(f"keep takes 'edges', globs on layer names, a callable or None; got {keep!r}")
     words = [keep] if isinstance(keep, str) else list(keep)
@@ -84,7 +85,6 @@ def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, st
         require_match(pattern, layers, "keep", words=("edges",))
     reasons = edges() if "edges" in words else {}
     for layer in layers:
-        matched = first_match(layer, patterns)
-        if matched is not None:
+        if (matched := first_match(layer, patterns)) is not None:
             reasons.setdefault(layer.name, f"keep: {matched!r}")
     return reasons

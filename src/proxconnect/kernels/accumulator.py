@@ -11,11 +11,6 @@ from proxconnect._support.arguments import require_number
 Overflow = Literal["wrap", "saturate", "cyclic"]
 Derivative = Literal["exact", "clamp"]
 
-MOST_BITS = 24
-"""The most bits of an accumulator: float32, which computes the sums, holds all integers of 24 bits."""
-STEEPEST = 1000
-"""The largest slope of a cyclic activation."""
-
 
 @dataclass(frozen=True)
 class Accumulator:
@@ -50,13 +45,13 @@ class Accumulator:
     derivative: Derivative = "exact"
 
     def __post_init__(self) -> None:
-        if type(self.bits) is not int or not 2 <= self.bits <= MOST_BITS:
-            raise ValueError(f"bits must be an integer from 2 to {MOST_BITS}; got {self.bits!r}")
+        if type(self.bits) is not int or not 2 <= self.bits <= 24:  # float32, which adds, holds all integers of 24 bits
+            raise ValueError(f"bits must be an integer from 2 to 24; got {self.bits!r}")
         if self.overflow not in get_args(Overflow):
             raise ValueError(f"overflow must be one of {', '.join(get_args(Overflow))}; got {self.overflow!r}")
         require_number(self.slope, "slope")
-        if not 0 < self.slope <= STEEPEST:
-            raise ValueError(f"slope must be positive and at most {STEEPEST}; got {self.slope!r}")
+        if not 0 < self.slope <= 1000:
+            raise ValueError(f"slope must be positive and at most 1000; got {self.slope!r}")
         if self.derivative not in get_args(Derivative):
             raise ValueError(f"derivative must be one of {', '.join(get_args(Derivative))}; got {self.derivative!r}")
 

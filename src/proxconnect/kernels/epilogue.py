@@ -101,11 +101,10 @@ class Layout:
 
 
 class Epilogue:
-    """The conversion of a kernel's sums into its output, as a C structure with the tensors that it points to.
+    """The conversion of a kernel's sums into its output, as a C structure at `address`, which lives as long as this.
 
     Sums overflow in the accumulator. With `Signs` they become `Bits`. Otherwise they are multiplied by the scale, the
-    bias is added, and the steps `then` follow. `address` is that of the structure; keep the epilogue alive while C
-    reads it.
+    bias is added, and the steps `then` follow.
     """
 
     def __init__(
@@ -168,10 +167,9 @@ class Epilogue:
         return Bits(words, nan if nan.any() else None, self.channels)
 
     def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Return the addends as C reads them, with lazy negation carried out.
+        """Return the addends with lazy negation carried out; raise unless they are as the `Add` steps need them.
 
-        ValueError unless there is one for each `Add` step, of this shape and in the epilogue's memory format; TypeError
-        unless all are float32 on the CPU.
+        There must be one for each step, float32 on the CPU, of this shape and in the epilogue's memory format.
         """
         if len(others) != self._adds:
             raise ValueError(f"the steps add {self._adds} other tensors; got {len(others)}")
@@ -238,10 +236,9 @@ class FusedKernel:
     """
 
     _made_of: tuple[object, ...]
-    """The arguments of the constructor, in its order."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Create the kernel, and keep the arguments of the constructor, from which copies and pickles are built."""
+        """Create the kernel, and keep the arguments of the constructor, with which it is copied and pickled."""
         new = super().__new__(cls)
         bound = signature(cls.__init__).bind(new, *args, **kwargs)
         bound.apply_defaults()

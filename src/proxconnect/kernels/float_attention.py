@@ -66,9 +66,10 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
         raise ValueError(f"rows of 3 · heads · width entries are needed, heads at least 1; got {entries}, {heads}")
     if qkv.dtype is torch.float32 and qkv.is_cpu and has_attention():
         qkv = qkv.resolve_neg() if qkv.is_neg() else qkv
-        call = _plan_of_rows(batch, tokens, entries, qkv.stride(), heads, scale)
+        width, strides = entries // 3 // heads, qkv.stride()
+        shape, strides = (batch, heads, tokens, width), (strides[0], width, *strides[1:])
         at, part = qkv.data_ptr(), entries // 3 * qkv.element_size()
-        answer = _run(call, at, at + part, at + 2 * part)
+        answer = _run(_plan(shape, shape, shape, strides, strides, strides, scale), at, at + part, at + 2 * part)
         if answer is not None:
             return answer
     q, k, v = qkv.reshape(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
@@ -83,17 +84,6 @@ def _run(call: _Call | None, q: int, k: int, v: int) -> Tensor | None:
     shape, sizes = call
     y = torch.empty(shape, dtype=torch.float32, device=CPU)
     return None if kernels.px_attention(_NUMBER, q, k, v, sizes, y.data_ptr(), torch.get_num_threads()) else y
-
-
-@lru_cache(PLANS)
-def _plan_of_rows(
-    batch: int, tokens: int, entries: int, strides: tuple[int, ...], heads: int, scale: float | None
-) -> _Call | None:
-    width = entries // 3 // heads
-    if strides[2] != 1:
-        return None
-    shape, views = (batch, heads, tokens, width), (strides[0], width, strides[1], 1)
-    return _plan(shape, shape, shape, views, views, views, scale)
 
 
 @lru_cache(PLANS)

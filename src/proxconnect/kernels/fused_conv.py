@@ -148,7 +148,7 @@ layout of the output."""
 
 
 class _FusedImageConv(FusedKernel):
-    """Float images through an optional average pool, a convolution, epilogue steps and an optional max pool."""
+    """An optional average pool, a convolution, epilogue steps and an optional max pool, for float images."""
 
     def __init__(
         self, function: tuple[Callable[..., int], int], panels: Tensor, how: Sequence[Sequence[int]],
@@ -169,7 +169,6 @@ class _FusedImageConv(FusedKernel):
         )
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor | None:
-        """Return the output, or None for images that the C function does not support. `others` are the addends."""
         input = resolved("input", input)
         mean, geometry, pool, added, output = self._call(input.shape, input.stride())
         others = self._epilogue.added(others, added)

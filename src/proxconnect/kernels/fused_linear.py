@@ -35,7 +35,6 @@ class _FusedRows(FusedKernel):
         self._layout = lru_cache(PLANS)(partial(_layout, sizes[0], epilogue))
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
-        """Multiply the input and run the steps; `others` are the addends."""
         input = resolved("input", input)
         layout, stride = self._layout(input.shape), self._in_features
         if not input.is_contiguous():
