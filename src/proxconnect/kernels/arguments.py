@@ -33,10 +33,7 @@ def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
 
 
 def scale_and_bias(scale: Tensor | None, bias: Tensor | None) -> tuple[int, int | None, int | None]:
-    """Return (number of scales, address of the scale, address of the bias), the fields of `CAffine`.
-
-    A missing scale gives 0 and None, a missing bias None. Tensors must be contiguous, and you must keep them alive.
-    """
+    """Return (number of scales, its address, that of the bias), 0 and None for absent ones; keep the tensors alive."""
     scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
     return scales, scale_at, None if bias is None else bias.data_ptr()
 

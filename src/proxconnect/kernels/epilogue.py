@@ -101,7 +101,7 @@ class Layout:
 
 
 class Epilogue:
-    """The conversion of a kernel's sums into its output, as a C structure at `address`, which lives as long as this.
+    """The conversion of a kernel's sums into its output, as a C structure at `address`; keep it alive while C reads.
 
     Sums overflow in the accumulator. With `Signs` they become `Bits`. Otherwise they are multiplied by the scale, the
     bias is added, and the steps `then` follow.
@@ -118,7 +118,7 @@ class Epilogue:
     ) -> None:
         self.channels, self.memory_format = channels, memory_format
         self.makes_signs = isinstance(then, Signs)
-        self._adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
+        self.adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
         self._alive: list[object] = []
         scale = torch.ones(1, dtype=torch.float32, device=CPU) if scale is None else scale
         if bias is None:  # −0 changes no number
@@ -144,37 +144,38 @@ class Epilogue:
         return Layout(shape, strides, 0 in shape, rows)
 
     def run(
-        self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...]
-    ) -> Tensor | Bits:
+        self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...],
+        nan: tuple[None, ...] = (None,),
+    ) -> Tensor | Bits:  # fmt: skip
         """Call a C function, and return its output: floats, or `Bits` with `Signs`.
 
-        `arguments` are those before the address of the epilogue, `others` the addends of the `Add` steps.
+        `arguments` are those before the address of the epilogue, `others` the addends of the `Add` steps. `nan` is ()
+        for functions without an argument for a NaN map, which cannot return signs.
         """
-        others = self.added(others, layout.shape)
-        added = addresses(others)
+        _others, added = self.added(others, layout.shape)
         if not self.makes_signs:
             output = torch.empty_strided(layout.shape, layout.strides, dtype=torch.float32, device=CPU)
             if not layout.is_empty:
-                function(*arguments, self.address, added, output.data_ptr(), None, torch.get_num_threads())
+                function(*arguments, self.address, added, output.data_ptr(), *nan, torch.get_num_threads())
             return output
         words = torch.empty_strided(layout.shape, layout.strides, dtype=torch.int64, device=CPU)
         threads = torch.get_num_threads()
         if layout.is_empty or not function(*arguments, self.address, added, words.data_ptr(), None, threads):
             return Bits(words, None, self.channels)
         # Inputs hold NaN: once more, to learn what it reaches.
-        nan = torch.zeros(layout.shape[:-1], dtype=torch.uint8, device=CPU)
-        function(*arguments, self.address, added, words.data_ptr(), nan.data_ptr(), threads)
-        return Bits(words, nan if nan.any() else None, self.channels)
+        reached = torch.zeros(layout.shape[:-1], dtype=torch.uint8, device=CPU)
+        function(*arguments, self.address, added, words.data_ptr(), reached.data_ptr(), threads)
+        return Bits(words, reached if reached.any() else None, self.channels)
 
-    def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Return the addends with lazy negation carried out; raise unless they are as the `Add` steps need them.
+    def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[tuple[Tensor, ...], object]:
+        """Return addends to keep alive and a C array of their addresses; raise unless they suit the `Add` steps.
 
         There must be one for each step, float32 on the CPU, of this shape and in the epilogue's memory format.
         """
-        if len(others) != self._adds:
-            raise ValueError(f"the steps add {self._adds} other tensors; got {len(others)}")
+        if len(others) != self.adds:
+            raise ValueError(f"the steps add {self.adds} other tensors; got {len(others)}")
         if not others:
-            return others
+            return others, None
         for other in others:
             require_float32("what is added", other)
             if other.shape != shape or not other.is_contiguous(memory_format=self.memory_format):
@@ -183,7 +184,8 @@ class Epilogue:
                     f"{tuple(other.shape)} with strides {other.stride()}: use .contiguous(memory_format="
                     f"{self.memory_format})"
                 )
-        return tuple([other.resolve_neg() for other in others]) if any(map(Tensor.is_neg, others)) else others
+        others = tuple([other.resolve_neg() for other in others]) if any(map(Tensor.is_neg, others)) else others
+        return others, (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others])
 
     def _kept(self, values: Tensor) -> Tensor:
         self._alive.append(whole := padded(values))
@@ -255,11 +257,6 @@ def padded(values: Tensor) -> Tensor:
     return values.detach()[..., torch.arange(entries + 80, device=CPU) % entries].contiguous()
 
 
-def addresses(others: tuple[Tensor, ...]) -> object:
-    """Return the addresses of addends as a C array, or None without addends; keep the tensors alive during the call."""
-    return (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others]) if others else None
-
-
 def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
     """Return the contiguous words of bits, and the address of `nan` or None; raise unless they are as `Bits` says."""
     words, nan, channels = bits
@@ -310,7 +307,7 @@ class Finish(FusedKernel):
             return out.copy_(self(x, *others))
         x = resolved("x", x)
         epilogue = self._epilogue_of(x)
-        others = epilogue.added(others, x.shape)
+        _others, added = epilogue.added(others, x.shape)
         if out is None:
             out = x if self._in_place else torch.empty_like(x)
         elif out is not x:
@@ -318,8 +315,8 @@ class Finish(FusedKernel):
             if out.shape != x.shape or not out.is_contiguous(memory_format=epilogue.memory_format):
                 raise ValueError(f"out must lie as x does, {tuple(x.shape)}; got {tuple(out.shape)}, {out.stride()}")
         self._finish(
-            self._number, x.data_ptr(), x.numel() // self._channels, self._channels, epilogue.address,
-            addresses(others), out.data_ptr(), torch.get_num_threads(),
+            self._number, x.data_ptr(), x.numel() // self._channels, self._channels, epilogue.address, added,
+            out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return out
 
@@ -351,11 +348,11 @@ class FinishMaxPool2d(FusedKernel):
     def __init__(
         self, steps: tuple[Step, ...], channels: int, pool: nn.MaxPool2d, instruction_set: str | None = None
     ) -> None:
-        if any(isinstance(step, Add) for step in steps) or not can_take_the_largest(pool):
+        self._epilogue = Epilogue(channels, steps, memory_format=torch.channels_last)
+        if self._epilogue.adds or not can_take_the_largest(pool):
             raise ValueError("there must be no Add among the steps, and neither dilation nor indices in the pool")
         kernels, self._number = loaded(instruction_set)
         self._pool, self._channels = kernels.px_finish_max_pool2d, channels
-        self._epilogue = Epilogue(channels, steps, memory_format=torch.channels_last)
         self._windows = lru_cache(PLANS)(lambda height, width: window_of(pool, (height, width)))
 
     def __call__(self, x: Tensor) -> Tensor:

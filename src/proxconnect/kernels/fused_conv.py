@@ -8,40 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import (
-    CPU,
-    FIXED_POINT,
-    INT8,
-    SIGNS,
-    require_entries,
-    require_float32,
-    require_weight,
-    resolved,
-)
-from proxconnect.kernels.epilogue import (
-    PLANS,
-    Add,
-    Bits,
-    Epilogue,
-    FusedKernel,
-    Layout,
-    Signs,
-    Step,
-    addresses,
-    padded,
-    words_and_nan,
-)
-from proxconnect.kernels.geometry import (
-    How,
-    c_geometry,
-    can_take_means,
-    can_take_the_largest,
-    convolution,
-    require_convolvable,
-    window_of,
-)
+from proxconnect.kernels.arguments import CPU, INT8, SIGNS, require_entries, require_float32, require_weight, resolved
+from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, FusedKernel, Layout, Signs, Step, padded, words_and_nan
+from proxconnect.kernels.geometry import How, c_geometry, can_take_means, can_take_the_largest, convolution, window_of
 from proxconnect.kernels.library import CGeometry, CWindow, has_float_conv, loaded
-from proxconnect.kernels.prepacked import can_be_fixed, conv_panels_shape, fixed_point_panels, int8_panels_shape
+from proxconnect.kernels.prepacked import conv_panels_shape, fixed_point_panels, int8_panels_shape
 
 _Call = tuple[CGeometry, bool, Layout]
 """For inputs of one shape and strides: the geometry, True if the input must be copied, and the output's layout."""
@@ -137,7 +108,6 @@ def _plan_of_bits(how: How, epilogue: Epilogue, shape: tuple[int, ...], channels
         raise ValueError(f"words of images are (N, H, W, words); got {tuple(shape)}")
     batch, height, width, words = shape
     image = (batch, channels, height, width)
-    require_convolvable(image, how)
     geometry = c_geometry(image, (height * width * words, 1, width * words, words), how)
     return geometry, False, epilogue.layout((batch,), tuple(geometry.out_size))
 
@@ -157,27 +127,27 @@ class _FusedImageConv(FusedKernel):
     ) -> None:  # fmt: skip
         if mean is not None and not can_take_means(mean):
             raise ValueError(f"a mean must have neither padding nor a divisor of its own; got {mean}")
-        if pool is not None and (not can_take_the_largest(pool) or any(isinstance(step, Add) for step in then)):
-            raise ValueError(f"a pool must have neither dilation nor indices, and no Add before it; got {pool}, {then}")
         (self._convolve, self._number), self._panels = function, panels
         weight, stride, padding, dilation = (tuple(numbers) for numbers in how)
         if bias is None:  # as torch adds it, which makes 0 of -0
             bias = torch.zeros(weight[0], dtype=torch.float32, device=CPU)
         self._epilogue = Epilogue(weight[0], then, scale, bias, memory_format=torch.channels_last)
+        if pool is not None and (not can_take_the_largest(pool) or self._epilogue.adds):
+            raise ValueError(f"a pool must have neither dilation nor indices, and no Add before it; got {pool}, {then}")
         self._call = lru_cache(PLANS)(
             partial(_plan_of_image, (weight, stride, padding, dilation, 1, 0), mean, pool, self._epilogue)
         )
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor | None:
         input = resolved("input", input)
-        mean, geometry, pool, added, output = self._call(input.shape, input.stride())
-        others = self._epilogue.added(others, added)
+        mean, geometry, pool, shape, output = self._call(input.shape, input.stride())
+        _others, added = self._epilogue.added(others, shape)
         y = torch.empty_strided(output.shape, output.strides, dtype=torch.float32, device=CPU)
         if output.is_empty:
             return y
         left = self._convolve(
-            self._number, input.data_ptr(), mean, geometry, self._panels.data_ptr(), self._epilogue.address,
-            addresses(others), pool, y.data_ptr(), torch.get_num_threads(),
+            self._number, input.data_ptr(), mean, geometry, self._panels.data_ptr(), self._epilogue.address, added,
+            pool, y.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return None if left else y
 
@@ -255,15 +225,10 @@ class FusedFloatConv2d(_FusedImageConv):
         pool: nn.MaxPool2d | None = None,
     ) -> None:
         require_float32("weight", weight)
-        if not can_be_fixed(weight):
-            raise ValueError(
-                f"a weight is (out, in, height, width), of at most {FIXED_POINT} entries a patch, and finite, the "
-                f"largest of an output 0 or within 2^±60; got {tuple(weight.shape)}"
-            )
+        panels, scale = fixed_point_panels(weight.detach(), dilation)
         kernels, number = loaded(None)
         if not has_float_conv():
             raise RuntimeError("this machine has no kernels for float convolutions, which take AMX")
-        panels, scale = fixed_point_panels(weight.detach(), dilation)
         require_weight(panels, tuple(panels.shape), len(weight), scale, bias, torch.int8)
         how = weight.shape, stride, padding, dilation
         super().__init__((kernels.px_fused_float_conv2d, number), panels, how, scale, bias, then, mean, pool)
@@ -274,13 +239,13 @@ def _plan_of_image(
     strides: tuple[int, ...],
 ) -> _ImageCall:  # fmt: skip
     outputs = how[0][0]
-    require_convolvable(shape, ((outputs, shape[1], 1, 1), (1, 1), (0, 0), (1, 1), 1, 0))  # that it is of images
+    if len(shape) != 4 or min(shape[2:]) < 1:
+        raise ValueError(f"input must be (N, in, H, W), H and W at least 1; got {tuple(shape)}")
     means = windows = None
     size = shape[2], shape[3]
     if mean is not None:
         means, size = window_of(mean, size)
     image = (*shape[:2], *size)
-    require_convolvable(image, how)
     geometry = c_geometry(image, _plain_strides(shape, strides), how)
     size = geometry.out_size[0], geometry.out_size[1]
     added = (shape[0], outputs, *size)

@@ -1,7 +1,4 @@
-"""The geometry of convolutions and pools as C takes it.
-
-That of a convolution is cached, because computing it takes longer than a small convolution.
-"""
+"""The geometry of convolutions and pools as C takes it."""
 
 import ctypes
 from collections.abc import Sequence
@@ -19,22 +16,22 @@ How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], 
 """A weight's shape, stride, padding, dilation, groups and padding value, as of `nn.Conv2d`."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # computing it takes longer than a small convolution
 def convolution(
     shape: tuple[int, ...], strides: tuple[int, ...], how: How, *, has_planes: bool, reads_rows_apart: bool
 ) -> tuple[CGeometry, tuple[int, ...], bool]:
-    """Return (geometry, shape of the output, True if you must pass a contiguous copy of the input) for such an input.
+    """Return the geometry for an input of this shape and layout, the output's shape, and whether to copy the input.
 
-    The output is contiguous if `has_planes`, else channels_last. `reads_rows_apart` is True if the kernel accepts gaps
-    between the rows of an image whose channels are adjacent. ValueError unless the input fits the weight.
+    A copied input is contiguous. The output is contiguous if `has_planes`, else channels_last. `reads_rows_apart` is
+    True if the kernel accepts gaps between the rows of an image whose channels are adjacent. ValueError unless the
+    input fits the weight.
     """
-    require_convolvable(shape, how)
+    geometry = c_geometry(shape, strides, how, has_planes)
     (height, width), (row_stride, pixel_stride) = shape[2:], strides[2:]
     are_equidistant = min(height, width) <= 1 or row_stride == width * pixel_stride
     is_copied = not (are_equidistant or (reads_rows_apart and strides[1] == 1))
     if is_copied:
-        strides = torch.empty(shape, device="meta").stride()
-    geometry = c_geometry(shape, strides, how, has_planes)
+        geometry = c_geometry(shape, torch.empty(shape, device="meta").stride(), how, has_planes)
     return geometry, (shape[0], how[0][0], *geometry.out_size), is_copied
 
 
@@ -75,7 +72,8 @@ def require_convolvable(shape: Sequence[int], how: How) -> None:
 
 
 def c_geometry(shape: Sequence[int], strides: Sequence[int], how: How, has_planes: bool = False) -> CGeometry:
-    """Return the C structure for an input of this shape and these strides, which `require_convolvable` accepts."""
+    """Return the C structure for an input of this shape and these strides; ValueError unless `how` fits the shape."""
+    require_convolvable(shape, how)
     weight, stride, padding, dilation, groups, padding_value = how
     (batch, channels, height, width), (image_stride, channel_stride, row_stride, pixel_stride) = shape, strides
     if width <= 1:  # of a size of 1 the stride says nothing

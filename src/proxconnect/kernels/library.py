@@ -1,7 +1,4 @@
-"""Load the compiled library, declare its C interface, and find the instruction sets that this machine runs.
-
-The structures mirror those of `csrc/proxconnect.h`.
-"""
+"""Load the compiled library, declare its interface (`csrc/proxconnect.h`), and find this machine's instruction sets."""
 
 import ctypes
 import os

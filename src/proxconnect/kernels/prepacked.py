@@ -147,8 +147,13 @@ def fixed_point_panels(weight: Tensor, dilation: Sequence[int]) -> tuple[Tensor,
     """Round a float weight (out, in, height, width) to whole numbers of three bytes, and prepack it.
 
     Return int8 (⌈out/16⌉, 4, bytes), whose index i of dimension 1 is for part i of the four parts of a sum, and float32
-    (out,), by which the kernel multiplies the sums of each output.
+    (out,), by which the kernel multiplies the sums of each output. ValueError unless `can_be_fixed(weight)`.
     """
+    if not can_be_fixed(weight):
+        raise ValueError(
+            f"a weight is (out, in, height, width), of at most {FIXED_POINT} entries a patch, and finite, the largest "
+            f"of an output 0 or within 2^±60; got {tuple(weight.shape)}"
+        )
     wide = weight.double()
     step = wide.abs().flatten(1).amax(1).clamp(min=_LEAST) / _WHOLE
     whole = (wide / step.view(-1, 1, 1, 1)).round_().to(torch.int32)
