@@ -35,11 +35,6 @@ def convolution(
     return geometry, (shape[0], how[0][0], *geometry.out_size), is_copied
 
 
-def memory_format(has_planes: bool) -> torch.memory_format:
-    """Return contiguous_format for a True `has_planes`, else channels_last."""
-    return torch.contiguous_format if has_planes else torch.channels_last
-
-
 def out_size(
     shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> list[int]:

@@ -25,7 +25,7 @@ from proxconnect.kernels.arguments import (
     require_weight,
     scale_and_bias,
 )
-from proxconnect.kernels.geometry import How, convolution, memory_format, out_size
+from proxconnect.kernels.geometry import How, convolution, out_size
 from proxconnect.kernels.library import CAffine, CGeometry, COutput, loaded
 from proxconnect.kernels.prepacked import conv_panels_shape, int8_panels_shape, panels_shape
 
@@ -95,7 +95,8 @@ class Operator:
         require_weight(panels, shape, weight[0], scale, bias, self.dtype)
         kernels, number = loaded(rest[-1])
         image = input.contiguous() if is_copied else input
-        output = torch.empty(made, dtype=torch.float32, device=CPU, memory_format=memory_format(has_planes))
+        kept = torch.contiguous_format if has_planes else torch.channels_last
+        output = torch.empty(made, dtype=torch.float32, device=CPU, memory_format=kept)
         if 0 in made:
             return output
         scale, bias = contiguous(scale), contiguous(bias)
@@ -110,7 +111,8 @@ class Operator:
         dilation: list[int], *rest: Any,
     ) -> Tensor:  # fmt: skip
         size = out_size(input.shape, weight_shape[2:], stride, padding, dilation)
-        kept = memory_format(self.keeps_format and input.is_contiguous())
+        has_planes = self.keeps_format and input.is_contiguous()
+        kept = torch.contiguous_format if has_planes else torch.channels_last
         shape = (input.shape[0], weight_shape[0], *size)
         return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=kept)
 

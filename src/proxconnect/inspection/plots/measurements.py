@@ -153,7 +153,9 @@ def plot_accuracies(
     """
     require_some(panels, "panels")
     heights = {panel: len(values) + 3 for panel, values in panels.items()}  # title and axis take three lines
-    columns = _in_columns(heights, min(2, len(panels)))
+    middles = [sum([*heights.values()][:place]) + height / 2 for place, height in enumerate(heights.values())]
+    count = sum(middle <= sum(heights.values()) / 2 for middle in middles)  # two columns of about the same height
+    columns = [column for column in ([*heights][:count], [*heights][count:]) if column]
     highest = max(sum(heights[panel] for panel in column) for column in columns)
     figure = new_figure(0.5 + 4.2 * len(columns), 0.8 + 0.23 * highest)
     figure.suptitle(title, fontsize=11)
@@ -172,17 +174,6 @@ def plot_accuracies(
             axes.set_axis_off()
     figure.supxlabel("accuracy of the hard network, %: each seed, mean ± sd; grey: the float network", fontsize=9)
     return figure
-
-
-def _in_columns(heights: Mapping[str, float], count: int) -> list[list[str]]:
-    """Divide the names, in their order, into columns of about the same height."""
-    columns: list[list[str]] = [[]]
-    share = sum(heights.values()) / count
-    for name in heights:
-        if sum(heights[held] for held in columns[-1]) + heights[name] / 2 > share and len(columns) < count:
-            columns.append([])
-        columns[-1].append(name)
-    return columns
 
 
 def _draw_spreads(axes: "Axes", values: Mapping[str, Sequence[float]]) -> None:
