@@ -1,7 +1,7 @@
 """Accumulators of few bits, in which the integer sums of ±1 products overflow."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -65,8 +65,8 @@ class Accumulator:
         held = self._map(sums)
         if self.derivative == "exact":
             return held
-        clamped: Tensor = _WithDerivativeOf.apply(held.detach(), sums.clamp(-self.bound, self.bound - 1))
-        return clamped
+        clamped = sums.clamp(-self.bound, self.bound - 1)
+        return held.detach() + (clamped - clamped.detach())  # the value of the first, the derivative of the second
 
     def overflows(self, sums: Tensor) -> Tensor:
         """Return a bool tensor of the shape of `sums`: True for sums that the accumulator cannot hold."""
@@ -90,21 +90,3 @@ class Accumulator:
             return wrapped
         falling = self.slope * (self.bound - wrapped.abs())
         return torch.where(wrapped.abs() <= falling, wrapped, falling * wrapped.sign())
-
-
-class _WithDerivativeOf(torch.autograd.Function):
-    """Return `value` in the forward pass; send the gradient to `other` in the backward pass."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(value: Tensor, other: Tensor) -> Tensor:
-        return value.view_as(value)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, gradient

@@ -252,7 +252,7 @@ class FusedKernel:
 
 
 def padded(values: Tensor) -> Tensor:
-    """Return a copy with 80 more entries in the last dimension, which repeats, because kernels read whole vectors."""
+    """Return a copy whose last dimension repeats for 80 more entries, because kernels read whole vectors."""
     entries = values.shape[-1]
     return values.detach()[..., torch.arange(entries + 80, device=CPU) % entries].contiguous()
 
@@ -306,8 +306,17 @@ class Finish(FusedKernel):
         if out is not None and out.is_neg():  # its memory would be read with the other sign
             return out.copy_(self(x, *others))
         x = resolved("x", x)
-        epilogue = self._epilogue_of(x)
-        _others, added = epilogue.added(others, x.shape)
+        shape = x.shape
+        if len(shape) == 4 and shape[1] == self._channels and x.is_contiguous(memory_format=torch.channels_last):
+            epilogue = self._images
+        elif len(shape) > 0 and shape[-1] == self._channels and x.is_contiguous():
+            epilogue = self._rows
+        else:
+            raise ValueError(
+                f"x must be (…, {self._channels}) and contiguous, or (N, {self._channels}, H, W) in the memory format "
+                f"channels_last; got {tuple(shape)} with strides {x.stride()}"
+            )
+        _others, added = epilogue.added(others, shape)
         if out is None:
             out = x if self._in_place else torch.empty_like(x)
         elif out is not x:
@@ -319,17 +328,6 @@ class Finish(FusedKernel):
             out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return out
-
-    def _epilogue_of(self, x: Tensor) -> Epilogue:
-        shape = x.shape
-        if len(shape) == 4 and shape[1] == self._channels and x.is_contiguous(memory_format=torch.channels_last):
-            return self._images
-        if len(shape) > 0 and shape[-1] == self._channels and x.is_contiguous():
-            return self._rows
-        raise ValueError(
-            f"x must be (…, {self._channels}) and contiguous, or (N, {self._channels}, H, W) in the memory format "
-            f"channels_last; got {tuple(shape)} with strides {x.stride()}"
-        )
 
 
 class FinishMaxPool2d(FusedKernel):

@@ -11,9 +11,6 @@ from proxconnect.kernels.arguments import CPU
 from proxconnect.kernels.epilogue import PLANS
 from proxconnect.kernels.library import NUMBERS, CAttention, instruction_sets, library
 
-_LEAST_KEYS, _MOST_KEYS, _MOST_WIDTH = 16, 1024, 256
-"""The limits of the kernel: fewer keys do not fill a tile; more, or wider heads, exceed the second cache."""
-
 _NUMBER = NUMBERS["amx"]
 
 _Call = tuple[tuple[int, ...], CAttention]
@@ -95,7 +92,8 @@ def _plan(
     if len(q) != 4 or k != v or len(k) != 4 or (q[0], q[1], q[3]) != (k[0], k[1], k[3]) or 0 in q:
         return None
     (batch, heads, queries, width), keys = q, k[2]
-    if width % 16 or not 0 < width <= _MOST_WIDTH or not _LEAST_KEYS <= keys <= _MOST_KEYS:
+    # Fewer keys do not fill a tile; more, or wider heads, exceed the second cache.
+    if width % 16 or not 0 < width <= 256 or not 16 <= keys <= 1024:
         return None
     if any(strides[3] != 1 for strides in (q_strides, k_strides, v_strides)):
         return None
